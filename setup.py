@@ -1,0 +1,72 @@
+"""Packaging of tradeproxy: the package, the twistd plugin, and why each dependency is needed."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+INSTALL_REQUIRES = [
+    # 26.4: security fixes of twisted.web; 26.10: the release this is written against.
+    "twisted >= 26.10",
+    # 26.10.1: security fixes, and importing it no longer loads numpy.
+    "autobahn >= 26.10.1",
+    # Twisted verifies the names in TLS certificates with these two.
+    "service-identity >= 24.1",
+    "pyopenssl >= 25.1",
+    # 1.0: dotenv_values(interpolate=False); keys may contain a "$".
+    "python-dotenv >= 1.0",
+]
+
+TEST_REQUIRES = [
+    # 7.10: measures subprocesses by itself (patch = subprocess).
+    "coverage >= 7.10",
+    "hypothesis >= 6.100",
+    # Independent clients, so that the stream is not only judged by the library that serves it.
+    "websockets >= 14",
+    "websocket-client >= 1.8",
+    # The newest of Alpaca's own SDKs; 0.44 has TradingStream's url_override and a sane reconnect.
+    "alpaca-py >= 0.44",
+    # Certificates for the TLS tests; Twisted's TLS stands on it anyway.
+    "cryptography >= 44",
+    # Must show that the wheel works; isolated builds would need the network in a test.
+    "build >= 1.2",
+    "wheel >= 0.45",
+    "setuptools >= 77",
+]
+
+DEV_REQUIRES = [
+    *TEST_REQUIRES,
+    "ruff >= 0.9",
+    "mypy >= 1.15",
+    # 1.0.11: the first to know zope interfaces under mypy 1.15.
+    "mypy-zope >= 1.0.11",
+]
+
+setup(
+    name="tradeproxy",
+    version="0.1.0",
+    description="One Alpaca trade-updates connection per account, any number of local clients",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    # Without an explicit package_dir an editable install cannot find the plugin's folder.
+    package_dir={"": "."},
+    # twisted/ and twisted/plugins/ are Twisted's own packages; ours adds one module to them.
+    packages=[*find_packages(include=["tradeproxy", "tradeproxy.*"]), "twisted.plugins"],
+    package_data={"tradeproxy": ["py.typed"]},
+    install_requires=INSTALL_REQUIRES,
+    extras_require={"test": TEST_REQUIRES, "dev": DEV_REQUIRES},
+    entry_points={"console_scripts": ["tradeproxy = tradeproxy.__main__:main"]},
+    classifiers=[
+        "Environment :: No Input/Output (Daemon)",
+        "Framework :: Twisted",
+        "Intended Audience :: Financial and Insurance Industry",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Topic :: Office/Business :: Financial :: Investment",
+        "Typing :: Typed",
+    ],
+)

@@ -1,0 +1,1 @@
+"""Toward the clients: who may come in, what they say, what they are sent."""

@@ -1,0 +1,1 @@
+"""An Alpaca of our own: the stream, an exchange, and faults to order."""

@@ -1,0 +1,1 @@
+"""Toward Alpaca: one connection an account, kept up."""

@@ -1,0 +1,1 @@
+"""One twisted.web site on one port: the stream endpoints and health."""

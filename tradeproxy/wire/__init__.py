@@ -1,0 +1,1 @@
+"""What travels: frames as values, close codes; pure, with no Twisted, clock or environment."""

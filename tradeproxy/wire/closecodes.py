@@ -1,0 +1,30 @@
+"""The WebSocket close codes that clients are sent, and whether to come back after each."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class CloseCode(Enum):
+    """One reason to end a client's connection.
+
+    Codes 4000-4999 are for private use (RFC 6455, 7.4.2). Autobahn itself adds 1002, 1007 and 1009 for a
+    broken frame, text that is not UTF-8, and a message over the size limit.
+    """
+
+    code: int
+    reason: str
+    may_reconnect: bool
+
+    def __new__(cls, code: int, reason: str, may_reconnect: bool) -> CloseCode:
+        """Make the code the member's value and keep the rest beside it."""
+        member = object.__new__(cls)
+        member._value_ = code
+        member.code, member.reason, member.may_reconnect = code, reason, may_reconnect
+        return member
+
+    RESTARTING = (1012, "the proxy is restarting: reconnect", True)
+    MALFORMED = (4000, "that message is not JSON", False)
+    TOKEN_REFUSED = (4001, "neither key nor secret is one of this proxy's PROXY_TOKENS", False)
+    NO_AUTH = (4002, "no auth message came in time: reconnect and send one", True)
+    TOO_SLOW = (4008, "too much is owed to this connection: read faster and reconnect", True)

@@ -1,0 +1,213 @@
+"""The frames of Alpaca's trade-updates stream, in both directions, as values.
+
+The forms are those of Alpaca's documentation ("WebSocket Streaming", trading API) and of what its SDKs send.
+A frame that cannot be understood is a value too (Malformed), never an exception: an error raised in
+Autobahn's onMessage drops the connection.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias, assert_never
+
+from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
+
+TRADE_UPDATES = "trade_updates"
+"""The one stream of trading events."""
+
+AUTHORIZATION = "authorization"
+LISTENING = "listening"
+
+
+class Dialect(Enum):
+    """How a client says who it is: as Alpaca documents it (auth), or as every SDK does (authenticate)."""
+
+    AUTH = "auth"
+    AUTHENTICATE = "authenticate"
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """A client says who it is."""
+
+    credentials: Credentials
+    dialect: Dialect
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A client names the full set of streams that it wants; an empty one stops them."""
+
+    streams: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisten:
+    """A client names streams that it no longer wants."""
+
+    streams: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownRequest:
+    """JSON from a client that asks for nothing we know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """The server's word on who the client is. `action` is what it refuses or grants."""
+
+    authorized: bool
+    action: str = "authenticate"
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """The original proxy's reply to the `auth` dialect, in the form of Alpaca's market data stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The server's list of the streams that it now sends."""
+
+    streams: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TradeUpdate:
+    """One trading event: the payload as it came, byte for byte; UTF-8 JSON with an object in `data`."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ServerError:
+    """The server reports a failure of its own; it closes afterwards."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A frame that says nothing we can use. `problem` is a fixed phrase, never the frame's text."""
+
+    problem: str
+
+
+ClientMessage: TypeAlias = Authenticate | Listen | Unlisten | UnknownRequest | Malformed
+ServerMessage: TypeAlias = Authorization | Listening | TradeUpdate | ServerError | Malformed
+Sendable: TypeAlias = (
+    Authenticate | Listen | Unlisten | Authorization | Authenticated | Listening | ServerError
+)
+
+NOT_JSON = Malformed("not JSON")
+NO_DATA = Malformed("a frame without a data object")
+UNKNOWN_FRAME = Malformed("a frame of an unknown kind")
+
+
+def parse_client(payload: bytes) -> ClientMessage:
+    """Read what a client sent: `payload` is one message, text or binary alike."""
+    document = _load(payload)
+    if document is None:
+        return NOT_JSON
+    match document.value:
+        case {"action": "auth", **fields}:
+            return Authenticate(_credentials(fields, "key", "secret"), Dialect.AUTH)
+        case {"action": "authenticate", **fields}:
+            data = fields.get("data")
+            return Authenticate(_credentials(data, "key_id", "secret_key"), Dialect.AUTHENTICATE)
+        case {"action": "listen", "data": {"streams": [*streams]}}:
+            return Listen(_names(streams))
+        case {"action": "unlisten", "data": {"streams": [*streams]}}:
+            return Unlisten(_names(streams))
+    return UnknownRequest()
+
+
+def parse_server(payload: bytes) -> ServerMessage:
+    """Read what Alpaca sent: `payload` is one message, text or binary alike."""
+    document = _load(payload)
+    if document is None:
+        return NOT_JSON
+    match document.value:
+        case {"stream": "trade_updates", "data": {}}:
+            return TradeUpdate(payload)
+        case {"stream": "authorization", "data": {"status": str(status)} as data}:
+            return Authorization(status == "authorized", _text(data, "action"), _text(data, "message"))
+        case {"stream": "listening", "data": {"streams": [*streams]}}:
+            return Listening(_names(streams))
+        case {"action": "error", "data": data}:
+            return ServerError(_text(data, "error_message"))
+        case {"stream": str()}:
+            return NO_DATA
+    return UNKNOWN_FRAME
+
+
+def encode(message: Sendable) -> bytes:
+    """Write a message as Alpaca or its clients do: compact JSON in UTF-8."""
+    return json.dumps(_document(message), separators=(",", ":")).encode()
+
+
+def _document(message: Sendable) -> Any:
+    match message:
+        case Authenticate(credentials, dialect):
+            return _authentication(credentials, dialect)
+        case Listen(streams):
+            return {"action": "listen", "data": {"streams": streams}}
+        case Unlisten(streams):
+            return {"action": "unlisten", "data": {"streams": streams}}
+        case Authorization(authorized, action, text):
+            status = "authorized" if authorized else "unauthorized"
+            words = {"message": text} if text else {}
+            return {"stream": AUTHORIZATION, "data": {"status": status, "action": action, **words}}
+        case Authenticated():
+            return [{"T": "success", "msg": "authenticated"}]
+        case Listening(streams):
+            return {"stream": LISTENING, "data": {"streams": streams}}
+        case ServerError(text):
+            return {"action": "error", "data": {"error_message": text}}
+        case _:  # pragma: no cover
+            assert_never(message)
+
+
+def _authentication(credentials: Credentials, dialect: Dialect) -> Any:
+    match credentials, dialect:
+        case KeyPair(key_id, secret_key), Dialect.AUTH:
+            return {"action": "auth", "key": key_id.reveal(), "secret": secret_key.reveal()}
+        case KeyPair(key_id, secret_key), _:
+            data = {"key_id": key_id.reveal(), "secret_key": secret_key.reveal()}
+        case OAuthToken(token), _:  # has no form in the other dialect
+            data = {"oauth_token": token.reveal()}
+    return {"action": "authenticate", "data": data}
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """A JSON value, which may itself be null."""
+
+    value: Any
+
+
+def _load(payload: bytes) -> _Document | None:
+    # Decoded here: json.loads would guess UTF-16 and UTF-32 from bytes. RecursionError: "[[[[…".
+    try:
+        return _Document(json.loads(payload.decode("utf-8")))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _credentials(fields: Any, key_name: str, secret_name: str) -> Credentials:
+    if token := _text(fields, "oauth_token"):
+        return OAuthToken(Secret(token))
+    return KeyPair(Secret(_text(fields, key_name)), Secret(_text(fields, secret_name)))
+
+
+def _names(streams: list[Any]) -> tuple[str, ...]:
+    return tuple(name for name in streams if isinstance(name, str))
+
+
+def _text(fields: Any, name: str) -> str:
+    value = fields.get(name) if isinstance(fields, dict) else None
+    return value if isinstance(value, str) else ""
