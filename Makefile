@@ -1,0 +1,43 @@
+# Two commands matter: `make demo` (with keys in .env: `make run`) and `make test`. `make check` is what CI runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo run test lint types coverage check clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/twistd -n --pidfile= tradeproxy --demo
+
+run: $(VENV)/.runtime
+	$(BIN)/twistd -n --pidfile= tradeproxy
+
+test: $(VENV)/.development
+	$(BIN)/trial tests
+
+lint: $(VENV)/.development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.development
+	$(BIN)/mypy
+
+coverage: $(VENV)/.development
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run $(BIN)/trial tests
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+check: lint types coverage
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info _trial_temp* .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.runtime: setup.py
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tradeproxy needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.development: setup.py | $(VENV)/.runtime
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@

@@ -1,0 +1,110 @@
+"""The `tradeproxy` command: run, demo, simulate, check. To serve for good, use `twistd tradeproxy`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import task
+from twisted.internet.defer import Deferred
+from twisted.logger import globalLogBeginner, textFileLogObserver
+
+from tradeproxy import listen
+from tradeproxy.settings import SettingsError, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tradeproxy.settings import Settings
+
+
+def main() -> None:
+    """Run the command line; what is wrong with it or with the settings is a line each, and status 1."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args()
+    match arguments.command:
+        case "run":
+            _serve(rest)
+        case "demo":
+            _serve(["--demo", *rest])
+        case _ if rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        case "simulate":
+            _simulate(arguments.port)
+        case "check":
+            _check(arguments.env_file)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="tradeproxy", description="One Alpaca trade-updates stream for all your clients."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands.add_parser("run", help="serve; options as `twistd tradeproxy` has them", add_help=False)
+    commands.add_parser("demo", help="serve an embedded Alpaca with random orders", add_help=False)
+    simulate = commands.add_parser(
+        "simulate", help="run the embedded Alpaca alone, to try and test things on"
+    )
+    simulate.add_argument("--port", type=int, default=8100, help="on 127.0.0.1; default 8100")
+    check = commands.add_parser(
+        "check", help="read the settings, try each account's login, say what is wrong"
+    )
+    check.add_argument("--env-file", help="the file to read instead of .env")
+    return parser
+
+
+def _serve(options: Sequence[str]) -> None:
+    from twisted.scripts import twistd
+
+    sys.argv = ["twistd", "--nodaemon", "--pidfile=", "tradeproxy", *options]
+    twistd.run()
+
+
+def _simulate(port: int) -> None:
+    from twisted.internet import reactor
+
+    from tradeproxy.simulator.service import Simulator, SimulatorService
+
+    description = listen.describe("127.0.0.1", port)
+    if problems := listen.bind_problems((description,)):
+        raise SystemExit("\n".join(problems))
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)])
+    service = SimulatorService(Simulator(reactor, SystemRandom()), description, reactor)
+
+    async def serve(reactor: Any) -> None:
+        service.startService()
+        print(f"an Alpaca of our own: ALPACA_URL={listen.url(description)}")
+        reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+        await Deferred()
+
+    task.react(lambda reactor: Deferred.fromCoroutine(serve(reactor)))
+
+
+def _check(env_file: str | None) -> None:
+    try:
+        settings = read_settings(os.environ, directory=Path.cwd(), env_file=env_file)
+    except SettingsError as error:
+        raise SystemExit(str(error)) from None
+    task.react(lambda reactor: Deferred.fromCoroutine(_check_accounts(settings, reactor)))
+
+
+async def _check_accounts(settings: Settings, reactor: Any) -> None:
+    from tradeproxy.check import report, try_login
+
+    for line in report(settings):
+        print(line)
+    failed = False
+    for account in settings.accounts:
+        problem = await try_login(account, reactor)
+        failed = failed or problem is not None
+        print(f"{account.name}: {account.base_url.stream}: {problem or 'logged in'}")
+    if failed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

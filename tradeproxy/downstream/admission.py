@@ -1,0 +1,126 @@
+"""Who may come in, decided from the HTTP request alone, before any upgrade."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tradeproxy import hosts
+from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Stricter than urllib, which forgives white space and user names: what is refused here is merely refused.
+_HOST_AND_PORT = r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
+_AUTHORITY = re.compile(_HOST_AND_PORT)
+_ORIGIN = re.compile(r"(?P<scheme>https?)://" + _HOST_AND_PORT)
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """What an HTTP request says of who sends it."""
+
+    host: str | None
+    """The Host header."""
+    origin: str | None
+    """The Origin header: a browser's word on whose page is asking. Other clients need not send one."""
+    secure: bool
+    """Whether the request came over TLS."""
+    local_address: str | None
+    """The address of ours that it came in at; None for a UNIX socket."""
+    credentials: tuple[Secret, ...] = ()
+    """What its headers hold that could be a token: Authorization: Bearer, and the APCA headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An HTTP status and the line that says why."""
+
+    status: int
+    reason: str
+
+
+class Tokens:
+    """The tokens that let a client in. Without any, every client is let in."""
+
+    def __init__(self, tokens: Iterable[Secret]) -> None:
+        self._tokens = tuple(tokens)
+
+    def __bool__(self) -> bool:
+        return bool(self._tokens)
+
+    def admit(self, *offers: Secret) -> bool:
+        """Tell whether one of `offers` is a token, in a time that does not depend on which."""
+        matches = [offer == token for offer in offers for token in self._tokens]
+        return not self._tokens or any(matches)
+
+    def admit_credentials(self, credentials: Credentials) -> bool:
+        """Tell whether an auth message holds a token, in any of its fields."""
+        match credentials:
+            case KeyPair(key_id, secret_key):
+                return self.admit(key_id, secret_key)
+            case OAuthToken(token):
+                return self.admit(token)
+
+
+class Admission:
+    """The rules at the door.
+
+    Host must be a name of this machine that we know, which defeats DNS rebinding: a page whose own host name
+    was made to resolve to us still sends that name. Origin must be absent or this server's own, so that no
+    other page of a browser on this machine can read the stream.
+    """
+
+    def __init__(self, allowed_hosts: Iterable[str], allowed_origins: Iterable[str], tokens: Tokens) -> None:
+        self._hosts = frozenset(allowed_hosts)
+        self._origins = frozenset(map(_normal_origin, allowed_origins))
+        self.tokens = tokens
+
+    def refusal(self, visitor: Visitor) -> Refusal | None:
+        """Return why `visitor` must stay out, or None."""
+        if not self._is_ours(visitor):
+            return Refusal(403, "this Host is not allowed; PROXY_ALLOWED_HOSTS adds to those that are")
+        if visitor.origin is not None and not self._is_allowed(visitor.origin, visitor):
+            return Refusal(403, "this Origin is not allowed; PROXY_ALLOWED_ORIGINS adds to those that are")
+        if visitor.credentials and not self.tokens.admit(*visitor.credentials):
+            return Refusal(401, "the request's headers hold none of this proxy's PROXY_TOKENS")
+        return None
+
+    def knows(self, visitor: Visitor) -> bool:
+        """Tell whether the request itself shows a token, or needs none."""
+        return self.tokens.admit(*visitor.credentials)
+
+    def _is_ours(self, visitor: Visitor) -> bool:
+        host = _host_of(visitor.host or "")
+        if host is None:
+            return False
+        # An address cannot be rebound: one that is also where the request arrived is ours.
+        here = (visitor.local_address or "").removeprefix("::ffff:")
+        return host == here or host in self._hosts or hosts.is_loopback(host)
+
+    def _is_allowed(self, origin: str, visitor: Visitor) -> bool:
+        scheme = "https" if visitor.secure else "http"
+        own = _normal_origin(f"{scheme}://{visitor.host}")
+        theirs = _normal_origin(origin)
+        return theirs is not None and (theirs == own or theirs in self._origins)
+
+
+def _host_of(authority: str) -> str | None:
+    """Return the host of a Host header's `host[:port]` in its one spelling; None if there is none."""
+    match = _AUTHORITY.fullmatch(authority.lower())
+    try:
+        return hosts.canonical(match["host"].strip("[]")) if match else None
+    except ValueError:
+        return None
+
+
+def _normal_origin(text: str) -> str | None:
+    """Return `scheme://host:port` in one spelling; None for what is no origin, such as `null`."""
+    match = _ORIGIN.fullmatch(text.lower())
+    if match is None:
+        return None
+    scheme = match["scheme"]
+    return f"{scheme}://{match['host']}:{match['port'] or _DEFAULT_PORTS[scheme]}"

@@ -1,0 +1,122 @@
+"""The conversation with one client, in every dialect that Alpaca's clients speak; values in, effects out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, TypeAlias
+
+from tradeproxy.wire.closecodes import CloseCode
+from tradeproxy.wire.messages import (
+    TRADE_UPDATES,
+    Authenticate,
+    Authenticated,
+    Authorization,
+    ClientMessage,
+    Dialect,
+    Listen,
+    Listening,
+    Malformed,
+    Sendable,
+    Unlisten,
+    parse_client,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tradeproxy.secret import Credentials
+
+
+class Manner(Enum):
+    """Whose server the client believes to talk to: it decides when events flow, and one reply."""
+
+    ORIGINAL = auto()
+    """The original proxy: after any auth message every event follows, with or without `listen`."""
+    ALPACA = auto()
+    """Alpaca itself: events follow `listen`, and only it."""
+
+
+class State(Enum):
+    """Where the conversation stands."""
+
+    AWAITING_AUTH = auto()
+    AUTHENTICATED = auto()
+    CLOSED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Send this message."""
+
+    message: Sendable
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Send a close frame; nothing may follow it."""
+
+    code: CloseCode
+
+
+Effect: TypeAlias = Reply | Close
+
+STREAMS = (TRADE_UPDATES,)
+"""The streams that can be had here; others are left out of every ack, as Alpaca does."""
+
+
+class ClientSession:
+    """One client's conversation. `admits` judges the credentials of an auth message."""
+
+    def __init__(self, manner: Manner, admits: Callable[[Credentials], bool]) -> None:
+        self._manner = manner
+        self._admits = admits
+        self._listening: tuple[str, ...] = ()
+        self.state = State.AWAITING_AUTH
+
+    @property
+    def wants_events(self) -> bool:
+        """Whether the events that arrive now are this client's to have."""
+        if self.state is not State.AUTHENTICATED:
+            return False
+        return self._manner is Manner.ORIGINAL or TRADE_UPDATES in self._listening
+
+    def received(self, payload: bytes) -> tuple[Effect, ...]:
+        """Take one message, text or binary."""
+        return self._react(parse_client(payload))
+
+    def overdue(self) -> tuple[Effect, ...]:
+        """Give up on a client that has had its time to authenticate; nothing happens if it did."""
+        return self._close(CloseCode.NO_AUTH) if self.state is State.AWAITING_AUTH else ()
+
+    def end(self, code: CloseCode) -> tuple[Effect, ...]:
+        """End the conversation for a reason of ours."""
+        return () if self.state is State.CLOSED else self._close(code)
+
+    def _react(self, message: ClientMessage) -> tuple[Effect, ...]:
+        match self.state, message:
+            case State.CLOSED, _:
+                return ()
+            case _, Malformed():
+                return self._close(CloseCode.MALFORMED)
+            case _, Authenticate(credentials) if not self._admits(credentials):
+                return (Reply(Authorization(authorized=False)), *self._close(CloseCode.TOKEN_REFUSED))
+            case _, Authenticate(_, dialect):
+                self.state = State.AUTHENTICATED
+                array = self._manner is Manner.ORIGINAL and dialect is Dialect.AUTH
+                return (Reply(Authenticated() if array else Authorization(authorized=True)),)
+            case State.AWAITING_AUTH, Listen() if self._manner is Manner.ALPACA:
+                return (Reply(Authorization(authorized=False, action="listen")),)
+            case _, Listen(streams):
+                return self._acknowledge(tuple(name for name in STREAMS if name in streams))
+            case State.AUTHENTICATED, Unlisten(streams):
+                return self._acknowledge(tuple(name for name in self._listening if name not in streams))
+        return ()
+
+    def _acknowledge(self, streams: tuple[str, ...]) -> tuple[Effect, ...]:
+        self._listening = streams
+        return (Reply(Listening(streams)),)
+
+    def _close(self, code: CloseCode) -> tuple[Effect, ...]:
+        self.state = State.CLOSED
+        return (Close(code),)

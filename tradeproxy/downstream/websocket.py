@@ -1,0 +1,247 @@
+"""The clients' end of the wire: Autobahn's server factory and protocol, and the service that owns them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import txaio
+from autobahn.twisted.resource import WebSocketResource
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from twisted.application.service import Service
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ITCPTransport
+from twisted.logger import Logger
+from twisted.web.http_headers import Headers
+
+from tradeproxy.downstream.outbox import Outbox
+from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Reply
+from tradeproxy.wire.closecodes import CloseCode
+from tradeproxy.wire.messages import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from autobahn.websocket.protocol import PreparedMessage
+    from twisted.internet.interfaces import IAddress, IReactorTime
+    from twisted.web.server import Request
+
+    from tradeproxy.hub.account import Account
+    from tradeproxy.hub.broadcaster import Burst
+    from tradeproxy.secret import Credentials
+    from tradeproxy.settings import Limits
+
+PING_INTERVAL = 20
+"""Seconds; keeps NATs and proxies from forgetting an idle connection, and finds clients that are gone."""
+
+PONG_TIMEOUT = 60
+"""Seconds: a bot that computes for a while does not answer meanwhile, and shall not lose its stream."""
+
+CLOSE_TIMEOUT = 5
+"""Seconds for a client to answer a close frame; a slow one must read what came before it first."""
+
+STOP_TIMEOUT = 2.0
+"""Seconds that all clients together have for their goodbyes when the service stops."""
+
+
+HANDSHAKE_HEADERS = (
+    b"host",
+    b"upgrade",
+    b"connection",
+    b"sec-websocket-key",
+    b"sec-websocket-version",
+    b"sec-websocket-protocol",
+    b"sec-websocket-extensions",
+)
+"""What the opening handshake needs of a request (RFC 6455, 4.1)."""
+
+
+class DownstreamProtocol(WebSocketServerProtocol):
+    """One client: carries its ClientSession over one connection, and subscribes to its account."""
+
+    # Autobahn's warnings quote what a client sent; ours say what matters of it.
+    log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
+    _log = Logger()
+
+    factory: DownstreamFactory
+
+    def __init__(self, account: Account, session: ClientSession) -> None:
+        super().__init__()
+        self._account = account
+        self._session = session
+        self._outbox: Outbox[PreparedMessage] | None = None
+        self._auth_timeout: Any = None
+
+    # What Autobahn calls.
+
+    def onOpen(self) -> None:
+        """Register with the account's broadcaster; events are passed on once the session wants them."""
+        factory = self.factory
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self._outbox = Outbox(self._transmit, factory.limits.client_buffer, self._too_slow)
+        self.unregisterProducer()  # twisted.web's channel still holds the transport's one place
+        self.registerProducer(self._outbox, True)
+        timeout = factory.limits.auth_timeout
+        self._auth_timeout = factory.reactor.callLater(timeout, self._advance, self._session.overdue)
+        factory.clients[self] = None
+        self._account.broadcaster.register(self)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Let the session answer."""
+        self._advance(self._session.received, payload)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """Unregister; also called for a connection that never opened."""
+        self._account.broadcaster.unregister(self)
+        if self._auth_timeout is not None and self._auth_timeout.active():
+            self._auth_timeout.cancel()
+        self._outbox = None
+        self.factory.forget(self)
+
+    # What the broadcaster calls.
+
+    def deliver(self, burst: Burst) -> None:
+        """Pass the events on, if this client is to have them."""
+        if self._session.wants_events and self._outbox is not None:
+            for message in self.factory.prepared(burst):
+                self._outbox.put(message, len(message.payload))
+
+    def sever(self) -> None:
+        """Drop the connection without a goodbye."""
+        self.dropConnection(abort=True)
+
+    # Ours.
+
+    def end(self, code: CloseCode) -> None:
+        """Send a close frame with `code`, unless one is already under way."""
+        self._advance(self._session.end, code)
+
+    def _transmit(self, message: PreparedMessage) -> None:
+        # Autobahn may have sent a close frame of its own, which nothing may follow; it does not check here.
+        if self.state == self.STATE_OPEN:
+            self.sendPreparedMessage(message)
+
+    def _too_slow(self) -> None:
+        self._log.info(
+            "{account}: {peer} reads too slowly: closed", account=self._account.name, peer=self.peer
+        )
+        self.end(CloseCode.TOO_SLOW)
+
+    def _advance(self, step: Callable[..., tuple[Effect, ...]], *arguments: Any) -> None:
+        """Let the session take a step, and do what it says. The one guard between it and Autobahn."""
+        try:
+            for effect in step(*arguments):
+                self._carry_out(effect)
+        except Exception:
+            self._log.failure("{account}: a client's conversation failed", account=self._account.name)
+            self.sever()
+
+    def _carry_out(self, effect: Effect) -> None:
+        assert self._outbox is not None
+        match effect:
+            case Reply(message):
+                payload = encode(message)
+                self._outbox.put(self.factory.prepareMessage(payload), len(payload))
+            case Close(code):
+                self._outbox.stopProducing()
+                self._account.broadcaster.unregister(self)
+                # sendClose knows no 1012.
+                self.sendCloseFrame(code.value, code.reason.encode(), isReply=False)
+
+
+class DownstreamFactory(WebSocketServerFactory):
+    """Every client's factory: the limits, the clients themselves, and each burst framed once for all."""
+
+    noisy = False
+
+    def __init__(self, limits: Limits, reactor: IReactorTime) -> None:
+        super().__init__(server="tradeproxy", reactor=reactor)
+        self.setProtocolOptions(
+            webStatus=False,
+            # Host, Origin and the number of connections are decided on the HTTP request, before Autobahn.
+            allowNullOrigin=False,
+            maxMessagePayloadSize=limits.max_message,
+            maxFramePayloadSize=limits.max_message,
+            failByDrop=False,
+            openHandshakeTimeout=limits.handshake_timeout,
+            closeHandshakeTimeout=CLOSE_TIMEOUT,
+            autoPingInterval=PING_INTERVAL,
+            autoPingTimeout=PONG_TIMEOUT,
+            tcpNoDelay=True,
+        )
+        self.limits = limits
+        self.clients: dict[DownstreamProtocol, None] = {}
+        self.closing = False
+        self.when_empty: Deferred[None] = Deferred()
+        """Fires when the last client has gone after `closing` was set."""
+        self._burst: Burst = ()
+        self._prepared: tuple[PreparedMessage, ...] = ()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further client can be taken."""
+        return self.closing or len(self.clients) >= self.limits.max_clients
+
+    def upgrade(
+        self, request: Request, account: Account, manner: Manner, admits: Callable[[Credentials], bool]
+    ) -> bytes | int:
+        """Turn `request`, which has been admitted, into a new client of `account`; for Resource.render."""
+        headers = request.requestHeaders
+        # Autobahn parses the request again, and differently: it gets what it needs and no credentials.
+        kept = {
+            name: headers.getRawHeaders(name, ()) for name in HANDSHAKE_HEADERS if headers.hasHeader(name)
+        }
+        request.requestHeaders, request.uri = Headers(kept), b"/"
+        client = DownstreamProtocol(account, ClientSession(manner, admits))
+        client.factory = self
+        answer: bytes | int = WebSocketResource(_ReadyMade(client)).render(request)
+        return answer
+
+    def prepared(self, burst: Burst) -> tuple[PreparedMessage, ...]:
+        """Return the burst's events as text frames; they are made once, and kept until the next burst."""
+        if burst is not self._burst:
+            self._burst, self._prepared = burst, tuple(map(self.prepareMessage, burst))
+        return self._prepared
+
+    def forget(self, client: DownstreamProtocol) -> None:
+        """Let go of a client whose connection is over."""
+        self.clients.pop(client, None)
+        if self.closing and not self.clients and not self.when_empty.called:
+            self.when_empty.callback(None)
+
+
+class _ReadyMade:
+    """Stands for a factory, to which WebSocketResource would pass an address and nothing of the request."""
+
+    def __init__(self, client: DownstreamProtocol) -> None:
+        self._client = client
+
+    def buildProtocol(self, addr: IAddress) -> DownstreamProtocol:
+        return self._client
+
+
+class DownstreamService(Service):
+    """Ends every client's connection, with a code that says "reconnect", when the proxy stops."""
+
+    def __init__(self, factory: DownstreamFactory, clock: IReactorTime) -> None:
+        self._factory = factory
+        self._clock = clock
+
+    def stopService(self) -> Deferred[None]:
+        """Say goodbye to all clients; fires when they are gone, after at most STOP_TIMEOUT."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._dismiss_all())
+
+    async def _dismiss_all(self) -> None:
+        factory = self._factory
+        factory.closing = True
+        if not factory.clients:
+            return
+        for client in tuple(factory.clients):
+            client.end(CloseCode.RESTARTING)
+        try:
+            await factory.when_empty.addTimeout(STOP_TIMEOUT, self._clock)
+        except defer.TimeoutError:
+            for client in tuple(factory.clients):
+                client.sever()

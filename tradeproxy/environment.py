@@ -1,0 +1,144 @@
+"""The environment: variables from a .env file under those of the process, and what is wrong with them."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from dotenv.parser import parse_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is wrong with the settings (problems), and what is only odd (warnings): one line each."""
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def problem(self, text: str) -> None:
+        """Note what must be put right before anything can start."""
+        self.problems.append(_one_line(text))
+
+    def warning(self, text: str) -> None:
+        """Note what is probably not meant."""
+        self.warnings.append(_one_line(text))
+
+    def attempt(self, name: str, parse: Callable[[str], T], text: str, default: T) -> T:
+        """Return what `parse` makes of the text; its ValueError becomes the problem of `name`."""
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.problem(f"{name}: {error}")
+            return default
+
+
+class Environment:
+    """Variables by name. Values are stripped, and a blank one counts as not set.
+
+    What cannot be used is noted in `findings`, and a default takes its place: read on, then look there.
+    """
+
+    def __init__(self, variables: Mapping[str, str], directory: Path, findings: Findings) -> None:
+        stripped = {name: value.strip() for name, value in variables.items()}
+        self._variables = {name: value for name, value in stripped.items() if value}
+        self._directory = directory
+        self.findings = findings
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str], directory: Path, env_file: str | None) -> Environment:
+        """Read the .env file of the directory, which may be absent, or the one named, which must exist.
+
+        A variable of `environ` wins over the file's, also when it is blank.
+        """
+        findings = Findings()
+        return cls({**_read_env_file(directory, env_file, findings), **environ}, directory, findings)
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names of the variables that are set, in order."""
+        return iter(sorted(self._variables))
+
+    def get(self, name: str) -> str | None:
+        """Return a variable as it stands."""
+        return self._variables.get(name)
+
+    def parsed(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        """Return what `parse` makes of a variable; unset, it is the default."""
+        text = self.get(name)
+        return default if text is None else self.findings.attempt(name, parse, text, default)
+
+    def each(self, name: str, parse: Callable[[str], str], separator: str | None = ",") -> tuple[str, ...]:
+        """Return what `parse` makes of every item of a list; without a separator white space parts them."""
+        items = [item.strip() for item in self._variables.get(name, "").split(separator)]
+        parsed = (self.findings.attempt(name, parse, item, "") for item in items if item)
+        return tuple(item for item in parsed if item)
+
+    def source(self, name: str) -> str | None:
+        """Say which variable gives a secret: `name` itself, `<name>_FILE`, or None."""
+        return next((source for source in (name, f"{name}_FILE") if source in self._variables), None)
+
+    def confidential(self, name: str) -> str:
+        """Return the text of a secret, from the variable or from the file that `<name>_FILE` names.
+
+        It is "" when unset or not usable. Neither the text nor the file's name is ever in a finding:
+        a secret put in the wrong one of the two variables must not be shown either.
+        """
+        text, file = self.get(name), self.get(f"{name}_FILE")
+        if text is not None and file is not None:
+            self.findings.problem(f"{name}: {name}_FILE is set too; keep one of them")
+            return ""
+        if file is not None:
+            return self.findings.attempt(f"{name}_FILE", self._content, file, "")
+        return text or ""
+
+    def _content(self, file: str) -> str:
+        try:
+            text = (self._directory / file).read_text(encoding="utf-8-sig").strip()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"the file it names cannot be read ({_reason(error)})") from None
+        if not text:
+            raise ValueError("the file it names is empty")
+        return text
+
+
+def _read_env_file(directory: Path, named: str | None, findings: Findings) -> dict[str, str]:
+    path = directory / (".env" if named is None else named)
+    label = str(path) if named is None else f"--env-file {path}"
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read()
+    except (OSError, ValueError) as error:
+        if named is not None or not isinstance(error, FileNotFoundError):
+            findings.problem(f"{label}: cannot be read ({_reason(error)})")
+        return {}
+    if mode & 0o044:
+        findings.warning(f"{label}: others can read it; run chmod 600 on it")
+    return dict(_assignments(text, label, findings))
+
+
+def _assignments(text: str, label: str, findings: Findings) -> Iterator[tuple[str, str]]:
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.key is not None and binding.value is not None:
+            yield binding.key, binding.value
+        elif binding.key is not None or binding.error:
+            # A binding begins with the blank lines before it. What the line holds may be a secret.
+            written = binding.original.string
+            blank_lines = written[: len(written) - len(written.lstrip())].count("\n")
+            findings.problem(f"{label}: line {binding.original.line + blank_lines} is not NAME=value")
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
+
+
+def _one_line(text: str) -> str:
+    # Names of variables and files may hold anything but a zero.
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

@@ -1,0 +1,114 @@
+"""The whole proxy as a tree of services, built from its settings."""
+
+from __future__ import annotations
+
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any
+
+from twisted.application import strports
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+
+from tradeproxy import listen
+from tradeproxy.downstream.admission import Admission, Tokens
+from tradeproxy.downstream.websocket import DownstreamFactory, DownstreamService
+from tradeproxy.hub.account import Account
+from tradeproxy.simulator.service import Simulator, SimulatorService
+from tradeproxy.upstream.backoff import Backoff
+from tradeproxy.upstream.client import UpstreamFactory, UpstreamService, upstream_endpoint
+from tradeproxy.web.routes import paths
+from tradeproxy.web.site import build_site
+
+if TYPE_CHECKING:
+    from tradeproxy import settings
+    from tradeproxy.settings import Settings
+
+
+def build_service(settings: Settings, reactor: Any) -> MultiService:
+    """Return the service that holds one connection per account and serves its events to all clients.
+
+    Events go down this list; services start in its order and stop in the reverse, one after the other: first
+    no new clients, then the clients' goodbye, then Alpaca's.
+    """
+    accounts = {account.name: Account(account.name, reactor) for account in settings.accounts}
+    clients = DownstreamFactory(settings.limits, reactor)
+    admission = Admission(settings.allowed_hosts, settings.allowed_origins, Tokens(settings.tokens))
+    site = build_site(accounts, clients, admission, reactor)
+
+    proxy = OrderedService()
+    proxy.setName("tradeproxy")
+    if settings.simulator_port is not None:
+        _simulator_service(settings.simulator_port, reactor).setServiceParent(proxy)
+    upstream = MultiService()
+    upstream.setServiceParent(proxy)
+    for account in settings.accounts:
+        _upstream_service(account, accounts[account.name], reactor).setServiceParent(upstream)
+    DownstreamService(clients, reactor).setServiceParent(proxy)
+    for description in settings.listen:
+        strports.service(description, site, reactor=reactor).setServiceParent(proxy)
+    Announcement(settings).setServiceParent(proxy)
+    return proxy
+
+
+def _upstream_service(settings: settings.Account, account: Account, reactor: Any) -> UpstreamService:
+    return UpstreamService(
+        account,
+        upstream_endpoint(settings.base_url, reactor),
+        UpstreamFactory(settings, account, reactor),
+        Backoff(SystemRandom().random),
+        reactor,
+    )
+
+
+def _simulator_service(port: int, reactor: Any) -> SimulatorService:
+    description = listen.describe("127.0.0.1", port)
+    random = SystemRandom()
+    return SimulatorService(Simulator(reactor, random), description, reactor, order_flow=True)
+
+
+class OrderedService(MultiService):
+    """Starts its children in their order, and stops them in the reverse, each after the one before is done.
+
+    MultiService stops all at once, which would cut off clients in the middle of their goodbye.
+    """
+
+    _log = Logger()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop every child, the last one first; a failure is logged and keeps none of the others."""
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop_in_order())
+
+    async def _stop_in_order(self) -> None:
+        for service in reversed(list(self)):
+            try:
+                await maybeDeferred(service.stopService)
+            except Exception:
+                self._log.failure("{service} did not stop cleanly", service=type(service).__name__)
+
+
+class Announcement(Service):
+    """Says, once everything has started, what there is and where."""
+
+    _log = Logger()
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def startService(self) -> None:
+        """Log the settings' warnings, the addresses, and each account's endpoints."""
+        super().startService()
+        for warning in self._settings.warnings:
+            self._log.warn("{warning}", warning=warning)
+        for description in self._settings.listen:
+            self._log.info("listening on {url}", url=listen.url(description))
+        for account in self._settings.accounts:
+            own, alpacas = paths(account.name)
+            self._log.info(
+                "{account}: {upstream} is served at {own}, and in Alpaca's own manner at {alpacas}",
+                account=account.name,
+                upstream=account.base_url.stream,
+                own=own,
+                alpacas=alpacas,
+            )

@@ -1,0 +1,266 @@
+"""The settings: the environment and .env, read once into frozen values; every problem is told at once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from tradeproxy import hosts
+from tradeproxy.accounts import Account, BaseUrl, demo_account, is_plain, read_accounts
+from tradeproxy.environment import Environment
+from tradeproxy.listen import completed, describe, has_ipv6_loopback, is_local, loopback_descriptions, url
+from tradeproxy.secret import Secret
+from tradeproxy.wire.messages import Dialect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+__all__ = [
+    "VARIABLES",
+    "Account",
+    "BaseUrl",
+    "Limits",
+    "Settings",
+    "SettingsError",
+    "read_settings",
+]
+
+DEFAULT_PORT = 8099
+WEAK_TOKEN = 16
+"""A token of fewer characters is warned of."""
+
+VARIABLES = (
+    "PROXY_ALLOWED_HOSTS",
+    "PROXY_ALLOWED_ORIGINS",
+    "PROXY_ALLOW_ANONYMOUS",
+    "PROXY_AUTH_TIMEOUT",
+    "PROXY_CLIENT_BUFFER",
+    "PROXY_HANDSHAKE_TIMEOUT",
+    "PROXY_HOST",
+    "PROXY_LISTEN",
+    "PROXY_MAX_CLIENTS",
+    "PROXY_MAX_MESSAGE",
+    "PROXY_PORT",
+    "PROXY_TOKENS",
+    "PROXY_TOKENS_FILE",
+    "PROXY_UPSTREAM_AUTH",
+)
+"""Every PROXY_* variable there is."""
+
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<name>[^][:/?#@\s]+)|\[(?P<ipv6>[0-9a-f.]*:[0-9a-f:.]*)\])"
+    r"(?::(?P<port>[0-9]+))?/?"
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client, and all of them, may take: timeouts in seconds, sizes in bytes."""
+
+    max_clients: int = 10_000
+    handshake_timeout: float = 5.0
+    auth_timeout: float = 10.0
+    max_message: int = 16 * 1024
+    client_buffer: int = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that is settable. `listen` holds complete Twisted endpoint descriptions.
+
+    Origins are in lower case without a default port, hosts without any port, so that both compare as text.
+    `simulator_port` is None except in the demo. The warnings are lines for the user.
+    """
+
+    accounts: tuple[Account, ...]
+    listen: tuple[str, ...]
+    tokens: tuple[Secret, ...]
+    allowed_origins: tuple[str, ...]
+    allowed_hosts: tuple[str, ...]
+    limits: Limits
+    simulator_port: int | None
+    warnings: tuple[str, ...]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; `problems` are lines for the user, none of which holds a secret."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def read_settings(
+    environ: Mapping[str, str],
+    *,
+    directory: Path,
+    env_file: str | None = None,
+    port: str | None = None,
+    listen: Sequence[str] = (),
+    demo: bool = False,
+    ipv6_loopback: bool | None = None,
+) -> Settings:
+    """Read the environment over the directory's .env, or over `env_file`; the options beat both.
+
+    `ipv6_loopback` says whether ::1 exists; None: find out. Raises SettingsError with every problem.
+    """
+    env = Environment.read(environ, directory, env_file)
+    _warn_of_unknown(env)
+    addresses = _read_addresses(env, port, listen, ipv6_loopback)
+    tokens = _read_tokens(env)
+    _check_exposure(env, addresses)
+    dialect = env.parsed("PROXY_UPSTREAM_AUTH", _dialect, Dialect.AUTHENTICATE)
+    simulator_port = addresses.port + 1 if demo else None
+    if simulator_port is None:
+        accounts = read_accounts(env, dialect)
+    else:
+        accounts = (demo_account(simulator_port, dialect),)
+        if simulator_port > 65535:
+            env.findings.problem(
+                f"{addresses.port_source}: --demo takes the next port too, and there is none"
+            )
+    settings = Settings(
+        accounts=accounts,
+        listen=addresses.descriptions,
+        tokens=tokens,
+        allowed_origins=env.each("PROXY_ALLOWED_ORIGINS", _origin),
+        allowed_hosts=env.each("PROXY_ALLOWED_HOSTS", hosts.canonical),
+        limits=_read_limits(env),
+        simulator_port=simulator_port,
+        warnings=tuple(env.findings.warnings),
+    )
+    if env.findings.problems:
+        raise SettingsError(env.findings.problems)
+    return settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Addresses:
+    """Where to listen, and which variable or option said so."""
+
+    descriptions: tuple[str, ...]
+    source: str
+    port: int
+    port_source: str
+
+
+def _warn_of_unknown(env: Environment) -> None:
+    for name in env:
+        if name.startswith("PROXY_") and name not in VARIABLES:
+            nearest, *_ = get_close_matches(name, VARIABLES, n=1, cutoff=0)
+            env.findings.warning(f"{name}: there is no such variable; the nearest is {nearest}")
+
+
+def _read_addresses(
+    env: Environment, port: str | None, listen: Sequence[str], ipv6_loopback: bool | None
+) -> _Addresses:
+    if port is None:
+        port_source, number = "PROXY_PORT", env.parsed("PROXY_PORT", _port, DEFAULT_PORT)
+    else:
+        port_source, number = "--port", env.findings.attempt("--port", _port, port, DEFAULT_PORT)
+    if listen:
+        source = "--listen"
+        attempts = (env.findings.attempt(source, completed, description, "") for description in listen)
+        descriptions = tuple(description for description in attempts if description)
+        if port is not None:
+            env.findings.problem("--port: --listen is given too, and holds the port itself")
+    elif port is None and env.get("PROXY_LISTEN"):
+        source = "PROXY_LISTEN"
+        descriptions = env.each(source, completed, separator=None)
+        _warn_of_unused(env, ("PROXY_HOST", "PROXY_PORT"), source)
+    else:
+        source = "PROXY_HOST"
+        descriptions = tuple(describe(host, number) for host in env.each(source, hosts.canonical))
+        if not descriptions:
+            ipv6 = has_ipv6_loopback() if ipv6_loopback is None else ipv6_loopback
+            descriptions = loopback_descriptions(number, ipv6)
+        _warn_of_unused(env, ("PROXY_LISTEN",), "--port")
+    return _Addresses(descriptions, source, number, port_source)
+
+
+def _warn_of_unused(env: Environment, names: Iterable[str], reason: str) -> None:
+    for name in names:
+        if env.get(name):
+            env.findings.warning(f"{name}: not used for listening, since {reason} is set")
+
+
+def _read_tokens(env: Environment) -> tuple[Secret, ...]:
+    source = env.source("PROXY_TOKENS")
+    text = env.confidential("PROXY_TOKENS")
+    tokens = [token.strip() for token in text.split(",") if token.strip()]
+    if text and not tokens:
+        env.findings.problem(f"{source}: holds no token")
+    if not all(map(is_plain, tokens)):
+        env.findings.problem(f"{source}: a token holds white space, or is not ASCII; commas part the tokens")
+    if any(len(token) < WEAK_TOKEN for token in tokens):
+        env.findings.warning(f"{source}: a token of fewer than {WEAK_TOKEN} characters can be guessed")
+    return tuple(Secret(token) for token in tokens)
+
+
+def _check_exposure(env: Environment, addresses: _Addresses) -> None:
+    anonymous = env.parsed("PROXY_ALLOW_ANONYMOUS", _flag, default=False)
+    if anonymous or env.source("PROXY_TOKENS"):
+        return
+    for description in addresses.descriptions:
+        if not is_local(description):
+            env.findings.problem(
+                f"{addresses.source}: other machines may reach {url(description)}, and would see every order;"
+                " set PROXY_TOKENS, or PROXY_ALLOW_ANONYMOUS=1 if they may"
+            )
+
+
+def _read_limits(env: Environment) -> Limits:
+    default = Limits()
+    return Limits(
+        max_clients=env.parsed("PROXY_MAX_CLIENTS", _whole_number, default.max_clients),
+        handshake_timeout=env.parsed("PROXY_HANDSHAKE_TIMEOUT", _seconds, default.handshake_timeout),
+        auth_timeout=env.parsed("PROXY_AUTH_TIMEOUT", _seconds, default.auth_timeout),
+        max_message=env.parsed("PROXY_MAX_MESSAGE", _whole_number, default.max_message),
+        client_buffer=env.parsed("PROXY_CLIENT_BUFFER", _whole_number, default.client_buffer),
+    )
+
+
+def _port(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= 65535:
+        return int(text)
+    raise ValueError(f"{text!r} is not a port (1 to 65535)")
+
+
+def _whole_number(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,18}", text) and int(text) >= 1:
+        return int(text)
+    raise ValueError(f"{text!r} is not a whole number (1 or more)")
+
+
+def _seconds(text: str) -> float:
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) and float(text) > 0:
+        return float(text)
+    raise ValueError(f"{text!r} is not a number of seconds (more than 0)")
+
+
+def _flag(text: str) -> bool:
+    try:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+    except KeyError:
+        raise ValueError(f"{text!r} is neither yes (1, true) nor no (0, false)") from None
+
+
+def _dialect(text: str) -> Dialect:
+    try:
+        return Dialect(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither authenticate nor auth") from None
+
+
+def _origin(text: str) -> str:
+    match = _ORIGIN.fullmatch(text.lower())
+    if match is None:  # the text may be a URL with a password: it is not quoted
+        raise ValueError("each is scheme://host or scheme://host:port; neither *, nor null, nor a path")
+    scheme, host, port = match["scheme"], hosts.canonical(match["name"] or match["ipv6"]), match["port"]
+    if port is None or _port(port) == _DEFAULT_PORTS.get(scheme):
+        return f"{scheme}://{hosts.in_url(host)}"
+    return f"{scheme}://{hosts.in_url(host)}:{_port(port)}"

@@ -1,0 +1,121 @@
+"""The simulator as a whole, and as services: an account on the wire, with or without trading of its own."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from twisted.application import strports
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import gatherResults, maybeDeferred
+
+from tradeproxy.simulator.account import Account
+from tradeproxy.simulator.exchange import REJECTED_SYMBOL
+from tradeproxy.simulator.orders import Terms
+from tradeproxy.simulator.stream import StreamFactory
+from tradeproxy.simulator.web import Api, ApiSite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from random import Random
+
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from tradeproxy.secret import Credentials
+
+ORDER_INTERVAL = (0.3, 1.5)
+"""The shortest and the longest time, in seconds, between two orders of the flow."""
+
+OPEN_ORDERS = 8
+"""How many resting orders the flow lets stand before it cancels the oldest."""
+
+SYMBOLS = ("AAPL", "MSFT", "NVDA", "SPY", "TSLA", "BTC/USD")
+
+
+class Simulator(Account):
+    """Everything of one simulated account, not listening yet.
+
+    Serve `site` on any endpoint; `factory` is the stream alone, for a transport without HTTP around it.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        random: Random,
+        *,
+        binary: bool = True,
+        credentials: Credentials | None = None,
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
+        super().__init__(reactor, random, binary=binary, credentials=credentials, now=now)
+        self.factory = StreamFactory(reactor, self.slot)
+        self.site = ApiSite(reactor, Api(self, self.factory, credentials))
+
+
+class OrderFlow(Service):
+    """Small orders at random, so that there is something to see.
+
+    Most fill, some of them in two parts; some rest and are canceled; a few are rejected.
+    """
+
+    def __init__(self, account: Account, reactor: IReactorTime, random: Random) -> None:
+        self._account = account
+        self._reactor = reactor
+        self._random = random
+        self._next: IDelayedCall | None = None
+
+    def startService(self) -> None:
+        """Begin, with the first order after a moment."""
+        super().startService()
+        self._wait()
+
+    def stopService(self) -> None:
+        """Place no more orders."""
+        super().stopService()
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _wait(self) -> None:
+        self._next = self._reactor.callLater(self._random.uniform(*ORDER_INTERVAL), self._trade)
+
+    def _trade(self) -> None:
+        self._wait()
+        exchange = self._account.exchange
+        self._account.carry_out(exchange.submit(self._terms()))
+        resting = [order for order in exchange.orders() if not exchange.due(order.id)]
+        if len(resting) > OPEN_ORDERS:
+            self._account.carry_out(exchange.cancel(resting[0].id))
+
+    def _terms(self) -> Terms:
+        kind = self._random.choices(("market", "limit", "rejected"), (6, 3, 1))[0]
+        return Terms(
+            symbol=REJECTED_SYMBOL if kind == "rejected" else self._random.choice(SYMBOLS),
+            side=self._random.choice(("buy", "sell")),
+            type="limit" if kind == "limit" else "market",
+            time_in_force="day",
+            qty=Decimal(self._random.randint(1, 10)),
+            limit_price=Decimal(self._random.randint(50, 400)) if kind == "limit" else None,
+        )
+
+
+class SimulatorService(MultiService):
+    """Serves a simulator on an endpoint, described as for strports; with an order flow, if asked.
+
+    The start fails when the port is taken.
+    """
+
+    def __init__(
+        self, simulator: Simulator, description: str, reactor: Any, order_flow: bool = False
+    ) -> None:
+        super().__init__()
+        self._simulator = simulator
+        strports.service(description, simulator.site, reactor=reactor).setServiceParent(self)
+        if order_flow:
+            OrderFlow(simulator, reactor, simulator.random).setServiceParent(self)
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop listening, and end the client's connection with a close frame; soon, whatever it does."""
+        return gatherResults([maybeDeferred(super().stopService), self._simulator.end()])

@@ -1,0 +1,76 @@
+"""The twistd plugin: its options, and the service that it runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twisted.python import usage
+
+from tradeproxy import listen
+from tradeproxy.settings import Settings, SettingsError, read_settings
+
+if TYPE_CHECKING:
+    from twisted.application.service import IService
+
+
+class Options(usage.Options):
+    """The options of `twistd tradeproxy`. None of them is a secret: those stay out of the process list."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "Holds one connection per Alpaca account for trading updates, and serves any number of clients. "
+        "Accounts, tokens and limits are set in the environment or in .env; see .env.example."
+    )
+    optParameters = [
+        ["port", "p", None, "The port to listen on, instead of PROXY_PORT."],
+        ["env-file", "e", None, "The file to read instead of .env."],
+    ]
+    optFlags = [["demo", None, "Serve an embedded Alpaca with random orders; no account is needed or used."]]
+
+    settings: Settings
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+
+    def opt_listen(self, description: str) -> None:
+        """A Twisted endpoint to listen on, instead of PROXY_LISTEN; may be given several times."""  # noqa: D401
+        self["listen"].append(description)
+
+    opt_l = opt_listen
+
+    def postOptions(self) -> None:
+        """Read the settings.
+
+        Whatever is wrong with them, or with the addresses to listen on, ends the process here with a line
+        for each problem and status 1: later it would be a traceback, or nothing but a log file would show it.
+        """
+        try:
+            self.settings = read_settings(
+                os.environ,
+                directory=Path.cwd(),
+                env_file=self["env-file"],
+                port=self["port"],
+                listen=self["listen"],
+                demo=bool(self["demo"]),
+            )
+        except SettingsError as error:
+            raise SystemExit(str(error)) from None
+        if problems := listen.bind_problems(self._descriptions()):
+            raise SystemExit("\n".join(problems))
+
+    def _descriptions(self) -> list[str]:
+        simulator = self.settings.simulator_port
+        simulated = [] if simulator is None else [listen.describe("127.0.0.1", simulator)]
+        return [*self.settings.listen, *simulated]
+
+
+def makeService(options: Options) -> IService:
+    """Build the service; opens nothing, since twistd has yet to fork."""
+    from twisted.internet import reactor  # importing it installs one, which is twistd's to choose
+
+    from tradeproxy.service import build_service
+
+    return build_service(options.settings, reactor)

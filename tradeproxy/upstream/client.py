@@ -1,0 +1,254 @@
+"""Alpaca's end of the wire: the Autobahn client, and the service that keeps one connection per account."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import txaio
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from tradeproxy.upstream.backoff import Backoff, Cause, Ending, parse_retry_after
+from tradeproxy.upstream.session import Drop, Effect, Leave, Publish, Send, State, Up, UpstreamSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
+    from twisted.python.failure import Failure
+
+    from tradeproxy import settings
+    from tradeproxy.hub.account import Account
+
+CONNECT_TIMEOUT = 15.0
+"""Seconds for TCP, and again for TLS and the WebSocket handshake."""
+
+LOGIN_TIMEOUT = 15.0
+"""Seconds from the open WebSocket to the ack of `listen`."""
+
+PING_INTERVAL = 10
+"""Seconds, as Alpaca's SDKs do; with the next: a silently dead connection is found within 25 s."""
+
+PONG_TIMEOUT = 15
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds that Alpaca has for each half of its goodbye: its own close frame, and the end of the TCP."""
+
+LARGEST_MESSAGE = 16 * 1024 * 1024
+"""Bytes; a trade update has a few thousand."""
+
+
+_CAUSES = {"401": Cause.REFUSED, "403": Cause.REFUSED, "429": Cause.LIMITED}
+
+
+class UpstreamProtocol(WebSocketClientProtocol):
+    """Carries one UpstreamSession over one connection."""
+
+    # Autobahn's own warnings tell again, at length, what the service says in one line.
+    log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
+    _log = Logger()
+
+    def __init__(self, session: UpstreamSession, account: Account, clock: IReactorTime) -> None:
+        super().__init__()
+        self.ended: Deferred[Ending] = Deferred()
+        self._session = session
+        self._account = account
+        self._clock = clock
+        self._up_since: float | None = None
+        self._login_timeout: Any = None
+
+    def leave(self) -> None:
+        """End the connection: with a close frame where there is a WebSocket, at once where there is not."""
+        if self.state == self.STATE_OPEN:
+            self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
+        elif self.state == self.STATE_CONNECTING:
+            self.dropConnection(abort=True)
+
+    def onOpen(self) -> None:
+        """Begin the conversation; it has LOGIN_TIMEOUT seconds to come to the stream."""
+        self._login_timeout = self._clock.callLater(LOGIN_TIMEOUT, self._advance, self._session.overdue)
+        self._advance(self._session.opened)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Let the session take a frame, text or binary."""
+        self._advance(self._session.received, payload)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """Say how it ended; also called when the handshake was refused."""
+        if self._login_timeout is not None and self._login_timeout.active():
+            self._login_timeout.cancel()
+        self.ended.callback(self._ending(wasClean, code))
+
+    def _advance(self, step: Callable[..., tuple[Effect, ...]], *arguments: bytes) -> None:
+        """Let the session take a step, and do what it says. The one guard between it and Autobahn."""
+        try:
+            for effect in step(*arguments):
+                self._carry_out(effect)
+        except Exception:
+            self._log.failure("{account}: the upstream's conversation failed", account=self._account.name)
+            self.leave()
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Send(payload):
+                self.sendMessage(payload)
+            case Publish(payload):
+                self._account.publish(payload)
+            case Drop(problem):
+                self._account.drop(problem)
+            case Up():
+                self._login_timeout.cancel()
+                self._up_since = self._clock.seconds()
+                self._account.upstream_is_up()
+                self._log.info("{account}: upstream is streaming", account=self._account.name)
+            case Leave():
+                self.leave()
+
+    def _ending(self, was_clean: bool, code: int | None) -> Ending:
+        if self._session.ending is not None:
+            return self._session.ending
+        if self._session.state is State.CONNECTING:
+            return self._refused_handshake()
+        streamed = 0.0 if self._up_since is None else self._clock.seconds() - self._up_since
+        if was_clean:
+            return Ending(Cause.LOST, f"closed by Alpaca with code {code}", streamed)
+        return Ending(Cause.LOST, self.wasNotCleanReason or "connection lost", streamed)
+
+    def _refused_handshake(self) -> Ending:
+        # Autobahn keeps what it parsed of the HTTP response, also of one that was no upgrade.
+        words = getattr(self, "http_status_line", "").split()
+        status = words[1] if len(words) > 1 else None
+        if status is None or status == "101":
+            return Ending(Cause.LOST, f"no WebSocket handshake: {self.wasNotCleanReason}")
+        retry_after = parse_retry_after(self.http_headers.get("retry-after", ""), self._clock.seconds())
+        cause = _CAUSES.get(status, Cause.LOST)
+        hint = ": another connection holds this account's stream" if cause is Cause.LIMITED else ""
+        return Ending(cause, f"HTTP {status} at the handshake{hint}", retry_after=retry_after)
+
+
+class UpstreamFactory(WebSocketClientFactory):
+    """Builds a protocol with a new session for every connection of one account."""
+
+    noisy = False
+
+    def __init__(self, settings: settings.Account, account: Account, reactor: Any) -> None:
+        super().__init__(settings.base_url.stream, useragent="tradeproxy", reactor=reactor)
+        self.setProtocolOptions(
+            maxMessagePayloadSize=LARGEST_MESSAGE,
+            failByDrop=False,
+            openHandshakeTimeout=CONNECT_TIMEOUT,
+            closeHandshakeTimeout=CLOSE_TIMEOUT,
+            serverConnectionDropTimeout=CLOSE_TIMEOUT,
+            autoPingInterval=PING_INTERVAL,
+            autoPingTimeout=PONG_TIMEOUT,
+            tcpNoDelay=True,
+        )
+        self._settings = settings
+        self._account = account
+
+    def buildProtocol(self, addr: IAddress | None) -> UpstreamProtocol:
+        """Build the protocol of one connection."""
+        settings = self._settings
+        session = UpstreamSession(settings.credentials, settings.dialect, settings.key_variable)
+        protocol = UpstreamProtocol(session, self._account, self.reactor)
+        protocol.factory = self
+        return protocol
+
+
+def upstream_endpoint(base_url: settings.BaseUrl, reactor: Any) -> IStreamClientEndpoint:
+    """Return where an account's stream is, with TLS that verifies certificate and name.
+
+    Trust comes from the platform, or from SSL_CERT_FILE and SSL_CERT_DIR (OpenSSL's variables).
+    """
+    endpoint = HostnameEndpoint(reactor, base_url.host, base_url.port, timeout=CONNECT_TIMEOUT)
+    return wrapClientTLS(optionsForClientTLS(base_url.host), endpoint) if base_url.secure else endpoint
+
+
+class UpstreamService(Service):
+    """Keeps one account's connection to Alpaca: connects, and connects again however a session ends.
+
+    Twisted's ClientService is not used: it takes a TCP connection for success, where here the delay, and
+    the log line that gives its reason, depend on how far the conversation came; and its stop drops the
+    connection, where Alpaca must get a close frame first (a half-closed connection holds the account's
+    only slot for about 90 s).
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        account: Account,
+        endpoint: IStreamClientEndpoint,
+        factory: UpstreamFactory,
+        backoff: Backoff,
+        clock: IReactorTime,
+    ) -> None:
+        self._account = account
+        self._endpoint = endpoint
+        self._factory = factory
+        self._backoff = backoff
+        self._clock = clock
+        self._protocol: UpstreamProtocol | None = None
+        self._staying: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        """Begin to connect."""
+        super().startService()
+        self._staying = Deferred.fromCoroutine(self._stay_connected())
+        self._staying.addErrback(self._give_up)
+
+    def stopService(self) -> Deferred[None] | None:
+        """Stop for good; fires once Alpaca has had a close frame and the connection is gone.
+
+        Bounded by Autobahn's timeouts: after at most 2 * CLOSE_TIMEOUT the connection is dropped.
+        """
+        super().stopService()
+        if self._protocol is not None:
+            self._protocol.leave()
+        elif self._staying is not None:
+            self._staying.cancel()
+        return self._staying
+
+    async def _stay_connected(self) -> None:
+        try:
+            while True:
+                ending = await self._one_session()
+                if not self.running:
+                    break
+                await deferLater(self._clock, self._note(ending))
+        except CancelledError:
+            pass  # stopService's, while there was no connection
+        self._account.upstream_is_down("stopped")
+
+    async def _one_session(self) -> Ending:
+        try:
+            protocol = await self._endpoint.connect(self._factory)
+        except CancelledError:
+            raise
+        except Exception as error:
+            return Ending(Cause.LOST, f"cannot connect: {error}")
+        assert isinstance(protocol, UpstreamProtocol)
+        self._protocol = protocol
+        ending = await protocol.ended
+        self._protocol = None
+        return ending
+
+    def _note(self, ending: Ending) -> float:
+        delay = self._backoff.delay_after(ending)
+        self._account.upstream_is_down(ending.reason)
+        self._log.warn(
+            "{account}: upstream is down: {reason}; next attempt in {delay:.1f} s",
+            account=self._account.name,
+            reason=ending.reason,
+            delay=delay,
+        )
+        return delay
+
+    def _give_up(self, failure: Failure) -> None:
+        self._log.failure("{account}: the upstream service failed", failure, account=self._account.name)
+        self._account.upstream_is_down("an error of the proxy's own: see its log")

@@ -1,0 +1,157 @@
+"""The one site on the one port: admits each request, then gives it to the endpoint that it names."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from twisted.web import http
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
+
+from tradeproxy.accounts import variables_of
+from tradeproxy.downstream.admission import Admission, Refusal, Visitor
+from tradeproxy.secret import Secret
+from tradeproxy.web.health import healthz, readyz
+from tradeproxy.web.routes import Page, Stream, route
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from tradeproxy.downstream.session import Manner
+    from tradeproxy.downstream.websocket import DownstreamFactory
+    from tradeproxy.hub.account import Account
+
+
+class _Request(Request):
+    def handleContentChunk(self, data: bytes) -> None:
+        """Let a body pass by: nothing here takes one, and it may be endless."""
+
+
+class _Channel(http.HTTPChannel):
+    """HTTP/1.1 whose time limit is for a whole request.
+
+    Twisted starts the limit anew with every byte, so that a client may take for ever.
+    """
+
+    requestFactory = _Request
+
+    def resetTimeout(self) -> None:
+        """Let the limit run on; it is set with the connection and after each response."""
+
+
+class ProxySite(Site):
+    """The site. It keeps no access log: health checks would fill it, and requests hold credentials."""
+
+    noisy = False
+    protocol = _Channel  # type: ignore[assignment]  # without Twisted's switch between HTTP/1.1 and 2
+    requestFactory = _Request
+
+    def log(self, request: http.Request) -> None:
+        """Log nothing."""
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Offer HTTP/1.1 alone: a WebSocket cannot be had over HTTP/2 here."""
+        return [b"http/1.1"]
+
+
+def build_site(
+    accounts: Mapping[str, Account], factory: DownstreamFactory, admission: Admission, clock: IReactorTime
+) -> ProxySite:
+    """Return the site that serves `accounts`."""
+    root = Root(accounts, factory, admission)
+    timeout = factory.limits.handshake_timeout
+    return ProxySite(root, timeout=timeout, reactor=clock, parsePOSTFormSubmission=False)
+
+
+class Root(Resource):
+    """Every path: twisted.web's own lookup would split it before repeated slashes are seen."""
+
+    isLeaf = True
+
+    def __init__(
+        self, accounts: Mapping[str, Account], factory: DownstreamFactory, admission: Admission
+    ) -> None:
+        super().__init__()
+        self._accounts = accounts
+        self._factory = factory
+        self._admission = admission
+
+    def render(self, request: Request) -> bytes | int:
+        """Answer, or hand the connection to Autobahn."""
+        request.setHeader(b"server", b"tradeproxy")
+        visitor = _visitor(request)
+        refusal = self._admission.refusal(visitor)
+        if refusal is not None:
+            return _refuse(request, refusal)
+        destination = route(request.path)
+        if isinstance(destination, Page):
+            return self._render_page(request, destination)
+        if not _is_upgrade(request) and not self._admission.knows(visitor):
+            return _refuse(request, Refusal(401, "this needs one of PROXY_TOKENS, as Authorization: Bearer"))
+        match destination:
+            case Stream(name) if name not in self._accounts:
+                return _refuse(request, Refusal(404, f"no account {name!r} here: set {variables_of(name)}"))
+            case Stream(name, manner):
+                return self._render_stream(request, self._accounts[name], manner, visitor)
+        return _refuse(request, Refusal(404, "nothing is here; the streams are at /trade-updates-<account>"))
+
+    def _render_page(self, request: Request, page: Page) -> bytes:
+        if request.method not in (b"GET", b"HEAD"):
+            return _refuse(request, Refusal(405, "only GET and HEAD are answered here"))
+        status, document = healthz() if page is Page.HEALTHZ else readyz(self._accounts.values())
+        request.setResponseCode(status)
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"cache-control", b"no-store")
+        return json.dumps(document, indent=2).encode() + b"\n"
+
+    def _render_stream(
+        self, request: Request, account: Account, manner: Manner, visitor: Visitor
+    ) -> bytes | int:
+        if not _is_upgrade(request):
+            request.setHeader(b"upgrade", b"websocket")
+            return _refuse(request, Refusal(426, "this is a WebSocket: connect to it with ws:// or wss://"))
+        if self._factory.is_full:
+            return _refuse(request, Refusal(503, "no connection is free; PROXY_MAX_CLIENTS is the limit"))
+        # A request that showed a token may say what it likes in its auth message.
+        known = self._admission.knows(visitor)
+        admits = (lambda _: True) if known else self._admission.tokens.admit_credentials
+        return self._factory.upgrade(request, account, manner, admits)
+
+
+def _visitor(request: Request) -> Visitor:
+    scheme, _, bearer = (_header(request, b"authorization") or "").partition(" ")
+    offers = [
+        bearer.strip() if scheme.lower() == "bearer" else None,
+        _header(request, b"apca-api-key-id"),
+        _header(request, b"apca-api-secret-key"),
+    ]
+    return Visitor(
+        host=_header(request, b"host"),
+        origin=_header(request, b"origin"),
+        secure=request.isSecure(),
+        local_address=getattr(request.getHost(), "host", None),
+        credentials=tuple(Secret(offer) for offer in offers if offer),
+    )
+
+
+def _header(request: Request, name: bytes) -> str | None:
+    # One that was sent twice becomes a list, which is no host, no origin and no token.
+    values = request.requestHeaders.getRawHeaders(name)
+    return None if values is None else b", ".join(values).decode("latin-1")
+
+
+def _is_upgrade(request: Request) -> bool:
+    return (_header(request, b"upgrade") or "").lower() == "websocket"
+
+
+def _refuse(request: Request, refusal: Refusal) -> bytes:
+    request.setResponseCode(refusal.status)
+    request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+    if refusal.status == 401:
+        request.setHeader(b"www-authenticate", b"Bearer")
+    if refusal.status == 405:
+        request.setHeader(b"allow", b"GET, HEAD")
+    return refusal.reason.encode() + b"\n"
