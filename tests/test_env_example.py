@@ -34,6 +34,7 @@ def assignments(text: str) -> dict[str, str]:
 
 
 def settings_of(environ: dict[str, str]) -> Settings:
+    """Read settings with no .env about, where there is a ::1."""
     return read_settings(environ, directory=NOTHING, ipv6_loopback=True)
 
 

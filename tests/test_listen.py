@@ -38,6 +38,7 @@ def listening_at(description: str) -> tuple[int, str, int]:
 
 
 def listener(family: socket.AddressFamily = socket.AF_INET, host: str = "127.0.0.1") -> socket.socket:
+    """Return a socket that listens on a free port."""
     listening = socket.socket(family)
     listening.bind((host, 0))
     listening.listen()

@@ -87,13 +87,14 @@ class Account:
 _PREFIXED = re.compile(
     r"ALPACA_(?:(?P<name>.*)_)?(?P<form>(?:API_KEY|SECRET_KEY|OAUTH_TOKEN)(?:_FILE)?|URL)", re.DOTALL
 )
-_NAME = re.compile(r"[A-Z0-9_]+")
+_NAME = re.compile(r"[A-Z0-9_]{1,64}")
 _TAKEN = frozenset({"PAPER", "HEALTHZ", "READYZ", "METRICS"})
 
 
 def read_accounts(env: Environment, dialect: Dialect) -> tuple[Account, ...]:
     """Read every account that the environment names; what is wrong with them is noted there."""
-    candidates = (_read_account(env, prefix, dialect) for prefix in _prefixes(env))
+    names = sorted(_names(env), key=_prefix)
+    candidates = (_read_account(env, name, dialect) for name in names)
     accounts = tuple(account for account in candidates if account is not None)
     for one, other in combinations(accounts, 2):
         if (one.credentials, one.base_url) == (other.credentials, other.base_url):
@@ -123,8 +124,7 @@ def demo_account(port: int, dialect: Dialect) -> Account:
 
 def variables_of(name: str) -> str:
     """Say which variables would make an account of this name known."""
-    prefix = "ALPACA_" if name == "paper" else f"ALPACA_{name.upper()}_"
-    return f"{prefix}API_KEY and {prefix}SECRET_KEY"
+    return f"{_prefix(name)}API_KEY and {_prefix(name)}SECRET_KEY"
 
 
 def is_plain(text: str) -> bool:
@@ -132,28 +132,33 @@ def is_plain(text: str) -> bool:
     return all("!" <= character <= "~" for character in text)
 
 
-def _prefixes(env: Environment) -> list[str]:
-    """Return what the variables of each account begin with: "ALPACA_", "ALPACA_LIVE_" and so on."""
-    prefixes = set()
+def _prefix(name: str) -> str:
+    return "ALPACA_" if name == "paper" else f"ALPACA_{name.upper()}_"
+
+
+def _names(env: Environment) -> set[str]:
+    names = set()
     for variable in env:
         if (match := _PREFIXED.fullmatch(variable)) is None:
             continue
         name, form = match["name"], match["form"]
         if name is None:
-            prefixes.add("ALPACA_")
+            names.add("paper")
         elif not _NAME.fullmatch(name):
-            env.findings.problem(f"{variable}: the account's name must be [A-Z0-9_]+")
+            env.findings.problem(
+                f"{variable}: the account's name must be [A-Z0-9_]+, of 64 characters at most"
+            )
         elif name == "PAPER":
             env.findings.problem(f"{variable}: the name PAPER is taken; use ALPACA_{form}")
         elif name in _TAKEN:
             env.findings.problem(f"{variable}: the name {name} is taken")
         else:
-            prefixes.add(f"ALPACA_{name}_")
-    return sorted(prefixes)
+            names.add(name.lower())
+    return names
 
 
-def _read_account(env: Environment, prefix: str, dialect: Dialect) -> Account | None:
-    name = prefix.removeprefix("ALPACA_").removesuffix("_").lower() or "paper"
+def _read_account(env: Environment, name: str, dialect: Dialect) -> Account | None:
+    prefix = _prefix(name)
     key, secret, token = (env.source(prefix + form) for form in ("API_KEY", "SECRET_KEY", "OAUTH_TOKEN"))
     key_variable = key or token
     if key_variable is None and secret is None:

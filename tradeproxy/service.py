@@ -104,11 +104,15 @@ class Announcement(Service):
         for description in self._settings.listen:
             self._log.info("listening on {url}", url=listen.url(description))
         for account in self._settings.accounts:
-            own, alpacas = paths(account.name)
             self._log.info(
-                "{account}: {upstream} is served at {own}, and in Alpaca's own manner at {alpacas}",
+                "{account}: events of {upstream} at {own} and, in Alpaca's own manner, at {alpacas}",
                 account=account.name,
                 upstream=account.base_url.stream,
-                own=own,
-                alpacas=alpacas,
+                **paths(account.name),
+            )
+        self._log.info("health at /healthz and /readyz")
+        if self._settings.simulator_port is not None:
+            self._log.info(
+                "an embedded Alpaca takes orders at http://127.0.0.1:{port}",
+                port=self._settings.simulator_port,
             )

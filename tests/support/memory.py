@@ -1,4 +1,4 @@
-"""A simulated Alpaca at the end of a wire in memory, in fake time."""
+"""Wires in memory and time that passes when a test says so."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from random import Random
 from typing import Any
 
 import txaio
+from twisted.internet import error
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.test import iosim
@@ -16,56 +17,72 @@ from zope.interface import implementer
 
 from tradeproxy.simulator.service import Simulator
 
+SERVER = IPv4Address("TCP", "127.0.0.1", 8099)
+CLIENT = IPv4Address("TCP", "127.0.0.1", 50_000)
+
 
 def fake_time(case: SynchronousTestCase) -> Clock:
-    """Return a clock that Autobahn's timers run by, for the length of a test."""
+    """Return a clock that Autobahn's timers run by as well, for the length of a test."""
     clock = Clock()
     clock.advance(1_800_000_000)  # Unix time, as a reactor's seconds() are
-    case.patch(txaio.config, "loop", clock)
+    case.patch(txaio.config, "loop", clock)  # type: ignore[attr-defined]  # set at run time
     return clock
 
 
+class Wires:
+    """Any number of connections in memory."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._pumps: list[iosim.IOPump] = []
+
+    def join(self, server: Any, client: Any) -> None:
+        """Connect two protocols."""
+        at_server = iosim.FakeTransport(server, True, hostAddress=SERVER, peerAddress=CLIENT)
+        at_client = iosim.FakeTransport(client, False, hostAddress=CLIENT, peerAddress=SERVER)
+        self._pumps.append(iosim.connect(server, at_server, client, at_client, greet=False, clock=self.clock))
+
+    def flush(self) -> None:
+        """Carry whatever was written to where it belongs, and run what is due at once."""
+        moved = True
+        while moved:
+            self.clock.advance(0)
+            moved = sum(pump.flush() for pump in self._pumps) > 0
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, from one timer to the next, and the wires carry what is written meanwhile."""
+        self.flush()
+        end = self.clock.seconds() + seconds
+        while (now := self.clock.seconds()) < end:
+            next_timer = min((call.getTime() for call in self.clock.getDelayedCalls()), default=end)
+            self.clock.advance(max(min(next_timer, end) - now, 0))
+            self.flush()
+
+
 @implementer(IStreamClientEndpoint)
-class MemoryEndpoint:
-    """Connects clients to a simulator; it refuses while `refusing`, as a host does that is down."""
+class MemoryEndpoint(Wires):
+    """Leads to a simulator, unless the host is down (`refusing`) or does not answer (`hanging`)."""
 
     def __init__(self, simulator: Simulator, clock: Clock) -> None:
+        super().__init__(clock)
         self.refusing = False
         self.hanging = False
         self.attempts: list[float] = []
         self.canceled = 0
         self._simulator = simulator
-        self._clock = clock
-        self._pumps: list[iosim.IOPump] = []
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
-        self.attempts.append(self._clock.seconds())
+        self.attempts.append(self.clock.seconds())
         if self.hanging:
             return Deferred(self._cancel)
         if self.refusing:
-            return fail(ConnectionRefusedError())
+            return fail(error.ConnectionRefusedError())
         client = protocolFactory.buildProtocol(None)
-        server = self._simulator.factory.buildProtocol(None)
-        ends = (server, iosim.FakeTransport(server, True), client, iosim.FakeTransport(client, False))
-        self._pumps.append(iosim.connect(*ends, greet=False, clock=self._clock))
+        self.join(self._simulator.factory.buildProtocol(None), client)
         return succeed(client)
-
-    def flush(self) -> None:
-        """Carry whatever was written to where it belongs."""
-        for pump in self._pumps:
-            pump.flush()
 
     def _cancel(self, _: Deferred[Any]) -> None:
         self.canceled += 1
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass, from one timer to the next, and the wire carry what is written meanwhile."""
-        self.flush()
-        end = self._clock.seconds() + seconds
-        while (now := self._clock.seconds()) < end:
-            next_timer = min((call.getTime() for call in self._clock.getDelayedCalls()), default=end)
-            self._clock.advance(max(min(next_timer, end) - now, 0))
-            self.flush()
 
 
 def simulator(clock: Clock, **options: Any) -> Simulator:

@@ -6,8 +6,9 @@ from itertools import pairwise
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, capturedLogs, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from tests.support.memory import MemoryEndpoint, fake_time, simulator
 from tradeproxy.accounts import Account as AccountSettings
@@ -37,6 +38,18 @@ class Collector:
         raise AssertionError("nothing here fails")
 
 
+@implementer(ILogObserver)
+class DelayObserver:
+    """Keeps every delay that the log announces, in seconds."""
+
+    def __init__(self, delays: list[float]) -> None:
+        self._delays = delays
+
+    def __call__(self, event: LogEvent) -> None:
+        if "delay" in event:
+            self._delays.append(event["delay"])
+
+
 class UpstreamTestCase(SynchronousTestCase):
     """An account whose upstream is the simulator; half of every ceiling is waited."""
 
@@ -61,15 +74,12 @@ class UpstreamTestCase(SynchronousTestCase):
             Backoff(lambda: 0.5),
             self.clock,
         )
-        globalLogPublisher.addObserver(self.note_delay)
-        self.addCleanup(globalLogPublisher.removeObserver, self.note_delay)
+        observer = DelayObserver(self.delays)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         self.service.startService()
         self.addCleanup(self.stop)
         self.advance(0)
-
-    def note_delay(self, event: LogEvent) -> None:
-        if "delay" in event:
-            self.delays.append(event["delay"])
 
     def advance(self, seconds: float) -> None:
         self.wire.advance(seconds)

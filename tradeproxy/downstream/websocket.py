@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import txaio
 from autobahn.twisted.resource import WebSocketResource
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tradeproxy.hub.broadcaster import Burst
     from tradeproxy.secret import Credentials
     from tradeproxy.settings import Limits
+
+P = ParamSpec("P")
 
 PING_INTERVAL = 20
 """Seconds; keeps NATs and proxies from forgetting an idle connection, and finds clients that are gone."""
@@ -76,20 +78,11 @@ class DownstreamProtocol(WebSocketServerProtocol):
 
     def onOpen(self) -> None:
         """Register with the account's broadcaster; events are passed on once the session wants them."""
-        factory = self.factory
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
-        self._outbox = Outbox(self._transmit, factory.limits.client_buffer, self._too_slow)
-        self.unregisterProducer()  # twisted.web's channel still holds the transport's one place
-        self.registerProducer(self._outbox, True)
-        timeout = factory.limits.auth_timeout
-        self._auth_timeout = factory.reactor.callLater(timeout, self._advance, self._session.overdue)
-        factory.clients[self] = None
-        self._account.broadcaster.register(self)
+        self._guarded(self._begin)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Let the session answer."""
-        self._advance(self._session.received, payload)
+        self._guarded(self._advance, self._session.received, payload)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Unregister; also called for a connection that never opened."""
@@ -115,12 +108,22 @@ class DownstreamProtocol(WebSocketServerProtocol):
 
     def end(self, code: CloseCode) -> None:
         """Send a close frame with `code`, unless one is already under way."""
-        self._advance(self._session.end, code)
+        self._guarded(self._advance, self._session.end, code)
 
-    def _transmit(self, message: PreparedMessage) -> None:
-        # Autobahn may have sent a close frame of its own, which nothing may follow; it does not check here.
-        if self.state == self.STATE_OPEN:
-            self.sendPreparedMessage(message)
+    def _begin(self) -> None:
+        factory = self.factory
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self._outbox = Outbox(self._transmit, factory.limits.client_buffer, self._too_slow)
+        self.unregisterProducer()  # twisted.web's channel still holds the transport's one place
+        self.registerProducer(self._outbox, True)
+        timeout = factory.limits.auth_timeout
+        self._auth_timeout = factory.reactor.callLater(timeout, self._give_up)
+        factory.clients[self] = None
+        self._account.broadcaster.register(self)
+
+    def _give_up(self) -> None:
+        self._guarded(self._advance, self._session.overdue)
 
     def _too_slow(self) -> None:
         self._log.info(
@@ -128,14 +131,22 @@ class DownstreamProtocol(WebSocketServerProtocol):
         )
         self.end(CloseCode.TOO_SLOW)
 
-    def _advance(self, step: Callable[..., tuple[Effect, ...]], *arguments: Any) -> None:
-        """Let the session take a step, and do what it says. The one guard between it and Autobahn."""
+    def _transmit(self, message: PreparedMessage) -> None:
+        # Autobahn may have sent a close frame of its own, which nothing may follow; it does not check here.
+        if self.state == self.STATE_OPEN:
+            self.sendPreparedMessage(message)
+
+    def _guarded(self, action: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Keep an error of ours from Autobahn, which would leave the client connected and deaf."""
         try:
-            for effect in step(*arguments):
-                self._carry_out(effect)
+            action(*args, **kwargs)
         except Exception:
             self._log.failure("{account}: a client's conversation failed", account=self._account.name)
             self.sever()
+
+    def _advance(self, step: Callable[..., tuple[Effect, ...]], *arguments: Any) -> None:
+        for effect in step(*arguments):
+            self._carry_out(effect)
 
     def _carry_out(self, effect: Effect) -> None:
         assert self._outbox is not None

@@ -55,7 +55,7 @@ class Account:
         self.dropped[problem] += 1
         if self.dropped[problem] == 1:
             self._log.warn(
-                "{account}: upstream sent {problem}: dropped, and from now on only counted",
+                "{account}: dropped a frame from Alpaca: {problem}; from now on these are only counted",
                 account=self.name,
                 problem=problem,
             )

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
+from tradeproxy.simulator.eventclock import EventClock
 from tradeproxy.simulator.orders import (
     Amendment,
     Document,
@@ -25,23 +25,22 @@ from tradeproxy.simulator.orders import (
     number_text,
 )
 from tradeproxy.simulator.portfolio import CENT, Portfolio, random_uuid
-from tradeproxy.simulator.ulid import UlidSequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from datetime import datetime
     from random import Random
 
 REJECTED_SYMBOL = "REJECT"
 """Orders for this symbol are accepted and then rejected."""
 
 FINISHED_ORDERS_KEPT = 10_000
-"""How many orders that are over stay known; the oldest are forgotten."""
+"""So that a demonstration can run for months."""
 
 NOT_FOUND = Refusal(404, 40410000, "order not found")
 NOT_OPEN = Refusal(422, 42210000, "order is not open")
 
 _FRACTION = Decimal("1e-9")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +60,16 @@ class _Step(Enum):
 
 
 class Exchange:
-    """The orders, positions and cash of one account. `now` gives the time in UTC."""
+    """The orders, positions and cash of one account.
 
-    def __init__(self, now: Callable[[], datetime], random: Random) -> None:
-        self._now = now
+    `now` gives the time in UTC. The last `keep` orders that are over stay known; older ones are forgotten.
+    """
+
+    def __init__(self, now: Callable[[], datetime], random: Random, keep: int = FINISHED_ORDERS_KEPT) -> None:
         self._random = random
-        self._ulids = UlidSequence(random)
-        self._clock = now()
-        self._opened_at = _rfc3339(self._clock)
+        self._keep = keep
+        self._clock = EventClock(now, random)
+        self._opened_at = self._clock.timestamp()
         self._portfolio = Portfolio(random)
         self._orders: dict[str, Order] = {}
         self._by_client_id: dict[str, str] = {}
@@ -85,7 +86,7 @@ class Exchange:
 
     def cancel(self, order_id: str) -> Outcome | Refusal:
         """Cancel an open order."""
-        return self._end(order_id, Status.CANCELED, cancel_requested_at=self._timestamp())
+        return self._end(order_id, Status.CANCELED, cancel_requested_at=self._clock.timestamp())
 
     def cancel_all(self) -> Outcome:
         """Cancel every open order, the oldest first."""
@@ -178,7 +179,7 @@ class Exchange:
 
     def _accept(self, order_id: str, terms: Terms, replaces: str | None = None) -> Outcome:
         instrument = self._portfolio.instrument(terms.symbol)
-        time = self._timestamp()
+        time = self._clock.timestamp()
         rejected = terms.symbol == REJECTED_SYMBOL
         order = Order(
             id=order_id,
@@ -192,7 +193,7 @@ class Exchange:
             created_at=time,
             updated_at=time,
             submitted_at=time,
-            expires_at=_rfc3339(_expiry(self._clock, terms.time_in_force)),
+            expires_at=self._clock.expiry(terms.time_in_force),
             replaces=replaces,
         )
         self._orders[order.id] = order
@@ -246,7 +247,7 @@ class Exchange:
         return Outcome((ended,), (self._event(status.value, ended),))
 
     def _change(self, order: Order, status: Status, **changes: Any) -> Order:
-        time = self._timestamp()
+        time = self._clock.timestamp()
         if ended_at := _ENDED_AT.get(status):
             changes[ended_at] = time
         changed = replace(order, status=status, updated_at=time, **changes)
@@ -258,29 +259,20 @@ class Exchange:
         return changed
 
     def _forget(self) -> None:
-        while len(self._finished) > FINISHED_ORDERS_KEPT:
+        while len(self._finished) > self._keep:
             order = self._orders.pop(self._finished.popleft())
             del self._by_client_id[order.terms.client_order_id]
 
     def _event(self, name: str, order: Order, **fields: Any) -> Document:
-        at = self._time()
+        at, event_id = self._clock.stamp()
         return {
-            "at": _rfc3339(at),
-            "event_id": self._ulids.next((at - _EPOCH) // timedelta(milliseconds=1)),
+            "at": at,
+            "event_id": event_id,
             "event": name,
             "timestamp": order.updated_at,
             "order": order.document(),
             **fields,
         }
-
-    def _time(self) -> datetime:
-        # Never backwards, so that an event's `at` and its ULID keep telling the same time.
-        self._clock = max(self._clock, self._now())
-        return self._clock
-
-    def _timestamp(self) -> str:
-        nanoseconds = self._random.randrange(1000)
-        return f"{_rfc3339(self._time()).removesuffix('Z')}{nanoseconds:03}Z"
 
 
 _ENDED_AT = {
@@ -297,14 +289,3 @@ def _wanted(terms: Terms, price: Decimal) -> Decimal:
         return terms.qty
     assert terms.notional is not None, "terms have a qty or a notional"
     return max((terms.notional / price).quantize(_FRACTION), _FRACTION)
-
-
-def _expiry(now: datetime, time_in_force: str) -> datetime:
-    """Return the next close of the market, at 20:00 UTC; for `gtc` that of the 90th day."""
-    close = now.replace(hour=20, minute=0, second=0, microsecond=0)
-    days = (90 if time_in_force == "gtc" else 0) + (now >= close)
-    return close + timedelta(days=days)
-
-
-def _rfc3339(time: datetime) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

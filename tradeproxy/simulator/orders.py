@@ -167,11 +167,8 @@ _STOPPED = ("stop", "stop_limit")
 
 def parse_terms(document: object) -> Terms | Refusal:
     """Read the body of POST /v2/orders; numbers may be JSON numbers or text."""
-    match _read_terms(document):
-        case Terms() as terms:
-            return terms
-        case str(problem):
-            return bad_input(problem)
+    terms = _read_terms(document)
+    return bad_input(terms) if isinstance(terms, str) else terms
 
 
 def parse_amendment(document: object) -> Amendment | Refusal:

@@ -12,16 +12,8 @@ from twisted.web.server import Request, Site
 
 from tradeproxy.secret import KeyPair, OAuthToken, Secret
 from tradeproxy.simulator.account import Account, event_payload
-from tradeproxy.simulator.faults import Fault, InvalidFault, parse_fault
-from tradeproxy.simulator.orders import (
-    Amendment,
-    Order,
-    Refusal,
-    Terms,
-    bad_input,
-    parse_amendment,
-    parse_terms,
-)
+from tradeproxy.simulator.faults import InvalidFault, parse_fault
+from tradeproxy.simulator.orders import Order, Refusal, bad_input, parse_amendment, parse_terms
 from tradeproxy.simulator.stream import BANNER, StreamFactory
 
 if TYPE_CHECKING:
@@ -113,12 +105,11 @@ class Api(Resource):
 
     def _inject(self, body: bytes) -> Reply:
         document = _parse(body)
-        match parse_fault(document.value if document else None):
-            case Fault() as fault:
-                self._account.inject(fault)
-                return Reply(200, {"injected": fault.kind.value})
-            case InvalidFault(problem):
-                return Reply(400, {"message": problem})
+        fault = parse_fault(document.value if document else None)
+        if isinstance(fault, InvalidFault):
+            return Reply(400, {"message": fault.problem})
+        self._account.inject(fault)
+        return Reply(200, {"injected": fault.kind.value})
 
     # Alpaca's paths
 
@@ -140,31 +131,28 @@ class Api(Resource):
         document = _parse(body)
         if document is None:
             return NOT_JSON
-        match parse_terms(document.value):
-            case Terms() as terms:
-                return _first(self._account.carry_out(self._exchange.submit(terms)))
-            case Refusal() as refusal:
-                return refusal
+        terms = parse_terms(document.value)
+        if isinstance(terms, Refusal):
+            return terms
+        return _first(self._account.carry_out(self._exchange.submit(terms)))
 
     def _replace(self, order_id: str, body: bytes) -> Reply | Refusal:
         document = _parse(body)
         if document is None:
             return NOT_JSON
-        match parse_amendment(document.value):
-            case Amendment() as amendment:
-                return _first(self._account.carry_out(self._exchange.replace(order_id, amendment)))
-            case Refusal() as refusal:
-                return refusal
+        amendment = parse_amendment(document.value)
+        if isinstance(amendment, Refusal):
+            return amendment
+        return _first(self._account.carry_out(self._exchange.replace(order_id, amendment)))
 
     def _cancel(self, order_id: str) -> Reply | Refusal:
         ended = self._account.carry_out(self._exchange.cancel(order_id))
         return ended if isinstance(ended, Refusal) else Reply(204, None)
 
-    def _cancel_all(self) -> Reply | Refusal:
-        ended = self._account.carry_out(self._exchange.cancel_all())
-        if isinstance(ended, Refusal):
-            return ended
-        return Reply(207, [{"id": order.id, "status": 200} for order in ended])
+    def _cancel_all(self) -> Reply:
+        outcome = self._exchange.cancel_all()
+        self._account.carry_out(outcome)
+        return Reply(207, [{"id": order.id, "status": 200} for order in outcome.orders])
 
     def _admits(self, request: Request) -> bool:
         return self._credentials is None or _credentials(request) == self._credentials

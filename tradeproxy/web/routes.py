@@ -45,6 +45,6 @@ def route(path: bytes) -> Route | None:
     return Stream(match["account"].decode("ascii"), manner)
 
 
-def paths(account: str) -> tuple[str, str]:
-    """Return an account's own two paths: in the original proxy's manner, and in Alpaca's."""
-    return (f"/trade-updates-{account}", f"/trade-updates-{account}/stream")
+def paths(account: str) -> dict[str, str]:
+    """Return an account's paths: `own`, in the original proxy's manner, and `alpacas`, in Alpaca's."""
+    return {"own": f"/trade-updates-{account}", "alpacas": f"/trade-updates-{account}/stream"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from twisted.web import http
@@ -148,7 +149,7 @@ def _is_upgrade(request: Request) -> bool:
 
 
 def _refuse(request: Request, refusal: Refusal) -> bytes:
-    request.setResponseCode(refusal.status)
+    request.setResponseCode(refusal.status, HTTPStatus(refusal.status).phrase.encode())
     request.setHeader(b"content-type", b"text/plain; charset=utf-8")
     if refusal.status == 401:
         request.setHeader(b"www-authenticate", b"Bearer")

@@ -1,0 +1,168 @@
+"""The proxy as people run it: from `twistd`, from `twist`, and as a daemon; how it starts and how it stops."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.support.processes import free_port
+from tests.support.proxy import LISTEN
+from tests.support.sockets import SocketTestCase
+
+KEYS = {"ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "test-secret"}
+EVENT = {"event": "new", "order": {"id": "1"}}
+
+
+class TwistdTests(SocketTestCase):
+    """`twistd -n tradeproxy`."""
+
+    async def test_streams_and_stops_gracefully(self) -> None:
+        """On SIGTERM every client and Alpaca get a close frame, and the process is gone within five seconds."""
+        alpaca = await self.simulate()
+        proxy = await self.proxy()
+        await alpaca.when_listening()
+        clients = [await self.subscribe(), await self.subscribe("/paper/stream")]
+        clients[1].sendMessage(LISTEN)
+        await clients[1].has(1)
+        clients[1].taken()
+        event = alpaca.emit(EVENT)
+        for client in clients:
+            await client.has(1)
+            self.assertEqual(client.taken(), [event])
+        pidfile = Path(self.directory, "twistd.pid")
+        self.assertTrue(pidfile.exists())
+        await proxy.stop()
+        for client in clients:
+            await client.gone()
+            self.assertEqual(client.closed, (1012, "the proxy is restarting: reconnect"))
+        await alpaca.when_gone()
+        self.assertEqual(alpaca.last_close, (1000, None))
+        self.assertFalse(pidfile.exists())
+        self.assertNotIn("Traceback", proxy.output)
+        self.assertNotIn("Unhandled", proxy.output)
+
+    async def test_says_where_it_listens_and_what_there_is(self) -> None:
+        """The first lines tell a person where to point a client."""
+        await self.simulate()
+        proxy = await self.proxy()
+        await proxy.says("is streaming")
+        self.assertIn(f"listening on http://127.0.0.1:{self.port}", proxy.output)
+        self.assertIn("/trade-updates-paper/stream", proxy.output)
+        await proxy.stop("INT")
+
+    async def test_runs_as_a_daemon(self) -> None:
+        """With a pidfile and a logfile, until it is told to stop."""
+        alpaca = await self.simulate()
+        self.port = free_port()
+        environment = KEYS | {
+            "ALPACA_URL": f"http://127.0.0.1:{self.alpaca_port}",
+            "PROXY_PORT": str(self.port),
+        }
+        parent = self.command("twistd", "--pidfile=t.pid", "--logfile=t.log", "tradeproxy", **environment)
+        self.assertEqual(await parent.ended, 0, parent.output)
+        await alpaca.when_listening()
+        client = await self.subscribe()
+        pidfile, logfile = Path(self.directory, "t.pid"), Path(self.directory, "t.log")
+        os.kill(int(pidfile.read_text()), 15)
+        await client.gone()
+        await alpaca.when_gone()
+        self.assertEqual(client.closed, (1012, "the proxy is restarting: reconnect"))
+        self.assertIn("listening on", logfile.read_text())
+
+    async def test_runs_under_twist(self) -> None:
+        """Twisted's newer runner never calls privilegedStartService; all works without."""
+        alpaca = await self.simulate()
+        self.port = free_port()
+        environment = KEYS | {
+            "ALPACA_URL": f"http://127.0.0.1:{self.alpaca_port}",
+            "PROXY_PORT": str(self.port),
+        }
+        twist = self.command("twist", "tradeproxy", **environment)
+        await twist.says("listening on")
+        await alpaca.when_listening()
+        client = await self.subscribe()
+        event = alpaca.emit(EVENT)
+        await client.has(1)
+        self.assertEqual(client.taken(), [event])
+        await twist.stop()
+
+    async def test_restarts_on_the_same_port_at_once(self) -> None:
+        """Connections that linger in TIME_WAIT do not keep the next process from listening."""
+        await self.simulate()
+        proxy = await self.proxy()
+        client = await self.subscribe()
+        await proxy.stop()
+        await client.gone()
+        again = self.command("twistd", "-n", "tradeproxy", **KEYS, PROXY_PORT=str(self.port))
+        await again.says("listening on")
+
+
+class DemoTests(SocketTestCase):
+    """`--demo`: an embedded Alpaca, and no account of anybody's."""
+
+    async def test_shows_orders_by_itself(self) -> None:
+        """Somebody without keys sees updates within seconds; real keys in the environment are not touched."""
+        live = await self.simulate()
+        demo = await self.proxy("--demo", ALPACA_LIVE_API_KEY="real", ALPACA_LIVE_SECRET_KEY="real")
+        client = await self.subscribe()
+        await client.has(3)
+        self.assertIn(b'"trade_updates"', client.messages[0])
+        self.assertEqual(live.handshakes, 0)
+        self.assertIn(f"http://127.0.0.1:{self.port + 1}", demo.output)
+        await demo.stop()
+        self.assertNotIn("Traceback", demo.output)
+
+
+class BadSettingTests(SocketTestCase):
+    """What is wrong is a line each, and status 1: no traceback, no usage text, nothing half started."""
+
+    async def refuse(self, *options: str, **environment: str) -> list[str]:
+        command = self.command("twistd", "-n", "tradeproxy", *options, **environment)
+        self.assertEqual(await command.ended, 1, command.output)
+        return command.output.strip().splitlines()
+
+    async def test_each_names_its_variable(self) -> None:
+        """One line each, whatever it is."""
+        Path(self._directory_now(), "directory").mkdir()
+        for variable, environment in (
+            ("ALPACA_API_KEY", {}),
+            ("ALPACA_SECRET_KEY", {"ALPACA_API_KEY": "PKTEST"}),
+            ("ALPACA_DESK_API_KEY", KEYS | {"ALPACA_DESK_SECRET_KEY": "x"}),
+            ("PROXY_PORT", KEYS | {"PROXY_PORT": "http"}),
+            ("PROXY_PORT", KEYS | {"PROXY_PORT": "65536"}),
+            ("ALPACA_URL", KEYS | {"ALPACA_URL": "paper"}),
+            ("ALPACA_URL", KEYS | {"ALPACA_URL": "http://api.example"}),
+            ("PROXY_HOST", KEYS | {"PROXY_HOST": "0.0.0.0"}),
+            ("PROXY_LISTEN", KEYS | {"PROXY_LISTEN": "tcp:nonsense"}),
+            ("PROXY_MAX_CLIENTS", KEYS | {"PROXY_MAX_CLIENTS": "many"}),
+        ):
+            lines = await self.refuse(**environment)
+            self.assertEqual(len(lines), 1, lines)
+            self.assertIn(variable, lines[0])
+
+    async def test_all_are_told_at_once(self) -> None:
+        """Nobody has to mend them one by one."""
+        lines = await self.refuse(ALPACA_API_KEY="PKTEST", PROXY_PORT="x", PROXY_AUTH_TIMEOUT="soon")
+        self.assertEqual(len(lines), 3, lines)
+
+    async def test_an_env_file_that_cannot_be_read(self) -> None:
+        """Neither one in the directory nor one that was named is passed over."""
+        Path(self._directory_now(), ".env").mkdir()
+        [line] = await self.refuse(**KEYS)
+        self.assertIn(".env", line)
+        self.assertTrue(
+            any("--env-file" in line for line in await self.refuse("--env-file", "other", **KEYS))
+        )
+
+    async def test_a_busy_port(self) -> None:
+        """Another process has it: the line says which address, under twistd and under twist."""
+        await self.simulate()
+        [line] = await self.refuse(**KEYS, PROXY_PORT=str(self.alpaca_port))
+        self.assertIn(f"127.0.0.1:{self.alpaca_port}", line)
+        twist = self.command("twist", "tradeproxy", **KEYS, PROXY_PORT=str(self.alpaca_port))
+        self.assertEqual(await twist.ended, 1)
+        self.assertEqual(len(twist.output.strip().splitlines()), 1, twist.output)
+
+    def _directory_now(self) -> str:
+        self.directory = self._directory()
+        return self.directory

@@ -1,0 +1,53 @@
+"""Tests of the faults as values."""
+
+from __future__ import annotations
+
+from math import inf
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tradeproxy.simulator.faults import Fault, FaultKind, InvalidFault, Spell, parse_fault
+
+
+class ParseFaultTests(SynchronousTestCase):
+    """Faults as they are ordered."""
+
+    def test_reads_every_kind(self) -> None:
+        """Every kind is known by its name, once and without an end by default."""
+        for kind in FaultKind:
+            self.assertEqual(parse_fault({"kind": kind.value}), Fault(kind, 1, None, None))
+
+    def test_reads_every_field(self) -> None:
+        """All four fields arrive."""
+        document = {"kind": "throttle", "count": 3, "seconds": 1.5, "retry_after": 0}
+        self.assertEqual(parse_fault(document), Fault(FaultKind.THROTTLE, 3, 1.5, 0))
+
+    def test_names_the_bad_field(self) -> None:
+        """The problem is one line, and says which field it is about."""
+        for document, word in (
+            (None, "object"),
+            ({}, "kind"),
+            ({"kind": "rain"}, "kind"),
+            ({"kind": "drop", "when": 1}, "when"),
+            *(({"kind": "drop", "count": count}, "count") for count in (0, -1, 1.5, True, "1", None, 10**9)),
+            *(({"kind": "drop", "seconds": seconds}, "seconds") for seconds in (0, -1, True, "1", inf)),
+            *(({"kind": "drop", "retry_after": after}, "retry_after") for after in (-1, 1.5, True)),
+        ):
+            invalid = parse_fault(document)
+            assert isinstance(invalid, InvalidFault), document
+            self.assertIn(word, invalid.problem)
+            self.assertNotIn("\n", invalid.problem)
+
+
+class SpellTests(SynchronousTestCase):
+    """Faults that last."""
+
+    def test_counts_occasions(self) -> None:
+        """A spell of two strikes twice."""
+        spell = Spell(Fault(FaultKind.REFUSE, count=2), now=0)
+        self.assertEqual([spell.strikes(0) for _ in range(4)], [True, True, False, False])
+
+    def test_lasts_its_seconds(self) -> None:
+        """A spell of five seconds strikes at every occasion in them, and at none after."""
+        spell = Spell(Fault(FaultKind.REFUSE, seconds=5), now=10)
+        self.assertEqual([spell.strikes(now) for now in (10, 11, 14.9, 15)], [True, True, True, False])

@@ -1,0 +1,108 @@
+"""The product's own commands, run as processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import error, reactor
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+SOURCES = Path(__file__).parents[2]
+PATIENCE = 20.0
+"""Seconds after which a process that does not say what is expected fails its test."""
+
+
+def free_port(following: int = 0) -> int:
+    """Return a port that is free now, as are as many `following` ones."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port: int = server.getsockname()[1]
+        try:
+            for other in range(port, port + following + 1):
+                socket.create_server(("127.0.0.1", other)).close()
+        except (OSError, OverflowError):
+            continue
+        return port
+
+
+class Command(ProcessProtocol):
+    """A running command; `output` is all that it wrote, to standard output and error alike."""
+
+    def __init__(self) -> None:
+        self.output = ""
+        self.ended: Deferred[int] = Deferred()
+        self.status: int | None = None
+        self._awaited: list[tuple[str, Deferred[None]]] = []
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        self.output += data.decode(errors="replace")
+        for text, said in [awaited for awaited in self._awaited if awaited[0] in self.output]:
+            self._awaited.remove((text, said))
+            said.callback(None)
+
+    def processEnded(self, reason: Failure) -> None:
+        ended: Any = reason.value
+        self.status = -ended.signal if ended.signal else ended.exitCode
+        awaited, self._awaited = self._awaited, []
+        for text, said in awaited:
+            said.errback(AssertionError(f"ended without saying {text!r}:\n{self.output}"))
+        self.ended.callback(self.status)
+
+    def says(self, text: str) -> Deferred[None]:
+        """Fire once the command has written `text`."""
+        if text in self.output:
+            return succeed(None)
+        said: Deferred[None] = Deferred()
+        self._awaited.append((text, said))
+        return said.addTimeout(PATIENCE, reactor, onTimeoutCancel=lambda *_: self._fail(text))
+
+    def _fail(self, text: str) -> None:
+        raise AssertionError(f"did not say {text!r} in time:\n{self.output}")
+
+    @property
+    def pid(self) -> int:
+        assert self.transport is not None
+        pid: int = self.transport.pid
+        return pid
+
+    async def stop(self, signal: str = "TERM") -> int:
+        """Send a signal, and return the exit status; negative, if it was the signal's."""
+        if self.status is None:
+            assert self.transport is not None
+            try:
+                self.transport.signalProcess(signal)
+            except error.ProcessExitedAlready:
+                pass
+            await self.ended
+        assert self.status is not None
+        return self.status
+
+
+def run(*arguments: str, directory: str, **environment: str) -> Command:
+    """Run a script of this Python environment with nothing but these variables."""
+    command = Command()
+    executable = str(SCRIPTS / arguments[0])
+    basic = {
+        "PATH": os.environ["PATH"],
+        "HOME": directory,
+        "PYTHONPATH": str(SOURCES),
+        "PYTHONUNBUFFERED": "1",
+        **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE")},
+    }
+    reactor.spawnProcess(  # type: ignore[attr-defined]
+        command, executable, [executable, *arguments[1:]], env=basic | environment, path=directory
+    )
+    return command
+
+
+def python(*arguments: str, directory: str, **environment: str) -> Command:
+    """Run this Python with `arguments`."""
+    return run(sys.executable, *arguments, directory=directory, **environment)

@@ -1,0 +1,158 @@
+"""The proxy's site in memory, and clients of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from twisted.internet.protocol import Protocol
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.memory import CLIENT, Wires, fake_time
+from tradeproxy.downstream.admission import Admission, Tokens
+from tradeproxy.downstream.websocket import DownstreamFactory, DownstreamService
+from tradeproxy.hub.account import Account
+from tradeproxy.secret import Secret
+from tradeproxy.settings import Limits
+from tradeproxy.web.site import build_site
+
+AUTH = b'{"action":"auth","key":"any","secret":"any"}'
+AUTHENTICATE = b'{"action":"authenticate","data":{"key_id":"any","secret_key":"any"}}'
+LISTEN = b'{"action":"listen","data":{"streams":["trade_updates"]}}'
+
+ARRAY_REPLY = b'[{"T":"success","msg":"authenticated"}]'
+OBJECT_REPLY = b'{"stream":"authorization","data":{"status":"authorized","action":"authenticate"}}'
+REFUSED = b'{"stream":"authorization","data":{"status":"unauthorized","action":"authenticate"}}'
+LISTENING = b'{"stream":"listening","data":{"streams":["trade_updates"]}}'
+
+
+class Client(WebSocketClientProtocol):
+    """A WebSocket client that keeps all that it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[bytes] = []
+        self.pongs: list[bytes] = []
+        self.pings = 0
+        self.closed: tuple[int | None, str | None] | None = None
+        self.answers_pings = True
+        self.answers_close = True
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        assert not isBinary, "the proxy sends text frames only"
+        self.messages.append(payload)
+
+    def onPing(self, payload: bytes) -> None:
+        self.pings += 1
+        if self.answers_pings:
+            super().onPing(payload)
+
+    def onPong(self, payload: bytes) -> None:
+        self.pongs.append(payload)
+
+    def onCloseFrame(self, code: Any, reasonRaw: Any) -> Any:
+        self.closed = (code, None if reasonRaw is None else reasonRaw.decode())
+        return super().onCloseFrame(code, reasonRaw) if self.answers_close else None
+
+    @property
+    def is_open_now(self) -> bool:
+        return bool(self.state == self.STATE_OPEN)
+
+    def taken(self) -> list[bytes]:
+        """Return the messages since the last call."""
+        taken, self.messages = self.messages, []
+        return taken
+
+
+class RawClient(Protocol):
+    """A client that writes bytes as they are, and keeps what comes back."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.gone = False
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.gone = True
+
+    @property
+    def status(self) -> int:
+        """The status of the HTTP response."""
+        return int(self.received.split(b" ")[1])
+
+    @property
+    def body(self) -> str:
+        return self.received.partition(b"\r\n\r\n")[2].decode()
+
+
+class ProxyTestCase(SynchronousTestCase):
+    """The site with two accounts, in memory and in fake time; a class may set other limits and tokens."""
+
+    limits = Limits()
+    tokens: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+
+    def setUp(self) -> None:
+        self.clock = fake_time(self)
+        self.paper = Account("paper", self.clock)
+        self.live = Account("live", self.clock)
+        self.factory = DownstreamFactory(self.limits, self.clock)
+        self.service = DownstreamService(self.factory, self.clock)
+        self.service.startService()
+        tokens = Tokens(map(Secret, self.tokens))
+        accounts = {"paper": self.paper, "live": self.live}
+        self.site = build_site(
+            accounts, self.factory, Admission(self.hosts, self.origins, tokens), self.clock
+        )
+        self.wires = Wires(self.clock)
+
+    def connect(self, path: str = "/trade-updates-paper", **headers: str) -> Client:
+        """Open a WebSocket; underscores in the names of headers become hyphens."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        factory = WebSocketClientFactory(f"ws://localhost:8099{path}", headers=named, reactor=self.clock)
+        factory.setProtocolOptions(openHandshakeTimeout=0, failByDrop=False)
+        client = Client()
+        client.factory = factory
+        self.wires.join(self.site.buildProtocol(CLIENT), client)
+        self.wires.flush()
+        return client
+
+    def say(self, client: Client, *messages: bytes, binary: bool = False) -> list[bytes]:
+        """Let a client send messages, and return what it is sent upon them."""
+        client.taken()
+        for message in messages:
+            client.sendMessage(message, isBinary=binary)
+        self.wires.flush()
+        return client.taken()
+
+    def publish(self, account: Account, *events: bytes) -> None:
+        for event in events:
+            account.publish(event)
+        self.wires.flush()
+
+    def transport_of(self, number: int) -> Any:
+        """Return the proxy's end of the wire to one of its clients, in the order in which they came."""
+        return list(self.factory.clients)[number].transport
+
+    def request(self, path: str, method: str = "GET", **headers: str) -> RawClient:
+        """Send an HTTP request without a body."""
+        head = {"Host": "localhost:8099"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+        return self.write("\r\n".join([*lines, "", ""]).encode())
+
+    def upgrade(self, path: str = "/trade-updates-paper", **headers: str) -> RawClient:
+        """Ask for a WebSocket in plain HTTP, to see the answer."""
+        wanted = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
+        return self.request(path, **wanted, Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==", **headers)
+
+    def write(self, data: bytes) -> RawClient:
+        """Connect and send these bytes."""
+        client = RawClient()
+        self.wires.join(self.site.buildProtocol(CLIENT), client)
+        assert client.transport is not None
+        client.transport.write(data)
+        self.wires.flush()
+        return client

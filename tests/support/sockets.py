@@ -1,0 +1,134 @@
+"""A simulated Alpaca and clients on real sockets of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketClientFactory
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import TCP4ServerEndpoint, clientFromString, serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.trial.unittest import TestCase
+
+from tests.support.processes import PATIENCE, Command, free_port, run
+from tests.support.proxy import AUTH, Client
+from tradeproxy.simulator.service import Simulator
+
+
+class SocketClient(Client):
+    """A client that tells when it has been sent what a test waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: Deferred[None] = Deferred()
+        self._awaited: list[tuple[Callable[[], bool], Deferred[None]]] = []
+
+    def onOpen(self) -> None:
+        self.opened.callback(None)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        super().onMessage(payload, isBinary)
+        self._look()
+
+    def onClose(self, wasClean: bool, code: Any, reason: Any) -> None:
+        self._look()
+
+    def has(self, count: int) -> Deferred[None]:
+        """Fire once `count` messages have come in all."""
+        return self._when(lambda: len(self.messages) >= count, f"{count} messages")
+
+    def gone(self) -> Deferred[None]:
+        """Fire once the connection is closed."""
+        return self._when(lambda: self.state == self.STATE_CLOSED, "the end")
+
+    def _when(self, condition: Callable[[], bool], what: str) -> Deferred[None]:
+        if condition():
+            return succeed(None)
+        happened: Deferred[None] = Deferred()
+        self._awaited.append((condition, happened))
+
+        def fail(*_: Any) -> None:
+            raise AssertionError(f"waited for {what}; came: {self.messages[-3:]} ({len(self.messages)})")
+
+        return happened.addTimeout(PATIENCE, reactor, onTimeoutCancel=fail)
+
+    def _look(self) -> None:
+        for awaited in [awaited for awaited in self._awaited if awaited[0]()]:
+            self._awaited.remove(awaited)
+            awaited[1].callback(None)
+
+
+class SocketTestCase(TestCase):
+    """Real sockets, and processes of the product's own; all are gone when a test is over."""
+
+    timeout = 60
+
+    async def simulate(self, endpoint: str = "tcp:0:interface=127.0.0.1", **options: Any) -> Simulator:
+        """Start an Alpaca of our own; its port is in `self.alpaca_port`."""
+        simulator = Simulator(reactor, Random(0), **options)
+        port: IListeningPort = await serverFromString(reactor, endpoint).listen(simulator.site)
+        self.addCleanup(port.stopListening)
+        self.addCleanup(simulator.end)
+        self.alpaca_port = port.getHost().port  # type: ignore[attr-defined]
+        return simulator
+
+    def command(self, *arguments: str, **environment: str) -> Command:
+        """Run a command in a directory of its own; it is ended with the test."""
+        self.directory = getattr(self, "directory", None) or self._directory()
+        command = run(*arguments, directory=self.directory, **environment)
+        self.addCleanup(lambda: Deferred.fromCoroutine(command.stop("KILL")))
+        return command
+
+    async def proxy(self, *options: str, **environment: str) -> Command:
+        """Start `twistd -n tradeproxy` on a free port, `self.port`, with the simulator as its paper account."""
+        self.port = free_port(following=1)
+        account = {
+            "ALPACA_API_KEY": "PKTEST",
+            "ALPACA_SECRET_KEY": "test-secret",
+            "ALPACA_URL": f"http://127.0.0.1:{getattr(self, 'alpaca_port', 1)}",
+            "PROXY_PORT": str(self.port),
+        }
+        command = self.command("twistd", "-n", "tradeproxy", *options, **(account | environment))
+        await command.says("listening on")
+        return command
+
+    async def connect(
+        self, path: str = "/trade-updates-paper", *messages: bytes, **options: Any
+    ) -> SocketClient:
+        """Open a WebSocket to the proxy; it is dropped with the test."""
+        factory = WebSocketClientFactory(f"ws://127.0.0.1:{self.port}{path}", reactor=reactor, **options)
+        factory.setProtocolOptions(failByDrop=False)
+        factory.protocol = SocketClient
+        factory.noisy = False
+        endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{self.port}")
+        client = await endpoint.connect(factory)
+        assert isinstance(client, SocketClient)
+        self.addCleanup(self.drop, client)
+        await client.opened
+        for message in messages:
+            client.sendMessage(message)
+        return client
+
+    async def subscribe(self, path: str = "/trade-updates-paper") -> SocketClient:
+        """Open a WebSocket and authenticate."""
+        client = await self.connect(path, AUTH)
+        await client.has(1)
+        client.taken()
+        return client
+
+    def drop(self, client: SocketClient) -> Deferred[None]:
+        client.dropConnection(abort=True)
+        return client.gone()
+
+    def _directory(self) -> str:
+        directory = self.mktemp()
+        import os
+
+        os.makedirs(directory)
+        return os.path.abspath(directory)
+
+
+__all__ = ["SocketClient", "SocketTestCase", "TCP4ServerEndpoint"]
