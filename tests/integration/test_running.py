@@ -123,7 +123,8 @@ class BadSettingTests(SocketTestCase):
 
     async def test_each_names_its_variable(self) -> None:
         """One line each, whatever it is."""
-        Path(self._directory_now(), "directory").mkdir()
+        self.directory = self.make_directory()
+        Path(self.directory, "directory").mkdir()
         for variable, environment in (
             ("ALPACA_API_KEY", {}),
             ("ALPACA_SECRET_KEY", {"ALPACA_API_KEY": "PKTEST"}),
@@ -147,7 +148,8 @@ class BadSettingTests(SocketTestCase):
 
     async def test_an_env_file_that_cannot_be_read(self) -> None:
         """Neither one in the directory nor one that was named is passed over."""
-        Path(self._directory_now(), ".env").mkdir()
+        self.directory = self.make_directory()
+        Path(self.directory, ".env").mkdir()
         [line] = await self.refuse(**KEYS)
         self.assertIn(".env", line)
         self.assertTrue(
@@ -162,7 +164,3 @@ class BadSettingTests(SocketTestCase):
         twist = self.command("twist", "tradeproxy", **KEYS, PROXY_PORT=str(self.alpaca_port))
         self.assertEqual(await twist.ended, 1)
         self.assertEqual(len(twist.output.strip().splitlines()), 1, twist.output)
-
-    def _directory_now(self) -> str:
-        self.directory = self._directory()
-        return self.directory

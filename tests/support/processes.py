@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,8 @@ class Command(ProcessProtocol):
         """Send a signal, and return the exit status; negative, if it was the signal's."""
         if self.status is None:
             assert self.transport is not None
-            try:
+            with suppress(error.ProcessExitedAlready):
                 self.transport.signalProcess(signal)
-            except error.ProcessExitedAlready:
-                pass
             await self.ended
         assert self.status is not None
         return self.status
@@ -97,7 +96,7 @@ def run(*arguments: str, directory: str, **environment: str) -> Command:
         "PYTHONUNBUFFERED": "1",
         **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE")},
     }
-    reactor.spawnProcess(  # type: ignore[attr-defined]
+    reactor.spawnProcess(
         command, executable, [executable, *arguments[1:]], env=basic | environment, path=directory
     )
     return command

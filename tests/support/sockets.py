@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketClientFactory
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import TCP4ServerEndpoint, clientFromString, serverFromString
+from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.trial.unittest import TestCase
 
@@ -77,13 +78,13 @@ class SocketTestCase(TestCase):
 
     def command(self, *arguments: str, **environment: str) -> Command:
         """Run a command in a directory of its own; it is ended with the test."""
-        self.directory = getattr(self, "directory", None) or self._directory()
+        self.directory = getattr(self, "directory", None) or self.make_directory()
         command = run(*arguments, directory=self.directory, **environment)
         self.addCleanup(lambda: Deferred.fromCoroutine(command.stop("KILL")))
         return command
 
     async def proxy(self, *options: str, **environment: str) -> Command:
-        """Start `twistd -n tradeproxy` on a free port, `self.port`, with the simulator as its paper account."""
+        """Start `twistd -n tradeproxy` on a free port, `self.port`; its paper account is the simulator."""
         self.port = free_port(following=1)
         account = {
             "ALPACA_API_KEY": "PKTEST",
@@ -123,12 +124,8 @@ class SocketTestCase(TestCase):
         client.dropConnection(abort=True)
         return client.gone()
 
-    def _directory(self) -> str:
-        directory = self.mktemp()
-        import os
-
-        os.makedirs(directory)
-        return os.path.abspath(directory)
-
-
-__all__ = ["SocketClient", "SocketTestCase", "TCP4ServerEndpoint"]
+    def make_directory(self) -> str:
+        """Return a new directory."""
+        directory = Path(self.mktemp()).resolve()
+        directory.mkdir(parents=True)
+        return str(directory)

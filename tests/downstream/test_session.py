@@ -1,0 +1,270 @@
+"""Tests for tradeproxy.downstream.session."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support import frames
+from tradeproxy.downstream.session import ClientSession, Effect, Manner, Reply, State
+from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
+from tradeproxy.wire.closecodes import CloseCode
+from tradeproxy.wire.messages import encode
+
+Seen: TypeAlias = list[bytes | CloseCode]
+"""What the client gets to see: payloads, and the code of a close frame."""
+
+EMPTY_AUTH = b'{"action":"auth"}'
+LISTEN_TO_ALL = b'{"action":"listen","data":{"streams":["trades","trade_updates","trade_updates",7]}}'
+LISTEN_TO_OTHERS = b'{"action":"listen","data":{"streams":["trades"]}}'
+UNLISTEN_OTHERS = b'{"action":"unlisten","data":{"streams":["trades"]}}'
+UNKNOWN = (
+    b'{"action":"ping"}',
+    b'{"action":"listen"}',
+    b'{"action":"unlisten"}',
+    b"null",
+    b"[]",
+    b"1",
+    b"{}",
+)
+
+LOGINS = (frames.AUTH, frames.AUTHENTICATE, frames.OAUTH, EMPTY_AUTH)
+
+
+def anybody(_credentials: Credentials) -> bool:
+    """Let every client in, as without tokens."""
+    return True
+
+
+def nobody(_credentials: Credentials) -> bool:
+    """Refuse every client."""
+    return False
+
+
+def seen(effects: tuple[Effect, ...]) -> Seen:
+    """Return what the client sees of `effects`."""
+    return [encode(effect.message) if isinstance(effect, Reply) else effect.code for effect in effects]
+
+
+def session_after(manner: Manner, *payloads: bytes) -> ClientSession:
+    """Return a session of a client that is let in and sent `payloads`."""
+    session = ClientSession(manner, anybody)
+    for payload in payloads:
+        session.received(payload)
+    return session
+
+
+class Conversation(SynchronousTestCase):
+    """What the tests of both manners share; it holds no test."""
+
+    manner: Manner
+
+    def check(self, before: tuple[bytes, ...], rows: dict[bytes, tuple[Seen, bool]]) -> None:
+        """Hold against `rows` what each message gets after those `before`, and if events follow it."""
+        for payload, (expected, wants_events) in rows.items():
+            session = session_after(self.manner, *before)
+            self.assertEqual(seen(session.received(payload)), expected, (before, payload))
+            self.assertIs(session.wants_events, wants_events, (before, payload))
+
+
+class OriginalMannerTests(Conversation):
+    """On the original paths every event follows any auth message."""
+
+    manner = Manner.ORIGINAL
+
+    def test_answers_each_dialect_in_its_own_words_and_begins(self) -> None:
+        """`auth` gets the original proxy's array, `authenticate` Alpaca's object; events follow both."""
+        rows: dict[bytes, tuple[Seen, bool]] = {
+            frames.AUTH: ([frames.AUTHENTICATED], True),
+            EMPTY_AUTH: ([frames.AUTHENTICATED], True),
+            frames.AUTHENTICATE: ([frames.AUTHORIZED], True),
+            frames.OAUTH: ([frames.AUTHORIZED], True),
+            b'{"action":"authenticate"}': ([frames.AUTHORIZED], True),
+        }
+        self.check((), rows)
+
+    def test_sends_no_events_before_the_auth_message(self) -> None:
+        """Before it `listen` is acked and all else ignored, and neither begins the events."""
+        rows: dict[bytes, tuple[Seen, bool]] = {
+            frames.LISTEN: ([frames.LISTENING], False),
+            frames.LISTEN_TO_NOTHING: ([frames.LISTENING_TO_NOTHING], False),
+            frames.UNLISTEN: ([], False),
+            **{payload: ([], False) for payload in UNKNOWN},
+        }
+        self.check((), rows)
+        self.check((frames.LISTEN,), {frames.AUTH: ([frames.AUTHENTICATED], True)})
+
+    def test_nothing_that_is_json_ends_the_events(self) -> None:
+        """`listen` and `unlisten` are acked as asked, but whoever said auth has every event from then on."""
+        rows: dict[bytes, tuple[Seen, bool]] = {
+            frames.LISTEN: ([frames.LISTENING], True),
+            LISTEN_TO_ALL: ([frames.LISTENING], True),
+            LISTEN_TO_OTHERS: ([frames.LISTENING_TO_NOTHING], True),
+            frames.LISTEN_TO_NOTHING: ([frames.LISTENING_TO_NOTHING], True),
+            frames.UNLISTEN: ([frames.LISTENING_TO_NOTHING], True),
+            **{payload: ([], True) for payload in UNKNOWN},
+        }
+        for login in LOGINS:
+            self.check((login,), rows)
+            self.check((login, frames.LISTEN), rows)
+
+    def test_a_second_login_is_answered_like_the_first(self) -> None:
+        """A client that says auth again goes on."""
+        for login in LOGINS:
+            self.check((login,), {frames.AUTH: ([frames.AUTHENTICATED], True)})
+
+
+class AlpacaMannerTests(Conversation):
+    """On the paths with /stream the conversation is Alpaca's own."""
+
+    manner = Manner.ALPACA
+
+    def test_answers_every_dialect_with_the_object_and_waits_for_listen(self) -> None:
+        """The array is no word of Alpaca's, and no event comes before `listen`."""
+        self.check((), {login: ([frames.AUTHORIZED], False) for login in LOGINS})
+
+    def test_refuses_listen_before_the_auth_message(self) -> None:
+        """The refusal names `listen`, the client may still authenticate, and has to listen again then."""
+        rows: dict[bytes, tuple[Seen, bool]] = {
+            frames.LISTEN: ([frames.LISTEN_UNAUTHORIZED], False),
+            frames.LISTEN_TO_NOTHING: ([frames.LISTEN_UNAUTHORIZED], False),
+            **{payload: ([], False) for payload in UNKNOWN},
+        }
+        self.check((), rows)
+        self.check((frames.LISTEN,), {frames.AUTHENTICATE: ([frames.AUTHORIZED], False)})
+
+    def test_listen_names_the_full_set_of_streams(self) -> None:
+        """Events follow exactly while trade_updates is in the set; streams not had here are left out."""
+        rows: dict[bytes, tuple[Seen, bool]] = {
+            frames.LISTEN: ([frames.LISTENING], True),
+            LISTEN_TO_ALL: ([frames.LISTENING], True),
+            LISTEN_TO_OTHERS: ([frames.LISTENING_TO_NOTHING], False),
+            frames.LISTEN_TO_NOTHING: ([frames.LISTENING_TO_NOTHING], False),
+        }
+        for login in LOGINS:
+            self.check((login,), rows)
+            self.check((login, frames.LISTEN), rows)
+
+    def test_unlisten_takes_streams_away(self) -> None:
+        """The ack has what is left, and `listen` brings the events back."""
+        login = frames.AUTHENTICATE
+        unlisten: dict[bytes, tuple[Seen, bool]] = {
+            frames.UNLISTEN: ([frames.LISTENING_TO_NOTHING], False),
+        }
+        self.check((login,), unlisten)
+        self.check((login, frames.LISTEN), unlisten)
+        self.check((login, frames.LISTEN), {UNLISTEN_OTHERS: ([frames.LISTENING], True)})
+        self.check((login, frames.LISTEN, frames.UNLISTEN), {frames.LISTEN: ([frames.LISTENING], True)})
+
+    def test_ignores_other_json(self) -> None:
+        """It changes nothing, before `listen` or after."""
+        login = frames.AUTHENTICATE
+        self.check((login,), {payload: ([], False) for payload in UNKNOWN})
+        self.check((login, frames.LISTEN), {payload: ([], True) for payload in UNKNOWN})
+
+    def test_a_second_login_leaves_the_streams_as_they_are(self) -> None:
+        """A client that says who it is again goes on listening."""
+        for login in LOGINS:
+            self.check((frames.AUTH, frames.LISTEN), {login: ([frames.AUTHORIZED], True)})
+
+
+class TokenTests(SynchronousTestCase):
+    """With tokens, an auth message must hold one."""
+
+    def test_a_refused_client_is_told_so_in_alpacas_words_and_closed(self) -> None:
+        """Either dialect gets the authorization object, on every path, and then the close code."""
+        for manner in Manner:
+            for login in LOGINS:
+                session = ClientSession(manner, nobody)
+                expected: Seen = [frames.UNAUTHORIZED, CloseCode.TOKEN_REFUSED]
+                self.assertEqual(seen(session.received(login)), expected, (manner, login))
+                self.assertIs(session.state, State.CLOSED)
+                self.assertFalse(session.wants_events)
+
+    def test_what_the_client_offers_is_what_is_judged(self) -> None:
+        """The judge is given the credentials of the message, and lets in only those it knows."""
+        offered: list[Credentials] = []
+
+        def admits(credentials: Credentials) -> bool:
+            offered.append(credentials)
+            return credentials == OAuthToken(Secret("T"))
+
+        table: dict[bytes, Seen] = {
+            frames.AUTH: [frames.UNAUTHORIZED, CloseCode.TOKEN_REFUSED],
+            frames.AUTHENTICATE: [frames.UNAUTHORIZED, CloseCode.TOKEN_REFUSED],
+            frames.OAUTH: [frames.AUTHORIZED],
+        }
+        for login, expected in table.items():
+            self.assertEqual(seen(ClientSession(Manner.ALPACA, admits).received(login)), expected, login)
+        pair = KeyPair(Secret("K"), Secret("S"))
+        self.assertEqual(offered, [pair, pair, OAuthToken(Secret("T"))])
+
+    def test_a_client_that_was_let_in_is_out_after_a_wrong_second_login(self) -> None:
+        """The last word on who the client is counts."""
+        answers = iter([True, False])
+        session = ClientSession(Manner.ORIGINAL, lambda _credentials: next(answers))
+        session.received(frames.AUTH)
+        self.assertTrue(session.wants_events)
+        expected: Seen = [frames.UNAUTHORIZED, CloseCode.TOKEN_REFUSED]
+        self.assertEqual(seen(session.received(frames.AUTH)), expected)
+        self.assertFalse(session.wants_events)
+
+    def test_nothing_but_a_login_is_judged(self) -> None:
+        """A client without a token is not closed for what it says before its auth message."""
+        for manner in Manner:
+            for payload in (frames.LISTEN, frames.UNLISTEN, *UNKNOWN):
+                session = ClientSession(manner, nobody)
+                session.received(payload)
+                self.assertIs(session.state, State.AWAITING_AUTH, (manner, payload))
+                self.assertFalse(session.wants_events, (manner, payload))
+
+
+class EndTests(SynchronousTestCase):
+    """A conversation ends once, with a code."""
+
+    def test_what_is_not_json_is_closed_as_malformed(self) -> None:
+        """In every state: the code, and nothing else."""
+        for manner in Manner:
+            for before in ((), (frames.AUTH,), (frames.AUTH, frames.LISTEN)):
+                for name, payload in frames.NOT_JSON.items():
+                    session = session_after(manner, *before)
+                    case = (manner, before, name)
+                    self.assertEqual(seen(session.received(payload)), [CloseCode.MALFORMED], case)
+                    self.assertFalse(session.wants_events, case)
+
+    def test_a_client_that_does_not_authenticate_in_time_is_closed(self) -> None:
+        """Whatever else it said; one that did authenticate is left alone."""
+        for manner in Manner:
+            for before in ((), (frames.LISTEN,), (b'{"action":"ping"}',)):
+                session = session_after(manner, *before)
+                self.assertEqual(seen(session.overdue()), [CloseCode.NO_AUTH], (manner, before))
+                self.assertIs(session.state, State.CLOSED)
+            for login in LOGINS:
+                session = session_after(manner, login)
+                self.assertEqual(session.overdue(), (), (manner, login))
+                self.assertIs(session.state, State.AUTHENTICATED)
+
+    def test_it_can_be_ended_for_a_reason_of_ours(self) -> None:
+        """In every state, with the code that is given."""
+        for code in (CloseCode.RESTARTING, CloseCode.TOO_SLOW):
+            for before in ((), (frames.AUTH,), (frames.AUTH, frames.LISTEN)):
+                session = session_after(Manner.ALPACA, *before)
+                self.assertEqual(seen(session.end(code)), [code], (code, before))
+                self.assertFalse(session.wants_events, (code, before))
+
+    def test_nothing_follows_a_close(self) -> None:
+        """No message, timer or second end has any effect after a close frame, whatever caused it."""
+        for manner in Manner:
+            malformed, refused = session_after(manner, b"junk"), ClientSession(manner, nobody)
+            refused.received(frames.AUTH)
+            overdue, ended = session_after(manner), session_after(manner, frames.AUTH, frames.LISTEN)
+            overdue.overdue()
+            ended.end(CloseCode.TOO_SLOW)
+            for session in (malformed, refused, overdue, ended):
+                for payload in (*LOGINS, frames.LISTEN, frames.UNLISTEN, *UNKNOWN, b"junk"):
+                    self.assertEqual(session.received(payload), (), (manner, payload))
+                self.assertEqual(session.overdue(), ())
+                self.assertEqual(session.end(CloseCode.RESTARTING), ())
+                self.assertFalse(session.wants_events)
+                self.assertIs(session.state, State.CLOSED)

@@ -1,0 +1,121 @@
+"""Tests for tradeproxy.web.routes."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tradeproxy.downstream.session import Manner
+from tradeproxy.web.routes import Page, Stream, paths, route
+
+ORIGINAL, ALPACA = Manner.ORIGINAL, Manner.ALPACA
+
+
+class RouteTests(SynchronousTestCase):
+    """Which path means what."""
+
+    def test_finds_the_streams(self) -> None:
+        """Long and short paths, in both manners, however many slashes an SDK adds."""
+        table = {
+            b"/trade-updates-paper": Stream("paper", ORIGINAL),
+            b"/trade-updates-live": Stream("live", ORIGINAL),
+            b"/trade-updates-my_fund_2": Stream("my_fund_2", ORIGINAL),
+            b"/paper": Stream("paper", ORIGINAL),
+            b"/live": Stream("live", ORIGINAL),
+            b"/my_fund_2": Stream("my_fund_2", ORIGINAL),
+            b"/7": Stream("7", ORIGINAL),
+            b"/" + b"a" * 64: Stream("a" * 64, ORIGINAL),
+            b"/trade-updates-paper/": Stream("paper", ORIGINAL),
+            b"//trade-updates-paper//": Stream("paper", ORIGINAL),
+            b"/paper/": Stream("paper", ORIGINAL),
+            b"/trade-updates-paper/stream": Stream("paper", ALPACA),
+            b"/trade-updates-paper/stream/": Stream("paper", ALPACA),
+            b"/trade-updates-paper//stream/": Stream("paper", ALPACA),
+            b"/trade-updates-paper///stream///": Stream("paper", ALPACA),
+            b"//paper//stream//": Stream("paper", ALPACA),
+            b"/live/stream": Stream("live", ALPACA),
+            b"/stream/stream": Stream("stream", ALPACA),  # an account's name like any other
+        }
+        for path, destination in table.items():
+            self.assertEqual(route(path), destination, path)
+
+    def test_finds_health(self) -> None:
+        """With or without slashes at its end."""
+        table = {
+            b"/healthz": Page.HEALTHZ,
+            b"/healthz/": Page.HEALTHZ,
+            b"//healthz": Page.HEALTHZ,
+            b"/readyz": Page.READYZ,
+            b"/readyz//": Page.READYZ,
+        }
+        for path, page in table.items():
+            self.assertEqual(route(path), page, path)
+
+    def test_takes_no_reserved_name_for_an_account(self) -> None:
+        """Nobody's events are at a name that is, or will be, a page."""
+        for name in (b"healthz", b"readyz", b"metrics"):
+            for path in (
+                b"/trade-updates-" + name,
+                b"/" + name + b"/stream",
+                b"/trade-updates-" + name + b"/stream",
+            ):
+                self.assertIsNone(route(path), path)
+        self.assertNotIsInstance(route(b"/metrics"), Stream)
+
+    def test_finds_nothing_elsewhere(self) -> None:
+        """Unknown forms, upper case, escapes, queries and deeper paths are nothing."""
+        for path in (
+            b"",
+            b"trade-updates-paper",
+            b"/trade-updates-",
+            b"/trade-updates-/stream",
+            b"/trade-updates-PAPER",
+            b"/Trade-Updates-paper",
+            b"/PAPER",
+            b"/paper/STREAM",
+            b"/HEALTHZ",
+            b"/trade_updates-paper",
+            b"/trade-updates-paper-2",
+            b"/trade-updates-pa.per",
+            b"/trade-updates-paper?since_id=1",
+            b"/paper?",
+            b"/paper#x",
+            b"/paper;x",
+            b"/pap%65r",
+            b"/trade-updates-paper%2Fstream",
+            b"/%2e%2e/paper",
+            b"/../paper",
+            b"/./paper",
+            b"/paper/..",
+            b"/paper/streams",
+            b"/paper/stream/stream",
+            b"/stream/paper/x",
+            b"/v2/orders",
+            b"/healthz/stream",
+            b"/healthz/x",
+            b"/favicon.ico",
+            b"/paper\n",
+            b"/paper\x00",
+            b"/pap\xc3\xa9r",
+            b"/\xff",
+            b"*",
+        ):
+            self.assertIsNone(route(path), path)
+
+    @settings(deadline=None, derandomize=True)
+    @given(st.binary() | st.binary().map(lambda tail: b"/trade-updates-" + tail))
+    def test_never_fails(self, path: bytes) -> None:
+        """Whatever a client puts into a request line is a route or none."""
+        destination = route(path)
+        if isinstance(destination, Stream):
+            self.assertRegex(destination.account, r"\A[a-z0-9_]+\Z")
+        else:
+            self.assertIn(destination, (None, *Page))
+
+    def test_an_accounts_own_paths_lead_to_it(self) -> None:
+        """The two paths that are announced are those of the documentation, and are found."""
+        own, alpacas = paths("paper")
+        self.assertEqual((own, alpacas), ("/trade-updates-paper", "/trade-updates-paper/stream"))
+        self.assertEqual(route(own.encode()), Stream("paper", ORIGINAL))
+        self.assertEqual(route(alpacas.encode()), Stream("paper", ALPACA))

@@ -1,0 +1,49 @@
+"""Tests for tradeproxy.wire.closecodes."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tradeproxy.wire.closecodes import CloseCode
+
+CODES = {
+    # name: (code, what the client's author must read in the reason, may the client reconnect)
+    "RESTARTING": (1012, "restarting", True),
+    "MALFORMED": (4000, "not JSON", False),
+    "TOKEN_REFUSED": (4001, "PROXY_TOKENS", False),
+    "NO_AUTH": (4002, "no auth message", True),
+    "TOO_SLOW": (4008, "too much is owed", True),
+}
+
+
+class CloseCodeTests(SynchronousTestCase):
+    """The close codes are part of the contract with clients."""
+
+    def test_each_code_says_what_the_contract_says(self) -> None:
+        """Code, wording and the answer to "shall I reconnect?" are those that are documented."""
+        self.assertEqual([member.name for member in CloseCode], list(CODES))
+        for name, (code, words, may_reconnect) in CODES.items():
+            member = CloseCode[name]
+            self.assertEqual((member.code, member.may_reconnect), (code, may_reconnect), name)
+            self.assertIn(words, member.reason, name)
+
+    def test_a_code_is_found_by_its_number(self) -> None:
+        """CloseCode(4008) is the member, for those who read a close frame."""
+        for member in CloseCode:
+            self.assertIs(CloseCode(member.code), member)
+
+    def test_a_reconnect_is_asked_for_only_where_it_may_help(self) -> None:
+        """No reason tells a client to reconnect that must not."""
+        for member in CloseCode:
+            if "reconnect" in member.reason:
+                self.assertTrue(member.may_reconnect, member.name)
+
+    def test_every_reason_fits_a_close_frame(self) -> None:
+        """A control frame carries 125 bytes, of which the code takes two (RFC 6455, 5.5)."""
+        for member in CloseCode:
+            self.assertLessEqual(len(member.reason.encode()), 123, member.name)
+
+    def test_every_code_may_be_sent(self) -> None:
+        """1012 is registered with IANA, 4000-4999 are for private use; 1005, 1006 and 1015 never travel."""
+        for member in CloseCode:
+            self.assertTrue(member.code == 1012 or 4000 <= member.code <= 4999, member.name)
