@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.downstream.admission import Admission, Tokens, Visitor
-from tradeproxy.secret import KeyPair, OAuthToken, Secret
+from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
 
 OPEN = Tokens(())
 GUARDED = Tokens((Secret("first-token"), Secret("second-token")))
@@ -287,7 +287,7 @@ class AuthMessageTests(SynchronousTestCase):
     def test_lets_in_who_has_a_token_in_any_field(self) -> None:
         """Key, secret or OAuth token: SDKs differ in what they let a user set freely."""
         right, wrong, none = Secret("second-token"), Secret("PK123"), Secret("")
-        table = [
+        table: list[tuple[Credentials, bool]] = [
             (KeyPair(right, wrong), True),
             (KeyPair(wrong, right), True),
             (KeyPair(right, none), True),

@@ -73,9 +73,7 @@ class PublishTests(SynchronousTestCase):
         last = Reader()
         self.account.broadcaster.register(last)
         self.account.publish(frames.NEW)
-        self.clock.advance(0)
-        self.assertEqual(last.bursts, [(frames.NEW,)])
-        self.clock.advance(0)
+        self.clock.advance(0)  # a Clock runs the turn after at once
         for reader in (self.reader, echo, last):
             self.assertEqual(reader.bursts, [(frames.NEW,), (frames.FILL,)])
 
@@ -109,12 +107,11 @@ class DropTests(SynchronousTestCase):
                 account.drop(problem)
         self.assertEqual(account.dropped, {"not JSON": 3, "an error frame": 2})
         self.assertEqual(
-            [(event["log_level"], formatEvent(event)) for event in events],
-            [
-                (LogLevel.warn, "paper: upstream sent not JSON: dropped, and from now on only counted"),
-                (LogLevel.warn, "paper: upstream sent an error frame: dropped, and from now on only counted"),
-            ],
+            [(event["log_level"], event["account"], event["problem"]) for event in events],
+            [(LogLevel.warn, "paper", "not JSON"), (LogLevel.warn, "paper", "an error frame")],
         )
+        for event in events:
+            self.assertIn(event["problem"], formatEvent(event))
 
     def test_counts_for_each_account_on_its_own(self) -> None:
         """What one account has seen says nothing of another."""

@@ -85,8 +85,11 @@ class Command(ProcessProtocol):
         return self.status
 
 
-def run(*arguments: str, directory: str, **environment: str) -> Command:
-    """Run a script of this Python environment with nothing but these variables."""
+def run(*arguments: str, directory: str, inherited: int | None = None, **environment: str) -> Command:
+    """Run a script of this Python environment with nothing but these variables.
+
+    It has the file descriptor `inherited` as its number 3.
+    """
     command = Command()
     executable = str(SCRIPTS / arguments[0])
     basic = {
@@ -96,8 +99,14 @@ def run(*arguments: str, directory: str, **environment: str) -> Command:
         "PYTHONUNBUFFERED": "1",
         **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE")},
     }
+    files: dict[int, Any] = {0: "w", 1: "r", 2: "r"} | ({} if inherited is None else {3: inherited})
     reactor.spawnProcess(
-        command, executable, [executable, *arguments[1:]], env=basic | environment, path=directory
+        command,
+        executable,
+        [executable, *arguments[1:]],
+        env=basic | environment,
+        path=directory,
+        childFDs=files,
     )
     return command
 

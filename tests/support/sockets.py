@@ -11,7 +11,7 @@ from autobahn.twisted.websocket import WebSocketClientFactory
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import clientFromString, serverFromString
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.trial.unittest import TestCase
 
 from tests.support.processes import PATIENCE, Command, free_port, run
@@ -100,17 +100,22 @@ class SocketTestCase(TestCase):
         self, path: str = "/trade-updates-paper", *messages: bytes, **options: Any
     ) -> SocketClient:
         """Open a WebSocket to the proxy; it is dropped with the test."""
-        factory = WebSocketClientFactory(f"ws://127.0.0.1:{self.port}{path}", reactor=reactor, **options)
-        factory.setProtocolOptions(failByDrop=False)
-        factory.protocol = SocketClient
-        factory.noisy = False
         endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{self.port}")
-        client = await endpoint.connect(factory)
-        assert isinstance(client, SocketClient)
-        self.addCleanup(self.drop, client)
+        client = await self.dial(endpoint, f"ws://127.0.0.1:{self.port}{path}", **options)
         await client.opened
         for message in messages:
             client.sendMessage(message)
+        return client
+
+    async def dial(self, endpoint: IStreamClientEndpoint, url: str, **options: Any) -> SocketClient:
+        """Begin a WebSocket handshake for `url` at an endpoint; the connection is dropped with the test."""
+        factory = WebSocketClientFactory(url, reactor=reactor, **options)
+        factory.setProtocolOptions(failByDrop=False)
+        factory.protocol = SocketClient
+        factory.noisy = False
+        client = await endpoint.connect(factory)
+        assert isinstance(client, SocketClient)
+        self.addCleanup(self.drop, client)
         return client
 
     async def subscribe(self, path: str = "/trade-updates-paper") -> SocketClient:

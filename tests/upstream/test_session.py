@@ -63,7 +63,7 @@ class UpstreamSessionTests(SynchronousTestCase):
 
     def test_begins_with_its_credentials(self) -> None:
         """Alpaca says nothing first; the login has the configured dialect, and a token its only form."""
-        table = [
+        table: list[tuple[Credentials, Dialect, bytes]] = [
             (PAIR, Dialect.AUTHENTICATE, frames.AUTHENTICATE),
             (PAIR, Dialect.AUTH, frames.AUTH),
             (TOKEN, Dialect.AUTHENTICATE, frames.OAUTH),

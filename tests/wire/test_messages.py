@@ -37,10 +37,21 @@ TOKEN = OAuthToken(Secret("T"))
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=200)
 
-words = st.sampled_from(
-    "action auth authenticate listen unlisten error stream trade_updates authorization listening"
-    " data streams status authorized message error_message key secret key_id secret_key oauth_token".split()
+KEYS = ("action", "stream", "data", "streams", "status", "message", "key", "secret", "key_id", "oauth_token")
+VALUES = (
+    "auth",
+    "authenticate",
+    "listen",
+    "unlisten",
+    "error",
+    "trade_updates",
+    "authorization",
+    "listening",
 )
+
+# The protocol's own words, so that what is made up at random comes close to it.
+words = st.sampled_from([*KEYS, *VALUES])
+
 # Lone surrogates too: JSON has an escape for them.
 texts = words | st.text(st.characters(exclude_categories=()), max_size=5)
 documents = st.recursive(

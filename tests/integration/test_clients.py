@@ -1,0 +1,99 @@
+"""Clients that people have, unmodified, against the real thing."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import websocket
+from alpaca.trading.client import TradingClient
+from alpaca.trading.enums import OrderSide, TimeInForce
+from alpaca.trading.models import Order
+from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest
+from twisted.internet.threads import deferToThread
+
+from tests.support.processes import SOURCES
+from tests.support.proxy import ARRAY_REPLY, AUTH
+from tests.support.sockets import SocketTestCase
+
+BOT = """
+import logging, sys
+from alpaca.trading.stream import TradingStream
+
+async def show(update):
+    order = update.order
+    print(str(update.event), order.symbol, order.status.value, order.filled_qty, update.price is not None)
+
+logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+stream = TradingStream("any", "any", url_override=sys.argv[1])
+stream.subscribe_trade_updates(show)
+stream.run()
+"""
+
+
+class AlpacaPyTests(SocketTestCase):
+    """alpaca-py, with nothing but the URL changed."""
+
+    async def test_orders_and_their_updates(self) -> None:
+        """Orders placed on the embedded Alpaca come out of TradingStream, with the right fields."""
+        alpaca = await self.simulate()
+        await self.proxy()
+        await alpaca.when_listening()
+        bot = self.command(sys.executable, "-u", "-c", BOT, f"ws://localhost:{self.port}/trade-updates-paper")
+        await bot.says("connected to")
+        await deferToThread(self.trade)
+        for line in (
+            "new SPY new 0 False",
+            "fill SPY filled 2 True",
+            "new AAPL new 0 False",
+            "canceled AAPL canceled 0 False",
+        ):
+            await bot.says(f"\n{line}\n")
+
+    def trade(self) -> None:
+        """Place a market order and let it fill, place a limit order and cancel it; runs in a thread."""
+        client = TradingClient("any", "any", url_override=f"http://127.0.0.1:{self.alpaca_port}")
+        client.submit_order(
+            MarketOrderRequest(symbol="SPY", qty=2, side=OrderSide.BUY, time_in_force=TimeInForce.DAY)
+        )
+        resting = client.submit_order(
+            LimitOrderRequest(
+                symbol="AAPL", qty=1, side=OrderSide.BUY, time_in_force=TimeInForce.DAY, limit_price=1
+            )
+        )
+        assert isinstance(resting, Order)
+        client.cancel_order_by_id(resting.id)
+
+
+class WebsocketClientTests(SocketTestCase):
+    """websocket-client, which sends its own Origin."""
+
+    async def test_is_let_in(self) -> None:
+        """Its Origin is the proxy's own, as that of a page of the proxy's would be."""
+        alpaca = await self.simulate()
+        await self.proxy()
+        await alpaca.when_listening()
+        connection = await deferToThread(
+            websocket.create_connection, f"ws://localhost:{self.port}/trade-updates-paper", timeout=10
+        )
+        self.addCleanup(connection.close)
+        connection.send(AUTH.decode())
+        self.assertEqual(await deferToThread(connection.recv), ARRAY_REPLY.decode())
+        event = alpaca.emit({"event": "new"})
+        self.assertEqual(await deferToThread(connection.recv), event.decode())
+
+
+class ReadmeTests(SocketTestCase):
+    """The README's own client."""
+
+    async def test_its_client_shows_updates(self) -> None:
+        """Word for word, but for the port."""
+        text = Path(SOURCES, "README.md").read_text(encoding="utf-8")
+        [code] = [
+            code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "asyncio.run" in code
+        ]
+        await self.proxy("--demo")
+        client = self.command(sys.executable, "-u", "-c", code.replace("8099", str(self.port)))
+        await client.says("Auth: [{")
+        await client.says("Update: {'stream': 'trade_updates', 'data': {'at': '")

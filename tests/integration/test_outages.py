@@ -1,0 +1,112 @@
+"""What clients notice of Alpaca's troubles: nothing but a pause."""
+
+from __future__ import annotations
+
+from tests.support.memory import MemoryEndpoint, simulator
+from tests.support.proxy import AUTH, ProxyTestCase
+from tests.support.sockets import SocketTestCase
+from tradeproxy.accounts import Account, BaseUrl
+from tradeproxy.secret import KeyPair, Secret
+from tradeproxy.simulator.faults import Fault, FaultKind
+from tradeproxy.upstream.backoff import Backoff
+from tradeproxy.upstream.client import UpstreamFactory, UpstreamService
+from tradeproxy.wire.messages import Dialect
+
+
+class EveryOutageTests(ProxyTestCase):
+    """The whole way from Alpaca to a client, in memory and in fake time."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alpaca = simulator(self.clock)
+        self.upstream = MemoryEndpoint(self.alpaca, self.clock)
+        keys = KeyPair(Secret("key"), Secret("secret"))
+        settings = Account(
+            "paper", BaseUrl(False, "127.0.0.1", 8100), keys, Dialect.AUTHENTICATE, "ALPACA_API_KEY"
+        )
+        service = UpstreamService(
+            self.paper,
+            self.upstream,
+            UpstreamFactory(settings, self.paper, self.clock),
+            Backoff(lambda: 1.0),
+            self.clock,
+        )
+        service.startService()
+        self.addCleanup(service.stopService)
+        self.upstream.advance(0)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, for Alpaca's end and for the clients', a second at a time."""
+        for _ in range(round(seconds)):
+            self.upstream.advance(1)
+            self.wires.flush()
+
+    def test_clients_stay_connected_through_all_of_them(self) -> None:
+        """Dropped, reset, closed, silent, throttled, refused: the next event reaches the same client."""
+        client = self.connect()
+        self.say(client, AUTH)
+        for kind in (
+            FaultKind.DROP,
+            FaultKind.RESET,
+            FaultKind.CLOSE,
+            FaultKind.SILENCE,
+            FaultKind.THROTTLE,
+            FaultKind.REFUSE,
+        ):
+            self.alpaca.inject(Fault(kind, count=1))
+            if kind in (FaultKind.THROTTLE, FaultKind.REFUSE):
+                self.alpaca.inject(Fault(FaultKind.DROP))
+            self.pass_time(30)
+            self.pass_time(240)
+            self.assertTrue(self.alpaca.listening, kind)
+            event = self.alpaca.emit({"event": "fill", "after": kind.value})
+            self.pass_time(1)
+            self.assertEqual((client.closed, client.taken()), (None, [event]), kind)
+        self.assertEqual(len(self.upstream.attempts), 9)
+
+    def test_an_alpaca_that_closes_cleanly_in_a_loop(self) -> None:
+        """The waits grow to a minute, the clients stay, and get what is said in between."""
+        client = self.connect()
+        self.say(client, AUTH)
+        for _ in range(8):
+            self.alpaca.inject(Fault(FaultKind.CLOSE))
+            self.pass_time(2)
+            while not self.alpaca.listening:
+                self.pass_time(1)
+            event = self.alpaca.emit({"event": "fill"})
+            self.pass_time(1)
+            self.assertEqual((client.closed, client.taken()), (None, [event]))
+        self.assertGreater(self.clock.seconds() - 1_800_000_000, 1 + 2 + 4 + 8 + 16 + 32 + 60 + 60)
+
+
+class RealOutageTests(SocketTestCase):
+    """The same over real sockets, for the outages that can be had quickly."""
+
+    async def test_clients_stay_connected(self) -> None:
+        """After a reset the same client gets the next event."""
+        alpaca = await self.simulate()
+        proxy = await self.proxy()
+        await alpaca.when_listening()
+        client = await self.subscribe()
+        alpaca.inject(Fault(FaultKind.RESET))
+        await alpaca.when_gone()
+        await alpaca.when_listening()
+        event = alpaca.emit({"event": "fill"})
+        await client.has(1)
+        self.assertEqual((client.closed, client.taken()), (None, [event]))
+        self.assertIn("paper: upstream is down: ", proxy.output)
+
+    async def test_clients_are_let_in_while_alpaca_is_away(self) -> None:
+        """They wait inside; /readyz and the log say what is wrong."""
+        proxy = await self.proxy(ALPACA_URL="http://127.0.0.1:1")
+        await proxy.says("paper: upstream is down: cannot connect")
+        client = await self.subscribe()
+        self.assertTrue(client.is_open_now)
+
+    async def test_a_slot_that_is_taken_is_waited_for(self) -> None:
+        """429 at the first attempt, with Alpaca's own word on how long to wait."""
+        alpaca = await self.simulate()
+        alpaca.inject(Fault(FaultKind.THROTTLE, count=1, retry_after=1))
+        proxy = await self.proxy()
+        await proxy.says("HTTP 429 at the handshake: another connection holds this account's stream")
+        await alpaca.when_listening()

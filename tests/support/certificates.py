@@ -1,0 +1,87 @@
+"""An authority that nobody trusts by default, and the certificates that it issues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A server's private key and certificate, as files in PEM."""
+
+    key: Path
+    certificate: Path
+
+    def endpoint(self, port: int = 0) -> str:
+        """Describe an endpoint on 127.0.0.1 that shows this certificate."""
+        return f"ssl:{port}:interface=127.0.0.1:privateKey={self.key}:certKey={self.certificate}"
+
+
+class Authority:
+    """Issues certificates into a directory; `certificate` is the file that makes one trust them."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = Path(directory)
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        name = _name("an authority for tests")
+        root = (
+            _builder(name, name, self._key.public_key())
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(self._key, SHA256())
+        )
+        self._issuer = name
+        self.certificate = self._directory / "authority.pem"
+        self.certificate.write_bytes(root.public_bytes(Encoding.PEM))
+
+    def issue(self, *hosts: str) -> Identity:
+        """Issue a certificate for names and addresses, the first of which names its files."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = (
+            _builder(_name(hosts[0]), self._issuer, key.public_key())
+            .add_extension(x509.SubjectAlternativeName(map(_general_name, hosts)), critical=False)
+            .sign(self._key, SHA256())
+        )
+        identity = Identity(
+            self._directory / f"{hosts[0]}.key.pem", self._directory / f"{hosts[0]}.certificate.pem"
+        )
+        identity.key.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+        )
+        identity.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
+        return identity
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return x509.CertificateBuilder(
+        issuer_name=issuer,
+        subject_name=subject,
+        public_key=key,
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now - DAY,
+        not_valid_after=now + DAY,
+    )
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

@@ -1,0 +1,239 @@
+"""The rooms of the house, and the arrows between them: which module may import which."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import tradeproxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(tradeproxy.__file__).parent
+
+ROOMS = {
+    # What begins with the name on the left is in the room on the right; a name is a module or a package.
+    "tradeproxy.__main__": "wiring",
+    "tradeproxy.check": "wiring",
+    "tradeproxy.service": "wiring",
+    "tradeproxy.tap": "wiring",
+    "tradeproxy.simulator": "simulator",
+    "tradeproxy.web": "web",
+    "tradeproxy.upstream": "upstream",
+    "tradeproxy.downstream": "downstream",
+    "tradeproxy.hub": "hub",
+    "tradeproxy.settings": "settings",
+    "tradeproxy.accounts": "settings",
+    "tradeproxy.environment": "settings",
+    "tradeproxy.hosts": "settings",
+    "tradeproxy.listen": "settings",
+    "tradeproxy.wire": "wire",
+    "tradeproxy.secret": "secret",
+}
+
+ARROWS = {
+    # A room may import from itself, and from these.
+    "wiring": {"simulator", "web", "upstream", "downstream", "hub", "settings", "wire", "secret"},
+    "simulator": {"wire", "secret"},
+    "web": {"downstream", "hub", "settings", "wire", "secret"},
+    "upstream": {"hub", "settings", "wire", "secret"},
+    "downstream": {"hub", "settings", "wire", "secret"},
+    "hub": {"settings", "wire", "secret"},
+    "settings": {"wire", "secret"},
+    "wire": {"secret"},
+    "secret": set[str](),
+}
+
+NETWORK = ("twisted", "autobahn", "txaio")
+AMBIENT = ("os", "time", "random")
+
+BANS = {
+    # What begins with the name on the left imports none of the libraries on the right.
+    "tradeproxy.secret": NETWORK,
+    "tradeproxy.wire": NETWORK + AMBIENT,
+    "tradeproxy.upstream.session": NETWORK,
+    "tradeproxy.upstream.backoff": NETWORK,
+    "tradeproxy.downstream.session": NETWORK,
+    "tradeproxy.downstream.admission": NETWORK,
+    "tradeproxy.web.routes": NETWORK,
+}
+
+MONOPOLIES = {
+    # Only what begins with one of the names on the right imports the library on the left.
+    "autobahn": ("tradeproxy.upstream.client", "tradeproxy.downstream.websocket", "tradeproxy.simulator"),
+    "txaio": ("tradeproxy.upstream.client", "tradeproxy.downstream.websocket", "tradeproxy.simulator"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One module's name and source."""
+
+    name: str
+    source: str
+    is_package: bool = False
+
+
+def modules() -> list[Module]:
+    """Return every module of the package."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        name = ".".join(parts[:-1] if is_package else parts)
+        found.append(Module(name, path.read_text(encoding="utf-8"), is_package))
+    return found
+
+
+def is_within(name: str, prefix: str) -> bool:
+    """Tell whether a dotted name is `prefix` or beneath it."""
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def room_of(name: str) -> str | None:
+    """Return the room of a module, or of a name in it; None if it has none."""
+    return next((room for prefix, room in ROOMS.items() if is_within(name, prefix)), None)
+
+
+def imports_of(module: Module) -> Iterator[str]:
+    """Yield the dotted names that a module imports, wherever it does: in a function, for types only.
+
+    `from a import b` yields a.b, which is beneath a whether b is a module or not.
+    """
+    for node in ast.walk(ast.parse(module.source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.name.split(".")
+                kept = len(parts) - node.level + module.is_package
+                base = ".".join([*parts[:kept], *filter(None, [node.module])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def violations(module: Module) -> list[str]:
+    """Return a line for every import of a module that goes against a rule."""
+    return [
+        f"{module.name} imports {imported}: {rule}"
+        for imported in imports_of(module)
+        for rule in (*_arrow(module.name, imported), *_ban(module.name, imported))
+    ]
+
+
+def _arrow(importer: str, imported: str) -> Iterator[str]:
+    if not is_within(imported, "tradeproxy"):
+        return
+    here, there = room_of(importer), room_of(imported)
+    if here is None or there is None:
+        yield "no room"
+    elif here != there and there not in ARROWS[here]:
+        yield f"no arrow from {here} to {there}"
+
+
+def _ban(importer: str, imported: str) -> Iterator[str]:
+    for prefix, libraries in BANS.items():
+        if is_within(importer, prefix) and any(is_within(imported, library) for library in libraries):
+            yield f"{prefix} is pure"
+    for library, owners in MONOPOLIES.items():
+        if is_within(imported, library) and not any(is_within(importer, owner) for owner in owners):
+            yield f"{library} is not for this module"
+
+
+class ArchitectureTests(SynchronousTestCase):
+    """The imports of the package keep to the rules above."""
+
+    def test_every_import_follows_an_arrow(self) -> None:
+        """No module imports against the arrows, nor a library that it must not know."""
+        self.assertEqual([line for module in modules() for line in violations(module)], [])
+
+    def test_every_module_has_a_room(self) -> None:
+        """A new module is put into a room before anything imports it."""
+        homeless = [module.name for module in modules() if room_of(module.name) is None]
+        self.assertEqual(homeless, ["tradeproxy"])
+
+    def test_every_rule_is_about_something_that_exists(self) -> None:
+        """A module that was renamed takes its rules along, instead of leaving them behind."""
+        names = {module.name for module in modules()}
+        subjects = {*ROOMS, *BANS, *(owner for owners in MONOPOLIES.values() for owner in owners)}
+        self.assertEqual(subjects - names, set())
+        self.assertEqual(set(ROOMS.values()), set(ARROWS))
+
+    def test_the_arrows_run_one_way(self) -> None:
+        """No two rooms reach each other, directly or over others."""
+        reach = {room: set(neighbours) for room, neighbours in ARROWS.items()}
+        for _ in reach:
+            for rooms in reach.values():
+                rooms.update(*(reach[room] for room in tuple(rooms)))
+        self.assertEqual([room for room, rooms in reach.items() if room in rooms], [])
+
+    def test_an_import_against_the_rules_is_found(self) -> None:
+        """Each kind of rule, and each way to write an import, is seen by this walk."""
+        pure, alien = "is pure", "is not for this module"
+        table = {
+            ("hub.account", "from tradeproxy.upstream.client import UpstreamFactory"): "from hub to upstream",
+            ("upstream.client", "import tradeproxy.downstream.session"): "from upstream to downstream",
+            ("downstream.sse", "from tradeproxy import upstream"): "from downstream to upstream",
+            ("upstream.client", "from tradeproxy.web.routes import paths"): "from upstream to web",
+            ("web.site", "from tradeproxy.upstream import client"): "from web to upstream",
+            ("web.site", "from tradeproxy.service import build_service"): "from web to wiring",
+            ("settings", "from tradeproxy.hub.account import Account"): "from settings to hub",
+            ("wire.messages", "from tradeproxy import settings"): "from wire to settings",
+            ("secret", "from tradeproxy.wire import messages"): "from secret to wire",
+            ("simulator.web", "from tradeproxy.hub.account import Account"): "from simulator to hub",
+            ("simulator.web", "import tradeproxy.settings as s"): "from simulator to settings",
+            (
+                "downstream.session",
+                "from tradeproxy.simulator.ulid import Ulid",
+            ): "from downstream to simulator",
+            ("hub.account", "from tradeproxy.novelty import x"): "no room",
+            ("novelty", "from tradeproxy.hub.account import x"): "no room",
+            ("hub.account", "from ..upstream import client"): "from hub to upstream",
+            ("hub.account", "from .. import upstream"): "from hub to upstream",
+            ("hub.account", "if TYPE_CHECKING:\n    import tradeproxy.web.site"): "from hub to web",
+            ("hub.account", "def f():\n    from tradeproxy import tap"): "from hub to wiring",
+            ("wire.messages", "import os.path"): pure,
+            ("wire.messages", "from time import time"): pure,
+            ("wire.messages", "from random import random"): pure,
+            ("wire.cursor", "from twisted.logger import Logger"): pure,
+            ("upstream.session", "from twisted.internet import reactor"): pure,
+            ("upstream.backoff", "import twisted"): pure,
+            ("downstream.session", "import twisted.python.failure"): pure,
+            ("downstream.admission", "from twisted.web.http import Request"): pure,
+            ("web.routes", "from twisted.web import resource"): pure,
+            ("hub.broadcaster", "import autobahn"): alien,
+            ("web.site", "from autobahn.twisted.resource import WebSocketResource"): alien,
+            ("downstream.sse", "import txaio"): alien,
+        }
+        for (name, source), rule in table.items():
+            (line, *_) = violations(Module(f"tradeproxy.{name}", source)) or [""]
+            self.assertIn(rule, line, (name, source))
+
+    def test_an_import_within_the_rules_is_let_through(self) -> None:
+        """What the design allows is no finding, nor is a library that merely has a similar name."""
+        table = (
+            ("service", "from tradeproxy.simulator.service import Simulator"),
+            ("web.site", "from tradeproxy import hosts, listen"),
+            ("web.site", "from tradeproxy.downstream.websocket import DownstreamFactory"),
+            ("downstream.websocket", "from tradeproxy.hub.broadcaster import Burst"),
+            ("upstream.client", "import autobahn, txaio"),
+            ("simulator.stream", "from autobahn.twisted.websocket import WebSocketServerProtocol"),
+            ("simulator.stream", "from .slot import Slot"),
+            ("simulator.web", "from tradeproxy.secret import Secret"),
+            ("wire.messages", "import oslo, timeit, twistedchecker"),
+            ("hub.account", "from twisted.logger import Logger"),
+        )
+        for name, source in table:
+            self.assertEqual(violations(Module(f"tradeproxy.{name}", source)), [], (name, source))
+
+    def test_a_packages_own_relative_imports_are_understood(self) -> None:
+        """In an __init__.py one dot is the package itself, and two are the one above."""
+        package = Module("tradeproxy.hub", "from . import account\nfrom ..web import site", is_package=True)
+        self.assertEqual(
+            violations(package), ["tradeproxy.hub imports tradeproxy.web.site: no arrow from hub to web"]
+        )
