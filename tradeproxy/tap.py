@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twisted.python import usage
 
 from tradeproxy import listen
+from tradeproxy.process import make_room_for
 from tradeproxy.settings import Settings, SettingsError, read_settings
 
 if TYPE_CHECKING:
@@ -73,4 +75,7 @@ def makeService(options: Options) -> IService:
 
     from tradeproxy.service import build_service
 
-    return build_service(options.settings, reactor)
+    settings = options.settings
+    if warning := make_room_for(settings.limits.max_clients):
+        settings = replace(settings, warnings=(*settings.warnings, warning))
+    return build_service(settings, reactor)

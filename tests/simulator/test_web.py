@@ -190,6 +190,12 @@ class StreamTests(WebTestCase):
             self.assertEqual(refused.status, 400)
             self.assertNotIn("\n", refused.document["message"])
 
+    async def test_takes_no_orders_from_web_pages(self) -> None:
+        """A browser says whose page is asking; no page has business here, on a trader's machine least of all."""
+        for path in ("/simulator/fault", "/simulator/emit", "/v2/orders"):
+            answer = await self.ask("POST", path, {"kind": "drop"}, Origin="https://evil.example")
+            self.assertEqual(answer.status, 403, path)
+
     async def test_names_the_bad_field_of_a_fault(self) -> None:
         """A fault that is not understood is refused by the field's name."""
         for body, word in (

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+import txaio
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny
 from twisted.internet.interfaces import ITCPTransport
@@ -49,6 +50,9 @@ def _guarded(
 
 class StreamProtocol(WebSocketServerProtocol):
     """One client's connection."""
+
+    # Autobahn's lower levels would log what a client sent, keys among it.
+    log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
 
     factory: StreamFactory
     _client: Client | None = None

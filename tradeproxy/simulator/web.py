@@ -28,6 +28,7 @@ DEFAULT_LIMIT, LARGEST_LIMIT = 50, 500
 """How many orders GET /v2/orders lists, unasked and at most."""
 
 FORBIDDEN = Refusal(403, 40310000, "forbidden.")
+FOREIGN_PAGE = Refusal(403, 40310000, "no web page is to order anything here")
 NOT_FOUND = Refusal(404, 40410000, "endpoint not found.")
 NOT_JSON = Refusal(400, 40010000, "request body format is invalid")
 TOO_LARGE = Refusal(413, 41310000, f"request body is over {LARGEST_BODY} bytes")
@@ -70,6 +71,8 @@ class Api(Resource):
         return json.dumps(reply.body, separators=(",", ":")).encode()
 
     def _answer(self, request: Request, body: bytes) -> Reply | Refusal:
+        if request.requestHeaders.hasHeader(b"Origin"):
+            return FOREIGN_PAGE
         match request.method, request.postpath:
             case b"POST", [b"simulator", b"emit"]:
                 return self._emit(body)

@@ -1,0 +1,192 @@
+"""Where the proxy listens, on real sockets: UNIX and inherited ones, other machines' addresses, both loopbacks."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import stat
+import tempfile
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.trial.unittest import SkipTest
+
+from tests.support.certificates import Authority
+from tests.support.processes import Command, free_port
+from tests.support.proxy import ARRAY_REPLY, AUTH, REFUSED
+from tests.support.sockets import SocketClient, SocketTestCase
+from tradeproxy.downstream.admission import Admission, Tokens
+from tradeproxy.downstream.websocket import DownstreamFactory, DownstreamService
+from tradeproxy.hub.account import Account
+from tradeproxy.listen import has_ipv6_loopback
+from tradeproxy.settings import Limits
+from tradeproxy.simulator.service import Simulator
+from tradeproxy.web.site import build_site
+
+KEYS = {"ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "test-secret"}
+EVENT = {"event": "new", "order": {"id": "1"}}
+
+
+class EndpointTestCase(SocketTestCase):
+    """Clients that come by any way."""
+
+    async def client_at(self, endpoint: str, host: str = "localhost", auth: bytes = AUTH) -> SocketClient:
+        """Open a WebSocket at a client endpoint, as described for Twisted, and authenticate."""
+        url = f"ws://{host}/trade-updates-paper"
+        client = await self.dial(clientFromString(reactor, endpoint), url)
+        await client.opened
+        client.sendMessage(auth)
+        await client.has(1)
+        return client
+
+    async def assert_serves(self, alpaca: Simulator, *clients: SocketClient) -> None:
+        """Assert that each client was let in, and is sent an event."""
+        await alpaca.when_listening()
+        self.assertEqual([client.taken() for client in clients], [[ARRAY_REPLY]] * len(clients))
+        event = alpaca.emit(EVENT)
+        await gatherResults([client.has(1) for client in clients])
+        self.assertEqual([client.taken() for client in clients], [[event]] * len(clients))
+
+
+class ListenTests(EndpointTestCase):
+    """PROXY_LISTEN, and the addresses that are listened on without it."""
+
+    async def test_a_unix_socket_is_this_users_alone(self) -> None:
+        """No token is needed, nobody else may open it, and it goes with the process."""
+        directory = tempfile.mkdtemp()  # trial's own are deeper than the 107 bytes of a socket's path
+        self.addCleanup(shutil.rmtree, directory)
+        path = Path(directory, "proxy.sock")
+        alpaca = await self.simulate()
+        proxy = await self.proxy(PROXY_LISTEN=f"unix:{path}")
+        self.assertIn(f"listening on unix:{path}", proxy.output)
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
+        await self.assert_serves(alpaca, await self.client_at(f"unix:{path}"))
+        await proxy.stop()
+        self.assertEqual(list(Path(directory).iterdir()), [])
+
+    async def test_two_endpoints_serve_the_same_stream(self) -> None:
+        """White space parts them; each is announced."""
+        alpaca = await self.simulate()
+        ports = free_port(), free_port()
+        proxy = await self.proxy(PROXY_LISTEN=" ".join(f"tcp:{port}:interface=127.0.0.1" for port in ports))
+        for port in ports:
+            await proxy.says(f"listening on http://127.0.0.1:{port}")
+        clients = [await self.client_at(f"tcp:127.0.0.1:{port}", f"127.0.0.1:{port}") for port in ports]
+        await self.assert_serves(alpaca, *clients)
+
+    async def test_localhost_may_be_either_address(self) -> None:
+        """By default both loopback addresses are listened on, where there are two."""
+        if not has_ipv6_loopback():
+            raise SkipTest("this machine has no ::1")
+        alpaca = await self.simulate()
+        await self.proxy()
+        clients = [
+            await self.client_at(f"tcp:{address}:{self.port}", f"{host}:{self.port}")
+            for address, host in (("127.0.0.1", "127.0.0.1"), (r"\:\:1", "[::1]"))
+        ]
+        await self.assert_serves(alpaca, *clients)
+
+
+class InheritedSocketTests(EndpointTestCase):
+    """A socket that systemd listens on already: its address decides, as for any other."""
+
+    def start(self, address: str) -> Command:
+        """Start the proxy as systemd does, with a socket on `address`; its port is `self.port`."""
+        listening = socket.create_server((address, 0))
+        self.addCleanup(listening.close)
+        self.port = listening.getsockname()[1]
+        return self.command(
+            *("/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", "twistd", "-n", "tradeproxy"),
+            inherited=listening.fileno(),
+            LISTEN_FDS="1",
+            LISTEN_FDNAMES="stream",
+            PROXY_LISTEN="systemd:domain=INET:index=0",
+            ALPACA_URL=f"http://127.0.0.1:{self.alpaca_port}",
+            **KEYS,
+        )
+
+    async def test_a_loopback_one_needs_no_token(self) -> None:
+        """It serves at once: connections that came before the process did are answered too."""
+        alpaca = await self.simulate()
+        proxy = self.start("127.0.0.1")
+        client = await self.client_at(f"tcp:127.0.0.1:{self.port}", f"127.0.0.1:{self.port}")
+        await self.assert_serves(alpaca, client)
+        self.assertEqual(await proxy.stop(), 0)
+
+    async def test_one_that_others_reach_needs_tokens(self) -> None:
+        """Nothing starts, though somebody else has opened the door already."""
+        await self.simulate()
+        proxy = self.start("0.0.0.0")
+        self.assertEqual(await proxy.ended, 1, proxy.output)
+        [line] = proxy.output.strip().splitlines()
+        self.assertIn("PROXY_LISTEN", line)
+        self.assertIn("PROXY_TOKENS", line)
+
+
+class ExposureTests(EndpointTestCase):
+    """Listening where other machines may reach it."""
+
+    token = "a-token-of-some-length"
+
+    async def test_does_not_start_without_tokens(self) -> None:
+        """The line says what would happen, and what to set."""
+        proxy = self.command("twistd", "-n", "tradeproxy", PROXY_HOST="0.0.0.0", **KEYS)
+        self.assertEqual(await proxy.ended, 1, proxy.output)
+        [line] = proxy.output.strip().splitlines()
+        self.assertIn("PROXY_HOST: other machines may reach http://0.0.0.0:8099", line)
+        self.assertIn("set PROXY_TOKENS", line)
+
+    async def test_lets_in_who_has_a_token(self) -> None:
+        """In place of the key, say; who has none is told so, and closed with a code of its own."""
+        alpaca = await self.simulate()
+        await self.proxy(PROXY_HOST="0.0.0.0", PROXY_TOKENS=self.token)
+        endpoint, host = f"tcp:127.0.0.1:{self.port}", f"127.0.0.1:{self.port}"
+        stranger = await self.client_at(endpoint, host)
+        await stranger.gone()
+        self.assertEqual(stranger.messages, [REFUSED])
+        self.assertEqual(stranger.closed, (4001, "none of PROXY_TOKENS was shown: do not reconnect"))
+        auth = f'{{"action":"auth","key":"{self.token}","secret":"any"}}'.encode()
+        await self.assert_serves(alpaca, await self.client_at(endpoint, host, auth))
+        self.assertEqual(stranger.messages, [REFUSED])
+
+
+class SocketOptionTests(EndpointTestCase):
+    """What only a socket shows, asked of the proxy's end of it."""
+
+    async def test_an_event_does_not_wait_for_a_full_packet(self) -> None:
+        """TCP_NODELAY is on for every client, over TLS as well."""
+        identity = Authority(self.make_directory()).issue("localhost")
+        for endpoint, way in (("tcp:0:interface=127.0.0.1", "tcp"), (identity.endpoint(), "tls")):
+            factory = DownstreamFactory(Limits(), reactor)
+            site = build_site({"paper": Account("paper", reactor)}, factory, Admission((), (), Tokens(())), reactor)
+            port = await serverFromString(reactor, endpoint).listen(site)
+            self.addCleanup(port.stopListening)
+            self.addCleanup(DownstreamService(factory, reactor).stopService)
+            trust = f":trustRoots={identity.certificate.parent}" if way == "tls" else ""
+            await self.client_at(f"{way}:localhost:{port.getHost().port}{trust}")
+            [client] = factory.clients
+            self.assertTrue(client.transport.getTcpNoDelay(), way)
+
+
+class SlowClientTests(EndpointTestCase):
+    """A client that has stopped reading, with the buffers of a real kernel in between."""
+
+    async def test_is_closed_and_delays_nobody(self) -> None:
+        """Others get everything; it finds the events up to its limit, without a hole, and the reason."""
+        alpaca = await self.simulate()
+        proxy = await self.proxy(PROXY_CLIENT_BUFFER="100000")
+        await alpaca.when_listening()
+        slow, fast = await self.subscribe(), await self.subscribe()
+        slow.transport.pauseProducing()
+        events: list[bytes] = []
+        while "reads too slowly" not in proxy.output:
+            events += [alpaca.emit(EVENT | {"number": len(events) + i, "padding": "x" * 1000}) for i in range(1000)]
+            await fast.has(len(events))
+        self.assertEqual(fast.messages, events)
+        slow.transport.resumeProducing()
+        await slow.gone()
+        self.assertEqual(slow.messages, events[: len(slow.messages)])
+        self.assertEqual(slow.closed, (4008, "too slow"))
+        print(len(events), len(slow.messages))

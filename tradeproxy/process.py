@@ -1,0 +1,25 @@
+"""What we ask of the operating system for this process."""
+
+from __future__ import annotations
+
+import resource
+
+SPARE_DESCRIPTORS = 64
+"""Open files beside the clients' sockets: listeners, upstreams, logs, Python's own."""
+
+
+def make_room_for(clients: int) -> str | None:
+    """Raise the limit of open files, often 1,024, so that each client can have its socket.
+
+    Returns a line for the user where the hard limit is too low for that; it is then used in full.
+    """
+    wanted = clients + SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= wanted:
+        return None
+    allowed = wanted if hard == unlimited else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed == wanted:
+        return None
+    return f"PROXY_MAX_CLIENTS: {clients} clients need {wanted} open files, and `ulimit -Hn` allows {hard}"
