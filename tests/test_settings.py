@@ -129,9 +129,9 @@ class ReadSettingsTests(SettingsTestCase):
             ("PROXY_UPSTREAM_AUTH", "AUTH", "'AUTH' is neither authenticate nor auth"),
             *(("PROXY_ALLOWED_ORIGINS", bad, origin)
               for bad in ("*", "null", "a.example", "https://a/b", "https://me:hush@a", "https://a?b", "://a")),
-            ("PROXY_ALLOWED_ORIGINS", "https://*.example", f"'*.example' {host}"),
+            ("PROXY_ALLOWED_ORIGINS", "https://*.example", origin),
             ("PROXY_ALLOWED_ORIGINS", "https://[:::]", f"':::' {host}"),
-            ("PROXY_ALLOWED_ORIGINS", "https://a:0", "'0' is not a port (1 to 65535)"),
+            ("PROXY_ALLOWED_ORIGINS", "https://a:0", "0 is not a port (1 to 65535)"),
             *(("PROXY_ALLOWED_HOSTS", bad, f"{bad!r} {host}") for bad in ("a:80", "[::1]", "*", "a b", "-a")),
             ("PROXY_HOST", "a:80", f"'a:80' {host}"),
         ]:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Hosts as people write them in settings: names and addresses, without a port."""
+"""Hosts and origins, as people write them in settings and clients in headers, in one spelling each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from ipaddress import ip_address
 # The last label is not a number: "127.1" is an address to some resolvers, and a name to nobody.
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}", re.IGNORECASE | re.ASCII)
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<name>[a-z0-9._-]+)|\[(?P<ipv6>[0-9a-f:.]+)\])"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 def canonical(host: str) -> str:
@@ -34,3 +39,19 @@ def is_loopback(host: str) -> bool:
 def in_url(host: str) -> str:
     """Write the host as URLs do: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+def origin(text: str) -> str:
+    """Return the one spelling by which origins compare: in lower case, without the scheme's own port.
+
+    Raises ValueError, with a phrase for the user, for what is no origin: `null`, `*`, a path after it. The
+    phrase does not quote the text, which may be a URL with a password.
+    """
+    match = _ORIGIN.fullmatch(text.lower())
+    if match is None:
+        raise ValueError("each is scheme://host or scheme://host:port; neither *, nor null, nor a path")
+    scheme, host, port = match["scheme"], canonical(match["name"] or match["ipv6"]), match["port"]
+    if port is not None and not 1 <= int(port) <= 65535:
+        raise ValueError(f"{port} is not a port (1 to 65535)")
+    suffix = "" if port is None or port == _DEFAULT_PORTS.get(scheme) else f":{int(port)}"
+    return f"{scheme}://{in_url(host)}{suffix}"

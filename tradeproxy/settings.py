@@ -50,12 +50,6 @@ VARIABLES = (
 )
 """Every PROXY_* variable there is."""
 
-_ORIGIN = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<name>[^][:/?#@\s]+)|\[(?P<ipv6>[0-9a-f.]*:[0-9a-f:.]*)\])"
-    r"(?::(?P<port>[0-9]+))?/?"
-)
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -127,7 +121,7 @@ def read_settings(
         accounts=accounts,
         listen=addresses.descriptions,
         tokens=tokens,
-        allowed_origins=env.each("PROXY_ALLOWED_ORIGINS", _origin),
+        allowed_origins=env.each("PROXY_ALLOWED_ORIGINS", lambda text: hosts.origin(text.removesuffix("/"))),
         allowed_hosts=env.each("PROXY_ALLOWED_HOSTS", hosts.canonical),
         limits=_read_limits(env),
         simulator_port=simulator_port,
@@ -254,13 +248,3 @@ def _dialect(text: str) -> Dialect:
         return Dialect(text)
     except ValueError:
         raise ValueError(f"{text!r} is neither authenticate nor auth") from None
-
-
-def _origin(text: str) -> str:
-    match = _ORIGIN.fullmatch(text.lower())
-    if match is None:  # the text may be a URL with a password: it is not quoted
-        raise ValueError("each is scheme://host or scheme://host:port; neither *, nor null, nor a path")
-    scheme, host, port = match["scheme"], hosts.canonical(match["name"] or match["ipv6"]), match["port"]
-    if port is None or _port(port) == _DEFAULT_PORTS.get(scheme):
-        return f"{scheme}://{hosts.in_url(host)}"
-    return f"{scheme}://{hosts.in_url(host)}:{_port(port)}"

@@ -49,6 +49,14 @@ class OutboxTests(SynchronousTestCase):
         self.put("c", size=100 * LIMIT)
         self.assertEqual((self.sent, self.overflows), (["a", "b", "c"], 0))
 
+    def test_nothing_overtakes_what_is_owed(self) -> None:
+        """What is put while the debt is being paid comes after it."""
+        self.outbox.pauseProducing()
+        self.put("a", "b")
+        self.on_send = lambda item: self.put("c") if item == "a" else None
+        self.outbox.resumeProducing()
+        self.assertEqual(self.sent, ["a", "b", "c"])
+
     def test_keeps_what_comes_during_a_pause_and_sends_it_in_order(self) -> None:
         """A pause delays events and neither loses nor reorders them."""
         self.put("a")

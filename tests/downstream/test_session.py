@@ -85,11 +85,11 @@ class OriginalMannerTests(Conversation):
         self.check((), rows)
 
     def test_sends_no_events_before_the_auth_message(self) -> None:
-        """Before it `listen` is acked and all else ignored, and neither begins the events."""
+        """Before it `listen` and `unlisten` are acked, all else is ignored, and neither begins the events."""
         rows: dict[bytes, tuple[Seen, bool]] = {
             frames.LISTEN: ([frames.LISTENING], False),
             frames.LISTEN_TO_NOTHING: ([frames.LISTENING_TO_NOTHING], False),
-            frames.UNLISTEN: ([], False),
+            frames.UNLISTEN: ([frames.LISTENING_TO_NOTHING], False),
             **{payload: ([], False) for payload in UNKNOWN},
         }
         self.check((), rows)

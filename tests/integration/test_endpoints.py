@@ -7,6 +7,7 @@ import socket
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
@@ -32,9 +33,9 @@ EVENT = {"event": "new", "order": {"id": "1"}}
 class EndpointTestCase(SocketTestCase):
     """Clients that come by any way."""
 
-    async def client_at(self, endpoint: str, host: str = "localhost", auth: bytes = AUTH) -> SocketClient:
+    async def client_at(self, endpoint: str, auth: bytes = AUTH) -> SocketClient:
         """Open a WebSocket at a client endpoint, as described for Twisted, and authenticate."""
-        url = f"ws://{host}/trade-updates-paper"
+        url = "ws://localhost/trade-updates-paper"
         client = await self.dial(clientFromString(reactor, endpoint), url)
         await client.opened
         client.sendMessage(auth)
@@ -73,7 +74,7 @@ class ListenTests(EndpointTestCase):
         proxy = await self.proxy(PROXY_LISTEN=" ".join(f"tcp:{port}:interface=127.0.0.1" for port in ports))
         for port in ports:
             await proxy.says(f"listening on http://127.0.0.1:{port}")
-        clients = [await self.client_at(f"tcp:127.0.0.1:{port}", f"127.0.0.1:{port}") for port in ports]
+        clients = [await self.client_at(f"tcp:127.0.0.1:{port}") for port in ports]
         await self.assert_serves(alpaca, *clients)
 
     async def test_localhost_may_be_either_address(self) -> None:
@@ -82,10 +83,7 @@ class ListenTests(EndpointTestCase):
             raise SkipTest("this machine has no ::1")
         alpaca = await self.simulate()
         await self.proxy()
-        clients = [
-            await self.client_at(f"tcp:{address}:{self.port}", f"{host}:{self.port}")
-            for address, host in (("127.0.0.1", "127.0.0.1"), (r"\:\:1", "[::1]"))
-        ]
+        clients = [await self.client_at(f"tcp:{address}:{self.port}") for address in ("127.0.0.1", r"\:\:1")]
         await self.assert_serves(alpaca, *clients)
 
 
@@ -111,9 +109,10 @@ class InheritedSocketTests(EndpointTestCase):
         """It serves at once: connections that came before the process did are answered too."""
         alpaca = await self.simulate()
         proxy = self.start("127.0.0.1")
-        client = await self.client_at(f"tcp:127.0.0.1:{self.port}", f"127.0.0.1:{self.port}")
+        client = await self.client_at(f"tcp:127.0.0.1:{self.port}")
         await self.assert_serves(alpaca, client)
-        self.assertEqual(await proxy.stop(), 0)
+        await proxy.stop()
+        self.assertNotIn("Traceback", proxy.output)
 
     async def test_one_that_others_reach_needs_tokens(self) -> None:
         """Nothing starts, though somebody else has opened the door already."""
@@ -142,13 +141,14 @@ class ExposureTests(EndpointTestCase):
         """In place of the key, say; who has none is told so, and closed with a code of its own."""
         alpaca = await self.simulate()
         await self.proxy(PROXY_HOST="0.0.0.0", PROXY_TOKENS=self.token)
-        endpoint, host = f"tcp:127.0.0.1:{self.port}", f"127.0.0.1:{self.port}"
-        stranger = await self.client_at(endpoint, host)
+        endpoint = f"tcp:127.0.0.1:{self.port}"
+        stranger = await self.client_at(endpoint)
         await stranger.gone()
         self.assertEqual(stranger.messages, [REFUSED])
-        self.assertEqual(stranger.closed, (4001, "none of PROXY_TOKENS was shown: do not reconnect"))
+        assert stranger.closed is not None
+        self.assertEqual(stranger.closed[0], 4001)
         auth = f'{{"action":"auth","key":"{self.token}","secret":"any"}}'.encode()
-        await self.assert_serves(alpaca, await self.client_at(endpoint, host, auth))
+        await self.assert_serves(alpaca, await self.client_at(endpoint, auth))
         self.assertEqual(stranger.messages, [REFUSED])
 
 
@@ -160,7 +160,9 @@ class SocketOptionTests(EndpointTestCase):
         identity = Authority(self.make_directory()).issue("localhost")
         for endpoint, way in (("tcp:0:interface=127.0.0.1", "tcp"), (identity.endpoint(), "tls")):
             factory = DownstreamFactory(Limits(), reactor)
-            site = build_site({"paper": Account("paper", reactor)}, factory, Admission((), (), Tokens(())), reactor)
+            site = build_site(
+                {"paper": Account("paper", reactor)}, factory, Admission((), (), Tokens(())), reactor
+            )
             port = await serverFromString(reactor, endpoint).listen(site)
             self.addCleanup(port.stopListening)
             self.addCleanup(DownstreamService(factory, reactor).stopService)
@@ -182,11 +184,14 @@ class SlowClientTests(EndpointTestCase):
         slow.transport.pauseProducing()
         events: list[bytes] = []
         while "reads too slowly" not in proxy.output:
-            events += [alpaca.emit(EVENT | {"number": len(events) + i, "padding": "x" * 1000}) for i in range(1000)]
+            events += [
+                alpaca.emit(EVENT | {"number": len(events) + i, "padding": "x" * 1000}) for i in range(1000)
+            ]
             await fast.has(len(events))
         self.assertEqual(fast.messages, events)
         slow.transport.resumeProducing()
         await slow.gone()
         self.assertEqual(slow.messages, events[: len(slow.messages)])
-        self.assertEqual(slow.closed, (4008, "too slow"))
-        print(len(events), len(slow.messages))
+        assert slow.closed is not None
+        self.assertEqual(slow.closed[0], 4008)
+        self.assertLess(len(slow.messages), len(events))

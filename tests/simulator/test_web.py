@@ -191,7 +191,7 @@ class StreamTests(WebTestCase):
             self.assertNotIn("\n", refused.document["message"])
 
     async def test_takes_no_orders_from_web_pages(self) -> None:
-        """A browser says whose page is asking; no page has business here, on a trader's machine least of all."""
+        """A browser says whose page is asking, and no page has any business here."""
         for path in ("/simulator/fault", "/simulator/emit", "/v2/orders"):
             answer = await self.ask("POST", path, {"kind": "drop"}, Origin="https://evil.example")
             self.assertEqual(answer.status, 403, path)

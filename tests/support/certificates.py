@@ -29,7 +29,11 @@ class Identity:
 
 
 class Authority:
-    """Issues certificates into a directory; `certificate` is the file that makes one trust them."""
+    """Issues certificates into a directory.
+
+    `certificate` is the file that makes one trust them. It alone ends in ".pem", so that the directory can be
+    the `trustRoots` of an endpoint.
+    """
 
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory)
@@ -52,9 +56,7 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName(map(_general_name, hosts)), critical=False)
             .sign(self._key, SHA256())
         )
-        identity = Identity(
-            self._directory / f"{hosts[0]}.key.pem", self._directory / f"{hosts[0]}.certificate.pem"
-        )
+        identity = Identity(self._directory / f"{hosts[0]}.key", self._directory / f"{hosts[0]}.crt")
         identity.key.write_bytes(
             key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
         )

@@ -70,6 +70,12 @@ class BackoffTests(SynchronousTestCase):
                 self.assertEqual(backoff(0.0).delay_after(ending), seconds, cause)
                 self.assertEqual(backoff(1.0).delay_after(ending), seconds + 1.0, cause)
 
+    def test_a_refused_key_waits_a_minute_at_least(self) -> None:
+        """Alpaca may ask for more, not for less: only people mend keys."""
+        for seconds, delay in {1.0: 60.0, 300.0: 300.0}.items():
+            ending = Ending(Cause.REFUSED, "HTTP 401", retry_after=seconds)
+            self.assertEqual(backoff(0.0).delay_after(ending), delay)
+
     def test_starts_over_only_after_a_minute_of_streaming(self) -> None:
         """A session that broke off sooner did not work: the next wait goes on growing."""
         table = {0.0: 8.0, 1.0: 8.0, 59.9: 8.0, 60.0: 1.0, 86_400.0: 1.0}

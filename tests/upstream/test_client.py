@@ -215,6 +215,19 @@ class OutageTests(UpstreamTestCase):
             self.inject(FaultKind.DROP)
         self.assertEqual(self.delays, [0.5, 1.0, 2.0, 0.5, 1.0])
 
+    def test_a_session_that_worked_counts_however_it_ended(self) -> None:
+        """Also one that we end ourselves, since Alpaca says that it no longer sends us anything."""
+        self.wire.refusing = True
+        self.inject(FaultKind.DROP)
+        self.advance(10)
+        self.wire.refusing = False
+        self.advance(100)
+        self.delays.clear()
+        self.alpaca.emit_payload(b'{"stream":"listening","data":{"streams":[]}}')
+        self.advance(2)
+        self.assertEqual(self.delays, [0.5])
+        self.assert_recovers()
+
     def test_a_silent_connection_is_found_in_less_than_thirty_seconds(self) -> None:
         """Nothing arrives and no pong either: the connection is given up and made again."""
         self.inject(FaultKind.SILENCE)

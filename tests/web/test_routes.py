@@ -93,6 +93,8 @@ class RouteTests(SynchronousTestCase):
             b"/stream/paper/x",
             b"/v2/orders",
             b"/healthz/stream",
+            b"/stream",
+            b"/stream/",
             b"/healthz/x",
             b"/favicon.ico",
             b"/paper\n",

@@ -98,6 +98,11 @@ class ParseServerTests(SynchronousTestCase):
         ):
             self.assertEqual(parse_server(payload), TradeUpdate(payload))
 
+    def test_passes_on_numbers_of_any_length(self) -> None:
+        """JSON knows no largest number, and Python's limit on digits is no reason to lose an event."""
+        payload = b'{"stream":"trade_updates","data":{"qty":' + b"9" * 5000 + b"}}"
+        self.assertEqual(parse_server(payload), TradeUpdate(payload))
+
     def test_tells_apart_what_cannot_be_used(self) -> None:
         """A frame of no use is Malformed, with one of three phrases that count its kind."""
         table = {

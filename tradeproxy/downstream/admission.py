@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from tradeproxy import hosts
 from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
@@ -12,11 +12,7 @@ from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Stricter than urllib, which forgives white space and user names: what is refused here is merely refused.
-_HOST_AND_PORT = r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
-_AUTHORITY = re.compile(_HOST_AND_PORT)
-_ORIGIN = re.compile(r"(?P<scheme>https?)://" + _HOST_AND_PORT)
-_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +60,12 @@ class Tokens:
                 return self.admit(key_id, secret_key)
             case OAuthToken(token):
                 return self.admit(token)
+            case _:  # pragma: no cover
+                assert_never(credentials)
 
 
 class Admission:
-    """The rules at the door.
+    """The rules at the door. Hosts and origins are spelled as `tradeproxy.hosts` does.
 
     Host must be a name of this machine that we know, which defeats DNS rebinding: a page whose own host name
     was made to resolve to us still sends that name. Origin must be absent or this server's own, so that no
@@ -76,7 +74,7 @@ class Admission:
 
     def __init__(self, allowed_hosts: Iterable[str], allowed_origins: Iterable[str], tokens: Tokens) -> None:
         self._hosts = frozenset(allowed_hosts)
-        self._origins = frozenset(map(_normal_origin, allowed_origins))
+        self._origins = frozenset(allowed_origins)
         self.tokens = tokens
 
     def refusal(self, visitor: Visitor) -> Refusal | None:
@@ -103,8 +101,8 @@ class Admission:
 
     def _is_allowed(self, origin: str, visitor: Visitor) -> bool:
         scheme = "https" if visitor.secure else "http"
-        own = _normal_origin(f"{scheme}://{visitor.host}")
-        theirs = _normal_origin(origin)
+        own = _origin_of(f"{scheme}://{visitor.host}")
+        theirs = _origin_of(origin)
         return theirs is not None and (theirs == own or theirs in self._origins)
 
 
@@ -117,10 +115,9 @@ def _host_of(authority: str) -> str | None:
         return None
 
 
-def _normal_origin(text: str) -> str | None:
-    """Return `scheme://host:port` in one spelling; None for what is no origin, such as `null`."""
-    match = _ORIGIN.fullmatch(text.lower())
-    if match is None:
+def _origin_of(text: str) -> str | None:
+    """Return an Origin header's origin in its one spelling; None for what is none, such as `null`."""
+    try:
+        return hosts.origin(text)
+    except ValueError:
         return None
-    scheme = match["scheme"]
-    return f"{scheme}://{match['host']}:{match['port'] or _DEFAULT_PORTS[scheme]}"

@@ -36,7 +36,7 @@ class Outbox(Generic[T]):
         """Send `item`, of `size` bytes, now or as soon as all before it could be sent."""
         if self._closed:
             return
-        if not self._paused:
+        if not self._paused and not self._owed:
             self._send(item)
             return
         self._owed.append((item, size))

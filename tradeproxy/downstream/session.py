@@ -105,11 +105,11 @@ class ClientSession:
                 self.state = State.AUTHENTICATED
                 array = self._manner is Manner.ORIGINAL and dialect is Dialect.AUTH
                 return (Reply(Authenticated() if array else Authorization(authorized=True)),)
-            case State.AWAITING_AUTH, Listen() if self._manner is Manner.ALPACA:
+            case State.AWAITING_AUTH, Listen() | Unlisten() if self._manner is Manner.ALPACA:
                 return (Reply(Authorization(authorized=False, action="listen")),)
             case _, Listen(streams):
                 return self._acknowledge(tuple(name for name in STREAMS if name in streams))
-            case State.AUTHENTICATED, Unlisten(streams):
+            case _, Unlisten(streams):
                 return self._acknowledge(tuple(name for name in self._listening if name not in streams))
         return ()
 

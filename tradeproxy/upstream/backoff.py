@@ -43,7 +43,14 @@ class Ending:
     streamed: float = 0.0
     """Seconds for which events could arrive."""
     retry_after: float | None = None
-    """Seconds that Alpaca itself asked for, which then replace the floor."""
+    """Seconds that Alpaca itself asked for. It knows best when a slot is free; not, when a key is mended."""
+
+    @property
+    def floor(self) -> float:
+        """The least that the wait afterwards takes, in seconds."""
+        if self.retry_after is None:
+            return self.cause.value
+        return max(self.retry_after, self.cause.value if self.cause is Cause.REFUSED else 0.0)
 
 
 class Backoff:
@@ -62,8 +69,7 @@ class Backoff:
             self._ceiling = FIRST_CEILING
         jitter = self._random() * self._ceiling
         self._ceiling = min(2 * self._ceiling, LAST_CEILING)
-        floor = ending.cause.value if ending.retry_after is None else ending.retry_after
-        return floor + jitter
+        return ending.floor + jitter
 
 
 def parse_retry_after(value: str, now: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import txaio
@@ -110,11 +111,11 @@ class UpstreamProtocol(WebSocketClientProtocol):
                 self.leave()
 
     def _ending(self, was_clean: bool, code: int | None) -> Ending:
-        if self._session.ending is not None:
-            return self._session.ending
         if self._session.state is State.CONNECTING:
             return self._refused_handshake()
         streamed = 0.0 if self._up_since is None else self._clock.seconds() - self._up_since
+        if self._session.ending is not None:
+            return replace(self._session.ending, streamed=streamed)
         if was_clean:
             return Ending(Cause.LOST, f"closed by Alpaca with code {code}", streamed)
         return Ending(Cause.LOST, self.wasNotCleanReason or "connection lost", streamed)

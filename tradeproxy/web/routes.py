@@ -39,8 +39,8 @@ def route(path: bytes) -> Route | None:
     """
     path = re.sub(rb"/+", b"/", path).rstrip(b"/")
     match = _STREAM.fullmatch(path)
-    if match is None or match["account"] in _RESERVED:
-        return _PAGES.get(path)
+    if match is None or match["account"] in _RESERVED or path == b"/stream":
+        return _PAGES.get(path)  # "/stream" is what an SDK asks for whose base URL has no path
     manner = Manner.ALPACA if match["alpaca"] else Manner.ORIGINAL
     return Stream(match["account"].decode("ascii"), manner)
 

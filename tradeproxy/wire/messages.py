@@ -180,6 +180,8 @@ def _authentication(credentials: Credentials, dialect: Dialect) -> Any:
             data = {"key_id": key_id.reveal(), "secret_key": secret_key.reveal()}
         case OAuthToken(token), _:  # has no form in the other dialect
             data = {"oauth_token": token.reveal()}
+        case _:  # pragma: no cover
+            assert_never(credentials)
     return {"action": "authenticate", "data": data}
 
 
@@ -191,9 +193,10 @@ class _Document:
 
 
 def _load(payload: bytes) -> _Document | None:
-    # Decoded here: json.loads would guess UTF-16 and UTF-32 from bytes. RecursionError: "[[[[…".
+    # Decoded here: json.loads would guess UTF-16 and UTF-32 from bytes. RecursionError: "[[[[…". As floats:
+    # an int of thousands of digits is an error in Python, and in JSON it is not.
     try:
-        return _Document(json.loads(payload.decode("utf-8")))
+        return _Document(json.loads(payload.decode("utf-8"), parse_int=float))
     except (ValueError, RecursionError):
         return None
 
