@@ -14,7 +14,6 @@ from tradeproxy import listen
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.websocket import DownstreamFactory, DownstreamService
 from tradeproxy.hub.account import Account
-from tradeproxy.simulator.service import Simulator, SimulatorService
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamService, upstream_endpoint
 from tradeproxy.web.routes import paths
@@ -61,7 +60,9 @@ def _upstream_service(settings: settings.Account, account: Account, reactor: Any
     )
 
 
-def _simulator_service(port: int, reactor: Any) -> SimulatorService:
+def _simulator_service(port: int, reactor: Any) -> Service:
+    from tradeproxy.simulator.service import Simulator, SimulatorService  # only the demo pays for it
+
     description = listen.describe("127.0.0.1", port)
     random = SystemRandom()
     return SimulatorService(Simulator(reactor, random), description, reactor, order_flow=True)

@@ -1,7 +1,8 @@
-"""Where the proxy listens, on real sockets: UNIX and inherited ones, other machines' addresses, both loopbacks."""
+"""Where the proxy listens, on real sockets: UNIX and inherited ones, both loopbacks, all addresses."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import stat
@@ -10,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.trial.unittest import SkipTest
 
 from tests.support.certificates import Authority
-from tests.support.processes import Command, free_port
+from tests.support.processes import SCRIPTS, Command, free_port, spawn
 from tests.support.proxy import ARRAY_REPLY, AUTH, REFUSED
 from tests.support.sockets import SocketClient, SocketTestCase
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -95,15 +96,17 @@ class InheritedSocketTests(EndpointTestCase):
         listening = socket.create_server((address, 0))
         self.addCleanup(listening.close)
         self.port = listening.getsockname()[1]
-        return self.command(
-            *("/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", "twistd", "-n", "tradeproxy"),
-            inherited=listening.fileno(),
-            LISTEN_FDS="1",
-            LISTEN_FDNAMES="stream",
-            PROXY_LISTEN="systemd:domain=INET:index=0",
-            ALPACA_URL=f"http://127.0.0.1:{self.alpaca_port}",
-            **KEYS,
-        )
+        twistd = ("/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", "twistd", "-n", "tradeproxy")
+        environment = KEYS | {
+            "PATH": f"{SCRIPTS}:{os.environ['PATH']}",
+            "LISTEN_FDS": "1",
+            "LISTEN_FDNAMES": "stream",
+            "PROXY_LISTEN": "systemd:domain=INET:index=0",
+            "ALPACA_URL": f"http://127.0.0.1:{self.alpaca_port}",
+        }
+        command = spawn(twistd, self.make_directory(), environment, inherited=listening.fileno())
+        self.addCleanup(lambda: Deferred.fromCoroutine(command.stop("KILL")))
+        return command
 
     async def test_a_loopback_one_needs_no_token(self) -> None:
         """It serves at once: connections that came before the process did are answered too."""
@@ -157,19 +160,21 @@ class SocketOptionTests(EndpointTestCase):
 
     async def test_an_event_does_not_wait_for_a_full_packet(self) -> None:
         """TCP_NODELAY is on for every client, over TLS as well."""
-        identity = Authority(self.make_directory()).issue("localhost")
-        for endpoint, way in (("tcp:0:interface=127.0.0.1", "tcp"), (identity.endpoint(), "tls")):
+        directory = self.make_directory()
+        identity = Authority(directory).issue("127.0.0.1")
+        for here, there in (
+            ("tcp:0:interface=127.0.0.1", "tcp:127.0.0.1:{port}"),
+            (identity.endpoint(), f"tls:127.0.0.1:{{port}}:trustRoots={directory}"),
+        ):
             factory = DownstreamFactory(Limits(), reactor)
-            site = build_site(
-                {"paper": Account("paper", reactor)}, factory, Admission((), (), Tokens(())), reactor
-            )
-            port = await serverFromString(reactor, endpoint).listen(site)
+            accounts, admission = {"paper": Account("paper", reactor)}, Admission((), (), Tokens(()))
+            site = build_site(accounts, factory, admission, reactor)
+            port: Any = await serverFromString(reactor, here).listen(site)
             self.addCleanup(port.stopListening)
+            await self.client_at(there.format(port=port.getHost().port))
             self.addCleanup(DownstreamService(factory, reactor).stopService)
-            trust = f":trustRoots={identity.certificate.parent}" if way == "tls" else ""
-            await self.client_at(f"{way}:localhost:{port.getHost().port}{trust}")
-            [client] = factory.clients
-            self.assertTrue(client.transport.getTcpNoDelay(), way)
+            transports: list[Any] = [client.transport for client in factory.clients]
+            self.assertEqual([transport.getTcpNoDelay() for transport in transports], [True], here)
 
 
 class SlowClientTests(EndpointTestCase):
@@ -181,7 +186,8 @@ class SlowClientTests(EndpointTestCase):
         proxy = await self.proxy(PROXY_CLIENT_BUFFER="100000")
         await alpaca.when_listening()
         slow, fast = await self.subscribe(), await self.subscribe()
-        slow.transport.pauseProducing()
+        transport: Any = slow.transport
+        transport.pauseProducing()
         events: list[bytes] = []
         while "reads too slowly" not in proxy.output:
             events += [
@@ -189,7 +195,7 @@ class SlowClientTests(EndpointTestCase):
             ]
             await fast.has(len(events))
         self.assertEqual(fast.messages, events)
-        slow.transport.resumeProducing()
+        transport.resumeProducing()
         await slow.gone()
         self.assertEqual(slow.messages, events[: len(slow.messages)])
         assert slow.closed is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from time import monotonic
 
 from tests.support.processes import free_port
 from tests.support.proxy import LISTEN
@@ -17,7 +18,7 @@ class TwistdTests(SocketTestCase):
     """`twistd -n tradeproxy`."""
 
     async def test_streams_and_stops_gracefully(self) -> None:
-        """On SIGTERM every client and Alpaca get a close frame, and the process is gone within five seconds."""
+        """On SIGTERM every client and Alpaca get a close frame, and the process ends within five seconds."""
         alpaca = await self.simulate()
         proxy = await self.proxy()
         await alpaca.when_listening()
@@ -31,7 +32,9 @@ class TwistdTests(SocketTestCase):
             self.assertEqual(client.taken(), [event])
         pidfile = Path(self.directory, "twistd.pid")
         self.assertTrue(pidfile.exists())
+        asked = monotonic()
         await proxy.stop()
+        self.assertLess(monotonic() - asked, 5)
         for client in clients:
             await client.gone()
             self.assertEqual(client.closed, (1012, "the proxy is restarting: reconnect"))

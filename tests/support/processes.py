@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import sysconfig
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -85,11 +86,15 @@ class Command(ProcessProtocol):
         return self.status
 
 
-def run(*arguments: str, directory: str, inherited: int | None = None, **environment: str) -> Command:
-    """Run a script of this Python environment with nothing but these variables.
+def run(*arguments: str, directory: str, **environment: str) -> Command:
+    """Run a script of this Python environment with nothing but these variables."""
+    return spawn(arguments, directory, environment)
 
-    It has the file descriptor `inherited` as its number 3.
-    """
+
+def spawn(
+    arguments: Sequence[str], directory: str, environment: Mapping[str, str], inherited: int | None = None
+) -> Command:
+    """Run a script, or a program by its path; it has the file descriptor `inherited` as its number 3."""
     command = Command()
     executable = str(SCRIPTS / arguments[0])
     basic = {
@@ -104,7 +109,7 @@ def run(*arguments: str, directory: str, inherited: int | None = None, **environ
         command,
         executable,
         [executable, *arguments[1:]],
-        env=basic | environment,
+        env=basic | dict(environment),
         path=directory,
         childFDs=files,
     )
