@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 
-from tests.support.proxy import (
-    ARRAY_REPLY,
+from tests.support.frames import (
     AUTH,
     AUTHENTICATE,
+    AUTHENTICATED,
+    AUTHORIZED,
     LISTEN,
     LISTENING,
-    OBJECT_REPLY,
-    REFUSED,
-    ProxyTestCase,
+    UNAUTHORIZED,
 )
+from tests.support.proxy import ProxyTestCase
 from tradeproxy.settings import Limits
 
 EVENTS = [b'{"stream":"trade_updates","data":{"event":"new","n":%d}}' % n for n in range(3)]
@@ -25,26 +25,26 @@ class OriginalPathTests(ProxyTestCase):
     def test_every_event_follows_the_auth_message(self) -> None:
         """A client that never listens gets the array reply and, from then on, all events, untouched."""
         client = self.connect()
-        self.assertEqual(self.say(client, AUTH), [ARRAY_REPLY])
+        self.assertEqual(self.say(client, AUTH), [AUTHENTICATED])
         self.publish(self.paper, *EVENTS)
         self.assertEqual(client.taken(), EVENTS)
 
     def test_sdks_get_the_object_reply_and_the_ack(self) -> None:
         """A client that authenticates as Alpaca's SDKs do gets what they need, in that order."""
         client = self.connect()
-        self.assertEqual(self.say(client, AUTHENTICATE, LISTEN), [OBJECT_REPLY, LISTENING])
+        self.assertEqual(self.say(client, AUTHENTICATE, LISTEN), [AUTHORIZED, LISTENING])
 
     def test_binary_frames_are_understood(self) -> None:
         """The C# SDK sends its JSON in binary frames."""
         client = self.connect()
-        self.assertEqual(self.say(client, AUTHENTICATE, LISTEN, binary=True), [OBJECT_REPLY, LISTENING])
+        self.assertEqual(self.say(client, AUTHENTICATE, LISTEN, binary=True), [AUTHORIZED, LISTENING])
 
     def test_nothing_comes_before_the_auth_reply(self) -> None:
         """An event that arrives while a client has yet to authenticate is not for it."""
         client = self.connect()
         self.publish(self.paper, EVENTS[0])
         self.assertEqual(client.taken(), [])
-        self.assertEqual(self.say(client, AUTH), [ARRAY_REPLY])
+        self.assertEqual(self.say(client, AUTH), [AUTHENTICATED])
 
     def test_accounts_are_apart(self) -> None:
         """A client of one account gets none of the other's events."""
@@ -71,7 +71,7 @@ class AlpacaPathTests(ProxyTestCase):
     def test_nothing_comes_before_listen(self) -> None:
         """Events follow the ack of `listen`, and end with an empty one."""
         client = self.connect("/trade-updates-paper/stream")
-        self.assertEqual(self.say(client, AUTH), [OBJECT_REPLY])
+        self.assertEqual(self.say(client, AUTH), [AUTHORIZED])
         self.publish(self.paper, EVENTS[0])
         self.assertEqual(client.taken(), [])
         self.assertEqual(self.say(client, LISTEN), [LISTENING])
@@ -155,10 +155,10 @@ class TokenTests(ProxyTestCase):
     def test_the_auth_message_may_hold_it_in_every_dialect(self) -> None:
         """As key, as secret, as OAuth token: bots set it where they used to set their keys."""
         for message, reply in (
-            (b'{"action":"auth","key":"first-token","secret":"x"}', ARRAY_REPLY),
-            (b'{"action":"auth","key":"x","secret":"second-token"}', ARRAY_REPLY),
-            (b'{"action":"authenticate","data":{"key_id":"x","secret_key":"first-token"}}', OBJECT_REPLY),
-            (b'{"action":"authenticate","data":{"oauth_token":"first-token"}}', OBJECT_REPLY),
+            (b'{"action":"auth","key":"first-token","secret":"x"}', AUTHENTICATED),
+            (b'{"action":"auth","key":"x","secret":"second-token"}', AUTHENTICATED),
+            (b'{"action":"authenticate","data":{"key_id":"x","secret_key":"first-token"}}', AUTHORIZED),
+            (b'{"action":"authenticate","data":{"oauth_token":"first-token"}}', AUTHORIZED),
         ):
             self.assertEqual(self.say(self.connect(), message), [reply], message)
 
@@ -166,7 +166,7 @@ class TokenTests(ProxyTestCase):
         """The authorization object says unauthorized, then 4001 says that to reconnect would not help."""
         for message in (AUTH, AUTHENTICATE):
             client = self.connect()
-            self.assertEqual(self.say(client, message), [REFUSED])
+            self.assertEqual(self.say(client, message), [UNAUTHORIZED])
             assert client.closed is not None
             self.assertEqual(client.closed[0], 4001)
 
@@ -176,7 +176,7 @@ class TokenTests(ProxyTestCase):
             {"Authorization": "Bearer first-token"},
             {"APCA_API_KEY_ID": "x", "APCA_API_SECRET_KEY": "second-token"},
         ):
-            self.assertEqual(self.say(self.connect(**headers), AUTH), [ARRAY_REPLY], headers)
+            self.assertEqual(self.say(self.connect(**headers), AUTH), [AUTHENTICATED], headers)
 
     def test_a_wrong_header_is_refused_before_the_upgrade(self) -> None:
         """There is nothing to upgrade for."""

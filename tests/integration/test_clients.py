@@ -13,8 +13,8 @@ from alpaca.trading.models import Order
 from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest
 from twisted.internet.threads import deferToThread
 
+from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.processes import SOURCES
-from tests.support.proxy import ARRAY_REPLY, AUTH
 from tests.support.sockets import SocketTestCase
 
 BOT = """
@@ -79,7 +79,7 @@ class WebsocketClientTests(SocketTestCase):
         )
         self.addCleanup(connection.close)
         connection.send(AUTH.decode())
-        self.assertEqual(await deferToThread(connection.recv), ARRAY_REPLY.decode())
+        self.assertEqual(await deferToThread(connection.recv), AUTHENTICATED.decode())
         event = alpaca.emit({"event": "new"})
         self.assertEqual(await deferToThread(connection.recv), event.decode())
 

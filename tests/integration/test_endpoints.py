@@ -16,8 +16,8 @@ from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.trial.unittest import SkipTest
 
 from tests.support.certificates import Authority
+from tests.support.frames import AUTH, AUTHENTICATED, UNAUTHORIZED
 from tests.support.processes import SCRIPTS, Command, free_port, spawn
-from tests.support.proxy import ARRAY_REPLY, AUTH, REFUSED
 from tests.support.sockets import SocketClient, SocketTestCase
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.websocket import DownstreamFactory, DownstreamService
@@ -46,7 +46,7 @@ class EndpointTestCase(SocketTestCase):
     async def assert_serves(self, alpaca: Simulator, *clients: SocketClient) -> None:
         """Assert that each client was let in, and is sent an event."""
         await alpaca.when_listening()
-        self.assertEqual([client.taken() for client in clients], [[ARRAY_REPLY]] * len(clients))
+        self.assertEqual([client.taken() for client in clients], [[AUTHENTICATED]] * len(clients))
         event = alpaca.emit(EVENT)
         await gatherResults([client.has(1) for client in clients])
         self.assertEqual([client.taken() for client in clients], [[event]] * len(clients))
@@ -147,12 +147,12 @@ class ExposureTests(EndpointTestCase):
         endpoint = f"tcp:127.0.0.1:{self.port}"
         stranger = await self.client_at(endpoint)
         await stranger.gone()
-        self.assertEqual(stranger.messages, [REFUSED])
+        self.assertEqual(stranger.messages, [UNAUTHORIZED])
         assert stranger.closed is not None
         self.assertEqual(stranger.closed[0], 4001)
         auth = f'{{"action":"auth","key":"{self.token}","secret":"any"}}'.encode()
         await self.assert_serves(alpaca, await self.client_at(endpoint, auth))
-        self.assertEqual(stranger.messages, [REFUSED])
+        self.assertEqual(stranger.messages, [UNAUTHORIZED])
 
 
 class SocketOptionTests(EndpointTestCase):

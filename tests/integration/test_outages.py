@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tests.support.frames import AUTH
 from tests.support.memory import MemoryEndpoint, simulator
-from tests.support.proxy import AUTH, ProxyTestCase
+from tests.support.proxy import ProxyTestCase
 from tests.support.sockets import SocketTestCase
 from tradeproxy.accounts import Account, BaseUrl
 from tradeproxy.secret import KeyPair, Secret

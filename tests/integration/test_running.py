@@ -1,4 +1,4 @@
-"""The proxy as people run it: from `twistd`, from `twist`, and as a daemon; how it starts and how it stops."""
+"""The proxy as people run it, from `twistd`, from `twist` and as a daemon: how it starts, how it stops."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from time import monotonic
 
+from tests.support.frames import LISTEN
 from tests.support.processes import free_port
-from tests.support.proxy import LISTEN
 from tests.support.sockets import SocketTestCase
 
 KEYS = {"ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "test-secret"}

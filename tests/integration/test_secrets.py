@@ -18,8 +18,9 @@ from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.frames import AUTHENTICATED
 from tests.support.processes import PATIENCE, Command, free_port
-from tests.support.proxy import ARRAY_REPLY, RawClient
+from tests.support.proxy import RawClient
 from tests.support.sockets import SocketTestCase
 from tradeproxy.secret import KeyPair, OAuthToken, Secret
 from tradeproxy.simulator.faults import Fault, FaultKind
@@ -338,7 +339,7 @@ class LogTests(SecretsTestCase):
                 "/paper", json.dumps({"action": "auth", "key": PASSWORD, "secret": THEIRS}).encode()
             )
             await client.has(1)
-            self.assertEqual(client.messages, [ARRAY_REPLY])
+            self.assertEqual(client.messages, [AUTHENTICATED])
             await self.assert_silent(command, "upstream is streaming")
 
     async def test_an_alpaca_that_repeats_what_it_is_told(self) -> None:

@@ -7,8 +7,8 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.endpoints import clientFromString
 
 from tests.support.certificates import Authority, Identity
+from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.processes import free_port
-from tests.support.proxy import ARRAY_REPLY, AUTH
 from tests.support.sockets import SocketTestCase
 
 EVENT = {"event": "new", "order": {"id": "1"}}
@@ -95,7 +95,7 @@ class DownstreamTests(CertificateTestCase):
             await client.opened
             client.sendMessage(AUTH)
             await client.has(1)
-            self.assertEqual(client.taken(), [ARRAY_REPLY])
+            self.assertEqual(client.taken(), [AUTHENTICATED])
         event = alpaca.emit(EVENT)
         await gatherResults([client.has(1) for client in clients])
         self.assertEqual([client.taken() for client in clients], [[event], [event]])

@@ -16,15 +16,6 @@ from tradeproxy.secret import Secret
 from tradeproxy.settings import Limits
 from tradeproxy.web.site import build_site
 
-AUTH = b'{"action":"auth","key":"any","secret":"any"}'
-AUTHENTICATE = b'{"action":"authenticate","data":{"key_id":"any","secret_key":"any"}}'
-LISTEN = b'{"action":"listen","data":{"streams":["trade_updates"]}}'
-
-ARRAY_REPLY = b'[{"T":"success","msg":"authenticated"}]'
-OBJECT_REPLY = b'{"stream":"authorization","data":{"status":"authorized","action":"authenticate"}}'
-REFUSED = b'{"stream":"authorization","data":{"status":"unauthorized","action":"authenticate"}}'
-LISTENING = b'{"stream":"listening","data":{"streams":["trade_updates"]}}'
-
 
 class Client(WebSocketClientProtocol):
     """A WebSocket client that keeps all that it is sent."""

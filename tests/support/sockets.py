@@ -14,8 +14,9 @@ from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.trial.unittest import TestCase
 
+from tests.support.frames import AUTH
 from tests.support.processes import PATIENCE, Command, free_port, run
-from tests.support.proxy import AUTH, Client
+from tests.support.proxy import Client
 from tradeproxy.simulator.service import Simulator
 
 

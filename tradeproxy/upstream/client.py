@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import txaio
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -44,6 +48,7 @@ LARGEST_MESSAGE = 16 * 1024 * 1024
 """Bytes; a trade update has a few thousand."""
 
 
+_REFUSAL = re.compile("[2-5][0-9][0-9]", re.ASCII)
 _CAUSES = {"401": Cause.REFUSED, "403": Cause.REFUSED, "429": Cause.LIMITED}
 
 
@@ -62,6 +67,7 @@ class UpstreamProtocol(WebSocketClientProtocol):
         self._clock = clock
         self._up_since: float | None = None
         self._login_timeout: Any = None
+        self._trouble: str | None = None
 
     def leave(self) -> None:
         """End the connection: with a close frame where there is a WebSocket, at once where there is not."""
@@ -84,6 +90,26 @@ class UpstreamProtocol(WebSocketClientProtocol):
         if self._login_timeout is not None and self._login_timeout.active():
             self._login_timeout.cancel()
         self.ended.callback(self._ending(wasClean, code))
+
+    def onAutoPingTimeout(self) -> None:
+        """Note why, and let Autobahn drop the connection."""
+        self._trouble = "no pong in time"
+        super().onAutoPingTimeout()
+
+    def processHandshake(self) -> None:
+        """Drop a server whose answer is not even text: Autobahn would raise."""
+        try:
+            super().processHandshake()
+        except ValueError:
+            self.dropConnection(abort=True)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Note what is wrong with the server's certificate, of which Autobahn does not tell."""
+        if reason.check(VerificationError, CertificateError):
+            self._trouble = "the server's certificate is for another name"
+        elif reason.check(SSL.Error):
+            self._trouble = f"TLS failed: {_tls_problem(reason.value)}"
+        super().connectionLost(reason)
 
     def _advance(self, step: Callable[..., tuple[Effect, ...]], *arguments: bytes) -> None:
         """Let the session take a step, and do what it says. The one guard between it and Autobahn."""
@@ -116,16 +142,19 @@ class UpstreamProtocol(WebSocketClientProtocol):
         streamed = 0.0 if self._up_since is None else self._clock.seconds() - self._up_since
         if self._session.ending is not None:
             return replace(self._session.ending, streamed=streamed)
-        if was_clean:
-            return Ending(Cause.LOST, f"closed by Alpaca with code {code}", streamed)
-        return Ending(Cause.LOST, self.wasNotCleanReason or "connection lost", streamed)
+        if self.failedByMe:
+            self._trouble = "Alpaca broke the WebSocket protocol"
+        elif was_clean:
+            self._trouble = f"closed by Alpaca with code {code}"
+        return Ending(Cause.LOST, self._trouble or "connection lost", streamed)
 
     def _refused_handshake(self) -> Ending:
-        # Autobahn keeps what it parsed of the HTTP response, also of one that was no upgrade.
-        words = getattr(self, "http_status_line", "").split()
-        status = words[1] if len(words) > 1 else None
-        if status is None or status == "101":
-            return Ending(Cause.LOST, f"no WebSocket handshake: {self.wasNotCleanReason}")
+        # What a server answered is not repeated, except for a plain status: it may hold anything.
+        _, _, rest = getattr(self, "http_status_line", "").partition(" ")
+        status = rest[:3]
+        if not _REFUSAL.fullmatch(status) or self._trouble:
+            timeout = "no answer to the handshake in time" if self.wasOpenHandshakeTimeout else None
+            return Ending(Cause.LOST, self._trouble or timeout or "no WebSocket handshake")
         retry_after = parse_retry_after(self.http_headers.get("retry-after", ""), self._clock.seconds())
         cause = _CAUSES.get(status, Cause.LOST)
         hint = ": another connection holds this account's stream" if cause is Cause.LIMITED else ""
@@ -168,6 +197,14 @@ def upstream_endpoint(base_url: settings.BaseUrl, reactor: Any) -> IStreamClient
     """
     endpoint = HostnameEndpoint(reactor, base_url.host, base_url.port, timeout=CONNECT_TIMEOUT)
     return wrapClientTLS(optionsForClientTLS(base_url.host), endpoint) if base_url.secure else endpoint
+
+
+def _tls_problem(error: BaseException | None) -> str:
+    """Return OpenSSL's own words, such as "certificate verify failed"."""
+    match getattr(error, "args", ()):
+        case ([(_, _, str(words)), *_],):
+            return words
+    return "the connection was cut"
 
 
 class UpstreamService(Service):
