@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.accounts import LIVE, PAPER, Account, BaseUrl, demo_account, read_accounts, variables_of
+from tradeproxy.accounts import LIVE, PAPER, AccountSettings, BaseUrl, demo_account, read_accounts, variables_of
 from tradeproxy.environment import Environment
 from tradeproxy.secret import KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import Dialect
@@ -77,7 +77,7 @@ class ReadAccountsTests(SynchronousTestCase):
         self.directory = Path(self.mktemp())
         self.directory.mkdir()
 
-    def read(self, variables: dict[str, str], dialect: Dialect = Dialect.AUTHENTICATE) -> tuple[Account, ...]:
+    def read(self, variables: dict[str, str], dialect: Dialect = Dialect.AUTHENTICATE) -> tuple[AccountSettings, ...]:
         """Read the accounts and keep the findings."""
         env = Environment.read(variables, self.directory, None)
         accounts = read_accounts(env, dialect)
@@ -106,9 +106,9 @@ class ReadAccountsTests(SynchronousTestCase):
         paper_pair = KeyPair(Secret("key"), Secret("secret"))
         live_pair = KeyPair(Secret("live-key"), Secret("live-secret"))
         expected = (
-            Account("paper", PAPER, paper_pair, dialect, "ALPACA_API_KEY"),
-            Account("desk_2", desk, OAuthToken(Secret("token")), dialect, "ALPACA_DESK_2_OAUTH_TOKEN"),
-            Account("live", LIVE, live_pair, dialect, "ALPACA_LIVE_API_KEY"),
+            AccountSettings("paper", PAPER, paper_pair, dialect, "ALPACA_API_KEY"),
+            AccountSettings("desk_2", desk, OAuthToken(Secret("token")), dialect, "ALPACA_DESK_2_OAUTH_TOKEN"),
+            AccountSettings("live", LIVE, live_pair, dialect, "ALPACA_LIVE_API_KEY"),
         )
         self.assertEqual(accounts, expected)
         self.assertEqual((self.findings.problems, self.findings.warnings), ([], []))

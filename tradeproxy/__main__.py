@@ -89,20 +89,18 @@ def _check(env_file: str | None) -> None:
         settings = read_settings(os.environ, directory=Path.cwd(), env_file=env_file)
     except SettingsError as error:
         raise SystemExit(str(error)) from None
-    task.react(lambda reactor: Deferred.fromCoroutine(_check_accounts(settings, reactor)))
+    task.react(lambda reactor: Deferred.fromCoroutine(_print_checks(settings, reactor)))
 
 
-async def _check_accounts(settings: Settings, reactor: Any) -> None:
-    from tradeproxy.check import report, try_login
+async def _print_checks(settings: Settings, reactor: Any) -> None:
+    from tradeproxy.check import check_accounts, report
 
     for line in report(settings):
         print(line)
-    failed = False
-    for account in settings.accounts:
-        problem = await try_login(account, reactor)
-        failed = failed or problem is not None
-        print(f"{account.name}: {account.base_url.stream}: {problem or 'logged in'}")
-    if failed:
+    results = await check_accounts(settings, reactor)
+    for line, _ in results:
+        print(line)
+    if not all(well for _, well in results):
         raise SystemExit(1)
 
 

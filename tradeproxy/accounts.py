@@ -74,7 +74,7 @@ LIVE = BaseUrl(secure=True, host="api.alpaca.markets", port=443)
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class AccountSettings:
     """One account at Alpaca. `key_variable` is what to name when its key is spoken of."""
 
     name: str
@@ -88,10 +88,11 @@ _PREFIXED = re.compile(
     r"ALPACA_(?:(?P<name>.*)_)?(?P<form>(?:API_KEY|SECRET_KEY|OAUTH_TOKEN)(?:_FILE)?|URL)", re.DOTALL
 )
 _NAME = re.compile(r"[A-Z0-9_]{1,64}")
-_TAKEN = frozenset({"PAPER", "HEALTHZ", "READYZ", "METRICS"})
+RESERVED_NAMES = frozenset({"healthz", "readyz", "metrics"})
+"""Names that are paths of their own, so that no account can have them."""
 
 
-def read_accounts(env: Environment, dialect: Dialect) -> tuple[Account, ...]:
+def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, ...]:
     """Read every account that the environment names; what is wrong with them is noted there."""
     names = sorted(_names(env), key=_prefix)
     candidates = (_read_account(env, name, dialect) for name in names)
@@ -110,10 +111,10 @@ def read_accounts(env: Environment, dialect: Dialect) -> tuple[Account, ...]:
     return accounts
 
 
-def demo_account(port: int, dialect: Dialect) -> Account:
+def demo_account(port: int, dialect: Dialect) -> AccountSettings:
     """Return the account of the demo: a simulator on a loopback port, and a key that opens nothing else."""
     credentials = KeyPair(Secret("demo-key"), Secret("demo-secret"))
-    return Account(
+    return AccountSettings(
         "paper",
         BaseUrl(secure=False, host="127.0.0.1", port=port),
         credentials,
@@ -150,14 +151,14 @@ def _names(env: Environment) -> set[str]:
             )
         elif name == "PAPER":
             env.findings.problem(f"{variable}: the name PAPER is taken; use ALPACA_{form}")
-        elif name in _TAKEN:
+        elif name.lower() in RESERVED_NAMES:
             env.findings.problem(f"{variable}: the name {name} is taken")
         else:
             names.add(name.lower())
     return names
 
 
-def _read_account(env: Environment, name: str, dialect: Dialect) -> Account | None:
+def _read_account(env: Environment, name: str, dialect: Dialect) -> AccountSettings | None:
     prefix = _prefix(name)
     key, secret, token = (env.source(prefix + form) for form in ("API_KEY", "SECRET_KEY", "OAUTH_TOKEN"))
     key_variable = key or token
@@ -171,7 +172,7 @@ def _read_account(env: Environment, name: str, dialect: Dialect) -> Account | No
         env.findings.problem(f"PROXY_UPSTREAM_AUTH: 'auth' has no form for {token}; use authenticate")
     if credentials is None or key_variable is None:
         return None
-    return Account(name, base_url, credentials, dialect, key_variable)
+    return AccountSettings(name, base_url, credentials, dialect, key_variable)
 
 
 def _read_credentials(

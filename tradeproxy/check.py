@@ -13,7 +13,7 @@ from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol, upstre
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tradeproxy import accounts
+    from tradeproxy.accounts import AccountSettings
     from tradeproxy.settings import Settings
 
 
@@ -29,7 +29,17 @@ def report(settings: Settings) -> Iterator[str]:
     yield from (f"warning: {warning}" for warning in settings.warnings)
 
 
-async def try_login(account: accounts.Account, reactor: Any) -> str | None:
+async def check_accounts(settings: Settings, reactor: Any) -> tuple[tuple[str, bool], ...]:
+    """Try each account's login, one after the other; return a line on each, and whether it is well."""
+    results = []
+    for account in settings.accounts:
+        problem = await _try_login(account, reactor)
+        line = f"{account.name}: {account.base_url.stream}: {problem or 'logged in'}"
+        results.append((line, problem is None))
+    return tuple(results)
+
+
+async def _try_login(account: AccountSettings, reactor: Any) -> str | None:
     """Connect to an account's stream as the proxy would, and leave; return what went wrong, or None."""
     probe = _Probe(account.name, reactor)
     try:

@@ -20,7 +20,7 @@ from tradeproxy.web.routes import paths
 from tradeproxy.web.site import build_site
 
 if TYPE_CHECKING:
-    from tradeproxy import settings
+    from tradeproxy.accounts import AccountSettings
     from tradeproxy.settings import Settings
 
 
@@ -46,11 +46,11 @@ def build_service(settings: Settings, reactor: Any) -> MultiService:
     DownstreamService(clients, reactor).setServiceParent(proxy)
     for description in settings.listen:
         strports.service(description, site, reactor=reactor).setServiceParent(proxy)
-    Announcement(settings).setServiceParent(proxy)
+    StartupLog(settings).setServiceParent(proxy)
     return proxy
 
 
-def _upstream_service(settings: settings.Account, account: Account, reactor: Any) -> UpstreamService:
+def _upstream_service(settings: AccountSettings, account: Account, reactor: Any) -> UpstreamService:
     return UpstreamService(
         account,
         upstream_endpoint(settings.base_url, reactor),
@@ -89,7 +89,7 @@ class OrderedService(MultiService):
                 self._log.failure("{service} did not stop cleanly", service=type(service).__name__)
 
 
-class Announcement(Service):
+class StartupLog(Service):
     """Says, once everything has started, what there is and where."""
 
     _log = Logger()
@@ -106,10 +106,10 @@ class Announcement(Service):
             self._log.info("listening on {url}", url=listen.url(description))
         for account in self._settings.accounts:
             self._log.info(
-                "{account}: events of {upstream} at {own} and, in Alpaca's own manner, at {alpacas}",
+                "{account}: events of {upstream} at {original} and, in Alpaca's own manner, at {alpaca}",
                 account=account.name,
                 upstream=account.base_url.stream,
-                **paths(account.name),
+                **paths(account.name)._asdict(),
             )
         self._log.info("health at /healthz and /readyz")
         if self._settings.simulator_port is not None:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from tradeproxy import hosts
-from tradeproxy.accounts import Account, BaseUrl, demo_account, is_plain, read_accounts
+from tradeproxy.accounts import AccountSettings, demo_account, is_plain, read_accounts
 from tradeproxy.environment import Environment
 from tradeproxy.listen import completed, describe, has_ipv6_loopback, is_local, loopback_descriptions, url
 from tradeproxy.secret import Secret
@@ -17,16 +17,6 @@ from tradeproxy.wire.messages import Dialect
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
-
-__all__ = [
-    "VARIABLES",
-    "Account",
-    "BaseUrl",
-    "Limits",
-    "Settings",
-    "SettingsError",
-    "read_settings",
-]
 
 DEFAULT_PORT = 8099
 WEAK_TOKEN = 16
@@ -70,7 +60,7 @@ class Settings:
     `simulator_port` is None except in the demo. The warnings are lines for the user.
     """
 
-    accounts: tuple[Account, ...]
+    accounts: tuple[AccountSettings, ...]
     listen: tuple[str, ...]
     tokens: tuple[Secret, ...]
     allowed_origins: tuple[str, ...]

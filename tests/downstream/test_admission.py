@@ -8,6 +8,7 @@ from tradeproxy.downstream.admission import Admission, Tokens, Visitor
 from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
 
 OPEN = Tokens(())
+ANYTHING = KeyPair(Secret("any"), Secret("any"))
 GUARDED = Tokens((Secret("first-token"), Secret("second-token")))
 
 
@@ -18,12 +19,13 @@ def visitor(
     secure: bool = False,
     local_address: str | None = "127.0.0.1",
     offers: tuple[str, ...] = (),
+    upgrade: bool = True,
 ) -> Visitor:
-    """Return who asks; without arguments a program on this machine."""
-    return Visitor(host, origin, secure, local_address, tuple(Secret(offer) for offer in offers))
+    """Return who asks for a WebSocket; without arguments a program on this machine."""
+    return Visitor(host, origin, secure, local_address, tuple(Secret(offer) for offer in offers), upgrade)
 
 
-class Door(SynchronousTestCase):
+class AdmissionTestCase(SynchronousTestCase):
     """What the tests of the door share; it holds no test."""
 
     admission = Admission((), (), OPEN)
@@ -37,7 +39,7 @@ class Door(SynchronousTestCase):
                 self.assertIn(words, refusal.reason, name)
 
 
-class HostTests(Door):
+class HostTests(AdmissionTestCase):
     """Host must be a name of this machine, which defeats DNS rebinding."""
 
     def test_lets_in_who_asks_for_this_machine(self) -> None:
@@ -136,7 +138,7 @@ class HostTests(Door):
         self.check({host: visitor(host) for host in others}, 403, "PROXY_ALLOWED_HOSTS")
 
 
-class OriginTests(Door):
+class OriginTests(AdmissionTestCase):
     """Origin must be absent, this server's own, or an allowed one."""
 
     admission = Admission(("desk.lan",), ("https://app.example", "http://localhost:3000"), OPEN)
@@ -220,7 +222,7 @@ class OriginTests(Door):
         self.check({origin: visitor(origin=origin) for origin in ("null", "*", "https://x.example")}, 403)
 
 
-class TokenTests(Door):
+class TokenTests(AdmissionTestCase):
     """With tokens, what the headers offer must hold one."""
 
     admission = Admission((), (), GUARDED)
@@ -235,7 +237,7 @@ class TokenTests(Door):
         }
         self.check(guests, None)
         for name, guest in guests.items():
-            self.assertTrue(self.admission.knows(guest), name)
+            self.assertTrue(self.admission.judge(guest)(ANYTHING), name)
 
     def test_keeps_out_who_shows_a_wrong_one(self) -> None:
         """Nothing but the whole token will do."""
@@ -254,8 +256,14 @@ class TokenTests(Door):
     def test_lets_in_but_does_not_know_who_shows_none(self) -> None:
         """The token may still come in the auth message."""
         self.check({"none": visitor()}, None)
-        self.assertFalse(self.admission.knows(visitor()))
-        self.assertFalse(self.admission.knows(visitor(offers=("wrong",))))
+        self.assertFalse(self.admission.judge(visitor())(ANYTHING))
+        self.assertTrue(self.admission.judge(visitor())(KeyPair(Secret("first-token"), Secret(""))))
+
+    def test_what_is_no_upgrade_needs_it_at_once(self) -> None:
+        """No auth message can follow; only what is public needs none."""
+        self.check({"page": visitor(upgrade=False)}, 401, "Authorization: Bearer")
+        self.check({"page with token": visitor(upgrade=False, offers=("first-token",))}, None)
+        self.assertIsNone(self.admission.refusal(visitor(upgrade=False, offers=("wrong",)), public=True))
 
     def test_keeps_out_a_foreign_host_or_page_even_with_a_token(self) -> None:
         """A token is no way round the other rules."""
@@ -270,7 +278,7 @@ class TokenTests(Door):
         self.admission = Admission((), (), OPEN)
         for guest in (visitor(), visitor(offers=("PK123", "secret"))):
             self.check({"anybody": guest}, None)
-            self.assertTrue(self.admission.knows(guest))
+            self.assertTrue(self.admission.judge(guest)(ANYTHING))
 
     def test_no_refusal_shows_what_was_offered(self) -> None:
         """The line that goes into the response holds nothing of the request."""
@@ -302,8 +310,3 @@ class AuthMessageTests(SynchronousTestCase):
         for credentials, admitted in table:
             self.assertIs(GUARDED.admit_credentials(credentials), admitted, credentials)
             self.assertTrue(OPEN.admit_credentials(credentials), credentials)
-
-    def test_says_whether_there_are_tokens(self) -> None:
-        """Tokens are true when at least one must be shown."""
-        self.assertTrue(GUARDED)
-        self.assertFalse(OPEN)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
-from tradeproxy.downstream.session import ClientSession, Effect, Manner, Reply, State
+from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, State
 from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.closecodes import CloseCode
 from tradeproxy.wire.messages import encode
@@ -44,7 +44,7 @@ def nobody(_credentials: Credentials) -> bool:
 
 def seen(effects: tuple[Effect, ...]) -> Seen:
     """Return what the client sees of `effects`."""
-    return [encode(effect.message) if isinstance(effect, Reply) else effect.code for effect in effects]
+    return [effect.code if isinstance(effect, Close) else encode(effect.message) for effect in effects]
 
 
 def session_after(manner: Manner, *payloads: bytes) -> ClientSession:
@@ -55,7 +55,7 @@ def session_after(manner: Manner, *payloads: bytes) -> ClientSession:
     return session
 
 
-class Conversation(SynchronousTestCase):
+class SessionTestCase(SynchronousTestCase):
     """What the tests of both manners share; it holds no test."""
 
     manner: Manner
@@ -68,7 +68,7 @@ class Conversation(SynchronousTestCase):
             self.assertIs(session.wants_events, wants_events, (before, payload))
 
 
-class OriginalMannerTests(Conversation):
+class OriginalMannerTests(SessionTestCase):
     """On the original paths every event follows any auth message."""
 
     manner = Manner.ORIGINAL
@@ -115,7 +115,7 @@ class OriginalMannerTests(Conversation):
             self.check((login,), {frames.AUTH: ([frames.AUTHENTICATED], True)})
 
 
-class AlpacaMannerTests(Conversation):
+class AlpacaMannerTests(SessionTestCase):
     """On the paths with /stream the conversation is Alpaca's own."""
 
     manner = Manner.ALPACA

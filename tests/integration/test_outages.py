@@ -6,7 +6,7 @@ from tests.support.frames import AUTH
 from tests.support.memory import MemoryEndpoint, simulator
 from tests.support.proxy import ProxyTestCase
 from tests.support.sockets import SocketTestCase
-from tradeproxy.accounts import Account, BaseUrl
+from tradeproxy.accounts import AccountSettings, BaseUrl
 from tradeproxy.secret import KeyPair, Secret
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.backoff import Backoff
@@ -22,7 +22,7 @@ class EveryOutageTests(ProxyTestCase):
         self.alpaca = simulator(self.clock)
         self.upstream = MemoryEndpoint(self.alpaca, self.clock)
         keys = KeyPair(Secret("key"), Secret("secret"))
-        settings = Account(
+        settings = AccountSettings(
             "paper", BaseUrl(False, "127.0.0.1", 8100), keys, Dialect.AUTHENTICATE, "ALPACA_API_KEY"
         )
         service = UpstreamService(

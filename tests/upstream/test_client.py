@@ -11,8 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.support.memory import MemoryEndpoint, fake_time, simulator
-from tradeproxy.accounts import Account as AccountSettings
-from tradeproxy.accounts import BaseUrl
+from tradeproxy.accounts import AccountSettings, BaseUrl
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.broadcaster import Burst
 from tradeproxy.secret import KeyPair, Secret

@@ -118,6 +118,6 @@ class RouteTests(SynchronousTestCase):
     def test_an_accounts_own_paths_lead_to_it(self) -> None:
         """The two paths that are announced are those of the documentation, and are found."""
         own, alpacas = "/trade-updates-paper", "/trade-updates-paper/stream"
-        self.assertEqual(paths("paper"), {"own": own, "alpacas": alpacas})
+        self.assertEqual(paths("paper"), (own, alpacas))
         self.assertEqual(route(own.encode()), Stream("paper", ORIGINAL))
         self.assertEqual(route(alpacas.encode()), Stream("paper", ALPACA))

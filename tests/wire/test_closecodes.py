@@ -27,12 +27,6 @@ class CloseCodeTests(SynchronousTestCase):
             self.assertEqual((member.code, member.may_reconnect), (code, may_reconnect), name)
             self.assertIn(words, member.reason, name)
 
-    def test_a_code_is_found_by_its_number(self) -> None:
-        """CloseCode(4008) is the member, for those who read a close frame."""
-        for member in CloseCode:
-            found = CloseCode(member.code)  # type: ignore[call-arg]  # mypy reads __new__, not the lookup
-            self.assertIs(found, member)
-
     def test_a_reconnect_is_asked_for_only_where_it_may_help(self) -> None:
         """No reason tells a client to reconnect that must not."""
         for member in CloseCode:

@@ -10,7 +10,7 @@ from tradeproxy import hosts
 from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 
@@ -27,8 +27,10 @@ class Visitor:
     """Whether the request came over TLS."""
     local_address: str | None
     """The address of ours that it came in at; None for a UNIX socket."""
-    credentials: tuple[Secret, ...] = ()
+    offers: tuple[Secret, ...] = ()
     """What its headers hold that could be a token: Authorization: Bearer, and the APCA headers."""
+    upgrade: bool = False
+    """Whether it asks for a WebSocket, on which an auth message can follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,6 @@ class Tokens:
 
     def __init__(self, tokens: Iterable[Secret]) -> None:
         self._tokens = tuple(tokens)
-
-    def __bool__(self) -> bool:
-        return bool(self._tokens)
 
     def admit(self, *offers: Secret) -> bool:
         """Tell whether one of `offers` is a token, in a time that does not depend on which."""
@@ -75,21 +74,24 @@ class Admission:
     def __init__(self, allowed_hosts: Iterable[str], allowed_origins: Iterable[str], tokens: Tokens) -> None:
         self._hosts = frozenset(allowed_hosts)
         self._origins = frozenset(allowed_origins)
-        self.tokens = tokens
+        self._tokens = tokens
 
-    def refusal(self, visitor: Visitor) -> Refusal | None:
-        """Return why `visitor` must stay out, or None."""
+    def refusal(self, visitor: Visitor, *, public: bool = False) -> Refusal | None:
+        """Return why `visitor` must stay out, or None; what is `public` needs no token."""
         if not self._is_ours(visitor):
             return Refusal(403, "this Host is not allowed; PROXY_ALLOWED_HOSTS adds to those that are")
         if visitor.origin is not None and not self._is_allowed(visitor.origin, visitor):
             return Refusal(403, "this Origin is not allowed; PROXY_ALLOWED_ORIGINS adds to those that are")
-        if visitor.credentials and not self.tokens.admit(*visitor.credentials):
-            return Refusal(401, "the request's headers hold none of this proxy's PROXY_TOKENS")
+        may_come_later = visitor.upgrade and not visitor.offers
+        if not public and not may_come_later and not self._tokens.admit(*visitor.offers):
+            return Refusal(401, "this needs one of PROXY_TOKENS, as Authorization: Bearer")
         return None
 
-    def knows(self, visitor: Visitor) -> bool:
-        """Tell whether the request itself shows a token, or needs none."""
-        return self.tokens.admit(*visitor.credentials)
+    def judge(self, visitor: Visitor) -> Callable[[Credentials], bool]:
+        """Return what decides on the auth message of a visitor that has been let in."""
+        if self._tokens.admit(*visitor.offers):
+            return lambda _: True  # it has shown its token: the message may say anything
+        return self._tokens.admit_credentials
 
     def _is_ours(self, visitor: Visitor) -> bool:
         host = _host_of(visitor.host or "")

@@ -46,7 +46,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Send:
     """Send this message."""
 
     message: Sendable
@@ -59,7 +59,7 @@ class Close:
     code: CloseCode
 
 
-Effect: TypeAlias = Reply | Close
+Effect: TypeAlias = Send | Close
 
 STREAMS = (TRADE_UPDATES,)
 """The streams that can be had here; others are left out of every ack, as Alpaca does."""
@@ -100,13 +100,13 @@ class ClientSession:
             case _, Malformed():
                 return self._close(CloseCode.MALFORMED)
             case _, Authenticate(credentials) if not self._admits(credentials):
-                return (Reply(Authorization(authorized=False)), *self._close(CloseCode.TOKEN_REFUSED))
+                return (Send(Authorization(authorized=False)), *self._close(CloseCode.TOKEN_REFUSED))
             case _, Authenticate(_, dialect):
                 self.state = State.AUTHENTICATED
                 array = self._manner is Manner.ORIGINAL and dialect is Dialect.AUTH
-                return (Reply(Authenticated() if array else Authorization(authorized=True)),)
+                return (Send(Authenticated() if array else Authorization(authorized=True)),)
             case State.AWAITING_AUTH, Listen() | Unlisten() if self._manner is Manner.ALPACA:
-                return (Reply(Authorization(authorized=False, action="listen")),)
+                return (Send(Authorization(authorized=False, action="listen")),)
             case _, Listen(streams):
                 return self._acknowledge(tuple(name for name in STREAMS if name in streams))
             case _, Unlisten(streams):
@@ -115,7 +115,7 @@ class ClientSession:
 
     def _acknowledge(self, streams: tuple[str, ...]) -> tuple[Effect, ...]:
         self._listening = streams
-        return (Reply(Listening(streams)),)
+        return (Send(Listening(streams)),)
 
     def _close(self, code: CloseCode) -> tuple[Effect, ...]:
         self.state = State.CLOSED

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 import txaio
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.application.service import Service
 from twisted.internet import defer
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import ITCPTransport
 from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
 from tradeproxy.downstream.outbox import Outbox
-from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Reply
+from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Send
 from tradeproxy.wire.closecodes import CloseCode
 from tradeproxy.wire.messages import encode
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from tradeproxy.hub.broadcaster import Burst
     from tradeproxy.secret import Credentials
     from tradeproxy.settings import Limits
-
-P = ParamSpec("P")
 
 PING_INTERVAL = 20
 """Seconds; keeps NATs and proxies from forgetting an idle connection, and finds clients that are gone."""
@@ -78,11 +76,11 @@ class DownstreamProtocol(WebSocketServerProtocol):
 
     def onOpen(self) -> None:
         """Register with the account's broadcaster; events are passed on once the session wants them."""
-        self._guarded(self._begin)
+        self._advance(self._begin)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Let the session answer."""
-        self._guarded(self._advance, self._session.received, payload)
+        self._advance(self._session.received, payload)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Unregister; also called for a connection that never opened."""
@@ -90,7 +88,7 @@ class DownstreamProtocol(WebSocketServerProtocol):
         if self._auth_timeout is not None and self._auth_timeout.active():
             self._auth_timeout.cancel()
         self._outbox = None
-        self.factory.forget(self)
+        self.factory.clients.pop(self, None)
 
     # What the broadcaster calls.
 
@@ -108,9 +106,9 @@ class DownstreamProtocol(WebSocketServerProtocol):
 
     def end(self, code: CloseCode) -> None:
         """Send a close frame with `code`, unless one is already under way."""
-        self._guarded(self._advance, self._session.end, code)
+        self._advance(self._session.end, code)
 
-    def _begin(self) -> None:
+    def _begin(self) -> tuple[Effect, ...]:
         factory = self.factory
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
@@ -118,12 +116,10 @@ class DownstreamProtocol(WebSocketServerProtocol):
         self.unregisterProducer()  # twisted.web's channel still holds the transport's one place
         self.registerProducer(self._outbox, True)
         timeout = factory.limits.auth_timeout
-        self._auth_timeout = factory.reactor.callLater(timeout, self._give_up)
+        self._auth_timeout = factory.reactor.callLater(timeout, self._advance, self._session.overdue)
         factory.clients[self] = None
         self._account.broadcaster.register(self)
-
-    def _give_up(self) -> None:
-        self._guarded(self._advance, self._session.overdue)
+        return ()
 
     def _too_slow(self) -> None:
         self._log.info(
@@ -136,29 +132,29 @@ class DownstreamProtocol(WebSocketServerProtocol):
         if self.state == self.STATE_OPEN:
             self.sendPreparedMessage(message)
 
-    def _guarded(self, action: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Keep an error of ours from Autobahn, which would leave the client connected and deaf."""
+    def _advance(self, step: Callable[..., tuple[Effect, ...]], *arguments: Any) -> None:
+        """Take a step of the conversation, and do what it comes to.
+
+        The one guard between us and Autobahn, which would leave the client connected and deaf.
+        """
         try:
-            action(*args, **kwargs)
+            for effect in step(*arguments):
+                self._carry_out(effect)
         except Exception:
             self._log.failure("{account}: a client's conversation failed", account=self._account.name)
             self.sever()
 
-    def _advance(self, step: Callable[..., tuple[Effect, ...]], *arguments: Any) -> None:
-        for effect in step(*arguments):
-            self._carry_out(effect)
-
     def _carry_out(self, effect: Effect) -> None:
         assert self._outbox is not None
         match effect:
-            case Reply(message):
+            case Send(message):
                 payload = encode(message)
                 self._outbox.put(self.factory.prepareMessage(payload), len(payload))
             case Close(code):
                 self._outbox.stopProducing()
                 self._account.broadcaster.unregister(self)
                 # sendClose knows no 1012.
-                self.sendCloseFrame(code.value, code.reason.encode(), isReply=False)
+                self.sendCloseFrame(code.code, code.reason.encode(), isReply=False)
 
 
 class DownstreamFactory(WebSocketServerFactory):
@@ -183,16 +179,14 @@ class DownstreamFactory(WebSocketServerFactory):
         )
         self.limits = limits
         self.clients: dict[DownstreamProtocol, None] = {}
-        self.closing = False
-        self.when_empty: Deferred[None] = Deferred()
-        """Fires when the last client has gone after `closing` was set."""
+        self.accepting = True
         self._burst: Burst = ()
         self._prepared: tuple[PreparedMessage, ...] = ()
 
     @property
     def is_full(self) -> bool:
-        """Whether no further client can be taken."""
-        return self.closing or len(self.clients) >= self.limits.max_clients
+        """Whether no further client is taken."""
+        return not self.accepting or len(self.clients) >= self.limits.max_clients
 
     def upgrade(
         self, request: Request, account: Account, manner: Manner, admits: Callable[[Credentials], bool]
@@ -214,12 +208,6 @@ class DownstreamFactory(WebSocketServerFactory):
         if burst is not self._burst:
             self._burst, self._prepared = burst, tuple(map(self.prepareMessage, burst))
         return self._prepared
-
-    def forget(self, client: DownstreamProtocol) -> None:
-        """Let go of a client whose connection is over."""
-        self.clients.pop(client, None)
-        if self.closing and not self.clients and not self.when_empty.called:
-            self.when_empty.callback(None)
 
 
 class _ReadyMade:
@@ -245,14 +233,13 @@ class DownstreamService(Service):
         return Deferred.fromCoroutine(self._dismiss_all())
 
     async def _dismiss_all(self) -> None:
-        factory = self._factory
-        factory.closing = True
-        if not factory.clients:
-            return
-        for client in tuple(factory.clients):
+        self._factory.accepting = False
+        clients = tuple(self._factory.clients)
+        for client in clients:
             client.end(CloseCode.RESTARTING)
         try:
-            await factory.when_empty.addTimeout(STOP_TIMEOUT, self._clock)
+            gone = DeferredList([client.is_closed for client in clients], consumeErrors=True)
+            await gone.addTimeout(STOP_TIMEOUT, self._clock)
         except defer.TimeoutError:
-            for client in tuple(factory.clients):
+            for client in clients:
                 client.sever()

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from tradeproxy.upstream.backoff import Backoff, Cause, Ending, parse_retry_after
 from tradeproxy.upstream.session import Drop, Effect, Leave, Publish, Send, State, Up, UpstreamSession
+from tradeproxy.wire.messages import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
     from twisted.python.failure import Failure
 
-    from tradeproxy import settings
+    from tradeproxy.accounts import AccountSettings, BaseUrl
     from tradeproxy.hub.account import Account
 
 CONNECT_TIMEOUT = 15.0
@@ -122,8 +123,8 @@ class UpstreamProtocol(WebSocketClientProtocol):
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case Send(payload):
-                self.sendMessage(payload)
+            case Send(message):
+                self.sendMessage(encode(message))
             case Publish(payload):
                 self._account.publish(payload)
             case Drop(problem):
@@ -143,10 +144,12 @@ class UpstreamProtocol(WebSocketClientProtocol):
         if self._session.ending is not None:
             return replace(self._session.ending, streamed=streamed)
         if self.failedByMe:
-            self._trouble = "Alpaca broke the WebSocket protocol"
+            reason = "Alpaca broke the WebSocket protocol"
         elif was_clean:
-            self._trouble = f"closed by Alpaca with code {code}"
-        return Ending(Cause.LOST, self._trouble or "connection lost", streamed)
+            reason = f"closed by Alpaca with code {code}"
+        else:
+            reason = self._trouble or "connection lost"
+        return Ending(Cause.LOST, reason, streamed)
 
     def _refused_handshake(self) -> Ending:
         # What a server answered is not repeated, except for a plain status: it may hold anything.
@@ -166,7 +169,7 @@ class UpstreamFactory(WebSocketClientFactory):
 
     noisy = False
 
-    def __init__(self, settings: settings.Account, account: Account, reactor: Any) -> None:
+    def __init__(self, settings: AccountSettings, account: Account, reactor: Any) -> None:
         super().__init__(settings.base_url.stream, useragent="tradeproxy", reactor=reactor)
         self.setProtocolOptions(
             maxMessagePayloadSize=LARGEST_MESSAGE,
@@ -190,7 +193,7 @@ class UpstreamFactory(WebSocketClientFactory):
         return protocol
 
 
-def upstream_endpoint(base_url: settings.BaseUrl, reactor: Any) -> IStreamClientEndpoint:
+def upstream_endpoint(base_url: BaseUrl, reactor: Any) -> IStreamClientEndpoint:
     """Return where an account's stream is, with TLS that verifies certificate and name.
 
     Trust comes from the platform, or from SSL_CERT_FILE and SSL_CERT_DIR (OpenSSL's variables).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,10 +15,10 @@ from tradeproxy.wire.messages import (
     Listen,
     Listening,
     Malformed,
+    Sendable,
     ServerError,
     ServerMessage,
     TradeUpdate,
-    encode,
     parse_server,
 )
 
@@ -38,9 +38,9 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this message; it may hold credentials."""
+    """Send this message."""
 
-    payload: bytes = field(repr=False)
+    message: Sendable
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class UpstreamSession:
     def opened(self) -> tuple[Effect, ...]:
         """Begin: the WebSocket is open, and the client speaks first."""
         self.state = State.AUTHENTICATING
-        return (Send(encode(Authenticate(self._credentials, self._dialect))),)
+        return (Send(Authenticate(self._credentials, self._dialect)),)
 
     def received(self, payload: bytes) -> tuple[Effect, ...]:
         """Take one message, text or binary."""
@@ -106,7 +106,7 @@ class UpstreamSession:
                 return ()
             case State.AUTHENTICATING, Authorization(authorized=True):
                 self.state = State.SUBSCRIBING
-                return (Send(encode(Listen((TRADE_UPDATES,)))),)
+                return (Send(Listen((TRADE_UPDATES,))),)
             case _, Authorization(authorized=False, message=text) | ServerError(text) if _is_limit(text):
                 return self._leave(
                     Cause.LIMITED, "connection limit: somebody else holds this account's stream"

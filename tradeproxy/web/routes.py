@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+from tradeproxy.accounts import RESERVED_NAMES
 from tradeproxy.downstream.session import Manner
 
 
@@ -28,7 +29,6 @@ class Stream:
 Route: TypeAlias = Page | Stream
 
 _PAGES: dict[bytes, Route] = {b"/healthz": Page.HEALTHZ, b"/readyz": Page.READYZ}
-_RESERVED = frozenset({b"healthz", b"readyz", b"metrics"})
 _STREAM = re.compile(rb"/(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})(?P<alpaca>/stream)?")
 
 
@@ -39,12 +39,21 @@ def route(path: bytes) -> Route | None:
     """
     path = re.sub(rb"/+", b"/", path).rstrip(b"/")
     match = _STREAM.fullmatch(path)
-    if match is None or match["account"] in _RESERVED or path == b"/stream":
-        return _PAGES.get(path)  # "/stream" is what an SDK asks for whose base URL has no path
-    manner = Manner.ALPACA if match["alpaca"] else Manner.ORIGINAL
-    return Stream(match["account"].decode("ascii"), manner)
+    if match is None or path == b"/stream":  # which an SDK asks for whose base URL has no path
+        return _PAGES.get(path)
+    account = match["account"].decode("ascii")
+    if account in RESERVED_NAMES:
+        return _PAGES.get(path)
+    return Stream(account, Manner.ALPACA if match["alpaca"] else Manner.ORIGINAL)
 
 
-def paths(account: str) -> dict[str, str]:
-    """Return an account's paths: `own`, in the original proxy's manner, and `alpacas`, in Alpaca's."""
-    return {"own": f"/trade-updates-{account}", "alpacas": f"/trade-updates-{account}/stream"}
+class Paths(NamedTuple):
+    """An account's own paths: in the original proxy's manner, and in Alpaca's."""
+
+    original: str
+    alpaca: str
+
+
+def paths(account: str) -> Paths:
+    """Return the paths at which an account's stream is announced."""
+    return Paths(f"/trade-updates-{account}", f"/trade-updates-{account}/stream")

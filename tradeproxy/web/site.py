@@ -84,15 +84,13 @@ class Root(Resource):
         """Answer, or hand the connection to Autobahn."""
         request.setHeader(b"server", b"tradeproxy")
         visitor = _visitor(request)
-        refusal = self._admission.refusal(visitor)
+        destination = route(request.path)
+        refusal = self._admission.refusal(visitor, public=isinstance(destination, Page))
         if refusal is not None:
             return _refuse(request, refusal)
-        destination = route(request.path)
-        if isinstance(destination, Page):
-            return self._render_page(request, destination)
-        if not _is_upgrade(request) and not self._admission.knows(visitor):
-            return _refuse(request, Refusal(401, "this needs one of PROXY_TOKENS, as Authorization: Bearer"))
         match destination:
+            case Page():
+                return self._render_page(request, destination)
             case Stream(name) if name not in self._accounts:
                 return _refuse(request, Refusal(404, f"no account {name!r} here: set {variables_of(name)}"))
             case Stream(name, manner):
@@ -111,15 +109,12 @@ class Root(Resource):
     def _render_stream(
         self, request: Request, account: Account, manner: Manner, visitor: Visitor
     ) -> bytes | int:
-        if not _is_upgrade(request):
+        if not visitor.upgrade:
             request.setHeader(b"upgrade", b"websocket")
             return _refuse(request, Refusal(426, "this is a WebSocket: connect to it with ws:// or wss://"))
         if self._factory.is_full:
             return _refuse(request, Refusal(503, "no connection is free; PROXY_MAX_CLIENTS is the limit"))
-        # A request that showed a token may say what it likes in its auth message.
-        known = self._admission.knows(visitor)
-        admits = (lambda _: True) if known else self._admission.tokens.admit_credentials
-        return self._factory.upgrade(request, account, manner, admits)
+        return self._factory.upgrade(request, account, manner, self._admission.judge(visitor))
 
 
 def _visitor(request: Request) -> Visitor:
@@ -134,7 +129,8 @@ def _visitor(request: Request) -> Visitor:
         origin=_header(request, b"origin"),
         secure=request.isSecure(),
         local_address=getattr(request.getHost(), "host", None),
-        credentials=tuple(Secret(offer) for offer in offers if offer),
+        offers=tuple(Secret(offer) for offer in offers if offer),
+        upgrade=(_header(request, b"upgrade") or "").lower() == "websocket",
     )
 
 
@@ -142,10 +138,6 @@ def _header(request: Request, name: bytes) -> str | None:
     # One that was sent twice becomes a list, which is no host, no origin and no token.
     values = request.requestHeaders.getRawHeaders(name)
     return None if values is None else b", ".join(values).decode("latin-1")
-
-
-def _is_upgrade(request: Request) -> bool:
-    return (_header(request, b"upgrade") or "").lower() == "websocket"
 
 
 def _refuse(request: Request, refusal: Refusal) -> bytes:

@@ -12,16 +12,10 @@ class CloseCode(Enum):
     broken frame, text that is not UTF-8, and a message over the size limit.
     """
 
-    code: int
-    reason: str
-    may_reconnect: bool
-
-    def __new__(cls, code: int, reason: str, may_reconnect: bool) -> CloseCode:
-        """Make the code the member's value and keep the rest beside it."""
-        member = object.__new__(cls)
-        member._value_ = code
-        member.code, member.reason, member.may_reconnect = code, reason, may_reconnect
-        return member
+    def __init__(self, code: int, reason: str, may_reconnect: bool) -> None:
+        self.code = code
+        self.reason = reason
+        self.may_reconnect = may_reconnect
 
     RESTARTING = (1012, "the proxy is restarting: reconnect", True)
     MALFORMED = (4000, "that message is not JSON", False)

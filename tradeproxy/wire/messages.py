@@ -110,10 +110,9 @@ UNKNOWN_FRAME = Malformed("a frame of an unknown kind")
 
 def parse_client(payload: bytes) -> ClientMessage:
     """Read what a client sent: `payload` is one message, text or binary alike."""
-    document = _load(payload)
-    if document is None:
-        return NOT_JSON
-    match document.value:
+    match _load(payload):
+        case Malformed() as malformed:
+            return malformed
         case {"action": "auth", **fields}:
             return Authenticate(_credentials(fields, "key", "secret"), Dialect.AUTH)
         case {"action": "authenticate", **fields}:
@@ -128,10 +127,9 @@ def parse_client(payload: bytes) -> ClientMessage:
 
 def parse_server(payload: bytes) -> ServerMessage:
     """Read what Alpaca sent: `payload` is one message, text or binary alike."""
-    document = _load(payload)
-    if document is None:
-        return NOT_JSON
-    match document.value:
+    match _load(payload):
+        case Malformed() as malformed:
+            return malformed
         case {"stream": "trade_updates", "data": {}}:
             return TradeUpdate(payload)
         case {"stream": "authorization", "data": {"status": str(status)} as data}:
@@ -185,20 +183,14 @@ def _authentication(credentials: Credentials, dialect: Dialect) -> Any:
     return {"action": "authenticate", "data": data}
 
 
-@dataclass(frozen=True, slots=True)
-class _Document:
-    """A JSON value, which may itself be null."""
-
-    value: Any
-
-
-def _load(payload: bytes) -> _Document | None:
+def _load(payload: bytes) -> Any:
+    """Return the JSON value, or NOT_JSON, which no JSON value is."""
     # Decoded here: json.loads would guess UTF-16 and UTF-32 from bytes. RecursionError: "[[[[…". As floats:
     # an int of thousands of digits is an error in Python, and in JSON it is not.
     try:
-        return _Document(json.loads(payload.decode("utf-8"), parse_int=float))
+        return json.loads(payload.decode("utf-8"), parse_int=float)
     except (ValueError, RecursionError):
-        return None
+        return NOT_JSON
 
 
 def _credentials(fields: Any, key_name: str, secret_name: str) -> Credentials:
