@@ -31,6 +31,7 @@ ROOMS = {
     "tradeproxy.settings": "settings",
     "tradeproxy.accounts": "settings",
     "tradeproxy.environment": "settings",
+    "tradeproxy.goodbye": "settings",
     "tradeproxy.hosts": "settings",
     "tradeproxy.listen": "settings",
     "tradeproxy.wire": "wire",
@@ -173,68 +174,24 @@ class ArchitectureTests(SynchronousTestCase):
                 rooms.update(*(reach[room] for room in tuple(rooms)))
         self.assertEqual([room for room, rooms in reach.items() if room in rooms], [])
 
-    def test_an_import_against_the_rules_is_found(self) -> None:
-        """Each kind of rule, and each way to write an import, is seen by this walk."""
-        pure, alien = "is pure", "is not for this module"
-        table = {
-            ("hub.account", "from tradeproxy.upstream.client import UpstreamFactory"): "from hub to upstream",
-            ("upstream.client", "import tradeproxy.downstream.session"): "from upstream to downstream",
-            ("downstream.sse", "from tradeproxy import upstream"): "from downstream to upstream",
-            ("upstream.client", "from tradeproxy.web.routes import paths"): "from upstream to web",
-            ("web.site", "from tradeproxy.upstream import client"): "from web to upstream",
-            ("web.site", "from tradeproxy.service import build_service"): "from web to wiring",
-            ("settings", "from tradeproxy.hub.account import Account"): "from settings to hub",
-            ("wire.messages", "from tradeproxy import settings"): "from wire to settings",
-            ("secret", "from tradeproxy.wire import messages"): "from secret to wire",
-            ("simulator.web", "from tradeproxy.hub.account import Account"): "from simulator to hub",
-            ("simulator.web", "import tradeproxy.settings as s"): "from simulator to settings",
-            (
-                "downstream.session",
-                "from tradeproxy.simulator.ulid import Ulid",
-            ): "from downstream to simulator",
-            ("hub.account", "from tradeproxy.novelty import x"): "no room",
-            ("novelty", "from tradeproxy.hub.account import x"): "no room",
-            ("hub.account", "from ..upstream import client"): "from hub to upstream",
-            ("hub.account", "from .. import upstream"): "from hub to upstream",
-            ("hub.account", "if TYPE_CHECKING:\n    import tradeproxy.web.site"): "from hub to web",
-            ("hub.account", "def f():\n    from tradeproxy import tap"): "from hub to wiring",
-            ("wire.messages", "import os.path"): pure,
-            ("wire.messages", "from time import time"): pure,
-            ("wire.messages", "from random import random"): pure,
-            ("wire.cursor", "from twisted.logger import Logger"): pure,
-            ("upstream.session", "from twisted.internet import reactor"): pure,
-            ("upstream.backoff", "import twisted"): pure,
-            ("downstream.session", "import twisted.python.failure"): pure,
-            ("downstream.admission", "from twisted.web.http import Request"): pure,
-            ("web.routes", "from twisted.web import resource"): pure,
-            ("hub.broadcaster", "import autobahn"): alien,
-            ("web.site", "from autobahn.twisted.resource import WebSocketResource"): alien,
-            ("downstream.sse", "import txaio"): alien,
-        }
-        for (name, source), rule in table.items():
-            (line, *_) = violations(Module(f"tradeproxy.{name}", source)) or [""]
-            self.assertIn(rule, line, (name, source))
+    def test_an_import_against_a_rule_is_found(self) -> None:
+        """A row for each rule; they also show the ways to write an import, wherever it stands."""
+        table = (
+            ("hub.account", "from tradeproxy import upstream", "no arrow from hub to upstream"),
+            ("hub.account", "def f():\n    from ..web.site import build_site", "no arrow from hub to web"),
+            ("hub.account", "import tradeproxy.novelty as x", "no room"),
+            ("novelty", "from tradeproxy.hub import account", "no room"),
+            ("wire.messages", "import os.path", "tradeproxy.wire is pure"),
+            ("web.site", "from autobahn.websocket import util", "autobahn is not for this module"),
+        )
+        for name, source, rule in table:
+            [line] = violations(Module(f"tradeproxy.{name}", source))
+            self.assertTrue(line.endswith(f": {rule}"), line)
 
     def test_an_import_within_the_rules_is_let_through(self) -> None:
-        """What the design allows is no finding, nor is a library that merely has a similar name."""
-        table = (
-            ("service", "from tradeproxy.simulator.service import Simulator"),
-            ("web.site", "from tradeproxy import hosts, listen"),
-            ("web.site", "from tradeproxy.downstream.websocket import DownstreamFactory"),
-            ("downstream.websocket", "from tradeproxy.hub.broadcaster import Burst"),
-            ("upstream.client", "import autobahn, txaio"),
-            ("simulator.stream", "from autobahn.twisted.websocket import WebSocketServerProtocol"),
-            ("simulator.stream", "from .slot import Slot"),
-            ("simulator.web", "from tradeproxy.secret import Secret"),
-            ("wire.messages", "import oslo, timeit, twistedchecker"),
-            ("hub.account", "from twisted.logger import Logger"),
-        )
-        for name, source in table:
-            self.assertEqual(violations(Module(f"tradeproxy.{name}", source)), [], (name, source))
-
-    def test_a_packages_own_relative_imports_are_understood(self) -> None:
-        """In an __init__.py one dot is the package itself, and two are the one above."""
-        package = Module("tradeproxy.hub", "from . import account\nfrom ..web import site", is_package=True)
-        self.assertEqual(
-            violations(package), ["tradeproxy.hub imports tradeproxy.web.site: no arrow from hub to web"]
-        )
+        """A library of a similar name is another one; in an __init__.py one dot is the package itself."""
+        for module in (
+            Module("tradeproxy.wire.messages", "import oslo, timeit, twistedchecker"),
+            Module("tradeproxy.hub", "from . import account", is_package=True),
+        ):
+            self.assertEqual(violations(module), [])

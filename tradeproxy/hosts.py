@@ -30,10 +30,16 @@ def canonical(host: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether the host is this machine for certain; a name other than localhost never is."""
+    return ip_address(host).is_loopback if is_address(host) else host.lower() == "localhost"
+
+
+def is_address(host: str) -> bool:
+    """Whether the host is an IP address, and so no name."""
     try:
-        return ip_address(host).is_loopback
+        ip_address(host)
     except ValueError:
-        return host.lower() == "localhost"
+        return False
+    return True
 
 
 def in_url(host: str) -> str:

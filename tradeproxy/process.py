@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import signal
+from typing import Any
 
 SPARE_DESCRIPTORS = 64
 """Open files beside the clients' sockets: listeners, upstreams, logs, Python's own."""
@@ -19,7 +21,19 @@ def make_room_for(clients: int) -> str | None:
     if soft == unlimited or soft >= wanted:
         return None
     allowed = wanted if hard == unlimited else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    except (OSError, ValueError):  # macOS refuses more than its kernel's own limit, whatever `hard` says
+        allowed = soft
     if allowed == wanted:
         return None
-    return f"PROXY_MAX_CLIENTS: {clients} clients need {wanted} open files, and `ulimit -Hn` allows {hard}"
+    return f"PROXY_MAX_CLIENTS: {clients} clients need {wanted} open files, and this process gets {allowed}"
+
+
+def stop_on_hangup(reactor: Any) -> None:
+    """Stop as on SIGTERM when the terminal is closed: a bare end would leave Alpaca's slot taken for a while.
+
+    A process that was told to ignore SIGHUP (nohup) goes on.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reactor.stop))

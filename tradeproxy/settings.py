@@ -112,7 +112,7 @@ def read_settings(
         listen=addresses.descriptions,
         tokens=tokens,
         allowed_origins=env.each("PROXY_ALLOWED_ORIGINS", lambda text: hosts.origin(text.removesuffix("/"))),
-        allowed_hosts=env.each("PROXY_ALLOWED_HOSTS", hosts.canonical),
+        allowed_hosts=(*env.each("PROXY_ALLOWED_HOSTS", hosts.canonical), *addresses.names),
         limits=_read_limits(env),
         simulator_port=simulator_port,
         warnings=tuple(env.findings.warnings),
@@ -130,6 +130,8 @@ class _Addresses:
     source: str
     port: int
     port_source: str
+    names: tuple[str, ...] = ()
+    """The host names that were given, by which clients will call us."""
 
 
 def _warn_of_unknown(env: Environment) -> None:
@@ -158,11 +160,14 @@ def _read_addresses(
         _warn_of_unused(env, ("PROXY_HOST", "PROXY_PORT"), source)
     else:
         source = "PROXY_HOST"
-        descriptions = tuple(describe(host, number) for host in env.each(source, hosts.canonical))
+        given = env.each(source, hosts.canonical)
+        descriptions = tuple(describe(host, number) for host in given)
         if not descriptions:
             ipv6 = has_ipv6_loopback() if ipv6_loopback is None else ipv6_loopback
             descriptions = loopback_descriptions(number, ipv6)
         _warn_of_unused(env, ("PROXY_LISTEN",), "--port")
+        names = tuple(host for host in given if not hosts.is_address(host))
+        return _Addresses(descriptions, source, number, port_source, names)
     return _Addresses(descriptions, source, number, port_source)
 
 

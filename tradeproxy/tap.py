@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.python import usage
 
 from tradeproxy import listen
-from tradeproxy.process import make_room_for
+from tradeproxy.process import make_room_for, stop_on_hangup
 from tradeproxy.settings import Settings, SettingsError, read_settings
 
 if TYPE_CHECKING:
@@ -71,11 +71,15 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """Build the service; opens nothing, since twistd has yet to fork."""
-    from twisted.internet import reactor  # importing it installs one, which is twistd's to choose
+    from twisted.internet import reactor as chosen  # importing it installs one, which is twistd's to choose
 
     from tradeproxy.service import build_service
+    from tradeproxy.upstream.resolver import DaemonResolver
 
+    reactor: Any = chosen  # of many interfaces, which mypy does not know
     settings = options.settings
     if warning := make_room_for(settings.limits.max_clients):
         settings = replace(settings, warnings=(*settings.warnings, warning))
+    stop_on_hangup(reactor)
+    reactor.installNameResolver(DaemonResolver(reactor))
     return build_service(settings, reactor)

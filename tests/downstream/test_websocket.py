@@ -13,7 +13,9 @@ from tests.support.frames import (
     LISTENING,
     UNAUTHORIZED,
 )
+from tests.support.memory import LingeringTransport
 from tests.support.proxy import ProxyTestCase
+from tradeproxy.downstream.websocket import GOODBYE_TIMEOUT
 from tradeproxy.settings import Limits
 
 EVENTS = [b'{"stream":"trade_updates","data":{"event":"new","n":%d}}' % n for n in range(3)]
@@ -120,6 +122,16 @@ class CloseTests(ProxyTestCase):
         client.sendClose(1000)
         self.wires.advance(1)
         self.assertEqual(len(self.paper.broadcaster), 0)
+        self.assertEqual(len(self.factory.clients), 0)
+
+    def test_a_client_that_leaves_without_letting_go_is_forgotten(self) -> None:
+        """A close frame and then nothing, as over TLS, does not keep one of the places for ever."""
+        self.wires.transport = LingeringTransport
+        client = self.connect()
+        client.sendClose(1000)
+        self.wires.advance(GOODBYE_TIMEOUT - 0.1)
+        self.assertEqual(len(self.factory.clients), 1)
+        self.wires.advance(0.2)
         self.assertEqual(len(self.factory.clients), 0)
 
     def test_the_service_says_goodbye(self) -> None:

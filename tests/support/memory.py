@@ -29,17 +29,28 @@ def fake_time(case: SynchronousTestCase) -> Clock:
     return clock
 
 
+class LingeringTransport(iosim.FakeTransport):
+    """An end that is not let go of before it is torn down: the other one keeps TCP, or TLS, open."""
+
+    def loseConnection(self) -> None:
+        pass
+
+    def abortConnection(self) -> None:
+        super().loseConnection()
+
+
 class Wires:
     """Any number of connections in memory."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.transport = iosim.FakeTransport
         self._pumps: list[iosim.IOPump] = []
 
     def join(self, server: Any, client: Any) -> None:
         """Connect two protocols."""
-        at_server = iosim.FakeTransport(server, True, hostAddress=SERVER, peerAddress=CLIENT)
-        at_client = iosim.FakeTransport(client, False, hostAddress=CLIENT, peerAddress=SERVER)
+        at_server = self.transport(server, True, hostAddress=SERVER, peerAddress=CLIENT)
+        at_client = self.transport(client, False, hostAddress=CLIENT, peerAddress=SERVER)
         self._pumps.append(iosim.connect(server, at_server, client, at_client, greet=False, clock=self.clock))
 
     def flush(self) -> None:

@@ -104,7 +104,9 @@ class ProxyTestCase(SynchronousTestCase):
         """Open a WebSocket; underscores in the names of headers become hyphens."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         factory = WebSocketClientFactory(f"ws://localhost:8099{path}", headers=named, reactor=self.clock)
-        factory.setProtocolOptions(openHandshakeTimeout=0, failByDrop=False)
+        factory.setProtocolOptions(
+            failByDrop=False, openHandshakeTimeout=0, closeHandshakeTimeout=0, serverConnectionDropTimeout=0
+        )
         client = Client()
         client.factory = factory
         self.wires.join(self.site.buildProtocol(CLIENT), client)

@@ -10,14 +10,14 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, capturedLogs, forma
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tests.support.memory import MemoryEndpoint, fake_time, simulator
+from tests.support.memory import LingeringTransport, MemoryEndpoint, fake_time, simulator
 from tradeproxy.accounts import AccountSettings, BaseUrl
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.broadcaster import Burst
 from tradeproxy.secret import KeyPair, Secret
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.backoff import Backoff
-from tradeproxy.upstream.client import UpstreamFactory, UpstreamService
+from tradeproxy.upstream.client import GOODBYE_TIMEOUT, UpstreamFactory, UpstreamService
 from tradeproxy.wire.messages import Dialect
 
 KEYS = KeyPair(Secret("PKUPSTREAM"), Secret("upstream-secret"))
@@ -254,6 +254,15 @@ class OutageTests(UpstreamTestCase):
         self.assertEqual(self.delays, [0.5, 8.0])
         self.assert_recovers()
 
+    def test_a_goodbye_that_does_not_come_to_its_end_is_cut(self) -> None:
+        """Alpaca closes and keeps TCP open: a deaf connection must not be taken for a stream."""
+        self.wire.transport = LingeringTransport
+        self.inject(FaultKind.RESET)
+        self.advance(1)
+        self.inject(FaultKind.CLOSE)
+        self.advance(GOODBYE_TIMEOUT + 1)
+        self.assert_recovers()
+
     def test_a_refusal_for_a_while_is_waited_out(self) -> None:
         """A login that is refused now may be accepted in a minute."""
         self.inject(FaultKind.REFUSE, count=1)
@@ -271,6 +280,17 @@ class StopTests(UpstreamTestCase):
         self.advance(0.5)
         self.assertEqual(self.alpaca.last_close, (1000, None))
         assert stopped is not None
+        self.successResultOf(stopped)
+
+    def test_stopping_is_bounded_when_alpaca_closed_first(self) -> None:
+        """Also where the connection is half closed already."""
+        self.wire.transport = LingeringTransport
+        self.inject(FaultKind.RESET)
+        self.advance(1)
+        self.inject(FaultKind.CLOSE)
+        stopped = self.service.stopService()
+        assert stopped is not None
+        self.advance(GOODBYE_TIMEOUT)
         self.successResultOf(stopped)
 
     def test_stopping_is_bounded_when_alpaca_does_not_answer(self) -> None:

@@ -16,6 +16,7 @@ from twisted.web.http_headers import Headers
 
 from tradeproxy.downstream.outbox import Outbox
 from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Send
+from tradeproxy.goodbye import BoundedGoodbye
 from tradeproxy.wire.closecodes import CloseCode
 from tradeproxy.wire.messages import encode
 
@@ -37,7 +38,7 @@ PING_INTERVAL = 20
 PONG_TIMEOUT = 60
 """Seconds: a bot that computes for a while does not answer meanwhile, and shall not lose its stream."""
 
-CLOSE_TIMEOUT = 5
+GOODBYE_TIMEOUT = 5.0
 """Seconds for a client to answer a close frame; a slow one must read what came before it first."""
 
 STOP_TIMEOUT = 2.0
@@ -56,17 +57,19 @@ HANDSHAKE_HEADERS = (
 """What the opening handshake needs of a request (RFC 6455, 4.1)."""
 
 
-class DownstreamProtocol(WebSocketServerProtocol):
+class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn's bases disagree
     """One client: carries its ClientSession over one connection, and subscribes to its account."""
 
     # Autobahn's warnings quote what a client sent; ours say what matters of it.
     log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
     _log = Logger()
 
-    factory: DownstreamFactory
+    goodbye_timeout = GOODBYE_TIMEOUT
 
-    def __init__(self, account: Account, session: ClientSession) -> None:
+    def __init__(self, factory: DownstreamFactory, account: Account, session: ClientSession) -> None:
         super().__init__()
+        self.factory = factory
+        self.clock = factory.reactor
         self._account = account
         self._session = session
         self._outbox: Outbox[PreparedMessage] | None = None
@@ -100,7 +103,7 @@ class DownstreamProtocol(WebSocketServerProtocol):
 
     def sever(self) -> None:
         """Drop the connection without a goodbye."""
-        self.dropConnection(abort=True)
+        self.abort()
 
     # Ours.
 
@@ -112,11 +115,11 @@ class DownstreamProtocol(WebSocketServerProtocol):
         factory = self.factory
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
-        self._outbox = Outbox(self._transmit, factory.limits.client_buffer, self._too_slow)
+        self._outbox = Outbox(self._transmit, self.transport, factory.limits.client_buffer, self._too_slow)
         self.unregisterProducer()  # twisted.web's channel still holds the transport's one place
         self.registerProducer(self._outbox, True)
         timeout = factory.limits.auth_timeout
-        self._auth_timeout = factory.reactor.callLater(timeout, self._advance, self._session.overdue)
+        self._auth_timeout = self.clock.callLater(timeout, self._advance, self._session.overdue)
         factory.clients[self] = None
         self._account.broadcaster.register(self)
         return ()
@@ -172,7 +175,7 @@ class DownstreamFactory(WebSocketServerFactory):
             maxFramePayloadSize=limits.max_message,
             failByDrop=False,
             openHandshakeTimeout=limits.handshake_timeout,
-            closeHandshakeTimeout=CLOSE_TIMEOUT,
+            closeHandshakeTimeout=0,  # BoundedGoodbye has the time limit
             autoPingInterval=PING_INTERVAL,
             autoPingTimeout=PONG_TIMEOUT,
             tcpNoDelay=True,
@@ -198,8 +201,7 @@ class DownstreamFactory(WebSocketServerFactory):
             name: headers.getRawHeaders(name, ()) for name in HANDSHAKE_HEADERS if headers.hasHeader(name)
         }
         request.requestHeaders, request.uri = Headers(kept), b"/"
-        client = DownstreamProtocol(account, ClientSession(manner, admits))
-        client.factory = self
+        client = DownstreamProtocol(self, account, ClientSession(manner, admits))
         answer: bytes | int = WebSocketResource(_ReadyMade(client)).render(request)
         return answer
 

@@ -18,6 +18,7 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from tradeproxy.goodbye import BoundedGoodbye
 from tradeproxy.upstream.backoff import Backoff, Cause, Ending, parse_retry_after
 from tradeproxy.upstream.session import Drop, Effect, Leave, Publish, Send, State, Up, UpstreamSession
 from tradeproxy.wire.messages import encode
@@ -42,8 +43,8 @@ PING_INTERVAL = 10
 
 PONG_TIMEOUT = 15
 
-CLOSE_TIMEOUT = 1.0
-"""Seconds that Alpaca has for each half of its goodbye: its own close frame, and the end of the TCP."""
+GOODBYE_TIMEOUT = 2.0
+"""Seconds that Alpaca has to answer a close frame and to end the connection."""
 
 LARGEST_MESSAGE = 16 * 1024 * 1024
 """Bytes; a trade update has a few thousand."""
@@ -53,33 +54,34 @@ _REFUSAL = re.compile("[2-5][0-9][0-9]", re.ASCII)
 _CAUSES = {"401": Cause.REFUSED, "403": Cause.REFUSED, "429": Cause.LIMITED}
 
 
-class UpstreamProtocol(WebSocketClientProtocol):
+class UpstreamProtocol(BoundedGoodbye, WebSocketClientProtocol):  # type: ignore[misc]  # Autobahn's bases disagree
     """Carries one UpstreamSession over one connection."""
 
     # Autobahn's own warnings tell again, at length, what the service says in one line.
     log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
     _log = Logger()
+    goodbye_timeout = GOODBYE_TIMEOUT
 
     def __init__(self, session: UpstreamSession, account: Account, clock: IReactorTime) -> None:
         super().__init__()
         self.ended: Deferred[Ending] = Deferred()
         self._session = session
         self._account = account
-        self._clock = clock
+        self.clock = clock
         self._up_since: float | None = None
         self._login_timeout: Any = None
         self._trouble: str | None = None
 
     def leave(self) -> None:
         """End the connection: with a close frame where there is a WebSocket, at once where there is not."""
-        if self.state == self.STATE_OPEN:
+        if self.state == self.STATE_CONNECTING:
+            self.abort()
+        else:
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
-        elif self.state == self.STATE_CONNECTING:
-            self.dropConnection(abort=True)
 
     def onOpen(self) -> None:
         """Begin the conversation; it has LOGIN_TIMEOUT seconds to come to the stream."""
-        self._login_timeout = self._clock.callLater(LOGIN_TIMEOUT, self._advance, self._session.overdue)
+        self._login_timeout = self.clock.callLater(LOGIN_TIMEOUT, self._advance, self._session.overdue)
         self._advance(self._session.opened)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
@@ -131,7 +133,7 @@ class UpstreamProtocol(WebSocketClientProtocol):
                 self._account.drop(problem)
             case Up():
                 self._login_timeout.cancel()
-                self._up_since = self._clock.seconds()
+                self._up_since = self.clock.seconds()
                 self._account.upstream_is_up()
                 self._log.info("{account}: upstream is streaming", account=self._account.name)
             case Leave():
@@ -140,7 +142,7 @@ class UpstreamProtocol(WebSocketClientProtocol):
     def _ending(self, was_clean: bool, code: int | None) -> Ending:
         if self._session.state is State.CONNECTING:
             return self._refused_handshake()
-        streamed = 0.0 if self._up_since is None else self._clock.seconds() - self._up_since
+        streamed = 0.0 if self._up_since is None else self.clock.seconds() - self._up_since
         if self._session.ending is not None:
             return replace(self._session.ending, streamed=streamed)
         if self.failedByMe:
@@ -158,7 +160,7 @@ class UpstreamProtocol(WebSocketClientProtocol):
         if not _REFUSAL.fullmatch(status) or self._trouble:
             timeout = "no answer to the handshake in time" if self.wasOpenHandshakeTimeout else None
             return Ending(Cause.LOST, self._trouble or timeout or "no WebSocket handshake")
-        retry_after = parse_retry_after(self.http_headers.get("retry-after", ""), self._clock.seconds())
+        retry_after = parse_retry_after(self.http_headers.get("retry-after", ""), self.clock.seconds())
         cause = _CAUSES.get(status, Cause.LOST)
         hint = ": another connection holds this account's stream" if cause is Cause.LIMITED else ""
         return Ending(cause, f"HTTP {status} at the handshake{hint}", retry_after=retry_after)
@@ -175,8 +177,8 @@ class UpstreamFactory(WebSocketClientFactory):
             maxMessagePayloadSize=LARGEST_MESSAGE,
             failByDrop=False,
             openHandshakeTimeout=CONNECT_TIMEOUT,
-            closeHandshakeTimeout=CLOSE_TIMEOUT,
-            serverConnectionDropTimeout=CLOSE_TIMEOUT,
+            closeHandshakeTimeout=0,  # BoundedGoodbye has the time limit
+            serverConnectionDropTimeout=0,
             autoPingInterval=PING_INTERVAL,
             autoPingTimeout=PONG_TIMEOUT,
             tcpNoDelay=True,
@@ -246,7 +248,7 @@ class UpstreamService(Service):
     def stopService(self) -> Deferred[None] | None:
         """Stop for good; fires once Alpaca has had a close frame and the connection is gone.
 
-        Bounded by Autobahn's timeouts: after at most 2 * CLOSE_TIMEOUT the connection is dropped.
+        That takes GOODBYE_TIMEOUT at most.
         """
         super().stopService()
         if self._protocol is not None:
