@@ -217,6 +217,11 @@ class AddressTests(SettingsTestCase):
         self.assertEqual(self.read(hosts).listen, (describe("127.0.0.1", 81), describe("::1", 81)))
         self.assertEqual(self.read(hosts, port="82").listen, (describe("127.0.0.1", 82), describe("::1", 82)))
 
+    def test_a_host_name_that_is_listened_on_may_be_called(self) -> None:
+        """Clients put it into their Host header; an address says nothing about the name."""
+        hosts = {**PAIR, "PROXY_HOST": "Trader.lan, 127.0.0.1", "PROXY_ALLOW_ANONYMOUS": "1"}
+        self.assertEqual(self.read(hosts).allowed_hosts, ("trader.lan",))
+
     def test_whether_there_is_an_ipv6_loopback_is_found_out(self) -> None:
         """Unless the caller says so."""
         settings = read_settings(PAIR, directory=self.directory)
