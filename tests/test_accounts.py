@@ -6,7 +6,15 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.accounts import LIVE, PAPER, AccountSettings, BaseUrl, demo_account, read_accounts, variables_of
+from tradeproxy.accounts import (
+    LIVE,
+    PAPER,
+    AccountSettings,
+    BaseUrl,
+    demo_account,
+    read_accounts,
+    variables_of,
+)
 from tradeproxy.environment import Environment
 from tradeproxy.secret import KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import Dialect
@@ -77,7 +85,9 @@ class ReadAccountsTests(SynchronousTestCase):
         self.directory = Path(self.mktemp())
         self.directory.mkdir()
 
-    def read(self, variables: dict[str, str], dialect: Dialect = Dialect.AUTHENTICATE) -> tuple[AccountSettings, ...]:
+    def read(
+        self, variables: dict[str, str], dialect: Dialect = Dialect.AUTHENTICATE
+    ) -> tuple[AccountSettings, ...]:
         """Read the accounts and keep the findings."""
         env = Environment.read(variables, self.directory, None)
         accounts = read_accounts(env, dialect)
@@ -107,7 +117,9 @@ class ReadAccountsTests(SynchronousTestCase):
         live_pair = KeyPair(Secret("live-key"), Secret("live-secret"))
         expected = (
             AccountSettings("paper", PAPER, paper_pair, dialect, "ALPACA_API_KEY"),
-            AccountSettings("desk_2", desk, OAuthToken(Secret("token")), dialect, "ALPACA_DESK_2_OAUTH_TOKEN"),
+            AccountSettings(
+                "desk_2", desk, OAuthToken(Secret("token")), dialect, "ALPACA_DESK_2_OAUTH_TOKEN"
+            ),
             AccountSettings("live", LIVE, live_pair, dialect, "ALPACA_LIVE_API_KEY"),
         )
         self.assertEqual(accounts, expected)
@@ -229,8 +241,27 @@ class ReadAccountsTests(SynchronousTestCase):
             self.assert_problems(
                 variables,
                 "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is either;"
-                " set them in .env, or try --demo, which needs none",
+                f" set them in {self.directory / '.env'}, or try --demo, which needs none",
             )
+
+    def test_alpacas_own_names_are_recognised(self) -> None:
+        """SDKs read APCA_API_KEY_ID; who has that set is told what it is called here."""
+        self.read({"APCA_API_KEY_ID": "hush"})
+        [problem] = self.findings.problems
+        self.assertTrue(problem.endswith("; APCA_API_KEY_ID has the name ALPACA_API_KEY here"), problem)
+
+    def test_a_name_that_is_nearly_one_is_warned_of(self) -> None:
+        """With a misspelt URL an account would be looked for at the default one."""
+        for variable, nearest in {
+            "ALPACA_URI": "ALPACA_URL",
+            "ALPACA_API_KEYS": "ALPACA_API_KEY",
+            "ALPACA_LIVE_API_KY": "ALPACA_LIVE_API_KEY",
+        }.items():
+            self.read({**PAIR, variable: "x"})
+            expected = [f"{variable}: there is no such variable; the nearest is {nearest}"]
+            self.assertEqual(self.findings.warnings, expected)
+        self.read({**PAIR, "ALPACA_PAPER": "true"})
+        self.assertEqual(self.findings.warnings, [])
 
     def test_a_token_has_no_form_in_the_auth_dialect(self) -> None:
         """Alpaca documents it for a key pair only."""

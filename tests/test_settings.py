@@ -324,11 +324,25 @@ class EnvFileTests(SettingsTestCase):
         path.chmod(mode)
         return path
 
-    def test_the_environment_wins_even_when_blank(self) -> None:
-        """A blank variable takes the file's away."""
+    def test_the_environment_wins_unless_it_is_blank(self) -> None:
+        """Containers pass on variables that nobody has set."""
         self.write("ALPACA_API_KEY=key\nALPACA_SECRET_KEY=secret\nPROXY_MAX_CLIENTS=1\nPROXY_MAX_MESSAGE=1\n")
         settings = self.read({"PROXY_MAX_CLIENTS": "2", "PROXY_MAX_MESSAGE": ""})
-        self.assertEqual(settings.limits, Limits(max_clients=2))
+        self.assertEqual(settings.limits, Limits(max_clients=2, max_message=1))
+
+    def test_a_variable_that_is_set_twice_is_warned_of(self) -> None:
+        """The last one counts, and somebody may be looking at the first."""
+        path = self.write("ALPACA_API_KEY=key\nALPACA_SECRET_KEY=secret\nPROXY_PORT=81\nPROXY_PORT=82\n")
+        settings = self.read({})
+        self.assertEqual(settings.warnings, (f"{path}: PROXY_PORT is set twice; the last one counts",))
+        self.assertIn(":82:", settings.listen[0])
+
+    def test_warnings_are_told_with_the_problems(self) -> None:
+        """The typo may be what is behind the problem."""
+        problems = self.problems({"PROXY_PORT": "x", "PROXY_PROT": "81"})
+        self.assertEqual(
+            problems[-1], "warning: PROXY_PROT: there is no such variable; the nearest is PROXY_PORT"
+        )
 
     def test_the_forms_of_a_line(self) -> None:
         """As shells have them: export, quotes, comments; a "$" is nothing special."""
@@ -344,7 +358,9 @@ class EnvFileTests(SettingsTestCase):
 
     def test_a_line_that_is_no_assignment_is_named_by_its_number(self) -> None:
         """What it holds may be half a secret and is not shown."""
-        path = self.write("PROXY_PORT=1\n\n\nhush\nPROXY_HOST='127.0.0.1\n# fine\n=hush\nPROXY_PORT=2 ok\n")
+        path = self.write(
+            "PROXY_MAX_CLIENTS=1\n\n\nhush\nPROXY_HOST='127.0.0.1\n# fine\n=hush\nPROXY_PORT=2 ok\n"
+        )
         expected = [f"{path}: line {line} is not NAME=value" for line in (4, 5, 7)]
         self.assertEqual(self.problems({"PROXY_PORT": "3"}), expected)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from importlib.metadata import version
 from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from tradeproxy import listen
-from tradeproxy.settings import SettingsError, read_settings
+from tradeproxy.settings import SettingsError, parse_port, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,18 +44,26 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="tradeproxy", description="One Alpaca trade-updates stream for all your clients."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('tradeproxy')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("run", help="serve; options as `twistd tradeproxy` has them", add_help=False)
     commands.add_parser("demo", help="serve an embedded Alpaca with random orders", add_help=False)
     simulate = commands.add_parser(
         "simulate", help="run the embedded Alpaca alone, to try and test things on"
     )
-    simulate.add_argument("--port", type=int, default=8100, help="on 127.0.0.1; default 8100")
+    simulate.add_argument("--port", type=_port, default=8100, help="on 127.0.0.1; default 8100")
     check = commands.add_parser(
         "check", help="read the settings, try each account's login, say what is wrong"
     )
     check.add_argument("--env-file", help="the file to read instead of .env")
     return parser
+
+
+def _port(text: str) -> int:
+    try:
+        return parse_port(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def _serve(options: Sequence[str]) -> None:
@@ -93,14 +102,12 @@ def _check(env_file: str | None) -> None:
 
 
 async def _print_checks(settings: Settings, reactor: Any) -> None:
-    from tradeproxy.check import check_accounts, report
+    from tradeproxy.check import check_login, check_settings
 
-    for line in report(settings):
-        print(line)
-    results = await check_accounts(settings, reactor)
-    for line, _ in results:
-        print(line)
-    if not all(well for _, well in results):
+    findings = list(check_settings(settings))
+    findings += [await check_login(account, reactor) for account in settings.accounts]
+    print("\n".join(finding.line for finding in findings))
+    if not all(finding.well for finding in findings):
         raise SystemExit(1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import combinations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -87,6 +88,11 @@ class AccountSettings:
 _PREFIXED = re.compile(
     r"ALPACA_(?:(?P<name>.*)_)?(?P<form>(?:API_KEY|SECRET_KEY|OAUTH_TOKEN)(?:_FILE)?|URL)", re.DOTALL
 )
+_USUAL = [
+    f"ALPACA_{name}{form}"
+    for name in ("", "LIVE_")
+    for form in ("API_KEY", "SECRET_KEY", "OAUTH_TOKEN", "URL")
+]
 _NAME = re.compile(r"[A-Z0-9_]{1,64}")
 RESERVED_NAMES = frozenset({"healthz", "readyz", "metrics"})
 """Names that are paths of their own, so that no account can have them."""
@@ -103,12 +109,22 @@ def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, 
                 f"{other.key_variable}: the account of {one.key_variable} again;"
                 " Alpaca allows one connection an account"
             )
-    if not any((match := _PREFIXED.fullmatch(variable)) and match["form"] != "URL" for variable in env):
+    _warn_of_misspelt(env)
+    named = any((match := _PREFIXED.fullmatch(variable)) and match["form"] != "URL" for variable in env)
+    if not named and not env.findings.problems:
+        hint = "; APCA_API_KEY_ID has the name ALPACA_API_KEY here" if env.get("APCA_API_KEY_ID") else ""
         env.findings.problem(
             "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is either;"
-            " set them in .env, or try --demo, which needs none"
+            f" set them in {env.directory / '.env'}, or try --demo, which needs none{hint}"
         )
     return accounts
+
+
+def _warn_of_misspelt(env: Environment) -> None:
+    for variable in env:
+        if variable.startswith("ALPACA_") and not _PREFIXED.fullmatch(variable):
+            for nearest in get_close_matches(variable, _USUAL, n=1, cutoff=0.8):
+                env.findings.warning(f"{variable}: there is no such variable; the nearest is {nearest}")
 
 
 def demo_account(port: int, dialect: Dialect) -> AccountSettings:

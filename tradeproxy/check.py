@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
@@ -17,26 +17,34 @@ if TYPE_CHECKING:
     from tradeproxy.settings import Settings
 
 
-def report(settings: Settings) -> Iterator[str]:
-    """Yield what the settings come to, a line each; secrets are counted, never shown."""
+class Finding(NamedTuple):
+    """A line for the user, and whether what it tells is well."""
+
+    line: str
+    well: bool = True
+
+
+def check_settings(settings: Settings) -> Iterator[Finding]:
+    """Yield what the settings come to; secrets are counted, never shown."""
     for description in settings.listen:
         problems = listen.bind_problems((description,))
-        yield f"listen: {listen.url(description)}" + (f" ({problems[0]})" if problems else "")
-    yield f"tokens: {len(settings.tokens) or 'none: every local client is let in'}"
+        # Most likely it is in use by the proxy that is being checked.
+        well = all(problem.endswith("is in use") for problem in problems)
+        yield Finding(
+            " ".join((f"listen: {listen.url(description)}", *(f"({problem})" for problem in problems))), well
+        )
+    everyone = "every client of this machine" if all(map(listen.is_local, settings.listen)) else "everyone"
+    yield Finding(f"tokens: {len(settings.tokens) or f'none: {everyone} is let in'}")
     for kind, values in (("hosts", settings.allowed_hosts), ("origins", settings.allowed_origins)):
         if values:
-            yield f"further {kind}: {', '.join(values)}"
-    yield from (f"warning: {warning}" for warning in settings.warnings)
+            yield Finding(f"further {kind}: {', '.join(values)}")
+    yield from (Finding(f"warning: {warning}") for warning in settings.warnings)
 
 
-async def check_accounts(settings: Settings, reactor: Any) -> tuple[tuple[str, bool], ...]:
-    """Try each account's login, one after the other; return a line on each, and whether it is well."""
-    results = []
-    for account in settings.accounts:
-        problem = await _try_login(account, reactor)
-        line = f"{account.name}: {account.base_url.stream}: {problem or 'logged in'}"
-        results.append((line, problem is None))
-    return tuple(results)
+async def check_login(account: AccountSettings, reactor: Any) -> Finding:
+    """Find out whether Alpaca lets the account in."""
+    problem = await _try_login(account, reactor)
+    return Finding(f"{account.name}: {account.base_url.stream}: {problem or 'logged in'}", problem is None)
 
 
 async def _try_login(account: AccountSettings, reactor: Any) -> str | None:

@@ -56,10 +56,16 @@ class Environment:
     def read(cls, environ: Mapping[str, str], directory: Path, env_file: str | None) -> Environment:
         """Read the .env file of the directory, which may be absent, or the one named, which must exist.
 
-        A variable of `environ` wins over the file's, also when it is blank.
+        A variable of `environ` wins over the file's, unless it is blank.
         """
         findings = Findings()
-        return cls({**_read_env_file(directory, env_file, findings), **environ}, directory, findings)
+        given = {name: value for name, value in environ.items() if value.strip()}
+        return cls({**_read_env_file(directory, env_file, findings), **given}, directory, findings)
+
+    @property
+    def directory(self) -> Path:
+        """Where .env and the files that are named are looked for."""
+        return self._directory
 
     def __iter__(self) -> Iterator[str]:
         """Go through the names of the variables that are set, in order."""
@@ -121,7 +127,12 @@ def _read_env_file(directory: Path, named: str | None, findings: Findings) -> di
         return {}
     if mode & 0o044:
         findings.warning(f"{label}: others can read it; run chmod 600 on it")
-    return dict(_assignments(text, label, findings))
+    variables: dict[str, str] = {}
+    for name, value in _assignments(text, label, findings):
+        if name in variables:
+            findings.warning(f"{label}: {name} is set twice; the last one counts")
+        variables[name] = value
+    return variables
 
 
 def _assignments(text: str, label: str, findings: Findings) -> Iterator[tuple[str, str]]:

@@ -16,8 +16,8 @@ class BoundedGoodbye:
 
     It begins with the first close frame of either side, or with the drop of the connection. Autobahn 26.10
     has no such bound when the peer closes first and then keeps TCP open, nor while it ends TLS or waits for a
-    full pipe to drain. Its own two timeouts are to be 0 (off) here: it rounds them down to whole seconds of the
-    clock, so that one second may be none.
+    full pipe to drain. Its own two timeouts are to be 0 (off) here: it rounds them down to whole seconds of
+    the clock, so that one second may be none.
     """
 
     goodbye_timeout: float

@@ -106,10 +106,11 @@ class StartupLog(Service):
             self._log.info("listening on {url}", url=listen.url(description))
         for account in self._settings.accounts:
             self._log.info(
-                "{account}: events of {upstream} at {original} and, in Alpaca's own manner, at {alpaca}",
+                "{account}: {stream} has the events of {upstream}; at {alpaca} it is in Alpaca's own manner",
                 account=account.name,
+                stream=self._base() + paths(account.name).original,
                 upstream=account.base_url.stream,
-                **paths(account.name)._asdict(),
+                alpaca=paths(account.name).alpaca,
             )
         self._log.info("health at /healthz and /readyz")
         if self._settings.simulator_port is not None:
@@ -117,3 +118,8 @@ class StartupLog(Service):
                 "an embedded Alpaca takes orders at http://127.0.0.1:{port}",
                 port=self._settings.simulator_port,
             )
+
+    def _base(self) -> str:
+        """Return the beginning of a stream's URL at the first address, where that has one."""
+        url = listen.url(self._settings.listen[0])
+        return url.replace("http", "ws", 1) if url.startswith("http") else ""

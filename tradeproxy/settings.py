@@ -71,7 +71,7 @@ class Settings:
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; `problems` are lines for the user, none of which holds a secret."""
+    """The settings cannot be used; `problems`, with warnings behind them, are lines without a secret."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -118,7 +118,8 @@ def read_settings(
         warnings=tuple(env.findings.warnings),
     )
     if env.findings.problems:
-        raise SettingsError(env.findings.problems)
+        warnings = (f"warning: {warning}" for warning in env.findings.warnings)
+        raise SettingsError([*env.findings.problems, *warnings])
     return settings
 
 
@@ -145,9 +146,9 @@ def _read_addresses(
     env: Environment, port: str | None, listen: Sequence[str], ipv6_loopback: bool | None
 ) -> _Addresses:
     if port is None:
-        port_source, number = "PROXY_PORT", env.parsed("PROXY_PORT", _port, DEFAULT_PORT)
+        port_source, number = "PROXY_PORT", env.parsed("PROXY_PORT", parse_port, DEFAULT_PORT)
     else:
-        port_source, number = "--port", env.findings.attempt("--port", _port, port, DEFAULT_PORT)
+        port_source, number = "--port", env.findings.attempt("--port", parse_port, port, DEFAULT_PORT)
     if listen:
         source = "--listen"
         attempts = (env.findings.attempt(source, completed, description, "") for description in listen)
@@ -213,7 +214,8 @@ def _read_limits(env: Environment) -> Limits:
     )
 
 
-def _port(text: str) -> int:
+def parse_port(text: str) -> int:
+    """Read a port; raises ValueError with a phrase for the user."""
     if re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= 65535:
         return int(text)
     raise ValueError(f"{text!r} is not a port (1 to 65535)")

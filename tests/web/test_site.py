@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 
 from tests.support.proxy import ProxyTestCase
 from tradeproxy.settings import Limits
@@ -59,6 +59,29 @@ class AnswerTests(ProxyTestCase):
         """Neither Twisted's version nor Autobahn's is told."""
         for answer in (self.request("/healthz"), self.request("/nothing"), self.upgrade()):
             self.assertNotRegex(answer.received.lower(), b"twisted|autobahn")
+
+    def test_a_head_request_gets_the_head_alone(self) -> None:
+        """Load balancers ask so."""
+        answer = self.request("/healthz", method="HEAD")
+        self.assertEqual((answer.status, answer.body), (200, ""))
+        self.assertIn(b"Content-Length: 21\r\n", answer.received)
+
+    def test_readiness_tells_how_many_clients_there_are(self) -> None:
+        """And how many frames of Alpaca's were of no use."""
+        self.connect()
+        self.paper.drop("not JSON")
+        paper = json.loads(self.request("/readyz").body)["accounts"]["paper"]
+        self.assertEqual((paper["clients"], paper["dropped_frames"]), (1, 1))
+
+    def test_who_is_turned_away_is_logged_seldom(self) -> None:
+        """A page may try all day: the 1st, the 10th and the 100th time are told, with the reason."""
+        with capturedLogs() as logs:
+            for _ in range(25):
+                self.upgrade(Origin="https://evil.example")
+        self.assertEqual([event["count"] for event in logs], [1, 10])
+        line = formatEvent(logs[0])
+        self.assertIn("turned 127.0.0.1 away: this Origin is not allowed", line)
+        self.assertNotIn("evil.example", line)
 
     def test_requests_are_not_logged(self) -> None:
         """Health checks would fill the log, and headers may hold real keys."""

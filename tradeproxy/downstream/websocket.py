@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
 from tradeproxy.downstream.outbox import Outbox
+from tradeproxy.downstream.refusals import Refusals
 from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Send
 from tradeproxy.goodbye import BoundedGoodbye
 from tradeproxy.wire.closecodes import CloseCode
@@ -125,9 +126,6 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         return ()
 
     def _too_slow(self) -> None:
-        self._log.info(
-            "{account}: {peer} reads too slowly: closed", account=self._account.name, peer=self.peer
-        )
         self.end(CloseCode.TOO_SLOW)
 
     def _transmit(self, message: PreparedMessage) -> None:
@@ -154,6 +152,8 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
                 payload = encode(message)
                 self._outbox.put(self.factory.prepareMessage(payload), len(payload))
             case Close(code):
+                if code is not CloseCode.RESTARTING:
+                    self.factory.refusals.note(self.peer or "a client", code.reason)
                 self._outbox.stopProducing()
                 self._account.broadcaster.unregister(self)
                 # sendClose knows no 1012.
@@ -181,6 +181,7 @@ class DownstreamFactory(WebSocketServerFactory):
             tcpNoDelay=True,
         )
         self.limits = limits
+        self.refusals = Refusals()
         self.clients: dict[DownstreamProtocol, None] = {}
         self.accepting = True
         self._burst: Burst = ()

@@ -17,7 +17,7 @@ def healthz() -> tuple[int, dict[str, Any]]:
 
 
 def readyz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
-    """Return 200 when every account streams, else 503; the document has each account's state and reason."""
+    """Return 200 when every account streams, else 503; the document has each account's state."""
     states = {account.name: _state(account) for account in accounts}
     ready = all(state["ready"] for state in states.values())
     return (200 if ready else 503), {"ready": ready, "accounts": states}
@@ -26,4 +26,10 @@ def readyz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
 def _state(account: Account) -> dict[str, Any]:
     upstream = account.upstream
     since = datetime.fromtimestamp(upstream.since, UTC).isoformat(timespec="milliseconds")
-    return {"ready": upstream.streaming, "reason": upstream.reason, "since": since.replace("+00:00", "Z")}
+    return {
+        "ready": upstream.streaming,
+        "reason": upstream.reason,
+        "since": since.replace("+00:00", "Z"),
+        "clients": len(account.broadcaster),
+        "dropped_frames": account.dropped.total(),
+    }

@@ -83,11 +83,18 @@ class Root(Resource):
     def render(self, request: Request) -> bytes | int:
         """Answer, or hand the connection to Autobahn."""
         request.setHeader(b"server", b"tradeproxy")
+        answer = self._answer(request)
+        if isinstance(answer, bytes) and request.method == b"HEAD":
+            request.setHeader(b"content-length", b"%d" % len(answer))
+            return b""
+        return answer
+
+    def _answer(self, request: Request) -> bytes | int:
         visitor = _visitor(request)
         destination = route(request.path)
         refusal = self._admission.refusal(visitor, public=isinstance(destination, Page))
         if refusal is not None:
-            return _refuse(request, refusal)
+            return self._turn_away(request, refusal)
         match destination:
             case Page():
                 return self._render_page(request, destination)
@@ -113,8 +120,14 @@ class Root(Resource):
             request.setHeader(b"upgrade", b"websocket")
             return _refuse(request, Refusal(426, "this is a WebSocket: connect to it with ws:// or wss://"))
         if self._factory.is_full:
-            return _refuse(request, Refusal(503, "no connection is free; PROXY_MAX_CLIENTS is the limit"))
+            refusal = Refusal(503, "no connection is free; PROXY_MAX_CLIENTS is the limit")
+            return self._turn_away(request, refusal)
         return self._factory.upgrade(request, account, manner, self._admission.judge(visitor))
+
+    def _turn_away(self, request: Request, refusal: Refusal) -> bytes:
+        peer = request.getClientAddress()
+        self._factory.refusals.note(getattr(peer, "host", "a client"), refusal.reason)
+        return _refuse(request, refusal)
 
 
 def _visitor(request: Request) -> Visitor:
