@@ -92,7 +92,12 @@ class UpstreamProtocol(BoundedGoodbye, WebSocketClientProtocol):  # type: ignore
         """Say how it ended; also called when the handshake was refused."""
         if self._login_timeout is not None and self._login_timeout.active():
             self._login_timeout.cancel()
-        self.ended.callback(self._ending(wasClean, code))
+        try:
+            ending = self._ending(wasClean, code)
+        except Exception:  # or nobody would ever connect again
+            self._log.failure("{account}: the upstream's end is not understood", account=self._account.name)
+            ending = Ending(Cause.LOST, "an error of the proxy's own: see its log")
+        self.ended.callback(ending)
 
     def onAutoPingTimeout(self) -> None:
         """Note why, and let Autobahn drop the connection."""
