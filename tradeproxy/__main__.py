@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="tradeproxy", description="One Alpaca trade-updates stream for all your clients."
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('tradeproxy')}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("run", help="serve; options as `twistd tradeproxy` has them", add_help=False)
     commands.add_parser("demo", help="serve an embedded Alpaca with random orders", add_help=False)
@@ -57,6 +57,13 @@ def _parser() -> ArgumentParser:
     )
     check.add_argument("--env-file", help="the file to read instead of .env")
     return parser
+
+
+def _version() -> str:
+    try:
+        return version("tradeproxy")
+    except PackageNotFoundError:
+        return "of a checkout that is not installed"
 
 
 def _port(text: str) -> int:

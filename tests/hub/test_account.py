@@ -113,25 +113,6 @@ class DropTests(SynchronousTestCase):
         for event in events:
             self.assertIn(event["problem"], formatEvent(event))
 
-    def test_counts_for_each_account_on_its_own(self) -> None:
-        """What one account has seen says nothing of another."""
-        paper, live = Account("paper", Clock()), Account("live", Clock())
-        with capturedLogs() as events:
-            paper.drop("not JSON")
-            live.drop("not JSON")
-        self.assertEqual([event["account"] for event in events], ["paper", "live"])
-        self.assertEqual((paper.dropped["not JSON"], live.dropped["not JSON"]), (1, 1))
-
-    def test_hands_nothing_on(self) -> None:
-        """A dropped frame reaches no subscriber."""
-        clock, reader = Clock(), Reader()
-        account = Account("paper", clock)
-        account.broadcaster.register(reader)
-        with capturedLogs():
-            account.drop("not JSON")
-        clock.advance(0)
-        self.assertEqual(reader.bursts, [])
-
 
 class UpstreamStatusTests(SynchronousTestCase):
     """The account knows how its upstream is, and since when."""

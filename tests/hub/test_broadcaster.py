@@ -89,11 +89,6 @@ class BroadcasterTests(SynchronousTestCase):
         self.broadcaster.publish(ONE)
         self.assertEqual(reader.bursts, [ONE])
 
-    def test_works_without_subscribers(self) -> None:
-        """An account that nobody listens to is no failure."""
-        self.broadcaster.publish(ONE)
-        self.assertEqual(len(self.broadcaster), 0)
-
     def test_serves_a_late_subscriber_from_the_next_burst_on(self) -> None:
         """What was published before a registration is not delivered."""
         self.broadcaster.publish(ONE)

@@ -7,6 +7,7 @@ import resource
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 
 from tests.support.sockets import SocketClient, SocketTestCase
+from tradeproxy.process import make_room_for
 from tradeproxy.simulator.service import Simulator
 
 PAPER_CLIENTS = 1_000
@@ -20,9 +21,9 @@ class FanOutTests(SocketTestCase):
     timeout = 100
 
     def setUp(self) -> None:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        self.assertIsNone(make_room_for(2 * (PAPER_CLIENTS + LIVE_CLIENTS)))
 
     async def test_everybody_gets_their_accounts_events_in_order(self) -> None:
         """1,000 clients of one account and 200 of another: all of their own events, none of the other's."""

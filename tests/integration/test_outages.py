@@ -36,9 +36,9 @@ class EveryOutageTests(ProxyTestCase):
         self.addCleanup(service.stopService)
         self.upstream.advance(0)
 
-    def pass_time(self, seconds: float) -> None:
+    def pass_time(self, seconds: int) -> None:
         """Let time pass, for Alpaca's end and for the clients', a second at a time."""
-        for _ in range(round(seconds)):
+        for _ in range(seconds):
             self.upstream.advance(1)
             self.wires.flush()
 
@@ -57,27 +57,12 @@ class EveryOutageTests(ProxyTestCase):
             self.alpaca.inject(Fault(kind, count=1))
             if kind in (FaultKind.THROTTLE, FaultKind.REFUSE):
                 self.alpaca.inject(Fault(FaultKind.DROP))
-            self.pass_time(30)
-            self.pass_time(240)
+            self.pass_time(270)
             self.assertTrue(self.alpaca.listening, kind)
             event = self.alpaca.emit({"event": "fill", "after": kind.value})
             self.pass_time(1)
             self.assertEqual((client.closed, client.taken()), (None, [event]), kind)
         self.assertEqual(len(self.upstream.attempts), 9)
-
-    def test_an_alpaca_that_closes_cleanly_in_a_loop(self) -> None:
-        """The waits grow to a minute, the clients stay, and get what is said in between."""
-        client = self.connect()
-        self.say(client, AUTH)
-        for _ in range(8):
-            self.alpaca.inject(Fault(FaultKind.CLOSE))
-            self.pass_time(2)
-            while not self.alpaca.listening:
-                self.pass_time(1)
-            event = self.alpaca.emit({"event": "fill"})
-            self.pass_time(1)
-            self.assertEqual((client.closed, client.taken()), (None, [event]))
-        self.assertGreater(self.clock.seconds() - 1_800_000_000, 1 + 2 + 4 + 8 + 16 + 32 + 60 + 60)
 
 
 class RealOutageTests(SocketTestCase):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,13 @@ def free_port(following: int = 0) -> int:
         except (OSError, OverflowError):
             continue
         return port
+
+
+def free_ports(count: int) -> list[int]:
+    """Return as many ports that are free now, no two the same."""
+    with ExitStack() as held:
+        servers = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [server.getsockname()[1] for server in servers]
 
 
 class Command(ProcessProtocol):
@@ -104,7 +110,7 @@ def spawn(
         "PYTHONUNBUFFERED": "1",
         **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE")},
     }
-    files: dict[int, Any] = {0: "w", 1: "r", 2: "r"} | ({} if inherited is None else {3: inherited})
+    files: dict[int, int | str] = {0: "w", 1: "r", 2: "r"} | ({} if inherited is None else {3: inherited})
     reactor.spawnProcess(
         command,
         executable,
@@ -114,8 +120,3 @@ def spawn(
         childFDs=files,
     )
     return command
-
-
-def python(*arguments: str, directory: str, **environment: str) -> Command:
-    """Run this Python with `arguments`."""
-    return run(sys.executable, *arguments, directory=directory, **environment)
