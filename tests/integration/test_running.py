@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from time import monotonic
 
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.support.frames import LISTEN
-from tests.support.processes import free_port
+from tests.support.processes import Command, free_port
 from tests.support.sockets import SocketTestCase
 
 KEYS = {"ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "test-secret"}
@@ -45,6 +46,18 @@ class TwistdTests(SocketTestCase):
         self.assertFalse(pidfile.exists())
         self.assertNotIn("Traceback", proxy.output)
         self.assertNotIn("Unhandled", proxy.output)
+
+    async def test_a_closed_terminal_stops_it_gracefully_too(self) -> None:
+        """On SIGHUP a bare end would leave Alpaca's slot taken for a while."""
+        alpaca = await self.simulate()
+        proxy = await self.proxy()
+        await alpaca.when_listening()
+        client = await self.subscribe()
+        self.assertEqual(await proxy.stop("HUP"), 0)
+        await client.gone()
+        await alpaca.when_gone()
+        assert client.closed is not None
+        self.assertEqual((client.closed[0], alpaca.last_close), (1012, (1000, None)))
 
     async def test_says_where_it_listens_and_what_there_is(self) -> None:
         """The first lines tell a person where to point a client."""
@@ -120,6 +133,48 @@ class DemoTests(SocketTestCase):
         self.assertIn(f"http://127.0.0.1:{self.port + 1}", demo.output)
         await demo.stop()
         self.assertNotIn("Traceback", demo.output)
+
+
+class CommandTests(SocketTestCase):
+    """`tradeproxy`, the command for people."""
+
+    def tradeproxy(self, *arguments: str, **environment: str) -> Command:
+        return self.command(sys.executable, "-m", "tradeproxy", *arguments, **environment)
+
+    async def test_simulate_is_an_alpaca_to_run_against(self) -> None:
+        """It says what to set, and serves until it is stopped; a busy port is a line."""
+        self.alpaca_port = free_port()
+        simulate = self.tradeproxy("simulate", "--port", str(self.alpaca_port))
+        await simulate.says(f"ALPACA_URL=http://127.0.0.1:{self.alpaca_port}")
+        again = self.tradeproxy("simulate", "--port", str(self.alpaca_port))
+        self.assertEqual((await again.ended, again.output), (1, f"127.0.0.1:{self.alpaca_port} is in use\n"))
+        proxy = await self.proxy()
+        await proxy.says("upstream is streaming")
+        await simulate.stop()
+        await proxy.says("upstream is down")
+
+    async def test_demo_and_run_are_twistd_in_the_foreground(self) -> None:
+        """Without a pidfile in the way, and with the options of `twistd tradeproxy`."""
+        self.port, other = free_port(following=1), free_port()
+        demo = self.tradeproxy("demo", "--port", str(self.port))
+        run = self.tradeproxy("run", "--port", str(other), **KEYS, ALPACA_URL="http://127.0.0.1:1")
+        await gatherResults([demo.says("upstream is streaming"), run.says("upstream is down")])
+        self.assertEqual(list(Path(self.directory).glob("*.pid")), [])
+
+    async def test_what_is_wrong_is_a_line(self) -> None:
+        """Whichever command it was said to."""
+        commands = [
+            self.tradeproxy("simulate", "--port", "99999"),
+            self.tradeproxy("check", "--nonsense"),
+            self.tradeproxy("check"),
+            self.tradeproxy("--version"),
+        ]
+        statuses = await gatherResults([command.ended for command in commands])
+        self.assertEqual(statuses, [2, 2, 1, 0])
+        lines = [command.output.strip().splitlines()[-1] for command in commands]
+        self.assertIn("'99999' is not a port (1 to 65535)", lines[0])
+        self.assertIn("unrecognized arguments: --nonsense", lines[1])
+        self.assertIn("ALPACA_API_KEY", lines[2])
 
 
 class BadSettingTests(SocketTestCase):

@@ -1,160 +1,79 @@
-"""A client for the simulator's tests: Autobahn's, over memory in fake time, or over loopback."""
+"""A simulator and clients of its stream, in memory and in fake time."""
 
 from __future__ import annotations
 
 import json
-from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import txaio
-from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
-from twisted.internet.defer import Deferred, DeferredQueue
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, UNIXClientEndpoint
-from twisted.internet.task import Clock
-from twisted.test.iosim import FakeTransport, connect
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from autobahn.twisted.websocket import WebSocketClientFactory
+from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.simulator.service import Simulator
-
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IListeningPort
-    from twisted.test.iosim import IOPump
-
-LOGIN = {"action": "authenticate", "data": {"key_id": "k", "secret_key": "s"}}
-LISTEN = {"action": "listen", "data": {"streams": ["trade_updates"]}}
-AUTHORIZED = {"stream": "authorization", "data": {"status": "authorized", "action": "authenticate"}}
-LISTENING = {"stream": "listening", "data": {"streams": ["trade_updates"]}}
+from tests.support.frames import AUTHENTICATE, LISTEN
+from tests.support.memory import Wires, fake_time, simulator
+from tests.support.proxy import Client
+from tradeproxy.simulator.faults import Fault, FaultKind
+from tradeproxy.simulator.ids import ALPHABET
 
 
-class Peer(WebSocketClientProtocol):
-    """A client of the stream that remembers what it is told."""
+class StreamClient(Client):
+    """A client of Alpaca's stream: it takes binary frames as well, and remembers which were."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.frames: list[tuple[bytes, bool]] = []
-        self.pongs: list[bytes] = []
-        self.queue: DeferredQueue[bytes] = DeferredQueue()
-        self.opened: Deferred[None] = Deferred()
-        self.closed: Deferred[tuple[bool, int | None, str | None]] = Deferred()
-        self.lost: Deferred[BaseException] = Deferred()
-
-    @property
-    def documents(self) -> list[Any]:
-        """Everything received, read as JSON."""
-        return [json.loads(payload) for payload, _ in self.frames]
-
-    @property
-    def events(self) -> list[str]:
-        """The names of the events received."""
-        return [d["data"]["event"] for d in self.documents if d["stream"] == "trade_updates"]
-
-    def say(self, *documents: Any) -> None:
-        for document in documents:
-            self.sendMessage(json.dumps(document).encode())
-
-    def onOpen(self) -> None:
-        self.opened.callback(None)
+        self.binary: list[bool] = []
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self.frames.append((payload, isBinary))
-        self.queue.put(payload)
+        self.messages.append(payload)
+        self.binary.append(isBinary)
 
-    def onPong(self, payload: bytes) -> None:
-        self.pongs.append(payload)
-
-    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        self.closed.callback((wasClean, code, reason))
-
-    def connectionLost(self, reason: Any = None) -> None:
-        super().connectionLost(reason)
-        self.lost.callback(reason.value)
+    def events(self) -> list[str]:
+        """Return the names of the events among the messages since the last call."""
+        documents = [json.loads(message) for message in self.taken()]
+        return [document["data"]["event"] for document in documents if document["stream"] == "trade_updates"]
 
 
-def peer_factory(reactor: Any, url: str = "ws://127.0.0.1/stream") -> WebSocketClientFactory:
-    """Build the factory of a peer."""
-    factory = WebSocketClientFactory(url, reactor=reactor)
-    factory.protocol = Peer
-    factory.noisy = False
-    factory.setProtocolOptions(failByDrop=False, openHandshakeTimeout=5, closeHandshakeTimeout=1)
-    return factory
-
-
-class RecordingTransport(FakeTransport):
-    """A memory transport that keeps a list of its writes."""
-
-    def __init__(self, protocol: Any) -> None:
-        super().__init__(protocol, isServer=True)
-        self.writes: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        self.writes.append(data)
-        super().write(data)
-
-
-class MemoryTestCase(SynchronousTestCase):
-    """A simulator and its clients in one process and in fake time."""
+class SimulatorTestCase(SynchronousTestCase):
+    """A simulator and its clients in one process."""
 
     def setUp(self) -> None:
-        self.clock = Clock()
-        self.clock.advance(1_790_000_000)
-        self.patch(txaio.config, "loop", self.clock)  # type: ignore[attr-defined]  # set by use_twisted()
-        self.simulator = Simulator(self.clock, Random(7))
-        self.pumps: list[IOPump] = []
+        self.clock = fake_time(self)
+        self.wires = Wires(self.clock)
+        self.simulator = simulator(self.clock)
 
-    def connect(self, *documents: Any) -> Peer:
-        """Connect a client and let it say something."""
-        peer = peer_factory(self.clock).buildProtocol(None)
-        assert isinstance(peer, Peer)
-        server = self.simulator.factory.buildProtocol(None)
-        self.transport = RecordingTransport(server)
-        self.pumps.append(connect(server, self.transport, peer, FakeTransport(peer, isServer=False)))
-        self.settle()
-        peer.say(*documents)
-        self.settle()
-        return peer
+    def connect(self, *messages: bytes) -> StreamClient:
+        """Connect a client and let it say something; `self.server` is what it is connected to."""
+        client = StreamClient()
+        client.factory = WebSocketClientFactory("ws://localhost/stream", reactor=self.clock)
+        client.factory.setProtocolOptions(failByDrop=False)
+        self.server: Any = self.simulator.factory.buildProtocol(None)
+        self.wires.join(self.server, client)
+        self.wires.flush()
+        for message in messages:
+            client.sendMessage(message)
+        self.wires.flush()
+        return client
 
-    def settle(self, seconds: float = 0) -> None:
-        """Let time pass, and everything written arrive."""
-        self.clock.advance(seconds)
-        for pump in self.pumps:
-            pump.flush()
+    def listener(self) -> StreamClient:
+        """Connect a client that listens to trade updates, with its replies taken."""
+        client = self.connect(AUTHENTICATE, LISTEN)
+        client.taken()
+        return client
+
+    def say(self, client: StreamClient, *messages: bytes) -> list[bytes]:
+        """Let a client send messages, and return what it has been sent since the last time."""
+        for message in messages:
+            client.sendMessage(message)
+        self.wires.flush()
+        return client.taken()
+
+    def inject(self, kind: FaultKind, **details: Any) -> None:
+        self.simulator.inject(Fault(kind, **details))
+        self.wires.flush()
 
 
-class LoopbackTestCase(TestCase):
-    """A simulator that is served on a loopback port."""
-
-    timeout = 20
-
-    async def serve(self, simulator: Simulator, reactor: Any) -> int:
-        """Listen until the test is over, and return the port."""
-        listening: IListeningPort = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
-            simulator.site
-        )
-        self.addCleanup(listening.stopListening)
-        self.addCleanup(simulator.end)
-        port: int = listening.getHost().port  # type: ignore[attr-defined]  # IAddress leaves it out
-        return port
-
-    async def dial(self, port: int, reactor: Any) -> Peer:
-        """Connect a client over TCP, as far as the start of its handshake."""
-        factory = peer_factory(reactor, f"ws://127.0.0.1:{port}/stream")
-        peer = await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(factory)
-        assert isinstance(peer, Peer)
-        self.addCleanup(lambda: peer.lost)
-        return peer
-
-    async def dial_unix(self, path: str, reactor: Any) -> Peer:
-        """Connect a client over a Unix socket."""
-        peer = await UNIXClientEndpoint(reactor, path).connect(peer_factory(reactor))
-        assert isinstance(peer, Peer)
-        self.addCleanup(lambda: peer.lost)
-        return peer
-
-    async def listener(self, port: int, reactor: Any) -> Peer:
-        """Connect a client that listens to trade updates, with its replies read."""
-        peer = await self.dial(port, reactor)
-        await peer.opened
-        peer.say(LOGIN, LISTEN)
-        await peer.queue.get()
-        await peer.queue.get()
-        return peer
+def milliseconds_of(ulid: str) -> int:
+    """Read the time out of a ULID."""
+    number = 0
+    for character in ulid:
+        number = number << 5 | ALPHABET.index(character)
+    return number >> 80

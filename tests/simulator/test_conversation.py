@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.secret import KeyPair, OAuthToken, Secret
-from tradeproxy.simulator.conversation import NO_REPLY, Conversation, Reply, Stage
+from tradeproxy.simulator.conversation import NO_REPLY, Conversation, Reply, State
 from tradeproxy.wire.messages import (
     NOT_JSON,
     Authenticate,
@@ -36,9 +36,9 @@ FIRST_LOG_IN = Reply(Authorization(False, "listen"))
 ON, OFF = Reply(Listening(("trade_updates",))), Reply(Listening(()))
 FAILED = Reply(ServerError("internal server error"), close=True)
 
-S, R, L, E = Stage.STRANGER, Stage.READY, Stage.LISTENING, Stage.ENDED
+S, R, L, E = State.AWAITING_AUTH, State.READY, State.LISTENING, State.ENDED
 
-TABLE: tuple[tuple[Stage, ClientMessage, Reply, Stage], ...] = (
+TABLE: tuple[tuple[State, ClientMessage, Reply, State], ...] = (
     (S, LOGIN, GRANTED, R),
     (S, OAUTH, GRANTED, R),
     (S, BAD_LOGIN, REFUSED, E),
@@ -78,9 +78,9 @@ class ConversationTests(SynchronousTestCase):
     """The conversation as a table."""
 
     def test_follows_the_table(self) -> None:
-        """Each message at each stage has its reply and its next stage."""
-        for stage, message, reply, following in TABLE:
+        """Each message at each state has its reply and its next state."""
+        for state, message, reply, following in TABLE:
             conversation = Conversation(authorize)
-            conversation.stage = stage
-            self.assertEqual(conversation.receive(message), reply, (stage, message))
-            self.assertEqual(conversation.stage, following, (stage, message))
+            conversation.state = state
+            self.assertEqual(conversation.receive(message), reply, (state, message))
+            self.assertEqual(conversation.state, following, (state, message))

@@ -6,7 +6,8 @@ from math import inf
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.simulator.faults import Fault, FaultKind, InvalidFault, Spell, parse_fault
+from tradeproxy.simulator.faults import Fault, FaultKind, LastingFault, parse_fault
+from tradeproxy.simulator.refusal import Refusal
 
 
 class ParseFaultTests(SynchronousTestCase):
@@ -23,31 +24,35 @@ class ParseFaultTests(SynchronousTestCase):
         self.assertEqual(parse_fault(document), Fault(FaultKind.THROTTLE, 3, 1.5, 0))
 
     def test_names_the_bad_field(self) -> None:
-        """The problem is one line, and says which field it is about."""
+        """The refusal is one line, and says which field it is about."""
         for document, word in (
             (None, "object"),
             ({}, "kind"),
             ({"kind": "rain"}, "kind"),
+            ({"kind": ["drop"]}, "kind"),
             ({"kind": "drop", "when": 1}, "when"),
             *(({"kind": "drop", "count": count}, "count") for count in (0, -1, 1.5, True, "1", None, 10**9)),
-            *(({"kind": "drop", "seconds": seconds}, "seconds") for seconds in (0, -1, True, "1", inf)),
+            *(
+                ({"kind": "drop", "seconds": seconds}, "seconds")
+                for seconds in (0, -1, True, "1", inf, 10**400)
+            ),
             *(({"kind": "drop", "retry_after": after}, "retry_after") for after in (-1, 1.5, True)),
         ):
-            invalid = parse_fault(document)
-            assert isinstance(invalid, InvalidFault), document
-            self.assertIn(word, invalid.problem)
-            self.assertNotIn("\n", invalid.problem)
+            refusal = self.assertRaises(Refusal, parse_fault, document)
+            self.assertEqual(refusal.status, 400)
+            self.assertIn(word, refusal.message)
+            self.assertNotIn("\n", refusal.message)
 
 
-class SpellTests(SynchronousTestCase):
+class LastingFaultTests(SynchronousTestCase):
     """Faults that last."""
 
     def test_counts_occasions(self) -> None:
-        """A spell of two strikes twice."""
-        spell = Spell(Fault(FaultKind.REFUSE, count=2), now=0)
-        self.assertEqual([spell.strikes(0) for _ in range(4)], [True, True, False, False])
+        """A fault of two occasions applies twice."""
+        fault = LastingFault(Fault(FaultKind.REFUSE, count=2), now=0)
+        self.assertEqual([fault.applies(0) for _ in range(4)], [True, True, False, False])
 
     def test_lasts_its_seconds(self) -> None:
-        """A spell of five seconds strikes at every occasion in them, and at none after."""
-        spell = Spell(Fault(FaultKind.REFUSE, seconds=5), now=10)
-        self.assertEqual([spell.strikes(now) for now in (10, 11, 14.9, 15)], [True, True, True, False])
+        """A fault of five seconds applies at every occasion in them, and at none after."""
+        fault = LastingFault(Fault(FaultKind.REFUSE, seconds=5), now=10)
+        self.assertEqual([fault.applies(now) for now in (10, 11, 14.9, 15)], [True, True, True, False])

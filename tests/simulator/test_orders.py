@@ -9,13 +9,13 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.simulator.orders import (
-    Amendment,
-    Refusal,
-    Terms,
+    OrderRequest,
+    ReplaceRequest,
     number_text,
-    parse_amendment,
-    parse_terms,
+    parse_order,
+    parse_replacement,
 )
+from tradeproxy.simulator.refusal import Refusal
 
 MARKET: dict[str, Any] = {
     "symbol": "spy",
@@ -26,21 +26,19 @@ MARKET: dict[str, Any] = {
 }
 
 
-class ParseTermsTests(SynchronousTestCase):
+class ParseOrderTests(SynchronousTestCase):
     """The body of POST /v2/orders."""
 
     def test_reads_text_and_numbers_alike(self) -> None:
         """A quantity may be JSON text, an integer or a fraction."""
         for qty in ("2", 2, 2.0):
-            terms = parse_terms(MARKET | {"qty": qty})
-            assert isinstance(terms, Terms)
-            self.assertEqual((terms.symbol, terms.qty, terms.notional), ("SPY", Decimal(2), None))
+            request = parse_order(MARKET | {"qty": qty})
+            self.assertEqual((request.symbol, request.qty, request.notional), ("SPY", Decimal(2), None))
 
     def test_reads_a_notional_order(self) -> None:
         """An order for an amount of money has no quantity."""
-        terms = parse_terms(MARKET | {"qty": None, "notional": "15"})
-        assert isinstance(terms, Terms)
-        self.assertEqual((terms.qty, terms.notional), (None, Decimal(15)))
+        request = parse_order(MARKET | {"qty": None, "notional": "15"})
+        self.assertEqual((request.qty, request.notional), (None, Decimal(15)))
 
     def test_refuses_bad_input(self) -> None:
         """What cannot be an order is refused with 422, code 40010001, and a sentence that names the field."""
@@ -52,24 +50,30 @@ class ParseTermsTests(SynchronousTestCase):
             (MARKET | {"notional": 5}, "qty"),
             *((MARKET | {"qty": qty}, "qty") for qty in (0, "-1", "one", True, [1], "NaN", "1e999999999")),
             (MARKET | {"side": "hold"}, "side"),
-            (MARKET | {"type": "bracket"}, "type"),
+            (MARKET | {"type": ["market"]}, "type"),
+            (MARKET | {"type": "stop"}, "stop orders are not simulated"),
             (MARKET | {"time_in_force": "whenever"}, "time_in_force"),
+            (MARKET | {"limit_price": 5}, "limit_price"),
             (limit, "limit_price"),
             (limit | {"qty": None, "notional": 5, "limit_price": 5}, "notional"),
-            (MARKET | {"type": "stop"}, "stop_price"),
         ):
-            refusal = parse_terms(document)
-            assert isinstance(refusal, Refusal), document
+            refusal = self.assertRaises(Refusal, parse_order, document)
             self.assertEqual((refusal.status, refusal.code), (422, 40010001))
             self.assertIn(word, refusal.message)
 
 
-class ParseAmendmentTests(SynchronousTestCase):
+class ParseReplacementTests(SynchronousTestCase):
     """The body of PATCH /v2/orders/{id}."""
 
-    def test_reads_what_is_to_change(self) -> None:
-        """Fields that are absent or null change nothing."""
-        self.assertEqual(parse_amendment({"qty": "3", "limit_price": None}), Amendment(qty=Decimal(3)))
+    def test_changes_only_what_it_names(self) -> None:
+        """Fields that are absent or null stay, but for the client's id, which is used up."""
+        request = OrderRequest(
+            symbol="SPY", side="buy", type="limit", time_in_force="day", qty=Decimal(1), client_order_id="a"
+        )
+        change = parse_replacement({"limit_price": "9", "qty": None, "time_in_force": "gtc"})
+        self.assertEqual(change, ReplaceRequest(limit_price=Decimal(9), time_in_force="gtc"))
+        expected = replace(request, limit_price=Decimal(9), time_in_force="gtc", client_order_id="")
+        self.assertEqual(change.applied_to(request), expected)
 
     def test_refuses_bad_input(self) -> None:
         """A bad field is refused by its name."""
@@ -79,36 +83,26 @@ class ParseAmendmentTests(SynchronousTestCase):
             ({"limit_price": "x"}, "limit_price"),
             ({"time_in_force": "x"}, "time_in_force"),
         ):
-            refusal = parse_amendment(document)
-            assert isinstance(refusal, Refusal)
-            self.assertIn(word, refusal.message)
-
-    def test_changes_only_what_it_names(self) -> None:
-        """Applied to terms, it leaves the rest as it was, but for the client's id, which is used up."""
-        terms = Terms(
-            symbol="SPY", side="buy", type="limit", time_in_force="day", qty=Decimal(1), client_order_id="a"
-        )
-        changed = Amendment(limit_price=Decimal(9)).applied_to(terms)
-        self.assertEqual(changed, replace(terms, limit_price=Decimal(9), client_order_id=""))
+            self.assertIn(word, self.assertRaises(Refusal, parse_replacement, document).message)
 
 
 class MarketableTests(SynchronousTestCase):
     """When an order trades at once."""
 
-    def test_depends_on_type_side_and_price(self) -> None:
-        """A market order trades at any price, a limit at its own or a better one, a stop not at once."""
-        for kind, side, limit, marketable in (
-            ("market", "buy", None, True),
-            ("limit", "buy", 10, True),
-            ("limit", "buy", 9, False),
-            ("limit", "sell", 10, True),
-            ("limit", "sell", 11, False),
-            ("stop", "buy", None, False),
-            ("stop_limit", "buy", 11, False),
+    def test_depends_on_side_and_price(self) -> None:
+        """A market order trades at any price, a limit at its own or a better one."""
+        for side, limit, marketable in (
+            ("buy", None, True),
+            ("buy", 10, True),
+            ("buy", 9, False),
+            ("sell", 10, True),
+            ("sell", 11, False),
         ):
             price = None if limit is None else Decimal(limit)
-            terms = Terms(symbol="SPY", side=side, type=kind, time_in_force="day", limit_price=price)
-            self.assertEqual(terms.marketable_at(Decimal(10)), marketable, (kind, side, limit))
+            request = OrderRequest(
+                symbol="SPY", side=side, type="limit", time_in_force="day", limit_price=price
+            )
+            self.assertEqual(request.marketable_at(Decimal(10)), marketable, (side, limit))
 
 
 class NumberTextTests(SynchronousTestCase):

@@ -81,6 +81,18 @@ class Command(ProcessProtocol):
         pid: int = self.transport.pid
         return pid
 
+    async def finish(self) -> None:
+        """End the command, if need be by force.
+
+        By SIGHUP first: after SIGTERM or SIGINT Twisted ends itself by that signal, and what coverage has
+        measured is lost.
+        """
+        assert self.transport is not None
+        force = reactor.callLater(PATIENCE, self.transport.signalProcess, "KILL")
+        await self.stop("HUP")
+        if force.active():
+            force.cancel()
+
     async def stop(self, signal: str = "TERM") -> int:
         """Send a signal, and return the exit status; negative, if it was the signal's."""
         if self.status is None:

@@ -12,6 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
+from twisted.internet.protocol import connectionDone
 from twisted.trial.unittest import TestCase
 
 from tests.support.frames import AUTH
@@ -26,6 +27,7 @@ class SocketClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self.opened: Deferred[None] = Deferred()
+        self.lost: type[BaseException] | None = None
         self._awaited: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
     def onOpen(self) -> None:
@@ -37,6 +39,10 @@ class SocketClient(Client):
 
     def onClose(self, wasClean: bool, code: Any, reason: Any) -> None:
         self._look()
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        self.lost = reason.type
+        super().connectionLost(reason)
 
     def has(self, count: int) -> Deferred[None]:
         """Fire once `count` messages have come in all."""
@@ -81,7 +87,7 @@ class SocketTestCase(TestCase):
         """Run a command in a directory of its own; it is ended with the test."""
         self.directory = getattr(self, "directory", None) or self.make_directory()
         command = run(*arguments, directory=self.directory, **environment)
-        self.addCleanup(lambda: Deferred.fromCoroutine(command.stop("KILL")))
+        self.addCleanup(lambda: Deferred.fromCoroutine(command.finish()))
         return command
 
     async def proxy(self, *options: str, **environment: str) -> Command:

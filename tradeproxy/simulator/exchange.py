@@ -1,8 +1,8 @@
 """The exchange: orders in, trading events out; no timers, no input or output.
 
-Every operation answers with an Outcome, whose events are the `data` objects of Alpaca's trade-updates
-stream, or with the Refusal that Alpaca would give. An order that something will happen to by itself (a
-fill, a reject) is `due`: whoever owns the clock then calls `proceed`, as often as it stays so.
+Every operation returns an Outcome, whose events are the `data` objects of Alpaca's trade-updates stream, or
+raises the Refusal that Alpaca would give. To some orders something happens by itself, such as a fill: they
+have a next step, and whoever owns the clock calls `step` after a while, as often as they have one.
 """
 
 from __future__ import annotations
@@ -10,35 +10,31 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from tradeproxy.simulator.eventclock import EventClock
-from tradeproxy.simulator.orders import (
-    Amendment,
-    Document,
-    Order,
-    Refusal,
-    Status,
-    Terms,
-    bad_input,
-    number_text,
-)
-from tradeproxy.simulator.portfolio import CENT, Portfolio, random_uuid
+from tradeproxy.simulator.ids import random_uuid
+from tradeproxy.simulator.orders import Document, Order, OrderRequest, ReplaceRequest, Status, number_text
+from tradeproxy.simulator.portfolio import CENT, Portfolio
+from tradeproxy.simulator.refusal import Refusal, bad_input
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-    from datetime import datetime
+    from collections.abc import Callable, Sequence
     from random import Random
 
 REJECTED_SYMBOL = "REJECT"
 """Orders for this symbol are accepted and then rejected."""
 
+UNTRADED = {
+    "ioc": Status.CANCELED,
+    "fok": Status.CANCELED,
+    "opg": Status.EXPIRED,
+    "cls": Status.EXPIRED,
+}
+"""What becomes of an order that cannot trade at once, by its time in force; the others rest."""
+
 FINISHED_ORDERS_KEPT = 10_000
 """So that a demonstration can run for months."""
-
-NOT_FOUND = Refusal(404, 40410000, "order not found")
-NOT_OPEN = Refusal(422, 42210000, "order is not open")
 
 _FRACTION = Decimal("1e-9")
 
@@ -51,217 +47,173 @@ class Outcome:
     events: tuple[Document, ...]
 
 
-class _Step(Enum):
-    """What will happen next to an order by itself."""
-
-    EXECUTE = auto()
-    CANCEL = auto()
-    REJECT = auto()
-
-
 class Exchange:
     """The orders, positions and cash of one account.
 
-    `now` gives the time in UTC. The last `keep` orders that are over stay known; older ones are forgotten.
+    `seconds` gives Unix time. The last `keep` orders that are over stay known; older ones are forgotten.
     """
 
-    def __init__(self, now: Callable[[], datetime], random: Random, keep: int = FINISHED_ORDERS_KEPT) -> None:
+    def __init__(
+        self, seconds: Callable[[], float], random: Random, keep: int = FINISHED_ORDERS_KEPT
+    ) -> None:
         self._random = random
         self._keep = keep
-        self._clock = EventClock(now, random)
-        self._opened_at = self._clock.timestamp()
+        self._clock = EventClock(seconds, random)
         self._portfolio = Portfolio(random)
         self._orders: dict[str, Order] = {}
-        self._by_client_id: dict[str, str] = {}
-        self._steps: dict[str, _Step] = {}
+        self._client_order_ids: set[str] = set()
+        self._next: dict[str, Status] = {}
         self._finished: deque[str] = deque()
 
-    # What a client asks for
-
-    def submit(self, terms: Terms) -> Outcome | Refusal:
+    def submit(self, request: OrderRequest) -> Outcome:
         """Take a new order."""
-        if terms.client_order_id in self._by_client_id:
-            return bad_input("client_order_id must be unique")
-        return self._accept(random_uuid(self._random), terms)
+        self._check_unused(request.client_order_id)
+        return self._accept(random_uuid(self._random), request)
 
-    def cancel(self, order_id: str) -> Outcome | Refusal:
+    def cancel(self, order_id: str) -> Outcome:
         """Cancel an open order."""
-        return self._end(order_id, Status.CANCELED, cancel_requested_at=self._clock.timestamp())
+        order = self._open_order(order_id)
+        return self._end(order, Status.CANCELED, cancel_requested_at=self._clock.timestamp())
 
     def cancel_all(self) -> Outcome:
         """Cancel every open order, the oldest first."""
-        outcomes = [self.cancel(order.id) for order in self.orders()]
-        ended = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
-        return Outcome(
-            tuple(order for outcome in ended for order in outcome.orders),
-            tuple(event for outcome in ended for event in outcome.events),
-        )
+        return _together([self.cancel(order.id) for order in self.orders()])
 
-    def replace(self, order_id: str, amendment: Amendment) -> Outcome | Refusal:
-        """End an open order and put one with other terms in its place; the outcome's order is the new one."""
-        order = self._orders.get(order_id)
-        if order is None:
-            return NOT_FOUND
-        if not order.status.open:
-            return NOT_OPEN
-        if amendment.client_order_id in self._by_client_id:
-            return bad_input("client_order_id must be unique")
+    def replace(self, order_id: str, request: ReplaceRequest) -> Outcome:
+        """End an open order and put another in its place; the outcome's order is the new one."""
+        order = self._open_order(order_id)
+        self._check_unused(request.client_order_id)
         successor_id = random_uuid(self._random)
-        ended = self._change(order, Status.REPLACED, replaced_by=successor_id)
-        replaced = self._event("replaced", ended)
-        successor = self._accept(successor_id, amendment.applied_to(order.terms), replaces=order.id)
-        return Outcome(successor.orders, (replaced, *successor.events))
+        ended = self._end(order, Status.REPLACED, replaced_by=successor_id)
+        successor = self._accept(successor_id, request.applied_to(order.request), replaces=order.id)
+        return Outcome(successor.orders, ended.events + successor.events)
 
-    def order(self, order_id: str) -> Order | Refusal:
+    def order(self, order_id: str) -> Order:
         """Look an order up."""
-        return self._orders.get(order_id, NOT_FOUND)
+        if order_id not in self._orders:
+            raise Refusal(404, 40410000, "order not found")
+        return self._orders[order_id]
 
-    def order_by_client_id(self, client_order_id: str) -> Order | Refusal:
-        """Look an order up by the id that its client gave it."""
-        return self.order(self._by_client_id.get(client_order_id, ""))
-
-    def orders(
-        self, status: str = "open", symbols: Collection[str] = (), newest_first: bool = False
-    ) -> list[Order]:
-        """List the orders that are `open`, `closed` or `all`; with no symbols given, those of any."""
+    def orders(self, status: str = "open", newest_first: bool = False) -> list[Order]:
+        """List the orders that are `open`, `closed` or `all`."""
         found = [
             order
             for order in self._orders.values()
-            if (status == "all" or order.status.open == (status == "open"))
-            and (not symbols or order.terms.symbol in symbols)
+            if status == "all" or order.status.open == (status == "open")
         ]
         return found[::-1] if newest_first else found
 
     def account(self) -> Document:
         """Describe the account as GET /v2/account does."""
-        return self._portfolio.document(self._opened_at)
+        return self._portfolio.document()
 
-    # What happens by itself
-
-    def due(self, order_id: str) -> bool:
+    def has_next_step(self, order_id: str) -> bool:
         """Whether something will happen to this order by itself."""
-        return order_id in self._steps
+        return order_id in self._next
 
-    def proceed(self, order_id: str) -> Outcome | Refusal:
-        """Let the next thing happen to an order that is due."""
-        match self._steps.get(order_id):
-            case _Step.EXECUTE:
-                return self._execute(self._orders[order_id])
-            case _Step.CANCEL:
-                return self._end(order_id, Status.CANCELED)
-            case _Step.REJECT:
-                return self._end(order_id, Status.REJECTED)
-        return NOT_FOUND
+    def step(self, order_id: str) -> Outcome:
+        """Take the next step of an order that has one."""
+        order = self._orders[order_id]
+        status = self._next[order_id]
+        return self._fill(order) if status is Status.FILLED else self._end(order, status)
 
-    def expire(self, order_id: str) -> Outcome | Refusal:
-        """Let an open order reach the end of its time."""
-        return self._end(order_id, Status.EXPIRED)
-
-    def churn(self, count: int) -> Outcome:
+    def burst(self, count: int) -> Outcome:
         """Make `count` events: orders far from the market, each accepted and then canceled."""
-        terms = Terms(
+        request = OrderRequest(
             symbol="SPY", side="buy", type="limit", time_in_force="day", qty=Decimal(1), limit_price=CENT
         )
-        orders: list[Order] = []
-        events: list[Document] = []
-        while len(events) < count:
-            outcome = (
-                self.cancel(orders[-1].id)
-                if len(events) % 2
-                else self._accept(random_uuid(self._random), terms)
-            )
-            assert isinstance(outcome, Outcome)
-            orders.extend(outcome.orders)
-            events.extend(outcome.events)
-        return Outcome(tuple(orders), tuple(events))
+        outcomes: list[Outcome] = []
+        for number in range(count):
+            odd = number % 2 == 1
+            outcomes.append(self.cancel(outcomes[-1].orders[0].id) if odd else self.submit(request))
+        return _together(outcomes)
 
-    # How it is done
+    def _open_order(self, order_id: str) -> Order:
+        order = self.order(order_id)
+        if not order.status.open:
+            raise Refusal(422, 42210000, "order is not open")
+        return order
 
-    def _accept(self, order_id: str, terms: Terms, replaces: str | None = None) -> Outcome:
-        instrument = self._portfolio.instrument(terms.symbol)
+    def _check_unused(self, client_order_id: str) -> None:
+        if client_order_id in self._client_order_ids:
+            raise bad_input("client_order_id must be unique")
+
+    def _accept(self, order_id: str, request: OrderRequest, replaces: str | None = None) -> Outcome:
+        instrument = self._portfolio.instrument(request.symbol)
+        client_order_id = request.client_order_id or random_uuid(self._random)
         time = self._clock.timestamp()
-        rejected = terms.symbol == REJECTED_SYMBOL
+        rejected = request.symbol == REJECTED_SYMBOL
         order = Order(
             id=order_id,
             asset_id=instrument.asset_id,
-            terms=replace(
-                terms,
-                client_order_id=terms.client_order_id or random_uuid(self._random),
-                position_intent=terms.position_intent or instrument.intent(terms.side),
-            ),
+            request=replace(request, client_order_id=client_order_id),
             status=Status.PENDING_NEW if rejected else Status.NEW,
             created_at=time,
             updated_at=time,
-            submitted_at=time,
-            expires_at=self._clock.expiry(terms.time_in_force),
+            expires_at=self._clock.timestamp(days=1),
             replaces=replaces,
         )
         self._orders[order.id] = order
-        self._by_client_id[order.terms.client_order_id] = order.id
+        self._client_order_ids.add(client_order_id)
         if rejected:
-            self._steps[order.id] = _Step.REJECT
+            self._next[order.id] = Status.REJECTED
             return Outcome((order,), ())
-        if terms.marketable_at(instrument.price):
-            self._steps[order.id] = _Step.EXECUTE
-        elif terms.time_in_force in ("ioc", "fok"):
-            self._steps[order.id] = _Step.CANCEL
+        if request.marketable_at(instrument.price):
+            self._next[order.id] = Status.FILLED
+        elif request.time_in_force in UNTRADED:
+            self._next[order.id] = UNTRADED[request.time_in_force]
         return Outcome((order,), (self._event("new", order, execution_id=random_uuid(self._random)),))
 
-    def _execute(self, order: Order) -> Outcome:
-        terms = order.terms
-        price = self._portfolio.instrument(terms.symbol).trade_price(terms)
-        remaining = _wanted(terms, price) - order.filled_qty
+    def _fill(self, order: Order) -> Outcome:
+        request = order.request
+        price = self._portfolio.instrument(request.symbol).trade_price(request)
+        remaining = _wanted(request, price) - order.filled_qty
         qty = self._part(order, remaining)
         filled = order.filled_qty + qty
         paid = order.filled_qty * (order.filled_avg_price or 0) + qty * price
-        position = self._portfolio.settle(terms.symbol, terms.side, qty, price)
-        status = Status.FILLED if qty == remaining else Status.PARTIALLY_FILLED
+        position = self._portfolio.settle(request.symbol, request.side, qty, price)
+        complete = qty == remaining
         order = self._change(
-            order, status, filled_qty=filled, filled_avg_price=(paid / filled).quantize(_FRACTION)
+            order,
+            Status.FILLED if complete else Status.PARTIALLY_FILLED,
+            filled_qty=filled,
+            filled_avg_price=(paid / filled).quantize(_FRACTION),
         )
         event = self._event(
-            "fill" if status is Status.FILLED else "partial_fill",
+            "fill" if complete else "partial_fill",
             order,
             price=number_text(price),
             qty=number_text(qty),
             position_qty=number_text(position),
             execution_id=random_uuid(self._random),
+            settle_date=self._clock.timestamp(days=1)[:10],
         )
         return Outcome((order,), (event,))
 
     def _part(self, order: Order, remaining: Decimal) -> Decimal:
         """Choose how much of `remaining` is filled now: at most once an order, only a part."""
         untouched = order.status is Status.NEW
-        divisible = order.terms.qty is not None and order.terms.time_in_force != "fok" and remaining > 1
+        divisible = order.request.qty is not None and order.request.time_in_force != "fok" and remaining > 1
         if untouched and divisible and self._random.random() < 0.5:
             return Decimal(self._random.randint(1, max(1, int(remaining) - 1)))
         return remaining
 
-    def _end(self, order_id: str, status: Status, **changes: Any) -> Outcome | Refusal:
-        order = self._orders.get(order_id)
-        if order is None:
-            return NOT_FOUND
-        if not order.status.open:
-            return NOT_OPEN
+    def _end(self, order: Order, status: Status, **changes: Any) -> Outcome:
         ended = self._change(order, status, **changes)
         return Outcome((ended,), (self._event(status.value, ended),))
 
     def _change(self, order: Order, status: Status, **changes: Any) -> Order:
         time = self._clock.timestamp()
-        if ended_at := _ENDED_AT.get(status):
-            changes[ended_at] = time
-        changed = replace(order, status=status, updated_at=time, **changes)
+        ended_at = None if status.open else time
+        changed = replace(order, status=status, updated_at=time, ended_at=ended_at, **changes)
         self._orders[order.id] = changed
         if not status.open:
-            self._steps.pop(order.id, None)
+            self._next.pop(order.id, None)
             self._finished.append(order.id)
-            self._forget()
+            if len(self._finished) > self._keep:
+                forgotten = self._orders.pop(self._finished.popleft())
+                self._client_order_ids.remove(forgotten.request.client_order_id)
         return changed
-
-    def _forget(self) -> None:
-        while len(self._finished) > self._keep:
-            order = self._orders.pop(self._finished.popleft())
-            del self._by_client_id[order.terms.client_order_id]
 
     def _event(self, name: str, order: Order, **fields: Any) -> Document:
         at, event_id = self._clock.stamp()
@@ -275,17 +227,15 @@ class Exchange:
         }
 
 
-_ENDED_AT = {
-    Status.FILLED: "filled_at",
-    Status.CANCELED: "canceled_at",
-    Status.EXPIRED: "expired_at",
-    Status.REJECTED: "failed_at",
-    Status.REPLACED: "replaced_at",
-}
+def _together(outcomes: Sequence[Outcome]) -> Outcome:
+    return Outcome(
+        tuple(order for outcome in outcomes for order in outcome.orders),
+        tuple(event for outcome in outcomes for event in outcome.events),
+    )
 
 
-def _wanted(terms: Terms, price: Decimal) -> Decimal:
-    if terms.qty is not None:
-        return terms.qty
-    assert terms.notional is not None, "terms have a qty or a notional"
-    return max((terms.notional / price).quantize(_FRACTION), _FRACTION)
+def _wanted(request: OrderRequest, price: Decimal) -> Decimal:
+    if request.qty is not None:
+        return request.qty
+    assert request.notional is not None, "a request has a qty or a notional"
+    return max((request.notional / price).quantize(_FRACTION), _FRACTION)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from math import inf
+
+from tradeproxy.simulator.refusal import Refusal
 
 MOST_EVENTS = 10_000
 """The largest `count`: a burst of so many takes the reactor more than a second."""
+
+LONGEST = 1_000_000_000
+"""The most `seconds`."""
 
 
 class FaultKind(Enum):
@@ -43,37 +47,28 @@ class Fault:
     retry_after: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidFault:
-    """A fault that was not understood. `problem` is one line, and names the field."""
-
-    problem: str
-
-
-def parse_fault(document: object) -> Fault | InvalidFault:
-    """Read a fault from a JSON document."""
+def parse_fault(document: object) -> Fault:
+    """Read a fault from a JSON value; the Refusal of a bad one names the field."""
     if not isinstance(document, dict):
-        return InvalidFault("a fault is a JSON object")
-    if unknown := sorted(set(document) - {"kind", "count", "seconds", "retry_after"}):
-        return InvalidFault(f"{unknown[0]!r}: no such field")
-    kind = next((kind for kind in FaultKind if kind.value == document.get("kind")), None)
-    count, seconds, retry_after = (
-        document.get("count", 1),
-        document.get("seconds"),
-        document.get("retry_after"),
-    )
-    if kind is None:
-        return InvalidFault(f"kind: one of {', '.join(kind.value for kind in FaultKind)}")
-    if not _is_whole(count) or not 1 <= count <= MOST_EVENTS:
-        return InvalidFault(f"count: a whole number from 1 to {MOST_EVENTS}")
-    if seconds is not None and not (_is_number(seconds) and 0 < seconds < inf):
-        return InvalidFault("seconds: a number above 0")
-    if retry_after is not None and not (_is_whole(retry_after) and retry_after >= 0):
-        return InvalidFault("retry_after: a whole number of seconds, 0 or more")
-    return Fault(kind, count, seconds, retry_after)
+        raise _refusal("a fault is a JSON object")
+    if unknown := sorted(document.keys() - {"kind", "count", "seconds", "retry_after"}):
+        raise _refusal(f"{unknown[0]!r}: no such field")
+    kind, count = document.get("kind"), document.get("count", 1)
+    seconds, retry_after = document.get("seconds"), document.get("retry_after")
+    kinds = [kind.value for kind in FaultKind]
+    if kind not in kinds:
+        raise _refusal(f"kind: one of {', '.join(kinds)}")
+    # By type(), since True is an int as well.
+    if type(count) is not int or not 1 <= count <= MOST_EVENTS:
+        raise _refusal(f"count: a whole number from 1 to {MOST_EVENTS}")
+    if seconds is not None and not (type(seconds) in (int, float) and 0 < seconds <= LONGEST):
+        raise _refusal(f"seconds: a number above 0, at most {LONGEST}")
+    if retry_after is not None and not (type(retry_after) is int and retry_after >= 0):
+        raise _refusal("retry_after: a whole number of seconds, 0 or more")
+    return Fault(FaultKind(kind), count, seconds, retry_after)
 
 
-class Spell:
+class LastingFault:
     """A fault that lasts: for its next `count` occasions, or until its seconds are over."""
 
     def __init__(self, fault: Fault, now: float) -> None:
@@ -81,17 +76,13 @@ class Spell:
         self._until = None if fault.seconds is None else now + fault.seconds
         self._left = fault.count
 
-    def strikes(self, now: float) -> bool:
-        """Whether the fault befalls this occasion, which thereby counts."""
+    def applies(self, now: float) -> bool:
+        """Whether this occasion goes wrong, which thereby counts."""
         if self._until is not None:
             return now < self._until
         self._left -= 1
         return self._left >= 0
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _refusal(problem: str) -> Refusal:
+    return Refusal(400, 40010000, problem)

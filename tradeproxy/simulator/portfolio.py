@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import TYPE_CHECKING
-from uuid import UUID
 
-from tradeproxy.simulator.orders import Document, Terms, number_text
+from tradeproxy.simulator.ids import random_uuid
+from tradeproxy.simulator.orders import Document, OrderRequest, number_text
 
 if TYPE_CHECKING:
     from random import Random
 
 CENT = Decimal("0.01")
 OPENING_CASH = Decimal(100_000)
-
-
-def random_uuid(random: Random) -> str:
-    """Make a UUID of version 4 from `random` alone."""
-    return str(UUID(int=random.getrandbits(128), version=4))
 
 
 class Instrument:
@@ -29,20 +24,14 @@ class Instrument:
         self.price = random.randint(1_000, 50_000) * CENT
         self.position = Decimal(0)
 
-    def trade_price(self, terms: Terms) -> Decimal:
+    def trade_price(self, request: OrderRequest) -> Decimal:
         """Move the price by up to a tenth of a percent; return what an order pays, never past its limit."""
         drift = Decimal(self._random.randint(-1000, 1000)) / 1_000_000
         self.price = max((self.price * (1 + drift)).quantize(CENT), CENT)
-        if terms.limit_price is None:
+        if request.limit_price is None:
             return self.price
-        better = min if terms.side == "buy" else max
-        return better(self.price, terms.limit_price)
-
-    def intent(self, side: str) -> str:
-        """Say what an order of this side does to the position, in Alpaca's words."""
-        if side == "buy":
-            return "buy_to_close" if self.position < 0 else "buy_to_open"
-        return "sell_to_close" if self.position > 0 else "sell_to_open"
+        better = min if request.side == "buy" else max
+        return better(self.price, request.limit_price)
 
 
 class Portfolio:
@@ -68,30 +57,15 @@ class Portfolio:
         self._cash -= signed * price
         return instrument.position
 
-    def document(self, created_at: str) -> Document:
-        """Describe the account as GET /v2/account does."""
-        values = [held.position * held.price for held in self._instruments.values()]
-        equity = number_text(self._cash + sum(values))
+    def document(self) -> Document:
+        """Describe the account as GET /v2/account does, in few words."""
+        held = sum(instrument.position * instrument.price for instrument in self._instruments.values())
         return {
             "id": self._account_id,
             "account_number": "PA" + self._account_id.replace("-", "")[:10].upper(),
             "status": "ACTIVE",
-            "crypto_status": "ACTIVE",
             "currency": "USD",
             "cash": number_text(self._cash),
             "buying_power": number_text(max(self._cash, Decimal(0))),
-            "portfolio_value": equity,
-            "equity": equity,
-            "last_equity": number_text(OPENING_CASH),
-            "long_market_value": number_text(sum((v for v in values if v > 0), Decimal(0))),
-            "short_market_value": number_text(sum((v for v in values if v < 0), Decimal(0))),
-            "initial_margin": "0",
-            "maintenance_margin": "0",
-            "multiplier": "1",
-            "shorting_enabled": True,
-            "trading_blocked": False,
-            "transfers_blocked": False,
-            "account_blocked": False,
-            "trade_suspended_by_user": False,
-            "created_at": created_at,
+            "equity": number_text(self._cash + held),
         }

@@ -1,4 +1,4 @@
-"""The simulator as a whole, and as services: an account on the wire, with or without trading of its own."""
+"""The simulator as a service, and a random trader for its demonstration."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ from twisted.application import strports
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import gatherResults, maybeDeferred
 
-from tradeproxy.simulator.account import Account
 from tradeproxy.simulator.exchange import REJECTED_SYMBOL
-from tradeproxy.simulator.orders import Terms
-from tradeproxy.simulator.stream import StreamFactory
-from tradeproxy.simulator.web import Api, ApiSite
+from tradeproxy.simulator.orders import OrderRequest
+from tradeproxy.simulator.simulator import Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
     from random import Random
 
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from tradeproxy.secret import Credentials
+__all__ = ["OrderFlow", "Simulator", "SimulatorService"]
 
 ORDER_INTERVAL = (0.3, 1.5)
 """The shortest and the longest time, in seconds, between two orders of the flow."""
@@ -34,34 +30,14 @@ OPEN_ORDERS = 8
 SYMBOLS = ("AAPL", "MSFT", "NVDA", "SPY", "TSLA", "BTC/USD")
 
 
-class Simulator(Account):
-    """Everything of one simulated account, not listening yet.
-
-    Serve `site` on any endpoint; `factory` is the stream alone, for a transport without HTTP around it.
-    """
-
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        random: Random,
-        *,
-        binary: bool = True,
-        credentials: Credentials | None = None,
-        now: Callable[[], datetime] | None = None,
-    ) -> None:
-        super().__init__(reactor, random, binary=binary, credentials=credentials, now=now)
-        self.factory = StreamFactory(reactor, self.slot)
-        self.site = ApiSite(reactor, Api(self, self.factory, credentials))
-
-
 class OrderFlow(Service):
     """Small orders at random, so that there is something to see.
 
-    Most fill, some of them in two parts; some rest and are canceled; a few are rejected.
+    Most fill, some of them in two parts; some rest and are canceled; a few expire, and a few are rejected.
     """
 
-    def __init__(self, account: Account, reactor: IReactorTime, random: Random) -> None:
-        self._account = account
+    def __init__(self, simulator: Simulator, reactor: IReactorTime, random: Random) -> None:
+        self._simulator = simulator
         self._reactor = reactor
         self._random = random
         self._next: IDelayedCall | None = None
@@ -83,21 +59,22 @@ class OrderFlow(Service):
 
     def _trade(self) -> None:
         self._wait()
-        exchange = self._account.exchange
-        self._account.carry_out(exchange.submit(self._terms()))
-        resting = [order for order in exchange.orders() if not exchange.due(order.id)]
+        exchange = self._simulator.exchange
+        self._simulator.carry_out(exchange.submit(self._order()))
+        resting = [order for order in exchange.orders() if not exchange.has_next_step(order.id)]
         if len(resting) > OPEN_ORDERS:
-            self._account.carry_out(exchange.cancel(resting[0].id))
+            self._simulator.carry_out(exchange.cancel(resting[0].id))
 
-    def _terms(self) -> Terms:
-        kind = self._random.choices(("market", "limit", "rejected"), (6, 3, 1))[0]
-        return Terms(
+    def _order(self) -> OrderRequest:
+        kind = self._random.choices(("market", "limit", "closing", "rejected"), (6, 3, 1, 1))[0]
+        limited = kind in ("limit", "closing")
+        return OrderRequest(
             symbol=REJECTED_SYMBOL if kind == "rejected" else self._random.choice(SYMBOLS),
             side=self._random.choice(("buy", "sell")),
-            type="limit" if kind == "limit" else "market",
-            time_in_force="day",
+            type="limit" if limited else "market",
+            time_in_force="cls" if kind == "closing" else "day",
             qty=Decimal(self._random.randint(1, 10)),
-            limit_price=Decimal(self._random.randint(50, 400)) if kind == "limit" else None,
+            limit_price=Decimal(self._random.randint(50, 400)) if limited else None,
         )
 
 

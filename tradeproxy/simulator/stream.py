@@ -1,71 +1,61 @@
-"""The trade-updates stream on Autobahn: from its callbacks to the account's slot, and no further.
+"""The trade-updates stream on Autobahn.
 
 The factory serves plain TCP and, behind autobahn.twisted.resource.WebSocketResource, a twisted.web site.
 """
 
 from __future__ import annotations
 
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+import json
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import txaio
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny
-from twisted.internet.interfaces import ITCPTransport
-from twisted.logger import Logger
 
-from tradeproxy.simulator.slot import Client, Slot, TurnedAway
+from tradeproxy.simulator.conversation import Conversation, State
+from tradeproxy.wire.messages import TRADE_UPDATES, encode, parse_client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
     from autobahn.websocket.types import ConnectionRequest
     from twisted.internet.interfaces import IReactorTime
+
+    from tradeproxy.simulator.orders import Document
+    from tradeproxy.simulator.simulator import Simulator
+
+Frame: TypeAlias = tuple[bytes, bool]
+"""A payload, and whether it travels in a binary frame."""
+
+CloseFrame: TypeAlias = tuple[int | None, str | None]
+"""The code and the reason that a client closed with; either may be absent."""
 
 LARGEST_MESSAGE = 1024 * 1024
 """What a client may send at once, in bytes; over it Autobahn closes with 1009."""
 
 BANNER = "simulated-alpaca"
 
-_log = Logger()
-_P = ParamSpec("_P")
-_S = TypeVar("_S", bound="StreamProtocol")
-
-
-def _guarded(
-    callback: Callable[Concatenate[_S, _P], None],
-) -> Callable[Concatenate[_S, _P], None]:
-    """Keep an error of ours from leaving one of Autobahn's callbacks: log it, and drop the connection."""
-
-    @wraps(callback)
-    def guard(protocol: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            callback(protocol, *args, **kwargs)
-        except Exception:
-            _log.failure("simulator-stream-failed")
-            protocol.dropConnection(abort=True)
-
-    return guard
-
 
 class StreamProtocol(WebSocketServerProtocol):
-    """One client's connection."""
+    """One client's connection. `close_frame` is the one that the client sent, once it has."""
 
     # Autobahn's lower levels would log what a client sent, keys among it.
     log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
+    tcpNoDelay = True  # here, since Autobahn reads it before it has its options
 
     factory: StreamFactory
-    _client: Client | None = None
+    close_frame: CloseFrame | None = None
+    _conversation: Conversation
     _retry_after: int | None = None
+    _silent_until = -inf
 
     def onConnect(self, request: ConnectionRequest) -> None:
         """Answer the handshake with 101, or with 429."""
-        match self.factory.slot.admit(self):
-            case Client() as client:
-                self._client = client
-            case TurnedAway(retry_after):
-                self._retry_after = retry_after
-                raise ConnectionDeny(429, "Too Many Requests")
+        self._conversation = Conversation(self.factory.simulator.authorize)
+        if throttle := self.factory.simulator.admit(self):
+            self._retry_after = throttle.retry_after
+            raise ConnectionDeny(429, "Too Many Requests")
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         """Refuse the handshake, with the headers that ConnectionDeny has no place for."""
@@ -74,56 +64,82 @@ class StreamProtocol(WebSocketServerProtocol):
             headers.append(("Retry-After", str(self._retry_after)))
         super().failHandshake(reason, code, headers)
 
-    def onOpen(self) -> None:
-        """Say nothing, since the client speaks first; but say what is to come without delay."""
-        # Autobahn's own attempt comes before it has its options, and swallows the error.
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
-
-    @_guarded
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Pass a message on, text and binary alike."""
-        if self._client is not None:
-            self.factory.slot.receive(self._client, payload)
+        """Answer, text and binary alike."""
+        if self.silent:
+            return
+        reply = self._conversation.receive(parse_client(payload))
+        if reply.message is not None:
+            self.send_frames([(encode(reply.message), self.factory.simulator.binary)])
+        if reply.close:
+            self.close(1000)
+        self.factory.simulator.tell()
 
-    @_guarded
     def onPing(self, payload: bytes) -> None:
         """Answer, unless silent."""
-        if self._client is not None and not self._client.silent:
+        if not self.silent:
             super().onPing(payload)
 
     def onCloseFrame(self, code: Any, reasonRaw: Any) -> Any:
         """Answer, unless silent: then it is left to the client to give up waiting."""
-        if self._client is not None:
-            self._client.receive_close((code, reasonRaw.decode("utf-8", "replace") if reasonRaw else None))
-            if self._client.silent and self.state == self.STATE_OPEN:
-                return None
+        self.close_frame = (code, reasonRaw.decode("utf-8", "replace") if reasonRaw else None)
+        self._conversation.end()
+        if self.silent and self.state == self.STATE_OPEN:
+            return None
         return super().onCloseFrame(code, reasonRaw)
 
-    @_guarded
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """Give the place back; one that was turned away never had it."""
-        if self._client is not None:
-            self.factory.slot.release(self._client)
+        """Give the account's connection back."""
+        self.factory.simulator.release(self)
+
+    @property
+    def listening(self) -> bool:
+        """Whether events go to this client."""
+        return self._conversation.state is State.LISTENING
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing at all is said to this client."""
+        return bool(self.factory.reactor.seconds() < self._silent_until)
+
+    def send_frames(self, frames: Iterable[Frame]) -> None:
+        """Send frames, all in one write."""
+        prepare = self.factory.prepareMessage
+        self.sendData(b"".join(prepare(payload, binary).payloadHybi for payload, binary in frames))
+
+    def silence(self, seconds: float | None) -> None:
+        """Say nothing for some seconds; for good, without any."""
+        self._silent_until = inf if seconds is None else self.factory.reactor.seconds() + seconds
+
+    def close(self, code: int) -> None:
+        """Begin the closing handshake; Autobahn drops the connection if the client does not answer."""
+        self._conversation.end()
+        self.sendCloseFrame(code)
+
+    def drop(self, abort: bool) -> None:
+        """End TCP without a close frame: at once (RST), or once what was written is sent (FIN)."""
+        self._conversation.end()
+        self.dropConnection(abort)
 
 
 class StreamFactory(WebSocketServerFactory):
-    """Builds the connections that compete for one slot."""
+    """Builds the connections that compete for a simulator's one."""
 
     protocol: Any = StreamProtocol
     noisy = False
 
-    def __init__(self, reactor: IReactorTime, slot: Slot) -> None:
+    def __init__(self, reactor: IReactorTime, simulator: Simulator) -> None:
         super().__init__(reactor=reactor, server=BANNER)
-        self.slot = slot
-        # In one call: each sets allowNullOrigin anew.
+        self.simulator = simulator
         self.setProtocolOptions(
             webStatus=False,
-            allowedOrigins=["*"],
-            allowNullOrigin=True,
+            allowNullOrigin=True,  # this call would turn it off
             maxFramePayloadSize=LARGEST_MESSAGE,
             maxMessagePayloadSize=LARGEST_MESSAGE,
-            openHandshakeTimeout=5,
-            closeHandshakeTimeout=1,
             failByDrop=False,
         )
+
+
+def event_payload(data: Document) -> bytes:
+    """Write an event's `data` as the stream carries it."""
+    return json.dumps({"stream": TRADE_UPDATES, "data": data}, separators=(",", ":")).encode()

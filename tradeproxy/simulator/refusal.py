@@ -1,0 +1,18 @@
+"""What Alpaca answers in place of what was asked for."""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):  # noqa: N818  # an answer, not an error of ours
+    """An HTTP status, a code of Alpaca's own, and a sentence."""
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+def bad_input(message: str) -> Refusal:
+    """Return the refusal of a request that makes no sense."""
+    return Refusal(422, 40010001, message)

@@ -1,0 +1,199 @@
+"""One simulated account: its exchange, and its one connection, on which it tells what happens there."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+
+from tradeproxy.simulator.exchange import Exchange
+from tradeproxy.simulator.faults import Fault, FaultKind, LastingFault
+from tradeproxy.simulator.stream import StreamFactory, StreamProtocol, event_payload
+from tradeproxy.simulator.web import ApiSite
+from tradeproxy.wire.messages import Authorization
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from random import Random
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from tradeproxy.secret import Credentials
+    from tradeproxy.simulator.exchange import Outcome
+    from tradeproxy.simulator.orders import Document, Order
+    from tradeproxy.simulator.stream import CloseFrame, Frame
+
+STEP_DELAY = (0.02, 0.25)
+"""The shortest and the longest time, in seconds, until something happens to an order by itself."""
+
+REPEATABLE_EVENTS = 10_000
+"""How many of the last events are remembered, to be sent again."""
+
+GOING_AWAY = 1001
+
+GARBAGE: tuple[Frame, ...] = (
+    (b'{"stream":"trade_updates","data":null}', False),  # really occurred
+    (b"not JSON", False),
+    (b'{"stream":"account_updates","data":{}}', False),
+    (b'{"action":"error","data":{"error_message":"internal server error"}}', False),
+    (b'{"stream":"trade_updates","data":{', True),
+)
+
+
+class Simulator:
+    """An account that listens nowhere yet: serve `site` on any endpoint.
+
+    `factory` is the stream alone, for a transport without HTTP around it. With `credentials`, only a client
+    that has them is let in. `handshakes` counts the WebSocket handshakes, those turned away included;
+    `last_close` is the close frame of the last client that is gone, None if it sent none.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        random: Random,
+        *,
+        binary: bool = True,
+        credentials: Credentials | None = None,
+    ) -> None:
+        self.random = random
+        self.binary = binary
+        self.exchange = Exchange(reactor.seconds, random)
+        self.factory = StreamFactory(reactor, self)
+        self.site = ApiSite(reactor, self)
+        self.handshakes = 0
+        self.last_close: CloseFrame | None = None
+        self._reactor = reactor
+        self._credentials = credentials
+        self._connection: StreamProtocol | None = None
+        self._steps: dict[str, IDelayedCall] = {}
+        self._sent: deque[bytes] = deque(maxlen=REPEATABLE_EVENTS)
+        self._faults: dict[FaultKind, LastingFault] = {}
+        self._awaited: list[tuple[Callable[[], bool], Deferred[None]]] = []
+
+    @property
+    def connected(self) -> bool:
+        """Whether a client has the account's one connection."""
+        return self._connection is not None
+
+    @property
+    def listening(self) -> bool:
+        """Whether that client listens to trade updates."""
+        return self._connection is not None and self._connection.listening
+
+    def when_listening(self) -> Deferred[None]:
+        """Fire once a client listens, at once if one does."""
+        return self._when(lambda: self.listening)
+
+    def when_gone(self) -> Deferred[None]:
+        """Fire once no client is connected, at once if none is."""
+        return self._when(lambda: not self.connected)
+
+    def emit(self, data: Document) -> bytes:
+        """Send an event with this `data`, and return the payload; it is lost if nobody listens."""
+        payload = event_payload(data)
+        self.emit_payload(payload)
+        return payload
+
+    def emit_payload(self, payload: bytes) -> int:
+        """Send bytes as they are in the place of an event; return to how many clients they went, 0 or 1."""
+        return self._publish([payload])
+
+    def carry_out(self, outcome: Outcome) -> tuple[Order, ...]:
+        """Tell the stream in one write what the exchange did, see to what follows, and return the orders."""
+        self._publish([event_payload(data) for data in outcome.events])
+        for order in outcome.orders:
+            if self.exchange.has_next_step(order.id):
+                delay = self.random.uniform(*STEP_DELAY)
+                self._steps[order.id] = self._reactor.callLater(delay, self._step, order.id)
+        return outcome.orders
+
+    def inject(self, fault: Fault) -> None:
+        """Let something go wrong; without a client, only a fault that lasts has an effect."""
+        match fault.kind, self._connection:
+            case FaultKind.THROTTLE | FaultKind.REFUSE, _:
+                self._faults[fault.kind] = LastingFault(fault, self._reactor.seconds())
+            case FaultKind.BURST, _:
+                self.carry_out(self.exchange.burst(fault.count))
+            case FaultKind.REPEAT, _:
+                self._send([(payload, self.binary) for payload in list(self._sent)[-fault.count :]])
+            case FaultKind.GARBAGE, _:
+                self._send(list(islice(cycle(GARBAGE), fault.count)))
+            case FaultKind.SILENCE, StreamProtocol() as connection:
+                connection.silence(fault.seconds)
+            case FaultKind.CLOSE, StreamProtocol() as connection:
+                connection.close(1000)
+            case FaultKind.DROP | FaultKind.RESET, StreamProtocol() as connection:
+                connection.drop(abort=fault.kind is FaultKind.RESET)
+
+    def end(self) -> Deferred[None]:
+        """Stop the clock and send the client a close frame; fire once it is gone, a second or so at most."""
+        for call in self._steps.values():
+            call.cancel()
+        self._steps.clear()
+        if self._connection is not None:
+            self._connection.close(GOING_AWAY)
+        return self.when_gone()
+
+    def admit(self, connection: StreamProtocol) -> Fault | None:
+        """Give the account's connection to a client, or return what turns it away: one is allowed."""
+        self.handshakes += 1
+        if throttle := self._active(FaultKind.THROTTLE):
+            return throttle
+        if self._connection is not None:
+            return Fault(FaultKind.THROTTLE)
+        self._connection = connection
+        return None
+
+    def authorize(self, credentials: Credentials) -> Authorization:
+        """Give the verdict on a login on the stream. They are compared, and neither kept nor logged."""
+        if self._active(FaultKind.REFUSE):
+            return Authorization(False)
+        if not self.accepts(credentials):
+            return Authorization(False, message="access key verification failed")
+        return Authorization(True)
+
+    def accepts(self, credentials: Credentials) -> bool:
+        """Whether these are the account's credentials; without any, all are."""
+        return self._credentials is None or credentials == self._credentials
+
+    def release(self, connection: StreamProtocol) -> None:
+        """Take note that a connection has ended; one that was turned away never counted."""
+        if connection is self._connection:
+            self._connection = None
+            self.last_close = connection.close_frame
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell those who wait for a client to listen or to be gone, if it is so."""
+        for awaited in [awaited for awaited in self._awaited if awaited[0]()]:
+            self._awaited.remove(awaited)
+            awaited[1].callback(None)
+
+    def _publish(self, payloads: Sequence[bytes]) -> int:
+        self._sent.extend(payloads)
+        return self._send([(payload, self.binary) for payload in payloads])
+
+    def _send(self, frames: Sequence[Frame]) -> int:
+        connection = self._connection
+        if connection is None or not connection.listening or connection.silent or not frames:
+            return 0
+        connection.send_frames(frames)
+        return len(frames)
+
+    def _step(self, order_id: str) -> None:
+        del self._steps[order_id]
+        if self.exchange.has_next_step(order_id):  # it may have been canceled
+            self.carry_out(self.exchange.step(order_id))
+
+    def _active(self, kind: FaultKind) -> Fault | None:
+        lasting = self._faults.get(kind)
+        return lasting.fault if lasting and lasting.applies(self._reactor.seconds()) else None
+
+    def _when(self, condition: Callable[[], bool]) -> Deferred[None]:
+        awaited: Deferred[None] = Deferred()
+        self._awaited.append((condition, awaited))
+        self.tell()
+        return awaited
