@@ -189,7 +189,7 @@ class TokenTests(SettingsTestCase):
     def test_what_is_no_token_is_a_problem(self) -> None:
         """To go on without would let everyone in."""
         (self.directory / "two").write_text("one-token-a-line\nis-not-how-it-goes\n")
-        malformed = "a token holds white space, or is not ASCII; commas part the tokens"
+        malformed = "a token holds white space, or is not ASCII; commas separate tokens"
         for variables, problem in [
             ({"PROXY_TOKENS": " , "}, "PROXY_TOKENS: holds no token"),
             ({"PROXY_TOKENS": "two words of length"}, f"PROXY_TOKENS: {malformed}"),

@@ -81,7 +81,7 @@ class Environment:
         return default if text is None else self.findings.attempt(name, parse, text, default)
 
     def each(self, name: str, parse: Callable[[str], str], separator: str | None = ",") -> tuple[str, ...]:
-        """Return what `parse` makes of every item of a list; without a separator white space parts them."""
+        """Return what `parse` makes of every item of a list; without a separator white space is one."""
         items = [item.strip() for item in self._variables.get(name, "").split(separator)]
         parsed = (self.findings.attempt(name, parse, item, "") for item in items if item)
         return tuple(item for item in parsed if item)

@@ -185,7 +185,7 @@ def _read_tokens(env: Environment) -> tuple[Secret, ...]:
     if text and not tokens:
         env.findings.problem(f"{source}: holds no token")
     if not all(map(is_plain, tokens)):
-        env.findings.problem(f"{source}: a token holds white space, or is not ASCII; commas part the tokens")
+        env.findings.problem(f"{source}: a token holds white space, or is not ASCII; commas separate tokens")
     if any(len(token) < WEAK_TOKEN for token in tokens):
         env.findings.warning(f"{source}: a token of fewer than {WEAK_TOKEN} characters can be guessed")
     return tuple(Secret(token) for token in tokens)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tradeproxy.downstream.outbox import Outbox
@@ -17,22 +16,6 @@ if TYPE_CHECKING:
 LIMIT = 10
 
 
-@implementer(IPushProducer)
-class Peer:
-    """The transport, as the side that brings what a client sends."""
-
-    reading = True
-
-    def pauseProducing(self) -> None:
-        self.reading = False
-
-    def resumeProducing(self) -> None:
-        self.reading = True
-
-    def stopProducing(self) -> None:
-        raise AssertionError("not the outbox's to do")
-
-
 class OutboxTests(SynchronousTestCase):
     """What is owed to one client that reads more slowly than events come."""
 
@@ -40,8 +23,7 @@ class OutboxTests(SynchronousTestCase):
         self.sent: list[str] = []
         self.overflows = 0
         self.on_send: Callable[[str], object] = lambda item: None
-        self.peer = Peer()
-        self.outbox: Outbox[str] = Outbox(self.send, self.peer, LIMIT, self.overflow)
+        self.outbox: Outbox[str] = Outbox(self.send, LIMIT, self.overflow)
 
     def send(self, item: str) -> None:
         """Stand for the transport, which may pause the outbox while it takes an item."""
@@ -66,17 +48,6 @@ class OutboxTests(SynchronousTestCase):
         self.put("a", "b")
         self.put("c", size=100 * LIMIT)
         self.assertEqual((self.sent, self.overflows), (["a", "b", "c"], 0))
-
-    def test_a_client_that_does_not_read_is_not_read_either(self) -> None:
-        """Its pings would be answered without end, into a buffer that nobody empties."""
-        self.outbox.pauseProducing()
-        self.assertFalse(self.peer.reading)
-        self.put("a", "b")
-        self.on_send = lambda item: self.outbox.pauseProducing() if item == "a" else None
-        self.outbox.resumeProducing()
-        self.assertFalse(self.peer.reading)
-        self.outbox.resumeProducing()
-        self.assertTrue(self.peer.reading)
 
     def test_nothing_overtakes_what_is_owed(self) -> None:
         """What is put while the debt is being paid comes after it."""

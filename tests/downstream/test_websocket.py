@@ -215,6 +215,23 @@ class SlowClientTests(ProxyTestCase):
         self.assertEqual(slow.closed[0], 4008)
         self.assertEqual(other.taken(), [event] * 10)
 
+    def test_cannot_fill_memory_by_asking(self) -> None:
+        """Pings of a client that does not read are answered later, and count as owed."""
+        slow = self.connect()
+        self.transport_of(0).producer.pauseProducing()
+        slow.sendPing(b"1")
+        self.wires.flush()
+        self.assertEqual(slow.pongs, [])
+        self.transport_of(0).producer.resumeProducing()
+        self.wires.flush()
+        self.assertEqual(slow.pongs, [b"1"])
+        self.transport_of(0).producer.pauseProducing()
+        for _ in range(81):
+            slow.sendPing(b"x" * 125)
+        self.wires.flush()
+        assert slow.closed is not None
+        self.assertEqual(slow.closed[0], 4008)
+
     def test_gets_everything_in_order_if_it_reads_in_time(self) -> None:
         """What is owed is sent before what comes later."""
         slow = self.connect()

@@ -19,16 +19,12 @@ class Outbox(Generic[T]):
     """Passes items to `send`; keeps them, in order, while the transport asks to pause.
 
     Register it as the transport's push producer: Twisted pauses it when more than 64 KiB wait for the socket,
-    and resumes it when all of that is gone. Meanwhile nothing is read from the `peer` (the transport) either:
-    every ping of a client that does not read would be answered into the same buffer. Once more than `limit`
-    bytes are owed on top of those, `overflow` is called, once, and nothing is kept or sent any more.
+    and resumes it when all of that is gone. Once more than `limit` bytes are owed on top of those,
+    `overflow` is called, once, and nothing is kept or sent any more.
     """
 
-    def __init__(
-        self, send: Callable[[T], None], peer: IPushProducer, limit: int, overflow: Callable[[], None]
-    ) -> None:
+    def __init__(self, send: Callable[[T], None], limit: int, overflow: Callable[[], None]) -> None:
         self._send = send
-        self._peer = peer
         self._limit = limit
         self._overflow = overflow
         self._owed: deque[tuple[T, int]] = deque()
@@ -52,7 +48,6 @@ class Outbox(Generic[T]):
     def pauseProducing(self) -> None:
         """Keep what comes from now on."""
         self._paused = True
-        self._peer.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Send what is owed, until the transport pauses us again."""
@@ -61,8 +56,6 @@ class Outbox(Generic[T]):
             item, size = self._owed.popleft()
             self._owed_bytes -= size
             self._send(item)
-        if not self._paused:
-            self._peer.resumeProducing()
 
     def stopProducing(self) -> None:
         """Forget what is owed, and take nothing more: the connection is ending."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import txaio
@@ -46,6 +47,9 @@ STOP_TIMEOUT = 2.0
 """Seconds that all clients together have for their goodbyes when the service stops."""
 
 
+LARGEST_PONG = 125
+"""Bytes (RFC 6455, 5.5). Each counts as one of these: also a small one takes its room in memory."""
+
 HANDSHAKE_HEADERS = (
     b"host",
     b"upgrade",
@@ -56,6 +60,13 @@ HANDSHAKE_HEADERS = (
     b"sec-websocket-extensions",
 )
 """What the opening handshake needs of a request (RFC 6455, 4.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pong:
+    """An answer to a client's ping."""
+
+    payload: bytes
 
 
 class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn's bases disagree
@@ -73,7 +84,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         self.clock = factory.reactor
         self._account = account
         self._session = session
-        self._outbox: Outbox[PreparedMessage] | None = None
+        self._outbox: Outbox[PreparedMessage | _Pong] | None = None
         self._auth_timeout: Any = None
 
     # What Autobahn calls.
@@ -85,6 +96,11 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Let the session answer."""
         self._advance(self._session.received, payload)
+
+    def onPing(self, payload: bytes) -> None:
+        """Answer when it is the answer's turn: a client that does not read must not fill memory by asking."""
+        if self._outbox is not None:
+            self._outbox.put(_Pong(payload), LARGEST_PONG)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Unregister; also called for a connection that never opened."""
@@ -116,7 +132,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         factory = self.factory
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
-        self._outbox = Outbox(self._transmit, self.transport, factory.limits.client_buffer, self._too_slow)
+        self._outbox = Outbox(self._transmit, factory.limits.client_buffer, self._too_slow)
         self.unregisterProducer()  # twisted.web's channel still holds the transport's one place
         self.registerProducer(self._outbox, True)
         timeout = factory.limits.auth_timeout
@@ -128,10 +144,12 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
     def _too_slow(self) -> None:
         self.end(CloseCode.TOO_SLOW)
 
-    def _transmit(self, message: PreparedMessage) -> None:
+    def _transmit(self, item: PreparedMessage | _Pong) -> None:
+        if isinstance(item, _Pong):
+            self.sendPong(item.payload)
         # Autobahn may have sent a close frame of its own, which nothing may follow; it does not check here.
-        if self.state == self.STATE_OPEN:
-            self.sendPreparedMessage(message)
+        elif self.state == self.STATE_OPEN:
+            self.sendPreparedMessage(item)
 
     def _advance(self, step: Callable[..., tuple[Effect, ...]], *arguments: Any) -> None:
         """Take a step of the conversation, and do what it comes to.
