@@ -15,7 +15,8 @@ from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.websocket import DownstreamFactory, DownstreamService
 from tradeproxy.hub.account import Account
 from tradeproxy.upstream.backoff import Backoff
-from tradeproxy.upstream.client import UpstreamFactory, UpstreamService, upstream_endpoint
+from tradeproxy.upstream.client import UpstreamFactory, upstream_endpoint
+from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.web.routes import paths
 from tradeproxy.web.site import build_site
 

@@ -10,7 +10,8 @@ from tradeproxy.accounts import AccountSettings, BaseUrl
 from tradeproxy.secret import KeyPair, Secret
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.backoff import Backoff
-from tradeproxy.upstream.client import UpstreamFactory, UpstreamService
+from tradeproxy.upstream.client import UpstreamFactory
+from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.wire.messages import Dialect
 
 

@@ -17,7 +17,8 @@ from tradeproxy.hub.broadcaster import Burst
 from tradeproxy.secret import KeyPair, Secret
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.backoff import Backoff
-from tradeproxy.upstream.client import GOODBYE_TIMEOUT, UpstreamFactory, UpstreamService
+from tradeproxy.upstream.client import GOODBYE_TIMEOUT, UpstreamFactory
+from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.wire.messages import Dialect
 
 KEYS = KeyPair(Secret("PKUPSTREAM"), Secret("upstream-secret"))

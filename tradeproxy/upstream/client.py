@@ -1,4 +1,4 @@
-"""Alpaca's end of the wire: the Autobahn client, and the service that keeps one connection per account."""
+"""Alpaca's end of the wire: the Autobahn client of one connection, and where it leads."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import txaio
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import optionsForClientTLS
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from tradeproxy.goodbye import BoundedGoodbye
-from tradeproxy.upstream.backoff import Backoff, Cause, Ending, parse_retry_after
+from tradeproxy.upstream.backoff import Cause, Ending, parse_retry_after
 from tradeproxy.upstream.session import Drop, Effect, Leave, Publish, Send, State, Up, UpstreamSession
 from tradeproxy.wire.messages import encode
 
@@ -215,88 +213,3 @@ def _tls_problem(error: BaseException | None) -> str:
         case ([(_, _, str(words)), *_],):
             return words
     return "the connection was cut"
-
-
-class UpstreamService(Service):
-    """Keeps one account's connection to Alpaca: connects, and connects again however a session ends.
-
-    Twisted's ClientService is not used: it takes a TCP connection for success, where here the delay, and
-    the log line that gives its reason, depend on how far the conversation came; and its stop drops the
-    connection, where Alpaca must get a close frame first (a half-closed connection holds the account's
-    only slot for about 90 s).
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self,
-        account: Account,
-        endpoint: IStreamClientEndpoint,
-        factory: UpstreamFactory,
-        backoff: Backoff,
-        clock: IReactorTime,
-    ) -> None:
-        self._account = account
-        self._endpoint = endpoint
-        self._factory = factory
-        self._backoff = backoff
-        self._clock = clock
-        self._protocol: UpstreamProtocol | None = None
-        self._staying: Deferred[None] | None = None
-
-    def startService(self) -> None:
-        """Begin to connect."""
-        super().startService()
-        self._staying = Deferred.fromCoroutine(self._stay_connected())
-        self._staying.addErrback(self._give_up)
-
-    def stopService(self) -> Deferred[None] | None:
-        """Stop for good; fires once Alpaca has had a close frame and the connection is gone.
-
-        That takes GOODBYE_TIMEOUT at most.
-        """
-        super().stopService()
-        if self._protocol is not None:
-            self._protocol.leave()
-        elif self._staying is not None:
-            self._staying.cancel()
-        return self._staying
-
-    async def _stay_connected(self) -> None:
-        try:
-            while True:
-                ending = await self._one_session()
-                if not self.running:
-                    break
-                await deferLater(self._clock, self._note(ending))
-        except CancelledError:
-            pass  # stopService's, while there was no connection
-        self._account.upstream_is_down("stopped")
-
-    async def _one_session(self) -> Ending:
-        try:
-            protocol = await self._endpoint.connect(self._factory)
-        except CancelledError:
-            raise
-        except Exception as error:
-            return Ending(Cause.LOST, f"cannot connect: {error}")
-        assert isinstance(protocol, UpstreamProtocol)
-        self._protocol = protocol
-        ending = await protocol.ended
-        self._protocol = None
-        return ending
-
-    def _note(self, ending: Ending) -> float:
-        delay = self._backoff.delay_after(ending)
-        self._account.upstream_is_down(ending.reason)
-        self._log.warn(
-            "{account}: upstream is down: {reason}; next attempt in {delay:.1f} s",
-            account=self._account.name,
-            reason=ending.reason,
-            delay=delay,
-        )
-        return delay
-
-    def _give_up(self, failure: Failure) -> None:
-        self._log.failure("{account}: the upstream service failed", failure, account=self._account.name)
-        self._account.upstream_is_down("an error of the proxy's own: see its log")
