@@ -102,6 +102,7 @@ class CompletedTests(SynchronousTestCase):
             ("tcp:80:colour=blue", "unexpected keyword argument 'colour'"),
             ("tcp:65536", "65536 is not a port"),
             ("tcp:80:interface=a/b", "'a/b' is neither a host name nor an address"),
+            ("unix:", "it has no path"),
             ("ssl:443:privateKey=/nonexistent.pem", "No such file"),
             ("systemd:domain=INET:index=7", "no such socket was passed on to this process"),
             ("systemd:domain=INET", "Specify exactly one"),

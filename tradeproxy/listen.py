@@ -87,6 +87,8 @@ def completed(description: str) -> str:
         serverFromString(object(), description)
         if meaning.on_tcp:
             _check(meaning)
+        if meaning.kind == "unix" and not meaning["address"]:
+            raise ValueError("it has no path")
     except Exception as error:  # whatever a parser, a plugin's too, makes of nonsense
         missing = meaning.kind == "systemd" and isinstance(error, LookupError)
         reason = "no such socket was passed on to this process" if missing else error

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import resource
 import signal
+from contextlib import suppress
 from typing import Any
+
+from twisted.internet.error import ReactorNotRunning
 
 SPARE_DESCRIPTORS = 64
 """Open files beside the clients' sockets: listeners, upstreams, logs, Python's own."""
@@ -35,5 +38,10 @@ def stop_on_hangup(reactor: Any) -> None:
 
     A process that was told to ignore SIGHUP (nohup) goes on.
     """
+
+    def stop() -> None:
+        with suppress(ReactorNotRunning):  # it is stopping already
+            reactor.stop()
+
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reactor.stop))
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(stop))

@@ -15,7 +15,7 @@ from tests.support.frames import (
 )
 from tests.support.memory import LingeringTransport
 from tests.support.proxy import ProxyTestCase
-from tradeproxy.downstream.websocket import GOODBYE_TIMEOUT
+from tradeproxy.downstream.websocket import GOODBYE_TIMEOUT, SLOW_GOODBYE_TIMEOUT
 from tradeproxy.settings import Limits
 
 EVENTS = [b'{"stream":"trade_updates","data":{"event":"new","n":%d}}' % n for n in range(3)]
@@ -210,10 +210,15 @@ class SlowClientTests(ProxyTestCase):
         self.publish(self.paper, *[event] * 9)
         self.assertEqual(slow.taken(), [])
         self.assertIsNone(slow.closed)
+        slow.answers_close = False
         self.publish(self.paper, event)
         assert slow.closed is not None
         self.assertEqual(slow.closed[0], 4008)
         self.assertEqual(other.taken(), [event] * 10)
+        self.wires.advance(SLOW_GOODBYE_TIMEOUT - 1)
+        self.assertEqual(len(self.factory.clients), 2)
+        self.wires.advance(2)
+        self.assertEqual(len(self.factory.clients), 1)
 
     def test_cannot_fill_memory_by_asking(self) -> None:
         """Pings of a client that does not read are answered later, and count as owed."""
@@ -263,11 +268,11 @@ class KeepAliveTests(ProxyTestCase):
         self.assertTrue(client.is_open_now)
 
     def test_a_client_that_is_gone_is_found(self) -> None:
-        """Without a pong for a minute it is dropped."""
+        """Without a pong for three minutes it is dropped."""
         client = self.connect()
         self.say(client, AUTH)
         client.answers_pings = False
-        self.wires.advance(79)
+        self.wires.advance(199)
         self.assertEqual(len(self.factory.clients), 1)
         self.wires.advance(2)
         self.assertEqual(len(self.factory.clients), 0)

@@ -37,11 +37,15 @@ if TYPE_CHECKING:
 PING_INTERVAL = 20
 """Seconds; keeps NATs and proxies from forgetting an idle connection, and finds clients that are gone."""
 
-PONG_TIMEOUT = 60
-"""Seconds: a bot that computes for a while does not answer meanwhile, and shall not lose its stream."""
+PONG_TIMEOUT = 180
+"""Seconds, as alpaca-py has it: a bot that computes does not answer meanwhile, and with a slow reader the
+ping itself waits behind some megabytes in the kernel's buffers. Neither shall lose its stream."""
 
 GOODBYE_TIMEOUT = 5.0
-"""Seconds for a client to answer a close frame; a slow one must read what came before it first."""
+"""Seconds for a client to answer a close frame."""
+
+SLOW_GOODBYE_TIMEOUT = 60.0
+"""Seconds for one that was too slow: it has to read what was sent before the close frame."""
 
 STOP_TIMEOUT = 2.0
 """Seconds that all clients together have for their goodbyes when the service stops."""
@@ -110,6 +114,11 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         self._outbox = None
         self.factory.clients.pop(self, None)
 
+    def onAutoPingTimeout(self) -> None:
+        """Drop a client that is gone."""
+        self.factory.refusals.note(self.peer or "a client", f"no pong for {PONG_TIMEOUT} s")
+        super().onAutoPingTimeout()
+
     # What the broadcaster calls.
 
     def deliver(self, burst: Burst) -> None:
@@ -142,6 +151,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         return ()
 
     def _too_slow(self) -> None:
+        self.goodbye_timeout = SLOW_GOODBYE_TIMEOUT
         self.end(CloseCode.TOO_SLOW)
 
     def _transmit(self, item: PreparedMessage | _Pong) -> None:
