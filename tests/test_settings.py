@@ -337,6 +337,15 @@ class EnvFileTests(SettingsTestCase):
         self.assertEqual(settings.warnings, (f"{path}: PROXY_PORT is set twice; the last one counts",))
         self.assertIn(":82:", settings.listen[0])
 
+    def test_a_missing_account_is_told_with_the_other_problems(self) -> None:
+        """Nobody has to mend them one after the other."""
+        with self.assertRaises(SettingsError) as caught:
+            self.read({"PROXY_PORT": "x"})
+        self.assertEqual(
+            [problem.split(":")[0] for problem in caught.exception.problems],
+            ["PROXY_PORT", "ALPACA_API_KEY, ALPACA_SECRET_KEY"],
+        )
+
     def test_warnings_are_told_with_the_problems(self) -> None:
         """The typo may be what is behind the problem."""
         problems = self.problems({"PROXY_PORT": "x", "PROXY_PROT": "81"})

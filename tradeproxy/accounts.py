@@ -111,7 +111,7 @@ def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, 
             )
     _warn_of_misspelt(env)
     named = any((match := _PREFIXED.fullmatch(variable)) and match["form"] != "URL" for variable in env)
-    if not named and not env.findings.problems:
+    if not named:
         hint = "; APCA_API_KEY_ID has the name ALPACA_API_KEY here" if env.get("APCA_API_KEY_ID") else ""
         env.findings.problem(
             "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is either;"

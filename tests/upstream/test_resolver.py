@@ -16,10 +16,10 @@ from tests.support.processes import SOURCES
 from tradeproxy.upstream.resolver import DaemonResolver
 
 STUCK = """
-import socket, sys, time
+import sys, threading
 sys.path.insert(0, sys.argv[1])
 from tradeproxy.upstream import resolver
-resolver.getaddrinfo = lambda *arguments, **options: time.sleep(60)
+resolver.getaddrinfo = lambda *arguments, **options: threading.Event().wait()
 from twisted.internet import reactor
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory

@@ -19,7 +19,7 @@ class Refusals:
         """Count one more; `peer` is its address, `reason` one of a few fixed phrases."""
         self.counts[reason] += 1
         count = self.counts[reason]
-        if set(str(count)[1:]) <= {"0"} and str(count)[0] == "1":
+        if str(count).strip("0") == "1":
             self._log.info(
                 "turned {peer} away: {reason} ({count} so far)", peer=peer, reason=reason, count=count
             )

@@ -37,8 +37,6 @@ class _Channel(http.HTTPChannel):
     Twisted starts the limit anew with every byte, so that a client may take for ever.
     """
 
-    requestFactory = _Request
-
     def resetTimeout(self) -> None:
         """Let the limit run on; it is set with the connection and after each response."""
 
