@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import treq
 from autobahn.twisted.websocket import WebSocketClientFactory
+from treq.client import HTTPClient
+from treq.testing import RequestTraversalAgent
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import AUTHENTICATE, LISTEN
 from tests.support.memory import Wires, fake_time, simulator
 from tests.support.proxy import Client
+from tradeproxy.simulator.eventclock import nanoseconds
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.ids import ALPHABET
 
@@ -69,6 +74,104 @@ class SimulatorTestCase(SynchronousTestCase):
     def inject(self, kind: FaultKind, **details: Any) -> None:
         self.simulator.inject(Fault(kind, **details))
         self.wires.flush()
+
+
+class Response:
+    """An HTTP response as it comes in: `ended` once it has as it should, else with a `failure`."""
+
+    status = 0
+    headers: Any = None
+    ended = False
+    failure: Failure | None = None
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def begin(self, response: Any) -> Any:
+        """Take the status and the headers, and return a Deferred that fires at the end."""
+        self.status, self.headers = response.code, response.headers
+        return treq.collect(response, self._take).addCallbacks(self._end, self.fail)
+
+    def fail(self, failure: Failure) -> None:
+        """Take note that there is no response, or only a part of one."""
+        self.failure = failure
+
+    def header(self, name: str) -> str | None:
+        """Return a header that is sent once at most."""
+        [value] = self.headers.getRawHeaders(name, [None])
+        return value  # type: ignore[no-any-return]  # treq has no types for it
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of an event stream, the blank ones left out."""
+        return [line for line in self.text.split("\n") if line]
+
+    @property
+    def events(self) -> list[Any]:
+        """The data of the events in an event stream."""
+        return [json.loads(line[6:]) for line in self.lines if line.startswith("data: ")]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of those events."""
+        return [event["event_id"] for event in self.events]
+
+    def _take(self, data: bytes) -> None:
+        self.text += data.decode()
+
+    def _end(self, _: Any) -> None:
+        self.ended = True
+
+
+class HttpTestCase(SimulatorTestCase):
+    """Clients of the simulator's HTTP side, by treq."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.agent = RequestTraversalAgent(self.simulator.site.resource)
+
+    def get(self, path: str, **parameters: str) -> Response:
+        """Send a GET request; the response grows with every `flush`."""
+        response = Response()
+        begun = HTTPClient(self.agent).get(f"http://alpaca{path}", params=parameters)
+        begun.addCallback(response.begin).addErrback(response.fail)
+        self.flush()
+        return response
+
+    def read(self, **parameters: str) -> Response:
+        """Ask for trade events."""
+        return self.get("/v2/events/trades", **parameters)
+
+    def emit(self, *event_ids: str, **data: Any) -> None:
+        """Let the account tell events with these ids, or as many as there are of them, with this data."""
+        for event_id in event_ids:
+            self.simulator.emit({"event": "new", "event_id": event_id, **data})
+        self.flush()
+
+    def flush(self) -> None:
+        self.agent.flush()
+        self.wires.flush()
+
+    def advance(self, seconds: float) -> None:
+        self.wires.advance(seconds)
+        self.flush()
+
+
+def ulid(number: int, milliseconds: int = 1_800_000_000_000) -> str:
+    """Return a ULID of a time; of one time, they sort by their numbers."""
+    value = milliseconds << 80 | number
+    return "".join(ALPHABET[value >> 5 * place & 31] for place in reversed(range(26)))
+
+
+def at(text: str) -> int:
+    """Return a time of RFC 3339 in nanoseconds since 1970."""
+    time = nanoseconds(text)
+    assert time is not None, text
+    return time
 
 
 def milliseconds_of(ulid: str) -> int:

@@ -14,6 +14,7 @@ from tests.simulator.support import milliseconds_of
 from tests.support.frames import FILL, NEW
 from tradeproxy.simulator.exchange import Exchange, Outcome
 from tradeproxy.simulator.orders import Document, Order, OrderRequest, ReplaceRequest, Status
+from tradeproxy.simulator.portfolio import MOST_INSTRUMENTS, Portfolio
 from tradeproxy.simulator.refusal import Refusal
 
 NOW = datetime(2026, 7, 24, 14, 42, 49, 354133, UTC)
@@ -237,6 +238,23 @@ class OperationTests(ExchangeTestCase):
         self.assertEqual(len(self.exchange.orders("closed")), 2)
         self.assert_refused(404, "not found", self.exchange.order, done[0].id)
         self.submit(market(client_order_id="0"))
+
+    def test_refuses_too_many_open_orders(self) -> None:
+        """What is open is bounded as well; replacing and cancelling stay possible."""
+        self.exchange = Exchange(lambda: self.seconds, Random(3), most_open=2)
+        first, _ = self.submit(limit("0.01")), self.submit(limit("0.01"))
+        self.assert_refused(403, "too many", self.exchange.submit, limit("0.01"))
+        self.exchange.replace(first.id, ReplaceRequest(qty=Decimal(2)))
+        self.exchange.cancel_all()
+        self.submit(limit("0.01"))
+
+    def test_refuses_to_make_up_symbols_without_end(self) -> None:
+        """Prices and positions are bounded too; what is known already stays tradable."""
+        portfolio = Portfolio(Random(3))
+        for number in range(MOST_INSTRUMENTS):
+            portfolio.instrument(str(number))
+        self.assert_refused(422, "symbol", portfolio.instrument, "one too many")
+        self.assertIs(portfolio.instrument("0"), portfolio.instrument("0"))
 
     def test_the_account_follows_the_fills(self) -> None:
         """Cash goes down by what was bought; money and goods together stay close to the start."""

@@ -19,9 +19,12 @@ class ParseFaultTests(SynchronousTestCase):
             self.assertEqual(parse_fault({"kind": kind.value}), Fault(kind, 1, None, None))
 
     def test_reads_every_field(self) -> None:
-        """All four fields arrive."""
+        """All fields arrive."""
         document = {"kind": "throttle", "count": 3, "seconds": 1.5, "retry_after": 0}
         self.assertEqual(parse_fault(document), Fault(FaultKind.THROTTLE, 3, 1.5, 0))
+        for fields in ({"status": 502}, {"delay": 0.5}, {"events": 0, "dropped": 7}):
+            expected = Fault(FaultKind.HISTORY_DROP, **fields)
+            self.assertEqual(parse_fault({"kind": "history_drop", **fields}), expected)
 
     def test_names_the_bad_field(self) -> None:
         """The refusal is one line, and says which field it is about."""
@@ -37,6 +40,10 @@ class ParseFaultTests(SynchronousTestCase):
                 for seconds in (0, -1, True, "1", inf, 10**400)
             ),
             *(({"kind": "drop", "retry_after": after}, "retry_after") for after in (-1, 1.5, True)),
+            *(({"kind": "drop", "status": status}, "status") for status in (200, 600, "403", None)),
+            *(({"kind": "drop", "delay": delay}, "delay") for delay in (0, -1, True, None, 10**400)),
+            *(({"kind": "drop", "events": events}, "events") for events in (-1, 1.5, True, None)),
+            *(({"kind": "drop", "dropped": dropped}, "dropped") for dropped in (0, "1", None)),
         ):
             refusal = self.assertRaises(Refusal, parse_fault, document)
             self.assertEqual(refusal.status, 400)

@@ -8,7 +8,7 @@ from uuid import UUID
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulator.support import milliseconds_of
-from tradeproxy.simulator.ids import UlidSequence, random_uuid
+from tradeproxy.simulator.ids import UlidSequence, random_uuid, ulid_milliseconds
 
 
 class UuidTests(SynchronousTestCase):
@@ -38,3 +38,14 @@ class UlidSequenceTests(SynchronousTestCase):
         """Ids of one millisecond sort in the order in which they were made."""
         made = [self.sequence.next(5) for _ in range(100)]
         self.assertEqual(made, sorted(set(made)))
+
+    def test_is_read_back(self) -> None:
+        """The time comes out of a ULID; what is none has none."""
+        self.assertEqual(ulid_milliseconds("01KYA98DWAS5PA5BP53N9XTN5E"), 1_784_904_169_354)
+        for text in (
+            "",
+            "01KYA98DWAS5PA5BP53N9XTN5",
+            "81KYA98DWAS5PA5BP53N9XTN5E",
+            "01KYA98DWAS5PA5BP53N9XTN5U",
+        ):
+            self.assertIsNone(ulid_milliseconds(text), text)

@@ -46,6 +46,8 @@ class ParseOrderTests(SynchronousTestCase):
         for document, word in (
             ([], "object"),
             (MARKET | {"symbol": 5}, "symbol"),
+            (MARKET | {"symbol": "x" * 129}, "symbol"),
+            (MARKET | {"client_order_id": "x" * 129}, "client_order_id"),
             (MARKET | {"qty": None}, "qty"),
             (MARKET | {"notional": 5}, "qty"),
             *((MARKET | {"qty": qty}, "qty") for qty in (0, "-1", "one", True, [1], "NaN", "1e999999999")),

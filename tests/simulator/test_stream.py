@@ -133,7 +133,7 @@ class FaultTests(SimulatorTestCase):
     def test_without_a_client_nothing_happens(self) -> None:
         """Only the faults that last wait for a client."""
         for kind in FaultKind:
-            if kind not in (FaultKind.THROTTLE, FaultKind.REFUSE):
+            if not kind.lasting:
                 self.inject(kind)
         self.assertEqual(self.connect(AUTHENTICATE, LISTEN).messages, [AUTHORIZED, LISTENING])
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from alpaca.trading.client import TradingClient
 from alpaca.trading.enums import OrderSide, TimeInForce
@@ -13,13 +15,15 @@ from twisted.internet.endpoints import clientFromString
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.threads import deferToThread
 
-from tests.simulator.support import SimulatorTestCase
+from tests.simulator.support import HttpTestCase, SimulatorTestCase, ulid
+from tests.simulator.test_exchange import market
 from tests.support.frames import AUTHENTICATE, LISTEN
 from tests.support.memory import CLIENT, simulator
 from tests.support.proxy import RawClient
 from tests.support.sockets import SocketClient, SocketTestCase
 from tradeproxy.secret import KeyPair, OAuthToken, Secret
 from tradeproxy.simulator.faults import Fault, FaultKind
+from tradeproxy.simulator.orders import Order
 
 MARKET = {"symbol": "SPY", "qty": 1, "side": "buy", "type": "market", "time_in_force": "day"}
 RESTING = MARKET | {"type": "limit", "limit_price": "0.01"}
@@ -125,6 +129,68 @@ class OrdersTests(WebTestCase):
                 status, refusal = self.ask("GET", "/v2/account", **headers)
                 self.assertEqual((status, refusal), (403, {"code": 40310000, "message": "forbidden."}))
             self.assertEqual(self.ask("POST", "/simulator/emit", {})[0], 200)
+
+
+class RecoveryTests(HttpTestCase, WebTestCase):
+    """What is asked after an outage, besides the events themselves."""
+
+    def test_orders_by_the_time_of_their_submission(self) -> None:
+        """`after` and `until` exclude their moment, and hold for any status; `nested` is accepted."""
+        orders: list[Order] = []
+        for _ in range(4):
+            orders += self.simulator.exchange.submit(market(type="limit", limit_price=Decimal("0.01"))).orders
+            self.advance(10)
+        self.simulator.exchange.cancel(orders[1].id)
+        times = [order.created_at for order in orders]
+        for parameters, expected in (
+            ({"after": times[0]}, [2, 3]),
+            ({"after": times[0], "until": times[3], "nested": "true"}, [2]),
+            ({"until": times[2], "status": "all"}, [0, 1]),
+            ({"until": times[2], "status": "closed"}, [1]),
+            ({"after": times[0], "limit": "1", "status": "all"}, [1]),
+        ):
+            listed = self.get("/v2/orders", direction="asc", **parameters).json
+            found = [order["id"] for order in listed]
+            self.assertEqual(found, [orders[number].id for number in expected], parameters)
+        for name in ("after", "until"):
+            response = self.get("/v2/orders", **{name: "yesterday"})
+            self.assertEqual(response.status, 422)
+            self.assertIn(name, response.json["message"])
+
+    def test_the_account_has_an_id(self) -> None:
+        """It stays the same until a test makes it another account."""
+        first = self.get("/v2/account").json["id"]
+        self.assertEqual(self.get("/v2/account").json["id"], str(UUID(first)))
+        self.assertEqual(self.simulator.account_id, first)
+        other = "904837e3-3b76-47ec-b432-046db621571b"
+        self.simulator.account_id = other
+        self.assertEqual(self.get("/v2/account").json["id"], other)
+        self.assertEqual(simulator(self.clock, account_id=other).exchange.account()["id"], other)
+
+    def test_answers_carry_the_date(self) -> None:
+        """It is that of the simulator's clock, in refusals too."""
+        self.advance(61)
+        for path in ("/v2/account", "/nowhere"):
+            self.assertEqual(self.get(path).header("Date"), "Fri, 15 Jan 2027 08:01:01 GMT")
+
+    def test_refuses_as_ordered(self) -> None:
+        """Every GET of the trading API gets the status and Retry-After; orders are taken all the same."""
+        self.inject(FaultKind.REST_REFUSE, seconds=10, status=429, retry_after=3)
+        for path in ("account", "account/activities", "events/trades", "orders", "orders/nobody"):
+            response = self.get(f"/v2/{path}")
+            self.assertEqual((response.status, response.header("Retry-After")), (429, "3"), path)
+            self.assertEqual(response.json["code"], 42910000)
+        self.submit()
+        self.advance(10)
+        self.assertEqual(self.get("/v2/account").status, 200)
+
+    def test_faults_can_be_ordered_from_outside(self) -> None:
+        """Their fields arrive, and they hold for the next requests only."""
+        self.emit(ulid(1), ulid(2))
+        fault = {"kind": "history_truncate", "events": 1}
+        self.assertEqual(self.ask("POST", "/simulator/fault", fault)[0], 200)
+        self.assertEqual(self.read(since_id=ulid(0)).ids, [ulid(1)])
+        self.assertEqual(self.read(since_id=ulid(0)).ids, [ulid(1), ulid(2)])
 
 
 class OrderingTests(WebTestCase):

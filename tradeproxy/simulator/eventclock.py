@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from random import Random
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_RFC_3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})"
+    r"(?:\.([0-9]{1,9}))?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 class EventClock:
@@ -35,6 +41,25 @@ class EventClock:
     def _time(self) -> datetime:
         self._last = max(self._last, datetime.fromtimestamp(self._seconds(), UTC))
         return self._last
+
+
+def nanoseconds(text: object) -> int | None:
+    """Read a time as RFC 3339 writes it, in nanoseconds since 1970; None for anything else."""
+    parts = _RFC_3339.fullmatch(text) if isinstance(text, str) else None
+    if parts is None:
+        return None
+    day, time, fraction, zone = parts.groups()
+    try:
+        moment = datetime.fromisoformat(f"{day}T{time}{zone.upper()}")
+    except ValueError:  # such as the 30th of February
+        return None
+    return (moment - _EPOCH) // timedelta(seconds=1) * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+
+
+def compact(time: int) -> str:
+    """Write a time in nanoseconds since 1970 as the ids of account activities begin: to the millisecond."""
+    moment = _EPOCH + timedelta(microseconds=time // 1000)
+    return f"{moment:%Y%m%d%H%M%S}{moment.microsecond // 1000:03}"
 
 
 def _text(time: datetime) -> str:

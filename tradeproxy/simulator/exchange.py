@@ -36,6 +36,9 @@ UNTRADED = {
 FINISHED_ORDERS_KEPT = 10_000
 """So that a demonstration can run for months."""
 
+MOST_OPEN_ORDERS = 20_000
+"""One more is refused."""
+
 _FRACTION = Decimal("1e-9")
 
 
@@ -51,16 +54,23 @@ class Exchange:
     """The orders, positions and cash of one account.
 
     `seconds` gives Unix time. The last `keep` orders that are over stay known; older ones are forgotten.
+    No more than `most_open` are open at once.
     """
 
     def __init__(
-        self, seconds: Callable[[], float], random: Random, keep: int = FINISHED_ORDERS_KEPT
+        self,
+        seconds: Callable[[], float],
+        random: Random,
+        keep: int = FINISHED_ORDERS_KEPT,
+        most_open: int = MOST_OPEN_ORDERS,
     ) -> None:
         self._random = random
         self._keep = keep
+        self._most_open = most_open
         self._clock = EventClock(seconds, random)
         self._portfolio = Portfolio(random)
         self._orders: dict[str, Order] = {}
+        self._open: dict[str, Order] = {}
         self._client_order_ids: set[str] = set()
         self._next: dict[str, Status] = {}
         self._finished: deque[str] = deque()
@@ -94,14 +104,31 @@ class Exchange:
             raise Refusal(404, 40410000, "order not found")
         return self._orders[order_id]
 
-    def orders(self, status: str = "open", newest_first: bool = False) -> list[Order]:
-        """List the orders that are `open`, `closed` or `all`."""
-        found = [
-            order
-            for order in self._orders.values()
-            if status == "all" or order.status.open == (status == "open")
-        ]
+    def orders(
+        self,
+        status: str = "open",
+        newest_first: bool = False,
+        after: int | None = None,
+        until: int | None = None,
+    ) -> list[Order]:
+        """List the orders that are `open`, `closed` or `all`.
+
+        Those submitted after and before certain times, if they are given: nanoseconds since 1970, exclusive.
+        """
+        orders = self._open if status == "open" else self._orders
+        found = [order for order in orders.values() if status != "closed" or order.id not in self._open]
+        if after is not None or until is not None:
+            found = [order for order in found if order.submitted_between(after, until)]
         return found[::-1] if newest_first else found
+
+    @property
+    def account_id(self) -> str:
+        """The id of the account."""
+        return self._portfolio.account_id
+
+    @account_id.setter
+    def account_id(self, account_id: str) -> None:
+        self._portfolio.account_id = account_id
 
     def account(self) -> Document:
         """Describe the account as GET /v2/account does."""
@@ -139,6 +166,8 @@ class Exchange:
             raise bad_input("client_order_id must be unique")
 
     def _accept(self, order_id: str, request: OrderRequest, replaces: str | None = None) -> Outcome:
+        if len(self._open) >= self._most_open:
+            raise Refusal(403, 40310000, "too many open orders")
         instrument = self._portfolio.instrument(request.symbol)
         client_order_id = request.client_order_id or random_uuid(self._random)
         time = self._clock.timestamp()
@@ -153,7 +182,7 @@ class Exchange:
             expires_at=self._clock.timestamp(days=1),
             replaces=replaces,
         )
-        self._orders[order.id] = order
+        self._orders[order.id] = self._open[order.id] = order
         self._client_order_ids.add(client_order_id)
         if rejected:
             self._next[order.id] = Status.REJECTED
@@ -206,8 +235,9 @@ class Exchange:
         time = self._clock.timestamp()
         ended_at = None if status.open else time
         changed = replace(order, status=status, updated_at=time, ended_at=ended_at, **changes)
-        self._orders[order.id] = changed
+        self._orders[order.id] = self._open[order.id] = changed
         if not status.open:
+            del self._open[order.id]
             self._next.pop(order.id, None)
             self._finished.append(order.id)
             if len(self._finished) > self._keep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -13,11 +14,23 @@ ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 _RANDOM_BITS = 80
 _CHARACTERS = 26
+_TIME_CHARACTERS = 10
+_ULID = re.compile(f"[0-7][{ALPHABET}]{{{_CHARACTERS - 1}}}")
 
 
 def random_uuid(random: Random) -> str:
     """Make a UUID of version 4 from `random` alone."""
     return str(UUID(int=random.getrandbits(128), version=4))
+
+
+def ulid_milliseconds(text: str) -> int | None:
+    """Return the time that a ULID holds, in milliseconds since 1970; None for what is not a ULID."""
+    if _ULID.fullmatch(text) is None:
+        return None
+    milliseconds = 0
+    for character in text[:_TIME_CHARACTERS]:
+        milliseconds = milliseconds << 5 | ALPHABET.index(character)
+    return milliseconds
 
 
 class UlidSequence:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tradeproxy.simulator.eventclock import nanoseconds
 from tradeproxy.simulator.refusal import bad_input
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Document: TypeAlias = dict[str, Any]
 """A JSON object, ready to be written."""
@@ -18,6 +22,9 @@ STOP_TYPES = ("stop", "stop_limit", "trailing_stop")
 TIMES_IN_FORCE = ("day", "gtc", "ioc", "fok", "opg", "cls")
 SMALLEST, LARGEST = Decimal("1e-9"), Decimal("1e12")
 """The range of quantities and prices; without it, "1e999999999" would be a gigabyte of digits."""
+
+LONGEST_TEXT = 128
+"""In characters; the length of a client_order_id at Alpaca."""
 
 
 class Status(Enum):
@@ -95,6 +102,11 @@ class Order:
     ended_at: str | None = None
     replaced_by: str | None = None
     replaces: str | None = None
+
+    def submitted_between(self, after: int | None, until: int | None) -> bool:
+        """Whether the order came after one time and before another; nanoseconds since 1970, None for any."""
+        time = nanoseconds(self.created_at) or 0
+        return (after is None or time > after) and (until is None or time < until)
 
     def document(self) -> Document:
         """Write the order with every key that Alpaca sends, in Alpaca's order, numbers as text."""
@@ -187,7 +199,7 @@ def _fields(document: object) -> Document:
     return {name: value for name, value in document.items() if value is not None}
 
 
-def choice(fields: Document, name: str, choices: tuple[str, ...]) -> str:
+def choice(fields: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str:
     """Return a field that has to be one of some words, or raise a Refusal."""
     if (value := fields.get(name)) not in choices:
         raise bad_input(f"{name} must be one of {', '.join(choices)}")
@@ -208,4 +220,6 @@ def _number(fields: Document, name: str) -> Decimal | None:
 
 def _text(fields: Document, name: str) -> str:
     value = fields.get(name)
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        raise bad_input(f"{name} must be at most {LONGEST_TEXT} characters long")
     return value if isinstance(value, str) else ""

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 from tradeproxy.simulator.ids import random_uuid
 from tradeproxy.simulator.orders import Document, OrderRequest, number_text
+from tradeproxy.simulator.refusal import bad_input
 
 if TYPE_CHECKING:
     from random import Random
 
 CENT = Decimal("0.01")
 OPENING_CASH = Decimal(100_000)
+
+MOST_INSTRUMENTS = 20_000
+"""More than there are at Alpaca."""
 
 
 class Instrument:
@@ -39,13 +43,15 @@ class Portfolio:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._account_id = random_uuid(random)
+        self.account_id = random_uuid(random)
         self._cash = OPENING_CASH
         self._instruments: dict[str, Instrument] = {}
 
     def instrument(self, symbol: str) -> Instrument:
-        """Return the instrument of a symbol; any symbol exists."""
+        """Return the instrument of a symbol; any symbol exists, up to a number of them."""
         if symbol not in self._instruments:
+            if len(self._instruments) >= MOST_INSTRUMENTS:
+                raise bad_input("symbol is not known")
             self._instruments[symbol] = Instrument(self._random)
         return self._instruments[symbol]
 
@@ -61,8 +67,8 @@ class Portfolio:
         """Describe the account as GET /v2/account does, in few words."""
         held = sum(instrument.position * instrument.price for instrument in self._instruments.values())
         return {
-            "id": self._account_id,
-            "account_number": "PA" + self._account_id.replace("-", "")[:10].upper(),
+            "id": self.account_id,
+            "account_number": "PA" + self.account_id.replace("-", "")[:10].upper(),
             "status": "ACTIVE",
             "currency": "USD",
             "cash": number_text(self._cash),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 
 class Refusal(Exception):  # noqa: N818  # an answer, not an error of ours
-    """An HTTP status, a code of Alpaca's own, and a sentence."""
+    """An HTTP status, a code of Alpaca's own, and a sentence; `retry_after` is a header's, in seconds."""
 
-    def __init__(self, status: int, code: int, message: str) -> None:
+    def __init__(self, status: int, code: int, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.retry_after = retry_after
 
 
 def bad_input(message: str) -> Refusal:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
+from tradeproxy.simulator.eventfeed import EventFeeds
 from tradeproxy.simulator.exchange import Exchange
 from tradeproxy.simulator.faults import Fault, FaultKind, LastingFault
-from tradeproxy.simulator.stream import StreamFactory, StreamProtocol, event_payload
+from tradeproxy.simulator.history import History, event_record, payload_record
+from tradeproxy.simulator.stream import StreamFactory, StreamProtocol
 from tradeproxy.simulator.web import ApiSite
 from tradeproxy.wire.messages import Authorization
 
@@ -22,14 +23,12 @@ if TYPE_CHECKING:
 
     from tradeproxy.secret import Credentials
     from tradeproxy.simulator.exchange import Outcome
+    from tradeproxy.simulator.history import Record
     from tradeproxy.simulator.orders import Document, Order
     from tradeproxy.simulator.stream import CloseFrame, Frame
 
 STEP_DELAY = (0.02, 0.25)
 """The shortest and the longest time, in seconds, until something happens to an order by itself."""
-
-REPEATABLE_EVENTS = 10_000
-"""How many of the last events are remembered, to be sent again."""
 
 GOING_AWAY = 1001
 
@@ -46,8 +45,9 @@ class Simulator:
     """An account that listens nowhere yet: serve `site` on any endpoint.
 
     `factory` is the stream alone, for a transport without HTTP around it. With `credentials`, only a client
-    that has them is let in. `handshakes` counts the WebSocket handshakes, those turned away included;
-    `last_close` is the close frame of the last client that is gone, None if it sent none.
+    that has them is let in. `history` holds every event, sent or not, and `feeds` are the responses that tell
+    of it. `handshakes` counts the WebSocket handshakes, those turned away included; `last_close` is the close
+    frame of the last client that is gone, None if it sent none.
     """
 
     def __init__(
@@ -57,10 +57,15 @@ class Simulator:
         *,
         binary: bool = True,
         credentials: Credentials | None = None,
+        account_id: str | None = None,
+        history: History | None = None,
     ) -> None:
         self.random = random
         self.binary = binary
         self.exchange = Exchange(reactor.seconds, random)
+        self.account_id = account_id or self.exchange.account_id
+        self.history = History() if history is None else history
+        self.feeds = EventFeeds(reactor, self.history)
         self.factory = StreamFactory(reactor, self)
         self.site = ApiSite(reactor, self)
         self.handshakes = 0
@@ -69,9 +74,17 @@ class Simulator:
         self._credentials = credentials
         self._connection: StreamProtocol | None = None
         self._steps: dict[str, IDelayedCall] = {}
-        self._sent: deque[bytes] = deque(maxlen=REPEATABLE_EVENTS)
         self._faults: dict[FaultKind, LastingFault] = {}
         self._awaited: list[tuple[Callable[[], bool], Deferred[None]]] = []
+
+    @property
+    def account_id(self) -> str:
+        """The account's id, a UUID; another one makes another account of it, with the same orders."""
+        return self.exchange.account_id
+
+    @account_id.setter
+    def account_id(self, account_id: str) -> None:
+        self.exchange.account_id = account_id
 
     @property
     def connected(self) -> bool:
@@ -92,18 +105,24 @@ class Simulator:
         return self._when(lambda: not self.connected)
 
     def emit(self, data: Document) -> bytes:
-        """Send an event with this `data`, and return the payload; it is lost if nobody listens."""
-        payload = event_payload(data)
-        self.emit_payload(payload)
-        return payload
+        """Send an event with this `data`, and return the payload; unheard, it is in the history only."""
+        record = event_record(data, self._now())
+        self._publish([record])
+        return record.payload
 
     def emit_payload(self, payload: bytes) -> int:
-        """Send bytes as they are in the place of an event; return to how many clients they went, 0 or 1."""
-        return self._publish([payload])
+        """Send bytes as they are in the place of an event; return to how many clients they went, 0 or 1.
+
+        If they are the frame of an event, it becomes part of the history.
+        """
+        if record := payload_record(payload, self._now()):
+            return self._publish([record])
+        return self._send([(payload, self.binary)])
 
     def carry_out(self, outcome: Outcome) -> tuple[Order, ...]:
         """Tell the stream in one write what the exchange did, see to what follows, and return the orders."""
-        self._publish([event_payload(data) for data in outcome.events])
+        now = self._now()
+        self._publish([event_record(data, now) for data in outcome.events])
         for order in outcome.orders:
             if self.exchange.has_next_step(order.id):
                 delay = self.random.uniform(*STEP_DELAY)
@@ -113,12 +132,12 @@ class Simulator:
     def inject(self, fault: Fault) -> None:
         """Let something go wrong; without a client, only a fault that lasts has an effect."""
         match fault.kind, self._connection:
-            case FaultKind.THROTTLE | FaultKind.REFUSE, _:
-                self._faults[fault.kind] = LastingFault(fault, self._reactor.seconds())
+            case kind, _ if kind.lasting:
+                self._faults[kind] = LastingFault(fault, self._reactor.seconds())
             case FaultKind.BURST, _:
                 self.carry_out(self.exchange.burst(fault.count))
             case FaultKind.REPEAT, _:
-                self._send([(payload, self.binary) for payload in list(self._sent)[-fault.count :]])
+                self._send([(record.payload, self.binary) for record in self.history.last(fault.count)])
             case FaultKind.GARBAGE, _:
                 self._send(list(islice(cycle(GARBAGE), fault.count)))
             case FaultKind.SILENCE, StreamProtocol() as connection:
@@ -129,10 +148,14 @@ class Simulator:
                 connection.drop(abort=fault.kind is FaultKind.RESET)
 
     def end(self) -> Deferred[None]:
-        """Stop the clock and send the client a close frame; fire once it is gone, a second or so at most."""
+        """Stop the clock, cut the feeds off, and send the client of the stream a close frame.
+
+        Fires once that client is gone, a second or so at most.
+        """
         for call in self._steps.values():
             call.cancel()
         self._steps.clear()
+        self.feeds.end()
         if self._connection is not None:
             self._connection.close(GOING_AWAY)
         return self.when_gone()
@@ -140,7 +163,7 @@ class Simulator:
     def admit(self, connection: StreamProtocol) -> Fault | None:
         """Give the account's connection to a client, or return what turns it away: one is allowed."""
         self.handshakes += 1
-        if throttle := self._active(FaultKind.THROTTLE):
+        if throttle := self.fault(FaultKind.THROTTLE):
             return throttle
         if self._connection is not None:
             return Fault(FaultKind.THROTTLE)
@@ -149,7 +172,7 @@ class Simulator:
 
     def authorize(self, credentials: Credentials) -> Authorization:
         """Give the verdict on a login on the stream. They are compared, and neither kept nor logged."""
-        if self._active(FaultKind.REFUSE):
+        if self.fault(FaultKind.REFUSE):
             return Authorization(False)
         if not self.accepts(credentials):
             return Authorization(False, message="access key verification failed")
@@ -172,9 +195,24 @@ class Simulator:
             self._awaited.remove(awaited)
             awaited[1].callback(None)
 
-    def _publish(self, payloads: Sequence[bytes]) -> int:
-        self._sent.extend(payloads)
-        return self._send([(payload, self.binary) for payload in payloads])
+    def seconds(self) -> float:
+        """Return the time, in seconds since 1970."""
+        return self._reactor.seconds()
+
+    def fault(self, kind: FaultKind) -> Fault | None:
+        """Return the lasting fault of a kind that is in force; asking is one of its occasions."""
+        lasting = self._faults.get(kind)
+        return lasting.fault if lasting and lasting.applies(self._reactor.seconds()) else None
+
+    def _now(self) -> int:
+        return int(self._reactor.seconds() * 1e9)
+
+    def _publish(self, records: Sequence[Record]) -> int:
+        for record in records:
+            self.history.append(record)
+        sent = self._send([(record.payload, self.binary) for record in records])
+        self.feeds.more()
+        return sent
 
     def _send(self, frames: Sequence[Frame]) -> int:
         connection = self._connection
@@ -187,10 +225,6 @@ class Simulator:
         del self._steps[order_id]
         if self.exchange.has_next_step(order_id):  # it may have been canceled
             self.carry_out(self.exchange.step(order_id))
-
-    def _active(self, kind: FaultKind) -> Fault | None:
-        lasting = self._faults.get(kind)
-        return lasting.fault if lasting and lasting.applies(self._reactor.seconds()) else None
 
     def _when(self, condition: Callable[[], bool]) -> Deferred[None]:
         awaited: Deferred[None] = Deferred()

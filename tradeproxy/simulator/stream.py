@@ -5,7 +5,6 @@ The factory serves plain TCP and, behind autobahn.twisted.resource.WebSocketReso
 
 from __future__ import annotations
 
-import json
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,7 +13,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerPr
 from autobahn.websocket.types import ConnectionDeny
 
 from tradeproxy.simulator.conversation import Conversation, State
-from tradeproxy.wire.messages import TRADE_UPDATES, encode, parse_client
+from tradeproxy.wire.messages import encode, parse_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from autobahn.websocket.types import ConnectionRequest
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.simulator.orders import Document
     from tradeproxy.simulator.simulator import Simulator
 
 Frame: TypeAlias = tuple[bytes, bool]
@@ -138,8 +136,3 @@ class StreamFactory(WebSocketServerFactory):
             maxMessagePayloadSize=LARGEST_MESSAGE,
             failByDrop=False,
         )
-
-
-def event_payload(data: Document) -> bytes:
-    """Write an event's `data` as the stream carries it."""
-    return json.dumps({"stream": TRADE_UPDATES, "data": data}, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-"""The simulated account over HTTP: the stream's path, Alpaca's orders and account, and faults to order."""
+"""The simulated account over HTTP: the stream, orders, what happened, the account, and faults to order."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import json
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from autobahn.twisted.resource import WebSocketResource
+from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from tradeproxy.secret import KeyPair, OAuthToken, Secret
-from tradeproxy.simulator.faults import parse_fault
+from tradeproxy.simulator.activities import list_activities, moment, parse_page, whole_number
+from tradeproxy.simulator.faults import FaultKind, parse_fault
+from tradeproxy.simulator.history import event_payload
 from tradeproxy.simulator.orders import choice, parse_order, parse_replacement
-from tradeproxy.simulator.refusal import Refusal, bad_input
-from tradeproxy.simulator.stream import BANNER, event_payload
+from tradeproxy.simulator.refusal import Refusal
+from tradeproxy.simulator.replay import Damage, parse_span
+from tradeproxy.simulator.stream import BANNER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IReactorTime
 
     from tradeproxy.secret import Credentials
+    from tradeproxy.simulator.faults import Fault
     from tradeproxy.simulator.simulator import Simulator
 
 LARGEST_BODY = 1024 * 1024
@@ -29,6 +36,9 @@ DEFAULT_LIMIT, LARGEST_LIMIT = 50, 500
 
 Answer: TypeAlias = tuple[int, Any]
 """An HTTP status and a JSON value; None for no body."""
+
+Answers: TypeAlias = "Callable[[], Answer | None]"
+"""What finds the answer to a request; None is one that is under way, or will be."""
 
 
 class Api(Resource):
@@ -48,22 +58,35 @@ class Api(Resource):
         if path == ["stream"]:
             taken_over: bytes | int = self._stream.render(request)
             return taken_over
-        try:
-            status, body = self._answer(request, path)
-        except Refusal as refusal:
-            status, body = refusal.status, {"code": refusal.code, "message": refusal.message}
-        request.setResponseCode(status)
+        body = self._respond(request, lambda: self._answer(request, path))
+        return NOT_DONE_YET if body is None else body
+
+    def _respond(self, request: Request, answer: Answers) -> bytes | None:
+        """Set the status and the headers, and return the body; None if someone else writes it."""
         request.setHeader(b"Server", BANNER.encode())
-        if body is None:
+        request.setHeader(b"Date", datetimeToString(self._simulator.seconds()))
+        try:
+            answered = answer()
+        except Refusal as refusal:
+            answered = refusal.status, {"code": refusal.code, "message": refusal.message}
+            if refusal.retry_after is not None:
+                request.setHeader(b"Retry-After", str(refusal.retry_after).encode())
+        if answered is None:
+            return None
+        status, document = answered
+        request.setResponseCode(status)
+        if document is None:
             return b""
         request.setHeader(b"Content-Type", b"application/json; charset=UTF-8")
-        return json.dumps(body, separators=(",", ":")).encode()
+        return json.dumps(document, separators=(",", ":")).encode()
 
-    def _answer(self, request: Request, path: list[str]) -> Answer:
+    def _answer(self, request: Request, path: list[str]) -> Answer | None:
         if request.requestHeaders.hasHeader(b"Origin"):
             raise Refusal(403, 40310000, "no web page is to order anything here")
         if path[:1] == ["v2"] and not self._simulator.accepts(_credentials(request)):
             raise Refusal(403, 40310000, "forbidden.")
+        if request.method == b"GET" and path[:1] == ["v2"]:
+            _refuse_if(self._simulator.fault(FaultKind.REST_REFUSE))
         match request.method, path:
             case b"POST", ["simulator", "emit"]:
                 return self._emit(_json(request))
@@ -71,6 +94,13 @@ class Api(Resource):
                 return self._inject(_json(request))
             case b"GET", ["v2", "account"]:
                 return 200, self._exchange.account()
+            case b"GET", ["v2", "account", "activities"]:
+                return 200, list_activities(self._simulator.history, parse_page(_query(request)))
+            case b"GET", ["v2", "account", "activities", activity_type]:
+                page = parse_page(_query(request) | {"activity_types": activity_type})
+                return 200, list_activities(self._simulator.history, page)
+            case b"GET", ["v2", "events", "trades"]:
+                return self._begin_events(request)
             case b"GET", ["v2", "orders"]:
                 return self._list(request)
             case b"POST", ["v2", "orders"]:
@@ -98,16 +128,42 @@ class Api(Resource):
         return 200, {"injected": fault.kind.value}
 
     def _list(self, request: Request) -> Answer:
-        fields = {"status": "open", "direction": "desc", "limit": str(DEFAULT_LIMIT)}
-        for name, values in request.args.items():
-            fields[name.decode(errors="replace")] = values[0].decode(errors="replace")
-        status = choice(fields, "status", ("open", "closed", "all"))
-        direction = choice(fields, "direction", ("asc", "desc"))
-        limit = fields["limit"]
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= LARGEST_LIMIT):
-            raise bad_input(f"limit must be from 1 to {LARGEST_LIMIT}")
-        found = self._exchange.orders(status, newest_first=direction == "desc")
-        return 200, [order.document() for order in found[: int(limit)]]
+        fields = {"status": "open", "direction": "desc", "limit": str(DEFAULT_LIMIT)} | _query(request)
+        limit = whole_number(fields, "limit", LARGEST_LIMIT)
+        found = self._exchange.orders(
+            choice(fields, "status", ("open", "closed", "all")),
+            newest_first=choice(fields, "direction", ("asc", "desc")) == "desc",
+            after=moment(fields, "after"),
+            until=moment(fields, "until"),
+        )
+        return 200, [order.document() for order in found[:limit]]
+
+    def _begin_events(self, request: Request) -> Answer | None:
+        if held := self._simulator.fault(FaultKind.HISTORY_DELAY):
+            self._simulator.feeds.hold(request, held.delay, lambda: self._answer_at_last(request))
+            return None
+        return self._events(request)
+
+    def _answer_at_last(self, request: Request) -> None:
+        """Answer a request for events that was held back, as twisted.web would have."""
+        body = self._respond(request, lambda: self._events(request))
+        if body is not None:
+            request.setHeader(b"Content-Length", str(len(body)).encode())
+            request.write(body)
+            request.finish()
+
+    def _events(self, request: Request) -> Answer | None:
+        _refuse_if(self._simulator.fault(FaultKind.HISTORY_REFUSE))
+        span = parse_span(_query(request))
+        cut = self._simulator.fault(FaultKind.HISTORY_TRUNCATE)
+        drop = self._simulator.fault(FaultKind.HISTORY_DROP)
+        damage = Damage(
+            cut_after=cut.events if cut else None,
+            drop_after=drop.events if drop else None,
+            dropped=drop.dropped if drop else 0,
+        )
+        self._simulator.feeds.open(request, span, damage)
+        return None
 
     def _submit(self, document: Any) -> Answer:
         (order,) = self._simulator.carry_out(self._exchange.submit(parse_order(document)))
@@ -137,6 +193,20 @@ class ApiSite(Site):
 
     def log(self, request: Any) -> None:
         """Write nothing: a line for each request is no state change."""
+
+
+def _refuse_if(fault: Fault | None) -> None:
+    if fault is not None:
+        code = fault.status * 100_000 + 10_000  # as Alpaca's own are made
+        raise Refusal(fault.status, code, "refused as ordered", fault.retry_after)
+
+
+def _query(request: Request) -> dict[str, str]:
+    """Return the parameters in the request's URL; of several by one name, the first."""
+    return {
+        name.decode(errors="replace"): values[0].decode(errors="replace")
+        for name, values in request.args.items()
+    }
 
 
 def _json(request: Request) -> Any:
