@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo run test lint types coverage check clean
+.PHONY: demo run test lint types coverage check chaos kill clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/twistd -n --pidfile= tradeproxy --demo
@@ -26,6 +26,15 @@ coverage: $(VENV)/.development
 	$(BIN)/coverage run $(BIN)/trial tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# Everything that can go wrong, for three minutes; SEED=2 is another order of it.
+SEED ?= 1
+chaos: $(VENV)/.development
+	$(BIN)/python -m tests.chaos --seed $(SEED)
+
+# SIGKILL in mid-burst, a hundred times.
+kill: $(VENV)/.development
+	$(BIN)/python -m tests.chaos.kill --seed $(SEED)
 
 check: lint types coverage
 

@@ -14,6 +14,8 @@ INSTALL_REQUIRES = [
     # Twisted verifies the names in TLS certificates with these two.
     "service-identity >= 24.1",
     "pyopenssl >= 25.1",
+    # 24.9: typed, and without the last of Python 2; asks Alpaca's REST API for what was missed.
+    "treq >= 24.9",
     # 1.0: dotenv_values(interpolate=False); keys may contain a "$".
     "python-dotenv >= 1.0",
 ]

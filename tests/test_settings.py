@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.accounts import demo_account
 from tradeproxy.listen import describe, has_ipv6_loopback, loopback_descriptions
+from tradeproxy.recoverysettings import RecoveryMode, RecoverySettings
 from tradeproxy.secret import Secret
 from tradeproxy.settings import VARIABLES, Limits, Settings, SettingsError, read_settings
 from tradeproxy.wire.messages import Dialect
@@ -73,7 +74,7 @@ class ReadSettingsTests(SettingsTestCase):
         self.assertEqual([account.name for account in settings.accounts], ["paper"])
         self.assertEqual(settings.accounts[0].dialect, Dialect.AUTHENTICATE)
         self.assertEqual(settings.listen, loopback_descriptions(8099, ipv6=True))
-        self.assertEqual(settings.limits, Limits(10_000, 5.0, 10.0, 16 * 1024, 1024 * 1024))
+        self.assertEqual(settings.limits, Limits(10_000, 5.0, 10.0, 16 * 1024, 30.0))
         self.assertEqual((settings.tokens, settings.allowed_origins, settings.allowed_hosts), ((), (), ()))
         self.assertEqual((settings.simulator_port, settings.warnings), (None, ()))
 
@@ -118,14 +119,17 @@ class ReadSettingsTests(SettingsTestCase):
         host = "is neither a host name nor an address"
         for name, value, reason in [
             *((f"PROXY_{name}", bad, f"{bad!r} {number}")
-              for name in ("MAX_CLIENTS", "MAX_MESSAGE", "CLIENT_BUFFER")
+              for name in ("MAX_CLIENTS", "MAX_MESSAGE")
               for bad in ("0", "-1", "1.5", "1_000", "many", "٣", "9" * 5000)),
-            *((f"PROXY_{name}_TIMEOUT", bad, f"{bad!r} {seconds}")
-              for name in ("AUTH", "HANDSHAKE")
+            *((f"PROXY_{name}", bad, f"{bad!r} {seconds}")
+              for name in ("AUTH_TIMEOUT", "HANDSHAKE_TIMEOUT", "STALL_TIMEOUT", "RECOVERY_DEADLINE",
+                           "RECONCILE_INTERVAL")
               for bad in ("0", "0.0", "-1", "nan", "inf", "1e999", "soon")),
             *(("PROXY_PORT", bad, f"{bad!r} is not a port (1 to 65535)")
               for bad in ("0", "65536", "-1", "80.0", "8_0", "٣", "9" * 5000)),
             ("PROXY_ALLOW_ANONYMOUS", "maybe", "'maybe' is neither yes (1, true) nor no (0, false)"),
+            ("PROXY_RECOVERY", "yes", "'yes' is none of auto, events, off"),
+            ("PROXY_JOURNAL_SYNC", "off", "'off' is neither full nor normal"),
             ("PROXY_UPSTREAM_AUTH", "AUTH", "'AUTH' is neither authenticate nor auth"),
             *(("PROXY_ALLOWED_ORIGINS", bad, origin)
               for bad in ("*", "null", "a.example", "https://a/b", "https://me:hush@a", "https://a?b", "://a")),
@@ -146,11 +150,17 @@ class ReadSettingsTests(SettingsTestCase):
                 "PROXY_HANDSHAKE_TIMEOUT": "0.5",
                 "PROXY_AUTH_TIMEOUT": "3",
                 "PROXY_MAX_MESSAGE": "2",
-                "PROXY_CLIENT_BUFFER": "4",
+                "PROXY_STALL_TIMEOUT": "4",
                 "PROXY_UPSTREAM_AUTH": "auth",
+                "PROXY_DATA_DIR": "/data",
+                "PROXY_RECOVERY": "events",
+                "PROXY_RECOVERY_DEADLINE": "2.5",
+                "PROXY_RECONCILE_INTERVAL": "60",
             }
         )
-        self.assertEqual(settings.limits, Limits(1, 0.5, 3.0, 2, 4))
+        self.assertEqual(settings.limits, Limits(1, 0.5, 3.0, 2, 4.0))
+        self.assertEqual(settings.recovery, RecoverySettings(RecoveryMode.EVENTS, 2.5, 60.0))
+        self.assertEqual(settings.journal.directory, Path("/data"))
         self.assertEqual(settings.accounts[0].dialect, Dialect.AUTH)
 
     def test_origins_and_hosts_are_brought_to_one_spelling(self) -> None:

@@ -8,7 +8,9 @@ from twisted.internet.defer import Deferred
 
 from tradeproxy import listen
 from tradeproxy.hub.account import Account
+from tradeproxy.hub.sqlitejournal import SqliteJournal
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol, upstream_endpoint
+from tradeproxy.upstream.watcher import StreamWatcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,10 +51,27 @@ async def check_login(account: AccountSettings, reactor: Any) -> Finding:
 
 async def _try_login(account: AccountSettings, reactor: Any) -> str | None:
     """Connect to an account's stream as the proxy would, and leave; return what went wrong, or None."""
-    probe = _Probe(account.name, reactor)
+    journal = SqliteJournal(  # in memory, for the events that come meanwhile
+        account.name,
+        None,
+        reactor,
+        base_url=account.base_url.stream,
+        full_sync=False,
+        max_age=60,
+        max_events=1,
+    )
+    journal.open()
     try:
-        protocol = await upstream_endpoint(account.base_url, reactor).connect(
-            UpstreamFactory(account, probe, reactor)
+        return await _log_in(account, Account(account.name, journal, reactor), reactor)
+    finally:
+        journal.close()
+
+
+async def _log_in(settings: AccountSettings, account: Account, reactor: Any) -> str | None:
+    probe = _Probe()
+    try:
+        protocol = await upstream_endpoint(settings.base_url, reactor).connect(
+            UpstreamFactory(settings, account, probe, reactor)
         )
     except Exception as error:
         return f"cannot connect: {error}"
@@ -62,13 +81,11 @@ async def _try_login(account: AccountSettings, reactor: Any) -> str | None:
     return None if probe.up.called else ending.reason
 
 
-class _Probe(Account):
-    """An account that only waits for its stream to be up."""
+class _Probe(StreamWatcher):
+    """Only waits for the stream to be up."""
 
-    def __init__(self, name: str, clock: Any) -> None:
-        super().__init__(name, clock)
+    def __init__(self) -> None:
         self.up: Deferred[None] = Deferred()
 
-    def upstream_is_up(self) -> None:
-        super().upstream_is_up()
+    def stream_is_up(self) -> None:
         self.up.callback(None)

@@ -12,16 +12,23 @@ from twisted.logger import Logger
 
 from tradeproxy import listen
 from tradeproxy.downstream.admission import Admission, Tokens
-from tradeproxy.downstream.websocket import DownstreamFactory, DownstreamService
+from tradeproxy.downstream.clients import DownstreamService
+from tradeproxy.downstream.websocket import DownstreamFactory
 from tradeproxy.hub.account import Account
+from tradeproxy.hub.sqlitejournal import SqliteJournal
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory, upstream_endpoint
+from tradeproxy.upstream.recovery import Recovery
+from tradeproxy.upstream.rest import RestClient, http_client
 from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.web.routes import paths
 from tradeproxy.web.site import build_site
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tradeproxy.accounts import AccountSettings
+    from tradeproxy.journalsettings import JournalSettings
     from tradeproxy.settings import Settings
 
 
@@ -29,9 +36,9 @@ def build_service(settings: Settings, reactor: Any) -> MultiService:
     """Return the service that holds one connection per account and serves its events to all clients.
 
     Events go down this list; services start in its order and stop in the reverse, one after the other: first
-    no new clients, then the clients' goodbye, then Alpaca's.
+    no new clients, then the clients' goodbye, then Alpaca's, and then the journals are closed.
     """
-    accounts = {account.name: Account(account.name, reactor) for account in settings.accounts}
+    accounts = {account.name: _account(account, settings.journal, reactor) for account in settings.accounts}
     clients = DownstreamFactory(settings.limits, reactor)
     admission = Admission(settings.allowed_hosts, settings.allowed_origins, Tokens(settings.tokens))
     site = build_site(accounts, clients, admission, reactor)
@@ -40,22 +47,42 @@ def build_service(settings: Settings, reactor: Any) -> MultiService:
     proxy.setName("tradeproxy")
     if settings.simulator_port is not None:
         _simulator_service(settings.simulator_port, reactor).setServiceParent(proxy)
+    JournalService(accounts.values()).setServiceParent(proxy)
     upstream = MultiService()
     upstream.setServiceParent(proxy)
+    http = http_client(reactor)
     for account in settings.accounts:
-        _upstream_service(account, accounts[account.name], reactor).setServiceParent(upstream)
-    DownstreamService(clients, reactor).setServiceParent(proxy)
+        rest = RestClient(http, account.base_url.rest, account.credentials, reactor)
+        recovery = Recovery(accounts[account.name], rest, settings.recovery, reactor)
+        _upstream_service(account, accounts[account.name], recovery, reactor).setServiceParent(upstream)
+    DownstreamService(clients.clients, reactor).setServiceParent(proxy)
     for description in settings.listen:
         strports.service(description, site, reactor=reactor).setServiceParent(proxy)
     StartupLog(settings).setServiceParent(proxy)
     return proxy
 
 
-def _upstream_service(settings: AccountSettings, account: Account, reactor: Any) -> UpstreamService:
+def _account(account: AccountSettings, settings: JournalSettings, reactor: Any) -> Account:
+    journal = SqliteJournal(
+        account.name,
+        settings.path(account.name),
+        reactor,
+        base_url=account.base_url.stream,
+        full_sync=settings.full_sync,
+        max_age=settings.max_age,
+        max_events=settings.max_events,
+    )
+    return Account(account.name, journal, reactor)
+
+
+def _upstream_service(
+    settings: AccountSettings, account: Account, recovery: Recovery, reactor: Any
+) -> UpstreamService:
     return UpstreamService(
         account,
         upstream_endpoint(settings.base_url, reactor),
-        UpstreamFactory(settings, account, reactor),
+        UpstreamFactory(settings, account, recovery, reactor),
+        recovery,
         Backoff(SystemRandom().random),
         reactor,
     )
@@ -90,6 +117,25 @@ class OrderedService(MultiService):
                 self._log.failure("{service} did not stop cleanly", service=type(service).__name__)
 
 
+class JournalService(Service):
+    """Opens every account's journal before anything can come, and closes them after all is over."""
+
+    def __init__(self, accounts: Iterable[Account]) -> None:
+        self._accounts = tuple(accounts)
+
+    def startService(self) -> None:
+        """Open them; raises JournalError, which ends the start."""
+        super().startService()
+        for account in self._accounts:
+            account.open()
+
+    def stopService(self) -> None:
+        """Commit what can be, and let go of the files."""
+        super().stopService()
+        for account in self._accounts:
+            account.close()
+
+
 class StartupLog(Service):
     """Says, once everything has started, what there is and where."""
 
@@ -113,6 +159,8 @@ class StartupLog(Service):
                 upstream=account.base_url.stream,
                 alpaca=paths(account.name).alpaca,
             )
+        kept = self._settings.journal.directory
+        self._log.info("events are kept in {place}", place="memory only" if kept is None else kept)
         self._log.info("health at /healthz and /readyz")
         if self._settings.simulator_port is not None:
             self._log.info(

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from tradeproxy import hosts
 from tradeproxy.accounts import AccountSettings, demo_account, is_plain, read_accounts
 from tradeproxy.environment import Environment
+from tradeproxy.journalsettings import JournalSettings, read_journal
 from tradeproxy.listen import completed, describe, has_ipv6_loopback, is_local, loopback_descriptions, url
+from tradeproxy.recoverysettings import RecoveryMode, RecoverySettings
 from tradeproxy.secret import Secret
 from tradeproxy.wire.messages import Dialect
 
@@ -27,13 +29,20 @@ VARIABLES = (
     "PROXY_ALLOWED_ORIGINS",
     "PROXY_ALLOW_ANONYMOUS",
     "PROXY_AUTH_TIMEOUT",
-    "PROXY_CLIENT_BUFFER",
+    "PROXY_DATA_DIR",
     "PROXY_HANDSHAKE_TIMEOUT",
     "PROXY_HOST",
+    "PROXY_JOURNAL_DAYS",
+    "PROXY_JOURNAL_EVENTS",
+    "PROXY_JOURNAL_SYNC",
     "PROXY_LISTEN",
     "PROXY_MAX_CLIENTS",
     "PROXY_MAX_MESSAGE",
     "PROXY_PORT",
+    "PROXY_RECONCILE_INTERVAL",
+    "PROXY_RECOVERY",
+    "PROXY_RECOVERY_DEADLINE",
+    "PROXY_STALL_TIMEOUT",
     "PROXY_TOKENS",
     "PROXY_TOKENS_FILE",
     "PROXY_UPSTREAM_AUTH",
@@ -49,7 +58,7 @@ class Limits:
     handshake_timeout: float = 5.0
     auth_timeout: float = 10.0
     max_message: int = 16 * 1024
-    client_buffer: int = 1024 * 1024
+    stall_timeout: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,8 @@ class Settings:
     allowed_origins: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
     limits: Limits
+    journal: JournalSettings
+    recovery: RecoverySettings
     simulator_port: int | None
     warnings: tuple[str, ...]
 
@@ -114,6 +125,8 @@ def read_settings(
         allowed_origins=env.each("PROXY_ALLOWED_ORIGINS", lambda text: hosts.origin(text.removesuffix("/"))),
         allowed_hosts=(*env.each("PROXY_ALLOWED_HOSTS", hosts.canonical), *addresses.names),
         limits=_read_limits(env),
+        journal=read_journal(env, in_memory=demo),
+        recovery=_read_recovery(env),
         simulator_port=simulator_port,
         warnings=tuple(env.findings.warnings),
     )
@@ -210,7 +223,16 @@ def _read_limits(env: Environment) -> Limits:
         handshake_timeout=env.parsed("PROXY_HANDSHAKE_TIMEOUT", _seconds, default.handshake_timeout),
         auth_timeout=env.parsed("PROXY_AUTH_TIMEOUT", _seconds, default.auth_timeout),
         max_message=env.parsed("PROXY_MAX_MESSAGE", _whole_number, default.max_message),
-        client_buffer=env.parsed("PROXY_CLIENT_BUFFER", _whole_number, default.client_buffer),
+        stall_timeout=env.parsed("PROXY_STALL_TIMEOUT", _seconds, default.stall_timeout),
+    )
+
+
+def _read_recovery(env: Environment) -> RecoverySettings:
+    default = RecoverySettings()
+    return RecoverySettings(
+        mode=env.parsed("PROXY_RECOVERY", _recovery_mode, default.mode),
+        deadline=env.parsed("PROXY_RECOVERY_DEADLINE", _seconds, default.deadline),
+        reconcile_interval=env.parsed("PROXY_RECONCILE_INTERVAL", _seconds, default.reconcile_interval),
     )
 
 
@@ -238,6 +260,13 @@ def _flag(text: str) -> bool:
         return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
     except KeyError:
         raise ValueError(f"{text!r} is neither yes (1, true) nor no (0, false)") from None
+
+
+def _recovery_mode(text: str) -> RecoveryMode:
+    try:
+        return RecoveryMode(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is none of auto, events, off") from None
 
 
 def _dialect(text: str) -> Dialect:

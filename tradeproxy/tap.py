@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.python import usage
 
 from tradeproxy import listen
+from tradeproxy.hub.journalfile import check_journal
 from tradeproxy.process import make_room_for, stop_on_hangup
 from tradeproxy.settings import Settings, SettingsError, read_settings
 
@@ -46,7 +47,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Read the settings.
 
-        Whatever is wrong with them, or with the addresses to listen on, ends the process here with a line
+        Whatever is wrong with them, the addresses or the journals ends the process here with a line
         for each problem and status 1: later it would be a traceback, or nothing but a log file would show it.
         """
         try:
@@ -60,13 +61,21 @@ class Options(usage.Options):
             )
         except SettingsError as error:
             raise SystemExit(str(error)) from None
-        if problems := listen.bind_problems(self._descriptions()):
+        problems = [*listen.bind_problems(self._descriptions()), *journal_problems(self.settings)]
+        if problems:
             raise SystemExit("\n".join(problems))
 
     def _descriptions(self) -> list[str]:
         simulator = self.settings.simulator_port
         simulated = [] if simulator is None else [listen.describe("127.0.0.1", simulator)]
         return [*self.settings.listen, *simulated]
+
+
+def journal_problems(settings: Settings) -> list[str]:
+    """Return a line for each account's journal that could not be opened; none is."""
+    paths = (settings.journal.path(account.name) for account in settings.accounts)
+    problems = (check_journal(path) for path in paths if path is not None)
+    return [f"{settings.journal.source}: {problem}" for problem in problems if problem is not None]
 
 
 def makeService(options: Options) -> IService:

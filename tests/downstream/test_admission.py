@@ -20,9 +20,11 @@ def visitor(
     local_address: str | None = "127.0.0.1",
     offers: tuple[str, ...] = (),
     upgrade: bool = True,
+    site: str | None = None,
 ) -> Visitor:
     """Return who asks for a WebSocket; without arguments a program on this machine."""
-    return Visitor(host, origin, secure, local_address, tuple(Secret(offer) for offer in offers), upgrade)
+    secrets = tuple(Secret(offer) for offer in offers)
+    return Visitor(host, origin, secure, local_address, secrets, upgrade, site)
 
 
 class AdmissionTestCase(SynchronousTestCase):
@@ -220,6 +222,28 @@ class OriginTests(AdmissionTestCase):
         """An entry of the list that cannot be read admits nobody, `null` least of all."""
         self.admission = Admission((), ("null", "*"), OPEN)
         self.check({origin: visitor(origin=origin) for origin in ("null", "*", "https://x.example")}, 403)
+
+
+class SiteTests(AdmissionTestCase):
+    """A page that embeds something of ours sends no Origin; the browser says whether it is foreign."""
+
+    admission = Admission((), ("https://app.example",), OPEN)
+
+    def test_keeps_out_what_a_foreign_page_embeds(self) -> None:
+        """Another site's, or another port's of this machine, even with a token or for a public page."""
+        guests = {site: visitor(site=site, upgrade=False) for site in ("cross-site", "same-site")}
+        self.check(guests, 403, "another site")
+        for guest in guests.values():
+            self.assertIsNotNone(self.admission.refusal(guest, public=True))
+
+    def test_lets_in_our_own_pages_and_who_types_the_address(self) -> None:
+        """And programs, which say nothing of the kind."""
+        self.check({str(s): visitor(site=s, upgrade=False) for s in ("same-origin", "none", None)}, None)
+
+    def test_an_origin_says_more(self) -> None:
+        """An allowed one is let in wherever it is, another is not."""
+        self.check({"allowed": visitor(origin="https://app.example", site="cross-site")}, None)
+        self.check({"other": visitor(origin="https://evil.example", site="same-origin")}, 403)
 
 
 class TokenTests(AdmissionTestCase):

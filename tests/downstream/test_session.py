@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
-from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, State
+from tradeproxy.downstream.session import (
+    ClientSession,
+    Close,
+    Effect,
+    Manner,
+    Send,
+    State,
+    Status,
+    Stream,
+)
 from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.closecodes import CloseCode
 from tradeproxy.wire.messages import encode
@@ -29,6 +39,10 @@ UNKNOWN = (
     b"{}",
 )
 
+LISTEN_TO_STATUS = b'{"action":"listen","data":{"streams":["proxy_status","trade_updates"]}}'
+UNLISTEN_STATUS = b'{"action":"unlisten","data":{"streams":["proxy_status"]}}'
+LISTENING_TO_BOTH = b'{"stream":"listening","data":{"streams":["trade_updates","proxy_status"]}}'
+
 LOGINS = (frames.AUTH, frames.AUTHENTICATE, frames.OAUTH, EMPTY_AUTH)
 
 
@@ -42,17 +56,44 @@ def nobody(_credentials: Credentials) -> bool:
     return False
 
 
-def seen(effects: tuple[Effect, ...]) -> Seen:
-    """Return what the client sees of `effects`."""
-    return [effect.code if isinstance(effect, Close) else encode(effect.message) for effect in effects]
+class Talk:
+    """A session, and what flows to its client: events, the proxy's status."""
+
+    def __init__(
+        self, manner: Manner, admits: Callable[[Credentials], bool] = anybody, *, status: bool = False
+    ) -> None:
+        self.session = ClientSession(manner, admits, status=status)
+        self.events = False
+        self.status = False
+
+    def says(self, *payloads: bytes) -> Seen:
+        """Return what the client sees upon these messages."""
+        return [sight for payload in payloads for sight in self.takes(self.session.received(payload))]
+
+    def takes(self, effects: tuple[Effect, ...]) -> Seen:
+        """Return what the client sees of `effects`, and note what begins and ends with them."""
+        seen: Seen = []
+        for effect in effects:
+            match effect:
+                case Send(message):
+                    seen.append(encode(message))
+                case Stream(on):
+                    assert on is not self.events, "what flows cannot begin to"
+                    self.events = on
+                case Status(on):
+                    assert on is not self.status, "what flows cannot begin to"
+                    self.status = on
+                case Close(code, _):
+                    seen.append(code)
+                    self.events = self.status = False
+        return seen
 
 
-def session_after(manner: Manner, *payloads: bytes) -> ClientSession:
-    """Return a session of a client that is let in and sent `payloads`."""
-    session = ClientSession(manner, anybody)
-    for payload in payloads:
-        session.received(payload)
-    return session
+def talk_after(manner: Manner, *payloads: bytes) -> Talk:
+    """Return the talk with a client that is let in and sent `payloads`."""
+    talk = Talk(manner)
+    talk.says(*payloads)
+    return talk
 
 
 class SessionTestCase(SynchronousTestCase):
@@ -63,9 +104,10 @@ class SessionTestCase(SynchronousTestCase):
     def check(self, before: tuple[bytes, ...], rows: dict[bytes, tuple[Seen, bool]]) -> None:
         """Hold against `rows` what each message gets after those `before`, and if events follow it."""
         for payload, (expected, wants_events) in rows.items():
-            session = session_after(self.manner, *before)
-            self.assertEqual(seen(session.received(payload)), expected, (before, payload))
-            self.assertIs(session.wants_events, wants_events, (before, payload))
+            talk = talk_after(self.manner, *before)
+            self.assertEqual(talk.says(payload), expected, (before, payload))
+            self.assertIs(talk.events, wants_events, (before, payload))
+            self.assertFalse(talk.status, (before, payload))
 
 
 class OriginalMannerTests(SessionTestCase):
@@ -169,6 +211,48 @@ class AlpacaMannerTests(SessionTestCase):
             self.check((frames.AUTH, frames.LISTEN), {login: ([frames.AUTHORIZED], True)})
 
 
+class StatusTests(SynchronousTestCase):
+    """The `proxy_status` stream is for those who ask for it."""
+
+    def test_a_query_brings_it_with_the_auth_message(self) -> None:
+        """On every path, after the reply and before the events, for as long as the connection lasts."""
+        for manner in Manner:
+            session = ClientSession(manner, anybody, status=True)
+            effects = session.received(frames.AUTH)
+            expected = [Send, Status, Stream] if manner is Manner.ORIGINAL else [Send, Status]
+            self.assertEqual([type(effect) for effect in effects], expected, manner)
+            talk = Talk(manner, status=True)
+            self.assertEqual(talk.says(frames.LISTEN)[1:], [])
+            self.assertFalse(talk.status)
+            talk.says(frames.AUTH, LISTEN_TO_STATUS, frames.LISTEN_TO_NOTHING, UNLISTEN_STATUS)
+            self.assertTrue(talk.status)
+
+    def test_listen_names_it_like_any_other_stream(self) -> None:
+        """It is in the ack, follows it, and ends when it is no longer in the set."""
+        for manner in Manner:
+            talk = talk_after(manner, frames.AUTH)
+            self.assertEqual(talk.says(LISTEN_TO_STATUS), [LISTENING_TO_BOTH])
+            self.assertEqual((talk.events, talk.status), (True, True))
+            self.assertEqual(talk.says(UNLISTEN_STATUS), [frames.LISTENING])
+            self.assertEqual((talk.events, talk.status), (True, False))
+            talk.says(LISTEN_TO_STATUS, frames.LISTEN_TO_NOTHING)
+            self.assertEqual((talk.events, talk.status), (manner is Manner.ORIGINAL, False))
+
+    def test_it_waits_for_the_auth_message(self) -> None:
+        """On the original paths one may listen before, and is told nothing before the auth reply."""
+        talk = talk_after(Manner.ORIGINAL, LISTEN_TO_STATUS)
+        self.assertEqual((talk.events, talk.status), (False, False))
+        talk.says(frames.AUTH)
+        self.assertEqual((talk.events, talk.status), (True, True))
+
+    def test_it_comes_before_the_events(self) -> None:
+        """What begins with the same message begins with the status."""
+        session = ClientSession(Manner.ALPACA, anybody)
+        session.received(frames.AUTH)
+        effects = session.received(LISTEN_TO_STATUS)
+        self.assertEqual(effects[1:], (Status(True), Stream(True)))
+
+
 class TokenTests(SynchronousTestCase):
     """With tokens, an auth message must hold one."""
 
@@ -176,11 +260,11 @@ class TokenTests(SynchronousTestCase):
         """Either dialect gets the authorization object, on every path, and then the close code."""
         for manner in Manner:
             for login in LOGINS:
-                session = ClientSession(manner, nobody)
+                talk = Talk(manner, nobody, status=True)
                 expected: Seen = [frames.UNAUTHORIZED, CloseCode.TOKEN_REFUSED]
-                self.assertEqual(seen(session.received(login)), expected, (manner, login))
-                self.assertIs(session.state, State.CLOSED)
-                self.assertFalse(session.wants_events)
+                self.assertEqual(talk.says(login), expected, (manner, login))
+                self.assertIs(talk.session.state, State.CLOSED)
+                self.assertFalse(talk.events or talk.status)
 
     def test_what_the_client_offers_is_what_is_judged(self) -> None:
         """The judge is given the credentials of the message, and lets in only those it knows."""
@@ -196,28 +280,28 @@ class TokenTests(SynchronousTestCase):
             frames.OAUTH: [frames.AUTHORIZED],
         }
         for login, expected in table.items():
-            self.assertEqual(seen(ClientSession(Manner.ALPACA, admits).received(login)), expected, login)
+            self.assertEqual(Talk(Manner.ALPACA, admits).says(login), expected, login)
         pair = KeyPair(Secret("K"), Secret("S"))
         self.assertEqual(offered, [pair, pair, OAuthToken(Secret("T"))])
 
     def test_a_client_that_was_let_in_is_out_after_a_wrong_second_login(self) -> None:
         """The last word on who the client is counts."""
         answers = iter([True, False])
-        session = ClientSession(Manner.ORIGINAL, lambda _credentials: next(answers))
-        session.received(frames.AUTH)
-        self.assertTrue(session.wants_events)
+        talk = Talk(Manner.ORIGINAL, lambda _credentials: next(answers))
+        talk.says(frames.AUTH)
+        self.assertTrue(talk.events)
         expected: Seen = [frames.UNAUTHORIZED, CloseCode.TOKEN_REFUSED]
-        self.assertEqual(seen(session.received(frames.AUTH)), expected)
-        self.assertFalse(session.wants_events)
+        self.assertEqual(talk.says(frames.AUTH), expected)
+        self.assertFalse(talk.events)
 
     def test_nothing_but_a_login_is_judged(self) -> None:
         """A client without a token is not closed for what it says before its auth message."""
         for manner in Manner:
             for payload in (frames.LISTEN, frames.UNLISTEN, *UNKNOWN):
-                session = ClientSession(manner, nobody)
-                session.received(payload)
-                self.assertIs(session.state, State.AWAITING_AUTH, (manner, payload))
-                self.assertFalse(session.wants_events, (manner, payload))
+                talk = Talk(manner, nobody)
+                talk.says(payload)
+                self.assertIs(talk.session.state, State.AWAITING_AUTH, (manner, payload))
+                self.assertFalse(talk.events, (manner, payload))
 
 
 class EndTests(SynchronousTestCase):
@@ -228,43 +312,44 @@ class EndTests(SynchronousTestCase):
         for manner in Manner:
             for before in ((), (frames.AUTH,), (frames.AUTH, frames.LISTEN)):
                 for name, payload in frames.NOT_JSON.items():
-                    session = session_after(manner, *before)
+                    talk = talk_after(manner, *before)
                     case = (manner, before, name)
-                    self.assertEqual(seen(session.received(payload)), [CloseCode.MALFORMED], case)
-                    self.assertFalse(session.wants_events, case)
+                    self.assertEqual(talk.says(payload), [CloseCode.MALFORMED], case)
+                    self.assertFalse(talk.events, case)
 
     def test_a_client_that_does_not_authenticate_in_time_is_closed(self) -> None:
         """Whatever else it said; one that did authenticate is left alone."""
         for manner in Manner:
             for before in ((), (frames.LISTEN,), (b'{"action":"ping"}',)):
-                session = session_after(manner, *before)
-                self.assertEqual(seen(session.overdue()), [CloseCode.NO_AUTH], (manner, before))
-                self.assertIs(session.state, State.CLOSED)
+                talk = talk_after(manner, *before)
+                self.assertEqual(talk.takes(talk.session.overdue()), [CloseCode.NO_AUTH], (manner, before))
+                self.assertIs(talk.session.state, State.CLOSED)
             for login in LOGINS:
-                session = session_after(manner, login)
+                session = talk_after(manner, login).session
                 self.assertEqual(session.overdue(), (), (manner, login))
                 self.assertIs(session.state, State.AUTHENTICATED)
 
     def test_it_can_be_ended_for_a_reason_of_ours(self) -> None:
-        """In every state, with the code that is given."""
+        """In every state, with the code that is given, and a reason that may say more than the code's own."""
         for code in (CloseCode.RESTARTING, CloseCode.TOO_SLOW):
             for before in ((), (frames.AUTH,), (frames.AUTH, frames.LISTEN)):
-                session = session_after(Manner.ALPACA, *before)
-                self.assertEqual(seen(session.end(code)), [code], (code, before))
-                self.assertFalse(session.wants_events, (code, before))
+                session = talk_after(Manner.ALPACA, *before).session
+                self.assertEqual(session.end(code), (Close(code, code.reason),), (code, before))
+                session = talk_after(Manner.ALPACA, *before).session
+                self.assertEqual(session.end(code, "so"), (Close(code, "so"),), (code, before))
 
     def test_nothing_follows_a_close(self) -> None:
         """No message, timer or second end has any effect after a close frame, whatever caused it."""
         for manner in Manner:
-            malformed, refused = session_after(manner, b"junk"), ClientSession(manner, nobody)
+            malformed, refused = talk_after(manner, b"junk").session, ClientSession(manner, nobody)
             refused.received(frames.AUTH)
-            overdue, ended = session_after(manner), session_after(manner, frames.AUTH, frames.LISTEN)
+            overdue = talk_after(manner).session
+            ended = talk_after(manner, frames.AUTH, frames.LISTEN).session
             overdue.overdue()
             ended.end(CloseCode.TOO_SLOW)
             for session in (malformed, refused, overdue, ended):
-                for payload in (*LOGINS, frames.LISTEN, frames.UNLISTEN, *UNKNOWN, b"junk"):
+                for payload in (*LOGINS, LISTEN_TO_STATUS, frames.UNLISTEN, *UNKNOWN, b"junk"):
                     self.assertEqual(session.received(payload), (), (manner, payload))
                 self.assertEqual(session.overdue(), ())
                 self.assertEqual(session.end(CloseCode.RESTARTING), ())
-                self.assertFalse(session.wants_events)
                 self.assertIs(session.state, State.CLOSED)

@@ -2,98 +2,227 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import frames
-from tradeproxy.hub.account import Account, UpstreamStatus
+from tests.support.journals import event, memory_journal, time_of
+from tradeproxy.hub.account import Account
+from tradeproxy.wire.cursor import Cursor
+from tradeproxy.wire.status import Outcome, UpstreamStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tradeproxy.hub.broadcaster import Burst
+    from tradeproxy.hub.journal import Burst
+
+
+BEGIN = time_of(0) // 1_000_000
+"""When the tests begin (Unix time): just before their first event."""
 
 
 class Reader:
     """A subscriber that keeps what it is handed, and then does `on_delivery`."""
 
     def __init__(self, on_delivery: Callable[[], object] = lambda: None) -> None:
-        self.bursts: list[Burst] = []
+        self.bursts: list[list[bytes | None]] = []
+        self.statuses: list[dict[str, Any]] = []
+        self.last: Burst | None = None
         self._on_delivery = on_delivery
 
     def deliver(self, burst: Burst) -> None:
-        """Keep `burst`."""
-        self.bursts.append(burst)
+        """Keep the payloads."""
+        self.last = burst
+        self.bursts.append([row.payload for row in burst.rows])
         self._on_delivery()
+
+    def announce(self, status: bytes) -> None:
+        """Keep what it says."""
+        self.statuses.append(json.loads(status)["data"])
 
     def sever(self) -> None:
         """Do nothing: nothing here fails."""
 
 
-class PublishTests(SynchronousTestCase):
-    """Events go in one by one and come out as bursts."""
+class AccountTestCase(SynchronousTestCase):
+    """An account whose journal is in memory, and a reader."""
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.account = Account("paper", self.clock)
+        self.clock.advance(BEGIN)
+        self.journal = memory_journal(self.clock)
+        self.addCleanup(self.journal.close)
+        self.account = Account("paper", self.journal, self.clock)
         self.reader = Reader()
         self.account.broadcaster.register(self.reader)
 
+    def assert_delivered(self, *bursts: list[int]) -> None:
+        """Assert that these numbers of events came, and in which bursts."""
+        self.assertEqual(self.reader.bursts, [[event(n).payload for n in burst] for burst in bursts])
+
+    def publish(self, *numbers: int) -> None:
+        for n in numbers:
+            self.account.publish(event(n))
+
+
+class PublishTests(AccountTestCase):
+    """Events go in one by one and come out as bursts, by way of the journal."""
+
     def test_hands_on_the_events_of_one_turn_as_one_burst(self) -> None:
         """What one turn of the reactor brings is delivered at its end, in order, at once."""
-        for payload in frames.TRADE_UPDATES:
-            self.account.publish(payload)
-        self.assertEqual(self.reader.bursts, [])
+        self.publish(3, 1, 2)
+        self.assert_delivered()
         self.clock.advance(0)
-        self.assertEqual(self.reader.bursts, [frames.TRADE_UPDATES])
+        self.assert_delivered([3, 1, 2])
 
     def test_hands_on_the_payload_itself(self) -> None:
         """The bytes that go out are the object that came in."""
-        self.account.publish(frames.FILL)
+        published = event(1)
+        self.account.publish(published)
         self.clock.advance(0)
-        self.assertIs(self.reader.bursts[0][0], frames.FILL)
+        self.assertIs(self.reader.bursts[0][0], published.payload)
+
+    def test_an_event_is_in_the_journal_when_anybody_gets_it(self) -> None:
+        """Promise 1: read at the moment of the delivery."""
+        found: list[int | None] = []
+        other = Reader(lambda: found.append(self.journal.find(event(1).identity)))
+        self.account.broadcaster.register(other)
+        self.publish(1)
+        self.clock.advance(0)
+        self.assertEqual(found, [1])
 
     def test_hands_on_the_events_of_a_later_turn_as_another_burst(self) -> None:
         """A turn's events don't wait for the next turn's."""
-        self.account.publish(frames.NEW)
+        self.publish(1)
         self.clock.advance(0)
-        self.account.publish(frames.PARTIAL_FILL)
-        self.account.publish(frames.FILL)
+        self.publish(2, 3)
         self.clock.advance(0)
-        self.assertEqual(self.reader.bursts, [(frames.NEW,), (frames.PARTIAL_FILL, frames.FILL)])
+        self.assert_delivered([1], [2, 3])
+
+    def test_what_was_there_before_is_dropped_and_counted(self) -> None:
+        """Alpaca repeats itself; a burst of nothing new is no burst."""
+        self.publish(1, 1)
+        self.clock.advance(0)
+        self.publish(1)
+        self.clock.advance(0)
+        self.assert_delivered([1])
+        self.assertEqual(self.journal.duplicates, 2)
 
     def test_hands_on_what_is_published_during_a_delivery_in_the_turn_after(self) -> None:
         """An event that a delivery brings about comes after the burst at hand, to everybody."""
-        again = [frames.FILL]
-        echo = Reader(lambda: self.account.publish(again.pop()) if again else None)
+        again = [2]
+        echo = Reader(lambda: self.publish(again.pop()) if again else None)
         self.account.broadcaster.register(echo)
         last = Reader()
         self.account.broadcaster.register(last)
-        self.account.publish(frames.NEW)
+        self.publish(1)
         self.clock.advance(0)  # a Clock runs the turn after at once
         for reader in (self.reader, echo, last):
-            self.assertEqual(reader.bursts, [(frames.NEW,), (frames.FILL,)])
+            self.assertEqual(reader.bursts, [[event(1).payload], [event(2).payload]])
 
     def test_leaves_nothing_scheduled_behind(self) -> None:
-        """Without events there is no timer, and after a burst none remains."""
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.account.publish(frames.NEW)
-        self.account.publish(frames.FILL)
-        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        """After a burst no timer remains but those that were there before."""
+        before = len(self.clock.getDelayedCalls())
+        self.publish(1, 2)
+        self.assertEqual(len(self.clock.getDelayedCalls()), before + 1)
         self.clock.advance(0)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(len(self.clock.getDelayedCalls()), before)
 
     def test_keeps_accounts_apart(self) -> None:
         """No event of one account reaches a subscriber of another."""
-        other, listener = Account("live", self.clock), Reader()
+        other, listener = Account("live", memory_journal(self.clock, "live"), self.clock), Reader()
         other.broadcaster.register(listener)
-        self.account.publish(frames.NEW)
-        other.publish(frames.FILL)
+        self.publish(1)
+        other.publish(event(2))
         self.clock.advance(0)
-        self.assertEqual((self.reader.bursts, listener.bursts), ([(frames.NEW,)], [(frames.FILL,)]))
+        self.assert_delivered([1])
+        self.assertEqual(listener.bursts, [[event(2).payload]])
+
+
+class CloseTests(AccountTestCase):
+    """When the proxy stops, nothing that came is left behind."""
+
+    def test_what_has_come_is_committed_before_the_journal_closes(self) -> None:
+        """Also what was held; a timer that is still to come then finds nothing to do."""
+        self.account.hold()
+        self.publish(2)
+        self.account.recover(event(1))
+        self.account.close()
+        self.assert_delivered([1, 2])
+        self.clock.advance(60)
+        self.assert_delivered([1, 2])
+
+
+class HoldTests(AccountTestCase):
+    """While something older is sought, newer events wait."""
+
+    def test_recovered_events_go_before_those_that_are_held(self) -> None:
+        """In the order: recovered, held, live."""
+        self.account.hold()
+        self.publish(3, 4)
+        self.clock.advance(0)
+        self.account.recover(event(1))
+        self.clock.advance(0)
+        self.account.recover(event(2))
+        self.account.release()
+        self.publish(5)
+        self.clock.advance(0)
+        self.assert_delivered([1], [2, 3, 4, 5])
+
+    def test_what_is_held_can_be_looked_at(self) -> None:
+        """Recovery compares with it; after the release there is nothing."""
+        self.assertFalse(self.account.is_holding)
+        self.account.hold()
+        self.publish(1)
+        self.account.hold()  # again: nothing is lost by it
+        self.assertTrue(self.account.is_holding)
+        self.assertEqual(self.account.held, (event(1),))
+        self.account.release()
+        self.assertEqual((self.account.held, self.account.is_holding), ((), False))
+        self.account.release()
+        self.clock.advance(0)
+        self.assert_delivered([1])
+
+    def test_an_event_that_was_recovered_and_held_comes_once(self) -> None:
+        """The history may have what the stream has brought meanwhile."""
+        self.account.hold()
+        self.publish(1, 2)
+        self.account.recover(event(1))
+        self.account.release()
+        self.clock.advance(0)
+        self.assert_delivered([1, 2])
+
+
+class CursorTests(AccountTestCase):
+    """Positions that outlive this process."""
+
+    def test_every_place_has_one(self) -> None:
+        """Before the first event, behind each, and where the events have been trimmed."""
+        self.publish(1, 2)
+        self.clock.advance(0)
+        assert self.reader.last is not None
+        cursors = [self.account.cursor_at(seq) for seq in range(3)]
+        self.assertEqual(cursors[1:], [self.account.cursor_behind(row) for row in self.reader.last.rows])
+        parsed = [Cursor.parse(str(cursor)) for cursor in cursors]
+        self.assertEqual([cursor and cursor.seq for cursor in parsed], [0, 1, 2])
+        self.assertEqual({cursor and cursor.epoch for cursor in parsed}, {self.journal.epoch})
+        self.assertIsNone(self.account.cursor_at(3))
+
+    def test_hello_has_the_whole_state(self) -> None:
+        """Cursor, upstream, journal, gaps."""
+        self.account.upstream_is_up()
+        self.publish(1)
+        self.clock.advance(0)
+        self.account.upstream_is_down("lost")
+        data = json.loads(self.account.hello(1))["data"]
+        self.assertEqual((data["event"], data["account"]), ("hello", "paper"))
+        self.assertEqual(data["cursor"], self.account.cursor_at(1))
+        self.assertEqual((data["upstream"]["state"], data["upstream"]["reason"]), ("down", "lost"))
+        self.assertEqual(data["journal"]["state"], "durable")
+        self.assertEqual([gap["outcome"] for gap in data["gaps"]], ["pending"])
 
 
 class DropTests(SynchronousTestCase):
@@ -101,7 +230,8 @@ class DropTests(SynchronousTestCase):
 
     def test_counts_each_kind_and_logs_only_its_first(self) -> None:
         """A stream of garbage costs one line a kind, however long it lasts."""
-        account = Account("paper", Clock())
+        clock = Clock()
+        account = Account("paper", memory_journal(clock), clock)
         with capturedLogs() as events:
             for problem in ("not JSON", "an error frame", "not JSON", "not JSON", "an error frame"):
                 account.drop(problem)
@@ -110,8 +240,8 @@ class DropTests(SynchronousTestCase):
             [(event["log_level"], event["account"], event["problem"]) for event in events],
             [(LogLevel.warn, "paper", "not JSON"), (LogLevel.warn, "paper", "an error frame")],
         )
-        for event in events:
-            self.assertIn(event["problem"], formatEvent(event))
+        for logged in events:
+            self.assertIn(logged["problem"], formatEvent(logged))
 
 
 class UpstreamStatusTests(SynchronousTestCase):
@@ -121,7 +251,7 @@ class UpstreamStatusTests(SynchronousTestCase):
         """`since` is where the present state began: a further failed attempt does not move an outage."""
         clock = Clock()
         clock.advance(1000)
-        account = Account("paper", clock)
+        account = Account("paper", memory_journal(clock), clock)
         up, down = account.upstream_is_up, account.upstream_is_down
         self.assertEqual(account.upstream, UpstreamStatus(False, "not connected yet", 1000.0))
         steps: list[tuple[str, Callable[[], None], UpstreamStatus]] = [
@@ -136,3 +266,62 @@ class UpstreamStatusTests(SynchronousTestCase):
             clock.advance(10)
             step()
             self.assertEqual(account.upstream, status, name)
+
+
+class GapTests(AccountTestCase):
+    """An outage is a gap, from the last event to the stream's return."""
+
+    def outage(self) -> None:
+        self.account.upstream_is_down("lost")
+        self.clock.advance(10)
+        self.account.upstream_is_up()
+
+    def test_before_the_very_first_stream_nothing_can_have_been_missed(self) -> None:
+        """A new journal begins with its first stream."""
+        self.account.upstream_is_up()
+        self.assertIsNone(self.account.gaps.current)
+
+    def test_an_outage_begins_at_the_last_event(self) -> None:
+        """That is the last moment which is known to be complete."""
+        self.account.upstream_is_up()
+        self.publish(1)
+        self.clock.advance(0)
+        self.outage()
+        gap = self.account.gaps.current
+        assert gap is not None
+        self.assertEqual(gap.begin, event(1).time)
+        self.assertEqual(gap.end, (BEGIN + 10) * 1_000_000)
+
+    def test_a_journal_that_was_there_before_makes_a_gap_of_the_start(self) -> None:
+        """What happened while no proxy ran was missed too; a failed attempt changes nothing."""
+        self.journal.append([event(1)])
+        self.account.upstream_is_down("refused")
+        self.assertIsNone(self.account.gaps.current)
+        self.account.upstream_is_up()
+        gap = self.account.gaps.current
+        assert gap is not None
+        self.assertEqual(gap.begin, event(1).time)
+
+    def test_those_who_ask_are_told_of_every_change(self) -> None:
+        """Begin, end and outcome; and that the upstream is up or down."""
+        self.account.upstream_is_up()
+        self.publish(1)
+        self.clock.advance(0)
+        self.reader.statuses.clear()
+        self.outage()
+        self.account.gaps.found(3)
+        self.account.gaps.settle(Outcome.RECOVERED)
+        told = [
+            (status["event"], status.get("outcome", status.get("state"))) for status in self.reader.statuses
+        ]
+        self.assertEqual(
+            told,
+            [
+                ("upstream", "down"),
+                ("gap", "pending"),
+                ("upstream", "up"),
+                ("gap", "pending"),
+                ("gap", "recovered"),
+            ],
+        )
+        self.assertEqual(self.reader.statuses[-1]["events"], 3)

@@ -8,14 +8,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
 from tradeproxy.hub.broadcaster import Broadcaster
+from tradeproxy.hub.journal import Burst, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tradeproxy.hub.broadcaster import Burst
-
-ONE: Burst = (frames.NEW,)
-TWO: Burst = (frames.PARTIAL_FILL, frames.FILL)
+ONE = Burst((Row(1, frames.NEW),))
+TWO = Burst((Row(2, frames.PARTIAL_FILL), Row(3, frames.FILL)))
 
 
 class Reader:
@@ -23,6 +22,7 @@ class Reader:
 
     def __init__(self, diary: list[Reader], on_delivery: Callable[[], object] = lambda: None) -> None:
         self.bursts: list[Burst] = []
+        self.statuses: list[bytes] = []
         self.severed = 0
         self._diary = diary
         self._on_delivery = on_delivery
@@ -31,6 +31,11 @@ class Reader:
         """Keep `burst`."""
         self._diary.append(self)
         self.bursts.append(burst)
+        self._on_delivery()
+
+    def announce(self, status: bytes) -> None:
+        """Keep `status`."""
+        self.statuses.append(status)
         self._on_delivery()
 
     def sever(self) -> None:
@@ -146,6 +151,16 @@ class BroadcasterTests(SynchronousTestCase):
             [reader.bursts for reader in (before, failing, after)], [[ONE, TWO], [ONE], [ONE, TWO]]
         )
         self.assertEqual([reader.severed for reader in (before, failing, after)], [0, 1, 0])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_hands_a_status_to_everybody_with_the_same_care(self) -> None:
+        """One that fails is ended, the others are told."""
+        failing = self.registered(Reader(self.diary, divide_by_zero))
+        last = self.registered(Reader(self.diary))
+        self.broadcaster.announce(b"down")
+        self.broadcaster.announce(b"up")
+        self.assertEqual((failing.statuses, failing.severed), ([b"down"], 1))
+        self.assertEqual(last.statuses, [b"down", b"up"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_a_subscriber_that_cannot_be_ended_harms_nobody(self) -> None:

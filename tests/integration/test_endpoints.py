@@ -17,10 +17,12 @@ from twisted.trial.unittest import SkipTest
 
 from tests.support.certificates import Authority
 from tests.support.frames import AUTH, AUTHENTICATED, UNAUTHORIZED
+from tests.support.journals import memory_journal
 from tests.support.processes import SCRIPTS, Command, free_ports, spawn
 from tests.support.sockets import SocketClient, SocketTestCase
 from tradeproxy.downstream.admission import Admission, Tokens
-from tradeproxy.downstream.websocket import DownstreamFactory, DownstreamService
+from tradeproxy.downstream.clients import DownstreamService
+from tradeproxy.downstream.websocket import DownstreamFactory
 from tradeproxy.hub.account import Account
 from tradeproxy.listen import has_ipv6_loopback
 from tradeproxy.settings import Limits
@@ -168,35 +170,56 @@ class SocketOptionTests(EndpointTestCase):
             (identity.endpoint(), f"tls:127.0.0.1:{{port}}:trustRoots={directory}"),
         ):
             factory = DownstreamFactory(Limits(), reactor)
-            accounts, admission = {"paper": Account("paper", reactor)}, Admission((), (), Tokens(()))
+            journal = memory_journal(reactor)
+            self.addCleanup(journal.close)
+            accounts = {"paper": Account("paper", journal, reactor)}
+            admission = Admission((), (), Tokens(()))
             site = build_site(accounts, factory, admission, reactor)
             port: Any = await serverFromString(reactor, here).listen(site)
             self.addCleanup(port.stopListening)
             await self.client_at(there.format(port=port.getHost().port))
-            self.addCleanup(DownstreamService(factory, reactor).stopService)
-            transports: list[Any] = [client.transport for client in factory.clients]
-            self.assertEqual([transport.getTcpNoDelay() for transport in transports], [True], here)
+            self.addCleanup(DownstreamService(factory.clients, reactor).stopService)
+            clients: list[Any] = list(factory.clients)
+            self.assertEqual([client.transport.getTcpNoDelay() for client in clients], [True], here)
 
 
 class SlowClientTests(EndpointTestCase):
     """A client that has stopped reading, with the buffers of a real kernel in between."""
 
-    async def test_is_closed_and_delays_nobody(self) -> None:
-        """Others get everything; it finds the events up to its limit, without a hole, and the reason."""
-        alpaca = await self.simulate()
-        proxy = await self.proxy(PROXY_CLIENT_BUFFER="100000")
-        await alpaca.when_listening()
+    async def stalled_client(self, alpaca: Simulator) -> tuple[SocketClient, list[bytes]]:
+        """Return a client that reads nothing, and the events that the kernel cannot hold for it."""
         slow, fast = await self.subscribe(), await self.subscribe()
         transport: Any = slow.transport
         transport.pauseProducing()
         events: list[bytes] = []
-        while CloseCode.TOO_SLOW.reason not in proxy.output:
-            self.assertLess(len(events), 100_000, "more than the kernel's buffers can hold")
+        for _ in range(10):
             events += [
                 alpaca.emit(EVENT | {"number": len(events) + i, "padding": "x" * 1000}) for i in range(1000)
             ]
             await fast.has(len(events))
         self.assertEqual(fast.messages, events)
+        return slow, events
+
+    async def test_gets_everything_once_it_reads_again(self) -> None:
+        """It delays nobody meanwhile; what it has missed comes from the journal, without a seam."""
+        alpaca = await self.simulate()
+        await self.proxy()
+        await alpaca.when_listening()
+        slow, events = await self.stalled_client(alpaca)
+        transport: Any = slow.transport
+        transport.resumeProducing()
+        events.append(alpaca.emit(EVENT | {"number": len(events)}))
+        await slow.has(len(events))
+        self.assertEqual(slow.messages, events)
+
+    async def test_is_closed_if_it_never_does(self) -> None:
+        """It finds the events so far, without a hole, and the reason."""
+        alpaca = await self.simulate()
+        proxy = await self.proxy(PROXY_STALL_TIMEOUT="0.5")
+        await alpaca.when_listening()
+        slow, events = await self.stalled_client(alpaca)
+        await proxy.says(CloseCode.TOO_SLOW.reason)
+        transport: Any = slow.transport
         transport.resumeProducing()
         await slow.gone()
         self.assertEqual(slow.messages, events[: len(slow.messages)])

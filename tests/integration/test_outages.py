@@ -12,6 +12,7 @@ from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory
 from tradeproxy.upstream.service import UpstreamService
+from tradeproxy.upstream.watcher import StreamWatcher
 from tradeproxy.wire.messages import Dialect
 
 
@@ -29,7 +30,8 @@ class EveryOutageTests(ProxyTestCase):
         service = UpstreamService(
             self.paper,
             self.upstream,
-            UpstreamFactory(settings, self.paper, self.clock),
+            UpstreamFactory(settings, self.paper, StreamWatcher(), self.clock),
+            StreamWatcher(),
             Backoff(lambda: 1.0),
             self.clock,
         )

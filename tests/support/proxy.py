@@ -5,16 +5,70 @@ from __future__ import annotations
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol
+from twisted.test import iosim
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
+from tests.support.journals import Connections, memory_journal
 from tests.support.memory import CLIENT, Wires, fake_time
 from tradeproxy.downstream.admission import Admission, Tokens
-from tradeproxy.downstream.websocket import DownstreamFactory, DownstreamService
+from tradeproxy.downstream.clients import DownstreamService
+from tradeproxy.downstream.websocket import DownstreamFactory
 from tradeproxy.hub.account import Account
 from tradeproxy.secret import Secret
 from tradeproxy.settings import Limits
 from tradeproxy.web.site import build_site
+from tradeproxy.wire.messages import TradeUpdate, parse_server
+
+
+@implementer(IPushProducer)
+class NarrowTransport(iosim.FakeTransport):
+    """An end of a wire with Twisted's back-pressure; while it is `blocked` the peer reads nothing."""
+
+    blocked = False
+    is_reading = True
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._asked = False
+        self._unread: list[Any] = []
+
+    @property
+    def held(self) -> int:
+        """How many bytes wait to be read by the peer."""
+        return sum(map(len, self.stream))
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if self.producer is not None and self.held > 64 * 1024:
+            self._asked = True
+            self.producer.pauseProducing()
+
+    def getOutBuffer(self) -> Any:
+        if self.blocked:
+            return None
+        taken = super().getOutBuffer()
+        if self._asked and self.producer is not None:
+            self._asked = False
+            self.producer.resumeProducing()
+        return taken
+
+    def bufferReceived(self, buf: Any) -> None:
+        if self.is_reading:
+            super().bufferReceived(buf)
+        else:
+            self._unread.append(buf)
+
+    def pauseProducing(self) -> None:
+        self.is_reading = False
+
+    def resumeProducing(self) -> None:
+        self.is_reading = True
+        unread, self._unread = self._unread, []
+        for data in unread:
+            self.bufferReceived(data)
 
 
 class Client(WebSocketClientProtocol):
@@ -88,10 +142,11 @@ class ProxyTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = fake_time(self)
-        self.paper = Account("paper", self.clock)
-        self.live = Account("live", self.clock)
+        self.disk = Connections()  # the one under the journal of `paper`
+        self.paper = Account("paper", memory_journal(self.clock, "paper", connect=self.disk), self.clock)
+        self.live = Account("live", memory_journal(self.clock, "live"), self.clock)
         self.factory = DownstreamFactory(self.limits, self.clock)
-        self.service = DownstreamService(self.factory, self.clock)
+        self.service = DownstreamService(self.factory.clients, self.clock)
         self.service.startService()
         tokens = Tokens(map(Secret, self.tokens))
         accounts = {"paper": self.paper, "live": self.live}
@@ -122,13 +177,17 @@ class ProxyTestCase(SynchronousTestCase):
         return client.taken()
 
     def publish(self, account: Account, *events: bytes) -> None:
-        for event in events:
-            account.publish(event)
+        """Publish what these frames hold in one burst; the journal drops those that it has."""
+        for frame in events:
+            update = parse_server(frame)
+            assert isinstance(update, TradeUpdate), frame
+            account.publish(update.event)
         self.wires.flush()
 
     def transport_of(self, number: int) -> Any:
         """Return the proxy's end of the wire to one of its clients, in the order in which they came."""
-        return list(self.factory.clients)[number].transport
+        client: Any = list(self.factory.clients)[number]
+        return client.transport
 
     def request(self, path: str, method: str = "GET", **headers: str) -> RawClient:
         """Send an HTTP request without a body."""

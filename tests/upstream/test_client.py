@@ -10,15 +10,17 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, capturedLogs, forma
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.support.journals import memory_journal
 from tests.support.memory import LingeringTransport, MemoryEndpoint, fake_time, simulator
 from tradeproxy.accounts import AccountSettings, BaseUrl
 from tradeproxy.hub.account import Account
-from tradeproxy.hub.broadcaster import Burst
+from tradeproxy.hub.journal import Burst
 from tradeproxy.secret import KeyPair, Secret
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import GOODBYE_TIMEOUT, UpstreamFactory
 from tradeproxy.upstream.service import UpstreamService
+from tradeproxy.upstream.watcher import StreamWatcher
 from tradeproxy.wire.messages import Dialect
 
 KEYS = KeyPair(Secret("PKUPSTREAM"), Secret("upstream-secret"))
@@ -32,7 +34,10 @@ class Collector:
         self.events: list[bytes] = []
 
     def deliver(self, burst: Burst) -> None:
-        self.events.extend(burst)
+        self.events.extend(row.payload for row in burst.rows if row.payload is not None)
+
+    def announce(self, status: bytes) -> None:
+        pass
 
     def sever(self) -> None:
         raise AssertionError("nothing here fails")
@@ -60,7 +65,9 @@ class UpstreamTestCase(SynchronousTestCase):
         self.clock = fake_time(self)
         self.alpaca = simulator(self.clock, **self.options)
         self.wire = MemoryEndpoint(self.alpaca, self.clock)
-        self.account = Account("live", self.clock)
+        journal = memory_journal(self.clock, "live")
+        self.addCleanup(journal.close)
+        self.account = Account("live", journal, self.clock)
         self.subscriber = Collector()
         self.account.broadcaster.register(self.subscriber)
         self.delays: list[float] = []
@@ -70,7 +77,8 @@ class UpstreamTestCase(SynchronousTestCase):
         self.service = UpstreamService(
             self.account,
             self.wire,
-            UpstreamFactory(settings, self.account, self.clock),
+            UpstreamFactory(settings, self.account, StreamWatcher(), self.clock),
+            StreamWatcher(),
             Backoff(lambda: 0.5),
             self.clock,
         )

@@ -10,7 +10,7 @@ from tests.support import frames
 from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.upstream.backoff import Cause, Ending
 from tradeproxy.upstream.session import Drop, Effect, Leave, Publish, Send, State, Up, UpstreamSession
-from tradeproxy.wire.messages import Dialect, encode
+from tradeproxy.wire.messages import Dialect, TradeUpdate, encode, parse_server
 
 Seen: TypeAlias = tuple[Effect | bytes, ...]
 """Effects, those that send as the bytes that are sent."""
@@ -46,6 +46,13 @@ def new_session(credentials: Credentials = PAIR, dialect: Dialect = Dialect.AUTH
 def seen(effects: tuple[Effect, ...]) -> Seen:
     """Return `effects` as they are seen from outside."""
     return tuple(encode(effect.message) if isinstance(effect, Send) else effect for effect in effects)
+
+
+def publish(payload: bytes) -> Publish:
+    """Return the effect that hands on the event in a frame."""
+    message = parse_server(payload)
+    assert isinstance(message, TradeUpdate), payload
+    return Publish(message.event)
 
 
 def session_in(state: State) -> UpstreamSession:
@@ -92,7 +99,7 @@ class UpstreamSessionTests(SynchronousTestCase):
         for payload in frames.TRADE_UPDATES:
             (effect,) = session.received(payload)
             assert isinstance(effect, Publish), payload
-            self.assertIs(effect.payload, payload)
+            self.assertIs(effect.event.payload, payload)
         self.assertIs(session.state, State.STREAMING)
         self.assertIsNone(session.ending)
 
@@ -105,7 +112,7 @@ class UpstreamSessionTests(SynchronousTestCase):
             frames.KEY_REFUSED: ((Leave(),), State.LEAVING),
             frames.LIMIT_REFUSAL: ((Leave(),), State.LEAVING),
             frames.LIMIT_ERROR: ((Leave(),), State.LEAVING),
-            frames.FILL: ((Publish(frames.FILL),), here),
+            frames.FILL: ((publish(frames.FILL),), here),
             frames.LISTENING: ((Drop("a frame out of turn"),), here),
             frames.LISTENING_TO_NOTHING: ((Drop("a frame out of turn"),), here),
             frames.SERVER_ERROR: ((Drop("an error frame"),), here),
@@ -126,7 +133,7 @@ class UpstreamSessionTests(SynchronousTestCase):
             frames.UNAUTHORIZED: ((Leave(),), State.LEAVING),
             frames.LISTEN_UNAUTHORIZED: ((Leave(),), State.LEAVING),
             frames.LIMIT_ERROR: ((Leave(),), State.LEAVING),
-            frames.FILL: ((Publish(frames.FILL),), here),
+            frames.FILL: ((publish(frames.FILL),), here),
             frames.AUTHORIZED: ((Drop("a frame out of turn"),), here),
             frames.SERVER_ERROR: ((Drop("an error frame"),), here),
             frames.NULL_DATA: ((Drop("a frame without a data object"),), here),
@@ -139,7 +146,7 @@ class UpstreamSessionTests(SynchronousTestCase):
         """While it streams, junk and repeated replies are dropped; only a loss of the stream ends it."""
         here = State.STREAMING
         rows: dict[bytes, Row] = {
-            frames.FILL: ((Publish(frames.FILL),), here),
+            frames.FILL: ((publish(frames.FILL),), here),
             frames.LISTENING: ((Drop("a frame out of turn"),), here),
             frames.AUTHORIZED: ((Drop("a frame out of turn"),), here),
             frames.SERVER_ERROR: ((Drop("an error frame"),), here),
@@ -156,7 +163,7 @@ class UpstreamSessionTests(SynchronousTestCase):
         """An event that comes before the connection is gone is an event; the rest is over."""
         here = State.LEAVING
         rows: dict[bytes, Row] = {
-            frames.FILL: ((Publish(frames.FILL),), here),
+            frames.FILL: ((publish(frames.FILL),), here),
             frames.AUTHORIZED: ((), here),
             frames.UNAUTHORIZED: ((), here),
             frames.LISTENING: ((), here),
@@ -172,9 +179,9 @@ class UpstreamSessionTests(SynchronousTestCase):
     def test_an_event_during_the_login_delays_nothing(self) -> None:
         """The original proxy swallowed an event where it expected the ack: here both are had."""
         session = session_in(State.AUTHENTICATING)
-        self.assertEqual(seen(session.received(frames.NEW)), (Publish(frames.NEW),))
+        self.assertEqual(seen(session.received(frames.NEW)), (publish(frames.NEW),))
         self.assertEqual(seen(session.received(frames.AUTHORIZED)), (frames.LISTEN,))
-        self.assertEqual(seen(session.received(frames.FILL)), (Publish(frames.FILL),))
+        self.assertEqual(seen(session.received(frames.FILL)), (publish(frames.FILL),))
         self.assertEqual(seen(session.received(frames.LISTENING)), (Up(),))
 
     def test_knows_why_it_ended(self) -> None:

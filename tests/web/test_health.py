@@ -5,14 +5,22 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.journals import Connections, event, memory_journal
 from tradeproxy.hub.account import Account
 from tradeproxy.web.health import healthz, readyz
+from tradeproxy.wire.status import Outcome
 
 START = 1784904169.354
 """2026-07-24T14:42:49.354Z"""
 
 
-QUIET = {"clients": 0, "dropped_frames": 0}
+QUIET = {
+    "clients": 0,
+    "dropped_frames": 0,
+    "duplicates": 0,
+    "journal": {"durable": True, "reason": "", "first": 1, "last": 0},
+    "gap": None,
+}
 
 
 class HealthTests(SynchronousTestCase):
@@ -21,7 +29,9 @@ class HealthTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(START)
-        self.paper, self.live = Account("paper", self.clock), Account("live", self.clock)
+        self.disk = Connections()
+        self.paper = Account("paper", memory_journal(self.clock, "paper", connect=self.disk), self.clock)
+        self.live = Account("live", memory_journal(self.clock, "live"), self.clock)
 
     def test_is_alive_whatever_the_upstreams_do(self) -> None:
         """A restart would not mend what is wrong at Alpaca."""
@@ -74,7 +84,70 @@ class HealthTests(SynchronousTestCase):
                     "reason": "HTTP 429 at the handshake",
                     "since": "2026-07-24T14:42:50.354Z",
                     **QUIET,
+                    "gap": {
+                        "begin": "2026-07-24T14:42:49.354000Z",
+                        "end": None,
+                        "outcome": "pending",
+                        "events": 0,
+                    },
                 },
             },
         }
         self.assertEqual(readyz([self.paper, self.live]), (503, document))
+
+    def test_tells_how_far_the_journal_reaches(self) -> None:
+        """And how often Alpaca repeated itself."""
+        self.paper.upstream_is_up()
+        for n in (1, 2, 2):
+            self.paper.publish(event(n))
+        self.clock.advance(0)
+        state = readyz([self.paper])[1]["accounts"]["paper"]
+        self.assertEqual(state["journal"], {"durable": True, "reason": "", "first": 1, "last": 2})
+        self.assertEqual((state["duplicates"], state["ready"]), (1, True))
+
+    def test_is_not_ready_while_events_are_not_on_the_disk(self) -> None:
+        """They are delivered, but a crash would lose them."""
+        self.paper.upstream_is_up()
+        self.disk.refuse_writing()
+        self.paper.publish(event(1))
+        self.clock.advance(0)
+        status, document = readyz([self.paper])
+        state = document["accounts"]["paper"]
+        self.assertEqual((status, state["ready"], state["journal"]["durable"]), (503, False, False))
+        self.assertEqual(state["reason"], f"the journal is not durable: {state['journal']['reason']}")
+        self.assertNotEqual(state["journal"]["reason"], "")
+
+    def test_is_not_ready_while_a_gap_is_open(self) -> None:
+        """From its begin until nothing more will come of it, whatever that is."""
+        self.paper.upstream_is_up()
+        self.clock.advance(60)
+        self.paper.upstream_is_down("connection lost")
+        self.clock.advance(1)
+        self.paper.upstream_is_up()
+        self.paper.gaps.settle(Outcome.OPEN)
+        self.paper.gaps.found(3)
+        status, document = readyz([self.paper])
+        state = document["accounts"]["paper"]
+        self.assertEqual(
+            (status, state["reason"]), (503, "events may have been missed, and are not found yet")
+        )
+        self.assertEqual(
+            state["gap"],
+            {
+                "begin": "2026-07-24T14:42:49.354000Z",
+                "end": "2026-07-24T14:43:50.354000Z",
+                "outcome": "open",
+                "events": 3,
+            },
+        )
+        self.paper.gaps.settle(Outcome.LOST)
+        status, document = readyz([self.paper])
+        self.assertEqual((status, document["accounts"]["paper"]["gap"]), (200, None))
+
+    def test_is_not_ready_while_new_events_wait(self) -> None:
+        """What was before them is being asked for."""
+        self.paper.upstream_is_up()
+        self.paper.hold()
+        self.assertEqual(readyz([self.paper])[0], 503)
+        self.paper.release()
+        self.assertEqual(readyz([self.paper])[0], 200)

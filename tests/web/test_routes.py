@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.downstream.session import Manner
-from tradeproxy.web.routes import Page, Stream, paths, route
+from tradeproxy.web.routes import Events, Page, Stream, paths, route
 
 ORIGINAL, ALPACA = Manner.ORIGINAL, Manner.ALPACA
 
@@ -40,6 +40,17 @@ class RouteTests(SynchronousTestCase):
         for path, destination in table.items():
             self.assertEqual(route(path), destination, path)
 
+    def test_finds_the_server_sent_events(self) -> None:
+        """Beneath both paths of an account, where Alpaca's SDKs look for them."""
+        table = {
+            b"/trade-updates-paper/v2/events/trades": Events("paper"),
+            b"/paper/v2/events/trades": Events("paper"),
+            b"//paper//v2/events/trades/": Events("paper"),
+            b"/stream/v2/events/trades": Events("stream"),  # an account's name like any other
+        }
+        for path, destination in table.items():
+            self.assertEqual(route(path), destination, path)
+
     def test_finds_health(self) -> None:
         """With or without slashes at its end."""
         table = {
@@ -59,6 +70,7 @@ class RouteTests(SynchronousTestCase):
                 b"/trade-updates-" + name,
                 b"/" + name + b"/stream",
                 b"/trade-updates-" + name + b"/stream",
+                b"/" + name + b"/v2/events/trades",
             ):
                 self.assertIsNone(route(path), path)
         self.assertNotIsInstance(route(b"/metrics"), Stream)
@@ -92,6 +104,11 @@ class RouteTests(SynchronousTestCase):
             b"/paper/stream/stream",
             b"/stream/paper/x",
             b"/v2/orders",
+            b"/v2/events/trades",
+            b"/paper/v2/events",
+            b"/paper/v2/events/trades/x",
+            b"/paper/stream/v2/events/trades",
+            b"/paper/v1/events/trades",
             b"/healthz/stream",
             b"/stream",
             b"/stream/",
@@ -110,14 +127,16 @@ class RouteTests(SynchronousTestCase):
     def test_never_fails(self, path: bytes) -> None:
         """Whatever a client puts into a request line is a route or none."""
         destination = route(path)
-        if isinstance(destination, Stream):
+        if isinstance(destination, (Stream, Events)):
             self.assertRegex(destination.account, r"\A[a-z0-9_]+\Z")
         else:
             self.assertIn(destination, (None, *Page))
 
     def test_an_accounts_own_paths_lead_to_it(self) -> None:
-        """The two paths that are announced are those of the documentation, and are found."""
-        own, alpacas = "/trade-updates-paper", "/trade-updates-paper/stream"
-        self.assertEqual(paths("paper"), (own, alpacas))
+        """The paths that are announced are those of the documentation, and are found."""
+        own = "/trade-updates-paper"
+        alpacas, events = f"{own}/stream", f"{own}/v2/events/trades"
+        self.assertEqual(paths("paper"), (own, alpacas, events))
         self.assertEqual(route(own.encode()), Stream("paper", ORIGINAL))
         self.assertEqual(route(alpacas.encode()), Stream("paper", ALPACA))
+        self.assertEqual(route(events.encode()), Events("paper"))

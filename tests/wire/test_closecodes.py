@@ -12,7 +12,8 @@ CODES = {
     "MALFORMED": (4000, "not JSON", False),
     "TOKEN_REFUSED": (4001, "PROXY_TOKENS", False),
     "NO_AUTH": (4002, "no auth message", True),
-    "TOO_SLOW": (4008, "too much is owed", True),
+    "TOO_SLOW": (4008, "reconnect with your cursor", True),
+    "POSITION_LOST": (4010, "position unknown", False),
 }
 
 
@@ -37,6 +38,14 @@ class CloseCodeTests(SynchronousTestCase):
         """A control frame carries 125 bytes, of which the code takes two (RFC 6455, 5.5)."""
         for member in CloseCode:
             self.assertLessEqual(len(member.reason.encode()), 123, member.name)
+
+    def test_what_more_is_known_is_said_where_it_fits(self) -> None:
+        """Else the code's own reason has to do."""
+        lost = CloseCode.POSITION_LOST
+        self.assertEqual(lost.because("it is gone"), "position unknown: it is gone")
+        self.assertEqual(len(lost.because("x" * 105)), 123)
+        self.assertEqual(lost.because("x" * 106), lost.reason)
+        self.assertEqual(lost.because("\u00e9" * 53), lost.reason)
 
     def test_every_code_may_be_sent(self) -> None:
         """1012 is registered with IANA, 4000-4999 are for private use; 1005, 1006 and 1015 never travel."""

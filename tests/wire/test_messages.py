@@ -86,7 +86,7 @@ class ParseServerTests(SynchronousTestCase):
         for payload in frames.TRADE_UPDATES:
             message = parse_server(payload)
             assert isinstance(message, TradeUpdate), payload
-            self.assertIs(message.payload, payload)
+            self.assertIs(message.event.payload, payload)
 
     def test_passes_on_events_and_fields_that_are_yet_unknown(self) -> None:
         """An unheard-of event, extra keys, odd spacing and an empty `data` are still a trade update."""
@@ -96,12 +96,17 @@ class ParseServerTests(SynchronousTestCase):
             b'{"stream":"trade_updates","data":{"note":"\\ud800"}}',
             '{"stream":"trade_updates","data":{"note":"é"}}'.encode(),
         ):
-            self.assertEqual(parse_server(payload), TradeUpdate(payload))
+            self.assert_passed_on(payload)
+
+    def assert_passed_on(self, payload: bytes) -> None:
+        message = parse_server(payload)
+        assert isinstance(message, TradeUpdate), payload
+        self.assertEqual(message.event.payload, payload)
 
     def test_passes_on_numbers_of_any_length(self) -> None:
         """JSON knows no largest number, and Python's limit on digits is no reason to lose an event."""
         payload = b'{"stream":"trade_updates","data":{"qty":' + b"9" * 5000 + b"}}"
-        self.assertEqual(parse_server(payload), TradeUpdate(payload))
+        self.assert_passed_on(payload)
 
     def test_tells_apart_what_cannot_be_used(self) -> None:
         """A frame of no use is Malformed, with one of three phrases that count its kind."""

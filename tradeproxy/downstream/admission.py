@@ -31,6 +31,8 @@ class Visitor:
     """What its headers hold that could be a token: Authorization: Bearer, and the APCA headers."""
     upgrade: bool = False
     """Whether it asks for a WebSocket, on which an auth message can follow."""
+    site: str | None = None
+    """The Sec-Fetch-Site header: how the page that asks is related to this server, if a browser says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ class Admission:
 
     Host must be a name of this machine that we know, which defeats DNS rebinding: a page whose own host name
     was made to resolve to us still sends that name. Origin must be absent or this server's own, so that no
-    other page of a browser on this machine can read the stream.
+    other page of a browser on this machine can read the stream. A page that embeds something of ours, as an
+    image say, sends no Origin; the browser then says in Sec-Fetch-Site (W3C, Fetch Metadata) that it is
+    foreign, and it must not keep connections open here either.
     """
 
     def __init__(self, allowed_hosts: Iterable[str], allowed_origins: Iterable[str], tokens: Tokens) -> None:
@@ -82,6 +86,8 @@ class Admission:
             return Refusal(403, "this Host is not allowed; PROXY_ALLOWED_HOSTS adds to those that are")
         if visitor.origin is not None and not self._is_allowed(visitor.origin, visitor):
             return Refusal(403, "this Origin is not allowed; PROXY_ALLOWED_ORIGINS adds to those that are")
+        if visitor.origin is None and visitor.site in ("cross-site", "same-site"):
+            return Refusal(403, "a page of another site asks for this, and does not say which (no Origin)")
         may_come_later = visitor.upgrade and not visitor.offers
         if not public and not may_come_later and not self._tokens.admit(*visitor.offers):
             return Refusal(401, "this needs one of PROXY_TOKENS, as Authorization: Bearer")

@@ -21,6 +21,7 @@ from tradeproxy.wire.messages import (
     Unlisten,
     parse_client,
 )
+from tradeproxy.wire.status import PROXY_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,45 +54,72 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Status:
+    """Begin, or end, to send the `proxy_status` stream."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Begin, or end, to send events."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
-    """Send a close frame; nothing may follow it."""
+    """Send a close frame, and nothing after it."""
 
     code: CloseCode
+    reason: str
 
 
-Effect: TypeAlias = Send | Close
+Effect: TypeAlias = Send | Status | Stream | Close
 
-STREAMS = (TRADE_UPDATES,)
+STREAMS = (TRADE_UPDATES, PROXY_STATUS)
 """The streams that can be had here; others are left out of every ack, as Alpaca does."""
 
 
 class ClientSession:
-    """One client's conversation. `admits` judges the credentials of an auth message."""
+    """One client's conversation.
 
-    def __init__(self, manner: Manner, admits: Callable[[Credentials], bool]) -> None:
+    `admits` judges the credentials of an auth message. With `status` the client has asked for the status
+    before it said anything, and has it from its auth message on.
+    """
+
+    def __init__(
+        self, manner: Manner, admits: Callable[[Credentials], bool], *, status: bool = False
+    ) -> None:
         self._manner = manner
         self._admits = admits
+        self._status = status
         self._listening: tuple[str, ...] = ()
         self.state = State.AWAITING_AUTH
 
-    @property
-    def wants_events(self) -> bool:
-        """Whether the events that arrive now are this client's to have."""
-        if self.state is not State.AUTHENTICATED:
-            return False
-        return self._manner is Manner.ORIGINAL or TRADE_UPDATES in self._listening
-
     def received(self, payload: bytes) -> tuple[Effect, ...]:
         """Take one message, text or binary."""
-        return self._react(parse_client(payload))
+        before = self._flows()
+        replies = self._react(parse_client(payload))
+        if self.state is State.CLOSED:
+            return replies
+        changes = zip(before, self._flows(), strict=True)
+        return (*replies, *(after for was, after in changes if was != after))
 
     def overdue(self) -> tuple[Effect, ...]:
         """Give up on a client that has had its time to authenticate; nothing happens if it did."""
         return self._close(CloseCode.NO_AUTH) if self.state is State.AWAITING_AUTH else ()
 
-    def end(self, code: CloseCode) -> tuple[Effect, ...]:
-        """End the conversation for a reason of ours."""
-        return () if self.state is State.CLOSED else self._close(code)
+    def end(self, code: CloseCode, reason: str = "") -> tuple[Effect, ...]:
+        """End the conversation for a reason of ours, by default the code's own."""
+        return () if self.state is State.CLOSED else self._close(code, reason)
+
+    def _flows(self) -> tuple[Effect, ...]:
+        """Return what the client is to be sent as things stand."""
+        known = self.state is State.AUTHENTICATED
+        status = self._status or PROXY_STATUS in self._listening
+        events = self._manner is Manner.ORIGINAL or TRADE_UPDATES in self._listening
+        return Status(known and status), Stream(known and events)
 
     def _react(self, message: ClientMessage) -> tuple[Effect, ...]:
         match self.state, message:
@@ -117,6 +145,6 @@ class ClientSession:
         self._listening = streams
         return (Send(Listening(streams)),)
 
-    def _close(self, code: CloseCode) -> tuple[Effect, ...]:
+    def _close(self, code: CloseCode, reason: str = "") -> tuple[Effect, ...]:
         self.state = State.CLOSED
-        return (Close(code),)
+        return (Close(code, reason or code.reason),)

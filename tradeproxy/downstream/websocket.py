@@ -1,23 +1,21 @@
-"""The clients' end of the wire: Autobahn's server factory and protocol, and the service that owns them."""
+"""The clients' end of the wire: Autobahn's server factory and protocol."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import txaio
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from twisted.application.service import Service
-from twisted.internet import defer
-from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import ITCPTransport
 from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
-from tradeproxy.downstream.outbox import Outbox
-from tradeproxy.downstream.refusals import Refusals
-from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Send
+from tradeproxy.downstream import frames
+from tradeproxy.downstream.clients import Clients
+from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Send, Status, Stream
+from tradeproxy.downstream.steps import Steps
+from tradeproxy.downstream.subscription import Subscription, Wording
 from tradeproxy.goodbye import BoundedGoodbye
 from tradeproxy.wire.closecodes import CloseCode
 from tradeproxy.wire.messages import encode
@@ -25,12 +23,11 @@ from tradeproxy.wire.messages import encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from autobahn.websocket.protocol import PreparedMessage
     from twisted.internet.interfaces import IAddress, IReactorTime
     from twisted.web.server import Request
 
+    from tradeproxy.downstream.request import Wishes
     from tradeproxy.hub.account import Account
-    from tradeproxy.hub.broadcaster import Burst
     from tradeproxy.secret import Credentials
     from tradeproxy.settings import Limits
 
@@ -39,20 +36,15 @@ PING_INTERVAL = 20
 
 PONG_TIMEOUT = 180
 """Seconds, as alpaca-py has it: a bot that computes does not answer meanwhile, and with a slow reader the
-ping itself waits behind some megabytes in the kernel's buffers. Neither shall lose its stream."""
+ping itself waits behind some megabytes in the kernel's buffers. Neither shall lose its stream. Where
+`stall_timeout` is longer, while which pongs are not even read, this is too."""
 
 GOODBYE_TIMEOUT = 5.0
 """Seconds for a client to answer a close frame."""
 
-SLOW_GOODBYE_TIMEOUT = 60.0
-"""Seconds for one that was too slow: it has to read what was sent before the close frame."""
-
-STOP_TIMEOUT = 2.0
-"""Seconds that all clients together have for their goodbyes when the service stops."""
-
-
-LARGEST_PONG = 125
-"""Bytes (RFC 6455, 5.5). Each counts as one of these: also a small one takes its room in memory."""
+SLOW_GOODBYE_TIMEOUT = 30.0
+"""Seconds for one that was too slow: before the close frame it has to read the megabytes that the kernel
+took for it."""
 
 HANDSHAKE_HEADERS = (
     b"host",
@@ -66,15 +58,8 @@ HANDSHAKE_HEADERS = (
 """What the opening handshake needs of a request (RFC 6455, 4.1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Pong:
-    """An answer to a client's ping."""
-
-    payload: bytes
-
-
 class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn's bases disagree
-    """One client: carries its ClientSession over one connection, and subscribes to its account."""
+    """One client: carries its session and its subscription over one connection."""
 
     # Autobahn's warnings quote what a client sent; ours say what matters of it.
     log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
@@ -82,14 +67,20 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     goodbye_timeout = GOODBYE_TIMEOUT
 
-    def __init__(self, factory: DownstreamFactory, account: Account, session: ClientSession) -> None:
+    def __init__(
+        self, factory: DownstreamFactory, account: Account, session: ClientSession, wishes: Wishes
+    ) -> None:
         super().__init__()
         self.factory = factory
         self.clock = factory.reactor
         self._account = account
         self._session = session
-        self._outbox: Outbox[PreparedMessage | _Pong] | None = None
+        self._subscription = Subscription(
+            account, wishes.position, self, factory.wording, self.clock, factory.limits.stall_timeout
+        )
         self._auth_timeout: Any = None
+        self._reads = True
+        self._unanswered_ping: bytes | None = None
 
     # What Autobahn calls.
 
@@ -102,30 +93,53 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         self._advance(self._session.received, payload)
 
     def onPing(self, payload: bytes) -> None:
-        """Answer when it is the answer's turn: a client that does not read must not fill memory by asking."""
-        if self._outbox is not None:
-            self._outbox.put(_Pong(payload), LARGEST_PONG)
+        """Answer, or remember it: of several pings the last one's answer is enough (RFC 6455, 5.5.3)."""
+        if self._reads:
+            self.sendPong(payload)
+        else:
+            self._unanswered_ping = payload
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Unregister; also called for a connection that never opened."""
-        self._account.broadcaster.unregister(self)
+        self._account.broadcaster.unregister(self._subscription)
         if self._auth_timeout is not None and self._auth_timeout.active():
             self._auth_timeout.cancel()
-        self._outbox = None
-        self.factory.clients.pop(self, None)
+        self._subscription.feed.stopProducing()
+        self.factory.clients.discard(self)
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that is gone."""
-        self.factory.refusals.note(self.peer or "a client", f"no pong for {PONG_TIMEOUT} s")
+        self.factory.clients.refusals.note(self.peer or "a client", f"no pong for {PONG_TIMEOUT} s")
         super().onAutoPingTimeout()
 
-    # What the broadcaster calls.
+    # What the subscription calls.
 
-    def deliver(self, burst: Burst) -> None:
-        """Pass the events on, if this client is to have them."""
-        if self._session.wants_events and self._outbox is not None:
-            for message in self.factory.prepared(burst):
-                self._outbox.put(message, len(message.payload))
+    def write(self, frames: bytes) -> None:
+        """Send whole frames, unless Autobahn has sent a close frame of its own, which nothing may follow."""
+        if self.state == self.STATE_OPEN:
+            self.sendData(frames)
+        else:
+            self._subscription.feed.stopProducing()
+
+    def pause_reading(self) -> None:
+        """Take nothing from the client, whose answers would only pile up."""
+        self._reads = False
+        self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Take from the client again, and answer its last ping."""
+        if not self._reads:
+            self._reads = True
+            self.transport.resumeProducing()
+            ping, self._unanswered_ping = self._unanswered_ping, None
+            if ping is not None:
+                self.sendPong(ping)
+
+    # What all of these and the service call.
+
+    def end(self, code: CloseCode, reason: str = "") -> None:
+        """Send a close frame with `code`, unless one is already under way."""
+        self._advance(self._session.end, code, reason)
 
     def sever(self) -> None:
         """Drop the connection without a goodbye."""
@@ -133,33 +147,17 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     # Ours.
 
-    def end(self, code: CloseCode) -> None:
-        """Send a close frame with `code`, unless one is already under way."""
-        self._advance(self._session.end, code)
-
     def _begin(self) -> tuple[Effect, ...]:
         factory = self.factory
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
-        self._outbox = Outbox(self._transmit, factory.limits.client_buffer, self._too_slow)
         self.unregisterProducer()  # twisted.web's channel still holds the transport's one place
-        self.registerProducer(self._outbox, True)
+        self.registerProducer(self._subscription.feed, True)
         timeout = factory.limits.auth_timeout
         self._auth_timeout = self.clock.callLater(timeout, self._advance, self._session.overdue)
-        factory.clients[self] = None
-        self._account.broadcaster.register(self)
+        factory.clients.add(self)
+        self._account.broadcaster.register(self._subscription)
         return ()
-
-    def _too_slow(self) -> None:
-        self.goodbye_timeout = SLOW_GOODBYE_TIMEOUT
-        self.end(CloseCode.TOO_SLOW)
-
-    def _transmit(self, item: PreparedMessage | _Pong) -> None:
-        if isinstance(item, _Pong):
-            self.sendPong(item.payload)
-        # Autobahn may have sent a close frame of its own, which nothing may follow; it does not check here.
-        elif self.state == self.STATE_OPEN:
-            self.sendPreparedMessage(item)
 
     def _advance(self, step: Callable[..., tuple[Effect, ...]], *arguments: Any) -> None:
         """Take a step of the conversation, and do what it comes to.
@@ -174,22 +172,30 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
             self.sever()
 
     def _carry_out(self, effect: Effect) -> None:
-        assert self._outbox is not None
         match effect:
             case Send(message):
-                payload = encode(message)
-                self._outbox.put(self.factory.prepareMessage(payload), len(payload))
-            case Close(code):
-                if code is not CloseCode.RESTARTING:
-                    self.factory.refusals.note(self.peer or "a client", code.reason)
-                self._outbox.stopProducing()
-                self._account.broadcaster.unregister(self)
-                # sendClose knows no 1012.
-                self.sendCloseFrame(code.code, code.reason.encode(), isReply=False)
+                self.write(self.factory.wording.message(encode(message)))
+            case Status(on):
+                self._subscription.status(on)
+            case Stream(on):
+                self._subscription.stream(on)
+            case Close(code, reason):
+                self._close(code, reason)
+
+    def _close(self, code: CloseCode, reason: str) -> None:
+        if code is not CloseCode.RESTARTING:
+            self.factory.clients.refusals.note(self.peer or "a client", code.reason)
+        if not self._reads:
+            self.goodbye_timeout = SLOW_GOODBYE_TIMEOUT
+        self._account.broadcaster.unregister(self._subscription)
+        self._subscription.feed.stopProducing()
+        # sendClose knows no 1012.
+        self.sendCloseFrame(code.code, reason.encode(), isReply=False)
+        self.resume_reading()  # its close frame must be read
 
 
 class DownstreamFactory(WebSocketServerFactory):
-    """Every client's factory: the limits, the clients themselves, and each burst framed once for all."""
+    """Every client's factory: the limits, the clients themselves, and what is said to many of them."""
 
     noisy = False
 
@@ -205,23 +211,22 @@ class DownstreamFactory(WebSocketServerFactory):
             openHandshakeTimeout=limits.handshake_timeout,
             closeHandshakeTimeout=0,  # BoundedGoodbye has the time limit
             autoPingInterval=PING_INTERVAL,
-            autoPingTimeout=PONG_TIMEOUT,
+            autoPingTimeout=max(PONG_TIMEOUT, limits.stall_timeout + 2 * PING_INTERVAL),
             tcpNoDelay=True,
         )
         self.limits = limits
-        self.refusals = Refusals()
-        self.clients: dict[DownstreamProtocol, None] = {}
-        self.accepting = True
-        self._burst: Burst = ()
-        self._prepared: tuple[PreparedMessage, ...] = ()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no further client is taken."""
-        return not self.accepting or len(self.clients) >= self.limits.max_clients
+        self.clients = Clients(limits.max_clients)
+        self.wording = Wording(
+            self._message, frames.plain(self._message), frames.with_cursors(self._message), Steps()
+        )
 
     def upgrade(
-        self, request: Request, account: Account, manner: Manner, admits: Callable[[Credentials], bool]
+        self,
+        request: Request,
+        account: Account,
+        manner: Manner,
+        wishes: Wishes,
+        admits: Callable[[Credentials], bool],
     ) -> bytes | int:
         """Turn `request`, which has been admitted, into a new client of `account`; for Resource.render."""
         headers = request.requestHeaders
@@ -230,15 +235,15 @@ class DownstreamFactory(WebSocketServerFactory):
             name: headers.getRawHeaders(name, ()) for name in HANDSHAKE_HEADERS if headers.hasHeader(name)
         }
         request.requestHeaders, request.uri = Headers(kept), b"/"
-        client = DownstreamProtocol(self, account, ClientSession(manner, admits))
+        session = ClientSession(manner, admits, status=wishes.status)
+        client = DownstreamProtocol(self, account, session, wishes)
         answer: bytes | int = WebSocketResource(_ReadyMade(client)).render(request)
         return answer
 
-    def prepared(self, burst: Burst) -> tuple[PreparedMessage, ...]:
-        """Return the burst's events as text frames; they are made once, and kept until the next burst."""
-        if burst is not self._burst:
-            self._burst, self._prepared = burst, tuple(map(self.prepareMessage, burst))
-        return self._prepared
+    def _message(self, payload: bytes) -> bytes:
+        """Frame a text message; there is no compression here, so that it is the same for all clients."""
+        message: bytes = self.prepareMessage(payload).payloadHybi
+        return message
 
 
 class _ReadyMade:
@@ -249,28 +254,3 @@ class _ReadyMade:
 
     def buildProtocol(self, addr: IAddress) -> DownstreamProtocol:
         return self._client
-
-
-class DownstreamService(Service):
-    """Ends every client's connection, with a code that says "reconnect", when the proxy stops."""
-
-    def __init__(self, factory: DownstreamFactory, clock: IReactorTime) -> None:
-        self._factory = factory
-        self._clock = clock
-
-    def stopService(self) -> Deferred[None]:
-        """Say goodbye to all clients; fires when they are gone, after at most STOP_TIMEOUT."""
-        super().stopService()
-        return Deferred.fromCoroutine(self._dismiss_all())
-
-    async def _dismiss_all(self) -> None:
-        self._factory.accepting = False
-        clients = tuple(self._factory.clients)
-        for client in clients:
-            client.end(CloseCode.RESTARTING)
-        try:
-            gone = DeferredList([client.is_closed for client in clients], consumeErrors=True)
-            await gone.addTimeout(STOP_TIMEOUT, self._clock)
-        except defer.TimeoutError:
-            for client in clients:
-                client.sever()

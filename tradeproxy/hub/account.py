@@ -3,49 +3,90 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
 from tradeproxy.hub.broadcaster import Broadcaster
+from tradeproxy.hub.gaps import Gaps
+from tradeproxy.wire.cursor import Cursor, check_of
+from tradeproxy.wire.status import UpstreamStatus, encode_hello, encode_journal, encode_upstream
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-
-@dataclass(frozen=True, slots=True)
-class UpstreamStatus:
-    """Whether Alpaca's stream is up, why not, and since when (Unix time in seconds)."""
-
-    streaming: bool
-    reason: str
-    since: float
+    from tradeproxy.hub.journal import Journal, Row
+    from tradeproxy.wire.event import Event
+    from tradeproxy.wire.status import JournalStatus
 
 
 class Account:
-    """The events of one Alpaca account, from one upstream to any number of subscribers.
+    """The events of one Alpaca account, from one upstream over the journal to any number of subscribers.
 
-    Events that are published in one turn of the reactor make one burst. It is handed on at the end of that
-    turn (callLater(0) runs once the turn's reads are done), so that a lone event waits for nothing and a
-    hundred at once cost each subscriber one delivery.
+    Events that are published in one turn of the reactor make one burst. It is committed and handed on at the
+    end of that turn (callLater(0) runs once the turn's reads are done), so that a lone event waits for
+    nothing, and a hundred at once cost one commit, and each subscriber one delivery.
     """
 
     _log = Logger()
 
-    def __init__(self, name: str, clock: IReactorTime) -> None:
+    def __init__(self, name: str, journal: Journal, clock: IReactorTime) -> None:
         self.name = name
+        self.journal = journal
         self.broadcaster = Broadcaster()
+        self.gaps = Gaps(journal, self.broadcaster.announce)
         self.dropped: Counter[str] = Counter()
         self._clock = clock
-        self._pending: list[bytes] = []
+        self._pending: list[Event] = []
+        self._held: list[Event] | None = None
+        self._has_streamed = False
         self.upstream = UpstreamStatus(streaming=False, reason="not connected yet", since=clock.seconds())
+        journal.on_committed = self.broadcaster.publish
+        journal.on_status = self._journal_changed
 
-    def publish(self, payload: bytes) -> None:
-        """Take in one event, a frame's payload exactly as it was received."""
-        if not self._pending:
-            self._clock.callLater(0, self._flush)
-        self._pending.append(payload)
+    def open(self) -> None:
+        """Open the journal; raises JournalError with a line for the user where that cannot be."""
+        self.journal.open()
+
+    def close(self) -> None:
+        """Commit what has come, whether it was to be handed on or held, and close the journal."""
+        self.release()
+        self._flush()
+        self.journal.close()
+
+    # The way in.
+
+    def publish(self, event: Event) -> None:
+        """Take in one event from the stream."""
+        if self._held is None:
+            self._append(event)
+        else:
+            self._held.append(event)
+
+    def recover(self, event: Event) -> None:
+        """Take in one event that the stream did not bring: it goes before those that are held."""
+        self._append(event)
+
+    def hold(self) -> None:
+        """Keep what the stream brings from now on, until what came before it is found."""
+        if self._held is None:
+            self._held = []
+
+    def release(self) -> None:
+        """Hand on what was held, and then whatever comes at once."""
+        held, self._held = self._held or (), None
+        for event in held:
+            self._append(event)
+
+    @property
+    def held(self) -> tuple[Event, ...]:
+        """What is held at the moment."""
+        return tuple(self._held or ())
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether events of the stream wait for older ones."""
+        return self._held is not None
 
     def drop(self, problem: str) -> None:
         """Count a frame that is not handed on; the first of each kind is logged.
@@ -60,15 +101,58 @@ class Account:
                 problem=problem,
             )
 
+    def _append(self, event: Event) -> None:
+        if not self._pending:
+            self._clock.callLater(0, self._flush)
+        self._pending.append(event)
+
+    def _flush(self) -> None:
+        burst, self._pending = self._pending, []
+        if burst:  # `close` may have been here first
+            self.journal.append(burst)
+
+    # How it is.
+
     def upstream_is_up(self) -> None:
-        """Note that Alpaca streams this account's events from now on."""
-        self.upstream = UpstreamStatus(streaming=True, reason="streaming", since=self._clock.seconds())
+        """Note that Alpaca streams this account's events from now on; the gap before it has its end."""
+        now = self._clock.seconds()
+        self._upstream_is(UpstreamStatus(streaming=True, reason="streaming", since=now))
+        if not self._has_streamed:  # in this process: the log may go back to another one
+            self._has_streamed = True
+            self.gaps.begin()
+        self.gaps.end(round(now * 1_000_000))
 
     def upstream_is_down(self, reason: str) -> None:
         """Note that Alpaca's stream is down; `since` stays where the outage began."""
-        since = self._clock.seconds() if self.upstream.streaming else self.upstream.since
-        self.upstream = UpstreamStatus(streaming=False, reason=reason, since=since)
+        was = self.upstream
+        since = self._clock.seconds() if was.streaming else was.since
+        self._upstream_is(UpstreamStatus(streaming=False, reason=reason, since=since))
+        if was.streaming:
+            self.gaps.begin()
 
-    def _flush(self) -> None:
-        burst, self._pending = tuple(self._pending), []
-        self.broadcaster.publish(burst)
+    def _upstream_is(self, status: UpstreamStatus) -> None:
+        self.upstream = status
+        self.broadcaster.announce(encode_upstream(status))
+
+    def _journal_changed(self, status: JournalStatus) -> None:
+        self.broadcaster.announce(encode_journal(status))
+
+    # What a client is told.
+
+    def hello(self, seq: int) -> bytes:
+        """Return the status frame with all there is to know, for a client whose stream stands at `seq`."""
+        cursor = self.cursor_at(seq)
+        return encode_hello(self.name, cursor, self.upstream, self.journal.status, tuple(self.gaps))
+
+    def cursor_at(self, seq: int) -> str | None:
+        """Return the cursor of a client that has had all up to number `seq`; None while it has none."""
+        if seq == 0 or seq < self.journal.first:
+            return str(Cursor(self.name, self.journal.epoch, seq, 0))
+        row = self.journal.row(seq)
+        return None if row is None else self.cursor_behind(row)
+
+    def cursor_behind(self, row: Row) -> str | None:
+        """Return the cursor just behind a row; None if the row may not outlive this process."""
+        if not row.durable:
+            return None
+        return str(Cursor(self.name, self.journal.epoch, row.seq, check_of(row.payload)))

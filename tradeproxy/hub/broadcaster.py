@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.logger import Logger
 
-Burst: TypeAlias = tuple[bytes, ...]
-"""The events of one reactor turn in their order: whole frames' payloads, as Alpaca sent them."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tradeproxy.hub.journal import Burst
 
 
 class Subscriber(Protocol):
     """Somebody who takes events. Compared and hashed by identity."""
 
     def deliver(self, burst: Burst) -> None:
-        """Take the next events. Must not block; what cannot be sent yet is the subscriber's to hold."""
+        """Take the next events. Must not block, nor keep what cannot be sent yet: the journal does."""
+
+    def announce(self, status: bytes) -> None:
+        """Take a frame of the `proxy_status` stream."""
 
     def sever(self) -> None:
         """End at once: an event could not be handed over, and a stream with a hole is worse than none."""
@@ -41,11 +46,18 @@ class Broadcaster:
 
     def publish(self, burst: Burst) -> None:
         """Deliver `burst` to every subscriber; the failure of one is logged and ends that one only."""
+        self._tell_all(lambda subscriber: subscriber.deliver(burst))
+
+    def announce(self, status: bytes) -> None:
+        """Hand a status frame to every subscriber, with the same care."""
+        self._tell_all(lambda subscriber: subscriber.announce(status))
+
+    def _tell_all(self, tell: Callable[[Subscriber], None]) -> None:
         for subscriber in tuple(self._subscribers):
             if subscriber not in self._subscribers:
-                continue  # it left while this burst was under way
+                continue  # it left while this was under way
             try:
-                subscriber.deliver(burst)
+                tell(subscriber)
             except Exception:
                 self._log.failure("an event could not be handed to a subscriber, which is ended")
                 self._end(subscriber)

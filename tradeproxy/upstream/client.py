@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.accounts import AccountSettings, BaseUrl
     from tradeproxy.hub.account import Account
+    from tradeproxy.upstream.watcher import StreamWatcher
 
 CONNECT_TIMEOUT = 15.0
 """Seconds for TCP, and again for TLS and the WebSocket handshake."""
@@ -60,11 +61,14 @@ class UpstreamProtocol(BoundedGoodbye, WebSocketClientProtocol):  # type: ignore
     _log = Logger()
     goodbye_timeout = GOODBYE_TIMEOUT
 
-    def __init__(self, session: UpstreamSession, account: Account, clock: IReactorTime) -> None:
+    def __init__(
+        self, session: UpstreamSession, account: Account, watcher: StreamWatcher, clock: IReactorTime
+    ) -> None:
         super().__init__()
         self.ended: Deferred[Ending] = Deferred()
         self._session = session
         self._account = account
+        self._watcher = watcher
         self.clock = clock
         self._up_since: float | None = None
         self._login_timeout: Any = None
@@ -79,6 +83,7 @@ class UpstreamProtocol(BoundedGoodbye, WebSocketClientProtocol):  # type: ignore
 
     def onOpen(self) -> None:
         """Begin the conversation; it has LOGIN_TIMEOUT seconds to come to the stream."""
+        self._watcher.stream_opens()
         self._login_timeout = self.clock.callLater(LOGIN_TIMEOUT, self._advance, self._session.overdue)
         self._advance(self._session.opened)
 
@@ -91,6 +96,7 @@ class UpstreamProtocol(BoundedGoodbye, WebSocketClientProtocol):  # type: ignore
         if self._login_timeout is not None and self._login_timeout.active():
             self._login_timeout.cancel()
         try:
+            self._watcher.stream_is_lost()
             ending = self._ending(wasClean, code)
         except Exception:  # or nobody would ever connect again
             self._log.failure("{account}: the upstream's end is not understood", account=self._account.name)
@@ -130,14 +136,15 @@ class UpstreamProtocol(BoundedGoodbye, WebSocketClientProtocol):  # type: ignore
         match effect:
             case Send(message):
                 self.sendMessage(encode(message))
-            case Publish(payload):
-                self._account.publish(payload)
+            case Publish(event):
+                self._account.publish(event)
             case Drop(problem):
                 self._account.drop(problem)
             case Up():
                 self._login_timeout.cancel()
                 self._up_since = self.clock.seconds()
                 self._account.upstream_is_up()
+                self._watcher.stream_is_up()
                 self._log.info("{account}: upstream is streaming", account=self._account.name)
             case Leave():
                 self.leave()
@@ -174,7 +181,9 @@ class UpstreamFactory(WebSocketClientFactory):
 
     noisy = False
 
-    def __init__(self, settings: AccountSettings, account: Account, reactor: Any) -> None:
+    def __init__(
+        self, settings: AccountSettings, account: Account, watcher: StreamWatcher, reactor: Any
+    ) -> None:
         super().__init__(settings.base_url.stream, useragent="tradeproxy", reactor=reactor)
         self.setProtocolOptions(
             maxMessagePayloadSize=LARGEST_MESSAGE,
@@ -188,12 +197,13 @@ class UpstreamFactory(WebSocketClientFactory):
         )
         self._settings = settings
         self._account = account
+        self._watcher = watcher
 
     def buildProtocol(self, addr: IAddress | None) -> UpstreamProtocol:
         """Build the protocol of one connection."""
         settings = self._settings
         session = UpstreamSession(settings.credentials, settings.dialect, settings.key_variable)
-        protocol = UpstreamProtocol(session, self._account, self.reactor)
+        protocol = UpstreamProtocol(session, self._account, self._watcher, self.reactor)
         protocol.factory = self
         return protocol
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from tradeproxy.hub.account import Account
+    from tradeproxy.upstream.watcher import StreamWatcher
 
 
 class UpstreamService(Service):
@@ -35,12 +36,14 @@ class UpstreamService(Service):
         account: Account,
         endpoint: IStreamClientEndpoint,
         factory: UpstreamFactory,
+        watcher: StreamWatcher,
         backoff: Backoff,
         clock: IReactorTime,
     ) -> None:
         self._account = account
         self._endpoint = endpoint
         self._factory = factory
+        self._watcher = watcher
         self._backoff = backoff
         self._clock = clock
         self._protocol: UpstreamProtocol | None = None
@@ -73,6 +76,7 @@ class UpstreamService(Service):
                 await deferLater(self._clock, self._note(ending))
         except CancelledError:
             pass  # stopService's, while there was no connection
+        self._watcher.stop()
         self._account.upstream_is_down("stopped")
 
     async def _one_session(self) -> Ending:
@@ -101,4 +105,5 @@ class UpstreamService(Service):
 
     def _give_up(self, failure: Failure) -> None:
         self._log.failure("{account}: the upstream service failed", failure, account=self._account.name)
+        self._watcher.stop()
         self._account.upstream_is_down("an error of the proxy's own: see its log")

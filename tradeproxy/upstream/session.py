@@ -24,6 +24,7 @@ from tradeproxy.wire.messages import (
 
 if TYPE_CHECKING:
     from tradeproxy.secret import Credentials
+    from tradeproxy.wire.event import Event
 
 
 class State(Enum):
@@ -47,7 +48,7 @@ class Send:
 class Publish:
     """Hand this event on."""
 
-    payload: bytes
+    event: Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,8 @@ class UpstreamSession:
 
     def _react(self, message: ServerMessage) -> tuple[Effect, ...]:
         match self.state, message:
-            case _, TradeUpdate(payload):
-                return (Publish(payload),)
+            case _, TradeUpdate(event):
+                return (Publish(event),)
             case State.LEAVING, _:
                 return ()
             case State.AUTHENTICATING, Authorization(authorized=True):

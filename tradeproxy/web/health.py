@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from tradeproxy.wire.event import format_time
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tradeproxy.hub.account import Account
+    from tradeproxy.wire.status import Gap
 
 
 def healthz() -> tuple[int, dict[str, Any]]:
@@ -17,19 +20,53 @@ def healthz() -> tuple[int, dict[str, Any]]:
 
 
 def readyz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
-    """Return 200 when every account streams, else 503; the document has each account's state."""
+    """Return 200 when every account streams and nothing is missing of it, else 503, with each one's state."""
     states = {account.name: _state(account) for account in accounts}
     ready = all(state["ready"] for state in states.values())
     return (200 if ready else 503), {"ready": ready, "accounts": states}
 
 
 def _state(account: Account) -> dict[str, Any]:
-    upstream = account.upstream
-    since = datetime.fromtimestamp(upstream.since, UTC).isoformat(timespec="milliseconds")
+    journal, gap = account.journal, account.gaps.current
+    problem = _problem(account)
     return {
-        "ready": upstream.streaming,
-        "reason": upstream.reason,
-        "since": since.replace("+00:00", "Z"),
+        "ready": problem is None,
+        "reason": account.upstream.reason if problem is None else problem,
+        "since": _time(account.upstream.since),
         "clients": len(account.broadcaster),
         "dropped_frames": account.dropped.total(),
+        "duplicates": journal.duplicates,
+        "journal": {
+            "durable": journal.status.durable,
+            "reason": journal.status.reason,
+            "first": journal.first,
+            "last": journal.last,
+        },
+        "gap": None if gap is None else _gap(gap),
     }
+
+
+def _problem(account: Account) -> str | None:
+    """Return the first thing that is wrong, the one that the others may come from."""
+    if not account.upstream.streaming:
+        return account.upstream.reason
+    if not account.journal.status.durable:
+        return f"the journal is not durable: {account.journal.status.reason}"
+    if account.gaps.current is not None:
+        return "events may have been missed, and are not found yet"
+    if account.is_holding:
+        return "new events wait for older ones"
+    return None
+
+
+def _gap(gap: Gap) -> dict[str, Any]:
+    return {
+        "begin": format_time(gap.begin),
+        "end": None if gap.end is None else format_time(gap.end),
+        "outcome": gap.outcome.value,
+        "events": gap.events,
+    }
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

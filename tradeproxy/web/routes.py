@@ -26,10 +26,19 @@ class Stream:
     manner: Manner
 
 
-Route: TypeAlias = Page | Stream
+@dataclass(frozen=True, slots=True)
+class Events:
+    """The same as server-sent events."""
+
+    account: str
+
+
+Route: TypeAlias = Page | Stream | Events
 
 _PAGES: dict[bytes, Route] = {b"/healthz": Page.HEALTHZ, b"/readyz": Page.READYZ}
-_STREAM = re.compile(rb"/(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})(?P<alpaca>/stream)?")
+_STREAM = re.compile(
+    rb"/(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})(?:(?P<alpaca>/stream)|(?P<events>/v2/events/trades))?"
+)
 
 
 def route(path: bytes) -> Route | None:
@@ -44,16 +53,20 @@ def route(path: bytes) -> Route | None:
     account = match["account"].decode("ascii")
     if account in RESERVED_NAMES:
         return _PAGES.get(path)
+    if match["events"]:
+        return Events(account)
     return Stream(account, Manner.ALPACA if match["alpaca"] else Manner.ORIGINAL)
 
 
 class Paths(NamedTuple):
-    """An account's own paths: in the original proxy's manner, and in Alpaca's."""
+    """An account's own paths: in the original proxy's manner, in Alpaca's, and as server-sent events."""
 
     original: str
     alpaca: str
+    events: str
 
 
 def paths(account: str) -> Paths:
     """Return the paths at which an account's stream is announced."""
-    return Paths(f"/trade-updates-{account}", f"/trade-updates-{account}/stream")
+    path = f"/trade-updates-{account}"
+    return Paths(path, f"{path}/stream", f"{path}/v2/events/trades")

@@ -12,9 +12,11 @@ from twisted.web.server import Request, Site
 
 from tradeproxy.accounts import variables_of
 from tradeproxy.downstream.admission import Admission, Refusal, Visitor
+from tradeproxy.downstream.request import read_span, read_wishes
+from tradeproxy.downstream.sse import EventStreams, find
 from tradeproxy.secret import Secret
 from tradeproxy.web.health import healthz, readyz
-from tradeproxy.web.routes import Page, Stream, route
+from tradeproxy.web.routes import Events, Page, Stream, route
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.session import Manner
     from tradeproxy.downstream.websocket import DownstreamFactory
     from tradeproxy.hub.account import Account
+
+READING = (b"GET", b"HEAD")
+NOT_READING = Refusal(405, "only GET and HEAD are answered here")
+FULL = Refusal(503, "no connection is free; PROXY_MAX_CLIENTS is the limit")
 
 
 class _Request(Request):
@@ -60,7 +66,7 @@ def build_site(
     accounts: Mapping[str, Account], factory: DownstreamFactory, admission: Admission, clock: IReactorTime
 ) -> ProxySite:
     """Return the site that serves `accounts`."""
-    root = Root(accounts, factory, admission)
+    root = Root(accounts, factory, EventStreams(factory.clients, factory.limits, clock), admission, clock)
     timeout = factory.limits.handshake_timeout
     return ProxySite(root, timeout=timeout, reactor=clock, parsePOSTFormSubmission=False)
 
@@ -71,12 +77,19 @@ class Root(Resource):
     isLeaf = True
 
     def __init__(
-        self, accounts: Mapping[str, Account], factory: DownstreamFactory, admission: Admission
+        self,
+        accounts: Mapping[str, Account],
+        factory: DownstreamFactory,
+        events: EventStreams,
+        admission: Admission,
+        clock: IReactorTime,
     ) -> None:
         super().__init__()
         self._accounts = accounts
         self._factory = factory
+        self._events = events
         self._admission = admission
+        self._clock = clock
 
     def render(self, request: Request) -> bytes | int:
         """Answer, or hand the connection to Autobahn."""
@@ -88,23 +101,25 @@ class Root(Resource):
         return answer
 
     def _answer(self, request: Request) -> bytes | int:
-        visitor = _visitor(request)
         destination = route(request.path)
+        visitor = _visitor(request, upgradable=isinstance(destination, Stream))
         refusal = self._admission.refusal(visitor, public=isinstance(destination, Page))
         if refusal is not None:
             return self._turn_away(request, refusal)
         match destination:
             case Page():
                 return self._render_page(request, destination)
-            case Stream(name) if name not in self._accounts:
+            case Stream(name) | Events(name) if name not in self._accounts:
                 return _refuse(request, Refusal(404, f"no account {name!r} here: set {variables_of(name)}"))
             case Stream(name, manner):
                 return self._render_stream(request, self._accounts[name], manner, visitor)
+            case Events(name):
+                return self._render_events(request, self._accounts[name], visitor)
         return _refuse(request, Refusal(404, "nothing is here; the streams are at /trade-updates-<account>"))
 
     def _render_page(self, request: Request, page: Page) -> bytes:
-        if request.method not in (b"GET", b"HEAD"):
-            return _refuse(request, Refusal(405, "only GET and HEAD are answered here"))
+        if request.method not in READING:
+            return _refuse(request, NOT_READING)
         status, document = healthz() if page is Page.HEALTHZ else readyz(self._accounts.values())
         request.setResponseCode(status)
         request.setHeader(b"content-type", b"application/json")
@@ -117,18 +132,40 @@ class Root(Resource):
         if not visitor.upgrade:
             request.setHeader(b"upgrade", b"websocket")
             return _refuse(request, Refusal(426, "this is a WebSocket: connect to it with ws:// or wss://"))
-        if self._factory.is_full:
-            refusal = Refusal(503, "no connection is free; PROXY_MAX_CLIENTS is the limit")
-            return self._turn_away(request, refusal)
-        return self._factory.upgrade(request, account, manner, self._admission.judge(visitor))
+        wishes = read_wishes(_query(request), self._clock.seconds())
+        if isinstance(wishes, Refusal):
+            return _refuse(request, wishes)
+        if self._factory.clients.is_full:
+            return self._turn_away(request, FULL)
+        return self._factory.upgrade(request, account, manner, wishes, self._admission.judge(visitor))
+
+    def _render_events(self, request: Request, account: Account, visitor: Visitor) -> bytes | int:
+        if request.method not in READING:
+            return _refuse(request, NOT_READING)
+        span = read_span(_query(request), _header(request, b"last-event-id"), self._clock.seconds())
+        if isinstance(span, Refusal):
+            return _refuse(request, span)
+        stretch = find(account, span)
+        if isinstance(stretch, Refusal):
+            return _refuse(request, stretch)
+        if self._factory.clients.is_full:
+            return self._turn_away(request, FULL)
+        if visitor.origin is not None:  # it has been admitted, and the browser shall let it read
+            request.setHeader(b"access-control-allow-origin", visitor.origin.encode("latin-1"))
+            request.setHeader(b"vary", b"origin")
+        return self._events.render(request, account, stretch)
 
     def _turn_away(self, request: Request, refusal: Refusal) -> bytes:
         peer = request.getClientAddress()
-        self._factory.refusals.note(getattr(peer, "host", "a client"), refusal.reason)
+        self._factory.clients.refusals.note(getattr(peer, "host", "a client"), refusal.reason)
         return _refuse(request, refusal)
 
 
-def _visitor(request: Request) -> Visitor:
+def _query(request: Request) -> bytes:
+    return request.uri.partition(b"?")[2]
+
+
+def _visitor(request: Request, *, upgradable: bool) -> Visitor:
     scheme, _, bearer = (_header(request, b"authorization") or "").partition(" ")
     offers = [
         bearer.strip() if scheme.lower() == "bearer" else None,
@@ -141,7 +178,8 @@ def _visitor(request: Request) -> Visitor:
         secure=request.isSecure(),
         local_address=getattr(request.getHost(), "host", None),
         offers=tuple(Secret(offer) for offer in offers if offer),
-        upgrade=(_header(request, b"upgrade") or "").lower() == "websocket",
+        upgrade=upgradable and (_header(request, b"upgrade") or "").lower() == "websocket",
+        site=_header(request, b"sec-fetch-site"),
     )
 
 

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, TypeAlias, assert_never
 
 from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
+from tradeproxy.wire.event import Event, Number, read_event
 
 TRADE_UPDATES = "trade_updates"
 """The one stream of trading events."""
@@ -78,9 +79,9 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class TradeUpdate:
-    """One trading event: the payload as it came, byte for byte; UTF-8 JSON with an object in `data`."""
+    """One trading event."""
 
-    payload: bytes
+    event: Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +131,8 @@ def parse_server(payload: bytes) -> ServerMessage:
     match _load(payload):
         case Malformed() as malformed:
             return malformed
-        case {"stream": "trade_updates", "data": {}}:
-            return TradeUpdate(payload)
+        case {"stream": "trade_updates", "data": {} as data}:
+            return _trade_update(payload, data)
         case {"stream": "authorization", "data": {"status": str(status)} as data}:
             return Authorization(status == "authorized", _text(data, "action"), _text(data, "message"))
         case {"stream": "listening", "data": {"streams": [*streams]}}:
@@ -183,12 +184,18 @@ def _authentication(credentials: Credentials, dialect: Dialect) -> Any:
     return {"action": "authenticate", "data": data}
 
 
+def _trade_update(payload: bytes, data: dict[str, Any]) -> TradeUpdate | Malformed:
+    try:
+        return TradeUpdate(read_event(payload, data))
+    except (ValueError, RecursionError):  # what could just be read may be too deep to be written
+        return NOT_JSON
+
+
 def _load(payload: bytes) -> Any:
     """Return the JSON value, or NOT_JSON, which no JSON value is."""
-    # Decoded here: json.loads would guess UTF-16 and UTF-32 from bytes. RecursionError: "[[[[…". As floats:
-    # an int of thousands of digits is an error in Python, and in JSON it is not.
+    # Decoded here: json.loads would guess UTF-16 and UTF-32 from bytes. RecursionError: "[[[[…".
     try:
-        return json.loads(payload.decode("utf-8"), parse_int=float)
+        return json.loads(payload.decode("utf-8"), parse_int=Number, parse_float=Number)
     except (ValueError, RecursionError):
         return NOT_JSON
 

@@ -1,0 +1,173 @@
+"""One run: a simulator that emits, a real proxy, clients, the nemesis, and the verdicts at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from time import time
+from typing import Any
+
+from twisted.internet import reactor as chosen
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import LoopingCall, deferLater
+
+from tests.chaos.checker import DeclaredGap, Verdict, judge
+from tests.chaos.clients import EventSourceResuming, Resuming, WebSocketResuming
+from tests.chaos.nemesis import Nemesis
+from tests.support.processes import Command, free_port, run
+from tradeproxy.simulator.eventclock import EventClock
+from tradeproxy.simulator.faults import Fault, FaultKind
+from tradeproxy.simulator.service import Simulator
+
+reactor: Any = chosen
+EVERY = 0.05
+"""Seconds between two emissions."""
+
+QUIET = 14.0
+"""Seconds from the last fault to the verdict: what is to come late, the next look at the history brings."""
+
+CLIENTS = (("cursor", 4), ("event_id", 3), ("sse", 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run has come to."""
+
+    events: int
+    faults: dict[str, int]
+    verdicts: list[Verdict]
+    reconnects: int
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no client has lost anything, or had it twice or out of order, without being told."""
+        return all(verdict.is_clean for verdict in self.verdicts)
+
+
+class World:
+    """The simulated Alpaca and the proxy."""
+
+    proxy: Command
+
+    def __init__(self, directory: str, random: Random) -> None:
+        self.alpaca = Simulator(reactor, random)
+        self.emitted: dict[int, float] = {}
+        self.proxy_port = free_port()
+        self._clock = EventClock(time, random)
+        self._directory = directory
+        self._listening: Any = None
+
+    async def start(self) -> None:
+        """Start both, and return once events flow."""
+        endpoint = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
+        self._listening = await endpoint.listen(self.alpaca.site)
+        await self.start_proxy()
+        await self.alpaca.when_listening()
+
+    async def start_proxy(self) -> None:
+        """Start the proxy, and return once it takes connections."""
+        self.proxy = run(
+            *("twistd", "-n", "--pidfile=", "tradeproxy"),
+            directory=self._directory,
+            ALPACA_API_KEY="PKTEST",
+            ALPACA_SECRET_KEY="test-secret",
+            ALPACA_URL=f"http://127.0.0.1:{self._listening.getHost().port}",
+            PROXY_PORT=str(self.proxy_port),
+            PROXY_HOST="127.0.0.1",
+            PROXY_STALL_TIMEOUT="2",
+            PROXY_RECOVERY_DEADLINE="2",
+            PROXY_RECONCILE_INTERVAL="3",
+        )
+        await self.proxy.says("listening on")
+
+    async def restart_proxy(self) -> None:
+        """Kill the proxy with SIGKILL, and start it again."""
+        await self.proxy.stop("KILL")
+        await self.start_proxy()
+
+    async def stop(self) -> None:
+        """Stop both."""
+        await self.proxy.stop()
+        await self._listening.stopListening()
+        await self.alpaca.end()
+
+    def emit(self, count: int) -> None:
+        """Let as many numbered events happen at Alpaca."""
+        for _ in range(count):
+            number = len(self.emitted) + 1
+            at, event_id = self._clock.stamp()
+            order = {"id": f"order-{number}", "symbol": "SPY", "status": "filled", "filled_qty": "1"}
+            self.emitted[number] = time()
+            self.alpaca.emit(
+                {
+                    "at": at,
+                    "event_id": event_id,
+                    "event": "fill",
+                    "n": number,
+                    "order": order,
+                    "x": "x" * 2000,
+                }
+            )
+
+
+async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Report:
+    """Let `faults` things go wrong while `events` events are emitted, and judge every client."""
+    random = Random(seed)
+    world = World(directory, random)
+    await world.start()
+    since = time()
+    clients: list[Resuming] = []
+    for kind, count in CLIENTS:
+        for number in range(count):
+            name, port = f"{kind} {number + 1}", world.proxy_port
+            clients.append(
+                EventSourceResuming(name, port, since)
+                if kind == "sse"
+                else WebSocketResuming(name, port, since, by_cursor=kind == "cursor")
+            )
+    for client in clients:
+        client.start()
+    nemesis = Nemesis(world, clients, random)
+    per_fault = events // faults
+
+    def emit() -> None:
+        # As many as the faults so far allow for, so that neither ends long before the other.
+        due = min(events, (nemesis.counts.total() + 1) * per_fault) - len(world.emitted)
+        if due > 0:
+            world.emit(random.randint(1, min(due, 20)))
+
+    emitting = LoopingCall(emit)
+    emitting_done = emitting.start(EVERY)
+    for _ in range(faults):
+        await nemesis.strike()
+        await deferLater(reactor, random.uniform(0.05, 0.5))
+    emitting.stop()
+    await emitting_done
+    await _settle(world, events, clients)
+    gaps = _gaps(clients)
+    verdicts = [judge(client.log, world.emitted, gaps) for client in clients]
+    for client in clients:
+        client.stop()
+    await world.stop()
+    return Report(
+        len(world.emitted),
+        dict(nemesis.counts),
+        verdicts,
+        sum(client.connects - 1 for client in clients),
+    )
+
+
+async def _settle(world: World, events: int, clients: list[Resuming]) -> None:
+    """Put everything right, emit what is left, and wait until it can have arrived."""
+    for kind in (FaultKind.REST_REFUSE, FaultKind.HISTORY_REFUSE, FaultKind.HISTORY_DELAY):
+        world.alpaca.inject(Fault(kind, seconds=0.001))
+    await world.restart_proxy()
+    await world.alpaca.when_listening()
+    while (left := events - len(world.emitted)) > 0:
+        world.emit(min(left, 200))
+        await deferLater(reactor, EVERY)
+    await deferLater(reactor, QUIET)
+
+
+def _gaps(clients: list[Resuming]) -> list[DeclaredGap]:
+    return [gap for client in clients for gap in client.gaps.values()]

@@ -1,0 +1,147 @@
+"""Tests for tradeproxy.hub.gaps."""
+
+from __future__ import annotations
+
+import json
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.journals import events, memory_journal, time_of
+from tradeproxy.hub.gaps import GAPS_KEPT, Gaps
+from tradeproxy.wire.event import parse_time
+from tradeproxy.wire.status import Gap, Outcome
+
+BACK = time_of(100)
+"""When the stream returns."""
+
+
+class GapsTests(SynchronousTestCase):
+    """A gap begins where the log was last complete, and ends with what became of it."""
+
+    def setUp(self) -> None:
+        self.journal = memory_journal(Clock())
+        self.addCleanup(self.journal.close)
+        self.frames: list[bytes] = []
+        self.gaps = self.restart()
+
+    def restart(self) -> Gaps:
+        """Return what another process makes of the same journal."""
+        return Gaps(self.journal, self.frames.append)
+
+    def announced(self) -> list[tuple[int, int | None, str, int]]:
+        """Return what subscribers were told since the last time: begin, end, outcome and events."""
+        told = []
+        for frame in self.frames:
+            data = json.loads(frame)["data"]
+            end = None if data["end"] is None else parse_time(data["end"])
+            told.append((parse_time(data["begin"]), end, data["outcome"], data["events"]))
+        self.frames.clear()
+        return told
+
+    def test_there_is_none_before_the_first_stream(self) -> None:
+        """Nothing could be missed; from then on something can."""
+        self.gaps.begin()
+        self.gaps.settle(Outcome.LOST)
+        self.gaps.found(1)
+        self.assertIsNone(self.gaps.current)
+        self.gaps.end(BACK)
+        self.assertEqual((list(self.gaps), self.frames), ([], []))
+        self.gaps.begin()
+        self.assertEqual(self.gaps.current, Gap(BACK))
+
+    def test_the_first_stream_is_remembered(self) -> None:
+        """A later return without a gap does not make the log complete from then on only."""
+        self.gaps.end(BACK)
+        self.gaps.end(BACK + 5)
+        again = self.restart()
+        again.begin()
+        self.assertEqual(again.current, Gap(BACK))
+
+    def test_begins_at_the_last_moment_that_is_complete(self) -> None:
+        """The first stream's begin, the newest event, or how far the history is known: the latest of them."""
+        self.gaps.end(time_of(0))
+        for advance, begin in (
+            (lambda: None, time_of(0)),
+            (lambda: self.journal.append(events(5, 3)), time_of(5)),
+            (lambda: self.journal.know_through(time_of(9)), time_of(9)),
+            (lambda: self.journal.append(events(7)), time_of(9)),
+        ):
+            advance()
+            self.gaps.begin()
+            self.assertEqual(self.gaps.current, Gap(begin))
+            self.gaps.settle(Outcome.RECOVERED)
+
+    def test_is_announced_at_every_step(self) -> None:
+        """Begun, ended, and what became of it; the same outcome twice is no news."""
+        self.journal.append(events(1))
+        self.gaps.begin()
+        self.gaps.end(BACK)
+        self.gaps.found(2)
+        self.gaps.settle(Outcome.OPEN, "HTTP 500")
+        self.gaps.settle(Outcome.OPEN, "HTTP 500")
+        self.gaps.settle(Outcome.OPEN, "HTTP 502")
+        self.gaps.found(1)
+        self.gaps.settle(Outcome.RECOVERED)
+        begin = time_of(1)
+        expected = [
+            (begin, None, "pending", 0),
+            (begin, BACK, "pending", 0),
+            (begin, BACK, "open", 2),
+            (begin, BACK, "open", 2),
+            (begin, BACK, "recovered", 3),
+        ]
+        self.assertEqual(self.announced(), expected)
+        self.assertIsNone(self.gaps.current)
+        self.assertEqual(list(self.gaps), [Gap(begin, BACK, Outcome.RECOVERED, 3)])
+
+    def test_another_outage_makes_an_open_one_longer(self) -> None:
+        """Until what was missed is found, it is one gap, with its first begin."""
+        self.journal.append(events(1))
+        self.gaps.begin()
+        self.gaps.end(BACK)
+        self.journal.append(events(50))
+        self.gaps.begin()
+        self.assertEqual(self.gaps.current, Gap(time_of(1)))
+        self.gaps.end(BACK + 1)
+        self.assertEqual(list(self.gaps), [Gap(time_of(1), BACK + 1)])
+
+    def test_ends_no_earlier_than_it_began(self) -> None:
+        """Alpaca's clock and ours may differ."""
+        self.journal.append(events(200))
+        self.gaps.begin()
+        self.gaps.end(BACK)
+        self.assertEqual(self.gaps.current, Gap(time_of(200), time_of(200)))
+
+    def test_a_gap_that_is_open_survives_a_restart(self) -> None:
+        """However often, and although newer events have come in the meantime."""
+        self.journal.append(events(1))
+        self.gaps.begin()
+        self.gaps.end(BACK)
+        self.gaps.settle(Outcome.OPEN)
+        self.journal.append(events(50))
+        for _ in range(2):
+            again = self.restart()
+            self.assertIsNone(again.current)
+            again.begin()
+            self.assertEqual(again.current, Gap(time_of(1)))
+
+    def test_a_gap_that_is_closed_is_not_begun_again(self) -> None:
+        """After a restart the next one begins where the log is complete."""
+        self.journal.append(events(1))
+        for outcome in (Outcome.RECOVERED, Outcome.ORDERS, Outcome.LOST):
+            self.gaps.begin()
+            self.gaps.settle(outcome)
+        self.journal.append(events(2))
+        again = self.restart()
+        again.begin()
+        self.assertEqual(again.current, Gap(time_of(2)))
+
+    def test_the_last_ones_are_kept(self) -> None:
+        """A bad night does not fill a hello frame."""
+        for n in range(GAPS_KEPT + 5):
+            self.journal.append(events(n))
+            self.gaps.begin()
+            self.gaps.settle(Outcome.LOST)
+        kept = [gap.begin for gap in self.gaps]
+        self.assertEqual(kept, [time_of(n) for n in range(5, GAPS_KEPT + 5)])

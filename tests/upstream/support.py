@@ -1,0 +1,139 @@
+"""Alpaca's REST interface in memory and in fake time: the simulator's, or a page of the test's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from treq.client import HTTPClient
+from twisted.internet import error
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import URI, Agent
+from twisted.web.iweb import IAgentEndpointFactory
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+from zope.interface import implementer
+
+from tests.support.memory import CLIENT, Wires, fake_time
+from tradeproxy.secret import Credentials, KeyPair, Secret
+from tradeproxy.upstream.budget import Budget
+from tradeproxy.upstream.rest import RestClient
+
+KEYS = KeyPair(Secret("PKUPSTREAM"), Secret("upstream-secret"))
+BASE_URL = "http://127.0.0.1:8100"
+
+
+@implementer(IAgentEndpointFactory, IStreamClientEndpoint)
+class MemoryHost:
+    """Leads an Agent's connections to a site, unless the host is down (`refusing`) or mute (`hanging`)."""
+
+    def __init__(self, site: Site, wires: Wires) -> None:
+        self.refusing = False
+        self.hanging = False
+        self._site = site
+        self._wires = wires
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        endpoint: IStreamClientEndpoint = self
+        return endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        if self.refusing:
+            return fail(error.ConnectionRefusedError("to 127.0.0.1, with the key PKUPSTREAM"))
+        if self.hanging:
+            return Deferred()
+        client = protocolFactory.buildProtocol(CLIENT)
+        self._wires.join(self._site.buildProtocol(CLIENT), client)
+        return succeed(client)
+
+
+class Page(Resource):
+    """Answers every request by a function of the test, and remembers the requests."""
+
+    isLeaf = True
+
+    def __init__(self, answer: Callable[[Request], bytes | int]) -> None:
+        super().__init__()
+        self.requests: list[Request] = []
+        self._answer = answer
+
+    def render(self, request: Request) -> bytes | int:
+        self.requests.append(request)
+        return self._answer(request)
+
+
+def http_client(host: MemoryHost, clock: Clock) -> HTTPClient:
+    """Return a client of a host in memory."""
+    return HTTPClient(Agent.usingEndpointFactory(clock, host))
+
+
+class RestTestCase(SynchronousTestCase):
+    """A client of a page: `answer` is what is answered, a function of the request or a JSON value."""
+
+    credentials: Credentials = KEYS
+
+    def setUp(self) -> None:
+        self.clock = fake_time(self)
+        self.wires = Wires(self.clock)
+        self.answer: Any = {}
+        self.page = Page(self._respond)
+        self.host = MemoryHost(Site(self.page, reactor=self.clock), self.wires)
+        http = http_client(self.host, self.clock)
+        self.rest = RestClient(http, BASE_URL, self.credentials, self.clock, Budget())
+
+    def _respond(self, request: Request) -> bytes | int:
+        if callable(self.answer):
+            answer: bytes | int = self.answer(request)
+            return answer
+        return json.dumps(self.answer).encode()
+
+    def start(self, coroutine: Any) -> Deferred[Any]:
+        """Begin something, and let it come as far as it does without time."""
+        started = Deferred.fromCoroutine(coroutine)
+        self.wires.flush()
+        return started
+
+    def outcome(self, coroutine: Any) -> Any:
+        """Return what something comes to at once."""
+        return self.successResultOf(self.start(coroutine))
+
+    def asked(self) -> list[str]:
+        """Return the paths that were asked for, with their queries."""
+        return [request.uri.decode() for request in self.page.requests]
+
+
+def status(code: int, body: bytes = b"", **headers: str) -> Callable[[Request], bytes]:
+    """Return an answer with a status, headers (underscores for hyphens) and a body."""
+
+    def answer(request: Request) -> bytes:
+        request.setResponseCode(code)
+        for name, value in headers.items():
+            request.setHeader(name.replace("_", "-"), value)
+        return body
+
+    return answer
+
+
+def event_stream(*chunks: bytes, complete: bool = True) -> Callable[[Request], int]:
+    """Return an answer that is an event stream in some chunks; an incomplete one is cut off behind them."""
+
+    def answer(request: Request) -> int:
+        request.setHeader("content-type", "text/event-stream; charset=utf-8")
+        for chunk in chunks:
+            request.write(chunk)
+        if complete:
+            request.finish()
+        else:
+            request.loseConnection()
+        return NOT_DONE_YET
+
+    return answer
+
+
+def never(_: Request) -> int:
+    """Answer nothing at all."""
+    return NOT_DONE_YET

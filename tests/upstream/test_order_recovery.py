@@ -1,0 +1,148 @@
+"""The recovery by orders, where the history is refused, against the simulator's exchange."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+from tests.upstream.test_recovery import INTERVAL, RecoveryTestCase
+from tradeproxy.simulator.faults import FaultKind
+from tradeproxy.simulator.orders import Order, parse_order
+from tradeproxy.wire.status import Outcome
+
+FOREVER = 1_000_000.0
+
+
+class OrdersTests(RecoveryTestCase):
+    """What was missed is made of the orders."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.reader.frames.clear()
+        self.inject(FaultKind.HISTORY_REFUSE, status=404, seconds=FOREVER)
+
+    def submit(self, **fields: Any) -> Order:
+        """Order something; without a limit price it is filled within half a second, maybe in two parts."""
+        asked = {"symbol": "SPY", "side": "buy", "type": "market", "time_in_force": "day", "qty": "10"}
+        (order,) = self.alpaca.carry_out(self.alpaca.exchange.submit(parse_order(asked | fields)))
+        return order
+
+    def rest_order(self) -> Order:
+        """Order something that is never filled."""
+        return self.submit(type="limit", limit_price="0.01", time_in_force="gtc")
+
+    def cancel(self, order: Order) -> None:
+        self.alpaca.carry_out(self.alpaca.exchange.cancel(order.id))
+
+    def events_of(self, order: Order) -> list[tuple[str, str | None]]:
+        """Return what was told of an order, each event with its mark."""
+        return [
+            (frame["data"]["event"], frame.get("recovered"))
+            for frame in self.reader.frames
+            if frame["data"]["order"]["id"] == order.id
+        ]
+
+    def assert_all_is_told(self) -> None:
+        """Every order's fills were told once, and the last status is the order's."""
+        filled: defaultdict[str, Decimal] = defaultdict(Decimal)
+        last: dict[str, str] = {}
+        for frame in self.reader.frames:
+            data = frame["data"]
+            last[data["order"]["id"]] = data["order"]["status"]
+            if data["event"] in ("fill", "partial_fill"):
+                filled[data["order"]["id"]] += Decimal(data["qty"])
+        for order in self.alpaca.exchange.orders("all"):
+            self.assertEqual(filled[order.id], order.filled_qty, order)
+            self.assertEqual(last[order.id], order.status.value, order)
+
+    def test_an_old_order_that_ended_and_a_new_one_are_told(self) -> None:
+        """The old one is found by its id only; all of it is marked, and comes before what is newer."""
+        old = self.rest_order()
+        self.advance(400)
+        new: list[Order] = []
+
+        def happens() -> None:
+            self.cancel(old)
+            new.append(self.submit())
+
+        self.outage(happens)
+        newer = self.rest_order()
+        self.advance(3)
+        self.assertEqual(self.events_of(old), [("new", None), ("canceled", "orders")])
+        self.assertEqual(self.events_of(newer), [("new", None)])
+        self.assertEqual(self.events_of(new[0])[-1], ("fill", "orders"))
+        self.assertEqual(self.reader.frames[-1]["data"]["order"]["id"], newer.id)
+        self.assertEqual(self.gap.outcome, Outcome.ORDERS)
+        self.assertEqual(self.gap.reason, "the history is refused: HTTP 404")
+        self.assert_all_is_told()
+
+    def test_nothing_is_told_twice_when_the_history_comes_back(self) -> None:
+        """The period is known from then on, though the history has events with other ids."""
+        for _ in range(10):
+            self.advance(65.1)  # so that they begin in all parts of a second, and end a second later
+            self.outage(self.submit, 0.4)
+        self.advance(3)
+        self.assert_all_is_told()
+        told = len(self.reader.frames)
+        self.inject(FaultKind.HISTORY_REFUSE, count=0)
+        self.outage(lambda: None)
+        self.advance(3 + 2 * INTERVAL)
+        self.assertEqual(self.gap.outcome, Outcome.RECOVERED)
+        self.assertEqual(len(self.reader.frames), told)
+
+    def test_orders_that_are_refused_too_are_lost(self) -> None:
+        """There is nothing left to ask, and both reasons are told."""
+        self.inject(FaultKind.REST_REFUSE, status=401, seconds=60.0)
+        self.outage(self.submit)
+        self.advance(3)
+        self.assertEqual(self.gap.outcome, Outcome.LOST)
+        self.assertIn("HTTP 401", self.gap.reason)
+
+    def test_orders_that_are_slow_are_waited_for(self) -> None:
+        """Past the deadline they come late."""
+        old = self.rest_order()
+        self.inject(FaultKind.REST_REFUSE, status=500, seconds=15.0)
+        self.outage(lambda: self.cancel(old))
+        newer = self.rest_order()
+        self.advance(30)
+        self.assertEqual(self.gap.outcome, Outcome.ORDERS)
+        self.assertEqual(
+            [(frame["data"]["order"]["id"], frame["data"]["event"]) for frame in self.reader.frames],
+            [(old.id, "new"), (newer.id, "new"), (old.id, "canceled")],
+        )
+
+    def test_a_check_finds_what_a_healthy_stream_left_out(self) -> None:
+        """The orders tell, if nothing else does, and only once."""
+        self.inject(FaultKind.SILENCE, seconds=1.0)
+        self.submit()
+        self.advance(INTERVAL + 5)
+        self.assert_all_is_told()
+        told = len(self.reader.frames)
+        self.advance(3 * INTERVAL)
+        self.assertEqual(len(self.reader.frames), told)
+
+    def test_whatever_happens_and_whenever_the_stream_is_away_all_is_told(self) -> None:
+        """Orders and outages in any order, some of which last longer than the deadline."""
+        random = Random(7)
+        resting: list[Order] = []
+        for _ in range(25):
+            if random.random() < 0.15:
+                self.inject(FaultKind.REST_REFUSE, status=503, seconds=random.uniform(1, 20))
+            self.outage(lambda: self.act(random, resting), random.uniform(0, 1.5))
+            self.act(random, resting)
+            self.advance(random.choice((0.1, 0.5, 3, 30)))
+            self.act(random, resting)
+            self.advance(random.choice((0.1, 0.5, 3, 30)))
+        self.advance(100)
+        self.assert_all_is_told()
+
+    def act(self, random: Random, resting: list[Order]) -> None:
+        for _ in range(random.randrange(4)):
+            if resting and random.random() < 0.3:
+                self.cancel(resting.pop())
+            elif random.random() < 0.3:
+                resting.append(self.rest_order())
+            else:
+                self.submit()

@@ -1,0 +1,80 @@
+"""Tests for tradeproxy.wire.status: the frames, as docs/protocol.md shows them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tradeproxy.wire.status import (
+    Gap,
+    JournalStatus,
+    Outcome,
+    Replay,
+    UpstreamStatus,
+    encode_gap,
+    encode_hello,
+    encode_journal,
+    encode_replay,
+    encode_upstream,
+)
+
+NOON = 1_800_000_000_000_000
+TEXT = "2027-01-15T08:00:00.000000Z"
+
+
+def read(frame: bytes) -> dict[str, Any]:
+    """Return a frame's data, once its stream is the right one."""
+    document = json.loads(frame)
+    assert document.keys() == {"stream", "data"}
+    assert document["stream"] == "proxy_status"
+    data: dict[str, Any] = document["data"]
+    return data
+
+
+class StatusFrameTests(SynchronousTestCase):
+    """What a client that asks is told."""
+
+    def test_upstream_and_journal(self) -> None:
+        """Up or down, durable or not; why, and since when."""
+        up = UpstreamStatus(True, "streaming", NOON / 1e6)
+        self.assertEqual(
+            read(encode_upstream(up)),
+            {"event": "upstream", "state": "up", "since": TEXT, "reason": "streaming"},
+        )
+        full = JournalStatus(False, "disk full", NOON / 1e6)
+        self.assertEqual(
+            read(encode_journal(full)),
+            {"event": "journal", "state": "not durable", "since": TEXT, "reason": "disk full"},
+        )
+
+    def test_a_gap(self) -> None:
+        """Its end is null while the stream is away."""
+        self.assertEqual(
+            read(encode_gap(Gap(NOON))),
+            {"event": "gap", "begin": TEXT, "end": None, "outcome": "pending", "events": 0, "reason": ""},
+        )
+        closed = Gap(NOON, NOON, Outcome.RECOVERED, 3)
+        self.assertEqual(read(encode_gap(closed))["end"], TEXT)
+        self.assertEqual(
+            {outcome.value: Gap(0, 0, outcome).is_closed for outcome in Outcome},
+            {"pending": False, "open": False, "recovered": True, "orders": True, "lost": True},
+        )
+
+    def test_a_replay(self) -> None:
+        """Begun, complete, or impossible and why."""
+        self.assertEqual(
+            read(encode_replay(Replay.IMPOSSIBLE, "c", "trimmed")),
+            {"event": "replay", "state": "impossible", "cursor": "c", "reason": "trimmed"},
+        )
+
+    def test_hello_has_everything(self) -> None:
+        """One frame after which a client knows where it stands."""
+        hello = encode_hello(
+            "paper", "c", UpstreamStatus(True, "streaming", 0), JournalStatus(True, "", 0), [Gap(NOON)]
+        )
+        data = read(hello)
+        self.assertEqual((data["event"], data["account"], data["cursor"]), ("hello", "paper", "c"))
+        self.assertEqual((data["upstream"]["state"], data["journal"]["state"]), ("up", "durable"))
+        self.assertEqual([gap["begin"] for gap in data["gaps"]], [TEXT])

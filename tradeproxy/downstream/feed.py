@@ -1,0 +1,219 @@
+"""One subscriber's place in the log: it follows the live stream while it can, and reads the log when not."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Protocol
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from tradeproxy.downstream.steps import STEP_BYTES
+from tradeproxy.hub.journal import TrimmedError
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from tradeproxy.downstream.steps import Steps
+    from tradeproxy.hub.journal import Burst, Journal, Row
+
+
+class Outlet(Protocol):
+    """Where a feed leads to: what frames its events and sends them, and what is told how it fares.
+
+    Each of these may end the feed, by `stopProducing`.
+    """
+
+    def frame(self, burst: Burst) -> bytes | None:
+        """Return the burst as it is sent; None if one of its rows is a hole."""
+
+    def write(self, frames: bytes) -> None:
+        """Send what `frame` returned; the feed's position is behind it already."""
+
+    def paused(self) -> None:
+        """Send no more than what must be, and read no more from the client, for it does not read."""
+
+    def resumed(self) -> None:
+        """Go on: the client reads again."""
+
+    def caught_up(self) -> None:
+        """Note that nothing is owed any more: what comes next is news."""
+
+    def hole(self, row: Row) -> None:
+        """Note that the events at this place were not kept; the feed goes on behind it."""
+
+    def lost(self) -> None:
+        """Note that what follows the position is no longer kept; the feed waits for another start."""
+
+    def stalled(self) -> None:
+        """Note that the client has not read for too long; the feed goes on nevertheless."""
+
+    def sever(self) -> None:
+        """End at once: the feed has failed."""
+
+
+class _State(Enum):
+    IDLE = auto()
+    """No events are wanted."""
+    LIVE = auto()
+    """All that was committed has been sent; what comes next is sent as it comes."""
+    BEHIND = auto()
+    """What comes next is read from the log, in steps, one a turn of the reactor."""
+    ENDED = auto()
+
+
+@implementer(IPushProducer)
+class Feed:
+    """Hands an outlet every event behind a position, once and in order, at the pace at which it is read.
+
+    Register it as the transport's push producer: Twisted pauses it when more than 64 KiB wait for the socket,
+    and resumes it when all of that is gone. It keeps no events itself: those that cannot be sent when they
+    come are read from the log later, so that a client that does not read costs what Twisted holds for it.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, journal: Journal, steps: Steps, outlet: Outlet, clock: IReactorTime, stall_timeout: float
+    ) -> None:
+        self.position = 0
+        self._journal = journal
+        self._steps = steps
+        self._outlet = outlet
+        self._clock = clock
+        self._stall_timeout = stall_timeout
+        self._state = _State.IDLE
+        self._paused = False
+        self._next_step: IDelayedCall | None = None
+        self._stall: IDelayedCall | None = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether whatever is sent now is sent in its place: nothing older is owed, and the client reads."""
+        return not self._paused and self._state in (_State.IDLE, _State.LIVE)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no events are wanted, so that `position` means nothing."""
+        return self._state is _State.IDLE
+
+    def start(self, position: int) -> None:
+        """Hand on all that follows `position`: the number of the last row that is not to be sent."""
+        if self._state is not _State.ENDED:
+            self._state, self.position = _State.BEHIND, position
+            self._proceed()
+
+    def stop(self) -> None:
+        """Hand on nothing until the next `start`."""
+        if self._state is not _State.ENDED:
+            self._state = _State.IDLE
+
+    def deliver(self, burst: Burst) -> None:
+        """Send the burst if it is next and the client reads; else it is met later, in the log."""
+        if self._state in (_State.IDLE, _State.ENDED):
+            return
+        if burst.unplaced:
+            self._deliver_unplaced(burst)
+        elif burst.last > self.position and not self._send_now(burst):
+            self._fall_behind()
+
+    def _send_now(self, burst: Burst) -> bool:
+        in_turn = self._state is _State.LIVE and not self._paused and burst.first == self.position + 1
+        if not in_turn:
+            return False
+        frames = self._outlet.frame(burst)
+        if frames is None or (len(frames) > STEP_BYTES and len(burst.rows) > 1):
+            return False
+        self._write(frames, burst.last)
+        return True
+
+    def _deliver_unplaced(self, burst: Burst) -> None:
+        hole = burst.first
+        if self.is_current and hole - 1 <= self.position <= hole:
+            self._write(self._outlet.frame(burst), hole)
+        else:
+            # These events cannot be read later. What can, and must, is that they were there.
+            self.position = min(self.position, hole - 1)
+            self._fall_behind()
+
+    # What the transport calls.
+
+    def pauseProducing(self) -> None:
+        """Send nothing until the transport asks for more."""
+        if not self._paused and self._state is not _State.ENDED:
+            self._paused = True
+            self._stall = self._clock.callLater(self._stall_timeout, self._outlet.stalled)
+            self._outlet.paused()
+
+    def resumeProducing(self) -> None:
+        """Go on where the log says that this client is."""
+        if not self._paused or self._state is _State.ENDED:
+            return
+        self._paused = False
+        self._cancel_stall()
+        self._outlet.resumed()
+        if self.is_current:
+            self._outlet.caught_up()
+        else:
+            self._proceed()
+
+    def stopProducing(self) -> None:
+        """End: the connection is ending."""
+        self._state = _State.ENDED
+        self._cancel_stall()
+        if self._next_step is not None:
+            self._next_step.cancel()
+            self._next_step = None
+
+    # The log.
+
+    def _fall_behind(self) -> None:
+        self._state = _State.BEHIND
+        self._proceed()
+
+    def _proceed(self) -> None:
+        """Plan the next step, unless there is none to take."""
+        if self._state is not _State.BEHIND or self._paused:
+            return
+        if self.position >= self._journal.last:
+            self._state = _State.LIVE
+            self._outlet.caught_up()
+        elif self._next_step is None:
+            self._next_step = self._clock.callLater(0, self._step)
+
+    def _step(self) -> None:
+        # A timer's error would be logged by the reactor, and leave the client waiting for ever.
+        self._next_step = None
+        try:
+            if self._state is _State.BEHIND and not self._paused:
+                self._read()
+                self._proceed()
+        except Exception:
+            self._log.failure("a client's events could not be read from the journal")
+            self.stopProducing()
+            self._outlet.sever()
+
+    def _read(self) -> None:
+        try:
+            burst = self._steps.read(self._journal, self.position)
+        except TrimmedError:
+            burst = None
+        if burst is None or burst.first != self.position + 1:
+            self._state = _State.IDLE
+            self._outlet.lost()
+        elif burst.rows[0].payload is None:
+            self.position = burst.first
+            self._outlet.hole(burst.rows[0])
+        else:
+            self._write(self._outlet.frame(burst), burst.last)
+
+    def _write(self, frames: bytes | None, position: int) -> None:
+        assert frames is not None, "there is no hole in it"
+        self.position = position
+        self._outlet.write(frames)
+
+    def _cancel_stall(self) -> None:
+        if self._stall is not None and self._stall.active():
+            self._stall.cancel()
+        self._stall = None

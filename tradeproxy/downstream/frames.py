@@ -1,0 +1,62 @@
+"""A burst as the clients are sent it: one piece of bytes, made once for all who get the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tradeproxy.downstream.once import Once
+from tradeproxy.wire.frame import Recovered, data_of, with_cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tradeproxy.hub.account import Account
+    from tradeproxy.hub.journal import Burst
+
+MARKS = tuple(mark.value for mark in Recovered)
+
+
+class Framing:
+    """Joins what `frame` makes of each payload and its cursor, which is None where there is none."""
+
+    def __init__(self, frame: Callable[[bytes, str | None], bytes]) -> None:
+        self._frame = frame
+        self._made: Once[tuple[Burst, bytes | None]] = Once()
+
+    def of(self, burst: Burst, account: Account) -> bytes | None:
+        """Return the burst as it is sent; None if one of its rows is a hole."""
+        # The burst is kept with its frames: nothing else has its id meanwhile.
+        return self._made.get(id(burst), lambda: (burst, self._make(burst, account)))[1]
+
+    def _make(self, burst: Burst, account: Account) -> bytes | None:
+        frames = []
+        for row in burst.rows:
+            if row.payload is None:
+                return None
+            frames.append(self._frame(row.payload, account.cursor_behind(row)))
+        return b"".join(frames)
+
+
+def plain(message: Callable[[bytes], bytes]) -> Framing:
+    """Return the framing that leaves every payload as Alpaca sent it, in a `message`."""
+    return Framing(lambda payload, _: message(payload))
+
+
+def with_cursors(message: Callable[[bytes], bytes]) -> Framing:
+    """Return the framing that adds its cursor to every payload that has one, in a `message`."""
+    return Framing(
+        lambda payload, cursor: message(payload if cursor is None else with_cursor(payload, cursor))
+    )
+
+
+def server_sent() -> Framing:
+    """Return the framing as server-sent events (WHATWG HTML, 9.2), a line of data each."""
+    return Framing(_server_sent)
+
+
+def _server_sent(payload: bytes, cursor: str | None) -> bytes:
+    data, recovered = data_of(payload)
+    # The mark is one of ours, unless Alpaca uses the name too.
+    comment = f": recovered {recovered}\n".encode() if recovered in MARKS else b""
+    position = b"" if cursor is None else b"id: %s\n" % cursor.encode()
+    return b"%s%sdata: %s\n\n" % (comment, position, data)

@@ -1,0 +1,159 @@
+"""What a client asks for in the query of its URL, and in the header in which a browser repeats it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import parse_qsl
+
+from tradeproxy.downstream.admission import Refusal
+from tradeproxy.wire.event import parse_time
+from tradeproxy.wire.position import AfterId, FromTime, LastEvents, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONGEST_ID = 128
+"""Characters; a cursor has 109 at most."""
+
+MOST_EVENTS = 1_000_000
+"""That can be asked for again by their number."""
+
+CLOCK_SKEW = 60
+"""Seconds by which a client's clock may be ahead of ours."""
+
+_LOST_PLUS = re.compile(r"(?P<time>.+:.+) (?P<offset>[0-9]{2}:?[0-9]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a WebSocket client wants besides the events that come."""
+
+    position: Position | None = None
+    """Where its stream begins; None: with what comes."""
+    status: bool = False
+    """Whether it is told of the proxy's own state."""
+
+
+@dataclass(frozen=True, slots=True)
+class UntilTime:
+    """Up to the events of this time (microseconds since 1970)."""
+
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class UntilId:
+    """Up to the event that has this id, or to this cursor, and with it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which part of the log is wanted as server-sent events; without an end it goes on with what comes."""
+
+    position: Position | None = None
+    until: UntilTime | UntilId | None = None
+
+
+Query: TypeAlias = dict[str, str]
+
+
+class _UnclearError(Exception):
+    """The query cannot be understood; the text names the parameter."""
+
+
+def read_wishes(query: bytes, now: float) -> Wishes | Refusal:
+    """Read the query of a WebSocket's URL. Parameters that we don't know are for others."""
+    try:
+        given = _read(query, ("since_id", "since", "replay", "proxy_status"))
+        status = given.get("proxy_status", "0")
+        if status not in ("0", "1"):
+            raise _UnclearError("proxy_status: is neither 1 nor 0")
+        return Wishes(_position(given, now), status == "1")
+    except _UnclearError as unclear:
+        return Refusal(400, str(unclear))
+
+
+def read_span(query: bytes, last_event_id: str | None, now: float) -> Span | Refusal:
+    """Read the query as Alpaca's event endpoints do; a browser's Last-Event-ID beats where it began."""
+    try:
+        given = _read(query, ("since_id", "since", "replay", "until_id", "until"))
+        for end, begin, others in (("until", "since", "since_id"), ("until_id", "since_id", "since")):
+            if end in given and others in given:
+                raise _UnclearError(f"{end}: goes with {begin}, not with {others}")
+            if end in given and begin not in given:
+                raise _UnclearError(f"{end}: needs {begin}")
+        until: UntilTime | UntilId | None = None
+        if "until" in given:
+            until = UntilTime(_time("until", given["until"]))
+        elif "until_id" in given:
+            until = UntilId(_id("until_id", given["until_id"]))
+        position = _position(given, now)
+        if last_event_id:  # the browser sends the same URL at each of its attempts
+            position = AfterId(_id("Last-Event-ID", last_event_id))
+        return Span(position, until)
+    except _UnclearError as unclear:
+        return Refusal(400, str(unclear))
+
+
+def _read(query: bytes, names: tuple[str, ...]) -> Query:
+    given: Query = {}
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name not in names:
+            continue
+        if name in given:
+            raise _UnclearError(f"{name}: is given twice")
+        if not value:
+            raise _UnclearError(f"{name}: is empty")
+        given[name] = value
+    return given
+
+
+def _position(given: Query, now: float) -> Position | None:
+    chosen = [name for name in _POSITIONS if name in given]
+    if len(chosen) > 1:
+        raise _UnclearError(f"{chosen[1]}: cannot be given together with {chosen[0]}")
+    return _POSITIONS[chosen[0]](given[chosen[0]], now) if chosen else None
+
+
+def _after_id(text: str, _now: float) -> Position:
+    return AfterId(_id("since_id", text))
+
+
+def _from_time(text: str, now: float) -> Position:
+    time = _time("since", text)
+    if time > (now + CLOCK_SKEW) * 1_000_000:
+        raise _UnclearError("since: lies in the future")
+    return FromTime(time)
+
+
+def _last_events(text: str, _now: float) -> Position:
+    if re.fullmatch("[0-9]{1,7}", text) is None or int(text) > MOST_EVENTS:
+        raise _UnclearError(f"replay: is not a number from 0 to {MOST_EVENTS}")
+    return LastEvents(int(text))
+
+
+_POSITIONS: dict[str, Callable[[str, float], Position]] = {
+    "since_id": _after_id,
+    "since": _from_time,
+    "replay": _last_events,
+}
+
+
+def _id(name: str, text: str) -> str:
+    if len(text) > LONGEST_ID:
+        raise _UnclearError(f"{name}: is longer than any event_id or cursor ({LONGEST_ID} characters)")
+    return text
+
+
+def _time(name: str, text: str) -> int:
+    # In a query "+" means a blank, which is what becomes of an offset that was not escaped.
+    lost = _LOST_PLUS.fullmatch(text)
+    try:
+        return parse_time(f"{lost['time']}+{lost['offset']}" if lost else text)
+    except (ValueError, OverflowError):
+        example = "2026-01-31T14:30:00Z"
+        raise _UnclearError(f"{name}: is not a time with its offset from UTC, such as {example}") from None

@@ -1,0 +1,239 @@
+"""The stream as server-sent events, in the manner of Alpaca's own endpoint for trade events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.web.server import NOT_DONE_YET
+
+from tradeproxy.downstream import frames
+from tradeproxy.downstream.admission import Refusal
+from tradeproxy.downstream.feed import Feed
+from tradeproxy.downstream.request import Span, UntilId, UntilTime
+from tradeproxy.downstream.steps import Steps
+from tradeproxy.downstream.subscription import NOT_KEPT
+from tradeproxy.hub.journal import Burst, TrimmedError
+from tradeproxy.hub.locate import LostPositionError, locate
+from tradeproxy.wire.position import AfterId
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.python.failure import Failure
+    from twisted.web.server import Request
+
+    from tradeproxy.downstream.clients import Clients
+    from tradeproxy.hub.account import Account
+    from tradeproxy.hub.journal import Row
+    from tradeproxy.settings import Limits
+    from tradeproxy.wire.closecodes import CloseCode
+
+HEARTBEAT = 15
+"""Seconds between two comments that keep the connection known to whatever is in between."""
+
+HEADERS = {
+    b"content-type": b"text/event-stream",
+    b"cache-control": b"no-store",
+    b"x-content-type-options": b"nosniff",
+    b"x-accel-buffering": b"no",  # nginx would keep events until it has 4 KiB of them
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The part of the log that a client is to have: behind the row `after`, as far as it wants it."""
+
+    after: int
+    last: int | None = None
+    """The number of the last row."""
+    until: int | None = None
+    """The time of the last events: microseconds since 1970."""
+
+
+def find(account: Account, span: Span) -> Stretch | Refusal:
+    """Return where the span is in the account's log, or why it cannot be had."""
+    try:
+        after = account.journal.last if span.position is None else locate(account, span.position)
+    except LostPositionError as lost:
+        return Refusal(410, f"position unknown: {lost}")
+    if span.position is not None and _is_before_hole(account, after):
+        return Refusal(410, f"position unknown: {NOT_KEPT}")
+    match span.until:
+        case UntilId(text):
+            try:
+                return Stretch(after, last=locate(account, AfterId(text)))
+            except LostPositionError as lost:
+                return Refusal(404, f"until_id: {lost}")
+        case UntilTime(time):
+            return Stretch(after, until=time)
+        case None:
+            return Stretch(after)
+
+
+def _is_before_hole(account: Account, after: int) -> bool:
+    # There is no way to tell of it in the stream, and a browser would come back to it again and again.
+    try:
+        following = account.journal.read(after, 1)
+    except TrimmedError:
+        return False  # the feed will find that too
+    return following is not None and following.rows[0].payload is None
+
+
+class EventStreams:
+    """Every such response, and what many of them are sent alike."""
+
+    def __init__(self, clients: Clients, limits: Limits, clock: IReactorTime) -> None:
+        self.clients = clients
+        self.limits = limits
+        self.clock = clock
+        self.framing = frames.server_sent()
+        self.steps = Steps()
+
+    def render(self, request: Request, account: Account, stretch: Stretch) -> int:
+        """Answer `request`, which has been admitted; for Resource.render."""
+        for name, value in HEADERS.items():
+            request.setHeader(name, value)
+        if request.method == b"HEAD":
+            request.finish()
+        else:
+            EventStream(self, request, account, stretch).begin()
+        return NOT_DONE_YET
+
+
+class EventStream:
+    """One response: a client, a subscriber of its account, and the outlet of its feed.
+
+    It ends cleanly only where the client asked it to: a clean end stops Alpaca's Go SDK for good, and a
+    broken one lets every client come back.
+    """
+
+    _log = Logger()
+
+    def __init__(self, shared: EventStreams, request: Request, account: Account, stretch: Stretch) -> None:
+        self.is_closed: Deferred[None] = Deferred()
+        self._shared = shared
+        self._request = request
+        self._account = account
+        self._stretch = stretch
+        self._feed = Feed(account.journal, shared.steps, self, shared.clock, shared.limits.stall_timeout)
+        self._heartbeat: IDelayedCall | None = None
+        self._time_limit: IDelayedCall | None = None
+
+    def begin(self) -> None:
+        """Send the headers, and then events."""
+        self._request.notifyFinish().addBoth(self._closed)
+        self._request.registerProducer(self._feed, True)
+        self._shared.clients.add(self)
+        self._account.broadcaster.register(self)
+        self._beat()
+        if self._stretch.until is not None:
+            remaining = self._stretch.until / 1_000_000 - self._shared.clock.seconds()
+            if remaining > 0:
+                self._time_limit = self._shared.clock.callLater(remaining, self._time_is_up)
+        self._feed.start(self._stretch.after)
+
+    # What the service calls.
+
+    def end(self, code: CloseCode) -> None:
+        """Drop the connection once what was written is sent: whatever the code, that asks for a reconnect."""
+        self._feed.stopProducing()
+        self._request.unregisterProducer()
+        self._request.loseConnection()
+
+    def sever(self) -> None:
+        """Drop the connection at once."""
+        self._feed.stopProducing()
+        transport: Any = self._request.transport
+        transport.abortConnection()
+
+    # What the broadcaster calls.
+
+    def deliver(self, burst: Burst) -> None:
+        """Pass the events on as far as the client reads."""
+        self._feed.deliver(burst)
+
+    def announce(self, status: bytes) -> None:
+        """Pass over it: this stream has no place for it."""
+
+    # What the feed calls.
+
+    def frame(self, burst: Burst) -> bytes | None:
+        """Return the events of the burst that belong to the stretch."""
+        wanted = tuple(filter(self._is_wanted, burst.rows))
+        if len(wanted) < len(burst.rows):
+            if not wanted:
+                return b""
+            burst = Burst(wanted)
+        return self._shared.framing.of(burst, self._account)
+
+    def write(self, frames: bytes) -> None:
+        """Send events, and end with the last that was asked for."""
+        self._request.write(frames)
+        if self._stretch.last is not None and self._feed.position >= self._stretch.last:
+            self._finish()
+
+    def paused(self) -> None:
+        """Do nothing: twisted.web reads no further requests meanwhile."""
+
+    def resumed(self) -> None:
+        """Do nothing: the feed goes on."""
+
+    def caught_up(self) -> None:
+        """End if there is nothing more to wait for."""
+        is_past = self._stretch.until is not None and not _is_active(self._time_limit)
+        if is_past or (self._stretch.last is not None and self._feed.position >= self._stretch.last):
+            self._finish()
+
+    def hole(self, row: Row) -> None:
+        """Break off; where the client comes back to, it is told why it cannot have what follows."""
+        self._give_up(NOT_KEPT)
+
+    def lost(self) -> None:
+        """Break off, with the same consequence."""
+        self._give_up("what a client wanted to read is no longer kept")
+
+    def stalled(self) -> None:
+        """Break off; the client may come back where it was."""
+        self._give_up(f"nothing read for {self._shared.limits.stall_timeout:g} s")
+
+    # Ours.
+
+    def _is_wanted(self, row: Row) -> bool:
+        stretch = self._stretch
+        if stretch.last is not None and row.seq > stretch.last:
+            return False
+        return stretch.until is None or row.time is None or row.time <= stretch.until
+
+    def _beat(self) -> None:
+        if self._feed.is_current:
+            self._request.write(b": heartbeat\n\n")
+        self._heartbeat = self._shared.clock.callLater(HEARTBEAT, self._beat)
+
+    def _time_is_up(self) -> None:
+        if self._feed.is_current:
+            self._finish()
+
+    def _give_up(self, reason: str) -> None:
+        peer = self._request.getClientAddress()
+        self._shared.clients.refusals.note(getattr(peer, "host", "a client"), reason)
+        self.sever()
+
+    def _finish(self) -> None:
+        self._feed.stopProducing()
+        self._request.unregisterProducer()
+        self._request.finish()
+
+    def _closed(self, _: Failure | Any) -> None:
+        self._feed.stopProducing()
+        self._account.broadcaster.unregister(self)
+        self._shared.clients.discard(self)
+        for call in (self._heartbeat, self._time_limit):
+            if call is not None and call.active():
+                call.cancel()
+        self.is_closed.callback(None)
+
+
+def _is_active(call: IDelayedCall | None) -> bool:
+    return call is not None and bool(call.active())

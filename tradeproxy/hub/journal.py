@@ -1,0 +1,122 @@
+"""The log of one account as the hub sees it, wherever it is kept: appended to in bursts, read by position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tradeproxy.wire.event import Event, OrderState
+    from tradeproxy.wire.status import JournalStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event in its place; or, without a payload, the place of events that were not kept."""
+
+    seq: int
+    """1 for the first event of an account, and one more for each that follows; never used twice."""
+    payload: bytes | None
+    identity: str = ""
+    time: int | None = None
+    """Of the event: microseconds since 1970."""
+    durable: bool = True
+    """Whether it is on the disk. While it is not, no cursor may point behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """Rows that follow each other: those that one append added, or that one read found; never empty.
+
+    `unplaced` rows have no place of their own: there was no room to keep them. They all bear the number of
+    the hole in the log that stands for them, and reading the log yields that hole in their stead.
+    """
+
+    rows: tuple[Row, ...]
+    unplaced: bool = False
+
+    @property
+    def first(self) -> int:
+        """The number of the first row."""
+        return self.rows[0].seq
+
+    @property
+    def last(self) -> int:
+        """The number of the last row."""
+        return self.rows[-1].seq
+
+
+class TrimmedError(Exception):
+    """What was to be read is no longer kept."""
+
+
+class Journal(Protocol):
+    """The durable, ordered log of one account. Errors of the disk stay inside: see `status`."""
+
+    epoch: str
+    """16 hexadecimal digits; positions of another epoch mean nothing here."""
+    first: int
+    """The lowest number that can be read; last + 1 when there is none."""
+    last: int
+    """The highest number given; 0 at the very beginning."""
+    begins: int
+    """From when on the log is complete (microseconds since 1970): created then, or trimmed up to there."""
+    latest: int | None
+    """The highest time of any event so far, one that has been trimmed included."""
+    horizon: int | None
+    """History at or before this time (microseconds) is known, though it may no longer be kept."""
+    duplicates: int
+    """Events that were not appended, for they had been before."""
+    status: JournalStatus
+    on_committed: Callable[[Burst], None]
+    """Called with every burst once it is on the disk, or declared not to be; at once, or later."""
+    on_status: Callable[[JournalStatus], None]
+    """Called when `status` has changed."""
+
+    def open(self) -> None:
+        """Begin; raises JournalError with a line for the user where that cannot be."""
+
+    def close(self) -> None:
+        """Commit what can be, and let go."""
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Add the events that are new, in their order, in one transaction."""
+
+    def read(self, after: int, limit: int) -> Burst | None:
+        """Return up to `limit` rows that follow number `after`; None at the end. Raises TrimmedError."""
+
+    def row(self, seq: int) -> Row | None:
+        """Return one row."""
+
+    def has(self, event: Event) -> bool:
+        """Whether this very event has been appended before, or lies before the horizon."""
+
+    def find(self, identity: str) -> int | None:
+        """Return the number of the last event with this identity."""
+
+    def first_since(self, time: int) -> int | None:
+        """Return the number of the first event with this time or a later one; None if all are earlier."""
+
+    def order(self, order_id: str) -> OrderState | None:
+        """Return the newest state of an order that an event told of."""
+
+    def open_orders(self) -> Sequence[OrderState]:
+        """Return every order that was open when an event last told of it."""
+
+    def recall(self, key: str) -> str | None:
+        """Return what was remembered under a name."""
+
+    def remember(self, key: str, value: str | None) -> None:
+        """Keep a short text under a name, durably when that is possible; None forgets it."""
+
+    def know_through(self, time: int) -> None:
+        """Move the horizon to this time, unless it is further on."""
+
+    def identify(self, account_id: str) -> None:
+        """Begin a new epoch if the log is another Alpaca account's; the numbers go on."""
+
+
+class JournalError(Exception):
+    """The journal cannot be used; the text is a line for the user that names the file or the variable."""
