@@ -136,7 +136,6 @@ class WebSocketResuming(Resuming):
         super().__init__(name, port, since)
         self._by_cursor = by_cursor
         self._position: str | None = None
-        self._begin = 0
 
     def _protocol(self) -> SocketClient:
         query = {"since": self._start_time()} if self._position is None else {"since_id": self._position}
@@ -146,7 +145,6 @@ class WebSocketResuming(Resuming):
         factory = WebSocketClientFactory(url, reactor=reactor)
         factory.setProtocolOptions(failByDrop=False, openHandshakeTimeout=10)
         protocol = SocketClient(self)
-        self._begin = len(self.log.entries)
         protocol.factory = factory
         return protocol
 
@@ -165,9 +163,8 @@ class WebSocketResuming(Resuming):
         """Note that the position was not to be had; its time is then where to go on from."""
         if code == 4010:
             self._position = None
-            # What came by that connection may come again, and is the client's to drop.
-            entries = self.log.entries
-            entries[self._begin :] = [replace(entry, certain=False) for entry in entries[self._begin :]]
+            # Without cursors it cannot know which of its events were on the disk: each may come once more.
+            self.log.entries[:] = [replace(entry, certain=False) for entry in self.log.entries]
 
     def _take_status(self, data: dict[str, Any]) -> None:
         match data:

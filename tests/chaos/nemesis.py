@@ -42,7 +42,7 @@ class Nemesis:
             self.refuse_login: 2,
             self.throttle_upstream: 2,
             self.hinder_recovery: 14,
-            self.refuse_history: 1,
+            self.refuse_history: 2,
             self.fill_disk: 7,
             self.kill_proxy: 8,
         }
@@ -117,9 +117,12 @@ class Nemesis:
         await self.end_upstream()
 
     async def refuse_history(self) -> None:
-        """End the upstream, and refuse the history for good: a gap that is declared, and not closed."""
-        self._inject(FaultKind.HISTORY_REFUSE, status=403, count=1)
-        await self.end_upstream()
+        """Let events be missed and refuse their history for good: they are lost, and declared to be."""
+        self._inject(FaultKind.SILENCE)
+        self._world.emit(20)
+        self._inject(FaultKind.HISTORY_REFUSE, status=403, seconds=3)
+        self._inject(FaultKind.RESET)
+        await self._wait(3, 3)
 
     async def fill_disk(self) -> None:
         """Let the kernel refuse for a while whatever the proxy writes to a file."""

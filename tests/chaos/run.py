@@ -23,8 +23,8 @@ reactor: Any = chosen
 EVERY = 0.05
 """Seconds between two emissions."""
 
-QUIET = 14.0
-"""Seconds from the last fault to the verdict: what is to come late, the next look at the history brings."""
+QUIET = 4.0
+"""Seconds from the last restart to the verdict; it asks for the last five minutes once more."""
 
 CLIENTS = (("cursor", 4), ("event_id", 3), ("sse", 2))
 

@@ -1,0 +1,50 @@
+"""The short form of `make chaos`: whatever goes wrong, no client loses anything without being told."""
+
+from __future__ import annotations
+
+from tests.chaos.checker import DeclaredGap, Entry, Log, judge
+from tests.chaos.run import chaos
+from tests.support.sockets import SocketTestCase
+
+
+class ChaosTests(SocketTestCase):
+    """A few faults of every kind; `make chaos` has hundreds."""
+
+    timeout = 100
+
+    async def test_nothing_is_lost_doubled_or_out_of_order(self) -> None:
+        """Every client's log is a whole copy of what was emitted, but for what was declared."""
+        report = await chaos(self.make_directory(), seed=7, events=1500, faults=15)
+        self.assertGreaterEqual(report.events, 1500)
+        self.assertTrue(report.is_clean, report.verdicts)
+        self.assertGreater(report.reconnects, 0)
+
+
+class CheckerTests(SocketTestCase):
+    """The checker finds what it is there to find."""
+
+    def test_tells_every_breach(self) -> None:
+        """A loss, a repeat, disorder; none of them where it was declared, or may be."""
+        emitted = {number: float(number) for number in range(1, 6)}
+        whole = [Entry(number) for number in emitted]
+        table = [
+            (whole, [], (0, 0, 0)),
+            (whole[:2] + whole[3:], [], (0, 0, 1)),
+            (whole[:2] + whole[3:], [DeclaredGap(2.5, 3.5)], (0, 0, 0)),
+            ([*whole, Entry(5)], [], (1, 0, 0)),
+            ([*whole[:4], Entry(5, certain=False), Entry(5)], [], (0, 0, 0)),
+            ([*whole[:4], Entry(5, certain=False), Entry(5), Entry(5)], [], (1, 0, 0)),
+            ([Entry(2), Entry(1), *whole[2:]], [], (0, 1, 0)),
+            ([Entry(2), Entry(1, recovered="events"), *whole[2:]], [], (0, 0, 0)),
+        ]
+        for entries, gaps, breaches in table:
+            verdict = judge(Log("client", entries), emitted, gaps)
+            self.assertEqual((verdict.duplicates, verdict.disorder, verdict.lost), breaches, entries)
+            self.assertEqual(verdict.is_clean, breaches == (0, 0, 0))
+
+    def test_a_lost_position_excuses_only_what_follows_it(self) -> None:
+        """Up to the next event that the client got."""
+        emitted = {number: float(number) for number in range(1, 7)}
+        log = Log("client", [Entry(1), Entry(4), Entry(6)], positions_lost=[1])
+        verdict = judge(log, emitted, [])
+        self.assertEqual((verdict.declared, verdict.lost), (2, 1))
