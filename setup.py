@@ -16,7 +16,7 @@ INSTALL_REQUIRES = [
     "pyopenssl >= 25.1",
     # 24.9: typed, and without the last of Python 2; asks Alpaca's REST API for what was missed.
     "treq >= 24.9",
-    # 1.0: dotenv_values(interpolate=False); keys may contain a "$".
+    # 1.0: its parser tells the lines that it does not understand; keys may contain a "$".
     "python-dotenv >= 1.0",
 ]
 

@@ -12,7 +12,7 @@ from tests.support.proxy import NarrowTransport, ProxyTestCase, RawClient
 from tradeproxy.downstream.steps import STEP_BYTES
 from tradeproxy.settings import Limits
 from tradeproxy.wire.event import format_time
-from tradeproxy.wire.frame import Recovered, event_frame
+from tradeproxy.wire.frame import Recovered, event_frame, with_mark
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 
 PATH = "/trade-updates-paper/v2/events/trades"
@@ -110,7 +110,7 @@ class FormTests(EventsTestCase):
         reader.taken()
         for n, mark in enumerate(Recovered):
             data = b'{"event_id":"%d"}' % n
-            update = parse_server(event_frame(data, mark))
+            update = parse_server(with_mark(event_frame(data), mark))
             assert isinstance(update, TradeUpdate)
             self.paper.publish(update.event)
             self.wires.flush()

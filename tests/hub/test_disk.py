@@ -181,7 +181,7 @@ class FullDiskTests(DiskCase):
         other.close()
         self.connections.refuse_writing(False)
         self.clock.advance(RETRY_EVERY)
-        self.assertEqual(self.journal.row(3), Row(3, event(3).payload, "", event(3).time))
+        self.assertEqual(self.journal.row(3), Row(3, event(3).payload, event(3).time))
 
 
 class HoleTests(DiskCase):

@@ -137,7 +137,7 @@ class Connections:
 
 def row(seq: int, event: Event, durable: bool = True) -> Row:
     """Return the row that an event makes."""
-    return Row(seq, event.payload, event.identity, event.time, durable)
+    return Row(seq, event.payload, event.time, durable)
 
 
 class JournalCase(SynchronousTestCase):

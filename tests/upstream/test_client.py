@@ -130,7 +130,7 @@ class StreamingTests(UpstreamTestCase):
         self.assertEqual(self.account.dropped.total(), 10)
         self.assertEqual(len(logs), len(self.account.dropped))
 
-    def test_repeated_events_still_arrive_in_order(self) -> None:
+    def test_a_burst_arrives_whole_and_in_order(self) -> None:
         """A burst is handed on whole and in its order."""
         events = [self.alpaca.emit(EVENT | {"n": n}) for n in range(100)]
         self.advance(0)

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tradeproxy.upstream.orders import Fill, expand, missed_events, read_fill, read_time, state_of
 from tradeproxy.upstream.told import UNTOLD, Notice, Span, Told, read_notice, told_of
 from tradeproxy.wire.event import OrderState, format_time
-from tradeproxy.wire.frame import Recovered, event_frame
+from tradeproxy.wire.frame import Recovered, event_frame, with_mark
 
 SECOND = 1_000_000
 BEGIN = 1_790_000_000 * SECOND
@@ -236,7 +236,8 @@ def notice(event: str, filled: str, qty: str | None, time: int, made: Recovered 
         "order": {"id": "O", "status": status, "filled_qty": filled},
     }
     fields = data if qty is None else data | {"qty": qty}
-    read = read_notice(event_frame(json.dumps(fields).encode(), made))
+    frame = event_frame(json.dumps(fields).encode())
+    read = read_notice(frame if made is None else with_mark(frame, made))
     assert read is not None
     return read
 

@@ -46,8 +46,18 @@ class HealthTests(SynchronousTestCase):
         document = {
             "ready": True,
             "accounts": {
-                "paper": {"ready": True, "reason": "streaming", "since": "2026-07-24T14:42:49.354Z", **QUIET},
-                "live": {"ready": True, "reason": "streaming", "since": "2026-07-24T14:43:49.354Z", **QUIET},
+                "paper": {
+                    "ready": True,
+                    "reason": "streaming",
+                    "since": "2026-07-24T14:42:49.354000Z",
+                    **QUIET,
+                },
+                "live": {
+                    "ready": True,
+                    "reason": "streaming",
+                    "since": "2026-07-24T14:43:49.354000Z",
+                    **QUIET,
+                },
             },
         }
         self.assertEqual(readyz([self.paper, self.live]), (200, document))
@@ -60,7 +70,7 @@ class HealthTests(SynchronousTestCase):
                 "paper": {
                     "ready": False,
                     "reason": "not connected yet",
-                    "since": "2026-07-24T14:42:49.354Z",
+                    "since": "2026-07-24T14:42:49.354000Z",
                     **QUIET,
                 },
             },
@@ -78,17 +88,23 @@ class HealthTests(SynchronousTestCase):
         document = {
             "ready": False,
             "accounts": {
-                "paper": {"ready": True, "reason": "streaming", "since": "2026-07-24T14:42:49.354Z", **QUIET},
+                "paper": {
+                    "ready": True,
+                    "reason": "streaming",
+                    "since": "2026-07-24T14:42:49.354000Z",
+                    **QUIET,
+                },
                 "live": {
                     "ready": False,
                     "reason": "HTTP 429 at the handshake",
-                    "since": "2026-07-24T14:42:50.354Z",
+                    "since": "2026-07-24T14:42:50.354000Z",
                     **QUIET,
                     "gap": {
                         "begin": "2026-07-24T14:42:49.354000Z",
                         "end": None,
                         "outcome": "pending",
                         "events": 0,
+                        "reason": "",
                     },
                 },
             },
@@ -138,6 +154,7 @@ class HealthTests(SynchronousTestCase):
                 "end": "2026-07-24T14:43:50.354000Z",
                 "outcome": "open",
                 "events": 3,
+                "reason": "",
             },
         )
         self.paper.gaps.settle(Outcome.LOST)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
-from tradeproxy.wire.frame import Recovered, data_of, event_frame, with_cursor
+from tradeproxy.wire.frame import Recovered, data_of, event_frame, with_cursor, with_mark
 
 texts = st.text(st.characters(exclude_categories=()), max_size=5)
 documents = st.recursive(
@@ -33,7 +33,7 @@ class FrameTests(SynchronousTestCase):
 
     def test_a_mark_stands_beside_the_data(self) -> None:
         """It is found again, and is no part of the data."""
-        frame = event_frame(b'{"event":"fill"}', Recovered.EVENTS)
+        frame = with_mark(event_frame(b'{"event":"fill"}'), Recovered.EVENTS)
         self.assertEqual(frame, b'{"stream":"trade_updates","data":{"event":"fill"},"recovered":"events"}')
         self.assertEqual(data_of(frame), (b'{"event":"fill"}', "events"))
 

@@ -1,4 +1,4 @@
-"""Who was turned away, counted by reason, and told to the log seldom."""
+"""Who was turned away or let go, counted by reason, and told to the log seldom."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.logger import Logger
 
 
 class Refusals:
-    """The 1st, 10th, 100th … client that is turned away for a reason is logged: a page may try all day."""
+    """The 1st, 10th, 100th … client that has to go for a reason is logged: a page may try all day."""
 
     _log = Logger()
 
@@ -20,6 +20,4 @@ class Refusals:
         self.counts[reason] += 1
         count = self.counts[reason]
         if str(count).strip("0") == "1":
-            self._log.info(
-                "turned {peer} away: {reason} ({count} so far)", peer=peer, reason=reason, count=count
-            )
+            self._log.info("let {peer} go: {reason} ({count} so far)", peer=peer, reason=reason, count=count)

@@ -109,7 +109,9 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that is gone."""
-        self.factory.clients.refusals.note(self.peer or "a client", f"no pong for {PONG_TIMEOUT} s")
+        self.factory.clients.refusals.note(
+            self.peer or "a client", f"no pong for {self.factory.autoPingTimeout:g} s"
+        )
         super().onAutoPingTimeout()
 
     # What the subscription calls.

@@ -33,7 +33,7 @@ class Entry:
         """Return it as a reader sees it."""
         if self.event is None:
             return Row(self.seq, None, durable=durable)
-        return Row(self.seq, self.event.payload, self.event.identity, self.event.time, durable)
+        return Row(self.seq, self.event.payload, self.event.time, durable)
 
 
 class Backlog:

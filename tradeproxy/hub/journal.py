@@ -19,7 +19,6 @@ class Row:
     seq: int
     """1 for the first event of an account, and one more for each that follows; never used twice."""
     payload: bytes | None
-    identity: str = ""
     time: int | None = None
     """Of the event: microseconds since 1970."""
     durable: bool = True

@@ -32,7 +32,7 @@ _UPDATE_ORDER = """
     WHERE excluded.time >= orders.time
 """
 _SAVE = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-_READ = "SELECT seq, payload, identity, time FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+_READ = "SELECT seq, payload, time FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
 _ORDER = "SELECT id, status, filled_qty, time FROM orders"
 
 _DAMAGE = {
@@ -151,7 +151,7 @@ class Store:
         rows: list[Row] = []
         size = 0
         cursor = self._execute(_READ, (after, limit))
-        for seq, payload, identity, time in cursor:
+        for seq, payload, time in cursor:
             size += len(payload or b"")
             if rows and size > READ_BYTES:
                 cursor.close()  # an unfinished statement keeps the write-ahead log from being reused
@@ -159,7 +159,7 @@ class Store:
             after += 1
             if seq != after:
                 raise DamageError(f"event {after} is missing")
-            rows.append(Row(seq, payload, identity or "", time))
+            rows.append(Row(seq, payload, time))
         if not rows:
             raise DamageError(f"event {after + 1} is missing")
         return rows

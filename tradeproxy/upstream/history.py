@@ -32,15 +32,15 @@ class _LossError(Exception):
 class History:
     """One reading of the history, from `since` on (microseconds since 1970); it knows how far it came.
 
-    `take` is called with each event, its data and its frame without a mark; an event near a break comes
-    twice. `drop` is called with what is wrong with a line that is no event.
+    `take` is called with each event, framed as the stream does; one near a break comes twice. `drop` is
+    called with what is wrong with a line that is no event.
     """
 
     def __init__(
         self,
         rest: RestClient,
         since: int,
-        take: Callable[[bytes, Event], None],
+        take: Callable[[Event], None],
         drop: Callable[[str], None],
     ) -> None:
         self._rest = rest
@@ -91,12 +91,11 @@ class History:
             for line in lines:
                 self._receive_data((line,))
             return
-        data = b"\n".join(lines)
-        match parse_server(event_frame(data)):
+        match parse_server(event_frame(b"\n".join(lines))):
             case TradeUpdate(event):
                 if event.time is not None:
                     self._newest = max(event.time, self._newest or 0)
-                self._take(data, event)
+                self._take(event)
             case Malformed(problem):
                 self._drop(problem)
             case _:

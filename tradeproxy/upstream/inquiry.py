@@ -20,8 +20,7 @@ from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.status import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Protocol
+    from collections.abc import Callable, Iterable, Iterator
 
     from twisted.internet.interfaces import IReactorTime
 
@@ -29,13 +28,6 @@ if TYPE_CHECKING:
     from tradeproxy.hub.journal import Journal
     from tradeproxy.upstream.rest import RestClient
     from tradeproxy.wire.event import Event
-
-    class Deliver(Protocol):
-        """Takes what was found: the event, framed without a mark, its data, and where it was found."""
-
-        def __call__(self, event: Event, data: bytes, source: Recovered) -> None:
-            """Take one event; it may be known already."""
-
 
 SECOND = 1_000_000
 """In microseconds, which are the unit of every time here that has no other."""
@@ -75,7 +67,7 @@ class Inquiry:
         clock: IReactorTime,
         mode: RecoveryMode,
         begin: int,
-        deliver: Deliver,
+        deliver: Callable[[Event, Recovered], None],
         slack: int = 0,
     ) -> None:
         self._account = account
@@ -138,15 +130,14 @@ class Inquiry:
 
     async def _ask_history(self, since: int, now: int) -> Finding:
         if self._history is None:
-            self._history = History(self._rest, since, self._take, self._account.drop)
+            self._history = History(
+                self._rest, since, lambda event: self._deliver(event, Recovered.EVENTS), self._account.drop
+            )
         # A second further, of which Alpaca lets us wait what is left: its Date is cut to whole seconds.
         until = now - self._slack if self._slack else now + SECOND
         if until > since:
             await self._history.read(until)
         return Finding(Outcome.RECOVERED, "", until)
-
-    def _take(self, data: bytes, event: Event) -> None:
-        self._deliver(event, data, Recovered.EVENTS)
 
     async def _ask_orders(self, since: int) -> None:
         open_orders = [state.id for state in self._journal.open_orders()]
@@ -156,7 +147,7 @@ class Inquiry:
             payload = json.dumps(data, separators=(",", ":")).encode()
             message = parse_server(event_frame(payload))
             if isinstance(message, TradeUpdate):
-                self._deliver(message.event, payload, Recovered.ORDERS)
+                self._deliver(message.event, Recovered.ORDERS)
 
     def _missed(self, snapshot: Snapshot, since: int) -> list[Document]:
         """Return the events that are to be made, in the order of their times."""

@@ -13,7 +13,7 @@ from tradeproxy.recoverysettings import RecoveryMode
 from tradeproxy.upstream.inquiry import SECOND, Finding, Inquiry
 from tradeproxy.upstream.rest import UnavailableError
 from tradeproxy.upstream.watcher import StreamWatcher
-from tradeproxy.wire.frame import Recovered, event_frame
+from tradeproxy.wire.frame import Recovered, with_mark
 from tradeproxy.wire.status import Gap, Outcome
 
 if TYPE_CHECKING:
@@ -172,14 +172,14 @@ class Recovery(StreamWatcher):
         self._met.clear()
         self._found = 0
 
-    def _deliver(self, event: Event, data: bytes, source: Recovered) -> None:
+    def _deliver(self, event: Event, source: Recovered) -> None:
         key = (event.identity, event.digest)
         if key in self._met or self._account.journal.has(event):
             return
         self._met.add(key)
         self._uncounted.add(key)
         if source is Recovered.ORDERS or self._is_late(event):
-            event = replace(event, payload=event_frame(data, source))
+            event = replace(event, payload=with_mark(event.payload, source))
         self._account.recover(event)
 
     def _is_late(self, event: Event) -> bool:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from tradeproxy.wire.event import format_time
+from tradeproxy.wire.status import describe_gap, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tradeproxy.hub.account import Account
-    from tradeproxy.wire.status import Gap
 
 
 def healthz() -> tuple[int, dict[str, Any]]:
@@ -32,7 +30,7 @@ def _state(account: Account) -> dict[str, Any]:
     return {
         "ready": problem is None,
         "reason": account.upstream.reason if problem is None else problem,
-        "since": _time(account.upstream.since),
+        "since": format_seconds(account.upstream.since),
         "clients": len(account.broadcaster),
         "dropped_frames": account.dropped.total(),
         "duplicates": journal.duplicates,
@@ -42,7 +40,7 @@ def _state(account: Account) -> dict[str, Any]:
             "first": journal.first,
             "last": journal.last,
         },
-        "gap": None if gap is None else _gap(gap),
+        "gap": None if gap is None else describe_gap(gap),
     }
 
 
@@ -57,16 +55,3 @@ def _problem(account: Account) -> str | None:
     if account.is_holding:
         return "new events wait for older ones"
     return None
-
-
-def _gap(gap: Gap) -> dict[str, Any]:
-    return {
-        "begin": format_time(gap.begin),
-        "end": None if gap.end is None else format_time(gap.end),
-        "outcome": gap.outcome.value,
-        "events": gap.events,
-    }
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -19,15 +19,24 @@ class Recovered(Enum):
     """Nowhere: it was made of an order that had moved, since the history is not to be had."""
 
 
-def event_frame(data: bytes, recovered: Recovered | None = None) -> bytes:
-    """Frame an event's `data`, a JSON object, as the stream does; the mark stands beside it."""
-    mark = b"" if recovered is None else b',"recovered":"%s"' % recovered.value.encode()
-    return b'{"stream":"trade_updates","data":' + data + mark + b"}"
+def event_frame(data: bytes) -> bytes:
+    """Frame an event's `data`, a JSON object, as the stream does."""
+    return b'{"stream":"trade_updates","data":' + data + b"}"
+
+
+def with_mark(payload: bytes, recovered: Recovered) -> bytes:
+    """Add to an event's frame where it was found."""
+    return _with(payload, "recovered", recovered.value)
 
 
 def with_cursor(payload: bytes, cursor: str) -> bytes:
-    """Add the position after this event to its frame, at the end of the top level."""
-    return payload.rstrip()[:-1] + b',"cursor":"' + cursor.encode() + b'"}'
+    """Add to an event's frame the position behind it."""
+    return _with(payload, "cursor", cursor)
+
+
+def _with(payload: bytes, name: str, text: str) -> bytes:
+    """Add a member at the end of the top level; the text needs no escaping."""
+    return payload.rstrip()[:-1] + f',"{name}":"{text}"}}'.encode()
 
 
 def data_of(payload: bytes) -> tuple[bytes, str | None]:

@@ -85,7 +85,7 @@ def encode_hello(
         cursor=cursor,
         upstream=_upstream(upstream),
         journal=_journal(journal),
-        gaps=[_gap(gap) for gap in gaps],
+        gaps=[describe_gap(gap) for gap in gaps],
     )
 
 
@@ -101,7 +101,7 @@ def encode_journal(journal: JournalStatus) -> bytes:
 
 def encode_gap(gap: Gap) -> bytes:
     """Write that a gap has begun, or what became of it."""
-    return _frame("gap", **_gap(gap))
+    return _frame("gap", **describe_gap(gap))
 
 
 def encode_replay(replay: Replay, cursor: str | None, reason: str = "") -> bytes:
@@ -111,15 +111,16 @@ def encode_replay(replay: Replay, cursor: str | None, reason: str = "") -> bytes
 
 def _upstream(upstream: UpstreamStatus) -> dict[str, Any]:
     state = "up" if upstream.streaming else "down"
-    return {"state": state, "since": _seconds(upstream.since), "reason": upstream.reason}
+    return {"state": state, "since": format_seconds(upstream.since), "reason": upstream.reason}
 
 
 def _journal(journal: JournalStatus) -> dict[str, Any]:
     state = "durable" if journal.durable else "not durable"
-    return {"state": state, "since": _seconds(journal.since), "reason": journal.reason}
+    return {"state": state, "since": format_seconds(journal.since), "reason": journal.reason}
 
 
-def _gap(gap: Gap) -> dict[str, Any]:
+def describe_gap(gap: Gap) -> dict[str, Any]:
+    """Return a gap as JSON shows it."""
     return {
         "begin": format_time(gap.begin),
         "end": None if gap.end is None else format_time(gap.end),
@@ -129,7 +130,8 @@ def _gap(gap: Gap) -> dict[str, Any]:
     }
 
 
-def _seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
+    """Write Unix time as JSON shows it."""
     return format_time(round(seconds * 1_000_000))
 
 
