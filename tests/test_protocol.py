@@ -100,7 +100,7 @@ class TableTests(ProxyTestCase):
         self.assertEqual(self.limits.max_message, 16 * 1024)
         self.assertIn("within 10 s", TEXT)
         self.assertEqual(self.limits.auth_timeout, 10)
-        self.assertIn("for 30 s while events waited", TEXT)
+        self.assertIn("not taken for 30 s", TEXT)
         self.assertEqual(self.limits.stall_timeout, 30)
         self.assertIn("five minutes before the last event", TEXT)
         self.assertEqual(OVERLAP, 5 * 60 * SECOND)

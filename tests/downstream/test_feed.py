@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tradeproxy.downstream.feed import Feed
+from tradeproxy.downstream.feed import LARGEST_BURST, Feed
 from tradeproxy.downstream.steps import STEP_BYTES, STEP_ROWS, Steps
 from tradeproxy.hub.journal import Burst, Row, TrimmedError
 from tradeproxy.wire.status import JournalStatus
@@ -102,6 +102,9 @@ class Notebook:
     def lost(self) -> None:
         self.told.append("lost")
 
+    def unreadable(self) -> None:
+        self.told.append("unreadable")
+
     def stalled(self) -> None:
         self.told.append("stalled")
 
@@ -172,12 +175,13 @@ class LiveTests(FeedTestCase):
         """So that a client which stops reading has little waiting for it."""
         self.feed.start(0)
         size = STEP_BYTES // 2
-        self.feed.deliver(self.log.append(b"a" * size, b"b" * size, b"c" * size))
+        count = LARGEST_BURST // size + 1
+        self.feed.deliver(self.log.append(*[b"a" * size for _ in range(count)]))
         self.assertEqual(self.notebook.sent, [])
         self.turn()
         self.assertEqual(len(self.notebook.sent), 2)
-        self.turn()
-        self.assertEqual(len(self.notebook.sent), 3)
+        self.turn(count // 2)
+        self.assertEqual(len(self.notebook.sent), count)
 
     def test_events_without_a_place_are_sent_as_they_come(self) -> None:
         """There may be several bursts of them under one number."""

@@ -94,6 +94,9 @@ class Reader:
 
     def stalled(self) -> None: ...
 
+    def unreadable(self) -> None:
+        raise AssertionError("the disk can be read, full or not")
+
     def hole(self, row: Row) -> None:
         raise AssertionError("the backlog is never full here")
 

@@ -8,13 +8,13 @@ from typing import Any
 from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.journals import event
 from tests.support.proxy import Client, NarrowTransport, ProxyTestCase
-from tradeproxy.downstream.steps import STEP_BYTES
+from tradeproxy.downstream.feed import LARGEST_BURST
 from tradeproxy.downstream.websocket import SLOW_GOODBYE_TIMEOUT
 from tradeproxy.hub.journal import Row
 from tradeproxy.settings import Limits
 
-MOST_HELD = 64 * 1024 + STEP_BYTES + 4096
-"""What a transport may hold: what made it ask for a pause, one step, and what is said besides."""
+MOST_HELD = 64 * 1024 + LARGEST_BURST + 4096
+"""What a transport may hold: what made it ask for a pause, one burst, and what is said besides."""
 
 
 def ids_of(messages: list[bytes]) -> list[str]:
@@ -157,7 +157,9 @@ class StallTests(SlowTestCase):
         code, reason = slow.closed
         messages = slow.taken()
         cursor = json.loads(messages[-1])["cursor"]
-        self.assertEqual((code, reason), (4008, f"nothing read for 30 s: reconnect with since_id={cursor}"))
+        self.assertEqual(
+            (code, reason), (4008, f"read too slowly for 30 s: reconnect with since_id={cursor}")
+        )
         again = self.connect(f"/paper?since_id={cursor}")
         self.assertEqual(ids_of(messages) + ids_of(self.say(again, AUTH)[1:]), self.published)
 
@@ -180,6 +182,25 @@ class StallTests(SlowTestCase):
         self.wires.flush()
         reason = "read too slowly: what comes next is no longer kept; reconnect"
         self.assertEqual(slow.closed, (4008, reason))
+
+    def test_a_disk_that_does_not_answer_asks_for_another_try(self) -> None:
+        """Its position is good: 4010 would have it given up."""
+        slow, transport = self.subscribe()
+        transport.blocked = True
+        self.publish_events(200)
+        resumed = f"/trade-updates-paper?since_id={self.published[0]}"
+        self.disk.refuse_everything()
+        transport.blocked = False
+        self.wires.flush()
+        other = self.connect(resumed)
+        self.say(other, AUTH)
+        self.disk.refuse_everything(False)
+        for client in (slow, other):
+            assert client.closed is not None
+            self.assertEqual(client.closed[0], 1013)
+        back = self.connect(resumed)
+        self.say(back, AUTH)
+        self.assertEqual(back.closed, None)
 
     def test_a_failing_journal_ends_it(self) -> None:
         """Rather than to leave it waiting."""

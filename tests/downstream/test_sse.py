@@ -7,13 +7,14 @@ from typing import Any
 
 from tests.support.frames import FILL
 from tests.support.journals import event, event_id_of
-from tests.support.memory import LingeringTransport
+from tests.support.memory import CLIENT, LingeringTransport
 from tests.support.proxy import NarrowTransport, ProxyTestCase, RawClient
 from tradeproxy.downstream.steps import STEP_BYTES
 from tradeproxy.settings import Limits
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import Recovered, event_frame, with_mark
 from tradeproxy.wire.messages import TradeUpdate, parse_server
+from tradeproxy.wire.status import Outcome
 
 PATH = "/trade-updates-paper/v2/events/trades"
 COMMENT = ": heartbeat\n\n"
@@ -219,6 +220,27 @@ class SpanTests(EventsTestCase):
         self.wires.advance(19)
         self.assertEqual((reader.ids(), reader.has_ended), ([ids[0], ids[2]], False))
         self.wires.advance(2)
+        self.assertFalse(reader.has_ended, "an event of that time may be on its way")
+        self.wires.advance(2)
+        self.assertTrue(reader.has_ended)
+
+    def test_does_not_end_while_something_of_that_time_is_sought(self) -> None:
+        """A clean end says that this was all; it waits for a gap to be settled, and for what is held."""
+        start = self.clock.seconds()
+        since, until = (format_time(round((start + second) * 1_000_000)) for second in (0, 20))
+        self.paper.upstream_is_up()
+        (first,) = self.timed(1)
+        self.paper.upstream_is_down("lost")
+        self.wires.advance(30)
+        reader = self.get(f"since={since}&until={until}")
+        self.assertEqual((reader.ids(), reader.has_ended), ([first], False))
+        self.paper.hold()
+        self.paper.upstream_is_up()
+        self.paper.gaps.settle(Outcome.RECOVERED)
+        self.wires.advance(5)
+        self.assertFalse(reader.has_ended)
+        self.paper.release()
+        self.wires.advance(5)
         self.assertTrue(reader.has_ended)
 
     def test_what_cannot_be_had_is_told_before_the_response_begins(self) -> None:
@@ -256,6 +278,10 @@ class SpanTests(EventsTestCase):
         )
 
 
+READY = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+EVENTS = b"GET /paper/v2/events/trades?replay=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
 class SlowTests(EventsTestCase):
     """Clients that do not read."""
 
@@ -270,6 +296,18 @@ class SlowTests(EventsTestCase):
         if is_server:
             self.servers.append(transport)
         return transport
+
+    def test_answers_before_it_that_nobody_reads_count_too(self) -> None:
+        """Over TLS Twisted says only once that the transport is full: to who came before, in a pipeline."""
+        self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 1100)])
+        client = RawClient()
+        self.wires.join(self.site.buildProtocol(CLIENT), client)
+        transport = self.servers[-1]
+        transport.says_once = transport.blocked = True
+        assert client.transport is not None
+        client.transport.write(READY * 120 + EVENTS)
+        self.wires.flush()
+        self.assertLess(transport.held, 256 * 1024)
 
     def blocked(self, query: str = "") -> tuple[Reader, NarrowTransport]:
         """Return a client that reads no more, and the proxy's end of its wire."""

@@ -102,6 +102,19 @@ class CloseTests(ProxyTestCase):
         self.assertEqual(client.closed[0], 1009)
         self.assertEqual((client.taken(), other.taken()), ([], [EVENTS[0]]))
 
+    def test_nothing_follows_a_close_frame_of_autobahns_own(self) -> None:
+        """It knows of protocol errors before we do; the next event must not be written behind it."""
+        client = self.connect()
+        self.say(client, AUTH)
+        client.answers_close = False
+        transport = self.transport_of(0)
+        self.say(client, b'"' + b"x" * 16 * 1024 + b'"')
+        assert client.closed is not None
+        written: list[bytes] = []
+        transport.write = written.append
+        self.publish(self.paper, EVENTS[0])
+        self.assertEqual(written, [])
+
     def test_no_auth_in_time(self) -> None:
         """A client that says nothing has ten seconds, one that authenticated all the time."""
         mute, known = self.connect(), self.connect()

@@ -10,7 +10,7 @@ from twisted.logger import LogLevel, capturedLogs
 from tests.support.journals import NOW, DiskCase, event, event_id_of, events, order_id_of, row, time_of
 from tradeproxy.hub.backlog import MAX_BYTES, MAX_EVENTS
 from tradeproxy.hub.disk import RETRY_EVERY
-from tradeproxy.hub.journal import Burst, Row, TrimmedError
+from tradeproxy.hub.journal import Burst, Row, UnreadableError
 from tradeproxy.wire.event import Event, OrderState
 from tradeproxy.wire.status import JournalStatus
 
@@ -236,8 +236,9 @@ class UnreadableDiskTests(DiskCase):
     def test_a_reader_is_told_and_nothing_is_thrown_away(self) -> None:
         """Never silence: what cannot be read is not taken for the end of the log."""
         self.connections.refuse_everything()
-        self.assertRaises(TrimmedError, self.journal.read, 0, 1)
-        self.assertIsNone(self.journal.row(1))
+        self.assertRaises(UnreadableError, self.journal.read, 0, 1)
+        self.assertRaises(UnreadableError, self.journal.row, 1)
+        self.assertRaises(UnreadableError, self.journal.find, event(1).identity)
         self.assertEqual(self.journal.first_since(time_of(2)), 1)
         self.assertFalse(self.journal.has(event(1)))
         self.assertFalse(self.journal.status.durable)

@@ -29,6 +29,8 @@ class NarrowTransport(iosim.FakeTransport):
 
     blocked = False
     is_reading = True
+    says_once = False
+    """Whether the producer is asked to pause at the first write that is too much only, as over TLS."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -42,7 +44,7 @@ class NarrowTransport(iosim.FakeTransport):
 
     def write(self, data: bytes) -> None:
         super().write(data)
-        if self.producer is not None and self.held > 64 * 1024:
+        if self.producer is not None and self.held > 64 * 1024 and not (self.says_once and self._asked):
             self._asked = True
             self.producer.pauseProducing()
 

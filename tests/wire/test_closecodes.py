@@ -9,6 +9,7 @@ from tradeproxy.wire.closecodes import CloseCode
 CODES = {
     # name: (code, what the client's author must read in the reason, may the client reconnect)
     "RESTARTING": (1012, "restarting", True),
+    "UNREADABLE": (1013, "cannot be read at the moment", True),
     "MALFORMED": (4000, "not JSON", False),
     "TOKEN_REFUSED": (4001, "PROXY_TOKENS", False),
     "NO_AUTH": (4002, "no auth message", True),
@@ -48,6 +49,6 @@ class CloseCodeTests(SynchronousTestCase):
         self.assertEqual(lost.because("\u00e9" * 53), lost.reason)
 
     def test_every_code_may_be_sent(self) -> None:
-        """1012 is registered with IANA, 4000-4999 are for private use; 1005, 1006 and 1015 never travel."""
+        """1012 and 1013 are registered with IANA, 4000-4999 are private; 1005, 1006 and 1015 never travel."""
         for member in CloseCode:
-            self.assertTrue(member.code == 1012 or 4000 <= member.code <= 4999, member.name)
+            self.assertTrue(member.code in (1012, 1013) or 4000 <= member.code <= 4999, member.name)

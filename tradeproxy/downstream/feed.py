@@ -9,14 +9,17 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tradeproxy.downstream.steps import STEP_BYTES
-from tradeproxy.hub.journal import TrimmedError
+from tradeproxy.hub.journal import TrimmedError, UnreadableError
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from tradeproxy.downstream.steps import Steps
     from tradeproxy.hub.journal import Burst, Journal, Row
+
+
+LARGEST_BURST = 256 * 1024
+"""Bytes that are sent in one piece to a client that keeps up; more is read from the log, step by step."""
 
 
 class Outlet(Protocol):
@@ -45,6 +48,9 @@ class Outlet(Protocol):
 
     def lost(self) -> None:
         """Note that what follows the position is no longer kept; the feed waits for another start."""
+
+    def unreadable(self) -> None:
+        """Note that what follows the position cannot be read now; the feed waits for another start."""
 
     def stalled(self) -> None:
         """Note that the client has not read for too long; the feed goes on nevertheless."""
@@ -123,7 +129,7 @@ class Feed:
         if not in_turn:
             return False
         frames = self._outlet.frame(burst)
-        if frames is None or (len(frames) > STEP_BYTES and len(burst.rows) > 1):
+        if frames is None or (len(frames) > LARGEST_BURST and len(burst.rows) > 1):
             return False
         self._write(frames, burst.last)
         return True
@@ -199,6 +205,10 @@ class Feed:
             burst = self._steps.read(self._journal, self.position)
         except TrimmedError:
             burst = None
+        except UnreadableError:
+            self._state = _State.IDLE
+            self._outlet.unreadable()
+            return
         if burst is None or burst.first != self.position + 1:
             self._state = _State.IDLE
             self._outlet.lost()

@@ -15,8 +15,9 @@ from tradeproxy.downstream.feed import Feed
 from tradeproxy.downstream.request import Span, UntilId, UntilTime
 from tradeproxy.downstream.steps import Steps
 from tradeproxy.downstream.subscription import NOT_KEPT
-from tradeproxy.hub.journal import Burst, TrimmedError
+from tradeproxy.hub.journal import Burst, TrimmedError, UnreadableError
 from tradeproxy.hub.locate import LostPositionError, locate
+from tradeproxy.wire.closecodes import CloseCode
 from tradeproxy.wire.position import AfterId
 
 if TYPE_CHECKING:
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
     from tradeproxy.hub.account import Account
     from tradeproxy.hub.journal import Row
     from tradeproxy.settings import Limits
-    from tradeproxy.wire.closecodes import CloseCode
 
 HEARTBEAT = 15
 """Seconds between two comments that keep the connection known to whatever is in between."""
+
+GRACE = 2.0
+"""Seconds that an event may take from its time to here, before a response that goes up to a time ends; also
+between two looks at whether what was missed has been found."""
 
 HEADERS = {
     b"content-type": b"text/event-stream",
@@ -54,6 +58,13 @@ class Stretch:
 
 def find(account: Account, span: Span) -> Stretch | Refusal:
     """Return where the span is in the account's log, or why it cannot be had."""
+    try:
+        return _find(account, span)
+    except UnreadableError:
+        return Refusal(503, CloseCode.UNREADABLE.reason)
+
+
+def _find(account: Account, span: Span) -> Stretch | Refusal:
     try:
         after = account.journal.last if span.position is None else locate(account, span.position)
     except LostPositionError as lost:
@@ -129,7 +140,7 @@ class EventStream:
         self._account.broadcaster.register(self)
         self._beat()
         if self._stretch.until is not None:
-            remaining = self._stretch.until / 1_000_000 - self._shared.clock.seconds()
+            remaining = self._stretch.until / 1_000_000 + GRACE - self._shared.clock.seconds()
             if remaining > 0:
                 self._time_limit = self._shared.clock.callLater(remaining, self._time_is_up)
         self._feed.start(self._stretch.after)
@@ -182,9 +193,10 @@ class EventStream:
 
     def caught_up(self) -> None:
         """End if there is nothing more to wait for."""
-        is_past = self._stretch.until is not None and not _is_active(self._time_limit)
-        if is_past or (self._stretch.last is not None and self._feed.position >= self._stretch.last):
+        if self._stretch.last is not None and self._feed.position >= self._stretch.last:
             self._finish()
+        elif self._stretch.until is not None and not _is_active(self._time_limit):
+            self._time_is_up()
 
     def hole(self, row: Row) -> None:
         """Break off; where the client comes back to, it is told why it cannot have what follows."""
@@ -194,9 +206,13 @@ class EventStream:
         """Break off, with the same consequence."""
         self._give_up("what a client wanted to read is no longer kept")
 
+    def unreadable(self) -> None:
+        """Break off; the client may come back where it was."""
+        self._give_up(CloseCode.UNREADABLE.reason)
+
     def stalled(self) -> None:
         """Break off; the client may come back where it was."""
-        self._give_up(f"nothing read for {self._shared.limits.stall_timeout:g} s")
+        self._give_up(f"read too slowly for {self._shared.limits.stall_timeout:g} s")
 
     # Ours.
 
@@ -212,8 +228,17 @@ class EventStream:
         self._heartbeat = self._shared.clock.callLater(HEARTBEAT, self._beat)
 
     def _time_is_up(self) -> None:
-        if self._feed.is_current:
+        if not self._feed.is_current:
+            return  # `caught_up` will come
+        if self._is_complete():
             self._finish()
+        else:
+            self._time_limit = self._shared.clock.callLater(GRACE, self._time_is_up)
+
+    def _is_complete(self) -> bool:
+        """Whether nothing is sought, or waits for that, that may belong to the stretch."""
+        gap, until = self._account.gaps.current, self._stretch.until
+        return not self._account.is_holding and (gap is None or until is None or gap.begin > until)
 
     def _give_up(self, reason: str) -> None:
         peer = self._request.getClientAddress()

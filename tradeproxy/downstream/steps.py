@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tradeproxy.hub.journal import Journal
 
 STEP_ROWS = 128
-STEP_BYTES = 256 * 1024
+STEP_BYTES = 64 * 1024
 """A transport holds one step at most on top of those bytes at which it asks for a pause."""
 
 
@@ -24,7 +24,7 @@ class Steps:
     def read(self, journal: Journal, after: int) -> Burst | None:
         """Return the next step behind number `after`, None at the end: a hole alone, or rows up to one.
 
-        Raises TrimmedError.
+        Raises TrimmedError, or UnreadableError.
         """
         # All that decides on the answer; bounds and status change seldom while many catch up.
         key = (id(journal), journal.epoch, journal.first, journal.last, journal.status, after)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tradeproxy.downstream.feed import Feed
+from tradeproxy.hub.journal import UnreadableError
 from tradeproxy.hub.locate import LostPositionError, locate
 from tradeproxy.wire.closecodes import LONGEST_REASON, CloseCode
 from tradeproxy.wire.status import Replay, encode_replay
@@ -100,6 +101,8 @@ class Subscription:
             begin = locate(self._account, position)
         except LostPositionError as lost:
             self._begin_without(str(lost), last)
+        except UnreadableError:
+            self.unreadable()
         else:
             self._is_replaying = True
             self._tell_replay(Replay.BEGUN, begin)
@@ -172,11 +175,15 @@ class Subscription:
         else:
             self._wire.end(CloseCode.TOO_SLOW, TRIMMED)
 
+    def unreadable(self) -> None:
+        """Ask for another try: the position is good."""
+        self._wire.end(CloseCode.UNREADABLE)
+
     def stalled(self) -> None:
         """Give up on a client that does not read, and say where it stood, so that it can go on there."""
         code = CloseCode.TOO_SLOW
         cursor = self._account.cursor_at(self.feed.position) if self._wants_status else None
-        reason = f"nothing read for {self._stall_timeout:g} s: reconnect with since_id={cursor}"
+        reason = f"read too slowly for {self._stall_timeout:g} s: reconnect with since_id={cursor}"
         is_fit = cursor is not None and len(reason) <= LONGEST_REASON
         self._wire.end(code, reason if is_fit else code.reason)
 
@@ -201,7 +208,7 @@ class Subscription:
         try:
             last = self._account.journal.last
             return last if self._position is None else locate(self._account, self._position)
-        except LostPositionError:
+        except (LostPositionError, UnreadableError):
             return last
 
     def _tell_replay(self, state: Replay, seq: int, reason: str = "") -> None:

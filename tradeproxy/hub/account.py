@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from tradeproxy.hub.broadcaster import Broadcaster
 from tradeproxy.hub.gaps import Gaps
+from tradeproxy.hub.journal import UnreadableError
 from tradeproxy.wire.cursor import Cursor, check_of
 from tradeproxy.wire.status import UpstreamStatus, encode_hello, encode_journal, encode_upstream
 
@@ -51,7 +52,7 @@ class Account:
     def close(self) -> None:
         """Commit what has come, whether it was to be handed on or held, and close the journal."""
         self.release()
-        self._flush()
+        self.flush()
         self.journal.close()
 
     # The way in.
@@ -103,12 +104,13 @@ class Account:
 
     def _append(self, event: Event) -> None:
         if not self._pending:
-            self._clock.callLater(0, self._flush)
+            self._clock.callLater(0, self.flush)
         self._pending.append(event)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Commit and hand on what has come in this turn, without waiting for its end."""
         burst, self._pending = self._pending, []
-        if burst:  # `close` may have been here first
+        if burst:  # or somebody did not wait
             self.journal.append(burst)
 
     # How it is.
@@ -148,7 +150,10 @@ class Account:
         """Return the cursor of a client that has had all up to number `seq`; None while it has none."""
         if seq == 0 or seq < self.journal.first:
             return str(Cursor(self.name, self.journal.epoch, seq, 0))
-        row = self.journal.row(seq)
+        try:
+            row = self.journal.row(seq)
+        except UnreadableError:
+            return None
         return None if row is None else self.cursor_behind(row)
 
     def cursor_behind(self, row: Row) -> str | None:

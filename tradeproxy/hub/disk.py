@@ -122,6 +122,7 @@ class Disk:
         for _ in range(2):  # the second time if a new file has taken a damaged one's place
             if self.status.durable and (done := self.ask(command, None)) is not None:
                 return done
+        self._degrade("the file is damaged, and a new one too")  # unless that is known by now
         return None
 
     def save(self) -> None:

@@ -51,6 +51,10 @@ class TrimmedError(Exception):
     """What was to be read is no longer kept."""
 
 
+class UnreadableError(Exception):
+    """What was to be read is there, and the disk does not give it: later it may."""
+
+
 class Journal(Protocol):
     """The durable, ordered log of one account. Errors of the disk stay inside: see `status`."""
 
@@ -84,16 +88,19 @@ class Journal(Protocol):
         """Add the events that are new, in their order, in one transaction."""
 
     def read(self, after: int, limit: int) -> Burst | None:
-        """Return up to `limit` rows that follow number `after`; None at the end. Raises TrimmedError."""
+        """Return up to `limit` rows that follow number `after`; None at the end.
+
+        Raises TrimmedError, or UnreadableError.
+        """
 
     def row(self, seq: int) -> Row | None:
-        """Return one row."""
+        """Return one row; None if it is not kept. Raises UnreadableError."""
 
     def has(self, event: Event) -> bool:
         """Whether this very event has been appended before, or lies before the horizon."""
 
     def find(self, identity: str) -> int | None:
-        """Return the number of the last event with this identity."""
+        """Return the number of the last event with this identity. Raises UnreadableError."""
 
     def first_since(self, time: int) -> int | None:
         """Return the number of the first event with this time or a later one; None if all are earlier."""

@@ -73,11 +73,10 @@ class JournalFile:
 def check_journal(path: Path) -> str | None:
     """Say in one line that begins with `path` why a journal could not be opened there; None if it could.
 
-    Nothing is changed or kept, but that the directory is made where it is missing. A later version's file is
+    Nothing is changed or kept. A later version's file is
     not recognised if that version was killed just when it had changed the tables: opening finds out.
     """
     try:
-        _make_directory(path.parent)
         _check_access(path)
         if _lock_path(path).exists():
             lock = os.open(_lock_path(path), os.O_RDWR | os.O_CLOEXEC)
@@ -94,8 +93,12 @@ def check_journal(path: Path) -> str | None:
 
 
 def _check_access(path: Path) -> None:
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise JournalError(f"{path}: the directory {path.parent} cannot be written to")
+    # The directory is made by whom it is to belong to: twistd may still be about to change its user.
+    place = next(parent for parent in path.parents if parent.exists())
+    if not place.is_dir():
+        raise NotADirectoryError(f"{place} is not a directory")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise JournalError(f"{path}: the directory {place} cannot be written to")
     if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         raise JournalError(f"{path}: it cannot be written to")
 

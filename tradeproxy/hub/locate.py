@@ -18,7 +18,10 @@ class LostPositionError(Exception):
 
 
 def locate(account: Account, position: Position) -> int:
-    """Return the number of the row after which the client's stream begins; raises LostPositionError."""
+    """Return the number of the row after which the client's stream begins.
+
+    Raises LostPositionError, or UnreadableError.
+    """
     journal = account.journal
     match position:
         case AfterId(text) if (cursor := Cursor.parse(text)) is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tradeproxy.hub.backlog import Backlog, Entry, newer
 from tradeproxy.hub.disk import Disk
 from tradeproxy.hub.facts import Facts
-from tradeproxy.hub.journal import Burst, JournalError, TrimmedError
+from tradeproxy.hub.journal import Burst, JournalError, TrimmedError, UnreadableError
 from tradeproxy.hub.journalfile import JournalFile
 from tradeproxy.hub.schema import SchemaError
 from tradeproxy.hub.store import DamageError, Store, is_damage, reason_of
@@ -191,20 +191,20 @@ class SqliteJournal(Facts):
     def read(self, after: int, limit: int) -> Burst | None:
         """Return up to `limit` rows that follow number `after`, about 256 KiB at most; None at the end.
 
-        Raises TrimmedError for what is not kept, and for what the disk does not give back.
+        Raises TrimmedError for what is not kept, UnreadableError for what the disk does not give back.
         """
         if after < self.first - 1:
             raise TrimmedError
         if after < self._last_on_disk:
             rows = self._disk.ask(lambda store: store.read(after, limit), None)
-            if rows is None:
-                raise TrimmedError
+            if rows is None:  # by now the file may be another one, in which it is not kept
+                raise TrimmedError if after < self.first - 1 else UnreadableError
         else:
             rows = self._backlog.read(after, limit)
         return Burst(tuple(rows)) if rows else None
 
     def row(self, seq: int) -> Row | None:
-        """Return one row; None if it is not kept."""
+        """Return one row; None if it is not kept. Raises UnreadableError."""
         try:
             burst = self.read(seq - 1, 1)
         except TrimmedError:
@@ -213,17 +213,21 @@ class SqliteJournal(Facts):
 
     def has(self, event: Event) -> bool:
         """Whether this very event has been appended before, or lies before the horizon."""
-        if event.time is not None and self.horizon is not None and event.time <= self.horizon:
-            return True
-        return self._knows(event)
+        known = self._knows(event)  # first: a file that turns out to be damaged moves the horizon
+        return known or (event.time is not None and self.horizon is not None and event.time <= self.horizon)
 
     def _knows(self, event: Event) -> bool:
         return self._backlog.has(event) or self._disk.ask(lambda store: store.has(event), False)
 
     def find(self, identity: str) -> int | None:
-        """Return the number of the last event with this identity."""
-        seq = self._backlog.find(identity)
-        return self._disk.ask(lambda store: store.find(identity), None) if seq is None else seq
+        """Return the number of the last event with this identity. Raises UnreadableError."""
+        if (seq := self._backlog.find(identity)) is not None:
+            return seq
+        nowhere = 0
+        found = self._disk.ask(lambda store: store.find(identity) or nowhere, None)
+        if found is None and not self.status.durable:
+            raise UnreadableError
+        return found or None
 
     def first_since(self, time: int) -> int | None:
         """Return the number of the first event with this time or a later one; None if all are earlier.

@@ -21,7 +21,7 @@ from tradeproxy.web.routes import Events, Page, Stream, route
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twisted.internet.interfaces import IReactorTime
+    from twisted.internet.interfaces import IPushProducer, IReactorTime
 
     from tradeproxy.downstream.session import Manner
     from tradeproxy.downstream.websocket import DownstreamFactory
@@ -45,6 +45,16 @@ class _Channel(http.HTTPChannel):
 
     def resetTimeout(self) -> None:
         """Let the limit run on; it is set with the connection and after each response."""
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        """Register a response's producer, and tell it if the transport is full already.
+
+        Twisted does not, and over TLS it is never told again: earlier responses on the same connection, that
+        nobody reads, would let it write without end.
+        """
+        super().registerProducer(producer, streaming)
+        if self._waitingForTransport:
+            producer.pauseProducing()
 
 
 class ProxySite(Site):

@@ -21,6 +21,7 @@ class CloseCode(Enum):
         self.may_reconnect = may_reconnect
 
     RESTARTING = (1012, "the proxy is restarting: reconnect", True)
+    UNREADABLE = (1013, "the journal cannot be read at the moment: reconnect", True)
     MALFORMED = (4000, "that message is not JSON", False)
     TOKEN_REFUSED = (4001, "neither key nor secret is one of this proxy's PROXY_TOKENS", False)
     NO_AUTH = (4002, "no auth message came in time: reconnect and send one", True)
