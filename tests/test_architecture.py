@@ -76,7 +76,12 @@ BANS = {
 
 MONOPOLIES = {
     # Only what begins with one of the names on the right imports the library on the left.
-    "autobahn": ("tradeproxy.upstream.client", "tradeproxy.downstream.websocket", "tradeproxy.simulator"),
+    "autobahn": (
+        "tradeproxy.upstream.client",
+        "tradeproxy.downstream.lean",
+        "tradeproxy.downstream.websocket",
+        "tradeproxy.simulator",
+    ),
     "txaio": ("tradeproxy.upstream.client", "tradeproxy.downstream.websocket", "tradeproxy.simulator"),
 }
 

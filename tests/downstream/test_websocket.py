@@ -65,6 +65,23 @@ class OriginalPathTests(ProxyTestCase):
         self.assertEqual((client.closed, client.taken()), (None, [EVENTS[0]]))
 
 
+class HandshakeTests(ProxyTestCase):
+    """What clients offer at the handshake."""
+
+    def test_an_offer_of_compression_is_passed_over(self) -> None:
+        """Most libraries make one; the stream is not compressed, which would cost every client 200 KB."""
+        answer = self.upgrade(Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits")
+        self.assertEqual(answer.status, 101)
+        self.assertNotIn(b"extensions", answer.received.lower())
+
+    def test_every_client_has_the_options_of_the_factory(self) -> None:
+        """Shared or copied, they are those that were set."""
+        self.connect()
+        (client,) = self.factory.clients
+        for name in self.factory.protocol.CONFIG_ATTRS:
+            self.assertEqual(getattr(client, name), getattr(self.factory, name), name)
+
+
 class AlpacaPathTests(ProxyTestCase):
     """`/trade-updates-paper/stream`, strictly as Alpaca's own."""
 

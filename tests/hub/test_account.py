@@ -196,6 +196,19 @@ class HoldTests(AccountTestCase):
         self.assert_delivered([1, 2])
 
 
+class FlushTests(AccountTestCase):
+    """Nobody has to wait for the end of a turn."""
+
+    def test_what_has_come_is_handed_on_at_once(self) -> None:
+        """Recovery looks at the log in between; the turn's end has nothing left to do."""
+        self.publish(1, 2)
+        self.assert_delivered()
+        self.account.flush()
+        self.assert_delivered([1, 2])
+        self.clock.advance(0)
+        self.assert_delivered([1, 2])
+
+
 class CursorTests(AccountTestCase):
     """Positions that outlive this process."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
@@ -61,7 +62,8 @@ class BroadcasterTests(SynchronousTestCase):
     """One account's fan-out."""
 
     def setUp(self) -> None:
-        self.broadcaster = Broadcaster()
+        self.clock = Clock()
+        self.broadcaster = Broadcaster(self.clock)
         self.diary: list[Reader] = []
         """Who was served, in order."""
 

@@ -9,6 +9,7 @@ from twisted.logger import capturedLogs
 
 from tests.support.journals import DiskCase, event, events, row, time_of
 from tradeproxy.hub.disk import RETRY_EVERY
+from tradeproxy.hub.facts import OPEN_SINCE
 from tradeproxy.hub.journal import Burst, TrimmedError
 from tradeproxy.hub.sqlitejournal import TRIM_EVERY
 
@@ -51,10 +52,25 @@ class DamageTests(DiskCase):
         self.assertEqual(self.rest(self.journal, 2), [3])
 
     def test_found_by_a_question(self) -> None:
-        """Nothing is known any more."""
+        """All that was before it is known, and what comes is not."""
         self.damage()
-        self.assertFalse(self.journal.has(event(1)))
+        self.assertTrue(self.journal.has(event(1)))
         self.assertTrue(self.set_aside(self.journal))
+        self.assertTrue(self.journal.has(event(2)))
+        self.assertFalse(self.journal.has(event(3)))
+
+    def test_what_was_known_is_known_but_for_a_gap(self) -> None:
+        """What was delivered does not come again; what was missed while a gap is open still can."""
+        self.journal.know_through(time_of(5))
+        self.damage()
+        self.assertTrue(self.journal.has(event(5)))
+        self.assertEqual(self.journal.horizon, time_of(5))
+        self.journal.remember(OPEN_SINCE, str(time_of(1)))
+        self.damage()
+        self.assertTrue(self.journal.has(event(1)))
+        self.assertEqual(self.journal.horizon, time_of(1))
+        again = self.reopen(self.journal)
+        self.assertFalse(again.has(event(2)))
 
     def test_found_at_the_next_start(self) -> None:
         """Whether the whole file is of no use, or a part of it: it starts, and works."""
@@ -140,7 +156,7 @@ class DamageTests(DiskCase):
         self.assertEqual(self.listener.bursts, [Burst((row(3, event(3), durable=False),))])
         self.assertEqual((self.journal.first, self.rest(self.journal, 2)), (3, [3]))
         self.assertRaises(TrimmedError, self.journal.read, 0, 1)
-        self.assertFalse(self.journal.has(event(1)))
+        self.assertTrue(self.journal.has(event(1)))
         self.clock.advance(RETRY_EVERY)
         self.assertFalse(self.journal.status.durable)
         gone.rename(self.path.parent)

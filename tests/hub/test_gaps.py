@@ -72,6 +72,44 @@ class GapsTests(SynchronousTestCase):
             self.assertEqual(self.gaps.current, Gap(begin))
             self.gaps.settle(Outcome.RECOVERED)
 
+    def test_our_clock_counts_only_where_nothing_is_known_of_alpacas(self) -> None:
+        """It was ahead, and a gap began later than the last event, which was the last thing known."""
+        self.gaps.end(time_of(3600))
+        self.gaps.check_through(time_of(1))
+        self.assertEqual(self.gaps.known_through, time_of(1))
+        self.journal.append(events(2))
+        self.assertEqual(self.gaps.known_through, time_of(2))
+
+    def test_asks_from_where_it_was_last_seen_that_all_is_there(self) -> None:
+        """However much has come since, and over a restart; from an open gap's begin, if that is earlier."""
+        self.assertIsNone(self.gaps.ask_from)
+        self.journal.append(events(1))
+        self.assertEqual(self.gaps.ask_from, time_of(1))
+        self.gaps.check_through(time_of(5))
+        self.gaps.check_through(time_of(4))
+        self.journal.append(events(9))
+        self.assertEqual((self.gaps.ask_from, self.restart().ask_from), (time_of(5), time_of(5)))
+        self.gaps.begin()
+        self.assertEqual(self.gaps.ask_from, time_of(5))
+        self.gaps.check_through(time_of(20))
+        self.assertEqual(self.gaps.ask_from, time_of(9))
+
+    def test_a_log_that_starts_over_misses_nothing_older(self) -> None:
+        """It is another account's now; a gap that is open begins then."""
+        self.journal.append(events(1))
+        self.journal.identify("one")
+        self.gaps.begin()
+        self.journal.identify("two")
+        self.assertIsNone(self.gaps.known_through)
+        self.gaps.start_over(BACK)
+        self.assertEqual((self.gaps.current, self.gaps.ask_from), (Gap(BACK), BACK))
+        self.gaps.end(BACK - 1)
+        self.gaps.start_over(BACK + 1)
+        self.assertEqual(self.gaps.current, Gap(BACK + 1, BACK + 1))
+        self.gaps.settle(Outcome.RECOVERED)
+        self.gaps.start_over(BACK + 2)
+        self.assertEqual((self.gaps.current, self.gaps.known_through), (None, BACK + 2))
+
     def test_is_announced_at_every_step(self) -> None:
         """Begun, ended, and what became of it; the same outcome twice is no news."""
         self.journal.append(events(1))

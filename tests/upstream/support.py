@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 
 from treq.client import HTTPClient
 from twisted.internet import error
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import URI, Agent
 from twisted.web.iweb import IAgentEndpointFactory
-from twisted.web.resource import Resource
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
@@ -34,7 +35,7 @@ class MemoryHost:
     def __init__(self, site: Site, wires: Wires) -> None:
         self.refusing = False
         self.hanging = False
-        self._site = site
+        self.site = site
         self._wires = wires
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
@@ -47,7 +48,7 @@ class MemoryHost:
         if self.hanging:
             return Deferred()
         client = protocolFactory.buildProtocol(CLIENT)
-        self._wires.join(self._site.buildProtocol(CLIENT), client)
+        self._wires.join(self.site.buildProtocol(CLIENT), client)
         return succeed(client)
 
 
@@ -69,6 +70,42 @@ class Page(Resource):
 def http_client(host: MemoryHost, clock: Clock) -> HTTPClient:
     """Return a client of a host in memory."""
     return HTTPClient(Agent.usingEndpointFactory(clock, host))
+
+
+@implementer(IReactorTime)
+class Ahead:
+    """A clock that is some seconds ahead of another, whose timers it uses."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self.callLater = clock.callLater
+        self.getDelayedCalls = clock.getDelayedCalls
+        self._clock = clock
+        self._seconds = seconds
+
+    def seconds(self) -> float:
+        return self._clock.seconds() + self._seconds
+
+
+class Detour(Resource):
+    """Answers like another resource, but for what a function of the test answers itself."""
+
+    isLeaf = True
+
+    def __init__(
+        self, resource: IResource, clock: Clock, answer: Callable[[Request], bytes | int | None]
+    ) -> None:
+        super().__init__()
+        self._resource = resource
+        self._clock = clock
+        self._answer = answer
+
+    def render(self, request: Request) -> bytes | int:
+        request.setHeader("date", formatdate(self._clock.seconds(), usegmt=True))
+        answered = self._answer(request)
+        if answered is not None:
+            return answered
+        rendered: bytes | int = self._resource.render(request)
+        return rendered
 
 
 class RestTestCase(SynchronousTestCase):

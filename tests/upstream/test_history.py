@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from twisted.internet.defer import Deferred
-from twisted.web.server import Request
+from twisted.web.server import NOT_DONE_YET, Request
 
 from tests.upstream.support import RestTestCase, event_stream, status
 from tradeproxy.upstream.history import History
@@ -40,7 +40,9 @@ class HistoryTests(RestTestCase):
         super().setUp()
         self.taken: list[bytes] = []
         self.dropped: Counter[str] = Counter()
-        self.history = History(self.rest, SINCE, self.take, lambda problem: self.dropped.update([problem]))
+        self.history = History(
+            self.rest, self.clock, SINCE, self.take, lambda problem: self.dropped.update([problem])
+        )
 
     def take(self, event: Event) -> None:
         self.taken.append(data_of(event.payload)[0])
@@ -82,6 +84,30 @@ class HistoryTests(RestTestCase):
         """Nothing of the span is skipped for its sake."""
         self.failureResultOf(self.read(part(5, 3000, complete=False), status(500)), UnavailableError)
         self.assertEqual(self.asked_since(), [0, 599])
+
+    def test_a_response_that_does_not_end_is_given_up(self) -> None:
+        """Neither comments nor events of a later time are what was asked for; events of that time are."""
+
+        def going_on(*more: bytes) -> Callable[[Request], int]:
+            def answer(request: Request) -> int:
+                request.setHeader("content-type", "text/event-stream")
+                for number, chunk in enumerate(more):
+                    self.clock.callLater(15 * number, request.write, chunk)
+                return NOT_DONE_YET
+
+            return answer
+
+        beat = b": heartbeat\n\n"
+        event = b"data: %s\n\n"
+        for chunks, end in (
+            ([beat] * 5, 30),
+            ([event % line(1), event % line(2), event % line(601), event % line(602)], 45),
+        ):
+            reading = self.read(going_on(*chunks), status(500))
+            self.wires.advance(end - 0.1)
+            self.assertNoResult(reading)
+            self.wires.advance(0.2)
+            self.failureResultOf(reading, UnavailableError)
 
     def test_a_refusal_is_the_callers_affair(self) -> None:
         """It is no break."""

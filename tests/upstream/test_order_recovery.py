@@ -2,60 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from decimal import Decimal
 from random import Random
-from typing import Any
 
-from tests.upstream.test_recovery import INTERVAL, RecoveryTestCase
+from tests.upstream.recoverycase import INTERVAL, OrdersTestCase
 from tradeproxy.simulator.faults import FaultKind
-from tradeproxy.simulator.orders import Order, parse_order
+from tradeproxy.simulator.orders import Order
 from tradeproxy.wire.status import Outcome
 
-FOREVER = 1_000_000.0
 
-
-class OrdersTests(RecoveryTestCase):
+class OrdersTests(OrdersTestCase):
     """What was missed is made of the orders."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.reader.frames.clear()
-        self.inject(FaultKind.HISTORY_REFUSE, status=404, seconds=FOREVER)
-
-    def submit(self, **fields: Any) -> Order:
-        """Order something; without a limit price it is filled within half a second, maybe in two parts."""
-        asked = {"symbol": "SPY", "side": "buy", "type": "market", "time_in_force": "day", "qty": "10"}
-        (order,) = self.alpaca.carry_out(self.alpaca.exchange.submit(parse_order(asked | fields)))
-        return order
-
-    def rest_order(self) -> Order:
-        """Order something that is never filled."""
-        return self.submit(type="limit", limit_price="0.01", time_in_force="gtc")
-
-    def cancel(self, order: Order) -> None:
-        self.alpaca.carry_out(self.alpaca.exchange.cancel(order.id))
-
-    def events_of(self, order: Order) -> list[tuple[str, str | None]]:
-        """Return what was told of an order, each event with its mark."""
-        return [
-            (frame["data"]["event"], frame.get("recovered"))
-            for frame in self.reader.frames
-            if frame["data"]["order"]["id"] == order.id
-        ]
-
-    def assert_all_is_told(self) -> None:
-        """Every order's fills were told once, and the last status is the order's."""
-        filled: defaultdict[str, Decimal] = defaultdict(Decimal)
-        last: dict[str, str] = {}
-        for frame in self.reader.frames:
-            data = frame["data"]
-            last[data["order"]["id"]] = data["order"]["status"]
-            if data["event"] in ("fill", "partial_fill"):
-                filled[data["order"]["id"]] += Decimal(data["qty"])
-        for order in self.alpaca.exchange.orders("all"):
-            self.assertEqual(filled[order.id], order.filled_qty, order)
-            self.assertEqual(last[order.id], order.status.value, order)
 
     def test_an_old_order_that_ended_and_a_new_one_are_told(self) -> None:
         """The old one is found by its id only; all of it is marked, and comes before what is newer."""

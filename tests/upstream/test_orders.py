@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.upstream.orders import Fill, expand, missed_events, read_fill, read_time, state_of
+from tradeproxy.upstream.orders import Fill, expand, leg_ids, missed_events, read_fill, read_time, state_of
 from tradeproxy.upstream.told import UNTOLD, Notice, Span, Told, read_notice, told_of
 from tradeproxy.wire.event import OrderState, format_time
 from tradeproxy.wire.frame import Recovered, event_frame, with_mark
@@ -179,7 +179,7 @@ class MissedEventsTests(SynchronousTestCase):
         first, second = missed_events(document, told("new", 0), [fill(0, 4, 5)], SINCE, None)
         time = format_time(BEGIN + 5 * SECOND)
         fields = {"event": "partial_fill", "timestamp": time, "order": document, "price": "1.4", "qty": "4"}
-        self.assertEqual(first, fields)
+        self.assertEqual(first, {**fields, "cum_qty": "4"})
         self.assertEqual(
             second, {"event": "canceled", "timestamp": document["updated_at"], "order": document}
         )
@@ -194,6 +194,20 @@ class ReadingTests(SynchronousTestCase):
         for order_class, ids in (("bracket", ["P", "L"]), ("oco", ["P", "L"]), ("mleg", ["P"])):
             parent = {"id": "P", "order_class": order_class, "legs": [leg]}
             self.assertEqual([each["id"] for each in expand([parent, None, {}, "x"])], ids, order_class)
+
+    def test_ids_that_can_be_none_are_passed_over(self) -> None:
+        """They would end up in the journal, and in a URL."""
+        ids = ("", "é", "\ud800", "x" * 129, 7, None)
+        self.assertEqual(list(expand([{"id": each} for each in ids])), [])
+        self.assertEqual(len(list(expand([{"id": "x" * 128}]))), 1)
+
+    def test_legs_of_a_multi_leg_order_are_known_by_their_ids(self) -> None:
+        """Their fills are told of the whole, and no other order's legs are meant."""
+        legs = [{"id": "L"}, {"id": 7}, None]
+        classes = {"mleg": {"L"}, "bracket": set[str]()}
+        for order_class, ids in classes.items():
+            self.assertEqual(leg_ids([{"id": "P", "order_class": order_class, "legs": legs}]), ids)
+        self.assertEqual(leg_ids([{"id": "P", "order_class": "mleg", "legs": None}]), set())
 
     def test_fills_that_cannot_be_used_are_passed_over(self) -> None:
         """One without numbers, a time or an order would only be guessed at."""
@@ -210,6 +224,7 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(read_fill(good), Fill("O", span, "fill", "1.5", "2026-07-24T14:42:50Z"))
         for name, value in (
             ("order_id", None),
+            ("order_id", "é"),
             ("qty", "0"),
             ("qty", "NaN"),
             ("qty", "11"),

@@ -14,6 +14,7 @@ from tradeproxy.upstream.budget import REQUESTS
 from tradeproxy.upstream.rest import (
     INACTIVITY_TIMEOUT,
     LARGEST_BODY,
+    LONGEST_ANSWER,
     Answer,
     RefusedError,
     UnavailableError,
@@ -45,25 +46,34 @@ class GetTests(RestTestCase):
         self.assertEqual(request.getHeader("APCA-API-SECRET-KEY"), "upstream-secret")
         self.assertEqual(request.getHeader("User-Agent"), "tradeproxy")
 
+    def test_a_date_without_a_zone_is_of_utc(self) -> None:
+        """As HTTP has it, whatever zone the proxy runs in."""
+        self.answer = status(200, b"[]", date="Sun, 06 Nov 1994 12:00:00 -0000")
+        self.assertEqual(self.successResultOf(self.get()).date, 784123200.0)
+
     def test_a_date_that_is_none_is_none(self) -> None:
-        """The proxy's own clock has to do then."""
+        """Nothing raises."""
         self.answer = status(200, b"[]", date="today")
         self.assertIsNone(self.successResultOf(self.get()).date)
 
     def test_what_is_refused_for_good(self) -> None:
         """Asking again would not help."""
-        for code in (400, 401, 403, 404, 422):
-            self.answer = status(code, b"your key PKUPSTREAM")
+        for code in (401, 403, 404):
+            self.answer = status(code, b"your key PKUPSTREAM", date=NOON)
             error = self.failureResultOf(self.get(), RefusedError).value
-            self.assertEqual((error.reason, error.status), (f"HTTP {code}", code))
+            self.assertEqual((error.reason, error.status, error.date), (f"HTTP {code}", code, 784123200.0))
 
     def test_what_may_pass(self) -> None:
         """With the time that Alpaca asks for, if it does; a redirect is not followed with the keys."""
-        rows = {500: 0.0, 503: 7.0, 429: 7.0, 408: 0.0, 302: 0.0}
+        rows = {500: 0.0, 503: 7.0, 429: 7.0, 408: 0.0, 302: 0.0, 400: 0.0, 407: 0.0, 422: 0.0, 204: 0.0}
         for code, seconds in rows.items():
             retry_after = "7" if seconds else ""
-            error = self.unavailable(status(code, retry_after=retry_after, location="http://elsewhere/"))
-            self.assertEqual((error.reason, error.retry_after), (f"HTTP {code}", seconds))
+            error = self.unavailable(
+                status(code, retry_after=retry_after, location="http://elsewhere/", date=NOON)
+            )
+            self.assertEqual(
+                (error.reason, error.retry_after, error.date), (f"HTTP {code}", seconds, 784123200.0)
+            )
             self.clock.advance(10)
         self.assertEqual(len(self.page.requests), len(rows))
 
@@ -138,6 +148,22 @@ class GetTests(RestTestCase):
             self.wires.advance(0.2)
             self.assertEqual(self.failureResultOf(asked, UnavailableError).value.reason, reason)
 
+    def test_an_answer_that_trickles_is_given_up(self) -> None:
+        """However often a little more of it comes."""
+
+        def trickle(request: Request) -> int:
+            self.clock.callLater(INACTIVITY_TIMEOUT / 2, trickle, request)
+            request.write(b" ")
+            return NOT_DONE_YET
+
+        self.answer = trickle
+        asked = self.get()
+        self.wires.advance(LONGEST_ANSWER - 0.1)
+        self.assertNoResult(asked)
+        self.wires.advance(0.2)
+        reason = "an answer that takes too long"
+        self.assertEqual(self.failureResultOf(asked, UnavailableError).value.reason, reason)
+
     def test_can_be_cancelled_anywhere(self) -> None:
         """While it connects, waits, reads, or saves its budget: the error is always the same."""
 
@@ -198,10 +224,10 @@ class StreamTests(RestTestCase):
         self.failureResultOf(self.stream(), UnavailableError)
         self.assertEqual(self.taken, [b"data: 1\n\n"])
 
-    def test_an_answer_of_another_kind_is_a_refusal(self) -> None:
-        """A page for people is not a history without events."""
+    def test_an_answer_of_another_kind_is_none(self) -> None:
+        """A page for people, a portal's or a proxy's, is neither a history nor Alpaca's refusal of one."""
         self.answer = status(200, b"<html>", content_type="text/html")
-        self.failureResultOf(self.stream(), RefusedError)
+        self.failureResultOf(self.stream(), UnavailableError)
         self.assertEqual(self.taken, [])
 
     def test_an_error_of_the_taker_ends_the_response(self) -> None:

@@ -12,6 +12,8 @@ from zope.interface import implementer
 from tradeproxy.hub.journal import TrimmedError, UnreadableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from tradeproxy.downstream.steps import Steps
@@ -31,7 +33,8 @@ class Outlet(Protocol):
     def frame(self, burst: Burst) -> bytes | None:
         """Return the burst as it is sent; None if one of its rows is a hole."""
 
-    def write(self, frames: bytes) -> None:
+    @property
+    def write(self) -> Callable[[bytes], None]:
         """Send what `frame` returned; the feed's position is behind it already."""
 
     def paused(self) -> None:
@@ -69,6 +72,9 @@ class _State(Enum):
     ENDED = auto()
 
 
+_LIVE = _State.LIVE
+
+
 @implementer(IPushProducer)
 class Feed:
     """Hands an outlet every event behind a position, once and in order, at the pace at which it is read.
@@ -84,9 +90,12 @@ class Feed:
         self, journal: Journal, steps: Steps, outlet: Outlet, clock: IReactorTime, stall_timeout: float
     ) -> None:
         self.position = 0
+        self.framing: object = None
+        """What frames this client's bursts, where it is the same for many: the key of `Burst.framed`."""
         self._journal = journal
         self._steps = steps
         self._outlet = outlet
+        self._send = outlet.write
         self._clock = clock
         self._stall_timeout = stall_timeout
         self._state = _State.IDLE
@@ -116,23 +125,26 @@ class Feed:
             self._state = _State.IDLE
 
     def deliver(self, burst: Burst) -> None:
-        """Send the burst if it is next and the client reads; else it is met later, in the log."""
+        """Send the burst if it is next and the client reads; else it is met later, in the log.
+
+        This is done for every client and event. What is nearly always so is asked first, in a few words.
+        """
+        if burst.first == self.position + 1 and self._state is _LIVE and not self._paused:
+            frames = burst.framed.get(self.framing) or self._outlet.frame(burst)
+            if (
+                frames is not None
+                and not burst.unplaced
+                and (len(frames) <= LARGEST_BURST or len(burst.rows) == 1)
+            ):
+                self.position = burst.last
+                self._send(frames)
+                return
         if self._state in (_State.IDLE, _State.ENDED):
             return
         if burst.unplaced:
             self._deliver_unplaced(burst)
-        elif burst.last > self.position and not self._send_now(burst):
+        elif burst.last > self.position:
             self._fall_behind()
-
-    def _send_now(self, burst: Burst) -> bool:
-        in_turn = self._state is _State.LIVE and not self._paused and burst.first == self.position + 1
-        if not in_turn:
-            return False
-        frames = self._outlet.frame(burst)
-        if frames is None or (len(frames) > LARGEST_BURST and len(burst.rows) > 1):
-            return False
-        self._write(frames, burst.last)
-        return True
 
     def _deliver_unplaced(self, burst: Burst) -> None:
         hole = burst.first
@@ -221,7 +233,7 @@ class Feed:
     def _write(self, frames: bytes | None, position: int) -> None:
         assert frames is not None, "there is no hole in it"
         self.position = position
-        self._outlet.write(frames)
+        self._send(frames)
 
     def _cancel_stall(self) -> None:
         if self._stall is not None and self._stall.active():

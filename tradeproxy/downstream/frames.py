@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tradeproxy.downstream.once import Once
 from tradeproxy.wire.frame import Recovered, data_of, with_cursor
 
 if TYPE_CHECKING:
@@ -21,12 +20,13 @@ class Framing:
 
     def __init__(self, frame: Callable[[bytes, str | None], bytes]) -> None:
         self._frame = frame
-        self._made: Once[tuple[Burst, bytes | None]] = Once()
 
     def of(self, burst: Burst, account: Account) -> bytes | None:
         """Return the burst as it is sent; None if one of its rows is a hole."""
-        # The burst is kept with its frames: nothing else has its id meanwhile.
-        return self._made.get(id(burst), lambda: (burst, self._make(burst, account)))[1]
+        frames = burst.framed.get(self)
+        if frames is None and (frames := self._make(burst, account)) is not None:
+            burst.framed[self] = frames
+        return frames
 
     def _make(self, burst: Burst, account: Account) -> bytes | None:
         frames = []

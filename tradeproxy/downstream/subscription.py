@@ -72,7 +72,9 @@ class Subscription:
         clock: IReactorTime,
         stall_timeout: float,
     ) -> None:
+        self.write = wire.write
         self.feed = Feed(account.journal, wording.steps, self, clock, stall_timeout)
+        self.deliver = self.feed.deliver
         self._account = account
         self._position = position
         self._wire = wire
@@ -81,6 +83,7 @@ class Subscription:
         self._wants_status = False
         self._owes_hello = False
         self._is_replaying = False
+        self.feed.framing = self._framing
 
     # What the session asks for.
 
@@ -111,14 +114,11 @@ class Subscription:
     def status(self, on: bool) -> None:
         """Begin to send the status, with all there is to know; or end it."""
         self._wants_status = on
+        self.feed.framing = self._framing
         if on:
             self._say_hello()
 
-    # What the broadcaster calls.
-
-    def deliver(self, burst: Burst) -> None:
-        """Pass the events on as far as the client reads."""
-        self.feed.deliver(burst)
+    # What the broadcaster calls, besides `deliver`.
 
     def announce(self, status: bytes) -> None:
         """Pass a status frame on, or remember that there was one."""
@@ -133,16 +133,15 @@ class Subscription:
         """Drop the connection without a goodbye."""
         self._wire.sever()
 
-    # What the feed calls.
+    # What the feed calls, besides `write`.
 
     def frame(self, burst: Burst) -> bytes | None:
         """Return the burst as this client gets it."""
-        framing = self._wording.with_cursors if self._wants_status else self._wording.plain
-        return framing.of(burst, self._account)
+        return self._framing.of(burst, self._account)
 
-    def write(self, frames: bytes) -> None:
-        """Send events."""
-        self._wire.write(frames)
+    @property
+    def _framing(self) -> Framing:
+        return self._wording.with_cursors if self._wants_status else self._wording.plain
 
     def paused(self) -> None:
         """Take no questions from a client that does not read the answers."""

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import ITCPTransport
 from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
-from tradeproxy.downstream import frames
+from tradeproxy.downstream import direct, frames, lean
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Send, Status, Stream
 from tradeproxy.downstream.steps import Steps
@@ -80,6 +80,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         )
         self._auth_timeout: Any = None
         self._reads = True
+        self._is_direct = False
         self._unanswered_ping: bytes | None = None
 
     # What Autobahn calls.
@@ -118,10 +119,12 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     def write(self, frames: bytes) -> None:
         """Send whole frames, unless Autobahn has sent a close frame of its own, which nothing may follow."""
-        if self.state == self.STATE_OPEN:
-            self.sendData(frames)
-        else:
+        if self.state != self.STATE_OPEN:
             self._subscription.feed.stopProducing()
+        elif self._is_direct and not self.send_queue:
+            direct.write(self.transport, frames)
+        else:
+            self.sendData(frames)
 
     def pause_reading(self) -> None:
         """Take nothing from the client, whose answers would only pile up."""
@@ -151,6 +154,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     def _begin(self) -> tuple[Effect, ...]:
         factory = self.factory
+        self._is_direct = direct.is_plain(self.transport)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.unregisterProducer()  # twisted.web's channel still holds the transport's one place
@@ -159,6 +163,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         self._auth_timeout = self.clock.callLater(timeout, self._advance, self._session.overdue)
         factory.clients.add(self)
         self._account.broadcaster.register(self._subscription)
+        lean.settle(self)
         return ()
 
     def _advance(self, step: Callable[..., tuple[Effect, ...]], *arguments: Any) -> None:
@@ -216,6 +221,7 @@ class DownstreamFactory(WebSocketServerFactory):
             autoPingTimeout=max(PONG_TIMEOUT, limits.stall_timeout + 2 * PING_INTERVAL),
             tcpNoDelay=True,
         )
+        self._client = lean.configured(DownstreamProtocol, self)
         self.limits = limits
         self.clients = Clients(limits.max_clients)
         self.wording = Wording(
@@ -238,7 +244,7 @@ class DownstreamFactory(WebSocketServerFactory):
         }
         request.requestHeaders, request.uri = Headers(kept), b"/"
         session = ClientSession(manner, admits, status=wishes.status)
-        client = DownstreamProtocol(self, account, session, wishes)
+        client = self._client(self, account, session, wishes)
         answer: bytes | int = WebSocketResource(_ReadyMade(client)).render(request)
         return answer
 

@@ -34,7 +34,7 @@ class Account:
     def __init__(self, name: str, journal: Journal, clock: IReactorTime) -> None:
         self.name = name
         self.journal = journal
-        self.broadcaster = Broadcaster()
+        self.broadcaster = Broadcaster(clock)
         self.gaps = Gaps(journal, self.broadcaster.announce)
         self.dropped: Counter[str] = Counter()
         self._clock = clock

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from twisted.internet.interfaces import IReactorTime
 
     from tradeproxy.hub.journal import Burst
+
+CHUNK = 2000
+"""Subscribers that are served in one turn of the reactor: some 10 ms, in which nothing else is done."""
+
+MOST_WAITING = 64
+"""What may wait behind a fan-out under way; who is not handed a burst finds it in the journal."""
 
 
 class Subscriber(Protocol):
     """Somebody who takes events. Compared and hashed by identity."""
 
-    def deliver(self, burst: Burst) -> None:
-        """Take the next events. Must not block, nor keep what cannot be sent yet: the journal does."""
+    @property
+    def deliver(self) -> Callable[[Burst], None]:
+        """Take the next events. Must not block, nor keep what cannot be sent yet: the journal does.
+
+        Some may be missing before them, and are then to be read from the journal.
+        """
 
     def announce(self, status: bytes) -> None:
         """Take a frame of the `proxy_status` stream."""
@@ -30,15 +44,19 @@ class Broadcaster:
 
     _log = Logger()
 
-    def __init__(self) -> None:
-        self._subscribers: dict[Subscriber, None] = {}
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._subscribers: dict[Subscriber, Callable[[Burst], None]] = {}
+        self._is_busy = False
+        self._rest: Iterator[Subscriber] | None = None
+        self._waiting: deque[Burst | bytes] = deque()
 
     def __len__(self) -> int:
         return len(self._subscribers)
 
     def register(self, subscriber: Subscriber) -> None:
         """Deliver to `subscriber` from the next burst on."""
-        self._subscribers[subscriber] = None
+        self._subscribers[subscriber] = subscriber.deliver
 
     def unregister(self, subscriber: Subscriber) -> None:
         """Deliver nothing more to `subscriber`; harmless if it is not registered."""
@@ -46,21 +64,57 @@ class Broadcaster:
 
     def publish(self, burst: Burst) -> None:
         """Deliver `burst` to every subscriber; the failure of one is logged and ends that one only."""
-        self._tell_all(lambda subscriber: subscriber.deliver(burst))
+        self._take(burst)
 
     def announce(self, status: bytes) -> None:
-        """Hand a status frame to every subscriber, with the same care."""
-        self._tell_all(lambda subscriber: subscriber.announce(status))
+        """Hand a status frame to every subscriber, in its place among the bursts and with the same care."""
+        self._take(status)
 
-    def _tell_all(self, tell: Callable[[Subscriber], None]) -> None:
-        for subscriber in tuple(self._subscribers):
-            if subscriber not in self._subscribers:
+    def _take(self, item: Burst | bytes) -> None:
+        self._waiting.append(item)
+        if not self._is_busy:
+            self._is_busy = True
+            self._go_on()
+        elif len(self._waiting) > MOST_WAITING:
+            self._drop_one()
+
+    def _drop_one(self) -> None:
+        # Neither what is under way, nor the newest: it tells the subscribers that something is missing.
+        for index in range(1, len(self._waiting) - 1):
+            if not isinstance(self._waiting[index], bytes):
+                del self._waiting[index]
+                return
+
+    def _go_on(self) -> None:
+        while self._waiting:
+            if self._rest is None:
+                self._rest = iter(tuple(self._subscribers))
+            if self._serve(self._waiting[0], islice(self._rest, CHUNK)) == CHUNK:
+                self._clock.callLater(0, self._go_on)
+                return
+            self._rest = None
+            self._waiting.popleft()
+        self._is_busy = False
+
+    def _serve(self, item: Burst | bytes, chosen: Iterator[Subscriber]) -> int:
+        """Hand something to some subscribers, and return how many they were."""
+        subscribers = self._subscribers
+        served = 0
+        for subscriber in chosen:
+            served += 1
+            try:
+                deliver = subscribers[subscriber]
+            except KeyError:
                 continue  # it left while this was under way
             try:
-                tell(subscriber)
+                if isinstance(item, bytes):
+                    subscriber.announce(item)
+                else:
+                    deliver(item)
             except Exception:
                 self._log.failure("an event could not be handed to a subscriber, which is ended")
                 self._end(subscriber)
+        return served
 
     def _end(self, subscriber: Subscriber) -> None:
         self.unregister(subscriber)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+OPEN_SINCE = "open gap since"
+"""What is remembered under this name is the begin of a gap of which something may still come."""
+
 _REMEMBERED = "remembered "
 
 
@@ -68,6 +71,10 @@ class Facts:
         self.epoch, self.first = epoch, first
         # A position must not be taken for known whose events went with the old file.
         self.begins = now if self.latest is None else max(now, self.latest + 1)
+        if self.latest is not None:  # their identities went with it too, and they were delivered
+            known = self.latest if self.horizon is None else max(self.latest, self.horizon)
+            missing = self.recall(OPEN_SINCE)
+            self.horizon = known if missing is None else min(known, int(missing))
 
     def forget_account(self, base_url: str) -> None:
         """Keep nothing but the numbers: what follows is of another account, at this address."""

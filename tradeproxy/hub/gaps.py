@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tradeproxy.hub.facts import OPEN_SINCE
 from tradeproxy.wire.status import Gap, Outcome, encode_gap
 
 if TYPE_CHECKING:
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 GAPS_KEPT = 20
 """How many gaps a client that asks is told of, the last ones."""
 
-_OPEN_SINCE = "open gap since"
 _COMPLETE_FROM = "complete from"
+"""By our own clock, which does where nothing is known of Alpaca's."""
+
+_CHECKED_THROUGH = "checked through"
 
 
 class Gaps:
@@ -39,6 +42,37 @@ class Gaps:
         """The gap of which something may still come."""
         return self._gaps[-1] if self._gaps and not self._gaps[-1].is_closed else None
 
+    @property
+    def known_through(self) -> int | None:
+        """The last moment that is known to be complete, but for what a healthy stream left out."""
+        if (since := self._journal.recall(OPEN_SINCE)) is not None:
+            return int(since)
+        moments = (self._journal.latest, self._journal.horizon, self.checked_through)
+        known = max((moment for moment in moments if moment is not None), default=None)
+        return self._moment(_COMPLETE_FROM) if known is None else known
+
+    @property
+    def checked_through(self) -> int | None:
+        """The moment, by Alpaca's clock, up to which Alpaca was asked whether all is there."""
+        return self._moment(_CHECKED_THROUGH)
+
+    @property
+    def ask_from(self) -> int | None:
+        """From when on Alpaca is to be asked for what is not here; None if nothing can have been missed."""
+        known, checked = self.known_through, self.checked_through
+        return known if known is None or checked is None else min(known, checked)
+
+    def check_through(self, moment: int) -> None:
+        """Note that Alpaca was asked up to a moment; a later one that is known stays."""
+        if (known := self.checked_through) is None or moment > known:
+            self._journal.remember(_CHECKED_THROUGH, str(moment))
+
+    def start_over(self, now: int) -> None:
+        """Note that the log begins now, by Alpaca's clock, as another account's: nothing older is missing."""
+        self.check_through(now)
+        if (gap := self.current) is not None:
+            self._change(replace(gap, begin=now, end=None if gap.end is None else max(gap.end, now)))
+
     def begin(self) -> None:
         """Begin a gap at the last moment that is known to be complete.
 
@@ -47,7 +81,7 @@ class Gaps:
         if (gap := self.current) is not None:
             self._change(replace(gap, end=None))
             return
-        begin = self._complete_through()
+        begin = self.known_through
         if begin is not None:
             self._gaps.append(Gap(begin))
             self._remember(self._gaps[-1])
@@ -57,7 +91,7 @@ class Gaps:
         """Note that the stream is back, at `now` (microseconds since 1970)."""
         if (gap := self.current) is not None:
             self._change(replace(gap, end=max(now, gap.begin)))
-        elif self._complete_through() is None:
+        elif self.known_through is None:
             self._journal.remember(_COMPLETE_FROM, str(now))
 
     def found(self, events: int) -> None:
@@ -77,10 +111,8 @@ class Gaps:
         self._announce(encode_gap(gap))
 
     def _remember(self, gap: Gap) -> None:
-        self._journal.remember(_OPEN_SINCE, None if gap.is_closed else str(gap.begin))
+        self._journal.remember(OPEN_SINCE, None if gap.is_closed else str(gap.begin))
 
-    def _complete_through(self) -> int | None:
-        if (since := self._journal.recall(_OPEN_SINCE)) is not None:
-            return int(since)
-        moments = (self._journal.latest, self._journal.horizon, self._journal.recall(_COMPLETE_FROM))
-        return max((int(moment) for moment in moments if moment is not None), default=None)
+    def _moment(self, key: str) -> int | None:
+        text = self._journal.recall(key)
+        return None if text is None else int(text)

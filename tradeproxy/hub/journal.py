@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -35,16 +35,16 @@ class Burst:
 
     rows: tuple[Row, ...]
     unplaced: bool = False
+    first: int = field(init=False, compare=False, repr=False)
+    """The number of the first row."""
+    last: int = field(init=False, compare=False, repr=False)
+    """The number of the last row."""
+    framed: dict[object, bytes] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """What has been made of it to be sent, by whom it was made: once, for all who get the same."""
 
-    @property
-    def first(self) -> int:
-        """The number of the first row."""
-        return self.rows[0].seq
-
-    @property
-    def last(self) -> int:
-        """The number of the last row."""
-        return self.rows[-1].seq
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "first", self.rows[0].seq)
+        object.__setattr__(self, "last", self.rows[-1].seq)
 
 
 class TrimmedError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from tradeproxy.upstream.eventstream import Comment, Data, EventStreamParser, Oversized
@@ -13,11 +14,16 @@ from tradeproxy.wire.messages import NO_DATA, Malformed, TradeUpdate, parse_serv
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from twisted.internet.interfaces import IReactorTime
+
     from tradeproxy.upstream.eventstream import Item
     from tradeproxy.upstream.rest import RestClient
     from tradeproxy.wire.event import Event
 
 PATH = "/v2/events/trades"
+
+PATIENCE = 20.0
+"""Seconds without an event of the time asked for; comments alone could go on for ever."""
 
 STEP_BACK = 1_000_000
 """Microseconds before the last event from which a broken response is continued: order is not exact."""
@@ -39,20 +45,25 @@ class History:
     def __init__(
         self,
         rest: RestClient,
+        clock: IReactorTime,
         since: int,
         take: Callable[[Event], None],
         drop: Callable[[str], None],
     ) -> None:
         self._rest = rest
+        self._clock = clock
         self._since = since
         self._take = take
         self._drop = drop
         self._newest: int | None = None
+        self._until = 0
+        self._alive = 0.0
 
     async def read(self, until: int) -> None:
         """Read on, up to a time. A response that breaks off but brought something new is continued at once.
 
-        Raises RefusedError, or UnavailableError after which it can be called again.
+        That time is to be over soon: what has no event for PATIENCE seconds is given up. Raises RefusedError,
+        or UnavailableError after which it can be called again.
         """
         while True:
             before = self._since
@@ -70,8 +81,17 @@ class History:
 
     async def _read_once(self, until: int) -> None:
         parser = EventStreamParser()
+        self._until, self._alive = until, math.inf
+
+        def take(chunk: bytes) -> None:
+            now = self._clock.seconds()
+            self._alive = min(self._alive, now)  # from the first chunk on
+            self._receive(parser.feed(chunk))
+            if now - self._alive > PATIENCE:
+                raise UnavailableError("a history that does not end")
+
         span = {"since": format_time(self._since), "until": format_time(until)}
-        await self._rest.stream(PATH, span, lambda chunk: self._receive(parser.feed(chunk)))
+        await self._rest.stream(PATH, span, take)
         self._receive(parser.end())
 
     def _receive(self, items: Iterable[Item]) -> None:
@@ -95,6 +115,8 @@ class History:
             case TradeUpdate(event):
                 if event.time is not None:
                     self._newest = max(event.time, self._newest or 0)
+                    if event.time <= self._until:
+                        self._alive = self._clock.seconds()
                 self._take(event)
             case Malformed(problem):
                 self._drop(problem)

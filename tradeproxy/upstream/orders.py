@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tradeproxy.upstream.told import NOTHING, Span, Told, decimal
-from tradeproxy.wire.event import CLOSED, OrderState, parse_time
+from tradeproxy.wire.event import CLOSED, LONGEST_WORD, OrderState, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +20,9 @@ Document: TypeAlias = dict[str, Any]
 """A JSON object."""
 
 FILL_STATUSES = ("partially_filled", "filled")
+
+MULTI_LEG = "mleg"
+"""The class of an order of several legs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,11 @@ class Fill:
     """RFC 3339, as Alpaca wrote it."""
 
 
+def is_id(value: Any) -> bool:
+    """Whether this can be an id of Alpaca's, to be kept and asked for."""
+    return isinstance(value, str) and value.isascii() and 0 < len(value) <= LONGEST_WORD
+
+
 def read_fill(document: Any) -> Fill | None:
     """Read an activity; None if it is not a fill that can be used."""
     match document:
@@ -42,7 +50,7 @@ def read_fill(document: Any) -> Fill | None:
             "transaction_time": str(time),
             "qty": qty_text,
             "cum_qty": cum_text,
-        } if read_time(time):
+        } if is_id(order_id) and read_time(time):
             qty, cum = decimal(qty_text), decimal(cum_text)
             if qty is None or cum is None or not NOTHING < qty <= cum:
                 return None
@@ -59,11 +67,21 @@ def expand(documents: Iterable[Any]) -> Iterator[Document]:
     The legs of a multi-leg order are not orders of their own: what happens to them is told of the whole.
     """
     for document in documents:
-        if isinstance(document, dict) and isinstance(document.get("id"), str):
+        if isinstance(document, dict) and is_id(document.get("id")):
             yield document
-            legs = document.get("legs")
-            if isinstance(legs, list) and document.get("order_class") != "mleg":
-                yield from expand(legs)
+            if document.get("order_class") != MULTI_LEG:
+                yield from expand(_legs(document))
+
+
+def leg_ids(orders: Iterable[Document]) -> set[str]:
+    """Return the ids of the legs of multi-leg orders: those that `expand` leaves out."""
+    parents = (order for order in orders if order.get("order_class") == MULTI_LEG)
+    return {leg["id"] for parent in parents for leg in expand(_legs(parent))}
+
+
+def _legs(order: Document) -> list[Any]:
+    legs = order.get("legs")
+    return legs if isinstance(legs, list) else []
 
 
 def state_of(order: Document) -> OrderState:
@@ -72,6 +90,11 @@ def state_of(order: Document) -> OrderState:
     return OrderState(
         order["id"], str(order.get("status")), f"{filled:f}", read_time(order.get("updated_at"))
     )
+
+
+def last_change(order: Document, fills: Iterable[Fill]) -> int:
+    """Return when something last happened to an order of which these are fills."""
+    return max([read_time(order.get("updated_at")), *(read_time(fill.time) for fill in fills)])
 
 
 def read_time(text: Any) -> int:
@@ -109,7 +132,9 @@ def _missed_fills(
         if any(part.start <= fill.span.start and fill.span.end <= part.end for part in missing):
             missing = _without(missing, fill.span)
             whole = False
-            yield _event(fill.event, fill.time, order, fill.span.end - fill.span.start, fill.price)
+            made = _event(fill.event, fill.time, order, fill.span.end - fill.span.start, fill.price)
+            # Fills of one moment may have one price and one quantity, and are not the same for that.
+            yield made | {"cum_qty": f"{fill.span.end:f}"}
     if rest := sum((part.end - part.start for part in missing), NOTHING):
         # The order's average is this one fill's price only where it is the average of nothing else.
         price = order.get("filled_avg_price") if whole else None

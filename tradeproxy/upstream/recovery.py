@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from tradeproxy.recoverysettings import RecoveryMode
+from tradeproxy.upstream.identity import identify
 from tradeproxy.upstream.inquiry import SECOND, Finding, Inquiry
 from tradeproxy.upstream.rest import UnavailableError
 from tradeproxy.upstream.watcher import StreamWatcher
@@ -17,6 +18,8 @@ from tradeproxy.wire.frame import Recovered, with_mark
 from tradeproxy.wire.status import Gap, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
 
@@ -32,6 +35,9 @@ RECONCILE_SLACK = 10 * SECOND
 """What a check leaves out: what happened just now may still be on its way over the stream."""
 
 _OWN_ERROR = "an error of the proxy's own: see its log"
+_TRIMMED = "the journal was trimmed beyond the gap's begin"
+
+_T = TypeVar("_T")
 
 
 class Recovery(StreamWatcher):
@@ -40,7 +46,8 @@ class Recovery(StreamWatcher):
     | when                                    | then                                                      |
     |-----------------------------------------|-----------------------------------------------------------|
     | a connection opens                      | its events are held                                       |
-    | the stream is up                        | what was missed is asked for, from the gap's begin        |
+    | the stream is up, the very first one    | it is asked whose account it is, then they follow         |
+    | the stream is up again                  | what was missed is asked for, from the gap's begin        |
     | it has arrived, or cannot be had at all | the gap is settled, what was held follows                 |
     | the deadline passes before              | what was held follows; what is found from then on is late |
     | the connection is lost before           | the deadline runs on; the next connection begins anew     |
@@ -64,6 +71,7 @@ class Recovery(StreamWatcher):
         self._uncounted: set[tuple[str, bytes]] = set()
         self._found = 0
         self._check_trouble = ""
+        self._unknown: set[str] = set()
 
     # The stream's course.
 
@@ -71,6 +79,8 @@ class Recovery(StreamWatcher):
         """Let its events wait, as from now on some may follow others that are missing."""
         if self._settings.mode is not RecoveryMode.OFF:
             self._account.hold()
+            if not self._account.held:  # what comes is not to be let go of by an older connection's deadline
+                self._cancel_deadline()
 
     def stream_is_up(self) -> None:
         """Begin to ask for what was missed, or begin anew: the gap is longer by now."""
@@ -78,8 +88,8 @@ class Recovery(StreamWatcher):
             self._account.gaps.settle(Outcome.LOST, "recovery is off")
             return
         self._end_watch()
-        self._watch = Deferred.fromCoroutine(self._keep_complete())
-        self._watch.addErrback(self._failed)
+        self._account.hold()  # the deadline of older events may have passed since it opened
+        self._begin_watch()
 
     def stream_is_lost(self) -> None:
         """Stop asking; what is held waits for the next connection, but not beyond the deadline."""
@@ -93,28 +103,40 @@ class Recovery(StreamWatcher):
         self._end_watch()
         self._end_hold()
 
-    async def _keep_complete(self) -> None:
+    async def _keep_complete(self, delay: float) -> None:
+        if delay:
+            await deferLater(self._clock, delay)
         gap = self._account.gaps.current
-        if gap is None:  # the very first stream: there is nothing before it
-            complete = round(self._clock.seconds() * SECOND)
-            self._end_hold()
-        else:
-            complete = await self._recover(gap)
+        if gap is not None:
+            await self._recover(gap)
+        elif self._account.gaps.checked_through is None:
+            await self._begin_log()
+        self._end_hold()
         while True:
             await deferLater(self._clock, self._settings.reconcile_interval)
-            complete = await self._check(complete)
+            await self._check()
 
-    async def _recover(self, gap: Gap) -> int:
-        """See to a gap to its end; return up to when all is known (microseconds)."""
+    async def _begin_log(self) -> None:
+        """Ask whose log this is, before its first event; there is nothing older to be asked for."""
+        self._start_deadline()
+        now = await self._until_answered(lambda: identify(self._account, self._rest))
+        self._account.gaps.check_through(now)
+
+    async def _recover(self, gap: Gap) -> None:
+        """See to a gap to its end."""
         began = self._clock.seconds()
         self._newest = self._account.journal.latest
         self._trouble = f"Alpaca takes longer than {self._settings.deadline:g} s"
         self._begin_search()
-        self._start_deadline()
-        finding = await self._ask_until_answered(self._inquiry(gap.begin))
+        if self._account.is_holding:
+            self._start_deadline()
+        finding = await self._until_answered(self._inquiry().ask)
+        horizon = self._account.journal.horizon
+        self._know(finding)
+        if horizon is not None and horizon > gap.begin:
+            finding = replace(finding, outcome=Outcome.LOST, reason=_TRIMMED)
         self._count_found()
         self._account.gaps.settle(finding.outcome, finding.reason)
-        self._end_hold()
         self._log.info(
             "{account}: recovery ended: {outcome}, {events} missed events in {seconds:.1f} s{because}",
             account=self._account.name,
@@ -123,28 +145,29 @@ class Recovery(StreamWatcher):
             seconds=self._clock.seconds() - began,
             because=f"; {finding.reason}" if finding.reason else "",
         )
-        return finding.through
 
-    async def _ask_until_answered(self, inquiry: Inquiry) -> Finding:
+    async def _until_answered(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         delay = FIRST_RETRY
         while True:
             try:
-                return await inquiry.ask()
+                return await ask()
             except UnavailableError as error:
                 self._trouble = error.reason
                 self._count_found()
                 await deferLater(self._clock, max(delay, error.retry_after))
             delay = min(2 * delay, LONGEST_RETRY)
 
-    async def _check(self, complete: int) -> int:
+    async def _check(self) -> None:
         """Look for events that a healthy stream did not bring; what fails is left to the next time."""
         self._begin_search()
         try:
-            finding = await self._inquiry(complete, RECONCILE_SLACK).ask()
+            finding = await self._inquiry(RECONCILE_SLACK).ask()
         except UnavailableError as error:
             trouble = error.reason
         else:
             trouble = finding.reason if finding.outcome is Outcome.LOST else ""
+            if not trouble:
+                self._know(finding)
         self._count_found()
         if self._found:
             self._log.warn(
@@ -159,12 +182,17 @@ class Recovery(StreamWatcher):
                 reason=trouble,
             )
         self._check_trouble = trouble
-        return complete if trouble else finding.through
 
-    def _inquiry(self, begin: int, slack: int = 0) -> Inquiry:
+    def _inquiry(self, slack: int = 0) -> Inquiry:
         return Inquiry(
-            self._account, self._rest, self._clock, self._settings.mode, begin, self._deliver, slack
+            self._account, self._rest, self._clock, self._settings.mode, self._deliver, self._unknown, slack
         )
+
+    def _know(self, finding: Finding) -> None:
+        """Keep in the journal how far all is known, or given up."""
+        if finding.outcome is Outcome.ORDERS:  # the history has other events for what was told of
+            self._account.journal.know_through(finding.through)
+        self._account.gaps.check_through(finding.through)
 
     # What is found.
 
@@ -219,11 +247,18 @@ class Recovery(StreamWatcher):
             reason=self._trouble,
         )
 
-    def _end_hold(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _end_hold(self) -> None:
+        self._cancel_deadline()
         self._account.release()
+
+    def _begin_watch(self, delay: float = 0.0) -> None:
+        self._watch = Deferred.fromCoroutine(self._keep_complete(delay))
+        self._watch.addErrback(self._failed)
 
     def _end_watch(self) -> None:
         self._count_found()
@@ -237,3 +272,4 @@ class Recovery(StreamWatcher):
         self._log.failure("{account}: the recovery failed", failure, account=self._account.name)
         self._account.gaps.settle(Outcome.OPEN, _OWN_ERROR)
         self._end_hold()
+        self._begin_watch(LONGEST_RETRY)

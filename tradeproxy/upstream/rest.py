@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -34,12 +35,15 @@ CONNECT_TIMEOUT = 10.0
 INACTIVITY_TIMEOUT = 20.0
 """Seconds without an answer, or without more of it; Alpaca's event streams send a comment more often."""
 
+LONGEST_ANSWER = 60.0
+"""Seconds for a JSON body, however much of it there is, and however slowly it comes."""
+
 LARGEST_BODY = 16 * 1024 * 1024
 """Bytes of a JSON body; 500 orders have about a million."""
 
 _EVENT_STREAM = "text/event-stream"
-_MAY_PASS = (408, 425, 429)
-"""Those of the 4xx that say nothing of the request itself."""
+_FINAL = (401, 403, 404)
+"""Alpaca means these; the rest may be a proxy's, a portal's, or of a bad moment."""
 
 _T = TypeVar("_T")
 
@@ -47,19 +51,21 @@ _T = TypeVar("_T")
 class RefusedError(Exception):
     """Alpaca will not answer this, however often it is asked; the text is fit for a log."""
 
-    def __init__(self, reason: str, status: int = 0) -> None:
+    def __init__(self, reason: str, status: int = 0, date: float | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
+        self.date = date
 
 
 class UnavailableError(Exception):
-    """Alpaca did not answer, or not to the end; the text is fit for a log."""
+    """Alpaca did not answer, not to the end, or not now; the text is fit for a log."""
 
-    def __init__(self, reason: str, retry_after: float = 0.0) -> None:
+    def __init__(self, reason: str, retry_after: float = 0.0, date: float | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
+        self.date = date
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,8 @@ class Answer:
 class RestClient:
     """Asks `base_url` with one account's credentials. All of its methods can be cancelled.
 
-    A reason holds a status or a fixed phrase, never a URL, a header, a body or the text of an exception.
+    A reason holds a status or a fixed phrase, never a URL, a header, a body or the text of an exception. The
+    `date` of an error is that of the answer, where there was one.
     """
 
     def __init__(
@@ -100,7 +107,12 @@ class RestClient:
                 raise UnavailableError("an answer of more than 16 MiB")
 
         response = await self._request(path, parameters, "application/json")
-        await self._read(response, take)
+        ended = self._read(response, take)
+        ended.addTimeout(LONGEST_ANSWER, self._clock)
+        try:
+            await ended
+        except OverdueError:
+            raise UnavailableError("an answer that takes too long") from None
         try:
             return Answer(json.loads(body.decode()), _date(response))
         except (ValueError, RecursionError):
@@ -116,7 +128,7 @@ class RestClient:
         kind = _header(response, b"content-type").partition(";")[0].strip().lower()
         if kind != _EVENT_STREAM:
             _discard(response)
-            raise RefusedError("an answer that is no event stream")
+            raise UnavailableError("an answer that is no event stream")
         await self._read(response, take)
 
     async def _request(self, path: str, parameters: Mapping[str, str] | None, accepted: str) -> IResponse:
@@ -149,19 +161,19 @@ class RestClient:
                 headers.setRawHeaders("Authorization", [f"Bearer {token.reveal()}"])
         return headers
 
-    async def _read(self, response: IResponse, take: Callable[[bytes], None]) -> None:
+    def _read(self, response: IResponse, take: Callable[[bytes], None]) -> Deferred[None]:
         body = _Body(take, self._clock)
         response.deliverBody(body)
-        await body.ended
+        return body.ended
 
     def _refusal(self, response: IResponse) -> RefusedError | UnavailableError:
-        status, now = response.code, self._clock.seconds()
+        status, date, now = response.code, _date(response), self._clock.seconds()
         retry_after = parse_retry_after(_header(response, b"retry-after"), now) or 0.0
-        if 400 <= status < 500 and status not in _MAY_PASS:
-            return RefusedError(f"HTTP {status}", status)
+        if status in _FINAL:
+            return RefusedError(f"HTTP {status}", status, date)
         if status == 429:
             self._budget.close_until(now + retry_after)
-        return UnavailableError(f"HTTP {status}", retry_after)
+        return UnavailableError(f"HTTP {status}", retry_after, date)
 
 
 def http_client(reactor: Any) -> HTTPClient:
@@ -272,6 +284,7 @@ def _header(response: IResponse, name: bytes) -> str:
 
 def _date(response: IResponse) -> float | None:
     try:
-        return parsedate_to_datetime(_header(response, b"date")).timestamp()
+        moment = parsedate_to_datetime(_header(response, b"date"))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None

@@ -1,0 +1,107 @@
+"""What Autobahn does for every connection, and ours need not: adjusted for Autobahn 26.10, and for no other.
+
+With another version all of this leaves Autobahn as it is: connections then cost more, and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from autobahn._version import __version__
+from autobahn.websocket import protocol as base
+
+if TYPE_CHECKING:
+    from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+
+T = TypeVar("T", bound="WebSocketServerProtocol")
+
+IS_KNOWN = __version__.startswith("26.10.")
+"""Whether this is a version that the rest of this module was written for."""
+
+RESTING: dict[str, Any] = {
+    # What a connection says of itself while nothing has happened: on the class it is there once for all.
+    "autoPingPending": None,
+    "autoPingPendingSent": None,
+    "autoPingPendingSeq": 0,
+    "autoPingTimeoutCall": None,
+    "closeHandshakeTimeoutCall": None,
+    "closedByMe": False,
+    "current_frame": None,
+    "data": b"",
+    "droppedByMe": False,
+    "failedByMe": False,
+    "inside_message": False,
+    "localCloseCode": None,
+    "localCloseReason": None,
+    "openHandshakeTimeoutCall": None,
+    "remoteCloseCode": None,
+    "remoteCloseReason": None,
+    "send_state": base.WebSocketProtocol.SEND_STATE_GROUND,
+    "trackedTimings": None,
+    "triggered": False,
+    "wasClean": False,
+    "wasCloseHandshakeTimeout": False,
+    "wasMaxFramePayloadSizeExceeded": False,
+    "wasMaxMessagePayloadSizeExceeded": False,
+    "wasNotCleanReason": None,
+    "wasOpenHandshakeTimeout": False,
+    "wasServerConnectionDropTimeout": False,
+    "wasServingFlashSocketPolicyFile": False,
+    "websocket_extensions_in_use": (),
+    "websocket_protocol_in_use": None,
+    "_perMessageCompress": None,
+}
+
+LEFTOVERS = frozenset(
+    {
+        "_transport_details",
+        "_wskey",
+        "http_headers",
+        "http_request_data",
+        "http_request_host",
+        "http_request_params",
+        "http_request_path",
+        "http_request_uri",
+        "http_response_data",
+        "http_status_line",
+        "websocket_extensions",
+        "websocket_origin",
+        "websocket_protocols",
+    }
+)
+"""What only the opening handshake needed."""
+
+
+class _Queue(list[Any]):
+    """Takes the place of an empty deque, which keeps room for 64 items: no frame of ours is ever chopped."""
+
+    __slots__ = ()
+
+    def popleft(self) -> Any:
+        return self.pop(0)
+
+
+def configured(protocol: type[T], factory: WebSocketServerFactory) -> type[T]:
+    """Return a subclass that has the factory's options once for all connections.
+
+    Autobahn copies them onto each one, and formats them for a log line that nobody reads.
+    """
+    if not IS_KNOWN:
+        return protocol
+    options = {name: getattr(factory, name) for name in protocol.CONFIG_ATTRS}  # as _connectionMade does
+    # One of them is a function; on a class it would be taken for a method.
+    shared = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
+    return type(protocol.__name__, (protocol,), {**RESTING, **shared, "CONFIG_ATTRS": ()})
+
+
+def settle(connection: WebSocketServerProtocol) -> None:
+    """Let go of what a connection no longer needs, now that it is open."""
+    if not IS_KNOWN:
+        return
+    shared = type(connection).__dict__
+    connection.send_queue = _Queue()  # type: ignore[assignment]  # as much of a deque as it takes
+    connection.__dict__ = {
+        name: value
+        for name, value in connection.__dict__.items()
+        if name not in LEFTOVERS and shared.get(name, connection) is not value
+    }
