@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
-from tradeproxy.hub.broadcaster import Broadcaster
+from tradeproxy.hub.broadcaster import CHUNK, MOST_WAITING, Broadcaster
 from tradeproxy.hub.journal import Burst, Row
 
 if TYPE_CHECKING:
@@ -175,3 +175,52 @@ class BroadcasterTests(SynchronousTestCase):
         self.assertEqual(last.bursts, [ONE, TWO])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+
+class CrowdTests(SynchronousTestCase):
+    """More subscribers than one turn of the reactor serves."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.broadcaster = Broadcaster(self.clock)
+        self.diary: list[Reader] = []
+        self.readers = [Reader(self.diary) for _ in range(2 * CHUNK + 1)]
+        for reader in self.readers:
+            self.broadcaster.register(reader)
+
+    def test_are_served_in_turns(self) -> None:
+        """So that pings and new connections need not wait for all of them."""
+        self.broadcaster.publish(ONE)
+        self.assertEqual(len(self.diary), CHUNK)
+        self.clock.advance(0)
+        self.assertEqual(self.diary, self.readers)
+
+    def test_what_comes_meanwhile_comes_after(self) -> None:
+        """Bursts and status frames, to everybody in the same order."""
+        self.broadcaster.publish(ONE)
+        self.broadcaster.announce(b"down")
+        self.broadcaster.publish(TWO)
+        self.clock.advance(0)
+        self.assertEqual(self.diary, self.readers * 2)
+        for reader in self.readers:
+            self.assertEqual((reader.bursts, reader.statuses), ([ONE, TWO], [b"down"]))
+
+    def test_who_leaves_meanwhile_is_not_served(self) -> None:
+        """Nor does it keep the others from being served."""
+        self.broadcaster.publish(ONE)
+        self.broadcaster.unregister(self.readers[-1])
+        self.clock.advance(0)
+        self.assertEqual(self.diary, self.readers[:-1])
+
+    def test_what_is_too_much_is_found_in_the_journal(self) -> None:
+        """The newest burst comes in any case, and shows that some are missing; no status is lost."""
+        self.broadcaster.publish(ONE)
+        bursts = [Burst((Row(seq, frames.NEW),)) for seq in range(2, 3 + MOST_WAITING)]
+        self.broadcaster.announce(b"down")
+        for burst in bursts:
+            self.broadcaster.publish(burst)
+        self.clock.advance(0)
+        got = self.readers[0].bursts
+        self.assertEqual((got[0], got[-1]), (ONE, bursts[-1]))
+        self.assertEqual(len(got), MOST_WAITING - 1)
+        self.assertEqual(self.readers[0].statuses, [b"down"])

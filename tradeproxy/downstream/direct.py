@@ -19,14 +19,12 @@ def is_plain(transport: Any) -> bool:
 def write(transport: Any, data: bytes) -> None:
     """Write to a plain transport: what the socket takes goes at once, the rest waits in the transport.
 
-    Nothing overtakes what waits there already, and no error is hidden: the transport meets it itself.
+    Nothing overtakes what waits there already, nothing is written once its end has begun, and no error is
+    hidden: the transport meets it itself.
     """
-    if (
-        transport.dataBuffer
-        or transport._tempDataBuffer  # noqa: SLF001  # where write() keeps it until the buffer is joined
-        or not transport.connected
-        or transport.disconnecting
-    ):
+    if transport.disconnecting or not transport.connected:
+        return
+    if transport.dataBuffer or transport._tempDataBuffer:  # noqa: SLF001  # both are its queue
         transport.write(data)
         return
     try:

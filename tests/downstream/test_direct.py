@@ -1,0 +1,115 @@
+"""Tests for tradeproxy.downstream.direct: Twisted's own transport on a real socket."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Server
+from twisted.trial.unittest import SynchronousTestCase
+
+from tradeproxy.downstream import direct
+
+
+class Writers:
+    """As much of a reactor as a transport needs: who waits until its socket takes more, or gives some."""
+
+    def __init__(self) -> None:
+        self.waiting: set[Any] = set()
+
+    def addWriter(self, transport: Any) -> None:
+        self.waiting.add(transport)
+
+    def removeWriter(self, transport: Any) -> None:
+        self.waiting.discard(transport)
+
+    def addReader(self, transport: Any) -> None: ...
+
+    def removeReader(self, transport: Any) -> None: ...
+
+
+class Ending(Protocol):
+    """Notes why it ended."""
+
+    reason: Any = None
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        self.reason = reason
+
+
+class DirectTests(SynchronousTestCase):
+    """What is written arrives whole and in order, whether or not the socket takes it at once."""
+
+    def setUp(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.peer = socket.create_connection(listener.getsockname())
+            accepted, address = listener.accept()
+        self.addCleanup(self.peer.close)
+        accepted.setblocking(False)
+        self.writers = Writers()
+        self.protocol = Ending()
+        reactor: Any = self.writers
+        port: Any = None
+        self.transport = Server(accepted, self.protocol, address, port, 0, reactor)
+        self.protocol.makeConnection(self.transport)
+        self.addCleanup(accepted.close)
+
+    def received(self) -> bytes:
+        """Return what has arrived, letting the transport send the rest meanwhile."""
+        taken = b""
+        while True:
+            if self.transport in self.writers.waiting:
+                self.transport.doWrite()
+            self.peer.settimeout(0.2)
+            try:
+                data = self.peer.recv(1 << 20)
+            except TimeoutError:
+                return taken
+            if not data:
+                return taken
+            taken += data
+
+    def test_is_for_twisteds_own_tcp_alone(self) -> None:
+        """Not for TLS, a UNIX socket or a wire in memory: these have their own ways."""
+        self.assertTrue(direct.is_plain(self.transport))
+        self.assertFalse(direct.is_plain(object()))
+
+    def test_goes_at_once(self) -> None:
+        """Nothing waits for the reactor."""
+        direct.write(self.transport, b"hello")
+        self.assertEqual(self.writers.waiting, set())
+        self.assertEqual(self.peer.recv(100), b"hello")
+
+    def test_what_the_socket_does_not_take_waits_in_the_transport(self) -> None:
+        """A short write's rest, and all that is written after it, in order."""
+        whole = b"".join(b"%07d " % n for n in range(2_000_000))
+        direct.write(self.transport, whole)
+        self.assertIn(self.transport, self.writers.waiting)
+        direct.write(self.transport, b"behind it")
+        self.assertEqual(self.received(), whole + b"behind it")
+        direct.write(self.transport, b" and at once again")
+        self.assertEqual(self.peer.recv(100), b" and at once again")
+
+    def test_overtakes_nothing_that_waits(self) -> None:
+        """A frame that Autobahn has written, such as a pong, goes before it."""
+        self.transport.write(b"pong ")
+        direct.write(self.transport, b"event")
+        self.assertEqual(self.received(), b"pong event")
+
+    def test_writes_nothing_once_the_end_has_begun(self) -> None:
+        """The transport is closing: it takes nothing more."""
+        self.transport.write(b"bye")
+        self.transport.loseConnection()
+        direct.write(self.transport, b" more")
+        self.assertEqual(self.received(), b"bye")
+
+    def test_hides_no_lost_connection(self) -> None:
+        """A reset is found by the transport, and the protocol told, as without this."""
+        self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.peer.close()
+        direct.write(self.transport, b"hello")
+        self.assertIn(self.transport, self.writers.waiting)
+        failure = self.transport.doWrite()
+        self.assertIsInstance(failure, Exception)
