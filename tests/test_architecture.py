@@ -20,6 +20,7 @@ ROOMS = {
     # What begins with the name on the left is in the room on the right; a name is a module or a package.
     "tradeproxy.__main__": "wiring",
     "tradeproxy.check": "wiring",
+    "tradeproxy.collector": "wiring",
     "tradeproxy.process": "wiring",
     "tradeproxy.service": "wiring",
     "tradeproxy.tap": "wiring",

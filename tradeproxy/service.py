@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
 from tradeproxy import listen
+from tradeproxy.collector import CollectorService
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.clients import DownstreamService
 from tradeproxy.downstream.websocket import DownstreamFactory
@@ -59,6 +60,8 @@ def build_service(settings: Settings, reactor: Any) -> MultiService:
     for description in settings.listen:
         strports.service(description, site, reactor=reactor).setServiceParent(proxy)
     StartupLog(settings).setServiceParent(proxy)
+    journals = [account.journal for account in accounts.values()]
+    CollectorService(lambda: sum(journal.last for journal in journals), reactor).setServiceParent(proxy)
     return proxy
 
 
