@@ -1,0 +1,156 @@
+"""What travels, byte for byte: read by an implementation of WebSocket that is not the server's."""
+
+from __future__ import annotations
+
+import resource
+import socket
+from random import Random
+from typing import Any
+
+from twisted.internet import reactor as chosen
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.uri import parse_uri
+
+from tests.chaos.clients import SMALL_BUFFER, ReadyMade
+from tests.support.frames import AUTH, AUTHENTICATED
+from tests.support.processes import PATIENCE
+from tests.support.sockets import SocketTestCase
+from tradeproxy.process import make_room_for
+
+reactor: Any = chosen
+CLIENTS = 500
+BURSTS = 40
+PADDING = "x" * 1500
+
+
+class Peer(Protocol):
+    """A client on the websockets library's protocol without I/O; what breaks the rules raises there."""
+
+    def __init__(self, port: int) -> None:
+        self.texts: list[bytes] = []
+        self.pongs: list[bytes] = []
+        self.pings_sent: list[bytes] = []
+        self.ended = False
+        self.reads = True
+        self.stays = True
+        self._wanted: tuple[int, Deferred[None]] | None = None
+        self._websocket = ClientProtocol(parse_uri(f"ws://127.0.0.1:{port}/trade-updates-paper"))
+
+    def connectionMade(self) -> None:
+        self._websocket.send_request(self._websocket.connect())
+        self._flush()
+
+    def dataReceived(self, data: bytes) -> None:
+        was_open = self._websocket.state.name == "OPEN"
+        self._websocket.receive_data(data)
+        if self._websocket.parser_exc is not None:
+            raise self._websocket.parser_exc
+        for event in self._websocket.events_received():
+            if isinstance(event, Frame):
+                self._take(event)
+        if not was_open and self._websocket.state.name == "OPEN":
+            self._websocket.send_text(AUTH)
+        self._flush()
+
+    def _take(self, frame: Frame) -> None:
+        assert frame.fin, "every message is one frame"
+        if frame.opcode is Opcode.TEXT:
+            self.texts.append(bytes(frame.data))
+        elif frame.opcode is Opcode.PONG:
+            self.pongs.append(bytes(frame.data))
+        if self._wanted is not None and len(self.texts) >= self._wanted[0]:
+            (_, found), self._wanted = self._wanted, None
+            found.callback(None)
+
+    def _flush(self) -> None:
+        assert self.transport is not None
+        for data in self._websocket.data_to_send():
+            if data:
+                self.transport.write(data)
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        self.ended = True
+
+    def has(self, count: int) -> Deferred[None]:
+        """Fire once so many texts are there."""
+        found: Deferred[None] = Deferred()
+        self._wanted = (count, found)
+        if len(self.texts) >= count:
+            self._wanted = None
+            found.callback(None)
+        return found.addTimeout(PATIENCE, reactor)
+
+    def act(self, random: Random) -> None:
+        """Stop reading, or read on; ask for a pong; or leave."""
+        transport: Any = self.transport
+        match random.choices(("turn", "ping", "leave"), (6, 3, 0.2))[0]:
+            case "turn":
+                self.reads = not self.reads
+                (transport.resumeProducing if self.reads else transport.pauseProducing)()
+            case "ping":
+                self.pings_sent.append(b"%d" % random.getrandbits(32))
+                self._websocket.send_ping(self.pings_sent[-1])
+                self._flush()
+            case "leave":
+                self.stays = False
+                self._websocket.send_close(1000)
+                self._flush()
+
+
+class WireTests(SocketTestCase):
+    """Many clients that do as they like while events are written to them directly."""
+
+    timeout = 100
+
+    def setUp(self) -> None:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        self.assertIsNone(make_room_for(2 * CLIENTS))
+
+    def peer(self) -> Peer:
+        """Connect one more client, for which the kernel keeps little."""
+        end = socket.socket()
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+        end.connect(("127.0.0.1", self.port))
+        end.setblocking(False)
+        peer = Peer(self.port)
+        reactor.adoptStreamConnection(end.fileno(), socket.AF_INET, ReadyMade(peer))
+        end.close()
+        self.addCleanup(lambda: peer.ended or peer.transport.abortConnection())  # type: ignore[union-attr]
+        return peer
+
+    async def test_every_stream_is_valid_and_in_order(self) -> None:
+        """Stalls, short writes, pings and closes in between: no frame is cut, lost, doubled or overtaken."""
+        random = Random(4)
+        alpaca = await self.simulate()
+        await self.proxy()
+        await alpaca.when_listening()
+        peers = [self.peer() for _ in range(CLIENTS)]
+        await gatherResults([peer.has(1) for peer in peers])
+        events: list[bytes] = []
+        for _ in range(BURSTS):
+            for peer in random.sample(peers, CLIENTS // 4):
+                if peer.stays:
+                    peer.act(random)
+            events += [
+                alpaca.emit({"event": "new", "n": len(events) + n, "x": PADDING})
+                for n in range(random.randint(1, 12))
+            ]
+            await deferLater(reactor, 0.01)
+        staying = [peer for peer in peers if peer.stays]
+        for peer in staying:
+            transport: Any = peer.transport
+            transport.resumeProducing()
+        await gatherResults([peer.has(1 + len(events)) for peer in staying])
+        self.assertGreater(len(staying), CLIENTS // 2)
+        self.assertLess(len(staying), CLIENTS)
+        for peer in peers:
+            self.assertEqual(peer.texts, [AUTHENTICATED, *events][: len(peer.texts)])
+        for peer in staying:
+            # Of pings that came while nothing could be written only the last is answered (RFC 6455, 5.5.3).
+            self.assertEqual(peer.pongs[-1:], peer.pings_sent[-1:])
+            self.assertEqual([ping for ping in peer.pings_sent if ping in peer.pongs], peer.pongs)
