@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo run test lint types coverage check chaos kill clean
+.PHONY: demo run test lint types coverage check chaos kill conformance clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/twistd -n --pidfile= tradeproxy --demo
@@ -35,6 +35,10 @@ chaos: $(VENV)/.development
 # SIGKILL in mid-burst, a hundred times.
 kill: $(VENV)/.development
 	$(BIN)/python -m tests.chaos.kill --seed $(SEED)
+
+# The Autobahn suite's cases for servers, against ours.
+conformance: $(VENV)/.development
+	$(BIN)/python -m tests.conformance
 
 check: lint types coverage
 

@@ -29,6 +29,8 @@ TEST_REQUIRES = [
     "websocket-client >= 1.8",
     # The newest of Alpaca's own SDKs; 0.44 has TradingStream's url_override and a sane reconnect.
     "alpaca-py >= 0.44",
+    # The cases of the Autobahn suite for WebSocket servers, driven natively; 0.1: the first release.
+    "kosoku >= 0.1",
     # Certificates for the TLS tests; Twisted's TLS stands on it anyway.
     "cryptography >= 44",
     # A test builds the wheel, without the isolation that would fetch this from the network.

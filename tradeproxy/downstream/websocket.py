@@ -205,6 +205,7 @@ class DownstreamFactory(WebSocketServerFactory):
     """Every client's factory: the limits, the clients themselves, and what is said to many of them."""
 
     noisy = False
+    protocol: Any = DownstreamProtocol
 
     def __init__(self, limits: Limits, reactor: IReactorTime) -> None:
         super().__init__(server="tradeproxy", reactor=reactor)
@@ -221,7 +222,7 @@ class DownstreamFactory(WebSocketServerFactory):
             autoPingTimeout=max(PONG_TIMEOUT, limits.stall_timeout + 2 * PING_INTERVAL),
             tcpNoDelay=True,
         )
-        self._client = lean.configured(DownstreamProtocol, self)
+        self._client = lean.configured(self.protocol, self)
         self.limits = limits
         self.clients = Clients(limits.max_clients)
         self.wording = Wording(
