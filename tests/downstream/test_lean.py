@@ -18,7 +18,7 @@ class LeanTests(ProxyTestCase):
 
     def test_the_handshake_leaves_nothing_behind(self) -> None:
         """Neither the request nor what a client offered, nor a copy of every option."""
-        self.connect()
+        self.say(self.connect(), AUTH)
         (client,) = self.factory.clients
         self.assertEqual(lean.LEFTOVERS & vars(client).keys(), set())
         self.assertLess(sys.getsizeof(vars(client)), 2000)

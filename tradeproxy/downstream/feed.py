@@ -84,6 +84,20 @@ class Feed:
     come are read from the log later, so that a client that does not read costs what Twisted holds for it.
     """
 
+    __slots__ = (
+        "_clock",
+        "_journal",
+        "_next_step",
+        "_outlet",
+        "_paused",
+        "_send",
+        "_stall",
+        "_stall_timeout",
+        "_state",
+        "_steps",
+        "framing",
+        "position",
+    )
     _log = Logger()
 
     def __init__(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from autobahn._version import __version__
 from autobahn.websocket import protocol as base
+from autobahn.websocket.protocol import TrafficStats
 
 if TYPE_CHECKING:
     from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -38,6 +39,7 @@ RESTING: dict[str, Any] = {
     "remoteCloseReason": None,
     "send_state": base.WebSocketProtocol.SEND_STATE_GROUND,
     "trackedTimings": None,
+    "trafficStats": TrafficStats(),  # counted for all together, and looked at by nobody
     "triggered": False,
     "wasClean": False,
     "wasCloseHandshakeTimeout": False,
@@ -64,12 +66,14 @@ LEFTOVERS = frozenset(
         "http_request_uri",
         "http_response_data",
         "http_status_line",
+        "is_open",
+        "trafficStats",
         "websocket_extensions",
         "websocket_origin",
         "websocket_protocols",
     }
 )
-"""What only the opening handshake needed."""
+"""What only the opening handshake needed, or what the class has as well."""
 
 
 class _Queue(list[Any]):
@@ -95,7 +99,7 @@ def configured(protocol: type[T], factory: WebSocketServerFactory) -> type[T]:
 
 
 def settle(connection: WebSocketServerProtocol) -> None:
-    """Let go of what a connection no longer needs, now that it is open."""
+    """Let go of what a connection no longer needs, once it is open and Autobahn has said so."""
     if not IS_KNOWN:
         return
     shared = type(connection).__dict__

@@ -88,6 +88,8 @@ class ClientSession:
     before it said anything, and has it from its auth message on.
     """
 
+    __slots__ = ("_admits", "_listening", "_manner", "_status", "state")
+
     def __init__(
         self, manner: Manner, admits: Callable[[Credentials], bool], *, status: bool = False
     ) -> None:

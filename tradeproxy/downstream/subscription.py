@@ -63,6 +63,20 @@ class Subscription:
     not kept for it: it is told the whole state once it has them.
     """
 
+    __slots__ = (
+        "_account",
+        "_is_replaying",
+        "_owes_hello",
+        "_position",
+        "_stall_timeout",
+        "_wants_status",
+        "_wire",
+        "_wording",
+        "deliver",
+        "feed",
+        "write",
+    )
+
     def __init__(
         self,
         account: Account,

@@ -13,7 +13,7 @@ from twisted.web.http_headers import Headers
 
 from tradeproxy.downstream import direct, frames, lean
 from tradeproxy.downstream.clients import Clients
-from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Send, Status, Stream
+from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Send, State, Status, Stream
 from tradeproxy.downstream.steps import Steps
 from tradeproxy.downstream.subscription import Subscription, Wording
 from tradeproxy.goodbye import BoundedGoodbye
@@ -92,6 +92,9 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Let the session answer."""
         self._advance(self._session.received, payload)
+        if self._auth_timeout is not None and self._session.state is not State.AWAITING_AUTH:
+            self._forget_auth_timeout()
+            lean.settle(self)
 
     def onPing(self, payload: bytes) -> None:
         """Answer, or remember it: of several pings the last one's answer is enough (RFC 6455, 5.5.3)."""
@@ -103,8 +106,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Unregister; also called for a connection that never opened."""
         self._account.broadcaster.unregister(self._subscription)
-        if self._auth_timeout is not None and self._auth_timeout.active():
-            self._auth_timeout.cancel()
+        self._forget_auth_timeout()
         self._subscription.feed.stopProducing()
         self.factory.clients.discard(self)
 
@@ -163,7 +165,6 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         self._auth_timeout = self.clock.callLater(timeout, self._advance, self._session.overdue)
         factory.clients.add(self)
         self._account.broadcaster.register(self._subscription)
-        lean.settle(self)
         return ()
 
     def _advance(self, step: Callable[..., tuple[Effect, ...]], *arguments: Any) -> None:
@@ -188,6 +189,11 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
                 self._subscription.stream(on)
             case Close(code, reason):
                 self._close(code, reason)
+
+    def _forget_auth_timeout(self) -> None:
+        if self._auth_timeout is not None and self._auth_timeout.active():
+            self._auth_timeout.cancel()
+        self._auth_timeout = None
 
     def _close(self, code: CloseCode, reason: str) -> None:
         if code is not CloseCode.RESTARTING:
