@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo run test lint types coverage check chaos kill conformance clean
+.PHONY: demo run test lint types coverage check chaos kill conformance bench stalled soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/twistd -n --pidfile= tradeproxy --demo
@@ -40,10 +40,28 @@ kill: $(VENV)/.development
 conformance: $(VENV)/.development
 	$(BIN)/python -m tests.conformance
 
+# The proxy beside other servers (about 20 minutes; see benchmarks/README.md).
+bench: $(VENV)/.development benchmarks/.venv/.peers
+	$(BIN)/python -m benchmarks.bench
+
+# 200 clients that do not read, while 100,000 events pass.
+stalled: $(VENV)/.development
+	$(BIN)/python -m benchmarks.stalled
+
+# 10,000 clients that come and go, for ten minutes.
+soak: $(VENV)/.development
+	$(BIN)/python -m benchmarks.soak
+
 check: lint types coverage
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info _trial_temp* .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) benchmarks/.venv benchmarks/build benchmarks/node_modules build dist *.egg-info _trial_temp* .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis
+
+benchmarks/.venv/.peers: benchmarks/peers/requirements.txt benchmarks/package.json
+	$(PYTHON) -m venv benchmarks/.venv
+	benchmarks/.venv/bin/pip install --quiet -r benchmarks/peers/requirements.txt
+	-cd benchmarks && npm install --silent --no-fund --no-audit --no-package-lock
+	touch $@
 
 $(VENV)/.runtime: setup.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tradeproxy needs Python 3.11 or newer")'

@@ -1,0 +1,238 @@
+"""Measures the proxy beside other servers, in turns, and prints tables; see README.md.
+
+python -m benchmarks.bench [--full] [--clients N ...] [--rounds N] [--servers WORD ...]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from argparse import ArgumentParser
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.lab import HERE, LabError, phase, prepare, progress, run_load, running
+from benchmarks.servers import LIMIT, PEER_PYTHON, PROXY, SERVERS, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+RESULTS = HERE / "results.json"
+ALL_CLIENTS = (100, 1_000, 5_000, 10_000)
+RATE = 10
+"""Events a second in the phase that goes by the clock."""
+
+FEWEST_ROUNDS = 3
+"""From which on a comparison is worth something: one start of a server differs from the next by a third."""
+
+Figures = dict[str, float]
+
+
+def phases(clients: int) -> list[str]:
+    """Return the phases for so many clients: fewer events for more of them, but enough for a p99.
+
+    What comes first is not counted: the first hundred events cost up to a fifth more than those that follow.
+    """
+    single = min(2_000, max(200, 500_000 // clients))
+    bursts = min(300, max(20, 60_000 // clients))
+    warm_up = [f"single:{max(20, single // 5)}", f"burst:{16 * max(4, bursts // 5)}"]
+    return ["hold:2", *warm_up, f"single:{single}", f"burst:{16 * bursts}", f"rate:{3 * RATE}:{RATE}"]
+
+
+def measure(server: Server, clients: int) -> Figures:
+    """Start a server, load it, and return its figures."""
+    with running(server) as target:
+        report = run_load(target, clients, phases(clients))
+    figures: Figures = {
+        "handshakes_per_second": report["handshakes"]["per_second"],
+        "handshake_cpu_us": report["handshakes"]["cpu_us"],
+        "idle_mb": report["memory"]["idle_kb"] / 1024,
+        "client_kb": report["memory"]["client_kb"],
+        "idle_cpu_percent": phase(report, "hold")["cpu_percent"],
+    }
+    for name in ("single", "burst", "rate"):
+        told: dict[str, Any] = phase(report, name)
+        for figure in ("deliveries_per_second", "cpu_us", "first_p50_ms", "last_p50_ms", "last_p99_ms"):
+            figures[f"{name}_{figure}"] = told[figure]
+    return figures
+
+
+def run(servers: Sequence[Server], sizes: Sequence[int], rounds: int) -> Iterator[dict[str, Any]]:
+    """Measure all of them, one after the other, and that again in every round, in turn forth and back."""
+    for clients in sizes:
+        for number in range(1, rounds + 1):
+            for server in servers if number % 2 else reversed(servers):
+                progress(f"{clients:,} clients, round {number} of {rounds}: {server.name}")
+                result: dict[str, Any] = {"server": server.name, "clients": clients, "round": number}
+                try:
+                    result["figures"] = measure(server, clients)
+                except LabError as error:
+                    progress(str(error))
+                    result["error"] = str(error)
+                yield result
+
+
+Rounds = dict[str, dict[int, Figures]]
+"""By server and by number; those that failed are not there."""
+
+
+def by_server(runs: Sequence[dict[str, Any]]) -> Rounds:
+    """Sort the runs, the servers in the order of SERVERS."""
+    rounds: Rounds = {}
+    for server in SERVERS:
+        own = [each for each in runs if each["server"] == server.name and "figures" in each]
+        if own:
+            rounds[server.name] = {each["round"]: each["figures"] for each in own}
+    return rounds
+
+
+def ratios(of: dict[int, Figures], to: dict[int, Figures], figure: str) -> list[float]:
+    """Compare two servers in each round that both have: what lies between rounds is the machine's doing."""
+    return [of[number][figure] / to[number][figure] for number in of if number in to and to[number][figure]]
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Write the median, and the least and the greatest value where there are several."""
+    if not values:
+        return ""
+    middle = f"{median(values):{form}}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):{form}}-{max(values):{form}})"
+
+
+def tables(runs: Sequence[dict[str, Any]]) -> str:
+    """Return the tables for one number of clients, in Markdown."""
+    rounds = by_server(runs)
+    counts = {len(own) for own in rounds.values()}
+    lines = [f"### {runs[0]['clients']:,} clients", "", *_overview(rounds), ""]
+    lines.append(f"Medians of {max(counts, default=0)} rounds, in brackets the least and the greatest value.")
+    if min(counts, default=0) < FEWEST_ROUNDS:
+        lines.append(f"Fewer than {FEWEST_ROUNDS} rounds: differences may be noise, and prove nothing.")
+    if PROXY.name in rounds:
+        lines += ["", *_comparison(rounds)]
+    failures = [f"{each['server']} (round {each['round']})" for each in runs if "error" in each]
+    if failures:
+        lines += ["", f"Failed: {', '.join(failures)}."]
+    return "\n".join(lines)
+
+
+def _overview(rounds: Rounds) -> Iterable[str]:
+    yield (
+        "| server | single: deliveries/s | µs CPU | times the limit | first client p50 ms "
+        "| last client p50 / p99 ms | burst: deliveries/s | µs CPU | 10/s: last client p50 / p99 ms "
+        "| handshakes/s | MB idle | KB a client |"
+    )
+    yield "|---" * 12 + "|"
+    limit = rounds.get(LIMIT.name, {})
+    for server, own in rounds.items():
+        figures = {name: median(each[name] for each in own.values()) for name in next(iter(own.values()))}
+        cells = [
+            server,
+            f"{figures['single_deliveries_per_second']:,.0f}",
+            spread([each["single_cpu_us"] for each in own.values()], ".1f"),
+            spread(ratios(own, limit, "single_cpu_us"), ".2f"),
+            f"{figures['single_first_p50_ms']:.2f}",
+            f"{figures['single_last_p50_ms']:.1f} / {figures['single_last_p99_ms']:.1f}",
+            f"{figures['burst_deliveries_per_second']:,.0f}",
+            spread([each["burst_cpu_us"] for each in own.values()], ".2f"),
+            f"{figures['rate_last_p50_ms']:.1f} / {figures['rate_last_p99_ms']:.1f}",
+            f"{figures['handshakes_per_second']:,.0f}",
+            f"{figures['idle_mb']:.0f}",
+            f"{figures['client_kb']:.1f}",
+        ]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def _comparison(rounds: Rounds) -> Iterable[str]:
+    compared = {
+        "single, µs CPU": "single_cpu_us",
+        "burst, µs CPU": "burst_cpu_us",
+        "single, last client p50": "single_last_p50_ms",
+        "burst, last client p50": "burst_last_p50_ms",
+        "CPU a handshake": "handshake_cpu_us",
+    }
+    yield f"| {PROXY.name} takes, of what this one takes | {' | '.join(compared)} |"
+    yield "|---" * (len(compared) + 1) + "|"
+    own = rounds[PROXY.name]
+    for server, other in rounds.items():
+        if server != PROXY.name:
+            cells = (spread(ratios(own, other, figure), ".2f") for figure in compared.values())
+            yield f"| {server} | {' | '.join(cells)} |"
+
+
+def machine() -> dict[str, str]:
+    """Say on what this was measured."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "?")
+    return {
+        "cpu": cpu,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "disk": f"{sync_time() * 1e6:.0f} µs to append 8 KiB and sync it",
+        **{name: _said(*command) for name, command in _VERSIONS.items()},
+    }
+
+
+def sync_time() -> float:
+    """Return how many seconds the disk that holds temporary files takes for one commit, about."""
+    with TemporaryFile(buffering=0) as file:
+        times = []
+        for _ in range(100):
+            began = time.perf_counter()
+            file.write(bytes(8_192))
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - began)
+    return median(times)
+
+
+_VERSIONS = {
+    "node": ("node", "--version"),
+    "go": ("go", "version"),
+    "peers": (str(PEER_PYTHON), "-m", "pip", "--disable-pip-version-check", "list", "--format=freeze"),
+}
+
+
+def _said(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return "none"
+    return " ".join(done.stdout.split())
+
+
+def chosen(words: Sequence[str]) -> list[Server]:
+    """Return the servers whose names hold one of the words, all without any; says which are left out."""
+    wanted = [server for server in SERVERS if not words or any(word in server.name for word in words)]
+    for server in wanted:
+        if missing := server.missing():
+            progress(f"left out: {server.name}, for there is no {', '.join(map(str, missing))}")
+    return [server for server in wanted if not server.missing()]
+
+
+def main() -> None:
+    """Measure, keep the results as JSON, and print the tables."""
+    parser = ArgumentParser(description="Measure the proxy beside other servers.")
+    parser.add_argument("--full", action="store_true", help="with 100, 1,000, 5,000 and 10,000 clients")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1_000], metavar="N")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N")
+    parser.add_argument("--servers", nargs="+", default=[], metavar="WORD", help="those whose names hold it")
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS, metavar="FILE", help="for the figures, in JSON"
+    )
+    arguments = parser.parse_args()
+    prepare()
+    sizes = ALL_CLIENTS if arguments.full else tuple(arguments.clients)
+    measured_on, runs = machine(), []
+    for result in run(chosen(arguments.servers), sizes, arguments.rounds):
+        runs.append(result)
+        arguments.output.write_text(json.dumps({"machine": measured_on, "runs": runs}, indent=1))
+    for clients in sizes:
+        print(tables([result for result in runs if result["clients"] == clients]), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()

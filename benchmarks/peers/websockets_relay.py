@@ -1,0 +1,43 @@
+"""The relay with `websockets`: its asyncio server and its broadcast().
+
+python websockets_relay.py PORT UPSTREAM_PORT
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+LOGIN = '{"action":"auth","key":"any","secret":"any"}'
+LISTEN = '{"action":"listen","data":{"streams":["trade_updates"]}}'
+AUTHENTICATED = '[{"T":"success","msg":"authenticated"}]'
+
+clients: set[ServerConnection] = set()
+
+
+async def serve_client(client: ServerConnection) -> None:
+    """Let a client have the events from its first message on."""
+    await client.recv()
+    await client.send(AUTHENTICATED)
+    clients.add(client)
+    try:
+        await client.wait_closed()
+    finally:
+        clients.remove(client)
+
+
+async def main(port: int, upstream_port: int) -> None:
+    """Serve until the upstream ends."""
+    url = f"ws://127.0.0.1:{upstream_port}/stream"
+    async with serve(serve_client, "127.0.0.1", port), connect(url) as upstream:
+        for request in (LOGIN, LISTEN):
+            await upstream.send(request)
+            await upstream.recv()
+        async for event in upstream:
+            broadcast(clients, event.decode() if isinstance(event, bytes) else event)
+
+
+asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))

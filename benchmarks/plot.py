@@ -1,0 +1,89 @@
+"""Draws the results as bars, in an SVG written by hand: no library is needed.
+
+python -m benchmarks.plot [--clients N] [--figure NAME] [--output FILE]
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from html import escape
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.lab import HERE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CAPTIONS = {
+    "single_cpu_us": "server's CPU for one event to one client, µs (one event at a time)",
+    "burst_cpu_us": "server's CPU for one event to one client, µs (16 events at a time)",
+    "single_last_p50_ms": "until the last client has an event, ms, median",
+    "single_deliveries_per_second": "deliveries a second, one event at a time",
+    "burst_deliveries_per_second": "deliveries a second, 16 events at a time",
+    "handshakes_per_second": "clients connected a second",
+    "client_kb": "memory a client, KB",
+}
+WIDTH, NAME_WIDTH, VALUE_WIDTH, BAR, GAP, MARGIN = 860, 230, 120, 18, 8, 16
+OWN, OTHER = "#1f6feb", "#9aa4b2"
+
+
+def bars(values: Sequence[tuple[str, float, float, float]], title: str, caption: str) -> str:
+    """Return a plot: for each name a bar as long as the median, and a whisker from the least to the most."""
+    top = 64
+    height = top + len(values) * (BAR + GAP) + MARGIN
+    room = WIDTH - NAME_WIDTH - VALUE_WIDTH - MARGIN
+    scale = room / max((most for *_, most in values), default=1)
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
+        'font-size="13" fill="#24292f">',
+        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
+        f'<text x="{MARGIN}" y="26" font-size="16" font-weight="bold">{escape(title)}</text>',
+        f'<text x="{MARGIN}" y="46">{escape(caption)}</text>',
+    ]
+    for row, (name, middle, least, most) in enumerate(values):
+        y = top + row * (BAR + GAP)
+        text, center = y + BAR - 5, y + BAR / 2
+        colour = OWN if name.startswith("tradeproxy") else OTHER
+        lines += [
+            f'<text x="{NAME_WIDTH - 8}" y="{text}" text-anchor="end">{escape(name)}</text>',
+            f'<rect x="{NAME_WIDTH}" y="{y}" width="{middle * scale:.1f}" height="{BAR}" fill="{colour}"/>',
+            f'<path d="M{NAME_WIDTH + least * scale:.1f} {center}H{NAME_WIDTH + most * scale:.1f}" '
+            'stroke="#24292f"/>',
+            f'<text x="{NAME_WIDTH + most * scale + 6:.1f}" y="{text}">{_shortened(middle)}</text>',
+        ]
+    return "\n".join([*lines, "</svg>", ""])
+
+
+def _shortened(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def collect(runs: Sequence[dict[str, Any]], figure: str) -> list[tuple[str, float, float, float]]:
+    """Return, for every server, its name and the median, least and greatest value of a figure."""
+    rounds: dict[str, list[float]] = {}
+    for result in runs:
+        if "figures" in result:
+            rounds.setdefault(result["server"], []).append(result["figures"][figure])
+    return [(name, median(values), min(values), max(values)) for name, values in rounds.items()]
+
+
+def main() -> None:
+    """Draw one figure of the results."""
+    parser = ArgumentParser(description="Draw the results of benchmarks.bench.")
+    parser.add_argument("--input", type=Path, default=HERE / "results.json", metavar="FILE")
+    parser.add_argument("--output", type=Path, default=HERE / "results.svg", metavar="FILE")
+    parser.add_argument("--clients", type=int, default=1_000, metavar="N")
+    parser.add_argument("--figure", choices=CAPTIONS, default="single_cpu_us")
+    arguments = parser.parse_args()
+    runs = json.loads(arguments.input.read_text())["runs"]
+    values = collect([each for each in runs if each["clients"] == arguments.clients], arguments.figure)
+    title = f"One event to {arguments.clients:,} clients"
+    arguments.output.write_text(bars(values, title, CAPTIONS[arguments.figure]))
+    print(arguments.output)
+
+
+if __name__ == "__main__":
+    main()
