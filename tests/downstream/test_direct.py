@@ -39,6 +39,21 @@ class Ending(Protocol):
         self.reason = reason
 
 
+class Connection:
+    """As much of an Autobahn connection as it takes; what goes the ordinary way is kept."""
+
+    state = direct.OPEN
+
+    def __init__(self, transport: Server) -> None:
+        self.transport = transport
+        self.send_queue: list[bytes] = []
+        self.ordinary: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.ordinary.append(data)
+        self.transport.write(data)
+
+
 class DirectTests(SynchronousTestCase):
     """What is written arrives whole and in order, whether or not the socket takes it at once."""
 
@@ -54,6 +69,7 @@ class DirectTests(SynchronousTestCase):
         port: Any = None
         self.transport = Server(accepted, self.protocol, address, port, 0, reactor)
         self.protocol.makeConnection(self.transport)
+        self.connection = Connection(self.transport)
         self.addCleanup(accepted.close)
 
     def received(self) -> bytes:
@@ -78,38 +94,48 @@ class DirectTests(SynchronousTestCase):
 
     def test_goes_at_once(self) -> None:
         """Nothing waits for the reactor."""
-        direct.write(self.transport, b"hello")
+        direct.write(self.connection, b"hello")
         self.assertEqual(self.writers.waiting, set())
         self.assertEqual(self.peer.recv(100), b"hello")
 
     def test_what_the_socket_does_not_take_waits_in_the_transport(self) -> None:
         """A short write's rest, and all that is written after it, in order."""
         whole = b"".join(b"%07d " % n for n in range(2_000_000))
-        direct.write(self.transport, whole)
+        direct.write(self.connection, whole)
         self.assertIn(self.transport, self.writers.waiting)
-        direct.write(self.transport, b"behind it")
+        direct.write(self.connection, b"behind it")
         self.assertEqual(self.received(), whole + b"behind it")
-        direct.write(self.transport, b" and at once again")
+        direct.write(self.connection, b" and at once again")
         self.assertEqual(self.peer.recv(100), b" and at once again")
 
     def test_overtakes_nothing_that_waits(self) -> None:
         """A frame that Autobahn has written, such as a pong, goes before it."""
         self.transport.write(b"pong ")
-        direct.write(self.transport, b"event")
+        direct.write(self.connection, b"event")
         self.assertEqual(self.received(), b"pong event")
 
-    def test_writes_nothing_once_the_end_has_begun(self) -> None:
-        """The transport is closing: it takes nothing more."""
-        self.transport.write(b"bye")
+    def test_goes_the_ordinary_way_where_something_is_unusual(self) -> None:
+        """Autobahn has closed, or keeps frames of its own; the transport is closing, or has been lost."""
+        self.connection.state = direct.OPEN - 1
+        direct.write(self.connection, b"1")
+        self.connection.state = direct.OPEN
+        self.connection.send_queue.append(b"a frame of Autobahn's")
+        direct.write(self.connection, b"2")
+        self.connection.send_queue.clear()
+        self.assertEqual(self.received(), b"12")
+        direct.write(self.connection, b"at once")
         self.transport.loseConnection()
-        direct.write(self.transport, b" more")
-        self.assertEqual(self.received(), b"bye")
+        direct.write(self.connection, b"3")
+        self.transport.disconnecting = False
+        self.transport.connected = False
+        direct.write(self.connection, b"4")
+        self.assertEqual(self.connection.ordinary, [b"1", b"2", b"3", b"4"])
 
     def test_hides_no_lost_connection(self) -> None:
         """A reset is found by the transport, and the protocol told, as without this."""
         self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.peer.close()
-        direct.write(self.transport, b"hello")
+        direct.write(self.connection, b"hello")
         self.assertIn(self.transport, self.writers.waiting)
         failure = self.transport.doWrite()
         self.assertIsInstance(failure, Exception)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.tcp import Server
+
+OPEN = WebSocketProtocol.STATE_OPEN
 
 
 def is_plain(transport: Any) -> bool:
@@ -16,16 +19,23 @@ def is_plain(transport: Any) -> bool:
     return type(transport) is Server
 
 
-def write(transport: Any, data: bytes) -> None:
-    """Write to a plain transport: what the socket takes goes at once, the rest waits in the transport.
+def write(connection: Any, data: bytes) -> None:
+    """Write to an Autobahn connection whose transport is plain: what the socket takes goes at once.
 
-    Nothing overtakes what waits there already, nothing is written once its end has begun, and no error is
-    hidden: the transport meets it itself.
+    Only where the connection is open and nothing waits before it, in Autobahn's queue or in the transport's;
+    else it goes by `connection.write`. The rest of a short write waits in the transport. No error is hidden:
+    the transport meets it itself.
     """
-    if transport.disconnecting or not transport.connected:
-        return
-    if transport.dataBuffer or transport._tempDataBuffer:  # noqa: SLF001  # both are its queue
-        transport.write(data)
+    transport = connection.transport
+    if (
+        connection.state != OPEN
+        or connection.send_queue
+        or transport.dataBuffer
+        or transport._tempDataBuffer  # noqa: SLF001  # what write() has not joined to the other yet
+        or transport.disconnecting
+        or not transport.connected
+    ):
+        connection.write(data)
         return
     try:
         sent = transport.socket.send(data)

@@ -72,9 +72,6 @@ class _State(Enum):
     ENDED = auto()
 
 
-_LIVE = _State.LIVE
-
-
 @implementer(IPushProducer)
 class Feed:
     """Hands an outlet every event behind a position, once and in order, at the pace at which it is read.
@@ -86,17 +83,18 @@ class Feed:
 
     __slots__ = (
         "_clock",
+        "_is_ready",
         "_journal",
         "_next_step",
         "_outlet",
         "_paused",
-        "_send",
         "_stall",
         "_stall_timeout",
         "_state",
         "_steps",
         "framing",
         "position",
+        "send",
     )
     _log = Logger()
 
@@ -109,11 +107,13 @@ class Feed:
         self._journal = journal
         self._steps = steps
         self._outlet = outlet
-        self._send = outlet.write
+        self.send: Callable[[bytes], None] = outlet.write
+        """How frames are sent; an outlet may put a quicker way in the place of its `write`."""
         self._clock = clock
         self._stall_timeout = stall_timeout
         self._state = _State.IDLE
         self._paused = False
+        self._is_ready = False  # to send the next burst as it comes: live, and not paused
         self._next_step: IDelayedCall | None = None
         self._stall: IDelayedCall | None = None
 
@@ -130,20 +130,20 @@ class Feed:
     def start(self, position: int) -> None:
         """Hand on all that follows `position`: the number of the last row that is not to be sent."""
         if self._state is not _State.ENDED:
-            self._state, self.position = _State.BEHIND, position
-            self._proceed()
+            self.position = position
+            self._fall_behind()
 
     def stop(self) -> None:
         """Hand on nothing until the next `start`."""
         if self._state is not _State.ENDED:
-            self._state = _State.IDLE
+            self._become(_State.IDLE)
 
     def deliver(self, burst: Burst) -> None:
         """Send the burst if it is next and the client reads; else it is met later, in the log.
 
         This is done for every client and event. What is nearly always so is asked first, in a few words.
         """
-        if burst.first == self.position + 1 and self._state is _LIVE and not self._paused:
+        if self._is_ready and burst.first == self.position + 1:
             frames = burst.framed.get(self.framing) or self._outlet.frame(burst)
             if (
                 frames is not None
@@ -151,7 +151,7 @@ class Feed:
                 and (len(frames) <= LARGEST_BURST or len(burst.rows) == 1)
             ):
                 self.position = burst.last
-                self._send(frames)
+                self.send(frames)
                 return
         if self._state in (_State.IDLE, _State.ENDED):
             return
@@ -175,6 +175,7 @@ class Feed:
         """Send nothing until the transport asks for more."""
         if not self._paused and self._state is not _State.ENDED:
             self._paused = True
+            self._is_ready = False
             self._stall = self._clock.callLater(self._stall_timeout, self._outlet.stalled)
             self._outlet.paused()
 
@@ -183,6 +184,7 @@ class Feed:
         if not self._paused or self._state is _State.ENDED:
             return
         self._paused = False
+        self._become(self._state)
         self._cancel_stall()
         self._outlet.resumed()
         if self.is_current:
@@ -192,7 +194,7 @@ class Feed:
 
     def stopProducing(self) -> None:
         """End: the connection is ending."""
-        self._state = _State.ENDED
+        self._become(_State.ENDED)
         self._cancel_stall()
         if self._next_step is not None:
             self._next_step.cancel()
@@ -201,15 +203,19 @@ class Feed:
     # The log.
 
     def _fall_behind(self) -> None:
-        self._state = _State.BEHIND
+        self._become(_State.BEHIND)
         self._proceed()
+
+    def _become(self, state: _State) -> None:
+        self._state = state
+        self._is_ready = state is _State.LIVE and not self._paused
 
     def _proceed(self) -> None:
         """Plan the next step, unless there is none to take."""
         if self._state is not _State.BEHIND or self._paused:
             return
         if self.position >= self._journal.last:
-            self._state = _State.LIVE
+            self._become(_State.LIVE)
             self._outlet.caught_up()
         elif self._next_step is None:
             self._next_step = self._clock.callLater(0, self._step)
@@ -232,11 +238,11 @@ class Feed:
         except TrimmedError:
             burst = None
         except UnreadableError:
-            self._state = _State.IDLE
+            self._become(_State.IDLE)
             self._outlet.unreadable()
             return
         if burst is None or burst.first != self.position + 1:
-            self._state = _State.IDLE
+            self._become(_State.IDLE)
             self._outlet.lost()
         elif burst.rows[0].payload is None:
             self.position = burst.first
@@ -247,7 +253,7 @@ class Feed:
     def _write(self, frames: bytes | None, position: int) -> None:
         assert frames is not None, "there is no hole in it"
         self.position = position
-        self._send(frames)
+        self.send(frames)
 
     def _cancel_stall(self) -> None:
         if self._stall is not None and self._stall.active():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import txaio
@@ -80,7 +81,6 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         )
         self._auth_timeout: Any = None
         self._reads = True
-        self._is_direct = False
         self._unanswered_ping: bytes | None = None
 
     # What Autobahn calls.
@@ -121,12 +121,10 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     def write(self, frames: bytes) -> None:
         """Send whole frames, unless Autobahn has sent a close frame of its own, which nothing may follow."""
-        if self.state != self.STATE_OPEN:
-            self._subscription.feed.stopProducing()
-        elif self._is_direct and not self.send_queue:
-            direct.write(self.transport, frames)
-        else:
+        if self.state == self.STATE_OPEN:
             self.sendData(frames)
+        else:
+            self._subscription.feed.stopProducing()
 
     def pause_reading(self) -> None:
         """Take nothing from the client, whose answers would only pile up."""
@@ -156,7 +154,8 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     def _begin(self) -> tuple[Effect, ...]:
         factory = self.factory
-        self._is_direct = direct.is_plain(self.transport)
+        if direct.is_plain(self.transport):
+            self._subscription.feed.send = partial(direct.write, self)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.unregisterProducer()  # twisted.web's channel still holds the transport's one place

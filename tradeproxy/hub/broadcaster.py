@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from twisted.internet.interfaces import IReactorTime
 
@@ -48,7 +48,8 @@ class Broadcaster:
         self._clock = clock
         self._subscribers: dict[Subscriber, Callable[[Burst], None]] = {}
         self._is_busy = False
-        self._rest: Iterator[Subscriber] | None = None
+        self._rest: Iterator[tuple[Subscriber, Callable[[Burst], None]]] | None = None
+        self._left: set[Subscriber] = set()
         self._waiting: deque[Burst | bytes] = deque()
 
     def __len__(self) -> int:
@@ -61,6 +62,8 @@ class Broadcaster:
     def unregister(self, subscriber: Subscriber) -> None:
         """Deliver nothing more to `subscriber`; harmless if it is not registered."""
         self._subscribers.pop(subscriber, None)
+        if self._is_busy:
+            self._left.add(subscriber)
 
     def publish(self, burst: Burst) -> None:
         """Deliver `burst` to every subscriber; the failure of one is logged and ends that one only."""
@@ -88,7 +91,8 @@ class Broadcaster:
     def _go_on(self) -> None:
         while self._waiting:
             if self._rest is None:
-                self._rest = iter(tuple(self._subscribers))
+                self._rest = iter(tuple(self._subscribers.items()))
+                self._left.clear()
             if self._serve(self._waiting[0], islice(self._rest, CHUNK)) == CHUNK:
                 self._clock.callLater(0, self._go_on)
                 return
@@ -96,21 +100,21 @@ class Broadcaster:
             self._waiting.popleft()
         self._is_busy = False
 
-    def _serve(self, item: Burst | bytes, chosen: Iterator[Subscriber]) -> int:
+    def _serve(
+        self, item: Burst | bytes, chosen: Iterable[tuple[Subscriber, Callable[[Burst], None]]]
+    ) -> int:
         """Hand something to some subscribers, and return how many they were."""
-        subscribers = self._subscribers
+        left, status = self._left, item if isinstance(item, bytes) else None
         served = 0
-        for subscriber in chosen:
+        for subscriber, deliver in chosen:
             served += 1
+            if left and subscriber in left:
+                continue
             try:
-                deliver = subscribers[subscriber]
-            except KeyError:
-                continue  # it left while this was under way
-            try:
-                if isinstance(item, bytes):
-                    subscriber.announce(item)
+                if status is None:
+                    deliver(item)  # type: ignore[arg-type]  # a burst, as it is no status
                 else:
-                    deliver(item)
+                    subscriber.announce(status)
             except Exception:
                 self._log.failure("an event could not be handed to a subscriber, which is ended")
                 self._end(subscriber)
