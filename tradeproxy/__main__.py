@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from tradeproxy.settings import Settings
 
 
+SIMULATED_ACCOUNT = "00000000-0000-4000-8000-000000000000"
+"""The same at every start: else each would be another account, with a journal of its own."""
+
+
 def main() -> None:
     """Run the command line; what is wrong with it or with the settings is a line each, and status 1."""
     parser = _parser()
@@ -89,7 +93,8 @@ def _simulate(port: int) -> None:
     if problems := listen.bind_problems((description,)):
         raise SystemExit("\n".join(problems))
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)])
-    service = SimulatorService(Simulator(reactor, SystemRandom()), description, reactor)
+    simulator = Simulator(reactor, SystemRandom(), account_id=SIMULATED_ACCOUNT)
+    service = SimulatorService(simulator, description, reactor)
 
     async def serve(reactor: Any) -> None:
         service.startService()

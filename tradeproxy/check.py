@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 
 from tradeproxy import listen
 from tradeproxy.hub.account import Account
+from tradeproxy.hub.journalfile import check_journal
 from tradeproxy.hub.sqlitejournal import SqliteJournal
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol, upstream_endpoint
 from tradeproxy.upstream.watcher import StreamWatcher
@@ -40,7 +41,18 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
     for kind, values in (("hosts", settings.allowed_hosts), ("origins", settings.allowed_origins)):
         if values:
             yield Finding(f"further {kind}: {', '.join(values)}")
+    yield from _check_journals(settings)
     yield from (Finding(f"warning: {warning}") for warning in settings.warnings)
+
+
+def _check_journals(settings: Settings) -> Iterator[Finding]:
+    kept = settings.journal
+    yield Finding(f"events are kept in {kept.directory}")
+    for path in (kept.path(account.name) for account in settings.accounts):
+        problem = None if path is None else check_journal(path)
+        if problem is not None:
+            # Most likely it is in use by the proxy that is being checked.
+            yield Finding(f"{kept.source}: {problem}", well=problem.endswith("uses it"))
 
 
 async def check_login(account: AccountSettings, reactor: Any) -> Finding:

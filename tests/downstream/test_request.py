@@ -50,8 +50,15 @@ class WishesTests(RequestTestCase):
 
     def test_nothing_is_asked_for_by_default(self) -> None:
         """What others understand is not our business, whatever it is."""
-        for query in (b"", b"&&", b"token=x", b"x=1&x=2", b"Since_id=1", b"until=x", b"\xff=\xff&=%"):
+        for query in (b"", b"&&", b"token=x", b"x=1&x=2", b"until=x", b"\xff=\xff&=%"):
             self.assertEqual(self.read(query), Wishes(), query)
+
+    def test_a_name_that_is_nearly_one_is_told(self) -> None:
+        """Passed over, it would cost the client what it asked for."""
+        for name, nearest in (("Since_id", "since_id"), ("sinceid", "since_id"), ("Replay", "replay")):
+            refusal = self.read(f"{name}=1".encode())
+            words = f"{name}: there is no such parameter; the nearest is {nearest}"
+            self.assertEqual(refusal, Refusal(400, words))
 
     def test_a_position_has_one_of_three_forms(self) -> None:
         """An id or a cursor, a time, or a number of events; escapes are read."""

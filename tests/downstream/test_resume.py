@@ -109,7 +109,7 @@ class PositionTests(ResumeTestCase):
                 f"paper.{'0' * 16}.1.00000000",
                 "it is a cursor of an earlier journal, which this account has no more",
             ),
-            (f"paper.{epoch}.11.00000000", "the journal has lost the event at this cursor"),
+            (f"paper.{epoch}.11.00000000", "the journal has no such event at this cursor"),
         ):
             self.assertEqual(self.resume(f"since_id={position}"), [AUTHENTICATED], position)
             self.assertEqual(self.client.closed, (4010, f"position unknown: {why}"))

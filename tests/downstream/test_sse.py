@@ -152,6 +152,12 @@ class FormTests(EventsTestCase):
         self.assertEqual(self.request(PATH, method="POST").status, 405)
         self.assertEqual(len(self.factory.clients), 0)
 
+    def test_a_websocket_is_told_where_it_is(self) -> None:
+        """Instead of waiting for an upgrade that never comes."""
+        answer = self.upgrade(PATH)
+        self.assertEqual(answer.status, 400)
+        self.assertIn("server-sent events", answer.body)
+
 
 class SpanTests(EventsTestCase):
     """Where the events begin and end."""

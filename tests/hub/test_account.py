@@ -10,7 +10,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import event, memory_journal, time_of
-from tradeproxy.hub.account import Account
+from tradeproxy.hub.account import ANOTHER_ACCOUNT, Account
 from tradeproxy.wire.cursor import Cursor
 from tradeproxy.wire.status import Outcome, UpstreamStatus
 
@@ -338,3 +338,26 @@ class GapTests(AccountTestCase):
             ],
         )
         self.assertEqual(self.reader.statuses[-1]["events"], 3)
+
+    def test_another_account_ends_the_gap_and_begins_a_log(self) -> None:
+        """What was missed of the other one is lost; who asks is told, with a cursor of the new log."""
+        self.account.identify("one")
+        self.account.upstream_is_up()
+        self.publish(1)
+        self.clock.advance(0)
+        self.account.upstream_is_down("lost")
+        self.reader.statuses.clear()
+        epoch = self.journal.epoch
+        self.account.identify("one")
+        self.assertEqual(self.reader.statuses, [])
+        self.account.identify("two")
+        gap, hello = self.reader.statuses
+        self.assertEqual((gap["outcome"], gap["reason"]), ("lost", ANOTHER_ACCOUNT))
+        self.assertEqual(hello["event"], "hello")
+        self.assertNotIn(epoch, hello["cursor"])
+
+    def test_the_same_state_is_told_once(self) -> None:
+        """However many attempts fail in the same way."""
+        for reason in ("refused", "refused", "HTTP 429"):
+            self.account.upstream_is_down(reason)
+        self.assertEqual([status["reason"] for status in self.reader.statuses], ["refused", "HTTP 429"])

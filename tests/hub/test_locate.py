@@ -62,9 +62,9 @@ class LocateTests(SynchronousTestCase):
         cursor = self.cursor(3)
         self.lost(AfterId(str(replace(cursor, account="live"))), "another account")
         self.lost(AfterId(str(replace(cursor, epoch="0" * 16))), "an earlier journal")
-        self.lost(AfterId(str(replace(cursor, seq=4))), "has lost the event")
-        self.lost(AfterId(str(replace(cursor, check=cursor.check ^ 1))), "has lost the event")
-        self.lost(AfterId(str(replace(cursor, seq=2))), "has lost the event")
+        self.lost(AfterId(str(replace(cursor, seq=4))), "no such event")
+        self.lost(AfterId(str(replace(cursor, check=cursor.check ^ 1))), "no such event")
+        self.lost(AfterId(str(replace(cursor, seq=2))), "no such event")
 
     def test_an_id_is_the_place_behind_its_event(self) -> None:
         """An id that is unknown is refused, and so is one whose event is gone."""

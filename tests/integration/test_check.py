@@ -38,6 +38,17 @@ class CheckTests(DisclosureTestCase):
             await alpaca.when_gone()
             self.assertEqual(alpaca.last_close, (1000, None))
 
+    async def test_looks_at_the_journals_too(self) -> None:
+        """Where they are, and why they could not be there."""
+        lines = await self.check(1, NOBODY=NOBODY)
+        self.assertIn(f"events are kept in {self.directory}/.local/state/tradeproxy", lines)
+        environment = accounts_at(NOBODY=NOBODY) | {"PROXY_DATA_DIR": "/dev/null"}
+        command = self.debugged(MAIN, "check", **environment)
+        self.assertEqual(await command.ended, 1)
+        self.assertIn(
+            "PROXY_DATA_DIR: /dev/null/nobody.sqlite3: /dev/null is not a directory", command.output
+        )
+
     async def test_says_what_is_wrong(self) -> None:
         """A refused key by its variable, another connection, an address where nobody is, one that babbles."""
         lines = await self.check(

@@ -198,12 +198,21 @@ class OrderingTests(WebTestCase):
 
     def test_emits_what_is_posted(self) -> None:
         """The posted object is the event's data; the answer says to how many clients it went."""
-        event = {"event": "new", "n": "é"}
+        event = {"at": "now", "event_id": "1", "timestamp": "now", "event": "new", "n": "é"}
         self.assertEqual(self.ask("POST", "/simulator/emit", event), (200, {"delivered": 0}))
         client = self.listener()
         self.assertEqual(self.ask("POST", "/simulator/emit", event), (200, {"delivered": 1}))
         [payload] = client.messages
         self.assertEqual(json.loads(payload), {"stream": "trade_updates", "data": event})
+
+    def test_an_event_without_an_id_is_given_one(self) -> None:
+        """And its time: else a client could not resume behind it, and the same once more is a duplicate."""
+        client = self.listener()
+        for _ in range(2):
+            self.ask("POST", "/simulator/emit", {"event": "fill"})
+        first, second = (json.loads(payload)["data"] for payload in client.messages)
+        self.assertEqual(list(first), ["at", "event_id", "timestamp", "event"])
+        self.assertLess(first["event_id"], second["event_id"])
 
     def test_emits_objects_only(self) -> None:
         """What is not a JSON object is refused, in one line."""

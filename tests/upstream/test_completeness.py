@@ -11,6 +11,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from tests.support.journals import Connections, journal_at, memory_journal
 from tests.upstream.recoverycase import INTERVAL, RecoveryTestCase
 from tests.upstream.support import Ahead, status
+from tradeproxy.hub.account import ANOTHER_ACCOUNT
 from tradeproxy.hub.sqlitejournal import TRIM_EVERY, SqliteJournal
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.upstream.inquiry import SECOND
@@ -62,7 +63,7 @@ class IdentifiedTests(RecoveryTestCase):
         self.journal.know_through(round(self.clock.seconds()) * SECOND)
         self.new_process()
         self.advance(3)
-        self.assertEqual(self.gap.outcome, Outcome.RECOVERED)
+        self.assertEqual((self.gap.outcome, self.gap.reason), (Outcome.LOST, ANOTHER_ACCOUNT))
         self.advance(600)
         self.outage(lambda: self.emit(7))
         self.advance(3)
@@ -80,7 +81,7 @@ class IdentifiedTests(RecoveryTestCase):
         self.advance(1)
         self.new_process()
         self.advance(5)
-        self.assertEqual((self.told(), self.gap.outcome), ([], Outcome.RECOVERED))
+        self.assertEqual((self.told(), self.gap.outcome), ([], Outcome.LOST))
 
 
 class ClockTests(RecoveryTestCase):

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.tcp import Server
-
-OPEN = WebSocketProtocol.STATE_OPEN
 
 
 def is_plain(transport: Any) -> bool:
@@ -28,7 +25,7 @@ def write(connection: Any, data: bytes) -> None:
     """
     transport = connection.transport
     if (
-        connection.state != OPEN
+        connection.state != connection.STATE_OPEN
         or connection.send_queue
         or transport.dataBuffer
         or transport._tempDataBuffer  # noqa: SLF001  # what write() has not joined to the other yet

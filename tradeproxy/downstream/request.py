@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -66,7 +67,7 @@ class _UnclearError(Exception):
 
 
 def read_wishes(query: bytes, now: float) -> Wishes | Refusal:
-    """Read the query of a WebSocket's URL. Parameters that we don't know are for others."""
+    """Read the query of a WebSocket's URL. Parameters that we don't know are for others, unless misspelt."""
     try:
         given = _read(query, ("since_id", "since", "replay", "proxy_status"))
         status = given.get("proxy_status", "0")
@@ -99,10 +100,17 @@ def read_span(query: bytes, last_event_id: str | None, now: float) -> Span | Ref
         return Refusal(400, str(unclear))
 
 
+def _check_spelling(name: str, names: tuple[str, ...]) -> None:
+    # Passed over, a misspelt position would cost the client all that it asked for.
+    for nearest in get_close_matches(name.lower(), names, n=1, cutoff=0.8):
+        raise _UnclearError(f"{name}: there is no such parameter; the nearest is {nearest}")
+
+
 def _read(query: bytes, names: tuple[str, ...]) -> Query:
     given: Query = {}
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in names:
+            _check_spelling(name, names)
             continue
         if name in given:
             raise _UnclearError(f"{name}: is given twice")

@@ -11,7 +11,7 @@ from tradeproxy.hub.broadcaster import Broadcaster
 from tradeproxy.hub.gaps import Gaps
 from tradeproxy.hub.journal import UnreadableError
 from tradeproxy.wire.cursor import Cursor, check_of
-from tradeproxy.wire.status import UpstreamStatus, encode_hello, encode_journal, encode_upstream
+from tradeproxy.wire.status import Outcome, UpstreamStatus, encode_hello, encode_journal, encode_upstream
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tradeproxy.hub.journal import Journal, Row
     from tradeproxy.wire.event import Event
     from tradeproxy.wire.status import JournalStatus
+
+
+ANOTHER_ACCOUNT = "Alpaca answers with another account than before"
 
 
 class Account:
@@ -115,6 +118,17 @@ class Account:
 
     # How it is.
 
+    def identify(self, account_id: str) -> None:
+        """Note which account Alpaca says this is. If it is another one, the log begins anew.
+
+        What was missed of the other one is lost, and so is every cursor: those who ask are told.
+        """
+        before = self.journal.epoch
+        self.journal.identify(account_id)
+        if self.journal.epoch != before:
+            self.gaps.settle(Outcome.LOST, ANOTHER_ACCOUNT)
+            self.broadcaster.announce(self.hello(self.journal.last))
+
     def upstream_is_up(self) -> None:
         """Note that Alpaca streams this account's events from now on; the gap before it has its end."""
         now = self._clock.seconds()
@@ -133,6 +147,8 @@ class Account:
             self.gaps.begin()
 
     def _upstream_is(self, status: UpstreamStatus) -> None:
+        if status == self.upstream:
+            return  # a further attempt has failed as the one before
         self.upstream = status
         self.broadcaster.announce(encode_upstream(status))
 

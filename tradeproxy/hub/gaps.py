@@ -70,8 +70,6 @@ class Gaps:
     def start_over(self, now: int) -> None:
         """Note that the log begins now, by Alpaca's clock, as another account's: nothing older is missing."""
         self.check_through(now)
-        if (gap := self.current) is not None:
-            self._change(replace(gap, begin=now, end=None if gap.end is None else max(gap.end, now)))
 
     def begin(self) -> None:
         """Begin a gap at the last moment that is known to be complete.

@@ -155,6 +155,11 @@ class Exchange:
             outcomes.append(self.cancel(outcomes[-1].orders[0].id) if odd else self.submit(request))
         return _together(outcomes)
 
+    def stamped(self, data: Document) -> Document:
+        """Return an event's data with an id and times of now, where it has none of its own."""
+        at, event_id = self._clock.stamp()
+        return {"at": at, "event_id": event_id, "timestamp": at, **data}
+
     def _open_order(self, order_id: str) -> Order:
         order = self.order(order_id)
         if not order.status.open:

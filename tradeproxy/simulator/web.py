@@ -120,7 +120,7 @@ class Api(Resource):
     def _emit(self, data: Any) -> Answer:
         if not isinstance(data, dict):
             raise Refusal(400, 40010000, "the body is the event's data, a JSON object")
-        return 200, {"delivered": self._simulator.emit_payload(event_payload(data))}
+        return 200, {"delivered": self._simulator.emit_payload(event_payload(self._exchange.stamped(data)))}
 
     def _inject(self, document: Any) -> Answer:
         fault = parse_fault(document)

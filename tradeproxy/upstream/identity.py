@@ -29,7 +29,7 @@ async def identify(account: Account, rest: RestClient) -> int:
     now = _time(answer.date)
     match answer.document:
         case {"id": account_id} if is_id(account_id):
-            account.journal.identify(account_id)
+            account.identify(account_id)
     if account.gaps.known_through is None:
         account.gaps.start_over(now)
     return now

@@ -178,8 +178,16 @@ class RestClient:
 
 def http_client(reactor: Any) -> HTTPClient:
     """Return a client that verifies certificates and names, and keeps no connection."""
-    pool = HTTPConnectionPool(reactor, persistent=False)
+    pool = _QuietPool(reactor, persistent=False)
     return HTTPClient(Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=pool))
+
+
+class _QuietFactory(HTTPConnectionPool._factory):  # type: ignore[misc,valid-type]  # noqa: SLF001
+    noisy = False  # each request would put two lines into the log
+
+
+class _QuietPool(HTTPConnectionPool):
+    _factory = _QuietFactory
 
 
 class _Body(TimeoutMixin, Protocol):

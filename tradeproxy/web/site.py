@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 READING = (b"GET", b"HEAD")
 NOT_READING = Refusal(405, "only GET and HEAD are answered here")
+NO_WEBSOCKET = Refusal(
+    400, "here are server-sent events; the WebSocket is at the path before /v2/events/trades"
+)
 FULL = Refusal(503, "no connection is free; PROXY_MAX_CLIENTS is the limit")
 
 
@@ -152,6 +155,8 @@ class Root(Resource):
     def _render_events(self, request: Request, account: Account, visitor: Visitor) -> bytes | int:
         if request.method not in READING:
             return _refuse(request, NOT_READING)
+        if (_header(request, b"upgrade") or "").lower() == "websocket":
+            return _refuse(request, NO_WEBSOCKET)
         span = read_span(_query(request), _header(request, b"last-event-id"), self._clock.seconds())
         if isinstance(span, Refusal):
             return _refuse(request, span)
