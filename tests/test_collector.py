@@ -57,6 +57,21 @@ class CollectorTests(SynchronousTestCase):
             self.clock.advance(LOOK_EVERY)
         self.assertIsNone(garbage())
 
+    def test_looks_now_and_then_even_if_nothing_is_made(self) -> None:
+        """When many clients leave, more is let go of than made."""
+        cycle = Cycle()
+        garbage = weakref.ref(cycle)
+        gc.collect(1)
+        gc.freeze()
+        del cycle
+        for _ in range(int(LONGEST_WAIT / LOOK_EVERY)):
+            self.clock.advance(LOOK_EVERY)
+        self.assertIsNone(garbage())
+
+    def test_a_stop_before_the_start_is_harmless(self) -> None:
+        """As when a port was taken."""
+        CollectorService(lambda: 0, self.clock).stopService()
+
     def test_python_itself_makes_no_full_pass(self) -> None:
         """Whatever is allocated meanwhile; after the stop it does as before."""
         before = gc.get_stats()[2]["collections"]

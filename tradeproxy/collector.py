@@ -52,7 +52,8 @@ class CollectorService(Service):
     def stopService(self) -> None:
         """Leave it to Python again."""
         super().stopService()
-        self._looking.stop()
+        if self._looking.running:
+            self._looking.stop()
         gc.unfreeze()
         gc.set_threshold(*self._thresholds)
 
@@ -60,7 +61,7 @@ class CollectorService(Service):
         now = self._progress()
         quiet, self._before = now == self._before, now
         grown = gc.get_count()[OLDEST_GENERATION] > 0
-        if grown and (quiet or self._clock.seconds() - self._last >= LONGEST_WAIT):
+        if (grown and quiet) or self._clock.seconds() - self._last >= LONGEST_WAIT:
             self._collect()
 
     def _collect(self) -> None:

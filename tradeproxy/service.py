@@ -123,6 +123,8 @@ class OrderedService(MultiService):
 class JournalService(Service):
     """Opens every account's journal before anything can come, and closes them after all is over."""
 
+    _log = Logger()
+
     def __init__(self, accounts: Iterable[Account]) -> None:
         self._accounts = tuple(accounts)
 
@@ -136,7 +138,10 @@ class JournalService(Service):
         """Commit what can be, and let go of the files."""
         super().stopService()
         for account in self._accounts:
-            account.close()
+            try:
+                account.close()
+            except Exception:
+                self._log.failure("{account}: the journal did not close cleanly", account=account.name)
 
 
 class StartupLog(Service):

@@ -245,9 +245,10 @@ class SpanTests(EventsTestCase):
         self.paper.gaps.settle(Outcome.RECOVERED)
         self.wires.advance(5)
         self.assertFalse(reader.has_ended)
+        (late,) = self.timed(-20)
         self.paper.release()
         self.wires.advance(5)
-        self.assertTrue(reader.has_ended)
+        self.assertEqual((reader.ids(), reader.has_ended), ([first, late], True))
 
     def test_what_cannot_be_had_is_told_before_the_response_begins(self) -> None:
         """400 for what cannot be read, 410 for a position, 404 for an end, each with a line."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.journals import event, memory_journal, time_of
+from tests.support.journals import Connections, event, journal_at, memory_journal, time_of
 from tradeproxy.hub.account import ANOTHER_ACCOUNT, Account
 from tradeproxy.wire.cursor import Cursor
 from tradeproxy.wire.status import Outcome, UpstreamStatus
@@ -178,13 +179,16 @@ class HoldTests(AccountTestCase):
         self.account.hold()
         self.publish(1)
         self.account.hold()  # again: nothing is lost by it
+        self.assertFalse(self.account.is_settled)
         self.assertTrue(self.account.is_holding)
         self.assertEqual(self.account.held, (event(1),))
         self.account.release()
         self.assertEqual((self.account.held, self.account.is_holding), ((), False))
         self.account.release()
+        self.assertFalse(self.account.is_settled, "it is on its way")
         self.clock.advance(0)
         self.assert_delivered([1])
+        self.assertTrue(self.account.is_settled)
 
     def test_an_event_that_was_recovered_and_held_comes_once(self) -> None:
         """The history may have what the stream has brought meanwhile."""
@@ -355,6 +359,25 @@ class GapTests(AccountTestCase):
         self.assertEqual((gap["outcome"], gap["reason"]), ("lost", ANOTHER_ACCOUNT))
         self.assertEqual(hello["event"], "hello")
         self.assertNotIn(epoch, hello["cursor"])
+
+    def test_a_journal_that_is_replaced_meanwhile_is_no_other_account(self) -> None:
+        """A damaged file begins a new epoch too; what was missed is still sought."""
+        disk = Connections()
+        journal = journal_at(Path(self.mktemp()) / "paper.sqlite3", self.clock, connect=disk)
+        account = Account("paper", journal, self.clock)
+        account.open()
+        self.addCleanup(account.close)
+        account.upstream_is_up()
+        account.publish(event(1))
+        self.clock.advance(0)
+        account.upstream_is_down("lost")
+        epoch = journal.epoch
+        disk.execute("DROP TABLE meta")
+        account.identify("one")
+        self.assertNotEqual(journal.epoch, epoch)
+        gap = account.gaps.current
+        assert gap is not None
+        self.assertEqual(gap.outcome, Outcome.PENDING)
 
     def test_the_same_state_is_told_once(self) -> None:
         """However many attempts fail in the same way."""

@@ -212,15 +212,27 @@ class CrowdTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.diary, self.readers[:-1])
 
+    def test_the_newest_burst_comes_however_many_statuses_follow(self) -> None:
+        """It alone tells a subscriber that something is missing."""
+        self.broadcaster.publish(ONE)
+        self.broadcaster.publish(TWO)
+        for _ in range(2 * MOST_WAITING):
+            self.broadcaster.announce(b"down")
+        self.clock.advance(0)
+        self.assertEqual(self.readers[-1].bursts, [ONE, TWO])
+        self.assertEqual(len(self.readers[-1].statuses), 2 * MOST_WAITING)
+
     def test_what_is_too_much_is_found_in_the_journal(self) -> None:
         """The newest burst comes in any case, and shows that some are missing; no status is lost."""
         self.broadcaster.publish(ONE)
+        lost = Burst((Row(1, frames.FILL),), unplaced=True)
+        self.broadcaster.publish(lost)
         bursts = [Burst((Row(seq, frames.NEW),)) for seq in range(2, 3 + MOST_WAITING)]
         self.broadcaster.announce(b"down")
         for burst in bursts:
             self.broadcaster.publish(burst)
         self.clock.advance(0)
         got = self.readers[0].bursts
-        self.assertEqual((got[0], got[-1]), (ONE, bursts[-1]))
+        self.assertEqual((got[:2], got[-1]), ([ONE, lost], bursts[-1]))
         self.assertEqual(len(got), MOST_WAITING - 1)
         self.assertEqual(self.readers[0].statuses, [b"down"])

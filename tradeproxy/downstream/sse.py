@@ -236,9 +236,11 @@ class EventStream:
             self._time_limit = self._shared.clock.callLater(GRACE, self._time_is_up)
 
     def _is_complete(self) -> bool:
-        """Whether nothing is sought, or waits for that, that may belong to the stretch."""
-        gap, until = self._account.gaps.current, self._stretch.until
-        return not self._account.is_holding and (gap is None or until is None or gap.begin > until)
+        """Whether nothing that may belong to the stretch is sought, or on its way from there to here."""
+        account, until = self._account, self._stretch.until
+        gap = account.gaps.current
+        sought = gap is not None and until is not None and gap.begin <= until
+        return account.is_settled and self._feed.position >= account.journal.last and not sought
 
     def _give_up(self, reason: str) -> None:
         peer = self._request.getClientAddress()

@@ -54,9 +54,11 @@ class Account:
 
     def close(self) -> None:
         """Commit what has come, whether it was to be handed on or held, and close the journal."""
-        self.release()
-        self.flush()
-        self.journal.close()
+        try:
+            self.release()
+            self.flush()
+        finally:
+            self.journal.close()
 
     # The way in.
 
@@ -86,6 +88,11 @@ class Account:
     def held(self) -> tuple[Event, ...]:
         """What is held at the moment."""
         return tuple(self._held or ())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is held, and nothing waits for the end of this turn."""
+        return self._held is None and not self._pending
 
     @property
     def is_holding(self) -> bool:
@@ -123,9 +130,7 @@ class Account:
 
         What was missed of the other one is lost, and so is every cursor: those who ask are told.
         """
-        before = self.journal.epoch
-        self.journal.identify(account_id)
-        if self.journal.epoch != before:
+        if self.journal.identify(account_id):
             self.gaps.settle(Outcome.LOST, ANOTHER_ACCOUNT)
             self.broadcaster.announce(self.hello(self.journal.last))
 

@@ -82,11 +82,15 @@ class Broadcaster:
             self._drop_one()
 
     def _drop_one(self) -> None:
-        # Neither what is under way, nor the newest: it tells the subscribers that something is missing.
-        for index in range(1, len(self._waiting) - 1):
-            if not isinstance(self._waiting[index], bytes):
-                del self._waiting[index]
-                return
+        # Not what is under way, nor the newest burst, which tells the subscribers that something is missing;
+        # nor what is in no journal.
+        found = [
+            index
+            for index, item in enumerate(self._waiting)
+            if index > 0 and not isinstance(item, bytes) and not item.unplaced
+        ]
+        if len(found) > 1:
+            del self._waiting[found[0]]
 
     def _go_on(self) -> None:
         while self._waiting:

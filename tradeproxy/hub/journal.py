@@ -120,8 +120,8 @@ class Journal(Protocol):
     def know_through(self, time: int) -> None:
         """Move the horizon to this time, unless it is further on."""
 
-    def identify(self, account_id: str) -> None:
-        """Begin a new epoch if the log is another Alpaca account's; the numbers go on."""
+    def identify(self, account_id: str) -> bool:
+        """Begin a new epoch if the log is another account's; return whether it is. The numbers go on."""
 
 
 class JournalError(Exception):

@@ -266,11 +266,11 @@ class SqliteJournal(Facts):
             self.horizon = time
             self._disk.save()
 
-    def identify(self, account_id: str) -> None:
-        """Begin a new epoch if the log is another Alpaca account's; the numbers go on."""
+    def identify(self, account_id: str) -> bool:
+        """Begin a new epoch if the log is another account's; return whether it is. The numbers go on."""
         known = self.account_id
         if known == account_id:
-            return
+            return False
         if known is not None:
             self._disk.heal()
             self._backlog.clear()  # what is left is not of this account
@@ -280,6 +280,7 @@ class SqliteJournal(Facts):
             self._disk.save()
         else:
             self._disk.replace_in_time("other-account")
+        return known is not None
 
     # Trimming.
 
