@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from autobahn._version import __version__
+from autobahn.twisted import websocket as twisted
 from autobahn.websocket import protocol as base
 from autobahn.websocket.protocol import TrafficStats
 
@@ -74,6 +75,13 @@ LEFTOVERS = frozenset(
     }
 )
 """What only the opening handshake needed, or what the class has as well."""
+
+
+if IS_KNOWN:
+    # They colour values for log lines, at every handshake and frame, before it is known that nobody reads
+    # these. A line that is read after all has the values as they are.
+    for module in (base, twisted):
+        vars(module).update(hltype=lambda value: value, hlval=lambda value, *_, **__: value)
 
 
 class _Queue(list[Any]):
