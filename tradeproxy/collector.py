@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 LOOK_EVERY = 5.0
 """Seconds between two looks at whether it is quiet."""
 
-LONGEST_WAIT = 600.0
-"""Seconds after which it is done even though it never was quiet."""
+LONGEST_WAIT = 60.0
+"""Seconds after which it is done even though it never was quiet: what clients leave behind that come and go
+all the time, some kilobytes each, would fill the memory else."""
 
 OLDEST_GENERATION = 2
 NEVER = 1_000_000_000
