@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,11 @@ class Entry:
     recovered: str | None = None
     """The mark of an event that did not come by the stream."""
     certain: bool = True
-    """False if it had no cursor: after a crash of the proxy it may come again."""
+    """False if it may come again on another connection: it had no cursor, or its time was asked for again."""
+    connection: int = 1
+    """On which of the client's connections it came."""
+    time: int = 0
+    """The event's own, in microseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,8 @@ class Log:
     """What one client has noted."""
 
     name: str
+    knows_cursors: bool = True
+    """Whether it is told which events have no cursor."""
     entries: list[Entry] = field(default_factory=list)
     positions_lost: list[int] = field(default_factory=list)
     """Lengths of `entries` at which the client was told that what follows cannot be had whole."""
@@ -47,7 +54,7 @@ class Verdict:
     late: int
     """Marked as recovered, after newer ones."""
     repeated: int
-    """Came again after they had been delivered without a cursor, as the contract says they may."""
+    """Came again though the first time was good, as the contract says they may; the last place counts."""
     declared: int
     """Did not come, as the proxy had said."""
     duplicates: int
@@ -60,30 +67,44 @@ class Verdict:
         return not (self.duplicates or self.disorder or self.lost)
 
 
-def judge(log: Log, emitted: Mapping[int, float], gaps: Sequence[DeclaredGap]) -> Verdict:
-    """Hold a log against the events that were emitted: their numbers, and the times at which they were."""
-    seen: dict[int, bool] = {}
-    newest = late = repeated = duplicates = disorder = 0
+def judge(
+    log: Log,
+    emitted: Mapping[int, float],
+    gaps: Sequence[DeclaredGap],
+    without_cursor: Mapping[int, int],
+) -> Verdict:
+    """Hold a log against the events that were emitted: their numbers, and the times at which they were.
+
+    `without_cursor` is what `deliveries_without_cursor` says, for a client that cannot know.
+    """
+    unseen = {} if log.knows_cursors else without_cursor
+    times: Counter[int] = Counter()
+    places: dict[int, Entry] = {}
+    repeated = duplicates = 0
     for entry in log.entries:
-        if entry.number in seen:
-            if seen[entry.number]:
+        number = entry.number
+        before = places.get(number)
+        if before is not None:
+            is_certain = before.certain and times[number] > unseen.get(number, 0)
+            if is_certain or before.connection == entry.connection:
                 duplicates += 1
-            else:
-                repeated += 1
-            seen[entry.number] |= entry.certain
-            continue
-        seen[entry.number] = entry.certain
+                continue
+            repeated += 1
+            del places[number]  # it counts where it came last
+        times[number] += 1
+        places[number] = entry
+    newest = late = disorder = 0
+    for entry in places.values():
         if entry.recovered is not None:
             late += 1
-        elif entry.number < newest:
-            disorder += 1
-        if entry.recovered is None:
-            newest = max(newest, entry.number)
-    missing = [number for number in emitted if number not in seen]
+            continue
+        disorder += entry.number < newest
+        newest = max(newest, entry.number)
+    missing = [number for number in emitted if number not in places]
     declared = [number for number in missing if _is_declared(number, emitted[number], log, gaps)]
     return Verdict(
         log.name,
-        len(seen),
+        len(places),
         late,
         repeated,
         len(declared),
@@ -91,6 +112,15 @@ def judge(log: Log, emitted: Mapping[int, float], gaps: Sequence[DeclaredGap]) -
         disorder,
         len(missing) - len(declared),
     )
+
+
+def deliveries_without_cursor(logs: Sequence[Log]) -> Counter[int]:
+    """Count for each event how many times a client got it without a cursor: one that is told, at most."""
+    most: Counter[int] = Counter()
+    for log in logs:
+        if log.knows_cursors:
+            most |= Counter(entry.number for entry in log.entries if not entry.certain)
+    return most
 
 
 def _is_declared(number: int, time: float, log: Log, gaps: Sequence[DeclaredGap]) -> bool:

@@ -41,7 +41,7 @@ class ReadyMade(ClientFactory):
 class Resuming:
     """What all of them have: a log, a connection that is made again and again, and a way to stall."""
 
-    def __init__(self, name: str, port: int, since: float) -> None:
+    def __init__(self, name: str, port: int, since: int) -> None:
         self.log = Log(name)
         self.connects = 0
         self.gaps: dict[str, DeclaredGap] = {}
@@ -104,11 +104,11 @@ class Resuming:
 
     def _note(self, data: dict[str, Any], recovered: str | None, certain: bool) -> None:
         if "n" in data:  # not one that was made of an order
-            self.log.entries.append(Entry(data["n"], recovered, certain))
-        self._since = parse_time(data["at"]) / 1e6 if "at" in data else self._since
+            self._since = parse_time(data["at"])
+            self.log.entries.append(Entry(data["n"], recovered, certain, self.connects, self._since))
 
     def _start_time(self) -> str:
-        return format_time(int(self._since * 1e6))
+        return format_time(self._since)
 
 
 class SocketClient(WebSocketClientProtocol):
@@ -132,9 +132,9 @@ class SocketClient(WebSocketClientProtocol):
 class WebSocketResuming(Resuming):
     """A client over a WebSocket; by cursor, with `proxy_status`, or by event id, without."""
 
-    def __init__(self, name: str, port: int, since: float, *, by_cursor: bool) -> None:
+    def __init__(self, name: str, port: int, since: int, *, by_cursor: bool) -> None:
         super().__init__(name, port, since)
-        self._by_cursor = by_cursor
+        self.log.knows_cursors = self._by_cursor = by_cursor
         self._position: str | None = None
 
     def _protocol(self) -> SocketClient:
@@ -160,11 +160,13 @@ class WebSocketResuming(Resuming):
                 self._take_status(data)
 
     def closed(self, code: int | None) -> None:
-        """Note that the position was not to be had; its time is then where to go on from."""
+        """Note that the position was not to be had; all from its time on is asked for, some of it again."""
         if code == 4010:
             self._position = None
-            # Without cursors it cannot know which of its events were on the disk: each may come once more.
-            self.log.entries[:] = [replace(entry, certain=False) for entry in self.log.entries]
+            self.log.entries[:] = [
+                replace(entry, certain=entry.certain and entry.time < self._since)
+                for entry in self.log.entries
+            ]
 
     def _take_status(self, data: dict[str, Any]) -> None:
         match data:

@@ -11,7 +11,7 @@ from twisted.internet import reactor as chosen
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall, deferLater
 
-from tests.chaos.checker import DeclaredGap, Verdict, judge
+from tests.chaos.checker import DeclaredGap, Verdict, deliveries_without_cursor, judge
 from tests.chaos.clients import EventSourceResuming, Resuming, WebSocketResuming
 from tests.chaos.nemesis import Nemesis
 from tests.support.processes import Command, free_port, run
@@ -115,7 +115,7 @@ async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Repor
     random = Random(seed)
     world = World(directory, random)
     await world.start()
-    since = time()
+    since = round(time() * 1e6)
     clients: list[Resuming] = []
     for kind, count in CLIENTS:
         for number in range(count):
@@ -145,7 +145,8 @@ async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Repor
     await emitting_done
     await _settle(world, events, clients)
     gaps = _gaps(clients)
-    verdicts = [judge(client.log, world.emitted, gaps) for client in clients]
+    without_cursor = deliveries_without_cursor([client.log for client in clients])
+    verdicts = [judge(client.log, world.emitted, gaps, without_cursor) for client in clients]
     for client in clients:
         client.stop()
     await world.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos.checker import DeclaredGap, Entry, Log, judge
+from tests.chaos.checker import DeclaredGap, Entry, Log, deliveries_without_cursor, judge
 from tests.chaos.run import chaos
 from tests.support.sockets import SocketTestCase
 
@@ -27,24 +27,40 @@ class CheckerTests(SocketTestCase):
         """A loss, a repeat, disorder; none of them where it was declared, or may be."""
         emitted = {number: float(number) for number in range(1, 6)}
         whole = [Entry(number) for number in emitted]
+        provisional, again = Entry(5, certain=False), Entry(5, connection=2)
         table = [
             (whole, [], (0, 0, 0)),
             (whole[:2] + whole[3:], [], (0, 0, 1)),
             (whole[:2] + whole[3:], [DeclaredGap(2.5, 3.5)], (0, 0, 0)),
             ([*whole, Entry(5)], [], (1, 0, 0)),
-            ([*whole[:4], Entry(5, certain=False), Entry(5)], [], (0, 0, 0)),
-            ([*whole[:4], Entry(5, certain=False), Entry(5), Entry(5)], [], (1, 0, 0)),
+            ([*whole, again], [], (1, 0, 0)),
+            ([*whole[:4], provisional, again], [], (0, 0, 0)),
+            ([*whole[:4], provisional, Entry(5)], [], (1, 0, 0)),
+            ([*whole[:4], provisional, again, Entry(5, connection=3)], [], (1, 0, 0)),
+            ([*whole[:3], provisional, whole[3], again], [], (0, 0, 0)),
+            ([*whole[:3], provisional, whole[3]], [], (0, 1, 0)),
+            ([*whole[:3], provisional, again, whole[3]], [], (0, 1, 0)),
             ([Entry(2), Entry(1), *whole[2:]], [], (0, 1, 0)),
             ([Entry(2), Entry(1, recovered="events"), *whole[2:]], [], (0, 0, 0)),
         ]
         for entries, gaps, breaches in table:
-            verdict = judge(Log("client", entries), emitted, gaps)
+            verdict = judge(Log("client", entries=entries), emitted, gaps, {})
             self.assertEqual((verdict.duplicates, verdict.disorder, verdict.lost), breaches, entries)
             self.assertEqual(verdict.is_clean, breaches == (0, 0, 0))
+
+    def test_a_client_without_cursors_is_judged_by_the_others(self) -> None:
+        """It may be handed again what those who are told got without a cursor, as often as they did."""
+        log = Log("told", entries=[Entry(1), Entry(2, certain=False), Entry(2, connection=2)])
+        unaware = Log("unaware", False, [Entry(1), Entry(2), Entry(2, connection=2)])
+        without_cursor = deliveries_without_cursor([log, unaware])
+        for further, duplicates in ((), 0), ((Entry(2, connection=3),), 1), ((Entry(1, connection=3),), 1):
+            entries = [*unaware.entries, *further]
+            verdict = judge(Log("unaware", False, entries), {1: 1.0, 2: 2.0}, [], without_cursor)
+            self.assertEqual((verdict.duplicates, verdict.disorder), (duplicates, 0))
 
     def test_a_lost_position_excuses_only_what_follows_it(self) -> None:
         """Up to the next event that the client got."""
         emitted = {number: float(number) for number in range(1, 7)}
-        log = Log("client", [Entry(1), Entry(4), Entry(6)], positions_lost=[1])
-        verdict = judge(log, emitted, [])
+        log = Log("client", entries=[Entry(1), Entry(4), Entry(6)], positions_lost=[1])
+        verdict = judge(log, emitted, [], {})
         self.assertEqual((verdict.declared, verdict.lost), (2, 1))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from twisted.logger import capturedLogs, formatEvent
+from twisted.web.server import Request
 
 from tests.support.journals import event, memory_journal
 from tests.upstream.recoverycase import INTERVAL, RecoveryTestCase
-from tests.upstream.support import RestTestCase, never
+from tests.upstream.support import RestTestCase, event_stream, never
 from tradeproxy.hub.account import Account
 from tradeproxy.recoverysettings import RecoveryMode, RecoverySettings
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.upstream.recovery import LONGEST_RETRY, Recovery
+from tradeproxy.wire.frame import Recovered, data_of, with_mark
 from tradeproxy.wire.status import Outcome
 
 
@@ -174,3 +176,23 @@ class FlappingTests(RestTestCase):
         self.come_up()
         self.account.publish(event(2))
         self.assertEqual(self.account.held, (event(2),))
+
+    def test_what_is_handed_on_in_this_very_turn_is_newer_too(self) -> None:
+        """The deadline may let go of events in the turn in which the next stream begins."""
+        told: list[bytes] = []
+        journal = self.account.journal
+        journal.on_committed = lambda burst: told.extend(row.payload or b"" for row in burst.rows)
+        missed, newer = event(1), event(2)
+        history = [b"data: %s\n\n" % data_of(missed.payload)[0]]
+
+        def answer(request: Request) -> bytes | int:
+            return event_stream(*history)(request) if b"/v2/events" in request.uri else b"{}"
+
+        self.answer = answer
+        self.account.publish(newer)
+        self.open()
+        self.come_up()
+        for _ in range(5):
+            self.wires.flush()
+            self.clock.advance(0.5)
+        self.assertEqual(told, [newer.payload, with_mark(missed.payload, Recovered.EVENTS)])

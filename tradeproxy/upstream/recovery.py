@@ -125,6 +125,7 @@ class Recovery(StreamWatcher):
     async def _recover(self, gap: Gap) -> None:
         """See to a gap to its end."""
         began = self._clock.seconds()
+        self._account.flush()  # what was let go of in this very turn is newer as well
         self._newest = self._account.journal.latest
         self._trouble = f"Alpaca takes longer than {self._settings.deadline:g} s"
         self._begin_search()
