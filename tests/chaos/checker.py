@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,19 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Truth:
+    """What a client's log is held against."""
+
+    emitted: Mapping[int, float]
+    """The numbers of the events, and the times at which they happened."""
+    gaps: Sequence[DeclaredGap] = ()
+    retold: Container[int] = ()
+    """Those that Alpaca told twice: the second time, after newer ones, may be the first that was heard."""
+    without_cursor: Mapping[int, int] = field(default_factory=dict)
+    """See `deliveries_without_cursor`; for clients that cannot know."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """Counts for one client; of the last three, none may be above 0."""
 
@@ -67,17 +80,9 @@ class Verdict:
         return not (self.duplicates or self.disorder or self.lost)
 
 
-def judge(
-    log: Log,
-    emitted: Mapping[int, float],
-    gaps: Sequence[DeclaredGap],
-    without_cursor: Mapping[int, int],
-) -> Verdict:
-    """Hold a log against the events that were emitted: their numbers, and the times at which they were.
-
-    `without_cursor` is what `deliveries_without_cursor` says, for a client that cannot know.
-    """
-    unseen = {} if log.knows_cursors else without_cursor
+def judge(log: Log, truth: Truth) -> Verdict:
+    """Hold a log against the truth."""
+    unseen = {} if log.knows_cursors else truth.without_cursor
     times: Counter[int] = Counter()
     places: dict[int, Entry] = {}
     repeated = duplicates = 0
@@ -98,10 +103,10 @@ def judge(
         if entry.recovered is not None:
             late += 1
             continue
-        disorder += entry.number < newest
+        disorder += entry.number < newest and entry.number not in truth.retold
         newest = max(newest, entry.number)
-    missing = [number for number in emitted if number not in places]
-    declared = [number for number in missing if _is_declared(number, emitted[number], log, gaps)]
+    missing = [number for number in truth.emitted if number not in places]
+    declared = [number for number in missing if _is_declared(number, log, truth)]
     return Verdict(
         log.name,
         len(places),
@@ -123,8 +128,8 @@ def deliveries_without_cursor(logs: Sequence[Log]) -> Counter[int]:
     return most
 
 
-def _is_declared(number: int, time: float, log: Log, gaps: Sequence[DeclaredGap]) -> bool:
-    if any(gap.begin <= time <= gap.end for gap in gaps):
+def _is_declared(number: int, log: Log, truth: Truth) -> bool:
+    if any(gap.begin <= truth.emitted[number] <= gap.end for gap in truth.gaps):
         return True
     for length in log.positions_lost:
         before = max((entry.number for entry in log.entries[:length]), default=0)

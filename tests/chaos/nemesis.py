@@ -67,7 +67,7 @@ class Nemesis:
 
     async def repeat_events(self) -> None:
         """Send the last events once more."""
-        self._inject(FaultKind.REPEAT, count=self._random.randint(1, 50))
+        self._world.tell_again(self._random.randint(1, 50))
 
     async def send_garbage(self) -> None:
         """Send frames that say nothing."""

@@ -11,7 +11,7 @@ from twisted.internet import reactor as chosen
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall, deferLater
 
-from tests.chaos.checker import DeclaredGap, Verdict, deliveries_without_cursor, judge
+from tests.chaos.checker import DeclaredGap, Truth, Verdict, deliveries_without_cursor, judge
 from tests.chaos.clients import EventSourceResuming, Resuming, WebSocketResuming
 from tests.chaos.nemesis import Nemesis
 from tests.support.processes import Command, free_port, run
@@ -52,6 +52,7 @@ class World:
     def __init__(self, directory: str, random: Random) -> None:
         self.alpaca = Simulator(reactor, random)
         self.emitted: dict[int, float] = {}
+        self.retold: set[int] = set()
         self.proxy_port = free_port()
         self._clock = EventClock(time, random)
         self._directory = directory
@@ -90,6 +91,11 @@ class World:
         await self.proxy.stop()
         await self._listening.stopListening()
         await self.alpaca.end()
+
+    def tell_again(self, count: int) -> None:
+        """Let the stream bring the last events once more."""
+        self.retold.update(range(len(self.emitted) - count + 1, len(self.emitted) + 1))
+        self.alpaca.inject(Fault(FaultKind.REPEAT, count=count))
 
     def emit(self, count: int) -> None:
         """Let as many numbered events happen at Alpaca."""
@@ -144,9 +150,9 @@ async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Repor
     emitting.stop()
     await emitting_done
     await _settle(world, events, clients)
-    gaps = _gaps(clients)
-    without_cursor = deliveries_without_cursor([client.log for client in clients])
-    verdicts = [judge(client.log, world.emitted, gaps, without_cursor) for client in clients]
+    logs = [client.log for client in clients]
+    truth = Truth(world.emitted, _gaps(clients), world.retold, deliveries_without_cursor(logs))
+    verdicts = [judge(log, truth) for log in logs]
     for client in clients:
         client.stop()
     await world.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos.checker import DeclaredGap, Entry, Log, deliveries_without_cursor, judge
+from tests.chaos.checker import DeclaredGap, Entry, Log, Truth, deliveries_without_cursor, judge
 from tests.chaos.run import chaos
 from tests.support.sockets import SocketTestCase
 
@@ -44,7 +44,7 @@ class CheckerTests(SocketTestCase):
             ([Entry(2), Entry(1, recovered="events"), *whole[2:]], [], (0, 0, 0)),
         ]
         for entries, gaps, breaches in table:
-            verdict = judge(Log("client", entries=entries), emitted, gaps, {})
+            verdict = judge(Log("client", entries=entries), Truth(emitted, gaps))
             self.assertEqual((verdict.duplicates, verdict.disorder, verdict.lost), breaches, entries)
             self.assertEqual(verdict.is_clean, breaches == (0, 0, 0))
 
@@ -52,15 +52,22 @@ class CheckerTests(SocketTestCase):
         """It may be handed again what those who are told got without a cursor, as often as they did."""
         log = Log("told", entries=[Entry(1), Entry(2, certain=False), Entry(2, connection=2)])
         unaware = Log("unaware", False, [Entry(1), Entry(2), Entry(2, connection=2)])
-        without_cursor = deliveries_without_cursor([log, unaware])
+        told = deliveries_without_cursor([log, unaware])
+        truth = Truth({1: 1.0, 2: 2.0}, without_cursor=told)
         for further, duplicates in ((), 0), ((Entry(2, connection=3),), 1), ((Entry(1, connection=3),), 1):
             entries = [*unaware.entries, *further]
-            verdict = judge(Log("unaware", False, entries), {1: 1.0, 2: 2.0}, [], without_cursor)
+            verdict = judge(Log("unaware", False, entries), truth)
             self.assertEqual((verdict.duplicates, verdict.disorder), (duplicates, 0))
+
+    def test_what_alpaca_tells_again_may_stand_where_it_was_told(self) -> None:
+        """Its stream's order is kept, even where it is odd."""
+        log = Log("client", entries=[Entry(3), Entry(1), Entry(2)])
+        truth = Truth({1: 1.0, 2: 2.0, 3: 3.0}, retold={2})
+        self.assertEqual(judge(log, truth).disorder, 1)
 
     def test_a_lost_position_excuses_only_what_follows_it(self) -> None:
         """Up to the next event that the client got."""
         emitted = {number: float(number) for number in range(1, 7)}
         log = Log("client", entries=[Entry(1), Entry(4), Entry(6)], positions_lost=[1])
-        verdict = judge(log, emitted, [], {})
+        verdict = judge(log, Truth(emitted))
         self.assertEqual((verdict.declared, verdict.lost), (2, 1))
