@@ -50,6 +50,8 @@ class Reader:
     was_told: bool = False
     feed: Any = None
 
+    size = 1
+
     def connect(self, position: int) -> None:
         self.is_connected, self.is_reading = True, True
         self.feed = Feed(self.account.journal, Steps(), self, self.account._clock, 1e9)  # noqa: SLF001

@@ -28,6 +28,8 @@ BEGIN = time_of(0) // 1_000_000
 class Reader:
     """A subscriber that keeps what it is handed, and then does `on_delivery`."""
 
+    size = 1
+
     def __init__(self, on_delivery: Callable[[], object] = lambda: None) -> None:
         self.bursts: list[list[bytes | None]] = []
         self.statuses: list[dict[str, Any]] = []

@@ -21,6 +21,8 @@ TWO = Burst((Row(2, frames.PARTIAL_FILL), Row(3, frames.FILL)))
 class Reader:
     """A subscriber that keeps what it is handed, and then does `on_delivery`."""
 
+    size = 1
+
     def __init__(self, diary: list[Reader], on_delivery: Callable[[], object] = lambda: None) -> None:
         self.bursts: list[Burst] = []
         self.statuses: list[bytes] = []

@@ -42,6 +42,8 @@ BROKEN = Record(b"nonsense", 0, 8, 1_800_000_002_500_000_000, None, None)
 class Reader:
     """A subscriber that keeps the frames that it is given."""
 
+    size = 1
+
     def __init__(self) -> None:
         self.frames: list[Any] = []
 

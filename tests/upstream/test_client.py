@@ -30,6 +30,8 @@ EVENT = {"event": "new", "order": {"id": "1", "symbol": "SPY"}}
 class Collector:
     """A subscriber that keeps what it is given."""
 
+    size = 1
+
     def __init__(self) -> None:
         self.events: list[bytes] = []
 

@@ -16,27 +16,34 @@ def is_plain(transport: Any) -> bool:
     return type(transport) is Server
 
 
-def write(connection: Any, data: bytes) -> None:
-    """Write to an Autobahn connection whose transport is plain: what the socket takes goes at once.
-
-    Only where the connection is open and nothing waits before it, in Autobahn's queue or in the transport's;
-    else it goes by `connection.write`. The rest of a short write waits in the transport. No error is hidden:
-    the transport meets it itself.
-    """
+def is_clear(connection: Any) -> bool:
+    """Whether an Autobahn connection with a plain transport is open, and nothing waits to be sent before."""
     transport = connection.transport
-    if (
+    return not (
         connection.state != connection.STATE_OPEN
         or connection.send_queue
         or transport.dataBuffer
         or transport._tempDataBuffer  # noqa: SLF001  # what write() has not joined to the other yet
         or transport.disconnecting
         or not transport.connected
-    ):
+    )
+
+
+def write(connection: Any, data: bytes) -> bool:
+    """Write to an Autobahn connection whose transport is plain, and return whether the socket took it all.
+
+    Only where the way is clear; else it goes by `connection.write`. The rest of a short write waits in the
+    transport. No error is hidden: the transport meets it itself.
+    """
+    if not is_clear(connection):
         connection.write(data)
-        return
+        return False
+    transport = connection.transport
     try:
-        sent = transport.socket.send(data)
+        sent: int = transport.socket.send(data)
     except OSError:  # it can take nothing now, or never again: the transport finds out which
         sent = 0
     if sent < len(data):
         transport.write(data[sent:])
+        return False
+    return True

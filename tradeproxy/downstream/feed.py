@@ -127,6 +127,11 @@ class Feed:
         """Whether no events are wanted, so that `position` means nothing."""
         return self._state is _State.IDLE
 
+    @property
+    def is_level(self) -> bool:
+        """Whether all that is in the log has been sent, and the client reads."""
+        return self._is_ready and self.position == self._journal.last
+
     def start(self, position: int) -> None:
         """Hand on all that follows `position`: the number of the last row that is not to be sent."""
         if self._state is not _State.ENDED:

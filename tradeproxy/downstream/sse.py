@@ -120,6 +120,7 @@ class EventStream:
     broken one lets every client come back.
     """
 
+    size = 1
     _log = Logger()
 
     def __init__(self, shared: EventStreams, request: Request, account: Account, stretch: Stretch) -> None:

@@ -63,6 +63,8 @@ class Subscription:
     not kept for it: it is told the whole state once it has them.
     """
 
+    size = 1
+
     __slots__ = (
         "_account",
         "_is_replaying",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import txaio
@@ -14,6 +13,7 @@ from twisted.web.http_headers import Headers
 
 from tradeproxy.downstream import direct, frames, lean
 from tradeproxy.downstream.clients import Clients
+from tradeproxy.downstream.crowd import Crowd, Crowds
 from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Send, State, Status, Stream
 from tradeproxy.downstream.steps import Steps
 from tradeproxy.downstream.subscription import Subscription, Wording
@@ -67,6 +67,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
     _log = Logger()
 
     goodbye_timeout = GOODBYE_TIMEOUT
+    crowd: Crowd | None = None
 
     def __init__(
         self, factory: DownstreamFactory, account: Account, session: ClientSession, wishes: Wishes
@@ -74,9 +75,9 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         super().__init__()
         self.factory = factory
         self.clock = factory.reactor
-        self._account = account
+        self.account = account
         self._session = session
-        self._subscription = Subscription(
+        self.subscriber = Subscription(
             account, wishes.position, self, factory.wording, self.clock, factory.limits.stall_timeout
         )
         self._auth_timeout: Any = None
@@ -105,9 +106,11 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Unregister; also called for a connection that never opened."""
-        self._account.broadcaster.unregister(self._subscription)
+        if self.crowd is not None:
+            self.crowd.remove(self)
+        self.account.broadcaster.unregister(self.subscriber)
         self._forget_auth_timeout()
-        self._subscription.feed.stopProducing()
+        self.subscriber.feed.stopProducing()
         self.factory.clients.discard(self)
 
     def onAutoPingTimeout(self) -> None:
@@ -124,7 +127,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         if self.state == self.STATE_OPEN:
             self.sendData(frames)
         else:
-            self._subscription.feed.stopProducing()
+            self.subscriber.feed.stopProducing()
 
     def pause_reading(self) -> None:
         """Take nothing from the client, whose answers would only pile up."""
@@ -139,6 +142,46 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
             ping, self._unanswered_ping = self._unanswered_ping, None
             if ping is not None:
                 self.sendPong(ping)
+
+    def _send_at_once(self, frames: bytes) -> None:
+        """Send whole frames by the shortest way; if that was clear, a crowd's is shorter still."""
+        if direct.write(self, frames) and self.subscriber.feed.framing is self.factory.wording.plain:
+            self.factory.crowds.offer(self)
+
+    # What its crowd calls, and what makes it leave.
+
+    @property
+    def is_level(self) -> bool:
+        """Whether its socket has taken all that is in the log, and it is to be sent all that follows."""
+        feed = self.subscriber.feed
+        return feed.is_level and feed.framing is self.factory.wording.plain and direct.is_clear(self)
+
+    @property
+    def send(self) -> Callable[[bytes], int]:
+        """The socket's own."""
+        send: Callable[[bytes], int] = self.transport.socket.send
+        return send
+
+    def go_on(self, position: int, rest: bytes) -> None:
+        """Be served by its own feed."""
+        self.subscriber.feed.position = position
+        self.account.broadcaster.register(self.subscriber)
+        if rest:
+            self.transport.write(rest)
+
+    def leave_crowd(self) -> None:
+        """Be served by its own feed, which meets a burst that the crowd has not handed on yet in the log."""
+        crowd = self.crowd
+        if crowd is not None:
+            crowd.remove(self)
+            self.go_on(crowd.position, b"")
+            if crowd.position < self.account.journal.last:
+                self.subscriber.feed.start(crowd.position)
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Send what Autobahn, or anything but a burst of events, has to say: it may have to wait."""
+        self.leave_crowd()
+        super().sendData(data, sync, chopsize)
 
     # What all of these and the service call.
 
@@ -155,15 +198,15 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
     def _begin(self) -> tuple[Effect, ...]:
         factory = self.factory
         if direct.is_plain(self.transport):
-            self._subscription.feed.send = partial(direct.write, self)
+            self.subscriber.feed.send = self._send_at_once
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.unregisterProducer()  # twisted.web's channel still holds the transport's one place
-        self.registerProducer(self._subscription.feed, True)
+        self.registerProducer(self.subscriber.feed, True)
         timeout = factory.limits.auth_timeout
         self._auth_timeout = self.clock.callLater(timeout, self._advance, self._session.overdue)
         factory.clients.add(self)
-        self._account.broadcaster.register(self._subscription)
+        self.account.broadcaster.register(self.subscriber)
         return ()
 
     def _advance(self, step: Callable[..., tuple[Effect, ...]], *arguments: Any) -> None:
@@ -171,11 +214,12 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
         The one guard between us and Autobahn, which would leave the client connected and deaf.
         """
+        self.leave_crowd()
         try:
             for effect in step(*arguments):
                 self._carry_out(effect)
         except Exception:
-            self._log.failure("{account}: a client's conversation failed", account=self._account.name)
+            self._log.failure("{account}: a client's conversation failed", account=self.account.name)
             self.sever()
 
     def _carry_out(self, effect: Effect) -> None:
@@ -183,9 +227,9 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
             case Send(message):
                 self.write(self.factory.wording.message(encode(message)))
             case Status(on):
-                self._subscription.status(on)
+                self.subscriber.status(on)
             case Stream(on):
-                self._subscription.stream(on)
+                self.subscriber.stream(on)
             case Close(code, reason):
                 self._close(code, reason)
 
@@ -199,8 +243,8 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
             self.factory.clients.refusals.note(self.peer or "a client", code.reason)
         if not self._reads:
             self.goodbye_timeout = SLOW_GOODBYE_TIMEOUT
-        self._account.broadcaster.unregister(self._subscription)
-        self._subscription.feed.stopProducing()
+        self.account.broadcaster.unregister(self.subscriber)
+        self.subscriber.feed.stopProducing()
         # sendClose knows no 1012.
         self.sendCloseFrame(code.code, reason.encode(), isReply=False)
         self.resume_reading()  # its close frame must be read
@@ -233,6 +277,7 @@ class DownstreamFactory(WebSocketServerFactory):
         self.wording = Wording(
             self._message, frames.plain(self._message), frames.with_cursors(self._message), Steps()
         )
+        self.crowds = Crowds(self.wording.plain, reactor)
 
     def upgrade(
         self,

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from twisted.internet.interfaces import IReactorTime
 
     from tradeproxy.hub.journal import Burst
 
 CHUNK = 2000
-"""Subscribers that are served in one turn of the reactor: some 10 ms, in which nothing else is done."""
+"""Clients that are served in one turn of the reactor: some 10 ms, in which nothing else is done."""
 
 MOST_WAITING = 64
 """What may wait behind a fan-out under way; who is not handed a burst finds it in the journal."""
@@ -24,6 +23,10 @@ MOST_WAITING = 64
 
 class Subscriber(Protocol):
     """Somebody who takes events. Compared and hashed by identity."""
+
+    @property
+    def size(self) -> int:
+        """How many clients it stands for."""
 
     @property
     def deliver(self) -> Callable[[Burst], None]:
@@ -53,7 +56,8 @@ class Broadcaster:
         self._waiting: deque[Burst | bytes] = deque()
 
     def __len__(self) -> int:
-        return len(self._subscribers)
+        """How many clients there are."""
+        return sum(subscriber.size for subscriber in self._subscribers)
 
     def register(self, subscriber: Subscriber) -> None:
         """Deliver to `subscriber` from the next burst on."""
@@ -97,21 +101,19 @@ class Broadcaster:
             if self._rest is None:
                 self._rest = iter(tuple(self._subscribers.items()))
                 self._left.clear()
-            if self._serve(self._waiting[0], islice(self._rest, CHUNK)) == CHUNK:
+            if not self._serve(self._waiting[0], self._rest):
                 self._clock.callLater(0, self._go_on)
                 return
             self._rest = None
             self._waiting.popleft()
         self._is_busy = False
 
-    def _serve(
-        self, item: Burst | bytes, chosen: Iterable[tuple[Subscriber, Callable[[Burst], None]]]
-    ) -> int:
-        """Hand something to some subscribers, and return how many they were."""
+    def _serve(self, item: Burst | bytes, rest: Iterator[tuple[Subscriber, Callable[[Burst], None]]]) -> bool:
+        """Hand something to a chunk of the subscribers, and return whether these were the last."""
         left, status = self._left, item if isinstance(item, bytes) else None
-        served = 0
-        for subscriber, deliver in chosen:
-            served += 1
+        places = CHUNK
+        for subscriber, deliver in rest:
+            places -= subscriber.size
             if left and subscriber in left:
                 continue
             try:
@@ -122,7 +124,9 @@ class Broadcaster:
             except Exception:
                 self._log.failure("an event could not be handed to a subscriber, which is ended")
                 self._end(subscriber)
-        return served
+            if places <= 0:
+                return False
+        return True
 
     def _end(self, subscriber: Subscriber) -> None:
         self.unregister(subscriber)
