@@ -160,13 +160,13 @@ class WebSocketResuming(Resuming):
                 self._take_status(data)
 
     def closed(self, code: int | None) -> None:
-        """Note that the position was not to be had; all from its time on is asked for, some of it again."""
+        """Note that the position was lost: all behind the first event of its time is asked for again."""
         if code == 4010:
             self._position = None
-            self.log.entries[:] = [
-                replace(entry, certain=entry.certain and entry.time < self._since)
-                for entry in self.log.entries
-            ]
+            entries = self.log.entries
+            later = (index for index, entry in enumerate(entries) if entry.time >= self._since)
+            again = next(later, len(entries))
+            entries[again:] = [replace(entry, certain=False) for entry in entries[again:]]
 
     def _take_status(self, data: dict[str, Any]) -> None:
         match data:
