@@ -23,7 +23,7 @@ from twisted.web.server import Request
 
 from tests.support.journals import memory_journal
 from tests.support.processes import spawn
-from tradeproxy.downstream.admission import Admission, Tokens
+from tradeproxy.downstream.admission import Admission, Refusal, Tokens
 from tradeproxy.downstream.request import Wishes
 from tradeproxy.downstream.session import Manner
 from tradeproxy.downstream.websocket import DownstreamFactory, DownstreamProtocol
@@ -64,7 +64,8 @@ class Everywhere(Resource):
 
     def render(self, request: Request) -> bytes | int:
         wishes = Wishes(None, False)
-        return self._factory.upgrade(request, self._account, Manner.ORIGINAL, wishes, lambda _: True)
+        answer = self._factory.upgrade(request, self._account, Manner.ORIGINAL, wishes, lambda _: True)
+        return answer.reason.encode() if isinstance(answer, Refusal) else answer
 
 
 async def run_cases(directory: str, cases: str) -> dict[str, str]:

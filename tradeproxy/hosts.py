@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 
 # The last label is not a number: "127.1" is an address to some resolvers, and a name to nobody.
@@ -15,6 +16,7 @@ _ORIGIN = re.compile(
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
+@lru_cache(maxsize=256)
 def canonical(host: str) -> str:
     """Return the one spelling by which hosts compare: a name in lower case, an address compressed.
 

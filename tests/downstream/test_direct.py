@@ -42,8 +42,6 @@ class Ending(Protocol):
 class Connection:
     """As much of an Autobahn connection as it takes; what goes the ordinary way is kept."""
 
-    STATE_OPEN = state = 3
-
     def __init__(self, transport: Server) -> None:
         self.transport = transport
         self.send_queue: list[bytes] = []
@@ -72,6 +70,9 @@ class DirectTests(SynchronousTestCase):
         self.connection = Connection(self.transport)
         self.addCleanup(accepted.close)
 
+    def write(self, data: bytes) -> bool:
+        return direct.write(self.connection, data, self.connection.write)
+
     def received(self) -> bytes:
         """Return what has arrived, letting the transport send the rest meanwhile."""
         taken = b""
@@ -94,48 +95,45 @@ class DirectTests(SynchronousTestCase):
 
     def test_goes_at_once(self) -> None:
         """Nothing waits for the reactor."""
-        direct.write(self.connection, b"hello")
+        self.assertTrue(self.write(b"hello"))
         self.assertEqual(self.writers.waiting, set())
         self.assertEqual(self.peer.recv(100), b"hello")
 
     def test_what_the_socket_does_not_take_waits_in_the_transport(self) -> None:
         """A short write's rest, and all that is written after it, in order."""
         whole = b"".join(b"%07d " % n for n in range(2_000_000))
-        direct.write(self.connection, whole)
+        self.assertFalse(self.write(whole))
         self.assertIn(self.transport, self.writers.waiting)
-        direct.write(self.connection, b"behind it")
+        self.write(b"behind it")
         self.assertEqual(self.received(), whole + b"behind it")
-        direct.write(self.connection, b" and at once again")
+        self.write(b" and at once again")
         self.assertEqual(self.peer.recv(100), b" and at once again")
 
     def test_overtakes_nothing_that_waits(self) -> None:
         """A frame that Autobahn has written, such as a pong, goes before it."""
         self.transport.write(b"pong ")
-        direct.write(self.connection, b"event")
+        self.write(b"event")
         self.assertEqual(self.received(), b"pong event")
 
     def test_goes_the_ordinary_way_where_something_is_unusual(self) -> None:
-        """Autobahn has closed, or keeps frames of its own; the transport is closing, or has been lost."""
-        self.connection.state = 2
-        direct.write(self.connection, b"1")
-        self.connection.state = 3
+        """Autobahn keeps frames of its own; the transport is closing, or has been lost."""
         self.connection.send_queue.append(b"a frame of Autobahn's")
-        direct.write(self.connection, b"2")
+        self.write(b"2")
         self.connection.send_queue.clear()
-        self.assertEqual(self.received(), b"12")
-        direct.write(self.connection, b"at once")
+        self.assertEqual(self.received(), b"2")
+        self.write(b"at once")
         self.transport.loseConnection()
-        direct.write(self.connection, b"3")
+        self.write(b"3")
         self.transport.disconnecting = False
         self.transport.connected = False
-        direct.write(self.connection, b"4")
-        self.assertEqual(self.connection.ordinary, [b"1", b"2", b"3", b"4"])
+        self.write(b"4")
+        self.assertEqual(self.connection.ordinary, [b"2", b"3", b"4"])
 
     def test_hides_no_lost_connection(self) -> None:
         """A reset is found by the transport, and the protocol told, as without this."""
         self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.peer.close()
-        direct.write(self.connection, b"hello")
+        self.write(b"hello")
         self.assertIn(self.transport, self.writers.waiting)
         failure = self.transport.doWrite()
         self.assertIsInstance(failure, Exception)

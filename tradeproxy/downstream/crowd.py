@@ -1,8 +1,8 @@
 """Clients that keep up, served in one loop: the same bytes, offered to one socket after the other.
 
-Nearly always a client has taken all that it was sent, and is to be sent what all others are. To find that out
-client by client costs a third of what sending costs. A crowd knows it: whoever does not take a burst whole, or
-is sent anything else, leaves, is served by its own feed, and joins again once that has nothing left to do.
+Nearly always a client has taken all that it was sent, and is to be sent what all others are. To find that
+out client by client costs a third of what sending costs. A crowd knows it: whoever does not take a burst whole,
+or is sent anything else, leaves, is served by its own feed, and joins again once that has nothing left to do.
 """
 
 from __future__ import annotations

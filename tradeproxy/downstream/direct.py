@@ -6,9 +6,12 @@ which three only find out what is nearly always so. See docs/performance.md for 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.tcp import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def is_plain(transport: Any) -> bool:
@@ -17,11 +20,10 @@ def is_plain(transport: Any) -> bool:
 
 
 def is_clear(connection: Any) -> bool:
-    """Whether an Autobahn connection with a plain transport is open, and nothing waits to be sent before."""
+    """Whether nothing waits on an Autobahn connection with a plain transport, and it is not ending."""
     transport = connection.transport
     return not (
-        connection.state != connection.STATE_OPEN
-        or connection.send_queue
+        connection.send_queue
         or transport.dataBuffer
         or transport._tempDataBuffer  # noqa: SLF001  # what write() has not joined to the other yet
         or transport.disconnecting
@@ -29,16 +31,16 @@ def is_clear(connection: Any) -> bool:
     )
 
 
-def write(connection: Any, data: bytes) -> bool:
-    """Write to an Autobahn connection whose transport is plain, and return whether the socket took it all.
+def write(connection: Any, data: bytes, ordinary: Callable[[bytes], None]) -> bool:
+    """Write to an Autobahn connection, and return whether its socket has taken all of it.
 
-    Only where the way is clear; else it goes by `connection.write`. The rest of a short write waits in the
-    transport. No error is hidden: the transport meets it itself.
+    Only where the transport is plain and the way is clear; else it goes by `ordinary`, Autobahn's own way.
+    The rest of a short write waits in the transport. No error is hidden: the transport meets it itself.
     """
-    if not is_clear(connection):
-        connection.write(data)
-        return False
     transport = connection.transport
+    if not is_plain(transport) or not is_clear(connection):
+        ordinary(data)
+        return False
     try:
         sent: int = transport.socket.send(data)
     except OSError:  # it can take nothing now, or never again: the transport finds out which

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import txaio
@@ -12,14 +13,16 @@ from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
 from tradeproxy.downstream import direct, frames, lean
+from tradeproxy.downstream.admission import Refusal
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.crowd import Crowd, Crowds
+from tradeproxy.downstream.handshake import read_key
 from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Send, State, Status, Stream
 from tradeproxy.downstream.steps import Steps
 from tradeproxy.downstream.subscription import Subscription, Wording
 from tradeproxy.goodbye import BoundedGoodbye
 from tradeproxy.wire.closecodes import CloseCode
-from tradeproxy.wire.messages import encode
+from tradeproxy.wire.messages import Sendable, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,17 +49,6 @@ GOODBYE_TIMEOUT = 5.0
 SLOW_GOODBYE_TIMEOUT = 30.0
 """Seconds for one that was too slow: before the close frame it has to read the megabytes that the kernel
 took for it."""
-
-HANDSHAKE_HEADERS = (
-    b"host",
-    b"upgrade",
-    b"connection",
-    b"sec-websocket-key",
-    b"sec-websocket-version",
-    b"sec-websocket-protocol",
-    b"sec-websocket-extensions",
-)
-"""What the opening handshake needs of a request (RFC 6455, 4.1)."""
 
 
 class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn's bases disagree
@@ -124,10 +116,10 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     def write(self, frames: bytes) -> None:
         """Send whole frames, unless Autobahn has sent a close frame of its own, which nothing may follow."""
-        if self.state == self.STATE_OPEN:
-            self.sendData(frames)
-        else:
+        if self.state != self.STATE_OPEN:
             self.subscriber.feed.stopProducing()
+        elif self._put(frames) and self.subscriber.feed.framing is self.factory.wording.plain:
+            self.factory.crowds.offer(self)
 
     def pause_reading(self) -> None:
         """Take nothing from the client, whose answers would only pile up."""
@@ -143,18 +135,19 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
             if ping is not None:
                 self.sendPong(ping)
 
-    def _send_at_once(self, frames: bytes) -> None:
-        """Send whole frames by the shortest way; if that was clear, a crowd's is shorter still."""
-        if direct.write(self, frames) and self.subscriber.feed.framing is self.factory.wording.plain:
-            self.factory.crowds.offer(self)
-
     # What its crowd calls, and what makes it leave.
 
     @property
     def is_level(self) -> bool:
         """Whether its socket has taken all that is in the log, and it is to be sent all that follows."""
         feed = self.subscriber.feed
-        return feed.is_level and feed.framing is self.factory.wording.plain and direct.is_clear(self)
+        return (
+            feed.is_level
+            and feed.framing is self.factory.wording.plain
+            and self.state == self.STATE_OPEN
+            and direct.is_plain(self.transport)
+            and direct.is_clear(self)
+        )
 
     @property
     def send(self) -> Callable[[bytes], int]:
@@ -178,10 +171,29 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
             if crowd.position < self.account.journal.last:
                 self.subscriber.feed.start(crowd.position)
 
+    # The way out, for the events and for whatever Autobahn has to say.
+
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        """Send what Autobahn, or anything but a burst of events, has to say: it may have to wait."""
+        """Send, as Autobahn does it: in one piece, unless it is told otherwise."""
+        if sync or chopsize:
+            self.leave_crowd()
+            super().sendData(data, sync, chopsize)
+        else:
+            self._put(data)
+
+    def sendCloseFrame(
+        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
+        """Send one, which no event may follow."""
         self.leave_crowd()
-        super().sendData(data, sync, chopsize)
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+
+    def _put(self, data: bytes) -> bool:
+        """Send by the shortest way that is open, and return whether the socket has taken all of it."""
+        is_whole = direct.write(self, data, super().sendData)
+        if not is_whole:
+            self.leave_crowd()
+        return is_whole
 
     # What all of these and the service call.
 
@@ -197,8 +209,6 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     def _begin(self) -> tuple[Effect, ...]:
         factory = self.factory
-        if direct.is_plain(self.transport):
-            self.subscriber.feed.send = self._send_at_once
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.unregisterProducer()  # twisted.web's channel still holds the transport's one place
@@ -225,7 +235,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
     def _carry_out(self, effect: Effect) -> None:
         match effect:
             case Send(message):
-                self.write(self.factory.wording.message(encode(message)))
+                self.write(self.factory.answer(message))
             case Status(on):
                 self.subscriber.status(on)
             case Stream(on):
@@ -265,7 +275,7 @@ class DownstreamFactory(WebSocketServerFactory):
             maxMessagePayloadSize=limits.max_message,
             maxFramePayloadSize=limits.max_message,
             failByDrop=False,
-            openHandshakeTimeout=limits.handshake_timeout,
+            openHandshakeTimeout=0,  # it is over as soon as twisted.web has the request
             closeHandshakeTimeout=0,  # BoundedGoodbye has the time limit
             autoPingInterval=PING_INTERVAL,
             autoPingTimeout=max(PONG_TIMEOUT, limits.stall_timeout + 2 * PING_INTERVAL),
@@ -278,6 +288,7 @@ class DownstreamFactory(WebSocketServerFactory):
             self._message, frames.plain(self._message), frames.with_cursors(self._message), Steps()
         )
         self.crowds = Crowds(self.wording.plain, reactor)
+        self.answer = cache(self._answer)  # there are a dozen
 
     def upgrade(
         self,
@@ -286,18 +297,20 @@ class DownstreamFactory(WebSocketServerFactory):
         manner: Manner,
         wishes: Wishes,
         admits: Callable[[Credentials], bool],
-    ) -> bytes | int:
+    ) -> bytes | int | Refusal:
         """Turn `request`, which has been admitted, into a new client of `account`; for Resource.render."""
-        headers = request.requestHeaders
-        # Autobahn parses the request again, and differently: it gets what it needs and no credentials.
-        kept = {
-            name: headers.getRawHeaders(name, ()) for name in HANDSHAKE_HEADERS if headers.hasHeader(name)
-        }
-        request.requestHeaders, request.uri = Headers(kept), b"/"
+        key = read_key(request)
+        if isinstance(key, Refusal):
+            return key
         session = ClientSession(manner, admits, status=wishes.status)
         client = self._client(self, account, session, wishes)
+        # Autobahn parses what is here again, and differently: it gets what it needs, and no credentials.
+        request.requestHeaders, request.uri = Headers(lean.request_headers(client, key)), b"/"
         answer: bytes | int = WebSocketResource(_ReadyMade(client)).render(request)
         return answer
+
+    def _answer(self, message: Sendable) -> bytes:
+        return self._message(encode(message))
 
     def _message(self, payload: bytes) -> bytes:
         """Frame a text message; there is no compression here, so that it is the same for all clients."""

@@ -1,0 +1,37 @@
+"""The opening handshake's request (RFC 6455, 4.2.1), as twisted.web has read it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING
+
+from tradeproxy.downstream.admission import Refusal
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
+VERSION = b"13"
+
+
+def read_key(request: Request) -> bytes | Refusal:
+    """Return the client's key, or why it cannot be answered; that it asks for an upgrade is known already."""
+    headers = request.requestHeaders
+    if request.method != b"GET" or request.clientproto != b"HTTP/1.1":
+        return Refusal(400, "a WebSocket begins with GET and HTTP/1.1")
+    connection = b",".join(headers.getRawHeaders(b"connection", ()))
+    if b"upgrade" not in (token.strip() for token in connection.lower().split(b",")):
+        return Refusal(400, "a WebSocket begins with the header Connection: Upgrade")
+    if headers.getRawHeaders(b"sec-websocket-version") != [VERSION]:
+        return Refusal(426, "this speaks version 13 of WebSocket")
+    keys = headers.getRawHeaders(b"sec-websocket-key", ())
+    if len(keys) != 1 or not _is_key(keys[0]):
+        return Refusal(400, "Sec-WebSocket-Key is to be 16 bytes in base64")
+    return keys[0]
+
+
+def _is_key(text: bytes) -> bool:
+    try:
+        return len(text) == 24 and len(base64.b64decode(text, validate=True)) == 16
+    except binascii.Error:
+        return False
