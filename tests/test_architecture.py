@@ -73,6 +73,7 @@ BANS = {
     "tradeproxy.downstream.frames": NETWORK,
     "tradeproxy.downstream.once": NETWORK,
     "tradeproxy.web.routes": NETWORK,
+    "tradeproxy.web.restpath": NETWORK,
 }
 
 MONOPOLIES = {

@@ -9,6 +9,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.certificates import Authority
 from tradeproxy.accounts import demo_account
 from tradeproxy.listen import describe, has_ipv6_loopback, loopback_descriptions
 from tradeproxy.recoverysettings import RecoveryMode, RecoverySettings
@@ -128,6 +129,7 @@ class ReadSettingsTests(SettingsTestCase):
             *(("PROXY_PORT", bad, f"{bad!r} is not a port (1 to 65535)")
               for bad in ("0", "65536", "-1", "80.0", "8_0", "٣", "9" * 5000)),
             ("PROXY_ALLOW_ANONYMOUS", "maybe", "'maybe' is neither yes (1, true) nor no (0, false)"),
+            ("PROXY_REST", "on", "'on' is neither yes (1, true) nor no (0, false)"),
             ("PROXY_RECOVERY", "yes", "'yes' is none of auto, events, off"),
             ("PROXY_JOURNAL_SYNC", "off", "'off' is neither full nor normal"),
             ("PROXY_UPSTREAM_AUTH", "AUTH", "'AUTH' is neither authenticate nor auth"),
@@ -216,6 +218,41 @@ class TokenTests(SettingsTestCase):
         settings = self.read({**PAIR, "PROXY_TOKENS": f"fifteen-letters,{TOKEN}"})
         expected = ("PROXY_TOKENS: a token of fewer than 16 characters can be guessed",)
         self.assertEqual((settings.warnings, len(settings.tokens)), (expected, 2))
+
+
+class RestTests(SettingsTestCase):
+    """PROXY_REST: whether Alpaca's REST interface is passed through."""
+
+    def test_it_is_off_unless_it_is_turned_on(self) -> None:
+        """Blank, 0 and no are off too."""
+        for text, expected in {
+            "": False,
+            "0": False,
+            "no": False,
+            "1": True,
+            "true": True,
+            "yes": True,
+        }.items():
+            self.assertIs(self.read({**PAIR, "PROXY_REST": text}).rest, expected, text)
+
+    def test_it_does_not_go_with_tokens(self) -> None:
+        """One line names both, whichever way the tokens are given."""
+        (self.directory / "tokens").write_text(TOKEN)
+        for name, value in (("PROXY_TOKENS", TOKEN), ("PROXY_TOKENS_FILE", "tokens")):
+            [line] = self.problems({"PROXY_REST": "1", name: value})
+            expected = f"PROXY_REST: {name} is set too; the headers of a request cannot hold a token and"
+            self.assertTrue(line.startswith(expected), line)
+            self.assertEqual(self.problems({"PROXY_REST": "0", name: value}), [])
+
+    def test_keys_in_the_clear_are_warned_of(self) -> None:
+        """Other machines' clients send theirs, and only TLS would hide them."""
+        variables = {**PAIR, "PROXY_REST": "1", "PROXY_ALLOW_ANONYMOUS": "1"}
+        [warning] = self.read({**variables, "PROXY_HOST": "0.0.0.0"}).warnings
+        self.assertTrue(warning.startswith("PROXY_REST: keys travel in the clear"), warning)
+        identity = Authority(str(self.directory)).issue("localhost")
+        over_tls = f"ssl:443:privateKey={identity.key}:certKey={identity.certificate}"
+        for elsewhere in ({}, {"PROXY_LISTEN": over_tls}):
+            self.assertEqual(self.read({**variables, **elsewhere}).warnings, ())
 
 
 class AddressTests(SettingsTestCase):

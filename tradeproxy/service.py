@@ -13,15 +13,17 @@ from twisted.logger import Logger
 from tradeproxy import listen
 from tradeproxy.collector import CollectorService
 from tradeproxy.downstream.admission import Admission, Tokens
-from tradeproxy.downstream.clients import DownstreamService
+from tradeproxy.downstream.clients import Clients, DownstreamService
 from tradeproxy.downstream.websocket import DownstreamFactory
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.sqlitejournal import SqliteJournal
+from tradeproxy.upstream.agent import build_agent
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory, upstream_endpoint
 from tradeproxy.upstream.recovery import Recovery
 from tradeproxy.upstream.rest import RestClient, http_client
 from tradeproxy.upstream.service import UpstreamService
+from tradeproxy.web.rest import Passthrough
 from tradeproxy.web.routes import paths
 from tradeproxy.web.site import build_site
 
@@ -42,7 +44,8 @@ def build_service(settings: Settings, reactor: Any) -> MultiService:
     accounts = {account.name: _account(account, settings.journal, reactor) for account in settings.accounts}
     clients = DownstreamFactory(settings.limits, reactor)
     admission = Admission(settings.allowed_hosts, settings.allowed_origins, Tokens(settings.tokens))
-    site = build_site(accounts, clients, admission, reactor)
+    passthrough = _passthrough(settings, clients.clients, reactor) if settings.rest else None
+    site = build_site(accounts, clients, admission, reactor, passthrough)
 
     proxy = OrderedService()
     proxy.setName("tradeproxy")
@@ -89,6 +92,12 @@ def _upstream_service(
         Backoff(SystemRandom().random),
         reactor,
     )
+
+
+def _passthrough(settings: Settings, clients: Clients, reactor: Any) -> Passthrough:
+    urls = {account.name: account.base_url.rest for account in settings.accounts}
+    own_pages = Admission(settings.allowed_hosts, (), Tokens(()))
+    return Passthrough(build_agent(reactor), urls, own_pages, clients, reactor)
 
 
 def _simulator_service(port: int, reactor: Any) -> Service:
@@ -170,6 +179,8 @@ class StartupLog(Service):
         kept = self._settings.journal.directory
         self._log.info("events are kept in {place}", place="memory only" if kept is None else kept)
         self._log.info("health at /healthz and /readyz")
+        if self._settings.rest:
+            self._log.info("each account's REST interface is passed through, at its path and /v2/")
         if self._settings.simulator_port is not None:
             self._log.info(
                 "an embedded Alpaca takes orders at http://127.0.0.1:{port}",

@@ -42,6 +42,7 @@ VARIABLES = (
     "PROXY_RECONCILE_INTERVAL",
     "PROXY_RECOVERY",
     "PROXY_RECOVERY_DEADLINE",
+    "PROXY_REST",
     "PROXY_STALL_TIMEOUT",
     "PROXY_TOKENS",
     "PROXY_TOKENS_FILE",
@@ -66,7 +67,8 @@ class Settings:
     """All that is settable. `listen` holds complete Twisted endpoint descriptions.
 
     Origins are in lower case without a default port, hosts without any port, so that both compare as text.
-    `simulator_port` is None except in the demo. The warnings are lines for the user.
+    `rest` says whether REST is passed through. `simulator_port` is None except in the demo. The warnings are
+    lines for the user.
     """
 
     accounts: tuple[AccountSettings, ...]
@@ -77,6 +79,7 @@ class Settings:
     limits: Limits
     journal: JournalSettings
     recovery: RecoverySettings
+    rest: bool
     simulator_port: int | None
     warnings: tuple[str, ...]
 
@@ -127,6 +130,7 @@ def read_settings(
         limits=_read_limits(env),
         journal=read_journal(env, in_memory=demo),
         recovery=_read_recovery(env),
+        rest=_read_rest(env, addresses),
         simulator_port=simulator_port,
         warnings=tuple(env.findings.warnings),
     )
@@ -234,6 +238,19 @@ def _read_recovery(env: Environment) -> RecoverySettings:
         deadline=env.parsed("PROXY_RECOVERY_DEADLINE", _seconds, default.deadline),
         reconcile_interval=env.parsed("PROXY_RECONCILE_INTERVAL", _seconds, default.reconcile_interval),
     )
+
+
+def _read_rest(env: Environment, addresses: _Addresses) -> bool:
+    rest = env.parsed("PROXY_REST", _flag, default=False)
+    if rest and (tokens := env.source("PROXY_TOKENS")):
+        env.findings.problem(
+            f"PROXY_REST: {tokens} is set too; the headers of a request cannot hold a token and Alpaca's keys"
+        )
+    elif rest and any(url(it).startswith("http:") and not is_local(it) for it in addresses.descriptions):
+        env.findings.warning(
+            "PROXY_REST: keys travel in the clear from other machines to this one; use ssl: in PROXY_LISTEN"
+        )
+    return rest
 
 
 def parse_port(text: str) -> int:

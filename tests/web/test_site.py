@@ -108,10 +108,22 @@ class UpgradeTests(ProxyTestCase):
             self.assertEqual(self.upgrade(path).status, 101, path)
 
     def test_a_broken_handshake_is_refused(self) -> None:
-        """With an HTTP status rather than a hung connection."""
-        broken = self.request(STREAM, Upgrade="websocket", Connection="Upgrade", Sec_WebSocket_Version="13")
-        self.assertEqual(broken.status, 400)
-        self.assertTrue(broken.gone)
+        """With an HTTP status rather than a hung connection (RFC 6455, 4.2.1)."""
+        good = {
+            "Upgrade": "websocket",
+            "Connection": "keep-alive, Upgrade",
+            "Sec_WebSocket_Version": "13",
+            "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        self.assertEqual(self.request(STREAM, **good).status, 101)
+        for name, value in (
+            ("Connection", "keep-alive"),
+            ("Sec_WebSocket_Key", "dGhlIHNhbXBsZQ=="),
+            ("Sec_WebSocket_Key", "dGhlIHNhbXBsZSBub25jZQ!="),
+            ("Sec_WebSocket_Key", ""),
+        ):
+            self.assertEqual(self.request(STREAM, **good | {name: value}).status, 400, (name, value))
+        self.assertEqual(self.request(STREAM, method="POST", **good).status, 400)
 
     def test_an_unknown_version_is_told_which_ones_there_are(self) -> None:
         """As RFC 6455 asks (4.4)."""
@@ -122,8 +134,8 @@ class UpgradeTests(ProxyTestCase):
             Sec_WebSocket_Version="99",
             Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==",
         )
-        self.assertEqual(answer.status, 400)
-        self.assertIn(b"Sec-WebSocket-Version: 13", answer.received)
+        self.assertEqual(answer.status, 426)
+        self.assertIn(b"sec-websocket-version: 13", answer.received.lower())
 
 
 class DoorTests(ProxyTestCase):

@@ -15,10 +15,11 @@ from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.protocols.policies import TimeoutMixin
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
 
 from tradeproxy.secret import Credentials, KeyPair, OAuthToken
+from tradeproxy.upstream.agent import build_agent
 from tradeproxy.upstream.backoff import parse_retry_after
 from tradeproxy.upstream.budget import Budget
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
     from twisted.web.iweb import IResponse
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds for TCP and TLS."""
 
 INACTIVITY_TIMEOUT = 20.0
 """Seconds without an answer, or without more of it; Alpaca's event streams send a comment more often."""
@@ -178,16 +176,7 @@ class RestClient:
 
 def http_client(reactor: Any) -> HTTPClient:
     """Return a client that verifies certificates and names, and keeps no connection."""
-    pool = _QuietPool(reactor, persistent=False)
-    return HTTPClient(Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=pool))
-
-
-class _QuietFactory(HTTPConnectionPool._factory):  # type: ignore[misc,valid-type]  # noqa: SLF001
-    noisy = False  # each request would put two lines into the log
-
-
-class _QuietPool(HTTPConnectionPool):
-    _factory = _QuietFactory
+    return HTTPClient(build_agent(reactor))
 
 
 class _Body(TimeoutMixin, Protocol):

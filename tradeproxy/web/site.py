@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
 from twisted.web import http
 from twisted.web.resource import Resource
@@ -12,10 +13,13 @@ from twisted.web.server import Request, Site
 
 from tradeproxy.accounts import variables_of
 from tradeproxy.downstream.admission import Admission, Refusal, Visitor
+from tradeproxy.downstream.handshake import VERSION
 from tradeproxy.downstream.request import read_span, read_wishes
 from tradeproxy.downstream.sse import EventStreams, find
 from tradeproxy.secret import Secret
+from tradeproxy.web import rest
 from tradeproxy.web.health import healthz, readyz
+from tradeproxy.web.restpath import find_call
 from tradeproxy.web.routes import Events, Page, Stream, route
 
 if TYPE_CHECKING:
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.session import Manner
     from tradeproxy.downstream.websocket import DownstreamFactory
     from tradeproxy.hub.account import Account
+    from tradeproxy.web.rest import Passthrough
+    from tradeproxy.web.restpath import Call
 
 READING = (b"GET", b"HEAD")
 NOT_READING = Refusal(405, "only GET and HEAD are answered here")
@@ -33,11 +39,23 @@ NO_WEBSOCKET = Refusal(
     400, "here are server-sent events; the WebSocket is at the path before /v2/events/trades"
 )
 FULL = Refusal(503, "no connection is free; PROXY_MAX_CLIENTS is the limit")
+FOREIGN = Refusal(403, "a page of another origin is not to give orders")
+
+IDLE_TIMEOUT = 75.0
+"""Seconds that a connection is kept for a further request, where orders come: one that a bot sends every five
+seconds, or every minute, is not to meet the connection's end."""
 
 
 class _Request(Request):
+    def gotLength(self, length: int | None) -> None:
+        """Keep a body in memory: twisted.web would put a long one into a file."""
+        self.content = BytesIO()
+
     def handleContentChunk(self, data: bytes) -> None:
-        """Let a body pass by: nothing here takes one, and it may be endless."""
+        """Keep of a body, which may be endless, no more than the site has a use for."""
+        assert self.content is not None, "set when the headers ended"
+        channel: Any = self.channel
+        self.content.write(data[: channel.site.kept_of_body - self.content.tell()])
 
 
 class _Channel(http.HTTPChannel):
@@ -46,8 +64,20 @@ class _Channel(http.HTTPChannel):
     Twisted starts the limit anew with every byte, so that a client may take for ever.
     """
 
+    site: ProxySite
+    _has_answered = False
+
     def resetTimeout(self) -> None:
-        """Let the limit run on; it is set with the connection and after each response."""
+        """Let the limit run on; it is set with the connection, and with a further request's first byte."""
+        if self._has_answered:
+            self._has_answered = False
+            self.setTimeout(self.site.timeOut)
+
+    def requestDone(self, request: http.Request) -> None:
+        """Wait for a further request, which may be here already."""
+        self._has_answered = True
+        self._savedTimeOut = self.site.idle_timeout
+        super().requestDone(request)
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
         """Register a response's producer, and tell it if the transport is full already.
@@ -66,6 +96,10 @@ class ProxySite(Site):
     noisy = False
     protocol = _Channel  # type: ignore[assignment]  # without Twisted's switch between HTTP/1.1 and 2
     requestFactory = _Request
+    kept_of_body = 0
+    """Bytes; a longer one is cut."""
+    idle_timeout: float
+    """Seconds from an answer to the beginning of a further request."""
 
     def log(self, request: http.Request) -> None:
         """Log nothing."""
@@ -76,12 +110,22 @@ class ProxySite(Site):
 
 
 def build_site(
-    accounts: Mapping[str, Account], factory: DownstreamFactory, admission: Admission, clock: IReactorTime
+    accounts: Mapping[str, Account],
+    factory: DownstreamFactory,
+    admission: Admission,
+    clock: IReactorTime,
+    passthrough: Passthrough | None = None,
 ) -> ProxySite:
-    """Return the site that serves `accounts`."""
-    root = Root(accounts, factory, EventStreams(factory.clients, factory.limits, clock), admission, clock)
+    """Return the site that serves `accounts`, and passes their REST interface through if it is to."""
+    events = EventStreams(factory.clients, factory.limits, clock)
+    root = Root(accounts, factory, events, admission, passthrough, clock)
     timeout = factory.limits.handshake_timeout
-    return ProxySite(root, timeout=timeout, reactor=clock, parsePOSTFormSubmission=False)
+    site = ProxySite(root, timeout=timeout, reactor=clock, parsePOSTFormSubmission=False)
+    site.idle_timeout = timeout
+    if passthrough is not None:
+        site.kept_of_body = rest.LONGEST_BODY + 1  # enough to see that one is too long
+        site.idle_timeout = IDLE_TIMEOUT
+    return site
 
 
 class Root(Resource):
@@ -95,6 +139,7 @@ class Root(Resource):
         factory: DownstreamFactory,
         events: EventStreams,
         admission: Admission,
+        passthrough: Passthrough | None,
         clock: IReactorTime,
     ) -> None:
         super().__init__()
@@ -102,6 +147,7 @@ class Root(Resource):
         self._factory = factory
         self._events = events
         self._admission = admission
+        self._passthrough = passthrough
         self._clock = clock
 
     def render(self, request: Request) -> bytes | int:
@@ -128,6 +174,9 @@ class Root(Resource):
                 return self._render_stream(request, self._accounts[name], manner, visitor)
             case Events(name):
                 return self._render_events(request, self._accounts[name], visitor)
+        call = find_call(request.uri)
+        if call is not None:
+            return self._render_rest(request, call, visitor)
         return _refuse(request, Refusal(404, "nothing is here; the streams are at /trade-updates-<account>"))
 
     def _render_page(self, request: Request, page: Page) -> bytes:
@@ -143,14 +192,14 @@ class Root(Resource):
         self, request: Request, account: Account, manner: Manner, visitor: Visitor
     ) -> bytes | int:
         if not visitor.upgrade:
-            request.setHeader(b"upgrade", b"websocket")
             return _refuse(request, Refusal(426, "this is a WebSocket: connect to it with ws:// or wss://"))
         wishes = read_wishes(_query(request), self._clock.seconds())
         if isinstance(wishes, Refusal):
             return _refuse(request, wishes)
         if self._factory.clients.is_full:
             return self._turn_away(request, FULL)
-        return self._factory.upgrade(request, account, manner, wishes, self._admission.judge(visitor))
+        answer = self._factory.upgrade(request, account, manner, wishes, self._admission.judge(visitor))
+        return _refuse(request, answer) if isinstance(answer, Refusal) else answer
 
     def _render_events(self, request: Request, account: Account, visitor: Visitor) -> bytes | int:
         if request.method not in READING:
@@ -170,10 +219,26 @@ class Root(Resource):
             request.setHeader(b"vary", b"origin")
         return self._events.render(request, account, stretch)
 
+    def _render_rest(self, request: Request, call: Call, visitor: Visitor) -> bytes | int:
+        if self._passthrough is None:
+            return rest.refuse(request, 404, rest.OFF)
+        if call.account not in self._accounts:
+            variables = variables_of(call.account)
+            return rest.refuse(request, 404, f"no account {call.account!r} here: set {variables}")
+        if self._passthrough.admission.refusal(visitor) is not None:
+            return self._turn_away(request, FOREIGN)
+        if self._factory.clients.is_full:
+            self._note(request, FULL)
+            return rest.refuse(request, FULL.status, FULL.reason)
+        return self._passthrough.render(request, call)
+
     def _turn_away(self, request: Request, refusal: Refusal) -> bytes:
+        self._note(request, refusal)
+        return _refuse(request, refusal)
+
+    def _note(self, request: Request, refusal: Refusal) -> None:
         peer = request.getClientAddress()
         self._factory.clients.refusals.note(getattr(peer, "host", "a client"), refusal.reason)
-        return _refuse(request, refusal)
 
 
 def _query(request: Request) -> bytes:
@@ -209,6 +274,9 @@ def _refuse(request: Request, refusal: Refusal) -> bytes:
     request.setHeader(b"content-type", b"text/plain; charset=utf-8")
     if refusal.status == 401:
         request.setHeader(b"www-authenticate", b"Bearer")
+    if refusal.status == 426:
+        request.setHeader(b"upgrade", b"websocket")
+        request.setHeader(b"sec-websocket-version", VERSION)
     if refusal.status == 405:
         request.setHeader(b"allow", b"GET, HEAD")
     return refusal.reason.encode() + b"\n"

@@ -1,0 +1,136 @@
+"""Tests for tradeproxy.web.restpath."""
+
+from __future__ import annotations
+
+import posixpath
+from urllib.parse import unquote_to_bytes
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tradeproxy.web.restpath import Call, find_call
+
+pieces = st.sampled_from(
+    [
+        b"..",
+        b".",
+        b"/",
+        b"//",
+        b"\\",
+        b"%2e",
+        b"%2F",
+        b"%5c",
+        b"%25",
+        b"%252e",
+        b";",
+        b"a",
+        b"v1",
+        b"?",
+        b"#",
+        b"%",
+    ]
+)
+paths = st.lists(pieces, max_size=12).map(b"".join)
+
+
+class FindCallTests(SynchronousTestCase):
+    """What is passed through, and that it stays where it belongs."""
+
+    def test_finds_what_is_asked_of_alpaca(self) -> None:
+        """Beneath both paths of an account, and as it was written."""
+        table = {
+            b"/trade-updates-paper/v2/orders": Call("paper", b"/v2/orders"),
+            b"/paper/v2/orders": Call("paper", b"/v2/orders"),
+            b"//my_fund_2//v2/account": Call(
+                "my_fund_2", b"/v2/account"
+            ),  # a base URL with a slash at its end
+            b"/paper/v2/orders/": Call("paper", b"/v2/orders/"),
+            b"/paper/v2/orders?status=all&after=2026-01-01T00%3A00%3A00Z": Call(
+                "paper", b"/v2/orders?status=all&after=2026-01-01T00%3A00%3A00Z"
+            ),
+            b"/paper/v2/orders:by_client_order_id?client_order_id=../x": Call(
+                "paper", b"/v2/orders:by_client_order_id?client_order_id=../x"
+            ),
+            b"/paper/v2/assets/BTC%2FUSD": Call("paper", b"/v2/assets/BTC%2FUSD"),
+            b"/paper/v2/positions/BRK.B": Call("paper", b"/v2/positions/BRK.B"),
+            b"/paper/v2/x;y/.z/a%20b/100%25": Call("paper", b"/v2/x;y/.z/a%20b/100%25"),
+        }
+        for uri, call in table.items():
+            self.assertEqual(find_call(uri), call, uri)
+
+    def test_finds_nothing_that_leads_elsewhere(self) -> None:
+        """In no coding, between no slashes."""
+        for path in (
+            b"",
+            b"/",
+            b"..",
+            b"../v1/x",
+            b"x/../../v1",
+            b"./x",
+            b"x/.",
+            b"x//y",
+            b"x//",
+            b"%2e%2e/x",
+            b".%2E/x",
+            b"x/%2e",
+            b"x%2F..%2F..%2Fv1",
+            b"x%2f%2e%2e",
+            b"x%2F",
+            b"%2Fetc",
+            b"..%5cx",
+            b"x\\..\\y",
+            b"%252e%252e/x",
+            b"%25252e%25252e%25252fx",
+            b"..;/x",
+            b"x/..;a=b/y",
+            b";/x",
+            b"..%20/x",
+            b"..%00/x",
+            b"x%0d%0aHost:%20evil",
+            b"x#y",
+            b"x\x7f",
+            b"x\xb0",
+            b"x y",
+        ):
+            self.assertIsNone(find_call(b"/paper/v2/" + path), path)
+
+    def test_finds_nothing_at_other_paths(self) -> None:
+        """Nor an account where none can be, nor another host."""
+        for uri in (
+            b"/v2/orders",
+            b"/paper/v1/orders",
+            b"/paper/V2/orders",
+            b"/paper/v2",
+            b"/paper/v2x/orders",
+            b"/paper/%76%32/orders",
+            b"/paper/../v2/orders",
+            b"/trade-updates-/v2/orders",
+            b"/PAPER/v2/orders",
+            b"/healthz/v2/orders",
+            b"/trade-updates-metrics/v2/orders",
+            b"http://evil.example/paper/v2/orders",
+            b"http://localhost/paper/v2/orders",
+            b"evil.example:443",
+            b"*",
+            b"",
+        ):
+            self.assertIsNone(find_call(uri), uri)
+
+    def test_a_path_that_is_coded_without_end_is_given_up(self) -> None:
+        """It costs a bounded time."""
+        self.assertIsNone(find_call(b"/paper/v2/x%" + b"25" * 5000))
+
+    @settings(deadline=None, derandomize=True)
+    @given(paths | st.binary())
+    def test_no_reading_of_what_is_found_leaves_v2(self, path: bytes) -> None:
+        """However often a server decodes it, and whatever it takes for a slash."""
+        call = find_call(b"/paper/v2/" + path)
+        if call is None:
+            return
+        self.assertEqual(call, Call("paper", b"/v2/" + path))
+        target = call.target.partition(b"?")[0]
+        for _ in range(4):
+            for reading in (target, target.replace(b"\\", b"/"), target.partition(b";")[0]):
+                self.assertTrue(posixpath.normpath(reading).startswith(b"/v2/"), reading)
+            target = unquote_to_bytes(target)
