@@ -78,7 +78,6 @@ class WishesTests(RequestTestCase):
         """Also where its "+" was not escaped, and so arrived as a blank."""
         for text in (
             b"2027-01-15T05:13:20Z",
-            b"2027-01-15T05:13:20.000000999Z",
             b"2027-01-15T05:13:20%2B00:00",
             b"2027-01-15T05:13:20+00:00",
             b"2027-01-15T07:13:20+02:00",

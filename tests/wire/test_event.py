@@ -91,10 +91,11 @@ class FieldTests(SynchronousTestCase):
     """What else the hub needs to know of an event."""
 
     def test_its_time_is_at_else_timestamp(self) -> None:
-        """In microseconds; further digits are cut."""
+        """In microseconds; a part of one counts as a whole."""
         table = {
             b'{"at":"1970-01-01T00:00:01.000002Z","timestamp":"2026-01-01T00:00:00Z"}': 1_000_002,
-            b'{"timestamp":"1970-01-01T00:00:01.123456789Z"}': 1_123_456,
+            b'{"timestamp":"1970-01-01T00:00:01.123456789Z"}': 1_123_457,
+            b'{"timestamp":"1970-01-01T00:00:01.123456000Z"}': 1_123_456,
             b'{"at":"1970-01-01T01:00:00.5+01:00"}': 500_000,
             b'{"at":"soon","timestamp":"1970-01-01T00:00:03Z"}': 3_000_000,
             b'{"at":7}': None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -15,6 +16,7 @@ LONGEST_WORD = 128
 """Characters; a ULID has 26, a UUID 36."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FINER = re.compile(r"[.,][0-9]{6}[0-9]*[1-9]")
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -77,14 +79,16 @@ def read_event(payload: bytes, data: dict[str, Any]) -> Event:
 
 
 def parse_time(text: str) -> int:
-    """Read an RFC 3339 time as microseconds since 1970; further digits are cut.
+    """Read an RFC 3339 time as microseconds since 1970; a part of one counts as a whole.
 
-    Raises ValueError for anything else, a time without its offset from UTC included.
+    So what is asked for from a nanosecond after an event, as Alpaca's Go SDK does, begins behind that event,
+    and times that are in order stay so. Raises ValueError for anything else, a time without its offset from
+    UTC included.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("no offset from UTC")
-    return (moment - _EPOCH) // _MICROSECOND
+    return (moment - _EPOCH) // _MICROSECOND + (_FINER.search(text) is not None)
 
 
 def format_time(microseconds: int) -> str:
