@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo run test lint types coverage check chaos kill conformance bench stalled soak clean
+.PHONY: demo run test lint types coverage check chaos kill conformance interop bench stalled soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/twistd -n --pidfile= tradeproxy --demo
@@ -40,6 +40,10 @@ kill: $(VENV)/.development
 conformance: $(VENV)/.development
 	$(BIN)/python -m tests.conformance
 
+# Everybody's clients against the proxy, each from PyPI or npm into .interop (a few minutes; CLIENTS="ccxt aiohttp").
+interop: $(VENV)/.development
+	$(BIN)/python -m tests.interop $(CLIENTS)
+
 # The proxy beside other servers (about 20 minutes; see benchmarks/README.md).
 bench: $(VENV)/.development benchmarks/.venv/.peers
 	$(BIN)/python -m benchmarks.bench
@@ -55,7 +59,7 @@ soak: $(VENV)/.development
 check: lint types coverage
 
 clean:
-	rm -rf $(VENV) benchmarks/.venv benchmarks/build benchmarks/node_modules build dist *.egg-info _trial_temp* .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .interop benchmarks/.venv benchmarks/build benchmarks/node_modules build dist *.egg-info _trial_temp* .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis
 
 benchmarks/.venv/.peers: benchmarks/peers/requirements.txt benchmarks/package.json
 	$(PYTHON) -m venv benchmarks/.venv

@@ -1,0 +1,28 @@
+"""httpx-sse, for the stream as server-sent events, resuming where it was."""
+# mypy: ignore-errors
+
+from printing import show_data as on_update
+
+# snippet:
+import time
+
+import httpx
+from httpx_sse import connect_sse
+
+url = "http://localhost:8099/trade-updates-paper/v2/events/trades"
+position = {}
+with httpx.Client(timeout=60) as client:
+    while True:
+        try:
+            with connect_sse(client, "GET", url, headers=position) as source:
+                source.response.raise_for_status()
+                for event in source.iter_sse():
+                    on_update(event.json())
+                    position = {"Last-Event-ID": event.id}
+        except httpx.TransportError as error:
+            print(error)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != 503:
+                raise  # 410: the position is not to be had
+        time.sleep(1)
+# snippet end

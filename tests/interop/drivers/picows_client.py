@@ -1,0 +1,45 @@
+"""picows, without an SDK, resuming behind the last event that it saw."""
+# mypy: ignore-errors
+
+from printing import show_data as on_update
+
+# snippet:
+import asyncio
+import json
+
+from picows import WSError, WSListener, WSMsgType, ws_connect
+
+URL = "ws://localhost:8099/trade-updates-paper"
+
+
+class Updates(WSListener):
+    url = URL
+
+    def on_ws_connected(self, transport):
+        transport.send(WSMsgType.TEXT, b'{"action":"auth","key":"any","secret":"any"}')
+
+    def on_ws_frame(self, transport, frame):
+        if frame.msg_type == WSMsgType.TEXT:
+            match json.loads(frame.get_payload_as_utf8_text()):
+                case {"stream": "trade_updates", "data": update}:
+                    on_update(update)
+                    if "event_id" in update:
+                        Updates.url = f"{URL}?since_id={update['event_id']}"
+        elif frame.msg_type == WSMsgType.CLOSE:
+            if frame.get_close_code() == 4010:
+                raise SystemExit("the position is not to be had")
+            transport.disconnect()
+
+
+async def stream_updates():
+    while True:
+        try:
+            transport, _ = await ws_connect(Updates, Updates.url)
+            await transport.wait_disconnected()
+        except (OSError, WSError) as error:
+            print(error)
+        await asyncio.sleep(1)
+
+
+asyncio.run(stream_updates())
+# snippet end

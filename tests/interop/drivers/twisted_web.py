@@ -1,0 +1,62 @@
+"""Twisted's own WebSocket client, without an SDK, resuming behind the last event that it saw."""
+# mypy: ignore-errors
+
+from printing import show_data as on_update
+
+# snippet:
+import json
+
+from twisted.internet import defer, task
+from twisted.internet.error import ConnectError
+from twisted.web.websocket import ConnectionRejected, WebSocketClientEndpoint
+
+URL = "ws://localhost:8099/trade-updates-paper?proxy_status=1"
+
+
+class Updates:
+    url = URL
+
+    @classmethod
+    def buildProtocol(cls, url):
+        return cls()
+
+    def negotiationStarted(self, transport):
+        self.transport = transport
+        self.ended = defer.Deferred()
+
+    def negotiationFinished(self):
+        self.transport.sendTextMessage('{"action":"auth","key":"any","secret":"any"}')
+
+    def textMessageReceived(self, message):
+        match json.loads(message):
+            case {"stream": "trade_updates", "data": update, **more}:
+                on_update(update)
+                if "cursor" in more:
+                    Updates.url = f"{URL}&since_id={more['cursor']}"
+            case {"stream": "proxy_status", "data": {"state": "impossible", "reason": reason}}:
+                print(f"what came before is not to be had: {reason}")
+
+    def bytesMessageReceived(self, data):
+        pass
+
+    def pongReceived(self, payload):
+        pass
+
+    def connectionLost(self, reason):
+        self.ended.callback(None)
+
+
+async def stream_updates(reactor):
+    while True:
+        endpoint = WebSocketClientEndpoint.new(reactor, Updates.url)
+        try:
+            connecting = defer.Deferred.fromCoroutine(endpoint.connect(Updates))
+            updates = await connecting.addTimeout(10, reactor)
+            await updates.ended
+        except (ConnectError, ConnectionRejected, defer.TimeoutError) as error:
+            print(error)
+        await task.deferLater(reactor, 1)
+
+
+task.react(stream_updates)
+# snippet end

@@ -1,0 +1,30 @@
+"""websocket-client, without an SDK, resuming behind the last event that it saw."""
+# mypy: ignore-errors
+
+from printing import show_data as on_update
+
+# snippet:
+import json
+
+import websocket
+
+URL = "ws://localhost:8099/trade-updates-paper?proxy_status=1"
+
+
+def on_open(app):
+    app.send(json.dumps({"action": "auth", "key": "any", "secret": "any"}))
+
+
+def on_message(app, message):
+    match json.loads(message):
+        case {"stream": "trade_updates", "data": update, **more}:
+            on_update(update)
+            if "cursor" in more:
+                app.url = f"{URL}&since_id={more['cursor']}"  # where the next connection begins
+        case {"stream": "proxy_status", "data": {"state": "impossible", "reason": reason}}:
+            print(f"what came before is not to be had: {reason}")
+
+
+app = websocket.WebSocketApp(URL, on_open=on_open, on_message=on_message)
+app.run_forever(reconnect=1)
+# snippet end

@@ -1,0 +1,27 @@
+// ws, the WebSocket library of Node.js programs.
+
+// snippet:
+import WebSocket from "ws";
+
+let last;
+
+function connect() {
+  const url = "ws://localhost:8099/trade-updates-paper";
+  const socket = new WebSocket(last ? `${url}?since_id=${last}` : url);
+  socket.on("open", () => socket.send(JSON.stringify({ action: "auth", key: "any", secret: "any" })));
+  socket.on("message", (text) => {
+    const { stream, data } = JSON.parse(text);
+    if (stream !== "trade_updates") return; // the reply to auth
+    last = data.event_id;
+    console.log(JSON.stringify({ event: data.event, order: data.order.id, id: data.event_id }));
+  });
+  socket.on("error", (error) => console.error(error.message));
+  socket.on("close", (code, reason) => {
+    console.error(`closed: ${code} ${reason}`);
+    if (code === 4010) last = undefined; // what followed is no longer kept, as the reason says
+    setTimeout(connect, 1000);
+  });
+}
+
+connect();
+// snippet end
