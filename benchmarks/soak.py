@@ -34,6 +34,19 @@ ALLOWED_SLOPE = 1_024.0
 SHORTEST_JUDGED = 5.0
 
 
+async def connect(target: Running) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect, and send the login."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", target.place.port)
+    writer.write(
+        f"GET {target.server.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"\x81" + bytes([128 | len(LOGIN)]) + bytes(4) + LOGIN)  # the mask is zero
+    return reader, writer
+
+
 class Churn:
     """Clients that come and go, each in its own way; `counts` says how many did."""
 
@@ -53,24 +66,13 @@ class Churn:
         while True:
             name, stay = self._random.choice(ways)
             with suppress(OSError, asyncio.IncompleteReadError):
-                reader, writer = await self._connect()
+                reader, writer = await connect(self._target)
                 try:
                     await stay(reader, writer)
                     self.counts[name] += 1
                 finally:
                     writer.close()
             await asyncio.sleep(self._random.random())
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._target.place.port)
-        writer.write(
-            f"GET {self._target.server.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
-        )
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"\x81" + bytes([128 | len(LOGIN)]) + bytes(4) + LOGIN)  # the mask is zero
-        return reader, writer
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         end = time.monotonic() + self._random.random() * LONGEST_STAY

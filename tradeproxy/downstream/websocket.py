@@ -16,6 +16,7 @@ from tradeproxy.downstream import direct, frames, lean
 from tradeproxy.downstream.admission import Refusal
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.crowd import Crowd, Crowds
+from tradeproxy.downstream.door import Door
 from tradeproxy.downstream.handshake import read_key
 from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Send, State, Status, Stream
 from tradeproxy.downstream.steps import Steps
@@ -75,6 +76,13 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         self._auth_timeout: Any = None
         self._reads = True
         self._unanswered_ping: bytes | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what the client sends; its first message when it is this client's turn."""
+        if self._auth_timeout is None:  # it has said who it is, or nothing at all yet
+            super().dataReceived(data)
+        else:
+            self.factory.door.enter(self.transport, super().dataReceived, data)
 
     # What Autobahn calls.
 
@@ -288,6 +296,7 @@ class DownstreamFactory(WebSocketServerFactory):
             self._message, frames.plain(self._message), frames.with_cursors(self._message), Steps()
         )
         self.crowds = Crowds(self.wording.plain, reactor)
+        self.door = Door(reactor)
         self.answer = cache(self._answer)  # there are a dozen
 
     def upgrade(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IPushProducer, IReactorTime
 
+    from tradeproxy.downstream.door import Door
     from tradeproxy.downstream.session import Manner
     from tradeproxy.downstream.websocket import DownstreamFactory
     from tradeproxy.hub.account import Account
@@ -67,6 +68,10 @@ class _Channel(http.HTTPChannel):
     site: ProxySite
     _has_answered = False
 
+    def dataReceived(self, data: bytes) -> None:
+        """Read on, when it is this connection's turn."""
+        self.site.door.enter(self.transport, super().dataReceived, data)
+
     def resetTimeout(self) -> None:
         """Let the limit run on; it is set with the connection, and with a further request's first byte."""
         if self._has_answered:
@@ -96,6 +101,7 @@ class ProxySite(Site):
     noisy = False
     protocol = _Channel  # type: ignore[assignment]  # without Twisted's switch between HTTP/1.1 and 2
     requestFactory = _Request
+    door: Door
     kept_of_body = 0
     """Bytes; a longer one is cut."""
     idle_timeout: float
@@ -121,6 +127,7 @@ def build_site(
     root = Root(accounts, factory, events, admission, passthrough, clock)
     timeout = factory.limits.handshake_timeout
     site = ProxySite(root, timeout=timeout, reactor=clock, parsePOSTFormSubmission=False)
+    site.door = factory.door
     site.idle_timeout = timeout
     if passthrough is not None:
         site.kept_of_body = rest.LONGEST_BODY + 1  # enough to see that one is too long
