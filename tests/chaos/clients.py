@@ -60,6 +60,10 @@ class Resuming:
         self._running = False
         self.kill()
 
+    def has(self, number: int) -> bool:
+        """Whether an event has come."""
+        return any(entry.number == number for entry in reversed(self.log.entries))
+
     def kill(self) -> None:
         """Lose the connection, as in a crash."""
         if self._connection is not None:

@@ -24,7 +24,10 @@ EVERY = 0.05
 """Seconds between two emissions."""
 
 QUIET = 4.0
-"""Seconds from the last restart to the verdict; it asks for the last five minutes once more."""
+"""Seconds from the last event to the verdict: the history is asked once more, and what was left out comes."""
+
+PATIENCE = 20.0
+"""Seconds for the last event to come to every client, before that; two cores may have much else to do."""
 
 CLIENTS = (("cursor", 4), ("event_id", 3), ("sse", 2))
 
@@ -172,6 +175,9 @@ async def _settle(world: World, events: int, clients: list[Resuming]) -> None:
     await world.alpaca.when_listening()
     while (left := events - len(world.emitted)) > 0:
         world.emit(min(left, 200))
+        await deferLater(reactor, EVERY)
+    limit = time() + PATIENCE
+    while not all(client.has(len(world.emitted)) for client in clients) and time() < limit:
         await deferLater(reactor, EVERY)
     await deferLater(reactor, QUIET)
 
