@@ -1,13 +1,15 @@
 """Clients that keep up, served in one loop: the same bytes, offered to one socket after the other.
 
 Nearly always a client has taken all that it was sent, and is to be sent what all others are. To find that
-out client by client costs a third of what sending costs. A crowd knows it: whoever does not take a burst whole,
-or is sent anything else, leaves, is served by its own feed, and joins again once that has nothing left to do.
+out client by client costs a third of what sending costs. A crowd knows it: whoever does not take a burst
+whole, or says something, leaves, is served by its own feed, and joins again once that has nothing to do.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
+
+from twisted.logger import Logger
 
 from tradeproxy.downstream.feed import LARGEST_BURST
 
@@ -65,7 +67,10 @@ class Crowds:
     def _admit(self) -> None:
         offered, self._offered = self._offered, []
         for member in offered:
-            if member.crowd is None and member.is_level:
+            # While the disk is full some events have no place in the log, and are all at that of one hole:
+            # there a place does not tell which of them a client has had, and which its crowd is yet to get.
+            durable = member.account.journal.status.durable
+            if durable and member.crowd is None and member.is_level:
                 self._crowd_for(member.account).add(member)
 
     def _crowd_for(self, account: Account) -> Crowd:
@@ -81,6 +86,8 @@ class Crowds:
 
 class Crowd:
     """Clients of one account, all at one position; one subscriber for all of them."""
+
+    _log = Logger()
 
     def __init__(self, account: Account, framing: Framing, position: int) -> None:
         self.position = position
@@ -117,8 +124,7 @@ class Crowd:
             frames = self._framing.of(burst, self._account)
         if frames is None or (len(frames) > LARGEST_BURST and len(burst.rows) > 1):
             for member in tuple(self._members):
-                self._let_go(member, b"")
-                member.subscriber.deliver(burst)
+                self._let_go(member, b"", burst)
             return
         self.position = burst.last
         whole, taken = len(frames), {}
@@ -141,8 +147,24 @@ class Crowd:
         """End all of them."""
         for member in tuple(self._members):
             self.remove(member)
-            member.subscriber.sever()
+            self._end(member)
 
-    def _let_go(self, member: Member, rest: bytes) -> None:
+    # The failure of one is its own, as it is at the broadcaster.
+
+    def _let_go(self, member: Member, rest: bytes, burst: Burst | None = None) -> None:
+        """Leave `rest` and the burst to the member's own feed."""
         self.remove(member)
-        member.go_on(self.position, rest)
+        try:
+            member.go_on(self.position, rest)
+            if burst is not None:
+                member.subscriber.deliver(burst)
+        except Exception:
+            self._log.failure("a client could not leave its crowd, and is ended")
+            self._end(member)
+
+    def _end(self, member: Member) -> None:
+        self._account.broadcaster.unregister(member.subscriber)
+        try:
+            member.subscriber.sever()
+        except Exception:
+            self._log.failure("a client of a crowd could not be ended")
