@@ -3,13 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo run test lint types coverage check chaos kill conformance interop bench stalled soak clean
+.PHONY: demo run test lint types coverage check chaos kill conformance interop deploy dashboard promtool bench stalled soak clean
 
 demo: $(VENV)/.runtime
-	$(BIN)/twistd -n --pidfile= tradeproxy --demo
+	$(BIN)/tradeproxy demo
 
 run: $(VENV)/.runtime
-	$(BIN)/twistd -n --pidfile= tradeproxy
+	$(BIN)/tradeproxy run
 
 test: $(VENV)/.development
 	$(BIN)/trial tests
@@ -43,6 +43,18 @@ conformance: $(VENV)/.development
 # Everybody's clients against the proxy, each from PyPI or npm into .interop (a few minutes; CLIENTS="ccxt aiohttp").
 interop: $(VENV)/.development
 	$(BIN)/python -m tests.interop $(CLIENTS)
+
+# The dashboard in Chromium; pictures of it are in build/dashboard/ then.
+dashboard: $(VENV)/.development
+	$(BIN)/trial tests.dashboard.watching
+
+# The alert rules, the dashboard, and a Prometheus that scrapes the proxy; skips what is not installed.
+promtool: $(VENV)/.development
+	$(BIN)/trial tests.deploy.scraping
+
+# The units, the restart without a refusal, the image, the log's rotation, the contract; skips what is not installed.
+deploy: $(VENV)/.development
+	$(BIN)/trial tests.deploy.units tests.deploy.restarts tests.deploy.container tests.deploy.rotation tests.deploy.contract
 
 # The proxy beside other servers (about 20 minutes; see benchmarks/README.md).
 bench: $(VENV)/.development benchmarks/.venv/.peers

@@ -16,9 +16,16 @@ INSTALL_REQUIRES = [
     "pyopenssl >= 25.1",
     # 24.9: typed, and without the last of Python 2; asks Alpaca's REST API for what was missed.
     "treq >= 24.9",
+    # 0.21.1: the first seen to answer with the version of OpenMetrics that Prometheus asks for.
+    "prometheus-client >= 0.21.1",
     # 1.0: its parser tells the lines that it does not understand; keys may contain a "$".
     "python-dotenv >= 1.0",
+    # 1.7: `tradeproxy completion`: makes the completions of bash, zsh and tcsh out of argparse's parser.
+    "shtab >= 1.7",
 ]
+
+# 14: recv() of bytes; Autobahn's own half for asyncio cannot be loaded beside that for Twisted.
+ASYNCIO_REQUIRES = ["websockets >= 14"]
 
 TEST_REQUIRES = [
     # 7.10: measures subprocesses by itself (patch = subprocess).
@@ -33,6 +40,9 @@ TEST_REQUIRES = [
     "kosoku >= 0.1",
     # Certificates for the TLS tests; Twisted's TLS stands on it anyway.
     "cryptography >= 44",
+    # A test holds docs/asyncapi.yaml against what is sent; AsyncAPI 3 has JSON Schema's draft 7.
+    "jsonschema >= 4.23",
+    "pyyaml >= 6",
     # A test builds the wheel, without the isolation that would fetch this from the network.
     "setuptools >= 77",
 ]
@@ -40,8 +50,10 @@ TEST_REQUIRES = [
 DEV_REQUIRES = [
     *TEST_REQUIRES,
     "ruff >= 0.9",
-    # setup.py is type-checked too.
+    # setup.py and the tests are type-checked too.
     "types-setuptools >= 77",
+    "types-jsonschema",
+    "types-pyyaml",
     "mypy >= 1.15",
     # 1.0.11: the first to know zope interfaces under mypy 1.15.
     "mypy-zope >= 1.0.11",
@@ -60,9 +72,9 @@ setup(
     package_dir={"": "."},
     # twisted/ and twisted/plugins/ are Twisted's own packages; ours adds one module to them.
     packages=[*find_packages(include=["tradeproxy", "tradeproxy.*"]), "twisted.plugins"],
-    package_data={"tradeproxy": ["py.typed"]},
+    package_data={"tradeproxy": ["py.typed", "web/dashboard/*"]},
     install_requires=INSTALL_REQUIRES,
-    extras_require={"test": TEST_REQUIRES, "dev": DEV_REQUIRES},
+    extras_require={"asyncio": ASYNCIO_REQUIRES, "test": TEST_REQUIRES, "dev": DEV_REQUIRES},
     entry_points={"console_scripts": ["tradeproxy = tradeproxy.__main__:main"]},
     classifiers=[
         "Environment :: No Input/Output (Daemon)",

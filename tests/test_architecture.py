@@ -21,9 +21,17 @@ ROOMS = {
     "tradeproxy.__main__": "wiring",
     "tradeproxy.check": "wiring",
     "tradeproxy.collector": "wiring",
+    "tradeproxy.export": "wiring",
+    "tradeproxy.logs": "wiring",
+    "tradeproxy.notify": "wiring",
     "tradeproxy.process": "wiring",
     "tradeproxy.service": "wiring",
+    "tradeproxy.tail": "wiring",
+    "tradeproxy.tailview": "wiring",
     "tradeproxy.tap": "wiring",
+    "tradeproxy.terminal": "wiring",
+    "tradeproxy.when": "wiring",
+    "tradeproxy.client": "client",
     "tradeproxy.simulator": "simulator",
     "tradeproxy.web": "web",
     "tradeproxy.upstream": "upstream",
@@ -37,13 +45,15 @@ ROOMS = {
     "tradeproxy.recoverysettings": "settings",
     "tradeproxy.hosts": "settings",
     "tradeproxy.listen": "settings",
+    "tradeproxy.logsettings": "settings",
     "tradeproxy.wire": "wire",
     "tradeproxy.secret": "secret",
 }
 
 ARROWS = {
     # A room may import from itself, and from these.
-    "wiring": {"simulator", "web", "upstream", "downstream", "hub", "settings", "wire", "secret"},
+    "wiring": {"client", "simulator", "web", "upstream", "downstream", "hub", "settings", "wire", "secret"},
+    "client": {"wire", "secret"},
     "simulator": {"wire", "secret"},
     "web": {"downstream", "hub", "settings", "wire", "secret"},
     "upstream": {"hub", "settings", "wire", "secret"},
@@ -61,6 +71,9 @@ BANS = {
     # What begins with the name on the left imports none of the libraries on the right.
     "tradeproxy.secret": NETWORK,
     "tradeproxy.wire": NETWORK + AMBIENT,
+    "tradeproxy.client.place": NETWORK + AMBIENT,
+    "tradeproxy.client.follower": (*NETWORK, "os", "time"),
+    "tradeproxy.client.aio": NETWORK,
     "tradeproxy.upstream.session": NETWORK,
     "tradeproxy.upstream.backoff": NETWORK,
     "tradeproxy.upstream.budget": NETWORK,
@@ -69,8 +82,10 @@ BANS = {
     "tradeproxy.upstream.told": NETWORK,
     "tradeproxy.downstream.session": NETWORK,
     "tradeproxy.downstream.admission": NETWORK,
+    "tradeproxy.downstream.filters": NETWORK,
     "tradeproxy.downstream.request": NETWORK,
     "tradeproxy.downstream.frames": NETWORK,
+    "tradeproxy.downstream.standing": NETWORK,
     "tradeproxy.downstream.once": NETWORK,
     "tradeproxy.web.routes": NETWORK,
     "tradeproxy.web.restpath": NETWORK,
@@ -78,13 +93,22 @@ BANS = {
 
 MONOPOLIES = {
     # Only what begins with one of the names on the right imports the library on the left.
+    "prometheus_client": ("tradeproxy.web.metrics",),
+    "shtab": ("tradeproxy.__main__",),
+    "websockets": ("tradeproxy.client.aio",),
     "autobahn": (
+        "tradeproxy.client.client",
         "tradeproxy.upstream.client",
         "tradeproxy.downstream.lean",
         "tradeproxy.downstream.websocket",
         "tradeproxy.simulator",
     ),
-    "txaio": ("tradeproxy.upstream.client", "tradeproxy.downstream.websocket", "tradeproxy.simulator"),
+    "txaio": (
+        "tradeproxy.client.client",
+        "tradeproxy.upstream.client",
+        "tradeproxy.downstream.websocket",
+        "tradeproxy.simulator",
+    ),
 }
 
 

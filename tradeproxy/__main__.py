@@ -1,10 +1,11 @@
-"""The `tradeproxy` command: run, demo, simulate, check. To serve for good, use `twistd tradeproxy`."""
+"""The `tradeproxy` command: run, demo, check, tail and more. To serve for good, use `twistd tradeproxy`."""
 
 from __future__ import annotations
 
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import SystemRandom
@@ -14,7 +15,7 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
-from tradeproxy import listen
+from tradeproxy import export, listen, tail
 from tradeproxy.settings import SettingsError, parse_port, read_settings
 
 if TYPE_CHECKING:
@@ -42,16 +43,26 @@ def main() -> None:
             _simulate(arguments.port)
         case "check":
             _check(arguments.env_file)
+        case "tail":
+            tail.main(arguments)
+        case "export":
+            export.main(arguments)
+        case "completion":
+            print(_completion(arguments.shell))
 
 
-def _parser() -> ArgumentParser:
+def _parser(twistd_options: Sequence[str] = ()) -> ArgumentParser:
+    """Return the parser; those options are in it to be completed only, since twistd reads them itself."""
     parser = ArgumentParser(
         prog="tradeproxy", description="One Alpaca trade-updates stream for all your clients."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    commands.add_parser("run", help="serve; options as `twistd tradeproxy` has them", add_help=False)
-    commands.add_parser("demo", help="serve an embedded Alpaca with random orders", add_help=False)
+    run = commands.add_parser("run", help="serve; options as `twistd tradeproxy` has them", add_help=False)
+    demo = commands.add_parser("demo", help="serve an embedded Alpaca with random orders", add_help=False)
+    for option in twistd_options:
+        run.add_argument(option)
+        demo.add_argument(option)
     simulate = commands.add_parser(
         "simulate", help="run the embedded Alpaca alone, to try and test things on"
     )
@@ -60,7 +71,23 @@ def _parser() -> ArgumentParser:
         "check", help="read the settings, try each account's login, say what is wrong"
     )
     check.add_argument("--env-file", help="the file to read instead of .env")
+    tail.add_arguments(commands.add_parser("tail", help="follow an account's trade updates in the terminal"))
+    export.add_arguments(
+        commands.add_parser("export", help="write an account's trades of a day as JSON lines or CSV")
+    )
+    completion = commands.add_parser("completion", help="print what a shell needs to complete this command")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser
+
+
+def _completion(shell: str) -> str:
+    import shtab
+
+    from tradeproxy.tap import Options
+
+    options = {f"--{name.rstrip('=')}" for name in Options().longOpt}
+    parser = _parser(twistd_options=sorted(options - {"--version", "--help"}))
+    return shtab.complete(parser, shell)
 
 
 def _version() -> str:
@@ -78,10 +105,17 @@ def _port(text: str) -> int:
 
 
 def _serve(options: Sequence[str]) -> None:
+    from twisted.application import app
     from twisted.scripts import twistd
 
+    from tradeproxy import logs
+
+    def run(config: Any) -> None:
+        config["logger"] = partial(logs.observer, config.subOptions.settings.log, sys.stdout)
+        twistd.runApp(config)
+
     sys.argv = ["twistd", "--nodaemon", "--pidfile=", "tradeproxy", *options]
-    twistd.run()
+    app.run(run, twistd.ServerOptions)  # type: ignore[attr-defined]  # what twistd.run() does, with our log
 
 
 def _simulate(port: int) -> None:

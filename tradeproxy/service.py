@@ -178,7 +178,7 @@ class StartupLog(Service):
             )
         kept = self._settings.journal.directory
         self._log.info("events are kept in {place}", place="memory only" if kept is None else kept)
-        self._log.info("health at /healthz and /readyz")
+        self._log.info("the dashboard at /, health at /healthz and /readyz, metrics at /metrics")
         if self._settings.rest:
             self._log.info("each account's REST interface is passed through, at its path and /v2/")
         if self._settings.simulator_port is not None:

@@ -12,6 +12,7 @@ from tradeproxy.accounts import AccountSettings, demo_account, is_plain, read_ac
 from tradeproxy.environment import Environment
 from tradeproxy.journalsettings import JournalSettings, read_journal
 from tradeproxy.listen import completed, describe, has_ipv6_loopback, is_local, loopback_descriptions, url
+from tradeproxy.logsettings import LogSettings, read_log
 from tradeproxy.recoverysettings import RecoveryMode, RecoverySettings
 from tradeproxy.secret import Secret
 from tradeproxy.wire.messages import Dialect
@@ -36,6 +37,8 @@ VARIABLES = (
     "PROXY_JOURNAL_EVENTS",
     "PROXY_JOURNAL_SYNC",
     "PROXY_LISTEN",
+    "PROXY_LOG_FORMAT",
+    "PROXY_LOG_LEVEL",
     "PROXY_MAX_CLIENTS",
     "PROXY_MAX_MESSAGE",
     "PROXY_PORT",
@@ -79,6 +82,7 @@ class Settings:
     limits: Limits
     journal: JournalSettings
     recovery: RecoverySettings
+    log: LogSettings
     rest: bool
     simulator_port: int | None
     warnings: tuple[str, ...]
@@ -130,6 +134,7 @@ def read_settings(
         limits=_read_limits(env),
         journal=read_journal(env, in_memory=demo),
         recovery=_read_recovery(env),
+        log=read_log(env),
         rest=_read_rest(env, addresses),
         simulator_port=simulator_port,
         warnings=tuple(env.findings.warnings),

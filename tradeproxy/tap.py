@@ -11,6 +11,7 @@ from twisted.python import usage
 
 from tradeproxy import listen
 from tradeproxy.hub.journalfile import check_journal
+from tradeproxy.notify import build_notifier
 from tradeproxy.process import make_room_for, stop_on_hangup
 from tradeproxy.settings import Settings, SettingsError, read_settings
 
@@ -91,4 +92,8 @@ def makeService(options: Options) -> IService:
         settings = replace(settings, warnings=(*settings.warnings, warning))
     stop_on_hangup(reactor)
     reactor.installNameResolver(DaemonResolver(reactor))
-    return build_service(settings, reactor)
+    proxy = build_service(settings, reactor)
+    notifier = build_notifier(os.environ, os.getpid(), reactor)
+    if notifier is not None:
+        notifier.setServiceParent(proxy)
+    return proxy

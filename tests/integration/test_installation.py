@@ -8,7 +8,11 @@ import venv
 from pathlib import Path
 from zipfile import ZipFile
 
+import treq
+from treq.client import HTTPClient
+from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
+from twisted.web.client import Agent
 
 from tests.support.processes import SOURCES, Command, free_port
 from tests.support.sockets import SocketTestCase
@@ -49,6 +53,8 @@ class WheelTests(SocketTestCase):
         self.assertEqual(origin.output.strip(), str(self.packages / "tradeproxy" / "__init__.py"))
         client = await self.subscribe()
         await client.has(1)
+        self.assertIn(b"tradeproxy", await self.fetch("/"))
+        self.assertIn(b"import", await self.fetch("/dashboard/main.js"))
         await demo.stop()
         self.assertNotIn("Traceback", demo.output)
 
@@ -59,6 +65,13 @@ class WheelTests(SocketTestCase):
         # Twisted's cache of plugins lies wherever there are any.
         own = {dependencies, self.packages / "twisted" / "plugins" / "dropin.cache"}
         self.assertEqual(self.files() - before - own, set())
+
+    async def fetch(self, path: str) -> bytes:
+        """Return what is at a path of the site."""
+        answer = await HTTPClient(Agent(reactor)).get(f"http://127.0.0.1:{self.port}{path}")
+        self.assertEqual(answer.code, 200, path)
+        content: bytes = await treq.content(answer)
+        return content
 
     async def build(self) -> Path:
         """Build a wheel of a copy of the sources: a build leaves its traces where it is done."""
@@ -77,7 +90,9 @@ class WheelTests(SocketTestCase):
             metadata = {name.partition(".dist-info/")[2] for name in archive.namelist()} - {""}
         package = {str(path.relative_to(SOURCES)) for path in SOURCES.glob("tradeproxy/**/*.py")}
         plugin = "twisted/plugins/tradeproxy_plugin.py"
-        self.assertEqual(names, package | {"tradeproxy/py.typed", plugin})
+        pages = {str(path.relative_to(SOURCES)) for path in SOURCES.glob("tradeproxy/web/dashboard/*.*")}
+        self.assertIn("tradeproxy/web/dashboard/index.html", pages)
+        self.assertEqual(names, package | pages | {"tradeproxy/py.typed", plugin})
         self.assertIn("licenses/LICENSE", metadata)
 
     async def pip(self, *arguments: str) -> None:

@@ -108,7 +108,11 @@ class LogTests(DisclosureTestCase):
 
     async def test_clients_credentials_and_ours(self) -> None:
         """Text or JSON: neither what clients send, well-formed or not, nor what we send to Alpaca."""
-        for code, options in ((TWISTD, ("-n",)), (TWIST, ("--log-level=debug", "--log-format=json"))):
+        for code, options in (
+            (TWISTD, ("-n",)),
+            (TWISTD, ("-n", "--logger=tradeproxy.logs.json_observer")),
+            (TWIST, ("--log-level=debug", "--log-format=json")),
+        ):
             paper = await self.simulate(credentials=KeyPair(Secret(KEY), Secret(SECRET)))
             paper_port = self.alpaca_port
             live = await self.simulate(credentials=OAuthToken(Secret(TOKEN)))
@@ -120,6 +124,7 @@ class LogTests(DisclosureTestCase):
                 ALPACA_URL=f"http://127.0.0.1:{paper_port}",
                 ALPACA_LIVE_OAUTH_TOKEN=TOKEN,
                 ALPACA_LIVE_URL=f"http://127.0.0.1:{self.alpaca_port}",
+                PROXY_LOG_LEVEL="debug",
             )
             await gatherResults([paper.when_listening(), live.when_listening()])
             await gatherResults([Deferred.fromCoroutine(self.visit(data)) for data in REQUESTS])

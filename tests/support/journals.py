@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,12 @@ class Connections:
     def empty_disk(self) -> None:
         """Let the file grow again."""
         self.execute("PRAGMA max_page_count = 1073741823")
+
+    def on_commit(self, happen: Callable[[], None]) -> None:
+        """Let something happen in the middle of every commit."""
+        self._connections[-1].set_trace_callback(
+            lambda statement: happen() if statement == "COMMIT" else None
+        )
 
     def refuse_everything(self, refuse: bool = True) -> None:
         """Let SQLite break off whatever it is asked for, reading included, or no more."""

@@ -36,7 +36,18 @@ class HealthTests(SynchronousTestCase):
     def test_is_alive_whatever_the_upstreams_do(self) -> None:
         """A restart would not mend what is wrong at Alpaca."""
         self.paper.upstream_is_down("HTTP 502 at the handshake")
-        self.assertEqual(healthz(), (200, {"status": "ok"}))
+        self.disk.refuse_writing()
+        self.paper.publish(event(1))
+        self.clock.advance(0)
+        self.assertFalse(self.paper.journal.status.durable)
+        self.assertEqual(healthz([self.paper, self.live]), (200, {"status": "ok"}))
+
+    def test_is_not_alive_when_nobody_tries_to_reach_alpaca_any_more(self) -> None:
+        """After an error of our own, that is what a restart helps against; it says which account."""
+        self.live.has_failed = True
+        self.live.upstream_is_down("an error of the proxy's own: see its log")
+        reasons = ["live: an error of the proxy's own: see its log"]
+        self.assertEqual(healthz([self.paper, self.live]), (503, {"status": "failed", "reasons": reasons}))
 
     def test_is_ready_while_every_account_streams(self) -> None:
         """The document says since when, in UTC with milliseconds."""
@@ -45,6 +56,7 @@ class HealthTests(SynchronousTestCase):
         self.live.upstream_is_up()
         document = {
             "ready": True,
+            "reasons": [],
             "accounts": {
                 "paper": {
                     "ready": True,
@@ -66,6 +78,7 @@ class HealthTests(SynchronousTestCase):
         """An account that never streamed says so, since the start."""
         document = {
             "ready": False,
+            "reasons": ["paper: not connected yet"],
             "accounts": {
                 "paper": {
                     "ready": False,
@@ -87,6 +100,7 @@ class HealthTests(SynchronousTestCase):
         self.live.upstream_is_down("HTTP 429 at the handshake")
         document = {
             "ready": False,
+            "reasons": ["live: HTTP 429 at the handshake"],
             "accounts": {
                 "paper": {
                     "ready": True,
@@ -132,6 +146,23 @@ class HealthTests(SynchronousTestCase):
         self.assertEqual((status, state["ready"], state["journal"]["durable"]), (503, False, False))
         self.assertEqual(state["reason"], f"the journal is not durable: {state['journal']['reason']}")
         self.assertNotEqual(state["journal"]["reason"], "")
+
+    def test_says_all_that_is_wrong(self) -> None:
+        """Not the first thing alone: whoever mends that one need not ask again for the next."""
+        self.disk.refuse_writing()
+        self.paper.publish(event(1))
+        self.clock.advance(0)
+        self.paper.hold()
+        document = readyz([self.paper, self.live])[1]
+        self.assertEqual(
+            document["reasons"],
+            [
+                "paper: not connected yet",
+                "paper: the journal is not durable: the file is read-only",
+                "paper: new events wait for older ones",
+                "live: not connected yet",
+            ],
+        )
 
     def test_is_not_ready_while_a_gap_is_open(self) -> None:
         """From its begin until nothing more will come of it, whatever that is."""

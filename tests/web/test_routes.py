@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.downstream.session import Manner
-from tradeproxy.web.routes import Events, Page, Stream, paths, route
+from tradeproxy.web.routes import Asset, Events, Page, Stream, paths, route
 
 ORIGINAL, ALPACA = Manner.ORIGINAL, Manner.ALPACA
 
@@ -59,9 +59,25 @@ class RouteTests(SynchronousTestCase):
             b"//healthz": Page.HEALTHZ,
             b"/readyz": Page.READYZ,
             b"/readyz//": Page.READYZ,
+            b"/metrics/": Page.METRICS,
         }
         for path, page in table.items():
             self.assertEqual(route(path), page, path)
+
+    def test_finds_the_dashboard(self) -> None:
+        """The page at the root; its files and what it asks for are where no account can be."""
+        table = {
+            b"/": Asset("index.html"),
+            b"///": Asset("index.html"),
+            b"/dashboard/main.js": Asset("main.js"),
+            b"/status.json": Page.STATUS,
+            b"/dashboard": Stream("dashboard", ORIGINAL),
+            b"/dashboard/stream": Stream("dashboard", ALPACA),
+            b"/dashboard/../settings.py": None,
+            b"/dashboard/.env": None,
+        }
+        for path, destination in table.items():
+            self.assertEqual(route(path), destination, path)
 
     def test_takes_no_reserved_name_for_an_account(self) -> None:
         """Nobody's events are at a name that is, or will be, a page."""
@@ -129,6 +145,8 @@ class RouteTests(SynchronousTestCase):
         destination = route(path)
         if isinstance(destination, (Stream, Events)):
             self.assertRegex(destination.account, r"\A[a-z0-9_]+\Z")
+        elif isinstance(destination, Asset):
+            self.assertRegex(destination.name, r"\A[a-z]+\.[a-z]+\Z")
         else:
             self.assertIn(destination, (None, *Page))
 

@@ -45,8 +45,8 @@ class AnswerTests(ProxyTestCase):
             self.assertIn("ALPACA_DESK_2_API_KEY and ALPACA_DESK_2_SECRET_KEY", answer.body)
 
     def test_unknown_paths_are_not_found(self) -> None:
-        """As is the root, for now."""
-        for path in ("/", "/x/y", "/trade-updates-", "/metrics", "/%70aper"):
+        """Whatever they resemble."""
+        for path in ("/x/y", "/trade-updates-", "/%70aper"):
             self.assertEqual(self.request(path).status, 404, path)
 
     def test_other_methods_are_not_allowed(self) -> None:
@@ -189,7 +189,7 @@ class TokenTests(ProxyTestCase):
 
     def test_everything_else_does(self) -> None:
         """401 says how to give one."""
-        for path in (STREAM, "/", "/nothing"):
+        for path in (STREAM, "/status.json", "/nothing"):
             answer = self.request(path)
             self.assertEqual(answer.status, 401, path)
             self.assertIn(b"WWW-Authenticate: Bearer", answer.received)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from twisted.internet.interfaces import IReactorTime
+
+    from tradeproxy.downstream.standing import Standing
 
 STOP_TIMEOUT = 2.0
 """Seconds that all clients together have for their goodbyes when the service stops."""
@@ -31,6 +34,16 @@ class Client(Protocol):
     def sever(self) -> None:
         """Drop the connection without a goodbye."""
 
+    def standing(self) -> Standing | None:
+        """Return how it stands; None for what follows no stream, and is over soon."""
+
+
+class Sort(NamedTuple):
+    """What clients are counted by."""
+
+    account: str
+    dialect: str
+
 
 class Clients:
     """The clients that are connected, and those that were turned away."""
@@ -38,8 +51,12 @@ class Clients:
     def __init__(self, limit: int) -> None:
         self.refusals = Refusals()
         self.accepting = True
-        self._limit = limit
-        self._clients: dict[Client, None] = {}
+        self.limit = limit
+        self.connected: Counter[Sort] = Counter()
+        """Those that follow a stream."""
+        self.came: Counter[Sort] = Counter()
+        """These, and all that did before."""
+        self._clients: dict[Client, Sort | None] = {}
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -50,15 +67,27 @@ class Clients:
     @property
     def is_full(self) -> bool:
         """Whether no further client is taken."""
-        return not self.accepting or len(self) >= self._limit
+        return not self.accepting or len(self) >= self.limit
+
+    def standings(self) -> list[Standing]:
+        """Return how all those stand that follow a stream."""
+        standings = (client.standing() for client in self._clients)
+        return [standing for standing in standings if standing is not None]
 
     def add(self, client: Client) -> None:
         """Count `client` from now on."""
-        self._clients[client] = None
+        standing = client.standing()
+        sort = None if standing is None else Sort(standing.account, standing.visit.dialect)
+        self._clients[client] = sort
+        if sort is not None:
+            self.connected[sort] += 1
+            self.came[sort] += 1
 
     def discard(self, client: Client) -> None:
         """Forget `client`; harmless if it is not known."""
-        self._clients.pop(client, None)
+        sort = self._clients.pop(client, None)
+        if sort is not None:
+            self.connected[sort] -= 1
 
 
 class DownstreamService(Service):

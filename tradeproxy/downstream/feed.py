@@ -31,7 +31,7 @@ class Outlet(Protocol):
     """
 
     def frame(self, burst: Burst) -> bytes | None:
-        """Return the burst as it is sent; None if one of its rows is a hole."""
+        """Return the burst as it is sent, which may be nothing; None if one of its rows is a hole."""
 
     @property
     def write(self) -> Callable[[bytes], None]:
@@ -128,6 +128,11 @@ class Feed:
         return self._state is _State.IDLE
 
     @property
+    def is_paused(self) -> bool:
+        """Whether the client does not read."""
+        return self._paused
+
+    @property
     def is_level(self) -> bool:
         """Whether all that is in the log has been sent, and the client reads."""
         return self._is_ready and self.position == self._journal.last
@@ -149,7 +154,9 @@ class Feed:
         This is done for every client and event. What is nearly always so is asked first, in a few words.
         """
         if self._is_ready and burst.first == self.position + 1:
-            frames = burst.framed.get(self.framing) or self._outlet.frame(burst)
+            frames = burst.framed.get(self.framing)
+            if frames is None:
+                frames = self._outlet.frame(burst)
             if (
                 frames is not None
                 and not burst.unplaced

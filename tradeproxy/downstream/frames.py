@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from tradeproxy.wire.frame import Recovered, data_of, with_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tradeproxy.downstream.filters import Filter
     from tradeproxy.hub.account import Account
     from tradeproxy.hub.journal import Burst
 
@@ -16,10 +18,24 @@ MARKS = tuple(mark.value for mark in Recovered)
 
 
 class Framing:
-    """Joins what `frame` makes of each payload and its cursor, which is None where there is none."""
+    """Joins what `frame` makes of each payload and its cursor, which is None where there is none.
 
-    def __init__(self, frame: Callable[[bytes, str | None], bytes]) -> None:
+    What the filter that is `wanted` does not pick is left out; it may be that nothing is left.
+    """
+
+    def __init__(self, frame: Callable[[bytes, str | None], bytes], wanted: Filter | None = None) -> None:
         self._frame = frame
+        self._wanted = wanted
+        self._filtered: WeakValueDictionary[Filter, Framing] = WeakValueDictionary()
+
+    def through(self, wanted: Filter | None) -> Framing:
+        """Return this framing of what a filter picks: the same one to all who have an equal filter."""
+        if wanted is None:
+            return self
+        framing = self._filtered.get(wanted)
+        if framing is None:
+            framing = self._filtered[wanted] = Framing(self._frame, wanted)
+        return framing
 
     def of(self, burst: Burst, account: Account) -> bytes | None:
         """Return the burst as it is sent; None if one of its rows is a hole."""
@@ -30,7 +46,7 @@ class Framing:
 
     def _make(self, burst: Burst, account: Account) -> bytes | None:
         frames = []
-        for row in burst.rows:
+        for row in burst.rows if self._wanted is None else self._wanted.pick(burst):
             if row.payload is None:
                 return None
             frames.append(self._frame(row.payload, account.cursor_behind(row)))

@@ -8,12 +8,15 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import parse_qsl
 
+from tradeproxy.downstream import filters
 from tradeproxy.downstream.admission import Refusal
 from tradeproxy.wire.event import parse_time
 from tradeproxy.wire.position import AfterId, FromTime, LastEvents, Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tradeproxy.downstream.filters import Filter
 
 LONGEST_ID = 128
 """Characters; a cursor has 109 at most."""
@@ -35,6 +38,8 @@ class Wishes:
     """Where its stream begins; None: with what comes."""
     status: bool = False
     """Whether it is told of the proxy's own state."""
+    filter: Filter | None = None
+    """Which of the events it gets; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class Span:
 
     position: Position | None = None
     until: UntilTime | UntilId | None = None
+    filter: Filter | None = None
+    """Which of its events are wanted; None: all."""
 
 
 Query: TypeAlias = dict[str, str]
@@ -69,11 +76,11 @@ class _UnclearError(Exception):
 def read_wishes(query: bytes, now: float) -> Wishes | Refusal:
     """Read the query of a WebSocket's URL. Parameters that we don't know are for others, unless misspelt."""
     try:
-        given = _read(query, ("since_id", "since", "replay", "proxy_status"))
+        given = _read(query, ("since_id", "since", "replay", "proxy_status", *filters.NAMES))
         status = given.get("proxy_status", "0")
         if status not in ("0", "1"):
             raise _UnclearError("proxy_status: is neither 1 nor 0")
-        return Wishes(_position(given, now), status == "1")
+        return Wishes(_position(given, now), status == "1", _filter(given))
     except _UnclearError as unclear:
         return Refusal(400, str(unclear))
 
@@ -81,7 +88,7 @@ def read_wishes(query: bytes, now: float) -> Wishes | Refusal:
 def read_span(query: bytes, last_event_id: str | None, now: float) -> Span | Refusal:
     """Read the query as Alpaca's event endpoints do; a browser's Last-Event-ID beats where it began."""
     try:
-        given = _read(query, ("since_id", "since", "replay", "until_id", "until"))
+        given = _read(query, ("since_id", "since", "replay", "until_id", "until", *filters.NAMES))
         for end, begin, others in (("until", "since", "since_id"), ("until_id", "since_id", "since")):
             if end in given and others in given:
                 raise _UnclearError(f"{end}: goes with {begin}, not with {others}")
@@ -95,7 +102,7 @@ def read_span(query: bytes, last_event_id: str | None, now: float) -> Span | Ref
         position = _position(given, now)
         if last_event_id:  # the browser sends the same URL at each of its attempts
             position = AfterId(_id("Last-Event-ID", last_event_id))
-        return Span(position, until)
+        return Span(position, until, _filter(given))
     except _UnclearError as unclear:
         return Refusal(400, str(unclear))
 
@@ -118,6 +125,13 @@ def _read(query: bytes, names: tuple[str, ...]) -> Query:
             raise _UnclearError(f"{name}: is empty")
         given[name] = value
     return given
+
+
+def _filter(given: Query) -> Filter | None:
+    try:
+        return filters.read_filter(given)
+    except ValueError as unclear:
+        raise _UnclearError(str(unclear)) from None
 
 
 def _position(given: Query, now: float) -> Position | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -13,6 +13,7 @@ from tradeproxy.downstream import frames
 from tradeproxy.downstream.admission import Refusal
 from tradeproxy.downstream.feed import Feed
 from tradeproxy.downstream.request import Span, UntilId, UntilTime
+from tradeproxy.downstream.standing import Standing, Visit, user_agent
 from tradeproxy.downstream.steps import Steps
 from tradeproxy.downstream.subscription import NOT_KEPT
 from tradeproxy.hub.journal import Burst, TrimmedError, UnreadableError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from tradeproxy.downstream.clients import Clients
+    from tradeproxy.downstream.filters import Filter
     from tradeproxy.hub.account import Account
     from tradeproxy.hub.journal import Row
     from tradeproxy.settings import Limits
@@ -54,14 +56,17 @@ class Stretch:
     """The number of the last row."""
     until: int | None = None
     """The time of the last events: microseconds since 1970."""
+    filter: Filter | None = None
+    """Which of its events are wanted; None: all."""
 
 
 def find(account: Account, span: Span) -> Stretch | Refusal:
     """Return where the span is in the account's log, or why it cannot be had."""
     try:
-        return _find(account, span)
+        stretch = _find(account, span)
     except UnreadableError:
         return Refusal(503, CloseCode.UNREADABLE.reason)
+    return stretch if isinstance(stretch, Refusal) else replace(stretch, filter=span.filter)
 
 
 def _find(account: Account, span: Span) -> Stretch | Refusal:
@@ -129,6 +134,10 @@ class EventStream:
         self._request = request
         self._account = account
         self._stretch = stretch
+        agent = user_agent(request.getHeader(b"user-agent"))
+        self._visit = Visit(agent, "server-sent events", shared.clock.seconds())
+        self._framing = shared.framing.through(stretch.filter)
+        self._place = stretch.after
         self._feed = Feed(account.journal, shared.steps, self, shared.clock, shared.limits.stall_timeout)
         self._heartbeat: IDelayedCall | None = None
         self._time_limit: IDelayedCall | None = None
@@ -160,6 +169,13 @@ class EventStream:
         transport: Any = self._request.transport
         transport.abortConnection()
 
+    def standing(self) -> Standing:
+        """Return how it stands."""
+        peer: Any = self._request.getClientAddress()
+        address = f"{peer.host}:{peer.port}" if hasattr(peer, "port") else ""
+        lag = max(self._account.journal.last - self._feed.position, 0)
+        return Standing(self._feed.is_paused, lag, self._account.name, address, self._visit)
+
     # What the broadcaster calls.
 
     def deliver(self, burst: Burst) -> None:
@@ -178,7 +194,7 @@ class EventStream:
             if not wanted:
                 return b""
             burst = Burst(wanted)
-        return self._shared.framing.of(burst, self._account)
+        return self._framing.of(burst, self._account)
 
     def write(self, frames: bytes) -> None:
         """Send events, and end with the last that was asked for."""
@@ -225,8 +241,19 @@ class EventStream:
 
     def _beat(self) -> None:
         if self._feed.is_current:
-            self._request.write(b": heartbeat\n\n")
+            self._request.write(b": heartbeat\n%s\n" % self._progress())
         self._heartbeat = self._shared.clock.callLater(HEARTBEAT, self._beat)
+
+    def _progress(self) -> bytes:
+        """Return an id without an event, which moves a browser's place on over what was held back from it."""
+        place = self._feed.position
+        if self._stretch.filter is None or self._feed.is_idle or place == self._place:
+            return b""
+        cursor = self._account.cursor_at(place)
+        if cursor is None:
+            return b""
+        self._place = place
+        return b"id: %s\n" % cursor.encode()
 
     def _time_is_up(self) -> None:
         if not self._feed.is_current:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tradeproxy.downstream.feed import Feed
+from tradeproxy.downstream.filters import encode_place
 from tradeproxy.hub.journal import UnreadableError
 from tradeproxy.hub.locate import LostPositionError, locate
 from tradeproxy.wire.closecodes import LONGEST_REASON, CloseCode
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from tradeproxy.downstream.frames import Framing
+    from tradeproxy.downstream.request import Wishes
     from tradeproxy.downstream.steps import Steps
     from tradeproxy.hub.account import Account
     from tradeproxy.hub.journal import Burst, Row
-    from tradeproxy.wire.position import Position
 
 NOT_KEPT = "events at this place were not kept"
+PLACE_INTERVAL = 15
+"""Seconds after which a client from which all is held back is told where its stream stands."""
+
 TRIMMED = "read too slowly: what comes next is no longer kept; reconnect"
 
 
@@ -67,9 +71,13 @@ class Subscription:
 
     __slots__ = (
         "_account",
+        "_clock",
+        "_filter",
+        "_framing",
         "_is_replaying",
         "_owes_hello",
         "_position",
+        "_sent_at",
         "_stall_timeout",
         "_wants_status",
         "_wire",
@@ -82,24 +90,27 @@ class Subscription:
     def __init__(
         self,
         account: Account,
-        position: Position | None,
+        wishes: Wishes,
         wire: Wire,
         wording: Wording,
         clock: IReactorTime,
         stall_timeout: float,
     ) -> None:
-        self.write = wire.write
+        self.write = wire.write if wishes.filter is None else self._pass_on
         self.feed = Feed(account.journal, wording.steps, self, clock, stall_timeout)
         self.deliver = self.feed.deliver
         self._account = account
-        self._position = position
+        self._clock = clock
+        self._filter = wishes.filter
+        self._sent_at = clock.seconds()
+        self._position = wishes.position
         self._wire = wire
         self._wording = wording
         self._stall_timeout = stall_timeout
         self._wants_status = False
         self._owes_hello = False
         self._is_replaying = False
-        self.feed.framing = self._framing
+        self._choose_framing()
 
     # What the session asks for.
 
@@ -130,7 +141,7 @@ class Subscription:
     def status(self, on: bool) -> None:
         """Begin to send the status, with all there is to know; or end it."""
         self._wants_status = on
-        self.feed.framing = self._framing
+        self._choose_framing()
         if on:
             self._say_hello()
 
@@ -154,10 +165,6 @@ class Subscription:
     def frame(self, burst: Burst) -> bytes | None:
         """Return the burst as this client gets it."""
         return self._framing.of(burst, self._account)
-
-    @property
-    def _framing(self) -> Framing:
-        return self._wording.with_cursors if self._wants_status else self._wording.plain
 
     def paused(self) -> None:
         """Take no questions from a client that does not read the answers."""
@@ -201,6 +208,27 @@ class Subscription:
         reason = f"read too slowly for {self._stall_timeout:g} s: reconnect with since_id={cursor}"
         is_fit = cursor is not None and len(reason) <= LONGEST_REASON
         self._wire.end(code, reason if is_fit else code.reason)
+
+    # What the filter leaves.
+
+    def _choose_framing(self) -> None:
+        framing = self._wording.with_cursors if self._wants_status else self._wording.plain
+        self.feed.framing = self._framing = framing.through(self._filter)
+
+    def _pass_on(self, frames: bytes) -> None:
+        """Write what a filter has left of some events; where that is nothing, say now and then how far it is.
+
+        No timer is needed: a client's own cursor is behind its place by a few events at most, and a resume
+        from there passes over them once more.
+        """
+        if frames or (frames := self._due_word_of_place()):
+            self._sent_at = self._clock.seconds()
+            self._wire.write(frames)
+
+    def _due_word_of_place(self) -> bytes:
+        is_due = self._wants_status and self._clock.seconds() - self._sent_at >= PLACE_INTERVAL
+        cursor = self._account.cursor_at(self.feed.position) if is_due else None
+        return b"" if cursor is None else self._wording.message(encode_place(cursor))
 
     # Words.
 

@@ -19,6 +19,7 @@ from tradeproxy.downstream.crowd import Crowd, Crowds
 from tradeproxy.downstream.door import Door
 from tradeproxy.downstream.handshake import read_key
 from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Send, State, Status, Stream
+from tradeproxy.downstream.standing import Standing, Visit, user_agent
 from tradeproxy.downstream.steps import Steps
 from tradeproxy.downstream.subscription import Subscription, Wording
 from tradeproxy.goodbye import BoundedGoodbye
@@ -52,6 +53,9 @@ SLOW_GOODBYE_TIMEOUT = 30.0
 took for it."""
 
 
+_DIALECTS = {Manner.ORIGINAL: "WebSocket", Manner.ALPACA: "WebSocket, as Alpaca's"}
+
+
 class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn's bases disagree
     """One client: carries its session and its subscription over one connection."""
 
@@ -63,15 +67,21 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
     crowd: Crowd | None = None
 
     def __init__(
-        self, factory: DownstreamFactory, account: Account, session: ClientSession, wishes: Wishes
+        self,
+        factory: DownstreamFactory,
+        account: Account,
+        session: ClientSession,
+        wishes: Wishes,
+        visit: Visit,
     ) -> None:
         super().__init__()
         self.factory = factory
         self.clock = factory.reactor
         self.account = account
         self._session = session
+        self._visit = visit
         self.subscriber = Subscription(
-            account, wishes.position, self, factory.wording, self.clock, factory.limits.stall_timeout
+            account, wishes, self, factory.wording, self.clock, factory.limits.stall_timeout
         )
         self._auth_timeout: Any = None
         self._reads = True
@@ -213,6 +223,13 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         """Drop the connection without a goodbye."""
         self.abort()
 
+    def standing(self) -> Standing:
+        """Return how it stands, in its crowd if it is in one."""
+        feed, crowd = self.subscriber.feed, self.crowd
+        position = feed.position if crowd is None else crowd.position
+        lag = 0 if feed.is_idle else max(self.account.journal.last - position, 0)
+        return Standing(feed.is_paused, lag, self.account.name, self.peer or "", self._visit)
+
     # Ours.
 
     def _begin(self) -> tuple[Effect, ...]:
@@ -312,7 +329,9 @@ class DownstreamFactory(WebSocketServerFactory):
         if isinstance(key, Refusal):
             return key
         session = ClientSession(manner, admits, status=wishes.status)
-        client = self._client(self, account, session, wishes)
+        agent = user_agent(request.getHeader(b"user-agent"))
+        visit = Visit(agent, _DIALECTS[manner], self.reactor.seconds())
+        client = self._client(self, account, session, wishes, visit)
         # Autobahn parses what is here again, and differently: it gets what it needs, and no credentials.
         request.requestHeaders, request.uri = Headers(lean.request_headers(client, key)), b"/"
         answer: bytes | int = WebSocketResource(_ReadyMade(client)).render(request)

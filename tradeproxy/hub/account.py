@@ -9,17 +9,23 @@ from twisted.logger import Logger
 
 from tradeproxy.hub.broadcaster import Broadcaster
 from tradeproxy.hub.gaps import Gaps
+from tradeproxy.hub.histogram import LATENCIES, SIZES, Histogram
 from tradeproxy.hub.journal import UnreadableError
+from tradeproxy.hub.pace import Pace
 from tradeproxy.wire.cursor import Cursor, check_of
 from tradeproxy.wire.status import Outcome, UpstreamStatus, encode_hello, encode_journal, encode_upstream
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.hub.journal import Journal, Row
+    from tradeproxy.hub.journal import Burst, Journal, Row
     from tradeproxy.wire.event import Event
     from tradeproxy.wire.status import JournalStatus
 
+
+SETBACKS = ("lost", "unreachable", "refused", "limited")
+"""Why the upstream had to try again: a stream ended; none was reached; the login was refused; another
+connection holds the account's only place."""
 
 ANOTHER_ACCOUNT = "Alpaca answers with another account than before"
 
@@ -40,12 +46,24 @@ class Account:
         self.broadcaster = Broadcaster(clock)
         self.gaps = Gaps(journal, self.broadcaster.announce)
         self.dropped: Counter[str] = Counter()
+        self.reconnects = 0
+        self.setbacks = Counter(dict.fromkeys(SETBACKS, 0))
+        self.has_failed = False
+        """Whether nobody tries to reach Alpaca any more, for an error of our own."""
+        self.bursts = Histogram(SIZES)
+        self.latency = Histogram(LATENCIES)
+        self.pace = Pace()
         self._clock = clock
         self._pending: list[Event] = []
+        self._read_at = 0.0  # when the first of those came
+        self._came: float | None = None
+        self._held_since: float | None = None
+        self._handing_on_since: float | None = None
         self._held: list[Event] | None = None
         self._has_streamed = False
         self.upstream = UpstreamStatus(streaming=False, reason="not connected yet", since=clock.seconds())
-        journal.on_committed = self.broadcaster.publish
+        journal.on_committed = self._hand_on
+        self.broadcaster.on_idle = self._handed_on
         journal.on_status = self._journal_changed
 
     def open(self) -> None:
@@ -62,16 +80,22 @@ class Account:
 
     # The way in.
 
+    def reading(self) -> None:
+        """Note that something has come from Alpaca: what is published until the next call came now."""
+        self._came = self._clock.seconds()
+
     def publish(self, event: Event) -> None:
         """Take in one event from the stream."""
         if self._held is None:
-            self._append(event)
-        else:
-            self._held.append(event)
+            self._append(event, self._came)
+            return
+        if not self._held:
+            self._held_since = self._came
+        self._held.append(event)
 
     def recover(self, event: Event) -> None:
         """Take in one event that the stream did not bring: it goes before those that are held."""
-        self._append(event)
+        self._append(event, None)
 
     def hold(self) -> None:
         """Keep what the stream brings from now on, until what came before it is found."""
@@ -82,7 +106,9 @@ class Account:
         """Hand on what was held, and then whatever comes at once."""
         held, self._held = self._held or (), None
         for event in held:
-            self._append(event)
+            self._append(event, self._held_since)
+        if held and self._held_since is not None:  # something that was found may wait for this turn's end too
+            self._read_at = min(self._read_at, self._held_since)
 
     @property
     def held(self) -> tuple[Event, ...]:
@@ -112,9 +138,11 @@ class Account:
                 problem=problem,
             )
 
-    def _append(self, event: Event) -> None:
+    def _append(self, event: Event, came: float | None) -> None:
+        """Let it be committed at the end of this turn; it came at that time, or now."""
         if not self._pending:
             self._clock.callLater(0, self.flush)
+            self._read_at = self._clock.seconds() if came is None else came
         self._pending.append(event)
 
     def flush(self) -> None:
@@ -122,6 +150,19 @@ class Account:
         burst, self._pending = self._pending, []
         if burst:  # or somebody did not wait
             self.journal.append(burst)
+
+    def _hand_on(self, burst: Burst) -> None:
+        if self._handing_on_since is None:
+            self._handing_on_since = self._read_at
+        self.bursts.observe(len(burst.rows))
+        self.broadcaster.publish(burst)
+
+    def _handed_on(self) -> None:
+        since, self._handing_on_since = self._handing_on_since, None
+        if since is not None:
+            now = self._clock.seconds()
+            self.pace.note(since, now)
+            self.latency.observe(now - since)
 
     # How it is.
 
@@ -141,6 +182,8 @@ class Account:
         if not self._has_streamed:  # in this process: the log may go back to another one
             self._has_streamed = True
             self.gaps.begin()
+        else:
+            self.reconnects += 1
         self.gaps.end(round(now * 1_000_000))
 
     def upstream_is_down(self, reason: str) -> None:

@@ -54,6 +54,8 @@ class Broadcaster:
         self._rest: Iterator[tuple[Subscriber, Callable[[Burst], None]]] | None = None
         self._left: set[Subscriber] = set()
         self._waiting: deque[Burst | bytes] = deque()
+        self.on_idle: Callable[[], None] = lambda: None
+        """Called when all that was to be handed on has been."""
 
     def __len__(self) -> int:
         """How many clients there are."""
@@ -107,6 +109,7 @@ class Broadcaster:
             self._rest = None
             self._waiting.popleft()
         self._is_busy = False
+        self.on_idle()
 
     def _serve(self, item: Burst | bytes, rest: Iterator[tuple[Subscriber, Callable[[Burst], None]]]) -> bool:
         """Hand something to a chunk of the subscribers, and return whether these were the last."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,11 @@ class Gaps:
         self._journal = journal
         self._announce = announce
         self._gaps: deque[Gap] = deque(maxlen=GAPS_KEPT)
+        self.outcomes: Counter[Outcome] = Counter()
+        """How many gaps have begun, which is PENDING, and how many have come to each of the others."""
+        self.found_in_gaps = 0
+        self.found_by_checks = 0
+        """Events that a healthy stream had left out."""
 
     def __iter__(self) -> Iterator[Gap]:
         return iter(self._gaps)
@@ -82,6 +87,7 @@ class Gaps:
         begin = self.known_through
         if begin is not None:
             self._gaps.append(Gap(begin))
+            self.outcomes[Outcome.PENDING] += 1
             self._remember(self._gaps[-1])
             self._announce(encode_gap(self._gaps[-1]))
 
@@ -93,14 +99,19 @@ class Gaps:
             self._journal.remember(_COMPLETE_FROM, str(now))
 
     def found(self, events: int) -> None:
-        """Count events of the gap."""
+        """Count events of the gap; while there is none, events that the stream had left out."""
         if (gap := self.current) is not None:
             self._gaps[-1] = replace(gap, events=gap.events + events)
+            self.found_in_gaps += events
+        else:
+            self.found_by_checks += events
 
     def settle(self, outcome: Outcome, reason: str = "") -> None:
         """Note what has become of the gap, if there is one."""
         gap = self.current
         if gap is not None and (gap.outcome, gap.reason) != (outcome, reason):
+            if gap.outcome is not outcome:
+                self.outcomes[outcome] += 1
             self._change(replace(gap, outcome=outcome, reason=reason))
 
     def _change(self, gap: Gap) -> None:

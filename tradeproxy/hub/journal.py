@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Sequence
 
+    from tradeproxy.hub.histogram import Histogram
     from tradeproxy.wire.event import Event, OrderState
     from tradeproxy.wire.status import JournalStatus
 
@@ -72,6 +74,10 @@ class Journal(Protocol):
     """History at or before this time (microseconds) is known, though it may no longer be kept."""
     duplicates: int
     """Events that were not appended, for they had been before."""
+    kinds: Counter[str]
+    """How many events of each kind were appended, by this process."""
+    commits: Histogram
+    """Seconds that the disk took for each burst."""
     status: JournalStatus
     on_committed: Callable[[Burst], None]
     """Called with every burst once it is on the disk, or declared not to be; at once, or later."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from tradeproxy.hub.backlog import Backlog, Entry, newer
 from tradeproxy.hub.disk import Disk
 from tradeproxy.hub.facts import Facts
+from tradeproxy.hub.histogram import COMMITS, Histogram
 from tradeproxy.hub.journal import Burst, JournalError, TrimmedError, UnreadableError
 from tradeproxy.hub.journalfile import JournalFile
 from tradeproxy.hub.schema import SchemaError
@@ -58,6 +60,8 @@ class SqliteJournal(Facts):
         super().__init__(base_url)
         self.name = name
         self.duplicates = 0
+        self.kinds: Counter[str] = Counter()
+        self.commits = Histogram(COMMITS)
         self.on_committed: Callable[[Burst], None] = lambda _: None
         self.on_status: Callable[[JournalStatus], None] = lambda _: None
         self._clock = clock
@@ -148,8 +152,10 @@ class SqliteJournal(Facts):
         if added is None:
             self._wait_with(events)
             return
+        self.commits.observe((self._now() - received) / 1_000_000)
         self.duplicates += len(events) - len(added)
         if added:
+            self.kinds.update([entry.event.kind for entry in added if entry.event is not None])
             self.last, self.latest = added[-1].seq, added[-1].high
             self.on_committed(Burst(tuple([entry.row(durable=True) for entry in added])))
 
@@ -157,6 +163,7 @@ class SqliteJournal(Facts):
         placed: list[Row] = []
         unplaced: list[Row] = []
         for event in self._fresh(events):
+            self.kinds[event.kind] += 1
             if event.time is not None and (self.latest is None or event.time > self.latest):
                 self.latest = event.time
             if not unplaced and self._backlog.has_room_for(event):

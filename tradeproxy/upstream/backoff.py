@@ -46,6 +46,13 @@ class Ending:
     """Seconds that Alpaca itself asked for. It knows best when a slot is free; not, when a key is mended."""
 
     @property
+    def kind(self) -> str:
+        """Which of hub.account.SETBACKS it is."""
+        if self.cause is Cause.LOST:
+            return "lost" if self.streamed else "unreachable"
+        return self.cause.name.lower()
+
+    @property
     def floor(self) -> float:
         """The least that the wait afterwards takes, in seconds."""
         if self.retry_after is None:

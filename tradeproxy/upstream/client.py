@@ -81,6 +81,11 @@ class UpstreamProtocol(BoundedGoodbye, WebSocketClientProtocol):  # type: ignore
         else:
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
 
+    def dataReceived(self, data: bytes) -> None:
+        """Read on, from a moment that is noted."""
+        self._account.reading()
+        super().dataReceived(data)
+
     def onOpen(self) -> None:
         """Begin the conversation; it has LOGIN_TIMEOUT seconds to come to the stream."""
         self._watcher.stream_opens()

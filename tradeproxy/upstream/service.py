@@ -94,6 +94,7 @@ class UpstreamService(Service):
 
     def _note(self, ending: Ending) -> float:
         delay = self._backoff.delay_after(ending)
+        self._account.setbacks[ending.kind] += 1
         self._account.upstream_is_down(ending.reason)
         self._log.warn(
             "{account}: upstream is down: {reason}; next attempt in {delay:.1f} s",
@@ -106,4 +107,5 @@ class UpstreamService(Service):
     def _give_up(self, failure: Failure) -> None:
         self._log.failure("{account}: the upstream service failed", failure, account=self._account.name)
         self._watcher.stop()
+        self._account.has_failed = True
         self._account.upstream_is_down("an error of the proxy's own: see its log")

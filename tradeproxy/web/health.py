@@ -12,24 +12,28 @@ if TYPE_CHECKING:
     from tradeproxy.hub.account import Account
 
 
-def healthz() -> tuple[int, dict[str, Any]]:
-    """Return 200 as long as the process serves; a restart would not mend what is wrong at Alpaca."""
-    return 200, {"status": "ok"}
+def healthz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
+    """Return 503 only where a restart would help, which does not mend what is wrong at Alpaca, or a disk."""
+    reasons = [f"{account.name}: {account.upstream.reason}" for account in accounts if account.has_failed]
+    return (503, {"status": "failed", "reasons": reasons}) if reasons else (200, {"status": "ok"})
 
 
 def readyz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
-    """Return 200 when every account streams and nothing is missing of it, else 503, with each one's state."""
-    states = {account.name: _state(account) for account in accounts}
-    ready = all(state["ready"] for state in states.values())
-    return (200 if ready else 503), {"ready": ready, "accounts": states}
+    """Return 200 when every account streams and nothing is missing of it, else 503; and all that is wrong."""
+    reasons: list[str] = []
+    states: dict[str, Any] = {}
+    for account in accounts:
+        of_account = _reasons(account)
+        reasons.extend(f"{account.name}: {reason}" for reason in of_account)
+        states[account.name] = _state(account, of_account)
+    return (503 if reasons else 200), {"ready": not reasons, "reasons": reasons, "accounts": states}
 
 
-def _state(account: Account) -> dict[str, Any]:
+def _state(account: Account, reasons: list[str]) -> dict[str, Any]:
     journal, gap = account.journal, account.gaps.current
-    problem = _problem(account)
     return {
-        "ready": problem is None,
-        "reason": account.upstream.reason if problem is None else problem,
+        "ready": not reasons,
+        "reason": reasons[0] if reasons else account.upstream.reason,
         "since": format_seconds(account.upstream.since),
         "clients": len(account.broadcaster),
         "dropped_frames": account.dropped.total(),
@@ -44,14 +48,16 @@ def _state(account: Account) -> dict[str, Any]:
     }
 
 
-def _problem(account: Account) -> str | None:
-    """Return the first thing that is wrong, the one that the others may come from."""
-    if not account.upstream.streaming:
-        return account.upstream.reason
-    if not account.journal.status.durable:
-        return f"the journal is not durable: {account.journal.status.reason}"
-    if account.gaps.current is not None:
-        return "events may have been missed, and are not found yet"
-    if account.is_holding:
-        return "new events wait for older ones"
-    return None
+def _reasons(account: Account) -> list[str]:
+    """Return what is wrong; the first may be what the others come from."""
+    upstream, disk = account.upstream, account.journal.status
+    problems = (
+        (not upstream.streaming, upstream.reason),
+        (not disk.durable, f"the journal is not durable: {disk.reason}"),
+        (
+            upstream.streaming and account.gaps.current is not None,
+            "events may have been missed, and are not found yet",
+        ),
+        (account.is_holding, "new events wait for older ones"),
+    )
+    return [reason for is_so, reason in problems if is_so]

@@ -146,6 +146,9 @@ class _RoundTrip(TimeoutMixin, Protocol):
         transport: Any = self._request.transport
         transport.abortConnection()
 
+    def standing(self) -> None:
+        """Return nothing: a request follows no stream."""
+
     # What the response calls.
 
     def dataReceived(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Which path means what: the stream endpoints of each account, and health."""
+"""Which path means what: the stream endpoints of each account, health, and the dashboard."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from tradeproxy.accounts import RESERVED_NAMES
 from tradeproxy.downstream.session import Manner
+from tradeproxy.web.pages import INDEX
 
 
 class Page(Enum):
@@ -16,6 +17,15 @@ class Page(Enum):
 
     HEALTHZ = auto()
     READYZ = auto()
+    STATUS = auto()
+    METRICS = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file of the dashboard, which need not exist."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +43,16 @@ class Events:
     account: str
 
 
-Route: TypeAlias = Page | Stream | Events
+Route: TypeAlias = Page | Asset | Stream | Events
 
-_PAGES: dict[bytes, Route] = {b"/healthz": Page.HEALTHZ, b"/readyz": Page.READYZ}
+_PAGES: dict[bytes, Route] = {
+    b"/": Asset(INDEX),
+    b"/healthz": Page.HEALTHZ,
+    b"/readyz": Page.READYZ,
+    b"/status.json": Page.STATUS,
+    b"/metrics": Page.METRICS,
+}
+_ASSET = re.compile(rb"/dashboard/(?P<name>[a-z]+\.[a-z]+)")
 _STREAM = re.compile(
     rb"/(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})(?:(?P<alpaca>/stream)|(?P<events>/v2/events/trades))?"
 )
@@ -46,7 +63,9 @@ def route(path: bytes) -> Route | None:
 
     Repeated and trailing slashes make no difference: SDKs append "/stream/" to whatever they are given.
     """
-    path = re.sub(rb"/+", b"/", path).rstrip(b"/")
+    path = re.sub(rb"/+", b"/", path).rstrip(b"/") or path[:1]
+    if asset := _ASSET.fullmatch(path):
+        return Asset(asset["name"].decode("ascii"))
     match = _STREAM.fullmatch(path)
     if match is None or path == b"/stream":  # which an SDK asks for whose base URL has no path
         return _PAGES.get(path)

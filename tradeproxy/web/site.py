@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,11 @@ from tradeproxy.downstream.sse import EventStreams, find
 from tradeproxy.secret import Secret
 from tradeproxy.web import rest
 from tradeproxy.web.health import healthz, readyz
+from tradeproxy.web.metrics import Metrics
+from tradeproxy.web.pages import Pages
 from tradeproxy.web.restpath import find_call
-from tradeproxy.web.routes import Events, Page, Stream, route
+from tradeproxy.web.routes import Asset, Events, Page, Stream, route
+from tradeproxy.web.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,12 +37,15 @@ if TYPE_CHECKING:
     from tradeproxy.hub.account import Account
     from tradeproxy.web.rest import Passthrough
     from tradeproxy.web.restpath import Call
+    from tradeproxy.web.routes import Route
 
 READING = (b"GET", b"HEAD")
+PROBES = {Page.HEALTHZ: healthz, Page.READYZ: readyz}
 NOT_READING = Refusal(405, "only GET and HEAD are answered here")
 NO_WEBSOCKET = Refusal(
     400, "here are server-sent events; the WebSocket is at the path before /v2/events/trades"
 )
+NOTHING = Refusal(404, "nothing is here; the streams are at /trade-updates-<account>")
 FULL = Refusal(503, "no connection is free; PROXY_MAX_CLIENTS is the limit")
 FOREIGN = Refusal(403, "a page of another origin is not to give orders")
 
@@ -156,6 +163,9 @@ class Root(Resource):
         self._admission = admission
         self._passthrough = passthrough
         self._clock = clock
+        self._status = Status(accounts, factory.clients, clock)
+        self._metrics = Metrics(accounts.values(), factory.clients)
+        self._pages = Pages()
 
     def render(self, request: Request) -> bytes | int:
         """Answer, or hand the connection to Autobahn."""
@@ -169,12 +179,20 @@ class Root(Resource):
     def _answer(self, request: Request) -> bytes | int:
         destination = route(request.path)
         visitor = _visitor(request, upgradable=isinstance(destination, Stream))
-        refusal = self._admission.refusal(visitor, public=isinstance(destination, Page))
+        if isinstance(destination, Asset) and _header(request, b"sec-fetch-mode") == "navigate":
+            visitor = replace(visitor, site=None)  # a link on another page, or a bookmark, may lead here
+        refusal = self._admission.refusal(visitor, public=_is_public(destination))
         if refusal is not None:
             return self._turn_away(request, refusal)
         match destination:
+            case Page.STATUS:
+                return self._render_status(request)
+            case Page.METRICS:
+                return self._render_metrics(request)
             case Page():
                 return self._render_page(request, destination)
+            case Asset(name):
+                return self._render_asset(request, name)
             case Stream(name) | Events(name) if name not in self._accounts:
                 return _refuse(request, Refusal(404, f"no account {name!r} here: set {variables_of(name)}"))
             case Stream(name, manner):
@@ -184,16 +202,38 @@ class Root(Resource):
         call = find_call(request.uri)
         if call is not None:
             return self._render_rest(request, call, visitor)
-        return _refuse(request, Refusal(404, "nothing is here; the streams are at /trade-updates-<account>"))
+        return _refuse(request, NOTHING)
 
     def _render_page(self, request: Request, page: Page) -> bytes:
         if request.method not in READING:
             return _refuse(request, NOT_READING)
-        status, document = healthz() if page is Page.HEALTHZ else readyz(self._accounts.values())
+        status, document = PROBES[page](self._accounts.values())
         request.setResponseCode(status)
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
         return json.dumps(document, indent=2).encode() + b"\n"
+
+    def _render_status(self, request: Request) -> bytes:
+        if request.method not in READING:
+            return _refuse(request, NOT_READING)
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"cache-control", b"no-store")
+        request.setHeader(b"x-content-type-options", b"nosniff")
+        return self._status.render()
+
+    def _render_metrics(self, request: Request) -> bytes:
+        if request.method not in READING:
+            return _refuse(request, NOT_READING)
+        content, content_type = self._metrics.render(_header(request, b"accept") or "")
+        request.setHeader(b"content-type", content_type.encode())
+        request.setHeader(b"cache-control", b"no-store")
+        return content
+
+    def _render_asset(self, request: Request, name: str) -> bytes:
+        if request.method not in READING:
+            return _refuse(request, NOT_READING)
+        content = self._pages.render(request, name)
+        return _refuse(request, NOTHING) if content is None else content
 
     def _render_stream(
         self, request: Request, account: Account, manner: Manner, visitor: Visitor
@@ -250,6 +290,11 @@ class Root(Resource):
 
 def _query(request: Request) -> bytes:
     return request.uri.partition(b"?")[2]
+
+
+def _is_public(destination: Route | None) -> bool:
+    """Whether anybody may have it without a token: health, and the dashboard's files, which hold nothing."""
+    return isinstance(destination, Page | Asset) and destination not in (Page.STATUS, Page.METRICS)
 
 
 def _visitor(request: Request, *, upgradable: bool) -> Visitor:

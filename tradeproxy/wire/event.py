@@ -12,6 +12,20 @@ from typing import Any
 CLOSED = frozenset({"filled", "canceled", "expired", "replaced", "rejected"})
 """The states of an order to which nothing more happens (Alpaca, "Orders at Alpaca", order lifecycle)."""
 
+KINDS = frozenset(
+    {
+        # Alpaca, "WebSocket Streaming": common, less common, and those that only captures show.
+        *("new", "fill", "partial_fill", "canceled", "expired", "done_for_day", "replaced", "accepted"),
+        *("rejected", "pending_new", "stopped", "pending_cancel", "pending_replace", "calculated"),
+        *("suspended", "order_replace_rejected", "order_cancel_rejected", "held", "trade_bust"),
+        *("trade_correct", "restated", "pending_review"),
+    }
+)
+"""The events that Alpaca has; it may come to have others."""
+
+OTHER = "other"
+"""Stands for those."""
+
 LONGEST_WORD = 128
 """Characters; a ULID has 26, a UUID 36."""
 
@@ -59,6 +73,8 @@ class Event:
     time: int | None
     """`at`, else `timestamp`: microseconds since 1970."""
     order: OrderState | None
+    kind: str
+    """One of KINDS, or OTHER."""
 
 
 def read_event(payload: bytes, data: dict[str, Any]) -> Event:
@@ -69,13 +85,13 @@ def read_event(payload: bytes, data: dict[str, Any]) -> Event:
     order = data.get("order")
     order = order if isinstance(order, dict) else {}
     time = _time(data.get("at")) or _time(data.get("timestamp"))
-    state = None
+    state, kind = None, _kind(data.get("event"))
     if order_id := _word(order.get("id")):
         filled = _number(order.get("filled_qty"))
         state = OrderState(order_id, _word(order.get("status")), filled, time or 0)
     if event_id := _word(data.get("event_id")):
-        return Event(payload, event_id, b"", time, state)
-    return Event(payload, _fallback_identity(data, order), _digest(data), time, state)
+        return Event(payload, event_id, b"", time, state, kind)
+    return Event(payload, _fallback_identity(data, order), _digest(data), time, state, kind)
 
 
 def parse_time(text: str) -> int:
@@ -101,6 +117,10 @@ def _time(value: Any) -> int | None:
         return parse_time(value) if isinstance(value, str) else None
     except (ValueError, OverflowError):
         return None
+
+
+def _kind(value: Any) -> str:
+    return value if isinstance(value, str) and value in KINDS else OTHER
 
 
 def _word(value: Any) -> str:

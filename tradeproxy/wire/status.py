@@ -83,7 +83,7 @@ def encode_hello(
         "hello",
         account=account,
         cursor=cursor,
-        upstream=_upstream(upstream),
+        upstream=describe_upstream(upstream),
         journal=_journal(journal),
         gaps=[describe_gap(gap) for gap in gaps],
     )
@@ -91,7 +91,7 @@ def encode_hello(
 
 def encode_upstream(upstream: UpstreamStatus) -> bytes:
     """Write that the upstream is up, or down."""
-    return _frame("upstream", **_upstream(upstream))
+    return _frame("upstream", **describe_upstream(upstream))
 
 
 def encode_journal(journal: JournalStatus) -> bytes:
@@ -109,7 +109,8 @@ def encode_replay(replay: Replay, cursor: str | None, reason: str = "") -> bytes
     return _frame("replay", state=replay.value, cursor=cursor, reason=reason)
 
 
-def _upstream(upstream: UpstreamStatus) -> dict[str, Any]:
+def describe_upstream(upstream: UpstreamStatus) -> dict[str, Any]:
+    """Return how the upstream is, as JSON shows it."""
     state = "up" if upstream.streaming else "down"
     return {"state": state, "since": format_seconds(upstream.since), "reason": upstream.reason}
 

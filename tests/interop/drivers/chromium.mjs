@@ -1,6 +1,6 @@
 // Opens a page in Chromium: first as another site's, which must be kept out, then as the proxy's own.
 //
-// The proxy serves no pages. Its own origin is had by opening what it does serve and putting the page there.
+// The proxy serves no such page. Its own origin is had by opening what it does serve and putting the page there.
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";

@@ -1,0 +1,314 @@
+"""The client in both its forms, `tradeproxy tail` and `tradeproxy export`, with the product's own process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib  # trial would take `suppress` for its own setting
+import csv
+import io
+import json
+import sys
+from threading import Thread
+from typing import Any
+
+from twisted.internet import reactor as chosen
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import blockingCallFromThread, deferToThread
+
+from tests.support.processes import PATIENCE, SOURCES, Command, free_port
+from tests.support.sockets import SocketTestCase
+from tradeproxy.client import Client, RefusedError, aio
+
+reactor: Any = chosen  # of many interfaces, which mypy does not know
+COUNT = 300
+ACCOUNT = {"ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "test-secret"}
+TOKEN = "a-token-of-some-length"
+
+
+def event(number: int, **fields: Any) -> dict[str, Any]:
+    """Return the data of an event with an id of its own."""
+    order = {"id": f"{number}", "client_order_id": f"bot{number % 2}-{number}", "symbol": "SPY"}
+    return {"event_id": f"01KYA98DWAS5PA5B{number:010d}", "event": "new", "order": order, **fields}
+
+
+IDS = [event(number)["event_id"] for number in range(COUNT)]
+
+
+class ClientTestCase(SocketTestCase):
+    """A proxy at one port, that is stopped and started again."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
+        self.alpaca = await self.simulate()
+        self.port = free_port()
+
+    async def start(self, **environment: str) -> Command:
+        environment = {
+            **ACCOUNT,
+            "ALPACA_URL": f"http://127.0.0.1:{self.alpaca_port}",
+            "PROXY_PORT": str(self.port),
+            **environment,
+        }
+        proxy = self.command("twistd", "-n", "--pidfile=", "tradeproxy", **environment)
+        await proxy.says("listening on")
+        await self.alpaca.when_listening()
+        return proxy
+
+    @property
+    def url(self) -> str:
+        return f"ws://localhost:{self.port}/trade-updates-paper"
+
+    def emit(self, begin: int, end: int) -> None:
+        for number in range(begin, end):
+            self.alpaca.emit(event(number))
+
+    async def restart_amid_events(self, proxy: Command, client_has: Any) -> None:
+        """Emit all events: a third before the proxy is stopped, while it is away, and once it is back."""
+        third = COUNT // 3
+        self.emit(0, third)
+        await client_has(third)
+        self.emit(third, third + 50)  # some are on their way to the client when it happens
+        await proxy.stop("KILL")
+        await self.alpaca.when_gone()
+        self.emit(third + 50, 2 * third)
+        await self.start()
+        self.emit(2 * third, COUNT)
+        await client_has(COUNT)
+
+
+class Progress:
+    """What a client has yielded; its own `has` waits for so many."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self._awaited: list[tuple[int, Deferred[None]]] = []
+
+    def add(self, event_id: str) -> None:
+        self.ids.append(event_id)
+        for awaited in [awaited for awaited in self._awaited if awaited[0] <= len(self.ids)]:
+            self._awaited.remove(awaited)
+            awaited[1].callback(None)
+
+    async def has(self, count: int) -> None:
+        if len(self.ids) < count:
+            reached: Deferred[None] = Deferred()
+            self._awaited.append((count, reached))
+            await reached.addTimeout(PATIENCE, reactor)
+
+
+class RestartTests(ClientTestCase):
+    """SIGKILL in the middle: nothing is lost, and nothing comes twice."""
+
+    async def test_the_twisted_client(self) -> None:
+        """It is iterated over as if nothing had happened."""
+        proxy = await self.start()
+        progress = Progress()
+        began: Deferred[None] = Deferred()
+        client = Client(
+            self.url,
+            on_status=lambda told: None if began.called or told["event"] != "hello" else began.callback(None),
+        )
+
+        async def follow() -> None:
+            async for update in client:
+                progress.add(update.data["event_id"])
+
+        following = Deferred.fromCoroutine(follow())
+        await began
+        await self.restart_amid_events(proxy, progress.has)
+        await client.close()
+        await following
+        self.assertEqual(progress.ids, IDS)
+
+    async def test_the_asyncio_client(self) -> None:
+        """In an event loop of its own, in a thread of its own."""
+        proxy = await self.start()
+        progress = Progress()
+        began: Deferred[None] = Deferred()
+        loop = asyncio.new_event_loop()
+
+        def begin(told: dict[str, Any]) -> None:
+            if told["event"] == "hello" and not began.called:
+                reactor.callFromThread(began.callback, None)
+
+        async def follow() -> None:
+            async with aio.Client(self.url, on_status=begin) as client:
+                async for update in client:
+                    blockingCallFromThread(reactor, progress.add, update.data["event_id"])
+
+        following = loop.create_task(follow())
+
+        def run() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                loop.run_until_complete(following)
+            loop.close()
+
+        thread = Thread(target=run)
+        thread.start()
+        await began
+        await self.restart_amid_events(proxy, progress.has)
+        loop.call_soon_threadsafe(following.cancel)
+        await deferToThread(thread.join)
+        self.assertEqual(progress.ids, IDS)
+
+
+class AsyncioTests(ClientTestCase):
+    """The asyncio form, where it differs: what the library raises."""
+
+    async def run_client(self, **options: Any) -> Any:
+        """Return the first event, or what is raised, in a loop of its own."""
+
+        async def first() -> Any:
+            async with aio.Client(self.url, **options) as client:
+                return await anext(client)
+
+        return await deferToThread(asyncio.run, first())
+
+    async def test_is_refused_with_what_the_proxy_says(self) -> None:
+        """By an HTTP answer, and by a close code; without the token that was tried."""
+        await self.start(PROXY_TOKENS=TOKEN)
+        for options, code, word in (
+            ({"events": ["cancelled"]}, 400, "canceled"),
+            ({"key": "a-wrong-token"}, 4001, "PROXY_TOKENS"),
+        ):
+            with self.assertRaises(RefusedError) as caught:
+                await self.run_client(**options)
+            self.assertEqual(caught.exception.code, code)
+            self.assertIn(word, str(caught.exception))
+            self.assertNotIn("a-wrong-token", str(caught.exception))
+
+    async def test_raises_a_lost_position(self) -> None:
+        """As the other form does."""
+        await self.start()
+        with self.assertRaises(aio.PositionLostError):
+            await self.run_client(since_id="nonsense")
+
+    async def test_does_not_load_twisted(self) -> None:
+        """Nor Autobahn, whose two halves exclude each other."""
+        program = (
+            "import sys, tradeproxy.client.aio; print({'twisted', 'autobahn', 'txaio'} & {*sys.modules})"
+        )
+        command = self.command(sys.executable, "-c", program, PYTHONPATH=str(SOURCES))
+        self.assertEqual(await command.ended, 0, command.output)
+        self.assertEqual(command.output.strip(), "set()")
+
+
+class TailTests(ClientTestCase):
+    """`tradeproxy tail`."""
+
+    def tail(self, *arguments: str, **environment: str) -> Command:
+        return self.command("tradeproxy", "tail", *arguments, PROXY_PORT=str(self.port), **environment)
+
+    async def test_follows_through_a_restart_and_ends_at_an_interrupt(self) -> None:
+        """Every event once; what happened meanwhile is said; ^C is 130, without a traceback."""
+        proxy = await self.start()
+        command = self.tail("--json")
+        await command.says("connected to the proxy")
+        await self.subscribe()  # by then the proxy has heard the other one too
+        self.emit(0, 10)
+        await command.says(IDS[9])
+        await proxy.stop()
+        await self.alpaca.when_gone()
+        self.emit(10, 20)
+        await self.start()
+        await command.says(IDS[19])
+        await command.says("gap: recovered, 10 events")
+        self.assertEqual(await command.stop("INT"), 130)
+        lines = [line for line in command.output.splitlines() if line.startswith("{")]
+        self.assertEqual([json.loads(line)["event_id"] for line in lines], IDS[:20])
+        self.assertIn("the proxy is restarting", command.output)
+        self.assertNotIn("Traceback", command.output)
+
+    async def test_shows_what_is_asked_for(self) -> None:
+        """From a place on, one strategy's orders only, as a table."""
+        await self.start()
+        client = await self.subscribe()
+        self.emit(0, 10)
+        await client.has(10)
+        command = self.tail("--since-id", IDS[3], "--client-order-id-prefix", "bot1-", "--symbol", "spy")
+        await command.says("bot1-9")
+        shown = [line.split()[-1] for line in command.output.splitlines() if "SPY" in line]
+        self.assertEqual(shown, ["bot1-5", "bot1-7", "bot1-9"])
+
+    async def test_a_reader_that_leaves_ends_it_quietly(self) -> None:
+        """As `| head` does."""
+        await self.start()
+        client = await self.subscribe()
+        self.emit(0, 50)
+        await client.has(50)
+        piped = f"{sys.executable} -m tradeproxy tail --json --replay 50 | head -n 3"
+        script = f"{piped}; echo ended ${{PIPESTATUS[0]}}"
+        shell = self.command("/bin/bash", "-c", script, PROXY_PORT=str(self.port))
+        await shell.says("ended 0")
+        self.assertEqual(sum(line.startswith("{") for line in shell.output.splitlines()), 3)
+        self.assertNotIn("BrokenPipe", shell.output)
+
+    async def test_a_refusal_is_one_line(self) -> None:
+        """With what is wrong, a status that is not 0, and no token."""
+        await self.start(PROXY_TOKENS=TOKEN)
+        for arguments, environment, line in (
+            (["desk"], {}, "ALPACA_DESK_API_KEY"),
+            (["--event", "cancelled"], {}, "events: there is no cancelled; the nearest is canceled"),
+            ([], {"PROXY_TOKEN": "a-wrong-token"}, "PROXY_TOKENS"),
+            (["--url", "localhost:1"], {}, "--url: "),
+        ):
+            command = self.tail(*arguments, **environment)
+            self.assertEqual(await command.ended, 1, command.output)
+            last = command.output.splitlines()[-1]
+            self.assertIn(line, last)
+            self.assertNotIn("Traceback", command.output)
+            self.assertNotIn("a-wrong-token", command.output)
+        welcome = self.tail(PROXY_TOKEN=TOKEN)
+        await welcome.says("connected to the proxy")
+        self.assertNotIn(TOKEN, welcome.output)
+
+
+class ExportTests(ClientTestCase):
+    """`tradeproxy export`, beside the proxy that writes."""
+
+    async def test_exports_while_the_proxy_runs_and_after(self) -> None:
+        """The same, and the proxy's next events are committed as ever."""
+        proxy = await self.start()
+        client = await self.subscribe()
+        self.emit(0, 3)
+        self.alpaca.emit(event(3, event="fill", price="512.330", qty="1.10"))
+        await client.has(4)
+        table = await self.export("--format", "csv")
+        [row] = csv.DictReader(io.StringIO(table))
+        self.assertEqual((row["event_id"], row["price"], row["qty"]), (IDS[3], "512.330", "1.10"))
+        self.emit(4, 5)
+        await client.has(5)
+        await proxy.stop()
+        lines = (await self.export("--kind", "all")).splitlines()
+        self.assertEqual([json.loads(line)["event_id"] for line in lines], IDS[:5])
+        again = await self.start()
+        await again.says("is streaming")
+
+    async def export(self, *arguments: str) -> str:
+        command = self.command("tradeproxy", "export", "--from", "2000-01-01", *arguments)
+        self.assertEqual(await command.ended, 0, command.output)
+        return command.output
+
+
+class CompletionTests(ClientTestCase):
+    """`tradeproxy completion`."""
+
+    async def test_bash_completes_commands_and_options(self) -> None:
+        """In a real one; the options of `run` are among them, which twistd reads."""
+        script = await self.completion("bash")
+        for words, expected in (
+            (["tradeproxy", "ta"], ["tail"]),
+            (["tradeproxy", "export", "--form"], ["--format"]),
+            (["tradeproxy", "run", "--li"], ["--listen"]),
+        ):
+            program = (
+                f"{script}\nCOMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1};"
+                f' _shtab_tradeproxy tradeproxy {words[-1]} {words[-2]}; echo "${{COMPREPLY[@]}}"'
+            )
+            shell = self.command("/bin/bash", "-c", program)
+            self.assertEqual(await shell.ended, 0, shell.output)
+            self.assertEqual(shell.output.split(), expected)
+
+    async def completion(self, shell: str) -> str:
+        command = self.command("tradeproxy", "completion", shell)
+        self.assertEqual(await command.ended, 0, command.output)
+        return command.output

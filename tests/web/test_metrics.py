@@ -1,0 +1,366 @@
+"""Tests for tradeproxy.web.metrics, and that its names are those of docs/metrics.md and deploy/."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.test.iosim import FakeTransport
+
+from tests.support import frames
+from tests.support.journals import event
+from tests.support.proxy import NarrowTransport, ProxyTestCase
+from tradeproxy.hub.journal import Burst
+from tradeproxy.settings import Limits
+from tradeproxy.wire.status import Outcome
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "metrics.md"
+DEPLOYED = (ROOT / "deploy" / "alerts.yml", ROOT / "deploy" / "grafana.json")
+
+ROW = re.compile(r"\| `(tradeproxy_\w+)` \| (\w+) \| ([\w, ]*?) ?\|")
+STREAM = "/trade-updates-paper"
+AUTH = b'{"action":"auth","key":"any","secret":"any"}'
+
+
+class Slow:
+    """A subscriber that takes its time."""
+
+    size = 1
+
+    def __init__(self, take: Callable[[], None]) -> None:
+        self._take = take
+
+    def deliver(self, burst: Burst) -> None:
+        """Take the time."""
+        self._take()
+
+    def announce(self, status: bytes) -> None:
+        """Do nothing."""
+
+    def sever(self) -> None:
+        """Do nothing."""
+
+
+class MetricsTestCase(ProxyTestCase):
+    """Reads what the site answers, as Prometheus would."""
+
+    def families(self, **headers: str) -> list[Any]:
+        return list(text_string_to_metric_families(self.request("/metrics", **headers).body))
+
+    def samples(self) -> dict[str, float]:
+        """Return every value under its name and labels, without those of the process."""
+        return {
+            f"{sample.name}{sample.labels}": sample.value
+            for family in self.families()
+            for sample in family.samples
+            if not sample.name.startswith("process_")
+        }
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.samples().get(f"tradeproxy_{name}{labels}")
+
+    def counts(self, name: str, label: str, account: str = "paper") -> dict[str, float]:
+        """Return the values that are not 0, by one label."""
+        return {
+            sample.labels[label]: sample.value
+            for family in self.families()
+            for sample in family.samples
+            if sample.name == f"tradeproxy_{name}"
+            and sample.labels.get("account", account) == account
+            and sample.value
+        }
+
+    def take(self, seconds: float) -> None:
+        """Let time pass in the middle of something."""
+        self.clock.rightNow += seconds
+
+
+class UpstreamMetricsTests(MetricsTestCase):
+    """What came from Alpaca."""
+
+    def test_tells_each_upstreams_state_and_since_when(self) -> None:
+        """An outage goes on whatever the attempts come to."""
+        self.paper.upstream_is_up()
+        self.assertEqual(self.value("upstream_streaming", account="paper"), 1)
+        self.assertEqual(self.value("upstream_streaming", account="live"), 0)
+        self.wires.advance(60)
+        self.paper.upstream_is_down("connection lost")
+        self.wires.advance(5)
+        self.paper.upstream_is_down("HTTP 502 at the handshake")
+        self.assertEqual(self.value("upstream_streaming", account="paper"), 0)
+        began = self.clock.seconds() - 5
+        self.assertEqual(self.value("upstream_since_timestamp_seconds", account="paper"), began)
+
+    def test_counts_events_by_kind_once_each(self) -> None:
+        """A repeat is a duplicate; a kind that nobody knows is `other`."""
+        kinds = ("new", "fill", "fill", "made_up", None)
+        for n, kind in enumerate(kinds):
+            self.paper.publish(event(n, event=kind))
+        self.paper.publish(event(1, event="fill"))
+        self.wires.flush()
+        self.assertEqual(self.counts("events_total", "kind"), {"new": 1, "fill": 2, "other": 2})
+        self.assertEqual(self.value("duplicates_total", account="paper"), 1)
+        self.assertEqual(self.value("duplicates_total", account="live"), 0)
+
+    def test_counts_events_that_the_disk_does_not_take(self) -> None:
+        """They are handed on too."""
+        self.disk.refuse_writing()
+        self.publish(self.paper, frames.NEW)
+        self.assertEqual(self.counts("events_total", "kind"), {"new": 1})
+        self.assertEqual(self.value("journal_durable", account="paper"), 0)
+        self.assertEqual(self.value("journal_durable", account="live"), 1)
+
+    def test_tells_the_newest_events_time_once_there_is_one(self) -> None:
+        """By Alpaca's clock."""
+        self.assertIsNone(self.value("last_event_timestamp_seconds", account="paper"))
+        self.paper.publish(event(7))
+        self.wires.flush()
+        time = event(7).time
+        assert time is not None
+        self.assertEqual(self.value("last_event_timestamp_seconds", account="paper"), time / 1_000_000)
+
+    def test_counts_malformed_frames(self) -> None:
+        """Whatever is wrong with them."""
+        for problem in ("not JSON", "not JSON", "an error frame"):
+            self.paper.drop(problem)
+        self.assertEqual(self.value("malformed_frames_total", account="paper"), 3)
+
+    def test_counts_gaps_by_what_becomes_of_them(self) -> None:
+        """A gap is counted when it begins, and once for each thing that it comes to."""
+        self.publish(self.paper, frames.NEW)
+        for outcome in (Outcome.RECOVERED, Outcome.LOST):
+            self.paper.upstream_is_up()
+            self.paper.upstream_is_down("connection lost")
+            self.assertEqual(self.value("gap_open", account="paper"), 1)
+            self.paper.upstream_is_up()
+            self.paper.gaps.settle(Outcome.OPEN, "Alpaca takes long")
+            self.paper.gaps.settle(Outcome.OPEN, "Alpaca takes longer")
+            self.paper.gaps.found(3)
+            self.paper.gaps.settle(outcome)
+        self.paper.gaps.found(2)  # by a check
+        self.assertEqual(self.value("gap_open", account="paper"), 0)
+        self.assertEqual(
+            self.counts("gaps_total", "outcome"), {"pending": 2, "open": 2, "recovered": 1, "lost": 1}
+        )
+        self.assertEqual(self.counts("recovered_events_total", "by"), {"gap": 6, "check": 2})
+
+    def test_tells_that_new_events_wait(self) -> None:
+        """And no longer, once they don't."""
+        self.paper.hold()
+        self.assertEqual(self.value("holding", account="paper"), 1)
+        self.paper.release()
+        self.assertEqual(self.value("holding", account="paper"), 0)
+
+
+class MeasuredTests(MetricsTestCase):
+    """What is measured when it happens."""
+
+    def histogram(self, name: str) -> tuple[float, float, dict[str, float]]:
+        """Return how many there were, their sum, and the buckets that hold some but not all."""
+        [count] = self.counts(f"{name}_count", "account").values()
+        [total] = self.counts(f"{name}_sum", "account").values()
+        buckets = {le: n for le, n in self.counts(f"{name}_bucket", "le").items() if n < count}
+        return count, total, buckets
+
+    def test_sizes_of_bursts(self) -> None:
+        """What came in one turn is one burst."""
+        for burst in ((1,), (2, 3, 4), (5, 6, 7, 8, 9, 10, 11)):
+            for n in burst:
+                self.paper.publish(event(n))
+            self.wires.flush()
+        self.assertEqual(self.histogram("burst_events"), (3, 11, {"1.0": 1, "2.0": 1, "5.0": 2}))
+
+    def test_what_the_disk_takes(self) -> None:
+        """Also of a burst with nothing new."""
+        seconds = iter((0.02, 0.4))
+        self.disk.on_commit(lambda: self.take(next(seconds)))
+        for _ in range(2):
+            self.paper.publish(event(1))
+            self.wires.flush()
+        count, total, buckets = self.histogram("journal_commit_seconds")
+        self.assertEqual((count, round(total, 3)), (2, 0.42))
+        self.assertEqual(buckets, {"0.025": 1, "0.05": 1, "0.1": 1, "0.25": 1})
+
+    def test_latency_ends_with_the_last_client(self) -> None:
+        """It is one observation, however many clients there are, and has the disk's part in it."""
+        self.disk.on_commit(lambda: self.take(0.1))
+        for _ in range(3):
+            self.paper.broadcaster.register(Slow(lambda: self.take(0.2)))
+        self.paper.reading()
+        self.take(0.03)
+        self.paper.publish(event(1))
+        self.wires.flush()
+        count, total, buckets = self.histogram("delivery_latency_seconds")
+        self.assertEqual((count, round(total, 3), buckets), (1, 0.73, {}))
+
+    def test_latency_of_what_waited_has_the_wait_in_it(self) -> None:
+        """Not that of what was found meanwhile, which came when it was found."""
+        self.paper.reading()
+        self.paper.hold()
+        self.paper.publish(event(3))
+        self.wires.advance(2)
+        self.paper.recover(event(1))
+        self.wires.flush()
+        self.wires.advance(1)
+        self.paper.recover(event(2))
+        self.paper.release()
+        self.wires.flush()
+        count, total, buckets = self.histogram("delivery_latency_seconds")
+        self.assertEqual((count, round(total, 3)), (2, 3))
+        self.assertEqual(buckets["0.0005"], 1)
+
+
+class JournalMetricsTests(MetricsTestCase):
+    """What is kept."""
+
+    def test_rows_and_since_when(self) -> None:
+        """From the beginning of the journal on."""
+        began = self.clock.seconds()
+        self.wires.advance(5)
+        for n in range(3):
+            self.paper.publish(event(n))
+        self.wires.flush()
+        self.assertEqual(self.value("journal_rows", account="paper"), 3)
+        self.assertEqual(self.value("journal_rows", account="live"), 0)
+        self.assertEqual(self.value("journal_oldest_timestamp_seconds", account="paper"), began)
+
+
+class ClientMetricsTests(MetricsTestCase):
+    """Who is there, and who had to go."""
+
+    limits = Limits(max_clients=3, stall_timeout=30)
+
+    def test_counts_clients_by_dialect_as_they_come_and_go(self) -> None:
+        """The connections of all of them count against the limit."""
+        first = self.connect()
+        self.connect(f"{STREAM}/stream")
+        self.request(f"{STREAM}/v2/events/trades")
+        dialects = {"WebSocket": 1, "WebSocket, as Alpaca's": 1, "server-sent events": 1}
+        self.assertEqual(self.counts("clients", "dialect"), dialects)
+        self.assertEqual((self.value("connections"), self.value("connections_limit")), (3, 3))
+        self.assertEqual(self.upgrade().status, 503)
+        first.sendClose()
+        self.wires.advance(1)
+        self.connect()
+        self.assertEqual(self.counts("clients", "dialect"), dialects)
+        self.assertEqual(self.counts("client_connections_total", "dialect"), {**dialects, "WebSocket": 2})
+        full = "no connection is free; PROXY_MAX_CLIENTS is the limit"
+        self.assertEqual(self.counts("refusals_total", "reason"), {full: 1})
+        self.assertEqual(self.value("slow_closes_total"), 0)
+
+    def test_counts_slow_clients_of_every_kind(self) -> None:
+        """A WebSocket is closed, a response of server-sent events broken off."""
+        ends: list[NarrowTransport] = []
+
+        def narrow(protocol: Any, is_server: bool, **options: Any) -> NarrowTransport:
+            end = NarrowTransport(protocol, is_server, **options)
+            ends.extend([end] if is_server else [])
+            return end
+
+        self.wires.transport = narrow  # type: ignore[assignment]  # it is only called
+        self.say(self.connect(), AUTH)
+        self.request(f"{STREAM}/v2/events/trades")
+        for end in ends:
+            end.blocked = True
+        self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(200)])
+        self.wires.advance(31)
+        self.wires.transport = FakeTransport
+        self.assertEqual(self.value("slow_closes_total"), 2)
+        self.assertEqual(len(self.counts("refusals_total", "reason")), 2)
+
+    def test_nothing_that_is_sent_makes_a_label(self) -> None:
+        """Clients, pages and Alpaca may send what they like."""
+
+        def provoke(n: int) -> None:
+            self.upgrade(Origin=f"https://evil{n}.example")
+            self.request(f"/trade-updates-x{n}")
+            self.request("/metrics", Host=f"evil{n}.example")
+            self.request(f"{STREAM}/v2/events/trades?since_id=x{n}", User_Agent=f"agent {n}")
+            self.say(self.connect(User_Agent=f"agent {n}"), b"not JSON %d" % n)
+            self.paper.publish(event(n, event=f"kind{n}"))
+            self.wires.advance(1)
+
+        provoke(0)
+        before = self.samples().keys()
+        for n in range(1, 20):
+            provoke(n)
+        self.assertEqual(self.samples().keys(), before)
+        self.assertGreater(self.counts("refusals_total", "reason")["that message is not JSON"], 10)
+
+
+class DoorTests(MetricsTestCase):
+    """Who may read them."""
+
+    tokens = ("open-sesame",)
+
+    def test_needs_a_token_where_everything_does(self) -> None:
+        """Prometheus sends it as its `authorization`."""
+        self.assertEqual(self.request("/metrics").status, 401)
+        self.assertEqual(self.request("/metrics", Authorization="Bearer wrong").status, 401)
+        self.assertEqual(self.request("/metrics", Authorization="Bearer open-sesame").status, 200)
+
+    def test_is_for_no_other_host_and_no_other_method(self) -> None:
+        """As everything else here."""
+        authorization = "Bearer open-sesame"
+        self.assertEqual(
+            self.request("/metrics", Host="evil.example", Authorization=authorization).status, 403
+        )
+        self.assertEqual(self.request("/metrics", "POST", Authorization=authorization).status, 405)
+        answer = self.request("/metrics", "HEAD", Authorization=authorization)
+        self.assertEqual((answer.status, answer.body), (200, ""))
+
+
+class FormTests(MetricsTestCase):
+    """The two formats, and the names that other files rely on."""
+
+    def test_answers_in_the_format_that_is_asked_for(self) -> None:
+        """Prometheus prefers OpenMetrics, curl gets the text format."""
+        plain = self.request("/metrics")
+        self.assertIn(b"Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n", plain.received)
+        accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4"
+        other = self.request("/metrics", Accept=accept)
+        self.assertIn(b"Content-Type: application/openmetrics-text; version=1.0.0", other.received)
+        self.assertEqual(names(read_openmetrics(other.body)), names(self.families()))
+
+    def test_every_metric_is_documented(self) -> None:
+        """With its type and its labels, and nothing is documented that is not there."""
+        self.connect()
+        self.upgrade(Origin="https://evil.example")
+        self.paper.publish(event(1))
+        self.wires.flush()
+        found = {
+            (
+                f"{family.name}_total" if family.type == "counter" else family.name,
+                family.type,
+                frozenset(label for sample in family.samples for label in sample.labels if label != "le"),
+            )
+            for family in self.families()
+            if family.name.startswith("tradeproxy_")
+        }
+        rows = ROW.findall(DOCUMENT.read_text(encoding="utf-8"))
+        documented = {
+            (name, kind, frozenset(filter(None, labels.split(", ")))) for name, kind, labels in rows
+        }
+        self.assertEqual(found, documented)
+
+    def test_alerts_and_dashboard_ask_for_what_there_is(self) -> None:
+        """A name that is misspelt there would never alert, and nobody would know."""
+        self.connect()
+        self.upgrade(Origin="https://evil.example")
+        self.paper.publish(event(1))
+        self.wires.flush()
+        there = {sample.name for family in self.families() for sample in family.samples}
+        for path in DEPLOYED:
+            asked = set(re.findall(r"\b(?:tradeproxy|process)_\w+", path.read_text(encoding="utf-8")))
+            self.assertGreater(len(asked), 10)
+            self.assertEqual(asked - there, set(), path.name)
+
+
+def names(families: Iterable[Any]) -> set[str]:
+    """Return the names of what there is."""
+    return {family.name for family in families}

@@ -1,0 +1,22 @@
+"""A client that resumes: `Client` for Twisted, `tradeproxy.client.aio.Client` for asyncio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tradeproxy.client.follower import RefusedError
+from tradeproxy.client.place import PositionLostError, Update
+
+if TYPE_CHECKING:
+    from tradeproxy.client.client import Client
+
+__all__ = ["Client", "PositionLostError", "RefusedError", "Update"]
+
+
+def __getattr__(name: str) -> Any:
+    # Not imported before it is wanted: Autobahn's Twisted half has no place in an asyncio program.
+    if name == "Client":
+        from tradeproxy.client.client import Client
+
+        return Client
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

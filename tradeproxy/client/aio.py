@@ -1,0 +1,91 @@
+"""The client for asyncio, over the `websockets` library: `pip install 'tradeproxy[asyncio]'`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Unpack
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from tradeproxy.client.follower import (
+    CONNECT_TIMEOUT,
+    GOODBYE_TIMEOUT,
+    LARGEST_MESSAGE,
+    PING_INTERVAL,
+    USER_AGENT,
+    EndedError,
+    Follower,
+    Options,
+    RefusedError,
+    refusal,
+)
+from tradeproxy.client.place import PositionLostError, Update
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+__all__ = ["Client", "PositionLostError", "RefusedError", "Update"]
+
+
+class Client(Follower):
+    """Follows one account from asyncio; see Follower. To stop, cancel the task, or `close` it."""
+
+    def __init__(self, url: str, **options: Unpack[Options]) -> None:
+        super().__init__(url, options)
+
+    async def _dial(self, url: str) -> AsyncioConnection:
+        try:
+            websocket = await connect(
+                url,
+                compression=None,  # the proxy has none
+                proxy=None,  # it is near; an HTTP_PROXY is for what is far
+                user_agent_header=USER_AGENT,
+                max_size=LARGEST_MESSAGE,
+                open_timeout=CONNECT_TIMEOUT,
+                close_timeout=GOODBYE_TIMEOUT,
+                ping_interval=PING_INTERVAL,
+                ping_timeout=PING_INTERVAL,
+            )
+        except InvalidStatus as error:
+            raise refusal(error.response.status_code, bytes(error.response.body or b"")) from None
+        except (OSError, InvalidHandshake) as error:
+            raise EndedError(f"cannot connect: {error}") from None
+        return AsyncioConnection(websocket)
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def _seconds(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+class AsyncioConnection:
+    """One connection; what is not read waits in the library, which then stops reading too."""
+
+    def __init__(self, websocket: ClientConnection) -> None:
+        self._websocket = websocket
+
+    async def send(self, message: bytes) -> None:
+        """Send a text frame."""
+        try:
+            await self._websocket.send(message, text=True)
+        except ConnectionClosed as closed:
+            raise _ending(closed) from None
+
+    async def receive(self) -> bytes:
+        """Return the next message."""
+        try:
+            return await self._websocket.recv(decode=False)
+        except ConnectionClosed as closed:
+            raise _ending(closed) from None
+
+    async def close(self) -> None:
+        """Say goodbye, and wait for the answer."""
+        await self._websocket.close()
+
+
+def _ending(closed: ConnectionClosed) -> EndedError:
+    if closed.rcvd is None:
+        return EndedError("connection lost")
+    return EndedError(closed.rcvd.reason or f"closed with code {closed.rcvd.code}", closed.rcvd.code)

@@ -1,0 +1,38 @@
+"""What was measured, counted by size: plain numbers, for whoever asks."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from itertools import accumulate
+
+COMMITS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Seconds: an SSD without a sync, to a disk that is about to fail."""
+
+LATENCIES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds: one client, to what waited for missed events as long as it may."""
+
+SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+"""Events."""
+
+
+class Histogram:
+    """How many values there were up to each of some bounds, and in all; and their sum."""
+
+    __slots__ = ("_counts", "bounds", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        """Bounds ascend."""
+        self.bounds = bounds
+        self.total = 0.0
+        self._counts = [0] * (len(bounds) + 1)
+
+    def observe(self, value: float) -> None:
+        """Count a value; a negative one, of a clock that was set back, as 0."""
+        value = max(value, 0.0)
+        self._counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    @property
+    def counts(self) -> list[int]:
+        """How many values were at most each bound, and, as the last, how many there were at all."""
+        return list(accumulate(self._counts))

@@ -1,0 +1,119 @@
+"""What the log looks like: a line for people on a terminal, one JSON object a line elsewhere.
+
+`tradeproxy run` writes it so; to twistd it is given by name, as `--logger=tradeproxy.logs.json_observer`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from datetime import datetime
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+)
+
+from tradeproxy.environment import Environment, Findings
+from tradeproxy.logsettings import LogFormat, LogSettings, read_log
+from tradeproxy.wire.status import format_seconds
+
+if TYPE_CHECKING:
+    from twisted.logger import ILogObserver, LogEvent
+
+LONGEST = 1000
+"""Characters of a message, or of one of its values; more than any of ours has."""
+LONGEST_TRACEBACK = 20_000
+
+OURS = "tradeproxy."
+"""The loggers whose values are names, ids, numbers and reasons; of others only the message is shown."""
+
+
+def observer(settings: LogSettings, stream: TextIO) -> ILogObserver:
+    """Return what writes the log to `stream`."""
+    if isinstance(stream, TextIOWrapper):  # a name that its encoding does not have must not cost the line
+        stream.reconfigure(errors="backslashreplace")
+    chosen = settings.format or (LogFormat.TEXT if stream.isatty() else LogFormat.JSON)
+    write = FileLogObserver(stream, as_text if chosen is LogFormat.TEXT else as_json)
+    level = LogLevel.lookupByName(settings.level.value)
+    return FilteringLogObserver(write, [LogLevelFilterPredicate(level)])
+
+
+def text_observer() -> ILogObserver:
+    """Return what writes text to standard output, for twistd's `--logger`."""
+    return _named(LogFormat.TEXT)
+
+
+def json_observer() -> ILogObserver:
+    """Return what writes JSON to standard output, for twistd's `--logger`."""
+    return _named(LogFormat.JSON)
+
+
+def as_text(event: LogEvent) -> str | None:
+    """Write an event as a line with its time in this place; a traceback follows, indented."""
+    message = formatEvent(event)
+    if not message:
+        return None
+    time = datetime.fromtimestamp(event["log_time"]).strftime("%Y-%m-%d %H:%M:%S")
+    namespace = event["log_namespace"]
+    source = "" if namespace.startswith(OURS) else f"[{namespace}] "
+    lines = [f"{time} {event['log_level'].name:<5} {_one_line(source + message)}"]
+    lines += (f"    {_one_line(line)}" for line in _traceback(event).splitlines())
+    return "\n".join(lines) + "\n"
+
+
+def as_json(event: LogEvent) -> str | None:
+    """Write an event as one JSON object: `time`, `level`, `logger`, `message`, and the event's own values."""
+    message = formatEvent(event)
+    if not message:
+        return None
+    document: dict[str, Any] = {
+        "time": format_seconds(event["log_time"]),
+        "level": event["log_level"].name,
+        "logger": event["log_namespace"],
+        "message": _cut(message),
+    }
+    if traceback := _traceback(event):
+        document["traceback"] = traceback
+    return json.dumps(document | _values(event) | document) + "\n"
+
+
+def _named(form: LogFormat) -> ILogObserver:
+    # twistd gives it nothing but the environment, in which the settings have been checked by then.
+    env = Environment(os.environ, Path(), Findings())
+    return observer(replace(read_log(env), format=form), sys.stdout)
+
+
+def _values(event: LogEvent) -> dict[str, Any]:
+    if not event["log_namespace"].startswith(OURS):
+        return {}
+    values = ((name, value) for name, value in event.items() if not name.startswith("log_"))
+    return {
+        name: _cut(value) if isinstance(value, str) else value
+        for name, value in values
+        if isinstance(value, str | int | float)
+    }
+
+
+def _traceback(event: LogEvent) -> str:
+    failure = event.get("log_failure")
+    return "" if failure is None else _cut(failure.getTraceback(), LONGEST_TRACEBACK)
+
+
+def _one_line(text: str) -> str:
+    # A terminal obeys some of what it is shown, and a line break would begin a line that nobody wrote.
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in _cut(text)
+    )
+
+
+def _cut(text: str, longest: int = LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}…"

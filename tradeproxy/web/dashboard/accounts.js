@@ -1,0 +1,110 @@
+// The accounts: is each one's stream up, when did something come last, was anything lost.
+
+import { Chart } from "./chart.js";
+import { count, duration, latency, make, moment, plural, say } from "./text.js";
+
+const GOOD = new Set(["recovered"]);
+const BAD = new Set(["lost"]);
+
+export class Accounts {
+  constructor(section, template) {
+    this.section = section;
+    this.template = template;
+    this.cards = new Map();
+  }
+
+  /** Show what /status.json says; `clock()` is the proxy's time, in milliseconds. */
+  show(accounts, clock) {
+    for (const [name, card] of this.cards) {
+      if (Object.hasOwn(accounts, name)) continue;
+      card.article.remove();
+      this.cards.delete(name);
+    }
+    for (const [name, state] of Object.entries(accounts)) {
+      if (!this.cards.has(name)) {
+        const card = new Card(this.template, name);
+        this.cards.set(name, card);
+        this.section.append(card.article);
+      }
+      this.cards.get(name).show(state, clock);
+    }
+  }
+
+  /** Let the ages grow. */
+  tick() {
+    for (const card of this.cards.values()) card.tick();
+  }
+}
+
+class Card {
+  constructor(template, name) {
+    this.article = template.content.cloneNode(true).firstElementChild;
+    this.at = {};
+    for (const element of this.article.querySelectorAll("[data-is]")) this.at[element.dataset.is] = element;
+    this.at.name.textContent = name;
+    this.article.dataset.account = name;
+    this.events = new Chart(this.at.events, "events in 10 s", 4, count);
+    this.latency = new Chart(this.at.latency, "slowest delivery in 10 s", 0.001, latency);
+  }
+
+  show(state, clock) {
+    this.state = state;
+    this.clock = clock;
+    const at = this.at;
+    const { upstream, series } = state;
+    this.article.dataset.state = upstream.state === "down" ? "down" : state.ready ? "up" : "warn";
+    at.trouble.hidden = state.ready;
+    say(at.trouble, state.ready ? "" : state.reason);
+    say(at.today, count(state.events_today));
+    say(at.duplicates, count(state.duplicates));
+    say(at.reconnects, count(state.reconnects));
+    say(at.clients, count(state.clients));
+    const end = Date.parse(series.end);
+    this.events.show(series.events, series.step, end, (value, begin) => {
+      return `${moment(begin, end, false)}: ${value === null ? "not known" : plural(value, "event")}`;
+    });
+    this.latency.show(series.latency, series.step, end, (value, begin) => {
+      return `${moment(begin, end, false)}: ${value === null ? "nothing delivered" : latency(value)}`;
+    });
+    this.#showGaps(state.gaps);
+    this.tick();
+  }
+
+  tick() {
+    if (!this.state) return;
+    const { upstream, last_event: last } = this.state;
+    const now = this.clock();
+    const since = duration(now - Date.parse(upstream.since));
+    say(this.at.state, upstream.state === "up" ? `streaming for ${since}` : `down for ${since}`);
+    say(this.at.last, last === null ? "none" : `${duration(now - Date.parse(last))} ago`);
+    this.at.last.title = last ?? "";
+  }
+
+  #showGaps(gaps) {
+    const { at } = this;
+    const lost = gaps.filter((gap) => BAD.has(gap.outcome)).length;
+    const open = gaps.filter((gap) => !GOOD.has(gap.outcome) && !BAD.has(gap.outcome)).length;
+    const verdict = lost ? `${lost} lost` : open ? `${open} not whole` : "all recovered";
+    say(at.gaps, gaps.length ? `${gaps.length}, ${verdict}` : "none");
+    at.gaps.dataset.tone = lost ? "bad" : open ? "warn" : gaps.length ? "good" : "";
+    at.history.hidden = gaps.length === 0;
+    const shown = JSON.stringify(gaps);
+    if (shown === this.shownGaps) return;
+    this.shownGaps = shown;
+    const now = this.clock();
+    const [newest] = gaps.slice(-1);
+    if (newest) at.summary.replaceChildren("Last gap ", ...describe(newest, now));
+    at.list.replaceChildren(...gaps.toReversed().map((gap) => make("li", "", ...describe(gap, now))));
+  }
+}
+
+function describe(gap, now) {
+  const begin = Date.parse(gap.begin);
+  const end = gap.end === null ? null : Date.parse(gap.end);
+  const badge = make("span", "badge", gap.outcome);
+  badge.dataset.tone = GOOD.has(gap.outcome) ? "good" : BAD.has(gap.outcome) ? "bad" : "warn";
+  const length = end === null ? "still open" : duration(end - begin);
+  const found = `${plural(gap.events, "event")} found`;
+  const words = [moment(begin, now, false), length, found, gap.reason].filter(Boolean).join(" · ");
+  return [badge, words];
+}

@@ -1,0 +1,72 @@
+// What the feed shows of a trade update, read from whatever Alpaca sent.
+
+import { word } from "./text.js";
+
+const TONES = {
+  fill: "good",
+  partial_fill: "part",
+  new: "fresh",
+  accepted: "fresh",
+  pending_new: "fresh",
+  replaced: "changed",
+  pending_replace: "changed",
+  restated: "changed",
+  canceled: "over",
+  pending_cancel: "over",
+  expired: "over",
+  done_for_day: "over",
+  stopped: "over",
+  suspended: "over",
+  rejected: "bad",
+  order_cancel_rejected: "bad",
+  order_replace_rejected: "bad",
+  trade_bust: "bad",
+  trade_correct: "changed",
+};
+
+/** The kinds of events that the filter offers before any has come. */
+export const KINDS = Object.keys(TONES);
+
+/** Return what is shown, and filtered by, of one message of the stream; `text` is the message as it came. */
+export function read(account, message, text) {
+  const data = isObject(message.data) ? message.data : {};
+  const order = isObject(data.order) ? data.order : {};
+  const event = word(data.event);
+  return {
+    account,
+    text,
+    id: word(data.event_id),
+    at: word(data.at ?? data.timestamp),
+    event,
+    tone: Object.hasOwn(TONES, event) ? TONES[event] : "fresh",
+    recovered: word(message.recovered),
+    symbol: word(order.symbol) || legs(order),
+    side: word(order.side),
+    quantity: quantity(data, order),
+    price: price(data, order),
+    status: word(order.status),
+    order: word(order.client_order_id) || word(order.id),
+  };
+}
+
+function isObject(value) {
+  return typeof value === "object" && value !== null;
+}
+
+function legs(order) {
+  return Array.isArray(order.legs) && order.legs.length ? `${order.legs.length} legs` : "";
+}
+
+function quantity(data, order) {
+  const whole = word(order.qty);
+  const part = word(data.qty);
+  if (part && whole && part !== whole) return `${part} of ${whole}`;
+  return part || whole || (word(order.notional) && `$${word(order.notional)}`);
+}
+
+function price(data, order) {
+  if (word(data.price)) return word(data.price);
+  if (word(order.limit_price)) return `limit ${word(order.limit_price)}`;
+  if (word(order.stop_price)) return `stop ${word(order.stop_price)}`;
+  return word(order.type);
+}

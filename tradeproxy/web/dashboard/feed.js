@@ -1,0 +1,185 @@
+// The live feed: the newest first, filtered, and held still while it is paused.
+
+import { KINDS } from "./event.js";
+import { make, moment, say } from "./text.js";
+
+const KEPT = 2000; // events and notes, of which the filters choose
+const SHOWN = 300;
+
+export class Feed {
+  constructor({ rows, nothing, filters, pause }, clock) {
+    this.rows = rows;
+    this.nothing = nothing;
+    this.filters = filters;
+    this.pause = pause;
+    this.clock = clock;
+    this.entries = []; // the oldest first
+    this.fresh = []; // not shown yet
+    this.seen = new Set();
+    this.paused = false;
+    this.planned = false;
+    this.kinds = new Set();
+    for (const kind of KINDS) this.#offer(kind);
+    filters.addEventListener("submit", (event) => event.preventDefault());
+    filters.addEventListener("input", () => this.#redraw());
+    pause.addEventListener("click", () => this.#toggle());
+    rows.addEventListener("click", ({ target }) => this.#open(target.closest("tr")));
+    rows.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && event.target.matches("tr")) this.#open(event.target);
+    });
+  }
+
+  /** Take an event, unless it is here already. */
+  add(entry) {
+    const key = entry.id && `${entry.account} ${entry.id}`;
+    if (key && this.seen.has(key)) return;
+    if (key) this.seen.add(key);
+    this.#offer(entry.event);
+    this.#take(entry);
+  }
+
+  /** Take a line about the stream itself, which stands where it happened. */
+  note(account, text, tone = "") {
+    this.#take({ account, note: text, tone, at: new Date(this.clock()).toISOString() });
+  }
+
+  /** Offer a choice of accounts, if there is one. */
+  offerAccounts(names) {
+    const { account } = this.filters.elements;
+    account.hidden = names.length < 2;
+    this.rows.closest("table").classList.toggle("one", names.length < 2);
+    const known = new Set(Array.from(account.options, (option) => option.value));
+    account.append(...names.filter((name) => !known.has(name)).map((name) => new Option(name)));
+  }
+
+  #offer(kind) {
+    if (!kind || this.kinds.has(kind) || this.kinds.size > 100) return;
+    this.kinds.add(kind);
+    this.filters.elements.event.append(new Option(kind));
+  }
+
+  #take(entry) {
+    this.entries.push(entry);
+    this.fresh.push(entry);
+    if (this.entries.length > KEPT + KEPT / 4) this.#forget();
+    this.#plan();
+  }
+
+  #forget() {
+    for (const entry of this.entries.splice(0, this.entries.length - KEPT)) {
+      if (entry.id) this.seen.delete(`${entry.account} ${entry.id}`);
+    }
+    if (this.fresh.length > KEPT) this.fresh.splice(0, this.fresh.length - KEPT);
+  }
+
+  // One look at the page for all that came in between, however much that is.
+  #plan() {
+    if (this.planned) return;
+    this.planned = true;
+    setTimeout(() => {
+      this.planned = false;
+      if (this.paused) say(this.pause, this.#caption());
+      else this.#draw();
+    }, 60);
+  }
+
+  #toggle() {
+    this.paused = !this.paused;
+    this.pause.setAttribute("aria-pressed", String(this.paused));
+    say(this.pause, this.#caption());
+    if (!this.paused) this.#draw();
+  }
+
+  #caption() {
+    if (!this.paused) return "Pause";
+    const waiting = this.fresh.filter((entry) => this.#wants(entry)).length;
+    return waiting ? `Resume (${waiting} new)` : "Resume";
+  }
+
+  #draw() {
+    const chosen = this.fresh.filter((entry) => this.#wants(entry)).slice(-SHOWN);
+    this.fresh = [];
+    this.rows.prepend(...chosen.toReversed().map((entry) => this.#row(entry)));
+    while (this.rows.childElementCount > SHOWN) this.rows.lastElementChild.remove();
+    this.nothing.hidden = this.rows.childElementCount > 0;
+    if (this.entries.length) say(this.nothing, "Nothing of what came fits the filter.");
+  }
+
+  #redraw() {
+    const waiting = this.paused ? this.fresh : [];
+    const unseen = new Set(waiting);
+    const shown = this.entries.filter((entry) => !unseen.has(entry));
+    this.rows.replaceChildren();
+    this.fresh = shown;
+    this.#draw();
+    this.fresh = waiting;
+    say(this.pause, this.#caption());
+  }
+
+  #wants(entry) {
+    const { account, symbol, event, prefix } = this.filters.elements;
+    if (account.value && entry.account !== account.value) return false;
+    if (entry.note) return true;
+    if (event.value && entry.event !== event.value) return false;
+    if (!entry.order.startsWith(prefix.value)) return false;
+    const symbols = symbol.value.toUpperCase().split(/[\s,]+/).filter(Boolean);
+    return !symbols.length || symbols.some((begin) => entry.symbol.toUpperCase().startsWith(begin));
+  }
+
+  #row(entry) {
+    const time = make("td", "time", moment(Date.parse(entry.at), this.clock()));
+    time.title = entry.at;
+    const account = make("td", "account", entry.account);
+    if (entry.note) {
+      const row = make("tr", "note", time, account);
+      const cell = make("td", "said", entry.note);
+      cell.colSpan = 7;
+      row.append(cell);
+      row.dataset.tone = entry.tone;
+      return row;
+    }
+    const badge = make("span", "badge", entry.event || "?");
+    badge.dataset.tone = entry.tone;
+    const event = make("td", "event", badge);
+    if (entry.recovered) {
+      const late = make("span", "late", "late");
+      late.title = `recovered: ${entry.recovered}`;
+      event.append(late);
+    }
+    const order = make("td", "order", entry.order);
+    order.title = entry.order;
+    const side = make("td", "side", entry.side);
+    side.dataset.side = entry.side;
+    const row = make(
+      "tr",
+      "entry",
+      time,
+      account,
+      event,
+      make("td", "symbol", entry.symbol),
+      side,
+      make("td", "qty", entry.quantity),
+      make("td", "price", entry.price),
+      make("td", "status", entry.status),
+      order,
+    );
+    row.tabIndex = 0;
+    row.setAttribute("aria-expanded", "false");
+    row.entry = entry;
+    return row;
+  }
+
+  // The event as it came, below its row; a second click puts it away.
+  #open(row) {
+    if (!row?.entry || String(getSelection())) return;
+    const isOpen = row.getAttribute("aria-expanded") === "true";
+    row.setAttribute("aria-expanded", String(!isOpen));
+    if (isOpen) {
+      row.nextElementSibling?.remove();
+      return;
+    }
+    const cell = make("td", "", make("pre", "", JSON.stringify(JSON.parse(row.entry.text), null, 2)));
+    cell.colSpan = 9;
+    row.after(make("tr", "json", cell));
+  }
+}
