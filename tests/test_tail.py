@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from tests.support.frames import TRADE_UPDATES
 from tradeproxy import tail, tailview
 from tradeproxy.client import Update
 from tradeproxy.environment import Environment
-from tradeproxy.terminal import width
+from tradeproxy.terminal import fit, width
+from tradeproxy.when import read_when
 from tradeproxy.wire.frame import data_of
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\n"
@@ -113,6 +114,20 @@ class TableTests(TailCase):
                 for row in rows:
                     self.assertEqual(cell_at(row, at - 1), " ", (at, row))
             self.assertEqual([row for row in rows if width(row) > self.columns], [])
+
+    def test_a_cell_is_filled_or_cut_to_its_width(self) -> None:
+        """In cells of the terminal, of which a wide character takes two and a combining one none."""
+        for text, cells, expected in (
+            ("ab", 4, "ab  "),
+            ("東京", 5, "東京 "),
+            ("東京証", 5, "東京…"),
+            ("東京証", 4, "東… "),
+            ("e\u0301e\u0301", 2, "e\u0301e\u0301"),
+            ("abcde", 4, "abc…"),
+            ("a", 0, ""),
+        ):
+            self.assertEqual(fit(text, cells), expected, text)
+        self.assertEqual(fit("1.5", 5, right=True), "  1.5")
 
     def test_no_text_steers_the_terminal(self) -> None:
         """Whoever can place an order chooses its id, and Alpaca, or who stands in for it, all else."""
@@ -295,6 +310,7 @@ class ArgumentTests(TailCase):
         for text in ("2026-07-24T10:30", "2026-07-24T14:30:00Z", "2026-07-24 16:30+02:00"):
             self.assertEqual(self.parse("--since", text).since.timestamp(), 1784903400, text)
         self.assertEqual(self.parse("--since", "2026-07-24").since.timestamp(), 1784865600)
+        self.assertRaises(ArgumentTypeError, read_when, "half past ten")
 
 
 def cell_at(line: str, cell: int) -> str:

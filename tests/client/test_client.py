@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
 from tests.support.frames import FILL, NEW, PARTIAL_FILL, TRADE_UPDATES
-from tests.support.journals import events
+from tests.support.journals import event, events
 from tests.support.memory import CLIENT
 from tests.support.proxy import NarrowTransport, ProxyTestCase
 from tradeproxy.client import Client, PositionLostError, RefusedError, Update
@@ -117,6 +118,17 @@ class ResumeTests(ClientCase):
         second = self.follow(since_id=first.cursor)
         self.assertEqual(self.take(second, 2), raw(*TRADE_UPDATES[1:3]))
 
+    def test_can_begin_at_a_time(self) -> None:
+        """In words or as a value; the first event of that moment is among what comes."""
+        begin = datetime.fromtimestamp(self.clock.seconds(), UTC)
+        moments = [begin + timedelta(seconds=n) for n in range(3)]
+        frames = [event(n, at=moment.isoformat()).payload for n, moment in enumerate(moments)]
+        self.publish(self.paper, *frames)
+        self.clock.advance(3)
+        elsewhere = moments[1].astimezone(timezone(timedelta(hours=-4)))
+        for since in (moments[1], elsewhere, elsewhere.isoformat()):
+            self.assertEqual(self.take(self.follow(since=since), 2), raw(*frames[1:]))
+
     def test_what_the_disk_did_not_take_comes_once(self) -> None:
         """Such an event has no cursor; after a reconnect the proxy sends it again, with one."""
         client = self.follow()
@@ -138,7 +150,7 @@ class ResumeTests(ClientCase):
         count = 20 * MOST_UNREAD
         client = self.follow()
         coming = self.next(client)
-        frames = [event.payload for event in events(*range(count))]
+        frames = [each.payload for each in events(*range(count))]
         for begin in range(0, count, 100):
             self.publish(self.paper, *frames[begin : begin + 100])
         taken = [self.successResultOf(coming).raw]
@@ -271,12 +283,20 @@ class ArgumentTests(ClientCase):
 
     def test_a_url_that_is_none_is_named_but_not_quoted(self) -> None:
         """It might have a password, which belongs into the arguments."""
-        for url in ("localhost:8099", "http://localhost/paper", "ws://me:hush@localhost/", f"{URL}?key=hush"):
+        for url in (
+            "localhost:8099",
+            "http://localhost/paper",
+            "ws://me:hush@localhost/",
+            f"{URL}?key=hush",
+            "ws://[hush",
+        ):
             error = self.assertRaises(ValueError, self.follow, url)
             self.assertTrue(str(error).startswith("url: "), error)
             self.assertNotIn("hush", str(error))
 
     def test_two_beginnings_are_named(self) -> None:
-        """Only one can be meant."""
+        """Only one can be meant; and a time that may be anybody's is none."""
         error = self.assertRaises(ValueError, self.follow, since_id="1", replay=0)
         self.assertEqual(str(error), "since_id, replay: one of them at most")
+        error = self.assertRaises(ValueError, self.follow, since=datetime(2026, 7, 24))
+        self.assertEqual(str(error), "since: has no offset from UTC")

@@ -7,7 +7,9 @@ import contextlib  # trial would take `suppress` for its own setting
 import csv
 import io
 import json
+import re
 import sys
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -15,6 +17,7 @@ from twisted.internet import reactor as chosen
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 
+from tests.support.certificates import Authority
 from tests.support.processes import PATIENCE, SOURCES, Command, free_port
 from tests.support.sockets import SocketTestCase
 from tradeproxy.client import Client, RefusedError, aio
@@ -149,6 +152,47 @@ class RestartTests(ClientTestCase):
         loop.call_soon_threadsafe(following.cancel)
         await deferToThread(thread.join)
         self.assertEqual(progress.ids, IDS)
+
+
+class DocumentTests(SocketTestCase):
+    """The programs of docs/client.md."""
+
+    async def test_they_show_updates(self) -> None:
+        """Word for word, but for the port; the one that keeps its position goes on there."""
+        text = Path(SOURCES, "docs/client.md").read_text(encoding="utf-8")
+        programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        self.assertEqual(len(programs), 2)
+        await self.proxy("--demo")
+        for program in (*programs, programs[0]):
+            program = program.replace("8099", str(self.port))
+            client = self.command(sys.executable, "-u", "-c", program)
+            await client.says("\nUpdate: ")  # the second one: by then the first has been dealt with
+            await client.finish()
+        position = Path(self.directory, "position").read_text()
+        self.assertTrue(position.startswith("paper."), position)
+
+
+class TlsTests(SocketTestCase):
+    """A proxy at `wss:`, whose certificate is verified."""
+
+    async def test_both_forms_verify_it(self) -> None:
+        """They follow where the authority is trusted, and keep away, saying why, where it is not."""
+        self.directory = self.make_directory()
+        authority = Authority(self.directory)
+        port = free_port()
+        proxy = await self.proxy("--demo", "--listen", authority.issue("localhost").endpoint(port))
+        await proxy.says("is streaming")
+        url = f"wss://localhost:{port}/trade-updates-paper"
+        program = Path(SOURCES, "docs/client.md").read_text(encoding="utf-8").split("```python\n")[1]
+        program = program.partition("```")[0].replace("ws://localhost:8099/trade-updates-paper", url)
+        program = program.replace("since_id=since_id", "since_id=since_id, on_status=print")
+        for command in (("tradeproxy", "tail", "--url", url), (sys.executable, "-u", "-c", program)):
+            trusting = self.command(*command, SSL_CERT_FILE=str(authority.certificate))
+            await trusting.says("new")
+            await trusting.finish()
+            wary = self.command(*command)
+            await wary.says("certificate verify failed")
+            await wary.finish()
 
 
 class AsyncioTests(ClientTestCase):
