@@ -241,7 +241,7 @@ class ReadAccountsTests(SynchronousTestCase):
             self.assert_problems(
                 variables,
                 "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is either;"
-                f" set them in {self.directory / '.env'}, or try --demo, which needs none",
+                f" set them in {self.directory / '.env'}, or try `tradeproxy demo`, which needs none",
             )
 
     def test_alpacas_own_names_are_recognised(self) -> None:

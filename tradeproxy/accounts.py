@@ -115,7 +115,7 @@ def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, 
         hint = "; APCA_API_KEY_ID has the name ALPACA_API_KEY here" if env.get("APCA_API_KEY_ID") else ""
         env.findings.problem(
             "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is either;"
-            f" set them in {env.directory / '.env'}, or try --demo, which needs none{hint}"
+            f" set them in {env.directory / '.env'}, or try `tradeproxy demo`, which needs none{hint}"
         )
     return accounts
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from tradeproxy.client import Client
 
-INTERRUPTED = 130
-"""What a shell says of a program that ^C has ended."""
+SIGNALLED = 128
+"""A shell adds to this the number of the signal that has ended a program, as ^C does."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -83,12 +83,14 @@ async def _follow(client: Client, sink: JsonLines | Table, notices: Notices, rea
         why.append(ending())
         following.cancel()
 
-    def interrupt(*_: object) -> None:
-        reactor.callFromThread(leave, lambda: SystemExit(INTERRUPTED))
+    def interrupt(number: int, _: object) -> None:
+        reactor.callFromThread(leave, lambda: SystemExit(SIGNALLED + number))
 
-    reactor.callWhenRunning(signal.signal, signal.SIGINT, interrupt)  # then, or Twisted puts its own there
+    for number in (signal.SIGINT, signal.SIGTERM):
+        reactor.callWhenRunning(signal.signal, number, interrupt)  # then, or Twisted puts its own there
     if S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
-        reactor.addReader(PipeWatch(sys.stdout.fileno(), lambda: leave(leave_pipe)))
+        # A copy is watched: leave_pipe puts something else in its place, which epoll would not let go of.
+        reactor.addReader(PipeWatch(os.dup(sys.stdout.fileno()), lambda: leave(leave_pipe)))
     try:
         await following
     except CancelledError:

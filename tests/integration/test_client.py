@@ -262,6 +262,14 @@ class TailTests(ClientTestCase):
         self.assertIn("the proxy is restarting", command.output)
         self.assertNotIn("Traceback", command.output)
 
+    async def test_ends_at_a_signal_without_blaming_the_proxy(self) -> None:
+        """As under systemd, or `timeout`."""
+        await self.start()
+        command = self.tail()
+        await command.says("connected to the proxy")
+        self.assertEqual(await command.stop("TERM"), 143)
+        self.assertNotIn("no connection", command.output)
+
     async def test_shows_what_is_asked_for(self) -> None:
         """From a place on, one strategy's orders only, as a table."""
         await self.start()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from tests.support.processes import Command
+from tests.support.processes import Command, free_port
 from tests.support.sockets import SocketTestCase
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.orders import parse_order
@@ -155,7 +155,10 @@ class JournalFileTests(ResumeTestCase):
         connection.close()
         before = journal.read_bytes()
         again = self.command(
-            "twistd", "-n", "--pidfile=", "tradeproxy", ALPACA_API_KEY="k", ALPACA_SECRET_KEY="s"
+            *("twistd", "-n", "--pidfile=", "tradeproxy"),
+            PROXY_PORT=str(free_port()),
+            ALPACA_API_KEY="k",
+            ALPACA_SECRET_KEY="s",
         )
         self.assertEqual(await again.ended, 1)
         [line] = again.output.strip().splitlines()
