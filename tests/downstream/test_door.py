@@ -23,6 +23,9 @@ class Line:
     def resumeProducing(self) -> None:
         self.reads = True
 
+    def abortConnection(self) -> None:
+        self.connected = False
+
 
 class DoorTests(SynchronousTestCase):
     """Newcomers, more than there are places."""
@@ -67,6 +70,29 @@ class DoorTests(SynchronousTestCase):
         self.lines[-2].disconnecting = True
         self.clock.turn()
         self.assertEqual(self.served[A_TURN:], [b"%d" % (A_TURN + 3)])
+
+    def test_what_one_read_brought_stays_together(self) -> None:
+        """Over TLS it comes in several pieces."""
+        self.arrive(A_TURN + 1)
+        self.door.enter(self.lines[-1], self.served.append, b"its second piece")
+        self.assertEqual(len(self.served), A_TURN)
+        self.clock.turn()
+        self.assertEqual(self.served[A_TURN:], [b"%d" % (A_TURN + 1), b"its second piece"])
+
+    def test_the_failure_of_one_keeps_nobody_waiting(self) -> None:
+        """It loses its connection; those behind it are served in the same turn, and in the next."""
+
+        def fail(data: bytes) -> None:
+            raise ZeroDivisionError
+
+        self.arrive(A_TURN)
+        bad = Line()
+        self.door.enter(bad, fail, b"")
+        self.arrive(2 * A_TURN)
+        self.clock.turn(3)
+        self.assertEqual(len(self.served), 3 * A_TURN)
+        self.assertFalse(bad.connected)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
 class CrowdAtTheDoorTests(ProxyTestCase):

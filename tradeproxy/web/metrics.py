@@ -142,7 +142,10 @@ class Metrics:
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics in the form that the Accept header prefers, and their Content-Type."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # it compares what a client calls a version
+            encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
 
 

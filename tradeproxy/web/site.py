@@ -8,6 +8,7 @@ from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from twisted.protocols.basic import LineReceiver
 from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
@@ -77,7 +78,31 @@ class _Channel(http.HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Read on, when it is this connection's turn."""
-        self.site.door.enter(self.transport, super().dataReceived, data)
+        self.site.door.enter(self.transport, self._read_on, data)
+
+    def _read_on(self, data: bytes) -> None:
+        super().dataReceived(data)
+        if self.paused:  # the door lets it be read from again
+            self._networkProducer.pauseProducing()
+
+    def setLineMode(self, extra: bytes = b"") -> None:
+        """Go on with what was kept during an answer; it came before what waits at the door."""
+        self.line_mode = 1
+        if extra:
+            super().dataReceived(extra)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Keep what comes during an answer, within bounds also where nobody reads the answer."""
+        super().rawDataReceived(data)
+        if sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize:
+            self._networkProducer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Go on with the requests that are here: answers are read again."""
+        super().resumeProducing()
+        if self.paused:
+            self.paused = False
+            LineReceiver.dataReceived(self, b"")
 
     def resetTimeout(self) -> None:
         """Let the limit run on; it is set with the connection, and with a further request's first byte."""
@@ -89,6 +114,9 @@ class _Channel(http.HTTPChannel):
         """Wait for a further request, which may be here already."""
         self._has_answered = True
         self._savedTimeOut = self.site.idle_timeout
+        if self._waitingForTransport:  # Twisted answers on, whether or not anybody reads
+            self.paused = True
+            self._networkProducer.pauseProducing()
         super().requestDone(request)
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
