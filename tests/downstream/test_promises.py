@@ -291,6 +291,6 @@ class PromisesTests(SynchronousTestCase):
         run_state_machine_as_test(
             Promises,
             settings=profile(
-                deadline=None, derandomize=True, max_examples=100, stateful_step_count=30, print_blob=False
+                deadline=None, derandomize=True, max_examples=60, stateful_step_count=30, print_blob=False
             ),
         )
