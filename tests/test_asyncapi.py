@@ -21,7 +21,7 @@ from tradeproxy.downstream.request import read_wishes
 from tradeproxy.downstream.session import STREAMS
 from tradeproxy.wire.closecodes import CloseCode
 from tradeproxy.wire.frame import Recovered
-from tradeproxy.wire.status import JournalStatus, Outcome, Replay, encode_journal
+from tradeproxy.wire.status import JournalStatus, Outcome, Replay, encode_journal, encode_position
 
 DOCS = Path(__file__).parent.parent / "docs"
 CONTRACT: dict[str, Any] = yaml.safe_load((DOCS / "asyncapi.yaml").read_text(encoding="utf-8"))
@@ -138,7 +138,7 @@ class ConversationTests(ProxyTestCase):
         """They are sent where hardly anything else is."""
         for frame in (
             encode_journal(JournalStatus(durable=False, reason="the disk is full", since=1.5)),
-            filters.encode_place("paper.0123456789abcdef.42.1c291ca3"),
+            encode_position("paper.0123456789abcdef.42.1c291ca3"),
         ):
             self.assertEqual(kinds_of(json.loads(frame)), ["proxyStatus"])
 

@@ -147,7 +147,7 @@ class Crowd:
         """End all of them."""
         for member in tuple(self._members):
             self.remove(member)
-            self._end(member)
+            self._account.broadcaster.end(member.subscriber)
 
     # The failure of one is its own, as it is at the broadcaster.
 
@@ -160,11 +160,4 @@ class Crowd:
                 member.subscriber.deliver(burst)
         except Exception:
             self._log.failure("a client could not leave its crowd, and is ended")
-            self._end(member)
-
-    def _end(self, member: Member) -> None:
-        self._account.broadcaster.unregister(member.subscriber)
-        try:
-            member.subscriber.sever()
-        except Exception:
-            self._log.failure("a client of a crowd could not be ended")
+            self._account.broadcaster.end(member.subscriber)

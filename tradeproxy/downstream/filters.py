@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from tradeproxy.wire.event import KINDS
-from tradeproxy.wire.status import PROXY_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -111,12 +110,6 @@ def traits_of(burst: Burst) -> Sequence[Traits | None]:
     if traits is None:
         traits = made[traits_of] = [read_traits(row.payload or b"") for row in burst.rows]
     return traits
-
-
-def encode_place(cursor: str) -> bytes:
-    """Write the status frame that says where a stream stands from which events have been held back."""
-    document = {"stream": PROXY_STATUS, "data": {"event": "position", "cursor": cursor}}
-    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _words(name: str, given: Mapping[str, str], form: re.Pattern[str], example: str) -> frozenset[str]:

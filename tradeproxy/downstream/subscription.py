@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tradeproxy.downstream.feed import Feed
-from tradeproxy.downstream.filters import encode_place
 from tradeproxy.hub.journal import UnreadableError
 from tradeproxy.hub.locate import LostPositionError, locate
 from tradeproxy.wire.closecodes import LONGEST_REASON, CloseCode
-from tradeproxy.wire.status import Replay, encode_replay
+from tradeproxy.wire.status import Replay, encode_position, encode_replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -228,7 +227,7 @@ class Subscription:
     def _due_word_of_place(self) -> bytes:
         is_due = self._wants_status and self._clock.seconds() - self._sent_at >= PLACE_INTERVAL
         cursor = self._account.cursor_at(self.feed.position) if is_due else None
-        return b"" if cursor is None else self._wording.message(encode_place(cursor))
+        return b"" if cursor is None else self._wording.message(encode_position(cursor))
 
     # Words.
 

@@ -126,12 +126,13 @@ class Broadcaster:
                     subscriber.announce(status)
             except Exception:
                 self._log.failure("an event could not be handed to a subscriber, which is ended")
-                self._end(subscriber)
+                self.end(subscriber)
             if places <= 0:
                 return False
         return True
 
-    def _end(self, subscriber: Subscriber) -> None:
+    def end(self, subscriber: Subscriber) -> None:
+        """Serve one that has failed no longer, and sever it."""
         self.unregister(subscriber)
         try:
             subscriber.sever()

@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from http import HTTPStatus
-from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from twisted.protocols.basic import LineReceiver
-from twisted.web import http
 from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
 
 from tradeproxy.accounts import variables_of
 from tradeproxy.downstream.admission import Admission, Refusal, Visitor
@@ -20,6 +16,7 @@ from tradeproxy.downstream.request import read_span, read_wishes
 from tradeproxy.downstream.sse import EventStreams, find
 from tradeproxy.secret import Secret
 from tradeproxy.web import rest
+from tradeproxy.web.connection import ProxySite
 from tradeproxy.web.health import healthz, readyz
 from tradeproxy.web.metrics import Metrics
 from tradeproxy.web.pages import Pages
@@ -30,9 +27,9 @@ from tradeproxy.web.status import Status
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twisted.internet.interfaces import IPushProducer, IReactorTime
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.web.server import Request
 
-    from tradeproxy.downstream.door import Door
     from tradeproxy.downstream.session import Manner
     from tradeproxy.downstream.websocket import DownstreamFactory
     from tradeproxy.hub.account import Account
@@ -53,101 +50,6 @@ FOREIGN = Refusal(403, "a page of another origin is not to give orders")
 IDLE_TIMEOUT = 75.0
 """Seconds that a connection is kept for a further request, where orders come: one that a bot sends every five
 seconds, or every minute, is not to meet the connection's end."""
-
-
-class _Request(Request):
-    def gotLength(self, length: int | None) -> None:
-        """Keep a body in memory: twisted.web would put a long one into a file."""
-        self.content = BytesIO()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Keep of a body, which may be endless, no more than the site has a use for."""
-        assert self.content is not None, "set when the headers ended"
-        channel: Any = self.channel
-        self.content.write(data[: channel.site.kept_of_body - self.content.tell()])
-
-
-class _Channel(http.HTTPChannel):
-    """HTTP/1.1 whose time limit is for a whole request.
-
-    Twisted starts the limit anew with every byte, so that a client may take for ever.
-    """
-
-    site: ProxySite
-    _has_answered = False
-
-    def dataReceived(self, data: bytes) -> None:
-        """Read on, when it is this connection's turn."""
-        self.site.door.enter(self.transport, self._read_on, data)
-
-    def _read_on(self, data: bytes) -> None:
-        super().dataReceived(data)
-        if self.paused:  # the door lets it be read from again
-            self._networkProducer.pauseProducing()
-
-    def setLineMode(self, extra: bytes = b"") -> None:
-        """Go on with what was kept during an answer; it came before what waits at the door."""
-        self.line_mode = 1
-        if extra:
-            super().dataReceived(extra)
-
-    def rawDataReceived(self, data: bytes) -> None:
-        """Keep what comes during an answer, within bounds also where nobody reads the answer."""
-        super().rawDataReceived(data)
-        if sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize:
-            self._networkProducer.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """Go on with the requests that are here: answers are read again."""
-        super().resumeProducing()
-        if self.paused:
-            self.paused = False
-            LineReceiver.dataReceived(self, b"")
-
-    def resetTimeout(self) -> None:
-        """Let the limit run on; it is set with the connection, and with a further request's first byte."""
-        if self._has_answered:
-            self._has_answered = False
-            self.setTimeout(self.site.timeOut)
-
-    def requestDone(self, request: http.Request) -> None:
-        """Wait for a further request, which may be here already."""
-        self._has_answered = True
-        self._savedTimeOut = self.site.idle_timeout
-        if self._waitingForTransport:  # Twisted answers on, whether or not anybody reads
-            self.paused = True
-            self._networkProducer.pauseProducing()
-        super().requestDone(request)
-
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
-        """Register a response's producer, and tell it if the transport is full already.
-
-        Twisted does not, and over TLS it is never told again: earlier responses on the same connection, that
-        nobody reads, would let it write without end.
-        """
-        super().registerProducer(producer, streaming)
-        if self._waitingForTransport:
-            producer.pauseProducing()
-
-
-class ProxySite(Site):
-    """The site. It keeps no access log: health checks would fill it, and requests hold credentials."""
-
-    noisy = False
-    protocol = _Channel  # type: ignore[assignment]  # without Twisted's switch between HTTP/1.1 and 2
-    requestFactory = _Request
-    door: Door
-    kept_of_body = 0
-    """Bytes; a longer one is cut."""
-    idle_timeout: float
-    """Seconds from an answer to the beginning of a further request."""
-
-    def log(self, request: http.Request) -> None:
-        """Log nothing."""
-
-    def acceptableProtocols(self) -> list[bytes]:
-        """Offer HTTP/1.1 alone: a WebSocket cannot be had over HTTP/2 here."""
-        return [b"http/1.1"]
 
 
 def build_site(

@@ -104,6 +104,11 @@ def encode_gap(gap: Gap) -> bytes:
     return _frame("gap", **describe_gap(gap))
 
 
+def encode_position(cursor: str) -> bytes:
+    """Write where a stream stands from which events have been held back."""
+    return _frame("position", cursor=cursor)
+
+
 def encode_replay(replay: Replay, cursor: str | None, reason: str = "") -> bytes:
     """Write that a replay begins, is complete, or cannot be had; `cursor` is where the stream stands."""
     return _frame("replay", state=replay.value, cursor=cursor, reason=reason)
