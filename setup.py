@@ -27,7 +27,15 @@ INSTALL_REQUIRES = [
 # 14: recv() of bytes; Autobahn's own half for asyncio cannot be loaded beside that for Twisted.
 ASYNCIO_REQUIRES = ["websockets >= 14"]
 
+REDIS_REQUIRES = [
+    # Redis' protocol for Twisted; 1.6: the release this is written against, logs in with a user name too.
+    "txredisapi >= 1.6",
+    # Without it txredisapi parses in Python, and spends a turn of the reactor on each value; 3: as tested.
+    "hiredis >= 3",
+]
+
 TEST_REQUIRES = [
+    *REDIS_REQUIRES,
     # 7.10: measures subprocesses by itself (patch = subprocess).
     "coverage >= 7.10",
     "hypothesis >= 6.100",
@@ -74,7 +82,12 @@ setup(
     packages=[*find_packages(include=["tradeproxy", "tradeproxy.*"]), "twisted.plugins"],
     package_data={"tradeproxy": ["py.typed", "web/dashboard/*"]},
     install_requires=INSTALL_REQUIRES,
-    extras_require={"asyncio": ASYNCIO_REQUIRES, "test": TEST_REQUIRES, "dev": DEV_REQUIRES},
+    extras_require={
+        "asyncio": ASYNCIO_REQUIRES,
+        "redis": REDIS_REQUIRES,
+        "test": TEST_REQUIRES,
+        "dev": DEV_REQUIRES,
+    },
     entry_points={"console_scripts": ["tradeproxy = tradeproxy.__main__:main"]},
     classifiers=[
         "Environment :: No Input/Output (Daemon)",

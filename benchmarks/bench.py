@@ -124,9 +124,9 @@ def _overview(rounds: Rounds) -> Iterable[str]:
     yield (
         "| server | single: deliveries/s | µs CPU | times the limit | first client p50 ms "
         "| last client p50 / p99 ms | burst: deliveries/s | µs CPU | 10/s: last client p50 / p99 ms "
-        "| handshakes/s | MB idle | KB a client |"
+        "| handshakes/s | µs CPU a handshake | MB idle | KB a client |"
     )
-    yield "|---" * 12 + "|"
+    yield "|---" * 13 + "|"
     limit = rounds.get(LIMIT.name, {})
     for server, own in rounds.items():
         figures = {name: median(each[name] for each in own.values()) for name in next(iter(own.values()))}
@@ -141,6 +141,7 @@ def _overview(rounds: Rounds) -> Iterable[str]:
             spread([each["burst_cpu_us"] for each in own.values()], ".2f"),
             f"{figures['rate_last_p50_ms']:.1f} / {figures['rate_last_p99_ms']:.1f}",
             f"{figures['handshakes_per_second']:,.0f}",
+            f"{figures['handshake_cpu_us']:.0f}",
             f"{figures['idle_mb']:.0f}",
             f"{figures['client_kb']:.1f}",
         ]

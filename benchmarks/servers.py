@@ -97,6 +97,9 @@ LIMIT = limit("C, a send() each", "send")
 PROXY = proxy("tradeproxy")
 NORMAL = proxy("tradeproxy, journal normal", sync="normal")
 IN_MEMORY = proxy("tradeproxy, journal in memory", sync="memory")
+AUTOBAHN = python_peer("Autobahn sendMessage", "autobahn_relay.py")
+SITE = python_peer("twisted.web alone", "site_alone.py")
+"""Accepts clients, and relays nothing: what the kernel and twisted.web take of a handshake."""
 
 SERVERS = (
     LIMIT,
@@ -109,7 +112,7 @@ SERVERS = (
     python_peer("aiohttp", "aiohttp_relay.py"),
     python_peer("picows", "picows_relay.py"),
     python_peer("socketify publish", "socketify_relay.py"),
-    python_peer("Autobahn sendMessage", "autobahn_relay.py"),
+    AUTOBAHN,
     peer("Node ws", "node", "ws_relay.mjs", HERE / "node_modules/ws"),
     _gorilla(),
 )

@@ -24,9 +24,10 @@ from twisted.web.server import Request
 from tests.support.journals import memory_journal
 from tests.support.processes import spawn
 from tradeproxy.downstream.admission import Admission, Refusal, Tokens
+from tradeproxy.downstream.connection import DownstreamProtocol
 from tradeproxy.downstream.request import Wishes
 from tradeproxy.downstream.session import Manner
-from tradeproxy.downstream.websocket import DownstreamFactory, DownstreamProtocol
+from tradeproxy.downstream.websocket import DownstreamFactory
 from tradeproxy.hub.account import Account
 from tradeproxy.settings import Limits
 from tradeproxy.web.site import build_site

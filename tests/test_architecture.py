@@ -24,6 +24,7 @@ ROOMS = {
     "tradeproxy.export": "wiring",
     "tradeproxy.logs": "wiring",
     "tradeproxy.notify": "wiring",
+    "tradeproxy.ports": "wiring",
     "tradeproxy.process": "wiring",
     "tradeproxy.service": "wiring",
     "tradeproxy.tail": "wiring",
@@ -32,6 +33,7 @@ ROOMS = {
     "tradeproxy.terminal": "wiring",
     "tradeproxy.when": "wiring",
     "tradeproxy.client": "client",
+    "tradeproxy.cluster": "cluster",
     "tradeproxy.simulator": "simulator",
     "tradeproxy.web": "web",
     "tradeproxy.upstream": "upstream",
@@ -43,8 +45,10 @@ ROOMS = {
     "tradeproxy.goodbye": "settings",
     "tradeproxy.journalsettings": "settings",
     "tradeproxy.recoverysettings": "settings",
+    "tradeproxy.redissettings": "settings",
     "tradeproxy.hosts": "settings",
     "tradeproxy.listen": "settings",
+    "tradeproxy.listensettings": "settings",
     "tradeproxy.logsettings": "settings",
     "tradeproxy.wire": "wire",
     "tradeproxy.secret": "secret",
@@ -52,8 +56,12 @@ ROOMS = {
 
 ARROWS = {
     # A room may import from itself, and from these.
-    "wiring": {"client", "simulator", "web", "upstream", "downstream", "hub", "settings", "wire", "secret"},
+    "wiring": {
+        *("client", "cluster", "simulator", "web", "upstream", "downstream"),
+        *("hub", "settings", "wire", "secret"),
+    },
     "client": {"wire", "secret"},
+    "cluster": {"hub", "settings", "wire", "secret"},
     "simulator": {"wire", "secret"},
     "web": {"downstream", "hub", "settings", "wire", "secret"},
     "upstream": {"hub", "settings", "wire", "secret"},
@@ -94,11 +102,13 @@ BANS = {
 MONOPOLIES = {
     # Only what begins with one of the names on the right imports the library on the left.
     "prometheus_client": ("tradeproxy.web.metrics",),
+    "txredisapi": ("tradeproxy.cluster.link",),
     "shtab": ("tradeproxy.__main__",),
     "websockets": ("tradeproxy.client.aio",),
     "autobahn": (
         "tradeproxy.client.client",
         "tradeproxy.upstream.client",
+        "tradeproxy.downstream.connection",
         "tradeproxy.downstream.lean",
         "tradeproxy.downstream.websocket",
         "tradeproxy.simulator",
@@ -106,7 +116,7 @@ MONOPOLIES = {
     "txaio": (
         "tradeproxy.client.client",
         "tradeproxy.upstream.client",
-        "tradeproxy.downstream.websocket",
+        "tradeproxy.downstream.connection",
         "tradeproxy.simulator",
     ),
 }

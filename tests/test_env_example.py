@@ -63,6 +63,13 @@ class EnvExampleTests(SynchronousTestCase):
         self.assertEqual(settings.warnings, ())
         self.assertEqual([account.name for account in settings.accounts], ["paper", "desk", "live"])
 
+    def test_redis_takes_the_place_of_the_files(self) -> None:
+        """Its lines too; the password is in the URL, or in the line for it."""
+        shown = {name: "" if name == "PROXY_JOURNAL_SYNC" else value for name, value in self.shown.items()}
+        redis = {"PROXY_REDIS_URL": "rediss://redis.example", "PROXY_REDIS_PASSWORD": "hush"}
+        settings = settings_of({**shown, **SENSIBLE, **redis})
+        self.assertEqual((settings.place, settings.warnings), ("Redis at rediss://redis.example:6379/0", ()))
+
     def test_the_defaults_shown_are_those_of_the_code(self) -> None:
         """To uncomment a line as it is changes nothing."""
         defaults = {name: value for name, value in self.shown.items() if name.startswith("PROXY_")}

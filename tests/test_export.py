@@ -172,7 +172,16 @@ class CommandTests(JournalCase):
         self.assertTrue(self.problem("--date", "9999-12-31").startswith("--date: "))
         self.assertTrue(self.problem("--from", "2026-07-24", "--to", "2026-07-24").startswith("--from: "))
         self.assertTrue(self.problem("../paper").startswith("account: "))
-        self.assertTrue(self.problem("desk").startswith("PROXY_DATA_DIR: "))
+        absent = self.problem("desk")
+        self.assertTrue(absent.startswith("PROXY_DATA_DIR: "), absent)
+        self.assertIn("`tradeproxy demo` keeps events in memory only", absent)
+
+    def test_a_journal_in_redis_is_not_here(self) -> None:
+        """The line says how to read it, and nothing of what opens it."""
+        self.patch(os, "environ", {**os.environ, "PROXY_REDIS_URL": "redis://:hush@localhost"})
+        problem = self.problem()
+        self.assertIn("PROXY_REDIS_URL: the journal is in Redis; `tradeproxy tail", problem)
+        self.assertNotIn("hush", problem)
 
     def test_what_is_no_journal_is_named(self) -> None:
         """By its path."""

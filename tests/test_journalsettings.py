@@ -56,6 +56,16 @@ class DirectoryTests(SynchronousTestCase):
         self.assertEqual((settings.directory, settings.path("paper")), (None, None))
         self.assertIn("PROXY_DATA_DIR", findings.warnings[0])
 
+    def test_with_redis_there_are_no_files(self) -> None:
+        """What is set for files is told to be of no use; where systemd has a directory, nobody set that."""
+        redis = {"PROXY_REDIS_URL": "redis://localhost"}
+        settings, findings = read({**redis, "STATE_DIRECTORY": "/var/lib/one"})
+        self.assertEqual((settings.directory, findings), (None, Findings()))
+        settings, findings = read({**redis, "PROXY_DATA_DIR": "/data", "PROXY_JOURNAL_SYNC": "normal"})
+        self.assertEqual((settings.directory, findings.problems), (None, []))
+        told = [warning.split(":")[0] for warning in findings.warnings]
+        self.assertEqual(told, ["PROXY_DATA_DIR", "PROXY_JOURNAL_SYNC"])
+
 
 class KeepingTests(SynchronousTestCase):
     """How safely events are written, and how long they are kept."""

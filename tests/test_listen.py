@@ -37,9 +37,13 @@ def listening_at(description: str) -> tuple[int, str, int]:
     return port, interface, backlog
 
 
-def listener(family: socket.AddressFamily = socket.AF_INET, host: str = "127.0.0.1") -> socket.socket:
+def listener(
+    family: socket.AddressFamily = socket.AF_INET, host: str = "127.0.0.1", shared: bool = False
+) -> socket.socket:
     """Return a socket that listens on a free port."""
     listening = socket.socket(family)
+    if shared:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     listening.bind((host, 0))
     listening.listen()
     return listening
@@ -232,6 +236,20 @@ class BindProblemsTests(SynchronousTestCase):
             port = free.getsockname()[1]
         twice = [describe("127.0.0.1", port), describe("127.0.0.1", port)]
         self.assertEqual(bind_problems(twice), (f"127.0.0.1:{port} is in use",))
+
+    def test_a_port_that_is_shared_is_free_to_those_who_share_it(self) -> None:
+        """It is not, if only one of the two shares; what the trial opened is in nobody's way."""
+        with listener(shared=True) as other:
+            port = other.getsockname()[1]
+            description = describe("127.0.0.1", port)
+            self.assertEqual(bind_problems([description], reuse_port=True), ())
+            self.assertEqual(bind_problems([description]), (f"127.0.0.1:{port} is in use",))
+            with socket.create_connection(("127.0.0.1", port)), closing(other.accept()[0]):
+                pass
+        with listener() as other:
+            port = other.getsockname()[1]
+            busy = (f"127.0.0.1:{port} is in use",)
+            self.assertEqual(bind_problems([describe("127.0.0.1", port)], reuse_port=True), busy)
 
     def test_an_address_of_another_machine_is_named(self) -> None:
         """192.0.2.1 is set aside for documentation."""

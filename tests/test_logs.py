@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.processes import Command, free_port
 from tests.support.sockets import SocketTestCase
 from tradeproxy.environment import Environment, Findings
-from tradeproxy.logs import LONGEST, LONGEST_TRACEBACK, observer
+from tradeproxy.logs import CHATTER, LONGEST, LONGEST_TRACEBACK, observer
 from tradeproxy.logsettings import Level, LogFormat, LogSettings, read_log
 
 OURS = "tradeproxy.upstream.service.UpstreamService"
@@ -232,6 +232,19 @@ class SafetyTests(SynchronousTestCase):
         log = Logger(OURS, observer=LogPublisher(observer(LogSettings(LogFormat.TEXT), stream)))
         log.info("events are kept in {place}", place="/home/Jörg")
         self.assertIn(b"events are kept in /home/J\\xf6rg\n", raw.getvalue())
+
+
+class ChatterTests(SynchronousTestCase):
+    """What Twisted says of its own start."""
+
+    def test_is_not_for_people(self) -> None:
+        """What goes wrong there is; a program, which may wait for a line, gets all."""
+        for namespace in CHATTER:
+            for log, said in ((on_terminal(namespace=namespace), 1), (in_pipe(namespace=namespace), 2)):
+                log.logger.info("ProxySite starting on 8099")
+                log.logger.error("it went wrong")
+                self.assertEqual(len(log.lines()), said)
+                self.assertIn("it went wrong", log.lines()[-1])
 
 
 class CommandTests(SocketTestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 from hypothesis import given
@@ -335,6 +336,44 @@ class AddressTests(SettingsTestCase):
                 self.assertEqual(self.problems({**variables, **leave}, listen=listen), [])
 
 
+class ClusterTests(SettingsTestCase):
+    """What several proxies on one log have in common."""
+
+    redis = {"PROXY_REDIS_URL": "rediss://:hush@redis.example/2"}
+
+    def test_the_place_of_the_events_is_said_in_words(self) -> None:
+        """A directory, a Redis without its password, or none."""
+        self.assertEqual(self.read({**PAIR, "PROXY_DATA_DIR": "/data"}).place, "/data")
+        self.assertEqual(self.read(PAIR | self.redis).place, "Redis at rediss://redis.example:6379/2")
+        self.assertEqual(self.read({}, demo=True).place, "memory only")
+
+    def test_ports_are_shared_when_that_is_said(self) -> None:
+        """Not by default, since two by mistake would each have a part of the clients."""
+        self.assertIs(self.read(PAIR | self.redis).reuse_port, False)
+        settings = self.read(PAIR | self.redis | {"PROXY_REUSE_PORT": "1"})
+        self.assertEqual((settings.reuse_port, settings.warnings), (True, ()))
+
+    def test_to_share_a_port_but_no_log_is_warned_of(self) -> None:
+        """A client would find another order of events at each connection."""
+        [warning] = self.read({**PAIR, "PROXY_REUSE_PORT": "1"}).warnings
+        self.assertIn("PROXY_REDIS_URL is not set", warning)
+
+    def test_a_system_that_cannot_share_ports_is_named(self) -> None:
+        """Not every one has the option."""
+        self.patch(socket, "SO_REUSEPORT", None)
+        del socket.SO_REUSEPORT
+        problems = self.problems(PAIR | self.redis | {"PROXY_REUSE_PORT": "1"})
+        self.assertEqual(problems, ["PROXY_REUSE_PORT: this system has no SO_REUSEPORT"])
+
+    def test_the_demo_is_alone(self) -> None:
+        """Its Alpaca's port is nobody else's, and its events are in memory."""
+        settings = self.read(self.redis | {"PROXY_REUSE_PORT": "1"}, demo=True)
+        self.assertEqual((settings.redis, settings.reuse_port), (None, False))
+        self.assertEqual(
+            [it.split(":")[0] for it in settings.warnings], ["PROXY_REUSE_PORT", "PROXY_REDIS_URL"]
+        )
+
+
 class DemoTests(SettingsTestCase):
     """The demo: an Alpaca of our own on the next port, and nothing of a real account."""
 
@@ -454,14 +493,23 @@ SECRETS = [
     for name in ("", "LIVE_", "DESK_", "PAPER_", "bad-name_")
     for form in ("API_KEY", "SECRET_KEY", "OAUTH_TOKEN")
     for suffix in ("", "_FILE")
-] + ["PROXY_TOKENS", "PROXY_TOKENS_FILE"]
+] + [
+    f"PROXY_{name}{suffix}" for name in ("TOKENS", "REDIS_PASSWORD", "REDIS_URL") for suffix in ("", "_FILE")
+]
 MARK = "hush"
 """In every secret, and in nothing else."""
 
 awkward = st.text("a \t\n\r\x00\x1b\x85\u2028\ud800é,=:\\'\"#$", max_size=4)
 secrets = st.tuples(awkward, awkward).map(MARK.join)
 urls = st.sampled_from(
-    ["https://me:hush@h", "https://h?hush", "https://hush\n", "http://h/#hush", "https://h"]
+    [
+        "https://me:hush@h",
+        "https://h?hush",
+        "https://hush\n",
+        "http://h/#hush",
+        "https://h",
+        "redis://hush:hush@h",
+    ]
 )
 
 
@@ -479,7 +527,10 @@ class PropertyTests(SettingsTestCase):
     @profile(deadline=None, derandomize=True)
     @given(
         st.dictionaries(st.sampled_from(SECRETS), secrets),
-        st.dictionaries(st.sampled_from(["ALPACA_URL", "ALPACA_LIVE_URL", "PROXY_ALLOWED_ORIGINS"]), urls),
+        st.dictionaries(
+            st.sampled_from(["ALPACA_URL", "ALPACA_LIVE_URL", "PROXY_ALLOWED_ORIGINS", "PROXY_REDIS_URL"]),
+            urls,
+        ),
         st.sampled_from(["", "auth"]),
         st.booleans(),
     )

@@ -11,6 +11,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import TRADE_UPDATES
@@ -256,8 +257,19 @@ class NoticesTests(TailCase):
         down = {"event": "connection", "state": "down", "reason": "refused", "retry_in": 0.5}
         up = {"event": "connection", "state": "up"}
         lines = self.told(down, down, {**down, "reason": "no route"}, down, down, up, down)
-        said = [line.removeprefix("no connection to the proxy: ").partition(";")[0] for line in lines]
+        said = [line.partition("next attempt now: ")[2] or line for line in lines]
         self.assertEqual(said, ["refused", "no route", "refused", "connected to the proxy", "refused"])
+
+    def test_a_trouble_that_goes_on_is_told_every_minute(self) -> None:
+        """The reason comes last: Twisted's are long, and a terminal cuts off what is behind them."""
+        clock, err = Clock(), io.StringIO()
+        notices = tailview.Notices(err, {}, clock.seconds)
+        down = {"event": "connection", "state": "down", "reason": "cannot connect: x", "retry_in": 12.3}
+        for _ in range(13):
+            notices.tell(down)
+            clock.advance(15)
+        lines = [line[13:] for line in err.getvalue().splitlines()]
+        self.assertEqual(lines, ["no connection to the proxy, next attempt in 12 s: cannot connect: x"] * 4)
 
 
 class ArgumentTests(TailCase):
@@ -282,6 +294,8 @@ class ArgumentTests(TailCase):
         self.assertEqual(read(self.env("PROXY_PORT=9"), None, "live"), "ws://localhost:9/trade-updates-live")
         self.assertEqual(read(self.env(), "wss://far/", "a/b?c"), "wss://far/trade-updates-a%2Fb%3Fc")
         self.assertEqual(read(self.env(), "wss://far/desk/stream", None), "wss://far/desk/stream")
+        self.assertEqual(read(self.env(), "https://far", None), "wss://far/trade-updates-paper")
+        self.assertEqual(read(self.env(), "http://[::1]:9/http", None), "ws://[::1]:9/http")
         error = self.assertRaises(SystemExit, read, self.env(), "wss://far/desk", "live")
         self.assertTrue(str(error).startswith("--url: "), error)
 

@@ -16,7 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from tradeproxy import export, listen, tail
-from tradeproxy.settings import SettingsError, parse_port, read_settings
+from tradeproxy.listensettings import parse_port
+from tradeproxy.settings import SettingsError, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +35,9 @@ def main() -> None:
     arguments, rest = parser.parse_known_args()
     match arguments.command:
         case "run":
-            _serve(rest)
+            _serve("run", rest)
         case "demo":
-            _serve(["--demo", *rest])
+            _serve("demo", ["--demo", *rest])
         case _ if rest:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         case "simulate":
@@ -104,18 +105,21 @@ def _port(text: str) -> int:
         raise ArgumentTypeError(str(error)) from None
 
 
-def _serve(options: Sequence[str]) -> None:
-    from twisted.application import app
+def _serve(command: str, options: Sequence[str]) -> None:
+    from twisted.python.usage import UsageError
     from twisted.scripts import twistd
 
     from tradeproxy import logs
 
-    def run(config: Any) -> None:
-        config["logger"] = partial(logs.observer, config.subOptions.settings.log, sys.stdout)
-        twistd.runApp(config)
-
-    sys.argv = ["twistd", "--nodaemon", "--pidfile=", "tradeproxy", *options]
-    app.run(run, twistd.ServerOptions)  # type: ignore[attr-defined]  # what twistd.run() does, with our log
+    config: Any = twistd.ServerOptions()  # type: ignore[attr-defined]  # of this platform
+    try:
+        config.parseOptions(["--nodaemon", "--pidfile=", "tradeproxy", *options])
+    except UsageError as error:
+        raise SystemExit(
+            f"tradeproxy {command}: {error}; `tradeproxy {command} --help` has the options"
+        ) from None
+    config["logger"] = partial(logs.observer, config.subOptions.settings.log, sys.stdout)
+    twistd.runApp(config)
 
 
 def _simulate(port: int) -> None:
@@ -148,9 +152,11 @@ def _check(env_file: str | None) -> None:
 
 
 async def _print_checks(settings: Settings, reactor: Any) -> None:
-    from tradeproxy.check import check_login, check_settings
+    from tradeproxy.check import check_login, check_redis, check_settings
 
     findings = list(check_settings(settings))
+    if settings.redis is not None:
+        findings.append(await check_redis(settings.redis, reactor))
     findings += [await check_login(account, reactor) for account in settings.accounts]
     print("\n".join(finding.line for finding in findings))
     if not all(finding.well for finding in findings):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tradeproxy.accounts import AccountSettings
+    from tradeproxy.redissettings import RedisSettings
     from tradeproxy.settings import Settings
 
 
@@ -30,7 +31,7 @@ class Finding(NamedTuple):
 def check_settings(settings: Settings) -> Iterator[Finding]:
     """Yield what the settings come to; secrets are counted, never shown."""
     for description in settings.listen:
-        problems = listen.bind_problems((description,))
+        problems = listen.bind_problems((description,), reuse_port=settings.reuse_port)
         # Most likely it is in use by the proxy that is being checked.
         well = all(problem.endswith("is in use") for problem in problems)
         yield Finding(
@@ -47,12 +48,20 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
 
 def _check_journals(settings: Settings) -> Iterator[Finding]:
     kept = settings.journal
-    yield Finding(f"events are kept in {kept.directory}")
+    yield Finding(f"events are kept in {settings.place}")
     for path in (kept.path(account.name) for account in settings.accounts):
         problem = None if path is None else check_journal(path)
         if problem is not None:
             # Most likely it is in use by the proxy that is being checked.
             yield Finding(f"{kept.source}: {problem}", well=problem.endswith("uses it"))
+
+
+async def check_redis(redis: RedisSettings, reactor: Any) -> Finding:
+    """Find out whether the Redis that holds the log lets us in, and is new enough."""
+    from tradeproxy.cluster.link import try_redis  # an extra, which only these proxies pay for
+
+    problem = await try_redis(redis, reactor)
+    return Finding(f"{redis.label}: {problem or 'reached'}", problem is None)
 
 
 async def check_login(account: AccountSettings, reactor: Any) -> Finding:

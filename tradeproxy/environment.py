@@ -16,16 +16,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Findings:
     """What is wrong with the settings (problems), and what is only odd (warnings): one line each."""
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    _is_moot: bool = False
 
     def problem(self, text: str) -> None:
         """Note what must be put right before anything can start."""
-        self.problems.append(_one_line(text))
+        if not self._is_moot:
+            self.problems.append(_one_line(text))
+
+    def all_moot(self, text: str) -> None:
+        """Note a problem of which others would only be what follows; none of those is told."""
+        self.problem(text)
+        self._is_moot = True
 
     def warning(self, text: str) -> None:
         """Note what is probably not meant."""
@@ -123,7 +130,7 @@ def _read_env_file(directory: Path, named: str | None, findings: Findings) -> di
             text = file.read()
     except (OSError, ValueError) as error:
         if named is not None or not isinstance(error, FileNotFoundError):
-            findings.problem(f"{label}: cannot be read ({_reason(error)})")
+            findings.all_moot(f"{label}: cannot be read ({_reason(error)})")
         return {}
     if mode & 0o044:
         findings.warning(f"{label}: others can read it; run chmod 600 on it")

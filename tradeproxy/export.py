@@ -188,11 +188,17 @@ def _journal_path(arguments: Namespace) -> Path:
     if not _ACCOUNT.fullmatch(arguments.account):
         raise SystemExit(f"account: {arguments.account!r} is no account's name ([a-z0-9_]+)")
     env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
+    if redis := env.source("PROXY_REDIS_URL"):
+        raise SystemExit(
+            f"{redis}: the journal is in Redis; `tradeproxy tail --since TIME` reads it from a node"
+        )
     settings = read_journal(env, in_memory=False)
     if env.findings.problems:
         raise SystemExit("\n".join(env.findings.problems))
     path = settings.path(arguments.account)
     assert path is not None, "it is not in memory"
     if not path.exists():
-        raise SystemExit(f"{settings.source}: there is no journal {path}")
+        raise SystemExit(
+            f"{settings.source}: there is no journal {path}; `tradeproxy demo` keeps events in memory only"
+        )
     return path

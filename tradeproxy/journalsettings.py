@@ -15,7 +15,7 @@ DAY = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class JournalSettings:
-    """`directory` None keeps the journals in memory; `source` is the variable that gave it, for messages.
+    """`directory` None keeps the journals in no file; `source` is the variable that gave it, for messages.
 
     With `full_sync` an event survives a power cut, without it only a crash of the process. Events are kept
     for `max_age` seconds, and at most `max_events` an account.
@@ -36,10 +36,13 @@ def read_journal(env: Environment, *, in_memory: bool) -> JournalSettings:
     """Read them; what is wrong is noted in the environment's findings."""
     default = JournalSettings()
     source, directory = "PROXY_DATA_DIR", None
-    if not in_memory:
+    if in_memory:
+        _warn_of_unused(env, ("PROXY_DATA_DIR",), "by the demo, which forgets everything at its end")
+    elif redis := env.source("PROXY_REDIS_URL"):
+        unused = ("PROXY_DATA_DIR", "PROXY_JOURNAL_SYNC")
+        _warn_of_unused(env, unused, f"since {redis} is set: the events are kept in Redis")
+    else:
         source, directory = _directory(env)
-    elif env.get("PROXY_DATA_DIR"):
-        env.findings.warning("PROXY_DATA_DIR: not used by the demo, which forgets everything at its end")
     return JournalSettings(
         directory=directory,
         source=source,
@@ -47,6 +50,12 @@ def read_journal(env: Environment, *, in_memory: bool) -> JournalSettings:
         max_age=env.parsed("PROXY_JOURNAL_DAYS", _days, default.max_age),
         max_events=env.parsed("PROXY_JOURNAL_EVENTS", _count, default.max_events),
     )
+
+
+def _warn_of_unused(env: Environment, names: tuple[str, ...], reason: str) -> None:
+    for name in names:
+        if env.get(name):
+            env.findings.warning(f"{name}: not used {reason}")
 
 
 def _directory(env: Environment) -> tuple[str, Path | None]:

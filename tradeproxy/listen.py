@@ -116,14 +116,15 @@ def url(description: str) -> str:
     return description
 
 
-def bind_problems(descriptions: Iterable[str]) -> tuple[str, ...]:
+def bind_problems(descriptions: Iterable[str], *, reuse_port: bool = False) -> tuple[str, ...]:
     """Try to listen on all of them at once, and say what is in the way, a line each.
 
     At once, because `::` takes 0.0.0.0's port as well. On return nothing is open any more: twistd forks
-    later. What cannot be tried (inherited sockets, other kinds) is passed over.
+    later. What cannot be tried (inherited sockets, other kinds) is passed over. With `reuse_port` a TCP port
+    is free too if those who have it share it.
     """
     with ExitStack() as opened:
-        problems = [_bind_problem(description, opened) for description in descriptions]
+        problems = [_bind_problem(description, opened, reuse_port) for description in descriptions]
     return tuple(problem for problem in problems if problem is not None)
 
 
@@ -200,11 +201,11 @@ def _is_local_socket(meaning: _Meaning) -> bool:
         return False
 
 
-def _bind_problem(description: str, opened: ExitStack) -> str | None:
+def _bind_problem(description: str, opened: ExitStack, reuse_port: bool) -> str | None:
     meaning = _read(description)
     if meaning.on_tcp:
         family = socket.AF_INET6 if ":" in meaning.interface else socket.AF_INET
-        return _trial(family, (meaning.interface, meaning.port), meaning.authority, opened)
+        return _trial(family, (meaning.interface, meaning.port), meaning.authority, opened, reuse_port)
     if meaning.kind == "unix":
         return _unix_problem(meaning["address"], int(meaning["lockfile"]) != 0, opened)
     return None
@@ -241,13 +242,18 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _trial(family: int, address: tuple[str, int] | str, label: str, opened: ExitStack) -> str | None:
+def _trial(
+    family: int, address: tuple[str, int] | str, label: str, opened: ExitStack, reuse_port: bool = False
+) -> str | None:
     try:
         trial = opened.enter_context(socket.socket(family))
         if family != socket.AF_UNIX:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Twisted does
+        if reuse_port:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         trial.bind(address)
-        trial.listen(1)
+        if not reuse_port:  # it would be given connections that are for the others
+            trial.listen(1)
     except OSError as error:
         reason = _PHRASES.get(error.errno or 0)
         return f"{label} {reason}" if reason else f"{label}: {error.strerror or error}"

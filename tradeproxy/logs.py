@@ -33,6 +33,9 @@ LONGEST = 1000
 """Characters of a message, or of one of its values; more than any of ours has."""
 LONGEST_TRACEBACK = 20_000
 
+CHATTER = {"log_legacy", "twisted.scripts._twistd_unix.UnixAppLogger"}
+"""Loggers that say, beside what goes wrong, only that Twisted starts and which ports it opens; so do we."""
+
 OURS = "tradeproxy."
 """The loggers whose values are names, ids, numbers and reasons; of others only the message is shown."""
 
@@ -60,7 +63,7 @@ def json_observer() -> ILogObserver:
 def as_text(event: LogEvent) -> str | None:
     """Write an event as a line with its time in this place; a traceback follows, indented."""
     message = formatEvent(event)
-    if not message:
+    if not message or (event["log_namespace"] in CHATTER and event["log_level"] <= LogLevel.info):
         return None
     time = datetime.fromtimestamp(event["log_time"]).strftime("%Y-%m-%d %H:%M:%S")
     namespace = event["log_namespace"]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
-from twisted.application import strports
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
-from tradeproxy import listen
+from tradeproxy import listen, ports
 from tradeproxy.collector import CollectorService
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.clients import Clients, DownstreamService
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tradeproxy.accounts import AccountSettings
+    from tradeproxy.cluster.node import Node
+    from tradeproxy.hub.journal import Journal
     from tradeproxy.journalsettings import JournalSettings
+    from tradeproxy.recoverysettings import RecoverySettings
     from tradeproxy.settings import Settings
 
 
@@ -41,7 +44,11 @@ def build_service(settings: Settings, reactor: Any) -> MultiService:
     Events go down this list; services start in its order and stop in the reverse, one after the other: first
     no new clients, then the clients' goodbye, then Alpaca's, and then the journals are closed.
     """
-    accounts = {account.name: _account(account, settings.journal, reactor) for account in settings.accounts}
+    node = _node(settings, reactor)
+    accounts = {
+        account.name: Account(account.name, _journal(account, settings.journal, node, reactor), reactor)
+        for account in settings.accounts
+    }
     clients = DownstreamFactory(settings.limits, reactor)
     admission = Admission(settings.allowed_hosts, settings.allowed_origins, Tokens(settings.tokens))
     passthrough = _passthrough(settings, clients.clients, reactor) if settings.rest else None
@@ -57,19 +64,30 @@ def build_service(settings: Settings, reactor: Any) -> MultiService:
     http = http_client(reactor)
     for account in settings.accounts:
         rest = RestClient(http, account.base_url.rest, account.credentials, reactor)
-        recovery = Recovery(accounts[account.name], rest, settings.recovery, reactor)
-        _upstream_service(account, accounts[account.name], recovery, reactor).setServiceParent(upstream)
+        make = partial(_upstream_service, account, accounts[account.name], rest, settings.recovery, reactor)
+        service = make() if node is None else node.leadership(accounts[account.name], make)
+        service.setServiceParent(upstream)
     DownstreamService(clients.clients, reactor).setServiceParent(proxy)
     for description in settings.listen:
-        strports.service(description, site, reactor=reactor).setServiceParent(proxy)
+        ports.service(description, site, reactor, settings.reuse_port).setServiceParent(proxy)
     StartupLog(settings).setServiceParent(proxy)
     journals = [account.journal for account in accounts.values()]
     CollectorService(lambda: sum(journal.last for journal in journals), reactor).setServiceParent(proxy)
     return proxy
 
 
-def _account(account: AccountSettings, settings: JournalSettings, reactor: Any) -> Account:
-    journal = SqliteJournal(
+def _node(settings: Settings, reactor: Any) -> Node | None:
+    if settings.redis is None:
+        return None
+    from tradeproxy.cluster.node import Node  # an extra, which only these proxies pay for
+
+    return Node(settings.redis, reactor)
+
+
+def _journal(account: AccountSettings, settings: JournalSettings, node: Node | None, reactor: Any) -> Journal:
+    if node is not None:
+        return node.journal(account.name, account.base_url.stream, settings)
+    return SqliteJournal(
         account.name,
         settings.path(account.name),
         reactor,
@@ -78,12 +96,12 @@ def _account(account: AccountSettings, settings: JournalSettings, reactor: Any) 
         max_age=settings.max_age,
         max_events=settings.max_events,
     )
-    return Account(account.name, journal, reactor)
 
 
 def _upstream_service(
-    settings: AccountSettings, account: Account, recovery: Recovery, reactor: Any
+    settings: AccountSettings, account: Account, rest: RestClient, recovering: RecoverySettings, reactor: Any
 ) -> UpstreamService:
+    recovery = Recovery(account, rest, recovering, reactor)
     return UpstreamService(
         account,
         upstream_endpoint(settings.base_url, reactor),
@@ -176,8 +194,7 @@ class StartupLog(Service):
                 upstream=account.base_url.stream,
                 alpaca=paths(account.name).alpaca,
             )
-        kept = self._settings.journal.directory
-        self._log.info("events are kept in {place}", place="memory only" if kept is None else kept)
+        self._log.info("events are kept in {place}", place=self._settings.place)
         self._log.info("the dashboard at /, health at /healthz and /readyz, metrics at /metrics")
         if self._settings.rest:
             self._log.info("each account's REST interface is passed through, at its path and /v2/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -11,9 +12,11 @@ from tradeproxy import hosts
 from tradeproxy.accounts import AccountSettings, demo_account, is_plain, read_accounts
 from tradeproxy.environment import Environment
 from tradeproxy.journalsettings import JournalSettings, read_journal
-from tradeproxy.listen import completed, describe, has_ipv6_loopback, is_local, loopback_descriptions, url
+from tradeproxy.listen import is_local, url
+from tradeproxy.listensettings import Addresses, read_addresses
 from tradeproxy.logsettings import LogSettings, read_log
 from tradeproxy.recoverysettings import RecoveryMode, RecoverySettings
+from tradeproxy.redissettings import RedisSettings, read_redis
 from tradeproxy.secret import Secret
 from tradeproxy.wire.messages import Dialect
 
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-DEFAULT_PORT = 8099
 WEAK_TOKEN = 16
 """A token of fewer characters is warned of."""
 
@@ -45,7 +47,12 @@ VARIABLES = (
     "PROXY_RECONCILE_INTERVAL",
     "PROXY_RECOVERY",
     "PROXY_RECOVERY_DEADLINE",
+    "PROXY_REDIS_PASSWORD",
+    "PROXY_REDIS_PASSWORD_FILE",
+    "PROXY_REDIS_URL",
+    "PROXY_REDIS_URL_FILE",
     "PROXY_REST",
+    "PROXY_REUSE_PORT",
     "PROXY_STALL_TIMEOUT",
     "PROXY_TOKENS",
     "PROXY_TOKENS_FILE",
@@ -69,23 +76,33 @@ class Limits:
 class Settings:
     """All that is settable. `listen` holds complete Twisted endpoint descriptions.
 
-    Origins are in lower case without a default port, hosts without any port, so that both compare as text.
-    `rest` says whether REST is passed through. `simulator_port` is None except in the demo. The warnings are
-    lines for the user.
+    With `reuse_port` other processes may listen on their TCP ports too. Origins are in lower case without a
+    default port, hosts without any port, so that both compare as text. `redis` is where the log is that all
+    nodes share, None if this process has one of its own. `rest` says whether REST is passed through.
+    `simulator_port` is None except in the demo. The warnings are lines for the user.
     """
 
     accounts: tuple[AccountSettings, ...]
     listen: tuple[str, ...]
+    reuse_port: bool
     tokens: tuple[Secret, ...]
     allowed_origins: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
     limits: Limits
     journal: JournalSettings
+    redis: RedisSettings | None
     recovery: RecoverySettings
     log: LogSettings
     rest: bool
     simulator_port: int | None
     warnings: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        """Where the events are kept, in words."""
+        if self.redis is not None:
+            return f"Redis at {self.redis.label}"
+        return "memory only" if self.journal.directory is None else str(self.journal.directory)
 
 
 class SettingsError(Exception):
@@ -112,7 +129,7 @@ def read_settings(
     """
     env = Environment.read(environ, directory, env_file)
     _warn_of_unknown(env)
-    addresses = _read_addresses(env, port, listen, ipv6_loopback)
+    addresses = read_addresses(env, port, listen, ipv6_loopback)
     tokens = _read_tokens(env)
     _check_exposure(env, addresses)
     dialect = env.parsed("PROXY_UPSTREAM_AUTH", _dialect, Dialect.AUTHENTICATE)
@@ -128,11 +145,13 @@ def read_settings(
     settings = Settings(
         accounts=accounts,
         listen=addresses.descriptions,
+        reuse_port=_read_reuse_port(env, demo),
         tokens=tokens,
         allowed_origins=env.each("PROXY_ALLOWED_ORIGINS", lambda text: hosts.origin(text.removesuffix("/"))),
         allowed_hosts=(*env.each("PROXY_ALLOWED_HOSTS", hosts.canonical), *addresses.names),
         limits=_read_limits(env),
         journal=read_journal(env, in_memory=demo),
+        redis=read_redis(env, in_memory=demo),
         recovery=_read_recovery(env),
         log=read_log(env),
         rest=_read_rest(env, addresses),
@@ -145,18 +164,6 @@ def read_settings(
     return settings
 
 
-@dataclass(frozen=True, slots=True)
-class _Addresses:
-    """Where to listen, and which variable or option said so."""
-
-    descriptions: tuple[str, ...]
-    source: str
-    port: int
-    port_source: str
-    names: tuple[str, ...] = ()
-    """The host names that were given, by which clients will call us."""
-
-
 def _warn_of_unknown(env: Environment) -> None:
     for name in env:
         if name.startswith("PROXY_") and name not in VARIABLES:
@@ -164,40 +171,18 @@ def _warn_of_unknown(env: Environment) -> None:
             env.findings.warning(f"{name}: there is no such variable; the nearest is {nearest}")
 
 
-def _read_addresses(
-    env: Environment, port: str | None, listen: Sequence[str], ipv6_loopback: bool | None
-) -> _Addresses:
-    if port is None:
-        port_source, number = "PROXY_PORT", env.parsed("PROXY_PORT", parse_port, DEFAULT_PORT)
-    else:
-        port_source, number = "--port", env.findings.attempt("--port", parse_port, port, DEFAULT_PORT)
-    if listen:
-        source = "--listen"
-        attempts = (env.findings.attempt(source, completed, description, "") for description in listen)
-        descriptions = tuple(description for description in attempts if description)
-        if port is not None:
-            env.findings.problem("--port: --listen is given too, and holds the port itself")
-    elif port is None and env.get("PROXY_LISTEN"):
-        source = "PROXY_LISTEN"
-        descriptions = env.each(source, completed, separator=None)
-        _warn_of_unused(env, ("PROXY_HOST", "PROXY_PORT"), source)
-    else:
-        source = "PROXY_HOST"
-        given = env.each(source, hosts.canonical)
-        descriptions = tuple(describe(host, number) for host in given)
-        if not descriptions:
-            ipv6 = has_ipv6_loopback() if ipv6_loopback is None else ipv6_loopback
-            descriptions = loopback_descriptions(number, ipv6)
-        _warn_of_unused(env, ("PROXY_LISTEN",), "--port")
-        names = tuple(host for host in given if not hosts.is_address(host))
-        return _Addresses(descriptions, source, number, port_source, names)
-    return _Addresses(descriptions, source, number, port_source)
-
-
-def _warn_of_unused(env: Environment, names: Iterable[str], reason: str) -> None:
-    for name in names:
-        if env.get(name):
-            env.findings.warning(f"{name}: not used for listening, since {reason} is set")
+def _read_reuse_port(env: Environment, demo: bool) -> bool:
+    reuse_port = env.parsed("PROXY_REUSE_PORT", _flag, default=False)
+    if reuse_port and demo:
+        env.findings.warning("PROXY_REUSE_PORT: not used by the demo, which shares nothing")
+        return False
+    if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
+        env.findings.problem("PROXY_REUSE_PORT: this system has no SO_REUSEPORT")
+    if reuse_port and env.source("PROXY_REDIS_URL") is None:
+        env.findings.warning(
+            "PROXY_REUSE_PORT: PROXY_REDIS_URL is not set; who shares the port must share the log"
+        )
+    return reuse_port
 
 
 def _read_tokens(env: Environment) -> tuple[Secret, ...]:
@@ -213,7 +198,7 @@ def _read_tokens(env: Environment) -> tuple[Secret, ...]:
     return tuple(Secret(token) for token in tokens)
 
 
-def _check_exposure(env: Environment, addresses: _Addresses) -> None:
+def _check_exposure(env: Environment, addresses: Addresses) -> None:
     anonymous = env.parsed("PROXY_ALLOW_ANONYMOUS", _flag, default=False)
     if anonymous or env.source("PROXY_TOKENS"):
         return
@@ -245,7 +230,7 @@ def _read_recovery(env: Environment) -> RecoverySettings:
     )
 
 
-def _read_rest(env: Environment, addresses: _Addresses) -> bool:
+def _read_rest(env: Environment, addresses: Addresses) -> bool:
     rest = env.parsed("PROXY_REST", _flag, default=False)
     if rest and (tokens := env.source("PROXY_TOKENS")):
         env.findings.problem(
@@ -256,13 +241,6 @@ def _read_rest(env: Environment, addresses: _Addresses) -> bool:
             "PROXY_REST: keys travel in the clear from other machines to this one; use ssl: in PROXY_LISTEN"
         )
     return rest
-
-
-def parse_port(text: str) -> int:
-    """Read a port; raises ValueError with a phrase for the user."""
-    if re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= 65535:
-        return int(text)
-    raise ValueError(f"{text!r} is not a port (1 to 65535)")
 
 
 def _whole_number(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from urllib.parse import quote, urlsplit
 from twisted.internet.defer import CancelledError, Deferred
 
 from tradeproxy.environment import Environment
-from tradeproxy.settings import DEFAULT_PORT, parse_port
+from tradeproxy.listensettings import DEFAULT_PORT, parse_port
 from tradeproxy.tailview import JsonLines, Notices, Table
 from tradeproxy.terminal import PipeWatch, leave_pipe, visible
 from tradeproxy.when import read_when
@@ -116,6 +117,8 @@ async def _show(client: Client, sink: JsonLines | Table, notices: Notices) -> No
 def _url(env: Environment, url: str | None, account: str | None) -> str:
     if url is None:
         url = f"ws://localhost:{env.parsed('PROXY_PORT', parse_port, DEFAULT_PORT)}"
+    if re.match("https?://", url):  # as the proxy's log has it
+        url = url.replace("http", "ws", 1)
     try:
         has_path = urlsplit(url).path.strip("/") != ""
     except ValueError:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from shutil import get_terminal_size
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tradeproxy.terminal import Style, cut, fit, has_colour, paint, visible
 from tradeproxy.when import local, when_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tradeproxy.client import Update
     from tradeproxy.client.place import Status
@@ -45,6 +46,10 @@ FILE_CELLS = WIDE_CELLS | {"time": 23, "event": 22, "qty": 18, "price": 18}
 """How wide each column is: in a narrow terminal, in a wide one, and where there is none."""
 
 NUMBERS = {"qty", "price"}
+
+
+AGAIN = 60.0
+"""Seconds after which it is said again that there is no connection yet."""
 
 
 class JsonLines:
@@ -130,17 +135,23 @@ def texts_of(data: Any) -> dict[str, str]:
 class Notices:
     """What the proxy and the client say of themselves, dimmed, on standard error."""
 
-    def __init__(self, err: TextIO, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, err: TextIO, environ: Mapping[str, str], seconds: Callable[[], float] = monotonic
+    ) -> None:
         self._err = err
         self._colour = has_colour(err, environ)
         self._is_terminal = err.isatty()
+        self._seconds = seconds
         self._trouble: object = None
+        self._told = 0.0
         self._gaps: dict[object, object] | None = None
 
     def tell(self, status: Status) -> None:
-        """Say what a status frame means; one trouble is told once, however many attempts meet it."""
+        """Say what a status frame means; one trouble is told once a minute, however many attempts meet it."""
         trouble = status.get("reason") if status.get("event") == "connection" else None
-        if trouble is None or trouble != self._trouble:
+        now = self._seconds()
+        if trouble is None or trouble != self._trouble or now - self._told >= AGAIN:
+            self._told = now
             for line in lines_of(status):
                 self.say(line)
         self._trouble = trouble
@@ -179,7 +190,7 @@ def lines_of(status: Status) -> list[str]:
         case {"event": "connection", "state": "up"}:
             return ["connected to the proxy"]
         case {"event": "connection", "reason": reason, "retry_in": seconds}:
-            return [f"no connection to the proxy: {reason}; next attempt in {seconds} s"]
+            return [f"no connection to the proxy, next attempt {_in(seconds)}: {reason}"]
         case {"event": "upstream" | "journal" as what, "state": state}:
             return [_with_reason(f"{what} {state}", status)]
         case {"event": "gap", "end": None, "begin": begin}:
@@ -187,6 +198,10 @@ def lines_of(status: Status) -> list[str]:
         case {"event": "gap", "outcome": outcome, "begin": begin, "events": events}:
             return [_with_reason(f"gap: {outcome}, {events} events since {local(begin)}", status)]
     return []
+
+
+def _in(seconds: float) -> str:
+    return f"in {seconds:.0f} s" if seconds >= 1 else "now"
 
 
 def _with_reason(text: str, status: Status) -> str:

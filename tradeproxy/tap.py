@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.python import usage
 
 from tradeproxy import listen
+from tradeproxy.environment import Environment
 from tradeproxy.hub.journalfile import check_journal
 from tradeproxy.notify import build_notifier
 from tradeproxy.process import make_room_for, stop_on_hangup
@@ -45,6 +46,11 @@ class Options(usage.Options):
 
     opt_l = opt_listen
 
+    def parseArgs(self, *words: str) -> None:
+        """Take none."""
+        if words:
+            raise usage.UsageError(f"unexpected words: {' '.join(words)}")
+
     def postOptions(self) -> None:
         """Read the settings.
 
@@ -62,14 +68,25 @@ class Options(usage.Options):
             )
         except SettingsError as error:
             raise SystemExit(str(error)) from None
-        problems = [*listen.bind_problems(self._descriptions()), *journal_problems(self.settings)]
+        problems = [*self._address_problems(), *journal_problems(self.settings)]
         if problems:
             raise SystemExit("\n".join(problems))
 
-    def _descriptions(self) -> list[str]:
+    def _address_problems(self) -> list[str]:
+        """Return a line for each address that cannot be had, with what chooses another."""
         simulator = self.settings.simulator_port
         simulated = [] if simulator is None else [listen.describe("127.0.0.1", simulator)]
-        return [*self.settings.listen, *simulated]
+        addresses = [*self.settings.listen, *simulated]
+        problems = listen.bind_problems(addresses, reuse_port=self.settings.reuse_port)
+        env = Environment.read(os.environ, Path.cwd(), self["env-file"])
+        listens = self["listen"] or env.get("PROXY_LISTEN")
+        chosen = "PROXY_LISTEN or --listen" if listens else "PROXY_PORT or --port"
+        of_simulator = f"127.0.0.1:{simulator} "
+        beside = "the embedded Alpaca takes the port after the proxy's, which PROXY_PORT or --port chooses"
+        return [
+            f"{problem}: {beside if problem.startswith(of_simulator) else f'{chosen} chooses another'}"
+            for problem in problems
+        ]
 
 
 def journal_problems(settings: Settings) -> list[str]:

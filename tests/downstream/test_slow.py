@@ -8,8 +8,8 @@ from typing import Any
 from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.journals import event
 from tests.support.proxy import Client, NarrowTransport, ProxyTestCase
+from tradeproxy.downstream.connection import SLOW_GOODBYE_TIMEOUT
 from tradeproxy.downstream.feed import LARGEST_BURST
-from tradeproxy.downstream.websocket import SLOW_GOODBYE_TIMEOUT
 from tradeproxy.hub.journal import Row
 from tradeproxy.settings import Limits
 

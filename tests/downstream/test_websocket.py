@@ -13,7 +13,7 @@ from tests.support.frames import (
 )
 from tests.support.memory import LingeringTransport
 from tests.support.proxy import ProxyTestCase
-from tradeproxy.downstream.websocket import GOODBYE_TIMEOUT
+from tradeproxy.downstream.connection import GOODBYE_TIMEOUT
 from tradeproxy.settings import Limits
 
 EVENTS = [b'{"stream":"trade_updates","data":{"event":"new","n":%d}}' % n for n in range(3)]

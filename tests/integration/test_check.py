@@ -49,6 +49,19 @@ class CheckTests(DisclosureTestCase):
             "PROXY_DATA_DIR: /dev/null/nobody.sqlite3: /dev/null is not a directory", command.output
         )
 
+    async def test_a_log_in_redis_is_told_without_its_password(self) -> None:
+        """No file is looked at, nor made, though one is set."""
+        environment = accounts_at(NOBODY=NOBODY) | {
+            "PROXY_REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:1/3",
+            "PROXY_DATA_DIR": "/dev/null",
+        }
+        command = self.debugged(MAIN, "check", **environment)
+        self.assertEqual(await command.ended, 1)
+        self.assert_said(command)
+        lines = command.output.splitlines()
+        self.assertIn("events are kept in Redis at redis://127.0.0.1:1/3", lines)
+        self.assertEqual([line for line in lines if "/dev/null" in line], [])
+
     async def test_says_what_is_wrong(self) -> None:
         """A refused key by its variable, another connection, an address where nobody is, one that babbles."""
         lines = await self.check(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from typing import TYPE_CHECKING
 
 from tradeproxy.downstream.admission import Refusal
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
 VERSION = b"13"
+MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 def read_key(request: Request) -> bytes | Refusal:
@@ -30,8 +32,13 @@ def read_key(request: Request) -> bytes | Refusal:
     return keys[0]
 
 
+def accept(key: bytes) -> bytes:
+    """Return the answer to a key, which shows that it has been read (RFC 6455, 4.2.2)."""
+    return base64.b64encode(hashlib.sha1(key + MAGIC).digest())  # noqa: S324  # as the RFC has it
+
+
 def _is_key(text: bytes) -> bool:
     try:
-        return len(text) == 24 and len(base64.b64decode(text, validate=True)) == 16
+        return len(text) == 24 and len(binascii.a2b_base64(text, strict_mode=True)) == 16
     except binascii.Error:
         return False

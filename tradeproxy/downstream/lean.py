@@ -1,6 +1,7 @@
 """What Autobahn does for every connection, and ours need not: adjusted for Autobahn 26.10, and for no other.
 
-With another version all of this leaves Autobahn as it is: connections then cost more, and nothing else.
+With another version all of this leaves Autobahn as it is: connections then cost more, and nothing else. It is
+Autobahn that reads the frames, with every version.
 """
 
 from __future__ import annotations
@@ -9,15 +10,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from autobahn._version import __version__
 from autobahn.twisted import websocket as twisted
+from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.util import peer2str
+from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket import protocol as base
 from autobahn.websocket.protocol import TrafficStats
 from autobahn.websocket.utf8validator import Utf8Validator
+from twisted.internet.defer import Deferred
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.web.http_headers import Headers
+from twisted.web.server import NOT_DONE_YET
 
-from tradeproxy.downstream.handshake import VERSION
+from tradeproxy.downstream.handshake import VERSION, accept
 
 if TYPE_CHECKING:
-    from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+    from autobahn.twisted.websocket import WebSocketServerFactory
+    from twisted.internet.interfaces import IAddress
+    from twisted.web.server import Request
 
 T = TypeVar("T", bound="WebSocketServerProtocol")
 
@@ -62,10 +71,12 @@ RESTING: dict[str, Any] = {
     "websocket_protocols": (),
     "websocket_version": 13,
     "_perMessageCompress": None,
+    "_results": None,
+    "_valid_events": None,
 }
 
-LEFTOVERS = ("_transport_details", "_wskey", "http_response_data", "is_open", "websocket_extensions_in_use")
-"""What only the opening handshake needed, and what the class has as well."""
+LEFTOVERS = ("current_frame_masker", "utf8validateLast", "utf8validator")
+"""What is of no use after a message, and made anew for the next one."""
 
 
 if IS_KNOWN:
@@ -85,6 +96,14 @@ class _Queue(list[Any]):
         return self.pop(0)
 
 
+class _Validator:
+    """Makes a connection's validator of UTF-8 once it is looked for."""
+
+    def __get__(self, connection: WebSocketServerProtocol, owner: Any) -> Utf8Validator:
+        validator = connection.utf8validator = Utf8Validator()
+        return validator
+
+
 def configured(protocol: type[T], factory: WebSocketServerFactory) -> type[T]:
     """Return a subclass that has the factory's options once for all connections.
 
@@ -95,15 +114,76 @@ def configured(protocol: type[T], factory: WebSocketServerFactory) -> type[T]:
     options = {name: getattr(factory, name) for name in protocol.CONFIG_ATTRS}  # as _connectionMade does
     # One of them is a function; on a class it would be taken for a method.
     shared = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
-    own = {"connectionMade": _begin, "processHandshake": _open}
+    own = {"connectionMade": _begin, "onMessageEnd": _end_message, "utf8validator": _Validator()}
     return type(protocol.__name__, (protocol,), {**RESTING, **shared, **own})
 
 
-def request_headers(connection: WebSocketServerProtocol, key: bytes) -> dict[bytes, list[bytes]]:
-    """Return what Autobahn is to read of a request that twisted.web has read, and that is in order."""
+def prepare(connection: WebSocketServerProtocol) -> None:
+    """Take the place of Autobahn's `__init__`."""
     if IS_KNOWN:
-        vars(connection)["_wskey"] = key.decode("ascii")
-        return {}
+        connection.is_closed = Deferred()
+    else:
+        WebSocketServerProtocol.__init__(connection)
+
+
+def take_over(request: Request, connection: WebSocketServerProtocol, key: bytes) -> bytes | int:
+    """Make `connection` of a request for a WebSocket that is in order; for Resource.render."""
+    if not IS_KNOWN:
+        # Autobahn parses what is here again, and differently: it gets what it needs, and no credentials.
+        request.requestHeaders, request.uri = Headers(_needed(key)), b"/"
+        answer: bytes | int = WebSocketResource(_ReadyMade(connection)).render(request)
+        return answer
+    channel: Any = request.channel
+    transport, channel.transport = channel.transport, None
+    channel.requests.clear()  # it and the channel would hold each other until the collector comes
+    if isinstance(transport, ProtocolWrapper):  # over TLS
+        transport.wrappedProtocol = connection
+    else:
+        transport.protocol = connection
+    connection.makeConnection(transport)
+    transport.resumeProducing()
+    _open(connection, key)
+    return NOT_DONE_YET
+
+
+def _begin(connection: WebSocketServerProtocol) -> None:
+    """Take the place of `connectionMade`, which sets all that the class has already."""
+    connection.peer = peer2str(connection.transport)  # type: ignore[arg-type]  # it is connected
+    connection.state = connection.STATE_CONNECTING
+    connection.send_queue = _Queue()  # type: ignore[assignment]  # as much of a deque as it takes
+    connection.factory.countConnections += 1
+
+
+def _open(connection: WebSocketServerProtocol, key: bytes) -> None:
+    """Take the place of `processHandshake`, which reads the request once more, and of `succeedHandshake`."""
+    factory = connection.factory
+    connection.sendData(
+        b"HTTP/1.1 101 Switching Protocols\r\nServer: %b\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n\r\n" % (factory.server.encode(), accept(key))
+    )
+    connection.state = connection.STATE_OPEN
+    ping = connection._sendAutoPing  # noqa: SLF001
+    connection.autoPingPendingCall = factory._batched_timer.call_later(factory.autoPingInterval, ping)  # noqa: SLF001
+    connection.onOpen()
+
+
+def _end_message(connection: WebSocketServerProtocol) -> None:
+    """Take the place of `onMessageEnd`, which tells observers as well."""
+    if not connection.failedByMe:
+        connection.onMessage(b"".join(connection.message_data), connection.message_is_binary)
+    connection.message_data = None  # type: ignore[assignment]  # as Autobahn does
+
+
+def settle(connection: WebSocketServerProtocol) -> None:
+    """Let go of what a connection no longer needs, once its first message has been read."""
+    if not IS_KNOWN:
+        return
+    own = vars(connection)
+    for name in LEFTOVERS:
+        own.pop(name, None)
+
+
+def _needed(key: bytes) -> dict[bytes, list[bytes]]:
     return {
         b"host": [b"localhost"],
         b"upgrade": [b"websocket"],
@@ -113,26 +193,11 @@ def request_headers(connection: WebSocketServerProtocol, key: bytes) -> dict[byt
     }
 
 
-def _begin(connection: WebSocketServerProtocol) -> None:
-    """Take the place of `connectionMade`, which sets all that the class has already."""
-    connection.peer = peer2str(connection.transport)  # type: ignore[arg-type]  # it is connected
-    connection.state = connection.STATE_CONNECTING
-    connection.send_queue = _Queue()  # type: ignore[assignment]  # as much of a deque as it takes
-    connection.utf8validator = Utf8Validator()
-    connection.factory.countConnections += 1
+class _ReadyMade:
+    """Stands for a factory, to which WebSocketResource would pass an address and nothing of the request."""
 
+    def __init__(self, connection: WebSocketServerProtocol) -> None:
+        self._connection = connection
 
-def _open(connection: WebSocketServerProtocol) -> None:
-    """Take the place of `processHandshake`, which reads the request once more."""
-    connection.data = b""
-    connection.succeedHandshake(None)
-
-
-def settle(connection: WebSocketServerProtocol) -> None:
-    """Let go of what a connection no longer needs, once it is open and Autobahn has said so."""
-    if not IS_KNOWN:
-        return
-    # Made anew, it has room for what is left, and for nothing more.
-    connection.__dict__ = {
-        name: value for name, value in connection.__dict__.items() if name not in LEFTOVERS
-    }
+    def buildProtocol(self, addr: IAddress) -> WebSocketServerProtocol:
+        return self._connection

@@ -101,12 +101,16 @@ class ClientSession:
 
     def received(self, payload: bytes) -> tuple[Effect, ...]:
         """Take one message, text or binary."""
-        before = self._flows()
+        had_status, had_events = self._flows()
         replies = self._react(parse_client(payload))
         if self.state is State.CLOSED:
             return replies
-        changes = zip(before, self._flows(), strict=True)
-        return (*replies, *(after for was, after in changes if was != after))
+        status, events = self._flows()
+        if status != had_status:
+            replies += (Status(status),)
+        if events != had_events:
+            replies += (Stream(events),)
+        return replies
 
     def overdue(self) -> tuple[Effect, ...]:
         """Give up on a client that has had its time to authenticate; nothing happens if it did."""
@@ -116,12 +120,13 @@ class ClientSession:
         """End the conversation for a reason of ours, by default the code's own."""
         return () if self.state is State.CLOSED else self._close(code, reason)
 
-    def _flows(self) -> tuple[Effect, ...]:
-        """Return what the client is to be sent as things stand."""
-        known = self.state is State.AUTHENTICATED
+    def _flows(self) -> tuple[bool, bool]:
+        """Return whether the client is to be sent the status, and events, as things stand."""
+        if self.state is not State.AUTHENTICATED:
+            return False, False
         status = self._status or PROXY_STATUS in self._listening
         events = self._manner is Manner.ORIGINAL or TRADE_UPDATES in self._listening
-        return Status(known and status), Stream(known and events)
+        return status, events
 
     def _react(self, message: ClientMessage) -> tuple[Effect, ...]:
         match self.state, message:

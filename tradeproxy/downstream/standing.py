@@ -32,8 +32,9 @@ class Standing(NamedTuple):
 
 def user_agent(header: bytes | None) -> str:
     """Return what a client calls itself, bounded and printable; thousands that say the same share it."""
-    said = (header or b"").decode(errors="replace")
-    text = "".join(letter if letter.isprintable() else "\ufffd" for letter in said)
+    text = (header or b"").decode(errors="replace")
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
     if len(text) > LONGEST_AGENT:
         half = LONGEST_AGENT // 2
         text = f"{text[: half - 1]}…{text[-half:]}"

@@ -1,35 +1,30 @@
-"""The clients' end of the wire: Autobahn's server factory and protocol."""
+"""The clients' end of the wire: Autobahn's server factory, and how a request becomes a client."""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import txaio
-from autobahn.twisted.resource import WebSocketResource
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from twisted.internet.interfaces import ITCPTransport
-from twisted.logger import Logger
-from twisted.web.http_headers import Headers
+from autobahn.twisted.websocket import WebSocketServerFactory
 
-from tradeproxy.downstream import direct, frames, lean
+from tradeproxy.downstream import frames, lean
 from tradeproxy.downstream.admission import Refusal
 from tradeproxy.downstream.clients import Clients
-from tradeproxy.downstream.crowd import Crowd, Crowds
+from tradeproxy.downstream.connection import DownstreamProtocol
+from tradeproxy.downstream.crowd import Crowds
 from tradeproxy.downstream.door import Door
 from tradeproxy.downstream.handshake import read_key
-from tradeproxy.downstream.session import ClientSession, Close, Effect, Manner, Send, State, Status, Stream
-from tradeproxy.downstream.standing import Standing, Visit, user_agent
+from tradeproxy.downstream.newcomers import Newcomers
+from tradeproxy.downstream.session import ClientSession, Manner
+from tradeproxy.downstream.standing import Visit, user_agent
 from tradeproxy.downstream.steps import Steps
-from tradeproxy.downstream.subscription import Subscription, Wording
-from tradeproxy.goodbye import BoundedGoodbye
-from tradeproxy.wire.closecodes import CloseCode
+from tradeproxy.downstream.subscription import Wording
 from tradeproxy.wire.messages import Sendable, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IAddress, IReactorTime
+    from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
 
     from tradeproxy.downstream.request import Wishes
@@ -45,244 +40,7 @@ PONG_TIMEOUT = 180
 ping itself waits behind some megabytes in the kernel's buffers. Neither shall lose its stream. Where
 `stall_timeout` is longer, while which pongs are not even read, this is too."""
 
-GOODBYE_TIMEOUT = 5.0
-"""Seconds for a client to answer a close frame."""
-
-SLOW_GOODBYE_TIMEOUT = 30.0
-"""Seconds for one that was too slow: before the close frame it has to read the megabytes that the kernel
-took for it."""
-
-
 _DIALECTS = {Manner.ORIGINAL: "WebSocket", Manner.ALPACA: "WebSocket, as Alpaca's"}
-
-
-class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn's bases disagree
-    """One client: carries its session and its subscription over one connection."""
-
-    # Autobahn's warnings quote what a client sent; ours say what matters of it.
-    log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
-    _log = Logger()
-
-    goodbye_timeout = GOODBYE_TIMEOUT
-    crowd: Crowd | None = None
-
-    def __init__(
-        self,
-        factory: DownstreamFactory,
-        account: Account,
-        session: ClientSession,
-        wishes: Wishes,
-        visit: Visit,
-    ) -> None:
-        super().__init__()
-        self.factory = factory
-        self.clock = factory.reactor
-        self.account = account
-        self._session = session
-        self._visit = visit
-        self.subscriber = Subscription(
-            account, wishes, self, factory.wording, self.clock, factory.limits.stall_timeout
-        )
-        self._auth_timeout: Any = None
-        self._reads = True
-        self._unanswered_ping: bytes | None = None
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take what the client sends; its first message when it is this client's turn."""
-        if self._auth_timeout is None:  # it has said who it is, or nothing at all yet
-            super().dataReceived(data)
-        else:
-            self.factory.door.enter(self.transport, super().dataReceived, data)
-
-    # What Autobahn calls.
-
-    def onOpen(self) -> None:
-        """Register with the account's broadcaster; events are passed on once the session wants them."""
-        self._advance(self._begin)
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Let the session answer."""
-        self._advance(self._session.received, payload)
-        if self._auth_timeout is not None and self._session.state is not State.AWAITING_AUTH:
-            self._forget_auth_timeout()
-            lean.settle(self)
-
-    def onPing(self, payload: bytes) -> None:
-        """Answer, or remember it: of several pings the last one's answer is enough (RFC 6455, 5.5.3)."""
-        if self._reads:
-            self.sendPong(payload)
-        else:
-            self._unanswered_ping = payload
-
-    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """Unregister; also called for a connection that never opened."""
-        if self.crowd is not None:
-            self.crowd.remove(self)
-        self.account.broadcaster.unregister(self.subscriber)
-        self._forget_auth_timeout()
-        self.subscriber.feed.stopProducing()
-        self.factory.clients.discard(self)
-
-    def onAutoPingTimeout(self) -> None:
-        """Drop a client that is gone."""
-        self.factory.clients.refusals.note(
-            self.peer or "a client", f"no pong for {self.factory.autoPingTimeout:g} s"
-        )
-        super().onAutoPingTimeout()
-
-    # What the subscription calls.
-
-    def write(self, frames: bytes) -> None:
-        """Send whole frames, unless Autobahn has sent a close frame of its own, which nothing may follow."""
-        if self.state != self.STATE_OPEN:
-            self.subscriber.feed.stopProducing()
-        elif self._put(frames) and self.subscriber.feed.framing is self.factory.wording.plain:
-            self.factory.crowds.offer(self)
-
-    def pause_reading(self) -> None:
-        """Take nothing from the client, whose answers would only pile up."""
-        self._reads = False
-        self.transport.pauseProducing()
-
-    def resume_reading(self) -> None:
-        """Take from the client again, and answer its last ping."""
-        if not self._reads:
-            self._reads = True
-            self.transport.resumeProducing()
-            ping, self._unanswered_ping = self._unanswered_ping, None
-            if ping is not None:
-                self.sendPong(ping)
-
-    # What its crowd calls, and what makes it leave.
-
-    @property
-    def is_level(self) -> bool:
-        """Whether its socket has taken all that is in the log, and it is to be sent all that follows."""
-        feed = self.subscriber.feed
-        return (
-            feed.is_level
-            and feed.framing is self.factory.wording.plain
-            and self.state == self.STATE_OPEN
-            and direct.is_plain(self.transport)
-            and direct.is_clear(self)
-        )
-
-    @property
-    def send(self) -> Callable[[bytes], int]:
-        """The socket's own."""
-        send: Callable[[bytes], int] = self.transport.socket.send
-        return send
-
-    def go_on(self, position: int, rest: bytes) -> None:
-        """Be served by its own feed."""
-        self.subscriber.feed.position = position
-        self.account.broadcaster.register(self.subscriber)
-        if rest:
-            self.transport.write(rest)
-
-    def leave_crowd(self) -> None:
-        """Be served by its own feed, which meets a burst that the crowd has not handed on yet in the log."""
-        crowd = self.crowd
-        if crowd is not None:
-            crowd.remove(self)
-            self.go_on(crowd.position, b"")
-            if crowd.position < self.account.journal.last:
-                self.subscriber.feed.start(crowd.position)
-
-    # The way out, for the events and for whatever Autobahn has to say.
-
-    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        """Send, as Autobahn does it: in one piece, unless it is told otherwise."""
-        if sync or chopsize:
-            self.leave_crowd()
-            super().sendData(data, sync, chopsize)
-        else:
-            self._put(data)
-
-    def sendCloseFrame(
-        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
-    ) -> None:
-        """Send one, which no event may follow."""
-        self.leave_crowd()
-        super().sendCloseFrame(code, reasonUtf8, isReply)
-
-    def _put(self, data: bytes) -> bool:
-        """Send by the shortest way that is open, and return whether the socket has taken all of it."""
-        is_whole = direct.write(self, data, super().sendData)
-        if not is_whole:
-            self.leave_crowd()
-        return is_whole
-
-    # What all of these and the service call.
-
-    def end(self, code: CloseCode, reason: str = "") -> None:
-        """Send a close frame with `code`, unless one is already under way."""
-        self._advance(self._session.end, code, reason)
-
-    def sever(self) -> None:
-        """Drop the connection without a goodbye."""
-        self.abort()
-
-    def standing(self) -> Standing:
-        """Return how it stands, in its crowd if it is in one."""
-        feed, crowd = self.subscriber.feed, self.crowd
-        position = feed.position if crowd is None else crowd.position
-        lag = 0 if feed.is_idle else max(self.account.journal.last - position, 0)
-        return Standing(feed.is_paused, lag, self.account.name, self.peer or "", self._visit)
-
-    # Ours.
-
-    def _begin(self) -> tuple[Effect, ...]:
-        factory = self.factory
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
-        self.unregisterProducer()  # twisted.web's channel still holds the transport's one place
-        self.registerProducer(self.subscriber.feed, True)
-        timeout = factory.limits.auth_timeout
-        self._auth_timeout = self.clock.callLater(timeout, self._advance, self._session.overdue)
-        factory.clients.add(self)
-        self.account.broadcaster.register(self.subscriber)
-        return ()
-
-    def _advance(self, step: Callable[..., tuple[Effect, ...]], *arguments: Any) -> None:
-        """Take a step of the conversation, and do what it comes to.
-
-        The one guard between us and Autobahn, which would leave the client connected and deaf.
-        """
-        self.leave_crowd()
-        try:
-            for effect in step(*arguments):
-                self._carry_out(effect)
-        except Exception:
-            self._log.failure("{account}: a client's conversation failed", account=self.account.name)
-            self.sever()
-
-    def _carry_out(self, effect: Effect) -> None:
-        match effect:
-            case Send(message):
-                self.write(self.factory.answer(message))
-            case Status(on):
-                self.subscriber.status(on)
-            case Stream(on):
-                self.subscriber.stream(on)
-            case Close(code, reason):
-                self._close(code, reason)
-
-    def _forget_auth_timeout(self) -> None:
-        if self._auth_timeout is not None and self._auth_timeout.active():
-            self._auth_timeout.cancel()
-        self._auth_timeout = None
-
-    def _close(self, code: CloseCode, reason: str) -> None:
-        if code is not CloseCode.RESTARTING:
-            self.factory.clients.refusals.note(self.peer or "a client", code.reason)
-        if not self._reads:
-            self.goodbye_timeout = SLOW_GOODBYE_TIMEOUT
-        self.account.broadcaster.unregister(self.subscriber)
-        self.subscriber.feed.stopProducing()
-        # sendClose knows no 1012.
-        self.sendCloseFrame(code.code, reason.encode(), isReply=False)
-        self.resume_reading()  # its close frame must be read
 
 
 class DownstreamFactory(WebSocketServerFactory):
@@ -314,6 +72,7 @@ class DownstreamFactory(WebSocketServerFactory):
         )
         self.crowds = Crowds(self.wording.plain, reactor)
         self.door = Door(reactor)
+        self.newcomers = Newcomers(limits.auth_timeout, reactor)
         self.answer = cache(self._answer)  # there are a dozen
 
     def upgrade(
@@ -332,10 +91,7 @@ class DownstreamFactory(WebSocketServerFactory):
         agent = user_agent(request.getHeader(b"user-agent"))
         visit = Visit(agent, _DIALECTS[manner], self.reactor.seconds())
         client = self._client(self, account, session, wishes, visit)
-        # Autobahn parses what is here again, and differently: it gets what it needs, and no credentials.
-        request.requestHeaders, request.uri = Headers(lean.request_headers(client, key)), b"/"
-        answer: bytes | int = WebSocketResource(_ReadyMade(client)).render(request)
-        return answer
+        return lean.take_over(request, client, key)
 
     def _answer(self, message: Sendable) -> bytes:
         return self._message(encode(message))
@@ -344,13 +100,3 @@ class DownstreamFactory(WebSocketServerFactory):
         """Frame a text message; there is no compression here, so that it is the same for all clients."""
         message: bytes = self.prepareMessage(payload).payloadHybi
         return message
-
-
-class _ReadyMade:
-    """Stands for a factory, to which WebSocketResource would pass an address and nothing of the request."""
-
-    def __init__(self, client: DownstreamProtocol) -> None:
-        self._client = client
-
-    def buildProtocol(self, addr: IAddress) -> DownstreamProtocol:
-        return self._client

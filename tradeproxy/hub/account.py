@@ -12,13 +12,17 @@ from tradeproxy.hub.gaps import Gaps
 from tradeproxy.hub.histogram import LATENCIES, SIZES, Histogram
 from tradeproxy.hub.journal import UnreadableError
 from tradeproxy.hub.pace import Pace
+from tradeproxy.hub.standing import Standing
 from tradeproxy.wire.cursor import Cursor, check_of
 from tradeproxy.wire.status import Outcome, UpstreamStatus, encode_hello, encode_journal, encode_upstream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IReactorTime
 
     from tradeproxy.hub.journal import Burst, Journal, Row
+    from tradeproxy.hub.role import Role
     from tradeproxy.wire.event import Event
     from tradeproxy.wire.status import JournalStatus
 
@@ -44,7 +48,11 @@ class Account:
         self.name = name
         self.journal = journal
         self.broadcaster = Broadcaster(clock)
-        self.gaps = Gaps(journal, self.broadcaster.announce)
+        self.gaps = Gaps(journal, self._tell)
+        self.role: Role | None = None
+        """This node's part, where several share the account."""
+        self.on_standing: Callable[[Standing], None] = lambda _: None
+        """Called when the upstream's status or a gap has changed."""
         self.dropped: Counter[str] = Counter()
         self.reconnects = 0
         self.setbacks = Counter(dict.fromkeys(SETBACKS, 0))
@@ -65,6 +73,7 @@ class Account:
         journal.on_committed = self._hand_on
         self.broadcaster.on_idle = self._handed_on
         journal.on_status = self._journal_changed
+        journal.on_broken = self.broadcaster.end_all
 
     def open(self) -> None:
         """Open the journal; raises JournalError with a line for the user where that cannot be."""
@@ -153,7 +162,7 @@ class Account:
 
     def _hand_on(self, burst: Burst) -> None:
         if self._handing_on_since is None:
-            self._handing_on_since = self._read_at
+            self._handing_on_since = self._read_at if burst.came is None else burst.came
         self.bursts.observe(len(burst.rows))
         self.broadcaster.publish(burst)
 
@@ -198,7 +207,21 @@ class Account:
         if status == self.upstream:
             return  # a further attempt has failed as the one before
         self.upstream = status
-        self.broadcaster.announce(encode_upstream(status))
+        self._tell(encode_upstream(status))
+
+    def take_over(self) -> None:
+        """Begin to hold the upstream, in the place of another process, which may have missed something."""
+        self.upstream_is_down("connecting")
+        self._has_streamed = False
+
+    def follow(self, standing: Standing) -> None:
+        """Have the upstream and the gaps of which the process that holds the upstream tells."""
+        self.gaps.follow(standing.gaps)
+        self._upstream_is(standing.upstream)
+
+    def _tell(self, status: bytes) -> None:
+        self.broadcaster.announce(status)
+        self.on_standing(Standing(self.upstream, tuple(self.gaps)))
 
     def _journal_changed(self, status: JournalStatus) -> None:
         self.broadcaster.announce(encode_journal(status))

@@ -131,6 +131,12 @@ class Broadcaster:
                 return False
         return True
 
+    def end_all(self) -> None:
+        """Sever everybody: what follows does not lead on from what they have had."""
+        self._waiting.clear()
+        for subscriber in tuple(self._subscribers):
+            self.end(subscriber)
+
     def end(self, subscriber: Subscriber) -> None:
         """Serve one that has failed no longer, and sever it."""
         self.unregister(subscriber)

@@ -60,11 +60,15 @@ class Facts:
         self.epoch, self.base_url, self.account_id = epoch, base_url, facts.get("account_id")
         self.first, self.last, self.begins = first, last, begins
         self.latest, self.horizon = latest if high is None else high, horizon
-        self._remembered = {
-            key.removeprefix(_REMEMBERED): value
-            for key, value in facts.items()
-            if key.startswith(_REMEMBERED)
-        }
+        self._remembered = _remembered_in(facts)
+
+    def adopt(self, facts: Mapping[str, str]) -> None:
+        """Take what another process has saved since, of this same log: all but its bounds."""
+        if "horizon" in facts:
+            told = int(facts["horizon"])
+            self.horizon = told if self.horizon is None else max(told, self.horizon)
+        self.account_id = facts.get("account_id")
+        self._remembered = _remembered_in(facts)
 
     def begin_epoch(self, epoch: str, first: int, now: int) -> None:
         """Go on with number `first` under another epoch, at `now` (microseconds since 1970)."""
@@ -88,3 +92,9 @@ class Facts:
         if high is not None:
             self.begins = max(self.begins, high + 1)
             self.horizon = high if self.horizon is None else max(self.horizon, high)
+
+
+def _remembered_in(facts: Mapping[str, str]) -> dict[str, str | None]:
+    return {
+        key.removeprefix(_REMEMBERED): value for key, value in facts.items() if key.startswith(_REMEMBERED)
+    }

@@ -10,7 +10,7 @@ from tradeproxy.hub.facts import OPEN_SINCE
 from tradeproxy.wire.status import Gap, Outcome, encode_gap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tradeproxy.hub.journal import Journal
 
@@ -97,6 +97,14 @@ class Gaps:
             self._change(replace(gap, end=max(now, gap.begin)))
         elif self.known_through is None:
             self._journal.remember(_COMPLETE_FROM, str(now))
+
+    def follow(self, gaps: Iterable[Gap]) -> None:
+        """Have these gaps, which the node that holds the stream has told of."""
+        known = set(self._gaps)
+        self._gaps = deque(gaps, maxlen=GAPS_KEPT)
+        for gap in self._gaps:
+            if gap not in known:
+                self._announce(encode_gap(gap))
 
     def found(self, events: int) -> None:
         """Count events of the gap; while there is none, events that the stream had left out."""

@@ -37,6 +37,8 @@ class Burst:
 
     rows: tuple[Row, ...]
     unplaced: bool = False
+    came: float | None = field(default=None, compare=False)
+    """When the first of it came to this process (Unix time); None: just now."""
     first: int = field(init=False, compare=False, repr=False)
     """The number of the first row."""
     last: int = field(init=False, compare=False, repr=False)
@@ -79,10 +81,14 @@ class Journal(Protocol):
     commits: Histogram
     """Seconds that the disk took for each burst."""
     status: JournalStatus
+    is_whole: bool
+    """Whether all that is in the log can be read here: not yet, while a node reads what others wrote."""
     on_committed: Callable[[Burst], None]
     """Called with every burst once it is on the disk, or declared not to be; at once, or later."""
     on_status: Callable[[JournalStatus], None]
     """Called when `status` has changed."""
+    on_broken: Callable[[], None]
+    """Called when the log has become another one, to which no position of before leads on."""
 
     def open(self) -> None:
         """Begin; raises JournalError with a line for the user where that cannot be."""
@@ -104,6 +110,9 @@ class Journal(Protocol):
 
     def has(self, event: Event) -> bool:
         """Whether this very event has been appended before, or lies before the horizon."""
+
+    def reaches(self, seq: int) -> bool:
+        """Whether the log has come to a number. Raises UnreadableError where that is not known yet."""
 
     def find(self, identity: str) -> int | None:
         """Return the number of the last event with this identity. Raises UnreadableError."""

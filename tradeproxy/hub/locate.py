@@ -49,7 +49,7 @@ def _after_cursor(account: Account, cursor: Cursor) -> int:
         raise LostPositionError("it is a cursor of an earlier journal, which this account has no more")
     if cursor.seq < journal.first - 1:
         raise LostPositionError(f"it is no longer kept: the journal begins at {format_time(journal.begins)}")
-    if cursor.seq > journal.last or not _fits(journal, cursor):
+    if not journal.reaches(cursor.seq) or not _fits(journal, cursor):
         raise LostPositionError("the journal has no such event at this cursor")
     return cursor.seq
 

@@ -43,6 +43,8 @@ class SqliteJournal(Facts):
     backlog, which is the end of the log until it is committed.
     """
 
+    is_whole = True
+
     def __init__(
         self,
         name: str,
@@ -64,6 +66,7 @@ class SqliteJournal(Facts):
         self.commits = Histogram(COMMITS)
         self.on_committed: Callable[[Burst], None] = lambda _: None
         self.on_status: Callable[[JournalStatus], None] = lambda _: None
+        self.on_broken: Callable[[], None] = lambda: None
         self._clock = clock
         self._base_url = base_url
         self._max_age = round(max_age * 1_000_000)
@@ -217,6 +220,10 @@ class SqliteJournal(Facts):
         except TrimmedError:
             return None
         return None if burst is None else burst.rows[0]
+
+    def reaches(self, seq: int) -> bool:
+        """Whether the log has come to a number."""
+        return seq <= self.last
 
     def has(self, event: Event) -> bool:
         """Whether this very event has been appended before, or lies before the horizon."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tradeproxy.hub.account import Account
+    from tradeproxy.hub.role import Role
 
 
 def healthz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
@@ -45,6 +46,16 @@ def _state(account: Account, reasons: list[str]) -> dict[str, Any]:
             "last": journal.last,
         },
         "gap": None if gap is None else describe_gap(gap),
+    } | ({} if account.role is None else {"role": _describe(account.role)})
+
+
+def _describe(role: Role) -> dict[str, Any]:
+    renewed = None if role.renewed is None else format_seconds(role.renewed)
+    return {
+        "part": "leader" if role.leads else "follower",
+        "since": format_seconds(role.since),
+        "lease_renewed": renewed,
+        "lag": role.lag,
     }
 
 

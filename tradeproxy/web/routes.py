@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from tradeproxy.accounts import RESERVED_NAMES
@@ -58,6 +59,7 @@ _STREAM = re.compile(
 )
 
 
+@lru_cache(maxsize=64)
 def route(path: bytes) -> Route | None:
     """Return what `path`, without its query, stands for; None if nothing.
 

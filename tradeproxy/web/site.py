@@ -12,7 +12,7 @@ from twisted.web.resource import Resource
 from tradeproxy.accounts import variables_of
 from tradeproxy.downstream.admission import Admission, Refusal, Visitor
 from tradeproxy.downstream.handshake import VERSION
-from tradeproxy.downstream.request import read_span, read_wishes
+from tradeproxy.downstream.request import Wishes, read_span, read_wishes
 from tradeproxy.downstream.sse import EventStreams, find
 from tradeproxy.secret import Secret
 from tradeproxy.web import rest
@@ -25,7 +25,7 @@ from tradeproxy.web.routes import Asset, Events, Page, Stream, route
 from tradeproxy.web.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from tradeproxy.web.routes import Route
 
 READING = (b"GET", b"HEAD")
+NO_WISHES = Wishes()
 PROBES = {Page.HEALTHZ: healthz, Page.READYZ: readyz}
 NOT_READING = Refusal(405, "only GET and HEAD are answered here")
 NO_WEBSOCKET = Refusal(
     400, "here are server-sent events; the WebSocket is at the path before /v2/events/trades"
 )
 NOTHING = Refusal(404, "nothing is here; the streams are at /trade-updates-<account>")
+NOT_WHOLE = Refusal(503, "this node has not read the shared log yet; come back in a second")
 FULL = Refusal(503, "no connection is free; PROXY_MAX_CLIENTS is the limit")
 FOREIGN = Refusal(403, "a page of another origin is not to give orders")
 
@@ -115,6 +117,12 @@ class Root(Resource):
         if refusal is not None:
             return self._turn_away(request, refusal)
         match destination:
+            case Stream(name) | Events(name) if name not in self._accounts:
+                return _refuse(request, Refusal(404, f"no account {name!r} here: set {variables_of(name)}"))
+            case Stream(name, manner):
+                return self._render_stream(request, self._accounts[name], manner, visitor)
+            case Events(name):
+                return self._render_events(request, self._accounts[name], visitor)
             case Page.STATUS:
                 return self._render_status(request)
             case Page.METRICS:
@@ -123,12 +131,6 @@ class Root(Resource):
                 return self._render_page(request, destination)
             case Asset(name):
                 return self._render_asset(request, name)
-            case Stream(name) | Events(name) if name not in self._accounts:
-                return _refuse(request, Refusal(404, f"no account {name!r} here: set {variables_of(name)}"))
-            case Stream(name, manner):
-                return self._render_stream(request, self._accounts[name], manner, visitor)
-            case Events(name):
-                return self._render_events(request, self._accounts[name], visitor)
         call = find_call(request.uri)
         if call is not None:
             return self._render_rest(request, call, visitor)
@@ -170,9 +172,12 @@ class Root(Resource):
     ) -> bytes | int:
         if not visitor.upgrade:
             return _refuse(request, Refusal(426, "this is a WebSocket: connect to it with ws:// or wss://"))
-        wishes = read_wishes(_query(request), self._clock.seconds())
+        query = _query(request)
+        wishes = read_wishes(query, self._clock.seconds()) if query else NO_WISHES
         if isinstance(wishes, Refusal):
             return _refuse(request, wishes)
+        if not account.journal.is_whole:
+            return self._turn_away(request, NOT_WHOLE)
         if self._factory.clients.is_full:
             return self._turn_away(request, FULL)
         answer = self._factory.upgrade(request, account, manner, wishes, self._admission.judge(visitor))
@@ -186,6 +191,8 @@ class Root(Resource):
         span = read_span(_query(request), _header(request, b"last-event-id"), self._clock.seconds())
         if isinstance(span, Refusal):
             return _refuse(request, span)
+        if not account.journal.is_whole:
+            return self._turn_away(request, NOT_WHOLE)
         stretch = find(account, span)
         if isinstance(stretch, Refusal):
             return _refuse(request, stretch)
@@ -228,27 +235,32 @@ def _is_public(destination: Route | None) -> bool:
 
 
 def _visitor(request: Request, *, upgradable: bool) -> Visitor:
-    scheme, _, bearer = (_header(request, b"authorization") or "").partition(" ")
-    offers = [
+    said = {name: _text(values) for name, values in request.requestHeaders.getAllRawHeaders()}
+    scheme, _, bearer = said.get(b"Authorization", "").partition(" ")
+    offers = (
         bearer.strip() if scheme.lower() == "bearer" else None,
-        _header(request, b"apca-api-key-id"),
-        _header(request, b"apca-api-secret-key"),
-    ]
+        said.get(b"Apca-Api-Key-Id"),
+        said.get(b"Apca-Api-Secret-Key"),
+    )
     return Visitor(
-        host=_header(request, b"host"),
-        origin=_header(request, b"origin"),
+        host=said.get(b"Host"),
+        origin=said.get(b"Origin"),
         secure=request.isSecure(),
         local_address=getattr(request.getHost(), "host", None),
-        offers=tuple(Secret(offer) for offer in offers if offer),
-        upgrade=upgradable and (_header(request, b"upgrade") or "").lower() == "websocket",
-        site=_header(request, b"sec-fetch-site"),
+        offers=tuple([Secret(offer) for offer in offers if offer]),
+        upgrade=upgradable and said.get(b"Upgrade", "").lower() == "websocket",
+        site=said.get(b"Sec-Fetch-Site"),
     )
 
 
 def _header(request: Request, name: bytes) -> str | None:
-    # One that was sent twice becomes a list, which is no host, no origin and no token.
     values = request.requestHeaders.getRawHeaders(name)
-    return None if values is None else b", ".join(values).decode("latin-1")
+    return None if values is None else _text(values)
+
+
+def _text(values: Sequence[bytes]) -> str:
+    # One that was sent twice becomes a list, which is no host, no origin and no token.
+    return b", ".join(values).decode("latin-1")
 
 
 def _refuse(request: Request, refusal: Refusal) -> bytes:

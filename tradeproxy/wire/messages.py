@@ -108,6 +108,8 @@ NOT_JSON = Malformed("not JSON")
 NO_DATA = Malformed("a frame without a data object")
 UNKNOWN_FRAME = Malformed("a frame of an unknown kind")
 
+_DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number)
+
 
 def parse_client(payload: bytes) -> ClientMessage:
     """Read what a client sent: `payload` is one message, text or binary alike."""
@@ -193,9 +195,9 @@ def _trade_update(payload: bytes, data: dict[str, Any]) -> TradeUpdate | Malform
 
 def _load(payload: bytes) -> Any:
     """Return the JSON value, or NOT_JSON, which no JSON value is."""
-    # Decoded here: json.loads would guess UTF-16 and UTF-32 from bytes. RecursionError: "[[[[…".
+    # json.loads would make a decoder each time, and guess UTF-16 and UTF-32. RecursionError: "[[[[…".
     try:
-        return json.loads(payload.decode("utf-8"), parse_int=Number, parse_float=Number)
+        return _DECODER.decode(payload.decode("utf-8"))
     except (ValueError, RecursionError):
         return NOT_JSON
 

@@ -1,0 +1,95 @@
+"""Several proxies on one port of one machine, by PROXY_REUSE_PORT or by a socket that all inherit."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from treq.client import HTTPClient
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.web.client import Agent
+
+from tests.support.processes import SCRIPTS, Command, free_port, spawn
+from tests.support.sockets import SocketTestCase
+
+MANY = 300
+"""Connections of which each of two processes gets one, but for a chance of 1 in 2 ** 299."""
+
+
+class SharedPortTests(SocketTestCase):
+    """Each process has an account of its own, by which it is known: that of the other is not there."""
+
+    def environment(self, account: str) -> dict[str, str]:
+        """Return what makes a proxy with this account, whose Alpaca is nowhere."""
+        return {
+            f"ALPACA_{account}_API_KEY": "PKTEST",
+            f"ALPACA_{account}_SECRET_KEY": "test-secret",
+            f"ALPACA_{account}_URL": "http://127.0.0.1:1",
+            "PROXY_PORT": str(self.port),
+        }
+
+    def run_proxy(self, account: str, **environment: str) -> Command:
+        return self.command("tradeproxy", "run", **self.environment(account), **environment)
+
+    def finish(self, command: Command) -> Deferred[None]:
+        return Deferred.fromCoroutine(command.finish())
+
+    async def answering(self, wanted: int) -> set[str]:
+        """Connect until so many processes have answered, or many times; return their accounts."""
+        client, accounts = HTTPClient(Agent(reactor)), set[str]()
+        for _ in range(MANY):
+            answer = await client.get(f"http://127.0.0.1:{self.port}/trade-updates-one")
+            accounts.add("one" if answer.code == 426 else "other")
+            if len(accounts) == wanted:
+                break
+        return accounts
+
+    async def test_two_processes_listen_on_one_port(self) -> None:
+        """Both serve; one that does not share is told, and when one goes the other serves all."""
+        self.port = free_port()
+        one = self.run_proxy("ONE", PROXY_REUSE_PORT="1")
+        await one.says("listening on")
+        other = self.run_proxy("OTHER", PROXY_REUSE_PORT="1")
+        await other.says("listening on")
+        self.assertEqual(await self.answering(2), {"one", "other"})
+        third = self.run_proxy("THIRD", PROXY_HOST="127.0.0.1")
+        self.assertEqual(await third.ended, 1)
+        self.assertIn(f"127.0.0.1:{self.port} is in use", third.output)
+        await one.stop()
+        self.assertEqual(await self.answering(2), {"other"})
+        for command in (one, other):
+            self.assertNotIn("Traceback", command.output)
+
+    async def test_a_port_that_is_not_shared_is_a_line(self) -> None:
+        """The first has it for itself; the second wants to share it, and cannot."""
+        self.port = free_port()
+        first = self.run_proxy("ONE", PROXY_HOST="127.0.0.1")
+        await first.says("listening on")
+        second = self.run_proxy("OTHER", PROXY_HOST="127.0.0.1", PROXY_REUSE_PORT="1")
+        self.assertEqual(await second.ended, 1)
+        self.assertIn(f"127.0.0.1:{self.port} is in use", second.output)
+
+    async def test_two_processes_inherit_one_socket(self) -> None:
+        """As services do that name one socket unit: whoever is free takes the next; a stop refuses nobody."""
+        listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self.addCleanup(listening.close)
+        self.port = listening.getsockname()[1]
+        commands = []
+        for account in ("ONE", "OTHER"):
+            environment = self.environment(account) | {
+                "PATH": f"{SCRIPTS}:{os.environ['PATH']}",
+                "LISTEN_FDS": "1",
+                "LISTEN_FDNAMES": "stream",
+                "PROXY_LISTEN": "systemd:domain=INET:index=0",
+            }
+            program = ("/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", "tradeproxy", "run")
+            command = spawn(program, self.make_directory(), environment, inherited=listening.fileno())
+            self.addCleanup(self.finish, command)
+            await command.says("listening on")
+            commands.append(command)
+        self.assertLessEqual(await self.answering(2), {"one", "other"})
+        await commands[0].stop()
+        self.assertEqual(await self.answering(1), {"other"})
+        for command in commands:
+            self.assertNotIn("Traceback", command.output)

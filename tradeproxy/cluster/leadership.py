@@ -1,0 +1,224 @@
+"""Which node holds an account's connection to Alpaca: the one that has the lease, for as long as it has."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import TimeoutError as NoAnswerError
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from tradeproxy.cluster.link import AwayError
+from tradeproxy.hub.role import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.python.failure import Failure
+
+    from tradeproxy.cluster.redisjournal import RedisJournal
+    from tradeproxy.cluster.sharedlog import Look
+    from tradeproxy.hub.account import Account
+
+LEASE = 10.0
+"""Seconds for which Redis lends the connection."""
+
+RENEW = LEASE / 3
+"""Seconds after which the lease is renewed."""
+
+GIVE_UP = 7.0
+"""Seconds after the renewal that succeeded last, when it was sent: the upstream then has two to close, and
+one is left for what clocks, and a busy reactor, may differ by."""
+
+TICK = 0.5
+"""Seconds between two looks: for a lease that is free, or at one that is to be renewed."""
+
+REST = 2 * TICK
+"""Seconds after a turn in which another node may take the next one; and a fault that stays makes no rush."""
+
+LAST_WORDS = 1.0
+"""Seconds that a node which stops has for what is yet to be written."""
+
+NOBODY = "no node holds the connection to Alpaca at the moment"
+
+
+class Leadership(Service):
+    """Takes turns with the other nodes: follows until it has the lease, and leads until it has it no more.
+
+    The time of the lease is measured here by a monotonic clock, from before it is asked for, so that it ends
+    here before it can begin elsewhere.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        account: Account,
+        journal: RedisJournal,
+        make_upstream: Callable[[], Service],
+        clock: IReactorTime,
+        monotonic: Callable[[], float],
+    ) -> None:
+        """`make_upstream` returns a service that connects to Alpaca, for one turn."""
+        self._account = account
+        self._journal = journal
+        self._make_upstream = make_upstream
+        self._clock = clock
+        self._monotonic = monotonic
+        self._upstream: Service | None = None
+        self._taking_turns: Deferred[None] | None = None
+        self._over: Deferred[str] | None = None  # fires with the reason when this turn ends
+        self._look: Look | None = None
+        self._renewed = 0.0
+        journal.outbox.on_refused = self._end_turn
+        self._role = Role(clock.seconds())
+
+    @property
+    def _role(self) -> Role:
+        assert self._account.role is not None
+        return self._account.role
+
+    @_role.setter
+    def _role(self, role: Role) -> None:
+        self._account.role = role
+
+    def startService(self) -> None:
+        """Begin to follow, and to look for the lease."""
+        super().startService()
+        self._taking_turns = Deferred.fromCoroutine(self._take_turns())
+        self._taking_turns.addErrback(self._failed)
+
+    def stopService(self) -> Deferred[None] | None:
+        """Stop for good; fires when the connection is closed, and the lease is free."""
+        super().stopService()
+        if self._over is not None:
+            self._end_turn("stopped")
+        elif self._taking_turns is not None:
+            self._taking_turns.cancel()
+        return self._taking_turns
+
+    async def _take_turns(self) -> None:
+        try:
+            while self.running:
+                await self._lead(await self._lease())
+                if self.running:
+                    await deferLater(self._clock, REST)
+        except CancelledError:
+            pass  # stopService's, while another node led
+
+    async def _lease(self) -> Look:
+        """Wait until this node has the lease."""
+        while True:
+            try:
+                look = await self._ask(wanted=self._journal.may_lead(self._look))
+            except AwayError:
+                self._look = None
+            else:
+                if look.token is not None and look.owner == self._journal.log_in_redis.owner:
+                    return look
+                self._note_leader(look)
+            await deferLater(self._clock, TICK)
+
+    async def _ask(self, *, wanted: bool) -> Look:
+        sent, asked = self._monotonic(), self._journal.unanswered()
+        look = await self._journal.log_in_redis.look(round(LEASE * 1000), wanted=wanted)
+        self._look = look
+        self._journal.looked(look, asked)
+        if wanted and look.owner == self._journal.log_in_redis.owner:
+            self._renewed = sent
+        self._role = self._role.seen(look.last - self._journal.last, self._clock.seconds())
+        return look
+
+    def _note_leader(self, look: Look) -> None:
+        if look.owner is None and self._account.upstream.streaming:
+            self._account.upstream_is_down(NOBODY)
+
+    # A turn.
+
+    async def _lead(self, look: Look) -> None:
+        over: Deferred[str] = Deferred()
+        self._over = over
+        self._role = Role(self._clock.seconds(), leads=True, renewed=self._clock.seconds())
+        self._log.info(
+            "{account}: this node holds the connection to Alpaca from now on", account=self._account.name
+        )
+        renewing = self._in_background(self._keep_lease(look))
+        starting = self._in_background(self._start(look))
+        reason = await over
+        starting.cancel()
+        if self._upstream is not None:
+            upstream, self._upstream = self._upstream, None
+            await maybeDeferred(upstream.stopService)
+        self._account.flush()
+        await self._let_go(look)
+        renewing.cancel()
+        self._over = None
+        self._role = Role(self._clock.seconds())
+        if self.running:
+            self._account.upstream_is_down(reason)
+            self._log.warn(
+                "{account}: this node leads no longer: {reason}", account=self._account.name, reason=reason
+            )
+
+    def _in_background(self, work: object) -> Deferred[None]:
+        running: Deferred[None] = Deferred.fromCoroutine(work)  # type: ignore[arg-type]
+        return running.addErrback(self._turn_failed)
+
+    async def _start(self, look: Look) -> None:
+        """Connect to Alpaca, once all that the log holds is known here."""
+        await self._journal.lead(look)
+        self._account.take_over()
+        self._upstream = self._make_upstream()
+        self._upstream.startService()
+
+    async def _keep_lease(self, look: Look) -> None:
+        while (rest := self._rest()) > 0:
+            if rest <= GIVE_UP - RENEW:
+                await self._renew(look, rest)
+            await deferLater(self._clock, min(TICK, max(self._rest(), 0)))
+        self._end_turn("Redis could not be reached in time to renew the lease")
+
+    def _rest(self) -> float:
+        """Return for how many seconds this node may lead yet."""
+        return self._renewed + GIVE_UP - self._monotonic()
+
+    async def _renew(self, look: Look, rest: float) -> None:
+        try:
+            renewed = await Deferred.fromCoroutine(self._ask(wanted=True)).addTimeout(rest, self._clock)
+        except (AwayError, NoAnswerError):
+            return
+        if (renewed.owner, renewed.token) != (look.owner, look.token):
+            self._end_turn("the lease was lost")
+
+    async def _let_go(self, look: Look) -> None:
+        """Write what is left, if that goes at once, and let another node have the lease."""
+        assert look.token is not None
+        with suppress(NoAnswerError):
+            await self._journal.outbox.when_written().addTimeout(LAST_WORDS, self._clock)
+        self._journal.stop_leading()
+        with suppress(AwayError):  # it runs out by itself
+            await self._journal.log_in_redis.release(look.token)
+
+    def _end_turn(self, reason: str) -> None:
+        if self._over is not None and not self._over.called:
+            self._over.callback(reason)
+
+    def _turn_failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError):
+            return
+        if not failure.check(AwayError):
+            self._log.failure("{account}: leading failed", failure, account=self._account.name)
+        self._end_turn(
+            f"Redis is away: {failure.getErrorMessage()}"
+            if failure.check(AwayError)
+            else "an error of the proxy's own: see its log"
+        )
+
+    def _failed(self, failure: Failure) -> None:
+        self._log.failure("{account}: the lease is not looked after", failure, account=self._account.name)
+        self._account.has_failed = True
+        self._account.upstream_is_down("an error of the proxy's own: see its log")

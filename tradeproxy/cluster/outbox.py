@@ -1,0 +1,204 @@
+"""What the leader has to tell the log: kept until it is read back, and told again where that is in doubt."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from tradeproxy.cluster.link import AwayError
+from tradeproxy.hub.backlog import Backlog, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from tradeproxy.cluster.sharedlog import Beginning, SharedLog, Written
+    from tradeproxy.wire.event import Event, OrderState
+
+BATCH = 500
+"""Events that are written at once."""
+
+FENCED = "another node may have the lease by now"
+SHORTER = "the log in Redis has lost its end"
+FULL = "more events wait for Redis than are kept"
+
+
+class Outbox:
+    """Writes one thing after the other, each with all that has come by then.
+
+    What has been written is kept until it is read back: a Redis that comes back without it is told again.
+    """
+
+    _log = Logger()
+
+    def __init__(self, log: SharedLog, clock: IReactorTime) -> None:
+        self.on_written: Callable[[Written, float], None] = lambda _written, _seconds: None
+        """Called with what became of some events, and how long it took."""
+        self.on_refused: Callable[[str], None] = lambda _: None
+        """Called with the reason when this node can lead no longer."""
+        self._log_in_redis = log
+        self._clock = clock
+        self._events = Backlog()
+        self._written: deque[tuple[int, int]] = (
+            deque()
+        )  # of the first events: how many, and up to which number
+        self._token: str | None = None
+        self._begun: tuple[int, Beginning] | None = None
+        self._facts: Mapping[str, str | None] = {}
+        self._standing = ""
+        self._read = 0
+        self._is_full = False
+        self._is_writing = False
+        self._waiting: list[Deferred[None]] = []
+
+    @property
+    def leads(self) -> bool:
+        """Whether what is put in is written."""
+        return self._token is not None
+
+    def begin(self, token: str, read: int, *, keep: bool) -> None:
+        """Write from now on, behind number `read`; first what is left, if nobody else has led since."""
+        if not keep:
+            self.drop_events()
+        self._token, self._read, self._is_full = token, read, False
+
+    def end(self) -> None:
+        """Write no more; what is left is kept, since it may be that nobody else leads next."""
+        self._token = None
+        self._begun, self._facts, self._standing = None, {}, ""
+        self._written.clear()
+        self._tell_waiting()
+
+    def begin_epoch(self, last: int, begun: Beginning) -> None:
+        """Let another epoch begin before anything else is written."""
+        self._begun = last, begun
+        self.go_on()
+
+    def drop_events(self) -> None:
+        """Forget the events that wait."""
+        self._events.clear()
+        self._written.clear()
+
+    def add(self, event: Event, received: int) -> bool:
+        """Let an event be written, if this node leads; return whether it is kept until then."""
+        if self.leads and not self._is_full and not self._events.has_room_for(event):
+            self._is_full = True  # what follows would hide that one is missing
+            self.on_refused(FULL)
+        if not self.leads or self._is_full:
+            return False
+        self._events.add(Entry(0, event, None, received))
+        return True
+
+    def save(self, facts: Mapping[str, str | None]) -> None:
+        """Let facts be saved, all of them."""
+        self._facts = facts
+        self.go_on()
+
+    def say(self, standing: str) -> None:
+        """Let the log say how the stream is."""
+        self._standing = standing
+        self.go_on()
+
+    def has(self, event: Event) -> bool:
+        """Whether this very event is kept here."""
+        return self._events.has(event)
+
+    @property
+    def orders(self) -> list[OrderState]:
+        """The newest state of each order that an event here tells of."""
+        return list(self._events.orders)
+
+    def order(self, order_id: str) -> OrderState | None:
+        """Return the newest state of an order that an event here tells of."""
+        return self._events.order(order_id)
+
+    # How it gets there.
+
+    def go_on(self) -> None:
+        """Write, if there is something to write and nothing is being written."""
+        if self._token is None or self._is_writing:
+            return
+        if self._begun is None and not self._facts and not self._standing and not self._next_events():
+            self._tell_waiting()
+            return
+        self._is_writing = True
+        Deferred.fromCoroutine(self._write(self._token)).addErrback(
+            lambda failure: self._log.failure("the shared log could not be written", failure)
+        )
+
+    def start_over(self) -> None:
+        """Write again what has not been read back: Redis was away."""
+        self._written.clear()
+        self.go_on()
+
+    def read_back(self, last: int) -> None:
+        """Forget the events that have been met in the log, which has been read up to number `last`."""
+        self._read = last
+        while self._written and self._written[0][1] <= last:
+            self._events.drop(self._written.popleft()[0])
+
+    def when_written(self) -> Deferred[None]:
+        """Return what fires when all has been written, or nothing is any more."""
+        if self._token is None:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        self.go_on()
+        return waiting
+
+    async def _write(self, token: str) -> None:
+        try:
+            refused = await self._write_one(token)
+        except AwayError:
+            self._is_writing = False  # it is taken up by start_over
+            return
+        except BaseException:
+            self._is_writing = False
+            raise
+        self._is_writing = False
+        if not refused:
+            self.go_on()
+        elif token == self._token:
+            self.end()
+            self.on_refused(refused)
+
+    async def _write_one(self, token: str) -> str:
+        """Write what there is, or a part of it; return why that was not allowed, or nothing."""
+        if self._begun is not None:
+            begun = self._begun
+            allowed = await self._log_in_redis.begin(token, round(self._clock.seconds() * 1_000_000), *begun)
+            if self._begun is begun:
+                self._begun = None
+            return "" if allowed else FENCED
+        events, facts, standing, read = self._next_events(), self._facts, self._standing, self._read
+        began = self._clock.seconds()
+        now = round(began * 1_000_000)
+        written = await self._log_in_redis.write(token, now, events, facts, standing, read)
+        if written is None:
+            return FENCED
+        if written.last < read:
+            return SHORTER
+        if token != self._token:
+            return ""
+        if self._facts is facts:
+            self._facts = {}
+        if self._standing is standing:
+            self._standing = ""
+        if events:
+            self._written.append((len(events), written.last))
+            self.on_written(written, self._clock.seconds() - began)
+        return ""
+
+    def _next_events(self) -> list[Event]:
+        begin = sum(count for count, _ in self._written)
+        entries = self._events.head(begin + BATCH)[begin:]
+        return [entry.event for entry in entries if entry.event is not None]
+
+    def _tell_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)

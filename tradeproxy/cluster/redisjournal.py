@@ -1,0 +1,451 @@
+"""The journal of an account that lives in Redis: what the leader appends, and every node reads back."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from tradeproxy.cluster.absent import Absent
+from tradeproxy.cluster.link import AwayError
+from tradeproxy.cluster.outbox import SHORTER, Outbox
+from tradeproxy.cluster.replica import Replica, later
+from tradeproxy.cluster.sharedlog import Beginning, Place, Said, SharedLog, Told
+from tradeproxy.hub.backlog import newer
+from tradeproxy.hub.histogram import COMMITS, Histogram
+from tradeproxy.hub.journal import Burst, UnreadableError
+from tradeproxy.wire.status import JournalStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.python.failure import Failure
+
+    from tradeproxy.cluster.link import Link
+    from tradeproxy.cluster.sharedlog import Look, Written
+    from tradeproxy.wire.event import Event, OrderState
+
+TRIM_EVERY = 10.0
+"""Seconds between looks for rows that are due to be trimmed."""
+
+TRIM_AGAIN = 0.1
+"""Seconds to the next look while more of them are due."""
+
+AGAIN = 0.1
+"""Seconds until Redis is asked once more whether there is a log."""
+
+BOUNDS = ("epoch", "base_url", "trimmed", "begins")
+"""Facts that change only where an epoch begins, or rows are trimmed."""
+
+NOT_REACHED = "Redis has not been reached yet"
+NO_LOG = "no node has begun the log in Redis yet"
+
+
+class RedisJournal(Replica):
+    """One account's log, in Redis; implements hub.journal.Journal, which says what may be relied on.
+
+    It is read here from a replica of the whole log, which this node fills by itself. What is appended, if
+    this node leads, is handed on when it is read back: so every node has one order of events.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        name: str,
+        links: tuple[Link, Link],
+        owner: str,
+        clock: IReactorTime,
+        *,
+        base_url: str,
+        max_age: float,
+        max_events: int,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """Of the links, one is for what takes no time, the other waits for what comes."""
+        super().__init__(base_url)
+        self.name = name
+        self.duplicates = 0
+        self.kinds: Counter[str] = Counter()
+        self.commits = Histogram(COMMITS)
+        self.status = JournalStatus(durable=False, reason=NOT_REACHED, since=clock.seconds())
+        self.on_committed: Callable[[Burst], None] = lambda _: None
+        self.on_status: Callable[[JournalStatus], None] = lambda _: None
+        self.on_standing: Callable[[str], None] = lambda _: None
+        """Called with what the leader says of the stream."""
+        self.on_broken: Callable[[], None] = lambda: None
+        self.is_whole = False
+        self.end = 0
+        """The newest number in the log, as it was when this node last looked."""
+        self._configured_url = base_url
+        self._clock = clock
+        self._max_age = round(max_age * 1_000_000)
+        self._max_events = max_events
+        self._random_bytes = random_bytes
+        self._links = links
+        self.log_in_redis = SharedLog(name, owner, links[0])
+        self._inlet = SharedLog(name, owner, links[1])
+        self.outbox = Outbox(self.log_in_redis, clock)
+        self.outbox.on_written = self._written
+        self._absent = Absent()
+        self._at = b"0-0"  # the entry read last
+        self._is_misfit = self._is_doubtful = False
+        self._is_beginning = False  # another epoch, in which what is here counts for nothing
+        self._following: Deferred[None] | None = None
+        self._trimming: IDelayedCall | None = None
+        self._token: str | None = None
+
+    # Opening and closing.
+
+    def open(self) -> None:
+        """Begin to follow the log; raises nothing: a Redis that is away may come."""
+        for link in self._links:
+            link.on_down = self._is_away
+            link.open()
+        self._links[0].on_up = self.outbox.start_over
+        self._follow()
+        self._trimming = self._clock.callLater(TRIM_EVERY, self._trim)
+
+    def close(self) -> None:
+        """Let go; harmless if that has been done. What is not written by now is given up."""
+        if self._trimming is not None:
+            self._trimming.cancel()
+            self._trimming = None
+        if self._following is not None:
+            self._following.cancel()
+            self._following = None
+        for link in self._links:
+            link.close()
+        super().close()
+
+    # Leading. What cluster.leadership.Leadership calls.
+
+    def may_lead(self, look: Look | None) -> bool:
+        """Whether this node has all that the log has, as far as it knows."""
+        if look is None or not all(link.is_up for link in self._links):
+            return False
+        return look.epoch is None or (self.is_whole and look.epoch == self.epoch and look.last <= self.last)
+
+    def looked(self, look: Look, asked: frozenset[object]) -> None:
+        """Take notice of where the log ends; `asked` is what `unanswered` was when the question was sent."""
+        self.end = look.last
+        self._is_doubtful = self._is_doubtful or look.epoch != self.epoch or look.last < self.last
+        if look.owner not in (None, self.log_in_redis.owner):
+            self.outbox.drop_events()  # that node finds them by itself
+        if look.epoch == self.epoch:
+            self._absent.settle(asked, look.last)
+            self._absent.reached(self.last)
+
+    def unanswered(self) -> frozenset[object]:
+        """Return the positions that were asked for and are not here."""
+        return self._absent.asked
+
+    async def lead(self, look: Look) -> None:
+        """Write from now on; done when all that the log holds has been read, and it is this account's.
+
+        Fails with AwayError.
+        """
+        assert look.token is not None
+        self._token = look.token
+        while True:
+            place = await self.log_in_redis.place(0)
+            if not place.facts or place.facts["base_url"] != self._configured_url:
+                self._open_epoch(look)
+                return
+            if self.is_whole and (place.facts["epoch"], place.last) == (self.epoch, self.last):
+                break
+            await deferLater(self._clock, AGAIN)
+        self.adopt(place.facts)
+        self._begin_to_write(look)
+        self.outbox.go_on()
+
+    def _open_epoch(self, look: Look) -> None:
+        if self.base_url != self._configured_url:
+            self.forget_account(self._configured_url)
+        self._begin_to_write(look)
+        self._begin_anew()
+
+    def _begin_to_write(self, look: Look) -> None:
+        assert look.token is not None
+        keep = look.previous in ("", self.log_in_redis.owner)  # then what is left has been met by nobody
+        if not keep:
+            self.forget_what_is_not_read()
+        self.outbox.begin(look.token, self.last, keep=keep)
+
+    def stop_leading(self) -> None:
+        """Write no more."""
+        self._token = None
+        self.outbox.end()
+
+    def say(self, standing: str) -> None:
+        """Tell every node how the stream is; nothing happens unless this node leads."""
+        if self.outbox.leads:
+            self.outbox.say(standing)
+
+    # The way in.
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Let new events be written; they are handed to `on_committed` when they are read back."""
+        now = round(self._clock.seconds() * 1_000_000)
+        for event in events:
+            if self.knows(event) or self.outbox.has(event):
+                self.duplicates += 1
+            elif self.outbox.add(event, now):
+                self.latest = later(self.latest, event.time)
+        self.outbox.go_on()
+
+    def _written(self, written: Written, seconds: float) -> None:
+        self.duplicates += written.dropped
+        self.commits.observe(seconds)
+        self.outbox.read_back(self.last)
+
+    # Following.
+
+    def _follow(self) -> None:
+        self._following = Deferred.fromCoroutine(self._read_on())
+        self._following.addErrback(self._stumbled)
+
+    def _stumbled(self, failure: Failure) -> None:
+        if failure.check(CancelledError):
+            return
+        self._log.failure("{account}: the shared log could not be followed", failure, account=self.name)
+        self._is_misfit = True
+        self._is_away("an error of the proxy's own: see its log")
+        self._following = deferLater(self._clock, 1.0, self._follow)
+        self._following.addErrback(lambda gone: gone.trap(CancelledError))
+
+    async def _read_on(self) -> None:
+        while True:
+            try:
+                if await self._find_place():
+                    while not self._is_misfit and not self._is_doubtful:
+                        self._take(await self._inlet.follow(self._at))
+                        self._is_there()
+            except AwayError:
+                pass
+            await deferLater(self._clock, AGAIN)
+
+    async def _find_place(self) -> bool:
+        """Find out whether the log is the one that was followed; return whether there is any."""
+        self._is_doubtful = False
+        place = await self._inlet.place(self.last)
+        if not place.facts:
+            self._is_away(NO_LOG)
+            return False
+        self.end = place.last
+        epoch = place.facts["epoch"]
+        if epoch == self.epoch and not self._is_misfit and self._fits(place):
+            self._is_there()
+            return True
+        self._is_misfit = False
+        is_next = epoch != self.epoch and place.begun is not None and self._change(place.begun, epoch)
+        if not is_next:
+            self._begin_at(place)
+        self._at = b"0-0"
+        self._is_there()
+        return True
+
+    def _fits(self, place: Place) -> bool:
+        """Whether the row read last is in the log, or has been trimmed from it."""
+        trimmed = int(place.facts["trimmed"])
+        if self.last <= trimmed:
+            return self.last == trimmed
+        row = self.row(self.last)
+        return row is None or row.payload == place.payload
+
+    def _begin_at(self, place: Place) -> None:
+        """Read the whole log, which is not the one that was read before."""
+        was_empty, self.is_whole = not self.epoch, False
+        self._is_beginning = False
+        self.restart(place.facts)
+        self._absent.clear()
+        if not was_empty:
+            self._log.warn(
+                "{account}: the log in Redis is another one than before: it is read anew", account=self.name
+            )
+            self._end_turn()
+            self.on_broken()
+        if place.standing is not None:
+            self.on_standing(place.standing)
+
+    def _end_turn(self) -> None:
+        """Write nothing more to a log that has lost its end: what is missing is to be found first."""
+        self.outbox.drop_events()
+        if self.outbox.leads:
+            self.outbox.end()
+            self.outbox.on_refused(SHORTER)
+
+    def _change(self, begun: Beginning, epoch: str) -> bool:
+        """Go on in another epoch, and return whether that is possible: it must begin where this node is."""
+        before = begun.after_epoch, begun.after
+        if not self.epoch or before != (self.epoch, self.last) or begun.facts["epoch"] != epoch:
+            return False
+        own = {key: value for key, value in self.facts().items() if value is not None}
+        self.restart(begun.facts)
+        if self.outbox.leads:
+            self.adopt(own)  # it has moved on since
+        self._absent.clear()
+        self._is_beginning = False
+        return True
+
+    def _take(self, entries: Sequence[Said | Told]) -> None:
+        """Take what comes next in the log."""
+        told: list[Told] = []
+        for entry in entries:
+            if isinstance(entry, Told):
+                if entry.epoch != self.epoch or entry.seq != (told[-1].seq if told else self.last) + 1:
+                    self._is_misfit = True  # the log is another one, or what is between has been trimmed
+                    break
+                told.append(entry)
+            else:
+                self._add(told)
+                told = []
+                self._hear(entry)
+                if self._is_misfit:
+                    return
+            self._at = entry.id
+        self._add(told)
+        self.is_whole = self.is_whole or (not self._is_misfit and self.last >= self.end)
+
+    def _add(self, told: list[Told]) -> None:
+        if not told:
+            return
+        rows = self.extend(told)
+        if self.outbox.leads:
+            self.kinds.update([each.event.kind for each in told])
+        self.outbox.read_back(self.last)
+        self._absent.reached(self.last)
+        if self.is_whole:
+            came = told[0].received / 1_000_000 if self.outbox.leads else self._clock.seconds()
+            self.on_committed(Burst(rows, came=came))
+
+    def _hear(self, said: Said) -> None:
+        if said.begun is None:
+            if said.standing is not None:
+                self.on_standing(said.standing)
+        elif said.begun.facts["epoch"] != self.epoch and not self._change(
+            said.begun, said.begun.facts["epoch"]
+        ):
+            self._is_misfit = True
+
+    def _is_there(self) -> None:
+        self.is_whole = self.is_whole or self.last >= self.end
+        if self.is_whole and all(link.is_up for link in self._links):
+            self._set_status(durable=True, reason="")
+        elif not self.is_whole:
+            self._set_status(durable=False, reason="the log in Redis is being read")
+
+    def _is_away(self, reason: str) -> None:
+        text = reason if reason == NO_LOG else f"Redis is away: {reason}"
+        self._set_status(durable=False, reason=text)
+
+    def _set_status(self, *, durable: bool, reason: str) -> None:
+        if (durable, reason) == (self.status.durable, self.status.reason):
+            return
+        since = self._clock.seconds() if durable != self.status.durable else self.status.since
+        self.status = JournalStatus(durable, reason, since)
+        if durable:
+            self._log.info("{account}: the log in Redis is followed", account=self.name)
+        else:
+            self._log.warn("{account}: {reason}", account=self.name, reason=reason)
+        self.on_status(self.status)
+
+    # The way out, where the replica is not all of it.
+
+    def reaches(self, seq: int) -> bool:
+        """Whether the log has come to a number. Raises UnreadableError while that is not known here."""
+        return seq <= self.last or self._is_there_after_all(seq)
+
+    def find(self, identity: str) -> int | None:
+        """Return the number of the last event with this identity. Raises UnreadableError."""
+        seq = self.seq_of(identity)
+        if seq is None:
+            self._is_there_after_all(identity)
+        return seq
+
+    def _is_there_after_all(self, position: object) -> bool:
+        if not self._absent.is_known(position):
+            raise UnreadableError
+        return False
+
+    def knows(self, event: Event) -> bool:
+        """Whether this very event is in the log; none is while another one begins."""
+        return not self._is_beginning and super().knows(event)
+
+    def has(self, event: Event) -> bool:
+        """Whether this very event has been appended before, or lies before the horizon."""
+        known = self.knows(event) or self.outbox.has(event)
+        return known or (event.time is not None and self.horizon is not None and event.time <= self.horizon)
+
+    def order(self, order_id: str) -> OrderState | None:
+        """Return the newest state of an order that an event told of."""
+        known, told = self.state_of(order_id), self.outbox.order(order_id)
+        return known if told is None else newer(known, told)
+
+    def open_orders(self) -> Sequence[OrderState]:
+        """Return every order that was open when an event last told of it."""
+        states = {state.id: state for state in self.open_states()}
+        for told in self.outbox.orders:
+            states[told.id] = newer(self.state_of(told.id), told)
+        return [state for state in states.values() if state.is_open]
+
+    # What is kept beside the events.
+
+    def remember(self, key: str, value: str | None) -> None:
+        """Keep a short text under a name; None forgets it."""
+        if self.recall(key) != value:
+            self._remembered[key] = value
+            self._save()
+
+    def know_through(self, time: int) -> None:
+        """Move the horizon to this time, unless it is further on."""
+        if self.horizon is None or time > self.horizon:
+            self.horizon = time
+            self._save()
+
+    def identify(self, account_id: str) -> bool:
+        """Begin a new epoch if the log is another account's; return whether it is. The numbers go on."""
+        known = self.account_id
+        if known == account_id:
+            return False
+        if known is not None:
+            self.outbox.drop_events()
+            self.forget_account(self._configured_url)
+        self.account_id = account_id
+        if known is None:
+            self._save()
+        else:
+            self._begin_anew()
+        return known is not None
+
+    def _save(self) -> None:
+        if self.outbox.leads:
+            kept = self.facts().items()
+            self.outbox.save({key: value for key, value in kept if key not in BOUNDS})
+
+    def _begin_anew(self) -> None:
+        """Let another epoch begin where the log ends now; it does when that is read back."""
+        before, first, begins = self.epoch, self.first, self.begins
+        self.begin_epoch(self._random_bytes(8).hex(), self.last + 1, round(self._clock.seconds() * 1_000_000))
+        facts = {key: value for key, value in self.facts().items() if value is not None}
+        self.epoch, self.first, self.begins = before, first, begins
+        self._is_beginning = True
+        self.outbox.begin_epoch(self.last, Beginning(before, self.last, facts))
+
+    # Trimming.
+
+    def _trim(self) -> None:
+        self._trimming = self._clock.callLater(TRIM_EVERY, self._trim)
+        now = round(self._clock.seconds() * 1_000_000)
+        if self.trim_before(self.last - self._max_events + 1, now - self._max_age):
+            self._trimming.reset(TRIM_AGAIN)
+            if self._token is not None and not self._is_beginning:
+                trimmed = Deferred.fromCoroutine(
+                    self.log_in_redis.trim(self._token, self.first - 1, self.facts())
+                )
+                trimmed.addErrback(lambda failure: failure.trap(AwayError))

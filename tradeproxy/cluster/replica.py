@@ -1,0 +1,117 @@
+"""All of an account's log as this node has read it, in memory, so that whoever asks is answered at once."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+from tradeproxy.hub.backlog import Entry
+from tradeproxy.hub.facts import Facts
+from tradeproxy.hub.journal import Burst, TrimmedError
+from tradeproxy.hub.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tradeproxy.cluster.sharedlog import Told
+    from tradeproxy.hub.journal import Row
+    from tradeproxy.wire.event import Event, OrderState
+
+TRIM_STEP = 1000
+"""Rows that are trimmed at once."""
+
+
+class Replica(Facts):
+    """The rows and the facts of one account's log. It is read, and grows by what the log is found to hold."""
+
+    def __init__(self, base_url: str) -> None:
+        super().__init__(base_url)
+        self._store = _empty_store()
+        self._high: int | None = None  # the highest time of what has been read; `latest` may be further on
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._store.close()
+
+    def restart(self, facts: Mapping[str, str]) -> None:
+        """Be empty, as the log was at its beginning, or behind what has been trimmed."""
+        self._store.close()
+        self._store = _empty_store()
+        self.take_up(facts, None)
+        self._high = self.latest
+
+    def extend(self, told: Sequence[Told]) -> tuple[Row, ...]:
+        """Add what comes next in the log, and return its rows."""
+        entries: list[Entry] = []
+        for seq, event, received in ((each.seq, each.event, each.received) for each in told):
+            self._high = later(self._high, event.time)
+            entries.append(Entry(seq, event, self._high, received))
+        self.latest = later(self.latest, self._high)
+        self._store.commit(entries, {})
+        self.last = entries[-1].seq
+        return tuple([entry.row(durable=True) for entry in entries])
+
+    def trim_before(self, seq: int, received: int) -> bool:
+        """Forget some rows before number `seq`, and some that came before a time; return whether any were."""
+        through = min(self._store.due(self.first, TRIM_STEP, seq - 1, received), self.last)
+        if through < self.first:
+            return False
+        self.trim(through, self._store.high(through))
+        self._store.trim(through, {})
+        return True
+
+    def forget_account(self, base_url: str) -> None:
+        """Keep nothing but the numbers."""
+        super().forget_account(base_url)
+        self._high = None
+
+    def forget_what_is_not_read(self) -> None:
+        """Know no event but those that have been read."""
+        self.latest = self._high
+
+    # What hub.journal.Journal has.
+
+    def read(self, after: int, limit: int) -> Burst | None:
+        """Return up to `limit` rows that follow number `after`, about 256 KiB at most; None at the end.
+
+        Raises TrimmedError.
+        """
+        if after < self.first - 1:
+            raise TrimmedError
+        return None if after >= self.last else Burst(tuple(self._store.read(after, limit)))
+
+    def row(self, seq: int) -> Row | None:
+        """Return one row; None if it is not kept."""
+        if not self.first <= seq <= self.last:
+            return None
+        return self._store.read(seq - 1, 1)[0]
+
+    def knows(self, event: Event) -> bool:
+        """Whether this very event is kept."""
+        return self._store.has(event)
+
+    def first_since(self, time: int) -> int | None:
+        """Return the number of the first event with this time or a later one; None if all are earlier."""
+        return self._store.first_since(time)
+
+    def seq_of(self, identity: str) -> int | None:
+        """Return the number of the last event with this identity."""
+        return self._store.find(identity)
+
+    def state_of(self, order_id: str) -> OrderState | None:
+        """Return the newest state of an order."""
+        return self._store.order(order_id)
+
+    def open_states(self) -> Sequence[OrderState]:
+        """Return the orders whose newest state is open."""
+        return self._store.open_orders()
+
+
+def later(one: int | None, other: int | None) -> int | None:
+    """Return the later of two times, of which there may be none."""
+    return max((time for time in (one, other) if time is not None), default=None)
+
+
+def _empty_store() -> Store:
+    # Statements are few; a connection of Python's is otherwise slowed down by transactions of its own.
+    return Store(sqlite3.connect(":memory:", isolation_level=None), full_sync=False)

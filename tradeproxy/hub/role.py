@@ -1,0 +1,22 @@
+"""A node's part in an account, where several nodes share it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Whether this node holds the account's connection to Alpaca, and how near it is to the log's end."""
+
+    since: float
+    """Unix time in seconds."""
+    leads: bool = False
+    renewed: float | None = None
+    """When the lease was last renewed (Unix time); None unless it leads."""
+    lag: int = 0
+    """How many events the log has that this node had not read when it last looked."""
+
+    def seen(self, lag: int, now: float) -> Role:
+        """Return the role after another look at the log, and at the lease."""
+        return replace(self, lag=max(lag, 0), renewed=now if self.leads else None)
