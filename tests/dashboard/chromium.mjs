@@ -48,6 +48,7 @@ const does = {
   },
   console: () => complaints.splice(0),
   requests: () => requests,
+  size: (size) => page.setViewportSize(size),
   picture: async ({ path, width, height, scheme }) => {
     await page.setViewportSize({ width, height });
     await page.emulateMedia({ colorScheme: scheme });

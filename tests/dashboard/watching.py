@@ -31,6 +31,16 @@ NOTES = "[...document.querySelectorAll('#rows tr.note .said')].map((cell) => cel
 VERDICT = "document.querySelector('#verdict').textContent"
 LINK = "document.querySelector('#link').textContent"
 CARD = "article[data-account=paper]"
+MEASURES = """(() => {
+  const symbols = [...document.querySelectorAll('td.symbol')];
+  const last = [...document.querySelectorAll('tr > :last-child')];
+  const ends = last.map((cell) => cell.getBoundingClientRect().right);
+  return {
+    beside: document.documentElement.scrollWidth - innerWidth,
+    cut: symbols.filter((cell) => cell.scrollWidth > cell.clientWidth).map((cell) => cell.textContent),
+    ends: [...new Set(ends.map(Math.round))],
+  };
+})()"""
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
@@ -215,6 +225,34 @@ class RestartTests(DashboardTestCase):
         await browser.until(f"document.querySelector('#clients').innerText.includes({json.dumps(MARKUP)})")
         made = await browser.do("evaluate", text="document.querySelectorAll('main :is(img, b, i)').length")
         self.assertEqual(made, 0)
+        await self.assert_no_complaints(browser)
+
+
+class RoomTests(DashboardTestCase):
+    """Two accounts, one of them down, and events that are longer than most."""
+
+    async def test_an_options_symbol_is_whole_and_every_row_ends_where_the_others_do(self) -> None:
+        """At every width of the window, also with an event opened, and nothing beside the page."""
+        alpaca = await self.simulate()
+        await self.proxy(
+            ALPACA_LIVE_API_KEY="x", ALPACA_LIVE_SECRET_KEY="x", ALPACA_LIVE_URL="http://127.0.0.1:1"
+        )
+        await alpaca.when_listening()
+        browser = await self.watch()
+        await browser.until(f"{LINK} === 'connected'")
+        symbols = ["SPY", "AAPL260116C00250000"]
+        for symbol in symbols:
+            order = {"id": symbol, "symbol": symbol, "qty": "0.123456789", "client_order_id": "bot-" * 30}
+            alpaca.emit({"event": "order_replace_rejected", "price": "12345.678901", "order": order})
+        await browser.until(f"{ROWS}.length === 2")
+        await browser.do("click", at="#rows tr.entry .symbol")
+        for width in (1900, 1360, 1240, 1000, 900, 800, 390, 360):
+            await browser.do("size", width=width, height=900)
+            found = await browser.do("evaluate", text=MEASURES)
+            self.assertLessEqual(found["beside"], 0, width)
+            self.assertEqual(found["cut"], [], width)
+            if width > 760:  # else it is no table
+                self.assertEqual(len(found["ends"]), 1, (width, found["ends"]))
         await self.assert_no_complaints(browser)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import AUTH, AUTHENTICATED, FILL
+from tests.support.memory import SERVER
 from tests.support.plain import Kernel
 from tests.support.proxy import ProxyTestCase
 from tradeproxy.downstream.door import A_TURN, Door
@@ -70,6 +74,23 @@ class DoorTests(SynchronousTestCase):
         self.lines[-2].disconnecting = True
         self.clock.turn()
         self.assertEqual(self.served[A_TURN:], [b"%d" % (A_TURN + 3)])
+
+    def test_who_is_gone_from_behind_a_wrapper_neither(self) -> None:
+        """What reads HAProxy's header, or TLS, says "connected" for ever."""
+        self.arrive(A_TURN)
+        haproxy, outer = HAProxyWrappingFactory(Factory.forProtocol(Protocol)), WrappingFactory(None)
+        for gone in ("connected", "lost", "leaving"):
+            line, wrapper = Line(), haproxy.buildProtocol(SERVER)
+            wrapper.makeConnection(line)
+            around = ProtocolWrapper(outer, Protocol())
+            around.makeConnection(wrapper)
+            self.door.enter(around, self.served.append, gone.encode())
+            if gone == "lost":
+                wrapper.abortConnection()
+            if gone == "leaving":
+                wrapper.disconnecting = 1
+        self.clock.turn()
+        self.assertEqual(self.served[A_TURN:], [b"connected"])
 
     def test_what_one_read_brought_stays_together(self) -> None:
         """Over TLS it comes in several pieces."""

@@ -134,6 +134,20 @@ class DemoTests(SocketTestCase):
         await demo.stop()
         self.assertNotIn("Traceback", demo.output)
 
+    async def test_a_busy_port_is_told_from_the_embedded_alpacas(self) -> None:
+        """Each with what chooses another; an account's own Alpaca is not in the way of itself."""
+        await self.simulate()
+        for port, option, words in (
+            (self.alpaca_port, "--port", "in use: PROXY_PORT or --port chooses another"),
+            (self.alpaca_port - 1, "--port", "in use: the embedded Alpaca takes the port after the proxy's"),
+            (f"tcp:{self.alpaca_port}:interface=127.0.0.1", "--listen", "PROXY_LISTEN or --listen chooses"),
+        ):
+            demo = self.command("twistd", "-n", "tradeproxy", "--demo", option, str(port))
+            self.assertEqual(await demo.ended, 1, demo.output)
+            [line] = demo.output.splitlines()
+            self.assertTrue(line.startswith(f"127.0.0.1:{self.alpaca_port} is in use: "), line)
+            self.assertIn(words, line)
+
 
 class CommandTests(SocketTestCase):
     """`tradeproxy`, the command for people."""
@@ -168,13 +182,22 @@ class CommandTests(SocketTestCase):
             self.tradeproxy("check", "--nonsense"),
             self.tradeproxy("check"),
             self.tradeproxy("--version"),
+            self.tradeproxy("run", "--prot", "1"),
+            self.tradeproxy("demo", "now"),
+            self.tradeproxy("run", "--env-file", "absent"),
+            self.tradeproxy("check", "--env-file", "absent"),
         ]
         statuses = await gatherResults([command.ended for command in commands])
-        self.assertEqual(statuses, [2, 2, 1, 0])
+        self.assertEqual(statuses, [2, 2, 1, 0, 1, 1, 1, 1])
         lines = [command.output.strip().splitlines()[-1] for command in commands]
         self.assertIn("'99999' is not a port (1 to 65535)", lines[0])
         self.assertIn("unrecognized arguments: --nonsense", lines[1])
         self.assertIn("ALPACA_API_KEY", lines[2])
+        self.assertTrue(lines[4].startswith("tradeproxy run: option --prot not recognized"), lines[4])
+        self.assertTrue(lines[5].startswith("tradeproxy demo: unexpected words: now"), lines[5])
+        for line in lines[6:]:
+            self.assertRegex(line, "^--env-file .*absent: cannot be read")
+        self.assertEqual([command.output.count("\n") for command in commands[4:]], [1] * 4)
 
 
 class BadSettingTests(SocketTestCase):

@@ -15,6 +15,7 @@ from tests.support import frames
 from tests.support.journals import event
 from tests.support.proxy import NarrowTransport, ProxyTestCase
 from tradeproxy.hub.journal import Burst
+from tradeproxy.hub.role import Role
 from tradeproxy.settings import Limits
 from tradeproxy.wire.status import Outcome
 
@@ -333,6 +334,7 @@ class FormTests(MetricsTestCase):
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))
         self.wires.flush()
+        self.live.role = Role(0.0).begins(1.0)  # as one of several nodes has it
         found = {
             (
                 f"{family.name}_total" if family.type == "counter" else family.name,
@@ -347,6 +349,19 @@ class FormTests(MetricsTestCase):
             (name, kind, frozenset(filter(None, labels.split(", ")))) for name, kind, labels in rows
         }
         self.assertEqual(found, documented)
+
+    def test_tells_the_part_of_one_of_several_nodes(self) -> None:
+        """Which of them holds the connection to Alpaca, since when it is sure of it, and how far it lags."""
+        self.paper.role = Role(0.0).begins(5.0).seen(3, 6.0)
+        self.live.role = Role(0.0).begins(5.0).ends(7.0)
+        self.assertEqual(
+            [self.value(name, account="paper") for name in ("leader", "lease_renewed_timestamp_seconds")],
+            [1, 6],
+        )
+        self.assertEqual(self.value("leader", account="live"), 0)
+        self.assertIsNone(self.value("lease_renewed_timestamp_seconds", account="live"))
+        self.assertEqual(self.value("log_lag_events", account="paper"), 3)
+        self.assertEqual(self.value("leader_turns_total", account="live"), 1)
 
     def test_alerts_and_dashboard_ask_for_what_there_is(self) -> None:
         """A name that is misspelt there would never alert, and nobody would know."""

@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.test.iosim import FakeTransport
+
 import tradeproxy.web
 from tests.support.frames import AUTH, FILL, LISTEN, NEW
 from tests.support.proxy import NarrowTransport, ProxyTestCase, RawClient
@@ -180,6 +183,22 @@ class StatusTests(ProxyTestCase):
         self.assertEqual(listed["desk/1.0"], {"account": "paper", "dialect": "WebSocket", **common})
         self.assertEqual(listed["<b>bot</b>"]["dialect"], "WebSocket, as Alpaca's")
         self.assertEqual(listed["curl/8"], {"account": "paper", "dialect": "server-sent events", **common})
+
+    def test_names_the_clients_address_as_a_url_would(self) -> None:
+        """However it is served; one on a UNIX socket has none."""
+        for address, named in (
+            (IPv4Address("TCP", "192.0.2.1", 50000), "192.0.2.1:50000"),
+            (IPv6Address("TCP", "2001:db8::1", 50000), "[2001:db8::1]:50000"),
+            (UNIXAddress(None), "a UNIX socket"),
+        ):
+            self.patch(FakeTransport, "getPeer", lambda _, peer=address: peer)
+            clients = self.connect(), self.request("/paper/v2/events/trades")
+            listed = self.status()["clients"]["listed"]
+            self.assertEqual([client["address"] for client in listed], [named] * 2)
+            for client in clients:
+                assert client.transport is not None
+                client.transport.loseConnection()
+            self.wires.advance(1)
 
     def test_a_client_that_does_not_read_comes_first(self) -> None:
         """With the number of events that it has not been sent; those that keep up have none to wait for."""

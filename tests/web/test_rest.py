@@ -13,6 +13,8 @@ from tests.web.restcase import ORDERS, RestTestCase, head_of, message_of, refusi
 from tradeproxy.web.rest import LONGEST_BODY
 
 KEYS = ("APCA-API-KEY-ID: K", "APCA-API-SECRET-KEY: S")
+NOSNIFF = "X-Content-Type-Options: nosniff"
+"""The one header that the proxy adds to an answer of Alpaca's."""
 
 
 class OffTests(ProxyTestCase):
@@ -216,6 +218,7 @@ class AnswerTests(RestTestCase):
             "X-Request-Id: a",
             "X-Request-Id: b",
             "X-Ratelimit-Remaining: 199",
+            NOSNIFF,
             f"Content-Length: {len(body)}",
         }
         self.assertEqual(set(head.decode().split("\r\n")), expected)
@@ -229,7 +232,7 @@ class AnswerTests(RestTestCase):
             b"Set-Cookie: a=b\r\nDate: D\r\nServer: S\r\nContent-Length: 2\r\n\r\n{}"
         )
         client = self.request(ORDERS)
-        expected = {"HTTP/1.1 200 Fine", "X-Two: 2", "Date: D", "Server: S", "Content-Length: 2"}
+        expected = {"HTTP/1.1 200 Fine", "X-Two: 2", "Date: D", "Server: S", "Content-Length: 2", NOSNIFF}
         self.assertEqual(set(head_of(client)), expected)
         self.assertFalse(client.gone)
 
@@ -248,7 +251,8 @@ class AnswerTests(RestTestCase):
             client = self.request(ORDERS, method="DELETE")
             self.assertEqual(client.status, status)
             self.assertEqual(client.body, "")
-            self.assertEqual({name.split(":")[0] for name in head_of(client)[1:]}, {"ETag", "Date", "Server"})
+            expected = {"ETag", "Date", "Server", NOSNIFF.partition(":")[0]}
+            self.assertEqual({name.split(":")[0] for name in head_of(client)[1:]}, expected)
             self.answer = [1]
             assert client.transport is not None
             client.transport.write(b"GET /paper/v2/x HTTP/1.1\r\nHost: localhost\r\n\r\n")

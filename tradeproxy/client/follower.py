@@ -11,7 +11,15 @@ from urllib.parse import urlencode, urlsplit
 from tradeproxy.client.place import Place, PositionLostError, Update
 from tradeproxy.secret import KeyPair, Secret
 from tradeproxy.wire.closecodes import CloseCode
-from tradeproxy.wire.messages import TRADE_UPDATES, Authenticate, Dialect, Listen, encode
+from tradeproxy.wire.messages import (
+    TRADE_UPDATES,
+    Authenticate,
+    Authorization,
+    Dialect,
+    Listen,
+    encode,
+    parse_server,
+)
 from tradeproxy.wire.status import PROXY_STATUS
 
 if TYPE_CHECKING:
@@ -176,7 +184,10 @@ class Follower(ABC):
         try:
             if self._connection is None:
                 self._connection = await self._connect()
-                return {"event": "connection", "state": "up"}
+                # The answer to the login comes first; if it is no, the end is next, with its reason.
+                answer = parse_server(await self._connection.receive())
+                is_refused = isinstance(answer, Authorization) and not answer.authorized
+                return None if is_refused else {"event": "connection", "state": "up"}
             return self._place.take(await self._connection.receive())
         except EndedError as ended:
             self._connection = None

@@ -142,7 +142,7 @@ class Leadership(Service):
     async def _lead(self, look: Look) -> None:
         over: Deferred[str] = Deferred()
         self._over = over
-        self._role = Role(self._clock.seconds(), leads=True, renewed=self._clock.seconds())
+        self._role = self._role.begins(self._clock.seconds())
         self._log.info(
             "{account}: this node holds the connection to Alpaca from now on", account=self._account.name
         )
@@ -157,7 +157,7 @@ class Leadership(Service):
         await self._let_go(look)
         renewing.cancel()
         self._over = None
-        self._role = Role(self._clock.seconds())
+        self._role = self._role.ends(self._clock.seconds())
         if self.running:
             self._account.upstream_is_down(reason)
             self._log.warn(

@@ -42,8 +42,9 @@ AGAIN = 0.1
 BOUNDS = ("epoch", "base_url", "trimmed", "begins")
 """Facts that change only where an epoch begins, or rows are trimmed."""
 
+NOT_READ = "it has not all been read yet"
 NOT_REACHED = "Redis has not been reached yet"
-NO_LOG = "no node has begun the log in Redis yet"
+NO_LOG = "no node has begun it yet"
 
 
 class RedisJournal(Replica):
@@ -338,7 +339,7 @@ class RedisJournal(Replica):
         if self.is_whole and all(link.is_up for link in self._links):
             self._set_status(durable=True, reason="")
         elif not self.is_whole:
-            self._set_status(durable=False, reason="the log in Redis is being read")
+            self._set_status(durable=False, reason=NOT_READ)
 
     def _is_away(self, reason: str) -> None:
         text = reason if reason == NO_LOG else f"Redis is away: {reason}"
@@ -352,7 +353,9 @@ class RedisJournal(Replica):
         if durable:
             self._log.info("{account}: the log in Redis is followed", account=self.name)
         else:
-            self._log.warn("{account}: {reason}", account=self.name, reason=reason)
+            self._log.warn(
+                "{account}: the log in Redis cannot be followed: {reason}", account=self.name, reason=reason
+            )
         self.on_status(self.status)
 
     # The way out, where the replica is not all of it.

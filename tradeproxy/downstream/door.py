@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,4 +71,8 @@ class Door:
 
 
 def _is_there(transport: Any) -> bool:
+    while isinstance(transport, ProtocolWrapper):  # TLS, or what reads HAProxy's header: never not connected
+        if transport.disconnecting:
+            return False
+        transport = transport.transport
     return transport.connected and not transport.disconnecting

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.server import NOT_DONE_YET
@@ -42,7 +43,6 @@ between two looks at whether what was missed has been found."""
 HEADERS = {
     b"content-type": b"text/event-stream",
     b"cache-control": b"no-store",
-    b"x-content-type-options": b"nosniff",
     b"x-accel-buffering": b"no",  # nginx would keep events until it has 4 KiB of them
 }
 
@@ -171,10 +171,8 @@ class EventStream:
 
     def standing(self) -> Standing:
         """Return how it stands."""
-        peer: Any = self._request.getClientAddress()
-        address = f"{peer.host}:{peer.port}" if hasattr(peer, "port") else ""
         lag = max(self._account.journal.last - self._feed.position, 0)
-        return Standing(self._feed.is_paused, lag, self._account.name, address, self._visit)
+        return Standing(self._feed.is_paused, lag, self._account.name, _peer_of(self._request), self._visit)
 
     # What the broadcaster calls.
 
@@ -288,6 +286,13 @@ class EventStream:
             if call is not None and call.active():
                 call.cancel()
         self.is_closed.callback(None)
+
+
+def _peer_of(request: Request) -> str:
+    """Return the client's address as Autobahn writes it."""
+    address = request.getClientAddress()
+    kind = {IPv4Address: "tcp4", IPv6Address: "tcp6"}.get(type(address))
+    return "unix" if kind is None else f"{kind}:{address.host}:{address.port}"
 
 
 def _is_active(call: IDelayedCall | None) -> bool:

@@ -14,8 +14,18 @@ class Role:
     leads: bool = False
     renewed: float | None = None
     """When the lease was last renewed (Unix time); None unless it leads."""
+    turns: int = 0
+    """How often it has led, this time included."""
     lag: int = 0
     """How many events the log has that this node had not read when it last looked."""
+
+    def begins(self, now: float) -> Role:
+        """Return the role of the node as it begins to lead."""
+        return Role(now, leads=True, renewed=now, turns=self.turns + 1)
+
+    def ends(self, now: float) -> Role:
+        """Return its role as it begins to follow."""
+        return Role(now, turns=self.turns)
 
     def seen(self, lag: int, now: float) -> Role:
         """Return the role after another look at the log, and at the lease."""

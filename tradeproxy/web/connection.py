@@ -10,12 +10,15 @@ from twisted.web import http
 from twisted.web.server import Request, Site
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IPushProducer
-
     from tradeproxy.downstream.door import Door
 
 
 class _Request(Request):
+    def process(self) -> None:
+        """Answer; no browser is to take an answer for something else than it is called."""
+        self.setHeader(b"x-content-type-options", b"nosniff")
+        super().process()
+
     def gotLength(self, length: int | None) -> None:
         """Keep a body in memory: twisted.web would put a long one into a file."""
         self.content = BytesIO()
@@ -78,16 +81,6 @@ class _Channel(http.HTTPChannel):
             self.paused = True
             self._networkProducer.pauseProducing()
         super().requestDone(request)
-
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
-        """Register a response's producer, and tell it if the transport is full already.
-
-        Twisted does not, and over TLS it is never told again: earlier responses on the same connection, that
-        nobody reads, would let it write without end.
-        """
-        super().registerProducer(producer, streaming)
-        if self._waitingForTransport:
-            producer.pauseProducing()
 
 
 class ProxySite(Site):

@@ -70,6 +70,21 @@ GAUGES: tuple[OfAccount, ...] = (
         "From when on the journal has every event.",
         lambda account: _seconds(account.journal.begins),
     ),
+    (
+        "leader",
+        "Whether this node holds the account's connection to Alpaca: 1, or 0.",
+        lambda account: None if account.role is None else account.role.leads,
+    ),
+    (
+        "lease_renewed_timestamp_seconds",
+        "When this node last renewed its hold on that.",
+        lambda account: None if account.role is None else account.role.renewed,
+    ),
+    (
+        "log_lag_events",
+        "Events in the shared log that this node had not read when it last looked.",
+        lambda account: None if account.role is None else account.role.lag,
+    ),
 )
 
 COUNTERS: tuple[OfAccount, ...] = (
@@ -82,6 +97,11 @@ COUNTERS: tuple[OfAccount, ...] = (
         "malformed_frames",
         "Frames from Alpaca that could not be used; the log has the first of each kind.",
         lambda account: account.dropped.total(),
+    ),
+    (
+        "leader_turns",
+        "How often this node has come to hold the account's connection to Alpaca.",
+        lambda account: None if account.role is None else account.role.turns,
     ),
 )
 

@@ -39,7 +39,6 @@ HEADERS = {
     b"cross-origin-opener-policy": b"same-origin",
     b"cross-origin-resource-policy": b"same-origin",
     b"referrer-policy": b"no-referrer",
-    b"x-content-type-options": b"nosniff",
 }
 
 

@@ -150,7 +150,6 @@ class Root(Resource):
             return _refuse(request, NOT_READING)
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
-        request.setHeader(b"x-content-type-options", b"nosniff")
         return self._status.render()
 
     def _render_metrics(self, request: Request) -> bytes:

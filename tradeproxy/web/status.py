@@ -30,7 +30,7 @@ FRESH = 1.0
 
 DAY = 24 * 60 * 60
 
-_PEER = re.compile(r"(?P<kind>tcp[46]|unix):(?P<host>.*?)(?::(?P<port>[0-9]+))?")
+_PEER = re.compile(r"(?P<kind>tcp[46]|unix)(?::(?P<host>.*?)(?::(?P<port>[0-9]+))?)?")
 """As Autobahn writes an address."""
 
 

@@ -5,6 +5,7 @@ import { make, moment, say } from "./text.js";
 
 const KEPT = 2000; // events and notes, of which the filters choose
 const SHOWN = 300;
+const SHORT = 10; // characters; an option's symbol has up to 21, a crypto's quantity nine decimals
 
 export class Feed {
   constructor({ rows, nothing, filters, pause }, clock) {
@@ -163,6 +164,8 @@ export class Feed {
       make("td", "status", entry.status),
       order,
     );
+    row.classList.toggle("option", entry.symbol.length > SHORT);
+    row.classList.toggle("precise", Math.max(entry.quantity.length, entry.price.length) > SHORT);
     row.tabIndex = 0;
     row.setAttribute("aria-expanded", "false");
     row.entry = entry;
