@@ -243,15 +243,17 @@ class Subscription:
         if not self._owes_hello:
             self._say(self._account.hello(self._place()))
 
-    def _place(self) -> int:
-        """Return where the client's stream stands, or will begin."""
+    def _place(self) -> int | None:
+        """Return where the client's stream stands, or will begin; None if that cannot be told now."""
         if not self.feed.is_idle:
             return self.feed.position
+        last = self._account.journal.last
         try:
-            last = self._account.journal.last
             return last if self._position is None else locate(self._account, self._position)
-        except (LostPositionError, UnreadableError):
+        except LostPositionError:
             return last
+        except UnreadableError:
+            return None
 
     def _tell_replay(self, state: Replay, seq: int, reason: str = "") -> None:
         if self._wants_status:

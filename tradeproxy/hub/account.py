@@ -228,9 +228,12 @@ class Account:
 
     # What a client is told.
 
-    def hello(self, seq: int) -> bytes:
-        """Return the status frame with all there is to know, for a client whose stream stands at `seq`."""
-        cursor = self.cursor_at(seq)
+    def hello(self, seq: int | None) -> bytes:
+        """Return the status frame with all there is to know, for a client whose stream stands at `seq`.
+
+        None is for one whose place is not known now, so that it must not take another for it.
+        """
+        cursor = None if seq is None else self.cursor_at(seq)
         return encode_hello(self.name, cursor, self.upstream, self.journal.status, tuple(self.gaps))
 
     def cursor_at(self, seq: int) -> str | None:

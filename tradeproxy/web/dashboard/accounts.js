@@ -59,6 +59,8 @@ class Card {
     say(at.duplicates, count(state.duplicates));
     say(at.reconnects, count(state.reconnects));
     say(at.clients, count(state.clients));
+    at.role.hidden = !state.role; // a lone proxy has none
+    say(at.role, state.role ? part(state.role) : "");
     const end = Date.parse(series.end);
     this.events.show(series.events, series.step, end, (value, begin) => {
       return `${moment(begin, end, false)}: ${value === null ? "not known" : plural(value, "event")}`;
@@ -96,6 +98,12 @@ class Card {
     if (newest) at.summary.replaceChildren("Last gap ", ...describe(newest, now));
     at.list.replaceChildren(...gaps.toReversed().map((gap) => make("li", "", ...describe(gap, now))));
   }
+}
+
+/** What this node does, where several share the account. */
+function part(role) {
+  if (role.part === "leader") return "this node leads";
+  return role.lag ? `this node follows, ${plural(role.lag, "event")} behind` : "this node follows";
 }
 
 function describe(gap, now) {
