@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo run test lint types coverage check chaos kill conformance interop deploy dashboard promtool bench stalled soak clean
+.PHONY: demo run test lint types coverage check chaos kill cluster handover conformance interop deploy dashboard promtool bench stalled soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/tradeproxy demo
@@ -35,6 +35,14 @@ chaos: $(VENV)/.development
 # SIGKILL in mid-burst, a hundred times.
 kill: $(VENV)/.development
 	$(BIN)/python -m tests.chaos.kill --seed $(SEED)
+
+# Three nodes and one Redis: all of them are killed, stopped and cut off, for three minutes; needs redis-server.
+cluster: $(VENV)/.development
+	$(BIN)/python -m tests.cluster --seed $(SEED)
+
+# How long nobody holds the stream when its leader goes: 50 clean handovers, and 10 crashes; needs redis-server.
+handover: $(VENV)/.development
+	$(BIN)/python -m tests.cluster.handover
 
 # The Autobahn suite's cases for servers, against ours.
 conformance: $(VENV)/.development

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from twisted.internet import task
 from twisted.internet.defer import Deferred
 
+from tests.chaos.checker import Verdict
 from tests.chaos.run import Report, chaos
 
 HEADINGS = ("client", "received", "late", "repeated", "declared", "duplicates", "disorder", "lost")
@@ -42,8 +44,13 @@ def print_report(report: Report, seed: int, seconds: float) -> None:
     for fault, count in sorted(report.faults.items()):
         print(f"  {fault:20} {count:4}")
     print(f"{report.reconnects} reconnects of clients")
+    print_verdicts(report.verdicts)
+
+
+def print_verdicts(verdicts: Sequence[Verdict]) -> None:
+    """Print a row a client, and how many events were lost without a word."""
     print("".join(f"{heading:>12}" for heading in HEADINGS))
-    for verdict in report.verdicts:
+    for verdict in verdicts:
         row = (
             verdict.name,
             verdict.received,
@@ -55,8 +62,7 @@ def print_report(report: Report, seed: int, seconds: float) -> None:
             verdict.lost,
         )
         print("".join(f"{cell:>12}" for cell in row))
-    undeclared = sum(verdict.lost for verdict in report.verdicts)
-    print(f"undeclared losses: {undeclared}")
+    print(f"undeclared losses: {sum(verdict.lost for verdict in verdicts)}")
 
 
 if __name__ == "__main__":

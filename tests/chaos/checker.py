@@ -54,6 +54,8 @@ class Truth:
     gaps: Sequence[DeclaredGap] = ()
     retold: Container[int] = ()
     """Those that Alpaca told twice: the second time, after newer ones, may be the first that was heard."""
+    forgotten: Container[int] = ()
+    """Those that the proxy's store had, and has lost since: they may come again, on another connection."""
     without_cursor: Mapping[int, int] = field(default_factory=dict)
     """See `deliveries_without_cursor`; for clients that cannot know."""
 
@@ -73,6 +75,8 @@ class Verdict:
     duplicates: int
     disorder: int
     lost: int
+    breaches: Sequence[tuple[str, int]] = field(default=(), compare=False)
+    """What was not as promised: a word, and the number of the event."""
 
     @property
     def is_clean(self) -> bool:
@@ -85,37 +89,44 @@ def judge(log: Log, truth: Truth) -> Verdict:
     unseen = {} if log.knows_cursors else truth.without_cursor
     times: Counter[int] = Counter()
     places: dict[int, Entry] = {}
-    repeated = duplicates = 0
+    breaches: list[tuple[str, int]] = []
+    repeated = 0
     for entry in log.entries:
         number = entry.number
         before = places.get(number)
         if before is not None:
-            is_certain = before.certain and times[number] > unseen.get(number, 0)
+            is_certain = before.certain and number not in truth.forgotten
+            is_certain = is_certain and times[number] > unseen.get(number, 0)
             if is_certain or before.connection == entry.connection:
-                duplicates += 1
+                breaches.append(("again", number))
                 continue
             repeated += 1
             del places[number]  # it counts where it came last
         times[number] += 1
         places[number] = entry
-    newest = late = disorder = 0
+    duplicates = len(breaches)
+    newest = late = 0
     for entry in places.values():
         if entry.recovered is not None:
             late += 1
             continue
-        disorder += entry.number < newest and entry.number not in truth.retold
+        if entry.number < newest and entry.number not in truth.retold:
+            breaches.append(("behind", entry.number))
         newest = max(newest, entry.number)
     missing = [number for number in truth.emitted if number not in places]
-    declared = [number for number in missing if _is_declared(number, log, truth)]
+    lost = [number for number in missing if not _is_declared(number, log, truth)]
+    disorder = len(breaches) - duplicates
+    breaches += [("lost", number) for number in lost]
     return Verdict(
         log.name,
         len(places),
         late,
         repeated,
-        len(declared),
+        len(missing) - len(lost),
         duplicates,
         disorder,
-        len(missing) - len(declared),
+        len(lost),
+        breaches,
     )
 
 

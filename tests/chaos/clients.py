@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
@@ -41,13 +42,14 @@ class ReadyMade(ClientFactory):
 class Resuming:
     """What all of them have: a log, a connection that is made again and again, and a way to stall."""
 
-    def __init__(self, name: str, port: int, since: int) -> None:
+    def __init__(self, name: str, port: Callable[[], int], since: int) -> None:
+        """`port` is asked for at every attempt to connect."""
         self.log = Log(name)
         self.connects = 0
         self.gaps: dict[str, DeclaredGap] = {}
         """Those of which the client was told that they are not whole, by their beginnings."""
         self._port = port
-        self._since = since
+        self._since: int | None = since  # None: nothing is asked for but what is yet to come
         self._connection: Any = None
         self._running = True
 
@@ -92,7 +94,7 @@ class Resuming:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
         end.settimeout(5)
         try:
-            end.connect(("127.0.0.1", self._port))
+            end.connect(("127.0.0.1", self._port()))
         except OSError:
             end.close()
             self.ended()
@@ -111,8 +113,12 @@ class Resuming:
             self._since = parse_time(data["at"])
             self.log.entries.append(Entry(data["n"], recovered, certain, self.connects, self._since))
 
-    def _start_time(self) -> str:
-        return format_time(self._since)
+    def _from_time(self) -> dict[str, str]:
+        return {} if self._since is None else {"since": format_time(self._since)}
+
+    def _position_lost(self) -> None:
+        """Note that what follows cannot be had whole."""
+        self.log.positions_lost.append(len(self.log.entries))
 
 
 class SocketClient(WebSocketClientProtocol):
@@ -136,21 +142,22 @@ class SocketClient(WebSocketClientProtocol):
 class WebSocketResuming(Resuming):
     """A client over a WebSocket; by cursor, with `proxy_status`, or by event id, without."""
 
-    def __init__(self, name: str, port: int, since: int, *, by_cursor: bool) -> None:
+    def __init__(self, name: str, port: Callable[[], int], since: int, *, by_cursor: bool) -> None:
         super().__init__(name, port, since)
         self.log.knows_cursors = self._by_cursor = by_cursor
         self._position: str | None = None
 
     def _protocol(self) -> SocketClient:
-        query = {"since": self._start_time()} if self._position is None else {"since_id": self._position}
-        if self._by_cursor:
-            query["proxy_status"] = "1"
-        url = f"ws://127.0.0.1:{self._port}{PATH}?{urlencode(query)}"
-        factory = WebSocketClientFactory(url, reactor=reactor)
+        # It is all the same which port is named here; that of the connection is another matter.
+        factory = WebSocketClientFactory(f"ws://localhost{PATH}?{urlencode(self._query())}", reactor=reactor)
         factory.setProtocolOptions(failByDrop=False, openHandshakeTimeout=10)
         protocol = SocketClient(self)
         protocol.factory = factory
         return protocol
+
+    def _query(self) -> dict[str, str]:
+        query = self._from_time() if self._position is None else {"since_id": self._position}
+        return query | ({"proxy_status": "1"} if self._by_cursor else {})
 
     def take(self, frame: Any) -> None:
         """Take one message."""
@@ -164,11 +171,18 @@ class WebSocketResuming(Resuming):
                 self._take_status(data)
 
     def closed(self, code: int | None) -> None:
-        """Note that the position was lost: all behind the first event of its time is asked for again."""
-        if code == 4010:
+        """Note that the position was lost: all behind the first event of its time is asked for again.
+
+        If that is not to be had either, what follows is.
+        """
+        if code == 4010 and self._position is None:
+            self._since = None
+            self._position_lost()
+        elif code == 4010:
             self._position = None
             entries = self.log.entries
-            later = (index for index, entry in enumerate(entries) if entry.time >= self._since)
+            since = self._since or 0
+            later = (index for index, entry in enumerate(entries) if entry.time >= since)
             again = next(later, len(entries))
             entries[again:] = [replace(entry, certain=False) for entry in entries[again:]]
 
@@ -181,7 +195,7 @@ class WebSocketResuming(Resuming):
             case {"event": "gap"}:
                 self._take_gap(data)
             case {"event": "replay", "state": "impossible"}:
-                self.log.positions_lost.append(len(self.log.entries))
+                self._position_lost()
 
     def _take_gap(self, gap: dict[str, Any]) -> None:
         if gap["outcome"] in ("orders", "lost"):
@@ -237,7 +251,7 @@ class EventSourceResuming(Resuming):
     _recovered: str | None = None
 
     def _protocol(self) -> LineClient:
-        query = urlencode({"since": self._start_time()})
+        query = urlencode(self._from_time())
         last_id = "" if self._last_id is None else f"Last-Event-ID: {self._last_id}\r\n"
         request = f"GET {PATH}/v2/events/trades?{query} HTTP/1.1\r\nHost: localhost\r\n{last_id}\r\n"
         return LineClient(self, request.encode())
@@ -245,7 +259,9 @@ class EventSourceResuming(Resuming):
     def answered(self, status: int) -> None:
         """Note that the position was not to be had."""
         if status == 410:
-            self.log.positions_lost.append(len(self.log.entries))
+            self._position_lost()
+            if self._last_id is None:
+                self._since = None
             self._last_id = None
 
     def take_event(self, lines: list[str]) -> None:
@@ -258,3 +274,8 @@ class EventSourceResuming(Resuming):
             self._note(json.loads(fields["data"]), self._recovered, "id" in fields)
             self._last_id = fields.get("id", self._last_id)
             self._recovered = None
+
+
+def declared_gaps(clients: Iterable[Resuming]) -> list[DeclaredGap]:
+    """Return the gaps of which one of them was told that they are not whole."""
+    return [gap for client in clients for gap in client.gaps.values()]

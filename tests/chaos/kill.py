@@ -27,7 +27,7 @@ async def kill_repeatedly(directory: str, *, seed: int, times: int) -> tuple[int
     random = Random(seed)
     world = World(directory, random)
     await world.start()
-    client = WebSocketResuming("client", world.proxy_port, round(time() * 1e6), by_cursor=True)
+    client = WebSocketResuming("client", world.port, round(time() * 1e6), by_cursor=True)
     client.start()
     bursts = LoopingCall(lambda: world.emit(100))
     bursting = bursts.start(0.004)

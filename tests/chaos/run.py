@@ -11,11 +11,11 @@ from twisted.internet import reactor as chosen
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall, deferLater
 
-from tests.chaos.checker import DeclaredGap, Truth, Verdict, deliveries_without_cursor, judge
-from tests.chaos.clients import EventSourceResuming, Resuming, WebSocketResuming
+from tests.chaos.checker import Truth, Verdict, deliveries_without_cursor, judge
+from tests.chaos.clients import EventSourceResuming, Resuming, WebSocketResuming, declared_gaps
 from tests.chaos.nemesis import Nemesis
+from tests.chaos.numbered import Numbered
 from tests.support.processes import Command, free_port, run
-from tradeproxy.simulator.eventclock import EventClock
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.service import Simulator
 
@@ -47,19 +47,20 @@ class Report:
         return all(verdict.is_clean for verdict in self.verdicts)
 
 
-class World:
+class World(Numbered):
     """The simulated Alpaca and the proxy."""
 
     proxy: Command
 
     def __init__(self, directory: str, random: Random) -> None:
-        self.alpaca = Simulator(reactor, random)
-        self.emitted: dict[int, float] = {}
-        self.retold: set[int] = set()
+        super().__init__(Simulator(reactor, random), random)
         self.proxy_port = free_port()
-        self._clock = EventClock(time, random)
         self._directory = directory
         self._listening: Any = None
+
+    def port(self) -> int:
+        """Return the port to which clients connect."""
+        return self.proxy_port
 
     async def start(self) -> None:
         """Start both, and return once events flow."""
@@ -95,29 +96,6 @@ class World:
         await self._listening.stopListening()
         await self.alpaca.end()
 
-    def tell_again(self, count: int) -> None:
-        """Let the stream bring the last events once more."""
-        self.retold.update(range(len(self.emitted) - count + 1, len(self.emitted) + 1))
-        self.alpaca.inject(Fault(FaultKind.REPEAT, count=count))
-
-    def emit(self, count: int) -> None:
-        """Let as many numbered events happen at Alpaca."""
-        for _ in range(count):
-            number = len(self.emitted) + 1
-            at, event_id = self._clock.stamp()
-            order = {"id": f"order-{number}", "symbol": "SPY", "status": "filled", "filled_qty": "1"}
-            self.emitted[number] = time()
-            self.alpaca.emit(
-                {
-                    "at": at,
-                    "event_id": event_id,
-                    "event": "fill",
-                    "n": number,
-                    "order": order,
-                    "x": "x" * 2000,
-                }
-            )
-
 
 async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Report:
     """Let `faults` things go wrong while `events` events are emitted, and judge every client."""
@@ -128,11 +106,11 @@ async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Repor
     clients: list[Resuming] = []
     for kind, count in CLIENTS:
         for number in range(count):
-            name, port = f"{kind} {number + 1}", world.proxy_port
+            name = f"{kind} {number + 1}"
             clients.append(
-                EventSourceResuming(name, port, since)
+                EventSourceResuming(name, world.port, since)
                 if kind == "sse"
-                else WebSocketResuming(name, port, since, by_cursor=kind == "cursor")
+                else WebSocketResuming(name, world.port, since, by_cursor=kind == "cursor")
             )
     for client in clients:
         client.start()
@@ -154,7 +132,7 @@ async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Repor
     await emitting_done
     await _settle(world, events, clients)
     logs = [client.log for client in clients]
-    truth = Truth(world.emitted, _gaps(clients), world.retold, deliveries_without_cursor(logs))
+    truth = Truth(world.emitted, declared_gaps(clients), world.retold, (), deliveries_without_cursor(logs))
     verdicts = [judge(log, truth) for log in logs]
     for client in clients:
         client.stop()
@@ -180,7 +158,3 @@ async def _settle(world: World, events: int, clients: list[Resuming]) -> None:
     while not all(client.has(len(world.emitted)) for client in clients) and time() < limit:
         await deferLater(reactor, EVERY)
     await deferLater(reactor, QUIET)
-
-
-def _gaps(clients: list[Resuming]) -> list[DeclaredGap]:
-    return [gap for client in clients for gap in client.gaps.values()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
@@ -23,15 +24,16 @@ from hypothesis.stateful import (
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import AUTH
-from tests.support.journals import event
+from tests.support.journals import event, journal_at
 from tests.support.plain import CLOSE, PING, TEXT, Kernel, Peer
+from tests.support.redis import need_redis
+from tests.support.redislog import NearLink, Redis, leading_journal
 from tradeproxy.downstream import crowd
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.websocket import DownstreamFactory
 from tradeproxy.hub import broadcaster
 from tradeproxy.hub.account import Account
-from tradeproxy.hub.journal import Row
-from tradeproxy.hub.sqlitejournal import SqliteJournal
+from tradeproxy.hub.journal import Journal, Row
 from tradeproxy.settings import Limits
 from tradeproxy.web.site import build_site
 from tradeproxy.wire.closecodes import CloseCode
@@ -91,14 +93,30 @@ class Promises(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.root = Path(mkdtemp())
-        self.lives = 0
         self.number = 0
         self.events: list[Any] = []
         """What has been published and not lost by a crash, in order."""
         self.readers: list[Reader] = []
-        self.directory = self.root / "0"
-        self.directory.mkdir()
+
+    # Where the log is, and what may befall it.
+
+    def open_journal(self) -> Journal:
+        """Return what the next start of the process finds there."""
+        raise NotImplementedError
+
+    def break_or_mend(self, is_broken: bool) -> None:
+        """Let it take nothing more, or take everything again."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """End the process as it is."""
+        raise NotImplementedError
+
+    def waiting(self) -> int:
+        """Return how many events have come, and are not handed on."""
+        return 0
+
+    # What happens.
 
     @initialize(count=st.integers(1, 6))
     def begin(self, count: int) -> None:
@@ -108,27 +126,11 @@ class Promises(RuleBasedStateMachine):
     def open(self) -> None:
         self.kernel = Kernel()
         txaio.config.loop = self.kernel  # type: ignore[attr-defined]  # set at run time
-        self.connections: list[sqlite3.Connection] = []
-        self.journal = SqliteJournal(
-            "paper",
-            self.directory / "paper.sqlite3",
-            self.kernel,
-            base_url="http://alpaca",
-            full_sync=False,
-            max_age=1e9,
-            max_events=MAX_EVENTS,
-            connect=self.connect_store,
-        )
+        self.journal = self.open_journal()
         self.account = Account("paper", self.journal, self.kernel)
-        self.journal.open()
         self.factory = DownstreamFactory(LIMITS, self.kernel)
         admission = Admission((), (), Tokens(()))
         self.site = build_site({"paper": self.account}, self.factory, admission, self.kernel)
-
-    def connect_store(self, *arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection: sqlite3.Connection = sqlite3.connect(*arguments, **options)
-        self.connections.append(connection)
-        return connection
 
     def peer(self, query: str = "") -> Peer:
         peer = Peer(self.kernel, self.site, f"/trade-updates-paper{query}")
@@ -166,7 +168,7 @@ class Promises(RuleBasedStateMachine):
         """Connect plain clients, which begin with what comes next."""
         for _ in range(count):
             cursor = self.account.cursor_at(self.journal.last) or ""
-            self.readers.append(Reader(len(self.events), cursor, self.peer().subscribe()))
+            self.readers.append(Reader(len(self.events) - self.waiting(), cursor, self.peer().subscribe()))
 
     @rule(data=st.data(), says_goodbye=st.booleans())
     def leave_or_resume(self, data: st.DataObject, says_goodbye: bool) -> None:
@@ -206,28 +208,23 @@ class Promises(RuleBasedStateMachine):
         if self.journal.status.durable:
             assert self.journal.last - self.journal.first + 1 <= MAX_EVENTS
 
-    @rule(is_full=st.booleans())
-    def fill_or_free_disk(self, is_full: bool) -> None:
-        """SQLite finds no further page from now on; or there is room again."""
-        (pages,) = self.connections[-1].execute("PRAGMA page_count").fetchone()
-        self.connections[-1].execute(f"PRAGMA max_page_count = {pages if is_full else 1_000_000}")
-        if not is_full:
+    @rule(is_broken=st.booleans())
+    def fail_or_recover(self, is_broken: bool) -> None:
+        """Fill the disk, or let Redis be away, from now on; or let it be there again."""
+        self.break_or_mend(is_broken)
+        if not is_broken:
             self.kernel.advance(2)
             assert self.journal.status.durable
 
     @rule()
     def crash(self) -> None:
-        """Kill the process, and start another one from the files as they are; who was there comes back."""
-        last = self.journal.last
-        on_disk = max((row.seq for row in self.rows() if row.durable), default=self.journal.first - 1)
-        self.lives += 1
-        after = self.root / str(self.lives)
-        shutil.copytree(self.directory, after)
-        self.journal.close()
-        self.directory = after
+        """Kill the process, and start another one from the log as it is; who was there comes back."""
+        last, waiting = self.journal.last, self.waiting()
+        durable = max((row.seq for row in self.rows() if row.durable), default=self.journal.first - 1)
+        self.kill()
         self.open()
-        assert self.journal.last == on_disk, "what was called durable is on the disk, and nothing else"
-        del self.events[len(self.events) - (last - on_disk) :]
+        assert self.journal.last == durable, "what was called durable is there, and nothing else"
+        del self.events[len(self.events) - waiting - (last - durable) :]
         for reader in self.readers:
             was_connected = reader.is_connected
             reader.disconnect()
@@ -242,7 +239,7 @@ class Promises(RuleBasedStateMachine):
         for reader in self.readers:
             reader.look()
             if reader.is_connected and reader.is_reading:
-                assert reader.begin + len(reader.log) == len(self.events)
+                assert reader.begin + len(reader.log) == len(self.events) - self.waiting()
         assert len(self.account.broadcaster) <= sum(reader.is_connected for reader in self.readers)
 
     def rows(self) -> list[Row]:
@@ -254,7 +251,8 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def the_journal_has_every_event_once_in_order(self) -> None:
         kept = [row.payload for row in self.rows()]
-        assert kept == [published.payload for published in self.events][len(self.events) - len(kept) :]
+        end = len(self.events) - self.waiting()
+        assert kept == [published.payload for published in self.events][end - len(kept) : end]
 
     @invariant()
     def every_log_is_a_contiguous_copy(self) -> None:
@@ -277,20 +275,107 @@ class Promises(RuleBasedStateMachine):
             self.kernel.settle()
             assert len(self.account.broadcaster) == len(self.factory.clients) == 0
             self.journal.close()
+
+
+class OnDiskPromises(Promises):
+    """The log is a file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(mkdtemp())
+        self.lives = 0
+        self.directory = self.root / "0"
+        self.directory.mkdir()
+
+    def open_journal(self) -> Journal:
+        self.connections: list[sqlite3.Connection] = []
+        path = self.directory / "paper.sqlite3"
+        limits: dict[str, Any] = {"max_age": 1e9, "max_events": MAX_EVENTS}
+        journal = journal_at(path, self.kernel, **limits, connect=self.connect_store)
+        journal.open()
+        return journal
+
+    def connect_store(self, *arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = sqlite3.connect(*arguments, **options)
+        self.connections.append(connection)
+        return connection
+
+    def break_or_mend(self, is_broken: bool) -> None:
+        """SQLite finds no further page; or there is room again."""
+        (pages,) = self.connections[-1].execute("PRAGMA page_count").fetchone()
+        self.connections[-1].execute(f"PRAGMA max_page_count = {pages if is_broken else 1_000_000}")
+
+    def kill(self) -> None:
+        """Take the files as they are."""
+        self.lives += 1
+        after = self.root / str(self.lives)
+        shutil.copytree(self.directory, after)
+        self.journal.close()
+        self.directory = after
+
+    def teardown(self) -> None:
+        super().teardown()
         shutil.rmtree(self.root)
 
 
-class PromisesTests(SynchronousTestCase):
-    """The machine, as a test."""
+class InRedisPromises(Promises):
+    """The log is in Redis; what comes while that is away is handed on afterwards, if this process lives."""
 
-    def test_they_are_kept_whatever_happens(self) -> None:
-        """Hypothesis looks for a history in which one is broken; two or three clients are many here."""
+    links: Sequence[NearLink] | None = None
+
+    def open_journal(self) -> Journal:
+        self.redis = Redis(self.kernel, is_empty=self.links is None)
+        self.links = ()
+        self.cut_at: int | None = None
+        journal = leading_journal(self.redis, max_age=1e9, max_events=MAX_EVENTS)
+        self.links = self.redis.links[-2:]
+        return journal
+
+    def break_or_mend(self, is_broken: bool) -> None:
+        if is_broken and self.cut_at is None:
+            self.cut_at = len(self.events)
+        for link in self.links or ():
+            link.cut() if is_broken else link.mend()
+        if not is_broken:
+            self.cut_at = None
+
+    def waiting(self) -> int:
+        return 0 if self.cut_at is None else len(self.events) - self.cut_at
+
+    def kill(self) -> None:
+        self.journal.close()
+
+    def teardown(self) -> None:
+        if self.links is not None:
+            self.break_or_mend(False)
+            self.kernel.advance(2)
+        super().teardown()
+
+
+class PromisesTests(SynchronousTestCase):
+    """The machines, as tests."""
+
+    def test_they_are_kept_by_a_log_on_the_disk(self) -> None:
+        """Whatever happens; Hypothesis looks for a history in which one is broken."""
+        self.run_machine(OnDiskPromises, 60)
+
+    def test_they_are_kept_by_a_log_in_redis(self) -> None:
+        """The same, with a Redis that goes away and comes back."""
+        need_redis()
+        self.run_machine(InRedisPromises, 40)
+
+    def run_machine(self, machine: type[Promises], examples: int) -> None:
+        """Let two or three clients be many."""
         self.patch(txaio.config, "loop", None)  # type: ignore[attr-defined]  # set at run time
         self.patch(broadcaster, "CHUNK", 1)
         self.patch(crowd, "LARGEST", 2)
         run_state_machine_as_test(
-            Promises,
+            machine,
             settings=profile(
-                deadline=None, derandomize=True, max_examples=60, stateful_step_count=30, print_blob=False
+                deadline=None,
+                derandomize=True,
+                max_examples=examples,
+                stateful_step_count=30,
+                print_blob=False,
             ),
         )

@@ -10,10 +10,12 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.journals import Connections, event, journal_at, memory_journal, time_of
+from tests.support.journals import Connections, MemoryCase, event, journal_at, memory_journal, time_of
+from tests.support.redislog import InRedis
 from tradeproxy.hub.account import ANOTHER_ACCOUNT, Account
+from tradeproxy.hub.standing import Standing
 from tradeproxy.wire.cursor import Cursor
-from tradeproxy.wire.status import Outcome, UpstreamStatus
+from tradeproxy.wire.status import Gap, Outcome, UpstreamStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,14 +52,14 @@ class Reader:
         """Do nothing: nothing here fails."""
 
 
-class AccountTestCase(SynchronousTestCase):
-    """An account whose journal is in memory, and a reader."""
+class AccountTestCase(MemoryCase):
+    """An account, and a reader."""
+
+    now = BEGIN
 
     def setUp(self) -> None:
-        self.clock = Clock()
-        self.clock.advance(BEGIN)
-        self.journal = memory_journal(self.clock)
-        self.addCleanup(self.journal.close)
+        super().setUp()
+        self.journal = self.open()
         self.account = Account("paper", self.journal, self.clock)
         self.reader = Reader()
         self.account.broadcaster.register(self.reader)
@@ -362,6 +364,18 @@ class GapTests(AccountTestCase):
         self.assertEqual(hello["event"], "hello")
         self.assertNotIn(epoch, hello["cursor"])
 
+    def test_the_same_state_is_told_once(self) -> None:
+        """However many attempts fail in the same way."""
+        for reason in ("refused", "refused", "HTTP 429"):
+            self.account.upstream_is_down(reason)
+        self.assertEqual([status["reason"] for status in self.reader.statuses], ["refused", "HTTP 429"])
+
+
+class ReplacedTests(MemoryCase):
+    """What befalls a file is not the account's affair."""
+
+    now = BEGIN
+
     def test_a_journal_that_is_replaced_meanwhile_is_no_other_account(self) -> None:
         """A damaged file begins a new epoch too; what was missed is still sought."""
         disk = Connections()
@@ -381,8 +395,94 @@ class GapTests(AccountTestCase):
         assert gap is not None
         self.assertEqual(gap.outcome, Outcome.PENDING)
 
-    def test_the_same_state_is_told_once(self) -> None:
-        """However many attempts fail in the same way."""
-        for reason in ("refused", "refused", "HTTP 429"):
-            self.account.upstream_is_down(reason)
-        self.assertEqual([status["reason"] for status in self.reader.statuses], ["refused", "HTTP 429"])
+
+class StandingTests(AccountTestCase):
+    """Where several processes share an account, one holds its upstream, and the others follow."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.standings: list[Standing] = []
+        self.account.on_standing = self.standings.append
+
+    def test_every_change_is_told_whole(self) -> None:
+        """The upstream's status, and all the gaps that a client is told of."""
+        self.account.upstream_is_up()
+        self.publish(1)
+        self.account.flush()
+        self.account.upstream_is_down("lost")
+        self.account.gaps.settle(Outcome.OPEN, "HTTP 500")
+        self.assertEqual([len(standing.gaps) for standing in self.standings], [0, 0, 1, 1])
+        self.assertEqual(self.standings[-1], Standing(self.account.upstream, tuple(self.account.gaps)))
+
+    def test_follows_what_another_process_tells(self) -> None:
+        """Its clients are told what is new, once."""
+        up = UpstreamStatus(streaming=True, reason="streaming", since=BEGIN + 1.5)
+        gap = Gap(1, 2, Outcome.RECOVERED, 3)
+        for _ in range(2):
+            self.account.follow(Standing(up, (gap,)))
+        self.assertEqual((self.account.upstream, list(self.account.gaps)), (up, [gap]))
+        self.assertEqual([status["event"] for status in self.reader.statuses], ["gap", "upstream"])
+        self.assertEqual(self.account.reconnects, 0)
+
+    def test_takes_over_from_another_process(self) -> None:
+        """What came between the two may have been missed: its first stream ends a gap."""
+        self.journal.append([event(1)])
+        self.account.follow(Standing(UpstreamStatus(streaming=True, reason="streaming", since=BEGIN), ()))
+        self.clock.advance(5)
+        self.account.take_over()
+        self.assertEqual(self.account.upstream, UpstreamStatus(False, "connecting", BEGIN + 5))
+        self.clock.advance(1)
+        self.account.upstream_is_up()
+        self.assertEqual(list(self.account.gaps), [Gap(time_of(1), max((BEGIN + 6) * 1_000_000, time_of(1)))])
+        self.assertEqual(self.account.reconnects, 0)
+
+    def test_takes_over_a_second_time(self) -> None:
+        """Another process led meanwhile, whatever this one has streamed before."""
+        self.account.upstream_is_up()
+        self.publish(1)
+        self.account.flush()
+        self.account.upstream_is_down("the lease was lost")
+        self.account.follow(Standing(UpstreamStatus(streaming=True, reason="streaming", since=BEGIN), ()))
+        self.account.take_over()
+        self.account.upstream_is_up()
+        [gap] = self.account.gaps
+        self.assertEqual((gap.begin, gap.outcome), (time_of(1), Outcome.PENDING))
+
+    def test_a_log_that_is_another_one_ends_every_client(self) -> None:
+        """No position of theirs leads on from there."""
+        self.journal.on_broken()
+        self.assertEqual(len(self.account.broadcaster), 0)
+
+
+class PublishInRedisTests(InRedis, PublishTests):
+    """The same for an account whose journal is shared, as the others below."""
+
+    def test_hands_on_the_payload_itself(self) -> None:
+        """The bytes that go out are those that came in, and have been read back."""
+        self.publish(1)
+        self.clock.advance(0)
+        self.assert_delivered([1])
+
+
+class CloseInRedisTests(InRedis, CloseTests):
+    """The same where the journal is shared."""
+
+
+class HoldInRedisTests(InRedis, HoldTests):
+    """The same where the journal is shared."""
+
+
+class FlushInRedisTests(InRedis, FlushTests):
+    """The same where the journal is shared."""
+
+
+class CursorInRedisTests(InRedis, CursorTests):
+    """The same where the journal is shared."""
+
+
+class GapInRedisTests(InRedis, GapTests):
+    """The same where the journal is shared."""
+
+
+class StandingInRedisTests(InRedis, StandingTests):
+    """The same where the journal is shared."""

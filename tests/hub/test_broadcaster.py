@@ -178,6 +178,17 @@ class BroadcasterTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
 
+    def test_ends_all_when_nothing_leads_on(self) -> None:
+        """One that cannot be ended keeps none of the others; who comes afterwards is served."""
+        readers = [self.registered(reader) for reader in (Reader(self.diary), Stubborn(self.diary))]
+        self.broadcaster.end_all()
+        self.assertEqual([reader.severed for reader in readers], [1, 1])
+        self.assertEqual(len(self.broadcaster), 0)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        late = self.registered(Reader(self.diary))
+        self.broadcaster.publish(ONE)
+        self.assertEqual(late.bursts, [ONE])
+
 
 class CrowdTests(SynchronousTestCase):
     """More subscribers than one turn of the reactor serves."""
@@ -238,3 +249,18 @@ class CrowdTests(SynchronousTestCase):
         self.assertEqual((got[:2], got[-1]), ([ONE, lost], bursts[-1]))
         self.assertEqual(len(got), MOST_WAITING - 1)
         self.assertEqual(self.readers[0].statuses, [b"down"])
+
+    def test_are_all_ended_in_the_middle_of_a_burst(self) -> None:
+        """Nobody of them is served any more; who comes then gets what comes then, and only that."""
+        idle: list[int] = []
+        self.broadcaster.on_idle = lambda: idle.append(1)
+        self.broadcaster.publish(ONE)
+        self.broadcaster.publish(TWO)
+        self.broadcaster.end_all()
+        self.assertEqual({reader.severed for reader in self.readers}, {1})
+        late = Reader(self.diary)
+        self.broadcaster.register(late)
+        self.clock.advance(0)
+        self.assertEqual((len(self.diary), idle), (CHUNK, [1]))
+        self.broadcaster.publish(TWO)
+        self.assertEqual(late.bursts, [TWO])

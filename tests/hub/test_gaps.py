@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.support.journals import events, memory_journal, time_of
+from tests.support.journals import MemoryCase, events, time_of
+from tests.support.redislog import InRedis
 from tradeproxy.hub.gaps import GAPS_KEPT, Gaps
 from tradeproxy.wire.event import parse_time
-from tradeproxy.wire.status import Gap, Outcome
+from tradeproxy.wire.status import Gap, Outcome, encode_gap
 
 BACK = time_of(100)
 """When the stream returns."""
 
 
-class GapsTests(SynchronousTestCase):
+class GapsTests(MemoryCase):
     """A gap begins where the log was last complete, and ends with what became of it."""
 
     def setUp(self) -> None:
-        self.journal = memory_journal(Clock())
-        self.addCleanup(self.journal.close)
+        super().setUp()
+        self.journal = self.open()
         self.frames: list[bytes] = []
         self.gaps = self.restart()
 
@@ -178,3 +176,52 @@ class GapsTests(SynchronousTestCase):
             self.gaps.settle(Outcome.LOST)
         kept = [gap.begin for gap in self.gaps]
         self.assertEqual(kept, [time_of(n) for n in range(5, GAPS_KEPT + 5)])
+
+
+class FollowTests(MemoryCase):
+    """Where another process holds the stream, the gaps are those of which it tells."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.frames: list[bytes] = []
+        self.gaps = Gaps(self.open(), self.frames.append)
+
+    def test_what_is_new_is_announced_once(self) -> None:
+        """Whole lists come; only what has changed since is news."""
+        first, second = Gap(1), Gap(5)
+        closed = Gap(1, 2, Outcome.RECOVERED, 3)
+        for told, news in (
+            ((first,), [first]),
+            ((first,), []),
+            ((closed,), [closed]),
+            ((closed, second), [second]),
+            ((), []),
+        ):
+            self.gaps.follow(told)
+            self.assertEqual(tuple(self.gaps), told)
+            self.assertEqual(self.frames, [encode_gap(gap) for gap in news])
+            self.frames.clear()
+
+    def test_an_open_one_goes_on_when_the_stream_is_held_here(self) -> None:
+        """It keeps its begin, and is remembered from then on; what was counted here counts nothing twice."""
+        self.gaps.follow([Gap(7, 9, Outcome.OPEN, 2, "HTTP 500")])
+        self.assertEqual(self.gaps.outcomes[Outcome.PENDING], 0)
+        self.gaps.begin()
+        self.assertEqual(self.gaps.current, Gap(7, None, Outcome.OPEN, 2, "HTTP 500"))
+        self.assertEqual(self.gaps.known_through, 7)
+
+    def test_an_open_one_is_remembered(self) -> None:
+        """The log may have to begin anew from what this process knows."""
+        self.gaps.follow([Gap(3, 4, Outcome.LOST), Gap(7)])
+        self.assertEqual(self.gaps.known_through, 7)
+        self.gaps.follow([Gap(3, 4, Outcome.LOST), Gap(7, 9, Outcome.RECOVERED)])
+        self.assertIsNone(self.gaps.known_through)
+
+    def test_more_than_are_kept_are_not_kept_here_either(self) -> None:
+        """The last ones stay."""
+        self.gaps.follow([Gap(n) for n in range(GAPS_KEPT + 3)])
+        self.assertEqual([gap.begin for gap in self.gaps], list(range(3, GAPS_KEPT + 3)))
+
+
+class GapsInRedisTests(InRedis, GapsTests):
+    """The same for an account whose journal is shared; the node that holds the stream restarts."""

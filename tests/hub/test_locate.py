@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.support.journals import event, event_id_of, events, memory_journal, time_of
+from tests.support.journals import MemoryCase, event, event_id_of, events, time_of
+from tests.support.redislog import InRedis
 from tradeproxy.hub.account import Account
+from tradeproxy.hub.journal import UnreadableError
 from tradeproxy.hub.locate import LostPositionError, locate
 from tradeproxy.hub.sqlitejournal import TRIM_EVERY
 from tradeproxy.wire.cursor import Cursor
 from tradeproxy.wire.position import AfterId, FromTime, LastEvents, Position
 
 
-class LocateTests(SynchronousTestCase):
+class LocateTests(MemoryCase):
     """A client's position is a place in the log, or is refused with the reason."""
 
+    now = 1.0
+
     def setUp(self) -> None:
-        self.clock = Clock()
-        self.journal = memory_journal(self.clock, max_events=3)
-        self.addCleanup(self.journal.close)
+        super().setUp()
+        self.journal = self.open(max_events=3)
         self.account = Account("paper", self.journal, self.clock)
         self.journal.append(events(1, 2, 3))
 
@@ -79,7 +79,7 @@ class LocateTests(SynchronousTestCase):
         self.assertEqual(locate(self.account, FromTime(time_of(2))), 1)
         self.assertEqual(locate(self.account, FromTime(time_of(2) + 1)), 2)
         self.assertEqual(locate(self.account, FromTime(time_of(9))), 3)
-        self.lost(FromTime(self.journal.begins - 1), "^the journal begins at 1970-01-01T00:00:00.000000Z")
+        self.lost(FromTime(self.journal.begins - 1), "^the journal begins at 1970-01-01T00:00:01.000000Z")
         self.trim()
         self.lost(FromTime(time_of(2)), "^the journal begins at 2026-09-21T14:13:22.000001Z")
         self.assertEqual(locate(self.account, FromTime(time_of(2) + 1)), 2)
@@ -92,9 +92,8 @@ class LocateTests(SynchronousTestCase):
 
     def test_an_empty_log_has_one_place(self) -> None:
         """Every position that it does not refuse is its beginning."""
-        journal = memory_journal(self.clock)
-        self.addCleanup(journal.close)
-        account = Account("paper", journal, self.clock)
+        journal = self.open(name="live")
+        account = Account("live", journal, self.clock)
         cursor = account.cursor_at(0)
         assert cursor is not None
         for position in (AfterId(cursor), FromTime(journal.begins), LastEvents(5)):
@@ -105,3 +104,21 @@ class LocateTests(SynchronousTestCase):
         bare = event(7, event_id=None, execution_id="x")
         self.journal.append([bare])
         self.assertEqual(locate(self.account, AfterId(bare.identity)), 4)
+
+
+class LocateInRedisTests(InRedis, LocateTests):
+    """The same where several nodes share the log; one of them may be ahead of this one."""
+
+    def lost(self, position: Position, words: str) -> None:
+        """Look at where the log ends, where the position may be yet to come here."""
+        try:
+            locate(self.account, position)
+        except (LostPositionError, UnreadableError):
+            self.look(self.journal)
+        super().lost(position, words)
+
+    def test_what_may_be_yet_to_come_is_not_refused(self) -> None:
+        """The client is to come back."""
+        ahead = AfterId(str(replace(self.cursor(3), seq=4)))
+        for position in (ahead, AfterId(event_id_of(9))):
+            self.assertRaises(UnreadableError, locate, self.account, position)

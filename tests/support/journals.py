@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
-from tradeproxy.hub.journal import Burst, Row
+from tradeproxy.hub.journal import Burst, Journal, Row
 from tradeproxy.hub.sqlitejournal import SqliteJournal
 from tradeproxy.wire.event import Event, format_time
 from tradeproxy.wire.messages import TradeUpdate, parse_server
@@ -85,7 +85,7 @@ def events(*numbers: int) -> list[Event]:
 class Listener:
     """What a journal tells its owner, in the order in which it does."""
 
-    def __init__(self, journal: SqliteJournal) -> None:
+    def __init__(self, journal: Journal) -> None:
         self.bursts: list[Burst] = []
         self.statuses: list[JournalStatus] = []
         self.calls: list[Burst | JournalStatus] = []
@@ -148,26 +148,34 @@ def row(seq: int, event: Event, durable: bool = True) -> Row:
 
 
 class JournalCase(SynchronousTestCase):
-    """Has a place for a journal on the disk."""
+    """Has a place for a journal, of whichever kind: on the disk, if a subclass does not say otherwise."""
+
+    now = NOW
+    """When its tests begin (Unix time)."""
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.clock.advance(NOW)
-        self.path = Path(self.mktemp()) / "paper.sqlite3"
+        self.clock.advance(self.now)
 
-    def open(self, **options: Any) -> SqliteJournal:
-        """Return a journal that lies there, open."""
+    def open(self, **options: Any) -> Journal:
+        """Return the journal that lies there, open."""
+        if not hasattr(self, "path"):
+            self.path = Path(self.mktemp()) / "paper.sqlite3"
         journal = journal_at(self.path, self.clock, **options)
         journal.open()
         self.addCleanup(journal.close)
         return journal
 
-    def reopen(self, journal: SqliteJournal, **options: Any) -> SqliteJournal:
+    def reopen(self, journal: Journal, **options: Any) -> Journal:
         """Return what the next start of the proxy would find."""
         journal.close()
         return self.open(**options)
 
-    def rest(self, journal: SqliteJournal, after: int) -> list[int]:
+    def find(self, journal: Journal, identity: str) -> int | None:
+        """Return the number of the last event with this identity, once that is certain."""
+        return journal.find(identity)
+
+    def rest(self, journal: Journal, after: int) -> list[int]:
         """Return the numbers that can be read behind one."""
         numbers: list[int] = []
         while (burst := journal.read(after, 1000)) is not None:
@@ -176,7 +184,33 @@ class JournalCase(SynchronousTestCase):
         return numbers
 
 
-class DiskCase(JournalCase):
+class MemoryCase(JournalCase):
+    """Has one in memory, where it has none in Redis; there is no other start of it."""
+
+    def open(self, **options: Any) -> Journal:
+        journal = memory_journal(self.clock, **options)
+        self.addCleanup(journal.close)
+        return journal
+
+
+class SqliteCase(JournalCase):
+    """Has a place for one on the disk."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = Path(self.mktemp()) / "paper.sqlite3"
+
+    def open(self, **options: Any) -> SqliteJournal:
+        journal = super().open(**options)
+        assert isinstance(journal, SqliteJournal)
+        return journal
+
+    def reopen(self, journal: Journal, **options: Any) -> SqliteJournal:
+        journal.close()
+        return self.open(**options)
+
+
+class DiskCase(SqliteCase):
     """Has a journal with two events, whose disk it can spoil."""
 
     def setUp(self) -> None:

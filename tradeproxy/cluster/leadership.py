@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from tradeproxy.cluster.link import AwayError
+from tradeproxy.cluster.outbox import FENCED
 from tradeproxy.hub.role import Role
 
 if TYPE_CHECKING:
@@ -73,8 +74,12 @@ class Leadership(Service):
         self._taking_turns: Deferred[None] | None = None
         self._over: Deferred[str] | None = None  # fires with the reason when this turn ends
         self._look: Look | None = None
+        self._grant: Look  # of this turn
         self._renewed = 0.0
-        journal.outbox.on_refused = self._end_turn
+        self._theirs_until = 0.0  # another node may lead until then, though Redis may have forgotten it
+        self._is_renewing = False
+        journal.outbox.on_refused = self._refused
+        journal.on_reached = self._reached
         self._role = Role(clock.seconds())
 
     @property
@@ -114,24 +119,37 @@ class Leadership(Service):
         """Wait until this node has the lease."""
         while True:
             try:
-                look = await self._ask(wanted=self._journal.may_lead(self._look))
+                wanted = self._may_take()
+                look = await self._ask(wanted=wanted)
             except AwayError:
                 self._look = None
             else:
-                if look.token is not None and look.owner == self._journal.log_in_redis.owner:
+                if wanted and self._is_ours(look):
                     return look
                 self._note_leader(look)
+                if look.owner is None and self._may_take():
+                    continue  # it has just been given back
             await deferLater(self._clock, TICK)
+
+    def _may_take(self) -> bool:
+        return self._journal.may_lead(self._look) and self._monotonic() >= self._theirs_until
 
     async def _ask(self, *, wanted: bool) -> Look:
         sent, asked = self._monotonic(), self._journal.unanswered()
         look = await self._journal.log_in_redis.look(round(LEASE * 1000), wanted=wanted)
         self._look = look
         self._journal.looked(look, asked)
-        if wanted and look.owner == self._journal.log_in_redis.owner:
-            self._renewed = sent
+        if self._is_ours(look):
+            self._renewed = sent if wanted else self._renewed
+        elif look.owner is not None:
+            self._theirs_until = self._monotonic() + look.rest
+        elif look.is_released:
+            self._theirs_until = 0.0
         self._role = self._role.seen(look.last - self._journal.last, self._clock.seconds())
         return look
+
+    def _is_ours(self, look: Look) -> bool:
+        return look.owner == self._journal.log_in_redis.owner
 
     def _note_leader(self, look: Look) -> None:
         if look.owner is None and self._account.upstream.streaming:
@@ -146,7 +164,8 @@ class Leadership(Service):
         self._log.info(
             "{account}: this node holds the connection to Alpaca from now on", account=self._account.name
         )
-        renewing = self._in_background(self._keep_lease(look))
+        self._grant = look
+        renewing = self._in_background(self._keep_lease())
         starting = self._in_background(self._start(look))
         reason = await over
         starting.cancel()
@@ -154,7 +173,7 @@ class Leadership(Service):
             upstream, self._upstream = self._upstream, None
             await maybeDeferred(upstream.stopService)
         self._account.flush()
-        await self._let_go(look)
+        await self._let_go()
         renewing.cancel()
         self._over = None
         self._role = self._role.ends(self._clock.seconds())
@@ -175,10 +194,10 @@ class Leadership(Service):
         self._upstream = self._make_upstream()
         self._upstream.startService()
 
-    async def _keep_lease(self, look: Look) -> None:
+    async def _keep_lease(self) -> None:
         while (rest := self._rest()) > 0:
             if rest <= GIVE_UP - RENEW:
-                await self._renew(look, rest)
+                await self._renew()
             await deferLater(self._clock, min(TICK, max(self._rest(), 0)))
         self._end_turn("Redis could not be reached in time to renew the lease")
 
@@ -186,22 +205,47 @@ class Leadership(Service):
         """Return for how many seconds this node may lead yet."""
         return self._renewed + GIVE_UP - self._monotonic()
 
-    async def _renew(self, look: Look, rest: float) -> None:
-        try:
-            renewed = await Deferred.fromCoroutine(self._ask(wanted=True)).addTimeout(rest, self._clock)
-        except (AwayError, NoAnswerError):
+    async def _renew(self) -> None:
+        if self._is_renewing or self._rest() <= 0:
             return
-        if (renewed.owner, renewed.token) != (look.owner, look.token):
-            self._end_turn("the lease was lost")
+        self._is_renewing = True
+        try:
+            look = await Deferred.fromCoroutine(self._ask(wanted=True)).addTimeout(self._rest(), self._clock)
+            if (look.owner, look.token) != (self._grant.owner, self._grant.token):
+                await self._lead_on(look)
+        except (AwayError, NoAnswerError):
+            pass  # until the lease ends
+        finally:
+            self._is_renewing = False
 
-    async def _let_go(self, look: Look) -> None:
+    async def _lead_on(self, look: Look) -> None:
+        """Go on with a lease that Redis had forgotten, and maybe the log with it, unless another node led."""
+        own = self._journal.log_in_redis.owner
+        if self._upstream is None or not self._is_ours(look) or look.previous not in ("", own):
+            self._end_turn("the lease was lost")
+            return
+        self._grant = look
+        await self._journal.lead(look, on=True)
+        self._account.on_standing(self._account.standing)
+
+    def _reached(self) -> None:
+        if self._over is not None:
+            self._in_background(self._renew())
+
+    def _refused(self, reason: str) -> None:
+        if reason == FENCED and self._rest() > 0:  # Redis may have forgotten that this node leads
+            self._reached()
+        else:
+            self._end_turn(reason)
+
+    async def _let_go(self) -> None:
         """Write what is left, if that goes at once, and let another node have the lease."""
-        assert look.token is not None
+        assert self._grant.token is not None
         with suppress(NoAnswerError):
             await self._journal.outbox.when_written().addTimeout(LAST_WORDS, self._clock)
         self._journal.stop_leading()
         with suppress(AwayError):  # it runs out by itself
-            await self._journal.log_in_redis.release(look.token)
+            await self._journal.log_in_redis.release(self._grant.token)
 
     def _end_turn(self, reason: str) -> None:
         if self._over is not None and not self._over.called:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.defer import TimeoutError as NoAnswerError
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.protocol import Factory
@@ -52,13 +52,15 @@ class Link:
         self.on_up: Callable[[], None] = lambda: None
         """Called when commands can be given."""
         self.on_down: Callable[[str], None] = lambda _: None
-        """Called with the reason when they no longer can, and after each attempt that fails."""
+        """Called with the reason when they no longer can, and after each attempt that fails. Not the place to
+        close the link from."""
         self.trouble = "it has not been reached yet"
         """Why there is no connection."""
         self._settings = settings
         self._reactor = reactor
         self._protocol: Any = None
         self._staying: Deferred[None] | None = None
+        self._is_open = False
 
     @property
     def is_up(self) -> bool:
@@ -67,10 +69,12 @@ class Link:
 
     def open(self) -> None:
         """Begin to connect."""
+        self._is_open = True
         self._staying = Deferred.fromCoroutine(self._stay_connected())
 
     def close(self) -> None:
         """End the connection, and make no other; harmless if there is none."""
+        self._is_open = False
         staying, self._staying = self._staying, None
         protocol, self._protocol = self._protocol, None
         if staying is not None:
@@ -121,6 +125,8 @@ class Link:
             except CancelledError:
                 raise
             except Exception as error:  # of many kinds: no such name, refused, a bad certificate
+                if not self._is_open:
+                    return  # this is how an endpoint tells that it was cancelled
                 self._note(f"cannot connect: {error}")
             else:
                 await self._use(protocol, factory)
@@ -128,15 +134,18 @@ class Link:
 
     async def _use(self, protocol: Any, factory: _LinkFactory) -> None:
         gone: Deferred[None] = protocol.whenDisconnected()
-        ready: Deferred[None] = protocol.whenConnected()
-        login = DeferredList([ready, gone], fireOnOneCallback=True)
-        timeout = self._reactor.callLater(CONNECT_TIMEOUT, protocol.transport.abortConnection)
+        login: Deferred[None] = Deferred()
+        for either in (protocol.whenConnected(), protocol.whenDisconnected()):
+            either.addCallback(lambda _: None if login.called else login.callback(None))
         try:
-            await login
-        finally:
-            timeout.cancel() if timeout.active() else None
-            if not protocol.connected or self._staying is None:
-                protocol.transport.abortConnection()
+            await login.addTimeout(CONNECT_TIMEOUT, self._reactor)
+        except NoAnswerError:
+            factory.trouble = f"it does not answer within {CONNECT_TIMEOUT:g} s at the login"
+            protocol.transport.abortConnection()
+            await gone
+        except CancelledError:
+            protocol.transport.abortConnection()
+            raise
         if not protocol.connected:
             self._note(factory.trouble or "the connection was lost at the login")
             return
@@ -161,6 +170,7 @@ async def try_redis(settings: RedisSettings, reactor: Any) -> str | None:
     link.on_down = lambda _: None if tried.called else tried.callback(None)
     link.open()
     await tried
+    await deferLater(reactor, 0)  # the link is not to be closed by what it calls
     try:
         told = (await link.call("INFO")).decode()
     except AwayError as away:

@@ -39,7 +39,7 @@ class Outbox:
         self.on_written: Callable[[Written, float], None] = lambda _written, _seconds: None
         """Called with what became of some events, and how long it took."""
         self.on_refused: Callable[[str], None] = lambda _: None
-        """Called with the reason when this node can lead no longer."""
+        """Called with the reason when what is to be written is not taken."""
         self._log_in_redis = log
         self._clock = clock
         self._events = Backlog()
@@ -163,7 +163,7 @@ class Outbox:
         if not refused:
             self.go_on()
         elif token == self._token:
-            self.end()
+            self._tell_waiting()
             self.on_refused(refused)
 
     async def _write_one(self, token: str) -> str:

@@ -6,15 +6,16 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from tradeproxy.cluster.absent import Absent
+from tradeproxy.cluster.follower import AGAIN, Follower
 from tradeproxy.cluster.link import AwayError
 from tradeproxy.cluster.outbox import SHORTER, Outbox
-from tradeproxy.cluster.replica import Replica, later
-from tradeproxy.cluster.sharedlog import Beginning, Place, Said, SharedLog, Told
+from tradeproxy.cluster.replica import TRIM_STEP, Replica, later
+from tradeproxy.cluster.sharedlog import Beginning, SharedLog
 from tradeproxy.hub.backlog import newer
 from tradeproxy.hub.histogram import COMMITS, Histogram
 from tradeproxy.hub.journal import Burst, UnreadableError
@@ -24,10 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
-    from twisted.python.failure import Failure
 
     from tradeproxy.cluster.link import Link
-    from tradeproxy.cluster.sharedlog import Look, Written
+    from tradeproxy.cluster.sharedlog import Look, Place, Told, Written
     from tradeproxy.wire.event import Event, OrderState
 
 TRIM_EVERY = 10.0
@@ -36,15 +36,11 @@ TRIM_EVERY = 10.0
 TRIM_AGAIN = 0.1
 """Seconds to the next look while more of them are due."""
 
-AGAIN = 0.1
-"""Seconds until Redis is asked once more whether there is a log."""
-
 BOUNDS = ("epoch", "base_url", "trimmed", "begins")
 """Facts that change only where an epoch begins, or rows are trimmed."""
 
 NOT_READ = "it has not all been read yet"
 NOT_REACHED = "Redis has not been reached yet"
-NO_LOG = "no node has begun it yet"
 
 
 class RedisJournal(Replica):
@@ -80,6 +76,8 @@ class RedisJournal(Replica):
         self.on_standing: Callable[[str], None] = lambda _: None
         """Called with what the leader says of the stream."""
         self.on_broken: Callable[[], None] = lambda: None
+        self.on_reached: Callable[[], None] = lambda: None
+        """Called when Redis can be asked again, before anything is written."""
         self.is_whole = False
         self.end = 0
         """The newest number in the log, as it was when this node last looked."""
@@ -90,14 +88,11 @@ class RedisJournal(Replica):
         self._random_bytes = random_bytes
         self._links = links
         self.log_in_redis = SharedLog(name, owner, links[0])
-        self._inlet = SharedLog(name, owner, links[1])
+        self._follower = Follower(name, SharedLog(name, owner, links[1]), self, clock)
         self.outbox = Outbox(self.log_in_redis, clock)
         self.outbox.on_written = self._written
         self._absent = Absent()
-        self._at = b"0-0"  # the entry read last
-        self._is_misfit = self._is_doubtful = False
         self._is_beginning = False  # another epoch, in which what is here counts for nothing
-        self._following: Deferred[None] | None = None
         self._trimming: IDelayedCall | None = None
         self._token: str | None = None
 
@@ -106,10 +101,10 @@ class RedisJournal(Replica):
     def open(self) -> None:
         """Begin to follow the log; raises nothing: a Redis that is away may come."""
         for link in self._links:
-            link.on_down = self._is_away
+            link.on_down = self._link_is_down
             link.open()
-        self._links[0].on_up = self.outbox.start_over
-        self._follow()
+        self._links[0].on_up = self._is_reached
+        self._follower.start()
         self._trimming = self._clock.callLater(TRIM_EVERY, self._trim)
 
     def close(self) -> None:
@@ -117,9 +112,7 @@ class RedisJournal(Replica):
         if self._trimming is not None:
             self._trimming.cancel()
             self._trimming = None
-        if self._following is not None:
-            self._following.cancel()
-            self._following = None
+        self._follower.stop()
         for link in self._links:
             link.close()
         super().close()
@@ -135,7 +128,8 @@ class RedisJournal(Replica):
     def looked(self, look: Look, asked: frozenset[object]) -> None:
         """Take notice of where the log ends; `asked` is what `unanswered` was when the question was sent."""
         self.end = look.last
-        self._is_doubtful = self._is_doubtful or look.epoch != self.epoch or look.last < self.last
+        if look.epoch != self.epoch or look.last < self.last:
+            self._follower.doubt()
         if look.owner not in (None, self.log_in_redis.owner):
             self.outbox.drop_events()  # that node finds them by itself
         if look.epoch == self.epoch:
@@ -146,10 +140,10 @@ class RedisJournal(Replica):
         """Return the positions that were asked for and are not here."""
         return self._absent.asked
 
-    async def lead(self, look: Look) -> None:
+    async def lead(self, look: Look, *, on: bool = False) -> None:
         """Write from now on; done when all that the log holds has been read, and it is this account's.
 
-        Fails with AwayError.
+        `on` is for a node that has led until now, so that it knows best. Fails with AwayError.
         """
         assert look.token is not None
         self._token = look.token
@@ -161,9 +155,10 @@ class RedisJournal(Replica):
             if self.is_whole and (place.facts["epoch"], place.last) == (self.epoch, self.last):
                 break
             await deferLater(self._clock, AGAIN)
-        self.adopt(place.facts)
+        if not on:
+            self.adopt(place.facts)
         self._begin_to_write(look)
-        self.outbox.go_on()
+        self._save()
 
     def _open_epoch(self, look: Look) -> None:
         if self.base_url != self._configured_url:
@@ -205,61 +200,21 @@ class RedisJournal(Replica):
         self.commits.observe(seconds)
         self.outbox.read_back(self.last)
 
-    # Following.
+    def _is_reached(self) -> None:
+        self.on_reached()
+        self.outbox.start_over()
 
-    def _follow(self) -> None:
-        self._following = Deferred.fromCoroutine(self._read_on())
-        self._following.addErrback(self._stumbled)
+    # What the follower calls.
 
-    def _stumbled(self, failure: Failure) -> None:
-        if failure.check(CancelledError):
-            return
-        self._log.failure("{account}: the shared log could not be followed", failure, account=self.name)
-        self._is_misfit = True
-        self._is_away("an error of the proxy's own: see its log")
-        self._following = deferLater(self._clock, 1.0, self._follow)
-        self._following.addErrback(lambda gone: gone.trap(CancelledError))
-
-    async def _read_on(self) -> None:
-        while True:
-            try:
-                if await self._find_place():
-                    while not self._is_misfit and not self._is_doubtful:
-                        self._take(await self._inlet.follow(self._at))
-                        self._is_there()
-            except AwayError:
-                pass
-            await deferLater(self._clock, AGAIN)
-
-    async def _find_place(self) -> bool:
-        """Find out whether the log is the one that was followed; return whether there is any."""
-        self._is_doubtful = False
-        place = await self._inlet.place(self.last)
-        if not place.facts:
-            self._is_away(NO_LOG)
-            return False
-        self.end = place.last
-        epoch = place.facts["epoch"]
-        if epoch == self.epoch and not self._is_misfit and self._fits(place):
-            self._is_there()
-            return True
-        self._is_misfit = False
-        is_next = epoch != self.epoch and place.begun is not None and self._change(place.begun, epoch)
-        if not is_next:
-            self._begin_at(place)
-        self._at = b"0-0"
-        self._is_there()
-        return True
-
-    def _fits(self, place: Place) -> bool:
-        """Whether the row read last is in the log, or has been trimmed from it."""
+    def fits(self, place: Place) -> bool:
+        """Whether the row read last is in the log, or has been the last to be trimmed from it."""
         trimmed = int(place.facts["trimmed"])
         if self.last <= trimmed:
             return self.last == trimmed
         row = self.row(self.last)
         return row is None or row.payload == place.payload
 
-    def _begin_at(self, place: Place) -> None:
+    def begin_at(self, place: Place) -> None:
         """Read the whole log, which is not the one that was read before."""
         was_empty, self.is_whole = not self.epoch, False
         self._is_beginning = False
@@ -281,41 +236,23 @@ class RedisJournal(Replica):
             self.outbox.end()
             self.outbox.on_refused(SHORTER)
 
-    def _change(self, begun: Beginning, epoch: str) -> bool:
+    def change(self, begun: Beginning) -> bool:
         """Go on in another epoch, and return whether that is possible: it must begin where this node is."""
-        before = begun.after_epoch, begun.after
-        if not self.epoch or before != (self.epoch, self.last) or begun.facts["epoch"] != epoch:
+        if not self.epoch or (begun.after_epoch, begun.after) != (self.epoch, self.last):
             return False
         own = {key: value for key, value in self.facts().items() if value is not None}
-        self.restart(begun.facts)
+        if "latest" in begun.facts:
+            self.go_on(begun.facts)
+        else:  # another account's, or there was nothing yet
+            self.restart(begun.facts)
         if self.outbox.leads:
             self.adopt(own)  # it has moved on since
         self._absent.clear()
         self._is_beginning = False
         return True
 
-    def _take(self, entries: Sequence[Said | Told]) -> None:
-        """Take what comes next in the log."""
-        told: list[Told] = []
-        for entry in entries:
-            if isinstance(entry, Told):
-                if entry.epoch != self.epoch or entry.seq != (told[-1].seq if told else self.last) + 1:
-                    self._is_misfit = True  # the log is another one, or what is between has been trimmed
-                    break
-                told.append(entry)
-            else:
-                self._add(told)
-                told = []
-                self._hear(entry)
-                if self._is_misfit:
-                    return
-            self._at = entry.id
-        self._add(told)
-        self.is_whole = self.is_whole or (not self._is_misfit and self.last >= self.end)
-
-    def _add(self, told: list[Told]) -> None:
-        if not told:
-            return
+    def add(self, told: Sequence[Told]) -> None:
+        """Take what comes next, and hand it on."""
         rows = self.extend(told)
         if self.outbox.leads:
             self.kinds.update([each.event.kind for each in told])
@@ -325,25 +262,25 @@ class RedisJournal(Replica):
             came = told[0].received / 1_000_000 if self.outbox.leads else self._clock.seconds()
             self.on_committed(Burst(rows, came=came))
 
-    def _hear(self, said: Said) -> None:
-        if said.begun is None:
-            if said.standing is not None:
-                self.on_standing(said.standing)
-        elif said.begun.facts["epoch"] != self.epoch and not self._change(
-            said.begun, said.begun.facts["epoch"]
-        ):
-            self._is_misfit = True
+    def hear(self, standing: str) -> None:
+        """Pass on how the leader says the stream is."""
+        self.on_standing(standing)
 
-    def _is_there(self) -> None:
+    def is_at(self, end: int | None) -> None:
+        """Note that all has been read that there was."""
+        self.end = self.end if end is None else end
         self.is_whole = self.is_whole or self.last >= self.end
         if self.is_whole and all(link.is_up for link in self._links):
             self._set_status(durable=True, reason="")
         elif not self.is_whole:
             self._set_status(durable=False, reason=NOT_READ)
 
-    def _is_away(self, reason: str) -> None:
-        text = reason if reason == NO_LOG else f"Redis is away: {reason}"
-        self._set_status(durable=False, reason=text)
+    def is_away(self, reason: str) -> None:
+        """Note why there is nothing to read."""
+        self._set_status(durable=False, reason=reason)
+
+    def _link_is_down(self, reason: str) -> None:
+        self.is_away(f"Redis is away: {reason}")
 
     def _set_status(self, *, durable: bool, reason: str) -> None:
         if (durable, reason) == (self.status.durable, self.status.reason):
@@ -375,10 +312,6 @@ class RedisJournal(Replica):
         if not self._absent.is_known(position):
             raise UnreadableError
         return False
-
-    def knows(self, event: Event) -> bool:
-        """Whether this very event is in the log; none is while another one begins."""
-        return not self._is_beginning and super().knows(event)
 
     def has(self, event: Event) -> bool:
         """Whether this very event has been appended before, or lies before the horizon."""
@@ -445,10 +378,11 @@ class RedisJournal(Replica):
     def _trim(self) -> None:
         self._trimming = self._clock.callLater(TRIM_EVERY, self._trim)
         now = round(self._clock.seconds() * 1_000_000)
-        if self.trim_before(self.last - self._max_events + 1, now - self._max_age):
+        count = self.trim_before(self.last - self._max_events + 1, now - self._max_age)
+        if count == TRIM_STEP:
             self._trimming.reset(TRIM_AGAIN)
-            if self._token is not None and not self._is_beginning:
-                trimmed = Deferred.fromCoroutine(
-                    self.log_in_redis.trim(self._token, self.first - 1, self.facts())
-                )
-                trimmed.addErrback(lambda failure: failure.trap(AwayError))
+        if count and self._token is not None and not self._is_beginning:
+            trimmed = Deferred.fromCoroutine(
+                self.log_in_redis.trim(self._token, self.first - 1, self.facts())
+            )
+            trimmed.addErrback(lambda failure: failure.trap(AwayError))

@@ -27,6 +27,7 @@ class Replica(Facts):
     def __init__(self, base_url: str) -> None:
         super().__init__(base_url)
         self._store = _empty_store()
+        self._is_forgotten = False
         self._high: int | None = None  # the highest time of what has been read; `latest` may be further on
 
     def close(self) -> None:
@@ -37,6 +38,11 @@ class Replica(Facts):
         """Be empty, as the log was at its beginning, or behind what has been trimmed."""
         self._store.close()
         self._store = _empty_store()
+        self._is_forgotten = False
+        self.go_on(facts)
+
+    def go_on(self, facts: Mapping[str, str]) -> None:
+        """Go on in another epoch of this account: what was read can be read no more, but is known."""
         self.take_up(facts, None)
         self._high = self.latest
 
@@ -51,19 +57,21 @@ class Replica(Facts):
         self.last = entries[-1].seq
         return tuple([entry.row(durable=True) for entry in entries])
 
-    def trim_before(self, seq: int, received: int) -> bool:
-        """Forget some rows before number `seq`, and some that came before a time; return whether any were."""
+    def trim_before(self, seq: int, received: int) -> int:
+        """Forget rows before number `seq`, or that came before a time, TRIM_STEP at most; return how many."""
         through = min(self._store.due(self.first, TRIM_STEP, seq - 1, received), self.last)
-        if through < self.first:
-            return False
+        count = through + 1 - self.first
+        if count <= 0:
+            return 0
         self.trim(through, self._store.high(through))
         self._store.trim(through, {})
-        return True
+        return count
 
     def forget_account(self, base_url: str) -> None:
-        """Keep nothing but the numbers."""
+        """Keep nothing but the numbers: the rows count for nothing until `restart`."""
         super().forget_account(base_url)
         self._high = None
+        self._is_forgotten = True
 
     def forget_what_is_not_read(self) -> None:
         """Know no event but those that have been read."""
@@ -87,8 +95,8 @@ class Replica(Facts):
         return self._store.read(seq - 1, 1)[0]
 
     def knows(self, event: Event) -> bool:
-        """Whether this very event is kept."""
-        return self._store.has(event)
+        """Whether this very event has been read."""
+        return not self._is_forgotten and self._store.has(event)
 
     def first_since(self, time: int) -> int | None:
         """Return the number of the first event with this time or a later one; None if all are earlier."""
@@ -100,11 +108,11 @@ class Replica(Facts):
 
     def state_of(self, order_id: str) -> OrderState | None:
         """Return the newest state of an order."""
-        return self._store.order(order_id)
+        return None if self._is_forgotten else self._store.order(order_id)
 
     def open_states(self) -> Sequence[OrderState]:
         """Return the orders whose newest state is open."""
-        return self._store.open_orders()
+        return [] if self._is_forgotten else self._store.open_orders()
 
 
 def later(one: int | None, other: int | None) -> int | None:

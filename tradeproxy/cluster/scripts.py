@@ -54,6 +54,7 @@ if not owner and ARGV[4] == '1' then
   local previous = redis.call('HGET', KEYS[2], 'holder') or ''
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'token', ARGV[2], 'previous', previous)
   redis.call('HSET', KEYS[2], 'holder', ARGV[1])
+  redis.call('HDEL', KEYS[2], 'released')
   owner = ARGV[1]
 end
 if owner == ARGV[1] and ARGV[4] == '1' then
@@ -61,11 +62,17 @@ if owner == ARGV[1] and ARGV[4] == '1' then
 end
 local lease = redis.call('HMGET', KEYS[1], 'owner', 'token', 'previous')
 local epoch, last = redis.call('HGET', KEYS[3], 'epoch'), redis.call('HGET', KEYS[2], 'last')
-return {lease[1], lease[2], lease[3], epoch, last}
+local released = redis.call('HGET', KEYS[2], 'released')
+return {lease[1], lease[2], lease[3], epoch, last, tostring(redis.call('PTTL', KEYS[1])), released}
 """)
 """Take the lease if it is free, or renew it, or just look. The token, never used before, is for a new one."""
 
-RELEASE = Script(f"{_FENCE} return redis.call('DEL', KEYS[1])")
+RELEASE = Script(f"""
+-- owner, token
+{_FENCE}
+redis.call('HSET', KEYS[2], 'released', '1')
+return redis.call('DEL', KEYS[1])
+""")
 
 WRITE = Script(f"""
 -- owner, token, now, the number that has been read, standing, how many words of facts, these;

@@ -44,6 +44,10 @@ class Look:
     epoch: str | None
     """None while there is no log."""
     last: int
+    rest: float = 0.0
+    """Seconds until the lease runs out."""
+    is_released: bool = False
+    """Whether who had it last has given it back, and it is free."""
 
 
 class Written(NamedTuple):
@@ -79,6 +83,11 @@ class Beginning:
     after_epoch: str
     after: int
     facts: Mapping[str, str]
+
+    @property
+    def epoch(self) -> str:
+        """The one that began."""
+        return self.facts["epoch"]
 
     def encode(self) -> str:
         """Write it as an entry has it."""
@@ -119,8 +128,11 @@ class SharedLog:
     async def look(self, milliseconds: int, *, wanted: bool) -> Look:
         """Take the lease if it is wanted and free; renew it if it is wanted and ours; see who has it."""
         answer = await self._run(LEASE, self.owner, next(self._tokens), milliseconds, int(wanted))
-        owner, token, previous, epoch, last = (None if each is None else each.decode() for each in answer)
-        return Look(owner, token, previous, epoch, int(last or 0))
+        *words, rest, released = (None if each is None else each.decode() for each in answer)
+        owner, token, previous, epoch, last = words
+        return Look(
+            owner, token, previous, epoch, int(last or 0), int(rest or 0) / 1000, released is not None
+        )
 
     async def release(self, token: str) -> None:
         """Let another node have the lease; harmless if this one has it no more."""

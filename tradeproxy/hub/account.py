@@ -219,9 +219,14 @@ class Account:
         self.gaps.follow(standing.gaps)
         self._upstream_is(standing.upstream)
 
+    @property
+    def standing(self) -> Standing:
+        """The upstream and the gaps, as whoever shares the account is told."""
+        return Standing(self.upstream, tuple(self.gaps))
+
     def _tell(self, status: bytes) -> None:
         self.broadcaster.announce(status)
-        self.on_standing(Standing(self.upstream, tuple(self.gaps)))
+        self.on_standing(self.standing)
 
     def _journal_changed(self, status: JournalStatus) -> None:
         self.broadcaster.announce(encode_journal(status))

@@ -133,7 +133,8 @@ class Broadcaster:
 
     def end_all(self) -> None:
         """Sever everybody: what follows does not lead on from what they have had."""
-        self._waiting.clear()
+        while len(self._waiting) > 1:  # the first is under way, to nobody any more
+            self._waiting.pop()
         for subscriber in tuple(self._subscribers):
             self.end(subscriber)
 

@@ -99,12 +99,14 @@ class Gaps:
             self._journal.remember(_COMPLETE_FROM, str(now))
 
     def follow(self, gaps: Iterable[Gap]) -> None:
-        """Have these gaps, which the node that holds the stream has told of."""
+        """Have these gaps, which the node that holds the stream has told of; this one may hold it next."""
         known = set(self._gaps)
         self._gaps = deque(gaps, maxlen=GAPS_KEPT)
         for gap in self._gaps:
             if gap not in known:
                 self._announce(encode_gap(gap))
+        current = self.current
+        self._journal.remember(OPEN_SINCE, None if current is None else str(current.begin))
 
     def found(self, events: int) -> None:
         """Count events of the gap; while there is none, events that the stream had left out."""

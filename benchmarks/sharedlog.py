@@ -1,0 +1,242 @@
+"""Measures what the log in Redis takes: memory there and in a node, a node's start, Redis' work for many.
+
+python -m benchmarks.sharedlog [--events N ...] [--nodes N ...] [--clients N]
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import hiredis
+from twisted.internet.defer import Deferred, fail, succeed
+
+from benchmarks.lab import LOAD_CORE, SERVER_CORE, pinned, prepare, progress
+from benchmarks.publish import COLUMNS
+from benchmarks.publish import measure as delivery
+from benchmarks.servers import NORMAL, PROXY
+from tradeproxy.cluster.link import NoScriptError
+from tradeproxy.cluster.replica import Replica
+from tradeproxy.cluster.sharedlog import Beginning, SharedLog, Told
+from tradeproxy.wire.event import Event, read_event
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+PAYLOAD = 1_000
+"""Bytes of an event, as in the other measurements."""
+
+BURST = 16
+AN_ORDER = 3
+"""Events of one order: new, a partial fill, the fill."""
+
+FANNED_OUT = 2_000
+NOW = 1_800_000_000_000_000
+CONFIGURATION = Path(__file__).parent.parent / "deploy/cluster/redis.conf"
+
+
+class Direct:
+    """A connection that waits for each answer: a Caller (cluster.sharedlog) without a reactor."""
+
+    def __init__(self, path: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(path)
+        self._reader = hiredis.Reader()
+
+    def call(self, *command: str | bytes | int, timeout: float = 0.0) -> Deferred[Any]:
+        """Give a command, and wait."""
+        self.send(*command)
+        answer = self.answer()
+        if isinstance(answer, hiredis.ReplyError):
+            return fail(NoScriptError() if str(answer).startswith("NOSCRIPT") else answer)
+        return succeed(answer)
+
+    def send(self, *command: str | bytes | int) -> None:
+        """Give a command."""
+        words: Any = tuple(str(word) if isinstance(word, int) else word for word in command)
+        self._socket.sendall(hiredis.pack_command(words))
+
+    def answer(self) -> Any:
+        """Wait for an answer."""
+        while (answer := self._reader.gets()) is False:
+            self._reader.feed(self._socket.recv(1 << 20))
+        return answer
+
+
+def finished(work: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a coroutine that never waits returns."""
+    results: list[Any] = []
+    Deferred.fromCoroutine(work).addCallbacks(results.append, lambda failure: failure.raiseException())
+    return results[0]
+
+
+@contextmanager
+def redis() -> Iterator[tuple[str, int]]:
+    """Run a Redis with the configuration of deploy/, at a socket file; yield that and its process."""
+    program = shutil.which("redis-server") or sys.exit("there is no redis-server here")
+    with TemporaryDirectory(prefix="benchmark-") as directory:
+        path = f"{directory}/redis.sock"
+        options = ("--port", "0", "--dir", directory, "--unixsocket", path, "--maxmemory", "0")
+        command = pinned(SERVER_CORE, [program, str(CONFIGURATION), *options])
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            while not Path(path).exists():
+                if process.poll() is not None:
+                    sys.exit("redis-server does not start")
+                time.sleep(0.05)
+            yield path, process.pid
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def used(link: Direct) -> int:
+    """Return the bytes that Redis says it uses."""
+    link.send("INFO", "memory")
+    [line] = [line for line in link.answer().decode().splitlines() if line.startswith("used_memory:")]
+    return int(line.partition(":")[2])
+
+
+def cpu(process: int) -> float:
+    """Return the seconds that a process has run."""
+    schedstat = Path(f"/proc/{process}/task").glob("*/schedstat")
+    return sum(int(each.read_text().split()[0]) for each in schedstat) / 1e9
+
+
+def resident() -> int:
+    """Return this process' resident memory in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def event(number: int) -> Event:
+    """Return an event as Alpaca sends them, PAYLOAD bytes long, of an order that has AN_ORDER of them."""
+    order, step = divmod(number, AN_ORDER)
+    data: dict[str, Any] = {
+        "event_id": f"01KYA98DWAS5PA{number:012d}",
+        "event": ("new", "partial_fill", "fill")[step],
+        "timestamp": f"2026-07-24T14:42:49.{number % 1_000_000:06d}Z",
+        "order": {
+            "id": f"00000000-0000-0000-0000-{order:012d}",
+            "status": ("new", "partially_filled", "filled")[step],
+            "filled_qty": str(step * 50),
+            "symbol": "SPY",
+            "pad": "",
+        },
+    }
+    frame = {"stream": "trade_updates", "data": data}
+    data["order"]["pad"] = "x" * (PAYLOAD - len(json.dumps(frame)))
+    return read_event(json.dumps(frame).encode(), data)
+
+
+def fill(link: Direct, count: int) -> tuple[SharedLog, str]:
+    """Write events into an empty log as a leader does; return the log, and the token that lets one write."""
+    log = SharedLog("paper", "benchmark", link)
+    token = finished(log.look(3_600_000, wanted=True)).token
+    facts = {"epoch": "0" * 16, "base_url": "", "trimmed": "0", "begins": "0"}
+    finished(log.begin(token, NOW, 0, Beginning("", 0, facts)))
+    for first in range(0, count, BURST):
+        events = [event(number) for number in range(first, min(first + BURST, count))]
+        finished(log.write(token, NOW, events, {}, ""))
+    return log, token
+
+
+def read(path: str, count: int, answers: Any) -> None:
+    """Be a node that starts: read the whole log; tell its memory an event, and how long that took."""
+    log, replica = SharedLog("paper", "reader", Direct(path)), Replica("")
+    before, began, at = resident(), time.perf_counter(), b"0-0"
+    while replica.last < count:
+        entries = finished(log.follow(at))
+        replica.extend([entry for entry in entries if isinstance(entry, Told)])
+        at = entries[-1].id
+    answers.put((resident() - before, time.perf_counter() - began))
+
+
+def measure_memory(count: int) -> None:
+    """Print the table's row for a log of so many events."""
+    with redis() as (path, process):
+        link = Direct(path)
+        before, ran = used(link), cpu(process)
+        fill(link, count)
+        in_redis, writing = used(link) - before, cpu(process) - ran
+        spawning = multiprocessing.get_context("spawn")
+        answers: Any = spawning.Queue()
+        node = spawning.Process(target=read, args=(path, count, answers))
+        node.start()
+        in_node, took = answers.get()
+        node.join()
+    print(
+        f"| {count:,} | {in_redis / count:,.0f} | {in_node / count:,.0f} | {took:.1f}"
+        f" | {writing / count * 1e6:.0f} |"
+    )
+
+
+def measure_fanout(nodes: int) -> None:
+    """Print what Redis' processor does for one event, written alone, that so many nodes wait for."""
+    with redis() as (path, process):
+        link = Direct(path)
+        log, token = fill(link, BURST)
+        stream = "tradeproxy:{paper}:stream"
+        readers, at = [Direct(path) for _ in range(nodes)], f"{BURST}-0"
+        ran = cpu(process)
+        for number in range(BURST, BURST + FANNED_OUT):
+            for reader in readers:
+                reader.send("XREAD", "COUNT", 500, "BLOCK", 10_000, "STREAMS", stream, at)
+            finished(log.write(token, NOW, [event(number)], {}, ""))
+            for reader in readers:
+                reader.answer()
+            at = f"{number + 1}-0"
+        print(f"| {nodes} | {(cpu(process) - ran) / FANNED_OUT * 1e6:,.0f} |")
+
+
+def measure_delivery(clients: int) -> None:
+    """Print how long an event takes, on the machine's own disk and by way of Redis at a socket file."""
+    with redis() as (path, _):
+        shared = {"PROXY_REDIS_URL": f"unix://{path}?db=0"}
+        by_redis = replace(PROXY, name="Redis", environ=lambda place: {**PROXY.environ(place), **shared})
+        for server in (NORMAL, PROXY, by_redis):
+            progress(server.name)
+            for name, figures in delivery(server, clients).items():
+                cpu_ms, first, first_high, last, last_high = figures
+                times = f"{first:.2f} / {first_high:.2f} | {last:.1f} / {last_high:.1f}"
+                print(f"| {server.name}, {name} | {cpu_ms:.2f} | {times} |")
+
+
+def main() -> None:
+    """Measure, and print three tables in Markdown."""
+    parser = ArgumentParser(description="Measure what the log in Redis takes.")
+    parser.add_argument("--events", type=int, nargs="+", default=[10_000, 100_000], metavar="N")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[0, 2, 10, 50, 100], metavar="N")
+    parser.add_argument("--clients", type=int, default=1_000, metavar="N")
+    arguments = parser.parse_args()
+    prepare()
+    if len(os.sched_getaffinity(0)) > 1:
+        os.sched_setaffinity(0, {LOAD_CORE})
+    print(
+        "| events | bytes each, Redis | bytes each, a node | a node has read all after s | CPU µs a write |"
+    )
+    print("|---" * 5 + "|")
+    for count in arguments.events:
+        progress(f"{count:,} events")
+        measure_memory(count)
+    print("\n| nodes that wait | Redis: CPU µs an event |\n|---|---|")
+    for nodes in arguments.nodes:
+        progress(f"{nodes} nodes")
+        measure_fanout(nodes)
+    print(f"\n| log, {arguments.clients:,} clients | {' | '.join(COLUMNS)} |\n|---|---|---|---|")
+    measure_delivery(arguments.clients)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Tests for tradeproxy.hub.standing."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tradeproxy.hub.standing import Standing
+from tradeproxy.wire.status import Gap, Outcome, UpstreamStatus
+
+
+class StandingTests(SynchronousTestCase):
+    """How an account's stream is, in words for another process."""
+
+    def test_is_read_as_it_was_written(self) -> None:
+        """Every field of the upstream's status and of the gaps, in their order."""
+        up = UpstreamStatus(streaming=True, reason='caf\u00e9 "x"', since=1785000000.123456)
+        gaps = (Gap(2**53, None, Outcome.OPEN, 3, "HTTP 500"), Gap(1, 2, Outcome.LOST, 0, "gone"), Gap(3))
+        for standing in (Standing(up, gaps), Standing(up, ())):
+            self.assertEqual(Standing.parse(standing.encode()), standing)
+
+    def test_every_outcome_is_read_as_it_was_written(self) -> None:
+        """They are the words of the protocol."""
+        up = UpstreamStatus(streaming=False, reason="", since=0.0)
+        for outcome in Outcome:
+            [gap] = Standing.parse(Standing(up, (Gap(1, 2, outcome),)).encode()).gaps
+            self.assertIs(gap.outcome, outcome)
