@@ -365,6 +365,7 @@ class FormTests(MetricsTestCase):
 
     def test_alerts_and_dashboard_ask_for_what_there_is(self) -> None:
         """A name that is misspelt there would never alert, and nobody would know."""
+        self.paper.role = Role(0.0).begins(1.0)  # as one of several nodes has it
         self.connect()
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))
