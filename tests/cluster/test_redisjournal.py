@@ -18,6 +18,7 @@ from tradeproxy.hub.backlog import MAX_EVENTS
 from tradeproxy.hub.facts import OPEN_SINCE
 from tradeproxy.hub.journal import TrimmedError, UnreadableError
 from tradeproxy.hub.locate import LostPositionError, locate
+from tradeproxy.wire.event import format_time
 from tradeproxy.wire.position import AfterId
 from tradeproxy.wire.status import Outcome
 
@@ -421,6 +422,37 @@ class ReplacedTests(NodesCase):
             self.assertEqual(member.reader.seqs, [1, 2, 3, 4, 5])
             self.assertEqual(member.rows, [(5, event(5).payload)])
         self.assertEqual(locate(leader.account, AfterId(event_id_of(4))), 4)
+
+    def test_a_follower_that_begins_anew_knows_what_may_be_missing(self) -> None:
+        """The leader died with its Redis, in an open gap: what came since is known, the rest sought."""
+        self.leader.account.upstream_is_up()
+        self.leader.account.upstream_is_down("lost")
+        self.leader.account.gaps.settle(Outcome.OPEN, "HTTP 500")
+        self.leader.publish(3)
+        self.leader.vanish()
+        self.redis.forget()
+        self.wait(LEASE + 2)
+        self.assertTrue(self.node.leads)
+        missed = event(30, at=format_time(time_of(2) + 500_000))
+        self.assertTrue(self.node.journal.has(event(3)))
+        self.assertFalse(self.node.journal.has(missed))
+        self.node.account.upstream_is_up()
+        gap = self.node.account.gaps.current
+        assert gap is not None
+        self.assertEqual((gap.begin, gap.outcome), (time_of(2), Outcome.OPEN))
+        self.assertEqual(self.follower().journal.recall(OPEN_SINCE), str(time_of(2)))
+
+    def test_what_was_read_back_is_not_told_to_an_empty_redis(self) -> None:
+        """Redis went before it answered: that it had taken the event, only the reading shows."""
+        self.leader.outlet.lose_answer()
+        self.leader.publish(3)
+        self.assertEqual(self.leader.reader.seqs, [1, 2, 3])
+        self.cut_all()
+        self.redis.forget()
+        self.mend_all()
+        self.now_leading().publish(4)
+        for member in self.members:
+            self.assertEqual(member.reader.payloads, [event(n).payload for n in (1, 2, 3, 4)])
 
     def test_who_was_elsewhere_is_told(self) -> None:
         """A node that had not read all starts anew, and its clients are ended: their place is no more."""

@@ -12,7 +12,7 @@ from tradeproxy.cluster.link import AwayError
 from tradeproxy.hub.backlog import Backlog, Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.interfaces import IReactorTime
 
@@ -135,11 +135,29 @@ class Outbox:
         self._written.clear()
         self.go_on()
 
-    def read_back(self, last: int) -> None:
-        """Forget the events that have been met in the log, which has been read up to number `last`."""
+    def read_back(self, last: int, events: Sequence[Event] = ()) -> None:
+        """Forget the events that have been met in the log, which has been read up to number `last`.
+
+        What waits before one of `events`, the newest in the log, has been there before.
+        """
         self._read = last
+        self._forget(self._first_up_to(events))
         while self._written and self._written[0][1] <= last:
-            self._events.drop(self._written.popleft()[0])
+            self._forget(self._written[0][0])
+
+    def _first_up_to(self, events: Sequence[Event]) -> int:
+        met = {(event.identity, event.digest) for event in events if self._events.has(event)}
+        waiting = enumerate(self._next_events(0) if met else ())
+        return max((index + 1 for index, it in waiting if (it.identity, it.digest) in met), default=0)
+
+    def _forget(self, count: int) -> None:
+        if count:
+            self._events.drop(count)
+        while count and self._written:
+            number, last = self._written.popleft()
+            if number > count:
+                self._written.appendleft((number - count, last))
+            count = max(count - number, 0)
 
     def when_written(self) -> Deferred[None]:
         """Return what fires when all has been written, or nothing is any more."""
@@ -189,12 +207,14 @@ class Outbox:
         if self._standing is standing:
             self._standing = ""
         if events:
-            self._written.append((len(events), written.last))
+            waiting = sum(self._events.has(event) for event in events)  # the others have been met already
+            if waiting:
+                self._written.append((waiting, written.last))
             self.on_written(written, self._clock.seconds() - began)
         return ""
 
-    def _next_events(self) -> list[Event]:
-        begin = sum(count for count, _ in self._written)
+    def _next_events(self, begin: int | None = None) -> list[Event]:
+        begin = sum(count for count, _ in self._written) if begin is None else begin
         entries = self._events.head(begin + BATCH)[begin:]
         return [entry.event for entry in entries if entry.event is not None]
 

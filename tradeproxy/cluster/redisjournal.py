@@ -256,7 +256,7 @@ class RedisJournal(Replica):
         rows = self.extend(told)
         if self.outbox.leads:
             self.kinds.update([each.event.kind for each in told])
-        self.outbox.read_back(self.last)
+        self.outbox.read_back(self.last, [each.event for each in told])
         self._absent.reached(self.last)
         if self.is_whole:
             came = told[0].received / 1_000_000 if self.outbox.leads else self._clock.seconds()

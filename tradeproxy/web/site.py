@@ -270,6 +270,8 @@ def _refuse(request: Request, refusal: Refusal) -> bytes:
     if refusal.status == 426:
         request.setHeader(b"upgrade", b"websocket")
         request.setHeader(b"sec-websocket-version", VERSION)
+    if refusal.status == 503:
+        request.setHeader(b"retry-after", b"1")
     if refusal.status == 405:
         request.setHeader(b"allow", b"GET, HEAD")
     return refusal.reason.encode() + b"\n"
