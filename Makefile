@@ -60,9 +60,11 @@ dashboard: $(VENV)/.development
 promtool: $(VENV)/.development
 	$(BIN)/trial tests.deploy.scraping
 
-# The units, the restart without a refusal, the image, the log's rotation, the contract; skips what is not installed.
+# The units, the restart without a refusal, the image, the log's rotation, the contract, several nodes behind HAProxy and
+# on Redis with Sentinels; skips what is not installed.
 deploy: $(VENV)/.development
-	$(BIN)/trial tests.deploy.units tests.deploy.restarts tests.deploy.container tests.deploy.rotation tests.deploy.contract
+	$(BIN)/trial tests.deploy.units tests.deploy.restarts tests.deploy.container tests.deploy.rotation tests.deploy.contract \
+		tests.deploy.cluster tests.deploy.balancing tests.deploy.mastership
 
 # The proxy beside other servers (about 20 minutes; see benchmarks/README.md).
 bench: $(VENV)/.development benchmarks/.venv/.peers
