@@ -126,7 +126,7 @@ class Nemesis:
             self._burst()
             await node.stop()
             await node.start()
-            await until(node.is_ready, f"{node.name} is ready again")
+            await node.until_ready()
 
     # The way to Redis.
 
@@ -139,7 +139,7 @@ class Nemesis:
         await self._wait(0.3, 2)
         self._burst()
         await leader.cut.mend()
-        await until(leader.is_ready, "a leader that was cut off shortly is ready again")
+        await leader.until_ready()
         self._expect(visit.ended is None, "a leader that is cut off shortly keeps the stream")
 
     async def cut_leader_off_for_long(self) -> None:

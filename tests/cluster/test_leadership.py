@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
 from tests.support.journals import event
@@ -9,6 +10,9 @@ from tests.support.nodes import Member, NodesCase
 from tests.support.redislog import Command
 from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import GIVE_UP, LEASE, NOBODY, RENEW, TICK
+from tradeproxy.cluster.sharedlog import SharedLog
+from tradeproxy.hub.standing import Standing
+from tradeproxy.wire.status import UpstreamStatus
 
 LEASE_KEY = "tradeproxy:{paper}:lease"
 
@@ -257,6 +261,19 @@ class LeaseTests(NodesCase):
         self.assertFalse(follower.leads)
         self.wait(LEASE - 5 + TICK)
         self.assertTrue(follower.leads)
+
+    def test_what_the_next_leader_says_counts_once_the_turn_is_over(self) -> None:
+        """A node that was paused reads it before it notices that it leads no more."""
+        node, link = self.started(), self.redis.link()
+        link.open()
+        self.take_lease("other")
+        told = Standing(UpstreamStatus(streaming=True, reason="streaming", since=5.0), ())
+        write = SharedLog("paper", "other", link).write("1000", 1, [], {}, told.encode())
+        self.successResultOf(Deferred.fromCoroutine(write))
+        self.assertFalse(node.account.upstream.streaming)
+        self.wait(RENEW + TICK)
+        self.assertFalse(node.leads)
+        self.assertEqual(node.account.upstream, told.upstream)
 
     def test_who_writes_without_the_lease_ends_its_turn_at_once(self) -> None:
         """The log refuses it; the next renewal need not be awaited."""

@@ -144,6 +144,14 @@ class Node:
         state = await self.state()
         return state is not None and state["ready"]
 
+    async def until_ready(self) -> None:
+        """Wait until it is ready. Raises StuckError, with its reasons."""
+        try:
+            await until(self.is_ready, f"{self.name} is ready")
+        except StuckError as stuck:
+            state = await self.state()
+            raise StuckError(f"{stuck}; {'no answer' if state is None else state['reasons']}") from None
+
     def end(self) -> None:
         """Kill it, and do not wait for that: this process is ending too."""
         if self._process is not None and self._process.status is None:
@@ -235,7 +243,7 @@ class World(Numbered):
     async def until_whole(self) -> None:
         """Wait until every node is ready."""
         for node in self.nodes:
-            await until(node.is_ready, f"{node.name} is ready")
+            await node.until_ready()
 
     async def heal(self) -> None:
         """Put everything right, and wait until every node is ready."""

@@ -52,7 +52,7 @@ class Reader(Protocol):
         """Take what comes next: one event at least, with the next numbers, of this epoch."""
 
     def hear(self, standing: str) -> None:
-        """Take notice of how the stream is."""
+        """Take notice of how the stream is, as another node says."""
 
     def is_at(self, end: int | None) -> None:
         """Note that all has been read that there was, up to the number `end`, if that is told."""
@@ -153,7 +153,7 @@ class Follower:
             self._reader.add(told)
 
     def _hear(self, said: Said) -> None:
-        if said.standing is not None:
+        if said.standing is not None and said.teller != self._shared.owner:
             self._reader.hear(said.standing)
         begun = said.begun
         if begun is not None and begun.epoch != self._reader.epoch and not self._reader.change(begun):

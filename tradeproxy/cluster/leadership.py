@@ -179,6 +179,7 @@ class Leadership(Service):
         self._role = self._role.ends(self._clock.seconds())
         if self.running:
             self._account.upstream_is_down(reason)
+            self._journal.hear_again()
             self._log.warn(
                 "{account}: this node leads no longer: {reason}", account=self._account.name, reason=reason
             )

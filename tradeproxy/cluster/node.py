@@ -64,7 +64,5 @@ class Node:
         """Return the service that holds the account's upstream, in turn with the other nodes."""
         journal = self._journals[account.name]
         account.on_standing = lambda standing: journal.say(standing.encode())
-        journal.on_standing = lambda text: (
-            None if journal.outbox.leads else account.follow(Standing.parse(text))
-        )
+        journal.on_standing = lambda text: account.follow(Standing.parse(text))
         return Leadership(account, journal, make_upstream, self._reactor, self._monotonic)

@@ -95,6 +95,7 @@ class RedisJournal(Replica):
         self._is_beginning = False  # another epoch, in which what is here counts for nothing
         self._trimming: IDelayedCall | None = None
         self._token: str | None = None
+        self._heard = ""  # since this node led last
 
     # Opening and closing.
 
@@ -146,7 +147,7 @@ class RedisJournal(Replica):
         `on` is for a node that has led until now, so that it knows best. Fails with AwayError.
         """
         assert look.token is not None
-        self._token = look.token
+        self._token, self._heard = look.token, ""
         while True:
             place = await self.log_in_redis.place(0)
             if not place.facts or place.facts["base_url"] != self._configured_url:
@@ -226,8 +227,8 @@ class RedisJournal(Replica):
             )
             self._end_turn()
             self.on_broken()
-        if place.standing is not None:
-            self.on_standing(place.standing)
+        if place.standing is not None and place.teller != self.log_in_redis.owner:
+            self.hear(place.standing)
 
     def _end_turn(self) -> None:
         """Write nothing more to a log that has lost its end: what is missing is to be found first."""
@@ -263,8 +264,15 @@ class RedisJournal(Replica):
             self.on_committed(Burst(rows, came=came))
 
     def hear(self, standing: str) -> None:
-        """Pass on how the leader says the stream is."""
-        self.on_standing(standing)
+        """Pass on how another node says the stream is; if this one leads, once it knows that it does not."""
+        self._heard = standing
+        if not self.outbox.leads:
+            self.on_standing(standing)
+
+    def hear_again(self) -> None:
+        """Pass on what another node has said while this one took itself for the leader."""
+        if self._heard:
+            self.on_standing(self._heard)
 
     def is_at(self, end: int | None) -> None:
         """Note that all has been read that there was."""

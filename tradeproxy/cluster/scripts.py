@@ -100,8 +100,8 @@ if ARGV[5] ~= '' then
   local before = redis.call('HGET', KEYS[2], 'said')
   if before then redis.call('XDEL', KEYS[4], before) end
   local id = number .. '-' .. string.format('%.0f', redis.call('HINCRBY', KEYS[2], 'sub', 1))
-  redis.call('XADD', KEYS[4], id, 's', ARGV[5])
-  redis.call('HSET', KEYS[2], 'standing', ARGV[5], 'said', id)
+  redis.call('XADD', KEYS[4], id, 's', ARGV[5], 'o', ARGV[1])
+  redis.call('HSET', KEYS[2], 'standing', ARGV[5], 'said', id, 'teller', ARGV[1])
 end
 return {{number, dropped}}
 """)
@@ -133,7 +133,7 @@ return ARGV[3]
 
 PLACE = Script("""
 -- a number
-return {redis.call('HGETALL', KEYS[3]), redis.call('HMGET', KEYS[2], 'last', 'standing', 'begun'),
+return {redis.call('HGETALL', KEYS[3]), redis.call('HMGET', KEYS[2], 'last', 'standing', 'teller', 'begun'),
         redis.call('XRANGE', KEYS[4], ARGV[1] .. '-0', ARGV[1] .. '-0')}
 """)
 """Tell what the log is, and what its event of a number is, at one moment."""

@@ -61,8 +61,10 @@ class Said(NamedTuple):
     """An entry that is no event: the stream's standing, or the beginning of an epoch."""
 
     id: bytes
-    standing: str | None
-    begun: Beginning | None
+    standing: str | None = None
+    teller: str = ""
+    """Which node told the standing."""
+    begun: Beginning | None = None
 
 
 class Told(NamedTuple):
@@ -108,6 +110,9 @@ class Place:
     """Empty while there is no log."""
     last: int
     standing: str | None
+    """What was last said of the stream."""
+    teller: str
+    """By which node."""
     begun: Beginning | None
     payload: bytes | None
     """Of the event that was asked for; None if it is not in the log."""
@@ -171,11 +176,12 @@ class SharedLog:
 
     async def place(self, seq: int) -> Place:
         """Return what the log is, with its event `seq`."""
-        facts, [last, standing, begun], entries = await self._run(PLACE, seq)
+        facts, [last, standing, teller, begun], entries = await self._run(PLACE, seq)
         return Place(
             {key.decode(): value.decode() for key, value in zip(facts[::2], facts[1::2], strict=True)},
             int(last or 0),
             None if standing is None else standing.decode(),
+            "" if teller is None else teller.decode(),
             None if begun is None else Beginning.parse(begun),
             dict(zip(entries[0][1][::2], entries[0][1][1::2], strict=True)).get(b"p") if entries else None,
         )
@@ -209,9 +215,9 @@ def _encode(event: Event) -> tuple[bytes, str, bytes]:
 def _decode(id: bytes, words: list[bytes]) -> Said | Told:  # noqa: A002 (Redis' name)
     fields = dict(zip(words[::2], words[1::2], strict=True))
     if b"b" in fields:
-        return Said(id, None, Beginning.parse(fields[b"b"]))
+        return Said(id, begun=Beginning.parse(fields[b"b"]))
     if b"s" in fields:
-        return Said(id, fields[b"s"].decode(), None)
+        return Said(id, fields[b"s"].decode(), fields[b"o"].decode())
     identity, digest, time, kind, order = json.loads(fields[b"m"])
     state = None if order is None else OrderState(*order)
     event = Event(fields[b"p"], identity, bytes.fromhex(digest), time, state, kind)
