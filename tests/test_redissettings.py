@@ -167,7 +167,7 @@ class PasswordTests(SynchronousTestCase):
         """And so it is warned of."""
         found, findings = read("", "hush")
         self.assertIsNone(found)
-        self.assertEqual(findings.warnings, ["PROXY_REDIS_PASSWORD: not used, as PROXY_REDIS_URL is not set"])
+        self.assertEqual(findings.warnings, ["PROXY_REDIS_PASSWORD: not used without PROXY_REDIS_URL"])
         self.assertEqual(read(""), (None, Findings()))
 
     def test_files_may_hold_both(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dotenv.parser import parse_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 T = TypeVar("T")
@@ -94,8 +94,13 @@ class Environment:
         return tuple(item for item in parsed if item)
 
     def source(self, name: str) -> str | None:
-        """Say which variable gives a secret: `name` itself, `<name>_FILE`, or None."""
+        """Say which variable gives it, as it may be a secret: `name` itself, `<name>_FILE`, or None."""
         return next((source for source in (name, f"{name}_FILE") if source in self._variables), None)
+
+    def warn_unused(self, names: Iterable[str], reason: str) -> None:
+        """Note those of the variables that are set, and count for nothing."""
+        for source in filter(None, map(self.source, names)):
+            self.findings.warning(f"{source}: not used {reason}")
 
     def confidential(self, name: str) -> str:
         """Return the text of a secret, from the variable or from the file that `<name>_FILE` names.

@@ -37,10 +37,10 @@ def read_journal(env: Environment, *, in_memory: bool) -> JournalSettings:
     default = JournalSettings()
     source, directory = "PROXY_DATA_DIR", None
     if in_memory:
-        _warn_of_unused(env, ("PROXY_DATA_DIR",), "by the demo, which forgets everything at its end")
+        env.warn_unused(("PROXY_DATA_DIR",), "by the demo, which forgets everything at its end")
     elif redis := env.source("PROXY_REDIS_URL"):
-        unused = ("PROXY_DATA_DIR", "PROXY_JOURNAL_SYNC")
-        _warn_of_unused(env, unused, f"since {redis} is set: the events are kept in Redis")
+        reason = f"since {redis} is set: the events are kept in Redis"
+        env.warn_unused(("PROXY_DATA_DIR", "PROXY_JOURNAL_SYNC"), reason)
     else:
         source, directory = _directory(env)
     return JournalSettings(
@@ -50,12 +50,6 @@ def read_journal(env: Environment, *, in_memory: bool) -> JournalSettings:
         max_age=env.parsed("PROXY_JOURNAL_DAYS", _days, default.max_age),
         max_events=env.parsed("PROXY_JOURNAL_EVENTS", _count, default.max_events),
     )
-
-
-def _warn_of_unused(env: Environment, names: tuple[str, ...], reason: str) -> None:
-    for name in names:
-        if env.get(name):
-            env.findings.warning(f"{name}: not used {reason}")
 
 
 def _directory(env: Environment) -> tuple[str, Path | None]:

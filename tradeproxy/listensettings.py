@@ -10,7 +10,7 @@ from tradeproxy import hosts
 from tradeproxy.listen import completed, describe, has_ipv6_loopback, loopback_descriptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from tradeproxy.environment import Environment
 
@@ -46,7 +46,7 @@ def read_addresses(
     elif port is None and env.get("PROXY_LISTEN"):
         source = "PROXY_LISTEN"
         descriptions = env.each(source, completed, separator=None)
-        _warn_of_unused(env, ("PROXY_HOST", "PROXY_PORT"), source)
+        env.warn_unused(("PROXY_HOST", "PROXY_PORT"), f"for listening, since {source} is set")
     else:
         source = "PROXY_HOST"
         given = env.each(source, hosts.canonical)
@@ -54,16 +54,10 @@ def read_addresses(
         if not descriptions:
             ipv6 = has_ipv6_loopback() if ipv6_loopback is None else ipv6_loopback
             descriptions = loopback_descriptions(number, ipv6)
-        _warn_of_unused(env, ("PROXY_LISTEN",), "--port")
+        env.warn_unused(("PROXY_LISTEN",), "for listening, since --port is set")
         names = tuple(host for host in given if not hosts.is_address(host))
         return Addresses(descriptions, source, number, port_source, names)
     return Addresses(descriptions, source, number, port_source)
-
-
-def _warn_of_unused(env: Environment, names: Iterable[str], reason: str) -> None:
-    for name in names:
-        if env.get(name):
-            env.findings.warning(f"{name}: not used for listening, since {reason} is set")
 
 
 def parse_port(text: str) -> int:

@@ -51,12 +51,10 @@ def read_redis(env: Environment, *, in_memory: bool = False) -> RedisSettings | 
     """Read them; None if there is no URL, or none counts. What is wrong is noted in env's findings."""
     source, password_source = env.source("PROXY_REDIS_URL"), env.source("PROXY_REDIS_PASSWORD")
     if in_memory:
-        if source is not None:
-            env.findings.warning(f"{source}: not used by the demo, which forgets everything at its end")
+        env.warn_unused(("PROXY_REDIS_URL",), "by the demo, which forgets everything at its end")
         return None
     if source is None:
-        if password_source is not None:
-            env.findings.warning(f"{password_source}: not used, as PROXY_REDIS_URL is not set")
+        env.warn_unused(("PROXY_REDIS_PASSWORD",), "without PROXY_REDIS_URL")
         return None
     if not all(map(importlib.util.find_spec, _LIBRARIES)):  # importing txredisapi would install a reactor
         env.findings.problem(f"{source}: needs pip install 'tradeproxy[redis]'")

@@ -76,7 +76,8 @@ class Limits:
 class Settings:
     """All that is settable. `listen` holds complete Twisted endpoint descriptions.
 
-    With `reuse_port` other processes may listen on their TCP ports too. Origins are in lower case without a
+    `listen_source` is what chose them: PROXY_HOST, which a port goes with, PROXY_LISTEN or --listen. With
+    `reuse_port` other processes may listen on their TCP ports too. Origins are in lower case without a
     default port, hosts without any port, so that both compare as text. `redis` is where the log is that all
     nodes share, None if this process has one of its own. `rest` says whether REST is passed through.
     `simulator_port` is None except in the demo. The warnings are lines for the user.
@@ -84,6 +85,7 @@ class Settings:
 
     accounts: tuple[AccountSettings, ...]
     listen: tuple[str, ...]
+    listen_source: str
     reuse_port: bool
     tokens: tuple[Secret, ...]
     allowed_origins: tuple[str, ...]
@@ -145,6 +147,7 @@ def read_settings(
     settings = Settings(
         accounts=accounts,
         listen=addresses.descriptions,
+        listen_source=addresses.source,
         reuse_port=_read_reuse_port(env, demo),
         tokens=tokens,
         allowed_origins=env.each("PROXY_ALLOWED_ORIGINS", lambda text: hosts.origin(text.removesuffix("/"))),
@@ -174,7 +177,7 @@ def _warn_of_unknown(env: Environment) -> None:
 def _read_reuse_port(env: Environment, demo: bool) -> bool:
     reuse_port = env.parsed("PROXY_REUSE_PORT", _flag, default=False)
     if reuse_port and demo:
-        env.findings.warning("PROXY_REUSE_PORT: not used by the demo, which shares nothing")
+        env.warn_unused(("PROXY_REUSE_PORT",), "by the demo, which shares nothing")
         return False
     if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
         env.findings.problem("PROXY_REUSE_PORT: this system has no SO_REUSEPORT")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from twisted.python import usage
 
 from tradeproxy import listen
-from tradeproxy.environment import Environment
 from tradeproxy.hub.journalfile import check_journal
 from tradeproxy.notify import build_notifier
 from tradeproxy.process import make_room_for, stop_on_hangup
@@ -78,9 +77,8 @@ class Options(usage.Options):
         simulated = [] if simulator is None else [listen.describe("127.0.0.1", simulator)]
         addresses = [*self.settings.listen, *simulated]
         problems = listen.bind_problems(addresses, reuse_port=self.settings.reuse_port)
-        env = Environment.read(os.environ, Path.cwd(), self["env-file"])
-        listens = self["listen"] or env.get("PROXY_LISTEN")
-        chosen = "PROXY_LISTEN or --listen" if listens else "PROXY_PORT or --port"
+        by_port = self.settings.listen_source == "PROXY_HOST"
+        chosen = "PROXY_PORT or --port" if by_port else "PROXY_LISTEN or --listen"
         of_simulator = f"127.0.0.1:{simulator} "
         beside = "the embedded Alpaca takes the port after the proxy's, which PROXY_PORT or --port chooses"
         return [

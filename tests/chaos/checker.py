@@ -77,6 +77,8 @@ class Verdict:
     lost: int
     breaches: Sequence[tuple[str, int]] = field(default=(), compare=False)
     """What was not as promised: a word, and the number of the event."""
+    excused: Sequence[int] = field(default=(), compare=False)
+    """The numbers of those that were declared."""
 
     @property
     def is_clean(self) -> bool:
@@ -114,7 +116,8 @@ def judge(log: Log, truth: Truth) -> Verdict:
             breaches.append(("behind", entry.number))
         newest = max(newest, entry.number)
     missing = [number for number in truth.emitted if number not in places]
-    lost = [number for number in missing if not _is_declared(number, log, truth)]
+    excused = [number for number in missing if _is_declared(number, log, truth)]
+    lost = sorted(set(missing).difference(excused))
     disorder = len(breaches) - duplicates
     breaches += [("lost", number) for number in lost]
     return Verdict(
@@ -122,11 +125,12 @@ def judge(log: Log, truth: Truth) -> Verdict:
         len(places),
         late,
         repeated,
-        len(missing) - len(lost),
+        len(excused),
         duplicates,
         disorder,
         len(lost),
         breaches,
+        excused,
     )
 
 

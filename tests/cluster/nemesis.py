@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from math import inf
 from random import Random
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from twisted.internet import reactor as chosen
@@ -38,8 +39,8 @@ class Nemesis:
         """What was done, with the seconds since the beginning."""
         self.forgotten: set[int] = set()
         """The events that Redis had and has lost, but for those of one that was emptied."""
-        self.losses = 0
-        """How many times it has lost any."""
+        self.losses: list[tuple[float, float]] = []
+        """When it lost any, and when all was whole again (Unix time)."""
         self._world = world
         self._random = random
         self._began = monotonic()
@@ -73,6 +74,7 @@ class Nemesis:
         self.note(f"{text}, {self._world.alpaca.most} allowed")
         await step()
         await self._world.heal()
+        self.losses = [(begin, min(end, time())) for begin, end in self.losses]
 
     def note(self, text: str) -> None:
         """Write down what was done."""
@@ -199,7 +201,7 @@ class Nemesis:
         await self._world.redis.kill()
         dropped = self._world.redis.roll_back(written)
         self.forgotten |= {int(number) for number in re.findall(rb'"n":([0-9]+)', dropped)}
-        self.losses += 1
+        self.losses.append((time(), inf))
         await self._wait(0.1, 1)
         await self._world.redis.start()
 
@@ -209,7 +211,7 @@ class Nemesis:
         await self._world.redis.kill()
         await self._wait(0.1, 3)
         self._world.redis.forget()
-        self.losses += 1
+        self.losses.append((time(), inf))
         await self._world.redis.start()
 
     async def pause_redis(self) -> None:

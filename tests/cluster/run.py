@@ -15,7 +15,7 @@ from tests.chaos.checker import Truth, Verdict, deliveries_without_cursor, judge
 from tests.chaos.clients import Resuming, declared_gaps
 from tests.cluster.clients import Hopping, LogReader, Plain, read_log
 from tests.cluster.nemesis import Nemesis
-from tests.cluster.verdicts import judge_log, judge_stays, unexcused
+from tests.cluster.verdicts import judge_log, judge_stays, unexcused, unexplained
 from tests.cluster.world import PATIENCE, StuckError, World
 from tests.support.processes import SOURCES
 
@@ -118,10 +118,13 @@ async def _play(world: World, random: Random, report: Report, seconds: float, st
     report.reconnects = sum(client.connects - 1 for client in hopping.clients)
     # By server-sent events there are two answers to each, the second one to the time that is asked for then.
     report.broken += [
-        f"{log.name} was told {len(log.positions_lost)} times that its position is lost, of {nemesis.losses}"
+        f"{log.name} was told {len(log.positions_lost)} times that its position is lost"
         for log in of_hopping
-        if len(log.positions_lost) > nemesis.losses * (2 if log.name.startswith("sse") else 1)
+        if len(log.positions_lost) > len(nemesis.losses) * (2 if log.name.startswith("sse") else 1)
     ]
+    for verdict in report.verdicts[: len(of_hopping)]:
+        if strange := unexplained(verdict, truth, nemesis.losses):
+            report.broken.append(f"{verdict.name}: {strange[0]}-{strange[-1]} were declared, and why?")
     _compare(logs, report)
     _look_at_alpaca(world, report)
 

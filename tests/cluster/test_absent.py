@@ -29,14 +29,6 @@ class AbsentTests(SynchronousTestCase):
         self.assertTrue(self.absent.is_known("x"))
         self.assertFalse(self.absent.is_known("y"))
 
-    def test_another_log_is_another_question(self) -> None:
-        """What was certain of the one says nothing of the other."""
-        self.absent.is_known("x")
-        self.absent.settle(self.absent.asked, 0)
-        self.absent.reached(0)
-        self.absent.clear()
-        self.assertFalse(self.absent.is_known("x"))
-
     def test_remembers_so_many(self) -> None:
         """Who asks for nonsense all day does not fill the memory; the rest is to come back."""
         for n in range(2 * MOST):

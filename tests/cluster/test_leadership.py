@@ -190,13 +190,6 @@ class LeaseTests(NodesCase):
         self.clock.advance(TICK)
         self.assertFalse(node.streams)
 
-    def test_a_wall_clock_that_is_set_back_does_not_make_it_longer(self) -> None:
-        """Leases are measured by the monotonic clock alone."""
-        node, _ = self.leader_without_redis()
-        node.lateness = 7.0
-        self.clock.advance(TICK)
-        self.assertFalse(node.streams)
-
     def test_redis_that_is_back_in_time_changes_nothing(self) -> None:
         """The upstream stays, and what came meanwhile is written."""
         node, _ = self.leader_without_redis()

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, TypeVar
-
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.support.journals import NOW, event, events
-from tests.support.redislog import Redis
+from tests.support.journals import event, events
+from tests.support.logcase import FACTS, LogCase
+from tests.support.redislog import done
 from tradeproxy.cluster.outbox import BATCH, FENCED, FULL, SHORTER, Outbox
-from tradeproxy.cluster.sharedlog import Beginning, SharedLog, Told, Written
+from tradeproxy.cluster.sharedlog import Beginning, Told, Written
 from tradeproxy.hub.backlog import MAX_EVENTS
 
-T = TypeVar("T")
 
-FACTS = {"epoch": "e1", "base_url": "b", "trimmed": "0", "begins": "1"}
-
-
-class OutboxTests(SynchronousTestCase):
+class OutboxTests(LogCase):
     """What is put in is written, in its order, and kept until it has been read back."""
 
     def setUp(self) -> None:
-        self.clock = Clock()
-        self.clock.advance(NOW)
-        self.redis = Redis(self.clock)
-        self.link = self.redis.link()
-        self.link.open()
-        self.log = SharedLog("paper", "a", self.link)
+        super().setUp()
+        [self.link] = self.redis.links
         self.outbox = Outbox(self.log, self.clock)
         self.written: list[Written] = []
         self.refused: list[str] = []
@@ -38,12 +24,9 @@ class OutboxTests(SynchronousTestCase):
         self.link.on_up = self.outbox.start_over
         self.token = self.lead()
 
-    def result(self, coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
-        return self.successResultOf(Deferred.fromCoroutine(coroutine))
-
     def lead(self, *, keep: bool = True) -> str:
         """Take the lease, and begin a log if there is none."""
-        look = self.result(self.log.look(10**9, wanted=True))
+        look = done(self.log.look(10**9, wanted=True))
         assert look.token is not None
         self.outbox.begin(look.token, look.last, keep=keep)
         if look.epoch is None:
@@ -59,11 +42,9 @@ class OutboxTests(SynchronousTestCase):
     def in_log(self) -> list[bytes]:
         entries = []
         after = b"0-0"
-        link = self.redis.link()
-        link.open()
-        reader = SharedLog("paper", "reader", link)
-        while self.result(reader.place(0)).last > int(after.partition(b"-")[0]):
-            entries += self.result(reader.follow(after))
+        reader = self.node("reader")
+        while done(reader.place(0)).last > int(after.partition(b"-")[0]):
+            entries += done(reader.follow(after))
             after = entries[-1].id
         return [entry.event.payload for entry in entries if isinstance(entry, Told)]
 
@@ -99,7 +80,7 @@ class OutboxTests(SynchronousTestCase):
         self.clock.advance(1.5)
         self.clock.advance(0.5)
         self.assertEqual(self.written, [Written(3, 0)])
-        self.assertEqual(self.result(self.log.place(0)).standing, "up")
+        self.assertEqual(done(self.log.place(0)).standing, "up")
 
     def test_what_is_read_back_in_the_meantime_is_not_told_again(self) -> None:
         """Its answer was lost, and only the reading shows that it was done."""
@@ -121,12 +102,12 @@ class OutboxTests(SynchronousTestCase):
             self.outbox.save({"latest": str(n)})
             self.outbox.say(f"standing {n}")
         self.link.mend()
-        place = self.result(self.log.place(0))
+        place = done(self.log.place(0))
         self.assertEqual((place.standing, place.facts["latest"]), ("standing 2", "2"))
 
     def test_who_is_fenced_off_writes_nothing(self) -> None:
         """It says so each time; what comes is kept, for the lease may be this node's again."""
-        self.result(self.log.release(self.token))
+        done(self.log.release(self.token))
         self.put(1)
         self.put(2)
         self.assertEqual(self.refused, [FENCED, FENCED])
@@ -136,7 +117,7 @@ class OutboxTests(SynchronousTestCase):
     def test_who_is_fenced_off_begins_no_epoch(self) -> None:
         """The log of another node stays."""
         self.put(1)
-        self.result(self.log.release(self.token))
+        done(self.log.release(self.token))
         self.outbox.begin_epoch(1, Beginning("e1", 1, {**FACTS, "epoch": "e2"}))
         self.assertEqual(self.refused, [FENCED])
         self.assert_log(1)

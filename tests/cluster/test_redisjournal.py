@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
 from tests.support.journals import DAY, event, event_id_of, events, order_id_of, time_of
 from tests.support.nodes import Member, NodesCase
+from tests.support.redislog import done
 from tradeproxy.cluster.follower import NO_LOG
 from tradeproxy.cluster.leadership import GIVE_UP, LEASE
 from tradeproxy.cluster.outbox import FULL, SHORTER
-from tradeproxy.cluster.redisjournal import TRIM_EVERY
 from tradeproxy.cluster.sharedlog import Beginning
 from tradeproxy.hub.backlog import MAX_EVENTS
 from tradeproxy.hub.facts import OPEN_SINCE
 from tradeproxy.hub.journal import TrimmedError, UnreadableError
 from tradeproxy.hub.locate import LostPositionError, locate
+from tradeproxy.hub.trimming import TRIM_EVERY
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.position import AfterId
 from tradeproxy.wire.status import Outcome
@@ -170,7 +168,6 @@ class AwayTests(NodesCase):
         self.assertEqual(self.leader.reader.statuses[-1]["reason"], "Redis is away: it says LOADING")
         since = self.clock.seconds()
         self.wait(1)
-        self.leader.outlet.trouble = ""
         self.leader.mend()
         self.assertEqual(self.leader.journal.status.since, since)
         self.wait(3)
@@ -324,7 +321,7 @@ class FencingTests(NodesCase):
         """Neither events, facts, a standing, another epoch, nor trims; nor does it release the lease."""
         leader = self.started()
         leader.publish(1, 2)
-        log = leader.journal.log_in_redis
+        log = leader.journal.shared
         token = self.redis.ask("HGET", LEASE_KEY, "token").decode()
         self.redis.ask("HSET", LEASE_KEY, "token", "another")
         self.redis.ask("PERSIST", LEASE_KEY)
@@ -334,13 +331,10 @@ class FencingTests(NodesCase):
             log.trim(token, 1, {"trimmed": "1"}),
             log.release(token),
         ):
-            self.assertIsNone(self.result(write))
-        begun = Beginning("", 0, self.result(log.place(0)).facts)
-        self.assertFalse(self.result(log.begin(token, 1, 9, begun)))
+            self.assertIsNone(done(write))
+        begun = Beginning("", 0, done(log.place(0)).facts)
+        self.assertFalse(done(log.begin(token, 1, 9, begun)))
         self.assertEqual(self.redis.saved(), before)
-
-    def result(self, coroutine: Any) -> Any:
-        return self.successResultOf(Deferred.fromCoroutine(coroutine))
 
     def test_a_leader_that_was_stopped_past_its_lease_writes_nothing(self) -> None:
         """It wakes up with an event in its hands, and another node leads."""

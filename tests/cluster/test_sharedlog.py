@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.journals import NOW, event, events
-from tests.support.redislog import Redis
+from tests.support.journals import event, events
+from tests.support.logcase import FACTS, LogCase
+from tests.support.redislog import done
 from tradeproxy.cluster.sharedlog import BLOCK, Beginning, Said, SharedLog, Told, Written
 from tradeproxy.wire.event import OrderState
 
-T = TypeVar("T")
 
-FACTS = {"epoch": "e1", "base_url": "b", "trimmed": "0", "begins": "1"}
-
-
-class SharedLogTests(SynchronousTestCase):
+class SharedLogTests(LogCase):
     """Each call is one step in Redis."""
 
     def setUp(self) -> None:
-        self.clock = Clock()
-        self.clock.advance(NOW)
-        self.redis = Redis(self.clock)
-        self.log = self.node("a")
+        super().setUp()
         self.token = self.take(self.log)
 
-    def node(self, owner: str) -> SharedLog:
-        link = self.redis.link()
-        link.open()
-        return SharedLog("paper", owner, link)
-
     def take(self, log: SharedLog) -> str:
-        token = self.result(log.look(10_000, wanted=True)).token
+        token = done(log.look(10_000, wanted=True)).token
         assert token is not None
         return token
 
-    def result(self, coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
-        return self.successResultOf(Deferred.fromCoroutine(coroutine))
-
     def begin(self, last: int = 0) -> None:
-        self.assertTrue(self.result(self.log.begin(self.token, 7, last, Beginning("", 0, FACTS))))
+        self.assertTrue(done(self.log.begin(self.token, 7, last, Beginning("", 0, FACTS))))
 
     def entries(self, after: bytes = b"0-0") -> list[Said | Told]:
-        return self.result(self.log.follow(after))
+        return done(self.log.follow(after))
 
     def test_an_event_is_read_as_it_was_written(self) -> None:
         """Bytes that are no text, words that are not ASCII, and lone surrogates, which JSON may bring."""
@@ -61,7 +43,7 @@ class SharedLogTests(SynchronousTestCase):
             kind="\U0001f600",
         )
         plain = replace(event(3), order=None, time=None)
-        written = self.result(self.log.write(self.token, 12, [event(1), odd, plain], {}, ""))
+        written = done(self.log.write(self.token, 12, [event(1), odd, plain], {}, ""))
         self.assertEqual(written, Written(3, 0))
         begun, *told = self.entries()
         assert isinstance(begun, Said)
@@ -79,8 +61,8 @@ class SharedLogTests(SynchronousTestCase):
         """The same identity with another digest is another event."""
         self.begin()
         corrected = replace(event(1), digest=b"\x00" * 16)
-        self.result(self.log.write(self.token, 1, [event(1), event(1), corrected], {}, ""))
-        self.assertEqual(self.result(self.log.write(self.token, 1, events(1, 2), {}, "")), Written(3, 1))
+        done(self.log.write(self.token, 1, [event(1), event(1), corrected], {}, ""))
+        self.assertEqual(done(self.log.write(self.token, 1, events(1, 2), {}, "")), Written(3, 1))
         seqs = [entry.seq for entry in self.entries() if isinstance(entry, Told)]
         self.assertEqual(seqs, [1, 2, 3])
 
@@ -88,38 +70,38 @@ class SharedLogTests(SynchronousTestCase):
         """Between the events, and for who asks where the log is."""
         self.begin()
         for n, standing in enumerate(("one", "two", "three")):
-            self.result(self.log.write(self.token, 1, events(n), {}, standing))
+            done(self.log.write(self.token, 1, events(n), {}, standing))
         self.assertEqual(
             [entry.standing for entry in self.entries() if isinstance(entry, Said)], [None, "three"]
         )
-        self.assertEqual(self.result(self.log.place(0)).standing, "three")
+        self.assertEqual(done(self.log.place(0)).standing, "three")
 
     def test_facts_are_saved_and_removed(self) -> None:
         """What is not named stays."""
         self.begin()
-        self.result(self.log.write(self.token, 1, [], {"latest": "5", "account_id": "x"}, ""))
-        self.result(self.log.write(self.token, 1, [], {"latest": None, "odd \ud800"[:3]: "y"}, ""))
-        self.assertEqual(self.result(self.log.place(0)).facts, {**FACTS, "account_id": "x", "odd": "y"})
+        done(self.log.write(self.token, 1, [], {"latest": "5", "account_id": "x"}, ""))
+        done(self.log.write(self.token, 1, [], {"latest": None, "odd \ud800"[:3]: "y"}, ""))
+        self.assertEqual(done(self.log.place(0)).facts, {**FACTS, "account_id": "x", "odd": "y"})
 
     def test_an_epoch_begins_where_it_is_told_to(self) -> None:
         """Nothing of the old one is left, but how the stream was."""
         self.begin()
-        self.result(self.log.write(self.token, 1, events(1, 2), {"account_id": "x"}, "up"))
+        done(self.log.write(self.token, 1, events(1, 2), {"account_id": "x"}, "up"))
         begun = Beginning("e1", 2, {**FACTS, "epoch": "e2"})
-        self.result(self.log.begin(self.token, 8, 2, begun))
+        done(self.log.begin(self.token, 8, 2, begun))
         self.assertEqual([(entry.id, entry.begun) for entry in self.entries()], [(b"2-8", begun)])  # type: ignore[union-attr]
-        place = self.result(self.log.place(2))
+        place = done(self.log.place(2))
         self.assertEqual((place.facts, place.begun, place.last), (begun.facts, begun, 2))
         self.assertEqual((place.payload, place.standing), (None, "up"))
-        self.assertEqual(self.result(self.log.write(self.token, 1, events(1), {}, "up")), Written(3, 0))
+        self.assertEqual(done(self.log.write(self.token, 1, events(1), {}, "up")), Written(3, 0))
         self.assertEqual([entry.id for entry in self.entries()], [b"2-8", b"3-0", b"3-1"])
 
     def test_a_log_that_has_lost_its_end_is_left_as_it_is(self) -> None:
         """Whoever has read further sees that by the number."""
         self.begin()
-        self.result(self.log.write(self.token, 1, events(1), {}, ""))
+        done(self.log.write(self.token, 1, events(1), {}, ""))
         before = self.redis.saved()
-        written = self.result(self.log.write(self.token, 1, events(2), {"latest": "1"}, "up", read=2))
+        written = done(self.log.write(self.token, 1, events(2), {"latest": "1"}, "up", read=2))
         self.assertEqual(written, Written(1, 0))
         self.assertEqual(self.redis.saved(), before)
 
@@ -127,27 +109,27 @@ class SharedLogTests(SynchronousTestCase):
         """Entries, identities and what is said between them; the number goes on."""
         self.begin()
         for n in (1, 2, 3):
-            self.result(self.log.write(self.token, 1, events(n), {}, "up"))
-        self.result(self.log.trim(self.token, 3, {"trimmed": "3"}))
+            done(self.log.write(self.token, 1, events(n), {}, "up"))
+        done(self.log.trim(self.token, 3, {"trimmed": "3"}))
         self.assertEqual(self.redis.ask("XLEN", "tradeproxy:{paper}:stream"), 0)
-        self.assertEqual(self.result(self.log.write(self.token, 1, events(3), {}, "down")), Written(4, 0))
+        self.assertEqual(done(self.log.write(self.token, 1, events(3), {}, "down")), Written(4, 0))
         self.assertEqual([entry.id for entry in self.entries()], [b"4-0", b"4-1"])
 
     def test_tells_the_place_of_an_event(self) -> None:
         """At one moment; nothing where there is nothing."""
-        place = self.result(self.log.place(1))
+        place = done(self.log.place(1))
         self.assertEqual((place.facts, place.last, place.begun, place.payload), ({}, 0, None, None))
         self.begin()
-        self.result(self.log.write(self.token, 1, events(1), {}, ""))
-        self.assertEqual(self.result(self.log.place(1)).payload, event(1).payload)
-        self.assertIsNone(self.result(self.log.place(2)).payload)
+        done(self.log.write(self.token, 1, events(1), {}, ""))
+        self.assertEqual(done(self.log.place(1)).payload, event(1).payload)
+        self.assertIsNone(done(self.log.place(2)).payload)
 
     def test_a_read_waits_for_what_comes(self) -> None:
         """At most two seconds."""
         self.begin()
         waiting = Deferred.fromCoroutine(self.log.follow(b"0-7"))
         self.assertNoResult(waiting)
-        self.result(self.log.write(self.token, 1, events(1), {}, ""))
+        done(self.log.write(self.token, 1, events(1), {}, ""))
         [told] = self.successResultOf(waiting)
         waiting = Deferred.fromCoroutine(self.log.follow(told.id))
         self.clock.advance(BLOCK / 1000)
@@ -156,17 +138,17 @@ class SharedLogTests(SynchronousTestCase):
     def test_the_lease_has_one_owner(self) -> None:
         """Who asks for it hears who that is; it is free when it is released, or has run out."""
         other = self.node("b")
-        look = self.result(other.look(10_000, wanted=True))
+        look = done(other.look(10_000, wanted=True))
         self.assertEqual((look.owner, look.token, look.previous), ("a", self.token, ""))
-        self.result(self.log.release(self.token))
-        look = self.result(other.look(10_000, wanted=False))
+        done(self.log.release(self.token))
+        look = done(other.look(10_000, wanted=False))
         self.assertEqual((look.owner, look.token, look.previous), (None, None, None))
-        look = self.result(other.look(10_000, wanted=True))
+        look = done(other.look(10_000, wanted=True))
         self.assertEqual((look.owner, look.previous), ("b", "a"))
         self.clock.advance(9.5)
-        self.assertEqual(self.result(self.log.look(10_000, wanted=True)).owner, "b")
+        self.assertEqual(done(self.log.look(10_000, wanted=True)).owner, "b")
         self.clock.advance(1)
-        look = self.result(self.log.look(10_000, wanted=True))
+        look = done(self.log.look(10_000, wanted=True))
         self.assertEqual((look.owner, look.previous), ("a", "b"))
 
     def test_a_lease_is_renewed_by_its_owner_only(self) -> None:
@@ -174,10 +156,10 @@ class SharedLogTests(SynchronousTestCase):
         for _ in range(3):
             self.clock.advance(9)
             self.assertEqual(self.take(self.log), self.token)
-            self.result(self.node("b").look(10_000, wanted=True))
-            self.result(self.log.look(10_000, wanted=False))
+            done(self.node("b").look(10_000, wanted=True))
+            done(self.log.look(10_000, wanted=False))
         self.clock.advance(10.5)
-        look = self.result(self.log.look(10_000, wanted=True))
+        look = done(self.log.look(10_000, wanted=True))
         self.assertNotEqual(look.token, self.token)
         self.assertEqual(look.previous, "a")
 
@@ -192,5 +174,5 @@ class SharedLogTests(SynchronousTestCase):
         link.open()
         live = SharedLog("live", "b", link)
         self.begin()
-        self.assertEqual(self.result(live.look(10_000, wanted=True)).owner, "b")
-        self.assertEqual(self.result(live.place(0)).facts, {})
+        self.assertEqual(done(live.look(10_000, wanted=True)).owner, "b")
+        self.assertEqual(done(live.place(0)).facts, {})

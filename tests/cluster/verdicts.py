@@ -14,6 +14,9 @@ from tests.cluster.alpaca import Overlap
 GRACE = 4.0
 """Seconds in which a node that has been woken must have let go of the stream: two of them for the goodbye."""
 
+LONGEST_SILENCE = 15.0
+"""Seconds for which a client that hops may hear of nothing."""
+
 
 class Line(NamedTuple):
     """An event as the log has it."""
@@ -68,6 +71,19 @@ def judge_log(name: str, lines: Sequence[Line], truth: Truth) -> Verdict:
     holes = sum(after != before + 1 for before, after in pairwise(numbers))
     epochs = len({line.epoch for line in lines})
     return replace(verdict, disorder=verdict.disorder + holes + max(epochs - 1, 0))
+
+
+def unexplained(verdict: Verdict, truth: Truth, losses: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the events that were declared though neither a gap nor a loss of Redis' explains it.
+
+    Before that loss the client may have been at a node that was stopped, or away from Redis with all others.
+    """
+    return [
+        number
+        for number in verdict.excused
+        if not any(gap.begin <= truth.emitted[number] <= gap.end for gap in truth.gaps)
+        and not any(begin - LONGEST_SILENCE <= truth.emitted[number] <= end for begin, end in losses)
+    ]
 
 
 def unexcused(

@@ -359,7 +359,7 @@ class GapTests(AccountTestCase):
         self.account.identify("one")
         self.assertEqual(self.reader.statuses, [])
         self.account.identify("two")
-        gap, hello = self.reader.statuses
+        hello, gap = self.reader.statuses
         self.assertEqual((gap["outcome"], gap["reason"]), ("lost", ANOTHER_ACCOUNT))
         self.assertEqual(hello["event"], "hello")
         self.assertNotIn(epoch, hello["cursor"])

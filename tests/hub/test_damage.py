@@ -11,7 +11,7 @@ from tests.support.journals import DiskCase, event, events, row, time_of
 from tradeproxy.hub.disk import RETRY_EVERY
 from tradeproxy.hub.facts import OPEN_SINCE
 from tradeproxy.hub.journal import Burst, TrimmedError
-from tradeproxy.hub.sqlitejournal import TRIM_EVERY
+from tradeproxy.hub.trimming import TRIM_EVERY
 
 
 class DamageTests(DiskCase):

@@ -9,7 +9,7 @@ from tests.support.redislog import InRedis
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.journal import UnreadableError
 from tradeproxy.hub.locate import LostPositionError, locate
-from tradeproxy.hub.sqlitejournal import TRIM_EVERY
+from tradeproxy.hub.trimming import TRIM_EVERY
 from tradeproxy.wire.cursor import Cursor
 from tradeproxy.wire.position import AfterId, FromTime, LastEvents, Position
 

@@ -13,17 +13,15 @@ from typing import Any
 from twisted.logger import capturedLogs
 
 from tests.support.journals import (
-    NOW,
     Connections,
     SqliteCase,
     event,
     events,
     memory_journal,
     row,
-    time_of,
 )
 from tests.support.processes import SOURCES
-from tradeproxy.hub.journal import Burst, Journal, JournalError, TrimmedError
+from tradeproxy.hub.journal import Burst, Journal, JournalError
 from tradeproxy.hub.schema import MIGRATIONS, migrate
 
 APPEND_AND_DIE = """
@@ -161,32 +159,20 @@ class RefusalTests(SqliteCase):
 class EpochTests(SqliteCase):
     """Positions of another account's log, or of a log that is gone, must mean nothing."""
 
-    def test_another_address_begins_a_new_epoch(self) -> None:
-        """The numbers go on; what belonged to the other account's events is not carried over."""
+    def test_another_addresss_file_is_set_aside(self) -> None:
+        """Its events are history that somebody may want; the name tells why, and what has begun instead."""
         journal = self.open()
         journal.append(events(1, 2))
-        journal.know_through(time_of(5))
-        journal.remember("complete from", "7")
-        journal.identify("account")
-        self.clock.advance(60)
         with capturedLogs() as logs:
             other = self.reopen(journal, base_url="wss://api.alpaca.markets/stream")
-        self.assertNotEqual(other.epoch, journal.epoch)
-        self.assertEqual((other.first, other.last), (3, 2))
-        self.assertEqual(other.begins, (NOW + 60) * 1_000_000)
-        self.assertEqual((other.latest, other.horizon, other.recall("complete from")), (None, None, None))
-        self.assertFalse(other.has(event(2)))
-        self.assertRaises(TrimmedError, other.read, 0, 1)
         [line] = [log["aside"] for log in logs if "aside" in log]
         self.assertEqual(line, f"paper.sqlite3.other-url-{other.epoch}")
         kept = sqlite3.connect(self.path.with_name(line))
         self.addCleanup(kept.close)
         self.assertEqual(kept.execute("SELECT max(seq) FROM events").fetchone(), (2,))
-        again = self.reopen(other, base_url="wss://api.alpaca.markets/stream")
-        self.assertEqual((again.epoch, again.first, again.last), (other.epoch, 3, 2))
 
     def test_another_accounts_file_is_set_aside(self) -> None:
-        """Its events are history that somebody may want."""
+        """Also where only Alpaca tells that it is another's."""
         journal = self.open()
         journal.identify("one")
         journal.append(events(1, 2))

@@ -8,7 +8,7 @@ from tests.support.journals import Connections, JournalCase, Listener, event, ev
 from tests.support.redislog import InRedis
 from tradeproxy.hub.disk import RETRY_EVERY
 from tradeproxy.hub.journal import Journal, TrimmedError
-from tradeproxy.hub.sqlitejournal import TRIM_AGAIN, TRIM_EVERY, TRIM_STEP
+from tradeproxy.hub.trimming import TRIM_AGAIN, TRIM_EVERY, TRIM_STEP
 
 HOUR = 3600.0
 

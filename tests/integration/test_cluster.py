@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.chaos.checker import Entry, Log, Truth
+from tests.chaos.checker import DeclaredGap, Entry, Log, Truth, judge
 from tests.cluster.alpaca import Overlap, Visit
 from tests.cluster.run import attack
-from tests.cluster.verdicts import Line, judge_log, judge_stays, unexcused
+from tests.cluster.verdicts import Line, judge_log, judge_stays, unexcused, unexplained
 from tests.support.redis import need_redis
 from tests.support.sockets import SocketTestCase
 
@@ -60,6 +60,15 @@ class VerdictTests(SocketTestCase):
             self.assertEqual(judge_log("log", told, truth).is_clean, is_clean, lines)
         two = [Line("one", 1, 1, None), Line("another", 2, 2, None)]
         self.assertFalse(judge_log("log", two, truth).is_clean)
+
+    def test_what_is_declared_must_have_a_cause(self) -> None:
+        """A gap, or a loss of Redis' soon after."""
+        truth = Truth({number: float(number) for number in range(1, 101)}, [DeclaredGap(20, 21)])
+        entries = [Entry(number) for number in truth.emitted if number not in (10, 20, 70)]
+        log = Log("client", entries=entries, positions_lost=[9, 67])
+        verdict = judge(log, truth)
+        self.assertEqual(verdict.excused, [10, 20, 70])
+        self.assertEqual(unexplained(verdict, truth, [(75.0, 80.0)]), [10])
 
     def test_two_at_once_are_excused_only_by_a_leader_that_was_stopped(self) -> None:
         """And that let go soon after it was woken."""

@@ -137,16 +137,18 @@ class DemoTests(SocketTestCase):
     async def test_a_busy_port_is_told_from_the_embedded_alpacas(self) -> None:
         """Each with what chooses another; an account's own Alpaca is not in the way of itself."""
         await self.simulate()
-        for port, option, words in (
-            (self.alpaca_port, "--port", "in use: PROXY_PORT or --port chooses another"),
-            (self.alpaca_port - 1, "--port", "in use: the embedded Alpaca takes the port after the proxy's"),
-            (f"tcp:{self.alpaca_port}:interface=127.0.0.1", "--listen", "PROXY_LISTEN or --listen chooses"),
+        taken = f"tcp:{self.alpaca_port}:interface=127.0.0.1"
+        for options, listen, words in (
+            (("--port", str(self.alpaca_port)), "", "PROXY_PORT or --port chooses another"),
+            (("--port", str(self.alpaca_port)), "tcp:1", "PROXY_PORT or --port chooses another"),
+            (("--port", str(self.alpaca_port - 1)), "", "the embedded Alpaca takes the port after"),
+            (("--listen", taken), "", "PROXY_LISTEN or --listen chooses another"),
+            ((), taken, "PROXY_LISTEN or --listen chooses another"),
         ):
-            demo = self.command("twistd", "-n", "tradeproxy", "--demo", option, str(port))
+            demo = self.command("twistd", "-n", "tradeproxy", "--demo", *options, PROXY_LISTEN=listen)
             self.assertEqual(await demo.ended, 1, demo.output)
             [line] = demo.output.splitlines()
-            self.assertTrue(line.startswith(f"127.0.0.1:{self.alpaca_port} is in use: "), line)
-            self.assertIn(words, line)
+            self.assertTrue(line.startswith(f"127.0.0.1:{self.alpaca_port} is in use: {words}"), line)
 
 
 class CommandTests(SocketTestCase):

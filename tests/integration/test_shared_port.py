@@ -40,7 +40,7 @@ class SharedPortTests(SocketTestCase):
         client, accounts = HTTPClient(Agent(reactor)), set[str]()
         for _ in range(MANY):
             answer = await client.get(f"http://127.0.0.1:{self.port}/trade-updates-one")
-            accounts.add("one" if answer.code == 426 else "other")
+            accounts.add({426: "one", 404: "other"}[answer.code])
             if len(accounts) == wanted:
                 break
         return accounts
@@ -88,7 +88,7 @@ class SharedPortTests(SocketTestCase):
             self.addCleanup(self.finish, command)
             await command.says("listening on")
             commands.append(command)
-        self.assertLessEqual(await self.answering(2), {"one", "other"})
+        await self.answering(2)  # by whom, the kernel decides
         await commands[0].stop()
         self.assertEqual(await self.answering(1), {"other"})
         for command in commands:

@@ -17,6 +17,7 @@ import hiredis
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from txredisapi import ConnectionError as LostError
 from txredisapi import ResponseError
 
@@ -309,21 +310,24 @@ def leading_journal(redis: Redis, name: str = "paper", **options: Any) -> RedisJ
     journal = RedisJournal(name, links, f"node {next(_starts)}", redis.clock, **{**defaults, **options})
     redis.ask("DEL", f"tradeproxy:{{{name}}}:lease")
     links[0].open()
-    look = _done(journal.log_in_redis.look(FOR_EVER, wanted=True))
+    look = done(journal.shared.look(FOR_EVER, wanted=True))
     if look.epoch is None:  # a node that has nothing to read need not wait for it, and no time passes
-        _done(journal.lead(look))
+        done(journal.lead(look))
         journal.open()
     else:
         journal.open()
-        _done(journal.lead(look))
+        done(journal.lead(look))
     assert journal.is_whole
     return journal
 
 
-def _done(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
-    results: list[T] = []
-    Deferred.fromCoroutine(coroutine).addCallback(results.append)
+def done(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
+    """Return what a coroutine returns that has nothing to wait for; raises what it raises."""
+    results: list[T | Failure] = []
+    Deferred.fromCoroutine(coroutine).addBoth(results.append)
     [result] = results
+    if isinstance(result, Failure):
+        result.raiseException()
     return result
 
 
@@ -348,8 +352,8 @@ class InRedis(JournalCase):
     def look(self, journal: Journal) -> None:
         """Let a node look where the log ends, as it does twice a second."""
         assert isinstance(journal, RedisJournal)
-        asked = journal.unanswered()
-        journal.looked(_done(journal.log_in_redis.look(FOR_EVER, wanted=True)), asked)
+        asked = journal.absent.asked
+        journal.looked(done(journal.shared.look(FOR_EVER, wanted=True)), asked, journal.last)
 
     def find(self, journal: Journal, identity: str) -> int | None:
         try:

@@ -12,7 +12,8 @@ from tests.support.journals import Connections, journal_at, memory_journal
 from tests.upstream.recoverycase import INTERVAL, RecoveryTestCase
 from tests.upstream.support import Ahead, status
 from tradeproxy.hub.account import ANOTHER_ACCOUNT
-from tradeproxy.hub.sqlitejournal import TRIM_EVERY, SqliteJournal
+from tradeproxy.hub.sqlitejournal import SqliteJournal
+from tradeproxy.hub.trimming import TRIM_EVERY
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.upstream.inquiry import SECOND
 from tradeproxy.upstream.recovery import LONGEST_RETRY

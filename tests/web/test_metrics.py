@@ -334,7 +334,7 @@ class FormTests(MetricsTestCase):
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))
         self.wires.flush()
-        self.live.role = Role(0.0).begins(1.0)  # as one of several nodes has it
+        self.live.role = Role(0.0, leads=True, renewed=1.0)  # as one of several nodes has it
         found = {
             (
                 f"{family.name}_total" if family.type == "counter" else family.name,
@@ -352,8 +352,11 @@ class FormTests(MetricsTestCase):
 
     def test_tells_the_part_of_one_of_several_nodes(self) -> None:
         """Which of them holds the connection to Alpaca, since when it is sure of it, and how far it lags."""
-        self.paper.role = Role(0.0).begins(5.0).seen(3, 6.0)
-        self.live.role = Role(0.0).begins(5.0).ends(7.0)
+        self.paper.role, self.live.role = Role(0.0), Role(0.0)
+        for role in (self.paper.role, self.live.role):
+            role.begin_to_lead(5.0)
+        self.paper.role.looked(3, 6.0)
+        self.live.role.begin_to_follow(7.0)
         self.assertEqual(
             [self.value(name, account="paper") for name in ("leader", "lease_renewed_timestamp_seconds")],
             [1, 6],
@@ -365,7 +368,7 @@ class FormTests(MetricsTestCase):
 
     def test_alerts_and_dashboard_ask_for_what_there_is(self) -> None:
         """A name that is misspelt there would never alert, and nobody would know."""
-        self.paper.role = Role(0.0).begins(1.0)  # as one of several nodes has it
+        self.paper.role = Role(0.0, leads=True, renewed=1.0)  # as one of several nodes has it
         self.connect()
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))

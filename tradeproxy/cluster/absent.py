@@ -10,6 +10,9 @@ from __future__ import annotations
 MOST = 1000
 """Positions that are remembered."""
 
+LOOKS = 20
+"""After so many looks at the log it is asked again: a number that it had not may have been given since."""
+
 
 class Absent:
     """Which positions have been asked for, and which of them are certain not to be in the log."""
@@ -18,7 +21,7 @@ class Absent:
         self.asked: frozenset[object] = frozenset()
         """Those of which nothing is known yet."""
         self._doubtful: dict[object, int] = {}
-        self._certain: dict[object, None] = {}
+        self._certain: dict[object, int] = {}  # for how many looks
 
     def is_known(self, position: object) -> bool:
         """Whether a position that is not here is certainly not in the log; if not, the question is noted."""
@@ -32,15 +35,12 @@ class Absent:
         """Note that the log ended at a number after these had been asked for."""
         self.asked -= asked
         self._doubtful.update(dict.fromkeys(asked, end))
+        self._certain = {position: looks - 1 for position, looks in self._certain.items() if looks}
 
     def reached(self, last: int) -> None:
         """Note how far this node has read."""
         for position in [position for position, end in self._doubtful.items() if end <= last]:
             del self._doubtful[position]
-            self._certain[position] = None
+            self._certain[position] = LOOKS
         while len(self._certain) > MOST:
             del self._certain[next(iter(self._certain))]
-
-    def clear(self) -> None:
-        """Forget all: the log is another one."""
-        self.__init__()  # type: ignore[misc]

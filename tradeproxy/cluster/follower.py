@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from tradeproxy.cluster.link import AwayError
 from tradeproxy.cluster.sharedlog import Told
+from tradeproxy.hub.account import OWN_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,6 @@ AFTER_ERROR = 1.0
 """Seconds until it is tried again after an error of our own."""
 
 NO_LOG = "no node has begun it yet"
-OWN_ERROR = "an error of the proxy's own: see its log"
 
 _BEGINNING = b"0-0"
 
@@ -124,6 +124,8 @@ class Follower:
             begun = place.begun
             if epoch == reader.epoch or begun is None or begun.epoch != epoch or not reader.change(begun):
                 reader.begin_at(place)
+        if place.standing is not None and place.teller != self._shared.owner:
+            reader.hear(place.standing)
         reader.is_at(place.last)
         return True
 

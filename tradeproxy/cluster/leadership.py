@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from tradeproxy.cluster.link import AwayError
 from tradeproxy.cluster.outbox import FENCED
+from tradeproxy.hub.account import OWN_ERROR
 from tradeproxy.hub.role import Role
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ REST = 2 * TICK
 LAST_WORDS = 1.0
 """Seconds that a node which stops has for what is yet to be written."""
 
+UNKNOWN = "Redis is away: whether a node holds the connection to Alpaca is not known"
 NOBODY = "no node holds the connection to Alpaca at the moment"
 
 
@@ -78,18 +80,11 @@ class Leadership(Service):
         self._renewed = 0.0
         self._theirs_until = 0.0  # another node may lead until then, though Redis may have forgotten it
         self._is_renewing = False
+        self._pause: Deferred[None] | None = None
+        self._background: list[Deferred[None]] = []
         journal.outbox.on_refused = self._refused
         journal.on_reached = self._reached
-        self._role = Role(clock.seconds())
-
-    @property
-    def _role(self) -> Role:
-        assert self._account.role is not None
-        return self._account.role
-
-    @_role.setter
-    def _role(self, role: Role) -> None:
-        self._account.role = role
+        self._role = account.role = Role(clock.seconds())
 
     def startService(self) -> None:
         """Begin to follow, and to look for the lease."""
@@ -102,54 +97,64 @@ class Leadership(Service):
         super().stopService()
         if self._over is not None:
             self._end_turn("stopped")
-        elif self._taking_turns is not None:
-            self._taking_turns.cancel()
+        elif self._pause is not None:
+            self._pause.cancel()
         return self._taking_turns
 
     async def _take_turns(self) -> None:
-        try:
-            while self.running:
-                await self._lead(await self._lease())
-                if self.running:
-                    await deferLater(self._clock, REST)
-        except CancelledError:
-            pass  # stopService's, while another node led
+        while self.running:
+            look = await self._lease()
+            if look is not None:
+                await self._lead(look)
+                await self._rest_for(REST)
 
-    async def _lease(self) -> Look:
-        """Wait until this node has the lease."""
-        while True:
+    async def _rest_for(self, seconds: float) -> None:
+        """Wait, but not beyond the end of the service."""
+        if self.running:
+            self._pause = deferLater(self._clock, seconds)
+            with suppress(CancelledError):
+                await self._pause
+            self._pause = None
+
+    async def _lease(self) -> Look | None:
+        """Wait until this node has the lease; None if the service stops before."""
+        while self.running:
             try:
                 wanted = self._may_take()
                 look = await self._ask(wanted=wanted)
             except AwayError:
                 self._look = None
+                if self._account.upstream.streaming and self._monotonic() >= self._theirs_until:
+                    self._account.upstream_is_down(UNKNOWN)
             else:
                 if wanted and self._is_ours(look):
                     return look
                 self._note_leader(look)
                 if look.owner is None and self._may_take():
                     continue  # it has just been given back
-            await deferLater(self._clock, TICK)
+            await self._rest_for(TICK)
+        return None
 
     def _may_take(self) -> bool:
-        return self._journal.may_lead(self._look) and self._monotonic() >= self._theirs_until
+        is_free = self._monotonic() >= self._theirs_until and not self._account.has_failed
+        return is_free and self._journal.may_lead(self._look)
 
     async def _ask(self, *, wanted: bool) -> Look:
-        sent, asked = self._monotonic(), self._journal.unanswered()
-        look = await self._journal.log_in_redis.look(round(LEASE * 1000), wanted=wanted)
+        sent, asked, read = self._monotonic(), self._journal.absent.asked, self._journal.last
+        look = await self._journal.shared.look(round(LEASE * 1000), wanted=wanted)
         self._look = look
-        self._journal.looked(look, asked)
+        self._journal.looked(look, asked, read)
         if self._is_ours(look):
             self._renewed = sent if wanted else self._renewed
         elif look.owner is not None:
             self._theirs_until = self._monotonic() + look.rest
         elif look.is_released:
             self._theirs_until = 0.0
-        self._role = self._role.seen(look.last - self._journal.last, self._clock.seconds())
+        self._role.looked(look.last - self._journal.last, self._clock.seconds())
         return look
 
     def _is_ours(self, look: Look) -> bool:
-        return look.owner == self._journal.log_in_redis.owner
+        return look.owner == self._journal.shared.owner
 
     def _note_leader(self, look: Look) -> None:
         if look.owner is None and self._account.upstream.streaming:
@@ -160,23 +165,26 @@ class Leadership(Service):
     async def _lead(self, look: Look) -> None:
         over: Deferred[str] = Deferred()
         self._over = over
-        self._role = self._role.begins(self._clock.seconds())
+        self._role.begin_to_lead(self._clock.seconds())
         self._log.info(
             "{account}: this node holds the connection to Alpaca from now on", account=self._account.name
         )
         self._grant = look
-        renewing = self._in_background(self._keep_lease())
+        self._in_background(self._keep_lease())
         starting = self._in_background(self._start(look))
+        if not self.running:
+            self._end_turn("stopped")
         reason = await over
         starting.cancel()
-        if self._upstream is not None:
-            upstream, self._upstream = self._upstream, None
-            await maybeDeferred(upstream.stopService)
-        self._account.flush()
-        await self._let_go()
-        renewing.cancel()
+        for step in (self._end_upstream, self._let_go):
+            try:
+                await step()
+            except Exception:  # another node must be able to lead all the same
+                self._log.failure("{account}: a turn did not end cleanly", account=self._account.name)
+        self._cancel_background()
+        self._journal.stop_leading()
         self._over = None
-        self._role = self._role.ends(self._clock.seconds())
+        self._role.begin_to_follow(self._clock.seconds())
         if self.running:
             self._account.upstream_is_down(reason)
             self._journal.hear_again()
@@ -184,9 +192,22 @@ class Leadership(Service):
                 "{account}: this node leads no longer: {reason}", account=self._account.name, reason=reason
             )
 
+    async def _end_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            await maybeDeferred(upstream.stopService)
+        self._account.flush()
+
     def _in_background(self, work: object) -> Deferred[None]:
         running: Deferred[None] = Deferred.fromCoroutine(work)  # type: ignore[arg-type]
-        return running.addErrback(self._turn_failed)
+        self._background = [each for each in self._background if not each.called]
+        self._background.append(running.addErrback(self._turn_failed))
+        return running
+
+    def _cancel_background(self) -> None:
+        background, self._background = self._background, []
+        for each in background:
+            each.cancel()
 
     async def _start(self, look: Look) -> None:
         """Connect to Alpaca, once all that the log holds is known here."""
@@ -197,6 +218,8 @@ class Leadership(Service):
 
     async def _keep_lease(self) -> None:
         while (rest := self._rest()) > 0:
+            if self._account.has_failed:
+                self._end_turn(OWN_ERROR)
             if rest <= GIVE_UP - RENEW:
                 await self._renew()
             await deferLater(self._clock, min(TICK, max(self._rest(), 0)))
@@ -212,16 +235,22 @@ class Leadership(Service):
         self._is_renewing = True
         try:
             look = await Deferred.fromCoroutine(self._ask(wanted=True)).addTimeout(self._rest(), self._clock)
-            if (look.owner, look.token) != (self._grant.owner, self._grant.token):
-                await self._lead_on(look)
+            if not self._is_current(look):
+                leading = Deferred.fromCoroutine(self._lead_on(look))
+                await leading.addTimeout(max(self._rest(), 0), self._clock)
         except (AwayError, NoAnswerError):
             pass  # until the lease ends
         finally:
             self._is_renewing = False
 
+    def _is_current(self, look: Look) -> bool:
+        """Whether the lease is still the one of this turn, and what is written bears its token."""
+        is_same = (look.owner, look.token) == (self._grant.owner, self._grant.token)
+        return is_same and (self._upstream is None or self._journal.outbox.token == look.token)
+
     async def _lead_on(self, look: Look) -> None:
         """Go on with a lease that Redis had forgotten, and maybe the log with it, unless another node led."""
-        own = self._journal.log_in_redis.owner
+        own = self._journal.shared.owner
         if self._upstream is None or not self._is_ours(look) or look.previous not in ("", own):
             self._end_turn("the lease was lost")
             return
@@ -245,8 +274,9 @@ class Leadership(Service):
         with suppress(NoAnswerError):
             await self._journal.outbox.when_written().addTimeout(LAST_WORDS, self._clock)
         self._journal.stop_leading()
+        self._cancel_background()  # a renewal would take it again
         with suppress(AwayError):  # it runs out by itself
-            await self._journal.log_in_redis.release(self._grant.token)
+            await self._journal.shared.release(self._grant.token)
 
     def _end_turn(self, reason: str) -> None:
         if self._over is not None and not self._over.called:
@@ -255,15 +285,13 @@ class Leadership(Service):
     def _turn_failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):
             return
-        if not failure.check(AwayError):
+        if failure.check(AwayError):
+            self._end_turn(f"Redis is away: {failure.getErrorMessage()}")
+        else:
             self._log.failure("{account}: leading failed", failure, account=self._account.name)
-        self._end_turn(
-            f"Redis is away: {failure.getErrorMessage()}"
-            if failure.check(AwayError)
-            else "an error of the proxy's own: see its log"
-        )
+            self._end_turn(OWN_ERROR)
 
     def _failed(self, failure: Failure) -> None:
         self._log.failure("{account}: the lease is not looked after", failure, account=self._account.name)
         self._account.has_failed = True
-        self._account.upstream_is_down("an error of the proxy's own: see its log")
+        self._account.upstream_is_down(OWN_ERROR)

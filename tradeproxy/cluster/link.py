@@ -12,6 +12,8 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
 from txredisapi import RedisProtocol, ResponseError
 
+from tradeproxy.secret import Secret
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -213,5 +215,9 @@ class _LinkFactory(Factory):
         """Hear that the login has failed; nothing is tried here."""
 
     def connectionError(self, why: str) -> None:
-        """Note why the login failed: Redis' words, which do not hold the password."""
-        self.trouble = why.removeprefix("Redis error: ")
+        """Note why the login failed, in Redis' words; an old one repeats what it was sent."""
+        words = why.removeprefix("Redis error: ").partition(", with args")[0]
+        for secret in (self._settings.password, self._settings.username):
+            text = secret.reveal() if isinstance(secret, Secret) else secret
+            words = words.replace(text, "…") if text else words
+        self.trouble = words

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 BATCH = 500
 """Events that are written at once."""
 
+BATCH_BYTES = 1024 * 1024
+"""Of payload, if that is more than one event."""
+
 FENCED = "another node may have the lease by now"
 SHORTER = "the log in Redis has lost its end"
 FULL = "more events wait for Redis than are kept"
@@ -40,12 +43,11 @@ class Outbox:
         """Called with what became of some events, and how long it took."""
         self.on_refused: Callable[[str], None] = lambda _: None
         """Called with the reason when what is to be written is not taken."""
-        self._log_in_redis = log
+        self._shared = log
         self._clock = clock
         self._events = Backlog()
-        self._written: deque[tuple[int, int]] = (
-            deque()
-        )  # of the first events: how many, and up to which number
+        # Of the first events: how many were written together, and the log's last number then.
+        self._written: deque[tuple[int, int]] = deque()
         self._token: str | None = None
         self._begun: tuple[int, Beginning] | None = None
         self._facts: Mapping[str, str | None] = {}
@@ -53,18 +55,29 @@ class Outbox:
         self._read = 0
         self._is_full = False
         self._is_writing = False
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: Deferred[None] | None = None
 
     @property
     def leads(self) -> bool:
         """Whether what is put in is written."""
         return self._token is not None
 
+    @property
+    def token(self) -> str | None:
+        """By which it is written."""
+        return self._token
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no event waits to be read back."""
+        return not len(self._events)
+
     def begin(self, token: str, read: int, *, keep: bool) -> None:
         """Write from now on, behind number `read`; first what is left, if nobody else has led since."""
         if not keep:
             self.drop_events()
         self._token, self._read, self._is_full = token, read, False
+        self._written.clear()
 
     def end(self) -> None:
         """Write no more; what is left is kept, since it may be that nobody else leads next."""
@@ -160,11 +173,10 @@ class Outbox:
             count = max(count - number, 0)
 
     def when_written(self) -> Deferred[None]:
-        """Return what fires when all has been written, or nothing is any more."""
+        """Return what fires when all has been written, or nothing is any more; for one caller."""
         if self._token is None:
             return succeed(None)
-        waiting: Deferred[None] = Deferred()
-        self._waiting.append(waiting)
+        waiting = self._waiting = Deferred()
         self.go_on()
         return waiting
 
@@ -172,12 +184,9 @@ class Outbox:
         try:
             refused = await self._write_one(token)
         except AwayError:
-            self._is_writing = False  # it is taken up by start_over
-            return
-        except BaseException:
+            return  # it is taken up by start_over
+        finally:
             self._is_writing = False
-            raise
-        self._is_writing = False
         if not refused:
             self.go_on()
         elif token == self._token:
@@ -188,21 +197,23 @@ class Outbox:
         """Write what there is, or a part of it; return why that was not allowed, or nothing."""
         if self._begun is not None:
             begun = self._begun
-            allowed = await self._log_in_redis.begin(token, round(self._clock.seconds() * 1_000_000), *begun)
+            allowed = await self._shared.begin(token, round(self._clock.seconds() * 1_000_000), *begun)
             if self._begun is begun:
                 self._begun = None
             return "" if allowed else FENCED
-        events, facts, standing, read = self._next_events(), self._facts, self._standing, self._read
+        events, are_all = self._next_batch()
+        facts = self._facts if are_all else {}  # they are true once all is there
+        standing, read = self._standing, self._read
         began = self._clock.seconds()
         now = round(began * 1_000_000)
-        written = await self._log_in_redis.write(token, now, events, facts, standing, read)
+        written = await self._shared.write(token, now, events, facts, standing, read)
         if written is None:
             return FENCED
         if written.last < read:
             return SHORTER
         if token != self._token:
             return ""
-        if self._facts is facts:
+        if facts and self._facts is facts:
             self._facts = {}
         if self._standing is standing:
             self._standing = ""
@@ -218,7 +229,16 @@ class Outbox:
         entries = self._events.head(begin + BATCH)[begin:]
         return [entry.event for entry in entries if entry.event is not None]
 
+    def _next_batch(self) -> tuple[list[Event], bool]:
+        """Return what is written next, and whether nothing waits behind it."""
+        events, size = self._next_events(), 0
+        for count, event in enumerate(events):
+            size += len(event.payload)
+            if count and size > BATCH_BYTES:
+                return events[:count], False
+        return events, len(events) < BATCH
+
     def _tell_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)

@@ -10,37 +10,32 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from tradeproxy.cluster.absent import Absent
 from tradeproxy.cluster.follower import AGAIN, Follower
 from tradeproxy.cluster.link import AwayError
 from tradeproxy.cluster.outbox import SHORTER, Outbox
-from tradeproxy.cluster.replica import TRIM_STEP, Replica, later
+from tradeproxy.cluster.reach import Reach
+from tradeproxy.cluster.replica import Replica, later
 from tradeproxy.cluster.sharedlog import Beginning, SharedLog
 from tradeproxy.hub.backlog import newer
+from tradeproxy.hub.facts import Facts
 from tradeproxy.hub.histogram import COMMITS, Histogram
-from tradeproxy.hub.journal import Burst, UnreadableError
-from tradeproxy.wire.status import JournalStatus
+from tradeproxy.hub.journal import Burst
+from tradeproxy.hub.trimming import TRIM_STEP, Trimming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.interfaces import IReactorTime
 
     from tradeproxy.cluster.link import Link
     from tradeproxy.cluster.sharedlog import Look, Place, Told, Written
     from tradeproxy.wire.event import Event, OrderState
-
-TRIM_EVERY = 10.0
-"""Seconds between looks for rows that are due to be trimmed."""
-
-TRIM_AGAIN = 0.1
-"""Seconds to the next look while more of them are due."""
+    from tradeproxy.wire.status import JournalStatus
 
 BOUNDS = ("epoch", "base_url", "trimmed", "begins")
 """Facts that change only where an epoch begins, or rows are trimmed."""
 
 NOT_READ = "it has not all been read yet"
-NOT_REACHED = "Redis has not been reached yet"
 
 
 class RedisJournal(Replica):
@@ -70,7 +65,6 @@ class RedisJournal(Replica):
         self.duplicates = 0
         self.kinds: Counter[str] = Counter()
         self.commits = Histogram(COMMITS)
-        self.status = JournalStatus(durable=False, reason=NOT_REACHED, since=clock.seconds())
         self.on_committed: Callable[[Burst], None] = lambda _: None
         self.on_status: Callable[[JournalStatus], None] = lambda _: None
         self.on_standing: Callable[[str], None] = lambda _: None
@@ -78,6 +72,7 @@ class RedisJournal(Replica):
         self.on_broken: Callable[[], None] = lambda: None
         self.on_reached: Callable[[], None] = lambda: None
         """Called when Redis can be asked again, before anything is written."""
+        self.on_begun: Callable[[], None] = lambda: None
         self.is_whole = False
         self.end = 0
         """The newest number in the log, as it was when this node last looked."""
@@ -86,14 +81,14 @@ class RedisJournal(Replica):
         self._max_age = round(max_age * 1_000_000)
         self._max_events = max_events
         self._random_bytes = random_bytes
-        self._links = links
-        self.log_in_redis = SharedLog(name, owner, links[0])
+        self._reach = Reach(name, links, clock, self._is_reached, self._status_changed)
+        self.status = self._reach.status
+        self.shared = SharedLog(name, owner, links[0])
         self._follower = Follower(name, SharedLog(name, owner, links[1]), self, clock)
-        self.outbox = Outbox(self.log_in_redis, clock)
+        self.outbox = Outbox(self.shared, clock)
         self.outbox.on_written = self._written
-        self._absent = Absent()
         self._is_beginning = False  # another epoch, in which what is here counts for nothing
-        self._trimming: IDelayedCall | None = None
+        self._trimming = Trimming(clock, self._trim)
         self._token: str | None = None
         self._heard = ""  # since this node led last
 
@@ -101,45 +96,35 @@ class RedisJournal(Replica):
 
     def open(self) -> None:
         """Begin to follow the log; raises nothing: a Redis that is away may come."""
-        for link in self._links:
-            link.on_down = self._link_is_down
-            link.open()
-        self._links[0].on_up = self._is_reached
+        self._reach.open()
         self._follower.start()
-        self._trimming = self._clock.callLater(TRIM_EVERY, self._trim)
+        self._trimming.start()
 
     def close(self) -> None:
         """Let go; harmless if that has been done. What is not written by now is given up."""
-        if self._trimming is not None:
-            self._trimming.cancel()
-            self._trimming = None
+        self._trimming.stop()
         self._follower.stop()
-        for link in self._links:
-            link.close()
+        self._reach.close()
         super().close()
 
     # Leading. What cluster.leadership.Leadership calls.
 
     def may_lead(self, look: Look | None) -> bool:
         """Whether this node has all that the log has, as far as it knows."""
-        if look is None or not all(link.is_up for link in self._links):
+        if look is None or not self._reach.is_up:
             return False
         return look.epoch is None or (self.is_whole and look.epoch == self.epoch and look.last <= self.last)
 
-    def looked(self, look: Look, asked: frozenset[object]) -> None:
-        """Take notice of where the log ends; `asked` is what `unanswered` was when the question was sent."""
+    def looked(self, look: Look, asked: frozenset[object], last: int) -> None:
+        """Take notice of where the log ends; `asked` and `last` are `absent.asked` and `last` from before."""
         self.end = look.last
-        if look.epoch != self.epoch or look.last < self.last:
+        if look.epoch != self.epoch or look.last < last:
             self._follower.doubt()
-        if look.owner not in (None, self.log_in_redis.owner):
+        if look.owner not in (None, self.shared.owner):
             self.outbox.drop_events()  # that node finds them by itself
         if look.epoch == self.epoch:
-            self._absent.settle(asked, look.last)
-            self._absent.reached(self.last)
-
-    def unanswered(self) -> frozenset[object]:
-        """Return the positions that were asked for and are not here."""
-        return self._absent.asked
+            self.absent.settle(asked, look.last)
+            self.absent.reached(self.last)
 
     async def lead(self, look: Look, *, on: bool = False) -> None:
         """Write from now on; done when all that the log holds has been read, and it is this account's.
@@ -149,7 +134,9 @@ class RedisJournal(Replica):
         assert look.token is not None
         self._token, self._heard = look.token, ""
         while True:
-            place = await self.log_in_redis.place(0)
+            place = await self.shared.place(0)
+            if self._token != look.token:
+                raise AwayError("the log has been read anew meanwhile")
             if not place.facts or place.facts["base_url"] != self._configured_url:
                 self._open_epoch(look)
                 return
@@ -169,7 +156,7 @@ class RedisJournal(Replica):
 
     def _begin_to_write(self, look: Look) -> None:
         assert look.token is not None
-        keep = look.previous in ("", self.log_in_redis.owner)  # then what is left has been met by nobody
+        keep = look.previous in ("", self.shared.owner)  # then what is left has been met by nobody
         if not keep:
             self.forget_what_is_not_read()
         self.outbox.begin(look.token, self.last, keep=keep)
@@ -188,7 +175,7 @@ class RedisJournal(Replica):
 
     def append(self, events: Sequence[Event]) -> None:
         """Let new events be written; they are handed to `on_committed` when they are read back."""
-        now = round(self._clock.seconds() * 1_000_000)
+        now = self._now()
         for event in events:
             if self.knows(event) or self.outbox.has(event):
                 self.duplicates += 1
@@ -210,6 +197,8 @@ class RedisJournal(Replica):
     def fits(self, place: Place) -> bool:
         """Whether the row read last is in the log, or has been the last to be trimmed from it."""
         trimmed = int(place.facts["trimmed"])
+        if place.last < self.last:
+            return False
         if self.last <= trimmed:
             return self.last == trimmed
         row = self.row(self.last)
@@ -217,22 +206,22 @@ class RedisJournal(Replica):
 
     def begin_at(self, place: Place) -> None:
         """Read the whole log, which is not the one that was read before."""
-        was_empty, self.is_whole = not self.epoch, False
-        self._is_beginning = False
+        was_empty, own = not self.epoch, self.known_facts()
+        self.is_whole = self._is_beginning = False
         self.restart(place.facts)
-        self._absent.clear()
-        if not was_empty:
+        if was_empty and self.outbox.leads:
+            self.adopt(own)  # it has begun this log, and moved on since
+        elif not was_empty:
             self._log.warn(
                 "{account}: the log in Redis is another one than before: it is read anew", account=self.name
             )
             self._end_turn()
             self.on_broken()
-        if place.standing is not None and place.teller != self.log_in_redis.owner:
-            self.hear(place.standing)
 
     def _end_turn(self) -> None:
         """Write nothing more to a log that has lost its end: what is missing is to be found first."""
         self.outbox.drop_events()
+        self._token = None
         if self.outbox.leads:
             self.outbox.end()
             self.outbox.on_refused(SHORTER)
@@ -241,15 +230,15 @@ class RedisJournal(Replica):
         """Go on in another epoch, and return whether that is possible: it must begin where this node is."""
         if not self.epoch or (begun.after_epoch, begun.after) != (self.epoch, self.last):
             return False
-        own = {key: value for key, value in self.facts().items() if value is not None}
+        own = self.known_facts()
         if "latest" in begun.facts:
             self.go_on(begun.facts)
         else:  # another account's, or there was nothing yet
             self.restart(begun.facts)
         if self.outbox.leads:
             self.adopt(own)  # it has moved on since
-        self._absent.clear()
         self._is_beginning = False
+        self.on_begun()
         return True
 
     def add(self, told: Sequence[Told]) -> None:
@@ -258,7 +247,6 @@ class RedisJournal(Replica):
         if self.outbox.leads:
             self.kinds.update([each.event.kind for each in told])
         self.outbox.read_back(self.last, [each.event for each in told])
-        self._absent.reached(self.last)
         if self.is_whole:
             came = told[0].received / 1_000_000 if self.outbox.leads else self._clock.seconds()
             self.on_committed(Burst(rows, came=came))
@@ -278,48 +266,25 @@ class RedisJournal(Replica):
         """Note that all has been read that there was."""
         self.end = self.end if end is None else end
         self.is_whole = self.is_whole or self.last >= self.end
-        if self.is_whole and all(link.is_up for link in self._links):
-            self._set_status(durable=True, reason="")
-        elif not self.is_whole:
-            self._set_status(durable=False, reason=NOT_READ)
+        if self.is_whole:
+            self._reach.is_followed()
+        else:
+            self._reach.is_lost(NOT_READ)
 
     def is_away(self, reason: str) -> None:
         """Note why there is nothing to read."""
-        self._set_status(durable=False, reason=reason)
+        self._reach.is_lost(reason)
 
-    def _link_is_down(self, reason: str) -> None:
-        self.is_away(f"Redis is away: {reason}")
+    def _status_changed(self, status: JournalStatus) -> None:
+        self.status = status
+        self.on_status(status)
 
-    def _set_status(self, *, durable: bool, reason: str) -> None:
-        if (durable, reason) == (self.status.durable, self.status.reason):
-            return
-        since = self._clock.seconds() if durable != self.status.durable else self.status.since
-        self.status = JournalStatus(durable, reason, since)
-        if durable:
-            self._log.info("{account}: the log in Redis is followed", account=self.name)
-        else:
-            self._log.warn(
-                "{account}: the log in Redis cannot be followed: {reason}", account=self.name, reason=reason
-            )
-        self.on_status(self.status)
+    @property
+    def is_current(self) -> bool:
+        """Whether all that is in the log, and all that this node has to say to it, has been read."""
+        return self.status.durable and self.last >= self.end and self.outbox.is_empty
 
-    # The way out, where the replica is not all of it.
-
-    def reaches(self, seq: int) -> bool:
-        """Whether the log has come to a number. Raises UnreadableError while that is not known here."""
-        return seq <= self.last or self._is_there_after_all(seq)
-
-    def find(self, identity: str) -> int | None:
-        """Return the number of the last event with this identity. Raises UnreadableError."""
-        seq = self.seq_of(identity)
-        if seq is None:
-            self._is_there_after_all(identity)
-        return seq
-
-    def _is_there_after_all(self, position: object) -> bool:
-        if not self._absent.is_known(position):
-            raise UnreadableError
-        return False
+    # The way out, where the replica is not all of it: the outbox has what is yet to be read back.
 
     def has(self, event: Event) -> bool:
         """Whether this very event has been appended before, or lies before the horizon."""
@@ -374,23 +339,23 @@ class RedisJournal(Replica):
 
     def _begin_anew(self) -> None:
         """Let another epoch begin where the log ends now; it does when that is read back."""
-        before, first, begins = self.epoch, self.first, self.begins
-        self.begin_epoch(self._random_bytes(8).hex(), self.last + 1, round(self._clock.seconds() * 1_000_000))
-        facts = {key: value for key, value in self.facts().items() if value is not None}
-        self.epoch, self.first, self.begins = before, first, begins
+        begun = Facts(self.base_url)
+        begun.take_up(self.known_facts(), None)
+        begun.latest = self.read_through  # what waits is written after it
+        begun.begin_epoch(self._random_bytes(8).hex(), self.last + 1, self._now())
+        self.horizon = begun.horizon
         self._is_beginning = True
-        self.outbox.begin_epoch(self.last, Beginning(before, self.last, facts))
+        self.outbox.begin_epoch(self.last, Beginning(self.epoch, self.last, begun.known_facts()))
 
     # Trimming.
 
-    def _trim(self) -> None:
-        self._trimming = self._clock.callLater(TRIM_EVERY, self._trim)
-        now = round(self._clock.seconds() * 1_000_000)
-        count = self.trim_before(self.last - self._max_events + 1, now - self._max_age)
-        if count == TRIM_STEP:
-            self._trimming.reset(TRIM_AGAIN)
+    def _trim(self) -> bool:
+        """Trim some rows that are due, here and in Redis if this node leads; return whether more may be."""
+        count = self.trim_before(self.last - self._max_events + 1, self._now() - self._max_age)
         if count and self._token is not None and not self._is_beginning:
-            trimmed = Deferred.fromCoroutine(
-                self.log_in_redis.trim(self._token, self.first - 1, self.facts())
-            )
+            trimmed = Deferred.fromCoroutine(self.shared.trim(self._token, self.first - 1, self.facts()))
             trimmed.addErrback(lambda failure: failure.trap(AwayError))
+        return count == TRIM_STEP
+
+    def _now(self) -> int:
+        return round(self._clock.seconds() * 1_000_000)

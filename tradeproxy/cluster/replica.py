@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
+from tradeproxy.cluster.absent import Absent
 from tradeproxy.hub.backlog import Entry
 from tradeproxy.hub.facts import Facts
-from tradeproxy.hub.journal import Burst, TrimmedError
+from tradeproxy.hub.journal import Burst, TrimmedError, UnreadableError
 from tradeproxy.hub.store import Store
+from tradeproxy.hub.trimming import TRIM_STEP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
     from tradeproxy.hub.journal import Row
     from tradeproxy.wire.event import Event, OrderState
 
-TRIM_STEP = 1000
-"""Rows that are trimmed at once."""
-
 
 class Replica(Facts):
     """The rows and the facts of one account's log. It is read, and grows by what the log is found to hold."""
@@ -27,7 +26,10 @@ class Replica(Facts):
     def __init__(self, base_url: str) -> None:
         super().__init__(base_url)
         self._store = _empty_store()
+        self.absent = Absent()
+        """What was asked for, and is not here."""
         self._is_forgotten = False
+        self._before: int | None = None
         self._high: int | None = None  # the highest time of what has been read; `latest` may be further on
 
     def close(self) -> None:
@@ -40,11 +42,13 @@ class Replica(Facts):
         self._store = _empty_store()
         self._is_forgotten = False
         self.go_on(facts)
+        self._high = None
 
     def go_on(self, facts: Mapping[str, str]) -> None:
         """Go on in another epoch of this account: what was read can be read no more, but is known."""
         self.take_up(facts, None)
-        self._high = self.latest
+        self._high = self._before = self.latest
+        self.absent = Absent()  # what is certain of one log says nothing of another
 
     def extend(self, told: Sequence[Told]) -> tuple[Row, ...]:
         """Add what comes next in the log, and return its rows."""
@@ -55,6 +59,7 @@ class Replica(Facts):
         self.latest = later(self.latest, self._high)
         self._store.commit(entries, {})
         self.last = entries[-1].seq
+        self.absent.reached(self.last)
         return tuple([entry.row(durable=True) for entry in entries])
 
     def trim_before(self, seq: int, received: int) -> int:
@@ -70,12 +75,17 @@ class Replica(Facts):
     def forget_account(self, base_url: str) -> None:
         """Keep nothing but the numbers: the rows count for nothing until `restart`."""
         super().forget_account(base_url)
-        self._high = None
+        self._high = self._before = None
         self._is_forgotten = True
 
     def forget_what_is_not_read(self) -> None:
         """Know no event but those that have been read."""
-        self.latest = self._high
+        self.latest = self.read_through
+
+    @property
+    def read_through(self) -> int | None:
+        """The highest time of any event that has been read, or was before this epoch began."""
+        return later(self._before, self._high)
 
     # What hub.journal.Journal has.
 
@@ -100,11 +110,29 @@ class Replica(Facts):
 
     def first_since(self, time: int) -> int | None:
         """Return the number of the first event with this time or a later one; None if all are earlier."""
-        return self._store.first_since(time)
+        seq = self._store.first_since(time)
+        if seq is None or self.first > self.last:
+            return None
+        return max(seq, self.first)
 
-    def seq_of(self, identity: str) -> int | None:
-        """Return the number of the last event with this identity."""
-        return self._store.find(identity)
+    def reaches(self, seq: int) -> bool:
+        """Whether the log has come to a number. Raises UnreadableError while that is not known here."""
+        if seq > self.last:
+            self._miss(seq)
+        return seq <= self.last
+
+    def find(self, identity: str) -> int | None:
+        """Return the number of the last event with this identity. Raises UnreadableError."""
+        seq = self._store.find(identity)
+        if seq is None or seq < self.first - 1:
+            self._miss(identity)
+            return None
+        return seq
+
+    def _miss(self, position: object) -> None:
+        """Return if a position is certainly not in the log; otherwise raise UnreadableError."""
+        if not self.absent.is_known(position):
+            raise UnreadableError
 
     def state_of(self, order_id: str) -> OrderState | None:
         """Return the newest state of an order."""

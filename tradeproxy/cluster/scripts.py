@@ -70,8 +70,9 @@ return {lease[1], lease[2], lease[3], epoch, last, tostring(redis.call('PTTL', K
 RELEASE = Script(f"""
 -- owner, token
 {_FENCE}
+local freed = redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[2], 'released', '1')
-return redis.call('DEL', KEYS[1])
+return freed
 """)
 
 WRITE = Script(f"""

@@ -127,6 +127,7 @@ class SharedLog:
         self._link = link
         self._tokens = count(1)  # with the owner's name, unique for ever, whatever Redis remembers
         self._keys = [f"tradeproxy:{{{account}}}:{key}" for key in KEYS]
+        self._stream = self._keys[KEYS.index("stream")]
 
     # The lease.
 
@@ -188,7 +189,7 @@ class SharedLog:
 
     async def follow(self, after: bytes) -> list[Said | Told]:
         """Return what comes behind an entry's id; nothing if nothing comes within BLOCK."""
-        command = ("XREAD", "COUNT", AT_ONCE, "BLOCK", BLOCK, "STREAMS", self._keys[3], after)
+        command = ("XREAD", "COUNT", AT_ONCE, "BLOCK", BLOCK, "STREAMS", self._stream, after)
         answer = await self._link.call(*command, timeout=BLOCK / 1000 + SLACK)
         return [_decode(*entry) for entry in answer[0][1]] if answer else []
 

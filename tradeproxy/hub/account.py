@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from tradeproxy.wire.status import JournalStatus
 
 
+OWN_ERROR = "an error of the proxy's own: see its log"
+"""The reason that is told where a bug has ended something."""
+
 SETBACKS = ("lost", "unreachable", "refused", "limited")
 """Why the upstream had to try again: a stream ended; none was reached; the login was refused; another
 connection holds the account's only place."""
@@ -73,6 +76,7 @@ class Account:
         journal.on_committed = self._hand_on
         self.broadcaster.on_idle = self._handed_on
         journal.on_status = self._journal_changed
+        journal.on_begun = self._say_hello
         journal.on_broken = self.broadcaster.end_all
 
     def open(self) -> None:
@@ -126,8 +130,8 @@ class Account:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is held, and nothing waits for the end of this turn."""
-        return self._held is None and not self._pending
+        """Whether nothing is held, or waits for this turn's end, and all that is in the log is handed on."""
+        return self._held is None and not self._pending and self.journal.is_current
 
     @property
     def is_holding(self) -> bool:
@@ -182,7 +186,9 @@ class Account:
         """
         if self.journal.identify(account_id):
             self.gaps.settle(Outcome.LOST, ANOTHER_ACCOUNT)
-            self.broadcaster.announce(self.hello(self.journal.last))
+
+    def _say_hello(self) -> None:
+        self.broadcaster.announce(self.hello(self.journal.last))
 
     def upstream_is_up(self) -> None:
         """Note that Alpaca streams this account's events from now on; the gap before it has its end."""

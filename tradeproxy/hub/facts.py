@@ -46,6 +46,10 @@ class Facts:
             **{_REMEMBERED + key: value for key, value in self._remembered.items()},
         }
 
+    def known_facts(self) -> dict[str, str]:
+        """Return those that are not None: what is saved where there is nothing yet."""
+        return {key: value for key, value in self.facts().items() if value is not None}
+
     def take_up(self, facts: Mapping[str, str], rows: tuple[int, int, int | None] | None) -> None:
         """Take what was saved; `rows` are the numbers of the first and last row, and the highest time.
 

@@ -87,8 +87,14 @@ class Journal(Protocol):
     """Called with every burst once it is on the disk, or declared not to be; at once, or later."""
     on_status: Callable[[JournalStatus], None]
     """Called when `status` has changed."""
+    on_begun: Callable[[], None]
+    """Called when another epoch has begun, to which positions lead on: at once by `identify`, or later."""
     on_broken: Callable[[], None]
     """Called when the log has become another one, to which no position of before leads on."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether all that is in the log has been handed on, as far as is known here."""
 
     def open(self) -> None:
         """Begin; raises JournalError with a line for the user where that cannot be."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Role:
     """Whether this node holds the account's connection to Alpaca, and how near it is to the log's end."""
 
@@ -19,14 +19,16 @@ class Role:
     lag: int = 0
     """How many events the log has that this node had not read when it last looked."""
 
-    def begins(self, now: float) -> Role:
-        """Return the role of the node as it begins to lead."""
-        return Role(now, leads=True, renewed=now, turns=self.turns + 1)
+    def begin_to_lead(self, now: float) -> None:
+        """Note that a turn begins."""
+        self.leads, self.since, self.renewed, self.lag = True, now, now, 0
+        self.turns += 1
 
-    def ends(self, now: float) -> Role:
-        """Return its role as it begins to follow."""
-        return Role(now, turns=self.turns)
+    def begin_to_follow(self, now: float) -> None:
+        """Note that it has ended."""
+        self.leads, self.since, self.renewed, self.lag = False, now, None, 0
 
-    def seen(self, lag: int, now: float) -> Role:
-        """Return the role after another look at the log, and at the lease."""
-        return replace(self, lag=max(lag, 0), renewed=now if self.leads else None)
+    def looked(self, lag: int, now: float) -> None:
+        """Note what a look at the log, and at the lease, has shown."""
+        self.lag = max(lag, 0)
+        self.renewed = now if self.leads else None

@@ -15,25 +15,17 @@ from tradeproxy.hub.journal import Burst, JournalError, TrimmedError, Unreadable
 from tradeproxy.hub.journalfile import JournalFile
 from tradeproxy.hub.schema import SchemaError
 from tradeproxy.hub.store import DamageError, Store, is_damage, reason_of
+from tradeproxy.hub.trimming import TRIM_STEP, Trimming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.interfaces import IReactorTime
 
     from tradeproxy.hub.journal import Row
     from tradeproxy.wire.event import Event, OrderState
     from tradeproxy.wire.status import JournalStatus
-
-TRIM_STEP = 1000
-"""Rows that are trimmed at once."""
-
-TRIM_EVERY = 10.0
-"""Seconds between looks for rows that are due to be trimmed."""
-
-TRIM_AGAIN = 0.1
-"""Seconds to the next look while more of them are due."""
 
 
 class SqliteJournal(Facts):
@@ -43,7 +35,7 @@ class SqliteJournal(Facts):
     backlog, which is the end of the log until it is committed.
     """
 
-    is_whole = True
+    is_whole = is_current = True
 
     def __init__(
         self,
@@ -66,6 +58,7 @@ class SqliteJournal(Facts):
         self.commits = Histogram(COMMITS)
         self.on_committed: Callable[[Burst], None] = lambda _: None
         self.on_status: Callable[[JournalStatus], None] = lambda _: None
+        self.on_begun: Callable[[], None] = lambda: None
         self.on_broken: Callable[[], None] = lambda: None
         self._clock = clock
         self._base_url = base_url
@@ -73,7 +66,7 @@ class SqliteJournal(Facts):
         self._max_events = max_events
         self._random_bytes = random_bytes
         self._backlog = Backlog()
-        self._trimming: IDelayedCall | None = None
+        self._trimming = Trimming(clock, lambda: self._disk.ask(self._trim, False))
         self._disk = Disk(
             name,
             None if path is None else JournalFile(path),
@@ -99,13 +92,11 @@ class SqliteJournal(Facts):
             self._disk.close()
             reason = f"{reason_of(error)} ({error})" if isinstance(error, sqlite3.Error) else str(error)
             raise JournalError(f"{self._disk}: {reason}") from None
-        self._trimming = self._clock.callLater(TRIM_EVERY, self._trim)
+        self._trimming.start()
 
     def close(self) -> None:
         """Commit what can be, and let go; harmless if that has been done."""
-        if self._trimming is not None:
-            self._trimming.cancel()
-            self._trimming = None
+        self._trimming.stop()
         self._disk.close()
 
     def _load(self) -> None:
@@ -294,16 +285,12 @@ class SqliteJournal(Facts):
             self._disk.save()
         else:
             self._disk.replace_in_time("other-account")
+            self.on_begun()
         return known is not None
 
     # Trimming.
 
-    def _trim(self) -> None:
-        self._trimming = self._clock.callLater(TRIM_EVERY, self._trim)
-        if self._disk.ask(self._trim_step, False):
-            self._trimming.reset(TRIM_AGAIN)
-
-    def _trim_step(self, store: Store) -> bool:
+    def _trim(self, store: Store) -> bool:
         """Trim some rows that are due, and return whether there may be more."""
         before = self.first, self.begins, self.horizon
         due = store.due(self.first, TRIM_STEP, self.last - self._max_events, self._now() - self._max_age)

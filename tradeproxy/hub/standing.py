@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from tradeproxy.wire.status import Gap, Outcome, UpstreamStatus
 
@@ -24,8 +25,13 @@ class Standing:
     def parse(cls, text: str) -> Standing:
         """Read what `encode` wrote."""
         document = json.loads(text)
-        gaps = (Gap(**gap) for gap in document["gaps"])
+        gaps = (Gap(**_known(Gap, gap)) for gap in document["gaps"])
         return cls(
-            UpstreamStatus(**document["upstream"]),
+            UpstreamStatus(**_known(UpstreamStatus, document["upstream"])),
             tuple(replace(gap, outcome=Outcome(gap.outcome)) for gap in gaps),
         )
+
+
+def _known(kind: type, document: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that this version knows: another node may be of a newer one."""
+    return {field.name: document[field.name] for field in fields(kind) if field.name in document}

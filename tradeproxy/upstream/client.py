@@ -17,6 +17,7 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.logger import Logger
 
 from tradeproxy.goodbye import BoundedGoodbye
+from tradeproxy.hub.account import OWN_ERROR
 from tradeproxy.upstream.backoff import Cause, Ending, parse_retry_after
 from tradeproxy.upstream.session import Drop, Effect, Leave, Publish, Send, State, Up, UpstreamSession
 from tradeproxy.wire.messages import encode
@@ -105,7 +106,7 @@ class UpstreamProtocol(BoundedGoodbye, WebSocketClientProtocol):  # type: ignore
             ending = self._ending(wasClean, code)
         except Exception:  # or nobody would ever connect again
             self._log.failure("{account}: the upstream's end is not understood", account=self._account.name)
-            ending = Ending(Cause.LOST, "an error of the proxy's own: see its log")
+            ending = Ending(Cause.LOST, OWN_ERROR)
         self.ended.callback(ending)
 
     def onAutoPingTimeout(self) -> None:

@@ -9,6 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from tradeproxy.hub.account import OWN_ERROR
 from tradeproxy.recoverysettings import RecoveryMode
 from tradeproxy.upstream.identity import identify
 from tradeproxy.upstream.inquiry import SECOND, Finding, Inquiry
@@ -34,7 +35,6 @@ FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
 RECONCILE_SLACK = 10 * SECOND
 """What a check leaves out: what happened just now may still be on its way over the stream."""
 
-_OWN_ERROR = "an error of the proxy's own: see its log"
 _TRIMMED = "the journal was trimmed beyond the gap's begin"
 
 _T = TypeVar("_T")
@@ -191,6 +191,7 @@ class Recovery(StreamWatcher):
 
     def _know(self, finding: Finding) -> None:
         """Keep in the journal how far all is known, or given up."""
+        self._account.flush()
         if finding.outcome is Outcome.ORDERS:  # the history has other events for what was told of
             self._account.journal.know_through(finding.through)
         self._account.gaps.check_through(finding.through)
@@ -271,6 +272,6 @@ class Recovery(StreamWatcher):
         if failure.check(CancelledError):
             return
         self._log.failure("{account}: the recovery failed", failure, account=self._account.name)
-        self._account.gaps.settle(Outcome.OPEN, _OWN_ERROR)
+        self._account.gaps.settle(Outcome.OPEN, OWN_ERROR)
         self._end_hold()
         self._begin_watch(LONGEST_RETRY)

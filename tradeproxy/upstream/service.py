@@ -9,6 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from tradeproxy.hub.account import OWN_ERROR
 from tradeproxy.upstream.backoff import Backoff, Cause, Ending
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol
 
@@ -108,4 +109,4 @@ class UpstreamService(Service):
         self._log.failure("{account}: the upstream service failed", failure, account=self._account.name)
         self._watcher.stop()
         self._account.has_failed = True
-        self._account.upstream_is_down("an error of the proxy's own: see its log")
+        self._account.upstream_is_down(OWN_ERROR)
