@@ -11,10 +11,8 @@ from typing import Any
 from twisted.internet import task
 from twisted.internet.defer import Deferred
 
-from tests.chaos.checker import Verdict
+from tests.chaos.checker import COUNTS, Verdict
 from tests.chaos.run import Report, chaos
-
-HEADINGS = ("client", "received", "late", "repeated", "declared", "duplicates", "disorder", "lost")
 
 
 def main() -> None:
@@ -49,18 +47,9 @@ def print_report(report: Report, seed: int, seconds: float) -> None:
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:
     """Print a row a client, and how many events were lost without a word."""
-    print("".join(f"{heading:>12}" for heading in HEADINGS))
-    for verdict in verdicts:
-        row = (
-            verdict.name,
-            verdict.received,
-            verdict.late,
-            verdict.repeated,
-            verdict.declared,
-            verdict.duplicates,
-            verdict.disorder,
-            verdict.lost,
-        )
+    rows = [("client", *COUNTS)]
+    rows += [(verdict.name, *(getattr(verdict, name) for name in COUNTS)) for verdict in verdicts]
+    for row in rows:
         print("".join(f"{cell:>12}" for cell in row))
     print(f"undeclared losses: {sum(verdict.lost for verdict in verdicts)}")
 

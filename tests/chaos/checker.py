@@ -60,6 +60,10 @@ class Truth:
     """See `deliveries_without_cursor`; for clients that cannot know."""
 
 
+COUNTS = ("received", "late", "repeated", "declared", "duplicates", "disorder", "lost")
+"""What a verdict counts, in the order of its fields."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Counts for one client; of the last three, none may be above 0."""

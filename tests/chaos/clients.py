@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
@@ -279,3 +279,14 @@ class EventSourceResuming(Resuming):
 def declared_gaps(clients: Iterable[Resuming]) -> list[DeclaredGap]:
     """Return the gaps of which one of them was told that they are not whole."""
     return [gap for client in clients for gap in client.gaps.values()]
+
+
+def resuming(kinds: Mapping[str, int], port: Callable[[], int], since: int) -> list[Resuming]:
+    """Return so many clients of each kind: cursor, event_id, and sse."""
+    return [
+        EventSourceResuming(f"{kind} {number}", port, since)
+        if kind == "sse"
+        else WebSocketResuming(f"{kind} {number}", port, since, by_cursor=kind == "cursor")
+        for kind, count in kinds.items()
+        for number in range(1, count + 1)
+    ]

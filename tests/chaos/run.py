@@ -12,7 +12,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall, deferLater
 
 from tests.chaos.checker import Truth, Verdict, deliveries_without_cursor, judge
-from tests.chaos.clients import EventSourceResuming, Resuming, WebSocketResuming, declared_gaps
+from tests.chaos.clients import Resuming, declared_gaps, resuming
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.numbered import Numbered
 from tests.support.processes import Command, free_port, run
@@ -29,7 +29,15 @@ QUIET = 4.0
 PATIENCE = 20.0
 """Seconds for the last event to come to every client, before that; two cores may have much else to do."""
 
-CLIENTS = (("cursor", 4), ("event_id", 3), ("sse", 2))
+HASTE = {
+    "PROXY_HOST": "127.0.0.1",
+    "PROXY_STALL_TIMEOUT": "2",
+    "PROXY_RECOVERY_DEADLINE": "2",
+    "PROXY_RECONCILE_INTERVAL": "3",
+}
+"""Settings of a proxy that has no minutes to wait."""
+
+CLIENTS = {"cursor": 4, "event_id": 3, "sse": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +86,7 @@ class World(Numbered):
             ALPACA_SECRET_KEY="test-secret",
             ALPACA_URL=f"http://127.0.0.1:{self._listening.getHost().port}",
             PROXY_PORT=str(self.proxy_port),
-            PROXY_HOST="127.0.0.1",
-            PROXY_STALL_TIMEOUT="2",
-            PROXY_RECOVERY_DEADLINE="2",
-            PROXY_RECONCILE_INTERVAL="3",
+            **HASTE,
         )
         await self.proxy.says("listening on")
 
@@ -103,15 +108,7 @@ async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Repor
     world = World(directory, random)
     await world.start()
     since = round(time() * 1e6)
-    clients: list[Resuming] = []
-    for kind, count in CLIENTS:
-        for number in range(count):
-            name = f"{kind} {number + 1}"
-            clients.append(
-                EventSourceResuming(name, world.port, since)
-                if kind == "sse"
-                else WebSocketResuming(name, world.port, since, by_cursor=kind == "cursor")
-            )
+    clients = resuming(CLIENTS, world.port, since)
     for client in clients:
         client.start()
     nemesis = Nemesis(world, clients, random)

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet import reactor as chosen
 
-from tests.chaos.clients import EventSourceResuming, Resuming, WebSocketResuming
+from tests.chaos.clients import WebSocketResuming, resuming
 from tests.cluster.verdicts import Line
 from tests.cluster.world import Node, until
 from tradeproxy.wire.cursor import Cursor
@@ -17,7 +17,7 @@ reactor: Any = chosen
 EVERYTHING = "1000000"
 """More events than any log has."""
 
-HOPPING = (("cursor", 3), ("event_id", 1), ("sse", 2))
+HOPPING = {"cursor": 3, "event_id": 1, "sse": 2}
 HOP = (0.05, 0.6)
 """Seconds, at least and at most, until one of them goes to another node."""
 
@@ -36,18 +36,10 @@ class Hopping:
     """Clients that resume, each on any node, and now and then on another one."""
 
     def __init__(self, nodes: Sequence[Node], random: Random, since: int) -> None:
-        self.clients: list[Resuming] = []
         self._nodes = nodes
         self._random = random
         self._next: Any = None
-        for kind, count in HOPPING:
-            for number in range(count):
-                name = f"{kind} {number + 1}"
-                self.clients.append(
-                    EventSourceResuming(name, self._port, since)
-                    if kind == "sse"
-                    else WebSocketResuming(name, self._port, since, by_cursor=kind == "cursor")
-                )
+        self.clients = resuming(HOPPING, self._port, since)
 
     def _port(self) -> int:
         return self._random.choice(self._nodes).port

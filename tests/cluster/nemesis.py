@@ -14,14 +14,11 @@ from twisted.internet import reactor as chosen
 from twisted.internet.task import deferLater
 
 from tests.cluster.world import Node, StuckError, World, at_once, until
-from tests.support.redis import Way
+from tests.support.cut import Way
 from tradeproxy.simulator.faults import Fault, FaultKind
 
 reactor: Any = chosen
-LEASE = 10.0
-"""Seconds for which a node holds the stream without a word to Redis."""
-
-GIVE_UP = 9.0
+GONE_WITHIN = 9.0
 """Seconds after its last renewal in which a leader must be gone from Alpaca: 7, and 2 for the goodbye."""
 
 WAKEFUL = 1.0
@@ -154,7 +151,7 @@ class Nemesis:
         self._burst()
         await until(lambda: visit.ended is not None, "a leader that is cut off gives the stream up", 12)
         assert visit.ended is not None
-        self._expect(visit.ended - cut <= GIVE_UP + WAKEFUL, "it gives the stream up in time")
+        self._expect(visit.ended - cut <= GONE_WITHIN + WAKEFUL, "it gives the stream up in time")
         self._burst()
         await self._world.until_led_by_another(leader)
         await self._wait(0, 3)

@@ -14,7 +14,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from tests.support.redis import Redis, need_redis
+from tests.support.processes import spawn
+from tests.support.redis import PROGRAM, Redis, need_redis
 from tradeproxy.cluster.link import REPLY_TIMEOUT, RETRY, AwayError, Link, NoScriptError, try_redis
 from tradeproxy.environment import Environment, Findings
 from tradeproxy.redissettings import RedisSettings, read_redis
@@ -37,11 +38,9 @@ class LinkCase(TestCase):
 
     def setUp(self) -> None:
         need_redis()
-        self.directory = tempfile.mkdtemp(prefix="redis")
-        self.addCleanup(shutil.rmtree, self.directory)
 
     async def server(self, **options: Any) -> Redis:
-        redis = Redis(self.directory, **options)
+        redis = Redis(**options)
         await redis.start()
         self.addCleanup(lambda: ensureDeferred(redis.kill()))
         return redis
@@ -112,6 +111,23 @@ class ConnectingTests(LinkCase):
             self.assertRegex(reason, "^could not auth: WRONGPASS")
             self.assertNotIn(SECRET, reason)
         self.assertEqual(len(self.reasons), 2)
+
+    async def test_a_redis_that_repeats_what_it_was_sent_tells_no_secret(self) -> None:
+        """It knows no AUTH, and names the arguments; the reason is one line without them."""
+        directory = tempfile.mkdtemp(prefix="redis-")  # a short name: a socket's path may have 107 bytes
+        self.addCleanup(shutil.rmtree, directory)
+        options = ["--port", "0", "--unixsocket", "s", "--save", "", "--rename-command", "AUTH", ""]
+        redis = spawn([str(shutil.which(PROGRAM)), *options], directory, {})
+        self.addCleanup(lambda: ensureDeferred(redis.stop("KILL")))
+        await redis.says("ready to accept connections")
+        for login in (f":{SECRET}", f"somebody:{SECRET}", f":{20 * SECRET}"):  # Redis repeats 128 bytes
+            url = f"unix://{login}@{directory}/s?db=0"
+            link = self.link(url)
+            await self.until_told()
+            self.assertRegex(link.trouble, "unknown command")
+            for reason in (*self.reasons, link.trouble, await try_redis(settings(url), reactor) or ""):
+                self.assertNotRegex(reason, f"{SECRET}|somebody|[\\r\\n]")
+            link.close()
 
     async def test_a_login_that_is_missing_is_said(self) -> None:
         """By the first command, as Redis takes the connection."""

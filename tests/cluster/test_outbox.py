@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.support.journals import event, events
 from tests.support.logcase import FACTS, LogCase
 from tests.support.redislog import done
-from tradeproxy.cluster.outbox import BATCH, FENCED, FULL, SHORTER, Outbox
+from tradeproxy.cluster.outbox import BATCH, BATCH_BYTES, FENCED, FULL, SHORTER, Outbox
 from tradeproxy.cluster.sharedlog import Beginning, Told, Written
 from tradeproxy.hub.backlog import MAX_EVENTS
 
@@ -67,6 +69,29 @@ class OutboxTests(LogCase):
         self.put(*range(2 * BATCH + 100))
         self.assertEqual([written.last for written in self.written], [BATCH, 2 * BATCH, 2 * BATCH + 100])
         self.assert_log(*range(2 * BATCH + 100))
+
+    def test_large_events_are_written_in_smaller_parts(self) -> None:
+        """By their bytes; one that is larger goes alone. What is said of all of them goes with the last."""
+        sizes = [BATCH_BYTES // 2, BATCH_BYTES // 2, 1, 2 * BATCH_BYTES, 1, 1]
+        large = [replace(event(n), payload=b"x" * size) for n, size in enumerate(sizes)]
+        self.link.cut()
+        for each in large:
+            self.outbox.add(each, 0)
+        self.outbox.say("up")
+        self.outbox.save({"latest": "5"})
+        facts: list[str | None] = []
+        self.outbox.on_written = lambda written, _: self.written.append(written)
+        self.redis.on_command = lambda _: facts.append(self.fact("latest"))
+        self.link.mend()
+        self.redis.on_command = lambda _: None
+        self.assertEqual([written.last for written in self.written], [2, 3, 4, 6])
+        self.assertEqual(self.in_log(), [each.payload for each in large])
+        self.assertEqual((set(facts), self.fact("latest")), ({None}, "5"))
+        self.assertEqual(done(self.log.place(0)).standing, "up")
+
+    def fact(self, name: str) -> str | None:
+        told = self.redis.ask("HGET", "tradeproxy:{paper}:facts", name)
+        return None if told is None else str(told.decode())
 
     def test_what_comes_while_something_is_written_goes_together(self) -> None:
         """One command after the other, each with all that there is."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from tests.chaos.checker import Entry, Log, Truth, Verdict, judge
+from tests.chaos.checker import COUNTS, Entry, Log, Truth, Verdict, judge
 from tests.cluster.alpaca import Overlap
 
 GRACE = 4.0
@@ -34,22 +33,10 @@ def judge_stays(log: Log, truth: Truth) -> Verdict:
     """
     numbers = {entry.connection for entry in log.entries}
     verdicts = [_judge_stay(_of(log, connection), truth) for connection in sorted(numbers)]
-    sums = Counter[str]()
-    for verdict in verdicts:
-        for name in ("received", "late", "repeated", "declared", "duplicates", "disorder", "lost"):
-            sums[name] += getattr(verdict, name)
+    counts = {name: sum(getattr(verdict, name) for verdict in verdicts) for name in COUNTS}
     distinct = len({entry.number for entry in log.entries})
-    return Verdict(
-        log.name,
-        distinct,
-        sums["late"],
-        sums["received"] - distinct,
-        sums["declared"],
-        sums["duplicates"],
-        sums["disorder"],
-        sums["lost"],
-        [breach for verdict in verdicts for breach in verdict.breaches],
-    )
+    counts |= {"received": distinct, "repeated": counts["received"] - distinct}
+    return Verdict(log.name, **counts, breaches=[it for verdict in verdicts for it in verdict.breaches])
 
 
 def _of(log: Log, connection: int) -> Log:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from inspect import isawaitable
 from pathlib import Path
 from random import Random
@@ -14,7 +13,6 @@ from time import monotonic
 from typing import Any
 
 from treq.client import HTTPClient
-from twisted.internet import error
 from twisted.internet import reactor as chosen
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import serverFromString
@@ -22,9 +20,11 @@ from twisted.internet.task import deferLater
 from twisted.web.client import Agent
 
 from tests.chaos.numbered import Numbered
+from tests.chaos.run import HASTE
 from tests.cluster.alpaca import Alpaca
+from tests.support.cut import Cut, Way
 from tests.support.processes import Command, free_ports, run
-from tests.support.redis import Cut, Redis, Way
+from tests.support.redis import Redis
 
 reactor: Any = chosen
 ACCOUNT = "paper"
@@ -36,13 +36,6 @@ PATIENCE = 40.0
 
 COMMANDS = (("twistd", "-n", "--pidfile=", "tradeproxy"), ("tradeproxy", "run"))
 """Both ways to start it, in turn."""
-
-SETTINGS = {
-    "PROXY_HOST": "127.0.0.1",
-    "PROXY_STALL_TIMEOUT": "2",
-    "PROXY_RECOVERY_DEADLINE": "2",
-    "PROXY_RECONCILE_INTERVAL": "3",
-}
 
 
 class StuckError(AssertionError):
@@ -154,10 +147,8 @@ class Node:
 
     def end(self) -> None:
         """Kill it, and do not wait for that: this process is ending too."""
-        if self._process is not None and self._process.status is None:
-            transport: Any = self._process.transport
-            with suppress(error.ProcessExitedAlready):
-                transport.signalProcess("KILL")
+        if self._process is not None:
+            self._process.end()
 
     @property
     def said(self) -> str:
@@ -177,9 +168,7 @@ class World(Numbered):
         self.nodes: list[Node] = []
         self._count = nodes
         self._directory = Path(directory)
-        redis = self._directory / "redis"
-        redis.mkdir()
-        self.redis = Redis(str(redis), appendonly=True, password="a-password")
+        self.redis = Redis(appendonly=True, password="a-password")
         self._listening: Any = None
         reactor.addSystemEventTrigger("during", "shutdown", self.end)
 
@@ -197,7 +186,7 @@ class World(Numbered):
         await self.until_whole()
 
     def _environment(self, number: int, port: int, cut: Cut) -> dict[str, str]:
-        return SETTINGS | {
+        return HASTE | {
             "ALPACA_API_KEY": f"PKNODE{number + 1}",
             "ALPACA_SECRET_KEY": "test-secret",
             "ALPACA_URL": f"http://127.0.0.1:{self._listening.getHost().port}",

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from itertools import count
-from tempfile import mkdtemp
-from typing import Any
 
 import treq
-from twisted.internet import reactor as chosen
-from twisted.internet import task
-from twisted.internet.defer import Deferred
 
-from tests.deploy.cluster import CLUSTER
+from tests.deploy.clustercase import ClusterCase
 from tests.deploy.restarts import Returning
-from tests.deploy.tools import need
-from tests.support.processes import PATIENCE, Command, free_ports, run, spawn
-from tests.support.redis import Redis, need_redis
-from tests.support.sockets import SocketTestCase
+from tests.support.processes import PATIENCE, free_ports
 from tradeproxy.simulator.faults import Fault, FaultKind
-
-reactor: Any = chosen
 
 CLIENTS = 20
 
@@ -44,86 +32,31 @@ class Client(Returning):
         super().leave()
 
 
-class BalancerTests(SocketTestCase):
+class BalancerTests(ClusterCase):
     """deploy/cluster/haproxy.cfg before two processes, in the place of two containers."""
 
     timeout = 180
 
     async def start(self) -> None:
         """Start everything, and let the clients in."""
-        haproxy = need("haproxy", "Debian's package haproxy")
-        need_redis()
-        self.numbers = count()
-        self.directory = self.make_directory()
         self.alpaca = await self.simulate()
-        await self.start_redis()
+        redis = await self.start_redis()
         self.ports = free_ports(3)
-        self.nodes = [self.node(port) for port in self.ports[:2]]
-        self.balancer = self.balance(haproxy)
+        self.nodes = [self.start_node(port, redis.port) for port in self.ports[:2]]
+        places = [f"127.0.0.1:{port}" for port in self.ports]
+        environ = dict(zip(("NODE_A", "NODE_B", "BALANCER_BIND"), places, strict=True))
+        self.balancer = self.start_haproxy("haproxy.cfg", **environ)
         for node in self.nodes:
             await node.says("listening on")
         await self.alpaca.when_listening()
-        await self.until_ready(*self.ports[:2])
-        await self.until_ready(self.ports[2])
+        for port in self.ports:
+            await self.until_ready(port)
         self.clients = [Client(self.ports[2]) for _ in range(CLIENTS)]
         for client in self.clients:
             client.connect()
             self.addCleanup(client.leave)
         for client in self.clients:
             await client.arrives()
-        self.sent: list[str] = []
-
-    async def start_redis(self) -> None:
-        """Start Redis, with a password."""
-        directory = mkdtemp(prefix="redis-")  # a short name: of a socket's path there is little
-        self.addCleanup(shutil.rmtree, directory)
-        self.redis = Redis(directory, appendonly=True, password="open-sesame")
-        self.addCleanup(lambda: Deferred.fromCoroutine(self.redis.kill()))
-        await self.redis.start()
-
-    def node(self, port: int) -> Command:
-        """Start a node, which clients call by the balancer's name."""
-        node = run(
-            *("tradeproxy", "run"),
-            directory=self.directory,
-            ALPACA_API_KEY="PKTEST",
-            ALPACA_SECRET_KEY="test-secret",
-            ALPACA_URL=f"http://127.0.0.1:{self.alpaca_port}",
-            PROXY_PORT=str(port),
-            PROXY_REDIS_URL=f"redis://127.0.0.1:{self.redis.port}/0",
-            PROXY_REDIS_PASSWORD=self.redis.password,
-        )
-        self.addCleanup(lambda: Deferred.fromCoroutine(node.stop("KILL")))
-        return node
-
-    def balance(self, haproxy: str) -> Command:
-        """Start the balancer, with the configuration as it stands."""
-        places = [f"127.0.0.1:{port}" for port in self.ports]
-        environ = dict(zip(("NODE_A", "NODE_B", "BALANCER_BIND"), places, strict=True))
-        command = [haproxy, "-db", "-f", str(CLUSTER / "haproxy.cfg")]
-        balancer = spawn(command, self.directory, environ)
-        self.addCleanup(lambda: Deferred.fromCoroutine(balancer.stop("KILL")))
-        return balancer
-
-    async def until_ready(self, *ports: int) -> None:
-        """Ask until all say that they are ready; nobody tells."""
-        for port in ports:
-            for _ in range(int(PATIENCE * 10)):
-                if await self.status(port, "/readyz") == 200:
-                    break
-                await task.deferLater(reactor, 0.1)
-            else:
-                self.fail(f"not ready: {[each.output for each in (*self.nodes, self.balancer)]}")
-
-    async def status(self, port: int, path: str) -> int:
-        """Return the status of a page, 0 if there is no answer."""
-        try:
-            answer = await treq.get(f"http://127.0.0.1:{port}{path}", persistent=False)
-            await answer.text()
-        except Exception:  # of many kinds, while it starts
-            return 0
-        status: int = answer.code
-        return status
 
     def leader(self) -> int:
         """Return which node leads: the one whose log last said so."""
@@ -180,13 +113,6 @@ class BalancerTests(SocketTestCase):
         """Let something happen while nobody listens."""
         await self.alpaca.when_gone()
         self.happen()
-
-    def happen(self) -> None:
-        """Let something happen."""
-        number = next(self.numbers)
-        identity = f"01KYA98DWAS5PA5B{number:010d}"
-        self.alpaca.emit({"event_id": identity, "event": "new", "order": {"id": f"{number}"}})
-        self.sent.append(identity)
 
     async def test_while_alpaca_is_down_clients_get_in(self) -> None:
         """No node is ready then; who comes is served by those that live, and has what the log has."""

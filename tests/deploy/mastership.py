@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from itertools import count
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
-
-import treq
-from twisted.internet import reactor as chosen
-from twisted.internet import task
-from twisted.internet.defer import Deferred
 
 from tests.deploy.cluster import CLUSTER
+from tests.deploy.clustercase import PASSWORD, ClusterCase
 from tests.deploy.restarts import Returning
-from tests.deploy.tools import need
-from tests.support.processes import PATIENCE, Command, free_ports, run, spawn
-from tests.support.redis import Redis, need_redis
-from tests.support.sockets import SocketTestCase
-
-reactor: Any = chosen
-
-PASSWORD = "open-sesame"
+from tests.support.processes import free_ports, spawn
+from tests.support.redis import Redis
 
 
-class MasterTests(SocketTestCase):
+class MasterTests(ClusterCase):
     """deploy/cluster/haproxy-redis.cfg and sentinel.conf, as they stand but for their addresses."""
 
     timeout = 120
@@ -34,50 +21,44 @@ class MasterTests(SocketTestCase):
         """A client has every event once, in order, on one connection; the old master, back, is not used."""
         await self.start()
         await self.emit(3)
-        await self.until(lambda: self.two.cli("hget", "tradeproxy:{paper}:state", "last"), "3")
+        await self.until_says(self.two, "3", "hget", "tradeproxy:{paper}:state", "last")
         await self.one.kill()
-        await self.until(lambda: self.two.cli("role"), "master")
-        await self.until_ready()
+        await self.until_says(self.two, "master", "role")
+        await self.until_ready(self.port)
         await self.emit(3)
         self.assertEqual((self.client.events, self.client.troubles), (self.sent, []))
 
         await self.one.start()
-        await self.until(lambda: self.one.cli("role"), "slave")
+        await self.until_says(self.one, "slave", "role")
         await self.emit(3)
         self.assertEqual((self.client.events, self.client.troubles), (self.sent, []))
         self.assertEqual(self.client.returns, 0)
-        self.assertNotIn("it is read anew", self.proxy_process.output)
+        self.assertNotIn("it is read anew", self.node.output)
 
     async def start(self) -> None:
         """Start everything, and let a client in."""
-        haproxy = need("haproxy", "Debian's package haproxy")
-        need_redis()
-        self.directory = self.make_directory()
-        self.one, self.two = await self.redis(), await self.redis()
+        self.one, self.two = await self.start_redis(), await self.start_redis()
+        for redis in (self.one, self.two):  # each could be the other's replica
+            await redis.cli("config", "set", "masterauth", PASSWORD)
         await self.two.cli("replicaof", "127.0.0.1", str(self.one.port))
         for port in free_ports(3):
             self.sentinel(port)
         self.port, address = free_ports(2)
-        self.balance(haproxy, address)
+        self.start_haproxy(
+            "haproxy-redis.cfg",
+            REDIS_BIND=f"127.0.0.1:{address}",
+            REDIS_ONE=f"127.0.0.1:{self.one.port}",
+            REDIS_TWO=f"127.0.0.1:{self.two.port}",
+            REDIS_PASSWORD=PASSWORD,
+        )
         self.alpaca = await self.simulate()
-        self.proxy_process = self.node(address)
+        self.node = self.start_node(self.port, address)
         await self.alpaca.when_listening()
-        await self.until_ready()
-        self.numbers, self.sent = count(), list[str]()
+        await self.until_ready(self.port)
         self.client = Returning(self.port)
         self.client.connect()
         self.addCleanup(self.client.leave)
         await self.client.arrives()
-
-    async def redis(self) -> Redis:
-        """Start one that could be the other's replica."""
-        directory = mkdtemp(prefix="redis-")  # a short name: of a socket's path there is little
-        self.addCleanup(shutil.rmtree, directory)
-        redis = Redis(directory, appendonly=True, password=PASSWORD)
-        self.addCleanup(lambda: Deferred.fromCoroutine(redis.kill()))
-        await redis.start()
-        await redis.cli("config", "set", "masterauth", PASSWORD)
-        return redis
 
     def sentinel(self, port: int) -> None:
         """Start one of those who choose."""
@@ -98,59 +79,16 @@ class MasterTests(SocketTestCase):
         program = shutil.which("redis-server")
         self.ended_at_last(spawn([str(program), str(file), "--sentinel"], self.directory, {}))
 
-    def balance(self, haproxy: str, port: int) -> None:
-        """Start what knows the master."""
-        environ = {
-            "REDIS_BIND": f"127.0.0.1:{port}",
-            "REDIS_ONE": f"127.0.0.1:{self.one.port}",
-            "REDIS_TWO": f"127.0.0.1:{self.two.port}",
-            "REDIS_PASSWORD": PASSWORD,
-        }
-        command = [haproxy, "-db", "-f", str(CLUSTER / "haproxy-redis.cfg")]
-        self.ended_at_last(spawn(command, self.directory, environ))
+    async def until_says(self, redis: Redis, expected: str, *command: str) -> None:
+        """Ask a Redis until this is the first line of its answer."""
 
-    def node(self, redis: int) -> Command:
-        """Start a node with Redis at a port."""
-        node = run(
-            *("tradeproxy", "run"),
-            directory=self.directory,
-            ALPACA_API_KEY="PKTEST",
-            ALPACA_SECRET_KEY="test-secret",
-            ALPACA_URL=f"http://127.0.0.1:{self.alpaca_port}",
-            PROXY_PORT=str(self.port),
-            PROXY_REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:{redis}/0",
-        )
-        self.ended_at_last(node)
-        return node
+        async def first_line() -> str:
+            return (await redis.cli(*command)).split("\n")[0]
 
-    def ended_at_last(self, command: Command) -> None:
-        """See to it that it does not outlive the test."""
-        self.addCleanup(lambda: Deferred.fromCoroutine(command.stop("KILL")))
-
-    async def until(self, ask: Any, expected: str) -> None:
-        """Ask Redis until it says so."""
-        for _ in range(int(PATIENCE * 5)):
-            said = (await ask()).split("\n")[0]
-            if said == expected:
-                return
-            await task.deferLater(reactor, 0.2)
-        self.fail(f"it says {said}, and not {expected}; the node: {self.proxy_process.output}")
-
-    async def until_ready(self) -> None:
-        """Ask the node until it is ready."""
-        for _ in range(int(PATIENCE * 5)):
-            answer = await treq.get(f"http://127.0.0.1:{self.port}/readyz", persistent=False)
-            text = await answer.text()
-            if answer.code == 200:
-                return
-            await task.deferLater(reactor, 0.2)
-        self.fail(text)
+        await self.until(first_line, expected)
 
     async def emit(self, times: int) -> None:
         """Let something happen at Alpaca, and wait until the client has it."""
         for _ in range(times):
-            number = next(self.numbers)
-            identity = f"01KYA98DWAS5PA5B{number:010d}"
-            self.alpaca.emit({"event_id": identity, "event": "new", "order": {"id": f"{number}"}})
-            self.sent.append(identity)
+            self.happen()
         await self.client.has(len(self.sent))

@@ -27,7 +27,8 @@ from tests.support.frames import AUTH
 from tests.support.journals import event, journal_at
 from tests.support.plain import CLOSE, PING, TEXT, Kernel, Peer
 from tests.support.redis import need_redis
-from tests.support.redislog import NearLink, Redis, leading_journal
+from tests.support.redisjournals import leading_journal
+from tests.support.redislog import NearLink, NearRedis
 from tradeproxy.downstream import crowd
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.websocket import DownstreamFactory
@@ -324,7 +325,7 @@ class InRedisPromises(Promises):
     links: Sequence[NearLink] | None = None
 
     def open_journal(self) -> Journal:
-        self.redis = Redis(self.kernel, is_empty=self.links is None)
+        self.redis = NearRedis(self.kernel, is_empty=self.links is None)
         self.links = ()
         self.cut_at: int | None = None
         journal = leading_journal(self.redis, max_age=1e9, max_events=MAX_EVENTS)

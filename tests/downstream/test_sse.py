@@ -6,11 +6,17 @@ import re
 from typing import Any
 
 from tests.support.frames import FILL
-from tests.support.journals import event, event_id_of
+from tests.support.journals import BASE_URL, DAY, event, event_id_of
 from tests.support.memory import CLIENT, LingeringTransport
 from tests.support.proxy import NarrowTransport, ProxyTestCase, RawClient
+from tests.support.redisjournals import leading_journal
+from tests.support.redislog import NearRedis
+from tradeproxy.cluster.redisjournal import RedisJournal
+from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.steps import STEP_BYTES
+from tradeproxy.hub.account import Account
 from tradeproxy.settings import Limits
+from tradeproxy.web.site import build_site
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import Recovered, event_frame, with_mark
 from tradeproxy.wire.messages import TradeUpdate, parse_server
@@ -249,6 +255,32 @@ class SpanTests(EventsTestCase):
         self.paper.release()
         self.wires.advance(5)
         self.assertEqual((reader.ids(), reader.has_ended), ([first, late], True))
+
+    def test_does_not_end_on_a_node_that_is_cut_off_from_the_log(self) -> None:
+        """Another node may have written more of that time; it comes before the end."""
+        redis = NearRedis(self.clock)
+        leader = leading_journal(redis)
+        links = redis.link(), redis.link()
+        journal = RedisJournal(
+            "paper", links, "reader", self.clock, base_url=BASE_URL, max_age=DAY, max_events=1000
+        )
+        self.paper = Account("paper", journal, self.clock)
+        self.paper.open()
+        for each in (leader, journal):
+            self.addCleanup(each.close)
+        self.site = build_site({"paper": self.paper}, self.factory, Admission((), (), Tokens(())), self.clock)
+        start = round(self.clock.seconds() * 1_000_000)
+        missed = event(1, at=format_time(start + 1_000_000))
+        for link in links:
+            link.cut()
+        leader.append([missed])
+        reader = self.get(f"since={format_time(start)}&until={format_time(start + 2_000_000)}")
+        self.wires.advance(10)
+        self.assertEqual((reader.ids(), reader.has_ended), ([], False))
+        for link in links:
+            link.mend()
+        self.wires.advance(5)
+        self.assertEqual((reader.ids(), reader.has_ended), ([event_id_of(1)], True))
 
     def test_what_cannot_be_had_is_told_before_the_response_begins(self) -> None:
         """400 for what cannot be read, 410 for a position, 404 for an end, each with a line."""

@@ -11,7 +11,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import Connections, MemoryCase, event, journal_at, memory_journal, time_of
-from tests.support.redislog import InRedis
+from tests.support.redisjournals import InRedis
 from tradeproxy.hub.account import ANOTHER_ACCOUNT, Account
 from tradeproxy.hub.standing import Standing
 from tradeproxy.wire.cursor import Cursor

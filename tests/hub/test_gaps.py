@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.support.journals import MemoryCase, events, time_of
-from tests.support.redislog import InRedis
+from tests.support.redisjournals import InRedis
 from tradeproxy.hub.gaps import GAPS_KEPT, Gaps
 from tradeproxy.wire.event import parse_time
 from tradeproxy.wire.status import Gap, Outcome, encode_gap

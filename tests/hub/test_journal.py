@@ -15,7 +15,7 @@ from tests.support.journals import (
     row,
     time_of,
 )
-from tests.support.redislog import InRedis
+from tests.support.redisjournals import InRedis
 from tradeproxy.hub.journal import Burst, Journal, TrimmedError
 from tradeproxy.wire.event import OrderState
 

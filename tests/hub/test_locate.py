@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.support.journals import MemoryCase, event, event_id_of, events, time_of
-from tests.support.redislog import InRedis
+from tests.support.redisjournals import InRedis
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.journal import UnreadableError
 from tradeproxy.hub.locate import LostPositionError, locate

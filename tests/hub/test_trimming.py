@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.support.journals import Connections, JournalCase, Listener, event, events, order_id_of, time_of
-from tests.support.redislog import InRedis
+from tests.support.redisjournals import InRedis
 from tradeproxy.hub.disk import RETRY_EVERY
 from tradeproxy.hub.journal import Journal, TrimmedError
 from tradeproxy.hub.trimming import TRIM_AGAIN, TRIM_EVERY, TRIM_STEP

@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import NOW
-from tests.support.redislog import Redis
+from tests.support.redislog import NearRedis
 from tradeproxy.cluster.sharedlog import SharedLog
 
 FACTS = {"epoch": "e1", "base_url": "b", "trimmed": "0", "begins": "1"}
@@ -19,7 +19,7 @@ class LogCase(SynchronousTestCase):
         """Connect."""
         self.clock = Clock()
         self.clock.advance(NOW)
-        self.redis = Redis(self.clock)
+        self.redis = NearRedis(self.clock)
         self.log = self.node("a")
 
     def node(self, owner: str) -> SharedLog:

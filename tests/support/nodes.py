@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import BASE_URL, DAY, NOW, event
-from tests.support.redislog import SOMEWHERE, NearLink, Redis
+from tests.support.redislog import SOMEWHERE, NearLink, NearRedis
 from tradeproxy.cluster.node import Node
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.journal import Burst
@@ -66,7 +66,7 @@ class Reader:
 class Member:
     """One node with one account, whose upstream is the test's, and one reader."""
 
-    def __init__(self, redis: Redis, **options: Any) -> None:
+    def __init__(self, redis: NearRedis, **options: Any) -> None:
         self.links: list[NearLink] = []
         self.upstreams: list[Upstream] = []
         self.error: Exception | None = None
@@ -162,7 +162,7 @@ class NodesCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(NOW)
-        self.redis = Redis(self.clock)
+        self.redis = NearRedis(self.clock)
         self.members: list[Member] = []
         self.addCleanup(self._end)
 

@@ -93,6 +93,13 @@ class Command(ProcessProtocol):
         if force.active():
             force.cancel()
 
+    def end(self) -> None:
+        """Kill it, and do not wait for that: this process is ending too."""
+        if self.status is None:
+            assert self.transport is not None
+            with suppress(error.ProcessExitedAlready):
+                self.transport.signalProcess("KILL")
+
     async def stop(self, signal: str = "TERM") -> int:
         """Send a signal, and return the exit status; negative, if it was the signal's."""
         if self.status is None:

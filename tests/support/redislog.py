@@ -8,8 +8,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Coroutine
-from functools import cache, cached_property
-from itertools import count
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -21,17 +20,11 @@ from twisted.python.failure import Failure
 from txredisapi import ConnectionError as LostError
 from txredisapi import ResponseError
 
-from tests.support.journals import BASE_URL, DAY, JournalCase
 from tests.support.redis import PROGRAM, need_redis
 from tradeproxy.cluster.link import RETRY, Link
-from tradeproxy.cluster.redisjournal import RedisJournal
-from tradeproxy.hub.journal import Journal, UnreadableError
 from tradeproxy.redissettings import RedisSettings
 
 T = TypeVar("T")
-
-FOR_EVER = 10**12
-"""Milliseconds of a lease that no test outlives."""
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
@@ -60,7 +53,7 @@ def _server() -> socket.socket:
     return connection
 
 
-class Redis:
+class NearRedis:
     """The server as the nodes of one test reach it. It begins empty, or as another one has left it."""
 
     def __init__(self, clock: Clock, *, is_empty: bool = True) -> None:
@@ -181,7 +174,7 @@ def _stop(answer: Any, timer: IDelayedCall) -> Any:
 class _Connection:
     """As much of txredisapi's protocol as a Link takes."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: NearRedis) -> None:
         self.redis = redis
         self.transport = self
         self.holds = False
@@ -234,7 +227,7 @@ class _Connection:
 class NearLink(Link):
     """A link whose answers are there at once; it is up when it is open, until the test has it otherwise."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: NearRedis) -> None:
         super().__init__(SOMEWHERE, redis.clock)
         self._redis = redis
         self._is_cut = False
@@ -300,27 +293,6 @@ class NearLink(Link):
         self._redis.look()
 
 
-_starts = count(1)
-
-
-def leading_journal(redis: Redis, name: str = "paper", **options: Any) -> RedisJournal:
-    """Return a journal of another process, which has read the log, and has the lease for ever, unlike any."""
-    links = redis.link(), redis.link()
-    defaults = {"base_url": BASE_URL, "max_age": 7 * DAY, "max_events": 1_000_000}
-    journal = RedisJournal(name, links, f"node {next(_starts)}", redis.clock, **{**defaults, **options})
-    redis.ask("DEL", f"tradeproxy:{{{name}}}:lease")
-    links[0].open()
-    look = done(journal.shared.look(FOR_EVER, wanted=True))
-    if look.epoch is None:  # a node that has nothing to read need not wait for it, and no time passes
-        done(journal.lead(look))
-        journal.open()
-    else:
-        journal.open()
-        done(journal.lead(look))
-    assert journal.is_whole
-    return journal
-
-
 def done(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
     """Return what a coroutine returns that has nothing to wait for; raises what it raises."""
     results: list[T | Failure] = []
@@ -329,35 +301,3 @@ def done(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
     if isinstance(result, Failure):
         result.raiseException()
     return result
-
-
-class InRedis(JournalCase):
-    """The same for a journal in Redis, whose node leads."""
-
-    @cached_property
-    def redis(self) -> Redis:
-        """The server, empty for this test."""
-        return Redis(self.clock)
-
-    def open(self, **options: Any) -> RedisJournal:
-        """Return another process' journal, which has read the log; what had the lease before has stopped."""
-        journal = leading_journal(self.redis, **options)
-        self.addCleanup(journal.close)
-        return journal
-
-    def reopen(self, journal: Journal, **options: Any) -> RedisJournal:
-        journal.close()
-        return self.open(**options)
-
-    def look(self, journal: Journal) -> None:
-        """Let a node look where the log ends, as it does twice a second."""
-        assert isinstance(journal, RedisJournal)
-        asked = journal.absent.asked
-        journal.looked(done(journal.shared.look(FOR_EVER, wanted=True)), asked, journal.last)
-
-    def find(self, journal: Journal, identity: str) -> int | None:
-        try:
-            return journal.find(identity)
-        except UnreadableError:  # until it has looked, it might yet come
-            self.look(journal)
-            return journal.find(identity)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import capturedLogs, formatEvent
 
-from tests.upstream.recoverycase import BROKEN, RecoveryTestCase
+from tests.support.journals import BASE_URL, DAY
+from tests.upstream.recoverycase import BROKEN, OrdersTestCase, RecoveryTestCase
+from tradeproxy.hub.sqlitejournal import SqliteJournal
 from tradeproxy.recoverysettings import RecoveryMode
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.wire.status import Outcome
@@ -212,3 +215,42 @@ class StopTests(RecoveryTestCase):
     def test_a_stop_of_a_healthy_stream(self) -> None:
         """The next check is called off."""
         self.assert_ends()
+
+
+class NotingJournal(SqliteJournal):
+    """A journal that notes which event was the last one when it was told how far all is known."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        super().__init__(
+            "paper", None, clock, base_url=BASE_URL, full_sync=False, max_age=7 * DAY, max_events=1_000_000
+        )
+        self.known_at: list[int] = []
+
+    def remember(self, key: str, value: str | None) -> None:
+        if key == "checked through":
+            self.known_at.append(self.last)
+        super().remember(key, value)
+
+    def know_through(self, time: int) -> None:
+        self.known_at.append(self.last)
+        super().know_through(time)
+
+
+class KnowingTests(OrdersTestCase):
+    """What was found is in the journal before that says that nothing is missing."""
+
+    def new_journal(self) -> NotingJournal:
+        journal = NotingJournal(self.ours)
+        journal.open()
+        return journal
+
+    def test_what_was_found_is_kept_first(self) -> None:
+        """Where a crash came in between, it was taken for known ever after, and asked for no more."""
+        assert isinstance(self.journal, NotingJournal)
+        before = self.journal.last
+        self.journal.known_at.clear()
+        self.outage(self.submit)
+        self.advance(5)
+        self.assertEqual(self.gap.outcome, Outcome.ORDERS)
+        self.assertGreater(self.journal.last, before)
+        self.assertEqual(self.journal.known_at, [self.journal.last] * 2)

@@ -170,7 +170,7 @@ class Leadership(Service):
             "{account}: this node holds the connection to Alpaca from now on", account=self._account.name
         )
         self._grant = look
-        self._in_background(self._keep_lease())
+        self._in_background(self._keep_lease(over))
         starting = self._in_background(self._start(look))
         if not self.running:
             self._end_turn("stopped")
@@ -216,13 +216,14 @@ class Leadership(Service):
         self._upstream = self._make_upstream()
         self._upstream.startService()
 
-    async def _keep_lease(self) -> None:
-        while (rest := self._rest()) > 0:
+    async def _keep_lease(self, over: Deferred[str]) -> None:
+        while self._over is over and (rest := self._rest()) > 0:
             if self._account.has_failed:
                 self._end_turn(OWN_ERROR)
-            if rest <= GIVE_UP - RENEW:
+            elif rest <= GIVE_UP - RENEW:
                 await self._renew()
-            await deferLater(self._clock, min(TICK, max(self._rest(), 0)))
+            if self._over is over:  # who ends the turn from here is not cancelled by its end
+                await deferLater(self._clock, min(TICK, max(self._rest(), 0)))
         self._end_turn("Redis could not be reached in time to renew the lease")
 
     def _rest(self) -> float:
@@ -274,7 +275,8 @@ class Leadership(Service):
         with suppress(NoAnswerError):
             await self._journal.outbox.when_written().addTimeout(LAST_WORDS, self._clock)
         self._journal.stop_leading()
-        self._cancel_background()  # a renewal would take it again
+        self._over = None  # a renewal would take it again
+        self._cancel_background()
         with suppress(AwayError):  # it runs out by itself
             await self._journal.shared.release(self._grant.token)
 

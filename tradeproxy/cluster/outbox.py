@@ -202,8 +202,8 @@ class Outbox:
                 self._begun = None
             return "" if allowed else FENCED
         events, are_all = self._next_batch()
-        facts = self._facts if are_all else {}  # they are true once all is there
-        standing, read = self._standing, self._read
+        facts, standing = (self._facts, self._standing) if are_all else ({}, "")  # true once all is there
+        read = self._read
         began = self._clock.seconds()
         now = round(began * 1_000_000)
         written = await self._shared.write(token, now, events, facts, standing, read)

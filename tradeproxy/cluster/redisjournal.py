@@ -352,8 +352,9 @@ class RedisJournal(Replica):
     def _trim(self) -> bool:
         """Trim some rows that are due, here and in Redis if this node leads; return whether more may be."""
         count = self.trim_before(self.last - self._max_events + 1, self._now() - self._max_age)
-        if count and self._token is not None and not self._is_beginning:
-            trimmed = Deferred.fromCoroutine(self.shared.trim(self._token, self.first - 1, self.facts()))
+        token = self.outbox.token  # it has none before the facts in Redis have been taken up
+        if count and token is not None and not self._is_beginning:
+            trimmed = Deferred.fromCoroutine(self.shared.trim(token, self.first - 1, self.facts()))
             trimmed.addErrback(lambda failure: failure.trap(AwayError))
         return count == TRIM_STEP
 
