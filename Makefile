@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo run test lint types coverage check chaos kill cluster handover conformance interop deploy dashboard promtool bench stalled soak clean
+.PHONY: demo run test lint types coverage check attacks chaos kill cluster handover conformance interop deploy dashboard promtool bench stalled soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/tradeproxy demo
@@ -43,6 +43,10 @@ cluster: $(VENV)/.development
 # How long nobody holds the stream when its leader goes: 50 clean handovers, and 10 crashes; needs redis-server.
 handover: $(VENV)/.development
 	$(BIN)/python -m tests.cluster.handover
+
+# The short forms of chaos, cluster and conformance, which the suite has no time for: half a minute.
+attacks: $(VENV)/.development
+	$(BIN)/trial tests.attacks.chaos tests.attacks.cluster tests.attacks.conformance
 
 # The Autobahn suite's cases for servers, against ours.
 conformance: $(VENV)/.development
