@@ -206,6 +206,17 @@ class UnknownTests(TurnsCase):
         self.assertEqual(self.node.account.upstream, self.leader.account.upstream)
 
 
+    def test_it_does_so_where_it_read_on_meanwhile(self) -> None:
+        """Only the connection that asks was lost: what the leader had said came by the other, long before."""
+        self.node.outlet.cut()
+        self.wait(LEASE + 2)
+        self.assertFalse(self.node.account.upstream.streaming)
+        self.node.outlet.mend()
+        self.wait(1)
+        self.assertEqual(self.node.account.upstream, self.leader.account.upstream)
+        self.assertEqual(tuple(self.node.account.gaps), tuple(self.leader.account.gaps))
+
+
 class LearningTests(NodesCase):
     """A node that takes the lease learns first what the last leader knew."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
@@ -15,6 +16,7 @@ from tradeproxy.cluster.link import AwayError
 from tradeproxy.cluster.outbox import FENCED
 from tradeproxy.hub.account import OWN_ERROR
 from tradeproxy.hub.role import Role
+from tradeproxy.wire.status import UpstreamStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,8 +126,8 @@ class Leadership(Service):
                 look = await self._ask(wanted=wanted)
             except AwayError:
                 self._look = None
-                if self._account.upstream.streaming and self._monotonic() >= self._theirs_until:
-                    self._account.upstream_is_down(UNKNOWN)
+                if self._monotonic() >= self._theirs_until:
+                    self._note_down(UNKNOWN)
             else:
                 if wanted and self._is_ours(look):
                     return look
@@ -157,8 +159,17 @@ class Leadership(Service):
         return look.owner == self._journal.shared.owner
 
     def _note_leader(self, look: Look) -> None:
-        if look.owner is None and self._account.upstream.streaming:
-            self._account.upstream_is_down(NOBODY)
+        if look.owner is None:
+            self._note_down(NOBODY)
+        elif self._account.upstream.reason == UNKNOWN:
+            self._journal.hear_again()
+
+    def _note_down(self, reason: str) -> None:
+        """Note that nobody is known to stream. What was missed is for whoever streams next to find out."""
+        standing = self._account.standing
+        if standing.upstream.streaming:
+            down = UpstreamStatus(streaming=False, reason=reason, since=self._clock.seconds())
+            self._account.follow(replace(standing, upstream=down))
 
     # A turn.
 
