@@ -205,7 +205,6 @@ class UnknownTests(TurnsCase):
         self.assertIs(self.now_leading(), self.leader)
         self.assertEqual(self.node.account.upstream, self.leader.account.upstream)
 
-
     def test_it_does_so_where_it_read_on_meanwhile(self) -> None:
         """Only the connection that asks was lost: what the leader had said came by the other, long before."""
         self.node.outlet.cut()
