@@ -133,7 +133,7 @@ def running(server: Server, **environ: str) -> Iterator[Running]:
             log.seek(0)
             raise LabError(f"{server.name}: {error}\n{log.read()[-2000:]}") from None
         finally:
-            _end(process)
+            end(process)
 
 
 def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
@@ -148,7 +148,8 @@ def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
     raise LabError(f"does not listen; exit status {process.poll()}")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, by force if it takes too long."""
     process.terminate()
     try:
         process.wait(PATIENCE)

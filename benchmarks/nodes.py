@@ -29,6 +29,7 @@ from benchmarks.lab import (
     ROOT,
     SERVER_CORE,
     LabError,
+    end,
     phase,
     pinned,
     prepare,
@@ -82,12 +83,7 @@ def started(command: Sequence[str], directory: Path, environ: Mapping[str, str])
         try:
             yield process.pid
         finally:
-            process.terminate()
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
 
 
 @contextmanager

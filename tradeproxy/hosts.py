@@ -30,6 +30,7 @@ def canonical(host: str) -> str:
     raise ValueError(f"{host!r} is neither a host name nor an address")
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether the host is this machine for certain; a name other than localhost never is."""
     return ip_address(host).is_loopback if is_address(host) else host.lower() == "localhost"

@@ -187,14 +187,11 @@ class Leadership(Service):
             self._end_turn("stopped")
         reason = await over
         starting.cancel()
-        for step in (self._end_upstream, self._let_go):
+        for step in (self._end_upstream, self._say_last_words, self._let_go):
             try:
                 await step()
             except Exception:  # another node must be able to lead all the same
                 self._log.failure("{account}: a turn did not end cleanly", account=self._account.name)
-        self._cancel_background()
-        self._journal.stop_leading()
-        self._over = None
         self._role.begin_to_follow(self._clock.seconds())
         if self.running:
             self._account.upstream_is_down(reason)
@@ -280,11 +277,14 @@ class Leadership(Service):
         else:
             self._end_turn(reason)
 
-    async def _let_go(self) -> None:
-        """Write what is left, if that goes at once, and let another node have the lease."""
-        assert self._grant.token is not None
+    async def _say_last_words(self) -> None:
+        """Write what is left, if that goes at once."""
         with suppress(NoAnswerError):
             await self._journal.outbox.when_written().addTimeout(LAST_WORDS, self._clock)
+
+    async def _let_go(self) -> None:
+        """Let another node have the lease."""
+        assert self._grant.token is not None
         self._journal.stop_leading()
         self._over = None  # a renewal would take it again
         self._cancel_background()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -18,7 +17,6 @@ from tradeproxy.cluster.replica import Replica, later
 from tradeproxy.cluster.sharedlog import Beginning, SharedLog
 from tradeproxy.hub.backlog import newer
 from tradeproxy.hub.facts import Facts
-from tradeproxy.hub.histogram import COMMITS, Histogram
 from tradeproxy.hub.journal import Burst
 from tradeproxy.hub.trimming import TRIM_STEP, Trimming
 
@@ -62,17 +60,10 @@ class RedisJournal(Replica):
         """Of the links, one is for what takes no time, the other waits for what comes."""
         super().__init__(base_url)
         self.name = name
-        self.duplicates = 0
-        self.kinds: Counter[str] = Counter()
-        self.commits = Histogram(COMMITS)
-        self.on_committed: Callable[[Burst], None] = lambda _: None
-        self.on_status: Callable[[JournalStatus], None] = lambda _: None
         self.on_standing: Callable[[str], None] = lambda _: None
         """Called with what the leader says of the stream."""
-        self.on_broken: Callable[[], None] = lambda: None
         self.on_reached: Callable[[], None] = lambda: None
         """Called when Redis can be asked again, before anything is written."""
-        self.on_begun: Callable[[], None] = lambda: None
         self.is_whole = False
         self.end = 0
         """The newest number in the log, as it was when this node last looked."""
@@ -177,7 +168,7 @@ class RedisJournal(Replica):
         """Let new events be written; they are handed to `on_committed` when they are read back."""
         now = self._now()
         for event in events:
-            if self.knows(event) or self.outbox.has(event):
+            if self._knows(event):
                 self.duplicates += 1
             elif self.outbox.add(event, now):
                 self.latest = later(self.latest, event.time)
@@ -286,10 +277,8 @@ class RedisJournal(Replica):
 
     # The way out, where the replica is not all of it: the outbox has what is yet to be read back.
 
-    def has(self, event: Event) -> bool:
-        """Whether this very event has been appended before, or lies before the horizon."""
-        known = self.knows(event) or self.outbox.has(event)
-        return known or (event.time is not None and self.horizon is not None and event.time <= self.horizon)
+    def _knows(self, event: Event) -> bool:
+        return super()._knows(event) or self.outbox.has(event)
 
     def order(self, order_id: str) -> OrderState | None:
         """Return the newest state of an order that an event told of."""
@@ -304,18 +293,6 @@ class RedisJournal(Replica):
         return [state for state in states.values() if state.is_open]
 
     # What is kept beside the events.
-
-    def remember(self, key: str, value: str | None) -> None:
-        """Keep a short text under a name; None forgets it."""
-        if self.recall(key) != value:
-            self._remembered[key] = value
-            self._save()
-
-    def know_through(self, time: int) -> None:
-        """Move the horizon to this time, unless it is further on."""
-        if self.horizon is None or time > self.horizon:
-            self.horizon = time
-            self._save()
 
     def identify(self, account_id: str) -> bool:
         """Begin a new epoch if the log is another account's; return whether it is. The numbers go on."""

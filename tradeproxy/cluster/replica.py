@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from tradeproxy.cluster.absent import Absent
 from tradeproxy.hub.backlog import Entry
-from tradeproxy.hub.facts import Facts
 from tradeproxy.hub.journal import Burst, TrimmedError, UnreadableError
+from tradeproxy.hub.journalbase import JournalBase
 from tradeproxy.hub.store import Store
 from tradeproxy.hub.trimming import TRIM_STEP
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tradeproxy.wire.event import Event, OrderState
 
 
-class Replica(Facts):
+class Replica(JournalBase):
     """The rows and the facts of one account's log. It is read, and grows by what the log is found to hold."""
 
     def __init__(self, base_url: str) -> None:
@@ -104,9 +104,11 @@ class Replica(Facts):
             return None
         return self._store.read(seq - 1, 1)[0]
 
-    def knows(self, event: Event) -> bool:
-        """Whether this very event has been read."""
+    def _knows(self, event: Event) -> bool:
         return not self._is_forgotten and self._store.has(event)
+
+    def _save(self) -> None:
+        """Save nothing: who only reads has nothing to say."""
 
     def first_since(self, time: int) -> int | None:
         """Return the number of the first event with this time or a later one; None if all are earlier."""

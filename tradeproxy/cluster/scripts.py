@@ -2,10 +2,11 @@
 
 | key    | what it holds                                                                       |
 |--------|-------------------------------------------------------------------------------------|
-| lease  | `owner` and `token` of the node that may write; gone when the lease has run out     |
-| state  | `last` and `sub`: the newest entry's id; `token`, `holder`: of the lease given last; |
-|        | `before`: who had it before; `standing`, `begun`: what was last said of the stream, |
-|        | and how the epoch began                                                             |
+| lease  | `owner` and `token` of the node that may write, and `previous`, who had it before;  |
+|        | gone when it has run out, or was given back                                         |
+| state  | `last` and `sub`: the newest entry's id; `holder`: who had the lease last, and      |
+|        | whether it was `released`; `standing`, `teller`, `said`: what was last said of the  |
+|        | stream, by whom, in which entry; `begun`: how the epoch began                       |
 | facts  | hub.facts.Facts                                                                     |
 | stream | event n is the entry `n-0`; what is said between events is `n-1`, `n-2`, …          |
 | ids    | every event's identity, by the event's number                                       |

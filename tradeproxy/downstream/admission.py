@@ -13,7 +13,6 @@ from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_is_loopback = lru_cache(maxsize=64)(hosts.is_loopback)
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
@@ -107,7 +106,7 @@ class Admission:
             return False
         # An address cannot be rebound: one that is also where the request arrived is ours.
         here = (visitor.local_address or "").removeprefix("::ffff:")
-        return host == here or host in self._hosts or _is_loopback(host)
+        return host == here or host in self._hosts or hosts.is_loopback(host)
 
     def _is_allowed(self, origin: str, visitor: Visitor) -> bool:
         scheme = "https" if visitor.secure else "http"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from tradeproxy.hub.backlog import Backlog, Entry, newer
 from tradeproxy.hub.disk import Disk
-from tradeproxy.hub.facts import Facts
-from tradeproxy.hub.histogram import COMMITS, Histogram
 from tradeproxy.hub.journal import Burst, JournalError, TrimmedError, UnreadableError
+from tradeproxy.hub.journalbase import JournalBase
 from tradeproxy.hub.journalfile import JournalFile
 from tradeproxy.hub.schema import SchemaError
 from tradeproxy.hub.store import DamageError, Store, is_damage, reason_of
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from tradeproxy.wire.status import JournalStatus
 
 
-class SqliteJournal(Facts):
+class SqliteJournal(JournalBase):
     """One account's log, in a file of its own or, without a path, in memory for as long as it is open.
 
     Implements hub.journal.Journal, which says what may be relied on. What the disk does not take waits in a
@@ -53,13 +51,6 @@ class SqliteJournal(Facts):
         """Events are kept for `max_age` seconds after they came, but at most `max_events` of them."""
         super().__init__(base_url)
         self.name = name
-        self.duplicates = 0
-        self.kinds: Counter[str] = Counter()
-        self.commits = Histogram(COMMITS)
-        self.on_committed: Callable[[Burst], None] = lambda _: None
-        self.on_status: Callable[[JournalStatus], None] = lambda _: None
-        self.on_begun: Callable[[], None] = lambda: None
-        self.on_broken: Callable[[], None] = lambda: None
         self._clock = clock
         self._base_url = base_url
         self._max_age = round(max_age * 1_000_000)
@@ -216,11 +207,6 @@ class SqliteJournal(Facts):
         """Whether the log has come to a number."""
         return seq <= self.last
 
-    def has(self, event: Event) -> bool:
-        """Whether this very event has been appended before, or lies before the horizon."""
-        known = self._knows(event)  # first: a file that turns out to be damaged moves the horizon
-        return known or (event.time is not None and self.horizon is not None and event.time <= self.horizon)
-
     def _knows(self, event: Event) -> bool:
         return self._backlog.has(event) or self._disk.ask(lambda store: store.has(event), False)
 
@@ -259,17 +245,8 @@ class SqliteJournal(Facts):
 
     # What is kept beside the events.
 
-    def remember(self, key: str, value: str | None) -> None:
-        """Keep a short text under a name, durably once that is possible; None forgets it."""
-        if self.recall(key) != value:
-            self._remembered[key] = value
-            self._disk.save()
-
-    def know_through(self, time: int) -> None:
-        """Move the horizon to this time, unless it is further on."""
-        if self.horizon is None or time > self.horizon:
-            self.horizon = time
-            self._disk.save()
+    def _save(self) -> None:
+        self._disk.save()
 
     def identify(self, account_id: str) -> bool:
         """Begin a new epoch if the log is another account's; return whether it is. The numbers go on."""
