@@ -7,14 +7,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from tests.support.journals import event, time_of
-from tests.support.nodes import Member, NodesCase
+from tests.support.nodes import LEASE_KEY, Member, NodesCase
 from tests.support.redislog import Command
 from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import LEASE, TICK
 from tradeproxy.hub.facts import OPEN_SINCE
 from tradeproxy.wire.status import Outcome
 
-LEASE_KEY = "tradeproxy:{paper}:lease"
 FACTS_KEY = "tradeproxy:{paper}:facts"
 
 

@@ -6,15 +6,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
 from tests.support.journals import event
-from tests.support.nodes import Member, NodesCase
+from tests.support.nodes import LEASE_KEY, Member, NodesCase
 from tests.support.redislog import Command
 from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import GIVE_UP, LEASE, NOBODY, RENEW, TICK
 from tradeproxy.cluster.sharedlog import SharedLog
 from tradeproxy.hub.standing import Standing
 from tradeproxy.wire.status import UpstreamStatus
-
-LEASE_KEY = "tradeproxy:{paper}:lease"
 
 
 class TurnTests(NodesCase):

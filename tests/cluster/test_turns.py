@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import fail
 
 from tests.support.journals import event, events, time_of
-from tests.support.nodes import Member, NodesCase
+from tests.support.nodes import LEASE_KEY, Member, NodesCase
 from tests.support.redislog import Command, done
 from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import GIVE_UP, LEASE, NOBODY, RENEW, TICK, UNKNOWN
@@ -14,7 +14,6 @@ from tradeproxy.hub.account import OWN_ERROR
 from tradeproxy.hub.trimming import TRIM_EVERY
 from tradeproxy.wire.status import Outcome
 
-LEASE_KEY = "tradeproxy:{paper}:lease"
 FACTS_KEY = "tradeproxy:{paper}:facts"
 
 

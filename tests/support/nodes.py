@@ -18,6 +18,9 @@ from tradeproxy.hub.account import Account
 from tradeproxy.hub.journal import Burst
 from tradeproxy.journalsettings import JournalSettings
 
+LEASE_KEY, STATE, STREAM = (f"tradeproxy:{{paper}}:{key}" for key in ("lease", "state", "stream"))
+"""The keys of their log in Redis."""
+
 
 class Upstream(Service):
     """What holds the connection to Alpaca for one turn; it may take its time to close it."""
