@@ -30,19 +30,19 @@ coverage: $(VENV)/.development
 # Everything that can go wrong, for three minutes; SEED=2 is another order of it.
 SEED ?= 1
 chaos: $(VENV)/.development
-	$(BIN)/python -m tests.chaos --seed $(SEED)
+	$(BIN)/python -m tests.system.chaos --seed $(SEED)
 
 # SIGKILL in mid-burst, a hundred times.
 kill: $(VENV)/.development
-	$(BIN)/python -m tests.chaos.kill --seed $(SEED)
+	$(BIN)/python -m tests.system.chaos.kill --seed $(SEED)
 
 # Three nodes and one Redis: all of them are killed, stopped and cut off, for three minutes; needs redis-server.
 cluster: $(VENV)/.development
-	$(BIN)/python -m tests.cluster --seed $(SEED)
+	$(BIN)/python -m tests.system.cluster --seed $(SEED)
 
 # How long nobody holds the stream when its leader goes: 50 clean handovers, and 10 crashes; needs redis-server.
 handover: $(VENV)/.development
-	$(BIN)/python -m tests.cluster.handover
+	$(BIN)/python -m tests.system.cluster.handover
 
 # The short forms of chaos, cluster and conformance, which the suite has no time for: half a minute.
 attacks: $(VENV)/.development
@@ -50,25 +50,25 @@ attacks: $(VENV)/.development
 
 # The Autobahn suite's cases for servers, against ours.
 conformance: $(VENV)/.development
-	$(BIN)/python -m tests.conformance
+	$(BIN)/python -m tests.system.conformance
 
 # Everybody's clients against the proxy, each from PyPI or npm into .interop (a few minutes; CLIENTS="ccxt aiohttp").
 interop: $(VENV)/.development
-	$(BIN)/python -m tests.interop $(CLIENTS)
+	$(BIN)/python -m tests.system.interop $(CLIENTS)
 
 # The dashboard in Chromium; pictures of it are in build/dashboard/ then.
 dashboard: $(VENV)/.development
-	$(BIN)/trial tests.dashboard.watching
+	$(BIN)/trial tests.system.dashboard.watching
 
 # The alert rules, the dashboard, and a Prometheus that scrapes the proxy; skips what is not installed.
 promtool: $(VENV)/.development
-	$(BIN)/trial tests.deploy.scraping
+	$(BIN)/trial tests.system.deploy.scraping
 
 # The units, the restart without a refusal, the image, the log's rotation, the contract, several nodes behind HAProxy and
 # on Redis with Sentinels; skips what is not installed.
 deploy: $(VENV)/.development
-	$(BIN)/trial tests.deploy.units tests.deploy.restarts tests.deploy.container tests.deploy.rotation tests.deploy.contract \
-		tests.deploy.cluster tests.deploy.balancing tests.deploy.mastership
+	$(BIN)/trial tests.system.deploy.units tests.system.deploy.restarts tests.system.deploy.container tests.system.deploy.rotation tests.system.deploy.contract \
+		tests.system.deploy.cluster tests.system.deploy.balancing tests.system.deploy.mastership
 
 # The proxy beside other servers (about 20 minutes; see benchmarks/README.md).
 bench: $(VENV)/.development benchmarks/.venv/.peers

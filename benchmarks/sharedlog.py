@@ -27,9 +27,9 @@ from benchmarks.lab import LOAD_CORE, SERVER_CORE, pinned, prepare, progress
 from benchmarks.publish import COLUMNS
 from benchmarks.publish import measure as delivery
 from benchmarks.servers import NORMAL, PROXY
-from tradeproxy.cluster.link import NoScriptError
+from tradeproxy.cluster.redis_client import NoScriptError
+from tradeproxy.cluster.redis_log import Beginning, SharedLog, Told
 from tradeproxy.cluster.replica import Replica
-from tradeproxy.cluster.sharedlog import Beginning, SharedLog, Told
 from tradeproxy.wire.event import Event, read_event
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.processes import Command, free_port
 from tests.support.sockets import SocketTestCase
-from tradeproxy.environment import Environment, Findings
+from tradeproxy.config.env import Environment, Findings
+from tradeproxy.config.logging import Level, LogFormat, LogSettings, read_log
 from tradeproxy.logs import CHATTER, LONGEST, LONGEST_TRACEBACK, observer
-from tradeproxy.logsettings import Level, LogFormat, LogSettings, read_log
 
 OURS = "tradeproxy.upstream.service.UpstreamService"
 THEIRS = "autobahn.twisted.websocket"

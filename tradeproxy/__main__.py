@@ -15,14 +15,15 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
-from tradeproxy import export, listen, tail
-from tradeproxy.listensettings import parse_port
-from tradeproxy.settings import SettingsError, read_settings
+from tradeproxy.cli import export, tail
+from tradeproxy.config import endpoints
+from tradeproxy.config.addresses import parse_port
+from tradeproxy.config.settings import SettingsError, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tradeproxy.settings import Settings
+    from tradeproxy.config.settings import Settings
 
 
 SIMULATED_ACCOUNT = "00000000-0000-4000-8000-000000000000"
@@ -127,8 +128,8 @@ def _simulate(port: int) -> None:
 
     from tradeproxy.simulator.service import Simulator, SimulatorService
 
-    description = listen.describe("127.0.0.1", port)
-    if problems := listen.bind_problems((description,)):
+    description = endpoints.describe("127.0.0.1", port)
+    if problems := endpoints.bind_problems((description,)):
         raise SystemExit("\n".join(problems))
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)])
     simulator = Simulator(reactor, SystemRandom(), account_id=SIMULATED_ACCOUNT)
@@ -136,7 +137,7 @@ def _simulate(port: int) -> None:
 
     async def serve(reactor: Any) -> None:
         service.startService()
-        print(f"an Alpaca of our own: ALPACA_URL={listen.url(description)}")
+        print(f"an Alpaca of our own: ALPACA_URL={endpoints.url(description)}")
         reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
         await Deferred()
 
@@ -152,7 +153,7 @@ def _check(env_file: str | None) -> None:
 
 
 async def _print_checks(settings: Settings, reactor: Any) -> None:
-    from tradeproxy.check import check_login, check_redis, check_settings
+    from tradeproxy.cli.check import check_login, check_redis, check_settings
 
     findings = list(check_settings(settings))
     if settings.redis is not None:

@@ -22,9 +22,9 @@ from twisted.logger import (
     formatEvent,
 )
 
-from tradeproxy.environment import Environment, Findings
-from tradeproxy.logsettings import LogFormat, LogSettings, read_log
-from tradeproxy.wire.status import format_seconds
+from tradeproxy.config.env import Environment, Findings
+from tradeproxy.config.logging import LogFormat, LogSettings, read_log
+from tradeproxy.wire.proxy_status import format_seconds
 
 if TYPE_CHECKING:
     from twisted.logger import ILogObserver, LogEvent

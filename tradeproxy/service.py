@@ -10,32 +10,33 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
-from tradeproxy import listen, ports
-from tradeproxy.collector import CollectorService
+from tradeproxy.config import endpoints
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.clients import Clients, DownstreamService
-from tradeproxy.downstream.websocket import DownstreamFactory
+from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
-from tradeproxy.hub.sqlitejournal import SqliteJournal
-from tradeproxy.upstream.agent import build_agent
+from tradeproxy.journal.sqlite import SqliteJournal
+from tradeproxy.recovery.recovery import Recovery
+from tradeproxy.runtime import reuseport
+from tradeproxy.runtime.gc_service import CollectorService
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory, upstream_endpoint
-from tradeproxy.upstream.recovery import Recovery
+from tradeproxy.upstream.http import build_agent
 from tradeproxy.upstream.rest import RestClient, http_client
 from tradeproxy.upstream.service import UpstreamService
-from tradeproxy.web.rest import Passthrough
+from tradeproxy.web.rest_proxy import Passthrough
 from tradeproxy.web.routes import paths
 from tradeproxy.web.site import build_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tradeproxy.accounts import AccountSettings
     from tradeproxy.cluster.node import Node
-    from tradeproxy.hub.journal import Journal
-    from tradeproxy.journalsettings import JournalSettings
-    from tradeproxy.recoverysettings import RecoverySettings
-    from tradeproxy.settings import Settings
+    from tradeproxy.config.accounts import AccountSettings
+    from tradeproxy.config.journalsettings import JournalSettings
+    from tradeproxy.config.recoverysettings import RecoverySettings
+    from tradeproxy.config.settings import Settings
+    from tradeproxy.journal.base import Journal
 
 
 def build_service(settings: Settings, reactor: Any) -> MultiService:
@@ -69,7 +70,7 @@ def build_service(settings: Settings, reactor: Any) -> MultiService:
         service.setServiceParent(upstream)
     DownstreamService(clients.clients, reactor).setServiceParent(proxy)
     for description in settings.listen:
-        ports.service(description, site, reactor, settings.reuse_port).setServiceParent(proxy)
+        reuseport.service(description, site, reactor, settings.reuse_port).setServiceParent(proxy)
     StartupLog(settings).setServiceParent(proxy)
     journals = [account.journal for account in accounts.values()]
     CollectorService(lambda: sum(journal.last for journal in journals), reactor).setServiceParent(proxy)
@@ -121,7 +122,7 @@ def _passthrough(settings: Settings, clients: Clients, reactor: Any) -> Passthro
 def _simulator_service(port: int, reactor: Any) -> Service:
     from tradeproxy.simulator.service import Simulator, SimulatorService  # only the demo pays for it
 
-    description = listen.describe("127.0.0.1", port)
+    description = endpoints.describe("127.0.0.1", port)
     random = SystemRandom()
     return SimulatorService(Simulator(reactor, random), description, reactor, order_flow=True)
 
@@ -185,7 +186,7 @@ class StartupLog(Service):
         for warning in self._settings.warnings:
             self._log.warn("{warning}", warning=warning)
         for description in self._settings.listen:
-            self._log.info("listening on {url}", url=listen.url(description))
+            self._log.info("listening on {url}", url=endpoints.url(description))
         for account in self._settings.accounts:
             self._log.info(
                 "{account}: {stream} has the events of {upstream}; at {alpaca} it is in Alpaca's own manner",
@@ -206,5 +207,5 @@ class StartupLog(Service):
 
     def _base(self) -> str:
         """Return the beginning of a stream's URL at the first address, where that has one."""
-        url = listen.url(self._settings.listen[0])
+        url = endpoints.url(self._settings.listen[0])
         return url.replace("http", "ws", 1) if url.startswith("http") else ""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python import usage
 
-from tradeproxy import listen
-from tradeproxy.hub.journalfile import check_journal
-from tradeproxy.notify import build_notifier
-from tradeproxy.process import make_room_for, stop_on_hangup
-from tradeproxy.settings import Settings, SettingsError, read_settings
+from tradeproxy.config import endpoints
+from tradeproxy.config.settings import Settings, SettingsError, read_settings
+from tradeproxy.journal.file import check_journal
+from tradeproxy.runtime.rlimits import make_room_for, stop_on_hangup
+from tradeproxy.runtime.systemd import build_notifier
 
 if TYPE_CHECKING:
     from twisted.application.service import IService
@@ -74,9 +74,9 @@ class Options(usage.Options):
     def _address_problems(self) -> list[str]:
         """Return a line for each address that cannot be had, with what chooses another."""
         simulator = self.settings.simulator_port
-        simulated = [] if simulator is None else [listen.describe("127.0.0.1", simulator)]
+        simulated = [] if simulator is None else [endpoints.describe("127.0.0.1", simulator)]
         addresses = [*self.settings.listen, *simulated]
-        problems = listen.bind_problems(addresses, reuse_port=self.settings.reuse_port)
+        problems = endpoints.bind_problems(addresses, reuse_port=self.settings.reuse_port)
         by_port = self.settings.listen_source == "PROXY_HOST"
         chosen = "PROXY_PORT or --port" if by_port else "PROXY_LISTEN or --listen"
         of_simulator = f"127.0.0.1:{simulator} "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.chaos.run import chaos
 from tests.support.sockets import SocketTestCase
+from tests.system.chaos.run import chaos
 
 
 class ChaosTests(SocketTestCase):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.cluster.run import attack
 from tests.support.redis import need_redis
 from tests.support.sockets import SocketTestCase
+from tests.system.cluster.run import attack
 
 STEPS = ("cut_leader_off_shortly", "restart_redis")
 """Those that take no lease's time."""

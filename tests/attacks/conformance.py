@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.conformance import GOOD, run_cases
 from tests.support.sockets import SocketTestCase
+from tests.system.conformance import GOOD, run_cases
 
 
 class ConformanceTests(SocketTestCase):

@@ -16,8 +16,8 @@ from tests.support.journals import event, events
 from tests.support.memory import CLIENT
 from tests.support.proxy import NarrowTransport, ProxyTestCase
 from tradeproxy.client import Client, PositionLostError, RefusedError, Update
-from tradeproxy.client.client import MOST_UNREAD
-from tradeproxy.wire.closecodes import CloseCode
+from tradeproxy.client.tx import MOST_UNREAD
+from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.frame import data_of
 
 URL = "ws://localhost:8099/trade-updates-paper"

@@ -11,8 +11,8 @@ from tests.support.nodes import LEASE_KEY, Member, NodesCase
 from tests.support.redislog import Command
 from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import LEASE, TICK
-from tradeproxy.hub.facts import OPEN_SINCE
-from tradeproxy.wire.status import Outcome
+from tradeproxy.journal.metadata import OPEN_SINCE
+from tradeproxy.wire.proxy_status import Outcome
 
 FACTS_KEY = "tradeproxy:{paper}:facts"
 

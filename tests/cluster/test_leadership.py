@@ -10,9 +10,9 @@ from tests.support.nodes import LEASE_KEY, Member, NodesCase
 from tests.support.redislog import Command
 from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import GIVE_UP, LEASE, NOBODY, RENEW, TICK
-from tradeproxy.cluster.sharedlog import SharedLog
-from tradeproxy.hub.standing import Standing
-from tradeproxy.wire.status import UpstreamStatus
+from tradeproxy.cluster.redis_log import SharedLog
+from tradeproxy.hub.replication import Standing
+from tradeproxy.wire.proxy_status import UpstreamStatus
 
 
 class TurnTests(NodesCase):

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.support.journals import BASE_URL
 from tests.support.redislog import SOMEWHERE
 from tradeproxy.cluster.node import Node, monotonic
+from tradeproxy.config.journalsettings import JournalSettings
 from tradeproxy.hub.account import Account
-from tradeproxy.journalsettings import JournalSettings
 
 
 class NodeTests(SynchronousTestCase):

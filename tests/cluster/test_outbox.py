@@ -8,8 +8,8 @@ from tests.support.journals import event, events
 from tests.support.logcase import FACTS, LogCase
 from tests.support.redislog import done
 from tradeproxy.cluster.outbox import BATCH, BATCH_BYTES, FENCED, FULL, SHORTER, Outbox
-from tradeproxy.cluster.sharedlog import Beginning, Told, Written
-from tradeproxy.hub.backlog import MAX_EVENTS
+from tradeproxy.cluster.redis_log import Beginning, Told, Written
+from tradeproxy.journal.backlog import MAX_EVENTS
 
 
 class OutboxTests(LogCase):

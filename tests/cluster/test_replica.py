@@ -6,9 +6,9 @@ from tests.support.journals import event, event_id_of, time_of
 from tests.support.nodes import Member, NodesCase
 from tradeproxy.cluster.absent import LOOKS
 from tradeproxy.cluster.leadership import LEASE, RENEW, TICK
-from tradeproxy.hub.journal import UnreadableError
 from tradeproxy.hub.locate import LostPositionError, locate
-from tradeproxy.hub.trimming import TRIM_EVERY
+from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.trimming import TRIM_EVERY
 from tradeproxy.wire.cursor import Cursor, check_of
 from tradeproxy.wire.position import AfterId, FromTime
 

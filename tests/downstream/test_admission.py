@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.downstream.admission import Admission, Tokens, Visitor
-from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
+from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 
 OPEN = Tokens(())
 ANYTHING = KeyPair(Secret("any"), Secret("any"))

@@ -13,9 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tradeproxy.downstream.feed import LARGEST_BURST, Feed
-from tradeproxy.downstream.steps import STEP_BYTES, STEP_ROWS, Steps
-from tradeproxy.hub.journal import Burst, Row, TrimmedError
-from tradeproxy.wire.status import JournalStatus
+from tradeproxy.downstream.log_reader import STEP_BYTES, STEP_ROWS, Steps
+from tradeproxy.journal.base import Burst, Row, TrimmedError
+from tradeproxy.wire.proxy_status import JournalStatus
 
 STALL_TIMEOUT = 30.0
 

@@ -15,7 +15,7 @@ from tests.support import frames as alpaca
 from tests.support.filtered import update
 from tests.support.frames import NOT_JSON
 from tests.support.journals import memory_journal
-from tradeproxy.downstream import frames
+from tradeproxy.downstream import encoder
 from tradeproxy.downstream.admission import Refusal
 from tradeproxy.downstream.filters import (
     MOST_WORDS,
@@ -26,10 +26,10 @@ from tradeproxy.downstream.filters import (
     read_traits,
     traits_of,
 )
-from tradeproxy.downstream.request import Span, Wishes, read_span, read_wishes
+from tradeproxy.downstream.query import Span, Wishes, read_span, read_wishes
 from tradeproxy.downstream.subscription import PLACE_INTERVAL
 from tradeproxy.hub.account import Account
-from tradeproxy.hub.journal import Burst, Row
+from tradeproxy.journal.base import Burst, Row
 from tradeproxy.wire.frame import Recovered, with_mark
 
 NOW = 1_800_000_000.0
@@ -228,7 +228,7 @@ class SharingTests(SynchronousTestCase):
     def setUp(self) -> None:
         clock = Clock()
         self.account = Account("paper", memory_journal(clock), clock)
-        self.plain = frames.plain(lambda payload: b"<%s>" % payload)
+        self.plain = encoder.plain(lambda payload: b"<%s>" % payload)
         self.burst = Burst((Row(1, update(1, "SPY")), Row(2, update(2, "AAPL"))))
 
     def test_without_a_filter_nothing_is_parsed(self) -> None:

@@ -29,15 +29,15 @@ from tests.support.plain import CLOSE, PING, TEXT, Kernel, Peer
 from tests.support.redis import need_redis
 from tests.support.redisjournals import leading_journal
 from tests.support.redislog import NearLink, NearRedis
-from tradeproxy.downstream import crowd
+from tradeproxy.config.settings import Limits
+from tradeproxy.downstream import send_group
 from tradeproxy.downstream.admission import Admission, Tokens
-from tradeproxy.downstream.websocket import DownstreamFactory
+from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub import broadcaster
 from tradeproxy.hub.account import Account
-from tradeproxy.hub.journal import Journal, Row
-from tradeproxy.settings import Limits
+from tradeproxy.journal.base import Journal, Row
 from tradeproxy.web.site import build_site
-from tradeproxy.wire.closecodes import CloseCode
+from tradeproxy.wire.close_codes import CloseCode
 
 MAX_EVENTS = 40
 """What the journal keeps: little enough for readers to fall out of it."""
@@ -369,7 +369,7 @@ class PromisesTests(SynchronousTestCase):
         """Let two or three clients be many."""
         self.patch(txaio.config, "loop", None)  # type: ignore[attr-defined]  # set at run time
         self.patch(broadcaster, "CHUNK", 1)
-        self.patch(crowd, "LARGEST", 2)
+        self.patch(send_group, "LARGEST", 2)
         run_state_machine_as_test(
             machine,
             settings=profile(

@@ -18,8 +18,8 @@ from tradeproxy.downstream.session import (
     Status,
     Stream,
 )
-from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
-from tradeproxy.wire.closecodes import CloseCode
+from tradeproxy.wire.close_codes import CloseCode
+from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import encode
 
 Seen: TypeAlias = list[bytes | CloseCode]

@@ -8,10 +8,10 @@ from typing import Any
 from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.journals import event
 from tests.support.proxy import Client, NarrowTransport, ProxyTestCase
+from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.connection import SLOW_GOODBYE_TIMEOUT
 from tradeproxy.downstream.feed import LARGEST_BURST
-from tradeproxy.hub.journal import Row
-from tradeproxy.settings import Limits
+from tradeproxy.journal.base import Row
 
 MOST_HELD = 64 * 1024 + LARGEST_BURST + 4096
 """What a transport may hold: what made it ask for a pause, one burst, and what is said besides."""

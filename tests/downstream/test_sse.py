@@ -11,16 +11,16 @@ from tests.support.memory import CLIENT, LingeringTransport
 from tests.support.proxy import NarrowTransport, ProxyTestCase, RawClient
 from tests.support.redisjournals import leading_journal
 from tests.support.redislog import NearRedis
-from tradeproxy.cluster.redisjournal import RedisJournal
+from tradeproxy.cluster.redis_journal import RedisJournal
+from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
-from tradeproxy.downstream.steps import STEP_BYTES
+from tradeproxy.downstream.log_reader import STEP_BYTES
 from tradeproxy.hub.account import Account
-from tradeproxy.settings import Limits
 from tradeproxy.web.site import build_site
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import Recovered, event_frame, with_mark
 from tradeproxy.wire.messages import TradeUpdate, parse_server
-from tradeproxy.wire.status import Outcome
+from tradeproxy.wire.proxy_status import Outcome
 
 PATH = "/trade-updates-paper/v2/events/trades"
 COMMENT = ": heartbeat\n\n"

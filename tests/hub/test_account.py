@@ -13,14 +13,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.journals import Connections, MemoryCase, event, journal_at, memory_journal, time_of
 from tests.support.redisjournals import InRedis
 from tradeproxy.hub.account import ANOTHER_ACCOUNT, Account
-from tradeproxy.hub.standing import Standing
+from tradeproxy.hub.replication import Standing
 from tradeproxy.wire.cursor import Cursor
-from tradeproxy.wire.status import Gap, Outcome, UpstreamStatus
+from tradeproxy.wire.proxy_status import Gap, Outcome, UpstreamStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tradeproxy.hub.journal import Burst
+    from tradeproxy.journal.base import Burst
 
 
 BEGIN = time_of(0) // 1_000_000

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
 from tradeproxy.hub.broadcaster import CHUNK, MOST_WAITING, Broadcaster
-from tradeproxy.hub.journal import Burst, Row
+from tradeproxy.journal.base import Burst, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from tests.support.journals import MemoryCase, events, time_of
 from tests.support.redisjournals import InRedis
 from tradeproxy.hub.gaps import GAPS_KEPT, Gaps
 from tradeproxy.wire.event import parse_time
-from tradeproxy.wire.status import Gap, Outcome, encode_gap
+from tradeproxy.wire.proxy_status import Gap, Outcome, encode_gap
 
 BACK = time_of(100)
 """When the stream returns."""

@@ -7,9 +7,9 @@ from dataclasses import replace
 from tests.support.journals import MemoryCase, event, event_id_of, events, time_of
 from tests.support.redisjournals import InRedis
 from tradeproxy.hub.account import Account
-from tradeproxy.hub.journal import UnreadableError
 from tradeproxy.hub.locate import LostPositionError, locate
-from tradeproxy.hub.trimming import TRIM_EVERY
+from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.trimming import TRIM_EVERY
 from tradeproxy.wire.cursor import Cursor
 from tradeproxy.wire.position import AfterId, FromTime, LastEvents, Position
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.support.disclosure import KEY, NOBODY, PASSWORD, SECRET, DisclosureTestCase, accounts_at
 from tests.support.impostors import ENDS, HANDSHAKES, impostor, parrot
 from tests.support.processes import free_port
-from tradeproxy.secret import KeyPair, Secret
 from tradeproxy.simulator.faults import FaultKind
+from tradeproxy.wire.credentials import KeyPair, Secret
 
 MAIN = "from tradeproxy.__main__ import main; main()"
 

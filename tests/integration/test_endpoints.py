@@ -20,15 +20,15 @@ from tests.support.frames import AUTH, AUTHENTICATED, UNAUTHORIZED
 from tests.support.journals import memory_journal
 from tests.support.processes import SCRIPTS, Command, free_ports, spawn
 from tests.support.sockets import SocketClient, SocketTestCase
+from tradeproxy.config.endpoints import has_ipv6_loopback
+from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.clients import DownstreamService
-from tradeproxy.downstream.websocket import DownstreamFactory
+from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
-from tradeproxy.listen import has_ipv6_loopback
-from tradeproxy.settings import Limits
 from tradeproxy.simulator.service import Simulator
 from tradeproxy.web.site import build_site
-from tradeproxy.wire.closecodes import CloseCode
+from tradeproxy.wire.close_codes import CloseCode
 
 KEYS = {"ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "test-secret"}
 EVENT = {"event": "new", "order": {"id": "1"}}

@@ -7,7 +7,7 @@ import resource
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 
 from tests.support.sockets import SocketClient, SocketTestCase
-from tradeproxy.process import make_room_for
+from tradeproxy.runtime.rlimits import make_room_for
 from tradeproxy.simulator.service import Simulator
 
 PAPER_CLIENTS = 1_000

@@ -6,13 +6,13 @@ from tests.support.frames import AUTH
 from tests.support.memory import MemoryEndpoint, simulator
 from tests.support.proxy import ProxyTestCase
 from tests.support.sockets import SocketTestCase
-from tradeproxy.accounts import AccountSettings, BaseUrl
-from tradeproxy.secret import KeyPair, Secret
+from tradeproxy.config.accounts import AccountSettings, BaseUrl
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory
 from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.upstream.watcher import StreamWatcher
+from tradeproxy.wire.credentials import KeyPair, Secret
 from tradeproxy.wire.messages import Dialect
 
 

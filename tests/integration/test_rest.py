@@ -21,8 +21,8 @@ from tests.support.disclosure import THEIRS, DisclosureTestCase, accounts_at, re
 from tests.support.proxy import RawClient
 from tests.support.sockets import SocketTestCase
 from tests.upstream.support import Page
-from tradeproxy.secret import KeyPair, Secret
 from tradeproxy.simulator.faults import FaultKind
+from tradeproxy.wire.credentials import KeyPair, Secret
 
 ORDER = LimitOrderRequest(
     symbol="AAPL", qty=1, side=OrderSide.BUY, time_in_force=TimeInForce.DAY, limit_price=1

@@ -25,8 +25,8 @@ from tests.support.disclosure import (
 )
 from tests.support.frames import AUTHENTICATED
 from tests.support.impostors import ENDS, HANDSHAKES, impostor, parrot
-from tradeproxy.secret import KeyPair, OAuthToken, Secret
 from tradeproxy.simulator.faults import FaultKind
+from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
 
 UNGUARDED = """
 from tradeproxy.upstream.client import UpstreamProtocol

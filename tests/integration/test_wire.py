@@ -15,11 +15,11 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
-from tests.chaos.clients import SMALL_BUFFER, ReadyMade
 from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.processes import PATIENCE
 from tests.support.sockets import SocketTestCase
-from tradeproxy.process import make_room_for
+from tests.system.chaos.clients import SMALL_BUFFER, ReadyMade
+from tradeproxy.runtime.rlimits import make_room_for
 
 reactor: Any = chosen
 CLIENTS = 500

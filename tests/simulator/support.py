@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.frames import AUTHENTICATE, LISTEN
 from tests.support.memory import Wires, fake_time, simulator
 from tests.support.proxy import Client
-from tradeproxy.simulator.eventclock import nanoseconds
+from tradeproxy.simulator.clock import nanoseconds
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.ids import ALPHABET
 

@@ -12,10 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulator.support import milliseconds_of
 from tests.support.frames import FILL, NEW
+from tradeproxy.simulator.errors import Refusal
 from tradeproxy.simulator.exchange import Exchange, Outcome
 from tradeproxy.simulator.orders import Document, Order, OrderRequest, ReplaceRequest, Status
 from tradeproxy.simulator.portfolio import MOST_INSTRUMENTS, Portfolio
-from tradeproxy.simulator.refusal import Refusal
 
 NOW = datetime(2026, 7, 24, 14, 42, 49, 354133, UTC)
 

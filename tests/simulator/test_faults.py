@@ -6,8 +6,8 @@ from math import inf
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tradeproxy.simulator.errors import Refusal
 from tradeproxy.simulator.faults import Fault, FaultKind, LastingFault, parse_fault
-from tradeproxy.simulator.refusal import Refusal
 
 
 class ParseFaultTests(SynchronousTestCase):

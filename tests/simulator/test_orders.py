@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tradeproxy.simulator.errors import Refusal
 from tradeproxy.simulator.orders import (
     OrderRequest,
     ReplaceRequest,
@@ -15,7 +16,6 @@ from tradeproxy.simulator.orders import (
     parse_order,
     parse_replacement,
 )
-from tradeproxy.simulator.refusal import Refusal
 
 MARKET: dict[str, Any] = {
     "symbol": "spy",

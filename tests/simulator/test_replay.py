@@ -7,8 +7,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulator.support import at, ulid
+from tradeproxy.simulator.errors import Refusal
 from tradeproxy.simulator.history import History, Record, event_record
-from tradeproxy.simulator.refusal import Refusal
 from tradeproxy.simulator.replay import Damage, Dropped, Ending, Replay, Span, parse_span
 
 SECOND = 1_000_000_000

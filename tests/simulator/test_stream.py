@@ -19,8 +19,8 @@ from tests.support.frames import (
     UNAUTHORIZED,
 )
 from tests.support.memory import simulator
-from tradeproxy.secret import KeyPair, Secret
 from tradeproxy.simulator.faults import Fault, FaultKind
+from tradeproxy.wire.credentials import KeyPair, Secret
 
 
 class TalkTests(SimulatorTestCase):

@@ -21,9 +21,9 @@ from tests.support.frames import AUTHENTICATE, LISTEN
 from tests.support.memory import CLIENT, simulator
 from tests.support.proxy import RawClient
 from tests.support.sockets import SocketClient, SocketTestCase
-from tradeproxy.secret import KeyPair, OAuthToken, Secret
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.orders import Order
+from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
 
 MARKET = {"symbol": "SPY", "qty": 1, "side": "buy", "type": "market", "time_in_force": "day"}
 RESTING = MARKET | {"type": "limit", "limit_price": "0.01"}

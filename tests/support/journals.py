@@ -13,11 +13,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
-from tradeproxy.hub.journal import Burst, Journal, Row
-from tradeproxy.hub.sqlitejournal import SqliteJournal
+from tradeproxy.journal.base import Burst, Journal, Row
+from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.wire.event import Event, format_time
 from tradeproxy.wire.messages import TradeUpdate, parse_server
-from tradeproxy.wire.status import JournalStatus
+from tradeproxy.wire.proxy_status import JournalStatus
 
 BASE_URL = "wss://paper-api.alpaca.markets/stream"
 DAY = 86_400.0

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import NOW
 from tests.support.redislog import NearRedis
-from tradeproxy.cluster.sharedlog import SharedLog
+from tradeproxy.cluster.redis_log import SharedLog
 
 FACTS = {"epoch": "e1", "base_url": "b", "trimmed": "0", "begins": "1"}
 

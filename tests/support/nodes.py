@@ -14,9 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.journals import BASE_URL, DAY, NOW, event
 from tests.support.redislog import SOMEWHERE, NearLink, NearRedis
 from tradeproxy.cluster.node import Node
+from tradeproxy.config.journalsettings import JournalSettings
 from tradeproxy.hub.account import Account
-from tradeproxy.hub.journal import Burst
-from tradeproxy.journalsettings import JournalSettings
+from tradeproxy.journal.base import Burst
 
 LEASE_KEY, STATE, STREAM = (f"tradeproxy:{{paper}}:{key}" for key in ("lease", "state", "stream"))
 """The keys of their log in Redis."""

@@ -13,13 +13,13 @@ from zope.interface import implementer
 
 from tests.support.journals import Connections, memory_journal
 from tests.support.memory import CLIENT, Wires, fake_time
+from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.clients import DownstreamService
-from tradeproxy.downstream.websocket import DownstreamFactory
+from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
-from tradeproxy.secret import Secret
-from tradeproxy.settings import Limits
 from tradeproxy.web.site import build_site
+from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 
 

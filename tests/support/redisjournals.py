@@ -8,8 +8,8 @@ from typing import Any
 
 from tests.support.journals import BASE_URL, DAY, JournalCase
 from tests.support.redislog import NearRedis, done
-from tradeproxy.cluster.redisjournal import RedisJournal
-from tradeproxy.hub.journal import Journal, UnreadableError
+from tradeproxy.cluster.redis_journal import RedisJournal
+from tradeproxy.journal.base import Journal, UnreadableError
 
 FOR_EVER = 10**12
 """Milliseconds of a lease that no test outlives."""

@@ -21,8 +21,8 @@ from txredisapi import ConnectionError as LostError
 from txredisapi import ResponseError
 
 from tests.support.redis import PROGRAM, need_redis
-from tradeproxy.cluster.link import RETRY, Link
-from tradeproxy.redissettings import RedisSettings
+from tradeproxy.cluster.redis_client import RETRY, Link
+from tradeproxy.config.storage import RedisSettings
 
 T = TypeVar("T")
 

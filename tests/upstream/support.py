@@ -20,9 +20,9 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
 from tests.support.memory import CLIENT, Wires, fake_time
-from tradeproxy.secret import Credentials, KeyPair, Secret
 from tradeproxy.upstream.budget import Budget
 from tradeproxy.upstream.rest import RestClient
+from tradeproxy.wire.credentials import Credentials, KeyPair, Secret
 
 KEYS = KeyPair(Secret("PKUPSTREAM"), Secret("upstream-secret"))
 BASE_URL = "http://127.0.0.1:8100"

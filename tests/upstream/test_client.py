@@ -12,15 +12,15 @@ from zope.interface import implementer
 
 from tests.support.journals import memory_journal
 from tests.support.memory import LingeringTransport, MemoryEndpoint, fake_time, simulator
-from tradeproxy.accounts import AccountSettings, BaseUrl
+from tradeproxy.config.accounts import AccountSettings, BaseUrl
 from tradeproxy.hub.account import Account
-from tradeproxy.hub.journal import Burst
-from tradeproxy.secret import KeyPair, Secret
+from tradeproxy.journal.base import Burst
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import GOODBYE_TIMEOUT, UpstreamFactory
 from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.upstream.watcher import StreamWatcher
+from tradeproxy.wire.credentials import KeyPair, Secret
 from tradeproxy.wire.messages import Dialect
 
 KEYS = KeyPair(Secret("PKUPSTREAM"), Secret("upstream-secret"))

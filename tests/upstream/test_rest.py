@@ -9,7 +9,6 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.server import NOT_DONE_YET, Request
 
 from tests.upstream.support import RestTestCase, event_stream, never, status
-from tradeproxy.secret import OAuthToken, Secret
 from tradeproxy.upstream.budget import REQUESTS
 from tradeproxy.upstream.rest import (
     INACTIVITY_TIMEOUT,
@@ -20,6 +19,7 @@ from tradeproxy.upstream.rest import (
     UnavailableError,
     http_client,
 )
+from tradeproxy.wire.credentials import OAuthToken, Secret
 
 NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
 

@@ -7,9 +7,9 @@ from typing import TypeAlias
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
-from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.upstream.backoff import Cause, Ending
 from tradeproxy.upstream.session import Drop, Effect, Leave, Publish, Send, State, Up, UpstreamSession
+from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import Dialect, TradeUpdate, encode, parse_server
 
 Seen: TypeAlias = tuple[Effect | bytes, ...]

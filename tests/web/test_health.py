@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.journals import Connections, event, memory_journal
 from tradeproxy.hub.account import Account
 from tradeproxy.web.health import healthz, readyz
-from tradeproxy.wire.status import Outcome
+from tradeproxy.wire.proxy_status import Outcome
 
 START = 1784904169.354
 """2026-07-24T14:42:49.354Z"""

@@ -14,10 +14,10 @@ from twisted.test.iosim import FakeTransport
 from tests.support import frames
 from tests.support.journals import event
 from tests.support.proxy import NarrowTransport, ProxyTestCase
-from tradeproxy.hub.journal import Burst
+from tradeproxy.config.settings import Limits
 from tradeproxy.hub.role import Role
-from tradeproxy.settings import Limits
-from tradeproxy.wire.status import Outcome
+from tradeproxy.journal.base import Burst
+from tradeproxy.wire.proxy_status import Outcome
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "metrics.md"

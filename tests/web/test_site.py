@@ -7,7 +7,7 @@ import json
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.support.proxy import ProxyTestCase
-from tradeproxy.settings import Limits
+from tradeproxy.config.settings import Limits
 
 STREAM = "/trade-updates-paper"
 

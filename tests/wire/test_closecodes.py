@@ -1,10 +1,10 @@
-"""Tests for tradeproxy.wire.closecodes."""
+"""Tests for tradeproxy.wire.close_codes."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.wire.closecodes import CloseCode
+from tradeproxy.wire.close_codes import CloseCode
 
 CODES = {
     # name: (code, what the client's author must read in the reason, may the client reconnect)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
-from tradeproxy.secret import KeyPair, OAuthToken, Secret
+from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import (
     Authenticate,
     Authenticated,

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.wire.status: the frames, as docs/protocol.md shows them."""
+"""Tests for tradeproxy.wire.proxy_status: the frames, as docs/protocol.md shows them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.wire.status import (
+from tradeproxy.wire.proxy_status import (
     Gap,
     JournalStatus,
     Outcome,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tradeproxy.client.follower import RefusedError
-from tradeproxy.client.place import PositionLostError, Update
+from tradeproxy.client.base import RefusedError
+from tradeproxy.client.resume import PositionLostError, Update
 
 if TYPE_CHECKING:
-    from tradeproxy.client.client import Client
+    from tradeproxy.client.tx import Client
 
 __all__ = ["Client", "PositionLostError", "RefusedError", "Update"]
 
@@ -16,7 +16,7 @@ __all__ = ["Client", "PositionLostError", "RefusedError", "Update"]
 def __getattr__(name: str) -> Any:
     # Not imported before it is wanted: Autobahn's Twisted half has no place in an asyncio program.
     if name == "Client":
-        from tradeproxy.client.client import Client
+        from tradeproxy.client.tx import Client
 
         return Client
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

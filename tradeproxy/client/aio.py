@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from tradeproxy.client.follower import (
+from tradeproxy.client.base import (
     CONNECT_TIMEOUT,
     GOODBYE_TIMEOUT,
     LARGEST_MESSAGE,
@@ -20,7 +20,7 @@ from tradeproxy.client.follower import (
     RefusedError,
     refusal,
 )
-from tradeproxy.client.place import PositionLostError, Update
+from tradeproxy.client.resume import PositionLostError, Update
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection

@@ -12,11 +12,11 @@ from twisted.internet.defer import TimeoutError as NoAnswerError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from tradeproxy.cluster.link import AwayError
 from tradeproxy.cluster.outbox import FENCED
+from tradeproxy.cluster.redis_client import AwayError
 from tradeproxy.hub.account import OWN_ERROR
 from tradeproxy.hub.role import Role
-from tradeproxy.wire.status import UpstreamStatus
+from tradeproxy.wire.proxy_status import UpstreamStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
-    from tradeproxy.cluster.redisjournal import RedisJournal
-    from tradeproxy.cluster.sharedlog import Look
+    from tradeproxy.cluster.redis_journal import RedisJournal
+    from tradeproxy.cluster.redis_log import Look
     from tradeproxy.hub.account import Account
 
 LEASE = 10.0

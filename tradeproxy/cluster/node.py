@@ -8,18 +8,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tradeproxy.cluster.leadership import Leadership
-from tradeproxy.cluster.link import Link
-from tradeproxy.cluster.redisjournal import RedisJournal
-from tradeproxy.hub.standing import Standing
+from tradeproxy.cluster.redis_client import Link
+from tradeproxy.cluster.redis_journal import RedisJournal
+from tradeproxy.hub.replication import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.application.service import Service
 
+    from tradeproxy.config.journalsettings import JournalSettings
+    from tradeproxy.config.storage import RedisSettings
     from tradeproxy.hub.account import Account
-    from tradeproxy.journalsettings import JournalSettings
-    from tradeproxy.redissettings import RedisSettings
 
 
 def monotonic() -> float:

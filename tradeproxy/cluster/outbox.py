@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from tradeproxy.cluster.link import AwayError
-from tradeproxy.hub.backlog import Backlog, Entry
+from tradeproxy.cluster.redis_client import AwayError
+from tradeproxy.journal.backlog import Backlog, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.cluster.sharedlog import Beginning, SharedLog, Written
+    from tradeproxy.cluster.redis_log import Beginning, SharedLog, Written
     from tradeproxy.wire.event import Event, OrderState
 
 BATCH = 500

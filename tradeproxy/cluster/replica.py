@@ -6,17 +6,17 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from tradeproxy.cluster.absent import Absent
-from tradeproxy.hub.backlog import Entry
-from tradeproxy.hub.journal import Burst, TrimmedError, UnreadableError
-from tradeproxy.hub.journalbase import JournalBase
-from tradeproxy.hub.store import Store
-from tradeproxy.hub.trimming import TRIM_STEP
+from tradeproxy.journal.backlog import Entry
+from tradeproxy.journal.base import Burst, TrimmedError, UnreadableError
+from tradeproxy.journal.journalbase import JournalBase
+from tradeproxy.journal.store import Store
+from tradeproxy.journal.trimming import TRIM_STEP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tradeproxy.cluster.sharedlog import Told
-    from tradeproxy.hub.journal import Row
+    from tradeproxy.cluster.redis_log import Told
+    from tradeproxy.journal.base import Row
     from tradeproxy.wire.event import Event, OrderState
 
 

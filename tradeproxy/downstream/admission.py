@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 
-from tradeproxy import hosts
-from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
+from tradeproxy.config import hosts
+from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -67,7 +67,7 @@ class Tokens:
 
 
 class Admission:
-    """The rules at the door. Hosts and origins are spelled as `tradeproxy.hosts` does.
+    """The rules at the door. Hosts and origins are spelled as `tradeproxy.config.hosts` does.
 
     Host must be a name of this machine that we know, which defeats DNS rebinding: a page whose own host name
     was made to resolve to us still sends that name. Origin must be absent or this server's own, so that no

@@ -9,7 +9,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 
 from tradeproxy.downstream.refusals import Refusals
-from tradeproxy.wire.closecodes import CloseCode
+from tradeproxy.wire.close_codes import CloseCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

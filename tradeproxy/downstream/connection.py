@@ -8,19 +8,19 @@ import txaio
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.logger import Logger
 
-from tradeproxy.downstream import direct, lean
+from tradeproxy.downstream import autobahn_slim, direct
 from tradeproxy.downstream.session import ClientSession, Close, Effect, Send, State, Status, Stream
 from tradeproxy.downstream.standing import Standing, Visit
 from tradeproxy.downstream.subscription import Subscription
-from tradeproxy.goodbye import BoundedGoodbye
-from tradeproxy.wire.closecodes import CloseCode
+from tradeproxy.runtime.close_timeout import BoundedGoodbye
+from tradeproxy.wire.close_codes import CloseCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tradeproxy.downstream.crowd import Crowd
-    from tradeproxy.downstream.request import Wishes
-    from tradeproxy.downstream.websocket import DownstreamFactory
+    from tradeproxy.downstream.factory import DownstreamFactory
+    from tradeproxy.downstream.query import Wishes
+    from tradeproxy.downstream.send_group import Crowd
     from tradeproxy.hub.account import Account
 
 GOODBYE_TIMEOUT = 5.0
@@ -51,7 +51,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         wishes: Wishes,
         visit: Visit,
     ) -> None:
-        lean.prepare(self)
+        autobahn_slim.prepare(self)
         self.factory = factory
         self.clock = factory.reactor
         self.account = account
@@ -80,7 +80,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         self._advance(self._session.received, payload)
         if was_unknown and self._session.state is not State.AWAITING_AUTH:
             self.factory.newcomers.discard(self)
-            lean.settle(self)
+            autobahn_slim.settle(self)
 
     def onPing(self, payload: bytes) -> None:
         """Answer, or remember it: of several pings the last one's answer is enough (RFC 6455, 5.5.3)."""

@@ -9,15 +9,15 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tradeproxy.hub.journal import TrimmedError, UnreadableError
+from tradeproxy.journal.base import TrimmedError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from tradeproxy.downstream.steps import Steps
-    from tradeproxy.hub.journal import Burst, Journal, Row
+    from tradeproxy.downstream.log_reader import Steps
+    from tradeproxy.journal.base import Burst, Journal, Row
 
 
 LARGEST_BURST = 256 * 1024

@@ -13,7 +13,7 @@ from tradeproxy.wire.event import KINDS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tradeproxy.hub.journal import Burst, Row
+    from tradeproxy.journal.base import Burst, Row
 
 NAMES = ("symbols", "events", "client_order_id_prefix")
 """The parameters that make a filter."""

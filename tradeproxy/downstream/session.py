@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
-from tradeproxy.wire.closecodes import CloseCode
+from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.messages import (
     TRADE_UPDATES,
     Authenticate,
@@ -21,12 +21,12 @@ from tradeproxy.wire.messages import (
     Unlisten,
     parse_client,
 )
-from tradeproxy.wire.status import PROXY_STATUS
+from tradeproxy.wire.proxy_status import PROXY_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tradeproxy.secret import Credentials
+    from tradeproxy.wire.credentials import Credentials
 
 
 class Manner(Enum):

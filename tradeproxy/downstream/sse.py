@@ -10,16 +10,16 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.server import NOT_DONE_YET
 
-from tradeproxy.downstream import frames
+from tradeproxy.downstream import encoder
 from tradeproxy.downstream.admission import Refusal
 from tradeproxy.downstream.feed import Feed
-from tradeproxy.downstream.request import Span, UntilId, UntilTime
+from tradeproxy.downstream.log_reader import Steps
+from tradeproxy.downstream.query import Span, UntilId, UntilTime
 from tradeproxy.downstream.standing import Standing, Visit, user_agent
-from tradeproxy.downstream.steps import Steps
 from tradeproxy.downstream.subscription import NOT_KEPT
-from tradeproxy.hub.journal import Burst, TrimmedError, UnreadableError
 from tradeproxy.hub.locate import LostPositionError, locate
-from tradeproxy.wire.closecodes import CloseCode
+from tradeproxy.journal.base import Burst, TrimmedError, UnreadableError
+from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.position import AfterId
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from twisted.web.server import Request
 
+    from tradeproxy.config.settings import Limits
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.downstream.filters import Filter
     from tradeproxy.hub.account import Account
-    from tradeproxy.hub.journal import Row
-    from tradeproxy.settings import Limits
+    from tradeproxy.journal.base import Row
 
 HEARTBEAT = 15
 """Seconds between two comments that keep the connection known to whatever is in between."""
@@ -104,7 +104,7 @@ class EventStreams:
         self.clients = clients
         self.limits = limits
         self.clock = clock
-        self.framing = frames.server_sent()
+        self.framing = encoder.server_sent()
         self.steps = Steps()
 
     def render(self, request: Request, account: Account, stretch: Stretch) -> int:

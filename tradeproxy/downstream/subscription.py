@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tradeproxy.downstream.feed import Feed
-from tradeproxy.hub.journal import UnreadableError
 from tradeproxy.hub.locate import LostPositionError, locate
-from tradeproxy.wire.closecodes import LONGEST_REASON, CloseCode
-from tradeproxy.wire.status import Replay, encode_position, encode_replay
+from tradeproxy.journal.base import UnreadableError
+from tradeproxy.wire.close_codes import LONGEST_REASON, CloseCode
+from tradeproxy.wire.proxy_status import Replay, encode_position, encode_replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.downstream.frames import Framing
-    from tradeproxy.downstream.request import Wishes
-    from tradeproxy.downstream.steps import Steps
+    from tradeproxy.downstream.encoder import Framing
+    from tradeproxy.downstream.log_reader import Steps
+    from tradeproxy.downstream.query import Wishes
     from tradeproxy.hub.account import Account
-    from tradeproxy.hub.journal import Burst, Row
+    from tradeproxy.journal.base import Burst, Row
 
 NOT_KEPT = "events at this place were not kept"
 PLACE_INTERVAL = 15

@@ -9,22 +9,28 @@ from twisted.logger import Logger
 
 from tradeproxy.hub.broadcaster import Broadcaster
 from tradeproxy.hub.gaps import Gaps
-from tradeproxy.hub.histogram import LATENCIES, SIZES, Histogram
-from tradeproxy.hub.journal import UnreadableError
-from tradeproxy.hub.pace import Pace
-from tradeproxy.hub.standing import Standing
+from tradeproxy.hub.replication import Standing
+from tradeproxy.journal.base import UnreadableError
+from tradeproxy.runtime.pace import Pace
+from tradeproxy.runtime.stats import LATENCIES, SIZES, Histogram
 from tradeproxy.wire.cursor import Cursor, check_of
-from tradeproxy.wire.status import Outcome, UpstreamStatus, encode_hello, encode_journal, encode_upstream
+from tradeproxy.wire.proxy_status import (
+    Outcome,
+    UpstreamStatus,
+    encode_hello,
+    encode_journal,
+    encode_upstream,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.hub.journal import Burst, Journal, Row
     from tradeproxy.hub.role import Role
+    from tradeproxy.journal.base import Burst, Journal, Row
     from tradeproxy.wire.event import Event
-    from tradeproxy.wire.status import JournalStatus
+    from tradeproxy.wire.proxy_status import JournalStatus
 
 
 OWN_ERROR = "an error of the proxy's own: see its log"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.hub.journal import Burst
+    from tradeproxy.journal.base import Burst
 
 CHUNK = 2000
 """Clients that are served in one turn of the reactor: some 10 ms, in which nothing else is done."""

@@ -6,13 +6,13 @@ from collections import Counter, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tradeproxy.hub.facts import OPEN_SINCE
-from tradeproxy.wire.status import Gap, Outcome, encode_gap
+from tradeproxy.journal.metadata import OPEN_SINCE
+from tradeproxy.wire.proxy_status import Gap, Outcome, encode_gap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from tradeproxy.hub.journal import Journal
+    from tradeproxy.journal.base import Journal
 
 GAPS_KEPT = 20
 """How many gaps a client that asks is told of, the last ones."""

@@ -10,7 +10,7 @@ from tradeproxy.wire.position import AfterId, FromTime, LastEvents, Position
 
 if TYPE_CHECKING:
     from tradeproxy.hub.account import Account
-    from tradeproxy.hub.journal import Journal
+    from tradeproxy.journal.base import Journal
 
 
 class LostPositionError(Exception):

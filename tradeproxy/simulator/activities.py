@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-from tradeproxy.simulator.eventclock import nanoseconds
+from tradeproxy.simulator.clock import nanoseconds
+from tradeproxy.simulator.errors import bad_input
 from tradeproxy.simulator.orders import choice, number_text
-from tradeproxy.simulator.refusal import bad_input
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from tradeproxy.simulator.eventclock import EventClock
+from tradeproxy.simulator.clock import EventClock
+from tradeproxy.simulator.errors import Refusal, bad_input
 from tradeproxy.simulator.ids import random_uuid
 from tradeproxy.simulator.orders import Document, Order, OrderRequest, ReplaceRequest, Status, number_text
 from tradeproxy.simulator.portfolio import CENT, Portfolio
-from tradeproxy.simulator.refusal import Refusal, bad_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from tradeproxy.simulator.refusal import Refusal
+from tradeproxy.simulator.errors import Refusal
 
 if TYPE_CHECKING:
     from tradeproxy.simulator.orders import Document

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid5
 
-from tradeproxy.simulator.eventclock import compact, nanoseconds
+from tradeproxy.simulator.clock import compact, nanoseconds
 from tradeproxy.wire.messages import TRADE_UPDATES
 
 if TYPE_CHECKING:

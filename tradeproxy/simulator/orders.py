@@ -7,8 +7,8 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tradeproxy.simulator.eventclock import nanoseconds
-from tradeproxy.simulator.refusal import bad_input
+from tradeproxy.simulator.clock import nanoseconds
+from tradeproxy.simulator.errors import bad_input
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

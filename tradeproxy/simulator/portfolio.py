@@ -5,9 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from tradeproxy.simulator.errors import bad_input
 from tradeproxy.simulator.ids import random_uuid
 from tradeproxy.simulator.orders import Document, OrderRequest, number_text
-from tradeproxy.simulator.refusal import bad_input
 
 if TYPE_CHECKING:
     from random import Random

@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
-from tradeproxy.simulator.eventclock import nanoseconds
+from tradeproxy.simulator.clock import nanoseconds
+from tradeproxy.simulator.errors import Refusal
 from tradeproxy.simulator.history import Record
 from tradeproxy.simulator.ids import ulid_milliseconds
-from tradeproxy.simulator.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

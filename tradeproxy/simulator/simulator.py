@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from tradeproxy.secret import Credentials
     from tradeproxy.simulator.exchange import Outcome
     from tradeproxy.simulator.history import Record
     from tradeproxy.simulator.orders import Document, Order
     from tradeproxy.simulator.stream import CloseFrame, Frame
+    from tradeproxy.wire.credentials import Credentials
 
 STEP_DELAY = (0.02, 0.25)
 """The shortest and the longest time, in seconds, until something happens to an order by itself."""

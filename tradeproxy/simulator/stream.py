@@ -12,7 +12,7 @@ import txaio
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny
 
-from tradeproxy.simulator.conversation import Conversation, State
+from tradeproxy.simulator.session import Conversation, State
 from tradeproxy.wire.messages import encode, parse_client
 
 if TYPE_CHECKING:

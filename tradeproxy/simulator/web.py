@@ -10,23 +10,23 @@ from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from tradeproxy.secret import KeyPair, OAuthToken, Secret
 from tradeproxy.simulator.activities import list_activities, moment, parse_page, whole_number
+from tradeproxy.simulator.errors import Refusal
 from tradeproxy.simulator.faults import FaultKind, parse_fault
 from tradeproxy.simulator.history import event_payload
 from tradeproxy.simulator.orders import choice, parse_order, parse_replacement
-from tradeproxy.simulator.refusal import Refusal
 from tradeproxy.simulator.replay import Damage, parse_span
 from tradeproxy.simulator.stream import BANNER
+from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.secret import Credentials
     from tradeproxy.simulator.faults import Fault
     from tradeproxy.simulator.simulator import Simulator
+    from tradeproxy.wire.credentials import Credentials
 
 LARGEST_BODY = 1024 * 1024
 """The largest body of a request, in bytes."""

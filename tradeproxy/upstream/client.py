@@ -16,8 +16,8 @@ from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.logger import Logger
 
-from tradeproxy.goodbye import BoundedGoodbye
 from tradeproxy.hub.account import OWN_ERROR
+from tradeproxy.runtime.close_timeout import BoundedGoodbye
 from tradeproxy.upstream.backoff import Cause, Ending, parse_retry_after
 from tradeproxy.upstream.session import Drop, Effect, Leave, Publish, Send, State, Up, UpstreamSession
 from tradeproxy.wire.messages import encode
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
     from twisted.python.failure import Failure
 
-    from tradeproxy.accounts import AccountSettings, BaseUrl
+    from tradeproxy.config.accounts import AccountSettings, BaseUrl
     from tradeproxy.hub.account import Account
     from tradeproxy.upstream.watcher import StreamWatcher
 

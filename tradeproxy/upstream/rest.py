@@ -18,10 +18,10 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
 
-from tradeproxy.secret import Credentials, KeyPair, OAuthToken
-from tradeproxy.upstream.agent import build_agent
 from tradeproxy.upstream.backoff import parse_retry_after
 from tradeproxy.upstream.budget import Budget
+from tradeproxy.upstream.http import build_agent
+from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

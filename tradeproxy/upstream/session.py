@@ -23,7 +23,7 @@ from tradeproxy.wire.messages import (
 )
 
 if TYPE_CHECKING:
-    from tradeproxy.secret import Credentials
+    from tradeproxy.wire.credentials import Credentials
     from tradeproxy.wire.event import Event
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tradeproxy.wire.status import describe_gap, format_seconds
+from tradeproxy.wire.proxy_status import describe_gap, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,7 +10,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from tradeproxy.wire.event import KINDS, OTHER
-from tradeproxy.wire.status import Outcome
+from tradeproxy.wire.proxy_status import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.hub.account import Account
-    from tradeproxy.hub.histogram import Histogram
+    from tradeproxy.runtime.stats import Histogram
 
 SLOW = "read too slowly"
 """How the reasons begin for which slow clients are let go."""

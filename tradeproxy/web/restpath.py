@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from tradeproxy.accounts import RESERVED_NAMES
+from tradeproxy.config.accounts import RESERVED_NAMES
 
 _TARGET = re.compile(
     # Of visible ASCII, "#" has no place in a request, and "?" begins the query.

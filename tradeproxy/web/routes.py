@@ -8,9 +8,9 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
-from tradeproxy.accounts import RESERVED_NAMES
+from tradeproxy.config.accounts import RESERVED_NAMES
 from tradeproxy.downstream.session import Manner
-from tradeproxy.web.pages import INDEX
+from tradeproxy.web.static import INDEX
 
 
 class Page(Enum):

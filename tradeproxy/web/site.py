@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 from twisted.web.resource import Resource
 
-from tradeproxy.accounts import variables_of
+from tradeproxy.config.accounts import variables_of
 from tradeproxy.downstream.admission import Admission, Refusal, Visitor
 from tradeproxy.downstream.handshake import VERSION
-from tradeproxy.downstream.request import Wishes, read_span, read_wishes
+from tradeproxy.downstream.query import Wishes, read_span, read_wishes
 from tradeproxy.downstream.sse import EventStreams, find
-from tradeproxy.secret import Secret
-from tradeproxy.web import rest
-from tradeproxy.web.connection import ProxySite
+from tradeproxy.web import rest_proxy
+from tradeproxy.web.channel import ProxySite
 from tradeproxy.web.health import healthz, readyz
 from tradeproxy.web.metrics import Metrics
-from tradeproxy.web.pages import Pages
 from tradeproxy.web.restpath import find_call
 from tradeproxy.web.routes import Asset, Events, Page, Stream, route
+from tradeproxy.web.static import Pages
 from tradeproxy.web.status import Status
+from tradeproxy.wire.credentials import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
 
+    from tradeproxy.downstream.factory import DownstreamFactory
     from tradeproxy.downstream.session import Manner
-    from tradeproxy.downstream.websocket import DownstreamFactory
     from tradeproxy.hub.account import Account
-    from tradeproxy.web.rest import Passthrough
+    from tradeproxy.web.rest_proxy import Passthrough
     from tradeproxy.web.restpath import Call
     from tradeproxy.web.routes import Route
 
@@ -69,7 +69,7 @@ def build_site(
     site.door = factory.door
     site.idle_timeout = timeout
     if passthrough is not None:
-        site.kept_of_body = rest.LONGEST_BODY + 1  # enough to see that one is too long
+        site.kept_of_body = rest_proxy.LONGEST_BODY + 1  # enough to see that one is too long
         site.idle_timeout = IDLE_TIMEOUT
     return site
 
@@ -204,15 +204,15 @@ class Root(Resource):
 
     def _render_rest(self, request: Request, call: Call, visitor: Visitor) -> bytes | int:
         if self._passthrough is None:
-            return rest.refuse(request, 404, rest.OFF)
+            return rest_proxy.refuse(request, 404, rest_proxy.OFF)
         if call.account not in self._accounts:
             variables = variables_of(call.account)
-            return rest.refuse(request, 404, f"no account {call.account!r} here: set {variables}")
+            return rest_proxy.refuse(request, 404, f"no account {call.account!r} here: set {variables}")
         if self._passthrough.admission.refusal(visitor) is not None:
             return self._turn_away(request, FOREIGN)
         if self._factory.clients.is_full:
             self._note(request, FULL)
-            return rest.refuse(request, FULL.status, FULL.reason)
+            return rest_proxy.refuse(request, FULL.status, FULL.reason)
         return self._passthrough.render(request, call)
 
     def _turn_away(self, request: Request, refusal: Refusal) -> bytes:

@@ -7,10 +7,10 @@ import re
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
-from tradeproxy.hub.pace import STEP, STEPS
+from tradeproxy.runtime.pace import STEP, STEPS
 from tradeproxy.web.health import readyz
 from tradeproxy.web.routes import paths
-from tradeproxy.wire.status import describe_gap, describe_upstream, format_seconds
+from tradeproxy.wire.proxy_status import describe_gap, describe_upstream, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.downstream.standing import Standing
     from tradeproxy.hub.account import Account
-    from tradeproxy.hub.journal import Journal
+    from tradeproxy.journal.base import Journal
 
 LISTED = 200
 """Clients that are told of one by one."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias, assert_never
 
-from tradeproxy.secret import Credentials, KeyPair, OAuthToken, Secret
+from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.event import Event, Number, read_event
 
 TRADE_UPDATES = "trade_updates"

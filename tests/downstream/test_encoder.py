@@ -1,0 +1,64 @@
+"""Tests for tradeproxy.downstream.encoder, and for what is made once."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.journals import memory_journal
+from tradeproxy.downstream.encoder import plain, with_cursors
+from tradeproxy.downstream.once import KEPT, Once
+from tradeproxy.hub.account import Account
+from tradeproxy.journal.base import Burst, Row
+
+
+def bracketed(payload: bytes) -> bytes:
+    """Stand for a WebSocket frame."""
+    return b"<%s>" % payload
+
+
+class FramingTests(SynchronousTestCase):
+    """A burst as the clients are sent it."""
+
+    def setUp(self) -> None:
+        clock = Clock()
+        self.account = Account("paper", memory_journal(clock), clock)
+
+    def test_is_made_once_for_all(self) -> None:
+        """The same bytes, not equal ones."""
+        framing = plain(bracketed)
+        burst = Burst((Row(1, b"{}"), Row(2, b"{ }")))
+        frames = framing.of(burst, self.account)
+        self.assertEqual(frames, b"<{}><{ }>")
+        self.assertIs(framing.of(burst, self.account), frames)
+
+    def test_adds_a_cursor_where_there_is_one(self) -> None:
+        """A row that is not on the disk has none."""
+        burst = Burst((Row(1, b'{"a":1}'), Row(2, b'{"b":1}', durable=False)))
+        cursor = self.account.cursor_behind(burst.rows[0])
+        expected = f'<{{"a":1,"cursor":"{cursor}"}}><{{"b":1}}>'.encode()
+        self.assertEqual(with_cursors(bracketed).of(burst, self.account), expected)
+
+    def test_a_burst_with_a_hole_has_no_frames(self) -> None:
+        """Nobody shall pass over it unaware."""
+        self.assertIsNone(plain(bracketed).of(Burst((Row(1, b"{}"), Row(2, None))), self.account))
+
+
+class OnceTests(SynchronousTestCase):
+    """What was made is kept for a while."""
+
+    def test_keeps_the_last_few_things(self) -> None:
+        """The oldest goes first, and is made anew when it is asked for."""
+        once: Once[str] = Once()
+        made: list[int] = []
+
+        def get(number: int) -> str:
+            def make() -> str:
+                made.append(number)
+                return str(number)
+
+            return once.get(number, make)
+
+        for number in (*range(KEPT), *range(KEPT), KEPT, 0):
+            self.assertEqual(get(number), str(number))
+        self.assertEqual(made, [*range(KEPT + 1), 0])

@@ -1,0 +1,67 @@
+"""Tests for tradeproxy.journal.backlog."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.journals import event, event_id_of, order_id_of, time_of
+from tradeproxy.journal.backlog import Backlog, Entry
+from tradeproxy.journal.base import Row
+
+
+def entry(seq: int, high: int | None = None) -> Entry:
+    """Return the event of this number in its place."""
+    return Entry(seq, event(seq), time_of(seq) if high is None else high, 0)
+
+
+class BacklogTests(SynchronousTestCase):
+    """Entries in the order of their numbers, within bounds."""
+
+    def test_is_bounded_by_count_and_by_bytes(self) -> None:
+        """Room is what is left of both; what is dropped leaves room again."""
+        size = len(event(1).payload)
+        for backlog in (Backlog(max_events=2), Backlog(max_bytes=2 * size)):
+            for seq in (1, 2):
+                self.assertTrue(backlog.has_room_for(event(seq)))
+                backlog.add(entry(seq))
+            self.assertFalse(backlog.has_room_for(event(3)))
+            backlog.drop(1)
+            self.assertTrue(backlog.has_room_for(event(3)))
+
+    def test_knows_only_what_it_has_yet(self) -> None:
+        """What has been committed is the disk's to tell."""
+        backlog = Backlog()
+        for seq in (3, 4, 5):
+            backlog.add(entry(seq))
+        self.assertEqual([e.seq for e in backlog.head(2)], [3, 4])
+        backlog.drop(2)
+        self.assertEqual(len(backlog), 1)
+        self.assertEqual([backlog.has(event(seq)) for seq in (4, 5)], [False, True])
+        self.assertEqual([backlog.find(event_id_of(seq)) for seq in (4, 5)], [None, 5])
+        self.assertEqual([state.id for state in backlog.orders], [order_id_of(5)])
+        self.assertIsNone(backlog.order(order_id_of(4)))
+        self.assertEqual([row.seq for row in backlog.read(4, 9)], [5])
+        backlog.clear()
+        self.assertEqual((len(backlog), backlog.read(5, 9), backlog.first_since(0)), (0, [], None))
+
+    def test_finds_times_behind_events_that_have_none(self) -> None:
+        """Only the first ones can be without any time before them."""
+        backlog = Backlog()
+        backlog.add(replace(entry(1), high=None))
+        self.assertIsNone(backlog.first_since(-5))
+        backlog.add(entry(2))
+        backlog.add(entry(3))
+        self.assertEqual([backlog.first_since(time) for time in (-5, time_of(3))], [2, 3])
+
+    def test_a_hole_at_the_end_can_be_widened(self) -> None:
+        """A hole that has events behind it is done."""
+        backlog = Backlog()
+        self.assertIsNone(backlog.widen_hole(7))
+        backlog.add(entry(1, high=5))
+        self.assertIsNone(backlog.widen_hole(7))
+        backlog.add(Entry(2, None, 6, 0))
+        self.assertEqual(backlog.widen_hole(7), 2)
+        self.assertEqual(backlog.first_since(7), 2)
+        self.assertEqual(backlog.read(1, 1), [Row(2, None, durable=False)])

@@ -1,0 +1,42 @@
+"""Tests for tradeproxy.runtime.pace."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tradeproxy.runtime.pace import STEP, STEPS, Pace
+
+NOW = 1_800_000_000
+
+
+class PaceTests(SynchronousTestCase):
+    """The slowest delivery of every ten seconds."""
+
+    def test_the_slowest_of_a_step_counts(self) -> None:
+        """One that was quicker, before or after, does not hide it."""
+        pace = Pace()
+        for taken in (0.25, 0.5, 0.125):
+            pace.note(NOW - taken, NOW)
+        self.assertEqual(pace.series(NOW // STEP), [None] * (STEPS - 1) + [0.5])
+
+    def test_each_step_has_its_place(self) -> None:
+        """Where nothing was delivered is a gap, and what is older than all steps is gone."""
+        pace = Pace()
+        pace.note(NOW - 1, NOW)
+        pace.note(NOW + 18, NOW + 20)
+        self.assertEqual(pace.series(NOW // STEP + 3)[-4:], [1, None, 2, None])
+        self.assertEqual(pace.series(NOW // STEP + STEPS + 2), [None] * STEPS)
+
+    def test_a_clock_that_is_set_back_takes_no_time(self) -> None:
+        """Rather than less than none."""
+        pace = Pace()
+        pace.note(NOW + 5, NOW)
+        self.assertEqual(pace.series(NOW // STEP)[-1], 0)
+
+    def test_keeps_no_more_than_it_shows(self) -> None:
+        """However long the proxy runs."""
+        pace = Pace()
+        for step in range(3 * STEPS):
+            pace.note(NOW + step * STEP, NOW + step * STEP)
+        self.assertEqual(pace.series(NOW // STEP + 3 * STEPS - 1), [0.0] * STEPS)
+        self.assertEqual(pace.series(NOW // STEP + STEPS), [None] * STEPS)

@@ -1,0 +1,31 @@
+"""The limit of open files."""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.trial.unittest import TestCase
+
+from tests.support.processes import run
+
+PROGRAM = """
+import resource
+from tradeproxy.runtime.rlimits import make_room_for
+for soft, hard in (2048, 4096), (256, 4096), (256, 512):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    print(make_room_for(1000), resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+
+class OpenFilesTests(TestCase):
+    """In a process of its own, since a hard limit cannot be raised again."""
+
+    async def test_the_limit_is_raised_as_far_as_needed_and_allowed(self) -> None:
+        """It is never lowered; where the hard limit is too low, it is used in full and a line says so."""
+        command = run(sys.executable, "-c", PROGRAM, directory=".")
+        self.assertEqual(await command.ended, 0, command.output)
+        high_enough, raised, too_low = command.output.splitlines()
+        self.assertEqual(high_enough, "None (2048, 4096)")
+        self.assertEqual(raised, "None (1064, 4096)")
+        self.assertTrue(too_low.startswith("PROXY_MAX_CLIENTS: 1000 clients need 1064 open files"), too_low)
+        self.assertTrue(too_low.endswith("(512, 512)"), too_low)

@@ -1,0 +1,58 @@
+"""`python -m tests.system.chaos`: a long run, its table, and status 1 if a promise was broken."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Any
+
+from twisted.internet import task
+from twisted.internet.defer import Deferred
+
+from tests.system.chaos.checker import COUNTS, Verdict
+from tests.system.chaos.run import Report, chaos
+
+
+def main() -> None:
+    """Read the command line, run, and print."""
+    parser = ArgumentParser(
+        prog="chaos", description="Kill, stall, fill and refuse; then count what was lost."
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--faults", type=int, default=200)
+    arguments = parser.parse_args()
+
+    async def run(_: Any) -> None:
+        began = monotonic()
+        with TemporaryDirectory() as directory:
+            report = await chaos(directory, **vars(arguments))
+        print_report(report, arguments.seed, monotonic() - began)
+        if not report.is_clean:
+            raise SystemExit(1)
+
+    task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+
+
+def print_report(report: Report, seed: int, seconds: float) -> None:
+    """Print the faults, and a row a client."""
+    print(f"seed {seed}: {report.events} events, {sum(report.faults.values())} faults, {seconds:.0f} s")
+    for fault, count in sorted(report.faults.items()):
+        print(f"  {fault:20} {count:4}")
+    print(f"{report.reconnects} reconnects of clients")
+    print_verdicts(report.verdicts)
+
+
+def print_verdicts(verdicts: Sequence[Verdict]) -> None:
+    """Print a row a client, and how many events were lost without a word."""
+    rows = [("client", *COUNTS)]
+    rows += [(verdict.name, *(getattr(verdict, name) for name in COUNTS)) for verdict in verdicts]
+    for row in rows:
+        print("".join(f"{cell:>12}" for cell in row))
+    print(f"undeclared losses: {sum(verdict.lost for verdict in verdicts)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""`python -m tests.system.chaos.kill`: kill the proxy in mid-burst; what a client got must be in the journal."""
+
+from __future__ import annotations
+
+import sqlite3
+from argparse import ArgumentParser
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from time import time
+from typing import Any
+
+from twisted.internet import reactor as chosen
+from twisted.internet import task
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, deferLater
+
+from tests.system.chaos.clients import WebSocketResuming
+from tests.system.chaos.run import World
+
+reactor: Any = chosen
+JOURNAL = ".local/state/tradeproxy/paper.sqlite3"
+
+
+async def kill_repeatedly(directory: str, *, seed: int, times: int) -> tuple[int, list[int]]:
+    """Return how many events a client received in all, and the numbers of those not in the journal."""
+    random = Random(seed)
+    world = World(directory, random)
+    await world.start()
+    client = WebSocketResuming("client", world.port, round(time() * 1e6), by_cursor=True)
+    client.start()
+    bursts = LoopingCall(lambda: world.emit(100))
+    bursting = bursts.start(0.004)
+    missing: list[int] = []
+    checked = 0
+    for _ in range(times):
+        await deferLater(reactor, random.uniform(0.05, 0.3))
+        await world.proxy.stop("KILL")
+        await deferLater(reactor, 0.05)  # what the kernel still holds for the client arrives
+        kept = _kept(Path(directory, JOURNAL))
+        received = [entry.number for entry in client.log.entries[checked:]]
+        missing += [number for number in received if number not in kept]
+        checked += len(received)
+        await world.start_proxy()
+    bursts.stop()
+    await bursting
+    client.stop()
+    await world.stop()
+    return checked, missing
+
+
+def _kept(journal: Path) -> set[int]:
+    """Return the numbers of the events on the disk, the write-ahead log included."""
+    with sqlite3.connect(f"file:{journal}?mode=ro", uri=True) as connection:
+        numbers = connection.execute("SELECT json_extract(payload, '$.data.n') FROM events").fetchall()
+    connection.close()
+    return {number for (number,) in numbers}
+
+
+def main() -> None:
+    """Read the command line, run, and print."""
+    parser = ArgumentParser(prog="kill", description="Kill the proxy in mid-burst, again and again.")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--times", type=int, default=100)
+    arguments = parser.parse_args()
+
+    async def run(_: Any) -> None:
+        with TemporaryDirectory() as directory:
+            received, missing = await kill_repeatedly(directory, **vars(arguments))
+        print(f"killed {arguments.times} times; a client received {received} events")
+        print(f"not in the journal: {len(missing)}")
+        if missing or not received:
+            raise SystemExit(1)
+
+    task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+
+
+if __name__ == "__main__":
+    main()

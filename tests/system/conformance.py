@@ -1,0 +1,111 @@
+"""`python -m tests.system.conformance`: the Autobahn suite's cases for WebSocket servers, against the product's own.
+
+The clients' factory serves, with its options and its protocol, but for the size of messages and for what is
+done with them: they are sent back.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from twisted.internet import reactor as chosen
+from twisted.internet import task
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from tests.support.journals import memory_journal
+from tests.support.processes import spawn
+from tradeproxy.config.settings import Limits
+from tradeproxy.downstream.admission import Admission, Refusal, Tokens
+from tradeproxy.downstream.connection import DownstreamProtocol
+from tradeproxy.downstream.factory import DownstreamFactory
+from tradeproxy.downstream.query import Wishes
+from tradeproxy.downstream.session import Manner
+from tradeproxy.hub.account import Account
+from tradeproxy.web.site import build_site
+
+reactor: Any = chosen
+LARGEST = 64 * 1024 * 1024
+"""Bytes; some cases send 16 MiB in one message."""
+
+GOOD = frozenset({"OK", "INFORMATIONAL", "NON-STRICT", "UNIMPLEMENTED"})
+"""UNIMPLEMENTED: compression (12.*, 13.*), which is not offered."""
+
+
+class Echo(DownstreamProtocol):
+    """A client's connection that answers with what it is sent."""
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        self.sendMessage(payload, isBinary)
+
+
+class EchoFactory(DownstreamFactory):
+    """The clients' factory with that protocol."""
+
+    protocol = Echo
+
+
+class Everywhere(Resource):
+    """Upgrades every request, whatever its path."""
+
+    isLeaf = True
+
+    def __init__(self, factory: EchoFactory, account: Account) -> None:
+        super().__init__()
+        self._factory = factory
+        self._account = account
+
+    def render(self, request: Request) -> bytes | int:
+        wishes = Wishes(None, False)
+        answer = self._factory.upgrade(request, self._account, Manner.ORIGINAL, wishes, lambda _: True)
+        return answer.reason.encode() if isinstance(answer, Refusal) else answer
+
+
+async def run_cases(directory: str, cases: str) -> dict[str, str]:
+    """Return the verdict on each case, by its number."""
+    journal = memory_journal(reactor)
+    account = Account("paper", journal, reactor)
+    factory = EchoFactory(Limits(max_message=LARGEST, auth_timeout=3600), reactor)
+    site = build_site({"paper": account}, factory, Admission((), (), Tokens(())), reactor)
+    site.resource = Everywhere(factory, account)
+    port: Any = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
+    address = f"127.0.0.1:{port.getHost().port}"
+    suite = spawn(("kosoku", "--include", cases, "--outdir", directory, address), directory, {})
+    await suite.ended
+    await port.stopListening()
+    journal.close()
+    reports = list(Path(directory).rglob("index.json"))
+    if not reports:
+        raise SystemExit(suite.output)
+    (agent,) = json.loads(reports[0].read_text()).values()
+    return {case: verdict["behavior"] for case, verdict in agent.items()}
+
+
+def main() -> None:
+    """Run, and print how many cases came to which verdict, and those that failed."""
+    parser = ArgumentParser(prog="conformance", description="The Autobahn suite's cases for servers.")
+    parser.add_argument("--cases", default="*", help="a number or pattern, such as 5.*")
+    arguments = parser.parse_args()
+
+    async def run(_: Any) -> None:
+        with TemporaryDirectory() as directory:
+            verdicts = await run_cases(directory, arguments.cases)
+        for verdict, count in Counter(verdicts.values()).most_common():
+            sys.stdout.write(f"{verdict:15} {count:4}\n")
+        bad = [case for case, verdict in verdicts.items() if verdict not in GOOD]
+        if bad or not verdicts:
+            raise SystemExit(f"not as they should be: {', '.join(bad)}")
+
+    task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+
+
+if __name__ == "__main__":
+    main()

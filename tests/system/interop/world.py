@@ -1,0 +1,80 @@
+"""The two ends of a client's day: a simulated Alpaca, and the real proxy beside it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from twisted.internet import reactor as chosen
+from twisted.internet.endpoints import serverFromString
+
+from tests.support.processes import Command, free_port, run
+from tests.system.interop.life import Life
+from tradeproxy.simulator.simulator import Simulator
+
+reactor: Any = chosen
+
+ESTABLISHED = "01"
+
+
+class World:
+    """A proxy that can be stopped and started again, at the same port and with the same journal."""
+
+    proxy: Command
+
+    def __init__(self, directory: Path) -> None:
+        self.alpaca = Simulator(reactor, Random(0))
+        self.life = Life(self.alpaca)
+        self.port = free_port()
+        self._directory = directory
+        self._listening: Any = None
+
+    async def start(self) -> None:
+        """Start both, and return once events flow."""
+        endpoint = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
+        self._listening = await endpoint.listen(self.alpaca.site)
+        await self.start_proxy()
+        await self.alpaca.when_listening()
+
+    async def start_proxy(self) -> None:
+        """Start the proxy, and return once it takes connections."""
+        self.proxy = run(
+            *("twistd", "-n", "--pidfile=", "tradeproxy"),
+            directory=str(self._directory),
+            ALPACA_API_KEY="PKINTEROP",
+            ALPACA_SECRET_KEY="secret-of-the-account",
+            ALPACA_URL=f"http://127.0.0.1:{self._listening.getHost().port}",
+            PROXY_PORT=str(self.port),
+        )
+        reactor.addSystemEventTrigger("before", "shutdown", self._end, self.proxy)
+        await self.proxy.says("listening on")
+
+    async def stop_proxy(self) -> None:
+        """Stop the proxy as systemd would, and return once it and its connection to Alpaca are gone."""
+        await self.proxy.stop()
+        await self.alpaca.when_gone()
+
+    async def stop(self) -> None:
+        """Stop both."""
+        await self.proxy.stop()
+        await self.alpaca.end()
+        await self._listening.stopListening()
+
+    @staticmethod
+    def _end(proxy: Command) -> None:
+        """End a proxy with this process, whatever ends that."""
+        if proxy.status is None:
+            os.kill(proxy.pid, signal.SIGTERM)
+
+    def connections(self) -> frozenset[str]:
+        """Return what tells the clients' connections to the proxy from all others: their own ends."""
+        ours = f":{self.port:04X}"
+        rows = [
+            line.split()
+            for table in ("tcp", "tcp6")
+            for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]
+        ]
+        return frozenset(row[2] for row in rows if row[1].endswith(ours) and row[3] == ESTABLISHED)

@@ -1,0 +1,315 @@
+"""Tests for tradeproxy.web.rest_proxy: what of a request reaches Alpaca, and what of its answer the client."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+from twisted.logger import capturedLogs
+from twisted.web.server import NOT_DONE_YET, Request
+
+from tests.support.proxy import ProxyTestCase
+from tests.web.rest_case import ORDERS, RestTestCase, head_of, message_of, refusing
+from tradeproxy.web.rest_proxy import LONGEST_BODY
+
+KEYS = ("APCA-API-KEY-ID: K", "APCA-API-SECRET-KEY: S")
+NOSNIFF = "X-Content-Type-Options: nosniff"
+"""The one header that the proxy adds to an answer of Alpaca's."""
+
+
+class OffTests(ProxyTestCase):
+    """Without PROXY_REST."""
+
+    def test_the_answer_says_how_to_turn_it_on(self) -> None:
+        """In the shape of Alpaca's errors, which an SDK shows."""
+        for path in (ORDERS, "/paper/v2/account?x=y"):
+            answer = self.request(path)
+            self.assertEqual(answer.status, 404)
+            self.assertIn("PROXY_REST=1", message_of(answer))
+            self.assertEqual(answer.body.count("\n"), 1)
+
+    def test_bodies_are_not_kept(self) -> None:
+        """Nobody has a use for them."""
+        kept = []
+        self.patch(
+            self.site.requestFactory, "requestReceived", lambda request, *_: kept.append(request.content)
+        )
+        self.write(b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello")
+        self.assertEqual([content.tell() for content in kept], [0])
+
+
+class RequestTests(RestTestCase):
+    """Toward Alpaca."""
+
+    def test_a_request_arrives_as_it_was_sent(self) -> None:
+        """Method, query, body and the client's own headers; Host is Alpaca's."""
+        client = self.post(b'{"symbol":"SPY"}', f"{ORDERS}?a=%20b&c", *KEYS, "Content-Type: application/json")
+        self.assertEqual(client.status, 200)
+        [request] = self.page.requests
+        sent = {name.lower(): values for name, values in request.requestHeaders.getAllRawHeaders()}
+        expected = {
+            b"host": [b"127.0.0.1:8100"],
+            b"content-length": [b"16"],
+            b"content-type": [b"application/json"],
+            b"apca-api-key-id": [b"K"],
+            b"apca-api-secret-key": [b"S"],
+            b"via": [b"1.1 tradeproxy"],
+            b"connection": [b"close"],
+        }
+        self.assertEqual(sent, expected)
+        self.assertEqual(self.asked(), ["POST /v2/orders?a=%20b&c"])
+        self.assertEqual(self.bodies, [b'{"symbol":"SPY"}'])
+
+    def test_an_oauth_token_is_the_clients_own(self) -> None:
+        """As any other header."""
+        self.request(ORDERS, Authorization="Bearer T")
+        self.assertEqual(self.page.requests[0].getHeader("authorization"), "Bearer T")
+        self.request(ORDERS)
+        self.assertIsNone(self.page.requests[1].getHeader("authorization"))
+
+    def test_headers_of_the_connection_are_not_passed_on(self) -> None:
+        """Nor those that it names, nor what is meant for the proxy, nor cookies of something else here."""
+        self.request(
+            ORDERS,
+            Connection="Upgrade, X-One, keep-alive",
+            Upgrade="websocket",
+            X_One="1",
+            X_Two="2",
+            Keep_Alive="timeout=5",
+            TE="trailers",
+            Trailer="X-Sum",
+            Proxy_Authorization="Basic xyz",
+            Proxy_Connection="keep-alive",
+            Expect="100-continue",
+            Cookie="session=of-another-server-here",
+            Via="1.0 fred",
+        )
+        headers = self.page.requests[0].requestHeaders
+        names = {name.lower() for name, _ in headers.getAllRawHeaders()}
+        self.assertEqual(names, {b"host", b"connection", b"x-two", b"via"})
+        self.assertEqual(headers.getRawHeaders("via"), ["1.0 fred", "1.1 tradeproxy"])
+        self.assertEqual(headers.getRawHeaders("connection"), ["close"])
+
+    def test_every_method_of_alpacas_is_passed_on(self) -> None:
+        """With a body or without."""
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT"):
+            self.assertEqual(self.request(ORDERS, method=method).status, 200)
+        self.assertEqual(self.asked(), [f"{m} /v2/orders" for m in ("DELETE", "GET", "PATCH", "POST", "PUT")])
+        self.write(b"DELETE /paper/v2/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
+        self.assertEqual(self.bodies, [b"", b"", b"", b"", b"", b"{}"])
+
+    def test_other_methods_are_not(self) -> None:
+        """TRACE would show the keys, CONNECT leads elsewhere."""
+        for method in ("TRACE", "CONNECT", "OPTIONS", "get"):
+            answer = self.request(ORDERS, method=method)
+            self.assertEqual(answer.status, 405)
+            self.assertIn(b"Allow: DELETE, GET, HEAD, PATCH, POST, PUT\r\n", answer.received)
+        self.assertEqual(self.asked(), [])
+
+    def test_a_body_in_chunks_gets_a_length(self) -> None:
+        """Chunks are of one connection."""
+        self.write(
+            b"POST /paper/v2/orders HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+        )
+        headers = self.page.requests[0].requestHeaders
+        self.assertEqual(headers.getRawHeaders("content-length"), ["5"])
+        self.assertFalse(headers.hasHeader("transfer-encoding"))
+        self.assertEqual(self.bodies, [b"abcde"])
+
+    def test_a_long_body_is_refused(self) -> None:
+        """With its bound, and nothing of it reaches Alpaca; the longest one does."""
+        self.assertEqual(self.post(b"x" * LONGEST_BODY).status, 200)
+        answer = self.post(b"x" * (LONGEST_BODY + 1))
+        self.assertEqual(answer.status, 413)
+        self.assertIn("65536 bytes", message_of(answer))
+        self.assertEqual(self.bodies, [b"x" * LONGEST_BODY])
+
+    def test_each_account_has_its_host(self) -> None:
+        """By both of its paths; one that is not set up is told how to be."""
+        self.request("/live/v2/account")
+        self.assertEqual(self.page.requests[0].getHeader("host"), "alpaca.example")
+        self.request("/trade-updates-live//v2/account?x")
+        self.assertEqual(self.asked(), ["GET /prefix/v2/account", "GET /prefix/v2/account?x"])
+        answer = self.request("/desk/v2/account")
+        self.assertEqual((answer.status, self.asked()), (404, []))
+        self.assertIn("ALPACA_DESK_API_KEY", message_of(answer))
+
+    def test_nothing_leads_out_of_it(self) -> None:
+        """What is not understood is not found."""
+        for path in ("/paper/v2/../v1/x", "/paper/v2/x%2f..%2f..", "/paper/v2//x", "/paper/v1/x", "/v2/x"):
+            self.assertEqual(self.request(path).status, 404, path)
+        self.assertEqual(self.request("http://evil.example/paper/v2/orders").status, 404)
+        self.assertEqual(self.asked(), [])
+
+    def test_the_proxys_own_endpoints_come_first(self) -> None:
+        """The stream, in either form, is not Alpaca's."""
+        for path in ("/trade-updates-paper/v2/events/trades", "/paper//v2//events/trades/"):
+            self.assertIn(b"text/event-stream", self.request(path).received)
+        self.assertEqual(self.upgrade("/trade-updates-paper/stream").status, 101)
+        self.assertEqual(self.upgrade("/paper/v2/stream").status, 200)
+        self.assertEqual(self.asked(), ["GET /v2/stream"])
+
+
+class PageTests(RestTestCase):
+    """Pages in a browser of this machine."""
+
+    origins = ("https://desk.example",)
+
+    def test_no_other_page_gives_orders(self) -> None:
+        """Not one that may watch, nor one that does not say which it is."""
+        for headers in (
+            {"Origin": "https://evil.example"},
+            {"Origin": "http://localhost:3000"},
+            {"Origin": "null"},
+            {"Origin": "https://desk.example"},
+            {"Sec_Fetch_Site": "cross-site"},
+            {"Sec_Fetch_Site": "same-site"},
+            {"Host": "evil.example"},
+        ):
+            for method in ("GET", "POST", "OPTIONS"):
+                self.assertEqual(self.request(ORDERS, method=method, **headers).status, 403, headers)
+        self.assertEqual(self.asked(), [])
+
+    def test_none_is_told_that_it_may(self) -> None:
+        """A preflight is answered with nothing that allows anything, nor is a page by Alpaca's own answer."""
+        self.answer = refusing(200, access_control_allow_origin="*", Access_Control_Allow_Headers="*")
+        asked = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "apca-api-key-id"}
+        for origin in ("https://desk.example", "https://evil.example", "http://localhost:8099"):
+            answer = self.request(ORDERS, method="OPTIONS", Origin=origin, **asked)
+            self.assertIn(answer.status, (403, 405))
+            self.assertNotIn(b"access-control", answer.received.lower())
+        answer = self.request(ORDERS, Origin="http://localhost:8099")
+        self.assertEqual(answer.status, 200)
+        self.assertNotIn(b"access-control", answer.received.lower())
+
+    def test_one_of_the_proxys_own_may(self) -> None:
+        """It is the user's."""
+        answer = self.request(ORDERS, Origin="http://localhost:8099", Sec_Fetch_Site="same-origin")
+        self.assertEqual((answer.status, self.asked()), (200, ["GET /v2/orders"]))
+
+
+class AnswerTests(RestTestCase):
+    """Toward the client."""
+
+    def test_an_answer_arrives_as_it_was_given(self) -> None:
+        """Status, headers and body, its coding too, and nothing of the proxy's own."""
+        body = gzip.compress(b'{"code":42210000,"message":"insufficient qty"}', mtime=0)
+
+        def answer(request: Request) -> bytes:
+            request.setResponseCode(422, b"Unprocessable Entity")
+            request.setHeader("content-encoding", "gzip")
+            request.setHeader("content-type", "application/json; charset=UTF-8")
+            request.setHeader("server", "alpaca")
+            request.setHeader("date", "Sun, 06 Nov 1994 12:00:00 GMT")
+            request.responseHeaders.setRawHeaders("x-request-id", ["a", "b"])
+            request.setHeader("x-ratelimit-remaining", "199")
+            return body
+
+        self.answer = answer
+        client = self.post(b"{}")
+        head, _, received = client.received.partition(b"\r\n\r\n")
+        expected = {
+            "HTTP/1.1 422 Unprocessable Entity",
+            "Content-Encoding: gzip",
+            "Content-Type: application/json; charset=UTF-8",
+            "Server: alpaca",
+            "Date: Sun, 06 Nov 1994 12:00:00 GMT",
+            "X-Request-Id: a",
+            "X-Request-Id: b",
+            "X-Ratelimit-Remaining: 199",
+            NOSNIFF,
+            f"Content-Length: {len(body)}",
+        }
+        self.assertEqual(set(head.decode().split("\r\n")), expected)
+        self.assertEqual(received, body)
+
+    def test_headers_of_the_connection_are_not_passed_on(self) -> None:
+        """Nor those that it names, nor cookies for whatever else is on this machine."""
+        self.serve(
+            b"HTTP/1.1 200 F\rine\r\nConnection: close, X-One\r\nX-One: 1\r\nX-Two: 2\r\n"
+            b"Keep-Alive: timeout=5\r\nUpgrade: h2c\r\nProxy-Authenticate: Basic\r\nTrailer: X\r\n"
+            b"Set-Cookie: a=b\r\nDate: D\r\nServer: S\r\nContent-Length: 2\r\n\r\n{}"
+        )
+        client = self.request(ORDERS)
+        expected = {"HTTP/1.1 200 Fine", "X-Two: 2", "Date: D", "Server: S", "Content-Length: 2", NOSNIFF}
+        self.assertEqual(set(head_of(client)), expected)
+        self.assertFalse(client.gone)
+
+    def test_a_redirect_is_handed_on(self) -> None:
+        """The keys are for the account's own host."""
+        self.answer = refusing(307, location="https://elsewhere.example/v2/orders")
+        client = self.post(b"{}")
+        self.assertEqual(client.status, 307)
+        self.assertIn("Location: https://elsewhere.example/v2/orders", head_of(client))
+        self.assertEqual(len(self.page.requests), 1)
+
+    def test_answers_without_a_body_have_none(self) -> None:
+        """And the connection goes on with the next request."""
+        for status in (204, 304):
+            self.answer = refusing(status, etag='"x"')
+            client = self.request(ORDERS, method="DELETE")
+            self.assertEqual(client.status, status)
+            self.assertEqual(client.body, "")
+            expected = {"ETag", "Date", "Server", NOSNIFF.partition(":")[0]}
+            self.assertEqual({name.split(":")[0] for name in head_of(client)[1:]}, expected)
+            self.answer = [1]
+            assert client.transport is not None
+            client.transport.write(b"GET /paper/v2/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            self.wires.flush()
+            self.assertTrue(client.received.endswith(b"\r\n\r\n[1]"), client.received)
+
+    def test_head_has_the_length_and_no_body(self) -> None:
+        """As Alpaca said it."""
+        self.serve(b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n", ends=False)
+        client = self.request(ORDERS, method="HEAD")
+        self.assertIn("Content-Length: 12345", head_of(client))
+        self.assertEqual((client.body, client.gone), ("", False))
+
+    def test_an_answer_of_unknown_length_flows(self) -> None:
+        """The head at once and each part when it comes, in chunks as the client's connection has them."""
+        parts: list[Request] = []
+
+        def answer(request: Request) -> int:
+            parts.append(request)
+            request.write(b"")
+            return NOT_DONE_YET
+
+        self.answer = answer
+        client = self.request(ORDERS)
+        self.assertTrue(client.received.endswith(b"\r\n\r\n"), client.received)
+        parts[0].write(b"one")
+        self.wires.flush()
+        self.assertTrue(client.received.endswith(b"3\r\none\r\n"), client.received)
+        parts[0].write(b"two")
+        self.wires.flush()
+        self.assertTrue(client.received.endswith(b"3\r\ntwo\r\n"), client.received)
+        parts[0].finish()
+        self.wires.flush()
+        self.assertTrue(client.received.endswith(b"0\r\n\r\n"), client.received)
+
+    def test_an_answer_may_end_with_its_connection(self) -> None:
+        """As those of old servers do; and a client of HTTP/1.0 is sent it so."""
+        self.serve(b"HTTP/1.0 200 OK\r\n\r\nall of it")
+        self.assertTrue(self.request(ORDERS).received.endswith(b"9\r\nall of it\r\n0\r\n\r\n"))
+        client = self.write(b"GET /paper/v2/orders HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        self.assertEqual((client.body, client.gone), ("all of it", True))
+
+    def test_requests_on_one_connection_are_answered_in_order(self) -> None:
+        """Also those that do not wait for the answer to the one before (pipelining)."""
+        self.answer = lambda request: request.uri
+        lines = "GET /paper/v2/{} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        client = self.write("".join(lines.format(name) for name in "abc").encode())
+        self.assertEqual(self.asked(), ["GET /v2/a", "GET /v2/b", "GET /v2/c"])
+        bodies = [part.partition(b"HTTP/1.1")[0] for part in client.received.split(b"\r\n\r\n")[1:]]
+        self.assertEqual(bodies, [b"/v2/a", b"/v2/b", b"/v2/c"])
+
+    def test_nothing_is_logged(self) -> None:
+        """Neither of a request that goes well nor of one that does not."""
+        with capturedLogs() as events:
+            self.post(b'{"hush":1}', f"{ORDERS}?hush", *KEYS)
+            self.serve(b"nonsense")
+            self.assertEqual(self.post(b'{"hush":1}', f"{ORDERS}?hush", *KEYS).status, 502)
+            self.host.refusing = True
+            self.assertEqual(self.post(b'{"hush":1}', f"{ORDERS}?hush", *KEYS).status, 502)
+        self.assertEqual([json.dumps(event, default=repr) for event in events], [])

@@ -1,0 +1,179 @@
+"""The client for Twisted: an Autobahn protocol that is read from, and what dials it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Unpack
+from urllib.parse import urlsplit
+
+import txaio
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.task import deferLater
+
+from tradeproxy.client.base import (
+    CONNECT_TIMEOUT,
+    GOODBYE_TIMEOUT,
+    LARGEST_MESSAGE,
+    PING_INTERVAL,
+    USER_AGENT,
+    EndedError,
+    Follower,
+    Options,
+    refusal,
+)
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IStreamClientEndpoint
+
+MOST_UNREAD = 256
+"""Messages that wait to be read; then nothing more is taken from the socket until half of them are."""
+
+
+class Client(Follower):
+    """Follows one account from Twisted; see Follower. To stop, `close` it or cancel what iterates over it."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        reactor: Any = None,
+        endpoint: IStreamClientEndpoint | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        """`endpoint` leads to the proxy where the URL's host and port do not, as for a UNIX socket."""
+        super().__init__(url, options)
+        if reactor is None:
+            from twisted.internet import reactor
+        self._reactor: Any = reactor
+        self._endpoint = _endpoint(url, reactor) if endpoint is None else endpoint
+
+    async def _dial(self, url: str) -> ClientProtocol:
+        factory = WebSocketClientFactory(url, useragent=USER_AGENT, reactor=self._reactor)
+        factory.protocol = ClientProtocol
+        factory.noisy = False
+        factory.setProtocolOptions(
+            maxMessagePayloadSize=LARGEST_MESSAGE,
+            failByDrop=False,
+            openHandshakeTimeout=CONNECT_TIMEOUT,
+            closeHandshakeTimeout=GOODBYE_TIMEOUT,
+            serverConnectionDropTimeout=GOODBYE_TIMEOUT,
+            autoPingInterval=PING_INTERVAL,
+            autoPingTimeout=PING_INTERVAL,
+            tcpNoDelay=True,
+        )
+        try:
+            protocol = await self._endpoint.connect(factory)
+        except CancelledError:
+            raise
+        except Exception as error:
+            raise EndedError(f"cannot connect: {error}") from None
+        assert isinstance(protocol, ClientProtocol)
+        try:
+            await protocol.opened
+        except CancelledError:
+            protocol.dropConnection(abort=True)
+            raise
+        return protocol
+
+    async def _sleep(self, seconds: float) -> None:
+        await deferLater(self._reactor, seconds)
+
+    def _seconds(self) -> float:
+        return float(self._reactor.seconds())
+
+
+class ClientProtocol(WebSocketClientProtocol):
+    """One connection, from which messages are taken one by one."""
+
+    log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
+    transport: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: Deferred[None] = Deferred()
+        self._unread: deque[bytes] = deque()
+        self._is_paused = False
+        self._ended: EndedError | None = None
+        self._news: Deferred[None] | None = None
+        self._gone: Deferred[None] = Deferred()
+
+    # What the follower calls.
+
+    async def send(self, message: bytes) -> None:
+        """Send a text frame."""
+        if self._ended is not None:
+            raise self._ended
+        if self.state == self.STATE_OPEN:  # else the end is on its way, with its reason
+            self.sendMessage(message)
+
+    async def receive(self) -> bytes:
+        """Return the next message."""
+        while not self._unread:
+            if self._ended is not None:
+                raise self._ended
+            self._news = Deferred()
+            await self._news
+        message = self._unread.popleft()
+        if self._is_paused and len(self._unread) <= MOST_UNREAD // 2:
+            self._is_paused = False
+            self.transport.resumeProducing()
+        return message
+
+    async def close(self) -> None:
+        """Say goodbye, and read what still comes, among which is the answer."""
+        if self._ended is None:
+            if self._is_paused:
+                self.transport.resumeProducing()
+            self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
+            await self._gone
+
+    # What Autobahn calls.
+
+    def onOpen(self) -> None:
+        """Let the follower begin."""
+        self.opened.callback(None)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Keep a message until it is taken."""
+        self._unread.append(payload)
+        if len(self._unread) >= MOST_UNREAD and not self._is_paused and self.state == self.STATE_OPEN:
+            self._is_paused = True
+            self.transport.pauseProducing()
+        self._wake()
+
+    def onAutoPingTimeout(self) -> None:
+        """Drop a connection that is dead, but not one that is not being read from."""
+        if not self._is_paused:
+            super().onAutoPingTimeout()
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """Say how it ended; also called when the handshake was refused."""
+        self._ended = self._ending(code, reason)
+        if not self.opened.called:
+            self.opened.errback(self._ended)
+        self._wake()
+        self._gone.callback(None)
+
+    def _ending(self, code: int | None, reason: str | None) -> EndedError:
+        status = getattr(self, "http_status_line", "").split(" ")[1:2]
+        if not self.opened.called and status and status[0].isdecimal() and status[0] != "101":
+            return refusal(int(status[0]), self.data.partition(b"\r\n\r\n")[2])
+        if self.remoteCloseCode is not None:
+            return EndedError(self.remoteCloseReason or f"closed with code {code}", self.remoteCloseCode)
+        return EndedError("connection lost" if self.opened.called else reason or "no WebSocket handshake")
+
+    def _wake(self) -> None:
+        news, self._news = self._news, None
+        if news is not None and not news.called:
+            news.callback(None)
+
+
+def _endpoint(url: str, reactor: Any) -> IStreamClientEndpoint:
+    parts = urlsplit(url)
+    host, secure = parts.hostname or "", parts.scheme == "wss"
+    port = parts.port or (443 if secure else 80)
+    endpoint = HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
+    return wrapClientTLS(optionsForClientTLS(host), endpoint) if secure else endpoint

@@ -1,0 +1,223 @@
+"""One connection to Redis: made, and made again, and every command is answered, or fails, in bounded time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import TimeoutError as NoAnswerError
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.protocol import Factory
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.task import deferLater
+from txredisapi import RedisProtocol, ResponseError
+
+from tradeproxy.wire.credentials import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
+    from twisted.python.failure import Failure
+
+    from tradeproxy.config.storage import RedisSettings
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds for TCP and TLS, and again for the login."""
+
+REPLY_TIMEOUT = 1.5
+"""Seconds for an answer; a Redis that is alive needs less than a thousandth of it."""
+
+OLDEST = [6, 2]
+"""The first Redis whose XTRIM knows MINID."""
+
+RETRY = 0.5
+"""Seconds between two attempts to connect."""
+
+
+class AwayError(Exception):
+    """Redis did not do what it was asked for; the text says why, and holds no secret."""
+
+
+class NoScriptError(Exception):
+    """Redis does not know a script by its hash: it has been started since."""
+
+
+class Link:
+    """Keeps one connection to Redis.
+
+    Whatever Redis refuses (it is read-only, loads its data, has no memory left) ends the connection, as a
+    silence does: the next one may lead to a Redis that serves.
+    """
+
+    def __init__(self, settings: RedisSettings, reactor: Any) -> None:
+        self.on_up: Callable[[], None] = lambda: None
+        """Called when commands can be given."""
+        self.on_down: Callable[[str], None] = lambda _: None
+        """Called with the reason when they no longer can, and after each attempt that fails. Not the place to
+        close the link from."""
+        self.trouble = "it has not been reached yet"
+        """Why there is no connection."""
+        self._settings = settings
+        self._reactor = reactor
+        self._protocol: Any = None
+        self._staying: Deferred[None] | None = None
+        self._is_open = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether commands can be given."""
+        return self._protocol is not None
+
+    def open(self) -> None:
+        """Begin to connect."""
+        self._is_open = True
+        self._staying = Deferred.fromCoroutine(self._stay_connected())
+
+    def close(self) -> None:
+        """End the connection, and make no other; harmless if there is none."""
+        self._is_open = False
+        staying, self._staying = self._staying, None
+        protocol, self._protocol = self._protocol, None
+        if staying is not None:
+            staying.addErrback(lambda failure: failure.trap(CancelledError))
+            staying.cancel()
+        if protocol is not None:
+            protocol.transport.abortConnection()
+
+    def call(self, *command: str | bytes | int, timeout: float = REPLY_TIMEOUT) -> Deferred[Any]:
+        """Give a command; fires with Redis' answer, in bytes, or fails with AwayError or NoScriptError."""
+        protocol = self._protocol
+        if protocol is None:
+            return fail(AwayError(self.trouble))
+        answer: Deferred[Any] = protocol.execute_command(*command)
+        answer.addTimeout(timeout, self._reactor)
+        return answer.addErrback(self._refused, protocol, timeout)
+
+    def _refused(self, failure: Failure, protocol: Any, timeout: float) -> None:
+        error = failure.value
+        if isinstance(error, CancelledError):  # the question was withdrawn
+            raise error
+        if isinstance(error, ResponseError):
+            if str(error).startswith("NOSCRIPT"):
+                raise NoScriptError
+            reason = f"it says {str(error)[:200]}"
+        elif isinstance(error, NoAnswerError):
+            reason = f"it does not answer within {timeout:g} s"
+        else:
+            reason = "the connection was lost"
+        self._drop(protocol, reason)
+        raise AwayError(reason)
+
+    def _drop(self, protocol: Any, reason: str) -> None:
+        if protocol is self._protocol:
+            self._protocol = None
+            protocol.transport.abortConnection()
+            self._note(reason)
+
+    def _note(self, reason: str) -> None:
+        self.trouble = reason
+        self.on_down(reason)
+
+    async def _stay_connected(self) -> None:
+        while True:
+            factory = _LinkFactory(self._settings)
+            try:
+                protocol = await self._endpoint().connect(factory)
+            except CancelledError:
+                raise
+            except Exception as error:  # of many kinds: no such name, refused, a bad certificate
+                if not self._is_open:
+                    return  # this is how an endpoint tells that it was cancelled
+                self._note(f"cannot connect: {error}")
+            else:
+                await self._use(protocol, factory)
+            await deferLater(self._reactor, RETRY)
+
+    async def _use(self, protocol: Any, factory: _LinkFactory) -> None:
+        gone: Deferred[None] = protocol.whenDisconnected()
+        login: Deferred[None] = Deferred()
+        for either in (protocol.whenConnected(), protocol.whenDisconnected()):
+            either.addCallback(lambda _: None if login.called else login.callback(None))
+        try:
+            await login.addTimeout(CONNECT_TIMEOUT, self._reactor)
+        except NoAnswerError:
+            factory.trouble = f"it does not answer within {CONNECT_TIMEOUT:g} s at the login"
+            protocol.transport.abortConnection()
+            await gone
+        except CancelledError:
+            protocol.transport.abortConnection()
+            raise
+        if not protocol.connected:
+            self._note(factory.trouble or "the connection was lost at the login")
+            return
+        self._protocol = protocol
+        self.on_up()
+        await gone
+        self._drop(protocol, "the connection was lost")
+
+    def _endpoint(self) -> IStreamClientEndpoint:
+        settings = self._settings
+        if settings.path is not None:
+            return UNIXClientEndpoint(self._reactor, settings.path, timeout=CONNECT_TIMEOUT)
+        endpoint = HostnameEndpoint(self._reactor, settings.host, settings.port, timeout=CONNECT_TIMEOUT)
+        return wrapClientTLS(optionsForClientTLS(settings.host), endpoint) if settings.tls else endpoint
+
+
+async def try_redis(settings: RedisSettings, reactor: Any) -> str | None:
+    """Return why Redis cannot hold the log, or None."""
+    link = Link(settings, reactor)
+    tried: Deferred[None] = Deferred()
+    link.on_up = lambda: tried.callback(None)
+    link.on_down = lambda _: None if tried.called else tried.callback(None)
+    link.open()
+    await tried
+    await deferLater(reactor, 0)  # the link is not to be closed by what it calls
+    try:
+        told = (await link.call("INFO")).decode()
+    except AwayError as away:
+        return str(away)
+    finally:
+        link.close()
+    facts = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
+    version, policy = facts.get("redis_version", ""), facts.get("maxmemory_policy", "noeviction")
+    if [int(part) for part in version.split(".")[:2] if part.isdigit()] < OLDEST:
+        return f"its version is {version}; the log needs {'.'.join(map(str, OLDEST))} or newer"
+    if policy != "noeviction" and facts.get("maxmemory") != "0":
+        return f"its maxmemory-policy is {policy}, by which it may forget the log; the log needs noeviction"
+    return None
+
+
+class _LinkFactory(Factory):
+    """Builds the protocol of one connection; the rest is what that expects of its factory."""
+
+    noisy = False
+    isLazy = False
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self.trouble = ""
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Build it; it logs in by itself, and gives back bytes."""
+        settings = self._settings
+        protocol = RedisProtocol(
+            charset=None,
+            convertNumbers=False,
+            username=settings.username,
+            password=None if settings.password is None else settings.password.reveal(),
+            dbid=settings.db or None,
+        )
+        protocol.factory = self
+        return protocol
+
+    def stopTrying(self) -> None:
+        """Hear that the login has failed; nothing is tried here."""
+
+    def connectionError(self, why: str) -> None:
+        """Note why the login failed, in Redis' words; an old one repeats what it was sent."""
+        words = why.removeprefix("Redis error: ").partition(", with args")[0]
+        for secret in (self._settings.password, self._settings.username):
+            text = secret.reveal() if isinstance(secret, Secret) else secret
+            words = words.replace(text, "…") if text else words
+        self.trouble = words

@@ -1,0 +1,279 @@
+"""The settings: the environment and .env, read once into frozen values; every problem is told at once."""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from tradeproxy.config import hosts
+from tradeproxy.config.accounts import AccountSettings, demo_account, is_plain, read_accounts
+from tradeproxy.config.addresses import Addresses, read_addresses
+from tradeproxy.config.endpoints import is_local, url
+from tradeproxy.config.env import Environment
+from tradeproxy.config.journalsettings import JournalSettings, read_journal
+from tradeproxy.config.logging import LogSettings, read_log
+from tradeproxy.config.recoverysettings import RecoveryMode, RecoverySettings
+from tradeproxy.config.storage import RedisSettings, read_redis
+from tradeproxy.wire.credentials import Secret
+from tradeproxy.wire.messages import Dialect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+WEAK_TOKEN = 16
+"""A token of fewer characters is warned of."""
+
+VARIABLES = (
+    "PROXY_ALLOWED_HOSTS",
+    "PROXY_ALLOWED_ORIGINS",
+    "PROXY_ALLOW_ANONYMOUS",
+    "PROXY_AUTH_TIMEOUT",
+    "PROXY_DATA_DIR",
+    "PROXY_HANDSHAKE_TIMEOUT",
+    "PROXY_HOST",
+    "PROXY_JOURNAL_DAYS",
+    "PROXY_JOURNAL_EVENTS",
+    "PROXY_JOURNAL_SYNC",
+    "PROXY_LISTEN",
+    "PROXY_LOG_FORMAT",
+    "PROXY_LOG_LEVEL",
+    "PROXY_MAX_CLIENTS",
+    "PROXY_MAX_MESSAGE",
+    "PROXY_PORT",
+    "PROXY_RECONCILE_INTERVAL",
+    "PROXY_RECOVERY",
+    "PROXY_RECOVERY_DEADLINE",
+    "PROXY_REDIS_PASSWORD",
+    "PROXY_REDIS_PASSWORD_FILE",
+    "PROXY_REDIS_URL",
+    "PROXY_REDIS_URL_FILE",
+    "PROXY_REST",
+    "PROXY_REUSE_PORT",
+    "PROXY_STALL_TIMEOUT",
+    "PROXY_TOKENS",
+    "PROXY_TOKENS_FILE",
+    "PROXY_UPSTREAM_AUTH",
+)
+"""Every PROXY_* variable there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client, and all of them, may take: timeouts in seconds, sizes in bytes."""
+
+    max_clients: int = 10_000
+    handshake_timeout: float = 5.0
+    auth_timeout: float = 10.0
+    max_message: int = 16 * 1024
+    stall_timeout: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that is settable. `listen` holds complete Twisted endpoint descriptions.
+
+    `listen_source` is what chose them: PROXY_HOST, which a port goes with, PROXY_LISTEN or --listen. With
+    `reuse_port` other processes may listen on their TCP ports too. Origins are in lower case without a
+    default port, hosts without any port, so that both compare as text. `redis` is where the log is that all
+    nodes share, None if this process has one of its own. `rest` says whether REST is passed through.
+    `simulator_port` is None except in the demo. The warnings are lines for the user.
+    """
+
+    accounts: tuple[AccountSettings, ...]
+    listen: tuple[str, ...]
+    listen_source: str
+    reuse_port: bool
+    tokens: tuple[Secret, ...]
+    allowed_origins: tuple[str, ...]
+    allowed_hosts: tuple[str, ...]
+    limits: Limits
+    journal: JournalSettings
+    redis: RedisSettings | None
+    recovery: RecoverySettings
+    log: LogSettings
+    rest: bool
+    simulator_port: int | None
+    warnings: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        """Where the events are kept, in words."""
+        if self.redis is not None:
+            return f"Redis at {self.redis.label}"
+        return "memory only" if self.journal.directory is None else str(self.journal.directory)
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; `problems`, with warnings behind them, are lines without a secret."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def read_settings(
+    environ: Mapping[str, str],
+    *,
+    directory: Path,
+    env_file: str | None = None,
+    port: str | None = None,
+    listen: Sequence[str] = (),
+    demo: bool = False,
+    ipv6_loopback: bool | None = None,
+) -> Settings:
+    """Read the environment over the directory's .env, or over `env_file`; the options beat both.
+
+    `ipv6_loopback` says whether ::1 exists; None: find out. Raises SettingsError with every problem.
+    """
+    env = Environment.read(environ, directory, env_file)
+    _warn_of_unknown(env)
+    addresses = read_addresses(env, port, listen, ipv6_loopback)
+    tokens = _read_tokens(env)
+    _check_exposure(env, addresses)
+    dialect = env.parsed("PROXY_UPSTREAM_AUTH", _dialect, Dialect.AUTHENTICATE)
+    simulator_port = addresses.port + 1 if demo else None
+    if simulator_port is None:
+        accounts = read_accounts(env, dialect)
+    else:
+        accounts = (demo_account(simulator_port, dialect),)
+        if simulator_port > 65535:
+            env.findings.problem(
+                f"{addresses.port_source}: --demo takes the next port too, and there is none"
+            )
+    settings = Settings(
+        accounts=accounts,
+        listen=addresses.descriptions,
+        listen_source=addresses.source,
+        reuse_port=_read_reuse_port(env, demo),
+        tokens=tokens,
+        allowed_origins=env.each("PROXY_ALLOWED_ORIGINS", lambda text: hosts.origin(text.removesuffix("/"))),
+        allowed_hosts=(*env.each("PROXY_ALLOWED_HOSTS", hosts.canonical), *addresses.names),
+        limits=_read_limits(env),
+        journal=read_journal(env, in_memory=demo),
+        redis=read_redis(env, in_memory=demo),
+        recovery=_read_recovery(env),
+        log=read_log(env),
+        rest=_read_rest(env, addresses),
+        simulator_port=simulator_port,
+        warnings=tuple(env.findings.warnings),
+    )
+    if env.findings.problems:
+        warnings = (f"warning: {warning}" for warning in env.findings.warnings)
+        raise SettingsError([*env.findings.problems, *warnings])
+    return settings
+
+
+def _warn_of_unknown(env: Environment) -> None:
+    for name in env:
+        if name.startswith("PROXY_") and name not in VARIABLES:
+            nearest, *_ = get_close_matches(name, VARIABLES, n=1, cutoff=0)
+            env.findings.warning(f"{name}: there is no such variable; the nearest is {nearest}")
+
+
+def _read_reuse_port(env: Environment, demo: bool) -> bool:
+    reuse_port = env.parsed("PROXY_REUSE_PORT", _flag, default=False)
+    if reuse_port and demo:
+        env.warn_unused(("PROXY_REUSE_PORT",), "by the demo, which shares nothing")
+        return False
+    if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
+        env.findings.problem("PROXY_REUSE_PORT: this system has no SO_REUSEPORT")
+    if reuse_port and env.source("PROXY_REDIS_URL") is None:
+        env.findings.warning(
+            "PROXY_REUSE_PORT: PROXY_REDIS_URL is not set; who shares the port must share the log"
+        )
+    return reuse_port
+
+
+def _read_tokens(env: Environment) -> tuple[Secret, ...]:
+    source = env.source("PROXY_TOKENS")
+    text = env.confidential("PROXY_TOKENS")
+    tokens = [token.strip() for token in text.split(",") if token.strip()]
+    if text and not tokens:
+        env.findings.problem(f"{source}: holds no token")
+    if not all(map(is_plain, tokens)):
+        env.findings.problem(f"{source}: a token holds white space, or is not ASCII; commas separate tokens")
+    if any(len(token) < WEAK_TOKEN for token in tokens):
+        env.findings.warning(f"{source}: a token of fewer than {WEAK_TOKEN} characters can be guessed")
+    return tuple(Secret(token) for token in tokens)
+
+
+def _check_exposure(env: Environment, addresses: Addresses) -> None:
+    anonymous = env.parsed("PROXY_ALLOW_ANONYMOUS", _flag, default=False)
+    if anonymous or env.source("PROXY_TOKENS"):
+        return
+    for description in addresses.descriptions:
+        if not is_local(description):
+            env.findings.problem(
+                f"{addresses.source}: other machines may reach {url(description)}, and would see every order;"
+                " set PROXY_TOKENS, or PROXY_ALLOW_ANONYMOUS=1 if they may"
+            )
+
+
+def _read_limits(env: Environment) -> Limits:
+    default = Limits()
+    return Limits(
+        max_clients=env.parsed("PROXY_MAX_CLIENTS", _whole_number, default.max_clients),
+        handshake_timeout=env.parsed("PROXY_HANDSHAKE_TIMEOUT", _seconds, default.handshake_timeout),
+        auth_timeout=env.parsed("PROXY_AUTH_TIMEOUT", _seconds, default.auth_timeout),
+        max_message=env.parsed("PROXY_MAX_MESSAGE", _whole_number, default.max_message),
+        stall_timeout=env.parsed("PROXY_STALL_TIMEOUT", _seconds, default.stall_timeout),
+    )
+
+
+def _read_recovery(env: Environment) -> RecoverySettings:
+    default = RecoverySettings()
+    return RecoverySettings(
+        mode=env.parsed("PROXY_RECOVERY", _recovery_mode, default.mode),
+        deadline=env.parsed("PROXY_RECOVERY_DEADLINE", _seconds, default.deadline),
+        reconcile_interval=env.parsed("PROXY_RECONCILE_INTERVAL", _seconds, default.reconcile_interval),
+    )
+
+
+def _read_rest(env: Environment, addresses: Addresses) -> bool:
+    rest = env.parsed("PROXY_REST", _flag, default=False)
+    if rest and (tokens := env.source("PROXY_TOKENS")):
+        env.findings.problem(
+            f"PROXY_REST: {tokens} is set too; the headers of a request cannot hold a token and Alpaca's keys"
+        )
+    elif rest and any(url(it).startswith("http:") and not is_local(it) for it in addresses.descriptions):
+        env.findings.warning(
+            "PROXY_REST: keys travel in the clear from other machines to this one; use ssl: in PROXY_LISTEN"
+        )
+    return rest
+
+
+def _whole_number(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,18}", text) and int(text) >= 1:
+        return int(text)
+    raise ValueError(f"{text!r} is not a whole number (1 or more)")
+
+
+def _seconds(text: str) -> float:
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) and float(text) > 0:
+        return float(text)
+    raise ValueError(f"{text!r} is not a number of seconds (more than 0)")
+
+
+def _flag(text: str) -> bool:
+    try:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+    except KeyError:
+        raise ValueError(f"{text!r} is neither yes (1, true) nor no (0, false)") from None
+
+
+def _recovery_mode(text: str) -> RecoveryMode:
+    try:
+        return RecoveryMode(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is none of auto, events, off") from None
+
+
+def _dialect(text: str) -> Dialect:
+    try:
+        return Dialect(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither authenticate nor auth") from None

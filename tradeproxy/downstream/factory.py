@@ -1,0 +1,102 @@
+"""The clients' end of the wire: Autobahn's server factory, and how a request becomes a client."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory
+
+from tradeproxy.downstream import autobahn_slim, encoder
+from tradeproxy.downstream.admission import Refusal
+from tradeproxy.downstream.clients import Clients
+from tradeproxy.downstream.connection import DownstreamProtocol
+from tradeproxy.downstream.handshake import read_key
+from tradeproxy.downstream.handshake_limits import Door
+from tradeproxy.downstream.log_reader import Steps
+from tradeproxy.downstream.newcomers import Newcomers
+from tradeproxy.downstream.send_group import Crowds
+from tradeproxy.downstream.session import ClientSession, Manner
+from tradeproxy.downstream.standing import Visit, user_agent
+from tradeproxy.downstream.subscription import Wording
+from tradeproxy.wire.messages import Sendable, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.web.server import Request
+
+    from tradeproxy.config.settings import Limits
+    from tradeproxy.downstream.query import Wishes
+    from tradeproxy.hub.account import Account
+    from tradeproxy.wire.credentials import Credentials
+
+PING_INTERVAL = 20
+"""Seconds; keeps NATs and proxies from forgetting an idle connection, and finds clients that are gone."""
+
+PONG_TIMEOUT = 180
+"""Seconds, as alpaca-py has it: a bot that computes does not answer meanwhile, and with a slow reader the
+ping itself waits behind some megabytes in the kernel's buffers. Neither shall lose its stream. Where
+`stall_timeout` is longer, while which pongs are not even read, this is too."""
+
+_DIALECTS = {Manner.ORIGINAL: "WebSocket", Manner.ALPACA: "WebSocket, as Alpaca's"}
+
+
+class DownstreamFactory(WebSocketServerFactory):
+    """Every client's factory: the limits, the clients themselves, and what is said to many of them."""
+
+    noisy = False
+    protocol: Any = DownstreamProtocol
+
+    def __init__(self, limits: Limits, reactor: IReactorTime) -> None:
+        super().__init__(server="tradeproxy", reactor=reactor)
+        self.setProtocolOptions(
+            webStatus=False,
+            # Host, Origin and the number of connections are decided on the HTTP request, before Autobahn.
+            allowNullOrigin=False,
+            maxMessagePayloadSize=limits.max_message,
+            maxFramePayloadSize=limits.max_message,
+            failByDrop=False,
+            openHandshakeTimeout=0,  # it is over as soon as twisted.web has the request
+            closeHandshakeTimeout=0,  # BoundedGoodbye has the time limit
+            autoPingInterval=PING_INTERVAL,
+            autoPingTimeout=max(PONG_TIMEOUT, limits.stall_timeout + 2 * PING_INTERVAL),
+            tcpNoDelay=True,
+        )
+        self._client = autobahn_slim.configured(self.protocol, self)
+        self.limits = limits
+        self.clients = Clients(limits.max_clients)
+        self.wording = Wording(
+            self._message, encoder.plain(self._message), encoder.with_cursors(self._message), Steps()
+        )
+        self.crowds = Crowds(self.wording.plain, reactor)
+        self.door = Door(reactor)
+        self.newcomers = Newcomers(limits.auth_timeout, reactor)
+        self.answer = cache(self._answer)  # there are a dozen
+
+    def upgrade(
+        self,
+        request: Request,
+        account: Account,
+        manner: Manner,
+        wishes: Wishes,
+        admits: Callable[[Credentials], bool],
+    ) -> bytes | int | Refusal:
+        """Turn `request`, which has been admitted, into a new client of `account`; for Resource.render."""
+        key = read_key(request)
+        if isinstance(key, Refusal):
+            return key
+        session = ClientSession(manner, admits, status=wishes.status)
+        agent = user_agent(request.getHeader(b"user-agent"))
+        visit = Visit(agent, _DIALECTS[manner], self.reactor.seconds())
+        client = self._client(self, account, session, wishes, visit)
+        return autobahn_slim.take_over(request, client, key)
+
+    def _answer(self, message: Sendable) -> bytes:
+        return self._message(encode(message))
+
+    def _message(self, payload: bytes) -> bytes:
+        """Frame a text message; there is no compression here, so that it is the same for all clients."""
+        message: bytes = self.prepareMessage(payload).payloadHybi
+        return message

@@ -1,0 +1,163 @@
+"""Clients that keep up, served in one loop: the same bytes, offered to one socket after the other.
+
+Nearly always a client has taken all that it was sent, and is to be sent what all others are. To find that
+out client by client costs a third of what sending costs. A crowd knows it: whoever does not take a burst
+whole, or says something, leaves, is served by its own feed, and joins again once that has nothing to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from twisted.logger import Logger
+
+from tradeproxy.downstream.feed import LARGEST_BURST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from tradeproxy.downstream.encoder import Framing
+    from tradeproxy.hub.account import Account
+    from tradeproxy.hub.broadcaster import Subscriber
+    from tradeproxy.journal.base import Burst
+
+LARGEST = 500
+"""Members of one crowd, which are served without a break; more make another one."""
+
+
+class Member(Protocol):
+    """A client that may be in a crowd. Compared and hashed by identity."""
+
+    crowd: Crowd | None
+    account: Account
+
+    @property
+    def subscriber(self) -> Subscriber:
+        """What is registered with the account's broadcaster while it is in no crowd."""
+
+    @property
+    def is_level(self) -> bool:
+        """Whether its socket has taken all that is in the log, and it is to be sent all that follows."""
+
+    @property
+    def send(self) -> Callable[[bytes], int]:
+        """The socket's `send`."""
+
+    def go_on(self, position: int, rest: bytes) -> None:
+        """Write `rest`, and be served by its own feed from then on, whose position this is."""
+
+
+class Crowds:
+    """All crowds of all accounts; their clients are sent the same frames."""
+
+    def __init__(self, framing: Framing, clock: IReactorTime) -> None:
+        self._framing = framing
+        self._clock = clock
+        self._crowds: dict[Account, list[Crowd]] = {}
+        self._offered: list[Member] = []
+
+    def offer(self, member: Member) -> None:
+        """Let `member` join a crowd at the end of this turn, if it is level then."""
+        if not self._offered:
+            self._clock.callLater(0, self._admit)
+        self._offered.append(member)
+
+    def _admit(self) -> None:
+        offered, self._offered = self._offered, []
+        for member in offered:
+            # While the disk is full some events have no place in the log, and are all at that of one hole:
+            # there a place does not tell which of them a client has had, and which its crowd is yet to get.
+            durable = member.account.journal.status.durable
+            if durable and member.crowd is None and member.is_level:
+                self._crowd_for(member.account).add(member)
+
+    def _crowd_for(self, account: Account) -> Crowd:
+        position = account.journal.last
+        crowds = [crowd for crowd in self._crowds.get(account, ()) if crowd.size]
+        self._crowds[account] = crowds
+        for crowd in crowds:
+            if crowd.size < LARGEST and crowd.position == position:
+                return crowd
+        crowds.append(Crowd(account, self._framing, position))
+        return crowds[-1]
+
+
+class Crowd:
+    """Clients of one account, all at one position; one subscriber for all of them."""
+
+    _log = Logger()
+
+    def __init__(self, account: Account, framing: Framing, position: int) -> None:
+        self.position = position
+        self._account = account
+        self._framing = framing
+        self._members: dict[Member, Callable[[bytes], int]] = {}
+
+    @property
+    def size(self) -> int:
+        """How many they are; at 0 it has ended."""
+        return len(self._members)
+
+    def add(self, member: Member) -> None:
+        """Serve `member` in the place of its own subscriber."""
+        if not self._members:
+            self._account.broadcaster.register(self)
+        self._account.broadcaster.unregister(member.subscriber)
+        self._members[member] = member.send
+        member.crowd = self
+
+    def remove(self, member: Member) -> None:
+        """Serve `member` no longer; nor does anybody else."""
+        member.crowd = None
+        del self._members[member]
+        if not self._members:
+            self._account.broadcaster.unregister(self)
+
+    # What the broadcaster calls.
+
+    def deliver(self, burst: Burst) -> None:
+        """Send the burst to all, if it is next; else each sees for itself what to make of it."""
+        frames = None
+        if burst.first == self.position + 1 and not burst.unplaced:
+            frames = self._framing.of(burst, self._account)
+        if frames is None or (len(frames) > LARGEST_BURST and len(burst.rows) > 1):
+            for member in tuple(self._members):
+                self._let_go(member, b"", burst)
+            return
+        self.position = burst.last
+        whole, taken = len(frames), {}
+        for send in self._members.values():
+            try:
+                sent = send(frames)
+            except OSError:  # it can take nothing now, or never again: the transport finds out which
+                sent = 0
+            if sent != whole:
+                taken[send] = sent
+        if taken:
+            for member, send in tuple(self._members.items()):
+                if send in taken:
+                    self._let_go(member, frames[taken[send] :])
+
+    def announce(self, status: bytes) -> None:
+        """Nothing: none of them wants to be told."""
+
+    def sever(self) -> None:
+        """End all of them."""
+        for member in tuple(self._members):
+            self.remove(member)
+            self._account.broadcaster.end(member.subscriber)
+
+    # The failure of one is its own, as it is at the broadcaster.
+
+    def _let_go(self, member: Member, rest: bytes, burst: Burst | None = None) -> None:
+        """Leave `rest` and the burst to the member's own feed."""
+        self.remove(member)
+        try:
+            member.go_on(self.position, rest)
+            if burst is not None:
+                member.subscriber.deliver(burst)
+        except Exception:
+            self._log.failure("a client could not leave its crowd, and is ended")
+            self._account.broadcaster.end(member.subscriber)

@@ -1,0 +1,37 @@
+"""How an account's stream is, as the node that holds it tells the others: its upstream, and its gaps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from tradeproxy.wire.proxy_status import Gap, Outcome, UpstreamStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The upstream's status, and the last gaps, the oldest first."""
+
+    upstream: UpstreamStatus
+    gaps: tuple[Gap, ...]
+
+    def encode(self) -> str:
+        """Write it; whole, since who reads it may have missed what was said before."""
+        gaps = [{**asdict(gap), "outcome": gap.outcome.value} for gap in self.gaps]
+        return json.dumps({"upstream": asdict(self.upstream), "gaps": gaps}, separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str) -> Standing:
+        """Read what `encode` wrote."""
+        document = json.loads(text)
+        gaps = (Gap(**_known(Gap, gap)) for gap in document["gaps"])
+        return cls(
+            UpstreamStatus(**_known(UpstreamStatus, document["upstream"])),
+            tuple(replace(gap, outcome=Outcome(gap.outcome)) for gap in gaps),
+        )
+
+
+def _known(kind: type, document: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that this version knows: another node may be of a newer one."""
+    return {field.name: document[field.name] for field in fields(kind) if field.name in document}

@@ -1,0 +1,149 @@
+"""The log of one account as the hub sees it, wherever it is kept: appended to in bursts, read by position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Sequence
+
+    from tradeproxy.runtime.stats import Histogram
+    from tradeproxy.wire.event import Event, OrderState
+    from tradeproxy.wire.proxy_status import JournalStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event in its place; or, without a payload, the place of events that were not kept."""
+
+    seq: int
+    """1 for the first event of an account, and one more for each that follows; never used twice."""
+    payload: bytes | None
+    time: int | None = None
+    """Of the event: microseconds since 1970."""
+    durable: bool = True
+    """Whether it is on the disk. While it is not, no cursor may point behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """Rows that follow each other: those that one append added, or that one read found; never empty.
+
+    `unplaced` rows have no place of their own: there was no room to keep them. They all bear the number of
+    the hole in the log that stands for them, and reading the log yields that hole in their stead.
+    """
+
+    rows: tuple[Row, ...]
+    unplaced: bool = False
+    came: float | None = field(default=None, compare=False)
+    """When the first of it came to this process (Unix time); None: just now."""
+    first: int = field(init=False, compare=False, repr=False)
+    """The number of the first row."""
+    last: int = field(init=False, compare=False, repr=False)
+    """The number of the last row."""
+    framed: dict[object, bytes] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """What has been made of it to be sent, by whom it was made: once, for all who get the same."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "first", self.rows[0].seq)
+        object.__setattr__(self, "last", self.rows[-1].seq)
+
+
+class TrimmedError(Exception):
+    """What was to be read is no longer kept."""
+
+
+class UnreadableError(Exception):
+    """What was to be read is there, and the disk does not give it: later it may."""
+
+
+class Journal(Protocol):
+    """The durable, ordered log of one account. Errors of the disk stay inside: see `status`."""
+
+    epoch: str
+    """16 hexadecimal digits; positions of another epoch mean nothing here."""
+    first: int
+    """The lowest number that can be read; last + 1 when there is none."""
+    last: int
+    """The highest number given; 0 at the very beginning."""
+    begins: int
+    """From when on the log is complete (microseconds since 1970): created then, or trimmed up to there."""
+    latest: int | None
+    """The highest time of any event so far, one that has been trimmed included."""
+    horizon: int | None
+    """History at or before this time (microseconds) is known, though it may no longer be kept."""
+    duplicates: int
+    """Events that were not appended, for they had been before."""
+    kinds: Counter[str]
+    """How many events of each kind were appended, by this process."""
+    commits: Histogram
+    """Seconds that the disk took for each burst."""
+    status: JournalStatus
+    is_whole: bool
+    """Whether all that is in the log can be read here: not yet, while a node reads what others wrote."""
+    on_committed: Callable[[Burst], None]
+    """Called with every burst once it is on the disk, or declared not to be; at once, or later."""
+    on_status: Callable[[JournalStatus], None]
+    """Called when `status` has changed."""
+    on_begun: Callable[[], None]
+    """Called when another epoch has begun, to which positions lead on: at once by `identify`, or later."""
+    on_broken: Callable[[], None]
+    """Called when the log has become another one, to which no position of before leads on."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether all that is in the log has been handed on, as far as is known here."""
+
+    def open(self) -> None:
+        """Begin; raises JournalError with a line for the user where that cannot be."""
+
+    def close(self) -> None:
+        """Commit what can be, and let go."""
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Add the events that are new, in their order, in one transaction."""
+
+    def read(self, after: int, limit: int) -> Burst | None:
+        """Return up to `limit` rows that follow number `after`; None at the end.
+
+        Raises TrimmedError, or UnreadableError.
+        """
+
+    def row(self, seq: int) -> Row | None:
+        """Return one row; None if it is not kept. Raises UnreadableError."""
+
+    def has(self, event: Event) -> bool:
+        """Whether this very event has been appended before, or lies before the horizon."""
+
+    def reaches(self, seq: int) -> bool:
+        """Whether the log has come to a number. Raises UnreadableError where that is not known yet."""
+
+    def find(self, identity: str) -> int | None:
+        """Return the number of the last event with this identity. Raises UnreadableError."""
+
+    def first_since(self, time: int) -> int | None:
+        """Return the number of the first event with this time or a later one; None if all are earlier."""
+
+    def order(self, order_id: str) -> OrderState | None:
+        """Return the newest state of an order that an event told of."""
+
+    def open_orders(self) -> Sequence[OrderState]:
+        """Return every order that was open when an event last told of it."""
+
+    def recall(self, key: str) -> str | None:
+        """Return what was remembered under a name."""
+
+    def remember(self, key: str, value: str | None) -> None:
+        """Keep a short text under a name, durably when that is possible; None forgets it."""
+
+    def know_through(self, time: int) -> None:
+        """Move the horizon to this time, unless it is further on."""
+
+    def identify(self, account_id: str) -> bool:
+        """Begin a new epoch if the log is another account's; return whether it is. The numbers go on."""
+
+
+class JournalError(Exception):
+    """The journal cannot be used; the text is a line for the user that names the file or the variable."""

@@ -1,0 +1,1 @@
+"""The process and its runtime: limits, systemd, garbage collection, statistics. Imports no other room."""
