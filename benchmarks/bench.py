@@ -16,8 +16,9 @@ from statistics import median
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.lab import HERE, LabError, phase, prepare, progress, run_load, running
+from benchmarks.lab import LabError, phase, prepare, progress, run_load, running
 from benchmarks.servers import LIMIT, PEER_PYTHON, PROXY, SERVERS, Server
+from benchmarks.workspace import HERE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

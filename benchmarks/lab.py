@@ -17,14 +17,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.workspace import BUILD, HERE, Place
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from benchmarks.servers import Server
 
-HERE = Path(__file__).parent
 ROOT = HERE.parent
-BUILD = HERE / "build"
 LOAD = BUILD / "load"
 LOAD_CORE, SERVER_CORE = 0, 1
 PATIENCE = 30.0
@@ -35,15 +35,6 @@ COMPILER = ("cc", "-O2", "-std=gnu11", "-Wall", "-Wextra")
 
 class LabError(Exception):
     """A server or the load failed; the text says what it said."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a server is to be: its port, its upstream's, and a directory of its own."""
-
-    port: int
-    upstream_port: int
-    directory: Path
 
 
 @dataclass(frozen=True, slots=True)

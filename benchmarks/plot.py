@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.lab import HERE
+from benchmarks.workspace import HERE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.lab import BUILD, HERE
+from benchmarks.workspace import BUILD, HERE
 from tests.support.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from benchmarks.lab import Place
+    from benchmarks.workspace import Place
 
 PEER_PYTHON = HERE / ".venv/bin/python"
 TWISTD = Path(sys.executable).parent / "twistd"

@@ -43,8 +43,6 @@ ROOMS = {
     "tradeproxy.config.accounts": "settings",
     "tradeproxy.config.env": "settings",
     "tradeproxy.runtime.close_timeout": "settings",
-    "tradeproxy.config.journalsettings": "settings",
-    "tradeproxy.config.recoverysettings": "settings",
     "tradeproxy.config.storage": "settings",
     "tradeproxy.config.hosts": "settings",
     "tradeproxy.config.endpoints": "settings",
@@ -84,7 +82,7 @@ BANS = {
     "tradeproxy.client.aio": NETWORK,
     "tradeproxy.upstream.session": NETWORK,
     "tradeproxy.upstream.backoff": NETWORK,
-    "tradeproxy.upstream.budget": NETWORK,
+    "tradeproxy.upstream.http": NETWORK,
     "tradeproxy.recovery.sse_parser": NETWORK,
     "tradeproxy.recovery.reconcile": NETWORK,
     "tradeproxy.recovery.delivered": NETWORK,
@@ -93,10 +91,9 @@ BANS = {
     "tradeproxy.downstream.filters": NETWORK,
     "tradeproxy.downstream.query": NETWORK,
     "tradeproxy.downstream.encoder": NETWORK,
-    "tradeproxy.downstream.standing": NETWORK,
+    "tradeproxy.downstream.clients": NETWORK,
     "tradeproxy.downstream.once": NETWORK,
     "tradeproxy.web.routes": NETWORK,
-    "tradeproxy.web.restpath": NETWORK,
 }
 
 MONOPOLIES = {

@@ -33,9 +33,8 @@ if TYPE_CHECKING:
 
     from tradeproxy.cluster.node import Node
     from tradeproxy.config.accounts import AccountSettings
-    from tradeproxy.config.journalsettings import JournalSettings
-    from tradeproxy.config.recoverysettings import RecoverySettings
-    from tradeproxy.config.settings import Settings
+    from tradeproxy.config.settings import RecoverySettings, Settings
+    from tradeproxy.config.storage import JournalSettings
     from tradeproxy.journal.base import Journal
 
 

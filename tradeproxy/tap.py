@@ -12,7 +12,8 @@ from twisted.python import usage
 from tradeproxy.config import endpoints
 from tradeproxy.config.settings import Settings, SettingsError, read_settings
 from tradeproxy.journal.file import check_journal
-from tradeproxy.runtime.rlimits import make_room_for, stop_on_hangup
+from tradeproxy.runtime.rlimits import make_room_for
+from tradeproxy.runtime.signals import stop_on_hangup
 from tradeproxy.runtime.systemd import build_notifier
 
 if TYPE_CHECKING:

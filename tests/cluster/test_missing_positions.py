@@ -1,10 +1,10 @@
-"""Tests for tradeproxy.cluster.absent."""
+"""Tests for tradeproxy.cluster.replica."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.cluster.absent import MOST, Absent
+from tradeproxy.cluster.replica import MOST, Absent
 
 
 class AbsentTests(SynchronousTestCase):

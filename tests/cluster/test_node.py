@@ -11,7 +11,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.support.journals import BASE_URL
 from tests.support.redislog import SOMEWHERE
 from tradeproxy.cluster.node import Node, monotonic
-from tradeproxy.config.journalsettings import JournalSettings
+from tradeproxy.config.storage import JournalSettings
 from tradeproxy.hub.account import Account
 
 

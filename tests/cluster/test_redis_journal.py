@@ -7,8 +7,7 @@ from twisted.logger import capturedLogs
 from tests.support.journals import DAY, event, event_id_of, events, order_id_of, time_of
 from tests.support.nodes import STATE, STREAM, Member, NodesCase
 from tradeproxy.hub.locate import LostPositionError, locate
-from tradeproxy.journal.base import UnreadableError
-from tradeproxy.journal.trimming import TRIM_EVERY
+from tradeproxy.journal.base import TRIM_EVERY, UnreadableError
 from tradeproxy.wire.position import AfterId
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from tests.support.journals import event, event_id_of, time_of
 from tests.support.nodes import Member, NodesCase
-from tradeproxy.cluster.absent import LOOKS
 from tradeproxy.cluster.leadership import LEASE, RENEW, TICK
+from tradeproxy.cluster.replica import LOOKS
 from tradeproxy.hub.locate import LostPositionError, locate
-from tradeproxy.journal.base import UnreadableError
-from tradeproxy.journal.trimming import TRIM_EVERY
-from tradeproxy.wire.cursor import Cursor, check_of
-from tradeproxy.wire.position import AfterId, FromTime
+from tradeproxy.journal.base import TRIM_EVERY, UnreadableError
+from tradeproxy.wire.position import AfterId, Cursor, FromTime, check_of
 
 
 class ReplicaCase(NodesCase):

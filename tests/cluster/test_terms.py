@@ -11,7 +11,7 @@ from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import GIVE_UP, LEASE, NOBODY, RENEW, TICK, UNKNOWN
 from tradeproxy.cluster.redis_log import SharedLog
 from tradeproxy.hub.account import OWN_ERROR
-from tradeproxy.journal.trimming import TRIM_EVERY
+from tradeproxy.journal.base import TRIM_EVERY
 from tradeproxy.wire.proxy_status import Outcome
 
 FACTS_KEY = "tradeproxy:{paper}:facts"

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.config.journalsettings: where the journals are kept, how safely, and for how long."""
+"""Tests for tradeproxy.config.storage: where the journals are kept, how safely, and for how long."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.config.env import Environment, Findings
-from tradeproxy.config.journalsettings import DAY, JournalSettings, read_journal
+from tradeproxy.config.storage import DAY, JournalSettings, read_journal
 
 HERE = Path("/here")
 

@@ -13,8 +13,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.certificates import Authority
 from tradeproxy.config.accounts import demo_account
 from tradeproxy.config.endpoints import describe, has_ipv6_loopback, loopback_descriptions
-from tradeproxy.config.recoverysettings import RecoveryMode, RecoverySettings
-from tradeproxy.config.settings import VARIABLES, Limits, Settings, SettingsError, read_settings
+from tradeproxy.config.settings import (
+    VARIABLES,
+    Limits,
+    RecoveryMode,
+    RecoverySettings,
+    Settings,
+    SettingsError,
+    read_settings,
+)
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import Dialect
 

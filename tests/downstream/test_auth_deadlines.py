@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.newcomers: one timer for all who have yet to say who they are."""
+"""Tests for tradeproxy.downstream.handshake_limits: one timer for all who have yet to say who they are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.downstream.newcomers import Newcomers
+from tradeproxy.downstream.handshake_limits import Newcomers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.direct: Twisted's own transport on a real socket."""
+"""Tests for tradeproxy.downstream.send_group: Twisted's own transport on a real socket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Server
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.downstream import direct
+from tradeproxy.downstream.send_group import is_plain, write_direct
 
 
 class Writers:
@@ -71,7 +71,7 @@ class DirectTests(SynchronousTestCase):
         self.addCleanup(accepted.close)
 
     def write(self, data: bytes) -> bool:
-        return direct.write(self.connection, data, self.connection.write)
+        return write_direct(self.connection, data, self.connection.write)
 
     def received(self) -> bytes:
         """Return what has arrived, letting the transport send the rest meanwhile."""
@@ -90,8 +90,8 @@ class DirectTests(SynchronousTestCase):
 
     def test_is_for_twisteds_own_tcp_alone(self) -> None:
         """Not for TLS, a UNIX socket or a wire in memory: these have their own ways."""
-        self.assertTrue(direct.is_plain(self.transport))
-        self.assertFalse(direct.is_plain(object()))
+        self.assertTrue(is_plain(self.transport))
+        self.assertFalse(is_plain(object()))
 
     def test_goes_at_once(self) -> None:
         """Nothing waits for the reactor."""

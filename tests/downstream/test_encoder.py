@@ -7,7 +7,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import memory_journal
 from tradeproxy.downstream.encoder import plain, with_cursors
-from tradeproxy.downstream.once import KEPT, Once
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Burst, Row
 
@@ -42,23 +41,3 @@ class FramingTests(SynchronousTestCase):
     def test_a_burst_with_a_hole_has_no_frames(self) -> None:
         """Nobody shall pass over it unaware."""
         self.assertIsNone(plain(bracketed).of(Burst((Row(1, b"{}"), Row(2, None))), self.account))
-
-
-class OnceTests(SynchronousTestCase):
-    """What was made is kept for a while."""
-
-    def test_keeps_the_last_few_things(self) -> None:
-        """The oldest goes first, and is made anew when it is asked for."""
-        once: Once[str] = Once()
-        made: list[int] = []
-
-        def get(number: int) -> str:
-            def make() -> str:
-                made.append(number)
-                return str(number)
-
-            return once.get(number, make)
-
-        for number in (*range(KEPT), *range(KEPT), KEPT, 0):
-            self.assertEqual(get(number), str(number))
-        self.assertEqual(made, [*range(KEPT + 1), 0])

@@ -14,7 +14,7 @@ from tests.support.journals import Connections, MemoryCase, event, journal_at, m
 from tests.support.redisjournals import InRedis
 from tradeproxy.hub.account import ANOTHER_ACCOUNT, Account
 from tradeproxy.hub.replication import Standing
-from tradeproxy.wire.cursor import Cursor
+from tradeproxy.wire.position import Cursor
 from tradeproxy.wire.proxy_status import Gap, Outcome, UpstreamStatus
 
 if TYPE_CHECKING:

@@ -8,10 +8,8 @@ from tests.support.journals import MemoryCase, event, event_id_of, events, time_
 from tests.support.redisjournals import InRedis
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import LostPositionError, locate
-from tradeproxy.journal.base import UnreadableError
-from tradeproxy.journal.trimming import TRIM_EVERY
-from tradeproxy.wire.cursor import Cursor
-from tradeproxy.wire.position import AfterId, FromTime, LastEvents, Position
+from tradeproxy.journal.base import TRIM_EVERY, UnreadableError
+from tradeproxy.wire.position import AfterId, Cursor, FromTime, LastEvents, Position
 
 
 class LocateTests(MemoryCase):

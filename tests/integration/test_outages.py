@@ -11,7 +11,7 @@ from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory
 from tradeproxy.upstream.service import UpstreamService
-from tradeproxy.upstream.watcher import StreamWatcher
+from tradeproxy.upstream.session import StreamWatcher
 from tradeproxy.wire.credentials import KeyPair, Secret
 from tradeproxy.wire.messages import Dialect
 

@@ -8,10 +8,9 @@ from typing import Any
 from twisted.logger import capturedLogs
 
 from tests.support.journals import DiskCase, event, events, row, time_of
-from tradeproxy.journal.base import Burst, TrimmedError
+from tradeproxy.journal.base import TRIM_EVERY, Burst, TrimmedError
 from tradeproxy.journal.disk import RETRY_EVERY
 from tradeproxy.journal.metadata import OPEN_SINCE
-from tradeproxy.journal.trimming import TRIM_EVERY
 
 
 class DamageTests(DiskCase):

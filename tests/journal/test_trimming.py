@@ -6,9 +6,8 @@ from typing import Any
 
 from tests.support.journals import Connections, JournalCase, Listener, event, events, order_id_of, time_of
 from tests.support.redisjournals import InRedis
-from tradeproxy.journal.base import Journal, TrimmedError
+from tradeproxy.journal.base import TRIM_AGAIN, TRIM_EVERY, TRIM_STEP, Journal, TrimmedError
 from tradeproxy.journal.disk import RETRY_EVERY
-from tradeproxy.journal.trimming import TRIM_AGAIN, TRIM_EVERY, TRIM_STEP
 
 HOUR = 3600.0
 

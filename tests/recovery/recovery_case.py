@@ -17,7 +17,7 @@ from tests.support.journals import memory_journal
 from tests.support.memory import MemoryEndpoint, fake_time, simulator
 from tests.upstream.support import BASE_URL, KEYS, Detour, MemoryHost, http_client
 from tradeproxy.config.accounts import AccountSettings, BaseUrl
-from tradeproxy.config.recoverysettings import RecoveryMode, RecoverySettings
+from tradeproxy.config.settings import RecoveryMode, RecoverySettings
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Burst
 from tradeproxy.journal.sqlite import SqliteJournal
@@ -25,9 +25,10 @@ from tradeproxy.recovery.recovery import Recovery
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.history import Record
 from tradeproxy.simulator.orders import Order, parse_order
+from tradeproxy.simulator.web import ApiSite
 from tradeproxy.upstream.backoff import Backoff
-from tradeproxy.upstream.budget import Budget
 from tradeproxy.upstream.client import UpstreamFactory
+from tradeproxy.upstream.http import Budget
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.wire.event import format_time
@@ -77,7 +78,7 @@ class RecoveryTestCase(SynchronousTestCase):
         self.clock = fake_time(self)
         self.alpaca = simulator(self.clock, credentials=KEYS)
         self.wire = MemoryEndpoint(self.alpaca, self.clock)
-        self.host = MemoryHost(self.alpaca.site, self.wire)
+        self.host = MemoryHost(ApiSite(self.alpaca), self.wire)
         self.ours = self.our_clock()
         self.journal = self.new_journal()
         self.addCleanup(self.journal.close)
@@ -107,7 +108,7 @@ class RecoveryTestCase(SynchronousTestCase):
 
     def detour(self, answer: Callable[[Request], bytes | int | None]) -> None:
         """Let a function of the test answer requests from now on; Alpaca answers where it says None."""
-        self.host.site = Site(Detour(self.alpaca.site.resource, self.clock, answer), reactor=self.clock)
+        self.host.site = Site(Detour(ApiSite(self.alpaca).resource, self.clock, answer), reactor=self.clock)
 
     def new_service(self) -> UpstreamService:
         self.budget = BreakableBudget()

@@ -12,8 +12,8 @@ from tests.recovery.recovery_case import INTERVAL, RecoveryTestCase
 from tests.support.journals import Connections, journal_at, memory_journal
 from tests.upstream.support import Ahead, status
 from tradeproxy.hub.account import ANOTHER_ACCOUNT
+from tradeproxy.journal.base import TRIM_EVERY
 from tradeproxy.journal.sqlite import SqliteJournal
-from tradeproxy.journal.trimming import TRIM_EVERY
 from tradeproxy.recovery.backfill import SECOND
 from tradeproxy.recovery.recovery import LONGEST_RETRY
 from tradeproxy.simulator.faults import FaultKind

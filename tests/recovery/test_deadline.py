@@ -8,7 +8,7 @@ from twisted.web.server import Request
 from tests.recovery.recovery_case import INTERVAL, RecoveryTestCase
 from tests.support.journals import event, memory_journal
 from tests.upstream.support import RestTestCase, event_stream, never
-from tradeproxy.config.recoverysettings import RecoveryMode, RecoverySettings
+from tradeproxy.config.settings import RecoveryMode, RecoverySettings
 from tradeproxy.hub.account import Account
 from tradeproxy.recovery.recovery import LONGEST_RETRY, Recovery
 from tradeproxy.simulator.faults import FaultKind

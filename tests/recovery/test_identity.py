@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.recovery.identity, against a page in memory."""
+"""Tests for tradeproxy.recovery.backfill, against a page in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.web.server import Request
 from tests.support.journals import event, memory_journal, time_of
 from tests.upstream.support import RestTestCase, status
 from tradeproxy.hub.account import Account
-from tradeproxy.recovery.identity import identify
+from tradeproxy.recovery.backfill import identify
 from tradeproxy.upstream.rest import UnavailableError
 
 NOON = "Sun, 06 Nov 1994 12:00:00 GMT"

@@ -7,7 +7,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from tests.recovery.recovery_case import BROKEN, OrdersTestCase, RecoveryTestCase
 from tests.support.journals import BASE_URL, DAY
-from tradeproxy.config.recoverysettings import RecoveryMode
+from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.wire.proxy_status import Outcome

@@ -9,7 +9,7 @@ from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.upstream.backoff import Backoff, Cause, Ending
 from tradeproxy.upstream.client import UpstreamFactory
 from tradeproxy.upstream.service import UpstreamService
-from tradeproxy.upstream.watcher import StreamWatcher
+from tradeproxy.upstream.session import StreamWatcher
 from tradeproxy.web.health import healthz
 from tradeproxy.wire.messages import Dialect
 

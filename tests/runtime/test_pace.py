@@ -1,10 +1,10 @@
-"""Tests for tradeproxy.runtime.pace."""
+"""Tests for tradeproxy.runtime.stats."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.runtime.pace import STEP, STEPS, Pace
+from tradeproxy.runtime.stats import STEP, STEPS, Pace
 
 NOW = 1_800_000_000
 

@@ -15,9 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.frames import AUTHENTICATE, LISTEN
 from tests.support.memory import Wires, fake_time, simulator
 from tests.support.proxy import Client
-from tradeproxy.simulator.clock import nanoseconds
+from tradeproxy.simulator.clock import ALPHABET, nanoseconds
 from tradeproxy.simulator.faults import Fault, FaultKind
-from tradeproxy.simulator.ids import ALPHABET
+from tradeproxy.simulator.stream import StreamFactory
+from tradeproxy.simulator.web import ApiSite
 
 
 class StreamClient(Client):
@@ -50,7 +51,7 @@ class SimulatorTestCase(SynchronousTestCase):
         client = StreamClient()
         client.factory = WebSocketClientFactory("ws://localhost/stream", reactor=self.clock)
         client.factory.setProtocolOptions(failByDrop=False)
-        self.server: Any = self.simulator.factory.buildProtocol(None)
+        self.server: Any = StreamFactory(self.simulator).buildProtocol(None)
         self.wires.join(self.server, client)
         self.wires.flush()
         for message in messages:
@@ -132,7 +133,7 @@ class HttpTestCase(SimulatorTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.agent = RequestTraversalAgent(self.simulator.site.resource)
+        self.agent = RequestTraversalAgent(ApiSite(self.simulator).resource)
 
     def get(self, path: str, **parameters: str) -> Response:
         """Send a GET request; the response grows with every `flush`."""

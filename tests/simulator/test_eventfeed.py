@@ -15,6 +15,7 @@ from tests.support.proxy import RawClient
 from tests.support.sockets import SocketTestCase
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.history import History
+from tradeproxy.simulator.web import ApiSite
 
 START = 1_800_000_000
 EPOCH, BEGINNING = "1970-01-01T00:00:00Z", ulid(0, 0)
@@ -97,7 +98,7 @@ class FeedTests(HttpTestCase):
         self.inject(FaultKind.HISTORY_DELAY, delay=5)
         for _ in range(2):
             client = RawClient()
-            self.wires.join(self.simulator.site.buildProtocol(CLIENT), client)
+            self.wires.join(ApiSite(self.simulator).buildProtocol(CLIENT), client)
             assert client.transport is not None
             client.transport.write(b"GET /v2/events/trades HTTP/1.1\r\nHost: x\r\n\r\n")
             self.wires.flush()

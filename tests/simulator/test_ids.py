@@ -8,7 +8,7 @@ from uuid import UUID
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulator.support import milliseconds_of
-from tradeproxy.simulator.ids import UlidSequence, random_uuid, ulid_milliseconds
+from tradeproxy.simulator.clock import UlidSequence, random_uuid, ulid_milliseconds
 
 
 class UuidTests(SynchronousTestCase):

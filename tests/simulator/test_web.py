@@ -23,6 +23,7 @@ from tests.support.proxy import RawClient
 from tests.support.sockets import SocketClient, SocketTestCase
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.orders import Order
+from tradeproxy.simulator.web import ApiSite
 from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
 
 MARKET = {"symbol": "SPY", "qty": 1, "side": "buy", "type": "market", "time_in_force": "day"}
@@ -38,7 +39,7 @@ class WebTestCase(SimulatorTestCase):
         head = {"Host": "localhost", "Content-Length": str(len(content)), **headers}
         lines = [f"{method} {path} HTTP/1.1", *(f"{k.replace('_', '-')}: {v}" for k, v in head.items())]
         client = RawClient()
-        self.wires.join(self.simulator.site.buildProtocol(CLIENT), client)
+        self.wires.join(ApiSite(self.simulator).buildProtocol(CLIENT), client)
         assert client.transport is not None
         client.transport.write("\r\n".join([*lines, "", ""]).encode() + content)
         self.wires.flush()

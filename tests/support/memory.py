@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tradeproxy.simulator.service import Simulator
+from tradeproxy.simulator.stream import StreamFactory
 
 SERVER = IPv4Address("TCP", "127.0.0.1", 8099)
 CLIENT = IPv4Address("TCP", "127.0.0.1", 50_000)
@@ -89,7 +90,7 @@ class MemoryEndpoint(Wires):
         if self.refusing:
             return fail(error.ConnectionRefusedError())
         client = protocolFactory.buildProtocol(None)
-        self.join(self._simulator.factory.buildProtocol(None), client)
+        self.join(StreamFactory(self._simulator).buildProtocol(None), client)
         return succeed(client)
 
     def _cancel(self, _: Deferred[Any]) -> None:

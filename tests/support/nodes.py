@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.journals import BASE_URL, DAY, NOW, event
 from tests.support.redislog import SOMEWHERE, NearLink, NearRedis
 from tradeproxy.cluster.node import Node
-from tradeproxy.config.journalsettings import JournalSettings
+from tradeproxy.config.storage import JournalSettings
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Burst
 

@@ -19,6 +19,7 @@ from tests.support.frames import AUTH
 from tests.support.processes import PATIENCE, Command, free_port, run
 from tests.support.proxy import Client
 from tradeproxy.simulator.service import Simulator
+from tradeproxy.simulator.web import ApiSite
 
 
 class SocketClient(Client):
@@ -77,7 +78,7 @@ class SocketTestCase(TestCase):
     async def simulate(self, endpoint: str = "tcp:0:interface=127.0.0.1", **options: Any) -> Simulator:
         """Start an Alpaca of our own; its port is in `self.alpaca_port`."""
         simulator = Simulator(reactor, Random(0), **options)
-        port: IListeningPort = await serverFromString(reactor, endpoint).listen(simulator.site)
+        port: IListeningPort = await serverFromString(reactor, endpoint).listen(ApiSite(simulator))
         self.addCleanup(port.stopListening)
         self.addCleanup(simulator.end)
         self.alpaca_port = port.getHost().port  # type: ignore[attr-defined]

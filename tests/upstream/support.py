@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
 from tests.support.memory import CLIENT, Wires, fake_time
-from tradeproxy.upstream.budget import Budget
+from tradeproxy.upstream.http import Budget
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.wire.credentials import Credentials, KeyPair, Secret
 

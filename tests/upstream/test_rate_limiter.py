@@ -1,10 +1,10 @@
-"""Tests for tradeproxy.upstream.budget."""
+"""Tests for tradeproxy.upstream.http."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.upstream.budget import PERIOD, REQUESTS, Budget
+from tradeproxy.upstream.http import PERIOD, REQUESTS, Budget
 
 
 class BudgetTests(SynchronousTestCase):

@@ -9,7 +9,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.server import NOT_DONE_YET, Request
 
 from tests.upstream.support import RestTestCase, event_stream, never, status
-from tradeproxy.upstream.budget import REQUESTS
+from tradeproxy.upstream.http import REQUESTS
 from tradeproxy.upstream.rest import (
     INACTIVITY_TIMEOUT,
     LARGEST_BODY,

@@ -15,7 +15,7 @@ from tests.support import frames
 from tests.support.journals import event
 from tests.support.proxy import NarrowTransport, ProxyTestCase
 from tradeproxy.config.settings import Limits
-from tradeproxy.hub.role import Role
+from tradeproxy.hub.replication import Role
 from tradeproxy.journal.base import Burst
 from tradeproxy.wire.proxy_status import Outcome
 

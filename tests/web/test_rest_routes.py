@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.web.restpath."""
+"""Tests for tradeproxy.web.routes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.web.restpath import Call, find_call
+from tradeproxy.web.routes import Call, find_call
 
 pieces = st.sampled_from(
     [

@@ -13,7 +13,7 @@ from twisted.test.iosim import FakeTransport
 import tradeproxy.web
 from tests.support.frames import AUTH, FILL, LISTEN, NEW
 from tests.support.proxy import NarrowTransport, ProxyTestCase, RawClient
-from tradeproxy.downstream.standing import LONGEST_AGENT, user_agent
+from tradeproxy.downstream.clients import LONGEST_AGENT, user_agent
 from tradeproxy.web.status import LISTED
 from tradeproxy.wire.proxy_status import Outcome
 

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.wire.cursor."""
+"""Tests for tradeproxy.wire.position."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.wire.cursor import Cursor, check_of
+from tradeproxy.wire.position import Cursor, check_of
 
 EPOCH = "0123456789abcdef"
 

@@ -11,7 +11,7 @@ from tradeproxy.hub.account import Account
 from tradeproxy.journal.file import check_journal
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol, upstream_endpoint
-from tradeproxy.upstream.watcher import StreamWatcher
+from tradeproxy.upstream.session import StreamWatcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,8 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         # Most likely it is in use by the proxy that is being checked.
         well = all(problem.endswith("is in use") for problem in problems)
         yield Finding(
-            " ".join((f"listen: {endpoints.url(description)}", *(f"({problem})" for problem in problems))), well
+            " ".join((f"listen: {endpoints.url(description)}", *(f"({problem})" for problem in problems))),
+            well,
         )
     everyone = "every client of this machine" if all(map(endpoints.is_local, settings.listen)) else "everyone"
     yield Finding(f"tokens: {len(settings.tokens) or f'none: {everyone} is let in'}")

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from tradeproxy.cli.terminal import leave_pipe, visible
 from tradeproxy.cli.times import bounds_of, microseconds_of, read_day, read_when
 from tradeproxy.config.env import Environment
-from tradeproxy.config.journalsettings import read_journal
+from tradeproxy.config.storage import read_journal
 from tradeproxy.journal.schema import MIGRATIONS, Header, SchemaError, check_header
 from tradeproxy.wire.frame import data_of
 

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from tradeproxy.cluster.outbox import FENCED
 from tradeproxy.cluster.redis_client import AwayError
 from tradeproxy.hub.account import OWN_ERROR
-from tradeproxy.hub.role import Role
+from tradeproxy.hub.replication import Role
 from tradeproxy.wire.proxy_status import UpstreamStatus
 
 if TYPE_CHECKING:

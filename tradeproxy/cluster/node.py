@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from twisted.application.service import Service
 
-    from tradeproxy.config.journalsettings import JournalSettings
-    from tradeproxy.config.storage import RedisSettings
+    from tradeproxy.config.storage import JournalSettings, RedisSettings
     from tradeproxy.hub.account import Account
 
 

@@ -16,9 +16,8 @@ from tradeproxy.cluster.redis_status import Reach
 from tradeproxy.cluster.replica import Replica, later
 from tradeproxy.cluster.tailer import AGAIN, Follower
 from tradeproxy.journal.backlog import newer
-from tradeproxy.journal.base import Burst
+from tradeproxy.journal.base import TRIM_STEP, Burst, Trimming
 from tradeproxy.journal.metadata import Facts
-from tradeproxy.journal.trimming import TRIM_STEP, Trimming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from dataclasses import dataclass
 from difflib import get_close_matches
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from tradeproxy.config import hosts
@@ -13,16 +13,40 @@ from tradeproxy.config.accounts import AccountSettings, demo_account, is_plain, 
 from tradeproxy.config.addresses import Addresses, read_addresses
 from tradeproxy.config.endpoints import is_local, url
 from tradeproxy.config.env import Environment
-from tradeproxy.config.journalsettings import JournalSettings, read_journal
 from tradeproxy.config.logging import LogSettings, read_log
-from tradeproxy.config.recoverysettings import RecoveryMode, RecoverySettings
-from tradeproxy.config.storage import RedisSettings, read_redis
+from tradeproxy.config.storage import JournalSettings, RedisSettings, read_journal, read_redis
+from tradeproxy.config.values import flag, seconds, whole_number
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+
+class RecoveryMode(Enum):
+    """What Alpaca is asked for after an outage."""
+
+    AUTO = "auto"
+    """The history of events; where that is refused, the orders and the fills."""
+    EVENTS = "events"
+    """The history of events only: nothing that Alpaca did not say is ever told."""
+    OFF = "off"
+    """Nothing: what was missed is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoverySettings:
+    """How the recovery goes about it.
+
+    For `deadline` seconds after the stream's return newer events wait for the missed ones; every
+    `reconcile_interval` seconds of a healthy stream it is checked that nothing was missed.
+    """
+
+    mode: RecoveryMode = RecoveryMode.AUTO
+    deadline: float = 5.0
+    reconcile_interval: float = 900.0
+
 
 WEAK_TOKEN = 16
 """A token of fewer characters is warned of."""
@@ -175,7 +199,7 @@ def _warn_of_unknown(env: Environment) -> None:
 
 
 def _read_reuse_port(env: Environment, demo: bool) -> bool:
-    reuse_port = env.parsed("PROXY_REUSE_PORT", _flag, default=False)
+    reuse_port = env.parsed("PROXY_REUSE_PORT", flag, default=False)
     if reuse_port and demo:
         env.warn_unused(("PROXY_REUSE_PORT",), "by the demo, which shares nothing")
         return False
@@ -202,7 +226,7 @@ def _read_tokens(env: Environment) -> tuple[Secret, ...]:
 
 
 def _check_exposure(env: Environment, addresses: Addresses) -> None:
-    anonymous = env.parsed("PROXY_ALLOW_ANONYMOUS", _flag, default=False)
+    anonymous = env.parsed("PROXY_ALLOW_ANONYMOUS", flag, default=False)
     if anonymous or env.source("PROXY_TOKENS"):
         return
     for description in addresses.descriptions:
@@ -216,11 +240,11 @@ def _check_exposure(env: Environment, addresses: Addresses) -> None:
 def _read_limits(env: Environment) -> Limits:
     default = Limits()
     return Limits(
-        max_clients=env.parsed("PROXY_MAX_CLIENTS", _whole_number, default.max_clients),
-        handshake_timeout=env.parsed("PROXY_HANDSHAKE_TIMEOUT", _seconds, default.handshake_timeout),
-        auth_timeout=env.parsed("PROXY_AUTH_TIMEOUT", _seconds, default.auth_timeout),
-        max_message=env.parsed("PROXY_MAX_MESSAGE", _whole_number, default.max_message),
-        stall_timeout=env.parsed("PROXY_STALL_TIMEOUT", _seconds, default.stall_timeout),
+        max_clients=env.parsed("PROXY_MAX_CLIENTS", whole_number, default.max_clients),
+        handshake_timeout=env.parsed("PROXY_HANDSHAKE_TIMEOUT", seconds, default.handshake_timeout),
+        auth_timeout=env.parsed("PROXY_AUTH_TIMEOUT", seconds, default.auth_timeout),
+        max_message=env.parsed("PROXY_MAX_MESSAGE", whole_number, default.max_message),
+        stall_timeout=env.parsed("PROXY_STALL_TIMEOUT", seconds, default.stall_timeout),
     )
 
 
@@ -228,13 +252,13 @@ def _read_recovery(env: Environment) -> RecoverySettings:
     default = RecoverySettings()
     return RecoverySettings(
         mode=env.parsed("PROXY_RECOVERY", _recovery_mode, default.mode),
-        deadline=env.parsed("PROXY_RECOVERY_DEADLINE", _seconds, default.deadline),
-        reconcile_interval=env.parsed("PROXY_RECONCILE_INTERVAL", _seconds, default.reconcile_interval),
+        deadline=env.parsed("PROXY_RECOVERY_DEADLINE", seconds, default.deadline),
+        reconcile_interval=env.parsed("PROXY_RECONCILE_INTERVAL", seconds, default.reconcile_interval),
     )
 
 
 def _read_rest(env: Environment, addresses: Addresses) -> bool:
-    rest = env.parsed("PROXY_REST", _flag, default=False)
+    rest = env.parsed("PROXY_REST", flag, default=False)
     if rest and (tokens := env.source("PROXY_TOKENS")):
         env.findings.problem(
             f"PROXY_REST: {tokens} is set too; the headers of a request cannot hold a token and Alpaca's keys"
@@ -244,25 +268,6 @@ def _read_rest(env: Environment, addresses: Addresses) -> bool:
             "PROXY_REST: keys travel in the clear from other machines to this one; use ssl: in PROXY_LISTEN"
         )
     return rest
-
-
-def _whole_number(text: str) -> int:
-    if re.fullmatch(r"[0-9]{1,18}", text) and int(text) >= 1:
-        return int(text)
-    raise ValueError(f"{text!r} is not a whole number (1 or more)")
-
-
-def _seconds(text: str) -> float:
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) and float(text) > 0:
-        return float(text)
-    raise ValueError(f"{text!r} is not a number of seconds (more than 0)")
-
-
-def _flag(text: str) -> bool:
-    try:
-        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
-    except KeyError:
-        raise ValueError(f"{text!r} is neither yes (1, true) nor no (0, false)") from None
 
 
 def _recovery_mode(text: str) -> RecoveryMode:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
 
-from tradeproxy.downstream.refusals import Refusals
 from tradeproxy.wire.close_codes import CloseCode
 
 if TYPE_CHECKING:
@@ -16,7 +17,58 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.downstream.standing import Standing
+
+LONGEST_AGENT = 80
+"""Characters; browsers' are longer, and what tells them apart is at their beginning and end."""
+
+
+class Visit(NamedTuple):
+    """What stays the same of a client."""
+
+    user_agent: str
+    dialect: str
+    since: float
+    """Unix time."""
+
+
+class Standing(NamedTuple):
+    """How a client stands. They sort by what is wrong: those that don't read, then those furthest behind."""
+
+    is_slow: bool
+    """Whether it does not read, so that more than its socket takes waits for it."""
+    lag: int
+    """How many events of the log have not been handed to its socket."""
+    account: str
+    peer: str
+    visit: Visit
+
+
+def user_agent(header: bytes | None) -> str:
+    """Return what a client calls itself, bounded and printable; thousands that say the same share it."""
+    text = (header or b"").decode(errors="replace")
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+    if len(text) > LONGEST_AGENT:
+        half = LONGEST_AGENT // 2
+        text = f"{text[: half - 1]}…{text[-half:]}"
+    return sys.intern(text)
+
+
+class Refusals:
+    """The 1st, 10th, 100th … client that has to go for a reason is logged: a page may try all day."""
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def note(self, peer: str, reason: str) -> None:
+        """Count one more; `peer` is its address, `reason` one of a few fixed phrases."""
+        self.counts[reason] += 1
+        count = self.counts[reason]
+        if str(count).strip("0") == "1":
+            self._log.info("let {peer} go: {reason} ({count} so far)", peer=peer, reason=reason, count=count)
+
 
 STOP_TIMEOUT = 2.0
 """Seconds that all clients together have for their goodbyes when the service stops."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import txaio
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.logger import Logger
 
-from tradeproxy.downstream import autobahn_slim, direct
+from tradeproxy.downstream import autobahn_slim
+from tradeproxy.downstream.clients import Standing, Visit
+from tradeproxy.downstream.send_group import is_clear, is_plain, write_direct
 from tradeproxy.downstream.session import ClientSession, Close, Effect, Send, State, Status, Stream
-from tradeproxy.downstream.standing import Standing, Visit
 from tradeproxy.downstream.subscription import Subscription
 from tradeproxy.runtime.close_timeout import BoundedGoodbye
 from tradeproxy.wire.close_codes import CloseCode
@@ -18,10 +20,16 @@ from tradeproxy.wire.close_codes import CloseCode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tradeproxy.downstream.factory import DownstreamFactory
+    from twisted.internet.interfaces import IReactorTime
+
+    from tradeproxy.config.settings import Limits
+    from tradeproxy.downstream.clients import Clients
+    from tradeproxy.downstream.handshake_limits import Door, Newcomers
     from tradeproxy.downstream.query import Wishes
-    from tradeproxy.downstream.send_group import Crowd
+    from tradeproxy.downstream.send_group import Crowd, Crowds
+    from tradeproxy.downstream.subscription import Wording
     from tradeproxy.hub.account import Account
+    from tradeproxy.wire.messages import Sendable
 
 GOODBYE_TIMEOUT = 5.0
 """Seconds for a client to answer a close frame."""
@@ -29,6 +37,23 @@ GOODBYE_TIMEOUT = 5.0
 SLOW_GOODBYE_TIMEOUT = 30.0
 """Seconds for one that was too slow: before the close frame it has to read the megabytes that the kernel
 took for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionContext:
+    """What all connections share."""
+
+    clock: IReactorTime
+    limits: Limits
+    clients: Clients
+    wording: Wording
+    answer: Callable[[Sendable], bytes]
+    """Returns the frame of a reply."""
+    crowds: Crowds
+    door: Door
+    newcomers: Newcomers
+    pong_timeout: float
+    """Seconds after which a client that does not answer a ping is dropped."""
 
 
 class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn's bases disagree
@@ -45,26 +70,26 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     def __init__(
         self,
-        factory: DownstreamFactory,
+        context: ConnectionContext,
         account: Account,
         session: ClientSession,
         wishes: Wishes,
         visit: Visit,
     ) -> None:
         autobahn_slim.prepare(self)
-        self.factory = factory
-        self.clock = factory.reactor
+        self._context = context
+        self.clock = context.clock
         self.account = account
         self._session = session
         self._visit = visit
         self.subscriber = Subscription(
-            account, wishes, self, factory.wording, self.clock, factory.limits.stall_timeout
+            account, wishes, self, context.wording, self.clock, context.limits.stall_timeout
         )
 
     def dataReceived(self, data: bytes) -> None:
         """Take what the client sends; its first message when it is this client's turn."""
         if self._session.state is State.AWAITING_AUTH:
-            self.factory.door.enter(self.transport, super().dataReceived, data)
+            self._context.door.enter(self.transport, super().dataReceived, data)
         else:
             super().dataReceived(data)
 
@@ -79,7 +104,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         was_unknown = self._session.state is State.AWAITING_AUTH
         self._advance(self._session.received, payload)
         if was_unknown and self._session.state is not State.AWAITING_AUTH:
-            self.factory.newcomers.discard(self)
+            self._context.newcomers.discard(self)
             autobahn_slim.settle(self)
 
     def onPing(self, payload: bytes) -> None:
@@ -94,14 +119,14 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         if self.crowd is not None:
             self.crowd.remove(self)
         self.account.broadcaster.unregister(self.subscriber)
-        self.factory.newcomers.discard(self)
+        self._context.newcomers.discard(self)
         self.subscriber.feed.stopProducing()
-        self.factory.clients.discard(self)
+        self._context.clients.discard(self)
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that is gone."""
-        self.factory.clients.refusals.note(
-            self.peer or "a client", f"no pong for {self.factory.autoPingTimeout:g} s"
+        self._context.clients.refusals.note(
+            self.peer or "a client", f"no pong for {self._context.pong_timeout:g} s"
         )
         super().onAutoPingTimeout()
 
@@ -111,8 +136,8 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         """Send whole frames, unless Autobahn has sent a close frame of its own, which nothing may follow."""
         if self.state != self.STATE_OPEN:
             self.subscriber.feed.stopProducing()
-        elif self._put(frames) and self.subscriber.feed.framing is self.factory.wording.plain:
-            self.factory.crowds.offer(self)
+        elif self._put(frames) and self.subscriber.feed.framing is self._context.wording.plain:
+            self._context.crowds.offer(self)
 
     def pause_reading(self) -> None:
         """Take nothing from the client, whose answers would only pile up."""
@@ -136,10 +161,10 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         feed = self.subscriber.feed
         return (
             feed.is_level
-            and feed.framing is self.factory.wording.plain
+            and feed.framing is self._context.wording.plain
             and self.state == self.STATE_OPEN
-            and direct.is_plain(self.transport)
-            and direct.is_clear(self)
+            and is_plain(self.transport)
+            and is_clear(self)
         )
 
     @property
@@ -183,7 +208,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     def _put(self, data: bytes) -> bool:
         """Send by the shortest way that is open, and return whether the socket has taken all of it."""
-        is_whole = direct.write(self, data, super().sendData)
+        is_whole = write_direct(self, data, super().sendData)
         if not is_whole:
             self.leave_crowd()
         return is_whole
@@ -212,11 +237,11 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
     # Ours.
 
     def _begin(self) -> tuple[Effect, ...]:
-        factory = self.factory
+        context = self._context
         self.unregisterProducer()  # twisted.web's channel still holds the transport's one place
         self.registerProducer(self.subscriber.feed, True)
-        factory.newcomers.add(self)
-        factory.clients.add(self)
+        context.newcomers.add(self)
+        context.clients.add(self)
         self.account.broadcaster.register(self.subscriber)
         return ()
 
@@ -236,7 +261,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
     def _carry_out(self, effect: Effect) -> None:
         match effect:
             case Send(message):
-                self.write(self.factory.answer(message))
+                self.write(self._context.answer(message))
             case Status(on):
                 self.subscriber.status(on)
             case Stream(on):
@@ -246,7 +271,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     def _close(self, code: CloseCode, reason: str) -> None:
         if code is not CloseCode.RESTARTING:
-            self.factory.clients.refusals.note(self.peer or "a client", code.reason)
+            self._context.clients.refusals.note(self.peer or "a client", code.reason)
         if not self._reads:
             self.goodbye_timeout = SLOW_GOODBYE_TIMEOUT
         self.account.broadcaster.unregister(self.subscriber)

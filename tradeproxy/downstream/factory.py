@@ -9,15 +9,13 @@ from autobahn.twisted.websocket import WebSocketServerFactory
 
 from tradeproxy.downstream import autobahn_slim, encoder
 from tradeproxy.downstream.admission import Refusal
-from tradeproxy.downstream.clients import Clients
-from tradeproxy.downstream.connection import DownstreamProtocol
+from tradeproxy.downstream.clients import Clients, Visit, user_agent
+from tradeproxy.downstream.connection import ConnectionContext, DownstreamProtocol
 from tradeproxy.downstream.handshake import read_key
-from tradeproxy.downstream.handshake_limits import Door
+from tradeproxy.downstream.handshake_limits import Door, Newcomers
 from tradeproxy.downstream.log_reader import Steps
-from tradeproxy.downstream.newcomers import Newcomers
 from tradeproxy.downstream.send_group import Crowds
 from tradeproxy.downstream.session import ClientSession, Manner
-from tradeproxy.downstream.standing import Visit, user_agent
 from tradeproxy.downstream.subscription import Wording
 from tradeproxy.wire.messages import Sendable, encode
 
@@ -51,6 +49,7 @@ class DownstreamFactory(WebSocketServerFactory):
 
     def __init__(self, limits: Limits, reactor: IReactorTime) -> None:
         super().__init__(server="tradeproxy", reactor=reactor)
+        pong_timeout = max(PONG_TIMEOUT, limits.stall_timeout + 2 * PING_INTERVAL)
         self.setProtocolOptions(
             webStatus=False,
             # Host, Origin and the number of connections are decided on the HTTP request, before Autobahn.
@@ -61,19 +60,25 @@ class DownstreamFactory(WebSocketServerFactory):
             openHandshakeTimeout=0,  # it is over as soon as twisted.web has the request
             closeHandshakeTimeout=0,  # BoundedGoodbye has the time limit
             autoPingInterval=PING_INTERVAL,
-            autoPingTimeout=max(PONG_TIMEOUT, limits.stall_timeout + 2 * PING_INTERVAL),
+            autoPingTimeout=pong_timeout,
             tcpNoDelay=True,
         )
         self._client = autobahn_slim.configured(self.protocol, self)
         self.limits = limits
         self.clients = Clients(limits.max_clients)
-        self.wording = Wording(
-            self._message, encoder.plain(self._message), encoder.with_cursors(self._message), Steps()
-        )
-        self.crowds = Crowds(self.wording.plain, reactor)
         self.door = Door(reactor)
-        self.newcomers = Newcomers(limits.auth_timeout, reactor)
-        self.answer = cache(self._answer)  # there are a dozen
+        plain = encoder.plain(self._message)
+        self._context = ConnectionContext(
+            clock=reactor,
+            limits=limits,
+            clients=self.clients,
+            wording=Wording(self._message, plain, encoder.with_cursors(self._message), Steps()),
+            answer=cache(self._answer),  # there are a dozen
+            crowds=Crowds(plain, reactor),
+            door=self.door,
+            newcomers=Newcomers(limits.auth_timeout, reactor),
+            pong_timeout=pong_timeout,
+        )
 
     def upgrade(
         self,
@@ -90,7 +95,8 @@ class DownstreamFactory(WebSocketServerFactory):
         session = ClientSession(manner, admits, status=wishes.status)
         agent = user_agent(request.getHeader(b"user-agent"))
         visit = Visit(agent, _DIALECTS[manner], self.reactor.seconds())
-        client = self._client(self, account, session, wishes, visit)
+        client = self._client(self._context, account, session, wishes, visit)
+        client.factory = self
         return autobahn_slim.take_over(request, client, key)
 
     def _answer(self, message: Sendable) -> bytes:

@@ -12,10 +12,10 @@ from twisted.web.server import NOT_DONE_YET
 
 from tradeproxy.downstream import encoder
 from tradeproxy.downstream.admission import Refusal
+from tradeproxy.downstream.clients import Standing, Visit, user_agent
 from tradeproxy.downstream.feed import Feed
 from tradeproxy.downstream.log_reader import Steps
 from tradeproxy.downstream.query import Span, UntilId, UntilTime
-from tradeproxy.downstream.standing import Standing, Visit, user_agent
 from tradeproxy.downstream.subscription import NOT_KEPT
 from tradeproxy.hub.locate import LostPositionError, locate
 from tradeproxy.journal.base import Burst, TrimmedError, UnreadableError

@@ -11,9 +11,8 @@ from tradeproxy.hub.broadcaster import Broadcaster
 from tradeproxy.hub.gaps import Gaps
 from tradeproxy.hub.replication import Standing
 from tradeproxy.journal.base import UnreadableError
-from tradeproxy.runtime.pace import Pace
-from tradeproxy.runtime.stats import LATENCIES, SIZES, Histogram
-from tradeproxy.wire.cursor import Cursor, check_of
+from tradeproxy.runtime.stats import LATENCIES, SIZES, Histogram, Pace
+from tradeproxy.wire.position import Cursor, check_of
 from tradeproxy.wire.proxy_status import (
     Outcome,
     UpstreamStatus,
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.hub.role import Role
+    from tradeproxy.hub.replication import Role
     from tradeproxy.journal.base import Burst, Journal, Row
     from tradeproxy.wire.event import Event
     from tradeproxy.wire.proxy_status import JournalStatus

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from tradeproxy.wire.cursor import Cursor, check_of
 from tradeproxy.wire.event import format_time
-from tradeproxy.wire.position import AfterId, FromTime, LastEvents, Position
+from tradeproxy.wire.position import AfterId, Cursor, FromTime, LastEvents, Position, check_of
 
 if TYPE_CHECKING:
     from tradeproxy.hub.account import Account

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from tradeproxy.journal.metadata import Facts
+from tradeproxy.runtime.stats import COMMITS, Histogram
+
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable, Sequence
 
-    from tradeproxy.runtime.stats import Histogram
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
     from tradeproxy.wire.event import Event, OrderState
     from tradeproxy.wire.proxy_status import JournalStatus
 
@@ -60,7 +65,10 @@ class UnreadableError(Exception):
 
 
 class Journal(Protocol):
-    """The durable, ordered log of one account. Errors of the disk stay inside: see `status`."""
+    """The durable, ordered log of one account. Errors of the disk stay inside: see `status`.
+
+    Compared and hashed by identity.
+    """
 
     epoch: str
     """16 hexadecimal digits; positions of another epoch mean nothing here."""
@@ -91,6 +99,8 @@ class Journal(Protocol):
     """Called when another epoch has begun, to which positions lead on: at once by `identify`, or later."""
     on_broken: Callable[[], None]
     """Called when the log has become another one, to which no position of before leads on."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def is_current(self) -> bool:
@@ -147,3 +157,76 @@ class Journal(Protocol):
 
 class JournalError(Exception):
     """The journal cannot be used; the text is a line for the user that names the file or the variable."""
+
+
+class JournalBase(Facts, ABC):
+    """The part of hub.journal.Journal that does not depend on where the log is."""
+
+    def __init__(self, base_url: str) -> None:
+        super().__init__(base_url)
+        self.duplicates = 0
+        self.kinds: Counter[str] = Counter()
+        self.commits = Histogram(COMMITS)
+        self.on_committed: Callable[[Burst], None] = lambda _: None
+        self.on_status: Callable[[JournalStatus], None] = lambda _: None
+        self.on_begun: Callable[[], None] = lambda: None
+        self.on_broken: Callable[[], None] = lambda: None
+
+    def has(self, event: Event) -> bool:
+        """Whether this very event has been appended before, or lies before the horizon."""
+        known = self._knows(event)  # first: a file that turns out to be damaged moves the horizon
+        return known or (event.time is not None and self.horizon is not None and event.time <= self.horizon)
+
+    def remember(self, key: str, value: str | None) -> None:
+        """Keep a short text under a name, durably once that is possible; None forgets it."""
+        if self.recall(key) != value:
+            self._remembered[key] = value
+            self._save()
+
+    def know_through(self, time: int) -> None:
+        """Move the horizon to this time, unless it is further on."""
+        if self.horizon is None or time > self.horizon:
+            self.horizon = time
+            self._save()
+
+    @abstractmethod
+    def _knows(self, event: Event) -> bool:
+        """Whether this very event is kept, or waits for that."""
+
+    @abstractmethod
+    def _save(self) -> None:
+        """Let the facts be saved, as they are now."""
+
+
+TRIM_STEP = 1000
+"""Rows that are trimmed at once."""
+
+TRIM_EVERY = 10.0
+"""Seconds between looks for rows that are due to be trimmed."""
+
+TRIM_AGAIN = 0.1
+"""Seconds to the next look while more of them are due."""
+
+
+class Trimming:
+    """Lets a journal trim TRIM_STEP rows at most, time and again; `step` returns whether more may be due."""
+
+    def __init__(self, clock: IReactorTime, step: Callable[[], bool]) -> None:
+        self._clock = clock
+        self._step = step
+        self._timer: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Begin with it, in TRIM_EVERY seconds."""
+        self._timer = self._clock.callLater(TRIM_EVERY, self._trim)
+
+    def stop(self) -> None:
+        """Trim no more; harmless if that has been done."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _trim(self) -> None:
+        timer = self._timer = self._clock.callLater(TRIM_EVERY, self._trim)
+        if self._step():
+            timer.reset(TRIM_AGAIN)

@@ -7,13 +7,19 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.backlog import Backlog, Entry, newer
-from tradeproxy.journal.base import Burst, JournalError, TrimmedError, UnreadableError
+from tradeproxy.journal.base import (
+    TRIM_STEP,
+    Burst,
+    JournalBase,
+    JournalError,
+    TrimmedError,
+    Trimming,
+    UnreadableError,
+)
 from tradeproxy.journal.disk import Disk
 from tradeproxy.journal.file import JournalFile
-from tradeproxy.journal.journalbase import JournalBase
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.journal.store import DamageError, Store, is_damage, reason_of
-from tradeproxy.journal.trimming import TRIM_STEP, Trimming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.task import deferLater
 
-from tradeproxy.config.recoverysettings import RecoveryMode
+from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.recovery.delivered import Notice, read_notice, told_of
 from tradeproxy.recovery.history import History
-from tradeproxy.recovery.identity import identify
-from tradeproxy.recovery.reconcile import Document, last_change, missed_events, read_time
+from tradeproxy.recovery.reconcile import Document, is_id, last_change, missed_events, read_time
 from tradeproxy.recovery.snapshot import Snapshot, take_snapshot
 from tradeproxy.upstream.rest import RefusedError, UnavailableError
 from tradeproxy.wire.frame import Recovered, event_frame
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from tradeproxy.journal.base import Journal
     from tradeproxy.upstream.rest import RestClient
     from tradeproxy.wire.event import Event
+
 
 SECOND = 1_000_000
 """In microseconds, which are the unit of every time here that has no other."""
@@ -209,3 +209,32 @@ def _by_order(payloads: Iterable[bytes]) -> defaultdict[str, list[Notice]]:
         if (notice := read_notice(payload)) is not None:
             notices[notice.state.id].append(notice)
     return notices
+
+
+async def identify(account: Account, rest: RestClient) -> int:
+    """Note whose log this is from now on, and return the time by Alpaca's clock.
+
+    That is in microseconds, cut to whole seconds, and may be the time of a refusal. Our own clock does not
+    do for it: raises UnavailableError where Alpaca's cannot be had.
+    """
+    try:
+        answer = await rest.get("/v2/account")
+    except RefusedError as error:
+        return _time(error.date)
+    except UnavailableError as error:
+        if error.date is None:
+            raise
+        return _time(error.date)
+    now = _time(answer.date)
+    match answer.document:
+        case {"id": account_id} if is_id(account_id):
+            account.identify(account_id)
+    if account.gaps.known_through is None:
+        account.gaps.start_over(now)
+    return now
+
+
+def _time(date: float | None) -> int:
+    if date is None:
+        raise UnavailableError("an answer without a date")
+    return round(date) * 1_000_000

@@ -9,12 +9,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from tradeproxy.config.recoverysettings import RecoveryMode
+from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.hub.account import OWN_ERROR
-from tradeproxy.recovery.backfill import SECOND, Finding, Inquiry
-from tradeproxy.recovery.identity import identify
+from tradeproxy.recovery.backfill import SECOND, Finding, Inquiry, identify
 from tradeproxy.upstream.rest import UnavailableError
-from tradeproxy.upstream.watcher import StreamWatcher
+from tradeproxy.upstream.session import StreamWatcher
 from tradeproxy.wire.frame import Recovered, with_mark
 from tradeproxy.wire.proxy_status import Gap, Outcome
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
 
-    from tradeproxy.config.recoverysettings import RecoverySettings
+    from tradeproxy.config.settings import RecoverySettings
     from tradeproxy.hub.account import Account
     from tradeproxy.upstream.rest import RestClient
     from tradeproxy.wire.event import Event

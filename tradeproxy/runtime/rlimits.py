@@ -1,13 +1,8 @@
-"""What we ask of the operating system for this process."""
+"""The limit of open files: raised so that every client can have its socket."""
 
 from __future__ import annotations
 
 import resource
-import signal
-from contextlib import suppress
-from typing import Any
-
-from twisted.internet.error import ReactorNotRunning
 
 SPARE_DESCRIPTORS = 64
 """Open files beside the clients' sockets: listeners, upstreams, logs, Python's own."""
@@ -31,17 +26,3 @@ def make_room_for(clients: int) -> str | None:
     if allowed == wanted:
         return None
     return f"PROXY_MAX_CLIENTS: {clients} clients need {wanted} open files, and this process gets {allowed}"
-
-
-def stop_on_hangup(reactor: Any) -> None:
-    """Stop as on SIGTERM when the terminal is closed: a bare end would leave Alpaca's slot taken for a while.
-
-    A process that was told to ignore SIGHUP (nohup) goes on.
-    """
-
-    def stop() -> None:
-        with suppress(ReactorNotRunning):  # it is stopping already
-            reactor.stop()
-
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(stop))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from itertools import accumulate
 
 COMMITS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -36,3 +37,28 @@ class Histogram:
     def counts(self) -> list[int]:
         """How many values were at most each bound, and, as the last, how many there were at all."""
         return list(accumulate(self._counts))
+
+
+STEP = 10
+"""Seconds."""
+
+STEPS = 60
+
+
+class Pace:
+    """Times from the read of a burst to the last client's write, in seconds; kept in memory only."""
+
+    def __init__(self) -> None:
+        self._slowest: deque[tuple[int, float]] = deque(maxlen=STEPS)
+
+    def note(self, begun: float, done: float) -> None:
+        """Take one burst's times (Unix time); a clock that was set back counts as no time at all."""
+        step, taken = int(done) // STEP, max(done - begun, 0.0)
+        if self._slowest and self._slowest[-1][0] == step:
+            taken = max(taken, self._slowest.pop()[1])
+        self._slowest.append((step, taken))
+
+    def series(self, step: int) -> list[float | None]:
+        """Return the slowest of each of the last STEPS steps, of which `step` is the last; None for none."""
+        slowest = dict(self._slowest)
+        return [slowest.get(at) for at in range(step - STEPS + 1, step + 1)]

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from tradeproxy.simulator.clock import EventClock
+from tradeproxy.simulator.clock import EventClock, random_uuid
 from tradeproxy.simulator.errors import Refusal, bad_input
-from tradeproxy.simulator.ids import random_uuid
 from tradeproxy.simulator.orders import Document, Order, OrderRequest, ReplaceRequest, Status, number_text
 from tradeproxy.simulator.portfolio import CENT, Portfolio
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from tradeproxy.simulator.clock import random_uuid
 from tradeproxy.simulator.errors import bad_input
-from tradeproxy.simulator.ids import random_uuid
 from tradeproxy.simulator.orders import Document, OrderRequest, number_text
 
 if TYPE_CHECKING:

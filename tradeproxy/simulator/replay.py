@@ -18,10 +18,9 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
-from tradeproxy.simulator.clock import nanoseconds
+from tradeproxy.simulator.clock import nanoseconds, ulid_milliseconds
 from tradeproxy.simulator.errors import Refusal
 from tradeproxy.simulator.history import Record
-from tradeproxy.simulator.ids import ulid_milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

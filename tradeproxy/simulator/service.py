@@ -12,6 +12,7 @@ from twisted.internet.defer import gatherResults, maybeDeferred
 from tradeproxy.simulator.exchange import REJECTED_SYMBOL
 from tradeproxy.simulator.orders import OrderRequest
 from tradeproxy.simulator.simulator import Simulator
+from tradeproxy.simulator.web import ApiSite
 
 if TYPE_CHECKING:
     from random import Random
@@ -89,7 +90,7 @@ class SimulatorService(MultiService):
     ) -> None:
         super().__init__()
         self._simulator = simulator
-        strports.service(description, simulator.site, reactor=reactor).setServiceParent(self)
+        strports.service(description, ApiSite(simulator), reactor=reactor).setServiceParent(self)
         if order_flow:
             OrderFlow(simulator, reactor, simulator.random).setServiceParent(self)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import cycle, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
@@ -11,12 +11,10 @@ from tradeproxy.simulator.eventfeed import EventFeeds
 from tradeproxy.simulator.exchange import Exchange
 from tradeproxy.simulator.faults import Fault, FaultKind, LastingFault
 from tradeproxy.simulator.history import History, event_record, payload_record
-from tradeproxy.simulator.stream import StreamFactory, StreamProtocol
-from tradeproxy.simulator.web import ApiSite
 from tradeproxy.wire.messages import Authorization
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from random import Random
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -24,8 +22,13 @@ if TYPE_CHECKING:
     from tradeproxy.simulator.exchange import Outcome
     from tradeproxy.simulator.history import Record
     from tradeproxy.simulator.orders import Document, Order
-    from tradeproxy.simulator.stream import CloseFrame, Frame
     from tradeproxy.wire.credentials import Credentials
+
+Frame: TypeAlias = tuple[bytes, bool]
+"""A payload, and whether it is sent in a binary frame."""
+
+CloseFrame: TypeAlias = tuple[int | None, str | None]
+"""The code and the reason of a client's close frame; either may be absent."""
 
 STEP_DELAY = (0.02, 0.25)
 """The shortest and the longest time, in seconds, until something happens to an order by itself."""
@@ -41,11 +44,36 @@ GARBAGE: tuple[Frame, ...] = (
 )
 
 
-class Simulator:
-    """An account that listens nowhere yet: serve `site` on any endpoint.
+class StreamConnection(Protocol):
+    """A client's connection to the stream, as the simulator uses it: see stream.StreamProtocol."""
 
-    `factory` is the stream alone, for a transport without HTTP around it. With `credentials`, only a client
-    that has them is let in. `history` holds every event, sent or not, and `feeds` are the responses that tell
+    close_frame: CloseFrame | None
+
+    @property
+    def listening(self) -> bool:
+        """Whether events go to this client."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing at all is sent to this client."""
+
+    def send_frames(self, frames: Iterable[Frame]) -> None:
+        """Send frames, all in one write."""
+
+    def silence(self, seconds: float | None) -> None:
+        """Send nothing for some seconds; None: from now on."""
+
+    def close(self, code: int) -> None:
+        """Begin the closing handshake."""
+
+    def drop(self, abort: bool) -> None:
+        """End TCP without a close frame: at once (RST), or after what was written (FIN)."""
+
+
+class Simulator:
+    """An account without a listener: serve web.ApiSite(simulator) on any endpoint.
+
+    With `credentials`, only a client that has them is let in. `history` holds every event, sent or not, and `feeds` are the responses that tell
     of it. `handshakes` counts the WebSocket handshakes, those turned away included; `last_close` is the close
     frame of the last client that is gone, None if it sent none.
     """
@@ -66,13 +94,11 @@ class Simulator:
         self.account_id = account_id or self.exchange.account_id
         self.history = History() if history is None else history
         self.feeds = EventFeeds(reactor, self.history)
-        self.factory = StreamFactory(reactor, self)
-        self.site = ApiSite(reactor, self)
         self.handshakes = 0
         self.last_close: CloseFrame | None = None
-        self._reactor = reactor
+        self.reactor = reactor
         self._credentials = credentials
-        self._connection: StreamProtocol | None = None
+        self._connection: StreamConnection | None = None
         self._steps: dict[str, IDelayedCall] = {}
         self._faults: dict[FaultKind, LastingFault] = {}
         self._awaited: list[tuple[Callable[[], bool], Deferred[None]]] = []
@@ -126,25 +152,25 @@ class Simulator:
         for order in outcome.orders:
             if self.exchange.has_next_step(order.id):
                 delay = self.random.uniform(*STEP_DELAY)
-                self._steps[order.id] = self._reactor.callLater(delay, self._step, order.id)
+                self._steps[order.id] = self.reactor.callLater(delay, self._step, order.id)
         return outcome.orders
 
     def inject(self, fault: Fault) -> None:
         """Let something go wrong; without a client, only a fault that lasts has an effect."""
         match fault.kind, self._connection:
             case kind, _ if kind.lasting:
-                self._faults[kind] = LastingFault(fault, self._reactor.seconds())
+                self._faults[kind] = LastingFault(fault, self.reactor.seconds())
             case FaultKind.BURST, _:
                 self.carry_out(self.exchange.burst(fault.count))
             case FaultKind.REPEAT, _:
                 self._send([(record.payload, self.binary) for record in self.history.last(fault.count)])
             case FaultKind.GARBAGE, _:
                 self._send(list(islice(cycle(GARBAGE), fault.count)))
-            case FaultKind.SILENCE, StreamProtocol() as connection:
+            case FaultKind.SILENCE, connection if connection is not None:
                 connection.silence(fault.seconds)
-            case FaultKind.CLOSE, StreamProtocol() as connection:
+            case FaultKind.CLOSE, connection if connection is not None:
                 connection.close(1000)
-            case FaultKind.DROP | FaultKind.RESET, StreamProtocol() as connection:
+            case FaultKind.DROP | FaultKind.RESET, connection if connection is not None:
                 connection.drop(abort=fault.kind is FaultKind.RESET)
 
     def end(self) -> Deferred[None]:
@@ -160,7 +186,7 @@ class Simulator:
             self._connection.close(GOING_AWAY)
         return self.when_gone()
 
-    def admit(self, connection: StreamProtocol) -> Fault | None:
+    def admit(self, connection: StreamConnection) -> Fault | None:
         """Give the account's connection to a client, or return what turns it away: one is allowed."""
         self.handshakes += 1
         if throttle := self.fault(FaultKind.THROTTLE):
@@ -182,7 +208,7 @@ class Simulator:
         """Whether these are the account's credentials; without any, all are."""
         return self._credentials is None or credentials == self._credentials
 
-    def release(self, connection: StreamProtocol) -> None:
+    def release(self, connection: StreamConnection) -> None:
         """Take note that a connection has ended; one that was turned away never counted."""
         if connection is self._connection:
             self._connection = None
@@ -197,15 +223,15 @@ class Simulator:
 
     def seconds(self) -> float:
         """Return the time, in seconds since 1970."""
-        return self._reactor.seconds()
+        return self.reactor.seconds()
 
     def fault(self, kind: FaultKind) -> Fault | None:
         """Return the lasting fault of a kind that is in force; asking is one of its occasions."""
         lasting = self._faults.get(kind)
-        return lasting.fault if lasting and lasting.applies(self._reactor.seconds()) else None
+        return lasting.fault if lasting and lasting.applies(self.reactor.seconds()) else None
 
     def _now(self) -> int:
-        return int(self._reactor.seconds() * 1e9)
+        return int(self.reactor.seconds() * 1e9)
 
     def _publish(self, records: Sequence[Record]) -> int:
         for record in records:

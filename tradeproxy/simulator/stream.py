@@ -6,7 +6,7 @@ The factory serves plain TCP and, behind autobahn.twisted.resource.WebSocketReso
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import txaio
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -19,15 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from autobahn.websocket.types import ConnectionRequest
-    from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.simulator.simulator import Simulator
-
-Frame: TypeAlias = tuple[bytes, bool]
-"""A payload, and whether it travels in a binary frame."""
-
-CloseFrame: TypeAlias = tuple[int | None, str | None]
-"""The code and the reason that a client closed with; either may be absent."""
+    from tradeproxy.simulator.simulator import CloseFrame, Frame, Simulator
 
 LARGEST_MESSAGE = 1024 * 1024
 """What a client may send at once, in bytes; over it Autobahn closes with 1009."""
@@ -126,8 +119,8 @@ class StreamFactory(WebSocketServerFactory):
     protocol: Any = StreamProtocol
     noisy = False
 
-    def __init__(self, reactor: IReactorTime, simulator: Simulator) -> None:
-        super().__init__(reactor=reactor, server=BANNER)
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(reactor=simulator.reactor, server=BANNER)
         self.simulator = simulator
         self.setProtocolOptions(
             webStatus=False,

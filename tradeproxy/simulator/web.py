@@ -16,13 +16,11 @@ from tradeproxy.simulator.faults import FaultKind, parse_fault
 from tradeproxy.simulator.history import event_payload
 from tradeproxy.simulator.orders import choice, parse_order, parse_replacement
 from tradeproxy.simulator.replay import Damage, parse_span
-from tradeproxy.simulator.stream import BANNER
+from tradeproxy.simulator.stream import BANNER, StreamFactory, StreamProtocol
 from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
 
     from tradeproxy.simulator.faults import Fault
     from tradeproxy.simulator.simulator import Simulator
@@ -46,11 +44,11 @@ class Api(Resource):
 
     isLeaf = True
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Simulator, stream: StreamFactory) -> None:
         super().__init__()
         self._simulator = simulator
         self._exchange = simulator.exchange
-        self._stream = WebSocketResource(simulator.factory)
+        self._stream = WebSocketResource(stream)
 
     def render(self, request: Request) -> bytes | int:
         """Answer a request; the stream's connection is Autobahn's from here on."""
@@ -188,8 +186,10 @@ class ApiSite(Site):
 
     noisy = False
 
-    def __init__(self, reactor: IReactorTime, simulator: Simulator) -> None:
-        super().__init__(Api(simulator), requestFactory=_BoundedRequest, reactor=reactor)
+    def __init__(self, simulator: Simulator, protocol: type[StreamProtocol] = StreamProtocol) -> None:
+        stream = StreamFactory(simulator)
+        stream.protocol = protocol
+        super().__init__(Api(simulator, stream), requestFactory=_BoundedRequest, reactor=simulator.reactor)
 
     def log(self, request: Any) -> None:
         """Write nothing: a line for each request is no state change."""

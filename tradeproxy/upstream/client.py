@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.config.accounts import AccountSettings, BaseUrl
     from tradeproxy.hub.account import Account
-    from tradeproxy.upstream.watcher import StreamWatcher
+    from tradeproxy.upstream.session import StreamWatcher
 
 CONNECT_TIMEOUT = 15.0
 """Seconds for TCP, and again for TLS and the WebSocket handshake."""

@@ -19,8 +19,7 @@ from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
 
 from tradeproxy.upstream.backoff import parse_retry_after
-from tradeproxy.upstream.budget import Budget
-from tradeproxy.upstream.http import build_agent
+from tradeproxy.upstream.http import Budget, build_agent
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from tradeproxy.hub.account import Account
-    from tradeproxy.upstream.watcher import StreamWatcher
+    from tradeproxy.upstream.session import StreamWatcher
 
 
 class UpstreamService(Service):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tradeproxy.hub.account import Account
-    from tradeproxy.hub.role import Role
+    from tradeproxy.hub.replication import Role
 
 
 def healthz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:

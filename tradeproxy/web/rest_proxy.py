@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.downstream.admission import Admission
     from tradeproxy.downstream.clients import Clients
-    from tradeproxy.web.restpath import Call
+    from tradeproxy.web.routes import Call
     from tradeproxy.wire.close_codes import CloseCode
 
 METHODS = (b"DELETE", b"GET", b"HEAD", b"PATCH", b"POST", b"PUT")

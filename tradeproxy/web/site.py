@@ -18,8 +18,7 @@ from tradeproxy.web import rest_proxy
 from tradeproxy.web.channel import ProxySite
 from tradeproxy.web.health import healthz, readyz
 from tradeproxy.web.metrics import Metrics
-from tradeproxy.web.restpath import find_call
-from tradeproxy.web.routes import Asset, Events, Page, Stream, route
+from tradeproxy.web.routes import Asset, Events, Page, Stream, find_call, route
 from tradeproxy.web.static import Pages
 from tradeproxy.web.status import Status
 from tradeproxy.wire.credentials import Secret
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.session import Manner
     from tradeproxy.hub.account import Account
     from tradeproxy.web.rest_proxy import Passthrough
-    from tradeproxy.web.restpath import Call
-    from tradeproxy.web.routes import Route
+    from tradeproxy.web.routes import Call, Route
 
 READING = (b"GET", b"HEAD")
 NO_WISHES = Wishes()

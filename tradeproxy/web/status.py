@@ -7,7 +7,7 @@ import re
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
-from tradeproxy.runtime.pace import STEP, STEPS
+from tradeproxy.runtime.stats import STEP, STEPS
 from tradeproxy.web.health import readyz
 from tradeproxy.web.routes import paths
 from tradeproxy.wire.proxy_status import describe_gap, describe_upstream, format_seconds
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.downstream.clients import Clients
-    from tradeproxy.downstream.standing import Standing
+    from tradeproxy.downstream.clients import Clients, Standing
     from tradeproxy.hub.account import Account
     from tradeproxy.journal.base import Journal
 

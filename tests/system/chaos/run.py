@@ -18,6 +18,7 @@ from tests.system.chaos.nemesis import Nemesis
 from tests.system.chaos.numbered import Numbered
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.service import Simulator
+from tradeproxy.simulator.web import ApiSite
 
 reactor: Any = chosen
 EVERY = 0.05
@@ -73,7 +74,7 @@ class World(Numbered):
     async def start(self) -> None:
         """Start both, and return once events flow."""
         endpoint = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
-        self._listening = await endpoint.listen(self.alpaca.site)
+        self._listening = await endpoint.listen(ApiSite(self.alpaca))
         await self.start_proxy()
         await self.alpaca.when_listening()
 

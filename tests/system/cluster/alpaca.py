@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred
 
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.service import Simulator
-from tradeproxy.simulator.stream import CloseFrame, Frame, StreamProtocol
+from tradeproxy.simulator.simulator import CloseFrame, Frame, StreamConnection
+from tradeproxy.simulator.stream import StreamProtocol
 from tradeproxy.wire.credentials import KeyPair
 from tradeproxy.wire.messages import Authenticate, parse_client
 
@@ -62,13 +63,12 @@ class Alpaca(Simulator):
 
     def __init__(self, random: Random) -> None:
         super().__init__(reactor, random)
-        self.factory.protocol = KnownProtocol
         self.most = 1
         self.visits: list[Visit] = []
         """Those that were let in, in their order."""
         self.overlaps: list[Overlap] = []
         self.turned_away = 0
-        self._open: dict[StreamProtocol, Visit] = {}
+        self._open: dict[StreamConnection, Visit] = {}
 
     def visit(self, connection: StreamProtocol) -> Visit:
         """Return what is known of a connection that was let in."""
@@ -84,7 +84,7 @@ class Alpaca(Simulator):
         """Fire once this is so; it is asked again whenever somebody begins to listen, or is gone."""
         return self._when(condition)
 
-    def admit(self, connection: StreamProtocol) -> Fault | None:
+    def admit(self, connection: StreamConnection) -> Fault | None:
         self.handshakes += 1
         if len(self._open) >= self.most:
             self.turned_away += 1
@@ -95,7 +95,7 @@ class Alpaca(Simulator):
         self.visits.append(visit)
         return None
 
-    def release(self, connection: StreamProtocol) -> None:
+    def release(self, connection: StreamConnection) -> None:
         if (visit := self._open.pop(connection, None)) is None:
             return  # it was turned away
         visit.ended, visit.close_frame = monotonic(), connection.close_frame

@@ -11,7 +11,7 @@ from twisted.internet import reactor as chosen
 from tests.system.chaos.clients import WebSocketResuming, resuming
 from tests.system.cluster.verdicts import Line
 from tests.system.cluster.world import Node, until
-from tradeproxy.wire.cursor import Cursor
+from tradeproxy.wire.position import Cursor
 
 reactor: Any = chosen
 EVERYTHING = "1000000"

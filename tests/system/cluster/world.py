@@ -24,7 +24,8 @@ from tests.support.processes import Command, free_ports, run
 from tests.support.redis import Redis
 from tests.system.chaos.numbered import Numbered
 from tests.system.chaos.run import HASTE
-from tests.system.cluster.alpaca import Alpaca
+from tests.system.cluster.alpaca import Alpaca, KnownProtocol
+from tradeproxy.simulator.web import ApiSite
 
 reactor: Any = chosen
 ACCOUNT = "paper"
@@ -176,7 +177,7 @@ class World(Numbered):
         """Start all, and return once every node is ready."""
         await self.redis.start()
         endpoint = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
-        self._listening = await endpoint.listen(self.alpaca.site)
+        self._listening = await endpoint.listen(ApiSite(self.alpaca, KnownProtocol))
         for number, port in enumerate(free_ports(self._count)):
             cut = Cut(self.redis.port)
             await cut.start()

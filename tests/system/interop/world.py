@@ -14,6 +14,7 @@ from twisted.internet.endpoints import serverFromString
 from tests.support.processes import Command, free_port, run
 from tests.system.interop.life import Life
 from tradeproxy.simulator.simulator import Simulator
+from tradeproxy.simulator.web import ApiSite
 
 reactor: Any = chosen
 
@@ -35,7 +36,7 @@ class World:
     async def start(self) -> None:
         """Start both, and return once events flow."""
         endpoint = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
-        self._listening = await endpoint.listen(self.alpaca.site)
+        self._listening = await endpoint.listen(ApiSite(self.alpaca))
         await self.start_proxy()
         await self.alpaca.when_listening()
 

@@ -1,0 +1,27 @@
+"""Values that several settings share: how each is read from text."""
+
+from __future__ import annotations
+
+import re
+
+
+def whole_number(text: str) -> int:
+    """Read a whole number of at least 1. Raises ValueError with a phrase for the user."""
+    if re.fullmatch(r"[0-9]{1,18}", text) and int(text) >= 1:
+        return int(text)
+    raise ValueError(f"{text!r} is not a whole number (1 or more)")
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds above 0. Raises ValueError with a phrase for the user."""
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) and float(text) > 0:
+        return float(text)
+    raise ValueError(f"{text!r} is not a number of seconds (more than 0)")
+
+
+def flag(text: str) -> bool:
+    """Read yes or no. Raises ValueError with a phrase for the user."""
+    try:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+    except KeyError:
+        raise ValueError(f"{text!r} is neither yes (1, true) nor no (0, false)") from None
