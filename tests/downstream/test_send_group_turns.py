@@ -15,7 +15,7 @@ from tests.support.plain import CLOSE, Peer
 from tests.support.send_groups import LISTEN_TO_STATUS, CrowdTestCase
 from tradeproxy.downstream import send_group
 from tradeproxy.downstream.encoder import plain
-from tradeproxy.downstream.send_group import Crowd, Crowds
+from tradeproxy.downstream.send_group import SendGroup, SendGroups
 from tradeproxy.hub import broadcaster
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.backlog import MAX_EVENTS
@@ -153,7 +153,7 @@ class Frail:
     is_level = True
 
     def __init__(self, account: Account, failure: Exception | None = None) -> None:
-        self.crowd: Crowd | None = None
+        self.crowd: SendGroup | None = None
         self.account = account
         self.taken = b""
         self.bursts: list[Burst] = []
@@ -194,7 +194,7 @@ class FailureTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.account = Account("paper", memory_journal(self.clock), self.clock)
-        self.crowds = Crowds(plain(lambda payload: payload), self.clock)
+        self.crowds = SendGroups(plain(lambda payload: payload), self.clock)
         failures = (None, ZeroDivisionError(), None)
         self.members = [Frail(self.account, failure) for failure in failures]
         for member in self.members:

@@ -15,7 +15,7 @@ from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.clients import DownstreamService
 from tradeproxy.downstream.factory import DownstreamFactory
-from tradeproxy.downstream.send_group import Crowd
+from tradeproxy.downstream.send_group import SendGroup
 from tradeproxy.hub.account import Account
 from tradeproxy.web.site import build_site
 
@@ -56,7 +56,7 @@ class CrowdTests(SocketTestCase):
         await deferLater(reactor, 0)  # at the end of a turn they join
 
     @property
-    def crowds(self) -> list[Crowd | None]:
+    def crowds(self) -> list[SendGroup | None]:
         """The crowd of each client, in the order in which they came."""
         served: Any = tuple(self.factory.clients)
         return [client.crowd for client in served]

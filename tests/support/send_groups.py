@@ -12,7 +12,7 @@ from tests.support.plain import Kernel, Peer
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.factory import DownstreamFactory
-from tradeproxy.downstream.send_group import Crowd
+from tradeproxy.downstream.send_group import SendGroup
 from tradeproxy.hub.account import Account
 from tradeproxy.web.site import build_site
 
@@ -52,9 +52,9 @@ class CrowdTestCase(SynchronousTestCase):
             assert self.crowd_of(peer) is not None
         return peers
 
-    def crowd_of(self, peer: Peer) -> Crowd | None:
+    def crowd_of(self, peer: Peer) -> SendGroup | None:
         """Return the crowd that a client is in."""
-        found: Crowd | None = self.served[peer].crowd
+        found: SendGroup | None = self.served[peer].crowd
         return found
 
     def hand_in(self, count: int = 1, **fields: Any) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.downstream.handshake_limits import Door, Newcomers
     from tradeproxy.downstream.query import Wishes
-    from tradeproxy.downstream.send_group import Crowd, Crowds
+    from tradeproxy.downstream.send_group import SendGroup, SendGroups
     from tradeproxy.downstream.subscription import Wording
     from tradeproxy.hub.account import Account
     from tradeproxy.wire.messages import Sendable
@@ -49,7 +49,7 @@ class ConnectionContext:
     wording: Wording
     answer: Callable[[Sendable], bytes]
     """Returns the frame of a reply."""
-    crowds: Crowds
+    crowds: SendGroups
     door: Door
     newcomers: Newcomers
     pong_timeout: float
@@ -64,7 +64,7 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
     _log = Logger()
 
     goodbye_timeout = GOODBYE_TIMEOUT
-    crowd: Crowd | None = None
+    crowd: SendGroup | None = None
     _reads = True
     _unanswered_ping: bytes | None = None
 

@@ -14,7 +14,7 @@ from tradeproxy.downstream.connection import ConnectionContext, DownstreamProtoc
 from tradeproxy.downstream.handshake import read_key
 from tradeproxy.downstream.handshake_limits import Door, Newcomers
 from tradeproxy.downstream.log_reader import Steps
-from tradeproxy.downstream.send_group import Crowds
+from tradeproxy.downstream.send_group import SendGroups
 from tradeproxy.downstream.session import ClientSession, Manner
 from tradeproxy.downstream.subscription import Wording
 from tradeproxy.wire.messages import Sendable, encode
@@ -74,7 +74,7 @@ class DownstreamFactory(WebSocketServerFactory):
             clients=self.clients,
             wording=Wording(self._message, plain, encoder.with_cursors(self._message), Steps()),
             answer=cache(self._answer),  # there are a dozen
-            crowds=Crowds(plain, reactor),
+            crowds=SendGroups(plain, reactor),
             door=self.door,
             newcomers=Newcomers(limits.auth_timeout, reactor),
             pong_timeout=pong_timeout,

@@ -32,7 +32,7 @@ LARGEST = 500
 class Member(Protocol):
     """A client that may be in a crowd. Compared and hashed by identity."""
 
-    crowd: Crowd | None
+    crowd: SendGroup | None
     account: Account
 
     @property
@@ -51,13 +51,13 @@ class Member(Protocol):
         """Write `rest`, and be served by its own feed from then on, whose position this is."""
 
 
-class Crowds:
+class SendGroups:
     """All crowds of all accounts; their clients are sent the same frames."""
 
     def __init__(self, framing: Framing, clock: IReactorTime) -> None:
         self._framing = framing
         self._clock = clock
-        self._crowds: dict[Account, list[Crowd]] = {}
+        self._crowds: dict[Account, list[SendGroup]] = {}
         self._offered: list[Member] = []
 
     def offer(self, member: Member) -> None:
@@ -75,18 +75,18 @@ class Crowds:
             if durable and member.crowd is None and member.is_level:
                 self._crowd_for(member.account).add(member)
 
-    def _crowd_for(self, account: Account) -> Crowd:
+    def _crowd_for(self, account: Account) -> SendGroup:
         position = account.journal.last
         crowds = [crowd for crowd in self._crowds.get(account, ()) if crowd.size]
         self._crowds[account] = crowds
         for crowd in crowds:
             if crowd.size < LARGEST and crowd.position == position:
                 return crowd
-        crowds.append(Crowd(account, self._framing, position))
+        crowds.append(SendGroup(account, self._framing, position))
         return crowds[-1]
 
 
-class Crowd:
+class SendGroup:
     """Clients of one account, all at one position; one subscriber for all of them."""
 
     _log = Logger()
