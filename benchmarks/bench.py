@@ -42,7 +42,13 @@ def phases(clients: int) -> list[str]:
     single = min(2_000, max(200, 500_000 // clients))
     bursts = min(300, max(20, 60_000 // clients))
     warm_up = [f"single:{max(20, single // 5)}", f"burst:{16 * max(4, bursts // 5)}"]
-    return ["hold:2", *warm_up, f"single:{single}", f"burst:{16 * bursts}", f"rate:{3 * RATE}:{RATE}"]
+    return [
+        "hold:2",
+        *warm_up,
+        f"single:{single}",
+        f"burst:{16 * bursts}",
+        f"rate:{3 * RATE}:{RATE}",
+    ]
 
 
 def measure(server: Server, clients: int) -> Figures:
@@ -58,7 +64,13 @@ def measure(server: Server, clients: int) -> Figures:
     }
     for name in ("single", "burst", "rate"):
         told: dict[str, Any] = phase(report, name)
-        for figure in ("deliveries_per_second", "cpu_us", "first_p50_ms", "last_p50_ms", "last_p99_ms"):
+        for figure in (
+            "deliveries_per_second",
+            "cpu_us",
+            "first_p50_ms",
+            "last_p50_ms",
+            "last_p99_ms",
+        ):
             figures[f"{name}_{figure}"] = told[figure]
     return figures
 
@@ -69,7 +81,11 @@ def run(servers: Sequence[Server], sizes: Sequence[int], rounds: int) -> Iterato
         for number in range(1, rounds + 1):
             for server in servers if number % 2 else reversed(servers):
                 progress(f"{clients:,} clients, round {number} of {rounds}: {server.name}")
-                result: dict[str, Any] = {"server": server.name, "clients": clients, "round": number}
+                result: dict[str, Any] = {
+                    "server": server.name,
+                    "clients": clients,
+                    "round": number,
+                }
                 try:
                     result["figures"] = measure(server, clients)
                 except LabError as error:
@@ -94,7 +110,11 @@ def by_server(runs: Sequence[dict[str, Any]]) -> Rounds:
 
 def ratios(of: dict[int, Figures], to: dict[int, Figures], figure: str) -> list[float]:
     """Compare two servers in each round that both have: what lies between rounds is the machine's doing."""
-    return [of[number][figure] / to[number][figure] for number in of if number in to and to[number][figure]]
+    return [
+        of[number][figure] / to[number][figure]
+        for number in of
+        if number in to and to[number][figure]
+    ]
 
 
 def spread(values: Sequence[float], form: str) -> str:
@@ -110,9 +130,13 @@ def tables(runs: Sequence[dict[str, Any]]) -> str:
     rounds = by_server(runs)
     counts = {len(own) for own in rounds.values()}
     lines = [f"### {runs[0]['clients']:,} clients", "", *_overview(rounds), ""]
-    lines.append(f"Medians of {max(counts, default=0)} rounds, in brackets the least and the greatest value.")
+    lines.append(
+        f"Medians of {max(counts, default=0)} rounds, in brackets the least and the greatest value."
+    )
     if min(counts, default=0) < FEWEST_ROUNDS:
-        lines.append(f"Fewer than {FEWEST_ROUNDS} rounds: differences may be noise, and prove nothing.")
+        lines.append(
+            f"Fewer than {FEWEST_ROUNDS} rounds: differences may be noise, and prove nothing."
+        )
     if PROXY.name in rounds:
         lines += ["", *_comparison(rounds)]
     failures = [f"{each['server']} (round {each['round']})" for each in runs if "error" in each]
@@ -130,7 +154,9 @@ def _overview(rounds: Rounds) -> Iterable[str]:
     yield "|---" * 13 + "|"
     limit = rounds.get(LIMIT.name, {})
     for server, own in rounds.items():
-        figures = {name: median(each[name] for each in own.values()) for name in next(iter(own.values()))}
+        figures = {
+            name: median(each[name] for each in own.values()) for name in next(iter(own.values()))
+        }
         cells = [
             server,
             f"{figures['single_deliveries_per_second']:,.0f}",
@@ -169,7 +195,9 @@ def _comparison(rounds: Rounds) -> Iterable[str]:
 def machine() -> dict[str, str]:
     """Say on what this was measured."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "?")
+    cpu = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "?"
+    )
     return {
         "cpu": cpu,
         "kernel": platform.release(),
@@ -194,7 +222,14 @@ def sync_time() -> float:
 _VERSIONS = {
     "node": ("node", "--version"),
     "go": ("go", "version"),
-    "peers": (str(PEER_PYTHON), "-m", "pip", "--disable-pip-version-check", "list", "--format=freeze"),
+    "peers": (
+        str(PEER_PYTHON),
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "list",
+        "--format=freeze",
+    ),
 }
 
 
@@ -208,7 +243,9 @@ def _said(*command: str) -> str:
 
 def chosen(words: Sequence[str]) -> list[Server]:
     """Return the servers whose names hold one of the words, all without any; says which are left out."""
-    wanted = [server for server in SERVERS if not words or any(word in server.name for word in words)]
+    wanted = [
+        server for server in SERVERS if not words or any(word in server.name for word in words)
+    ]
     for server in wanted:
         if missing := server.missing():
             progress(f"left out: {server.name}, for there is no {', '.join(map(str, missing))}")
@@ -218,10 +255,14 @@ def chosen(words: Sequence[str]) -> list[Server]:
 def main() -> None:
     """Measure, keep the results as JSON, and print the tables."""
     parser = ArgumentParser(description="Measure the proxy beside other servers.")
-    parser.add_argument("--full", action="store_true", help="with 100, 1,000, 5,000 and 10,000 clients")
+    parser.add_argument(
+        "--full", action="store_true", help="with 100, 1,000, 5,000 and 10,000 clients"
+    )
     parser.add_argument("--clients", type=int, nargs="+", default=[1_000], metavar="N")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
-    parser.add_argument("--servers", nargs="+", default=[], metavar="WORD", help="those whose names hold it")
+    parser.add_argument(
+        "--servers", nargs="+", default=[], metavar="WORD", help="those whose names hold it"
+    )
     parser.add_argument(
         "--output", type=Path, default=RESULTS, metavar="FILE", help="for the figures, in JSON"
     )

@@ -76,7 +76,11 @@ def _build() -> None:
     _compile(BUILD / "limit", [HERE / "peers/limit.c"], "-lcrypto")
     gorilla = Path("/usr/share/gocode/src/github.com/gorilla/websocket")
     if shutil.which("go") and gorilla.is_dir():
-        environ = {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOCACHE": str(BUILD / "go")}
+        environ = {
+            "GO111MODULE": "off",
+            "GOPATH": "/usr/share/gocode",
+            "GOCACHE": str(BUILD / "go"),
+        }
         command = ["go", "build", "-o", str(BUILD / "gorilla"), "."]
         subprocess.run(command, cwd=HERE / "peers/gorilla", env=os.environ | environ, check=True)
 
@@ -178,7 +182,11 @@ def run_load(
     command = load_command(target, clients, phases, options)
     try:
         done = subprocess.run(
-            command, pass_fds=[target.listener.fileno()], capture_output=True, text=True, timeout=timeout
+            command,
+            pass_fds=[target.listener.fileno()],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
     except subprocess.TimeoutExpired:
         raise LabError(f"the load took more than {timeout:.0f} s") from None

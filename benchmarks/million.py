@@ -77,7 +77,9 @@ class Plan:
 
     def fan_out(self, events: int) -> float:
         """Return the CPU seconds to give all clients of a process what came together."""
-        one, sixteen = (TLS_DELIVERY, TLS_DELIVERY_OF_16) if self.tls else (DELIVERY, DELIVERY_OF_16)
+        one, sixteen = (
+            (TLS_DELIVERY, TLS_DELIVERY_OF_16) if self.tls else (DELIVERY, DELIVERY_OF_16)
+        )
         return FIXED + self.a_process * (one + (sixteen - one) / 15 * (events - 1))
 
     @property
@@ -125,7 +127,9 @@ def arrivals(rate: float, random: Random) -> list[float]:
     return found
 
 
-def play(plan: Plan, events: list[float], delay: float, random: Random) -> tuple[list[float], float]:
+def play(
+    plan: Plan, events: list[float], delay: float, random: Random
+) -> tuple[list[float], float]:
     """Return after which time the last client of one process has each event, and how long it has worked.
 
     What comes while it works is served together afterwards, as one burst. The network of its machine, of
@@ -199,7 +203,15 @@ PLANS = (
 )
 
 COLUMNS = (
-    *("clients a process", "events/s", "processes", "machines", "GB a machine", "Gbit/s a machine", "busy"),
+    *(
+        "clients a process",
+        "events/s",
+        "processes",
+        "machines",
+        "GB a machine",
+        "Gbit/s a machine",
+        "busy",
+    ),
     *(
         "last client p50 / p99 ms",
         "16 at once: last client ms",
@@ -236,12 +248,14 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=1_000_000, metavar="N")
     parser.add_argument("--seed", type=int, default=1, metavar="N")
     arguments = parser.parse_args()
-    random = Random(arguments.seed)  # noqa: S311  # the same for the same seed
+    random = Random(arguments.seed)  # the same for the same seed
     print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|")
     for plan in PLANS:
         print(row(plan, carry_out(plan, arguments.clients, random)))
     one = arguments.clients * ON_THE_WIRE
-    print(f"\nOne event to {arguments.clients:,} clients: {one / 1e9:.2f} GB, {one * 8 / 1e9:.1f} Gbit.")
+    print(
+        f"\nOne event to {arguments.clients:,} clients: {one / 1e9:.2f} GB, {one * 8 / 1e9:.1f} Gbit."
+    )
     for plan in (Plan(1_000, 10), Plan(10_000, 10)):
         took, _ = play(plan, by_the_clock(plan.rate), 0.0, random)
         ranks = quantiles(took, n=100)
@@ -251,7 +265,9 @@ def main() -> None:
         )
     for nodes in (2, 10, 100, 200):
         cost = REDIS_WRITE + nodes * REDIS_READ
-        print(f"Redis and {nodes} nodes: {cost * 1e3:.2f} ms an event, {1 / cost:,.0f} events/s at most.")
+        print(
+            f"Redis and {nodes} nodes: {cost * 1e3:.2f} ms an event, {1 / cost:,.0f} events/s at most."
+        )
 
 
 if __name__ == "__main__":

@@ -92,7 +92,9 @@ def redis(directory: Path) -> Iterator[tuple[str, int]]:
     socket = directory / "socket"
     command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", "."]
     command += ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]
-    with started(pinned(SERVER_CORE, command), directory / "redis", {"PATH": os.environ["PATH"]}) as pid:
+    with started(
+        pinned(SERVER_CORE, command), directory / "redis", {"PATH": os.environ["PATH"]}
+    ) as pid:
         _wait_for(socket)
         yield f"unix://{socket}", pid
 
@@ -152,7 +154,9 @@ def measure(way: Way, clients: int, *, everywhere: bool) -> Figures:
     return figures
 
 
-def run(sizes: Sequence[int], rounds: int, *, everywhere: bool) -> Iterator[tuple[int, Way, int, Figures]]:
+def run(
+    sizes: Sequence[int], rounds: int, *, everywhere: bool
+) -> Iterator[tuple[int, Way, int, Figures]]:
     """Measure all of them, one after the other, and that again in every round, in turn forth and back."""
     for clients in sizes:
         for number in range(1, rounds + 1):
@@ -170,7 +174,9 @@ def table(clients: int, rounds: Mapping[Way, Mapping[int, Figures]]) -> str:
         "|---" * (len(FIGURES) + 1) + "|",
     ]
     for way, own in rounds.items():
-        cells = (_written(median(each[figure] for each in own.values())) for figure in FIGURES.values())
+        cells = (
+            _written(median(each[figure] for each in own.values())) for figure in FIGURES.values()
+        )
         lines.append(f"| {way.name} | {' | '.join(cells)} |")
     for way, own in rounds.items():
         if way is not ALONE:
@@ -189,7 +195,9 @@ def main() -> None:
     parser = ArgumentParser(description="Measure what Redis in between costs, and a second node.")
     parser.add_argument("--clients", type=int, nargs="+", default=[200, 1_000], metavar="N")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
-    parser.add_argument("--spread", action="store_true", help="let the nodes and Redis use every core")
+    parser.add_argument(
+        "--spread", action="store_true", help="let the nodes and Redis use every core"
+    )
     arguments = parser.parse_args()
     if shutil.which("redis-server") is None:
         sys.exit("skipped: there is no redis-server here; Debian's package of that name has it")

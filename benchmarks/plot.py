@@ -79,7 +79,9 @@ def main() -> None:
     parser.add_argument("--figure", choices=CAPTIONS, default="single_cpu_us")
     arguments = parser.parse_args()
     runs = json.loads(arguments.input.read_text())["runs"]
-    values = collect([each for each in runs if each["clients"] == arguments.clients], arguments.figure)
+    values = collect(
+        [each for each in runs if each["clients"] == arguments.clients], arguments.figure
+    )
     title = f"One event to {arguments.clients:,} clients"
     arguments.output.write_text(bars(values, title, CAPTIONS[arguments.figure]))
     print(arguments.output)

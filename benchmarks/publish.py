@@ -27,7 +27,9 @@ def measure(server: Server, clients: int) -> dict[str, list[float]]:
     figures: dict[str, list[float]] = {}
     for name in PHASES:
         told = phase(report, name)
-        times = [told[f"{which}_{rank}_ms"] for which in ("first", "last") for rank in ("p50", "p99")]
+        times = [
+            told[f"{which}_{rank}_ms"] for which in ("first", "last") for rank in ("p50", "p99")
+        ]
         figures[name] = [told["cpu_us"] * clients / 1_000, *times]
     return figures
 
@@ -47,8 +49,12 @@ def main() -> None:
                 rounds.setdefault((name, server.name), []).append(figures)
     print(f"| {arguments.clients:,} clients | {' | '.join(COLUMNS)} |")
     print("|---" * (len(COLUMNS) + 1) + "|")
-    for (name, server_name), measured in sorted(rounds.items(), key=lambda item: item[0][0], reverse=True):
-        cpu, first, first_high, last, last_high = (median(column) for column in zip(*measured, strict=True))
+    for (name, server_name), measured in sorted(
+        rounds.items(), key=lambda item: item[0][0], reverse=True
+    ):
+        cpu, first, first_high, last, last_high = (
+            median(column) for column in zip(*measured, strict=True)
+        )
         manner = "alone" if name == "single" else f"{BURST} at once"
         label = "tradeproxy, journal full" if server_name == PROXY.name else server_name
         times = f"{first:.2f} / {first_high:.2f} | {last:.1f} / {last_high:.1f}"

@@ -66,7 +66,9 @@ def proxy(name: str, *, sync: str = "full", tls: bool = False) -> Server:
 def limit(name: str, mode: str) -> Server:
     """Return the C loop, with a send() for each event and client, or for each burst and client ("joined")."""
     program = BUILD / "limit"
-    return Server(name, lambda place: [str(program), str(place.port), str(place.upstream_port), mode])
+    return Server(
+        name, lambda place: [str(program), str(place.port), str(place.upstream_port), mode]
+    )
 
 
 def peer(name: str, runner: Path | str, script: str, *needs: Path) -> Server:

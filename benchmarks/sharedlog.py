@@ -28,7 +28,7 @@ from benchmarks.publish import COLUMNS
 from benchmarks.publish import measure as delivery
 from benchmarks.servers import NORMAL, PROXY
 from tradeproxy.cluster.redis_client import NoScriptError
-from tradeproxy.cluster.redis_log import Beginning, SharedLog, Told
+from tradeproxy.cluster.redis_log import EpochStart, EventEntry, RedisLog
 from tradeproxy.cluster.replica import Replica
 from tradeproxy.wire.event import Event, read_event
 
@@ -78,7 +78,9 @@ class Direct:
 def finished(work: Coroutine[Any, Any, Any]) -> Any:
     """Return what a coroutine that never waits returns."""
     results: list[Any] = []
-    Deferred.fromCoroutine(work).addCallbacks(results.append, lambda failure: failure.raiseException())
+    Deferred.fromCoroutine(work).addCallbacks(
+        results.append, lambda failure: failure.raiseException()
+    )
     return results[0]
 
 
@@ -105,7 +107,9 @@ def redis() -> Iterator[tuple[str, int]]:
 def used(link: Direct) -> int:
     """Return the bytes that Redis says it uses."""
     link.send("INFO", "memory")
-    [line] = [line for line in link.answer().decode().splitlines() if line.startswith("used_memory:")]
+    [line] = [
+        line for line in link.answer().decode().splitlines() if line.startswith("used_memory:")
+    ]
     return int(line.partition(":")[2])
 
 
@@ -140,12 +144,12 @@ def event(number: int) -> Event:
     return read_event(json.dumps(frame).encode(), data)
 
 
-def fill(link: Direct, count: int) -> tuple[SharedLog, str]:
+def fill(link: Direct, count: int) -> tuple[RedisLog, str]:
     """Write events into an empty log as a leader does; return the log, and the token that lets one write."""
-    log = SharedLog("paper", "benchmark", link)
-    token = finished(log.look(3_600_000, wanted=True)).token
+    log = RedisLog("paper", "benchmark", link)
+    token = finished(log.query_lease(3_600_000, wanted=True)).token
     facts = {"epoch": "0" * 16, "base_url": "", "trimmed": "0", "begins": "0"}
-    finished(log.begin(token, NOW, 0, Beginning("", 0, facts)))
+    finished(log.begin(token, NOW, 0, EpochStart("", 0, facts)))
     for first in range(0, count, BURST):
         events = [event(number) for number in range(first, min(first + BURST, count))]
         finished(log.write(token, NOW, events, {}, ""))
@@ -154,11 +158,11 @@ def fill(link: Direct, count: int) -> tuple[SharedLog, str]:
 
 def read(path: str, count: int, answers: Any) -> None:
     """Be a node that starts: read the whole log; tell its memory an event, and how long that took."""
-    log, replica = SharedLog("paper", "reader", Direct(path)), Replica("")
+    log, replica = RedisLog("paper", "reader", Direct(path)), Replica("")
     before, began, at = resident(), time.perf_counter(), b"0-0"
     while replica.last < count:
-        entries = finished(log.follow(at))
-        replica.extend([entry for entry in entries if isinstance(entry, Told)])
+        entries = finished(log.read_entries(at))
+        replica.extend([entry for entry in entries if isinstance(entry, EventEntry)])
         at = entries[-1].id
     answers.put((resident() - before, time.perf_counter() - began))
 
@@ -204,7 +208,9 @@ def measure_delivery(clients: int) -> None:
     """Print how long an event takes, on the machine's own disk and by way of Redis at a socket file."""
     with redis() as (path, _):
         shared = {"PROXY_REDIS_URL": f"unix://{path}?db=0"}
-        by_redis = replace(PROXY, name="Redis", environ=lambda place: {**PROXY.environ(place), **shared})
+        by_redis = replace(
+            PROXY, name="Redis", environ=lambda place: {**PROXY.environ(place), **shared}
+        )
         for server in (NORMAL, PROXY, by_redis):
             progress(server.name)
             for name, figures in delivery(server, clients).items():

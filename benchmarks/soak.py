@@ -16,7 +16,16 @@ from random import Random
 from statistics import linear_regression
 from typing import TYPE_CHECKING
 
-from benchmarks.lab import LabError, Running, load_command, parse_report, phase, prepare, progress, running
+from benchmarks.lab import (
+    LabError,
+    Running,
+    load_command,
+    parse_report,
+    phase,
+    prepare,
+    progress,
+    running,
+)
 from benchmarks.servers import PROXY
 
 if TYPE_CHECKING:
@@ -81,7 +90,9 @@ class Churn:
                 if not await asyncio.wait_for(reader.read(65_536), rest):
                     return
 
-    async def _read_and_close(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _read_and_close(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         await self._read(reader, writer)
         writer.write(CLOSE)
         with suppress(TimeoutError):
@@ -96,9 +107,11 @@ class Churn:
         writer.transport.abort()
 
 
-async def soak(target: Running, command: list[str], churners: int, seconds: float) -> list[tuple[float, int]]:
+async def soak(
+    target: Running, command: list[str], churners: int, seconds: float
+) -> list[tuple[float, int]]:
     """Run the load beside the churn and print its figures; return the proxy's memory: seconds and KiB."""
-    churn = Churn(target, Random(1))  # noqa: S311  # the same every time
+    churn = Churn(target, Random(1))  # the same every time
     load = await asyncio.create_subprocess_exec(
         *command,
         pass_fds=[target.listener.fileno()],
@@ -121,9 +134,13 @@ async def soak(target: Running, command: list[str], churners: int, seconds: floa
     output, trouble = await ended
     report = parse_report(load.returncode or 0, output.decode(), trouble.decode())
     told = phase(report, "rate")
-    print(f"{report['clients']:,} clients each had {told['events']:,} events, in order, and stayed connected")
+    print(
+        f"{report['clients']:,} clients each had {told['events']:,} events, in order, and stayed connected"
+    )
     print(f"last client: p50 {told['last_p50_ms']:.1f} ms, p99 {told['last_p99_ms']:.1f} ms")
-    print(f"beside them came and went: {', '.join(f'{n:,} {name}' for name, n in churn.counts.items())}")
+    print(
+        f"beside them came and went: {', '.join(f'{n:,} {name}' for name, n in churn.counts.items())}"
+    )
     for task in tasks:
         if task.done() and not task.cancelled() and (error := task.exception()):
             raise LabError(f"the churn failed: {error!r}")
@@ -135,7 +152,9 @@ def slope(samples: list[tuple[float, int]]) -> float:
     later = samples[len(samples) // 3 :]
     if len(later) < 3:
         raise LabError("too short for a slope")
-    return linear_regression([seconds / 60 for seconds, _ in later], [kib for _, kib in later]).slope
+    return linear_regression(
+        [seconds / 60 for seconds, _ in later], [kib for _, kib in later]
+    ).slope
 
 
 def main() -> None:
@@ -143,7 +162,9 @@ def main() -> None:
     parser = ArgumentParser(description="Hold many clients for minutes, and lose nothing.")
     parser.add_argument("--minutes", type=float, default=10, metavar="N")
     parser.add_argument("--clients", type=int, default=10_000, metavar="N", help="that stay")
-    parser.add_argument("--churners", type=int, default=100, metavar="N", help="that come and go, at a time")
+    parser.add_argument(
+        "--churners", type=int, default=100, metavar="N", help="that come and go, at a time"
+    )
     parser.add_argument("--rate", type=float, default=2, metavar="N", help="events a second")
     arguments = parser.parse_args()
     prepare()
@@ -151,7 +172,9 @@ def main() -> None:
     with running(PROXY) as target:
         phases = [f"rate:{events}:{arguments.rate}"]
         command = load_command(target, arguments.clients, phases, ["--sleep"])
-        progress(f"{arguments.clients:,} clients, {events:,} events in {arguments.minutes:g} minutes")
+        progress(
+            f"{arguments.clients:,} clients, {events:,} events in {arguments.minutes:g} minutes"
+        )
         longest = arguments.minutes * 60 * 1.2 + 120
         samples = asyncio.run(soak(target, command, arguments.churners, longest))
     grew = slope(samples)

@@ -77,7 +77,13 @@ def main() -> None:
         warm_up, measured = "burst:1600", f"burst:{max(16, arguments.events // 10)}"
         before = run_load(target, 1, [warm_up, measured], *small)["phases"][-1]
         progress(f"the same beside {arguments.stalled} that don't read, which are woken at the end")
-        options = ("--stalled", str(arguments.stalled), "--receive-buffer", str(RECEIVE_BUFFER), "--digest")
+        options = (
+            "--stalled",
+            str(arguments.stalled),
+            "--receive-buffer",
+            str(RECEIVE_BUFFER),
+            "--digest",
+        )
         clients = arguments.stalled + 1
         filling = arguments.events // 5
         phases = [f"burst:{filling}", f"burst:{arguments.events - filling}"]
@@ -98,7 +104,9 @@ def main() -> None:
             f"healthy client {name}: p50 {told['last_p50_ms']:.2f} ms, p99 {told['last_p99_ms']:.2f} ms,"
             f" {told['deliveries_per_second']:,.0f} events/s"
         )
-    print(f"memory of the proxy: {connected / 1024:.1f} MB before, {report['end_kb'] / 1024:.1f} MB after")
+    print(
+        f"memory of the proxy: {connected / 1024:.1f} MB before, {report['end_kb'] / 1024:.1f} MB after"
+    )
     print(f"its highest, while they slept and were woken: {max(samples) / 1024:.1f} MB")
     print(f"woken: every one had the complete log after {report['woken']['seconds']:.1f} s")
     if growth > ALLOWED_GROWTH:

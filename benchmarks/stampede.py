@@ -39,7 +39,9 @@ async def stampede(target: Running, clients: int) -> float:
     return elapsed
 
 
-async def measure(target: Running, clients: int, times: int) -> tuple[dict[str, float], list[float]]:
+async def measure(
+    target: Running, clients: int, times: int
+) -> tuple[dict[str, float], list[float]]:
     """Return what the load tells of the stream, and how long each stampede took."""
     events = round((times + 1) * INTERVAL * RATE)
     load = await asyncio.create_subprocess_exec(
@@ -65,7 +67,9 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=10, metavar="N")
     arguments = parser.parse_args()
     prepare()
-    progress(f"{arguments.times} times {arguments.clients:,} clients at once, {RATE} events a second")
+    progress(
+        f"{arguments.times} times {arguments.clients:,} clients at once, {RATE} events a second"
+    )
     with running(NORMAL) as target:
         told, took = asyncio.run(measure(target, arguments.clients, arguments.times))
     print(f"{arguments.clients:,} clients at once: all served after {median(took) * 1000:.0f} ms")

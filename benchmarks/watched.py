@@ -86,13 +86,19 @@ def main() -> None:
     figures: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     for number in range(arguments.rounds):
         for watched in (False, True) if number % 2 == 0 else (True, False):
-            progress(f"round {number + 1} of {arguments.rounds}: {'watched' if watched else 'alone'}")
+            progress(
+                f"round {number + 1} of {arguments.rounds}: {'watched' if watched else 'alone'}"
+            )
             figures[watched].append(measure(arguments.clients, watched=watched))
     for watched, name in (False, "alone"), (True, "watched"):
         cpu, last = (median(column) for column in zip(*figures[watched], strict=True))
         print(f"{name}: {cpu:.2f} µs of CPU an event and client, last client p50 {last:.2f} ms")
-    ratios = [watched[0] / alone[0] for alone, watched in zip(figures[False], figures[True], strict=True)]
-    print(f"watched takes {median(ratios):.3f} times as much CPU ({min(ratios):.3f}-{max(ratios):.3f})")
+    ratios = [
+        watched[0] / alone[0] for alone, watched in zip(figures[False], figures[True], strict=True)
+    ]
+    print(
+        f"watched takes {median(ratios):.3f} times as much CPU ({min(ratios):.3f}-{max(ratios):.3f})"
+    )
 
 
 if __name__ == "__main__":

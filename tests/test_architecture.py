@@ -187,7 +187,9 @@ def _arrow(importer: str, imported: str) -> Iterator[str]:
 
 def _ban(importer: str, imported: str) -> Iterator[str]:
     for prefix, libraries in BANS.items():
-        if is_within(importer, prefix) and any(is_within(imported, library) for library in libraries):
+        if is_within(importer, prefix) and any(
+            is_within(imported, library) for library in libraries
+        ):
             yield f"{prefix} is pure"
     for library, owners in MONOPOLIES.items():
         if is_within(imported, library) and not any(is_within(importer, owner) for owner in owners):
@@ -225,7 +227,11 @@ class ArchitectureTests(SynchronousTestCase):
         """A row for each rule; they also show the ways to write an import, wherever it stands."""
         table = (
             ("hub.account", "from tradeproxy import upstream", "no arrow from hub to upstream"),
-            ("hub.account", "def f():\n    from ..web.site import build_site", "no arrow from hub to web"),
+            (
+                "hub.account",
+                "def f():\n    from ..web.site import build_site",
+                "no arrow from hub to web",
+            ),
             ("hub.account", "import tradeproxy.novelty as x", "no room"),
             ("novelty", "from tradeproxy.hub import account", "no room"),
             ("wire.messages", "import os.path", "tradeproxy.wire is pure"),

@@ -102,9 +102,13 @@ class FormTests(SynchronousTestCase):
     def test_a_terminal_gets_a_line_to_read(self) -> None:
         """Date, time, level and what happened; where it comes from is said of other people's code alone."""
         log = on_terminal()
-        log.logger.warn("{account}: upstream is down: {reason}", account="paper", reason="connection lost")
+        log.logger.warn(
+            "{account}: upstream is down: {reason}", account="paper", reason="connection lost"
+        )
         [line] = log.lines()
-        self.assertRegex(line, r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d warn  paper: upstream is down: connection")
+        self.assertRegex(
+            line, r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d warn  paper: upstream is down: connection"
+        )
         log = on_terminal(namespace="twisted.internet.base")
         log.logger.info("Received SIGTERM, shutting down.")
         [line] = log.lines()
@@ -145,7 +149,10 @@ class FormTests(SynchronousTestCase):
 
     def test_what_is_below_the_level_is_left_out(self) -> None:
         """And what is on it is not."""
-        for log in (on_terminal(LogSettings(level=Level.WARN)), in_pipe(LogSettings(level=Level.WARN))):
+        for log in (
+            on_terminal(LogSettings(level=Level.WARN)),
+            in_pipe(LogSettings(level=Level.WARN)),
+        ):
             log.logger.info("it is up")
             log.logger.warn("it is down")
             [line] = log.lines()
@@ -160,13 +167,17 @@ class FormTests(SynchronousTestCase):
     def test_a_traceback_belongs_to_its_event(self) -> None:
         """Indented below the line, or a field of the object."""
         log = on_terminal()
-        log.logger.failure("{account}: the recovery failed", failure("no such page"), account="paper")
+        log.logger.failure(
+            "{account}: the recovery failed", failure("no such page"), account="paper"
+        )
         first, *others = log.lines()
         self.assertIn("critical paper: the recovery failed", first)
         self.assertTrue(all(line.startswith("    ") for line in others))
         self.assertIn("ValueError: no such page", others[-1])
         log = in_pipe()
-        log.logger.failure("{account}: the recovery failed", failure("no such page"), account="paper")
+        log.logger.failure(
+            "{account}: the recovery failed", failure("no such page"), account="paper"
+        )
         self.assertIn("ValueError: no such page", log.document()["traceback"])
 
 
@@ -206,7 +217,9 @@ class SafetyTests(SynchronousTestCase):
     def test_only_plain_values_become_fields(self) -> None:
         """A settings, request or message object that somebody logs by mistake is not laid open."""
         log = in_pipe()
-        log.logger.info("one {thing}", thing=Path("/x"), payload=b"secret", request={"key": "secret"}, n=True)
+        log.logger.info(
+            "one {thing}", thing=Path("/x"), payload=b"secret", request={"key": "secret"}, n=True
+        )
         document = log.document()
         self.assertEqual((document["message"], document["n"]), ("one /x", True))
         self.assertEqual(document.keys(), {"time", "level", "logger", "message", "n"})
@@ -240,7 +253,10 @@ class ChatterTests(SynchronousTestCase):
     def test_is_not_for_people(self) -> None:
         """What goes wrong there is; a program, which may wait for a line, gets all."""
         for namespace in CHATTER:
-            for log, said in ((on_terminal(namespace=namespace), 1), (in_pipe(namespace=namespace), 2)):
+            for log, said in (
+                (on_terminal(namespace=namespace), 1),
+                (in_pipe(namespace=namespace), 2),
+            ):
                 log.logger.info("ProxySite starting on 8099")
                 log.logger.error("it went wrong")
                 self.assertEqual(len(log.lines()), said)
@@ -281,7 +297,13 @@ class CommandTests(SocketTestCase):
         """Those of .env too, for `tradeproxy run`; twistd's observers have the level of the environment."""
         self.directory = self.make_directory()
         Path(self.directory, ".env").write_text("PROXY_LOG_FORMAT=text\nPROXY_LOG_LEVEL=warn\n")
-        by_name = ("twistd", "-n", "--pidfile=", "--logger=tradeproxy.logs.text_observer", "tradeproxy")
+        by_name = (
+            "twistd",
+            "-n",
+            "--pidfile=",
+            "--logger=tradeproxy.logs.text_observer",
+            "tradeproxy",
+        )
         for way in ((sys.executable, "-m", "tradeproxy", "run"), by_name):
             environment = {"PROXY_LOG_LEVEL": "warn"} if way is by_name else {}
             command = await self.logged(*way, **environment)
@@ -298,5 +320,6 @@ class CommandTests(SocketTestCase):
         self.assertEqual(await gatherResults([command.ended for command in commands]), [1, 1])
         for command in commands:
             self.assertEqual(
-                command.output, "PROXY_LOG_LEVEL: 'loud' is none of debug, info, warn, error, critical\n"
+                command.output,
+                "PROXY_LOG_LEVEL: 'loud' is none of debug, info, warn, error, critical\n",
             )

@@ -60,8 +60,12 @@ def _parser(twistd_options: Sequence[str] = ()) -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    run = commands.add_parser("run", help="serve; options as `twistd tradeproxy` has them", add_help=False)
-    demo = commands.add_parser("demo", help="serve an embedded Alpaca with random orders", add_help=False)
+    run = commands.add_parser(
+        "run", help="serve; options as `twistd tradeproxy` has them", add_help=False
+    )
+    demo = commands.add_parser(
+        "demo", help="serve an embedded Alpaca with random orders", add_help=False
+    )
     for option in twistd_options:
         run.add_argument(option)
         demo.add_argument(option)
@@ -73,11 +77,17 @@ def _parser(twistd_options: Sequence[str] = ()) -> ArgumentParser:
         "check", help="read the settings, try each account's login, say what is wrong"
     )
     check.add_argument("--env-file", help="the file to read instead of .env")
-    tail.add_arguments(commands.add_parser("tail", help="follow an account's trade updates in the terminal"))
-    export.add_arguments(
-        commands.add_parser("export", help="write an account's trades of a day as JSON lines or CSV")
+    tail.add_arguments(
+        commands.add_parser("tail", help="follow an account's trade updates in the terminal")
     )
-    completion = commands.add_parser("completion", help="print what a shell needs to complete this command")
+    export.add_arguments(
+        commands.add_parser(
+            "export", help="write an account's trades of a day as JSON lines or CSV"
+        )
+    )
+    completion = commands.add_parser(
+        "completion", help="print what a shell needs to complete this command"
+    )
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser
 
@@ -128,8 +138,8 @@ def _simulate(port: int) -> None:
 
     from tradeproxy.simulator.service import Simulator, SimulatorService
 
-    description = endpoints.describe("127.0.0.1", port)
-    if problems := endpoints.bind_problems((description,)):
+    description = endpoints.describe_tcp("127.0.0.1", port)
+    if problems := endpoints.find_bind_problems((description,)):
         raise SystemExit("\n".join(problems))
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)])
     simulator = Simulator(reactor, SystemRandom(), account_id=SIMULATED_ACCOUNT)
@@ -137,7 +147,7 @@ def _simulate(port: int) -> None:
 
     async def serve(reactor: Any) -> None:
         service.startService()
-        print(f"an Alpaca of our own: ALPACA_URL={endpoints.url(description)}")
+        print(f"an Alpaca of our own: ALPACA_URL={endpoints.format_url(description)}")
         reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
         await Deferred()
 

@@ -42,7 +42,9 @@ OURS = "tradeproxy."
 
 def observer(settings: LogSettings, stream: TextIO) -> ILogObserver:
     """Return what writes the log to `stream`."""
-    if isinstance(stream, TextIOWrapper):  # a name that its encoding does not have must not cost the line
+    if isinstance(
+        stream, TextIOWrapper
+    ):  # a name that its encoding does not have must not cost the line
         stream.reconfigure(errors="backslashreplace")
     chosen = settings.format or (LogFormat.TEXT if stream.isatty() else LogFormat.JSON)
     write = FileLogObserver(stream, as_text if chosen is LogFormat.TEXT else as_json)

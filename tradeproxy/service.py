@@ -18,14 +18,14 @@ from tradeproxy.hub.account import Account
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.recovery.recovery import Recovery
 from tradeproxy.runtime import reuseport
-from tradeproxy.runtime.gc_service import CollectorService
+from tradeproxy.runtime.gc_service import GcService
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory, upstream_endpoint
 from tradeproxy.upstream.http import build_agent
 from tradeproxy.upstream.rest import RestClient, http_client
 from tradeproxy.upstream.service import UpstreamService
-from tradeproxy.web.rest_proxy import Passthrough
-from tradeproxy.web.routes import paths
+from tradeproxy.web.rest_proxy import RestProxy
+from tradeproxy.web.routes import account_paths
 from tradeproxy.web.site import build_site
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ def build_service(settings: Settings, reactor: Any) -> MultiService:
     """
     node = _node(settings, reactor)
     accounts = {
-        account.name: Account(account.name, _journal(account, settings.journal, node, reactor), reactor)
+        account.name: Account(
+            account.name, _journal(account, settings.journal, node, reactor), reactor
+        )
         for account in settings.accounts
     }
     clients = DownstreamFactory(settings.limits, reactor)
@@ -64,15 +66,19 @@ def build_service(settings: Settings, reactor: Any) -> MultiService:
     http = http_client(reactor)
     for account in settings.accounts:
         rest = RestClient(http, account.base_url.rest, account.credentials, reactor)
-        make = partial(_upstream_service, account, accounts[account.name], rest, settings.recovery, reactor)
+        make = partial(
+            _upstream_service, account, accounts[account.name], rest, settings.recovery, reactor
+        )
         service = make() if node is None else node.leadership(accounts[account.name], make)
         service.setServiceParent(upstream)
     DownstreamService(clients.clients, reactor).setServiceParent(proxy)
     for description in settings.listen:
-        reuseport.service(description, site, reactor, settings.reuse_port).setServiceParent(proxy)
+        reuseport.build_listener(description, site, reactor, settings.reuse_port).setServiceParent(
+            proxy
+        )
     StartupLog(settings).setServiceParent(proxy)
     journals = [account.journal for account in accounts.values()]
-    CollectorService(lambda: sum(journal.last for journal in journals), reactor).setServiceParent(proxy)
+    GcService(lambda: sum(journal.last for journal in journals), reactor).setServiceParent(proxy)
     return proxy
 
 
@@ -84,7 +90,9 @@ def _node(settings: Settings, reactor: Any) -> Node | None:
     return Node(settings.redis, reactor)
 
 
-def _journal(account: AccountSettings, settings: JournalSettings, node: Node | None, reactor: Any) -> Journal:
+def _journal(
+    account: AccountSettings, settings: JournalSettings, node: Node | None, reactor: Any
+) -> Journal:
     if node is not None:
         return node.journal(account.name, account.base_url.stream, settings)
     return SqliteJournal(
@@ -99,7 +107,11 @@ def _journal(account: AccountSettings, settings: JournalSettings, node: Node | N
 
 
 def _upstream_service(
-    settings: AccountSettings, account: Account, rest: RestClient, recovering: RecoverySettings, reactor: Any
+    settings: AccountSettings,
+    account: Account,
+    rest: RestClient,
+    recovering: RecoverySettings,
+    reactor: Any,
 ) -> UpstreamService:
     recovery = Recovery(account, rest, recovering, reactor)
     return UpstreamService(
@@ -112,16 +124,19 @@ def _upstream_service(
     )
 
 
-def _passthrough(settings: Settings, clients: Clients, reactor: Any) -> Passthrough:
+def _passthrough(settings: Settings, clients: Clients, reactor: Any) -> RestProxy:
     urls = {account.name: account.base_url.rest for account in settings.accounts}
     own_pages = Admission(settings.allowed_hosts, (), Tokens(()))
-    return Passthrough(build_agent(reactor), urls, own_pages, clients, reactor)
+    return RestProxy(build_agent(reactor), urls, own_pages, clients, reactor)
 
 
 def _simulator_service(port: int, reactor: Any) -> Service:
-    from tradeproxy.simulator.service import Simulator, SimulatorService  # only the demo pays for it
+    from tradeproxy.simulator.service import (
+        Simulator,
+        SimulatorService,
+    )  # only the demo pays for it
 
-    description = endpoints.describe("127.0.0.1", port)
+    description = endpoints.describe_tcp("127.0.0.1", port)
     random = SystemRandom()
     return SimulatorService(Simulator(reactor, random), description, reactor, order_flow=True)
 
@@ -168,7 +183,9 @@ class JournalService(Service):
             try:
                 account.close()
             except Exception:
-                self._log.failure("{account}: the journal did not close cleanly", account=account.name)
+                self._log.failure(
+                    "{account}: the journal did not close cleanly", account=account.name
+                )
 
 
 class StartupLog(Service):
@@ -185,16 +202,16 @@ class StartupLog(Service):
         for warning in self._settings.warnings:
             self._log.warn("{warning}", warning=warning)
         for description in self._settings.listen:
-            self._log.info("listening on {url}", url=endpoints.url(description))
+            self._log.info("listening on {url}", url=endpoints.format_url(description))
         for account in self._settings.accounts:
             self._log.info(
                 "{account}: {stream} has the events of {upstream}; at {alpaca} it is in Alpaca's own manner",
                 account=account.name,
-                stream=self._base() + paths(account.name).original,
+                stream=self._base() + account_paths(account.name).original,
                 upstream=account.base_url.stream,
-                alpaca=paths(account.name).alpaca,
+                alpaca=account_paths(account.name).alpaca,
             )
-        self._log.info("events are kept in {place}", place=self._settings.place)
+        self._log.info("events are kept in {place}", place=self._settings.storage_label)
         self._log.info("the dashboard at /, health at /healthz and /readyz, metrics at /metrics")
         if self._settings.rest:
             self._log.info("each account's REST interface is passed through, at its path and /v2/")
@@ -206,5 +223,5 @@ class StartupLog(Service):
 
     def _base(self) -> str:
         """Return the beginning of a stream's URL at the first address, where that has one."""
-        url = endpoints.url(self._settings.listen[0])
+        url = endpoints.format_url(self._settings.listen[0])
         return url.replace("http", "ws", 1) if url.startswith("http") else ""

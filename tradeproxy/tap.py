@@ -12,7 +12,7 @@ from twisted.python import usage
 from tradeproxy.config import endpoints
 from tradeproxy.config.settings import Settings, SettingsError, read_settings
 from tradeproxy.journal.file import check_journal
-from tradeproxy.runtime.rlimits import make_room_for
+from tradeproxy.runtime.rlimits import raise_file_limit
 from tradeproxy.runtime.signals import stop_on_hangup
 from tradeproxy.runtime.systemd import build_notifier
 
@@ -32,7 +32,9 @@ class Options(usage.Options):
         ["port", "p", None, "The port to listen on, instead of PROXY_PORT."],
         ["env-file", "e", None, "The file to read instead of .env."],
     ]
-    optFlags = [["demo", None, "Serve an embedded Alpaca with random orders; no account is needed or used."]]
+    optFlags = [
+        ["demo", None, "Serve an embedded Alpaca with random orders; no account is needed or used."]
+    ]
 
     settings: Settings
 
@@ -41,7 +43,7 @@ class Options(usage.Options):
         self["listen"] = []
 
     def opt_listen(self, description: str) -> None:
-        """A Twisted endpoint to listen on, instead of PROXY_LISTEN; may be given several times."""  # noqa: D401
+        """A Twisted endpoint to listen on, instead of PROXY_LISTEN; may be given several times."""
         self["listen"].append(description)
 
     opt_l = opt_listen
@@ -75,9 +77,9 @@ class Options(usage.Options):
     def _address_problems(self) -> list[str]:
         """Return a line for each address that cannot be had, with what chooses another."""
         simulator = self.settings.simulator_port
-        simulated = [] if simulator is None else [endpoints.describe("127.0.0.1", simulator)]
+        simulated = [] if simulator is None else [endpoints.describe_tcp("127.0.0.1", simulator)]
         addresses = [*self.settings.listen, *simulated]
-        problems = endpoints.bind_problems(addresses, reuse_port=self.settings.reuse_port)
+        problems = endpoints.find_bind_problems(addresses, reuse_port=self.settings.reuse_port)
         by_port = self.settings.listen_source == "PROXY_HOST"
         chosen = "PROXY_PORT or --port" if by_port else "PROXY_LISTEN or --listen"
         of_simulator = f"127.0.0.1:{simulator} "
@@ -97,14 +99,16 @@ def journal_problems(settings: Settings) -> list[str]:
 
 def makeService(options: Options) -> IService:
     """Build the service; opens nothing, since twistd has yet to fork."""
-    from twisted.internet import reactor as chosen  # importing it installs one, which is twistd's to choose
+    from twisted.internet import (
+        reactor as chosen,
+    )  # importing it installs one, which is twistd's to choose
 
     from tradeproxy.service import build_service
     from tradeproxy.upstream.resolver import DaemonResolver
 
     reactor: Any = chosen  # of many interfaces, which mypy does not know
     settings = options.settings
-    if warning := make_room_for(settings.limits.max_clients):
+    if warning := raise_file_limit(settings.limits.max_clients):
         settings = replace(settings, warnings=(*settings.warnings, warning))
     stop_on_hangup(reactor)
     reactor.installNameResolver(DaemonResolver(reactor))

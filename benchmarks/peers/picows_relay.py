@@ -8,7 +8,15 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_connect, ws_create_server
+from picows import (
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    ws_connect,
+    ws_create_server,
+)
 
 LOGIN = b'{"action":"auth","key":"any","secret":"any"}'
 LISTEN = b'{"action":"listen","data":{"streams":["trade_updates"]}}'

@@ -15,7 +15,7 @@ from tests.support.journals import FIRST_AT, NOW, JournalCase, event, event_id_o
 from tradeproxy.cli import export
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.wire.event import format_time
-from tradeproxy.wire.frame import Recovered, data_of, event_frame, with_mark
+from tradeproxy.wire.frame import Recovered, extract_data, frame_event, with_mark
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 
 EVER = 2**62
@@ -33,7 +33,7 @@ class EventsTests(JournalCase):
         """In the journal's order, byte for byte; the first moment belongs to it, the last does not."""
         journal = self.open()
         journal.append(events(*range(2000)))
-        expected = [data_of(each.payload)[0] for each in events(*range(300, 1700))]
+        expected = [extract_data(each.payload)[0] for each in events(*range(300, 1700))]
         self.assertEqual(self.found(time_of(300), time_of(1700)), expected)
 
     def test_an_event_that_came_late_is_where_its_time_says(self) -> None:
@@ -41,7 +41,7 @@ class EventsTests(JournalCase):
         journal = self.open()
         journal.append(events(1, 9, 2))
         found = self.found(time_of(2), time_of(5))
-        self.assertEqual(found, [data_of(event(2).payload)[0]])
+        self.assertEqual(found, [extract_data(event(2).payload)[0]])
 
     def test_an_event_without_a_time_is_not_left_out(self) -> None:
         """It counts to the one before it; where there is none, to the moment at which it came."""
@@ -49,8 +49,8 @@ class EventsTests(JournalCase):
         timeless = [event(n, at=None) for n in (0, 2)]
         journal.append([timeless[0], event(1), timeless[1], event(3)])
         came = round(NOW * 1_000_000)
-        self.assertEqual(self.found(came, came + 1), [data_of(timeless[0].payload)[0]])
-        expected = [data_of(each.payload)[0] for each in (event(1), timeless[1])]
+        self.assertEqual(self.found(came, came + 1), [extract_data(timeless[0].payload)[0]])
+        expected = [extract_data(each.payload)[0] for each in (event(1), timeless[1])]
         self.assertEqual(self.found(time_of(1), time_of(2)), expected)
 
     def test_nothing_is_there(self) -> None:
@@ -79,7 +79,9 @@ class EventsTests(JournalCase):
         self.open()
         connection = export.open_read_only(self.path)
         self.addCleanup(connection.close)
-        error = self.assertRaises(sqlite3.OperationalError, connection.execute, "DELETE FROM events")
+        error = self.assertRaises(
+            sqlite3.OperationalError, connection.execute, "DELETE FROM events"
+        )
         self.assertIn("readonly", str(error))
 
     def test_another_schema_is_not_touched(self) -> None:
@@ -105,7 +107,7 @@ class CsvTests(JournalCase):
             b'{"event":"fill","timestamp":"2026-07-24T14:42:50Z","qty":"0.100000000000000000001","price":512.330,'
             b'"position_qty":12345678901234567890,"order":{"id":"1","client_order_id":"a,\\"b\\"\\n","limit_price":null}}'
         )
-        update = parse_server(with_mark(event_frame(data), Recovered.ORDERS))
+        update = parse_server(with_mark(frame_event(data), Recovered.ORDERS))
         assert isinstance(update, TradeUpdate)
         journal.append([update.event])
         out = io.StringIO()
@@ -134,7 +136,9 @@ class CommandTests(JournalCase):
     def setUp(self) -> None:
         super().setUp()
         journal = self.open()
-        journal.append([event(1), event(2, event="fill", price="1.50"), event(3, event="trade_bust")])
+        journal.append(
+            [event(1), event(2, event="fill", price="1.50"), event(3, event="trade_bust")]
+        )
         self.environ = {"PROXY_DATA_DIR": str(self.path.parent.resolve())}
         self.patch(os, "environ", self.environ)
 
@@ -168,9 +172,13 @@ class CommandTests(JournalCase):
 
     def test_what_is_wrong_is_named(self) -> None:
         """The option, the argument or the variable."""
-        self.assertTrue(self.problem("--date", "2026-07-24", "--to", "2026-07-25").startswith("--date: "))
+        self.assertTrue(
+            self.problem("--date", "2026-07-24", "--to", "2026-07-25").startswith("--date: ")
+        )
         self.assertTrue(self.problem("--date", "9999-12-31").startswith("--date: "))
-        self.assertTrue(self.problem("--from", "2026-07-24", "--to", "2026-07-24").startswith("--from: "))
+        self.assertTrue(
+            self.problem("--from", "2026-07-24", "--to", "2026-07-24").startswith("--from: ")
+        )
         self.assertTrue(self.problem("../paper").startswith("account: "))
         absent = self.problem("desk")
         self.assertTrue(absent.startswith("PROXY_DATA_DIR: "), absent)

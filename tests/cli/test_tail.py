@@ -17,10 +17,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.frames import TRADE_UPDATES
 from tradeproxy.cli import tail, tail_output
 from tradeproxy.cli.terminal import fit, width
-from tradeproxy.cli.times import read_when
+from tradeproxy.cli.times import parse_time_argument
 from tradeproxy.client import Update
 from tradeproxy.config.env import Environment
-from tradeproxy.wire.frame import data_of
+from tradeproxy.wire.frame import extract_data
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\n"
 SGR = re.compile(r"\x1b\[[0-9]*m")
@@ -33,7 +33,9 @@ class Screen(io.StringIO):
         return True
 
 
-def update(recovered: str | None = None, at: str = "2026-07-24T14:42:50.132734Z", **fields: Any) -> Update:
+def update(
+    recovered: str | None = None, at: str = "2026-07-24T14:42:50.132734Z", **fields: Any
+) -> Update:
     """Return an update; what is no field of an event is its order's."""
     own = {"event": fields.pop("event", "new"), "at": at}
     own |= {name: fields.pop(name) for name in ("price", "qty") if name in fields}
@@ -46,7 +48,9 @@ class TailCase(SynchronousTestCase):
     columns = 100
 
     def setUp(self) -> None:
-        self.patch(tail_output, "get_terminal_size", lambda: type("Size", (), {"columns": self.columns}))
+        self.patch(
+            tail_output, "get_terminal_size", lambda: type("Size", (), {"columns": self.columns})
+        )
         self.environ(TZ="America/New_York")
         time.tzset()
         self.addCleanup(time.tzset)
@@ -62,7 +66,10 @@ class TailCase(SynchronousTestCase):
         self.addCleanup(restore)
 
     def table(
-        self, *updates: Update, screen: io.StringIO | None = None, environ: dict[str, str] | None = None
+        self,
+        *updates: Update,
+        screen: io.StringIO | None = None,
+        environ: dict[str, str] | None = None,
     ) -> list[str]:
         """Return the lines that a table of these is."""
         out = Screen() if screen is None else screen
@@ -89,13 +96,15 @@ class TableTests(TailCase):
         head, day, line = self.table(fill, environ={"NO_COLOR": "1"})
         self.assertEqual(head.split(), [*tail_output.NARROW_CELLS, "order"])
         self.assertEqual(day, "2026-07-24")
-        self.assertEqual(line.split(), ["10:42:50.132", "fill", "buy", "2", "SPY", "512.33", "filled", "a-1"])
+        self.assertEqual(
+            line.split(), ["10:42:50.132", "fill", "buy", "2", "SPY", "512.33", "filled", "a-1"]
+        )
 
     def test_every_column_begins_where_it_did(self) -> None:
         """Whatever comes: real events, long words, wide characters, none at all, and a restart's notices."""
         for self.columns in (80, 109, 110, 200):
             lines = self.table(
-                *(Update(data_of(frame)[0], None) for frame in TRADE_UPDATES),
+                *(Update(extract_data(frame)[0], None) for frame in TRADE_UPDATES),
                 update(
                     event="order_replace_rejected",
                     symbol="東京証券取引所の株式会社",
@@ -132,14 +141,16 @@ class TableTests(TailCase):
 
     def test_no_text_steers_the_terminal(self) -> None:
         """Whoever can place an order chooses its id, and Alpaca, or who stands in for it, all else."""
-        hostile = update(event=EVIL, side=EVIL, symbol=EVIL, status=EVIL, client_order_id=EVIL, at=EVIL)
+        hostile = update(
+            event=EVIL, side=EVIL, symbol=EVIL, status=EVIL, client_order_id=EVIL, at=EVIL
+        )
         self.columns = 400
         screen = Screen()
         self.table(hostile, update(recovered=EVIL), screen=screen)
         tail_output.JsonLines(screen).show(Update(b'{"a":"\xc2\x9b31m\xe2\x80\xae\x7f"}', None))
         notices = tail_output.Notices(screen, {})
-        notices.tell({"event": "upstream", "state": "down", "reason": EVIL})
-        notices.say(EVIL)
+        notices.show_status({"event": "upstream", "state": "down", "reason": EVIL})
+        notices.write(EVIL)
         plain = SGR.sub("", screen.getvalue())
         self.assertEqual({each for each in plain if not each.isprintable()}, {"\n"})
         self.assertIn("\\u001b[2J\\u001b]0;owned\\u0007\\u009b31m\\u202e\\u000a", plain)
@@ -188,7 +199,7 @@ class NoticesTests(TailCase):
         err = io.StringIO()
         notices = tail_output.Notices(err, {})
         for status in statuses:
-            notices.tell(status)
+            notices.show_status(status)
         return [line[13:] for line in err.getvalue().splitlines()]
 
     def test_one_line_a_change(self) -> None:
@@ -258,18 +269,27 @@ class NoticesTests(TailCase):
         up = {"event": "connection", "state": "up"}
         lines = self.told(down, down, {**down, "reason": "no route"}, down, down, up, down)
         said = [line.partition("next attempt now: ")[2] or line for line in lines]
-        self.assertEqual(said, ["refused", "no route", "refused", "connected to the proxy", "refused"])
+        self.assertEqual(
+            said, ["refused", "no route", "refused", "connected to the proxy", "refused"]
+        )
 
     def test_a_trouble_that_goes_on_is_told_every_minute(self) -> None:
         """The reason comes last: Twisted's are long, and a terminal cuts off what is behind them."""
         clock, err = Clock(), io.StringIO()
         notices = tail_output.Notices(err, {}, clock.seconds)
-        down = {"event": "connection", "state": "down", "reason": "cannot connect: x", "retry_in": 12.3}
+        down = {
+            "event": "connection",
+            "state": "down",
+            "reason": "cannot connect: x",
+            "retry_in": 12.3,
+        }
         for _ in range(13):
-            notices.tell(down)
+            notices.show_status(down)
             clock.advance(15)
         lines = [line[13:] for line in err.getvalue().splitlines()]
-        self.assertEqual(lines, ["no connection to the proxy, next attempt in 12 s: cannot connect: x"] * 4)
+        self.assertEqual(
+            lines, ["no connection to the proxy, next attempt in 12 s: cannot connect: x"] * 4
+        )
 
 
 class ArgumentTests(TailCase):
@@ -289,10 +309,14 @@ class ArgumentTests(TailCase):
 
     def test_the_proxy_is_this_machines(self) -> None:
         """At its own port, from where it has it too; --url can name another, or a whole stream."""
-        read = tail._url  # noqa: SLF001
+        read = tail._url
         self.assertEqual(read(self.env(), None, None), "ws://localhost:8099/trade-updates-paper")
-        self.assertEqual(read(self.env("PROXY_PORT=9"), None, "live"), "ws://localhost:9/trade-updates-live")
-        self.assertEqual(read(self.env(), "wss://far/", "a/b?c"), "wss://far/trade-updates-a%2Fb%3Fc")
+        self.assertEqual(
+            read(self.env("PROXY_PORT=9"), None, "live"), "ws://localhost:9/trade-updates-live"
+        )
+        self.assertEqual(
+            read(self.env(), "wss://far/", "a/b?c"), "wss://far/trade-updates-a%2Fb%3Fc"
+        )
         self.assertEqual(read(self.env(), "wss://far/desk/stream", None), "wss://far/desk/stream")
         self.assertEqual(read(self.env(), "https://far", None), "wss://far/trade-updates-paper")
         self.assertEqual(read(self.env(), "http://[::1]:9/http", None), "ws://[::1]:9/http")
@@ -301,7 +325,7 @@ class ArgumentTests(TailCase):
 
     def test_a_token_is_never_an_argument(self) -> None:
         """It comes from a variable or a file; what is wrong with that names it, and not its content."""
-        read = tail._token  # noqa: SLF001
+        read = tail._token
         self.assertEqual(read(self.env(), None), "any")
         self.assertEqual(read(self.env(PROXY_TOKEN="hush"), None), "hush")
         file = Path(self.mktemp())
@@ -324,7 +348,7 @@ class ArgumentTests(TailCase):
         for text in ("2026-07-24T10:30", "2026-07-24T14:30:00Z", "2026-07-24 16:30+02:00"):
             self.assertEqual(self.parse("--since", text).since.timestamp(), 1784903400, text)
         self.assertEqual(self.parse("--since", "2026-07-24").since.timestamp(), 1784865600)
-        self.assertRaises(ArgumentTypeError, read_when, "half past ten")
+        self.assertRaises(ArgumentTypeError, parse_time_argument, "half past ten")
 
 
 def cell_at(line: str, cell: int) -> str:

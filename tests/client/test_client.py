@@ -16,9 +16,9 @@ from tests.support.journals import event, events
 from tests.support.memory import CLIENT
 from tests.support.proxy import NarrowTransport, ProxyTestCase
 from tradeproxy.client import Client, PositionLostError, RefusedError, Update
-from tradeproxy.client.tx import MOST_UNREAD
+from tradeproxy.client.tx import MAX_UNREAD
 from tradeproxy.wire.close_codes import CloseCode
-from tradeproxy.wire.frame import data_of
+from tradeproxy.wire.frame import extract_data
 
 URL = "ws://localhost:8099/trade-updates-paper"
 
@@ -73,13 +73,13 @@ class ClientCase(ProxyTestCase):
     def end_all(self, code: CloseCode) -> None:
         """Let the proxy end every connection."""
         for each in list(self.factory.clients):
-            each.end(code)
+            each.close(code)
         self.wires.flush()
 
 
 def raw(*frames: bytes) -> list[bytes]:
     """Return the data of events."""
-    return [data_of(frame)[0] for frame in frames]
+    return [extract_data(frame)[0] for frame in frames]
 
 
 class ResumeTests(ClientCase):
@@ -147,15 +147,15 @@ class ResumeTests(ClientCase):
     def test_a_slow_reader_gets_all_of_it(self) -> None:
         """What it has not asked for stays in the proxy's journal, and costs it a bounded amount."""
         self.wires.transport = NarrowTransport
-        count = 20 * MOST_UNREAD
+        count = 20 * MAX_UNREAD
         client = self.follow()
         coming = self.next(client)
         frames = [each.payload for each in events(*range(count))]
         for begin in range(0, count, 100):
             self.publish(self.paper, *frames[begin : begin + 100])
         taken = [self.successResultOf(coming).raw]
-        connection: Any = client._connection  # noqa: SLF001  # what it holds is not to be seen from outside
-        self.assertLess(len(connection._unread), 2 * MOST_UNREAD)  # noqa: SLF001
+        connection: Any = client._connection  # what it holds is not to be seen from outside
+        self.assertLess(len(connection._unread), 2 * MAX_UNREAD)
         self.assertEqual(taken + self.take(client, count - 1), raw(*frames))
 
     def test_filters_pass_over_the_rest(self) -> None:

@@ -10,9 +10,9 @@ from tests.support.journals import event, time_of
 from tests.support.nodes import LEASE_KEY, Member, NodesCase
 from tests.support.redislog import Command
 from tradeproxy.cluster import scripts
-from tradeproxy.cluster.leadership import LEASE, TICK
+from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE
 from tradeproxy.journal.metadata import OPEN_SINCE
-from tradeproxy.wire.proxy_status import Outcome
+from tradeproxy.wire.proxy_status import GapOutcome
 
 FACTS_KEY = "tradeproxy:{paper}:facts"
 
@@ -21,7 +21,7 @@ class Delay:
     """Keeps back what Redis answers to one node's commands; they are done at once."""
 
     def __init__(self, member: Member) -> None:
-        self._connection: Any = member.outlet._protocol  # noqa: SLF001 (the way there, not what is tested)
+        self._connection: Any = member.outlet._protocol
         self._execute = self._connection.execute_command
         self._kept: list[tuple[Deferred[Any], Any]] = []
         self._connection.execute_command = self._keep
@@ -69,10 +69,12 @@ class LateTests(NodesCase):
         """The log was shorter when it was sent; nobody need find out whether it is another one."""
         leader, node = self.started(), self.started()
         delay = Delay(node)
-        self.wait(TICK)
+        self.wait(CHECK_INTERVAL)
         leader.publish(1)
         places: list[Command] = []
-        self.redis.on_command = lambda command: places.append(command) if _is(command, "PLACE") else None
+        self.redis.on_command = lambda command: (
+            places.append(command) if _is(command, "READ_STATE") else None
+        )
         delay.end()
         leader.publish(2)
         self.wait(3)
@@ -81,30 +83,32 @@ class LateTests(NodesCase):
     def test_what_is_known_of_the_log_waits_for_the_last_of_many_events(self) -> None:
         """The leader died in between: the next one took the gap for settled, and the rest was lost."""
         leader, node = self.started(), self.started()
-        leader.account.upstream_is_up()
+        leader.account.mark_upstream_up()
         leader.publish(1)
-        leader.account.upstream_is_down("lost")
-        leader.account.upstream_is_up()
+        leader.account.mark_upstream_down("lost")
+        leader.account.mark_upstream_up()
         leader.publish(900)
         delay = Delay(leader)
-        leader.account.recover(event(2))
+        leader.account.publish_recovered(event(2))
         leader.account.flush()
         for n in range(3, 803):
-            leader.account.recover(event(n))
+            leader.account.publish_recovered(event(n))
         leader.account.flush()
         leader.account.gaps.check_through(time_of(5000))
-        leader.account.gaps.settle(Outcome.RECOVERED)
+        leader.account.gaps.settle(GapOutcome.RECOVERED)
         delay.arrive()
         leader.vanish()
         self.assertEqual(node.journal.last, 503)
-        self.assertEqual([gap.outcome for gap in node.account.gaps], [Outcome.PENDING])
+        self.assertEqual([gap.outcome for gap in node.account.gaps], [GapOutcome.PENDING])
         self.wait(LEASE + 2)
         self.assertTrue(node.leads)
-        self.assertEqual(self.redis.ask("HGET", FACTS_KEY, f"remembered {OPEN_SINCE}"), b"%d" % time_of(1))
-        node.account.upstream_is_up()
+        self.assertEqual(
+            self.redis.ask("HGET", FACTS_KEY, f"remembered {OPEN_SINCE}"), b"%d" % time_of(1)
+        )
+        node.account.mark_upstream_up()
         gap = node.account.gaps.current
         assert gap is not None
-        self.assertEqual((gap.begin, node.account.gaps.ask_from), (time_of(1), time_of(1)))
+        self.assertEqual((gap.begin, node.account.gaps.backfill_from), (time_of(1), time_of(1)))
 
 
 def _is(command: Command, name: str) -> bool:

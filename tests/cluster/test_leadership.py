@@ -9,9 +9,9 @@ from tests.support.journals import event
 from tests.support.nodes import LEASE_KEY, Member, NodesCase
 from tests.support.redislog import Command
 from tradeproxy.cluster import scripts
-from tradeproxy.cluster.leadership import GIVE_UP, LEASE, NOBODY, RENEW, TICK
-from tradeproxy.cluster.redis_log import SharedLog
-from tradeproxy.hub.replication import Standing
+from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE, NO_LEADER, RENEW_AFTER, STOP_AFTER
+from tradeproxy.cluster.redis_log import RedisLog
+from tradeproxy.hub.replication import StreamState
 from tradeproxy.wire.proxy_status import UpstreamStatus
 
 
@@ -23,7 +23,7 @@ class TurnTests(NodesCase):
         node = self.started()
         self.assertTrue(node.leads)
         self.assertTrue(node.streams)
-        self.assertTrue(node.journal.is_whole)
+        self.assertTrue(node.journal.is_loaded)
         self.assertEqual(node.account.upstream.reason, "connecting")
 
     def test_another_node_follows(self) -> None:
@@ -43,7 +43,7 @@ class TurnTests(NodesCase):
         self.assertFalse(leader.streams)
         self.assertFalse(self.redis.ask("EXISTS", LEASE_KEY))
         self.assertEqual(follower.reader.seqs, [1])
-        self.wait(TICK)
+        self.wait(CHECK_INTERVAL)
         self.assertTrue(follower.leads)
         self.assertTrue(follower.streams)
 
@@ -68,11 +68,11 @@ class TurnTests(NodesCase):
     def test_a_node_that_vanishes_is_followed_when_its_lease_runs_out(self) -> None:
         """Ten seconds after its last renewal, and not before."""
         leader, follower = self.started(), self.started()
-        self.wait(RENEW)
+        self.wait(RENEW_AFTER)
         leader.vanish()
-        self.wait(LEASE - RENEW - 0.5)
+        self.wait(LEASE - RENEW_AFTER - 0.5)
         self.assertFalse(follower.leads)
-        self.wait(RENEW + 1)
+        self.wait(RENEW_AFTER + 1)
         self.assertTrue(follower.leads)
 
     def test_a_follower_stops_at_once(self) -> None:
@@ -128,11 +128,13 @@ class LeaseTests(NodesCase):
         """Every ten thirds of a second, so that one answer may be lost."""
         node = self.started()
         for _ in range(10):
-            self.wait(RENEW + TICK)
+            self.wait(RENEW_AFTER + CHECK_INTERVAL)
             self.assertTrue(node.leads)
             assert node.account.role is not None
-            assert node.account.role.renewed is not None
-            self.assertLess(self.clock.seconds() - node.account.role.renewed, RENEW + TICK)
+            assert node.account.role.lease_renewed is not None
+            self.assertLess(
+                self.clock.seconds() - node.account.role.lease_renewed, RENEW_AFTER + CHECK_INTERVAL
+            )
         self.assertEqual(len(node.upstreams), 1)
 
     def test_without_redis_it_is_given_up_in_time(self) -> None:
@@ -140,17 +142,17 @@ class LeaseTests(NodesCase):
         node, since = self.leader_without_redis()
         while node.streams:
             self.clock.advance(0.1)
-        self.assertTrue(GIVE_UP - 0.01 < self.clock.seconds() - since < GIVE_UP + 0.11)
+        self.assertTrue(STOP_AFTER - 0.01 < self.clock.seconds() - since < STOP_AFTER + 0.11)
         self.assertFalse(node.leads)
         self.assertRegex(node.account.upstream.reason, "^Redis could not be reached in time")
 
     def leader_without_redis(self) -> tuple[Member, float]:
         """Return a leader whose Redis is away, and when the lease was renewed last."""
         node = self.started()
-        self.wait(RENEW)
+        self.wait(RENEW_AFTER)
         assert node.account.role is not None
-        assert node.account.role.renewed is not None
-        since = node.account.role.renewed
+        assert node.account.role.lease_renewed is not None
+        since = node.account.role.lease_renewed
         node.cut()
         return node, since
 
@@ -162,7 +164,7 @@ class LeaseTests(NodesCase):
         since = self.clock.seconds()
         while node.streams:
             self.clock.advance(0.1)
-        self.assertLessEqual(self.clock.seconds() - since, GIVE_UP + 0.1)
+        self.assertLessEqual(self.clock.seconds() - since, STOP_AFTER + 0.1)
 
     def test_a_slow_answer_does_not_make_it_longer(self) -> None:
         """The lease may have been renewed at the moment when that was asked for."""
@@ -179,13 +181,13 @@ class LeaseTests(NodesCase):
         since = self.clock.seconds()
         while node.streams:
             self.clock.advance(0.1)
-        self.assertLess(self.clock.seconds() - since, GIVE_UP - 3 + 0.2)
+        self.assertLess(self.clock.seconds() - since, STOP_AFTER - 3 + 0.2)
 
     def test_a_late_reactor_does_not_make_it_longer(self) -> None:
         """A process that was stopped for a while, or a laptop that slept, notices at once."""
         node = self.started()
-        node.lateness = GIVE_UP
-        self.clock.advance(TICK)
+        node.lateness = STOP_AFTER
+        self.clock.advance(CHECK_INTERVAL)
         self.assertFalse(node.streams)
 
     def test_redis_that_is_back_in_time_changes_nothing(self) -> None:
@@ -203,7 +205,7 @@ class LeaseTests(NodesCase):
         """Somebody dropped it by hand, and another node was quicker."""
         node = self.started()
         self.take_lease("other")
-        self.wait(RENEW + TICK)
+        self.wait(RENEW_AFTER + CHECK_INTERVAL)
         self.assertFalse(node.streams)
         self.assertEqual(node.account.upstream.reason, "the lease was lost")
         self.assertEqual(self.redis.ask("HGET", LEASE_KEY, "owner"), b"other")
@@ -216,8 +218,8 @@ class LeaseTests(NodesCase):
         """Nobody has led since: Alpaca's stream is not touched, and nothing else is but the token."""
         node = self.started()
         self.redis.ask("DEL", LEASE_KEY)
-        self.wait(RENEW + TICK)
-        self.wait(RENEW)
+        self.wait(RENEW_AFTER + CHECK_INTERVAL)
+        self.wait(RENEW_AFTER)
         self.assertTrue(node.leads)
         self.assertEqual(len(node.upstreams), 1)
         self.assertTrue(node.streams)
@@ -250,7 +252,7 @@ class LeaseTests(NodesCase):
         self.redis.ask("DEL", LEASE_KEY)
         self.wait(5)
         self.assertFalse(follower.leads)
-        self.wait(LEASE - 5 + TICK)
+        self.wait(LEASE - 5 + CHECK_INTERVAL)
         self.assertTrue(follower.leads)
 
     def test_what_the_next_leader_says_counts_once_the_turn_is_over(self) -> None:
@@ -258,11 +260,11 @@ class LeaseTests(NodesCase):
         node, link = self.started(), self.redis.link()
         link.open()
         self.take_lease("other")
-        told = Standing(UpstreamStatus(streaming=True, reason="streaming", since=5.0), ())
-        write = SharedLog("paper", "other", link).write("1000", 1, [], {}, told.encode())
+        told = StreamState(UpstreamStatus(streaming=True, reason="streaming", since=5.0), ())
+        write = RedisLog("paper", "other", link).write("1000", 1, [], {}, told.encode())
         self.successResultOf(Deferred.fromCoroutine(write))
         self.assertFalse(node.account.upstream.streaming)
-        self.wait(RENEW + TICK)
+        self.wait(RENEW_AFTER + CHECK_INTERVAL)
         self.assertFalse(node.leads)
         self.assertEqual(node.account.upstream, told.upstream)
 
@@ -274,7 +276,8 @@ class LeaseTests(NodesCase):
         self.assertFalse(node.streams)
         self.assertEqual(node.account.upstream.reason, "the lease was lost")
         self.assertEqual(
-            (node.journal.last, self.redis.ask("HGET", "tradeproxy:{paper}:state", "last")), (0, b"0")
+            (node.journal.last, self.redis.ask("HGET", "tradeproxy:{paper}:state", "last")),
+            (0, b"0"),
         )
 
     def test_redis_that_came_back_empty_gives_it_again(self) -> None:
@@ -298,15 +301,16 @@ class NothingToLeadTests(NodesCase):
     def test_a_follower_says_that_nobody_leads(self) -> None:
         """Its clients had been told that Alpaca streams."""
         leader, follower = self.started(), self.started()
-        leader.account.upstream_is_up()
+        leader.account.mark_upstream_up()
         self.assertTrue(follower.account.upstream.streaming)
         follower.inlet.hold()
         leader.publish(1)  # so that it may not lead itself
         self.wait(1)
         leader.vanish()
-        self.wait(LEASE + TICK)
+        self.wait(LEASE + CHECK_INTERVAL)
         self.assertEqual(
-            (follower.account.upstream.streaming, follower.account.upstream.reason), (False, NOBODY)
+            (follower.account.upstream.streaming, follower.account.upstream.reason),
+            (False, NO_LEADER),
         )
 
     def test_waits_for_redis(self) -> None:
@@ -325,7 +329,9 @@ class NothingToLeadTests(NodesCase):
         """The upstream was not begun; the lease is still its own, and leads to another turn."""
         node = self.member()
         node.follow()
-        node.outlet.lose_answer(3)  # it looks, and takes the lease, and then is not told what the log is
+        node.outlet.lose_answer(
+            3
+        )  # it looks, and takes the lease, and then is not told what the log is
         with capturedLogs() as logs:
             node.leadership.startService()
             self.wait(0.6)

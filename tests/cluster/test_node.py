@@ -23,8 +23,10 @@ class NodeTests(SynchronousTestCase):
         names = set()
         for _ in range(2):
             node = Node(SOMEWHERE, Clock())
-            journals = [node.journal(name, BASE_URL, JournalSettings()) for name in ("paper", "live")]
-            owners = {journal.shared.owner for journal in journals}
+            journals = [
+                node.journal(name, BASE_URL, JournalSettings()) for name in ("paper", "live")
+            ]
+            owners = {journal.redis_log.owner for journal in journals}
             self.assertEqual(len(owners), 1)
             names |= owners
         self.assertEqual(len(names), 2)
@@ -37,7 +39,7 @@ class NodeTests(SynchronousTestCase):
         leadership = node.leadership(account, Service)
         self.assertEqual(clock.getDelayedCalls(), [])
         assert account.role is not None
-        self.assertFalse(account.role.leads)
+        self.assertFalse(account.role.is_leader)
         self.assertIsNone(leadership.stopService())
         account.close()
 

@@ -16,7 +16,14 @@ from twisted.trial.unittest import TestCase
 
 from tests.support.processes import spawn
 from tests.support.redis import PROGRAM, Redis, need_redis
-from tradeproxy.cluster.redis_client import REPLY_TIMEOUT, RETRY, AwayError, Link, NoScriptError, try_redis
+from tradeproxy.cluster.redis_client import (
+    REPLY_TIMEOUT,
+    RETRY,
+    NoScriptError,
+    RedisClient,
+    RedisUnavailableError,
+    probe_redis,
+)
 from tradeproxy.config.env import Environment, Findings
 from tradeproxy.config.storage import RedisSettings, read_redis
 
@@ -45,9 +52,9 @@ class LinkCase(TestCase):
         self.addCleanup(lambda: ensureDeferred(redis.kill()))
         return redis
 
-    def link(self, url: str) -> Link:
+    def link(self, url: str) -> RedisClient:
         """Return one that is open; what it tells is fired at `told`."""
-        link = Link(settings(url), reactor)
+        link = RedisClient(settings(url), reactor)
         self.reasons: list[str] = []
         self.told: Deferred[None] = Deferred()
         link.on_up = self._tell
@@ -69,7 +76,7 @@ class LinkCase(TestCase):
         await self.told.addTimeout(PATIENCE, reactor)
         await deferLater(reactor, 0)  # it may be closed then
 
-    async def until_up(self, link: Link) -> None:
+    async def until_up(self, link: RedisClient) -> None:
         while not link.is_up:
             await self.until_told()
 
@@ -82,7 +89,7 @@ class ConnectingTests(LinkCase):
         redis = await self.server()
         link = self.link(redis.url)
         self.assertFalse(link.is_up)
-        await self.failUnlessFailure(link.call("PING"), AwayError)
+        await self.failUnlessFailure(link.call("PING"), RedisUnavailableError)
         await self.until_up(link)
         self.assertEqual(await link.call("SET", "a", b"\xff\x00"), b"OK")
         self.assertEqual(await link.call("GET", "a"), b"\xff\x00")
@@ -107,25 +114,35 @@ class ConnectingTests(LinkCase):
         for _ in range(2):
             await self.until_told()
             self.assertFalse(link.is_up)
-        for reason in (*self.reasons, link.trouble):
+        for reason in (*self.reasons, link.last_error):
             self.assertRegex(reason, "^could not auth: WRONGPASS")
             self.assertNotIn(SECRET, reason)
         self.assertEqual(len(self.reasons), 2)
 
     async def test_a_redis_that_repeats_what_it_was_sent_tells_no_secret(self) -> None:
         """It knows no AUTH, and names the arguments; the reason is one line without them."""
-        directory = tempfile.mkdtemp(prefix="redis-")  # a short name: a socket's path may have 107 bytes
+        directory = tempfile.mkdtemp(
+            prefix="redis-"
+        )  # a short name: a socket's path may have 107 bytes
         self.addCleanup(shutil.rmtree, directory)
         options = ["--port", "0", "--unixsocket", "s", "--save", "", "--rename-command", "AUTH", ""]
         redis = spawn([str(shutil.which(PROGRAM)), *options], directory, {})
         self.addCleanup(lambda: ensureDeferred(redis.stop("KILL")))
         await redis.says("ready to accept connections")
-        for login in (f":{SECRET}", f"somebody:{SECRET}", f":{20 * SECRET}"):  # Redis repeats 128 bytes
+        for login in (
+            f":{SECRET}",
+            f"somebody:{SECRET}",
+            f":{20 * SECRET}",
+        ):  # Redis repeats 128 bytes
             url = f"unix://{login}@{directory}/s?db=0"
             link = self.link(url)
             await self.until_told()
-            self.assertRegex(link.trouble, "unknown command")
-            for reason in (*self.reasons, link.trouble, await try_redis(settings(url), reactor) or ""):
+            self.assertRegex(link.last_error, "unknown command")
+            for reason in (
+                *self.reasons,
+                link.last_error,
+                await probe_redis(settings(url), reactor) or "",
+            ):
                 self.assertNotRegex(reason, f"{SECRET}|somebody|[\\r\\n]")
             link.close()
 
@@ -134,8 +151,8 @@ class ConnectingTests(LinkCase):
         redis = await self.server(password=SECRET)
         link = self.link(f"redis://127.0.0.1:{redis.port}")
         await self.until_up(link)
-        await self.failUnlessFailure(link.call("PING"), AwayError)
-        self.assertRegex(link.trouble, "^it says NOAUTH")
+        await self.failUnlessFailure(link.call("PING"), RedisUnavailableError)
+        self.assertRegex(link.last_error, "^it says NOAUTH")
 
     async def test_nobody_there_is_said(self) -> None:
         """At a port, or where a socket's file should be."""
@@ -144,7 +161,7 @@ class ConnectingTests(LinkCase):
         for url in (redis.url, "unix:///nowhere/redis.sock?db=0"):
             link = self.link(url)
             await self.until_told()
-            self.assertRegex(link.trouble, "^cannot connect: ")
+            self.assertRegex(link.last_error, "^cannot connect: ")
             link.close()
 
     async def test_somebody_else_there_is_said(self) -> None:
@@ -162,18 +179,18 @@ class ConnectingTests(LinkCase):
         link = self.link(f"redis://:{SECRET}@127.0.0.1:{port.getHost().port}")
         await self.until_told()
         self.assertFalse(link.is_up)
-        self.assertNotIn(SECRET, link.trouble)
+        self.assertNotIn(SECRET, link.last_error)
 
     async def test_can_be_closed_at_any_moment(self) -> None:
         """Before it is open, while it connects or logs in, and twice."""
         redis = await self.server(password=SECRET)
-        Link(settings(redis.url), reactor).close()
+        RedisClient(settings(redis.url), reactor).close()
         link = self.link(redis.url)
         link.close()
         link.close()
         redis.pause()
         link = self.link(redis.url)
-        left = Link(settings(redis.url), reactor)
+        left = RedisClient(settings(redis.url), reactor)
         left.open()
         await deferLater(reactor, 0.05)  # the last one is in the middle of its login by then
         left.close()
@@ -188,7 +205,7 @@ class ConnectingTests(LinkCase):
         await self.until_up(link)
         waiting = link.call("BLPOP", "nothing", 0)
         link.close()
-        await self.failUnlessFailure(waiting, AwayError)
+        await self.failUnlessFailure(waiting, RedisUnavailableError)
         self.assertFalse(link.is_up)
         self.assertEqual(self.reasons, [])
 
@@ -202,7 +219,7 @@ class LosingTests(LinkCase):
         link = self.link(redis.url)
         await self.until_up(link)
         waiting = link.call("BLPOP", "nothing", 0, timeout=PATIENCE)
-        lost = self.failUnlessFailure(waiting, AwayError)
+        lost = self.failUnlessFailure(waiting, RedisUnavailableError)
         await redis.restart(keep_data=False)
         self.assertEqual(str(await lost), "the connection was lost")
         await self.until_up(link)
@@ -217,9 +234,9 @@ class LosingTests(LinkCase):
         redis.pause()
         self.addCleanup(lambda: redis.resume())
         began = reactor.seconds()
-        await self.failUnlessFailure(link.call("PING", timeout=0.3), AwayError)
+        await self.failUnlessFailure(link.call("PING", timeout=0.3), RedisUnavailableError)
         self.assertLess(reactor.seconds() - began, REPLY_TIMEOUT)
-        self.assertEqual((link.is_up, link.trouble), (False, "it does not answer within 0.3 s"))
+        self.assertEqual((link.is_up, link.last_error), (False, "it does not answer within 0.3 s"))
         redis.resume()
         await self.until_up(link)
         self.assertEqual(await link.call("PING"), b"PONG")
@@ -242,7 +259,7 @@ class LosingTests(LinkCase):
         redis = await self.server()
         link = self.link(redis.url)
         await self.until_up(link)
-        failed = await self.failUnlessFailure(link.call("NONSENSE"), AwayError)
+        failed = await self.failUnlessFailure(link.call("NONSENSE"), RedisUnavailableError)
         self.assertRegex(str(failed), "^it says ERR unknown command")
         self.assertFalse(link.is_up)
         await self.until_up(link)
@@ -254,7 +271,7 @@ class TrialTests(LinkCase):
     async def test_a_redis_that_can_is_no_trouble(self) -> None:
         """It is new enough, and lets us in."""
         redis = await self.server(password=SECRET)
-        self.assertIsNone(await try_redis(settings(redis.url), reactor))
+        self.assertIsNone(await probe_redis(settings(redis.url), reactor))
 
     async def test_says_why_it_cannot(self) -> None:
         """It is away, or it does not let us in."""
@@ -264,6 +281,6 @@ class TrialTests(LinkCase):
             (redis.url.replace(SECRET, "wrong"), "^could not auth: WRONGPASS"),
             (f"redis://127.0.0.1:{redis.port}", "^it says NOAUTH"),
         ):
-            trouble = await try_redis(settings(url), reactor)
+            trouble = await probe_redis(settings(url), reactor)
             self.assertRegex(trouble or "", words)
             self.assertNotIn(SECRET, trouble or "")

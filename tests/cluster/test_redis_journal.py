@@ -6,7 +6,7 @@ from twisted.logger import capturedLogs
 
 from tests.support.journals import DAY, event, event_id_of, events, order_id_of, time_of
 from tests.support.nodes import STATE, STREAM, Member, NodesCase
-from tradeproxy.hub.locate import LostPositionError, locate
+from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import TRIM_EVERY, UnreadableError
 from tradeproxy.wire.position import AfterId
 
@@ -24,7 +24,9 @@ class SharingTests(NodesCase):
             self.assertEqual(node.reader.payloads, [event(n).payload for n in (3, 1, 2)])
             self.assertEqual(node.rows, leader.rows)
             self.assertEqual(node.account.cursor_at(3), leader.account.cursor_at(3))
-            self.assertEqual((node.journal.epoch, node.journal.latest), (leader.journal.epoch, time_of(3)))
+            self.assertEqual(
+                (node.journal.epoch, node.journal.latest_time), (leader.journal.epoch, time_of(3))
+            )
 
     def test_a_node_that_comes_later_reads_all(self) -> None:
         """Before that it is not whole, and then it goes on with what comes; nothing old is handed on."""
@@ -32,7 +34,7 @@ class SharingTests(NodesCase):
         leader.publish(*range(1, 1200))
         late = self.member()
         late.follow()
-        self.assertTrue(late.journal.is_whole)
+        self.assertTrue(late.journal.is_loaded)
         self.assertEqual(late.rows, leader.rows)
         leader.publish(1200)
         self.assertEqual(late.reader.seqs, [1200])
@@ -47,11 +49,11 @@ class SharingTests(NodesCase):
         late.inlet.open()
         late.inlet.lose_answer(3)  # where the log is, the first events, and then not the rest
         late.journal.open()
-        self.assertFalse(late.journal.is_whole)
+        self.assertFalse(late.journal.is_loaded)
         self.assertIn(late.journal.last, range(1, 1000))
         self.assertEqual(late.journal.status.reason, "Redis is away: the connection was lost")
         self.wait(1)
-        self.assertTrue(late.journal.is_whole)
+        self.assertTrue(late.journal.is_loaded)
         self.assertTrue(late.journal.status.durable)
         self.assertEqual(late.rows, leader.rows)
 
@@ -61,7 +63,9 @@ class SharingTests(NodesCase):
         one = order_id_of(1)
         leader.publish(1, 1, 2)
         self.assertEqual(leader.journal.duplicates, 1)
-        self.assertEqual((leader.journal.kinds.total(), follower.journal.kinds.total()), (2, 0))
+        self.assertEqual(
+            (leader.journal.event_counts.total(), follower.journal.event_counts.total()), (2, 0)
+        )
         leader.cut()
         leader.journal.append([event(3, order_id=one, status="filled"), event(4)])
         leader.journal.append(events(2, 4))
@@ -69,8 +73,12 @@ class SharingTests(NodesCase):
         state = leader.journal.order(one)
         assert state is not None
         self.assertEqual(state.status, "filled")
-        self.assertEqual([each.id for each in leader.journal.open_orders()], [order_id_of(2), order_id_of(4)])
-        self.assertEqual([each.id for each in follower.journal.open_orders()], [one, order_id_of(2)])
+        self.assertEqual(
+            [each.id for each in leader.journal.open_orders()], [order_id_of(2), order_id_of(4)]
+        )
+        self.assertEqual(
+            [each.id for each in follower.journal.open_orders()], [one, order_id_of(2)]
+        )
         self.assertEqual(leader.journal.order(order_id_of(2)), event(2).order)
         self.assertTrue(leader.journal.has(event(4)))
         self.assertFalse(leader.journal.has(event(5)))
@@ -78,18 +86,21 @@ class SharingTests(NodesCase):
     def test_what_is_remembered_reaches_the_next_leader(self) -> None:
         """And the horizon, and whose account it is; what was forgotten is gone."""
         leader, follower = self.started(), self.started()
-        leader.journal.remember("open gap since", "7")
-        leader.journal.remember("complete from", "8")
-        leader.journal.remember("complete from", None)
-        leader.journal.know_through(time_of(5))
-        leader.journal.know_through(time_of(4))
+        leader.journal.set_metadata("open gap since", "7")
+        leader.journal.set_metadata("complete from", "8")
+        leader.journal.set_metadata("complete from", None)
+        leader.journal.advance_dedup_horizon(time_of(5))
+        leader.journal.advance_dedup_horizon(time_of(4))
         leader.journal.identify("one")
         leader.stop()
         self.wait(1)
         self.assertTrue(follower.leads)
         journal = follower.journal
-        self.assertEqual((journal.recall("open gap since"), journal.recall("complete from")), ("7", None))
-        self.assertEqual((journal.horizon, journal.account_id), (time_of(5), "one"))
+        self.assertEqual(
+            (journal.get_metadata("open gap since"), journal.get_metadata("complete from")),
+            ("7", None),
+        )
+        self.assertEqual((journal.dedup_horizon, journal.account_id), (time_of(5), "one"))
         self.assertFalse(journal.identify("one"))
 
     def test_what_a_follower_would_remember_stays_its_own(self) -> None:
@@ -97,8 +108,8 @@ class SharingTests(NodesCase):
         self.started()
         follower = self.follower()
         before = self.redis.saved()
-        follower.journal.remember("open gap since", "7")
-        follower.journal.say("anything")
+        follower.journal.set_metadata("open gap since", "7")
+        follower.journal.publish_state("anything")
         self.assertEqual(self.redis.saved(), before)
 
     def test_numbers_beyond_a_double_word_are_exact(self) -> None:
@@ -129,7 +140,10 @@ class TrimmedTests(NodesCase):
         self.wait(TRIM_EVERY)
         for member in (leader, follower, self.follower(max_events=10)):
             self.assertEqual((member.journal.first, member.journal.last), (21, 30))
-            self.assertEqual((member.journal.begins, member.journal.horizon), (time_of(20) + 1, time_of(20)))
+            self.assertEqual(
+                (member.journal.complete_from, member.journal.dedup_horizon),
+                (time_of(20) + 1, time_of(20)),
+            )
         self.assertEqual(self.redis.ask("XRANGE", STREAM, "-", "20-0"), [])
         self.assertEqual(self.redis.ask("ZCARD", "tradeproxy:{paper}:ids"), 10)
 
@@ -220,7 +234,7 @@ class AbsentTests(NodesCase):
         for text in (ahead, "unknown"):
             self.assertRaises(UnreadableError, self.place, text)
             self.wait(0.6)
-            self.assertRaises(LostPositionError, self.place, text)
+            self.assertRaises(UnrecoverablePositionError, self.place, text)
 
     def test_without_redis_nothing_is_certain(self) -> None:
         """The client is to try another node."""
@@ -233,7 +247,7 @@ class AbsentTests(NodesCase):
         """Another node may have led until just now."""
         self.assertRaises(UnreadableError, self.place, "unknown", self.leader)
         self.wait(4)
-        self.assertRaises(LostPositionError, self.place, "unknown", self.leader)
+        self.assertRaises(UnrecoverablePositionError, self.place, "unknown", self.leader)
 
 
 class StumblingTests(NodesCase):
@@ -248,7 +262,9 @@ class StumblingTests(NodesCase):
             self.wait(1)
             leader.publish(2)
             self.wait(3)
-        self.assertTrue([log for log in logs if "could not be followed" in log.get("log_format", "")])
+        self.assertTrue(
+            [log for log in logs if "could not be followed" in log.get("log_format", "")]
+        )
         self.assertFalse(node.journal.status.durable)
         self.assertTrue(self.flushLoggedErrors(KeyError))
         self.redis.ask("XDEL", STREAM, "1-999999")

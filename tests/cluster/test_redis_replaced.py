@@ -5,14 +5,14 @@ from __future__ import annotations
 from tests.support.journals import event, event_id_of, order_id_of, time_of
 from tests.support.nodes import LEASE_KEY, STATE, Member, NodesCase
 from tradeproxy.cluster.leadership import LEASE
-from tradeproxy.cluster.outbox import SHORTER
+from tradeproxy.cluster.outbox import LOG_SHORTENED
 from tradeproxy.cluster.tailer import NO_LOG
-from tradeproxy.hub.locate import LostPositionError, locate
+from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import TrimmedError
 from tradeproxy.journal.metadata import OPEN_SINCE
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.position import AfterId
-from tradeproxy.wire.proxy_status import Outcome
+from tradeproxy.wire.proxy_status import GapOutcome
 
 
 class ReplacedTests(NodesCase):
@@ -56,27 +56,29 @@ class ReplacedTests(NodesCase):
         self.redis.forget()
         self.leader.mend()
         self.wait(4)
-        self.assertEqual(self.leader.journal.horizon, time_of(2))
+        self.assertEqual(self.leader.journal.dedup_horizon, time_of(2))
         self.assertTrue(self.leader.journal.has(event(2)))
         fresh = self.follower()
         self.assertEqual((fresh.journal.first, fresh.journal.last), (3, 2))
-        self.assertEqual((fresh.journal.horizon, fresh.journal.account_id), (time_of(2), "one"))
+        self.assertEqual(
+            (fresh.journal.dedup_horizon, fresh.journal.account_id), (time_of(2), "one")
+        )
 
     def test_an_empty_redis_makes_nothing_come_twice(self) -> None:
         """A gap was open: what has come since is known to whoever takes over, though it is no longer kept."""
-        self.leader.account.upstream_is_up()
-        self.leader.account.upstream_is_down("lost")
-        self.leader.account.gaps.settle(Outcome.OPEN, "HTTP 500")
+        self.leader.account.mark_upstream_up()
+        self.leader.account.mark_upstream_down("lost")
+        self.leader.account.gaps.settle(GapOutcome.OPEN, "HTTP 500")
         self.leader.publish(3, 4)
         for _ in range(2):
             self.cut_all()
             self.redis.forget()
             self.mend_all()
             leader = self.now_leading()
-            self.assertEqual(leader.journal.recall(OPEN_SINCE), str(time_of(2)))
+            self.assertEqual(leader.journal.get_metadata(OPEN_SINCE), str(time_of(2)))
             for n in (3, 4):
                 self.assertTrue(leader.journal.has(event(n)))
-                leader.account.recover(event(n))
+                leader.account.publish_recovered(event(n))
             leader.account.flush()
         known = [order.id for order in leader.journal.open_orders()]
         self.assertEqual(known, [order_id_of(n) for n in range(1, 5)])
@@ -88,9 +90,9 @@ class ReplacedTests(NodesCase):
 
     def test_a_follower_that_begins_anew_knows_what_may_be_missing(self) -> None:
         """The leader died with its Redis, in an open gap: what came since is known, the rest sought."""
-        self.leader.account.upstream_is_up()
-        self.leader.account.upstream_is_down("lost")
-        self.leader.account.gaps.settle(Outcome.OPEN, "HTTP 500")
+        self.leader.account.mark_upstream_up()
+        self.leader.account.mark_upstream_down("lost")
+        self.leader.account.gaps.settle(GapOutcome.OPEN, "HTTP 500")
         self.leader.publish(3)
         self.leader.vanish()
         self.redis.forget()
@@ -99,11 +101,11 @@ class ReplacedTests(NodesCase):
         missed = event(30, at=format_time(time_of(2) + 500_000))
         self.assertTrue(self.node.journal.has(event(3)))
         self.assertFalse(self.node.journal.has(missed))
-        self.node.account.upstream_is_up()
+        self.node.account.mark_upstream_up()
         gap = self.node.account.gaps.current
         assert gap is not None
-        self.assertEqual((gap.begin, gap.outcome), (time_of(2), Outcome.OPEN))
-        self.assertEqual(self.follower().journal.recall(OPEN_SINCE), str(time_of(2)))
+        self.assertEqual((gap.begin, gap.outcome), (time_of(2), GapOutcome.OPEN))
+        self.assertEqual(self.follower().journal.get_metadata(OPEN_SINCE), str(time_of(2)))
 
     def test_what_was_read_back_is_not_told_to_an_empty_redis(self) -> None:
         """Redis went before it answered: that it had taken the event, only the reading shows."""
@@ -134,7 +136,7 @@ class ReplacedTests(NodesCase):
         self.assertEqual(self.node.rows, self.leader.rows)
         self.assertEqual(self.node.rows, [(4, event(4).payload)])
         assert cursor is not None
-        self.assertRaises(LostPositionError, locate, self.node.account, AfterId(cursor))
+        self.assertRaises(UnrecoverablePositionError, locate, self.node.account, AfterId(cursor))
 
     def test_who_is_further_on_than_the_one_that_begins_anew_is_told(self) -> None:
         """The new log has other events under the same numbers."""
@@ -214,7 +216,7 @@ class ReplacedTests(NodesCase):
 
     def test_the_turn_ends_when_the_log_has_lost_its_end(self) -> None:
         """What was lost is a gap that the next turn recovers, before anything else is written."""
-        self.leader.account.upstream_is_up()
+        self.leader.account.mark_upstream_up()
         saved = self.redis.saved()
         self.leader.publish(3)
         self.cut_all()
@@ -225,18 +227,20 @@ class ReplacedTests(NodesCase):
         self.assertEqual(self.redis.ask("HGET", STATE, "last"), b"2")
         self.assertFalse(self.leader.streams)
         self.wait(0.5)
-        self.assertEqual(self.leader.account.upstream.reason, SHORTER)
+        self.assertEqual(self.leader.account.upstream.reason, LOG_SHORTENED)
         for member in self.members:
             member.inlet.mend()
         self.wait(4)
         leader = self.now_leading()
-        self.assertEqual((leader.journal.last, leader.journal.latest), (2, time_of(2)))
-        leader.account.upstream_is_up()
+        self.assertEqual((leader.journal.last, leader.journal.latest_time), (2, time_of(2)))
+        leader.account.mark_upstream_up()
         gap = leader.account.gaps.current
         assert gap is not None
-        self.assertEqual((gap.begin, gap.outcome), (time_of(2), Outcome.PENDING))
+        self.assertEqual((gap.begin, gap.outcome), (time_of(2), GapOutcome.PENDING))
         leader.publish(3, 4)
-        self.assertEqual([payload for _, payload in leader.rows], [event(n).payload for n in (1, 2, 3, 4)])
+        self.assertEqual(
+            [payload for _, payload in leader.rows], [event(n).payload for n in (1, 2, 3, 4)]
+        )
 
     def test_a_turn_ends_also_if_the_reading_finds_it_first(self) -> None:
         """Nothing was to be written at that moment."""
@@ -276,12 +280,14 @@ class ReplacedTests(NodesCase):
         self.mend_all()
         self.wait(3)
         self.now_leading().publish(4)
-        self.assertRaises(LostPositionError, locate, self.now_leading().account, AfterId(cursor))
+        self.assertRaises(
+            UnrecoverablePositionError, locate, self.now_leading().account, AfterId(cursor)
+        )
 
     def test_another_account_begins_another_epoch(self) -> None:
         """The numbers go on, and the other nodes follow without a seam."""
         self.leader.journal.identify("one")
-        self.leader.account.upstream_is_up()
+        self.leader.account.mark_upstream_up()
         self.assertTrue(self.leader.journal.identify("two"))
         self.leader.publish(2)
         for member in self.members:
@@ -301,11 +307,11 @@ class ReplacedTests(NodesCase):
         self.assertEqual(self.leader.journal.open_orders(), [])
         self.assertIsNone(self.leader.journal.order(order_id_of(1)))
         self.leader.publish(2, 8)
-        self.leader.journal.remember("complete from", "7")
+        self.leader.journal.set_metadata("complete from", "7")
         self.wait(2)
         self.leader.mend()
         self.wait(1)
-        self.assertEqual(self.leader.journal.recall("complete from"), "7")
+        self.assertEqual(self.leader.journal.get_metadata("complete from"), "7")
         for member in self.members:
             self.assertEqual(member.rows, [(3, event(2).payload), (4, event(8).payload)])
             self.assertFalse(member.reader.is_severed)
@@ -320,7 +326,7 @@ class ReplacedTests(NodesCase):
         self.assertTrue(other.leads)
         self.assertNotEqual(other.journal.epoch, self.epoch)
         self.assertEqual((other.journal.first, other.journal.last), (3, 2))
-        self.assertEqual((other.journal.account_id, other.journal.latest), (None, None))
+        self.assertEqual((other.journal.account_id, other.journal.latest_time), (None, None))
         other.publish(1)
         self.assertEqual(other.rows, [(3, event(1).payload)])
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from tests.support.journals import event, events, time_of
 from tests.support.nodes import LEASE_KEY, NodesCase
 from tests.support.redislog import done
-from tradeproxy.cluster.leadership import GIVE_UP, LEASE
+from tradeproxy.cluster.leadership import LEASE, STOP_AFTER
 from tradeproxy.cluster.outbox import FULL
-from tradeproxy.cluster.redis_log import Beginning
+from tradeproxy.cluster.redis_log import EpochStart
 from tradeproxy.journal.backlog import MAX_EVENTS
 
 
@@ -31,7 +31,9 @@ class AwayTests(NodesCase):
         """Nobody is handed what might not be in the log; the latest time is known all the same."""
         self.leader.cut()
         self.leader.publish(2, 3)
-        self.assertEqual((self.leader.journal.last, self.leader.journal.latest), (1, time_of(3)))
+        self.assertEqual(
+            (self.leader.journal.last, self.leader.journal.latest_time), (1, time_of(3))
+        )
         self.wait(3)
         self.leader.publish(4)
         self.leader.mend()
@@ -43,7 +45,9 @@ class AwayTests(NodesCase):
         self.leader.outlet.cut("it says LOADING")
         status = self.leader.journal.status
         self.assertEqual((status.durable, status.reason), (False, "Redis is away: it says LOADING"))
-        self.assertEqual(self.leader.reader.statuses[-1]["reason"], "Redis is away: it says LOADING")
+        self.assertEqual(
+            self.leader.reader.statuses[-1]["reason"], "Redis is away: it says LOADING"
+        )
         since = self.clock.seconds()
         self.wait(1)
         self.leader.mend()
@@ -105,7 +109,7 @@ class AwayTests(NodesCase):
         self.node.cut()
         self.leader.cut()
         self.leader.publish(2, 3)
-        self.wait(GIVE_UP + 4)
+        self.wait(STOP_AFTER + 4)
         self.assertFalse(self.leader.leads)
         self.leader.mend()
         self.wait(3)
@@ -121,14 +125,14 @@ class AwayTests(NodesCase):
         self.leader.publish(9)
         self.wait(LEASE + 2)
         self.assertTrue(self.node.leads)
-        self.assertEqual(self.leader.journal.latest, time_of(9))
+        self.assertEqual(self.leader.journal.latest_time, time_of(9))
         self.node.publish(2)
         self.node.cut()
         self.wait(LEASE + 2)
         self.leader.mend()
         self.wait(3)
         self.assertTrue(self.leader.leads)
-        self.assertEqual(self.leader.journal.latest, time_of(2))
+        self.assertEqual(self.leader.journal.latest_time, time_of(2))
         self.leader.publish(3)
         self.node.mend()
         self.wait(1)
@@ -158,11 +162,11 @@ class AwayTests(NodesCase):
             member.cut()
         self.leader.publish(*range(2, MAX_EVENTS + 2))
         self.assertTrue(self.leader.streams)
-        last = self.leader.journal.latest
+        last = self.leader.journal.latest_time
         self.leader.publish(MAX_EVENTS + 2)
         self.assertFalse(self.leader.streams)
         self.leader.publish(MAX_EVENTS + 3)
-        self.assertEqual(self.leader.journal.latest, last)
+        self.assertEqual(self.leader.journal.latest_time, last)
         self.leader.mend()
         self.wait(4)
         self.assertTrue(self.leader.leads)
@@ -199,7 +203,7 @@ class FencingTests(NodesCase):
         """Neither events, facts, a standing, another epoch, nor trims; nor does it release the lease."""
         leader = self.started()
         leader.publish(1, 2)
-        log = leader.journal.shared
+        log = leader.journal.redis_log
         token = self.redis.ask("HGET", LEASE_KEY, "token").decode()
         self.redis.ask("HSET", LEASE_KEY, "token", "another")
         self.redis.ask("PERSIST", LEASE_KEY)
@@ -210,7 +214,7 @@ class FencingTests(NodesCase):
             log.release(token),
         ):
             self.assertIsNone(done(write))
-        begun = Beginning("", 0, done(log.place(0)).facts)
+        begun = EpochStart("", 0, done(log.read_state(0)).metadata)
         self.assertFalse(done(log.begin(token, 1, 9, begun)))
         self.assertEqual(self.redis.saved(), before)
 
@@ -221,4 +225,6 @@ class FencingTests(NodesCase):
         leader.publish(1)
         self.assertFalse(leader.streams)
         self.wait(2)
-        self.assertEqual((leader.account.upstream.reason, follower.journal.last), ("the lease was lost", 0))
+        self.assertEqual(
+            (leader.account.upstream.reason, follower.journal.last), ("the lease was lost", 0)
+        )

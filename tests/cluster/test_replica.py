@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tests.support.journals import event, event_id_of, time_of
 from tests.support.nodes import Member, NodesCase
-from tradeproxy.cluster.leadership import LEASE, RENEW, TICK
-from tradeproxy.cluster.replica import LOOKS
-from tradeproxy.hub.locate import LostPositionError, locate
+from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE, RENEW_AFTER
+from tradeproxy.cluster.replica import CHECKS_KEPT
+from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import TRIM_EVERY, UnreadableError
-from tradeproxy.wire.position import AfterId, Cursor, FromTime, check_of
+from tradeproxy.wire.position import AfterId, Cursor, FromTime, compute_check
 
 
 class ReplicaCase(NodesCase):
@@ -21,7 +21,7 @@ class ReplicaCase(NodesCase):
         self.redis.forget()
         for member in members:
             member.mend()
-        self.wait(RENEW + 2 * TICK)
+        self.wait(RENEW_AFTER + 2 * CHECK_INTERVAL)
 
 
 class LateTests(ReplicaCase):
@@ -31,7 +31,9 @@ class LateTests(ReplicaCase):
         super().setUp()
         self.leader = self.started(max_events=10)
         self.leader.publish(*range(1, 21))
-        self.leader.account.gaps.check_through(time_of(20))  # any fact: the latest time is saved with it
+        self.leader.account.gaps.check_through(
+            time_of(20)
+        )  # any fact: the latest time is saved with it
 
     def test_a_time_is_found_where_it_is(self) -> None:
         """Every row had been as late as the log's latest time: a client was given all of them."""
@@ -40,7 +42,7 @@ class LateTests(ReplicaCase):
             self.assertEqual(late.journal.first_since(time_of(n)), n)
             self.assertEqual(locate(late.account, FromTime(time_of(n))), n - 1)
         self.assertIsNone(late.journal.first_since(time_of(21)))
-        self.assertEqual(late.journal.latest, time_of(20))
+        self.assertEqual(late.journal.latest_time, time_of(20))
 
     def test_its_bounds_move_with_what_it_trims(self) -> None:
         """Otherwise what is kept yet is refused, and history up to the latest time taken for known."""
@@ -52,8 +54,10 @@ class LateTests(ReplicaCase):
         self.wait(TRIM_EVERY)
         journal = late.journal
         self.assertEqual((journal.first, journal.last), (12, 21))
-        self.assertEqual((journal.begins, journal.horizon), (time_of(11) + 1, time_of(11)))
-        for name, value in (("begins", journal.begins), ("horizon", journal.horizon)):
+        self.assertEqual(
+            (journal.complete_from, journal.dedup_horizon), (time_of(11) + 1, time_of(11))
+        )
+        for name, value in (("begins", journal.complete_from), ("horizon", journal.dedup_horizon)):
             self.assertEqual(int(self.redis.ask("HGET", "tradeproxy:{paper}:facts", name)), value)
 
 
@@ -73,7 +77,7 @@ class EpochTests(ReplicaCase):
         self.assertIsNone(journal.first_since(time_of(1)))
         self.assertEqual(journal.find(event_id_of(3)), 3)
         self.assertRaises(UnreadableError, journal.find, event_id_of(2))
-        self.wait(RENEW + TICK)
+        self.wait(RENEW_AFTER + CHECK_INTERVAL)
         self.assertIsNone(journal.find(event_id_of(2)))
         self.leader.publish(4)
         self.assertEqual(journal.first_since(time_of(1)), 4)
@@ -85,10 +89,10 @@ class EpochTests(ReplicaCase):
         self.leader.publish(5)
         self.redis.forget()
         self.leader.mend()
-        self.wait(RENEW + 2 * TICK)
+        self.wait(RENEW_AFTER + 2 * CHECK_INTERVAL)
         self.assertEqual(self.leader.reader.payloads, [event(n).payload for n in (1, 2, 3, 5)])
         for member in (self.leader, self.follower()):
-            self.assertEqual(member.journal.horizon, time_of(3))
+            self.assertEqual(member.journal.dedup_horizon, time_of(3))
             self.assertFalse(member.journal.has(event(4)))
 
     def test_an_event_that_was_written_and_not_read_back_comes_once(self) -> None:
@@ -99,7 +103,7 @@ class EpochTests(ReplicaCase):
         self.leader.publish(5)
         self.wait(1)
         self.leader.inlet.go_on()
-        self.wait(RENEW + TICK)
+        self.wait(RENEW_AFTER + CHECK_INTERVAL)
         self.leader.publish(6)
         self.assertEqual(self.leader.reader.payloads, [event(n).payload for n in range(1, 7)])
         self.assertEqual(self.leader.reader.seqs, list(range(1, 7)))
@@ -137,13 +141,15 @@ class AbsentTests(ReplicaCase):
         """A client with that event's cursor was sent away for ever, on this node alone."""
         leader, node = self.started(), self.started()
         leader.publish(1)
-        cursor = AfterId(str(Cursor("paper", node.journal.epoch, 2, check_of(event(2).payload))))
+        cursor = AfterId(
+            str(Cursor("paper", node.journal.epoch, 2, compute_check(event(2).payload)))
+        )
         self.assertRaises(UnreadableError, locate, node.account, cursor)
-        self.wait(2 * TICK)
-        self.assertRaises(LostPositionError, locate, node.account, cursor)
+        self.wait(2 * CHECK_INTERVAL)
+        self.assertRaises(UnrecoverablePositionError, locate, node.account, cursor)
         node.inlet.hold()
         leader.publish(2)
-        self.wait(2 * LOOKS * TICK)
+        self.wait(2 * CHECKS_KEPT * CHECK_INTERVAL)
         self.assertRaises(UnreadableError, locate, node.account, cursor)
         node.inlet.go_on()
         self.assertEqual(locate(node.account, cursor), 2)

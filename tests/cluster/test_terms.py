@@ -8,11 +8,18 @@ from tests.support.journals import event, events, time_of
 from tests.support.nodes import LEASE_KEY, Member, NodesCase
 from tests.support.redislog import Command, done
 from tradeproxy.cluster import scripts
-from tradeproxy.cluster.leadership import GIVE_UP, LEASE, NOBODY, RENEW, TICK, UNKNOWN
-from tradeproxy.cluster.redis_log import SharedLog
-from tradeproxy.hub.account import OWN_ERROR
+from tradeproxy.cluster.leadership import (
+    CHECK_INTERVAL,
+    LEADER_UNKNOWN,
+    LEASE,
+    NO_LEADER,
+    RENEW_AFTER,
+    STOP_AFTER,
+)
+from tradeproxy.cluster.redis_log import RedisLog
+from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.journal.base import TRIM_EVERY
-from tradeproxy.wire.proxy_status import Outcome
+from tradeproxy.wire.proxy_status import GapOutcome
 
 FACTS_KEY = "tradeproxy:{paper}:facts"
 
@@ -23,13 +30,15 @@ class TurnsCase(NodesCase):
     def setUp(self) -> None:
         super().setUp()
         self.leader, self.node = self.started(), self.started()
-        self.leader.account.upstream_is_up()
+        self.leader.account.mark_upstream_up()
         self.leader.publish(1)
 
     def now_leading(self) -> Member:
         """Return the one node that leads; it, and no other, can write."""
         [leader] = [member for member in self.members if member.leads]
-        self.assertEqual([member for member in self.members if member.journal.outbox.leads], [leader])
+        self.assertEqual(
+            [member for member in self.members if member.journal.outbox.is_leading], [leader]
+        )
         return leader
 
     def forget_lease(self) -> None:
@@ -52,7 +61,9 @@ class LaggingTests(TurnsCase):
         while self.leader.streams and self.clock.seconds() < since + LEASE:
             self.wait(0.1)
             self.assertLessEqual(sum(member.streams for member in self.members), 1)
-        self.assertLessEqual(self.clock.seconds() - since, RENEW + TICK + GIVE_UP + 0.1)
+        self.assertLessEqual(
+            self.clock.seconds() - since, RENEW_AFTER + CHECK_INTERVAL + STOP_AFTER + 0.1
+        )
         self.wait(LEASE + 2)
         self.assertIs(self.now_leading(), self.node)
         self.assertTrue(self.node.streams)
@@ -65,8 +76,8 @@ class BrokenOffTests(TurnsCase):
         """The lease was this node's, so that nothing seemed to be left to do: all was refused, for ever."""
         self.forget_lease()
         self.leader.outlet.lose_answer(2)  # it has the lease again, and is not told what the log is
-        self.wait(RENEW + 2 * TICK)
-        self.assertEqual(self.leader.outlet.trouble, "the connection was lost")
+        self.wait(RENEW_AFTER + 2 * CHECK_INTERVAL)
+        self.assertEqual(self.leader.outlet.last_error, "the connection was lost")
         self.leader.publish(2)
         self.wait(1)
         self.assertIs(self.now_leading(), self.leader)
@@ -98,10 +109,14 @@ class RolledBackTests(TurnsCase):
         leading = self.now_leading()
         for member in self.members:
             self.assertEqual(member.rows, [(1, event(1).payload), (2, event(2).payload)])
-        leading.account.upstream_is_up()
-        self.assertEqual([member.account.upstream.streaming for member in self.members], [True, True])
-        leading.account.upstream_is_down("lost")
-        self.assertEqual([member.account.upstream.streaming for member in self.members], [False, False])
+        leading.account.mark_upstream_up()
+        self.assertEqual(
+            [member.account.upstream.streaming for member in self.members], [True, True]
+        )
+        leading.account.mark_upstream_down("lost")
+        self.assertEqual(
+            [member.account.upstream.streaming for member in self.members], [False, False]
+        )
 
     def test_nothing_is_written_behind_the_hole(self) -> None:
         """Alpaca goes on until the upstream is closed: the next turn finds that, behind what was lost."""
@@ -118,10 +133,10 @@ class RolledBackTests(TurnsCase):
         self.node.mend()
         self.wait(LEASE + 2)
         leading = self.now_leading()
-        leading.account.upstream_is_up()
+        leading.account.mark_upstream_up()
         gap = leading.account.gaps.current
         assert gap is not None
-        self.assertEqual((gap.begin, gap.outcome), (time_of(2), Outcome.PENDING))
+        self.assertEqual((gap.begin, gap.outcome), (time_of(2), GapOutcome.PENDING))
         for n in (3, 4):
             self.assertFalse(leading.journal.has(event(n)))
 
@@ -135,16 +150,16 @@ class FailingTests(TurnsCase):
         self.leader.leadership.stopService()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertFalse(self.redis.ask("EXISTS", LEASE_KEY))
-        self.wait(TICK)
+        self.wait(CHECK_INTERVAL)
         self.assertIs(self.now_leading(), self.node)
 
     def test_a_turn_goes_on_after_one_that_did_not_end_cleanly(self) -> None:
         """The node goes on to follow, and leads again."""
         self.leader.upstreams[-1].stopService = lambda: fail(ZeroDivisionError())  # type: ignore[method-assign]
-        self.leader.lateness = GIVE_UP
-        self.clock.advance(TICK)
+        self.leader.lateness = STOP_AFTER
+        self.clock.advance(CHECK_INTERVAL)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.wait(TICK + 0.1)
+        self.wait(CHECK_INTERVAL + 0.1)
         self.assertIs(self.now_leading(), self.node)
         self.node.stop()
         self.wait(2)
@@ -159,18 +174,18 @@ class FailingTests(TurnsCase):
 
     def fail_upstream(self) -> None:
         self.leader.account.has_failed = True
-        self.leader.account.upstream_is_down(OWN_ERROR)
+        self.leader.account.mark_upstream_down(INTERNAL_ERROR)
 
     def test_a_node_that_has_failed_does_not_lead_again(self) -> None:
         """Nobody leads then, which is told."""
         self.fail_upstream()
         self.wait(3)
-        self.node.account.upstream_is_up()
+        self.node.account.mark_upstream_up()
         self.node.stop()
         self.wait(LEASE + 2)
         self.assertFalse(self.leader.leads)
         self.assertFalse(self.redis.ask("EXISTS", LEASE_KEY))
-        self.assertEqual(self.leader.account.upstream.reason, NOBODY)
+        self.assertEqual(self.leader.account.upstream.reason, NO_LEADER)
 
     def test_a_redis_without_memory_takes_the_lease_back(self) -> None:
         """It refuses a script's first step if that needs some; to free the lease needs none."""
@@ -187,11 +202,12 @@ class UnknownTests(TurnsCase):
         """Until then, what was said last still holds; its clients were told for ever that Alpaca streams."""
         for member in self.members:
             member.cut()
-        self.wait(LEASE - RENEW - 2 * TICK)
+        self.wait(LEASE - RENEW_AFTER - 2 * CHECK_INTERVAL)
         self.assertTrue(self.node.account.upstream.streaming)
-        self.wait(RENEW + 2 * TICK)
+        self.wait(RENEW_AFTER + 2 * CHECK_INTERVAL)
         self.assertEqual(
-            (self.node.account.upstream.streaming, self.node.account.upstream.reason), (False, UNKNOWN)
+            (self.node.account.upstream.streaming, self.node.account.upstream.reason),
+            (False, LEADER_UNKNOWN),
         )
 
     def test_it_hears_the_same_leader_again(self) -> None:
@@ -222,17 +238,19 @@ class LearningTests(NodesCase):
         """With that it saves facts: those that it had read at its start went over the newer ones."""
         leader, node = self.started(max_events=5), self.started(max_events=5)
         leader.publish(*range(1, 9))
-        self.wait(TICK)
+        self.wait(CHECK_INTERVAL)
         node.inlet.hold()
         leader.stop()
         link = self.redis.link()
         link.open()
-        other = SharedLog("paper", "other", link)
+        other = RedisLog("paper", "other", link)
 
         def take_a_turn(command: Command) -> None:
-            if command[1] == scripts.LEASE.sha and command[-1] == 1:  # it looked, and the lease was free
+            if (
+                command[1] == scripts.LEASE.sha and command[-1] == 1
+            ):  # it looked, and the lease was free
                 self.redis.on_command = lambda _: None
-                token = done(other.look(10_000, wanted=True)).token
+                token = done(other.query_lease(10_000, wanted=True)).token
                 assert token is not None
                 done(other.write(token, 1, events(9), {"account_id": "one"}, ""))
                 done(other.release(token))
@@ -275,8 +293,8 @@ class BeginningTests(NodesCase):
         node.start()
         self.assertEqual((node.leads, node.journal.epoch), (True, ""))
         node.outlet.fall_silent()
-        node.account.upstream_is_up()
+        node.account.mark_upstream_up()
         self.wait(0.2)
         self.assertNotEqual(node.journal.epoch, "")
-        node.account.upstream_is_down("lost")
+        node.account.mark_upstream_down("lost")
         self.assertIsNotNone(node.account.gaps.current)

@@ -12,8 +12,8 @@ from tradeproxy.config.accounts import (
     AccountSettings,
     BaseUrl,
     demo_account,
+    name_variables,
     read_accounts,
-    variables_of,
 )
 from tradeproxy.config.env import Environment
 from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
@@ -36,7 +36,11 @@ class BaseUrlTests(SynchronousTestCase):
             ("https://h/a/v2/stream/", "wss://h/a/stream", "https://h/a"),
             ("https://h/a//", "wss://h/a/stream", "https://h/a"),
             ("https://h/upstream", "wss://h/upstream/stream", "https://h/upstream"),
-            ("https://[2001:DB8::1]:8443", "wss://[2001:db8::1]:8443/stream", "https://[2001:db8::1]:8443"),
+            (
+                "https://[2001:DB8::1]:8443",
+                "wss://[2001:db8::1]:8443/stream",
+                "https://[2001:db8::1]:8443",
+            ),
             ("http://127.0.0.1:80", "ws://127.0.0.1/stream", "http://127.0.0.1"),
             ("ws://localhost:8100", "ws://localhost:8100/stream", "http://localhost:8100"),
             ("ws://[::1]:8100", "ws://[::1]:8100/stream", "http://[::1]:8100"),
@@ -67,7 +71,13 @@ class BaseUrlTests(SynchronousTestCase):
 
     def test_what_a_base_url_must_not_have_is_refused(self) -> None:
         """A user name may come with a password, so the URL is not repeated."""
-        for text in ("https://me:hush@h", "https://@h", "https://h?hush", "https://h/#hush", "https://h/?"):
+        for text in (
+            "https://me:hush@h",
+            "https://@h",
+            "https://h?hush",
+            "https://h/#hush",
+            "https://h/?",
+        ):
             error = self.assertRaises(ValueError, BaseUrl.parse, text)
             self.assertEqual(str(error), "a base URL has no user name, no query and no fragment")
 
@@ -142,7 +152,9 @@ class ReadAccountsTests(SynchronousTestCase):
             ("binary", "the file it names cannot be read (it is not UTF-8 text)"),
             ("empty", "the file it names is empty"),
         ]:
-            self.assert_problems({"ALPACA_OAUTH_TOKEN_FILE": file}, f"ALPACA_OAUTH_TOKEN_FILE: {reason}")
+            self.assert_problems(
+                {"ALPACA_OAUTH_TOKEN_FILE": file}, f"ALPACA_OAUTH_TOKEN_FILE: {reason}"
+            )
 
     def test_a_secret_given_twice_is_a_problem(self) -> None:
         """We cannot tell which one is meant."""
@@ -167,7 +179,10 @@ class ReadAccountsTests(SynchronousTestCase):
 
     def test_a_pair_and_a_token_is_a_problem(self) -> None:
         """Even half a pair beside the token."""
-        for variables, pair in ((PAIR, "ALPACA_API_KEY"), ({"ALPACA_SECRET_KEY": "s"}, "ALPACA_SECRET_KEY")):
+        for variables, pair in (
+            (PAIR, "ALPACA_API_KEY"),
+            ({"ALPACA_SECRET_KEY": "s"}, "ALPACA_SECRET_KEY"),
+        ):
             self.assert_problems(
                 {**variables, "ALPACA_OAUTH_TOKEN": "token"},
                 f"ALPACA_OAUTH_TOKEN: {pair} is set too; an account has a key pair or a token",
@@ -216,12 +231,19 @@ class ReadAccountsTests(SynchronousTestCase):
     def test_a_bad_url_is_a_problem(self) -> None:
         """By its variable."""
         self.assert_problems(
-            {**PAIR, "ALPACA_URL": "paper"}, "ALPACA_URL: not a URL such as https://paper-api.alpaca.markets"
+            {**PAIR, "ALPACA_URL": "paper"},
+            "ALPACA_URL: not a URL such as https://paper-api.alpaca.markets",
         )
 
     def test_a_url_without_keys_is_warned_of(self) -> None:
         """It has no effect; the paper account's may stand, as it may override the default for later."""
-        self.read({"ALPACA_URL": "https://h", "ALPACA_DESK_URL": "https://h", "ALPACA_LIVE_OAUTH_TOKEN": "t"})
+        self.read(
+            {
+                "ALPACA_URL": "https://h",
+                "ALPACA_DESK_URL": "https://h",
+                "ALPACA_LIVE_OAUTH_TOKEN": "t",
+            }
+        )
         expected = ["ALPACA_DESK_URL: not used, as ALPACA_DESK_API_KEY is not set"]
         self.assertEqual(self.findings.warnings, expected)
 
@@ -248,7 +270,9 @@ class ReadAccountsTests(SynchronousTestCase):
         """SDKs read APCA_API_KEY_ID; who has that set is told what it is called here."""
         self.read({"APCA_API_KEY_ID": "hush"})
         [problem] = self.findings.problems
-        self.assertTrue(problem.endswith("; APCA_API_KEY_ID has the name ALPACA_API_KEY here"), problem)
+        self.assertTrue(
+            problem.endswith("; APCA_API_KEY_ID has the name ALPACA_API_KEY here"), problem
+        )
 
     def test_a_name_that_is_nearly_one_is_warned_of(self) -> None:
         """With a misspelt URL an account would be looked for at the default one."""
@@ -266,7 +290,9 @@ class ReadAccountsTests(SynchronousTestCase):
     def test_a_token_has_no_form_in_the_auth_dialect(self) -> None:
         """Alpaca documents it for a key pair only."""
         self.read({"ALPACA_OAUTH_TOKEN": "token"}, Dialect.AUTH)
-        expected = "PROXY_UPSTREAM_AUTH: 'auth' has no form for ALPACA_OAUTH_TOKEN; use authenticate"
+        expected = (
+            "PROXY_UPSTREAM_AUTH: 'auth' has no form for ALPACA_OAUTH_TOKEN; use authenticate"
+        )
         self.assertEqual(self.findings.problems, [expected])
         [account] = self.read(PAIR, Dialect.AUTH)
         self.assertEqual((account.dialect, self.findings.problems), (Dialect.AUTH, []))
@@ -279,5 +305,5 @@ class ReadAccountsTests(SynchronousTestCase):
 
     def test_the_variables_of_an_account_can_be_told(self) -> None:
         """Those of a name that is asked for and not there; set, they make it known."""
-        self.assertEqual(variables_of("paper"), "ALPACA_API_KEY and ALPACA_SECRET_KEY")
-        self.assertEqual(variables_of("desk"), "ALPACA_DESK_API_KEY and ALPACA_DESK_SECRET_KEY")
+        self.assertEqual(name_variables("paper"), "ALPACA_API_KEY and ALPACA_SECRET_KEY")
+        self.assertEqual(name_variables("desk"), "ALPACA_DESK_API_KEY and ALPACA_DESK_SECRET_KEY")

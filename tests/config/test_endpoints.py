@@ -17,13 +17,13 @@ from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.config.endpoints import (
-    bind_problems,
-    completed,
-    describe,
+    complete,
+    describe_tcp,
+    find_bind_problems,
+    format_url,
     has_ipv6_loopback,
     is_local,
     loopback_descriptions,
-    url,
 )
 
 CERTIFICATE = "privateKey=key.pem"
@@ -55,7 +55,7 @@ class DescribeTests(SynchronousTestCase):
     def test_addresses_and_names(self) -> None:
         """IPv4, IPv6 and names arrive at Twisted as they are, with a backlog for many reconnects."""
         for host in ("127.0.0.1", "0.0.0.0", "::1", "fe80::1%eth0", "proxy.example"):
-            self.assertEqual(listening_at(describe(host, 8099)), (8099, host, 4096))
+            self.assertEqual(listening_at(describe_tcp(host, 8099)), (8099, host, 4096))
 
     def test_loopback_is_both_families_where_both_exist(self) -> None:
         """The name localhost may be either."""
@@ -89,11 +89,11 @@ class CompletedTests(SynchronousTestCase):
             ("haproxy:tcp:80", "haproxy:tcp:80:backlog=4096"),
             ("stdio:", "stdio:"),
         ]:
-            self.assertEqual(completed(description), expected)
+            self.assertEqual(complete(description), expected)
 
     def test_the_addition_behind_haproxy_reaches_the_wrapped_endpoint(self) -> None:
         """Twisted hands keywords on to the description inside."""
-        self.assertEqual(listening_at(completed("haproxy:tcp:80")), (80, "", 4096))
+        self.assertEqual(listening_at(complete("haproxy:tcp:80")), (80, "", 4096))
 
     def test_nonsense_is_refused_with_a_reason(self) -> None:
         """Each is told in a phrase, whatever Twisted raises for it."""
@@ -111,7 +111,7 @@ class CompletedTests(SynchronousTestCase):
             ("systemd:domain=INET:index=7", "no such socket was passed on to this process"),
             ("systemd:domain=INET", "Specify exactly one"),
         ]:
-            error = self.assertRaises(ValueError, completed, description)
+            error = self.assertRaises(ValueError, complete, description)
             self.assertIn(reason, str(error))
 
 
@@ -152,10 +152,16 @@ class IsLocalTests(SynchronousTestCase):
     def test_an_inherited_socket_goes_by_its_own_address(self) -> None:
         """Whatever domain the description claims, the socket itself is asked; it stays open."""
         path = self.mktemp()
-        with listener() as near, listener(host="0.0.0.0") as far, socket.socket(socket.AF_UNIX) as unix:
+        with (
+            listener() as near,
+            listener(host="0.0.0.0") as far,
+            socket.socket(socket.AF_UNIX) as unix,
+        ):
             unix.bind(os.path.relpath(path))
             descriptors = [near.fileno(), far.fileno(), unix.fileno()]
-            self.patch(systemdEndpointParser, "_sddaemon", ListenFDs(descriptors, ["near", "far", "unix"]))
+            self.patch(
+                systemdEndpointParser, "_sddaemon", ListenFDs(descriptors, ["near", "far", "unix"])
+            )
             for description, expected in [
                 ("systemd:domain=INET:index=0", True),
                 ("systemd:INET:0", True),
@@ -183,12 +189,15 @@ class IsLocalTests(SynchronousTestCase):
     def test_what_twisted_quotes_is_read_back(self, path: str, interface: str) -> None:
         """Colons and backslashes arrive, by position and by keyword, and so does all but the first "="."""
         quoted = f"unix:address={quoteStringArgument(path)}"
-        self.assertEqual(url(quoted), f"unix:{path}")
+        self.assertEqual(format_url(quoted), f"unix:{path}")
         if "=" not in path:
-            self.assertEqual(url(f"unix:{quoteStringArgument(path)}"), f"unix:{path}")
+            self.assertEqual(format_url(f"unix:{quoteStringArgument(path)}"), f"unix:{path}")
         description = f"tcp:80:interface={quoteStringArgument(interface)}"
         self.assertEqual(listening_at(description)[1], interface)
-        self.assertEqual(url(description), url(f"tcp:interface={quoteStringArgument(interface)}:port=80"))
+        self.assertEqual(
+            format_url(description),
+            format_url(f"tcp:interface={quoteStringArgument(interface)}:port=80"),
+        )
 
 
 class UrlTests(SynchronousTestCase):
@@ -207,7 +216,7 @@ class UrlTests(SynchronousTestCase):
             ("haproxy:unix:/run/x.sock", "haproxy:unix:/run/x.sock"),
             ("systemd:domain=INET:index=0", "systemd:domain=INET:index=0"),
         ]:
-            self.assertEqual(url(description), expected)
+            self.assertEqual(format_url(description), expected)
 
 
 class BindProblemsTests(SynchronousTestCase):
@@ -217,10 +226,14 @@ class BindProblemsTests(SynchronousTestCase):
         """IPv4 and IPv6 alike; a port that is free, once the other is gone, is no problem."""
         with listener() as busy:
             port = busy.getsockname()[1]
-            descriptions = (describe("127.0.0.1", port), "systemd:domain=INET:index=0", "stdio:")
-            self.assertEqual(bind_problems(descriptions), (f"127.0.0.1:{port} is in use",))
-        self.assertEqual(bind_problems(descriptions), ())
-        self.assertEqual(bind_problems(descriptions), ())
+            descriptions = (
+                describe_tcp("127.0.0.1", port),
+                "systemd:domain=INET:index=0",
+                "stdio:",
+            )
+            self.assertEqual(find_bind_problems(descriptions), (f"127.0.0.1:{port} is in use",))
+        self.assertEqual(find_bind_problems(descriptions), ())
+        self.assertEqual(find_bind_problems(descriptions), ())
 
     def test_a_busy_ipv6_port_is_named(self) -> None:
         """The address is in brackets."""
@@ -228,48 +241,52 @@ class BindProblemsTests(SynchronousTestCase):
             self.skipTest("there is no ::1 here")
         with listener(socket.AF_INET6, "::1") as busy:
             port = busy.getsockname()[1]
-            self.assertEqual(bind_problems([describe("::1", port)]), (f"[::1]:{port} is in use",))
+            self.assertEqual(
+                find_bind_problems([describe_tcp("::1", port)]), (f"[::1]:{port} is in use",)
+            )
 
     def test_addresses_that_exclude_each_other_are_found(self) -> None:
         """Each alone would do; together the second cannot have the port."""
         with listener() as free:
             port = free.getsockname()[1]
-        twice = [describe("127.0.0.1", port), describe("127.0.0.1", port)]
-        self.assertEqual(bind_problems(twice), (f"127.0.0.1:{port} is in use",))
+        twice = [describe_tcp("127.0.0.1", port), describe_tcp("127.0.0.1", port)]
+        self.assertEqual(find_bind_problems(twice), (f"127.0.0.1:{port} is in use",))
 
     def test_a_port_that_is_shared_is_free_to_those_who_share_it(self) -> None:
         """It is not, if only one of the two shares; what the trial opened is in nobody's way."""
         with listener(shared=True) as other:
             port = other.getsockname()[1]
-            description = describe("127.0.0.1", port)
-            self.assertEqual(bind_problems([description], reuse_port=True), ())
-            self.assertEqual(bind_problems([description]), (f"127.0.0.1:{port} is in use",))
+            description = describe_tcp("127.0.0.1", port)
+            self.assertEqual(find_bind_problems([description], reuse_port=True), ())
+            self.assertEqual(find_bind_problems([description]), (f"127.0.0.1:{port} is in use",))
             with socket.create_connection(("127.0.0.1", port)), closing(other.accept()[0]):
                 pass
         with listener() as other:
             port = other.getsockname()[1]
             busy = (f"127.0.0.1:{port} is in use",)
-            self.assertEqual(bind_problems([describe("127.0.0.1", port)], reuse_port=True), busy)
+            self.assertEqual(
+                find_bind_problems([describe_tcp("127.0.0.1", port)], reuse_port=True), busy
+            )
 
     def test_an_address_of_another_machine_is_named(self) -> None:
         """192.0.2.1 is set aside for documentation."""
         expected = ("192.0.2.1:8099 is not an address of this machine",)
-        self.assertEqual(bind_problems([describe("192.0.2.1", 8099)]), expected)
+        self.assertEqual(find_bind_problems([describe_tcp("192.0.2.1", 8099)]), expected)
 
     def test_a_socket_file_may_be_made(self) -> None:
         """The trial leaves no file behind."""
         path = os.path.relpath(self.mktemp())
-        self.assertEqual(bind_problems([f"unix:{path}"]), ())
+        self.assertEqual(find_bind_problems([f"unix:{path}"]), ())
         self.assertFalse(os.path.lexists(path))
 
     def test_a_socket_file_whose_folder_is_missing_is_named(self) -> None:
         """The system's own reason is given."""
         expected = ("unix:/nonexistent/x.sock: No such file or directory",)
-        self.assertEqual(bind_problems(["unix:/nonexistent/x.sock"]), expected)
+        self.assertEqual(find_bind_problems(["unix:/nonexistent/x.sock"]), expected)
 
     def test_a_path_that_is_too_long_is_named(self) -> None:
         """Python refuses it without an error number."""
-        [problem] = bind_problems([f"unix:/{'x' * 200}"])
+        [problem] = find_bind_problems([f"unix:/{'x' * 200}"])
         self.assertIn("too long", problem)
 
     def test_a_path_that_exists_is_named(self) -> None:
@@ -277,14 +294,14 @@ class BindProblemsTests(SynchronousTestCase):
         path = os.path.relpath(self.mktemp())
         Path(path).touch()
         for description in (f"unix:{path}", f"unix:{path}:lockfile=0"):
-            self.assertEqual(bind_problems([description]), (f"unix:{path} exists already",))
+            self.assertEqual(find_bind_problems([description]), (f"unix:{path} exists already",))
 
     def test_a_living_owner_is_named(self) -> None:
         """Twisted's lock file says who it is, ours or another user's."""
         path = os.path.relpath(self.mktemp())
         for owner in (os.getpid(), 1):
             os.symlink(str(owner), f"{path}.lock")
-            [problem] = bind_problems([f"unix:{path}"])
+            [problem] = find_bind_problems([f"unix:{path}"])
             self.assertEqual(problem, f"unix:{path} is in use by process {owner}, says {path}.lock")
             os.unlink(f"{path}.lock")
 
@@ -297,7 +314,7 @@ class BindProblemsTests(SynchronousTestCase):
         path = os.path.relpath(self.mktemp())
         os.symlink("1", f"{path}.lock")
         self.patch(os, "kill", forbid)
-        self.assertEqual(len(bind_problems([f"unix:{path}"])), 1)
+        self.assertEqual(len(find_bind_problems([f"unix:{path}"])), 1)
 
     def test_what_a_dead_owner_left_is_no_problem(self) -> None:
         """Twisted removes the socket and the lock of a process that is gone, but no other file."""
@@ -310,9 +327,9 @@ class BindProblemsTests(SynchronousTestCase):
         os.symlink("12345", f"{path}.lock")
         with closing(socket.socket(socket.AF_UNIX)) as dead:
             dead.bind(path)
-        self.assertEqual(bind_problems([f"unix:{path}"]), ())
+        self.assertEqual(find_bind_problems([f"unix:{path}"]), ())
         self.assertTrue(os.path.lexists(path))
         os.unlink(path)
-        self.assertEqual(bind_problems([f"unix:{path}"]), ())
+        self.assertEqual(find_bind_problems([f"unix:{path}"]), ())
         Path(path).touch()
-        self.assertEqual(bind_problems([f"unix:{path}"]), (f"unix:{path} exists already",))
+        self.assertEqual(find_bind_problems([f"unix:{path}"]), (f"unix:{path} exists already",))

@@ -48,8 +48,12 @@ class EnvExampleTests(SynchronousTestCase):
     def test_it_holds_every_variable_and_no_other(self) -> None:
         """The proxy's variables, the paper account's in every form, and how two more accounts are named."""
         forms = ["API_KEY", "SECRET_KEY", "OAUTH_TOKEN"]
-        paper = {f"ALPACA_{form}{suffix}" for form in forms for suffix in ("", "_FILE")} | {"ALPACA_URL"}
-        others = {f"ALPACA_{name}_{form}" for name in ("LIVE", "DESK") for form in (*forms[:2], "URL")}
+        paper = {f"ALPACA_{form}{suffix}" for form in forms for suffix in ("", "_FILE")} | {
+            "ALPACA_URL"
+        }
+        others = {
+            f"ALPACA_{name}_{form}" for name in ("LIVE", "DESK") for form in (*forms[:2], "URL")
+        }
         self.assertEqual(set(self.shown), {*VARIABLES, *paper, *others})
 
     def test_as_it_stands_it_sets_nothing(self) -> None:
@@ -65,10 +69,16 @@ class EnvExampleTests(SynchronousTestCase):
 
     def test_redis_takes_the_place_of_the_files(self) -> None:
         """Its lines too; the password is in the URL, or in the line for it."""
-        shown = {name: "" if name == "PROXY_JOURNAL_SYNC" else value for name, value in self.shown.items()}
+        shown = {
+            name: "" if name == "PROXY_JOURNAL_SYNC" else value
+            for name, value in self.shown.items()
+        }
         redis = {"PROXY_REDIS_URL": "rediss://redis.example", "PROXY_REDIS_PASSWORD": "hush"}
         settings = settings_of({**shown, **SENSIBLE, **redis})
-        self.assertEqual((settings.place, settings.warnings), ("Redis at rediss://redis.example:6379/0", ()))
+        self.assertEqual(
+            (settings.storage_label, settings.warnings),
+            ("Redis at rediss://redis.example:6379/0", ()),
+        )
 
     def test_the_defaults_shown_are_those_of_the_code(self) -> None:
         """To uncomment a line as it is changes nothing."""
@@ -79,7 +89,9 @@ class EnvExampleTests(SynchronousTestCase):
 
     def test_the_limits_shown_are_not_left_blank(self) -> None:
         """A blank line would pass as a default without showing one."""
-        limits = [name for name in self.shown if re.search("MAX|TIMEOUT|BUFFER|PORT|HOST$|AUTH$", name)]
+        limits = [
+            name for name in self.shown if re.search("MAX|TIMEOUT|BUFFER|PORT|HOST$|AUTH$", name)
+        ]
         self.assertEqual([name for name in limits if not self.shown[name]], [])
 
     def test_the_urls_shown_are_those_of_the_code(self) -> None:

@@ -30,7 +30,10 @@ class DirectoryTests(SynchronousTestCase):
             ({}, "/home/me/.local/state/tradeproxy"),
             ({"XDG_STATE_HOME": "/xdg"}, "/xdg/tradeproxy"),
             ({"XDG_STATE_HOME": "relative"}, "/home/me/.local/state/tradeproxy"),
-            ({"XDG_STATE_HOME": "/xdg", "STATE_DIRECTORY": "/var/lib/one:/var/lib/two"}, "/var/lib/one"),
+            (
+                {"XDG_STATE_HOME": "/xdg", "STATE_DIRECTORY": "/var/lib/one:/var/lib/two"},
+                "/var/lib/one",
+            ),
             ({"STATE_DIRECTORY": "/var/lib/one", "PROXY_DATA_DIR": "/data"}, "/data"),
             ({"PROXY_DATA_DIR": "data"}, "/here/data"),
             ({"PROXY_DATA_DIR": "~/data"}, "/home/me/data"),
@@ -38,12 +41,16 @@ class DirectoryTests(SynchronousTestCase):
         ]
         for variables, directory in table:
             settings, findings = read(variables)
-            self.assertEqual((settings.directory, findings), (Path(directory), Findings()), variables)
+            self.assertEqual(
+                (settings.directory, findings), (Path(directory), Findings()), variables
+            )
 
     def test_every_account_has_its_file(self) -> None:
         """It is named after the account."""
         settings, _ = read()
-        self.assertEqual(settings.path("desk"), Path("/home/me/.local/state/tradeproxy/desk.sqlite3"))
+        self.assertEqual(
+            settings.path("desk"), Path("/home/me/.local/state/tradeproxy/desk.sqlite3")
+        )
 
     def test_the_source_is_what_to_change(self) -> None:
         """Messages about the directory name the variable that gave it."""
@@ -61,7 +68,9 @@ class DirectoryTests(SynchronousTestCase):
         redis = {"PROXY_REDIS_URL": "redis://localhost"}
         settings, findings = read({**redis, "STATE_DIRECTORY": "/var/lib/one"})
         self.assertEqual((settings.directory, findings), (None, Findings()))
-        settings, findings = read({**redis, "PROXY_DATA_DIR": "/data", "PROXY_JOURNAL_SYNC": "normal"})
+        settings, findings = read(
+            {**redis, "PROXY_DATA_DIR": "/data", "PROXY_JOURNAL_SYNC": "normal"}
+        )
         self.assertEqual((settings.directory, findings.problems), (None, []))
         told = [warning.split(":")[0] for warning in findings.warnings]
         self.assertEqual(told, ["PROXY_DATA_DIR", "PROXY_JOURNAL_SYNC"])
@@ -73,13 +82,23 @@ class KeepingTests(SynchronousTestCase):
     def test_what_is_given_counts(self) -> None:
         """Days become seconds."""
         settings, _ = read(
-            {"PROXY_JOURNAL_SYNC": "normal", "PROXY_JOURNAL_DAYS": "0.5", "PROXY_JOURNAL_EVENTS": "10"}
+            {
+                "PROXY_JOURNAL_SYNC": "normal",
+                "PROXY_JOURNAL_DAYS": "0.5",
+                "PROXY_JOURNAL_EVENTS": "10",
+            }
         )
-        self.assertEqual((settings.full_sync, settings.max_age, settings.max_events), (False, DAY / 2, 10))
+        self.assertEqual(
+            (settings.full_sync, settings.max_age, settings.max_events), (False, DAY / 2, 10)
+        )
 
     def test_each_bad_value_is_a_line_that_names_its_variable(self) -> None:
         """The default takes its place meanwhile."""
-        bad = {"PROXY_JOURNAL_SYNC": "off", "PROXY_JOURNAL_DAYS": "0", "PROXY_JOURNAL_EVENTS": "many"}
+        bad = {
+            "PROXY_JOURNAL_SYNC": "off",
+            "PROXY_JOURNAL_DAYS": "0",
+            "PROXY_JOURNAL_EVENTS": "many",
+        }
         settings, findings = read(bad)
         self.assertEqual(settings, read()[0])
         self.assertEqual([problem.split(":")[0] for problem in findings.problems], list(bad))

@@ -34,7 +34,9 @@ def at(
     db: int = 0,
 ) -> RedisSettings:
     """Return settings in a word or two."""
-    return RedisSettings(host, port, path, tls, username, Secret(password) if password else None, db)
+    return RedisSettings(
+        host, port, path, tls, username, Secret(password) if password else None, db
+    )
 
 
 def at_file(
@@ -54,8 +56,16 @@ class UrlTests(SynchronousTestCase):
             ("redis://localhost/", at(), "redis://localhost:6379/0"),
             ("REDIS://LocalHost:6380/15", at(port=6380, db=15), "redis://localhost:6380/15"),
             ("redis://[::1]:6380", at("::1", 6380), "redis://[::1]:6380/0"),
-            ("rediss://cache.example", at("cache.example", tls=True), "rediss://cache.example:6379/0"),
-            ("redis://:hush@127.0.0.1", at("127.0.0.1", password="hush"), "redis://127.0.0.1:6379/0"),
+            (
+                "rediss://cache.example",
+                at("cache.example", tls=True),
+                "rediss://cache.example:6379/0",
+            ),
+            (
+                "redis://:hush@127.0.0.1",
+                at("127.0.0.1", password="hush"),
+                "redis://127.0.0.1:6379/0",
+            ),
             ("redis://@localhost", at(), "redis://localhost:6379/0"),
             (
                 "redis://me:h%40s%3Ah%2f%25%C3%BC@localhost/1",
@@ -68,7 +78,11 @@ class UrlTests(SynchronousTestCase):
                 "redis://localhost:6379/0",
             ),
             ("unix:///run/redis.sock", at_file("/run/redis.sock"), "unix:///run/redis.sock?db=0"),
-            ("unix:/run/redis.sock?db=3", at_file("/run/redis.sock", db=3), "unix:///run/redis.sock?db=3"),
+            (
+                "unix:/run/redis.sock?db=3",
+                at_file("/run/redis.sock", db=3),
+                "unix:///run/redis.sock?db=3",
+            ),
             ("unix:///a%20b?", at_file("/a b"), "unix:///a%20b?db=0"),
             ("unix://me:hush@/run/r", at_file("/run/r", "me", "hush"), "unix:///run/r?db=0"),
         ]:
@@ -139,7 +153,9 @@ class PasswordTests(SynchronousTestCase):
         """Of two, nobody knows which is meant."""
         _, findings = read("redis://:hush@localhost", "other")
         [problem] = findings.problems
-        self.assertTrue(problem.startswith("PROXY_REDIS_URL: holds a password, and PROXY_REDIS_PASSWORD"))
+        self.assertTrue(
+            problem.startswith("PROXY_REDIS_URL: holds a password, and PROXY_REDIS_PASSWORD")
+        )
 
     def test_a_user_alone_is_a_problem(self) -> None:
         """Most likely it is the password, without the colon that makes it one."""
@@ -167,7 +183,9 @@ class PasswordTests(SynchronousTestCase):
         """And so it is warned of."""
         found, findings = read("", "hush")
         self.assertIsNone(found)
-        self.assertEqual(findings.warnings, ["PROXY_REDIS_PASSWORD: not used without PROXY_REDIS_URL"])
+        self.assertEqual(
+            findings.warnings, ["PROXY_REDIS_PASSWORD: not used without PROXY_REDIS_URL"]
+        )
         self.assertEqual(read(""), (None, Findings()))
 
     def test_files_may_hold_both(self) -> None:

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.certificates import Authority
 from tradeproxy.config.accounts import demo_account
-from tradeproxy.config.endpoints import describe, has_ipv6_loopback, loopback_descriptions
+from tradeproxy.config.endpoints import describe_tcp, has_ipv6_loopback, loopback_descriptions
 from tradeproxy.config.settings import (
     VARIABLES,
     Limits,
@@ -84,7 +84,9 @@ class ReadSettingsTests(SettingsTestCase):
         self.assertEqual(settings.accounts[0].dialect, Dialect.AUTHENTICATE)
         self.assertEqual(settings.listen, loopback_descriptions(8099, ipv6=True))
         self.assertEqual(settings.limits, Limits(10_000, 5.0, 10.0, 16 * 1024, 30.0))
-        self.assertEqual((settings.tokens, settings.allowed_origins, settings.allowed_hosts), ((), (), ()))
+        self.assertEqual(
+            (settings.tokens, settings.allowed_origins, settings.allowed_hosts), ((), (), ())
+        )
         self.assertEqual((settings.simulator_port, settings.warnings), (None, ()))
 
     def test_every_problem_is_told_at_once(self) -> None:
@@ -248,7 +250,9 @@ class RestTests(SettingsTestCase):
         (self.directory / "tokens").write_text(TOKEN)
         for name, value in (("PROXY_TOKENS", TOKEN), ("PROXY_TOKENS_FILE", "tokens")):
             [line] = self.problems({"PROXY_REST": "1", name: value})
-            expected = f"PROXY_REST: {name} is set too; the headers of a request cannot hold a token and"
+            expected = (
+                f"PROXY_REST: {name} is set too; the headers of a request cannot hold a token and"
+            )
             self.assertTrue(line.startswith(expected), line)
             self.assertEqual(self.problems({"PROXY_REST": "0", name: value}), [])
 
@@ -269,8 +273,13 @@ class AddressTests(SettingsTestCase):
     def test_hosts_and_port(self) -> None:
         """Several hosts share the port; the option beats the variable."""
         hosts = {**PAIR, "PROXY_HOST": "127.0.0.1, ::1", "PROXY_PORT": "81"}
-        self.assertEqual(self.read(hosts).listen, (describe("127.0.0.1", 81), describe("::1", 81)))
-        self.assertEqual(self.read(hosts, port="82").listen, (describe("127.0.0.1", 82), describe("::1", 82)))
+        self.assertEqual(
+            self.read(hosts).listen, (describe_tcp("127.0.0.1", 81), describe_tcp("::1", 81))
+        )
+        self.assertEqual(
+            self.read(hosts, port="82").listen,
+            (describe_tcp("127.0.0.1", 82), describe_tcp("::1", 82)),
+        )
 
     def test_a_host_name_that_is_listened_on_may_be_called(self) -> None:
         """Clients put it into their Host header; an address says nothing about the name."""
@@ -303,7 +312,9 @@ class AddressTests(SettingsTestCase):
         """Descriptions beat descriptions; a port beats them too, which is worth a warning."""
         variables = {**PAIR, "PROXY_LISTEN": "tcp:80:interface=127.0.0.1"}
         settings = self.read(variables, listen=("unix:/run/a b.sock", "unix:/run/c.sock"))
-        self.assertEqual(settings.listen, ("unix:/run/a b.sock:mode=600", "unix:/run/c.sock:mode=600"))
+        self.assertEqual(
+            settings.listen, ("unix:/run/a b.sock:mode=600", "unix:/run/c.sock:mode=600")
+        )
         self.assertEqual(settings.warnings, ())
         settings = self.read(variables, port="81")
         self.assertEqual(settings.listen, loopback_descriptions(81, ipv6=True))
@@ -312,7 +323,9 @@ class AddressTests(SettingsTestCase):
 
     def test_options_that_are_not_understood(self) -> None:
         """They are named as the options they are."""
-        self.assertEqual(self.problems({}, port="abc"), ["--port: 'abc' is not a port (1 to 65535)"])
+        self.assertEqual(
+            self.problems({}, port="abc"), ["--port: 'abc' is not a port (1 to 65535)"]
+        )
         self.assertEqual(self.problems({}, port=""), ["--port: '' is not a port (1 to 65535)"])
         self.assertEqual(
             self.problems({}, listen=("foo:1", "unix:/run/x.sock")),
@@ -331,8 +344,16 @@ class AddressTests(SettingsTestCase):
     def test_to_listen_beyond_this_machine_takes_tokens(self) -> None:
         """Or leave to let everyone in; the source of the address is named, and what to do."""
         cases: list[tuple[dict[str, str], tuple[str, ...], str]] = [
-            ({"PROXY_HOST": "0.0.0.0"}, (), "PROXY_HOST: other machines may reach http://0.0.0.0:8099"),
-            ({"PROXY_LISTEN": "tcp:80"}, (), "PROXY_LISTEN: other machines may reach http://0.0.0.0:80"),
+            (
+                {"PROXY_HOST": "0.0.0.0"},
+                (),
+                "PROXY_HOST: other machines may reach http://0.0.0.0:8099",
+            ),
+            (
+                {"PROXY_LISTEN": "tcp:80"},
+                (),
+                "PROXY_LISTEN: other machines may reach http://0.0.0.0:80",
+            ),
             ({}, ("tcp6:80",), "--listen: other machines may reach http://[::]:80"),
         ]
         for variables, listen, problem in cases:
@@ -350,9 +371,11 @@ class ClusterTests(SettingsTestCase):
 
     def test_the_place_of_the_events_is_said_in_words(self) -> None:
         """A directory, a Redis without its password, or none."""
-        self.assertEqual(self.read({**PAIR, "PROXY_DATA_DIR": "/data"}).place, "/data")
-        self.assertEqual(self.read(PAIR | self.redis).place, "Redis at rediss://redis.example:6379/2")
-        self.assertEqual(self.read({}, demo=True).place, "memory only")
+        self.assertEqual(self.read({**PAIR, "PROXY_DATA_DIR": "/data"}).storage_label, "/data")
+        self.assertEqual(
+            self.read(PAIR | self.redis).storage_label, "Redis at rediss://redis.example:6379/2"
+        )
+        self.assertEqual(self.read({}, demo=True).storage_label, "memory only")
 
     def test_ports_are_shared_when_that_is_said(self) -> None:
         """Not by default, since two by mistake would each have a part of the clients."""
@@ -387,7 +410,11 @@ class DemoTests(SettingsTestCase):
     def test_the_demo_needs_nothing_and_ignores_real_accounts(self) -> None:
         """Broken ones too."""
         expected = (demo_account(8100, Dialect.AUTHENTICATE),)
-        for variables in ({}, PAIR, {"ALPACA_API_KEY": "key", "ALPACA_x_URL": "y", "ALPACA_URL": "?"}):
+        for variables in (
+            {},
+            PAIR,
+            {"ALPACA_API_KEY": "key", "ALPACA_x_URL": "y", "ALPACA_URL": "?"},
+        ):
             settings = self.read(variables, demo=True)
             self.assertEqual((settings.accounts, settings.simulator_port), (expected, 8100))
             self.assertEqual(settings.warnings, ())
@@ -398,12 +425,16 @@ class DemoTests(SettingsTestCase):
         self.assertEqual(self.read({"PROXY_PORT": "90"}, demo=True, port="95").simulator_port, 96)
         listen = ("unix:/run/x.sock",)
         self.assertEqual(self.read({}, demo=True, listen=listen).simulator_port, 8100)
-        self.assertEqual(self.read({"PROXY_PORT": "90"}, demo=True, listen=listen).simulator_port, 91)
+        self.assertEqual(
+            self.read({"PROXY_PORT": "90"}, demo=True, listen=listen).simulator_port, 91
+        )
 
     def test_after_the_last_port_there_is_none(self) -> None:
         """The problem names who chose it."""
         reason = "--demo takes the next port too, and there is none"
-        self.assertEqual(self.problems({"PROXY_PORT": "65535"}, demo=True), [f"PROXY_PORT: {reason}"])
+        self.assertEqual(
+            self.problems({"PROXY_PORT": "65535"}, demo=True), [f"PROXY_PORT: {reason}"]
+        )
         self.assertEqual(self.problems({}, demo=True, port="65535"), [f"--port: {reason}"])
 
 
@@ -419,15 +450,21 @@ class EnvFileTests(SettingsTestCase):
 
     def test_the_environment_wins_unless_it_is_blank(self) -> None:
         """Containers pass on variables that nobody has set."""
-        self.write("ALPACA_API_KEY=key\nALPACA_SECRET_KEY=secret\nPROXY_MAX_CLIENTS=1\nPROXY_MAX_MESSAGE=1\n")
+        self.write(
+            "ALPACA_API_KEY=key\nALPACA_SECRET_KEY=secret\nPROXY_MAX_CLIENTS=1\nPROXY_MAX_MESSAGE=1\n"
+        )
         settings = self.read({"PROXY_MAX_CLIENTS": "2", "PROXY_MAX_MESSAGE": ""})
         self.assertEqual(settings.limits, Limits(max_clients=2, max_message=1))
 
     def test_a_variable_that_is_set_twice_is_warned_of(self) -> None:
         """The last one counts, and somebody may be looking at the first."""
-        path = self.write("ALPACA_API_KEY=key\nALPACA_SECRET_KEY=secret\nPROXY_PORT=81\nPROXY_PORT=82\n")
+        path = self.write(
+            "ALPACA_API_KEY=key\nALPACA_SECRET_KEY=secret\nPROXY_PORT=81\nPROXY_PORT=82\n"
+        )
         settings = self.read({})
-        self.assertEqual(settings.warnings, (f"{path}: PROXY_PORT is set twice; the last one counts",))
+        self.assertEqual(
+            settings.warnings, (f"{path}: PROXY_PORT is set twice; the last one counts",)
+        )
         self.assertIn(":82:", settings.listen[0])
 
     def test_a_missing_account_is_told_with_the_other_problems(self) -> None:
@@ -443,7 +480,8 @@ class EnvFileTests(SettingsTestCase):
         """The typo may be what is behind the problem."""
         problems = self.problems({"PROXY_PORT": "x", "PROXY_PROT": "81"})
         self.assertEqual(
-            problems[-1], "warning: PROXY_PROT: there is no such variable; the nearest is PROXY_PORT"
+            problems[-1],
+            "warning: PROXY_PROT: there is no such variable; the nearest is PROXY_PORT",
         )
 
     def test_the_forms_of_a_line(self) -> None:
@@ -476,7 +514,9 @@ class EnvFileTests(SettingsTestCase):
     def test_the_file_may_be_absent_unless_it_is_named(self) -> None:
         """The problem names the option."""
         self.assertEqual(self.problems({}), [])
-        expected = f"--env-file {self.directory / 'x.env'}: cannot be read (No such file or directory)"
+        expected = (
+            f"--env-file {self.directory / 'x.env'}: cannot be read (No such file or directory)"
+        )
         self.assertEqual(self.problems({}, env_file="x.env"), [expected])
 
     def test_a_named_file_takes_the_place_of_dot_env(self) -> None:
@@ -501,7 +541,9 @@ SECRETS = [
     for form in ("API_KEY", "SECRET_KEY", "OAUTH_TOKEN")
     for suffix in ("", "_FILE")
 ] + [
-    f"PROXY_{name}{suffix}" for name in ("TOKENS", "REDIS_PASSWORD", "REDIS_URL") for suffix in ("", "_FILE")
+    f"PROXY_{name}{suffix}"
+    for name in ("TOKENS", "REDIS_PASSWORD", "REDIS_URL")
+    for suffix in ("", "_FILE")
 ]
 MARK = "hush"
 """In every secret, and in nothing else."""
@@ -512,7 +554,7 @@ urls = st.sampled_from(
     [
         "https://me:hush@h",
         "https://h?hush",
-        "https://hush\n",
+        "https://h\nhush",
         "http://h/#hush",
         "https://h",
         "redis://hush:hush@h",
@@ -535,7 +577,9 @@ class PropertyTests(SettingsTestCase):
     @given(
         st.dictionaries(st.sampled_from(SECRETS), secrets),
         st.dictionaries(
-            st.sampled_from(["ALPACA_URL", "ALPACA_LIVE_URL", "PROXY_ALLOWED_ORIGINS", "PROXY_REDIS_URL"]),
+            st.sampled_from(
+                ["ALPACA_URL", "ALPACA_LIVE_URL", "PROXY_ALLOWED_ORIGINS", "PROXY_REDIS_URL"]
+            ),
             urls,
         ),
         st.sampled_from(["", "auth"]),

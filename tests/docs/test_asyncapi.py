@@ -16,12 +16,18 @@ from tests.docs.test_protocol import BLOCKS, GOT, SENT
 from tests.support import frames
 from tests.support.proxy import ProxyTestCase
 from tradeproxy.downstream import filters
-from tradeproxy.downstream.admission import Refusal
-from tradeproxy.downstream.query import read_wishes
+from tradeproxy.downstream.admission import Rejection
+from tradeproxy.downstream.query import parse_subscribe_options
 from tradeproxy.downstream.session import STREAMS
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.frame import Recovered
-from tradeproxy.wire.proxy_status import JournalStatus, Outcome, Replay, encode_journal, encode_position
+from tradeproxy.wire.proxy_status import (
+    GapOutcome,
+    JournalStatus,
+    ReplayState,
+    encode_journal,
+    encode_position,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 CONTRACT: dict[str, Any] = yaml.safe_load((DOCS / "asyncapi.yaml").read_text(encoding="utf-8"))
@@ -31,7 +37,8 @@ FROM_CLIENTS = ("auth", "authenticate", "listen", "unlisten")
 TO_CLIENTS = tuple(name for name in MESSAGES if name not in FROM_CLIENTS)
 
 CHECKS = {
-    name: Draft7Validator({**CONTRACT, "$ref": f"#/components/messages/{name}/payload"}) for name in MESSAGES
+    name: Draft7Validator({**CONTRACT, "$ref": f"#/components/messages/{name}/payload"})
+    for name in MESSAGES
 }
 
 
@@ -53,7 +60,9 @@ class DocumentTests(SynchronousTestCase):
         for group in (MESSAGES, CONTRACT["components"]["schemas"]):
             for part in group.values():
                 Draft7Validator.check_schema(part.get("payload", part))
-        for reference in re.findall(r"'#/([^']+)'", (DOCS / "asyncapi.yaml").read_text(encoding="utf-8")):
+        for reference in re.findall(
+            r"'#/([^']+)'", (DOCS / "asyncapi.yaml").read_text(encoding="utf-8")
+        ):
             place: Any = CONTRACT
             for name in reference.split("/"):
                 place = place[name]
@@ -77,7 +86,10 @@ class ExampleTests(SynchronousTestCase):
         """Each message is one of theirs, and only one."""
         said = [json.loads(example) for example in examples(SENT)]
         said += [json.loads(frame) for frame in (frames.AUTH, frames.AUTHENTICATE, frames.OAUTH)]
-        said += [json.loads(frame) for frame in (frames.LISTEN, frames.LISTEN_TO_NOTHING, frames.UNLISTEN)]
+        said += [
+            json.loads(frame)
+            for frame in (frames.LISTEN, frames.LISTEN_TO_NOTHING, frames.UNLISTEN)
+        ]
         found = [kinds_of(message) for message in said]
         self.assertEqual([kind for kind in found if len(kind) != 1], [])
         self.assertEqual({kind for [kind] in found}, set(FROM_CLIENTS))
@@ -122,16 +134,18 @@ class ConversationTests(ProxyTestCase):
                 for message in (frames.LISTEN, frames.AUTHENTICATE, streams)
                 for answer in self.say(client, message)
             ]
-            self.paper.upstream_is_up()
+            self.paper.mark_upstream_up()
             self.publish(self.paper, frames.FILL)
-            self.paper.upstream_is_down("connection lost")
+            self.paper.mark_upstream_down("connection lost")
             self.wires.flush()
             messages = [json.loads(message) for message in (*answers, *client.taken())]
             found = [kinds_of(message) for message in messages]
             self.assertEqual([kind for kind in found if len(kind) != 1], [], messages)
             told = {kind for [kind] in found}
             self.assertLessEqual({"authorization", "listening", "tradeUpdate", "proxyStatus"}, told)
-            events = {message["data"]["event"] for message in messages if "event" in message["data"]}
+            events = {
+                message["data"]["event"] for message in messages if "event" in message["data"]
+            }
             self.assertLessEqual({"hello", "replay", "upstream", "gap"}, events)
 
     def test_the_frames_of_a_failing_disk_and_of_a_filter_are_described(self) -> None:
@@ -158,8 +172,8 @@ class WordTests(SynchronousTestCase):
     def test_every_word_is_there(self) -> None:
         """Outcomes, states of a replay, marks, streams."""
         words = {
-            Outcome: self.schema("outcome")["enum"],
-            Replay: self.schema("replay")["properties"]["state"]["enum"],
+            GapOutcome: self.schema("outcome")["enum"],
+            ReplayState: self.schema("replay")["properties"]["state"]["enum"],
             Recovered: MESSAGES["tradeUpdate"]["payload"]["properties"]["recovered"]["enum"],
         }
         for enumeration, shown in words.items():
@@ -178,13 +192,21 @@ class WordTests(SynchronousTestCase):
         query = CONTRACT["components"]["channelBindings"]["stream"]["ws"]["query"]["properties"]
         self.assertLessEqual(set(filters.NAMES), set(query))
         for name in query:
-            refusal = read_wishes(f"{name}=".encode(), 0)
-            assert isinstance(refusal, Refusal)
+            refusal = parse_subscribe_options(f"{name}=".encode(), 0)
+            assert isinstance(refusal, Rejection)
             self.assertEqual(refusal.reason, f"{name}: is empty")
         maximum = query["replay"]["maximum"]
-        self.assertNotIsInstance(read_wishes(f"replay={maximum}".encode(), 0), Refusal)
-        self.assertIsInstance(read_wishes(f"replay={maximum + 1}".encode(), 0), Refusal)
+        self.assertNotIsInstance(
+            parse_subscribe_options(f"replay={maximum}".encode(), 0), Rejection
+        )
+        self.assertIsInstance(
+            parse_subscribe_options(f"replay={maximum + 1}".encode(), 0), Rejection
+        )
         for name in ("since_id", "client_order_id_prefix"):
             longest = "x" * query[name]["maxLength"]
-            self.assertNotIsInstance(read_wishes(f"{name}={longest}".encode(), 0), Refusal)
-            self.assertIsInstance(read_wishes(f"{name}={longest}x".encode(), 0), Refusal)
+            self.assertNotIsInstance(
+                parse_subscribe_options(f"{name}={longest}".encode(), 0), Rejection
+            )
+            self.assertIsInstance(
+                parse_subscribe_options(f"{name}={longest}x".encode(), 0), Rejection
+            )

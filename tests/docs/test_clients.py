@@ -14,7 +14,9 @@ DRIVERS = TESTS / "system/interop/drivers"
 TEXT = (TESTS.parent / "docs/clients.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```[a-z]+\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
-SNIPPET = re.compile(r"^[^\n]*\bsnippet:[^\n]*\n(.*?)\n[^\n]*\bsnippet end\b", re.MULTILINE | re.DOTALL)
+SNIPPET = re.compile(
+    r"^[^\n]*\bsnippet:[^\n]*\n(.*?)\n[^\n]*\bsnippet end\b", re.MULTILINE | re.DOTALL
+)
 """From the line behind a comment that says `snippet:` to the line before one that says `snippet end`."""
 
 

@@ -30,7 +30,9 @@ def strings() -> set[str]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.add(re.sub(r"\{[^}]*\}", "…", node.value))
             elif isinstance(node, ast.JoinedStr):
-                parts = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+                parts = (
+                    part.value if isinstance(part, ast.Constant) else "…" for part in node.values
+                )
                 found.add("".join(map(str, parts)))
     return found
 
@@ -49,7 +51,9 @@ def log_lines(*levels: str) -> Iterator[str]:
 
 def rows(section: str) -> list[list[str]]:
     """Return the cells of every row of the tables of a section."""
-    [part] = re.findall(rf"^##+ {re.escape(section)}\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    [part] = re.findall(
+        rf"^##+ {re.escape(section)}\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL
+    )
     lines = re.findall(r"^\| (.*) \|$", part, re.MULTILINE)
     return [line.split(" | ") for line in lines[1:]]
 
@@ -59,9 +63,13 @@ class LineTests(SynchronousTestCase):
 
     def test_every_line_of_the_log_is_as_the_code_has_it(self) -> None:
         """With its level; and no warning, and no error, is left unexplained."""
-        shown = {cells[1].strip("`"): cells[0] for cells in rows("The log") if cells[1].startswith("`")}
+        shown = {
+            cells[1].strip("`"): cells[0] for cells in rows("The log") if cells[1].startswith("`")
+        }
         for level in LOGGED:
-            self.assertLessEqual({line for line, at in shown.items() if at == level}, set(log_lines(level)))
+            self.assertLessEqual(
+                {line for line, at in shown.items() if at == level}, set(log_lines(level))
+            )
         self.assertEqual(set(log_lines("warn", "error")) - set(shown), {UNEXPLAINED})
 
     def test_every_reason_is_one_that_there_is(self) -> None:
@@ -86,7 +94,9 @@ class LineTests(SynchronousTestCase):
 class BackupTests(SocketTestCase):
     """A copy of the journal, as the document says to make it and to put it back."""
 
-    async def test_a_copy_is_made_while_the_proxy_runs_and_can_take_the_journals_place(self) -> None:
+    async def test_a_copy_is_made_while_the_proxy_runs_and_can_take_the_journals_place(
+        self,
+    ) -> None:
         """The proxy does not notice; started over the copy it asks Alpaca for what is not in it."""
         [command] = re.findall(r"\"(VACUUM INTO .*)\"$", TEXT, re.MULTILINE)
         alpaca = await self.simulate()

@@ -10,10 +10,12 @@ from tests.support.proxy import ProxyTestCase
 from tradeproxy.recovery.backfill import OVERLAP, SECOND
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.frame import Recovered
-from tradeproxy.wire.proxy_status import Outcome, Replay
+from tradeproxy.wire.proxy_status import GapOutcome, ReplayState
 
 TEXT = (Path(__file__).parents[2] / "docs/protocol.md").read_text(encoding="utf-8")
-BLOCKS = [block.splitlines() for block in re.findall(r"^```\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)]
+BLOCKS = [
+    block.splitlines() for block in re.findall(r"^```\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+]
 
 SENT, GOT = "→ ", "← "
 
@@ -66,11 +68,13 @@ class ConversationTests(ProxyTestCase):
         """An outage, as a client that asks is told of it."""
         client = self.connect("/trade-updates-paper?proxy_status=1")
         self.say(client, conversations()[0][0].removeprefix(SENT).encode())
-        self.paper.upstream_is_up()
+        self.paper.mark_upstream_up()
         self.publish(self.paper, shown()[0].encode())
-        self.paper.upstream_is_down("connection lost")
+        self.paper.mark_upstream_down("connection lost")
         self.wires.flush()
-        told = {(frame := json.loads(message))["data"].get("event"): frame for message in client.taken()}
+        told = {
+            (frame := json.loads(message))["data"].get("event"): frame for message in client.taken()
+        }
         for line in shown()[2:]:
             example = json.loads(line)
             kind = example["data"]["event"]
@@ -82,14 +86,16 @@ class TableTests(ProxyTestCase):
 
     def test_every_close_code_is_there(self) -> None:
         """With whether to come back; 1009 is Autobahn's own."""
-        rows = dict(re.findall(r"^\| ([14]\d{3}) \|.*\| (yes|no|not)\b[^|]*\|$", TEXT, re.MULTILINE))
+        rows = dict(
+            re.findall(r"^\| ([14]\d{3}) \|.*\| (yes|no|not)\b[^|]*\|$", TEXT, re.MULTILINE)
+        )
         self.assertEqual(rows.pop("1009"), "no")
         codes = {str(code.code): code.may_reconnect for code in CloseCode}
         self.assertEqual({code: word == "yes" for code, word in rows.items()}, codes)
 
     def test_every_word_of_the_status_is_there(self) -> None:
         """Outcomes, states of a replay, marks."""
-        for word in (*Outcome, *Replay):
+        for word in (*GapOutcome, *ReplayState):
             self.assertIn(f"`{word.value}`", TEXT)
         for mark in Recovered:
             self.assertIn(f'`"recovered":"{mark.value}"`', TEXT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.downstream.admission import Admission, Tokens, Visitor
+from tradeproxy.downstream.admission import Admission, RequestInfo, Tokens
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 
 OPEN = Tokens(())
@@ -21,10 +21,10 @@ def visitor(
     offers: tuple[str, ...] = (),
     upgrade: bool = True,
     site: str | None = None,
-) -> Visitor:
+) -> RequestInfo:
     """Return who asks for a WebSocket; without arguments a program on this machine."""
     secrets = tuple(Secret(offer) for offer in offers)
-    return Visitor(host, origin, secure, local_address, secrets, upgrade, site)
+    return RequestInfo(host, origin, secure, local_address, secrets, upgrade, site)
 
 
 class AdmissionTestCase(SynchronousTestCase):
@@ -32,10 +32,10 @@ class AdmissionTestCase(SynchronousTestCase):
 
     admission = Admission((), (), OPEN)
 
-    def check(self, guests: dict[str, Visitor], status: int | None, words: str = "") -> None:
+    def check(self, guests: dict[str, RequestInfo], status: int | None, words: str = "") -> None:
         """Hold against `status`, None for welcome, what each guest is told, and find `words` in it."""
         for name, guest in guests.items():
-            refusal = self.admission.refusal(guest)
+            refusal = self.admission.check(guest)
             self.assertEqual(None if refusal is None else refusal.status, status, name)
             if refusal is not None:
                 self.assertIn(words, refusal.reason, name)
@@ -105,7 +105,9 @@ class HostTests(AdmissionTestCase):
         """An address can't be rebound; a dual-stack socket's name for an IPv4 address is the same one."""
         guests = {
             "IPv4": visitor("192.168.1.5:8099", local_address="192.168.1.5"),
-            "IPv4 at a socket of IPv6": visitor("192.168.1.5:8099", local_address="::ffff:192.168.1.5"),
+            "IPv4 at a socket of IPv6": visitor(
+                "192.168.1.5:8099", local_address="::ffff:192.168.1.5"
+            ),
             "IPv6": visitor("[2001:db8::5]:8099", local_address="2001:db8::5"),
             "IPv6 in capitals": visitor("[2001:DB8::5]:8099", local_address="2001:db8::5"),
             "localhost at another address": visitor("localhost", local_address="192.168.1.5"),
@@ -161,8 +163,12 @@ class OriginTests(AdmissionTestCase):
             "default port on neither side": visitor("localhost", "http://localhost"),
             "default port in Host": visitor("localhost:80", "http://localhost"),
             "default port in Origin": visitor("localhost", "http://localhost:80"),
-            "default port of TLS in Host": visitor("localhost:443", "https://localhost", secure=True),
-            "default port of TLS in Origin": visitor("localhost", "https://localhost:443", secure=True),
+            "default port of TLS in Host": visitor(
+                "localhost:443", "https://localhost", secure=True
+            ),
+            "default port of TLS in Origin": visitor(
+                "localhost", "https://localhost:443", secure=True
+            ),
         }
         self.check(guests, None)
 
@@ -211,7 +217,11 @@ class OriginTests(AdmissionTestCase):
             "https://app.example.evil.example",
             "http://localhost:3001",
         )
-        self.check({repr(origin): visitor(origin=origin) for origin in origins}, 403, "PROXY_ALLOWED_ORIGINS")
+        self.check(
+            {repr(origin): visitor(origin=origin) for origin in origins},
+            403,
+            "PROXY_ALLOWED_ORIGINS",
+        )
 
     def test_keeps_out_a_page_that_asks_for_its_own_rebound_host(self) -> None:
         """Origin and Host agree in a rebinding attack: it is Host that gives it away."""
@@ -221,7 +231,9 @@ class OriginTests(AdmissionTestCase):
     def test_nothing_that_is_no_origin_gets_in_by_way_of_an_allowed_one_that_is_none(self) -> None:
         """An entry of the list that cannot be read admits nobody, `null` least of all."""
         self.admission = Admission((), ("null", "*"), OPEN)
-        self.check({origin: visitor(origin=origin) for origin in ("null", "*", "https://x.example")}, 403)
+        self.check(
+            {origin: visitor(origin=origin) for origin in ("null", "*", "https://x.example")}, 403
+        )
 
 
 class SiteTests(AdmissionTestCase):
@@ -234,11 +246,13 @@ class SiteTests(AdmissionTestCase):
         guests = {site: visitor(site=site, upgrade=False) for site in ("cross-site", "same-site")}
         self.check(guests, 403, "another site")
         for guest in guests.values():
-            self.assertIsNotNone(self.admission.refusal(guest, public=True))
+            self.assertIsNotNone(self.admission.check(guest, public=True))
 
     def test_lets_in_our_own_pages_and_who_types_the_address(self) -> None:
         """And programs, which say nothing of the kind."""
-        self.check({str(s): visitor(site=s, upgrade=False) for s in ("same-origin", "none", None)}, None)
+        self.check(
+            {str(s): visitor(site=s, upgrade=False) for s in ("same-origin", "none", None)}, None
+        )
 
     def test_an_origin_says_more(self) -> None:
         """An allowed one is let in wherever it is, another is not."""
@@ -256,12 +270,16 @@ class TokenTests(AdmissionTestCase):
         guests = {
             "the first": visitor(offers=("first-token",)),
             "the second": visitor(offers=("second-token",)),
-            "a key that is none, and a secret that is one": visitor(offers=("PK123", "second-token")),
-            "a bearer that is one, and a key that is none": visitor(offers=("first-token", "PK123")),
+            "a key that is none, and a secret that is one": visitor(
+                offers=("PK123", "second-token")
+            ),
+            "a bearer that is one, and a key that is none": visitor(
+                offers=("first-token", "PK123")
+            ),
         }
         self.check(guests, None)
         for name, guest in guests.items():
-            self.assertTrue(self.admission.judge(guest)(ANYTHING), name)
+            self.assertTrue(self.admission.get_authenticator(guest)(ANYTHING), name)
 
     def test_keeps_out_who_shows_a_wrong_one(self) -> None:
         """Nothing but the whole token will do."""
@@ -280,14 +298,18 @@ class TokenTests(AdmissionTestCase):
     def test_lets_in_but_does_not_know_who_shows_none(self) -> None:
         """The token may still come in the auth message."""
         self.check({"none": visitor()}, None)
-        self.assertFalse(self.admission.judge(visitor())(ANYTHING))
-        self.assertTrue(self.admission.judge(visitor())(KeyPair(Secret("first-token"), Secret(""))))
+        self.assertFalse(self.admission.get_authenticator(visitor())(ANYTHING))
+        self.assertTrue(
+            self.admission.get_authenticator(visitor())(KeyPair(Secret("first-token"), Secret("")))
+        )
 
     def test_what_is_no_upgrade_needs_it_at_once(self) -> None:
         """No auth message can follow; only what is public needs none."""
         self.check({"page": visitor(upgrade=False)}, 401, "Authorization: Bearer")
         self.check({"page with token": visitor(upgrade=False, offers=("first-token",))}, None)
-        self.assertIsNone(self.admission.refusal(visitor(upgrade=False, offers=("wrong",)), public=True))
+        self.assertIsNone(
+            self.admission.check(visitor(upgrade=False, offers=("wrong",)), public=True)
+        )
 
     def test_keeps_out_a_foreign_host_or_page_even_with_a_token(self) -> None:
         """A token is no way round the other rules."""
@@ -302,12 +324,12 @@ class TokenTests(AdmissionTestCase):
         self.admission = Admission((), (), OPEN)
         for guest in (visitor(), visitor(offers=("PK123", "secret"))):
             self.check({"anybody": guest}, None)
-            self.assertTrue(self.admission.judge(guest)(ANYTHING))
+            self.assertTrue(self.admission.get_authenticator(guest)(ANYTHING))
 
     def test_no_refusal_shows_what_was_offered(self) -> None:
         """The line that goes into the response holds nothing of the request."""
         guest = visitor(offers=("HUSH",))
-        refusal = self.admission.refusal(guest)
+        refusal = self.admission.check(guest)
         assert refusal is not None
         self.assertNotIn("HUSH", repr(refusal) + repr(guest))
         self.assertNotIn("first-token", repr(refusal) + repr(guest))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.downstream.handshake_limits import Newcomers
+from tradeproxy.downstream.handshake_limits import AuthDeadlines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 class Client:
     """A client that notes when its time is up."""
 
-    def __init__(self, number: int, told: list[int], then: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self, number: int, told: list[int], then: Callable[[], object] = lambda: None
+    ) -> None:
         self._number = number
         self._told = told
         self._then = then
 
-    def overdue(self) -> None:
+    def auth_timed_out(self) -> None:
         self._told.append(self._number)
         self._then()
 
@@ -31,7 +33,7 @@ class NewcomersTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.newcomers = Newcomers(10, self.clock)
+        self.newcomers = AuthDeadlines(10, self.clock)
         self.told: list[int] = []
 
     def come(self, number: int, then: Callable[[], object] = lambda: None) -> Client:

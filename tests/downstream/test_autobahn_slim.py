@@ -20,13 +20,15 @@ class LeanTests(ProxyTestCase):
 
     def test_the_installed_autobahn_is_the_one_that_it_was_written_for(self) -> None:
         """A newer one works, and connections then cost more: look at the module again."""
-        self.assertTrue(autobahn_slim.IS_KNOWN)
+        self.assertTrue(autobahn_slim.IS_SUPPORTED)
 
     def test_the_handshake_leaves_nothing_behind(self) -> None:
         """Neither what a client offered, nor what read its first message, nor a copy of every option."""
         self.say(self.connect(), AUTH)
         (client,) = self.factory.clients
-        self.assertEqual(vars(client).keys() & {"_wskey", "http_headers", *autobahn_slim.LEFTOVERS}, set())
+        self.assertEqual(
+            vars(client).keys() & {"_wskey", "http_headers", *autobahn_slim.LEFTOVERS}, set()
+        )
         self.assertLess(sys.getsizeof(vars(client)), 1500)
 
     def test_the_request_is_gone_at_once(self) -> None:
@@ -47,7 +49,7 @@ class LeanTests(ProxyTestCase):
     def test_the_answer_is_autobahns(self) -> None:
         """To the letter."""
         lean_answer = self.upgrade().received
-        self.patch(autobahn_slim, "IS_KNOWN", False)
+        self.patch(autobahn_slim, "IS_SUPPORTED", False)
         self.setUp()
         self.assertEqual(self.upgrade().received, lean_answer)
         self.assertIn(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", lean_answer)
@@ -68,7 +70,7 @@ class LeanTests(ProxyTestCase):
 
     def test_an_unknown_autobahn_is_left_as_it_is(self) -> None:
         """Clients are served all the same."""
-        self.patch(autobahn_slim, "IS_KNOWN", False)
+        self.patch(autobahn_slim, "IS_SUPPORTED", False)
         self.setUp()
         client = self.connect()
         self.assertEqual(self.say(client, AUTH), [AUTHENTICATED])

@@ -10,7 +10,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Server
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.downstream.send_group import is_plain, write_direct
+from tradeproxy.downstream.send_group import is_plain_tcp, write_direct
 
 
 class Writers:
@@ -90,8 +90,8 @@ class DirectTests(SynchronousTestCase):
 
     def test_is_for_twisteds_own_tcp_alone(self) -> None:
         """Not for TLS, a UNIX socket or a wire in memory: these have their own ways."""
-        self.assertTrue(is_plain(self.transport))
-        self.assertFalse(is_plain(object()))
+        self.assertTrue(is_plain_tcp(self.transport))
+        self.assertFalse(is_plain_tcp(object()))
 
     def test_goes_at_once(self) -> None:
         """Nothing waits for the reactor."""

@@ -6,9 +6,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import memory_journal
-from tradeproxy.downstream.encoder import plain, with_cursors
+from tradeproxy.downstream.encoder import cursor_encoder, plain_encoder
 from tradeproxy.hub.account import Account
-from tradeproxy.journal.base import Burst, Row
+from tradeproxy.journal.base import Batch, Row
 
 
 def bracketed(payload: bytes) -> bytes:
@@ -25,19 +25,21 @@ class FramingTests(SynchronousTestCase):
 
     def test_is_made_once_for_all(self) -> None:
         """The same bytes, not equal ones."""
-        framing = plain(bracketed)
-        burst = Burst((Row(1, b"{}"), Row(2, b"{ }")))
-        frames = framing.of(burst, self.account)
+        framing = plain_encoder(bracketed)
+        burst = Batch((Row(1, b"{}"), Row(2, b"{ }")))
+        frames = framing.encode(burst, self.account)
         self.assertEqual(frames, b"<{}><{ }>")
-        self.assertIs(framing.of(burst, self.account), frames)
+        self.assertIs(framing.encode(burst, self.account), frames)
 
     def test_adds_a_cursor_where_there_is_one(self) -> None:
         """A row that is not on the disk has none."""
-        burst = Burst((Row(1, b'{"a":1}'), Row(2, b'{"b":1}', durable=False)))
-        cursor = self.account.cursor_behind(burst.rows[0])
+        burst = Batch((Row(1, b'{"a":1}'), Row(2, b'{"b":1}', durable=False)))
+        cursor = self.account.cursor_after(burst.rows[0])
         expected = f'<{{"a":1,"cursor":"{cursor}"}}><{{"b":1}}>'.encode()
-        self.assertEqual(with_cursors(bracketed).of(burst, self.account), expected)
+        self.assertEqual(cursor_encoder(bracketed).encode(burst, self.account), expected)
 
     def test_a_burst_with_a_hole_has_no_frames(self) -> None:
         """Nobody shall pass over it unaware."""
-        self.assertIsNone(plain(bracketed).of(Burst((Row(1, b"{}"), Row(2, None))), self.account))
+        self.assertIsNone(
+            plain_encoder(bracketed).encode(Batch((Row(1, b"{}"), Row(2, None))), self.account)
+        )

@@ -14,7 +14,7 @@ from tests.support.frames import (
 from tests.support.memory import LingeringTransport
 from tests.support.proxy import ProxyTestCase
 from tradeproxy.config.settings import Limits
-from tradeproxy.downstream.connection import GOODBYE_TIMEOUT
+from tradeproxy.downstream.connection import CLOSE_TIMEOUT
 
 EVENTS = [b'{"stream":"trade_updates","data":{"event":"new","n":%d}}' % n for n in range(3)]
 
@@ -37,7 +37,9 @@ class OriginalPathTests(ProxyTestCase):
     def test_binary_frames_are_understood(self) -> None:
         """The C# SDK sends its JSON in binary frames."""
         client = self.connect()
-        self.assertEqual(self.say(client, AUTHENTICATE, LISTEN, binary=True), [AUTHORIZED, LISTENING])
+        self.assertEqual(
+            self.say(client, AUTHENTICATE, LISTEN, binary=True), [AUTHORIZED, LISTENING]
+        )
 
     def test_nothing_comes_before_the_auth_reply(self) -> None:
         """An event that arrives while a client has yet to authenticate is not for it."""
@@ -59,7 +61,7 @@ class OriginalPathTests(ProxyTestCase):
         """The stream goes on where it was, however long Alpaca was away."""
         client = self.connect()
         self.say(client, AUTH)
-        self.paper.upstream_is_down("gone")
+        self.paper.mark_upstream_down("gone")
         self.wires.advance(3600)
         self.publish(self.paper, EVENTS[0])
         self.assertEqual((client.closed, client.taken()), (None, [EVENTS[0]]))
@@ -157,7 +159,7 @@ class CloseTests(ProxyTestCase):
         self.wires.transport = LingeringTransport
         client = self.connect()
         client.sendClose(1000)
-        self.wires.advance(GOODBYE_TIMEOUT - 0.1)
+        self.wires.advance(CLOSE_TIMEOUT - 0.1)
         self.assertEqual(len(self.factory.clients), 1)
         self.wires.advance(0.2)
         self.assertEqual(len(self.factory.clients), 0)
@@ -198,7 +200,10 @@ class TokenTests(ProxyTestCase):
         for message, reply in (
             (b'{"action":"auth","key":"first-token","secret":"x"}', AUTHENTICATED),
             (b'{"action":"auth","key":"x","secret":"second-token"}', AUTHENTICATED),
-            (b'{"action":"authenticate","data":{"key_id":"x","secret_key":"first-token"}}', AUTHORIZED),
+            (
+                b'{"action":"authenticate","data":{"key_id":"x","secret_key":"first-token"}}',
+                AUTHORIZED,
+            ),
             (b'{"action":"authenticate","data":{"oauth_token":"first-token"}}', AUTHORIZED),
         ):
             self.assertEqual(self.say(self.connect(), message), [reply], message)
@@ -237,7 +242,9 @@ class KeepAliveTests(ProxyTestCase):
     def test_of_several_pings_the_last_is_answered_once_the_client_reads(self) -> None:
         """A client that does not read must not fill memory by asking (RFC 6455, 5.5.3 lets us choose)."""
         slow = self.connect()
-        self.transport_of(0).producer.pauseProducing()  # as Twisted does when its own 64 KiB are full
+        self.transport_of(
+            0
+        ).producer.pauseProducing()  # as Twisted does when its own 64 KiB are full
         for ping in (b"1", b"2", b"3"):
             slow.sendPing(ping)
         self.wires.flush()

@@ -12,9 +12,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tradeproxy.downstream.feed import LARGEST_BURST, Feed
-from tradeproxy.downstream.log_reader import STEP_BYTES, STEP_ROWS, Steps
-from tradeproxy.journal.base import Burst, Row, TrimmedError
+from tradeproxy.downstream.feed import MAX_DIRECT_BYTES, Feed
+from tradeproxy.downstream.log_reader import STEP_BYTES, STEP_ROWS, LogReader
+from tradeproxy.journal.base import Batch, Row, TrimmedError
 from tradeproxy.wire.proxy_status import JournalStatus
 
 STALL_TIMEOUT = 30.0
@@ -48,25 +48,25 @@ class ListLog:
     def last(self) -> int:
         return len(self.rows)
 
-    def append(self, *payloads: bytes) -> Burst:
+    def append(self, *payloads: bytes) -> Batch:
         """Add rows, and return them."""
         start = self.last
         self.rows += [Row(start + n, payload) for n, payload in enumerate(payloads, 1)]
-        return Burst(tuple(self.rows[start:]))
+        return Batch(tuple(self.rows[start:]))
 
-    def lose(self, *payloads: bytes) -> Burst:
+    def lose(self, *payloads: bytes) -> Batch:
         """Hand on what is not kept, with the number of the hole that stands for it."""
         if not self.rows or self.rows[-1].payload is not None:
             self.rows.append(Row(self.last + 1, None))
-        return Burst(tuple(Row(self.last, payload) for payload in payloads), unplaced=True)
+        return Batch(tuple(Row(self.last, payload) for payload in payloads), overflow=True)
 
-    def read(self, after: int, limit: int) -> Burst | None:
+    def read(self, after: int, limit: int) -> Batch | None:
         """Return what follows."""
         self.reads += 1
         if after < self.first - 1:
             raise TrimmedError
         rows = tuple(self.rows[after : after + limit])
-        return Burst(rows) if rows else None
+        return Batch(rows) if rows else None
 
 
 class Notebook:
@@ -77,9 +77,9 @@ class Notebook:
         self.told: list[str] = []
         self.on_write: Callable[[], object] = lambda: None
         journal: Any = log
-        self.feed = Feed(journal, Steps(), self, clock, STALL_TIMEOUT)
+        self.feed = Feed(journal, LogReader(), self, clock, STALL_TIMEOUT)
 
-    def frame(self, burst: Burst) -> bytes | None:
+    def encode(self, burst: Batch) -> bytes | None:
         payloads = [row.payload for row in burst.rows]
         return None if None in payloads else b" ".join(filter(None, payloads))
 
@@ -87,28 +87,28 @@ class Notebook:
         self.sent += frames.split()
         self.on_write()
 
-    def paused(self) -> None:
+    def on_pause(self) -> None:
         self.told.append("paused")
 
-    def resumed(self) -> None:
+    def on_resume(self) -> None:
         self.told.append("resumed")
 
-    def caught_up(self) -> None:
+    def on_caught_up(self) -> None:
         self.told.append("caught up")
 
-    def hole(self, row: Row) -> None:
+    def on_hole(self, row: Row) -> None:
         self.sent.append(b"hole %d" % row.seq)
 
-    def lost(self) -> None:
+    def on_trimmed(self) -> None:
         self.told.append("lost")
 
-    def unreadable(self) -> None:
+    def on_unreadable(self) -> None:
         self.told.append("unreadable")
 
-    def stalled(self) -> None:
+    def on_stall(self) -> None:
         self.told.append("stalled")
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         self.told.append("severed")
 
 
@@ -175,7 +175,7 @@ class LiveTests(FeedTestCase):
         """So that a client which stops reading has little waiting for it."""
         self.feed.start(0)
         size = STEP_BYTES // 2
-        count = LARGEST_BURST // size + 1
+        count = MAX_DIRECT_BYTES // size + 1
         self.feed.deliver(self.log.append(*[b"a" * size for _ in range(count)]))
         self.assertEqual(self.notebook.sent, [])
         self.turn()
@@ -237,9 +237,11 @@ class BehindTests(FeedTestCase):
         self.feed.start(0)
         self.turn(5)
         self.log.rows += [Row(6, None), Row(7, b"d")]
-        self.feed.deliver(Burst(tuple(self.log.rows[5:])))
+        self.feed.deliver(Batch(tuple(self.log.rows[5:])))
         self.turn(5)
-        self.assertEqual(self.notebook.sent, [b"a", b"b", b"hole 3", b"c", b"hole 5", b"hole 6", b"d"])
+        self.assertEqual(
+            self.notebook.sent, [b"a", b"b", b"hole 3", b"c", b"hole 5", b"hole 6", b"d"]
+        )
 
     def test_what_is_no_longer_kept_is_told(self) -> None:
         """After it nothing comes, until it is started anew."""
@@ -255,7 +257,7 @@ class BehindTests(FeedTestCase):
     def test_a_step_is_read_once_for_all_that_need_it(self) -> None:
         """Clients that fell behind at the same event catch up together."""
         journal: Any = self.log
-        steps = Steps()
+        steps = LogReader()
         self.log.append(*[b"x"] * 10)
         first = steps.read(journal, 0)
         self.assertIs(steps.read(journal, 0), first)
@@ -317,7 +319,9 @@ class StallTests(FeedTestCase):
 
 
 ACTIONS = st.lists(
-    st.tuples(st.sampled_from(["append", "lose", "pause", "resume", "turn", "fill"]), st.integers(1, 200)),
+    st.tuples(
+        st.sampled_from(["append", "lose", "pause", "resume", "turn", "fill"]), st.integers(1, 200)
+    ),
     max_size=40,
 )
 
@@ -368,7 +372,9 @@ class ContiguityTests(SynchronousTestCase):
         self.assertEqual(feed.position, log.last)
         self.assertTrue(feed.is_current)
 
-    def _told(self, sent: list[bytes], log: ListLog, lost: dict[int, list[bytes]], begin: int) -> list[bytes]:
+    def _told(
+        self, sent: list[bytes], log: ListLog, lost: dict[int, list[bytes]], begin: int
+    ) -> list[bytes]:
         """Return what is left of `sent` once the log has been found in it, in its order."""
         rest = list(sent)
         for row in log.rows[begin:]:

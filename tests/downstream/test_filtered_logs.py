@@ -17,7 +17,7 @@ from tests.support.journals import event_id_of
 from tests.support.memory import Wires
 from tests.support.proxy import NarrowTransport, ProxyTestCase
 from tradeproxy.config.settings import Limits
-from tradeproxy.downstream.subscription import PLACE_INTERVAL
+from tradeproxy.downstream.subscription import POSITION_INTERVAL
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 
 SYMBOLS, KINDS, OWNERS = ("SPY", "AAPL", "BTC/USD"), ("new", "fill", "canceled"), ("bot1-", "bot2-")
@@ -119,7 +119,9 @@ class Browser(Follower):
     def taken(self) -> list[tuple[str | None, str | None]]:
         found: list[tuple[str | None, str | None]] = []
         for block in self.reader.taken().split("\n\n"):
-            fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+            fields = dict(
+                line.split(": ", 1) for line in block.splitlines() if not line.startswith(":")
+            )
             event_id = json.loads(fields["data"])["event_id"] if "data" in fields else None
             found.append((event_id, fields.get("id")))
         return found
@@ -141,7 +143,11 @@ class CompletenessTests(ProxyTestCase):
         self.wires.transport = self.narrow  # type: ignore[assignment]  # it is only called
         self.servers: list[NarrowTransport] = []
         symbols, kinds, prefix = wanted
-        lists = {"symbols": ",".join(symbols), "events": ",".join(kinds), "client_order_id_prefix": prefix}
+        lists = {
+            "symbols": ",".join(symbols),
+            "events": ",".join(kinds),
+            "client_order_id_prefix": prefix,
+        }
         query = "".join(f"&{name}={quote(value)}" for name, value in lists.items() if value)
         follower, expected, number = kind(self, query), list[str](), 0
         for step in steps:
@@ -155,7 +161,7 @@ class CompletenessTests(ProxyTestCase):
                 case "stop reading" | "read":
                     follower.transport.blocked = follower.is_here and step == "stop reading"
                 case "wait":
-                    self.wires.advance(PLACE_INTERVAL + 1)
+                    self.wires.advance(POSITION_INTERVAL + 1)
                 case "fill the disk" | "free the disk":
                     self.disk.refuse_writing(step == "fill the disk")
                 case _:
@@ -170,7 +176,7 @@ class CompletenessTests(ProxyTestCase):
                             expected.append(event_id_of(number))
         self.disk.refuse_writing(False)
         follower.transport.blocked = False
-        self.wires.advance(PLACE_INTERVAL + 1)
+        self.wires.advance(POSITION_INTERVAL + 1)
         follower.come_back()
         self.wires.flush()
         follower.look()

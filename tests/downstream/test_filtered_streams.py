@@ -11,9 +11,9 @@ from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.journals import event_id_of
 from tests.support.proxy import Client, NarrowTransport, ProxyTestCase
 from tests.support.send_groups import CrowdTestCase
-from tradeproxy.downstream.feed import LARGEST_BURST
+from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
 from tradeproxy.downstream.log_reader import STEP_BYTES
-from tradeproxy.downstream.subscription import PLACE_INTERVAL
+from tradeproxy.downstream.subscription import POSITION_INTERVAL
 
 EVENTS_PATH = "/paper/v2/events/trades"
 
@@ -88,10 +88,14 @@ class StreamTests(FilterTestCase):
         """What counts is what is sent."""
         client = self.stream("symbols=SPY")
         client.taken()
-        size = "x" * (LARGEST_BURST // 10)
-        self.publish(self.paper, *[update(n, "AAPL", note=size) for n in range(100, 130)], self.spy[6])
+        size = "x" * (MAX_DIRECT_BYTES // 10)
+        self.publish(
+            self.paper, *[update(n, "AAPL", note=size) for n in range(100, 130)], self.spy[6]
+        )
         self.assertEqual(client.taken(), [self.spy[6]])
-        self.publish(self.paper, *[update(n, "SPY", note=size) for n in range(200, 230)], self.aapl[6])
+        self.publish(
+            self.paper, *[update(n, "SPY", note=size) for n in range(200, 230)], self.aapl[6]
+        )
         self.assertEqual(len(client.taken()), 30)
 
     def test_a_place_where_events_were_not_kept_is_told(self) -> None:
@@ -137,12 +141,12 @@ class PlaceTests(FilterTestCase):
         client = self.follow()
         self.publish(self.paper, self.spy[6])
         self.assertEqual(self.told(client), [])
-        self.wires.advance(PLACE_INTERVAL)
+        self.wires.advance(POSITION_INTERVAL)
         self.assertEqual(self.told(client), [])
         self.publish(self.paper, self.spy[7], self.spy[8])
         self.assertEqual(self.told(client), [self.place()])
         self.publish(self.paper, self.spy[9])
-        self.wires.advance(PLACE_INTERVAL - 1)
+        self.wires.advance(POSITION_INTERVAL - 1)
         self.publish(self.paper, self.spy[10])
         self.assertEqual(self.told(client), [])
         self.wires.advance(1)
@@ -152,7 +156,7 @@ class PlaceTests(FilterTestCase):
     def test_an_event_tells_it_as_well(self) -> None:
         """The next word is due after it."""
         client = self.follow()
-        self.wires.advance(PLACE_INTERVAL - 1)
+        self.wires.advance(POSITION_INTERVAL - 1)
         self.publish(self.paper, update(50, "QQQ"))
         self.assertEqual(self.told(client), [("fill", self.paper.cursor_at(11))])
         self.wires.advance(1)
@@ -174,8 +178,10 @@ class PlaceTests(FilterTestCase):
         transport.blocked = True
         note = "x" * (STEP_BYTES // 20)
         for first, symbol in ((100, "QQQ"), (200, "SPY"), (300, "QQQ")):
-            self.publish(self.paper, *[update(n, symbol, note=note) for n in range(first, first + 60)])
-        self.wires.advance(PLACE_INTERVAL)
+            self.publish(
+                self.paper, *[update(n, symbol, note=note) for n in range(first, first + 60)]
+            )
+        self.wires.advance(POSITION_INTERVAL)
         transport.blocked = False
         self.wires.flush()
         told = self.told(client)
@@ -187,7 +193,7 @@ class PlaceTests(FilterTestCase):
     def test_is_not_told_while_it_may_not_last(self) -> None:
         """An event that is not on the disk is behind no cursor."""
         client = self.follow()
-        self.wires.advance(PLACE_INTERVAL)
+        self.wires.advance(POSITION_INTERVAL)
         self.disk.refuse_writing()
         self.publish(self.paper, self.spy[6])
         self.assertEqual(self.told(client), [("journal", None)])
@@ -199,7 +205,7 @@ class PlaceTests(FilterTestCase):
     def test_nobody_else_is_told(self) -> None:
         """Neither without the status nor without a filter."""
         clients = [self.stream("symbols=QQQ"), self.stream("")]
-        self.wires.advance(PLACE_INTERVAL)
+        self.wires.advance(POSITION_INTERVAL)
         for client in clients:
             client.taken()
         self.publish(self.paper, self.spy[6])

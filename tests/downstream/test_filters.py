@@ -16,20 +16,25 @@ from tests.support.filtered import update
 from tests.support.frames import NOT_JSON
 from tests.support.journals import memory_journal
 from tradeproxy.downstream import encoder
-from tradeproxy.downstream.admission import Refusal
+from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.filters import (
-    MOST_WORDS,
+    MAX_WORDS,
     NAMES,
+    EventTraits,
     Filter,
-    Traits,
+    get_traits,
     read_filter,
     read_traits,
-    traits_of,
 )
-from tradeproxy.downstream.query import Span, Wishes, read_span, read_wishes
-from tradeproxy.downstream.subscription import PLACE_INTERVAL
+from tradeproxy.downstream.query import (
+    HistoryQuery,
+    SubscribeOptions,
+    parse_history_query,
+    parse_subscribe_options,
+)
+from tradeproxy.downstream.subscription import POSITION_INTERVAL
 from tradeproxy.hub.account import Account
-from tradeproxy.journal.base import Burst, Row
+from tradeproxy.journal.base import Batch, Row
 from tradeproxy.wire.frame import Recovered, with_mark
 
 NOW = 1_800_000_000.0
@@ -39,10 +44,16 @@ TEXT = st.text(st.characters(codec="utf-8"))
 class ReadingTests(SynchronousTestCase):
     """The query of a URL."""
 
-    def read(self, query: str) -> Filter | Refusal | None:
+    def read(self, query: str) -> Filter | Rejection | None:
         """Return what both kinds of request make of a query."""
-        wishes, span = read_wishes(query.encode(), NOW), read_span(query.encode(), None, NOW)
-        both = [read.filter if isinstance(read, (Wishes, Span)) else read for read in (wishes, span)]
+        wishes, span = (
+            parse_subscribe_options(query.encode(), NOW),
+            parse_history_query(query.encode(), None, NOW),
+        )
+        both = [
+            read.filter if isinstance(read, (SubscribeOptions, HistoryQuery)) else read
+            for read in (wishes, span)
+        ]
         self.assertEqual(*both)
         return both[0]
 
@@ -57,7 +68,9 @@ class ReadingTests(SynchronousTestCase):
             "symbols=AAPL,SPY": Filter(symbols=frozenset({"AAPL", "SPY"})),
             "symbols=aapl%2Cspy,AAPL": Filter(symbols=frozenset({"AAPL", "SPY"})),
             "symbols=BTC/USD,eth%2Fusd": Filter(symbols=frozenset({"BTCUSD", "ETHUSD"})),
-            "symbols=BRK.B,AAPL250321P00200000": Filter(symbols=frozenset({"BRK.B", "AAPL250321P00200000"})),
+            "symbols=BRK.B,AAPL250321P00200000": Filter(
+                symbols=frozenset({"BRK.B", "AAPL250321P00200000"})
+            ),
             "events=fill,Partial_Fill": Filter(events=frozenset({"fill", "partial_fill"})),
             "events=margin_call": Filter(events=frozenset({"margin_call"})),
             "client_order_id_prefix=bot1-": Filter(client_order_id_prefix="bot1-"),
@@ -72,9 +85,7 @@ class ReadingTests(SynchronousTestCase):
         """One line says which one, and what it should be."""
         no_symbols = "symbols: is not a list with commas and no blanks, such as AAPL,BTC/USD"
         no_events = "events: is not a list with commas and no blanks, such as fill,partial_fill"
-        no_prefix = (
-            "client_order_id_prefix: is not 1 to 128 printable ASCII characters without blanks (%2B is a +)"
-        )
+        no_prefix = "client_order_id_prefix: is not 1 to 128 printable ASCII characters without blanks (%2B is a +)"
         for query, line in {
             "symbols=": "symbols: is empty",
             "symbols": "symbols: is empty",
@@ -88,7 +99,8 @@ class ReadingTests(SynchronousTestCase):
             "symbols=%ff": no_symbols,
             "symbols=*": no_symbols,
             "symbols=" + "A" * 33: no_symbols,
-            "symbols=" + ",".join(f"S{n}" for n in range(101)): "symbols: has more than 100 of them",
+            "symbols="
+            + ",".join(f"S{n}" for n in range(101)): "symbols: has more than 100 of them",
             "symbol=AAPL": "symbol: there is no such parameter; the nearest is symbols",
             "events=": "events: is empty",
             "events=fill&events=new": "events: is given twice",
@@ -108,7 +120,7 @@ class ReadingTests(SynchronousTestCase):
                 "client_order_id: there is no such parameter; the nearest is client_order_id_prefix"
             ),
         }.items():
-            self.assertEqual(self.read(query), Refusal(400, line), query)
+            self.assertEqual(self.read(query), Rejection(400, line), query)
 
     @settings(deadline=None, derandomize=True)
     @given(st.dictionaries(st.sampled_from(["symbols", "events", "client_order_id_prefix"]), TEXT))
@@ -127,7 +139,9 @@ class MatchTests(SynchronousTestCase):
         """Its captures: a stock, a pair, and an order of two options, which has no symbol itself."""
         self.assertEqual(
             read_traits(alpaca.PENDING_NEW),
-            Traits(frozenset({"SPY"}), "pending_new", ("manual/hitl-gate/v1:SANITIZED0000000000001",)),
+            EventTraits(
+                frozenset({"SPY"}), "pending_new", ("manual/hitl-gate/v1:SANITIZED0000000000001",)
+            ),
         )
         crypto, legs = read_traits(alpaca.CRYPTO_FILL), read_traits(alpaca.MULTI_LEG_FILL)
         assert crypto is not None
@@ -157,7 +171,9 @@ class MatchTests(SynchronousTestCase):
             (Filter(frozenset({"SPY"}), frozenset({"fill"}), "bot1-"), "bot2-", False),
             (Filter(frozenset({"AAPL"}), frozenset({"fill"}), "bot1-"), "bot1-", False),
         ):
-            self.assertEqual(wanted.matches(read_traits(update(1, owner=owner))), is_wanted, (wanted, owner))
+            self.assertEqual(
+                wanted.matches(read_traits(update(1, owner=owner))), is_wanted, (wanted, owner)
+            )
 
     def test_case_and_slash_make_no_difference(self) -> None:
         """Neither in a symbol nor in the name of an event."""
@@ -218,8 +234,8 @@ class DocumentTests(SynchronousTestCase):
         section = text.partition("\n## Filters\n")[2].partition("\n## ")[0]
         for name in NAMES:
             self.assertIn(f"`{name}=", section)
-        self.assertIn(f"Lists have {MOST_WORDS} names at most", section)
-        self.assertIn(f"nothing has been sent for {PLACE_INTERVAL} s", text)
+        self.assertIn(f"Lists have {MAX_WORDS} names at most", section)
+        self.assertIn(f"nothing has been sent for {POSITION_INTERVAL} s", text)
 
 
 class SharingTests(SynchronousTestCase):
@@ -228,37 +244,39 @@ class SharingTests(SynchronousTestCase):
     def setUp(self) -> None:
         clock = Clock()
         self.account = Account("paper", memory_journal(clock), clock)
-        self.plain = encoder.plain(lambda payload: b"<%s>" % payload)
-        self.burst = Burst((Row(1, update(1, "SPY")), Row(2, update(2, "AAPL"))))
+        self.plain = encoder.plain_encoder(lambda payload: b"<%s>" % payload)
+        self.burst = Batch((Row(1, update(1, "SPY")), Row(2, update(2, "AAPL"))))
 
     def test_without_a_filter_nothing_is_parsed(self) -> None:
         """Only the frames are made of a burst."""
-        self.plain.of(self.burst, self.account)
-        self.assertEqual(list(self.burst.framed), [self.plain])
+        self.plain.encode(self.burst, self.account)
+        self.assertEqual(list(self.burst.encoded), [self.plain])
 
     def test_an_event_is_parsed_once_for_all_filters(self) -> None:
         """Whatever they are."""
-        traits = traits_of(self.burst)
+        traits = get_traits(self.burst)
         for symbol in ("SPY", "AAPL", "QQQ"):
-            self.plain.through(Filter(frozenset({symbol}))).of(self.burst, self.account)
-        self.assertIs(traits_of(self.burst), traits)
+            self.plain.with_filter(Filter(frozenset({symbol}))).encode(self.burst, self.account)
+        self.assertIs(get_traits(self.burst), traits)
 
     def test_equal_filters_share_their_frames(self) -> None:
         """The same bytes, in whatever order the symbols were named."""
-        one = self.plain.through(read_filter({"symbols": "SPY,QQQ"}))
-        other = self.plain.through(read_filter({"symbols": "qqq,spy"}))
+        one = self.plain.with_filter(read_filter({"symbols": "SPY,QQQ"}))
+        other = self.plain.with_filter(read_filter({"symbols": "qqq,spy"}))
         self.assertIs(one, other)
-        made = one.of(self.burst, self.account)
+        made = one.encode(self.burst, self.account)
         self.assertEqual(made, b"<%s>" % update(1, "SPY"))
-        self.assertIs(other.of(self.burst, self.account), made)
+        self.assertIs(other.encode(self.burst, self.account), made)
 
     def test_other_filters_have_other_frames(self) -> None:
         """It may be nothing; without a filter it is all of it."""
-        nothing = self.plain.through(Filter(frozenset({"QQQ"})))
-        self.assertEqual(nothing.of(self.burst, self.account), b"")
-        self.assertIs(self.plain.through(None), self.plain)
+        nothing = self.plain.with_filter(Filter(frozenset({"QQQ"})))
+        self.assertEqual(nothing.encode(self.burst, self.account), b"")
+        self.assertIs(self.plain.with_filter(None), self.plain)
 
     def test_a_hole_has_no_frames(self) -> None:
         """Nobody can tell what was there."""
-        burst = Burst((Row(1, update(1, "AAPL")), Row(2, None)))
-        self.assertIsNone(self.plain.through(Filter(frozenset({"QQQ"}))).of(burst, self.account))
+        burst = Batch((Row(1, update(1, "AAPL")), Row(2, None)))
+        self.assertIsNone(
+            self.plain.with_filter(Filter(frozenset({"QQQ"}))).encode(burst, self.account)
+        )

@@ -11,7 +11,7 @@ from tests.support.frames import AUTH, AUTHENTICATED, FILL
 from tests.support.memory import SERVER
 from tests.support.plain import Kernel
 from tests.support.proxy import ProxyTestCase
-from tradeproxy.downstream.handshake_limits import A_TURN, Door
+from tradeproxy.downstream.handshake_limits import PER_TURN, HandshakeThrottle
 
 
 class Line:
@@ -36,69 +36,72 @@ class DoorTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Kernel()
-        self.door = Door(self.clock)
+        self.door = HandshakeThrottle(self.clock)
         self.served: list[bytes] = []
         self.lines: list[Line] = []
 
     def arrive(self, count: int) -> None:
         for _ in range(count):
             self.lines.append(Line())
-            self.door.enter(self.lines[-1], self.served.append, b"%d" % len(self.lines))
+            self.door.submit(self.lines[-1], self.served.append, b"%d" % len(self.lines))
 
     def test_a_few_pass_as_if_it_were_not_there(self) -> None:
         """Turn after turn."""
         for turn in range(1, 4):
-            self.arrive(A_TURN)
-            self.assertEqual(len(self.served), turn * A_TURN)
+            self.arrive(PER_TURN)
+            self.assertEqual(len(self.served), turn * PER_TURN)
             self.clock.turn()
         self.assertTrue(all(line.reads for line in self.lines))
 
     def test_the_others_come_in_their_turns(self) -> None:
         """In order, even before those who come later; nothing is read of those who wait."""
-        self.arrive(2 * A_TURN + 1)
-        self.assertEqual(len(self.served), A_TURN)
-        self.assertEqual([line.reads for line in self.lines[A_TURN:]], [False] * (A_TURN + 1))
+        self.arrive(2 * PER_TURN + 1)
+        self.assertEqual(len(self.served), PER_TURN)
+        self.assertEqual([line.reads for line in self.lines[PER_TURN:]], [False] * (PER_TURN + 1))
         self.clock.turn()
         self.arrive(1)
-        self.assertEqual(len(self.served), 2 * A_TURN)
+        self.assertEqual(len(self.served), 2 * PER_TURN)
         self.clock.turn()
-        self.assertEqual(self.served, [b"%d" % number for number in range(1, 2 * A_TURN + 3)])
+        self.assertEqual(self.served, [b"%d" % number for number in range(1, 2 * PER_TURN + 3)])
         self.assertTrue(all(line.reads for line in self.lines))
         self.clock.turn()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_who_is_gone_takes_no_ones_time(self) -> None:
         """Lost, or about to be."""
-        self.arrive(A_TURN + 3)
+        self.arrive(PER_TURN + 3)
         self.lines[-3].connected = False
         self.lines[-2].disconnecting = True
         self.clock.turn()
-        self.assertEqual(self.served[A_TURN:], [b"%d" % (A_TURN + 3)])
+        self.assertEqual(self.served[PER_TURN:], [b"%d" % (PER_TURN + 3)])
 
     def test_who_is_gone_from_behind_a_wrapper_neither(self) -> None:
         """What reads HAProxy's header, or TLS, says "connected" for ever."""
-        self.arrive(A_TURN)
-        haproxy, outer = HAProxyWrappingFactory(Factory.forProtocol(Protocol)), WrappingFactory(None)
+        self.arrive(PER_TURN)
+        haproxy, outer = (
+            HAProxyWrappingFactory(Factory.forProtocol(Protocol)),
+            WrappingFactory(None),
+        )
         for gone in ("connected", "lost", "leaving"):
             line, wrapper = Line(), haproxy.buildProtocol(SERVER)
             wrapper.makeConnection(line)
             around = ProtocolWrapper(outer, Protocol())
             around.makeConnection(wrapper)
-            self.door.enter(around, self.served.append, gone.encode())
+            self.door.submit(around, self.served.append, gone.encode())
             if gone == "lost":
                 wrapper.abortConnection()
             if gone == "leaving":
                 wrapper.disconnecting = 1
         self.clock.turn()
-        self.assertEqual(self.served[A_TURN:], [b"connected"])
+        self.assertEqual(self.served[PER_TURN:], [b"connected"])
 
     def test_what_one_read_brought_stays_together(self) -> None:
         """Over TLS it comes in several pieces."""
-        self.arrive(A_TURN + 1)
-        self.door.enter(self.lines[-1], self.served.append, b"its second piece")
-        self.assertEqual(len(self.served), A_TURN)
+        self.arrive(PER_TURN + 1)
+        self.door.submit(self.lines[-1], self.served.append, b"its second piece")
+        self.assertEqual(len(self.served), PER_TURN)
         self.clock.turn()
-        self.assertEqual(self.served[A_TURN:], [b"%d" % (A_TURN + 1), b"its second piece"])
+        self.assertEqual(self.served[PER_TURN:], [b"%d" % (PER_TURN + 1), b"its second piece"])
 
     def test_the_failure_of_one_keeps_nobody_waiting(self) -> None:
         """It loses its connection; those behind it are served in the same turn, and in the next."""
@@ -106,12 +109,12 @@ class DoorTests(SynchronousTestCase):
         def fail(data: bytes) -> None:
             raise ZeroDivisionError
 
-        self.arrive(A_TURN)
+        self.arrive(PER_TURN)
         bad = Line()
-        self.door.enter(bad, fail, b"")
-        self.arrive(2 * A_TURN)
+        self.door.submit(bad, fail, b"")
+        self.arrive(2 * PER_TURN)
         self.clock.turn(3)
-        self.assertEqual(len(self.served), 3 * A_TURN)
+        self.assertEqual(len(self.served), 3 * PER_TURN)
         self.assertFalse(bad.connected)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
@@ -123,7 +126,7 @@ class CrowdAtTheDoorTests(ProxyTestCase):
         """Requests, and then auth messages, many at once."""
         patient = self.connect()
         self.say(patient, AUTH)
-        clients = [self.connect() for _ in range(3 * A_TURN)]
+        clients = [self.connect() for _ in range(3 * PER_TURN)]
         self.publish(self.paper, FILL)
         self.assertEqual(patient.taken(), [FILL])
         for client in clients:

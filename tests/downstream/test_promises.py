@@ -78,7 +78,11 @@ class Reader:
         """Note what has come."""
         self.log += [text for text in self.peer.taken() if b'"trade_updates"' in text]
         if self.peer.closed is not None:
-            assert self.peer.closed in (ITS_OWN, CloseCode.TOO_SLOW.code, CloseCode.POSITION_LOST.code)
+            assert self.peer.closed in (
+                ITS_OWN,
+                CloseCode.TOO_SLOW.code,
+                CloseCode.POSITION_LOST.code,
+            )
             self.was_told = self.peer.closed != ITS_OWN
             self.is_connected = False
 
@@ -169,7 +173,9 @@ class Promises(RuleBasedStateMachine):
         """Connect plain clients, which begin with what comes next."""
         for _ in range(count):
             cursor = self.account.cursor_at(self.journal.last) or ""
-            self.readers.append(Reader(len(self.events) - self.waiting(), cursor, self.peer().subscribe()))
+            self.readers.append(
+                Reader(len(self.events) - self.waiting(), cursor, self.peer().subscribe())
+            )
 
     @rule(data=st.data(), says_goodbye=st.booleans())
     def leave_or_resume(self, data: st.DataObject, says_goodbye: bool) -> None:
@@ -221,7 +227,9 @@ class Promises(RuleBasedStateMachine):
     def crash(self) -> None:
         """Kill the process, and start another one from the log as it is; who was there comes back."""
         last, waiting = self.journal.last, self.waiting()
-        durable = max((row.seq for row in self.rows() if row.durable), default=self.journal.first - 1)
+        durable = max(
+            (row.seq for row in self.rows() if row.durable), default=self.journal.first - 1
+        )
         self.kill()
         self.open()
         assert self.journal.last == durable, "what was called durable is there, and nothing else"
@@ -245,7 +253,9 @@ class Promises(RuleBasedStateMachine):
 
     def rows(self) -> list[Row]:
         rows: list[Row] = []
-        while (burst := self.journal.read(rows[-1].seq if rows else self.journal.first - 1, 100)) is not None:
+        while (
+            burst := self.journal.read(rows[-1].seq if rows else self.journal.first - 1, 100)
+        ) is not None:
             rows.extend(burst.rows)
         return rows
 
@@ -258,7 +268,7 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def every_log_is_a_contiguous_copy(self) -> None:
         payloads = [published.payload for published in self.events]
-        cursors = {row.payload: self.account.cursor_behind(row) for row in self.rows()}
+        cursors = {row.payload: self.account.cursor_after(row) for row in self.rows()}
         for reader in self.readers:
             reader.look()
             assert reader.log == payloads[reader.begin : reader.begin + len(reader.log)]
@@ -369,7 +379,7 @@ class PromisesTests(SynchronousTestCase):
         """Let two or three clients be many."""
         self.patch(txaio.config, "loop", None)  # type: ignore[attr-defined]  # set at run time
         self.patch(broadcaster, "CHUNK", 1)
-        self.patch(send_group, "LARGEST", 2)
+        self.patch(send_group, "MAX_GROUP_SIZE", 2)
         run_state_machine_as_test(
             machine,
             settings=profile(

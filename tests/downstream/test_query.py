@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.downstream.admission import Refusal
+from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.query import (
-    Span,
+    HistoryQuery,
+    SubscribeOptions,
     UntilId,
     UntilTime,
-    Wishes,
-    read_span,
-    read_wishes,
+    parse_history_query,
+    parse_subscribe_options,
 )
 from tradeproxy.wire.position import AfterId, FromTime, LastEvents, Position
 
@@ -39,26 +39,30 @@ class RequestTestCase(SynchronousTestCase):
         """Hold against `rows` the line with which each query is refused."""
         assert callable(read)
         for query, line in rows.items():
-            self.assertEqual(read(query), Refusal(400, line), query)
+            self.assertEqual(read(query), Rejection(400, line), query)
 
 
 class WishesTests(RequestTestCase):
     """The query of a WebSocket's URL."""
 
-    def read(self, query: bytes) -> Wishes | Refusal:
-        return read_wishes(query, NOW)
+    def read(self, query: bytes) -> SubscribeOptions | Rejection:
+        return parse_subscribe_options(query, NOW)
 
     def test_nothing_is_asked_for_by_default(self) -> None:
         """What others understand is not our business, whatever it is."""
         for query in (b"", b"&&", b"token=x", b"x=1&x=2", b"until=x", b"\xff=\xff&=%"):
-            self.assertEqual(self.read(query), Wishes(), query)
+            self.assertEqual(self.read(query), SubscribeOptions(), query)
 
     def test_a_name_that_is_nearly_one_is_told(self) -> None:
         """Passed over, it would cost the client what it asked for."""
-        for name, nearest in (("Since_id", "since_id"), ("sinceid", "since_id"), ("Replay", "replay")):
+        for name, nearest in (
+            ("Since_id", "since_id"),
+            ("sinceid", "since_id"),
+            ("Replay", "replay"),
+        ):
             refusal = self.read(f"{name}=1".encode())
             words = f"{name}: there is no such parameter; the nearest is {nearest}"
-            self.assertEqual(refusal, Refusal(400, words))
+            self.assertEqual(refusal, Rejection(400, words))
 
     def test_a_position_has_one_of_three_forms(self) -> None:
         """An id or a cursor, a time, or a number of events; escapes are read."""
@@ -72,7 +76,7 @@ class WishesTests(RequestTestCase):
             b"other=1&replay=007": LastEvents(7),
         }
         for query, position in rows.items():
-            self.assertEqual(self.read(query), Wishes(position), query)
+            self.assertEqual(self.read(query), SubscribeOptions(position), query)
 
     def test_a_time_has_its_offset_from_utc(self) -> None:
         """Also where its "+" was not escaped, and so arrived as a blank."""
@@ -85,20 +89,23 @@ class WishesTests(RequestTestCase):
             b"2027-01-15+07:13:20+0200",
             b"2027-01-15T00:13:20-05:00",
         ):
-            self.assertEqual(self.read(b"since=" + text), Wishes(FromTime(MORNING)), text)
+            self.assertEqual(self.read(b"since=" + text), SubscribeOptions(FromTime(MORNING)), text)
 
     def test_a_clock_may_be_a_minute_ahead(self) -> None:
         """No clocks agree; a time further on is a mistake, such as a wrong offset."""
         self.assertEqual(
-            self.read(b"since=2027-01-15T08:01:00Z"), Wishes(FromTime(round((NOW + 60) * 1_000_000)))
+            self.read(b"since=2027-01-15T08:01:00Z"),
+            SubscribeOptions(FromTime(round((NOW + 60) * 1_000_000))),
         )
         self.check_refusals(self.read, {b"since=2027-01-15T08:01:01Z": "since: lies in the future"})
 
     def test_status_is_asked_for_by_one(self) -> None:
         """With or without a position."""
-        self.assertEqual(self.read(b"proxy_status=1"), Wishes(status=True))
-        self.assertEqual(self.read(b"proxy_status=0"), Wishes())
-        self.assertEqual(self.read(b"replay=5&proxy_status=1"), Wishes(LastEvents(5), status=True))
+        self.assertEqual(self.read(b"proxy_status=1"), SubscribeOptions(status=True))
+        self.assertEqual(self.read(b"proxy_status=0"), SubscribeOptions())
+        self.assertEqual(
+            self.read(b"replay=5&proxy_status=1"), SubscribeOptions(LastEvents(5), status=True)
+        )
 
     def test_each_mistake_names_its_parameter(self) -> None:
         """One line says which one, and what it should be."""
@@ -110,7 +117,8 @@ class WishesTests(RequestTestCase):
                 b"since_id=": "since_id: is empty",
                 b"since_id": "since_id: is empty",
                 b"since_id=1&since_id=1": "since_id: is given twice",
-                b"since_id=" + b"x" * 129: "since_id: is longer than any event_id or cursor (128 characters)",
+                b"since_id="
+                + b"x" * 129: "since_id: is longer than any event_id or cursor (128 characters)",
                 b"since_id=1&since=2027-01-15T08:00:00Z": "since: cannot be given together with since_id",
                 b"replay=1&since_id=1": "replay: cannot be given together with since_id",
                 b"replay=1&since=2027-01-15T08:00:00Z": "replay: cannot be given together with since",
@@ -136,33 +144,36 @@ class WishesTests(RequestTestCase):
         )
 
     @settings(deadline=None, derandomize=True)
-    @given(st.binary() | st.sampled_from(["since", "since_id", "replay", "proxy_status"]).flatmap(_pair))
+    @given(
+        st.binary()
+        | st.sampled_from(["since", "since_id", "replay", "proxy_status"]).flatmap(_pair)
+    )
     def test_never_fails(self, query: bytes) -> None:
         """Whatever is asked is a wish, or is refused."""
-        self.assertIsInstance(self.read(query), (Wishes, Refusal))
+        self.assertIsInstance(self.read(query), (SubscribeOptions, Rejection))
 
 
 class SpanTests(RequestTestCase):
     """The query of the server-sent events, and the header of a browser that comes back."""
 
-    def read(self, query: bytes) -> Span | Refusal:
-        return read_span(query, None, NOW)
+    def read(self, query: bytes) -> HistoryQuery | Rejection:
+        return parse_history_query(query, None, NOW)
 
     def test_without_a_beginning_there_is_no_history(self) -> None:
         """As at Alpaca; the status is not for this kind of stream."""
         for query in (b"", b"proxy_status=1", b"x=1"):
-            self.assertEqual(self.read(query), Span(), query)
+            self.assertEqual(self.read(query), HistoryQuery(), query)
 
     def test_begins_and_ends_in_pairs(self) -> None:
         """Two times, or two ids; or a beginning alone."""
         rows = {
-            b"since=2027-01-15T05:13:20Z": Span(FromTime(MORNING)),
-            b"since=2027-01-15T05:13:20Z&until=2027-01-15T05:13:20Z": Span(
+            b"since=2027-01-15T05:13:20Z": HistoryQuery(FromTime(MORNING)),
+            b"since=2027-01-15T05:13:20Z&until=2027-01-15T05:13:20Z": HistoryQuery(
                 FromTime(MORNING), UntilTime(MORNING)
             ),
-            b"since_id=1": Span(AfterId("1")),
-            b"since_id=1&until_id=2": Span(AfterId("1"), UntilId("2")),
-            b"replay=3": Span(LastEvents(3)),
+            b"since_id=1": HistoryQuery(AfterId("1")),
+            b"since_id=1&until_id=2": HistoryQuery(AfterId("1"), UntilId("2")),
+            b"replay=3": HistoryQuery(LastEvents(3)),
         }
         for query, span in rows.items():
             self.assertEqual(self.read(query), span, query)
@@ -170,7 +181,7 @@ class SpanTests(RequestTestCase):
     def test_an_end_may_lie_in_the_future(self) -> None:
         """Then what comes until then is wanted too."""
         span = self.read(b"since=2027-01-15T05:13:20Z&until=2027-01-16T05:13:20Z")
-        self.assertEqual(span, Span(FromTime(MORNING), UntilTime(MORNING + 86_400_000_000)))
+        self.assertEqual(span, HistoryQuery(FromTime(MORNING), UntilTime(MORNING + 86_400_000_000)))
 
     def test_each_mistake_names_its_parameter(self) -> None:
         """One line says which one, and what it should be."""
@@ -199,21 +210,23 @@ class SpanTests(RequestTestCase):
     def test_where_a_browser_was_beats_where_it_began(self) -> None:
         """It repeats its URL at each attempt; where that ends is still wanted."""
         rows = {
-            b"": Span(AfterId(CURSOR)),
-            b"replay=100": Span(AfterId(CURSOR)),
-            b"since_id=1&until_id=2": Span(AfterId(CURSOR), UntilId("2")),
-            b"since=2027-01-15T05:13:20Z&until=2027-01-15T05:13:20Z": Span(
+            b"": HistoryQuery(AfterId(CURSOR)),
+            b"replay=100": HistoryQuery(AfterId(CURSOR)),
+            b"since_id=1&until_id=2": HistoryQuery(AfterId(CURSOR), UntilId("2")),
+            b"since=2027-01-15T05:13:20Z&until=2027-01-15T05:13:20Z": HistoryQuery(
                 AfterId(CURSOR), UntilTime(MORNING)
             ),
         }
         for query, span in rows.items():
-            self.assertEqual(read_span(query, CURSOR, NOW), span, query)
-        self.assertEqual(read_span(b"replay=100", "", NOW), Span(LastEvents(100)))
+            self.assertEqual(parse_history_query(query, CURSOR, NOW), span, query)
+        self.assertEqual(parse_history_query(b"replay=100", "", NOW), HistoryQuery(LastEvents(100)))
         too_long = "Last-Event-ID: is longer than any event_id or cursor (128 characters)"
-        self.assertEqual(read_span(b"", "x" * 129, NOW), Refusal(400, too_long))
+        self.assertEqual(parse_history_query(b"", "x" * 129, NOW), Rejection(400, too_long))
 
     @settings(deadline=None, derandomize=True)
     @given(st.binary(), st.none() | st.text())
     def test_never_fails(self, query: bytes, last_event_id: str | None) -> None:
         """Whatever is asked is a span, or is refused."""
-        self.assertIsInstance(read_span(query, last_event_id, NOW), (Span, Refusal))
+        self.assertIsInstance(
+            parse_history_query(query, last_event_id, NOW), (HistoryQuery, Rejection)
+        )

@@ -41,7 +41,10 @@ class ResumeTestCase(ProxyTestCase):
         told: list[tuple[str, Any]] = []
         for document in map(json.loads, messages):
             match document:
-                case {"stream": "proxy_status", "data": {"event": "replay", "state": str(name), **fields}}:
+                case {
+                    "stream": "proxy_status",
+                    "data": {"event": "replay", "state": str(name), **fields},
+                }:
                     told.append((name, fields["cursor"]))
                 case {"stream": "proxy_status", "data": {"event": str(name), **fields}}:
                     told.append((name, fields.get("cursor")))
@@ -162,8 +165,8 @@ class StatusTests(ResumeTestCase):
         """Whatever happens."""
         client = self.connect()
         self.say(client, AUTH)
-        self.paper.upstream_is_up()
-        self.paper.upstream_is_down("gone")
+        self.paper.mark_upstream_up()
+        self.paper.mark_upstream_down("gone")
         self.wires.flush()
         self.assertEqual(client.taken(), [])
 
@@ -216,11 +219,11 @@ class StatusTests(ResumeTestCase):
         client = self.connect(f"{PAPER}/stream")
         self.say(client, AUTHENTICATE)
         self.assertEqual(self.say(client, BOTH), [LISTENING_TO_BOTH, self.paper.hello(10)])
-        self.paper.upstream_is_up()
+        self.paper.mark_upstream_up()
         self.wires.flush()
         self.assertEqual([name for name, _ in self.status(client.taken())][:1], ["upstream"])
         self.say(client, b'{"action":"unlisten","data":{"streams":["proxy_status"]}}')
-        self.paper.upstream_is_down("gone")
+        self.paper.mark_upstream_down("gone")
         self.publish(self.paper, self.events[10])
         self.assertEqual(client.taken(), [self.events[10]])
 
@@ -241,8 +244,8 @@ class StatusTests(ResumeTestCase):
         transport.blocked = True
         self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 300)])
         for _ in range(3):
-            self.paper.upstream_is_up()
-            self.paper.upstream_is_down("gone")
+            self.paper.mark_upstream_up()
+            self.paper.mark_upstream_down("gone")
         self.wires.flush()
         transport.blocked = False
         self.wires.flush()
@@ -252,7 +255,7 @@ class StatusTests(ResumeTestCase):
     def test_what_changes_during_a_replay_comes_after_it(self) -> None:
         """A replay is not torn apart by news."""
         self.begin_replay("&proxy_status=1")
-        self.paper.upstream_is_up()
+        self.paper.mark_upstream_up()
         self.transport_of(0).blocked = False
         self.wires.flush()
         names = [name for name, _ in self.status(self.client.messages)]
@@ -277,12 +280,16 @@ class StatusTests(ResumeTestCase):
             self.transport_of(0).blocked = False
             self.wires.flush()
             if not query:
-                self.assertEqual(self.client.closed, (4010, "position unknown: it is no longer kept"))
+                self.assertEqual(
+                    self.client.closed, (4010, "position unknown: it is no longer kept")
+                )
                 continue
             self.assertIsNone(self.client.closed)
             self.assertEqual(self.status(self.client.taken())[-1], ("impossible", self.cursor(210)))
             self.publish(self.paper, self.events[19])
-            self.assertEqual(self.status(self.client.taken()), [(event_id_of(19), self.cursor(211))])
+            self.assertEqual(
+                self.status(self.client.taken()), [(event_id_of(19), self.cursor(211))]
+            )
 
     def test_who_stops_listening_in_the_middle_of_a_replay_is_sent_no_more_of_it(self) -> None:
         """What happened meanwhile is told at once, since no event is owed any more."""
@@ -305,7 +312,8 @@ class StatusTests(ResumeTestCase):
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["publish", "block", "read", "flush"]), st.integers(1, 40)), max_size=25
+    st.tuples(st.sampled_from(["publish", "block", "read", "flush"]), st.integers(1, 40)),
+    max_size=25,
 )
 
 
@@ -342,8 +350,11 @@ class SeamTests(ResumeTestCase):
         self.assertIsNone(client.closed)
         documents = [json.loads(message) for message in client.messages]
         updates = [d for d in documents if isinstance(d, dict) and d["stream"] == "trade_updates"]
-        self.assertEqual([u["data"]["event_id"] for u in updates], [*map(event_id_of, numbers[position:])])
+        self.assertEqual(
+            [u["data"]["event_id"] for u in updates], [*map(event_id_of, numbers[position:])]
+        )
         if status:
             self.assertEqual(
-                [u["cursor"] for u in updates], [*map(self.cursor, range(position + 1, len(numbers) + 1))]
+                [u["cursor"] for u in updates],
+                [*map(self.cursor, range(position + 1, len(numbers) + 1))],
             )

@@ -11,7 +11,7 @@ from tests.support.send_groups import LISTEN_TO_STATUS, CrowdTestCase
 from tradeproxy.downstream import send_group
 from tradeproxy.downstream.clients import DownstreamService
 from tradeproxy.downstream.factory import PING_INTERVAL, PONG_TIMEOUT
-from tradeproxy.downstream.feed import LARGEST_BURST
+from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
 
 
 class JoiningTests(CrowdTestCase):
@@ -42,9 +42,11 @@ class JoiningTests(CrowdTestCase):
 
     def test_a_crowd_has_its_limit(self) -> None:
         """It is served without a break; more clients are more crowds, and the free places are taken first."""
-        self.patch(send_group, "LARGEST", 3)
+        self.patch(send_group, "MAX_GROUP_SIZE", 3)
         peers = self.crowded(7)
-        sizes = [member.size for member in {self.crowd_of(peer) for peer in peers} if member is not None]
+        sizes = [
+            member.size for member in {self.crowd_of(peer) for peer in peers} if member is not None
+        ]
         self.assertEqual(sorted(sizes), [1, 3, 3])
         left, *staying = peers
         left.socket.is_reset = True
@@ -63,7 +65,7 @@ class JoiningTests(CrowdTestCase):
         peer.say(AUTH)
         self.publish(2)
         self.assertIsNone(self.crowd_of(peer))
-        self.account.upstream_is_up()
+        self.account.mark_upstream_up()
         self.assertIn(b'"proxy_status"', peer.texts[-1])
         self.assertEqual(len(self.broadcaster), 2)
         self.assert_all_came(other)
@@ -86,7 +88,9 @@ class JoiningTests(CrowdTestCase):
         stalled.socket.room = None
         self.publish()
         self.publish()
-        self.assertEqual({self.crowd_of(peer) for peer in (replaying, stalled)}, {self.crowd_of(reader)})
+        self.assertEqual(
+            {self.crowd_of(peer) for peer in (replaying, stalled)}, {self.crowd_of(reader)}
+        )
         self.assertEqual(replaying.texts.pop(0), AUTHENTICATED)
         self.assert_all_came(reader)
         self.assert_all_came(replaying, since=1)
@@ -143,10 +147,10 @@ class LeavingTests(CrowdTestCase):
         slow, other = self.crowded(2)
         slow.socket.room = 500
         self.publish(100)
-        held = len(slow.transport.dataBuffer) + slow.transport._tempDataLen  # noqa: SLF001
+        held = len(slow.transport.dataBuffer) + slow.transport._tempDataLen
         for _ in range(3):
             self.publish(100)
-        self.assertEqual(len(slow.transport.dataBuffer) + slow.transport._tempDataLen, held)  # noqa: SLF001
+        self.assertEqual(len(slow.transport.dataBuffer) + slow.transport._tempDataLen, held)
         slow.socket.room = None
         self.publish()
         self.assert_all_came(slow, other)
@@ -164,7 +168,7 @@ class LeavingTests(CrowdTestCase):
     def test_a_burst_that_is_too_large_is_read_in_steps(self) -> None:
         """By each of them at its own pace, but an event that is that large alone by all at once."""
         peers = self.crowded(3)
-        self.hand_in(100, note="x" * (LARGEST_BURST // 50))
+        self.hand_in(100, note="x" * (MAX_DIRECT_BYTES // 50))
         self.kernel.turn(2)
         for peer in peers:
             self.assertLess(len(peer.texts), 50)
@@ -172,7 +176,7 @@ class LeavingTests(CrowdTestCase):
         self.assert_all_came(*peers)
         self.publish()
         self.assertEqual(len({self.crowd_of(peer) for peer in peers}), 1)
-        self.publish(1, note="x" * LARGEST_BURST)
+        self.publish(1, note="x" * MAX_DIRECT_BYTES)
         self.assertIsNotNone(self.crowd_of(peers[0]))
         self.assert_all_came(*peers)
 
@@ -233,7 +237,7 @@ class LeavingTests(CrowdTestCase):
         self.kernel.turn()
         self.assertEqual(len(asking.taken()), 2)
         self.publish()
-        self.account.upstream_is_up()
+        self.account.mark_upstream_up()
         first, *rest = asking.texts
         self.assertIn(b'"cursor"', first)
         self.assertTrue(rest)
@@ -268,7 +272,9 @@ class EndingTests(CrowdTestCase):
         self.kernel.advance(10)
         self.kernel.settle()
         self.assertTrue(ended.is_gone)
-        self.assertEqual((len(self.broadcaster), len(self.factory.clients)), (len(others), len(others)))
+        self.assertEqual(
+            (len(self.broadcaster), len(self.factory.clients)), (len(others), len(others))
+        )
         self.publish()
         self.assert_all_came(*others)
         self.assertEqual(len({self.crowd_of(peer) for peer in others}), len(others))

@@ -14,12 +14,12 @@ from tests.support.journals import event, memory_journal
 from tests.support.plain import CLOSE, Peer
 from tests.support.send_groups import LISTEN_TO_STATUS, CrowdTestCase
 from tradeproxy.downstream import send_group
-from tradeproxy.downstream.encoder import plain
+from tradeproxy.downstream.encoder import plain_encoder
 from tradeproxy.downstream.send_group import SendGroup, SendGroups
 from tradeproxy.hub import broadcaster
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.backlog import MAX_EVENTS
-from tradeproxy.journal.base import Burst, Row
+from tradeproxy.journal.base import Batch, Row
 
 
 class FanOutTests(CrowdTestCase):
@@ -28,7 +28,7 @@ class FanOutTests(CrowdTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(broadcaster, "CHUNK", 1)
-        self.patch(send_group, "LARGEST", 2)
+        self.patch(send_group, "MAX_GROUP_SIZE", 2)
 
     def interrupt(self, act: Callable[[Peer], object], who: int, after: int = 1) -> list[Peer]:
         """Let one of six act so many turns after an event has come, and return all six."""
@@ -143,20 +143,20 @@ class FanOutTests(CrowdTestCase):
                 self.account.publish(replace(small, identity=str(number)))
             self.kernel.settle()
         for client in self.served.values():
-            self.assertIsNotNone(client.crowd)
+            self.assertIsNotNone(client.send_group)
 
 
 class Frail:
     """A member that takes a part of what it is offered, and may then fail."""
 
     size = 1
-    is_level = True
+    is_caught_up = True
 
     def __init__(self, account: Account, failure: Exception | None = None) -> None:
-        self.crowd: SendGroup | None = None
+        self.send_group: SendGroup | None = None
         self.account = account
         self.taken = b""
-        self.bursts: list[Burst] = []
+        self.bursts: list[Batch] = []
         self.severed = 0
         self._failure = failure
 
@@ -168,18 +168,18 @@ class Frail:
         self.taken += data[:1]
         return 1
 
-    def go_on(self, position: int, rest: bytes) -> None:
+    def resume_feed(self, position: int, rest: bytes) -> None:
         self.account.broadcaster.register(self)
         self._fail()
         self.taken += rest
 
-    def deliver(self, burst: Burst) -> None:
+    def deliver(self, burst: Batch) -> None:
         self._fail()
         self.bursts.append(burst)
 
     def announce(self, status: bytes) -> None: ...
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         self.severed += 1
         self._fail()
 
@@ -194,7 +194,7 @@ class FailureTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.account = Account("paper", memory_journal(self.clock), self.clock)
-        self.crowds = SendGroups(plain(lambda payload: payload), self.clock)
+        self.crowds = SendGroups(plain_encoder(lambda payload: payload), self.clock)
         failures = (None, ZeroDivisionError(), None)
         self.members = [Frail(self.account, failure) for failure in failures]
         for member in self.members:
@@ -203,28 +203,28 @@ class FailureTests(SynchronousTestCase):
 
     def assert_one_ended(self, errors: int) -> None:
         self.assertEqual([member.severed for member in self.members], [0, 1, 0])
-        self.assertEqual([member.crowd for member in self.members], [None] * 3)
+        self.assertEqual([member.send_group for member in self.members], [None] * 3)
         self.assertEqual(len(self.account.broadcaster), 2)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), errors)
 
     def test_by_a_short_write(self) -> None:
         """The others' are completed."""
-        self.account.broadcaster.publish(Burst((Row(1, b"event"),)))
+        self.account.broadcaster.publish(Batch((Row(1, b"event"),)))
         self.assertEqual([member.taken for member in self.members], [b"event", b"e", b"event"])
         self.assert_one_ended(2)
 
     def test_by_a_burst_that_each_is_to_see_for_itself(self) -> None:
         """The others get it."""
-        hole = Burst((Row(1, None),))
+        hole = Batch((Row(1, None),))
         self.account.broadcaster.publish(hole)
         self.assertEqual([member.bursts for member in self.members], [[hole], [], [hole]])
         self.assert_one_ended(2)
 
     def test_when_all_are_ended(self) -> None:
         """One that cannot be is no reason to leave the others connected and deaf."""
-        (crowd_,) = {member.crowd for member in self.members}
+        (crowd_,) = {member.send_group for member in self.members}
         assert crowd_ is not None
-        crowd_.sever()
+        crowd_.abort()
         self.assertEqual([member.severed for member in self.members], [1, 1, 1])
         self.assertEqual(len(self.account.broadcaster), 0)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

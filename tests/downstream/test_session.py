@@ -9,14 +9,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
 from tradeproxy.downstream.session import (
+    ClientEffect,
     ClientSession,
-    Close,
-    Effect,
-    Manner,
-    Send,
-    State,
-    Status,
-    Stream,
+    ClientState,
+    CloseWith,
+    ProtocolMode,
+    SendReply,
+    SetEvents,
+    SetStatus,
 )
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
@@ -26,7 +26,9 @@ Seen: TypeAlias = list[bytes | CloseCode]
 """What the client gets to see: payloads, and the code of a close frame."""
 
 EMPTY_AUTH = b'{"action":"auth"}'
-LISTEN_TO_ALL = b'{"action":"listen","data":{"streams":["trades","trade_updates","trade_updates",7]}}'
+LISTEN_TO_ALL = (
+    b'{"action":"listen","data":{"streams":["trades","trade_updates","trade_updates",7]}}'
+)
 LISTEN_TO_OTHERS = b'{"action":"listen","data":{"streams":["trades"]}}'
 UNLISTEN_OTHERS = b'{"action":"unlisten","data":{"streams":["trades"]}}'
 UNKNOWN = (
@@ -60,7 +62,11 @@ class Talk:
     """A session, and what flows to its client: events, the proxy's status."""
 
     def __init__(
-        self, manner: Manner, admits: Callable[[Credentials], bool] = anybody, *, status: bool = False
+        self,
+        manner: ProtocolMode,
+        admits: Callable[[Credentials], bool] = anybody,
+        *,
+        status: bool = False,
     ) -> None:
         self.session = ClientSession(manner, admits, status=status)
         self.events = False
@@ -68,28 +74,30 @@ class Talk:
 
     def says(self, *payloads: bytes) -> Seen:
         """Return what the client sees upon these messages."""
-        return [sight for payload in payloads for sight in self.takes(self.session.received(payload))]
+        return [
+            sight for payload in payloads for sight in self.takes(self.session.received(payload))
+        ]
 
-    def takes(self, effects: tuple[Effect, ...]) -> Seen:
+    def takes(self, effects: tuple[ClientEffect, ...]) -> Seen:
         """Return what the client sees of `effects`, and note what begins and ends with them."""
         seen: Seen = []
         for effect in effects:
             match effect:
-                case Send(message):
+                case SendReply(message):
                     seen.append(encode(message))
-                case Stream(on):
+                case SetEvents(on):
                     assert on is not self.events, "what flows cannot begin to"
                     self.events = on
-                case Status(on):
+                case SetStatus(on):
                     assert on is not self.status, "what flows cannot begin to"
                     self.status = on
-                case Close(code, _):
+                case CloseWith(code, _):
                     seen.append(code)
                     self.events = self.status = False
         return seen
 
 
-def talk_after(manner: Manner, *payloads: bytes) -> Talk:
+def talk_after(manner: ProtocolMode, *payloads: bytes) -> Talk:
     """Return the talk with a client that is let in and sent `payloads`."""
     talk = Talk(manner)
     talk.says(*payloads)
@@ -99,7 +107,7 @@ def talk_after(manner: Manner, *payloads: bytes) -> Talk:
 class SessionTestCase(SynchronousTestCase):
     """What the tests of both manners share; it holds no test."""
 
-    manner: Manner
+    manner: ProtocolMode
 
     def check(self, before: tuple[bytes, ...], rows: dict[bytes, tuple[Seen, bool]]) -> None:
         """Hold against `rows` what each message gets after those `before`, and if events follow it."""
@@ -113,7 +121,7 @@ class SessionTestCase(SynchronousTestCase):
 class OriginalMannerTests(SessionTestCase):
     """On the original paths every event follows any auth message."""
 
-    manner = Manner.ORIGINAL
+    manner = ProtocolMode.ORIGINAL
 
     def test_answers_each_dialect_in_its_own_words_and_begins(self) -> None:
         """`auth` gets the original proxy's array, `authenticate` Alpaca's object; events follow both."""
@@ -160,7 +168,7 @@ class OriginalMannerTests(SessionTestCase):
 class AlpacaMannerTests(SessionTestCase):
     """On the paths with /stream the conversation is Alpaca's own."""
 
-    manner = Manner.ALPACA
+    manner = ProtocolMode.ALPACA
 
     def test_answers_every_dialect_with_the_object_and_waits_for_listen(self) -> None:
         """The array is no word of Alpaca's, and no event comes before `listen`."""
@@ -197,7 +205,9 @@ class AlpacaMannerTests(SessionTestCase):
         self.check((login,), unlisten)
         self.check((login, frames.LISTEN), unlisten)
         self.check((login, frames.LISTEN), {UNLISTEN_OTHERS: ([frames.LISTENING], True)})
-        self.check((login, frames.LISTEN, frames.UNLISTEN), {frames.LISTEN: ([frames.LISTENING], True)})
+        self.check(
+            (login, frames.LISTEN, frames.UNLISTEN), {frames.LISTEN: ([frames.LISTENING], True)}
+        )
 
     def test_ignores_other_json(self) -> None:
         """It changes nothing, before `listen` or after."""
@@ -216,10 +226,14 @@ class StatusTests(SynchronousTestCase):
 
     def test_a_query_brings_it_with_the_auth_message(self) -> None:
         """On every path, after the reply and before the events, for as long as the connection lasts."""
-        for manner in Manner:
+        for manner in ProtocolMode:
             session = ClientSession(manner, anybody, status=True)
             effects = session.received(frames.AUTH)
-            expected = [Send, Status, Stream] if manner is Manner.ORIGINAL else [Send, Status]
+            expected = (
+                [SendReply, SetStatus, SetEvents]
+                if manner is ProtocolMode.ORIGINAL
+                else [SendReply, SetStatus]
+            )
             self.assertEqual([type(effect) for effect in effects], expected, manner)
             talk = Talk(manner, status=True)
             self.assertEqual(talk.says(frames.LISTEN)[1:], [])
@@ -229,28 +243,28 @@ class StatusTests(SynchronousTestCase):
 
     def test_listen_names_it_like_any_other_stream(self) -> None:
         """It is in the ack, follows it, and ends when it is no longer in the set."""
-        for manner in Manner:
+        for manner in ProtocolMode:
             talk = talk_after(manner, frames.AUTH)
             self.assertEqual(talk.says(LISTEN_TO_STATUS), [LISTENING_TO_BOTH])
             self.assertEqual((talk.events, talk.status), (True, True))
             self.assertEqual(talk.says(UNLISTEN_STATUS), [frames.LISTENING])
             self.assertEqual((talk.events, talk.status), (True, False))
             talk.says(LISTEN_TO_STATUS, frames.LISTEN_TO_NOTHING)
-            self.assertEqual((talk.events, talk.status), (manner is Manner.ORIGINAL, False))
+            self.assertEqual((talk.events, talk.status), (manner is ProtocolMode.ORIGINAL, False))
 
     def test_it_waits_for_the_auth_message(self) -> None:
         """On the original paths one may listen before, and is told nothing before the auth reply."""
-        talk = talk_after(Manner.ORIGINAL, LISTEN_TO_STATUS)
+        talk = talk_after(ProtocolMode.ORIGINAL, LISTEN_TO_STATUS)
         self.assertEqual((talk.events, talk.status), (False, False))
         talk.says(frames.AUTH)
         self.assertEqual((talk.events, talk.status), (True, True))
 
     def test_it_comes_before_the_events(self) -> None:
         """What begins with the same message begins with the status."""
-        session = ClientSession(Manner.ALPACA, anybody)
+        session = ClientSession(ProtocolMode.ALPACA, anybody)
         session.received(frames.AUTH)
         effects = session.received(LISTEN_TO_STATUS)
-        self.assertEqual(effects[1:], (Status(True), Stream(True)))
+        self.assertEqual(effects[1:], (SetStatus(True), SetEvents(True)))
 
 
 class TokenTests(SynchronousTestCase):
@@ -258,12 +272,12 @@ class TokenTests(SynchronousTestCase):
 
     def test_a_refused_client_is_told_so_in_alpacas_words_and_closed(self) -> None:
         """Either dialect gets the authorization object, on every path, and then the close code."""
-        for manner in Manner:
+        for manner in ProtocolMode:
             for login in LOGINS:
                 talk = Talk(manner, nobody, status=True)
                 expected: Seen = [frames.UNAUTHORIZED, CloseCode.TOKEN_REFUSED]
                 self.assertEqual(talk.says(login), expected, (manner, login))
-                self.assertIs(talk.session.state, State.CLOSED)
+                self.assertIs(talk.session.state, ClientState.CLOSED)
                 self.assertFalse(talk.events or talk.status)
 
     def test_what_the_client_offers_is_what_is_judged(self) -> None:
@@ -280,14 +294,14 @@ class TokenTests(SynchronousTestCase):
             frames.OAUTH: [frames.AUTHORIZED],
         }
         for login, expected in table.items():
-            self.assertEqual(Talk(Manner.ALPACA, admits).says(login), expected, login)
+            self.assertEqual(Talk(ProtocolMode.ALPACA, admits).says(login), expected, login)
         pair = KeyPair(Secret("K"), Secret("S"))
         self.assertEqual(offered, [pair, pair, OAuthToken(Secret("T"))])
 
     def test_a_client_that_was_let_in_is_out_after_a_wrong_second_login(self) -> None:
         """The last word on who the client is counts."""
         answers = iter([True, False])
-        talk = Talk(Manner.ORIGINAL, lambda _credentials: next(answers))
+        talk = Talk(ProtocolMode.ORIGINAL, lambda _credentials: next(answers))
         talk.says(frames.AUTH)
         self.assertTrue(talk.events)
         expected: Seen = [frames.UNAUTHORIZED, CloseCode.TOKEN_REFUSED]
@@ -296,11 +310,11 @@ class TokenTests(SynchronousTestCase):
 
     def test_nothing_but_a_login_is_judged(self) -> None:
         """A client without a token is not closed for what it says before its auth message."""
-        for manner in Manner:
+        for manner in ProtocolMode:
             for payload in (frames.LISTEN, frames.UNLISTEN, *UNKNOWN):
                 talk = Talk(manner, nobody)
                 talk.says(payload)
-                self.assertIs(talk.session.state, State.AWAITING_AUTH, (manner, payload))
+                self.assertIs(talk.session.state, ClientState.AWAITING_AUTH, (manner, payload))
                 self.assertFalse(talk.events, (manner, payload))
 
 
@@ -309,7 +323,7 @@ class EndTests(SynchronousTestCase):
 
     def test_what_is_not_json_is_closed_as_malformed(self) -> None:
         """In every state: the code, and nothing else."""
-        for manner in Manner:
+        for manner in ProtocolMode:
             for before in ((), (frames.AUTH,), (frames.AUTH, frames.LISTEN)):
                 for name, payload in frames.NOT_JSON.items():
                     talk = talk_after(manner, *before)
@@ -319,37 +333,43 @@ class EndTests(SynchronousTestCase):
 
     def test_a_client_that_does_not_authenticate_in_time_is_closed(self) -> None:
         """Whatever else it said; one that did authenticate is left alone."""
-        for manner in Manner:
+        for manner in ProtocolMode:
             for before in ((), (frames.LISTEN,), (b'{"action":"ping"}',)):
                 talk = talk_after(manner, *before)
-                self.assertEqual(talk.takes(talk.session.overdue()), [CloseCode.NO_AUTH], (manner, before))
-                self.assertIs(talk.session.state, State.CLOSED)
+                self.assertEqual(
+                    talk.takes(talk.session.auth_timed_out()), [CloseCode.NO_AUTH], (manner, before)
+                )
+                self.assertIs(talk.session.state, ClientState.CLOSED)
             for login in LOGINS:
                 session = talk_after(manner, login).session
-                self.assertEqual(session.overdue(), (), (manner, login))
-                self.assertIs(session.state, State.AUTHENTICATED)
+                self.assertEqual(session.auth_timed_out(), (), (manner, login))
+                self.assertIs(session.state, ClientState.AUTHENTICATED)
 
     def test_it_can_be_ended_for_a_reason_of_ours(self) -> None:
         """In every state, with the code that is given, and a reason that may say more than the code's own."""
         for code in (CloseCode.RESTARTING, CloseCode.TOO_SLOW):
             for before in ((), (frames.AUTH,), (frames.AUTH, frames.LISTEN)):
-                session = talk_after(Manner.ALPACA, *before).session
-                self.assertEqual(session.end(code), (Close(code, code.reason),), (code, before))
-                session = talk_after(Manner.ALPACA, *before).session
-                self.assertEqual(session.end(code, "so"), (Close(code, "so"),), (code, before))
+                session = talk_after(ProtocolMode.ALPACA, *before).session
+                self.assertEqual(
+                    session.close(code), (CloseWith(code, code.reason),), (code, before)
+                )
+                session = talk_after(ProtocolMode.ALPACA, *before).session
+                self.assertEqual(
+                    session.close(code, "so"), (CloseWith(code, "so"),), (code, before)
+                )
 
     def test_nothing_follows_a_close(self) -> None:
         """No message, timer or second end has any effect after a close frame, whatever caused it."""
-        for manner in Manner:
+        for manner in ProtocolMode:
             malformed, refused = talk_after(manner, b"junk").session, ClientSession(manner, nobody)
             refused.received(frames.AUTH)
             overdue = talk_after(manner).session
             ended = talk_after(manner, frames.AUTH, frames.LISTEN).session
-            overdue.overdue()
-            ended.end(CloseCode.TOO_SLOW)
+            overdue.auth_timed_out()
+            ended.close(CloseCode.TOO_SLOW)
             for session in (malformed, refused, overdue, ended):
                 for payload in (*LOGINS, LISTEN_TO_STATUS, frames.UNLISTEN, *UNKNOWN, b"junk"):
                     self.assertEqual(session.received(payload), (), (manner, payload))
-                self.assertEqual(session.overdue(), ())
-                self.assertEqual(session.end(CloseCode.RESTARTING), ())
-                self.assertIs(session.state, State.CLOSED)
+                self.assertEqual(session.auth_timed_out(), ())
+                self.assertEqual(session.close(CloseCode.RESTARTING), ())
+                self.assertIs(session.state, ClientState.CLOSED)

@@ -9,11 +9,11 @@ from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.journals import event
 from tests.support.proxy import Client, NarrowTransport, ProxyTestCase
 from tradeproxy.config.settings import Limits
-from tradeproxy.downstream.connection import SLOW_GOODBYE_TIMEOUT
-from tradeproxy.downstream.feed import LARGEST_BURST
+from tradeproxy.downstream.connection import SLOW_CLOSE_TIMEOUT
+from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
 from tradeproxy.journal.base import Row
 
-MOST_HELD = 64 * 1024 + LARGEST_BURST + 4096
+MOST_HELD = 64 * 1024 + MAX_DIRECT_BYTES + 4096
 """What a transport may hold: what made it ask for a pause, one burst, and what is said besides."""
 
 
@@ -21,7 +21,9 @@ def ids_of(messages: list[bytes]) -> list[str]:
     """Return the ids of the events among messages."""
     documents = map(json.loads, messages)
     return [
-        d["data"]["event_id"] for d in documents if isinstance(d, dict) and d["stream"] == "trade_updates"
+        d["data"]["event_id"]
+        for d in documents
+        if isinstance(d, dict) and d["stream"] == "trade_updates"
     ]
 
 
@@ -166,7 +168,7 @@ class StallTests(SlowTestCase):
     def test_is_dropped_if_it_does_not_even_read_that(self) -> None:
         """Half a minute later."""
         self.stall()
-        self.wires.advance(SLOW_GOODBYE_TIMEOUT - 1)
+        self.wires.advance(SLOW_CLOSE_TIMEOUT - 1)
         self.assertEqual(len(self.factory.clients), 1)
         self.wires.advance(2)
         self.assertEqual(len(self.factory.clients), 0)

@@ -18,9 +18,9 @@ from tradeproxy.downstream.log_reader import STEP_BYTES
 from tradeproxy.hub.account import Account
 from tradeproxy.web.site import build_site
 from tradeproxy.wire.event import format_time
-from tradeproxy.wire.frame import Recovered, event_frame, with_mark
+from tradeproxy.wire.frame import Recovered, frame_event, with_mark
 from tradeproxy.wire.messages import TradeUpdate, parse_server
-from tradeproxy.wire.proxy_status import Outcome
+from tradeproxy.wire.proxy_status import GapOutcome
 
 PATH = "/trade-updates-paper/v2/events/trades"
 COMMENT = ": heartbeat\n\n"
@@ -108,7 +108,9 @@ class FormTests(EventsTestCase):
         """White space between JSON's tokens may be other white space."""
         reader = self.get()
         reader.taken()
-        self.publish(self.paper, b'{"stream":"trade_updates",\r\n"data":{"event_id":"1",\n\r"x":[1,\n2]}}')
+        self.publish(
+            self.paper, b'{"stream":"trade_updates",\r\n"data":{"event_id":"1",\n\r"x":[1,\n2]}}'
+        )
         self.assertEqual(reader.taken().splitlines()[1], 'data: {"event_id":"1",  "x":[1, 2]}')
 
     def test_a_recovered_event_is_marked_by_a_comment(self) -> None:
@@ -117,7 +119,7 @@ class FormTests(EventsTestCase):
         reader.taken()
         for n, mark in enumerate(Recovered):
             data = b'{"event_id":"%d"}' % n
-            update = parse_server(with_mark(event_frame(data), mark))
+            update = parse_server(with_mark(frame_event(data), mark))
             assert isinstance(update, TradeUpdate)
             self.paper.publish(update.event)
             self.wires.flush()
@@ -129,9 +131,12 @@ class FormTests(EventsTestCase):
         reader = self.get()
         reader.taken()
         self.publish(
-            self.paper, b'{"stream":"trade_updates","data":{"event_id":"1"},"recovered":{"a":["\\n"]}}'
+            self.paper,
+            b'{"stream":"trade_updates","data":{"event_id":"1"},"recovered":{"a":["\\n"]}}',
         )
-        self.publish(self.paper, b'{"stream":"trade_updates","data":{"event_id":"2"},"recovered":"a\\nb"}')
+        self.publish(
+            self.paper, b'{"stream":"trade_updates","data":{"event_id":"2"},"recovered":"a\\nb"}'
+        )
         self.assertNotIn("recovered", reader.taken())
 
     def test_an_event_that_is_not_on_the_disk_has_no_id(self) -> None:
@@ -192,7 +197,9 @@ class SpanTests(EventsTestCase):
         """Cleanly, with that event; with nothing if it is not behind the beginning."""
         for begin, end in ((2, 5), (2, 9), (5, 5), (5, 2)):
             reader = self.get(f"since_id={self.ids[begin]}&until_id={self.ids[end]}")
-            self.assertEqual((reader.ids(), reader.has_ended), (self.ids[begin + 1 : end + 1], True))
+            self.assertEqual(
+                (reader.ids(), reader.has_ended), (self.ids[begin + 1 : end + 1], True)
+            )
         self.assertEqual(len(self.factory.clients), 0)
         self.assertEqual(len(self.paper.broadcaster), 0)
 
@@ -240,19 +247,19 @@ class SpanTests(EventsTestCase):
         """A clean end says that this was all; it waits for a gap to be settled, and for what is held."""
         start = self.clock.seconds()
         since, until = (format_time(round((start + second) * 1_000_000)) for second in (0, 20))
-        self.paper.upstream_is_up()
+        self.paper.mark_upstream_up()
         (first,) = self.timed(1)
-        self.paper.upstream_is_down("lost")
+        self.paper.mark_upstream_down("lost")
         self.wires.advance(30)
         reader = self.get(f"since={since}&until={until}")
         self.assertEqual((reader.ids(), reader.has_ended), ([first], False))
-        self.paper.hold()
-        self.paper.upstream_is_up()
-        self.paper.gaps.settle(Outcome.RECOVERED)
+        self.paper.start_buffering()
+        self.paper.mark_upstream_up()
+        self.paper.gaps.settle(GapOutcome.RECOVERED)
         self.wires.advance(5)
         self.assertFalse(reader.has_ended)
         (late,) = self.timed(-20)
-        self.paper.release()
+        self.paper.stop_buffering()
         self.wires.advance(5)
         self.assertEqual((reader.ids(), reader.has_ended), ([first, late], True))
 
@@ -268,7 +275,9 @@ class SpanTests(EventsTestCase):
         self.paper.open()
         for each in (leader, journal):
             self.addCleanup(each.close)
-        self.site = build_site({"paper": self.paper}, self.factory, Admission((), (), Tokens(())), self.clock)
+        self.site = build_site(
+            {"paper": self.paper}, self.factory, Admission((), (), Tokens(())), self.clock
+        )
         start = round(self.clock.seconds() * 1_000_000)
         missed = event(1, at=format_time(start + 1_000_000))
         for link in links:
@@ -313,7 +322,8 @@ class SpanTests(EventsTestCase):
         last = re.findall("^id: (.*)$", reader.text, re.MULTILINE)[-1]
         answer = self.request(PATH, Last_Event_ID=last)
         self.assertEqual(
-            (answer.status, answer.body), (410, "position unknown: events at this place were not kept\n")
+            (answer.status, answer.body),
+            (410, "position unknown: events at this place were not kept\n"),
         )
 
 
@@ -388,9 +398,13 @@ class SlowTests(EventsTestCase):
     def test_the_end_of_time_finds_them_later(self) -> None:
         """What is owed up to then comes first."""
         now = round(self.clock.seconds() * 1_000_000)
-        reader, transport = self.blocked(f"since={format_time(now)}&until={format_time(now + 20_000_000)}")
+        reader, transport = self.blocked(
+            f"since={format_time(now)}&until={format_time(now + 20_000_000)}"
+        )
         at = format_time(now + 1)
-        self.publish(self.paper, *[event(n, note="x" * 1000, at=at).payload for n in range(100, 300)])
+        self.publish(
+            self.paper, *[event(n, note="x" * 1000, at=at).payload for n in range(100, 300)]
+        )
         self.wires.advance(25)
         transport.blocked = False
         self.wires.flush()
@@ -421,7 +435,9 @@ class ServiceTests(EventsTestCase):
         stopped = self.service.stopService()
         self.wires.flush()
         self.successResultOf(stopped)
-        self.assertEqual((reader.ids(), reader.raw.gone, reader.has_ended), (self.ids[7:10], True, False))
+        self.assertEqual(
+            (reader.ids(), reader.raw.gone, reader.has_ended), (self.ids[7:10], True, False)
+        )
 
     def test_one_that_does_not_go_is_dropped(self) -> None:
         """After two seconds."""
@@ -445,7 +461,10 @@ class DoorTests(EventsTestCase):
         """No auth message can follow, whatever the request says of an upgrade."""
         self.assertEqual(self.request(PATH).status, 401)
         self.assertEqual(self.upgrade(PATH).status, 401)
-        for headers in ({"Authorization": "Bearer open-sesame"}, {"APCA_API_SECRET_KEY": "open-sesame"}):
+        for headers in (
+            {"Authorization": "Bearer open-sesame"},
+            {"APCA_API_SECRET_KEY": "open-sesame"},
+        ):
             self.assertEqual(self.request(PATH, **headers).status, 200)
 
     def test_a_page_of_another_site_gets_nothing(self) -> None:

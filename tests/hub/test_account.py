@@ -10,17 +10,24 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.journals import Connections, MemoryCase, event, journal_at, memory_journal, time_of
+from tests.support.journals import (
+    Connections,
+    MemoryCase,
+    event,
+    journal_at,
+    memory_journal,
+    time_of,
+)
 from tests.support.redisjournals import InRedis
 from tradeproxy.hub.account import ANOTHER_ACCOUNT, Account
-from tradeproxy.hub.replication import Standing
+from tradeproxy.hub.replication import StreamState
 from tradeproxy.wire.position import Cursor
-from tradeproxy.wire.proxy_status import Gap, Outcome, UpstreamStatus
+from tradeproxy.wire.proxy_status import Gap, GapOutcome, UpstreamStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tradeproxy.journal.base import Burst
+    from tradeproxy.journal.base import Batch
 
 
 BEGIN = time_of(0) // 1_000_000
@@ -35,10 +42,10 @@ class Reader:
     def __init__(self, on_delivery: Callable[[], object] = lambda: None) -> None:
         self.bursts: list[list[bytes | None]] = []
         self.statuses: list[dict[str, Any]] = []
-        self.last: Burst | None = None
+        self.last: Batch | None = None
         self._on_delivery = on_delivery
 
-    def deliver(self, burst: Burst) -> None:
+    def deliver(self, burst: Batch) -> None:
         """Keep the payloads."""
         self.last = burst
         self.bursts.append([row.payload for row in burst.rows])
@@ -48,7 +55,7 @@ class Reader:
         """Keep what it says."""
         self.statuses.append(json.loads(status)["data"])
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         """Do nothing: nothing here fails."""
 
 
@@ -66,7 +73,9 @@ class AccountTestCase(MemoryCase):
 
     def assert_delivered(self, *bursts: list[int]) -> None:
         """Assert that these numbers of events came, and in which bursts."""
-        self.assertEqual(self.reader.bursts, [[event(n).payload for n in burst] for burst in bursts])
+        self.assertEqual(
+            self.reader.bursts, [[event(n).payload for n in burst] for burst in bursts]
+        )
 
     def publish(self, *numbers: int) -> None:
         for n in numbers:
@@ -152,9 +161,9 @@ class CloseTests(AccountTestCase):
 
     def test_what_has_come_is_committed_before_the_journal_closes(self) -> None:
         """Also what was held; a timer that is still to come then finds nothing to do."""
-        self.account.hold()
+        self.account.start_buffering()
         self.publish(2)
-        self.account.recover(event(1))
+        self.account.publish_recovered(event(1))
         self.account.close()
         self.assert_delivered([1, 2])
         self.clock.advance(60)
@@ -166,29 +175,29 @@ class HoldTests(AccountTestCase):
 
     def test_recovered_events_go_before_those_that_are_held(self) -> None:
         """In the order: recovered, held, live."""
-        self.account.hold()
+        self.account.start_buffering()
         self.publish(3, 4)
         self.clock.advance(0)
-        self.account.recover(event(1))
+        self.account.publish_recovered(event(1))
         self.clock.advance(0)
-        self.account.recover(event(2))
-        self.account.release()
+        self.account.publish_recovered(event(2))
+        self.account.stop_buffering()
         self.publish(5)
         self.clock.advance(0)
         self.assert_delivered([1], [2, 3, 4, 5])
 
     def test_what_is_held_can_be_looked_at(self) -> None:
         """Recovery compares with it; after the release there is nothing."""
-        self.assertFalse(self.account.is_holding)
-        self.account.hold()
+        self.assertFalse(self.account.is_buffering)
+        self.account.start_buffering()
         self.publish(1)
-        self.account.hold()  # again: nothing is lost by it
+        self.account.start_buffering()  # again: nothing is lost by it
         self.assertFalse(self.account.is_settled)
-        self.assertTrue(self.account.is_holding)
-        self.assertEqual(self.account.held, (event(1),))
-        self.account.release()
-        self.assertEqual((self.account.held, self.account.is_holding), ((), False))
-        self.account.release()
+        self.assertTrue(self.account.is_buffering)
+        self.assertEqual(self.account.buffered, (event(1),))
+        self.account.stop_buffering()
+        self.assertEqual((self.account.buffered, self.account.is_buffering), ((), False))
+        self.account.stop_buffering()
         self.assertFalse(self.account.is_settled, "it is on its way")
         self.clock.advance(0)
         self.assert_delivered([1])
@@ -196,10 +205,10 @@ class HoldTests(AccountTestCase):
 
     def test_an_event_that_was_recovered_and_held_comes_once(self) -> None:
         """The history may have what the stream has brought meanwhile."""
-        self.account.hold()
+        self.account.start_buffering()
         self.publish(1, 2)
-        self.account.recover(event(1))
-        self.account.release()
+        self.account.publish_recovered(event(1))
+        self.account.stop_buffering()
         self.clock.advance(0)
         self.assert_delivered([1, 2])
 
@@ -226,7 +235,9 @@ class CursorTests(AccountTestCase):
         self.clock.advance(0)
         assert self.reader.last is not None
         cursors = [self.account.cursor_at(seq) for seq in range(3)]
-        self.assertEqual(cursors[1:], [self.account.cursor_behind(row) for row in self.reader.last.rows])
+        self.assertEqual(
+            cursors[1:], [self.account.cursor_after(row) for row in self.reader.last.rows]
+        )
         parsed = [Cursor.parse(str(cursor)) for cursor in cursors]
         self.assertEqual([cursor and cursor.seq for cursor in parsed], [0, 1, 2])
         self.assertEqual({cursor and cursor.epoch for cursor in parsed}, {self.journal.epoch})
@@ -234,10 +245,10 @@ class CursorTests(AccountTestCase):
 
     def test_hello_has_the_whole_state(self) -> None:
         """Cursor, upstream, journal, gaps."""
-        self.account.upstream_is_up()
+        self.account.mark_upstream_up()
         self.publish(1)
         self.clock.advance(0)
-        self.account.upstream_is_down("lost")
+        self.account.mark_upstream_down("lost")
         data = json.loads(self.account.hello(1))["data"]
         self.assertEqual((data["event"], data["account"]), ("hello", "paper"))
         self.assertEqual(data["cursor"], self.account.cursor_at(1))
@@ -255,8 +266,8 @@ class DropTests(SynchronousTestCase):
         account = Account("paper", memory_journal(clock), clock)
         with capturedLogs() as events:
             for problem in ("not JSON", "an error frame", "not JSON", "not JSON", "an error frame"):
-                account.drop(problem)
-        self.assertEqual(account.dropped, {"not JSON": 3, "an error frame": 2})
+                account.drop_frame(problem)
+        self.assertEqual(account.dropped_frames, {"not JSON": 3, "an error frame": 2})
         self.assertEqual(
             [(event["log_level"], event["account"], event["problem"]) for event in events],
             [(LogLevel.warn, "paper", "not JSON"), (LogLevel.warn, "paper", "an error frame")],
@@ -273,13 +284,21 @@ class UpstreamStatusTests(SynchronousTestCase):
         clock = Clock()
         clock.advance(1000)
         account = Account("paper", memory_journal(clock), clock)
-        up, down = account.upstream_is_up, account.upstream_is_down
+        up, down = account.mark_upstream_up, account.mark_upstream_down
         self.assertEqual(account.upstream, UpstreamStatus(False, "not connected yet", 1000.0))
         steps: list[tuple[str, Callable[[], None], UpstreamStatus]] = [
-            ("the first attempt fails", lambda: down("refused"), UpstreamStatus(False, "refused", 1000.0)),
+            (
+                "the first attempt fails",
+                lambda: down("refused"),
+                UpstreamStatus(False, "refused", 1000.0),
+            ),
             ("it comes up", up, UpstreamStatus(True, "streaming", 1020.0)),
             ("it is lost", lambda: down("lost"), UpstreamStatus(False, "lost", 1030.0)),
-            ("an attempt fails", lambda: down("HTTP 429"), UpstreamStatus(False, "HTTP 429", 1030.0)),
+            (
+                "an attempt fails",
+                lambda: down("HTTP 429"),
+                UpstreamStatus(False, "HTTP 429", 1030.0),
+            ),
             ("it comes up again", up, UpstreamStatus(True, "streaming", 1050.0)),
             ("it is lost again", lambda: down("lost"), UpstreamStatus(False, "lost", 1060.0)),
         ]
@@ -293,18 +312,18 @@ class GapTests(AccountTestCase):
     """An outage is a gap, from the last event to the stream's return."""
 
     def outage(self) -> None:
-        self.account.upstream_is_down("lost")
+        self.account.mark_upstream_down("lost")
         self.clock.advance(10)
-        self.account.upstream_is_up()
+        self.account.mark_upstream_up()
 
     def test_before_the_very_first_stream_nothing_can_have_been_missed(self) -> None:
         """A new journal begins with its first stream."""
-        self.account.upstream_is_up()
+        self.account.mark_upstream_up()
         self.assertIsNone(self.account.gaps.current)
 
     def test_an_outage_begins_at_the_last_event(self) -> None:
         """That is the last moment which is known to be complete."""
-        self.account.upstream_is_up()
+        self.account.mark_upstream_up()
         self.publish(1)
         self.clock.advance(0)
         self.outage()
@@ -316,24 +335,25 @@ class GapTests(AccountTestCase):
     def test_a_journal_that_was_there_before_makes_a_gap_of_the_start(self) -> None:
         """What happened while no proxy ran was missed too; a failed attempt changes nothing."""
         self.journal.append([event(1)])
-        self.account.upstream_is_down("refused")
+        self.account.mark_upstream_down("refused")
         self.assertIsNone(self.account.gaps.current)
-        self.account.upstream_is_up()
+        self.account.mark_upstream_up()
         gap = self.account.gaps.current
         assert gap is not None
         self.assertEqual(gap.begin, event(1).time)
 
     def test_those_who_ask_are_told_of_every_change(self) -> None:
         """Begin, end and outcome; and that the upstream is up or down."""
-        self.account.upstream_is_up()
+        self.account.mark_upstream_up()
         self.publish(1)
         self.clock.advance(0)
         self.reader.statuses.clear()
         self.outage()
-        self.account.gaps.found(3)
-        self.account.gaps.settle(Outcome.RECOVERED)
+        self.account.gaps.count_found(3)
+        self.account.gaps.settle(GapOutcome.RECOVERED)
         told = [
-            (status["event"], status.get("outcome", status.get("state"))) for status in self.reader.statuses
+            (status["event"], status.get("outcome", status.get("state")))
+            for status in self.reader.statuses
         ]
         self.assertEqual(
             told,
@@ -350,10 +370,10 @@ class GapTests(AccountTestCase):
     def test_another_account_ends_the_gap_and_begins_a_log(self) -> None:
         """What was missed of the other one is lost; who asks is told, with a cursor of the new log."""
         self.account.identify("one")
-        self.account.upstream_is_up()
+        self.account.mark_upstream_up()
         self.publish(1)
         self.clock.advance(0)
-        self.account.upstream_is_down("lost")
+        self.account.mark_upstream_down("lost")
         self.reader.statuses.clear()
         epoch = self.journal.epoch
         self.account.identify("one")
@@ -367,8 +387,10 @@ class GapTests(AccountTestCase):
     def test_the_same_state_is_told_once(self) -> None:
         """However many attempts fail in the same way."""
         for reason in ("refused", "refused", "HTTP 429"):
-            self.account.upstream_is_down(reason)
-        self.assertEqual([status["reason"] for status in self.reader.statuses], ["refused", "HTTP 429"])
+            self.account.mark_upstream_down(reason)
+        self.assertEqual(
+            [status["reason"] for status in self.reader.statuses], ["refused", "HTTP 429"]
+        )
 
 
 class ReplacedTests(MemoryCase):
@@ -383,17 +405,17 @@ class ReplacedTests(MemoryCase):
         account = Account("paper", journal, self.clock)
         account.open()
         self.addCleanup(account.close)
-        account.upstream_is_up()
+        account.mark_upstream_up()
         account.publish(event(1))
         self.clock.advance(0)
-        account.upstream_is_down("lost")
+        account.mark_upstream_down("lost")
         epoch = journal.epoch
         disk.execute("DROP TABLE meta")
         account.identify("one")
         self.assertNotEqual(journal.epoch, epoch)
         gap = account.gaps.current
         assert gap is not None
-        self.assertEqual(gap.outcome, Outcome.PENDING)
+        self.assertEqual(gap.outcome, GapOutcome.PENDING)
 
 
 class StandingTests(AccountTestCase):
@@ -401,25 +423,27 @@ class StandingTests(AccountTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.standings: list[Standing] = []
-        self.account.on_standing = self.standings.append
+        self.standings: list[StreamState] = []
+        self.account.on_stream_state = self.standings.append
 
     def test_every_change_is_told_whole(self) -> None:
         """The upstream's status, and all the gaps that a client is told of."""
-        self.account.upstream_is_up()
+        self.account.mark_upstream_up()
         self.publish(1)
         self.account.flush()
-        self.account.upstream_is_down("lost")
-        self.account.gaps.settle(Outcome.OPEN, "HTTP 500")
+        self.account.mark_upstream_down("lost")
+        self.account.gaps.settle(GapOutcome.OPEN, "HTTP 500")
         self.assertEqual([len(standing.gaps) for standing in self.standings], [0, 0, 1, 1])
-        self.assertEqual(self.standings[-1], Standing(self.account.upstream, tuple(self.account.gaps)))
+        self.assertEqual(
+            self.standings[-1], StreamState(self.account.upstream, tuple(self.account.gaps))
+        )
 
     def test_follows_what_another_process_tells(self) -> None:
         """Its clients are told what is new, once."""
         up = UpstreamStatus(streaming=True, reason="streaming", since=BEGIN + 1.5)
-        gap = Gap(1, 2, Outcome.RECOVERED, 3)
+        gap = Gap(1, 2, GapOutcome.RECOVERED, 3)
         for _ in range(2):
-            self.account.follow(Standing(up, (gap,)))
+            self.account.apply_stream_state(StreamState(up, (gap,)))
         self.assertEqual((self.account.upstream, list(self.account.gaps)), (up, [gap]))
         self.assertEqual([status["event"] for status in self.reader.statuses], ["gap", "upstream"])
         self.assertEqual(self.account.reconnects, 0)
@@ -427,30 +451,36 @@ class StandingTests(AccountTestCase):
     def test_takes_over_from_another_process(self) -> None:
         """What came between the two may have been missed: its first stream ends a gap."""
         self.journal.append([event(1)])
-        self.account.follow(Standing(UpstreamStatus(streaming=True, reason="streaming", since=BEGIN), ()))
+        self.account.apply_stream_state(
+            StreamState(UpstreamStatus(streaming=True, reason="streaming", since=BEGIN), ())
+        )
         self.clock.advance(5)
         self.account.take_over()
         self.assertEqual(self.account.upstream, UpstreamStatus(False, "connecting", BEGIN + 5))
         self.clock.advance(1)
-        self.account.upstream_is_up()
-        self.assertEqual(list(self.account.gaps), [Gap(time_of(1), max((BEGIN + 6) * 1_000_000, time_of(1)))])
+        self.account.mark_upstream_up()
+        self.assertEqual(
+            list(self.account.gaps), [Gap(time_of(1), max((BEGIN + 6) * 1_000_000, time_of(1)))]
+        )
         self.assertEqual(self.account.reconnects, 0)
 
     def test_takes_over_a_second_time(self) -> None:
         """Another process led meanwhile, whatever this one has streamed before."""
-        self.account.upstream_is_up()
+        self.account.mark_upstream_up()
         self.publish(1)
         self.account.flush()
-        self.account.upstream_is_down("the lease was lost")
-        self.account.follow(Standing(UpstreamStatus(streaming=True, reason="streaming", since=BEGIN), ()))
+        self.account.mark_upstream_down("the lease was lost")
+        self.account.apply_stream_state(
+            StreamState(UpstreamStatus(streaming=True, reason="streaming", since=BEGIN), ())
+        )
         self.account.take_over()
-        self.account.upstream_is_up()
+        self.account.mark_upstream_up()
         [gap] = self.account.gaps
-        self.assertEqual((gap.begin, gap.outcome), (time_of(1), Outcome.PENDING))
+        self.assertEqual((gap.begin, gap.outcome), (time_of(1), GapOutcome.PENDING))
 
     def test_a_log_that_is_another_one_ends_every_client(self) -> None:
         """No position of theirs leads on from there."""
-        self.journal.on_broken()
+        self.journal.on_replaced()
         self.assertEqual(len(self.account.broadcaster), 0)
 
 

@@ -8,14 +8,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
-from tradeproxy.hub.broadcaster import CHUNK, MOST_WAITING, Broadcaster
-from tradeproxy.journal.base import Burst, Row
+from tradeproxy.hub.broadcaster import CHUNK, MAX_QUEUED, Broadcaster
+from tradeproxy.journal.base import Batch, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ONE = Burst((Row(1, frames.NEW),))
-TWO = Burst((Row(2, frames.PARTIAL_FILL), Row(3, frames.FILL)))
+ONE = Batch((Row(1, frames.NEW),))
+TWO = Batch((Row(2, frames.PARTIAL_FILL), Row(3, frames.FILL)))
 
 
 class Reader:
@@ -23,14 +23,16 @@ class Reader:
 
     size = 1
 
-    def __init__(self, diary: list[Reader], on_delivery: Callable[[], object] = lambda: None) -> None:
-        self.bursts: list[Burst] = []
+    def __init__(
+        self, diary: list[Reader], on_delivery: Callable[[], object] = lambda: None
+    ) -> None:
+        self.bursts: list[Batch] = []
         self.statuses: list[bytes] = []
         self.severed = 0
         self._diary = diary
         self._on_delivery = on_delivery
 
-    def deliver(self, burst: Burst) -> None:
+    def deliver(self, burst: Batch) -> None:
         """Keep `burst`."""
         self._diary.append(self)
         self.bursts.append(burst)
@@ -41,7 +43,7 @@ class Reader:
         self.statuses.append(status)
         self._on_delivery()
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         """Count it."""
         self.severed += 1
 
@@ -49,9 +51,9 @@ class Reader:
 class Stubborn(Reader):
     """A subscriber that can be neither served nor ended."""
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         """Fail."""
-        super().sever()
+        super().abort()
         raise OSError("cannot be ended")
 
 
@@ -181,7 +183,7 @@ class BroadcasterTests(SynchronousTestCase):
     def test_ends_all_when_nothing_leads_on(self) -> None:
         """One that cannot be ended keeps none of the others; who comes afterwards is served."""
         readers = [self.registered(reader) for reader in (Reader(self.diary), Stubborn(self.diary))]
-        self.broadcaster.end_all()
+        self.broadcaster.drop_all()
         self.assertEqual([reader.severed for reader in readers], [1, 1])
         self.assertEqual(len(self.broadcaster), 0)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
@@ -229,25 +231,25 @@ class CrowdTests(SynchronousTestCase):
         """It alone tells a subscriber that something is missing."""
         self.broadcaster.publish(ONE)
         self.broadcaster.publish(TWO)
-        for _ in range(2 * MOST_WAITING):
+        for _ in range(2 * MAX_QUEUED):
             self.broadcaster.announce(b"down")
         self.clock.advance(0)
         self.assertEqual(self.readers[-1].bursts, [ONE, TWO])
-        self.assertEqual(len(self.readers[-1].statuses), 2 * MOST_WAITING)
+        self.assertEqual(len(self.readers[-1].statuses), 2 * MAX_QUEUED)
 
     def test_what_is_too_much_is_found_in_the_journal(self) -> None:
         """The newest burst comes in any case, and shows that some are missing; no status is lost."""
         self.broadcaster.publish(ONE)
-        lost = Burst((Row(1, frames.FILL),), unplaced=True)
+        lost = Batch((Row(1, frames.FILL),), overflow=True)
         self.broadcaster.publish(lost)
-        bursts = [Burst((Row(seq, frames.NEW),)) for seq in range(2, 3 + MOST_WAITING)]
+        bursts = [Batch((Row(seq, frames.NEW),)) for seq in range(2, 3 + MAX_QUEUED)]
         self.broadcaster.announce(b"down")
         for burst in bursts:
             self.broadcaster.publish(burst)
         self.clock.advance(0)
         got = self.readers[0].bursts
         self.assertEqual((got[:2], got[-1]), ([ONE, lost], bursts[-1]))
-        self.assertEqual(len(got), MOST_WAITING - 1)
+        self.assertEqual(len(got), MAX_QUEUED - 1)
         self.assertEqual(self.readers[0].statuses, [b"down"])
 
     def test_are_all_ended_in_the_middle_of_a_burst(self) -> None:
@@ -256,7 +258,7 @@ class CrowdTests(SynchronousTestCase):
         self.broadcaster.on_idle = lambda: idle.append(1)
         self.broadcaster.publish(ONE)
         self.broadcaster.publish(TWO)
-        self.broadcaster.end_all()
+        self.broadcaster.drop_all()
         self.assertEqual({reader.severed for reader in self.readers}, {1})
         late = Reader(self.diary)
         self.broadcaster.register(late)

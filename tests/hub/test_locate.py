@@ -7,7 +7,7 @@ from dataclasses import replace
 from tests.support.journals import MemoryCase, event, event_id_of, events, time_of
 from tests.support.redisjournals import InRedis
 from tradeproxy.hub.account import Account
-from tradeproxy.hub.locate import LostPositionError, locate
+from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import TRIM_EVERY, UnreadableError
 from tradeproxy.wire.position import AfterId, Cursor, FromTime, LastEvents, Position
 
@@ -37,7 +37,7 @@ class LocateTests(MemoryCase):
         return cursor
 
     def lost(self, position: Position, words: str) -> None:
-        with self.assertRaisesRegex(LostPositionError, words) as caught:
+        with self.assertRaisesRegex(UnrecoverablePositionError, words) as caught:
             locate(self.account, position)
         text = str(caught.exception)
         self.assertTrue(text.isascii() and len(text) <= 90, text)
@@ -53,7 +53,10 @@ class LocateTests(MemoryCase):
         self.trim()
         self.assertEqual(locate(self.account, AfterId(str(kept))), 2)
         for cursor in (gone, start):
-            self.lost(AfterId(str(cursor)), "^it is no longer kept: the journal begins at 2026-09-21T14:13:2")
+            self.lost(
+                AfterId(str(cursor)),
+                "^it is no longer kept: the journal begins at 2026-09-21T14:13:2",
+            )
 
     def test_a_cursor_of_another_log_is_refused(self) -> None:
         """Another account's, another epoch's, one ahead of the log, or one with another event there."""
@@ -77,14 +80,19 @@ class LocateTests(MemoryCase):
         self.assertEqual(locate(self.account, FromTime(time_of(2))), 1)
         self.assertEqual(locate(self.account, FromTime(time_of(2) + 1)), 2)
         self.assertEqual(locate(self.account, FromTime(time_of(9))), 3)
-        self.lost(FromTime(self.journal.begins - 1), "^the journal begins at 1970-01-01T00:00:01.000000Z")
+        self.lost(
+            FromTime(self.journal.complete_from - 1),
+            "^the journal begins at 1970-01-01T00:00:01.000000Z",
+        )
         self.trim()
         self.lost(FromTime(time_of(2)), "^the journal begins at 2026-09-21T14:13:22.000001Z")
         self.assertEqual(locate(self.account, FromTime(time_of(2) + 1)), 2)
 
     def test_a_count_is_as_many_events_as_there_are(self) -> None:
         """None is the end; more than there are is all."""
-        self.assertEqual([locate(self.account, LastEvents(count)) for count in (0, 2, 3, 9)], [3, 1, 0, 0])
+        self.assertEqual(
+            [locate(self.account, LastEvents(count)) for count in (0, 2, 3, 9)], [3, 1, 0, 0]
+        )
         self.trim()
         self.assertEqual([locate(self.account, LastEvents(count)) for count in (2, 9)], [3, 2])
 
@@ -94,7 +102,7 @@ class LocateTests(MemoryCase):
         account = Account("live", journal, self.clock)
         cursor = account.cursor_at(0)
         assert cursor is not None
-        for position in (AfterId(cursor), FromTime(journal.begins), LastEvents(5)):
+        for position in (AfterId(cursor), FromTime(journal.complete_from), LastEvents(5)):
             self.assertEqual(locate(account, position), 0)
 
     def test_an_event_named_by_its_content_has_a_place_too(self) -> None:
@@ -111,7 +119,7 @@ class LocateInRedisTests(InRedis, LocateTests):
         """Look at where the log ends, where the position may be yet to come here."""
         try:
             locate(self.account, position)
-        except (LostPositionError, UnreadableError):
+        except (UnrecoverablePositionError, UnreadableError):
             self.look(self.journal)
         super().lost(position, words)
 

@@ -16,7 +16,10 @@ class CheckTests(DisclosureTestCase):
 
     async def check(self, status: int, **ports: int) -> list[str]:
         """Check accounts by the ports of their Alpacas, and return its lines, in which no secret is."""
-        environment = accounts_at(**ports) | {"PROXY_PORT": str(free_port()), "PROXY_TOKENS": PASSWORD}
+        environment = accounts_at(**ports) | {
+            "PROXY_PORT": str(free_port()),
+            "PROXY_TOKENS": PASSWORD,
+        }
         command = self.debugged(MAIN, "check", **environment)
         self.assertEqual(await command.ended, status, command.output)
         self.assert_said(command)
@@ -32,7 +35,10 @@ class CheckTests(DisclosureTestCase):
         self.assertIn("tokens: 1", lines)
         self.assertEqual(
             lines[-2:],
-            [f"{n}: ws://127.0.0.1:{port}/stream: logged in" for n, port in zip("ab", ports, strict=True)],
+            [
+                f"{n}: ws://127.0.0.1:{port}/stream: logged in"
+                for n, port in zip("ab", ports, strict=True)
+            ],
         )
         for alpaca in alpacas:
             await alpaca.when_gone()

@@ -110,7 +110,9 @@ class RestartTests(ClientTestCase):
         began: Deferred[None] = Deferred()
         client = Client(
             self.url,
-            on_status=lambda told: None if began.called or told["event"] != "hello" else began.callback(None),
+            on_status=lambda told: (
+                None if began.called or told["event"] != "hello" else began.callback(None)
+            ),
         )
 
         async def follow() -> None:
@@ -191,8 +193,12 @@ class TlsTests(SocketTestCase):
         proxy = await self.proxy("--demo", "--listen", authority.issue("localhost").endpoint(port))
         await proxy.says("is streaming")
         url = f"wss://localhost:{port}/trade-updates-paper"
-        program = Path(SOURCES, "docs/client.md").read_text(encoding="utf-8").split("```python\n")[1]
-        program = program.partition("```")[0].replace("ws://localhost:8099/trade-updates-paper", url)
+        program = (
+            Path(SOURCES, "docs/client.md").read_text(encoding="utf-8").split("```python\n")[1]
+        )
+        program = program.partition("```")[0].replace(
+            "ws://localhost:8099/trade-updates-paper", url
+        )
         program = program.replace("since_id=since_id", "since_id=since_id, on_status=print")
         forms = ("tradeproxy", "tail", "--url", url), (sys.executable, "-u", "-c", program)
         trusting = [self.command(*form, SSL_CERT_FILE=str(authority.certificate)) for form in forms]
@@ -238,9 +244,7 @@ class AsyncioTests(ClientTestCase):
 
     async def test_does_not_load_twisted(self) -> None:
         """Nor Autobahn, whose two halves exclude each other."""
-        program = (
-            "import sys, tradeproxy.client.aio; print({'twisted', 'autobahn', 'txaio'} & {*sys.modules})"
-        )
+        program = "import sys, tradeproxy.client.aio; print({'twisted', 'autobahn', 'txaio'} & {*sys.modules})"
         command = self.command(sys.executable, "-c", program, PYTHONPATH=str(SOURCES))
         self.assertEqual(await command.ended, 0, command.output)
         self.assertEqual(command.output.strip(), "set()")
@@ -250,7 +254,9 @@ class TailTests(ClientTestCase):
     """`tradeproxy tail`."""
 
     def tail(self, *arguments: str, **environment: str) -> Command:
-        return self.command("tradeproxy", "tail", *arguments, PROXY_PORT=str(self.port), **environment)
+        return self.command(
+            "tradeproxy", "tail", *arguments, PROXY_PORT=str(self.port), **environment
+        )
 
     async def test_follows_through_a_restart_and_ends_at_an_interrupt(self) -> None:
         """Every event once; what happened meanwhile is said; ^C is 130, without a traceback."""
@@ -286,7 +292,9 @@ class TailTests(ClientTestCase):
         client = await self.subscribe()
         self.emit(0, 10)
         await client.has(10)
-        command = self.tail("--since-id", IDS[3], "--client-order-id-prefix", "bot1-", "--symbol", "spy")
+        command = self.tail(
+            "--since-id", IDS[3], "--client-order-id-prefix", "bot1-", "--symbol", "spy"
+        )
         await command.says("bot1-9")
         shown = [line.split()[-1] for line in command.output.splitlines() if "SPY" in line]
         self.assertEqual(shown, ["bot1-5", "bot1-7", "bot1-9"])
@@ -309,7 +317,9 @@ class TailTests(ClientTestCase):
         await self.start(PROXY_TOKENS=TOKEN)
         refused = {
             "ALPACA_DESK_API_KEY": self.tail("desk"),
-            "events: there is no cancelled; the nearest is canceled": self.tail("--event", "cancelled"),
+            "events: there is no cancelled; the nearest is canceled": self.tail(
+                "--event", "cancelled"
+            ),
             "PROXY_TOKENS": self.tail(PROXY_TOKEN="a-wrong-token"),
             "--url: ": self.tail("--url", "localhost:1"),
         }

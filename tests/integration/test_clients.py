@@ -40,7 +40,9 @@ class AlpacaPyTests(SocketTestCase):
         alpaca = await self.simulate()
         await self.proxy()
         await alpaca.when_listening()
-        bot = self.command(sys.executable, "-u", "-c", BOT, f"ws://localhost:{self.port}/trade-updates-paper")
+        bot = self.command(
+            sys.executable, "-u", "-c", BOT, f"ws://localhost:{self.port}/trade-updates-paper"
+        )
         await bot.says("connected to")
         await deferToThread(self.trade)
         for line in (
@@ -55,11 +57,17 @@ class AlpacaPyTests(SocketTestCase):
         """Place a market order and let it fill, place a limit order and cancel it; runs in a thread."""
         client = TradingClient("any", "any", url_override=f"http://127.0.0.1:{self.alpaca_port}")
         client.submit_order(
-            MarketOrderRequest(symbol="SPY", qty=2, side=OrderSide.BUY, time_in_force=TimeInForce.DAY)
+            MarketOrderRequest(
+                symbol="SPY", qty=2, side=OrderSide.BUY, time_in_force=TimeInForce.DAY
+            )
         )
         resting = client.submit_order(
             LimitOrderRequest(
-                symbol="AAPL", qty=1, side=OrderSide.BUY, time_in_force=TimeInForce.DAY, limit_price=1
+                symbol="AAPL",
+                qty=1,
+                side=OrderSide.BUY,
+                time_in_force=TimeInForce.DAY,
+                limit_price=1,
             )
         )
         assert isinstance(resting, Order)
@@ -75,7 +83,9 @@ class WebsocketClientTests(SocketTestCase):
         await self.proxy()
         await alpaca.when_listening()
         connection = await deferToThread(
-            websocket.create_connection, f"ws://localhost:{self.port}/trade-updates-paper", timeout=10
+            websocket.create_connection,
+            f"ws://localhost:{self.port}/trade-updates-paper",
+            timeout=10,
         )
         self.addCleanup(connection.close)
         connection.send(AUTH.decode())
@@ -91,7 +101,9 @@ class ReadmeTests(SocketTestCase):
         """Word for word, but for the port."""
         text = Path(SOURCES, "README.md").read_text(encoding="utf-8")
         [code] = [
-            code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "asyncio.run" in code
+            code
+            for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+            if "asyncio.run" in code
         ]
         await self.proxy("--demo")
         client = self.command(sys.executable, "-u", "-c", code.replace("8099", str(self.port)))

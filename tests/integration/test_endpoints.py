@@ -60,7 +60,9 @@ class ListenTests(EndpointTestCase):
 
     async def test_a_unix_socket_is_this_users_alone(self) -> None:
         """No token is needed, nobody else may open it, and it goes with the process."""
-        directory = tempfile.mkdtemp()  # trial's own are deeper than the 107 bytes of a socket's path
+        directory = (
+            tempfile.mkdtemp()
+        )  # trial's own are deeper than the 107 bytes of a socket's path
         self.addCleanup(shutil.rmtree, directory)
         path = Path(directory, "proxy.sock")
         alpaca = await self.simulate()
@@ -75,7 +77,9 @@ class ListenTests(EndpointTestCase):
         """White space parts them; each is announced."""
         alpaca = await self.simulate()
         ports = free_ports(2)
-        proxy = await self.proxy(PROXY_LISTEN=" ".join(f"tcp:{port}:interface=127.0.0.1" for port in ports))
+        proxy = await self.proxy(
+            PROXY_LISTEN=" ".join(f"tcp:{port}:interface=127.0.0.1" for port in ports)
+        )
         for port in ports:
             await proxy.says(f"listening on http://127.0.0.1:{port}")
         clients = [await self.client_at(f"tcp:127.0.0.1:{port}") for port in ports]
@@ -87,7 +91,10 @@ class ListenTests(EndpointTestCase):
             raise SkipTest("this machine has no ::1")
         alpaca = await self.simulate()
         await self.proxy()
-        clients = [await self.client_at(f"tcp:{address}:{self.port}") for address in ("127.0.0.1", r"\:\:1")]
+        clients = [
+            await self.client_at(f"tcp:{address}:{self.port}")
+            for address in ("127.0.0.1", r"\:\:1")
+        ]
         await self.assert_serves(alpaca, *clients)
 
 
@@ -194,7 +201,8 @@ class SlowClientTests(EndpointTestCase):
         events: list[bytes] = []
         for _ in range(10):
             events += [
-                alpaca.emit(EVENT | {"number": len(events) + i, "padding": "x" * 1000}) for i in range(1000)
+                alpaca.emit(EVENT | {"number": len(events) + i, "padding": "x" * 1000})
+                for i in range(1000)
             ]
             await fast.has(len(events))
         self.assertEqual(fast.messages, events)

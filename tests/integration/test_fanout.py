@@ -7,7 +7,7 @@ import resource
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 
 from tests.support.sockets import SocketClient, SocketTestCase
-from tradeproxy.runtime.rlimits import make_room_for
+from tradeproxy.runtime.rlimits import raise_file_limit
 from tradeproxy.simulator.service import Simulator
 
 PAPER_CLIENTS = 1_000
@@ -23,7 +23,7 @@ class FanOutTests(SocketTestCase):
     def setUp(self) -> None:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
-        self.assertIsNone(make_room_for(2 * (PAPER_CLIENTS + LIVE_CLIENTS)))
+        self.assertIsNone(raise_file_limit(2 * (PAPER_CLIENTS + LIVE_CLIENTS)))
 
     async def test_everybody_gets_their_accounts_events_in_order(self) -> None:
         """1,000 clients of one account and 200 of another: all of their own events, none of the other's."""
@@ -40,12 +40,20 @@ class FanOutTests(SocketTestCase):
         at_a_time = DeferredSemaphore(100)
         paths = ["/trade-updates-paper"] * PAPER_CLIENTS + ["/trade-updates-live"] * LIVE_CLIENTS
         clients: list[SocketClient] = await gatherResults(
-            [at_a_time.run(lambda path: Deferred.fromCoroutine(self.subscribe(path)), path) for path in paths]
+            [
+                at_a_time.run(lambda path: Deferred.fromCoroutine(self.subscribe(path)), path)
+                for path in paths
+            ]
         )
         sent: dict[Simulator, list[bytes]] = {paper: [], live: []}
         for number in range(EVENTS):
             for name, simulator in (("paper", paper), ("live", live)):
-                data = {"event": "fill", "of": name, "number": number, "order": {"notes": "x" * 900}}
+                data = {
+                    "event": "fill",
+                    "of": name,
+                    "number": number,
+                    "order": {"notes": "x" * 900},
+                }
                 sent[simulator].append(simulator.emit(data))
         await gatherResults([client.has(EVENTS) for client in clients])
         for client in clients[:PAPER_CLIENTS]:

@@ -29,7 +29,9 @@ class WheelTests(SocketTestCase):
         self.environment = Path(self.directory, "environment")
         venv.create(self.environment, symlinks=True)
         self.packages = Path(
-            sysconfig.get_path("purelib", "venv", {"base": self.environment, "platbase": self.environment})
+            sysconfig.get_path(
+                "purelib", "venv", {"base": self.environment, "platbase": self.environment}
+            )
         )
 
     async def test_installs_runs_and_leaves(self) -> None:
@@ -37,7 +39,9 @@ class WheelTests(SocketTestCase):
         wheel = await self.build()
         self.assert_holds_the_package(wheel)
         before = self.files()
-        await self.pip("--python", str(self.environment), "install", "--no-deps", "--no-index", str(wheel))
+        await self.pip(
+            "--python", str(self.environment), "install", "--no-deps", "--no-index", str(wheel)
+        )
         dependencies = self.packages / "dependencies.pth"
         dependencies.write_text(sysconfig.get_path("purelib"))
 
@@ -76,7 +80,9 @@ class WheelTests(SocketTestCase):
     async def build(self) -> Path:
         """Build a wheel of a copy of the sources: a build leaves its traces where it is done."""
         sources = Path(self.directory, "sources")
-        ignored = shutil.ignore_patterns(".*", "_trial_temp*", "__pycache__", "build", "dist", "*.egg-info")
+        ignored = shutil.ignore_patterns(
+            ".*", "_trial_temp*", "__pycache__", "build", "dist", "*.egg-info"
+        )
         shutil.copytree(SOURCES, sources, ignore=ignored)
         wheels = Path(self.directory, "wheels")
         offline = ("--no-build-isolation", "--no-deps", "--no-index")
@@ -90,7 +96,9 @@ class WheelTests(SocketTestCase):
             metadata = {name.partition(".dist-info/")[2] for name in archive.namelist()} - {""}
         package = {str(path.relative_to(SOURCES)) for path in SOURCES.glob("tradeproxy/**/*.py")}
         plugin = "twisted/plugins/tradeproxy_plugin.py"
-        pages = {str(path.relative_to(SOURCES)) for path in SOURCES.glob("tradeproxy/web/dashboard/*.*")}
+        pages = {
+            str(path.relative_to(SOURCES)) for path in SOURCES.glob("tradeproxy/web/dashboard/*.*")
+        }
         self.assertIn("tradeproxy/web/dashboard/index.html", pages)
         self.assertEqual(names, package | pages | {"tradeproxy/py.typed", plugin})
         self.assertIn("licenses/LICENSE", metadata)

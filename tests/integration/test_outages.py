@@ -11,7 +11,7 @@ from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory
 from tradeproxy.upstream.service import UpstreamService
-from tradeproxy.upstream.session import StreamWatcher
+from tradeproxy.upstream.session import StreamListener
 from tradeproxy.wire.credentials import KeyPair, Secret
 from tradeproxy.wire.messages import Dialect
 
@@ -30,8 +30,8 @@ class EveryOutageTests(ProxyTestCase):
         service = UpstreamService(
             self.paper,
             self.upstream,
-            UpstreamFactory(settings, self.paper, StreamWatcher(), self.clock),
-            StreamWatcher(),
+            UpstreamFactory(settings, self.paper, StreamListener(), self.clock),
+            StreamListener(),
             Backoff(lambda: 1.0),
             self.clock,
         )
@@ -97,5 +97,7 @@ class RealOutageTests(SocketTestCase):
         alpaca = await self.simulate()
         alpaca.inject(Fault(FaultKind.THROTTLE, count=1, retry_after=1))
         proxy = await self.proxy()
-        await proxy.says("HTTP 429 at the handshake: another connection holds this account's stream")
+        await proxy.says(
+            "HTTP 429 at the handshake: another connection holds this account's stream"
+        )
         await alpaca.when_listening()

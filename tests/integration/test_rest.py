@@ -111,11 +111,16 @@ class TlsTests(CertificateTestCase):
     async def test_a_host_that_is_not_is_sent_nothing(self) -> None:
         """Neither one of an unknown authority, nor one of another name."""
         trusted = {"SSL_CERT_FILE": str(self.authority.certificate)}
-        for identity, environment in ((self.identity, {}), (self.authority.issue("other.example"), trusted)):
+        for identity, environment in (
+            (self.identity, {}),
+            (self.authority.issue("other.example"), trusted),
+        ):
             alpaca = await self.simulate(identity.endpoint())
             await self.start(self.alpaca_port, **environment)
             error = await refusal(trading(self.port).submit_order, ORDER)
-            self.assertEqual((error.status_code, alpaca.exchange.orders("all", True, None, None)), (502, []))
+            self.assertEqual(
+                (error.status_code, alpaca.exchange.orders("all", True, None, None)), (502, [])
+            )
             await self.process.stop()
             self.assertNotIn("Traceback", self.process.output)
 
@@ -170,7 +175,11 @@ class LogTests(DisclosureTestCase):
     async def test_nothing_that_a_client_sends_shows(self) -> None:
         """Whether Alpaca takes it, refuses it or is away."""
         alpaca = await self.simulate()
-        ports = {"UP": self.alpaca_port, "BUSY": await self.serve_fault(FaultKind.REST_REFUSE), "DOWN": 1}
+        ports = {
+            "UP": self.alpaca_port,
+            "BUSY": await self.serve_fault(FaultKind.REST_REFUSE),
+            "DOWN": 1,
+        }
         command = self.start("-n", PROXY_REST="1", PROXY_TOKENS="", **accounts_at(**ports))
         await command.says("listening on")
         await alpaca.when_listening()
@@ -185,7 +194,10 @@ class LogTests(DisclosureTestCase):
                 ask = f"GET /{name}/v2/orders/{THEIRS}?id={THEIRS} HTTP/1.1"
                 place = f"POST /{name}/v2/orders?id={THEIRS} HTTP/1.1"
                 body = (f"Content-Length: {len(THEIRS)}", "", THEIRS)
-                visits = (request(header, start=ask), request(header, *body, start=place, upgrade=False))
+                visits = (
+                    request(header, start=ask),
+                    request(header, *body, start=place, upgrade=False),
+                )
                 answers[name] = {(await self.visit(visit)).status for visit in visits}
         self.assertEqual(answers, {"up": {404, 400}, "busy": {403, 400}, "down": {502}})
         await self.assert_silent(command, "is passed through")

@@ -21,14 +21,20 @@ JOURNAL = ".local/state/tradeproxy/paper.sqlite3"
 
 def event(number: int) -> dict[str, Any]:
     """Return the data of an event with an id of its own."""
-    return {"event_id": f"01KYA98DWAS5PA5B{number:010d}", "event": "new", "order": {"id": f"{number}"}}
+    return {
+        "event_id": f"01KYA98DWAS5PA5B{number:010d}",
+        "event": "new",
+        "order": {"id": f"{number}"},
+    }
 
 
 def data_of(messages: list[bytes]) -> list[dict[str, Any]]:
     """Return the data of every trade update among the messages."""
     frames = [json.loads(message) for message in messages]
     return [
-        frame["data"] for frame in frames if isinstance(frame, dict) and frame["stream"] == "trade_updates"
+        frame["data"]
+        for frame in frames
+        if isinstance(frame, dict) and frame["stream"] == "trade_updates"
     ]
 
 
@@ -69,20 +75,30 @@ class RestartTests(ResumeTestCase):
         exchange = self.alpaca.exchange
         proxy = await self.start()
         client = await self.subscribe()
-        resting = {"symbol": "SPY", "side": "buy", "type": "limit", "time_in_force": "day", "qty": "1"}
-        (order,) = self.alpaca.carry_out(exchange.submit(parse_order({**resting, "limit_price": "0.01"})))
+        resting = {
+            "symbol": "SPY",
+            "side": "buy",
+            "type": "limit",
+            "time_in_force": "day",
+            "qty": "1",
+        }
+        (order,) = self.alpaca.apply(
+            exchange.submit(parse_order({**resting, "limit_price": "0.01"}))
+        )
         await client.has(1)
         seen = data_of(client.messages)[0]["event_id"]
         await proxy.stop("KILL")
         await self.alpaca.when_gone()
-        self.alpaca.carry_out(exchange.cancel(order.id))
+        self.alpaca.apply(exchange.cancel(order.id))
         self.alpaca.inject(Fault(FaultKind.HISTORY_REFUSE, seconds=60))
         await self.start()
         back = await self.subscribe(f"{PATH}?since_id={seen}")
         await back.has(1)
         frame = json.loads(back.messages[0])
         self.assertEqual(frame["recovered"], "orders")
-        self.assertEqual((frame["data"]["event"], frame["data"]["order"]["id"]), ("canceled", order.id))
+        self.assertEqual(
+            (frame["data"]["event"], frame["data"]["order"]["id"]), ("canceled", order.id)
+        )
         self.assertEqual(frame["data"]["order"], exchange.order(order.id).document())
         self.assertNotIn("execution_id", frame["data"])
 
@@ -142,7 +158,9 @@ class JournalFileTests(ResumeTestCase):
         )
         self.assertEqual(await second.ended, 1)
         lines = second.output.strip().splitlines()
-        self.assertIn(f"PROXY_DATA_DIR: {Path(self.directory, JOURNAL)}: another tradeproxy uses it", lines)
+        self.assertIn(
+            f"PROXY_DATA_DIR: {Path(self.directory, JOURNAL)}: another tradeproxy uses it", lines
+        )
         self.assertIsNone(first.status)
 
     async def test_one_of_a_newer_schema_is_not_touched(self) -> None:

@@ -76,7 +76,9 @@ class TwistdTests(SocketTestCase):
             "ALPACA_URL": f"http://127.0.0.1:{self.alpaca_port}",
             "PROXY_PORT": str(self.port),
         }
-        parent = self.command("twistd", "--pidfile=t.pid", "--logfile=t.log", "tradeproxy", **environment)
+        parent = self.command(
+            "twistd", "--pidfile=t.pid", "--logfile=t.log", "tradeproxy", **environment
+        )
         self.assertEqual(await parent.ended, 0, parent.output)
         await alpaca.when_listening()
         client = await self.subscribe()
@@ -145,10 +147,14 @@ class DemoTests(SocketTestCase):
             (("--listen", taken), "", "PROXY_LISTEN or --listen chooses another"),
             ((), taken, "PROXY_LISTEN or --listen chooses another"),
         ):
-            demo = self.command("twistd", "-n", "tradeproxy", "--demo", *options, PROXY_LISTEN=listen)
+            demo = self.command(
+                "twistd", "-n", "tradeproxy", "--demo", *options, PROXY_LISTEN=listen
+            )
             self.assertEqual(await demo.ended, 1, demo.output)
             [line] = demo.output.splitlines()
-            self.assertTrue(line.startswith(f"127.0.0.1:{self.alpaca_port} is in use: {words}"), line)
+            self.assertTrue(
+                line.startswith(f"127.0.0.1:{self.alpaca_port} is in use: {words}"), line
+            )
 
 
 class CommandTests(SocketTestCase):
@@ -163,7 +169,9 @@ class CommandTests(SocketTestCase):
         simulate = self.tradeproxy("simulate", "--port", str(self.alpaca_port))
         await simulate.says(f"ALPACA_URL=http://127.0.0.1:{self.alpaca_port}")
         again = self.tradeproxy("simulate", "--port", str(self.alpaca_port))
-        self.assertEqual((await again.ended, again.output), (1, f"127.0.0.1:{self.alpaca_port} is in use\n"))
+        self.assertEqual(
+            (await again.ended, again.output), (1, f"127.0.0.1:{self.alpaca_port} is in use\n")
+        )
         proxy = await self.proxy()
         await proxy.says("upstream is streaming")
         await simulate.stop()
@@ -195,7 +203,9 @@ class CommandTests(SocketTestCase):
         self.assertIn("'99999' is not a port (1 to 65535)", lines[0])
         self.assertIn("unrecognized arguments: --nonsense", lines[1])
         self.assertIn("ALPACA_API_KEY", lines[2])
-        self.assertTrue(lines[4].startswith("tradeproxy run: option --prot not recognized"), lines[4])
+        self.assertTrue(
+            lines[4].startswith("tradeproxy run: option --prot not recognized"), lines[4]
+        )
         self.assertTrue(lines[5].startswith("tradeproxy demo: unexpected words: now"), lines[5])
         for line in lines[6:]:
             self.assertRegex(line, "^--env-file .*absent: cannot be read")
@@ -242,7 +252,8 @@ class BadSettingTests(SocketTestCase):
         await self.simulate()
         environment = KEYS | {"PROXY_PORT": str(self.alpaca_port)}
         commands = [
-            self.command(*runner, "tradeproxy", **environment) for runner in (("twistd", "-n"), ("twist",))
+            self.command(*runner, "tradeproxy", **environment)
+            for runner in (("twistd", "-n"), ("twist",))
         ]
         for command in commands:
             self.assertEqual(await command.ended, 1, command.output)

@@ -71,13 +71,20 @@ STARTS = (
 REQUESTS = (
     *map(request, HEADERS),
     *(request(start=start, upgrade=upgrade) for upgrade in (True, False) for start in STARTS),
-    request(f"Content-Length: {len(THEIRS)}", "", THEIRS, start="POST /readyz HTTP/1.1", upgrade=False),
+    request(
+        f"Content-Length: {len(THEIRS)}", "", THEIRS, start="POST /readyz HTTP/1.1", upgrade=False
+    ),
     b"\x16\x03\x01" + THEIRS.encode() + b"\r\n\r\n",
 )
 
 MESSAGES: tuple[tuple[int, bytes], ...] = (
     (1, json.dumps({"action": "auth", "key": THEIRS, "secret": THEIRS}).encode()),
-    (1, json.dumps({"action": "authenticate", "data": {"key_id": THEIRS, "secret_key": THEIRS}}).encode()),
+    (
+        1,
+        json.dumps(
+            {"action": "authenticate", "data": {"key_id": THEIRS, "secret_key": THEIRS}}
+        ).encode(),
+    ),
     (2, json.dumps({"action": "authenticate", "data": {"oauth_token": THEIRS}}).encode()),
     (1, f'{{"action":"auth","key":"{THEIRS}"'.encode()),
     (2, THEIRS.encode() + b"\xff"),
@@ -98,7 +105,13 @@ class DisclosureTests(SynchronousTestCase):
         for before in ("", "a", "ab", "abc"):
             text = f"{before}{KEY}:x"
             data = text.encode()
-            for shown in (text, repr(data), data.hex(), data.hex().upper(), b64encode(data).decode()):
+            for shown in (
+                text,
+                repr(data),
+                data.hex(),
+                data.hex().upper(),
+                b64encode(data).decode(),
+            ):
                 self.assertEqual(disclosures(f"one\n[{shown}]\ntwo"), [f"[{shown}]"])
         self.assertEqual(disclosures("ALPACA_API_KEY: login refused"), [])
 
@@ -137,13 +150,18 @@ class LogTests(DisclosureTestCase):
 
     async def test_an_alpaca_that_repeats_what_it_is_told(self) -> None:
         """In errors, refusals, frames that are none, and close reasons: not one word of it goes further."""
-        parrots = {f"PARROT{number}": await self.serve(parrot(end)) for number, end in enumerate(ENDS)}
+        parrots = {
+            f"PARROT{number}": await self.serve(parrot(end)) for number, end in enumerate(ENDS)
+        }
         await self.assert_outage(parrots)
 
     async def test_an_alpaca_that_repeats_it_in_its_handshake(self) -> None:
         """It knows the key from a connection before; what is wrong with its answer is told without it."""
         await self.assert_outage(
-            {f"IMPOSTOR{number}": await self.serve(impostor(text)) for number, text in enumerate(HANDSHAKES)}
+            {
+                f"IMPOSTOR{number}": await self.serve(impostor(text))
+                for number, text in enumerate(HANDSHAKES)
+            }
         )
 
     async def test_an_alpaca_that_does_not_let_us_in(self) -> None:
@@ -185,7 +203,9 @@ class SettingsTests(DisclosureTestCase):
     async def test_bad_ones(self) -> None:
         """Each mistake that one can make with a secret is told by its variable or its line, and no more."""
         self.directory = self.make_directory()
-        Path(self.directory, ".env").write_text(f"{KEY}\nALPACA_API_KEY: {KEY}\nALPACA_X_API_KEY='{KEY}\n")
+        Path(self.directory, ".env").write_text(
+            f"{KEY}\nALPACA_API_KEY: {KEY}\nALPACA_X_API_KEY='{KEY}\n"
+        )
         Path(self.directory, "binary").write_bytes(KEY.encode() + b"\xff")
         Path(self.directory, "spaces").write_text(f"{KEY} {KEY}")
         pair = {"ALPACA_{}_API_KEY": KEY, "ALPACA_{}_SECRET_KEY": SECRET}

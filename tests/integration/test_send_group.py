@@ -32,7 +32,9 @@ class CrowdTests(SocketTestCase):
         self.service = DownstreamService(self.factory.clients, reactor)
         self.service.startService()
         self.addCleanup(self.service.stopService)
-        site = build_site({"paper": self.account}, self.factory, Admission((), (), Tokens(())), reactor)
+        site = build_site(
+            {"paper": self.account}, self.factory, Admission((), (), Tokens(())), reactor
+        )
         port = reactor.listenTCP(0, site, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         self.port = port.getHost().port
@@ -59,7 +61,7 @@ class CrowdTests(SocketTestCase):
     def crowds(self) -> list[SendGroup | None]:
         """The crowd of each client, in the order in which they came."""
         served: Any = tuple(self.factory.clients)
-        return [client.crowd for client in served]
+        return [client.send_group for client in served]
 
     async def assert_left(self, staying: list[SocketClient]) -> None:
         """Only these are there, and are a crowd."""

@@ -84,7 +84,9 @@ class SharedPortTests(SocketTestCase):
                 "PROXY_LISTEN": "systemd:domain=INET:index=0",
             }
             program = ("/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", "tradeproxy", "run")
-            command = spawn(program, self.make_directory(), environment, inherited=listening.fileno())
+            command = spawn(
+                program, self.make_directory(), environment, inherited=listening.fileno()
+            )
             self.addCleanup(self.finish, command)
             await command.says("listening on")
             commands.append(command)

@@ -19,7 +19,7 @@ from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.processes import PATIENCE
 from tests.support.sockets import SocketTestCase
 from tests.system.chaos.clients import SMALL_BUFFER, ReadyMade
-from tradeproxy.runtime.rlimits import make_room_for
+from tradeproxy.runtime.rlimits import raise_file_limit
 
 reactor: Any = chosen
 CLIENTS = 500
@@ -121,7 +121,7 @@ class WireTests(SocketTestCase):
     def setUp(self) -> None:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
-        self.assertIsNone(make_room_for(2 * CLIENTS))
+        self.assertIsNone(raise_file_limit(2 * CLIENTS))
 
     def peer(self) -> Peer:
         """Connect one more client, for which the kernel keeps little."""

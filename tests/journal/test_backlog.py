@@ -11,9 +11,9 @@ from tradeproxy.journal.backlog import Backlog, Entry
 from tradeproxy.journal.base import Row
 
 
-def entry(seq: int, high: int | None = None) -> Entry:
+def entry(seq: int, max_time: int | None = None) -> Entry:
     """Return the event of this number in its place."""
-    return Entry(seq, event(seq), time_of(seq) if high is None else high, 0)
+    return Entry(seq, event(seq), time_of(seq) if max_time is None else max_time, 0)
 
 
 class BacklogTests(SynchronousTestCase):
@@ -49,7 +49,7 @@ class BacklogTests(SynchronousTestCase):
     def test_finds_times_behind_events_that_have_none(self) -> None:
         """Only the first ones can be without any time before them."""
         backlog = Backlog()
-        backlog.add(replace(entry(1), high=None))
+        backlog.add(replace(entry(1), max_time=None))
         self.assertIsNone(backlog.first_since(-5))
         backlog.add(entry(2))
         backlog.add(entry(3))
@@ -59,7 +59,7 @@ class BacklogTests(SynchronousTestCase):
         """A hole that has events behind it is done."""
         backlog = Backlog()
         self.assertIsNone(backlog.widen_hole(7))
-        backlog.add(entry(1, high=5))
+        backlog.add(entry(1, max_time=5))
         self.assertIsNone(backlog.widen_hole(7))
         backlog.add(Entry(2, None, 6, 0))
         self.assertEqual(backlog.widen_hole(7), 2)

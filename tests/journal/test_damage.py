@@ -8,7 +8,7 @@ from typing import Any
 from twisted.logger import capturedLogs
 
 from tests.support.journals import DiskCase, event, events, row, time_of
-from tradeproxy.journal.base import TRIM_EVERY, Burst, TrimmedError
+from tradeproxy.journal.base import TRIM_EVERY, Batch, TrimmedError
 from tradeproxy.journal.disk import RETRY_EVERY
 from tradeproxy.journal.metadata import OPEN_SINCE
 
@@ -19,20 +19,22 @@ class DamageTests(DiskCase):
     def test_found_when_events_come(self) -> None:
         """The events are on the disk when they are delivered; live clients see the numbers go on."""
         epoch = self.journal.epoch
-        self.journal.remember("complete from", "7")
+        self.journal.set_metadata("complete from", "7")
         self.journal.identify("account")
         self.damage()
         with capturedLogs() as logs:
             self.journal.append(events(3, 4))
-        self.assertEqual(self.listener.calls, [Burst((row(3, event(3)), row(4, event(4))))])
+        self.assertEqual(self.listener.calls, [Batch((row(3, event(3)), row(4, event(4))))])
         self.assertNotEqual(self.journal.epoch, epoch)
         self.assertEqual((self.journal.first, self.journal.last), (3, 4))
-        self.assertEqual(self.journal.begins, time_of(2) + 1)
-        self.assertEqual([log["aside"] for log in logs], [f"paper.sqlite3.damaged-{self.journal.epoch}"])
+        self.assertEqual(self.journal.complete_from, time_of(2) + 1)
+        self.assertEqual(
+            [log["aside"] for log in logs], [f"paper.sqlite3.damaged-{self.journal.epoch}"]
+        )
         again = self.reopen(self.journal)
         again.identify("account")
         self.assertEqual((again.epoch, again.first, again.last), (self.journal.epoch, 3, 4))
-        self.assertEqual(again.recall("complete from"), "7")
+        self.assertEqual(again.get_metadata("complete from"), "7")
 
     def test_found_when_rows_are_due(self) -> None:
         """The first to notice may be the look for what can be trimmed."""
@@ -60,14 +62,14 @@ class DamageTests(DiskCase):
 
     def test_what_was_known_is_known_but_for_a_gap(self) -> None:
         """What was delivered does not come again; what was missed while a gap is open still can."""
-        self.journal.know_through(time_of(5))
+        self.journal.advance_dedup_horizon(time_of(5))
         self.damage()
         self.assertTrue(self.journal.has(event(5)))
-        self.assertEqual(self.journal.horizon, time_of(5))
-        self.journal.remember(OPEN_SINCE, str(time_of(1)))
+        self.assertEqual(self.journal.dedup_horizon, time_of(5))
+        self.journal.set_metadata(OPEN_SINCE, str(time_of(1)))
         self.damage()
         self.assertTrue(self.journal.has(event(1)))
-        self.assertEqual(self.journal.horizon, time_of(1))
+        self.assertEqual(self.journal.dedup_horizon, time_of(1))
         again = self.reopen(self.journal)
         self.assertFalse(again.has(event(2)))
 
@@ -108,7 +110,7 @@ class DamageTests(DiskCase):
             file.write(b"\xff" * 4096)
         again = self.begin()
         self.assertTrue(self.set_aside(again))
-        self.assertEqual((again.last, again.latest), (499, time_of(499)))
+        self.assertEqual((again.last, again.latest_time), (499, time_of(499)))
 
     def test_facts_that_do_not_fit_are_damage(self) -> None:
         """A row that is gone, a fact that is gone, or is no number."""
@@ -142,7 +144,7 @@ class DamageTests(DiskCase):
         """Somebody else has written to the file: a new event must not be lost for that."""
         self.connections.execute("INSERT INTO events (seq, received) VALUES (3, 0)")
         self.journal.append(events(3))
-        self.assertEqual(self.listener.calls, [Burst((row(3, event(3)),))])
+        self.assertEqual(self.listener.calls, [Batch((row(3, event(3)),))])
         self.assertTrue(self.set_aside(self.journal))
 
     def test_events_go_on_while_no_new_file_can_be_had(self) -> None:
@@ -152,7 +154,7 @@ class DamageTests(DiskCase):
         self.journal.append(events(3))
         self.assertEqual([status.durable for status in self.listener.statuses], [False])
         self.assertEqual(self.journal.status.reason, "the file is damaged")
-        self.assertEqual(self.listener.bursts, [Burst((row(3, event(3), durable=False),))])
+        self.assertEqual(self.listener.bursts, [Batch((row(3, event(3), durable=False),))])
         self.assertEqual((self.journal.first, self.rest(self.journal, 2)), (3, [3]))
         self.assertRaises(TrimmedError, self.journal.read, 0, 1)
         self.assertTrue(self.journal.has(event(1)))

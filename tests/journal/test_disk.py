@@ -7,9 +7,18 @@ from dataclasses import replace
 
 from twisted.logger import LogLevel, capturedLogs
 
-from tests.support.journals import NOW, DiskCase, event, event_id_of, events, order_id_of, row, time_of
+from tests.support.journals import (
+    NOW,
+    DiskCase,
+    event,
+    event_id_of,
+    events,
+    order_id_of,
+    row,
+    time_of,
+)
 from tradeproxy.journal.backlog import MAX_BYTES, MAX_EVENTS
-from tradeproxy.journal.base import Burst, Row, UnreadableError
+from tradeproxy.journal.base import Batch, Row, UnreadableError
 from tradeproxy.journal.disk import RETRY_EVERY
 from tradeproxy.wire.event import Event, OrderState
 from tradeproxy.wire.proxy_status import JournalStatus
@@ -35,8 +44,8 @@ class FullDiskTests(DiskCase):
             self.clock.advance(RETRY_EVERY)
         status = JournalStatus(durable=False, reason=READ_ONLY, since=NOW + 5)
         told = [
-            Burst((row(3, event(3), durable=False), row(4, event(4), durable=False))),
-            Burst((row(5, event(5), durable=False),)),
+            Batch((row(3, event(3), durable=False), row(4, event(4), durable=False))),
+            Batch((row(5, event(5), durable=False),)),
         ]
         self.assertEqual(self.listener.calls, [status, *told])
         self.assertEqual((self.journal.status, self.journal.last), (status, 5))
@@ -53,11 +62,15 @@ class FullDiskTests(DiskCase):
         self.assertEqual(self.journal.row(2), row(2, event(2)))
         self.assertIsNone(self.journal.read(4, 1))
         self.assertEqual([self.journal.find(event_id_of(n)) for n in (1, 3, 4, 5)], [1, 3, 4, None])
-        self.assertEqual([self.journal.first_since(time_of(n)) for n in (2, 3, 4, 5)], [2, 3, 4, None])
+        self.assertEqual(
+            [self.journal.first_since(time_of(n)) for n in (2, 3, 4, 5)], [2, 3, 4, None]
+        )
         self.assertEqual([self.journal.has(event(n)) for n in (1, 3, 5)], [True, True, False])
-        self.assertEqual((self.journal.latest, self.journal.duplicates), (time_of(4), 2))
+        self.assertEqual((self.journal.latest_time, self.journal.duplicates), (time_of(4), 2))
         self.assertEqual(self.journal.order(one), OrderState(one, "filled", "0", time_of(4)))
-        self.assertEqual([state.id for state in self.journal.open_orders()], [order_id_of(2), order_id_of(3)])
+        self.assertEqual(
+            [state.id for state in self.journal.open_orders()], [order_id_of(2), order_id_of(3)]
+        )
 
     def test_an_event_that_comes_late_sets_no_order_back(self) -> None:
         """Whether the newer one is on the disk or waits too."""
@@ -80,7 +93,8 @@ class FullDiskTests(DiskCase):
         with capturedLogs() as logs:
             self.clock.advance(RETRY_EVERY)
         self.assertEqual(
-            self.listener.statuses[1:], [JournalStatus(durable=True, reason="", since=self.clock.seconds())]
+            self.listener.statuses[1:],
+            [JournalStatus(durable=True, reason="", since=self.clock.seconds())],
         )
         self.assertEqual([log["log_level"] for log in logs], [LogLevel.info])
         self.assertEqual(self.journal.row(n), row(n, event(n)))
@@ -95,19 +109,21 @@ class FullDiskTests(DiskCase):
         self.connections.refuse_writing(False)
         self.journal.append(events(1500))
         self.assertTrue(self.listener.statuses[-1].durable)
-        self.assertEqual(self.listener.calls[-1], Burst((row(1500, event(1500)),)))
+        self.assertEqual(self.listener.calls[-1], Batch((row(1500, event(1500)),)))
         self.assertEqual([seq for seq, _ in self.on_disk()], list(range(1, 1501)))
 
     def test_commits_it_when_it_is_closed(self) -> None:
         """A disk that has healed a moment before the end has the events."""
         self.connections.refuse_writing()
         self.journal.append(events(3))
-        self.journal.remember("complete from", "7")
+        self.journal.set_metadata("complete from", "7")
         self.connections.refuse_writing(False)
         self.journal.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         again = self.begin()
-        self.assertEqual((self.rest(again, 0), again.recall("complete from")), ([1, 2, 3], "7"))
+        self.assertEqual(
+            (self.rest(again, 0), again.get_metadata("complete from")), ([1, 2, 3], "7")
+        )
 
     def test_says_what_is_lost_when_it_is_closed(self) -> None:
         """If the disk has not healed, the events' number is logged; they were delivered without a cursor."""
@@ -143,18 +159,20 @@ class FullDiskTests(DiskCase):
     def test_what_is_remembered_waits_too(self) -> None:
         """It is known at once, and written when the disk heals."""
         self.connections.refuse_writing()
-        self.journal.remember("complete from", "7")
-        self.journal.know_through(time_of(0))
+        self.journal.set_metadata("complete from", "7")
+        self.journal.advance_dedup_horizon(time_of(0))
         self.journal.identify("account")
         self.assertFalse(self.journal.status.durable)
-        self.assertEqual(self.journal.recall("complete from"), "7")
+        self.assertEqual(self.journal.get_metadata("complete from"), "7")
         self.clock.advance(RETRY_EVERY)
         self.assertFalse(self.journal.status.durable)
         self.connections.refuse_writing(False)
         self.clock.advance(RETRY_EVERY)
         self.assertTrue(self.journal.status.durable)
         again = self.reopen(self.journal)
-        self.assertEqual((again.recall("complete from"), again.horizon), ("7", time_of(0)))
+        self.assertEqual(
+            (again.get_metadata("complete from"), again.dedup_horizon), ("7", time_of(0))
+        )
 
     def test_another_account_takes_over(self) -> None:
         """What still waits belongs to the old log, and does not become the new one's."""
@@ -174,7 +192,9 @@ class FullDiskTests(DiskCase):
         self.connections.refuse_writing()
         self.journal.append(events(3))
         other = sqlite3.connect(self.path)  # as if the disk had not given back what it has
-        other.execute("INSERT INTO events SELECT 9, ?, ?, 0, 0, 0, ''", (event(3).identity, event(3).digest))
+        other.execute(
+            "INSERT INTO events SELECT 9, ?, ?, 0, 0, 0, ''", (event(3).identity, event(3).digest)
+        )
         other.commit()
         other.execute("UPDATE events SET seq = 0 WHERE seq = 9")
         other.commit()
@@ -195,14 +215,18 @@ class HoleTests(DiskCase):
         """They go to the clients that are there; to a reader the hole says that something is missing."""
         self.journal.append([large(3), large(4), event(5), event(5)])
         placed, unplaced = self.listener.bursts
-        self.assertEqual(placed, Burst((row(3, large(3), durable=False),)))
+        self.assertEqual(placed, Batch((row(3, large(3), durable=False),)))
         rows = (row(4, large(4), durable=False), row(4, event(5), durable=False))
-        self.assertEqual(unplaced, Burst(rows, unplaced=True))
+        self.assertEqual(unplaced, Batch(rows, overflow=True))
         self.journal.append([large(6)])
-        self.assertEqual(self.listener.bursts[2], Burst((row(4, large(6), durable=False),), unplaced=True))
-        self.assertEqual((self.journal.last, self.journal.latest), (4, time_of(6)))
+        self.assertEqual(
+            self.listener.bursts[2], Batch((row(4, large(6), durable=False),), overflow=True)
+        )
+        self.assertEqual((self.journal.last, self.journal.latest_time), (4, time_of(6)))
         self.assertEqual(self.journal.row(4), Row(4, None, durable=False))
-        self.assertEqual([self.journal.first_since(time_of(n)) for n in (3, 4, 6, 7)], [3, 4, 4, None])
+        self.assertEqual(
+            [self.journal.first_since(time_of(n)) for n in (3, 4, 6, 7)], [3, 4, 4, None]
+        )
         self.assertIsNone(self.journal.find(event_id_of(4)))
 
     def test_the_numbers_go_on_behind_the_hole(self) -> None:
@@ -220,7 +244,7 @@ class HoleTests(DiskCase):
         self.journal.append([large(6)])
         self.assertEqual(self.journal.row(7), row(7, large(6)))
         again = self.reopen(self.journal)
-        self.assertEqual((again.latest, again.first_since(time_of(6))), (time_of(6), 6))
+        self.assertEqual((again.latest_time, again.first_since(time_of(6))), (time_of(6), 6))
 
     def test_events_are_counted_too(self) -> None:
         """However small they are."""

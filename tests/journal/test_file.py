@@ -41,7 +41,9 @@ def in_another_process(program: str, path: Path) -> str:
     """Run a program with a path, to its end, and return what it printed."""
     command = [sys.executable, "-c", program, str(path.absolute())]
     environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
-    return subprocess.run(command, capture_output=True, env=environment, text=True, check=False).stdout
+    return subprocess.run(
+        command, capture_output=True, env=environment, text=True, check=False
+    ).stdout
 
 
 def mode_of(path: Path) -> int:
@@ -105,7 +107,9 @@ class AcquireTests(JournalFileCase):
         self.assertEqual(file.size, 0)
         self.path.write_bytes(b"content")
         file.create()
-        self.assertEqual((self.path.read_bytes(), mode_of(self.path), file.size), (b"content", 0o640, 7))
+        self.assertEqual(
+            (self.path.read_bytes(), mode_of(self.path), file.size), (b"content", 0o640, 7)
+        )
 
     def test_a_second_one_is_refused_until_the_first_has_let_go(self) -> None:
         """The line names the file; letting go twice does no harm."""
@@ -137,7 +141,9 @@ class AcquireTests(JournalFileCase):
         self.write_schema("CREATE TABLE more (x)")
         before = self.contents()
         for _ in range(2):
-            with self.assertRaisesRegex(JournalError, f"^{self.path}: a newer tradeproxy") as caught:
+            with self.assertRaisesRegex(
+                JournalError, f"^{self.path}: a newer tradeproxy"
+            ) as caught:
                 self.file().acquire()
         self.assertEqual(check_journal(self.path), str(caught.exception))
         self.assertEqual(self.contents(), before | {"paper.lock": b""})

@@ -16,7 +16,7 @@ from tests.support.journals import (
     time_of,
 )
 from tests.support.redisjournals import InRedis
-from tradeproxy.journal.base import Burst, Journal, TrimmedError
+from tradeproxy.journal.base import Batch, Journal, TrimmedError
 from tradeproxy.wire.event import OrderState
 
 LIVE = "wss://api.alpaca.markets/stream"
@@ -32,8 +32,10 @@ class AppendTests(JournalCase):
         first, second = events(1, 2)
         journal.append([second, first])
         journal.append(events(3))
-        self.assertEqual(listener.calls, [Burst((row(1, second), row(2, first))), Burst((row(3, event(3)),))])
-        self.assertEqual((journal.first, journal.last, journal.latest), (1, 3, time_of(3)))
+        self.assertEqual(
+            listener.calls, [Batch((row(1, second), row(2, first))), Batch((row(3, event(3)),))]
+        )
+        self.assertEqual((journal.first, journal.last, journal.latest_time), (1, 3, time_of(3)))
         self.assertEqual(journal.read(0, 2), listener.bursts[0])
 
     def test_drops_what_has_been_before(self) -> None:
@@ -42,7 +44,7 @@ class AppendTests(JournalCase):
         journal.append(events(1, 2))
         listener = Listener(journal)
         journal.append(events(2, 3, 3, 1))
-        self.assertEqual(listener.bursts, [Burst((row(3, event(3)),))])
+        self.assertEqual(listener.bursts, [Batch((row(3, event(3)),))])
         self.assertEqual(journal.duplicates, 3)
         journal = self.reopen(journal)
         listener = Listener(journal)
@@ -63,10 +65,10 @@ class AppendTests(JournalCase):
         journal = self.open()
         plain = replace(event(1, at=None), order=None)
         journal.append([plain])
-        self.assertEqual((journal.last, journal.latest, journal.open_orders()), (1, None, []))
+        self.assertEqual((journal.last, journal.latest_time, journal.open_orders()), (1, None, []))
         self.assertIsNone(journal.first_since(0))
         journal.append([event(2), plain])
-        self.assertEqual((journal.latest, journal.first_since(0)), (time_of(2), 2))
+        self.assertEqual((journal.latest_time, journal.first_since(0)), (time_of(2), 2))
 
 
 class ReadTests(JournalCase):
@@ -90,8 +92,8 @@ class ReadTests(JournalCase):
         journal.append([event(n, note="x" * size) for n, size in enumerate(sizes)])
         self.assertEqual([len(burst.rows) for burst in self.bursts(journal)], [2, 1, 1, 1])
 
-    def bursts(self, journal: Journal) -> list[Burst]:
-        found: list[Burst] = []
+    def bursts(self, journal: Journal) -> list[Batch]:
+        found: list[Batch] = []
         while (burst := journal.read(found[-1].last if found else 0, 100)) is not None:
             found.append(burst)
         return found
@@ -127,7 +129,7 @@ class ReadTests(JournalCase):
         journal.append(events(5))
         self.assertTrue(journal.has(event(5)))
         self.assertFalse(journal.has(event(4)))
-        journal.know_through(time_of(4))
+        journal.advance_dedup_horizon(time_of(4))
         self.assertTrue(journal.has(event(4)))
         self.assertFalse(journal.has(event(6)))
         self.assertFalse(journal.has(event(1, at=None)))
@@ -135,7 +137,7 @@ class ReadTests(JournalCase):
     def test_the_horizon_does_not_keep_the_streams_events_out(self) -> None:
         """What Alpaca sends now goes through, however old it says that it is."""
         journal = self.open()
-        journal.know_through(time_of(9))
+        journal.advance_dedup_horizon(time_of(9))
         journal.append(events(1))
         self.assertEqual(journal.last, 1)
 
@@ -162,7 +164,9 @@ class OrderTests(JournalCase):
         """At the same time the later number counts."""
         journal = self.open()
         one = order_id_of(1)
-        journal.append([event(5, order_id=one, status="filled"), event(3, order_id=one, status="new")])
+        journal.append(
+            [event(5, order_id=one, status="filled"), event(3, order_id=one, status="new")]
+        )
         journal.append([event(4, order_id=one, status="partially_filled")])
         self.assertEqual(journal.open_orders(), [])
         same = event(6, order_id=one, status="replaced", at="2026-09-21T14:13:25Z")
@@ -178,21 +182,38 @@ class RestartTests(JournalCase):
     def test_goes_on_where_it_was(self) -> None:
         """Numbers, epoch, bounds, and what was remembered."""
         journal = self.open()
-        self.assertEqual(journal.begins, NOW * 1_000_000)
+        self.assertEqual(journal.complete_from, NOW * 1_000_000)
         self.assertRegex(journal.epoch, "^[0-9a-f]{16}$")
         journal.append(events(1, 2))
-        journal.know_through(time_of(1))
-        journal.know_through(time_of(0))
-        journal.remember("open gap since", "7")
-        journal.remember("complete from", "8")
-        journal.remember("complete from", None)
-        before = (journal.epoch, journal.first, journal.last, journal.begins, journal.latest, journal.horizon)
+        journal.advance_dedup_horizon(time_of(1))
+        journal.advance_dedup_horizon(time_of(0))
+        journal.set_metadata("open gap since", "7")
+        journal.set_metadata("complete from", "8")
+        journal.set_metadata("complete from", None)
+        before = (
+            journal.epoch,
+            journal.first,
+            journal.last,
+            journal.complete_from,
+            journal.latest_time,
+            journal.dedup_horizon,
+        )
         self.clock.advance(100)
         journal = self.reopen(journal)
-        after = (journal.epoch, journal.first, journal.last, journal.begins, journal.latest, journal.horizon)
+        after = (
+            journal.epoch,
+            journal.first,
+            journal.last,
+            journal.complete_from,
+            journal.latest_time,
+            journal.dedup_horizon,
+        )
         self.assertEqual(after, before)
-        self.assertEqual(journal.horizon, time_of(1))
-        self.assertEqual((journal.recall("open gap since"), journal.recall("complete from")), ("7", None))
+        self.assertEqual(journal.dedup_horizon, time_of(1))
+        self.assertEqual(
+            (journal.get_metadata("open gap since"), journal.get_metadata("complete from")),
+            ("7", None),
+        )
         listener = Listener(journal)
         journal.append(events(3))
         self.assertEqual(listener.bursts[0].first, 3)
@@ -220,7 +241,7 @@ class EpochTests(JournalCase):
         journal.identify("two")
         self.assertNotEqual(journal.epoch, epoch)
         journal.append(events(2))
-        self.assertEqual(listener.calls, [Burst((row(3, event(2)),))])
+        self.assertEqual(listener.calls, [Batch((row(3, event(2)),))])
         epoch = journal.epoch
         journal = self.reopen(journal)
         journal.identify("two")
@@ -230,15 +251,18 @@ class EpochTests(JournalCase):
         """The numbers go on; what belonged to the other account's events is not carried over."""
         journal = self.open()
         journal.append(events(1, 2))
-        journal.know_through(time_of(5))
-        journal.remember("complete from", "7")
+        journal.advance_dedup_horizon(time_of(5))
+        journal.set_metadata("complete from", "7")
         journal.identify("account")
         self.clock.advance(60)
         other = self.reopen(journal, base_url=LIVE)
         self.assertNotEqual(other.epoch, journal.epoch)
         self.assertEqual((other.first, other.last), (3, 2))
-        self.assertEqual(other.begins, (NOW + 60) * 1_000_000)
-        self.assertEqual((other.latest, other.horizon, other.recall("complete from")), (None, None, None))
+        self.assertEqual(other.complete_from, (NOW + 60) * 1_000_000)
+        self.assertEqual(
+            (other.latest_time, other.dedup_horizon, other.get_metadata("complete from")),
+            (None, None, None),
+        )
         self.assertFalse(other.has(event(2)))
         self.assertRaises(TrimmedError, other.read, 0, 1)
         other.append(events(2))

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.journal.schema import APPLICATION_ID, MIGRATIONS, Header, SchemaError, check_header, migrate
+from tradeproxy.journal.schema import (
+    APPLICATION_ID,
+    MIGRATIONS,
+    Header,
+    SchemaError,
+    check_header,
+    migrate,
+)
 
 FUTURE = (*MIGRATIONS, "ALTER TABLE events ADD COLUMN source TEXT NOT NULL DEFAULT 'stream'")
 EVENT = "INSERT INTO events (seq, identity, received, payload) VALUES (1, 'a', 0, 'x')"
@@ -54,7 +61,10 @@ class MigrationTests(SynchronousTestCase):
     def test_a_step_that_fails_changes_nothing(self) -> None:
         """Half a step would be a file of no version."""
         migrate(self.connection)
-        for script in ("CREATE TABLE half (x); CREATE TABLE events (x)", "CREATE TABLE half (x); nonsense"):
+        for script in (
+            "CREATE TABLE half (x); CREATE TABLE events (x)",
+            "CREATE TABLE half (x); nonsense",
+        ):
             with self.assertRaises(sqlite3.OperationalError):
                 migrate(self.connection, (*MIGRATIONS, script))
             self.assertEqual(self.version(), (APPLICATION_ID, len(MIGRATIONS)))
@@ -65,7 +75,9 @@ class MigrationTests(SynchronousTestCase):
     def test_refuses_a_later_version(self) -> None:
         """What a later version has written, an earlier one cannot know how to read."""
         migrate(self.connection, FUTURE)
-        with self.assertRaisesRegex(SchemaError, r"a newer tradeproxy .*version 2; this one knows 1"):
+        with self.assertRaisesRegex(
+            SchemaError, r"a newer tradeproxy .*version 2; this one knows 1"
+        ):
             migrate(self.connection)
 
     def test_refuses_the_file_of_another_program(self) -> None:
@@ -77,7 +89,9 @@ class MigrationTests(SynchronousTestCase):
             before = connection.execute("SELECT name FROM sqlite_schema").fetchall()
             with self.assertRaisesRegex(SchemaError, "another program"):
                 migrate(connection)
-            self.assertEqual(connection.execute("SELECT name FROM sqlite_schema").fetchall(), before)
+            self.assertEqual(
+                connection.execute("SELECT name FROM sqlite_schema").fetchall(), before
+            )
 
 
 class HeaderTests(SynchronousTestCase):

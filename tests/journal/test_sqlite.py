@@ -21,7 +21,7 @@ from tests.support.journals import (
     row,
 )
 from tests.support.processes import SOURCES
-from tradeproxy.journal.base import Burst, Journal, JournalError
+from tradeproxy.journal.base import Batch, Journal, JournalError
 from tradeproxy.journal.schema import MIGRATIONS, migrate
 
 APPEND_AND_DIE = """
@@ -43,7 +43,7 @@ class MemoryTests(SqliteCase):
         """In memory everything is as on the disk, until it is closed."""
         journal: Journal = memory_journal(self.clock)
         journal.append(events(1, 2))
-        self.assertEqual(journal.read(1, 10), Burst((row(2, event(2)),)))
+        self.assertEqual(journal.read(1, 10), Batch((row(2, event(2)),)))
         self.assertTrue(journal.status.durable)
         journal.close()
 

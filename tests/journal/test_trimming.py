@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.journals import Connections, JournalCase, Listener, event, events, order_id_of, time_of
+from tests.support.journals import (
+    Connections,
+    JournalCase,
+    Listener,
+    event,
+    events,
+    order_id_of,
+    time_of,
+)
 from tests.support.redisjournals import InRedis
 from tradeproxy.journal.base import TRIM_AGAIN, TRIM_EVERY, TRIM_STEP, Journal, TrimmedError
 from tradeproxy.journal.disk import RETRY_EVERY
@@ -19,7 +27,7 @@ class TrimmingCase(JournalCase):
         return self.open(**{"max_events": 10, "max_age": HOUR, **options})
 
     def bounds(self, journal: Journal) -> dict[str, Any]:
-        names = ("epoch", "first", "last", "begins", "latest", "horizon")
+        names = ("epoch", "first", "last", "complete_from", "latest_time", "dedup_horizon")
         return {name: getattr(journal, name) for name in names}
 
 
@@ -29,18 +37,20 @@ class TrimmingTests(TrimmingCase):
     def test_keeps_so_many_events(self) -> None:
         """What is gone is refused, by number and by time; it is still known as had."""
         journal = self.begin()
-        created = journal.begins
+        created = journal.complete_from
         journal.append(events(*range(1, 16)))
-        self.assertEqual((journal.first, journal.begins), (1, created))
+        self.assertEqual((journal.first, journal.complete_from), (1, created))
         self.clock.advance(TRIM_EVERY)
-        self.assertEqual((journal.first, journal.last, journal.latest), (6, 15, time_of(15)))
-        self.assertEqual((journal.begins, journal.horizon), (time_of(5) + 1, time_of(5)))
+        self.assertEqual((journal.first, journal.last, journal.latest_time), (6, 15, time_of(15)))
+        self.assertEqual(
+            (journal.complete_from, journal.dedup_horizon), (time_of(5) + 1, time_of(5))
+        )
         self.assertEqual(self.rest(journal, 5), list(range(6, 16)))
         self.assertRaises(TrimmedError, journal.read, 4, 1)
         self.assertIsNone(journal.row(5))
         self.assertTrue(journal.has(event(5)))
         self.assertTrue(journal.has(event(3)))
-        self.assertEqual(journal.first_since(journal.begins), 6)
+        self.assertEqual(journal.first_since(journal.complete_from), 6)
         before = self.bounds(journal)
         self.assertEqual(self.bounds(self.reopen(journal)), before)
 
@@ -60,15 +70,15 @@ class TrimmingTests(TrimmingCase):
         """All is trimmed, and the proxy restarted: no number comes twice, and nothing is forgotten."""
         journal = self.begin()
         journal.append(events(1, 2))
-        journal.know_through(time_of(7))
+        journal.advance_dedup_horizon(time_of(7))
         self.clock.advance(2 * HOUR)
-        self.assertEqual((journal.first, journal.last, journal.horizon), (3, 2, time_of(7)))
+        self.assertEqual((journal.first, journal.last, journal.dedup_horizon), (3, 2, time_of(7)))
         self.assertIsNone(journal.read(2, 1))
         self.clock.advance(TRIM_EVERY)
         before = self.bounds(journal)
         journal = self.reopen(journal)
         self.assertEqual(self.bounds(journal), before)
-        self.assertEqual(journal.latest, time_of(2))
+        self.assertEqual(journal.latest_time, time_of(2))
         listener = Listener(journal)
         journal.append(events(8))
         self.assertEqual(listener.bursts[0].first, 3)
@@ -79,15 +89,20 @@ class TrimmingTests(TrimmingCase):
         journal = self.begin(max_events=1)
         journal.append(events(9, 2, 10))
         self.clock.advance(TRIM_EVERY)
-        self.assertEqual((journal.first, journal.begins, journal.horizon), (3, time_of(9) + 1, time_of(9)))
+        self.assertEqual(
+            (journal.first, journal.complete_from, journal.dedup_horizon),
+            (3, time_of(9) + 1, time_of(9)),
+        )
 
     def test_events_without_a_time_move_only_the_first_number(self) -> None:
         """Nothing is known of when they were."""
         journal = self.begin(max_events=1)
-        created = journal.begins
+        created = journal.complete_from
         journal.append([event(n, at=None) for n in (1, 2)])
         self.clock.advance(TRIM_EVERY)
-        self.assertEqual((journal.first, journal.begins, journal.horizon), (2, created, None))
+        self.assertEqual(
+            (journal.first, journal.complete_from, journal.dedup_horizon), (2, created, None)
+        )
 
     def test_goes_in_small_steps(self) -> None:
         """The reactor is never held up for long; the steps follow each other until all is done."""
@@ -158,4 +173,6 @@ class TrimmingOnABadDiskTests(TrimmingCase):
         self.assertEqual(self.journal.first, 2)
         self.connections.empty_disk()
         self.clock.advance(TRIM_EVERY)
-        self.assertEqual(self.rest(self.reopen(self.journal, max_events=10), 19), list(range(20, 30)))
+        self.assertEqual(
+            self.rest(self.reopen(self.journal, max_events=10), 19), list(range(20, 30))
+        )

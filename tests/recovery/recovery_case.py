@@ -19,16 +19,16 @@ from tests.upstream.support import BASE_URL, KEYS, Detour, MemoryHost, http_clie
 from tradeproxy.config.accounts import AccountSettings, BaseUrl
 from tradeproxy.config.settings import RecoveryMode, RecoverySettings
 from tradeproxy.hub.account import Account
-from tradeproxy.journal.base import Burst
+from tradeproxy.journal.base import Batch
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.recovery.recovery import Recovery
 from tradeproxy.simulator.faults import Fault, FaultKind
-from tradeproxy.simulator.history import Record
+from tradeproxy.simulator.history import EventRecord
 from tradeproxy.simulator.orders import Order, parse_order
 from tradeproxy.simulator.web import ApiSite
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory
-from tradeproxy.upstream.http import Budget
+from tradeproxy.upstream.http import RateLimiter
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.wire.event import format_time
@@ -36,7 +36,7 @@ from tradeproxy.wire.messages import Dialect
 from tradeproxy.wire.proxy_status import Gap
 
 INTERVAL = 900.0
-BROKEN = Record(b"nonsense", 0, 8, 1_800_000_002_500_000_000, None, None)
+BROKEN = EventRecord(b"nonsense", 0, 8, 1_800_000_002_500_000_000, None, None)
 """An entry of the history that is no JSON."""
 
 
@@ -48,17 +48,17 @@ class Reader:
     def __init__(self) -> None:
         self.frames: list[Any] = []
 
-    def deliver(self, burst: Burst) -> None:
+    def deliver(self, burst: Batch) -> None:
         self.frames += [json.loads(row.payload) for row in burst.rows if row.payload is not None]
 
     def announce(self, status: bytes) -> None:
         pass
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         raise AssertionError("nothing here fails")
 
 
-class BreakableBudget(Budget):
+class BreakableBudget(RateLimiter):
     """A budget with a mistake in it, once it is broken."""
 
     broken = False
@@ -108,12 +108,18 @@ class RecoveryTestCase(SynchronousTestCase):
 
     def detour(self, answer: Callable[[Request], bytes | int | None]) -> None:
         """Let a function of the test answer requests from now on; Alpaca answers where it says None."""
-        self.host.site = Site(Detour(ApiSite(self.alpaca).resource, self.clock, answer), reactor=self.clock)
+        self.host.site = Site(
+            Detour(ApiSite(self.alpaca).resource, self.clock, answer), reactor=self.clock
+        )
 
     def new_service(self) -> UpstreamService:
         self.budget = BreakableBudget()
-        rest = RestClient(http_client(self.host, self.clock), BASE_URL, KEYS, self.ours, self.budget)
-        recovery = Recovery(self.account, rest, RecoverySettings(self.mode, 5.0, INTERVAL), self.ours)
+        rest = RestClient(
+            http_client(self.host, self.clock), BASE_URL, KEYS, self.ours, self.budget
+        )
+        recovery = Recovery(
+            self.account, rest, RecoverySettings(self.mode, 5.0, INTERVAL), self.ours
+        )
         settings = AccountSettings(
             "paper", BaseUrl.parse(BASE_URL), KEYS, Dialect.AUTHENTICATE, "ALPACA_API_KEY"
         )
@@ -141,7 +147,13 @@ class RecoveryTestCase(SynchronousTestCase):
         for number in numbers:
             at = format_time(round(self.clock.seconds() * 1_000_000))
             order = {"id": f"order {number}", "status": "new", "filled_qty": "0"}
-            event = {"at": at, "event_id": f"event {number}", "event": "new", "n": number, "order": order}
+            event = {
+                "at": at,
+                "event_id": f"event {number}",
+                "event": "new",
+                "n": number,
+                "order": order,
+            }
             self.alpaca.emit(event)
 
     def inject(self, kind: FaultKind, **details: Any) -> None:
@@ -181,8 +193,14 @@ class OrdersTestCase(RecoveryTestCase):
 
     def submit(self, **fields: Any) -> Order:
         """Order something; without a limit price it is filled within half a second, maybe in two parts."""
-        asked = {"symbol": "SPY", "side": "buy", "type": "market", "time_in_force": "day", "qty": "10"}
-        (order,) = self.alpaca.carry_out(self.alpaca.exchange.submit(parse_order(asked | fields)))
+        asked = {
+            "symbol": "SPY",
+            "side": "buy",
+            "type": "market",
+            "time_in_force": "day",
+            "qty": "10",
+        }
+        (order,) = self.alpaca.apply(self.alpaca.exchange.submit(parse_order(asked | fields)))
         return order
 
     def rest_order(self) -> Order:
@@ -190,7 +208,7 @@ class OrdersTestCase(RecoveryTestCase):
         return self.submit(type="limit", limit_price="0.01", time_in_force="gtc")
 
     def cancel(self, order: Order) -> None:
-        self.alpaca.carry_out(self.alpaca.exchange.cancel(order.id))
+        self.alpaca.apply(self.alpaca.exchange.cancel(order.id))
 
     def events_of(self, order: Order) -> list[tuple[str, str | None]]:
         """Return what was told of an order, each event with its mark."""

@@ -15,7 +15,7 @@ from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.recovery.backfill import CLOCK_STEP, SECOND, SETTLE
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.wire.event import format_time
-from tradeproxy.wire.proxy_status import Outcome
+from tradeproxy.wire.proxy_status import GapOutcome
 
 
 class CertaintyTests(OrdersTestCase):
@@ -45,10 +45,10 @@ class CertaintyTests(OrdersTestCase):
         self.outage(lambda: self.cancel(old))
         self.connections.refuse_everything()
         self.advance(4)
-        self.assertNotEqual(self.gap.outcome, Outcome.ORDERS)
+        self.assertNotEqual(self.gap.outcome, GapOutcome.ORDERS)
         self.connections.refuse_everything(False)
         self.advance(10)
-        self.assertEqual(self.gap.outcome, Outcome.ORDERS)
+        self.assertEqual(self.gap.outcome, GapOutcome.ORDERS)
         self.assert_all_is_told()
 
     def new_journal(self) -> SqliteJournal:
@@ -77,7 +77,9 @@ class ShownTests(OrdersTestCase):
             return json.dumps(order).encode()
         return None
 
-    def order(self, filled: int, ago: float = 0, age: float = 9000, **fields: Any) -> dict[str, Any]:
+    def order(
+        self, filled: int, ago: float = 0, age: float = 9000, **fields: Any
+    ) -> dict[str, Any]:
         """Return an order of 10 that changed some seconds ago, and is so old."""
         return {
             "id": "O",
@@ -142,7 +144,9 @@ class ShownTests(OrdersTestCase):
         self.outage(happens)
         self.advance(CLOCK_STEP + 1.9)
         order, at = self.listed[0], self.listed[0]["updated_at"]
-        self.alpaca.emit({"event": "fill", "at": at, "execution_id": "e", "qty": "10", "order": order})
+        self.alpaca.emit(
+            {"event": "fill", "at": at, "execution_id": "e", "qty": "10", "order": order}
+        )
         self.advance(5)
         self.assertEqual(self.fills_told(), [("10", None)])
 
@@ -155,7 +159,9 @@ class ShownTests(OrdersTestCase):
         self.advance(5)
         self.assertEqual(self.fills_told(), [])
         order, at = self.listed[0], self.listed[0]["updated_at"]
-        self.alpaca.emit({"event": "fill", "at": at, "execution_id": "e", "qty": "10", "order": order})
+        self.alpaca.emit(
+            {"event": "fill", "at": at, "execution_id": "e", "qty": "10", "order": order}
+        )
         self.advance(2 * INTERVAL)
         self.assertEqual(self.fills_told(), [("10", None)])
 
@@ -175,10 +181,14 @@ class ShownTests(OrdersTestCase):
         self.listed = {"message": "maintenance"}
         self.outage(lambda: None)
         self.advance(10)
-        self.assertEqual((self.gap.outcome, self.gap.reason), (Outcome.OPEN, "an answer of another shape"))
+        self.assertEqual(
+            (self.gap.outcome, self.gap.reason), (GapOutcome.OPEN, "an answer of another shape")
+        )
         self.listed = [self.order(10, ago=11)]
         self.advance(60)
-        self.assertEqual((self.gap.outcome, self.fills_told()), (Outcome.ORDERS, [("10", "orders")]))
+        self.assertEqual(
+            (self.gap.outcome, self.fills_told()), (GapOutcome.ORDERS, [("10", "orders")])
+        )
 
 
 class AheadTests(OrdersTestCase):
@@ -189,10 +199,12 @@ class AheadTests(OrdersTestCase):
 
     def test_our_clock_moves_no_horizon(self) -> None:
         """A minute of orders to come counted as told of."""
-        self.detour(lambda request: status(403)(request) if request.path == b"/v2/account" else None)
+        self.detour(
+            lambda request: status(403)(request) if request.path == b"/v2/account" else None
+        )
         self.outage(lambda: None)
         self.advance(5)
         self.outage(self.submit, 5)
         self.advance(5)
-        self.assertEqual(self.gap.outcome, Outcome.ORDERS)
+        self.assertEqual(self.gap.outcome, GapOutcome.ORDERS)
         self.assert_all_is_told()

@@ -15,9 +15,9 @@ from tradeproxy.hub.account import ANOTHER_ACCOUNT
 from tradeproxy.journal.base import TRIM_EVERY
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.recovery.backfill import SECOND
-from tradeproxy.recovery.recovery import LONGEST_RETRY
+from tradeproxy.recovery.recovery import MAX_RETRY
 from tradeproxy.simulator.faults import FaultKind
-from tradeproxy.wire.proxy_status import Outcome
+from tradeproxy.wire.proxy_status import GapOutcome
 
 
 class IdentifiedTests(RecoveryTestCase):
@@ -61,20 +61,22 @@ class IdentifiedTests(RecoveryTestCase):
     def test_an_outage_after_the_account_was_another_is_one(self) -> None:
         """The log of the other account went, and with it all that was known to be complete."""
         self.journal.identify("another")
-        self.journal.know_through(round(self.clock.seconds()) * SECOND)
+        self.journal.advance_dedup_horizon(round(self.clock.seconds()) * SECOND)
         self.new_process()
         self.advance(3)
-        self.assertEqual((self.gap.outcome, self.gap.reason), (Outcome.LOST, ANOTHER_ACCOUNT))
+        self.assertEqual((self.gap.outcome, self.gap.reason), (GapOutcome.LOST, ANOTHER_ACCOUNT))
         self.advance(600)
         self.outage(lambda: self.emit(7))
         self.advance(3)
         self.assertEqual(self.told(), [(7, None)])
-        self.assertEqual((self.gap.outcome, len(tuple(self.account.gaps))), (Outcome.RECOVERED, 2))
+        self.assertEqual(
+            (self.gap.outcome, len(tuple(self.account.gaps))), (GapOutcome.RECOVERED, 2)
+        )
 
     def test_an_account_that_turns_out_to_be_another_has_no_older_events(self) -> None:
         """It was not known yet when the history was first asked for."""
         self.journal.identify("another")
-        self.journal.know_through(round(self.clock.seconds()) * SECOND)
+        self.journal.advance_dedup_horizon(round(self.clock.seconds()) * SECOND)
         self.inject(FaultKind.REST_REFUSE, status=503)
         self.inject(FaultKind.HISTORY_TRUNCATE, events=0)
         self.advance(1)
@@ -82,7 +84,7 @@ class IdentifiedTests(RecoveryTestCase):
         self.advance(1)
         self.new_process()
         self.advance(5)
-        self.assertEqual((self.told(), self.gap.outcome), ([], Outcome.LOST))
+        self.assertEqual((self.told(), self.gap.outcome), ([], GapOutcome.LOST))
 
 
 class ClockTests(RecoveryTestCase):
@@ -101,11 +103,11 @@ class ClockTests(RecoveryTestCase):
         self.outage(lambda: self.emit(1))
         self.emit(2)
         self.advance(6)
-        self.assertEqual((self.gap.outcome, self.told()), (Outcome.OPEN, [(0, None), (2, None)]))
+        self.assertEqual((self.gap.outcome, self.told()), (GapOutcome.OPEN, [(0, None), (2, None)]))
         self.assertIn("Alpaca's clock", self.gap.reason)
         self.detour(lambda request: None)
-        self.advance(LONGEST_RETRY)
-        self.assertEqual((self.gap.outcome, self.told()[-1]), (Outcome.RECOVERED, (1, "events")))
+        self.advance(MAX_RETRY)
+        self.assertEqual((self.gap.outcome, self.told()[-1]), (GapOutcome.RECOVERED, (1, "events")))
 
     def test_without_a_date_nothing_is_recovered(self) -> None:
         """Our own clock could be wrong by anything; events go on all the same."""
@@ -120,16 +122,20 @@ class ClockTests(RecoveryTestCase):
         self.outage(lambda: self.emit(1))
         self.emit(2)
         self.advance(6)
-        self.assertEqual((self.gap.outcome, self.gap.reason), (Outcome.OPEN, "an answer without a date"))
+        self.assertEqual(
+            (self.gap.outcome, self.gap.reason), (GapOutcome.OPEN, "an answer without a date")
+        )
         self.assertEqual(self.told(), [(0, None), (2, None)])
 
     def test_a_log_that_began_by_a_clock_that_was_ahead(self) -> None:
         """The clock has been set right since; what came after the last event is missed all the same."""
-        self.journal.begins += 3600 * SECOND
+        self.journal.complete_from += 3600 * SECOND
         self.advance(600)
         self.outage(lambda: self.emit(1))
         self.advance(3)
-        self.assertEqual((self.told(), self.gap.outcome), ([(0, None), (1, None)], Outcome.RECOVERED))
+        self.assertEqual(
+            (self.told(), self.gap.outcome), ([(0, None), (1, None)], GapOutcome.RECOVERED)
+        )
 
 
 class AheadTests(RecoveryTestCase):
@@ -148,7 +154,7 @@ class AheadTests(RecoveryTestCase):
         self.advance(600)
         self.outage(lambda: self.emit(1), 1200)
         self.advance(3)
-        self.assertEqual((self.told(), self.gap.outcome), ([(1, None)], Outcome.RECOVERED))
+        self.assertEqual((self.told(), self.gap.outcome), ([(1, None)], GapOutcome.RECOVERED))
 
 
 class PortalTests(RecoveryTestCase):
@@ -160,10 +166,10 @@ class PortalTests(RecoveryTestCase):
         self.outage(lambda: self.emit(1))
         self.emit(2)
         self.advance(10)
-        self.assertEqual(self.gap.outcome, Outcome.OPEN)
+        self.assertEqual(self.gap.outcome, GapOutcome.OPEN)
         self.detour(lambda request: None)
-        self.advance(LONGEST_RETRY)
-        self.assertEqual((self.gap.outcome, self.told()[-1]), (Outcome.RECOVERED, (1, "events")))
+        self.advance(MAX_RETRY)
+        self.assertEqual((self.gap.outcome, self.told()[-1]), (GapOutcome.RECOVERED, (1, "events")))
 
     def test_a_history_without_an_end_is_asked_for_again(self) -> None:
         """A response said nothing but comments, for as long as anybody would listen."""
@@ -181,7 +187,9 @@ class PortalTests(RecoveryTestCase):
         self.advance(20)
         self.detour(lambda request: None)
         self.advance(20)
-        self.assertEqual((self.gap.outcome, self.told()), (Outcome.RECOVERED, [(0, None), (1, "events")]))
+        self.assertEqual(
+            (self.gap.outcome, self.told()), (GapOutcome.RECOVERED, [(0, None), (1, "events")])
+        )
 
 
 class TrimmedTests(RecoveryTestCase):
@@ -197,10 +205,10 @@ class TrimmedTests(RecoveryTestCase):
         for number in range(2, 12):
             self.emit(number)
             self.advance(2)
-        self.advance(LONGEST_RETRY)
+        self.advance(MAX_RETRY)
         self.assertEqual(
             (self.gap.outcome, self.gap.reason),
-            (Outcome.LOST, "the journal was trimmed beyond the gap's begin"),
+            (GapOutcome.LOST, "the journal was trimmed beyond the gap's begin"),
         )
 
 
@@ -237,7 +245,7 @@ class DamagedTests(RecoveryTestCase):
         self.outage(happens)
         self.advance(5)
         self.assertEqual(self.told(), [(0, None), (1, None), (2, None)])
-        self.assertEqual((self.gap.outcome, self.gap.events), (Outcome.RECOVERED, 2))
+        self.assertEqual((self.gap.outcome, self.gap.events), (GapOutcome.RECOVERED, 2))
 
     def test_a_healthy_stream_loses_nothing_and_repeats_nothing(self) -> None:
         """The next check knows no event by its identity any more, but all of them by their time."""

@@ -10,10 +10,10 @@ from tests.support.journals import event, memory_journal
 from tests.upstream.support import RestTestCase, event_stream, never
 from tradeproxy.config.settings import RecoveryMode, RecoverySettings
 from tradeproxy.hub.account import Account
-from tradeproxy.recovery.recovery import LONGEST_RETRY, Recovery
+from tradeproxy.recovery.recovery import MAX_RETRY, Recovery
 from tradeproxy.simulator.faults import FaultKind
-from tradeproxy.wire.frame import Recovered, data_of, with_mark
-from tradeproxy.wire.proxy_status import Outcome
+from tradeproxy.wire.frame import Recovered, extract_data, with_mark
+from tradeproxy.wire.proxy_status import GapOutcome
 
 
 class LateTests(RecoveryTestCase):
@@ -29,14 +29,16 @@ class LateTests(RecoveryTestCase):
             self.assertEqual(self.told(), [(0, None)])
             self.advance(1)
         self.assertEqual(self.told(), [(0, None), (3, None)])
-        self.assertEqual((self.gap.outcome, self.gap.reason), (Outcome.OPEN, "HTTP 503"))
+        self.assertEqual((self.gap.outcome, self.gap.reason), (GapOutcome.OPEN, "HTTP 503"))
         lines = [line for event in logs if "late" in (line := formatEvent(event) or "")]
         self.assertEqual(len(lines), 1)
         self.assertTrue(lines[0].endswith("HTTP 503"), lines)
         self.emit(4)
         self.advance(20)
-        self.assertEqual(self.told(), [(0, None), (3, None), (4, None), (1, "events"), (2, "events")])
-        self.assertEqual((self.gap.outcome, self.gap.events), (Outcome.RECOVERED, 2))
+        self.assertEqual(
+            self.told(), [(0, None), (3, None), (4, None), (1, "events"), (2, "events")]
+        )
+        self.assertEqual((self.gap.outcome, self.gap.events), (GapOutcome.RECOVERED, 2))
 
     def test_a_mute_alpaca_is_no_reason_to_wait(self) -> None:
         """The deadline counts from the stream's return, whatever the requests do."""
@@ -62,7 +64,9 @@ class LateTests(RecoveryTestCase):
         self.assertEqual(self.told(), [(0, None)])
         self.advance(1)
         self.assertEqual(self.told(), [(0, None), (2, None)])
-        self.assertEqual((self.gap.outcome, self.gap.reason), (Outcome.OPEN, "the stream was lost again"))
+        self.assertEqual(
+            (self.gap.outcome, self.gap.reason), (GapOutcome.OPEN, "the stream was lost again")
+        )
 
     def test_a_deadline_without_held_events_opens_no_gap(self) -> None:
         """While the stream is down nothing newer goes by, so nothing will be late."""
@@ -70,7 +74,7 @@ class LateTests(RecoveryTestCase):
         self.outage(lambda: self.emit(1))
         self.advance(1)
         self.outage(lambda: self.emit(2), 10)
-        self.assertEqual(self.gap.outcome, Outcome.PENDING)
+        self.assertEqual(self.gap.outcome, GapOutcome.PENDING)
         self.emit(3)
         self.advance(3)
         self.assertEqual(self.told(), [(n, None) for n in range(4)])
@@ -85,15 +89,15 @@ class LateTests(RecoveryTestCase):
         self.assertEqual(self.told(), [(0, None), (2, None)])
         self.assertEqual(
             (self.gap.outcome, self.gap.reason),
-            (Outcome.OPEN, "an error of the proxy's own: see its log"),
+            (GapOutcome.OPEN, "an error of the proxy's own: see its log"),
         )
         self.budget.broken = False
         self.inject(FaultKind.HISTORY_DELAY, delay=10)
         with capturedLogs() as logs:
-            self.advance(LONGEST_RETRY + 12)
+            self.advance(MAX_RETRY + 12)
         self.assertEqual(len(logs), 1, "nothing waits any more, so no deadline passes")
         self.assertEqual(self.told(), [(0, None), (2, None), (1, "events")])
-        self.assertEqual(self.gap.outcome, Outcome.RECOVERED)
+        self.assertEqual(self.gap.outcome, GapOutcome.RECOVERED)
 
     def test_a_mistake_in_a_check_ends_no_checks(self) -> None:
         """Neither a mistake nor the way out of it makes anything count as looked at."""
@@ -103,7 +107,7 @@ class LateTests(RecoveryTestCase):
         self.advance(INTERVAL)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.budget.broken = False
-        self.advance(LONGEST_RETRY + INTERVAL + 2)
+        self.advance(MAX_RETRY + INTERVAL + 2)
         self.assertEqual(self.told(), [(0, None), (1, "events")])
 
     def test_only_what_is_older_than_what_was_delivered_is_marked(self) -> None:
@@ -116,7 +120,7 @@ class LateTests(RecoveryTestCase):
         self.emit(4)
         self.advance(4)
         self.assertEqual(self.told(), [(0, None), (2, None), (1, "events"), (3, None), (4, None)])
-        self.assertEqual((self.gap.outcome, self.gap.events), (Outcome.RECOVERED, 2))
+        self.assertEqual((self.gap.outcome, self.gap.events), (GapOutcome.RECOVERED, 2))
 
 
 class FlappingTests(RestTestCase):
@@ -135,15 +139,15 @@ class FlappingTests(RestTestCase):
         self.addCleanup(self.recovery.stop)
 
     def open(self) -> None:
-        self.recovery.stream_opens()
+        self.recovery.connection_opened()
 
     def come_up(self) -> None:
-        self.account.upstream_is_up()
-        self.recovery.stream_is_up()
+        self.account.mark_upstream_up()
+        self.recovery.stream_up()
 
     def lose(self) -> None:
-        self.recovery.stream_is_lost()
-        self.account.upstream_is_down("lost")
+        self.recovery.connection_closed()
+        self.account.mark_upstream_down("lost")
 
     def test_an_older_connections_deadline_does_not_let_go_of_newer_events(self) -> None:
         """Nothing was held when it was lost, so what follows has a deadline of its own."""
@@ -155,12 +159,12 @@ class FlappingTests(RestTestCase):
         self.open()
         self.clock.advance(0.2)
         self.account.publish(event(1))
-        self.assertTrue(self.account.is_holding)
+        self.assertTrue(self.account.is_buffering)
         self.come_up()
         self.clock.advance(4.9)
-        self.assertEqual(self.account.held, (event(1),))
+        self.assertEqual(self.account.buffered, (event(1),))
         self.clock.advance(0.2)
-        self.assertFalse(self.account.is_holding)
+        self.assertFalse(self.account.is_buffering)
 
     def test_a_deadline_of_held_events_stays_and_what_follows_waits_again(self) -> None:
         """It passed between the new connection and its stream."""
@@ -172,10 +176,10 @@ class FlappingTests(RestTestCase):
         self.clock.advance(3.9)
         self.open()
         self.clock.advance(0.2)
-        self.assertFalse(self.account.is_holding)
+        self.assertFalse(self.account.is_buffering)
         self.come_up()
         self.account.publish(event(2))
-        self.assertEqual(self.account.held, (event(2),))
+        self.assertEqual(self.account.buffered, (event(2),))
 
     def test_what_is_handed_on_in_this_very_turn_is_newer_too(self) -> None:
         """The deadline may let go of events in the turn in which the next stream begins."""
@@ -183,7 +187,7 @@ class FlappingTests(RestTestCase):
         journal = self.account.journal
         journal.on_committed = lambda burst: told.extend(row.payload or b"" for row in burst.rows)
         missed, newer = event(1), event(2)
-        history = [b"data: %s\n\n" % data_of(missed.payload)[0]]
+        history = [b"data: %s\n\n" % extract_data(missed.payload)[0]]
 
         def answer(request: Request) -> bytes | int:
             return event_stream(*history)(request) if b"/v2/events" in request.uri else b"{}"

@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.web.server import NOT_DONE_YET, Request
 
 from tests.upstream.support import RestTestCase, event_stream, status
-from tradeproxy.recovery.history import History
-from tradeproxy.upstream.rest import RefusedError, UnavailableError
+from tradeproxy.recovery.history import HistoryReader
+from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import Event, format_time
-from tradeproxy.wire.frame import data_of
+from tradeproxy.wire.frame import extract_data
 
 SECOND = 1_000_000
 SINCE = 1_790_000_000 * SECOND
@@ -40,12 +40,12 @@ class HistoryTests(RestTestCase):
         super().setUp()
         self.taken: list[bytes] = []
         self.dropped: Counter[str] = Counter()
-        self.history = History(
+        self.history = HistoryReader(
             self.rest, self.clock, SINCE, self.take, lambda problem: self.dropped.update([problem])
         )
 
     def take(self, event: Event) -> None:
-        self.taken.append(data_of(event.payload)[0])
+        self.taken.append(extract_data(event.payload)[0])
 
     def read(self, *answers: Any) -> Deferred[Any]:
         """Read the history, of which these are the responses."""
@@ -69,20 +69,24 @@ class HistoryTests(RestTestCase):
     def test_goes_on_a_second_before_the_last_event(self) -> None:
         """After a cut, and after a loss that Alpaca admits."""
         loss = b": you are reading too slowly, dropped 5 messages\n\n" + b"data: %s\n\n" % line(99)
-        self.successResultOf(self.read(part(5, complete=False), part(5, 9, comment=loss), part(9, 12)))
+        self.successResultOf(
+            self.read(part(5, complete=False), part(5, 9, comment=loss), part(9, 12))
+        )
         self.assertEqual(self.asked_since(), [0, 4, 8])
         self.assertEqual(self.taken, [line(second) for second in (5, 5, 9, 9, 12)])
 
     def test_a_break_without_progress_is_left_to_the_caller(self) -> None:
         """Who waits a little, and asks again: from where it was."""
         reading = self.read(part(5, complete=False), part(5, complete=False))
-        self.failureResultOf(reading, UnavailableError)
+        self.failureResultOf(reading, RestUnavailableError)
         self.successResultOf(self.read(part(5, 6)))
         self.assertEqual(self.asked_since(), [0, 4, 4])
 
     def test_an_event_of_a_time_to_come_leads_nowhere(self) -> None:
         """Nothing of the span is skipped for its sake."""
-        self.failureResultOf(self.read(part(5, 3000, complete=False), status(500)), UnavailableError)
+        self.failureResultOf(
+            self.read(part(5, 3000, complete=False), status(500)), RestUnavailableError
+        )
         self.assertEqual(self.asked_since(), [0, 599])
 
     def test_a_response_that_does_not_end_is_given_up(self) -> None:
@@ -107,11 +111,11 @@ class HistoryTests(RestTestCase):
             self.wires.advance(end - 0.1)
             self.assertNoResult(reading)
             self.wires.advance(0.2)
-            self.failureResultOf(reading, UnavailableError)
+            self.failureResultOf(reading, RestUnavailableError)
 
     def test_a_refusal_is_the_callers_affair(self) -> None:
         """It is no break."""
-        self.failureResultOf(self.read(status(403)), RefusedError)
+        self.failureResultOf(self.read(status(403)), RestRefusedError)
 
     def test_counts_what_is_no_event(self) -> None:
         """And goes on behind it."""

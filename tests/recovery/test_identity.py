@@ -11,8 +11,8 @@ from twisted.web.server import Request
 from tests.support.journals import event, memory_journal, time_of
 from tests.upstream.support import RestTestCase, status
 from tradeproxy.hub.account import Account
-from tradeproxy.recovery.backfill import identify
-from tradeproxy.upstream.rest import UnavailableError
+from tradeproxy.recovery.backfill import identify_account
+from tradeproxy.upstream.rest import RestUnavailableError
 
 NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
 AT_NOON = 784_123_200_000_000
@@ -29,7 +29,7 @@ class IdentityTests(RestTestCase):
 
     def ask(self, answer: Any) -> Deferred[Any]:
         self.answer = answer
-        return self.start(identify(self.account, self.rest))
+        return self.start(identify_account(self.account, self.rest))
 
     def account_of(self, account_id: Any) -> Any:
         """Return the answer that this is the account's id."""
@@ -41,11 +41,15 @@ class IdentityTests(RestTestCase):
         self.assertEqual(self.successResultOf(self.ask(self.account_of("one"))), AT_NOON)
         self.journal.append([event(1)])
         self.successResultOf(self.ask(self.account_of("one")))
-        self.assertEqual((self.journal.epoch, self.account.gaps.known_through), (epoch, time_of(1)))
-        self.account.gaps.begin()
+        self.assertEqual(
+            (self.journal.epoch, self.account.gaps.complete_through), (epoch, time_of(1))
+        )
+        self.account.gaps.begin_gap()
         self.successResultOf(self.ask(self.account_of("two")))
         self.assertNotEqual(self.journal.epoch, epoch)
-        self.assertEqual((self.account.gaps.current, self.account.gaps.ask_from), (None, AT_NOON))
+        self.assertEqual(
+            (self.account.gaps.current, self.account.gaps.backfill_from), (None, AT_NOON)
+        )
 
     def test_an_id_that_can_be_none_is_ignored(self) -> None:
         """What SQLite would not take, or nobody could read, least of all."""
@@ -72,7 +76,12 @@ class IdentityTests(RestTestCase):
 
             return answer
 
-        for answer in (dateless(200), dateless(403), dateless(503), status(200, b"{}", date="today")):
-            self.failureResultOf(self.ask(answer), UnavailableError)
+        for answer in (
+            dateless(200),
+            dateless(403),
+            dateless(503),
+            status(200, b"{}", date="today"),
+        ):
+            self.failureResultOf(self.ask(answer), RestUnavailableError)
         self.host.refusing = True
-        self.failureResultOf(self.ask({}), UnavailableError)
+        self.failureResultOf(self.ask({}), RestUnavailableError)

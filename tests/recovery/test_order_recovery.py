@@ -7,7 +7,7 @@ from random import Random
 from tests.recovery.recovery_case import INTERVAL, OrdersTestCase
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.simulator.orders import Order
-from tradeproxy.wire.proxy_status import Outcome
+from tradeproxy.wire.proxy_status import GapOutcome
 
 
 class OrdersTests(OrdersTestCase):
@@ -30,14 +30,16 @@ class OrdersTests(OrdersTestCase):
         self.assertEqual(self.events_of(newer), [("new", None)])
         self.assertEqual(self.events_of(new[0])[-1], ("fill", "orders"))
         self.assertEqual(self.reader.frames[-1]["data"]["order"]["id"], newer.id)
-        self.assertEqual(self.gap.outcome, Outcome.ORDERS)
+        self.assertEqual(self.gap.outcome, GapOutcome.ORDERS)
         self.assertEqual(self.gap.reason, "the history is refused: HTTP 404")
         self.assert_all_is_told()
 
     def test_nothing_is_told_twice_when_the_history_comes_back(self) -> None:
         """The period is known from then on, though the history has events with other ids."""
         for _ in range(10):
-            self.advance(65.1)  # so that they begin in all parts of a second, and end a second later
+            self.advance(
+                65.1
+            )  # so that they begin in all parts of a second, and end a second later
             self.outage(self.submit, 0.4)
         self.advance(3)
         self.assert_all_is_told()
@@ -45,7 +47,7 @@ class OrdersTests(OrdersTestCase):
         self.inject(FaultKind.HISTORY_REFUSE, count=0)
         self.outage(lambda: None)
         self.advance(3 + 2 * INTERVAL)
-        self.assertEqual(self.gap.outcome, Outcome.RECOVERED)
+        self.assertEqual(self.gap.outcome, GapOutcome.RECOVERED)
         self.assertEqual(len(self.reader.frames), told)
 
     def test_orders_that_are_refused_too_are_lost(self) -> None:
@@ -53,7 +55,7 @@ class OrdersTests(OrdersTestCase):
         self.inject(FaultKind.REST_REFUSE, status=401, seconds=60.0)
         self.outage(self.submit)
         self.advance(3)
-        self.assertEqual(self.gap.outcome, Outcome.LOST)
+        self.assertEqual(self.gap.outcome, GapOutcome.LOST)
         self.assertIn("HTTP 401", self.gap.reason)
 
     def test_orders_that_are_slow_are_waited_for(self) -> None:
@@ -63,9 +65,12 @@ class OrdersTests(OrdersTestCase):
         self.outage(lambda: self.cancel(old))
         newer = self.rest_order()
         self.advance(30)
-        self.assertEqual(self.gap.outcome, Outcome.ORDERS)
+        self.assertEqual(self.gap.outcome, GapOutcome.ORDERS)
         self.assertEqual(
-            [(frame["data"]["order"]["id"], frame["data"]["event"]) for frame in self.reader.frames],
+            [
+                (frame["data"]["order"]["id"], frame["data"]["event"])
+                for frame in self.reader.frames
+            ],
             [(old.id, "new"), (newer.id, "new"), (old.id, "canceled")],
         )
 

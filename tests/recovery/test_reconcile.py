@@ -11,10 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.recovery.delivered import UNTOLD, Notice, Span, Told, read_notice, told_of
-from tradeproxy.recovery.reconcile import Fill, expand, leg_ids, missed_events, read_fill, read_time, state_of
+from tradeproxy.recovery.delivered import (
+    NOTHING_DELIVERED,
+    Delivered,
+    DeliveredEvent,
+    QuantityRange,
+    read_delivered_event,
+    summarize_delivered,
+)
+from tradeproxy.recovery.reconcile import (
+    FillActivity,
+    expand,
+    find_missed_events,
+    leg_ids,
+    read_fill,
+    read_order_state,
+    read_time,
+)
 from tradeproxy.wire.event import OrderState, format_time
-from tradeproxy.wire.frame import Recovered, event_frame, with_mark
+from tradeproxy.wire.frame import Recovered, frame_event, with_mark
 
 SECOND = 1_000_000
 BEGIN = 1_790_000_000 * SECOND
@@ -36,19 +51,21 @@ def order(status: str, filled: int, seconds: float = 10, **fields: Any) -> dict[
     return document | fields
 
 
-def fill(start: int, end: int, seconds: float = 5) -> Fill:
+def fill(start: int, end: int, seconds: float = 5) -> FillActivity:
     """Return a fill of the order."""
     time = format_time(BEGIN + round(seconds * SECOND))
     event = "fill" if end == 10 else "partial_fill"
-    return Fill("O", Span(Decimal(start), Decimal(end)), event, f"1.{end}", time)
+    return FillActivity("O", QuantityRange(Decimal(start), Decimal(end)), event, f"1.{end}", time)
 
 
-def told(status: str, floor: int | None, *spans: tuple[int, int], seconds: float = -60) -> Told:
+def told(
+    status: str, floor: int | None, *spans: tuple[int, int], seconds: float = -60
+) -> Delivered:
     """Return what was told of the order."""
     filled = max([floor or 0, *(end for _, end in spans)])
     state = OrderState("O", status, str(filled), BEGIN + round(seconds * SECOND))
-    parts = tuple(Span(Decimal(start), Decimal(end)) for start, end in spans)
-    return Told(state, None if floor is None else Decimal(floor), parts)
+    parts = tuple(QuantityRange(Decimal(start), Decimal(end)) for start, end in spans)
+    return Delivered(state, None if floor is None else Decimal(floor), parts)
 
 
 def seen(events: list[dict[str, Any]]) -> list[tuple[str, str | None, str | None]]:
@@ -61,9 +78,22 @@ class MissedEventsTests(SynchronousTestCase):
 
     def test_tells_what_was_not_told(self) -> None:
         """A row: what was told, what the order shows, the fills that are known; and the events of it."""
-        rows: dict[str, tuple[Told, dict[str, Any], list[Fill], list[tuple[str, str | None, str | None]]]] = {
+        rows: dict[
+            str,
+            tuple[
+                Delivered,
+                dict[str, Any],
+                list[FillActivity],
+                list[tuple[str, str | None, str | None]],
+            ],
+        ] = {
             "nothing new": (told("new", 0), order("new", 0), [], []),
-            "a fill": (told("new", 0), order("filled", 10), [fill(0, 10)], [("fill", "10", "1.10")]),
+            "a fill": (
+                told("new", 0),
+                order("filled", 10),
+                [fill(0, 10)],
+                [("fill", "10", "1.10")],
+            ),
             "two fills": (
                 told("new", 0),
                 order("filled", 10),
@@ -89,7 +119,12 @@ class MissedEventsTests(SynchronousTestCase):
                 [fill(0, 4), fill(4, 10)],
                 [("partial_fill", "4", "1.4")],
             ),
-            "the same fill live": (told("filled", 0, (0, 10)), order("filled", 10), [fill(0, 10)], []),
+            "the same fill live": (
+                told("filled", 0, (0, 10)),
+                order("filled", 10),
+                [fill(0, 10)],
+                [],
+            ),
             "the live fill is newer than the answer": (
                 told("filled", 0, (4, 10)),
                 order("partially_filled", 4),
@@ -151,34 +186,59 @@ class MissedEventsTests(SynchronousTestCase):
                 [("partial_fill", "2", "1.4")],
             ),
             "an order of the gap": (
-                UNTOLD,
+                NOTHING_DELIVERED,
                 order("filled", 10, created_at=format_time(BEGIN + SECOND)),
                 [fill(4, 10)],
                 [("fill", "6", "1.10"), ("partial_fill", "4", None)],
             ),
-            "an order of the gap that rests": (UNTOLD, order("new", 0), [], [("new", None, None)]),
+            "an order of the gap that rests": (
+                NOTHING_DELIVERED,
+                order("new", 0),
+                [],
+                [("new", None, None)],
+            ),
             "an old order of which only the last fill is of this time": (
-                UNTOLD,
+                NOTHING_DELIVERED,
                 order("filled", 10),
                 [fill(4, 10)],
                 [("fill", "6", "1.10")],
             ),
-            "an old order that has not moved": (UNTOLD, order("filled", 10, seconds=-301), [], []),
+            "an old order that has not moved": (
+                NOTHING_DELIVERED,
+                order("filled", 10, seconds=-301),
+                [],
+                [],
+            ),
         }
         for name, (before, document, fills, events) in rows.items():
-            self.assertEqual(seen(missed_events(document, before, fills, SINCE, None)), events, name)
+            self.assertEqual(
+                seen(find_missed_events(document, before, fills, SINCE, None)), events, name
+            )
 
     def test_an_unknown_order_before_the_horizon_is_known(self) -> None:
         """What lies before it has been told in one way or another."""
-        self.assertEqual(missed_events(order("new", 0, 10), UNTOLD, [], SINCE, BEGIN + 10 * SECOND), [])
-        self.assertEqual(len(missed_events(order("new", 0, 10), UNTOLD, [], SINCE, BEGIN)), 1)
+        self.assertEqual(
+            find_missed_events(
+                order("new", 0, 10), NOTHING_DELIVERED, [], SINCE, BEGIN + 10 * SECOND
+            ),
+            [],
+        )
+        self.assertEqual(
+            len(find_missed_events(order("new", 0, 10), NOTHING_DELIVERED, [], SINCE, BEGIN)), 1
+        )
 
     def test_has_alpacas_shape(self) -> None:
         """The order is the real one, the time that of the fill or of the change; no id is made up."""
         document = order("canceled", 4)
-        first, second = missed_events(document, told("new", 0), [fill(0, 4, 5)], SINCE, None)
+        first, second = find_missed_events(document, told("new", 0), [fill(0, 4, 5)], SINCE, None)
         time = format_time(BEGIN + 5 * SECOND)
-        fields = {"event": "partial_fill", "timestamp": time, "order": document, "price": "1.4", "qty": "4"}
+        fields = {
+            "event": "partial_fill",
+            "timestamp": time,
+            "order": document,
+            "price": "1.4",
+            "qty": "4",
+        }
         self.assertEqual(first, {**fields, "cum_qty": "4"})
         self.assertEqual(
             second, {"event": "canceled", "timestamp": document["updated_at"], "order": document}
@@ -193,7 +253,9 @@ class ReadingTests(SynchronousTestCase):
         leg = {"id": "L", "legs": None}
         for order_class, ids in (("bracket", ["P", "L"]), ("oco", ["P", "L"]), ("mleg", ["P"])):
             parent = {"id": "P", "order_class": order_class, "legs": [leg]}
-            self.assertEqual([each["id"] for each in expand([parent, None, {}, "x"])], ids, order_class)
+            self.assertEqual(
+                [each["id"] for each in expand([parent, None, {}, "x"])], ids, order_class
+            )
 
     def test_ids_that_can_be_none_are_passed_over(self) -> None:
         """They would end up in the journal, and in a URL."""
@@ -220,8 +282,10 @@ class ReadingTests(SynchronousTestCase):
             "price": "1.5",
             "transaction_time": "2026-07-24T14:42:50Z",
         }
-        span = Span(Decimal(4), Decimal(10))
-        self.assertEqual(read_fill(good), Fill("O", span, "fill", "1.5", "2026-07-24T14:42:50Z"))
+        span = QuantityRange(Decimal(4), Decimal(10))
+        self.assertEqual(
+            read_fill(good), FillActivity("O", span, "fill", "1.5", "2026-07-24T14:42:50Z")
+        )
         for name, value in (
             ("order_id", None),
             ("order_id", "é"),
@@ -237,12 +301,16 @@ class ReadingTests(SynchronousTestCase):
 
     def test_an_order_without_numbers_is_one_that_has_not_moved(self) -> None:
         """Nothing in a document raises."""
-        self.assertEqual(state_of({"id": "O"}), OrderState("O", "None", "0", 0))
-        self.assertEqual(state_of({"id": "O", "filled_qty": "x", "updated_at": 7}).filled_qty, "0")
+        self.assertEqual(read_order_state({"id": "O"}), OrderState("O", "None", "0", 0))
+        self.assertEqual(
+            read_order_state({"id": "O", "filled_qty": "x", "updated_at": 7}).filled_qty, "0"
+        )
         self.assertEqual(read_time("0000"), 0)
 
 
-def notice(event: str, filled: str, qty: str | None, time: int, made: Recovered | None = None) -> Notice:
+def notice(
+    event: str, filled: str, qty: str | None, time: int, made: Recovered | None = None
+) -> DeliveredEvent:
     """Return what a frame tells of the order."""
     status = {"fill": "filled", "partial_fill": "partially_filled"}.get(event, event)
     data = {
@@ -251,8 +319,8 @@ def notice(event: str, filled: str, qty: str | None, time: int, made: Recovered 
         "order": {"id": "O", "status": status, "filled_qty": filled},
     }
     fields = data if qty is None else data | {"qty": qty}
-    frame = event_frame(json.dumps(fields).encode())
-    read = read_notice(frame if made is None else with_mark(frame, made))
+    frame = frame_event(json.dumps(fields).encode())
+    read = read_delivered_event(frame if made is None else with_mark(frame, made))
     assert read is not None
     return read
 
@@ -263,29 +331,35 @@ class ToldTests(SynchronousTestCase):
     def test_an_untouched_order_is_known_as_far_as_the_log_goes(self) -> None:
         """All fills up to its state were told."""
         state = OrderState("O", "partially_filled", "4", BEGIN - SECOND)
-        self.assertEqual(told_of(state, (), (), BEGIN), Told(state, Decimal(4)))
-        self.assertEqual(told_of(None, (), (), BEGIN), UNTOLD)
+        self.assertEqual(summarize_delivered(state, (), (), BEGIN), Delivered(state, Decimal(4)))
+        self.assertEqual(summarize_delivered(None, (), (), BEGIN), NOTHING_DELIVERED)
 
     def test_fills_behind_the_gaps_begin_stand_for_themselves(self) -> None:
         """What came before them may have been missed, be they delivered or held."""
         before = notice("partial_fill", "2", "2", BEGIN)
         after = notice("partial_fill", "6", "3", BEGIN + SECOND)
         held = notice("fill", "10", "4", BEGIN + 2 * SECOND)
-        spans = (Span(Decimal(3), Decimal(6)), Span(Decimal(6), Decimal(10)))
+        spans = (QuantityRange(Decimal(3), Decimal(6)), QuantityRange(Decimal(6), Decimal(10)))
         self.assertEqual(
-            told_of(after.state, (before, after), (held,), BEGIN), Told(held.state, Decimal(2), spans)
+            summarize_delivered(after.state, (before, after), (held,), BEGIN),
+            Delivered(held.state, Decimal(2), spans),
         )
-        self.assertEqual(told_of(after.state, (after,), (), BEGIN), Told(after.state, None, spans[:1]))
+        self.assertEqual(
+            summarize_delivered(after.state, (after,), (), BEGIN),
+            Delivered(after.state, None, spans[:1]),
+        )
 
     def test_an_event_that_was_made_of_an_order_tells_all_that_the_order_shows(self) -> None:
         """Its order is of a later time than the fill."""
         made = notice("partial_fill", "10", "4", BEGIN + SECOND, Recovered.ORDERS)
-        self.assertEqual(told_of(made.state, (made,), (), BEGIN), Told(made.state, Decimal(10)))
+        self.assertEqual(
+            summarize_delivered(made.state, (made,), (), BEGIN), Delivered(made.state, Decimal(10))
+        )
 
     def test_reads_what_tells_of_an_order(self) -> None:
         """An event without an order tells of none, and a fill without a quantity of no part."""
-        self.assertIsNone(read_notice(event_frame(b'{"event":"new"}')))
-        self.assertIsNone(read_notice(b"nonsense"))
+        self.assertIsNone(read_delivered_event(frame_event(b'{"event":"new"}')))
+        self.assertIsNone(read_delivered_event(b"nonsense"))
         for qty in (None, "x", "0", "-1"):
             self.assertIsNone(notice("fill", "10", qty, BEGIN).fill, qty)
 
@@ -299,14 +373,19 @@ class EveryInterleavingTests(SynchronousTestCase):
         """Whichever fills were held or delivered late, wherever the answer was cut off, whatever it lacks."""
         marks = data.draw(st.lists(st.integers(1, 9), unique=True, max_size=6).map(sorted))
         cuts = [Decimal(mark) for mark in (0, *marks, 10)]
-        spans = [Span(start, end) for start, end in pairwise(cuts)]
+        spans = [QuantityRange(start, end) for start, end in pairwise(cuts)]
         first_missed = data.draw(st.integers(0, len(spans)))
         first_live = data.draw(st.integers(first_missed, len(spans)))
         first_unseen = data.draw(st.integers(first_missed, len(spans)))
         delivered = data.draw(st.integers(first_live, len(spans)))
         times = [BEGIN + (index - first_missed) * SECOND for index in range(len(spans))]
         notices = [
-            notice("fill", f"{span.end}", f"{span.end - span.start}", time - (SECOND if time == BEGIN else 0))
+            notice(
+                "fill",
+                f"{span.end}",
+                f"{span.end - span.start}",
+                time - (SECOND if time == BEGIN else 0),
+            )
             for span, time in zip(spans, times, strict=True)
         ]
         # Live events were delivered (the deadline had passed) up to one, and are held from there on.
@@ -316,19 +395,25 @@ class EveryInterleavingTests(SynchronousTestCase):
         newest = late[-1].state if late else before
         quiet = data.draw(st.booleans(), label="nothing happened to the order for long")
         if quiet:
-            told_so_far = told_of(newest, late, held, BEGIN, before)
+            told_so_far = summarize_delivered(newest, late, held, BEGIN, before)
         else:
-            told_so_far = told_of(newest, [*notices[:first_missed], *late], held, BEGIN)
+            told_so_far = summarize_delivered(newest, [*notices[:first_missed], *late], held, BEGIN)
         created = SINCE - SECOND if quiet or first_missed else BEGIN - SECOND
         known = [
-            Fill("O", span, "partial_fill", "1", format_time(time))
+            FillActivity("O", span, "partial_fill", "1", format_time(time))
             for index, (span, time) in enumerate(zip(spans, times, strict=True))
             if index >= first_missed and data.draw(st.booleans(), label=f"fill {index} is listed")
         ]
         total = spans[first_unseen - 1].end if first_unseen else Decimal(0)
-        status = "filled" if total == 10 else "canceled" if first_unseen == first_live else "partially_filled"
+        status = (
+            "filled"
+            if total == 10
+            else "canceled"
+            if first_unseen == first_live
+            else "partially_filled"
+        )
         document = order(status, int(total), created_at=format_time(created))
-        made = missed_events(document, told_so_far, known, SINCE, None)
+        made = find_missed_events(document, told_so_far, known, SINCE, None)
         fills = [Decimal(event["qty"]) for event in made if "qty" in event]
         missed = sum((span.end - span.start for span in spans[first_missed:first_live]), Decimal(0))
         # What the answer does not show yet comes by the stream, or with the next answer.

@@ -10,7 +10,7 @@ from tests.support.journals import BASE_URL, DAY
 from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.simulator.faults import FaultKind
-from tradeproxy.wire.proxy_status import Outcome
+from tradeproxy.wire.proxy_status import GapOutcome
 
 
 class HistoryTests(RecoveryTestCase):
@@ -24,7 +24,7 @@ class HistoryTests(RecoveryTestCase):
         self.emit(5)
         self.advance(0)
         self.assertEqual(self.told(), [(n, None) for n in range(6)])
-        self.assertEqual((self.gap.outcome, self.gap.events), (Outcome.RECOVERED, 3))
+        self.assertEqual((self.gap.outcome, self.gap.events), (GapOutcome.RECOVERED, 3))
         self.assertIsNone(self.account.gaps.current)
 
     def test_the_very_first_stream_makes_no_gap(self) -> None:
@@ -37,7 +37,7 @@ class HistoryTests(RecoveryTestCase):
         self.outage(lambda: None)
         self.advance(2)
         self.assertEqual(self.told(), [(0, None)])
-        self.assertEqual((self.gap.outcome, self.gap.events), (Outcome.RECOVERED, 0))
+        self.assertEqual((self.gap.outcome, self.gap.events), (GapOutcome.RECOVERED, 0))
         self.assertEqual(self.journal.duplicates, 0)
 
     def test_the_account_is_identified(self) -> None:
@@ -56,7 +56,9 @@ class HistoryTests(RecoveryTestCase):
             self.advance(2)
         lines = [line for event in logs if "recovery" in (line := formatEvent(event) or "")]
         self.assertEqual(len(lines), 1)
-        self.assertRegex(lines[0], r"paper: recovery ended: recovered, 2 missed events in [0-9.]+ s$")
+        self.assertRegex(
+            lines[0], r"paper: recovery ended: recovered, 2 missed events in [0-9.]+ s$"
+        )
 
     def test_a_truncated_history_is_continued(self) -> None:
         """A response that is cut off is asked for again from where it broke."""
@@ -64,7 +66,7 @@ class HistoryTests(RecoveryTestCase):
         self.outage(lambda: self.emit(*range(1, 8)))
         self.advance(4)
         self.assertEqual(self.told(), [(n, None) for n in range(8)])
-        self.assertEqual((self.gap.outcome, self.gap.events), (Outcome.RECOVERED, 7))
+        self.assertEqual((self.gap.outcome, self.gap.events), (GapOutcome.RECOVERED, 7))
 
     def test_a_history_that_left_something_out_is_asked_for_again(self) -> None:
         """Alpaca says so in a comment; the response is worth nothing from there on."""
@@ -84,7 +86,7 @@ class HistoryTests(RecoveryTestCase):
         self.outage(happens)
         self.advance(2)
         self.assertEqual([n for n, _ in self.told()], [0, 1, 2])
-        self.assertEqual(self.account.dropped.total(), 1)
+        self.assertEqual(self.account.dropped_frames.total(), 1)
 
     def test_a_history_that_starts_again_after_503_is_waited_for(self) -> None:
         """Within the deadline nothing is late; the pause is the one that Alpaca asked for."""
@@ -106,7 +108,9 @@ class HistoryTests(RecoveryTestCase):
         self.emit(4)
         self.advance(3)
         self.assertEqual(self.told(), [(n, None) for n in range(5)])
-        self.assertEqual((self.gap.outcome, len(tuple(self.account.gaps))), (Outcome.RECOVERED, 1))
+        self.assertEqual(
+            (self.gap.outcome, len(tuple(self.account.gaps))), (GapOutcome.RECOVERED, 1)
+        )
 
     def test_another_process_goes_on_where_the_last_one_was(self) -> None:
         """What happened while no proxy ran is recovered, too."""
@@ -131,7 +135,8 @@ class RefusedTests(RecoveryTestCase):
         self.advance(0.5)
         self.assertEqual(self.told(), [(0, None), (2, None)])
         self.assertEqual(
-            (self.gap.outcome, self.gap.reason), (Outcome.LOST, "the history is refused: HTTP 403")
+            (self.gap.outcome, self.gap.reason),
+            (GapOutcome.LOST, "the history is refused: HTTP 403"),
         )
 
 
@@ -146,7 +151,7 @@ class OffTests(RecoveryTestCase):
         self.emit(2)
         self.advance(0)
         self.assertEqual(self.told(), [(0, None), (2, None)])
-        self.assertEqual((self.gap.outcome, self.gap.reason), (Outcome.LOST, "recovery is off"))
+        self.assertEqual((self.gap.outcome, self.gap.reason), (GapOutcome.LOST, "recovery is off"))
 
 
 class StopTests(RecoveryTestCase):
@@ -186,7 +191,7 @@ class StopTests(RecoveryTestCase):
         self.assert_ends_but_for_alpaca()
 
     def assert_ends_but_for_alpaca(self) -> None:
-        self.alpaca.feeds.end()
+        self.alpaca.feeds.close_all()
         self.assert_ends()
 
     def test_a_stop_after_a_mistake(self) -> None:
@@ -205,7 +210,7 @@ class StopTests(RecoveryTestCase):
         self.emit(2)
         self.advance(1)
         self.assertEqual(self.told(), [(0, None)])
-        self.alpaca.feeds.end()
+        self.alpaca.feeds.close_all()
         self.service.stopService()
         self.account.close()
         self.assertEqual(self.told(), [(0, None), (2, None)])
@@ -222,18 +227,24 @@ class NotingJournal(SqliteJournal):
 
     def __init__(self, clock: IReactorTime) -> None:
         super().__init__(
-            "paper", None, clock, base_url=BASE_URL, full_sync=False, max_age=7 * DAY, max_events=1_000_000
+            "paper",
+            None,
+            clock,
+            base_url=BASE_URL,
+            full_sync=False,
+            max_age=7 * DAY,
+            max_events=1_000_000,
         )
         self.known_at: list[int] = []
 
-    def remember(self, key: str, value: str | None) -> None:
+    def set_metadata(self, key: str, value: str | None) -> None:
         if key == "checked through":
             self.known_at.append(self.last)
-        super().remember(key, value)
+        super().set_metadata(key, value)
 
-    def know_through(self, time: int) -> None:
+    def advance_dedup_horizon(self, time: int) -> None:
         self.known_at.append(self.last)
-        super().know_through(time)
+        super().advance_dedup_horizon(time)
 
 
 class KnowingTests(OrdersTestCase):
@@ -251,6 +262,6 @@ class KnowingTests(OrdersTestCase):
         self.journal.known_at.clear()
         self.outage(self.submit)
         self.advance(5)
-        self.assertEqual(self.gap.outcome, Outcome.ORDERS)
+        self.assertEqual(self.gap.outcome, GapOutcome.ORDERS)
         self.assertGreater(self.journal.last, before)
         self.assertEqual(self.journal.known_at, [self.journal.last] * 2)

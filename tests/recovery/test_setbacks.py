@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tests.upstream.test_client import EVENT, KEYS, UpstreamTestCase
 from tradeproxy.config.accounts import AccountSettings, BaseUrl
-from tradeproxy.hub.account import SETBACKS
+from tradeproxy.hub.account import RECONNECT_REASONS
 from tradeproxy.simulator.faults import FaultKind
-from tradeproxy.upstream.backoff import Backoff, Cause, Ending
+from tradeproxy.upstream.backoff import Backoff, Disconnect, DisconnectCause
 from tradeproxy.upstream.client import UpstreamFactory
 from tradeproxy.upstream.service import UpstreamService
-from tradeproxy.upstream.session import StreamWatcher
+from tradeproxy.upstream.session import StreamListener
 from tradeproxy.web.health import healthz
 from tradeproxy.wire.messages import Dialect
 
@@ -19,7 +19,7 @@ class SetbackTests(UpstreamTestCase):
 
     def counted(self) -> dict[str, int]:
         """Return the reasons that have occurred."""
-        return {reason: count for reason, count in self.account.setbacks.items() if count}
+        return {reason: count for reason, count in self.account.reconnect_reasons.items() if count}
 
     def test_a_stream_that_ends_is_lost(self) -> None:
         """Once for each end."""
@@ -52,8 +52,12 @@ class SetbackTests(UpstreamTestCase):
 
     def test_every_end_is_one_of_a_few(self) -> None:
         """What is counted by it cannot grow."""
-        kinds = {Ending(cause, "x", streamed).kind for cause in Cause for streamed in (0.0, 1.0)}
-        self.assertEqual(kinds, set(SETBACKS))
+        kinds = {
+            Disconnect(cause, "x", streamed).reconnect_reason
+            for cause in DisconnectCause
+            for streamed in (0.0, 1.0)
+        }
+        self.assertEqual(kinds, set(RECONNECT_REASONS))
 
 
 class FailureTests(UpstreamTestCase):
@@ -68,12 +72,16 @@ class FailureTests(UpstreamTestCase):
         self.stop()
         self.assertEqual(healthz([self.account])[0], 200)
         settings = AccountSettings(
-            "live", BaseUrl(False, "127.0.0.1", 8100), KEYS, Dialect.AUTHENTICATE, "ALPACA_LIVE_API_KEY"
+            "live",
+            BaseUrl(False, "127.0.0.1", 8100),
+            KEYS,
+            Dialect.AUTHENTICATE,
+            "ALPACA_LIVE_API_KEY",
         )
-        factory = UpstreamFactory(settings, self.account, StreamWatcher(), self.clock)
+        factory = UpstreamFactory(settings, self.account, StreamListener(), self.clock)
         self.wire.refusing = True
         UpstreamService(
-            self.account, self.wire, factory, StreamWatcher(), Backoff(broken), self.clock
+            self.account, self.wire, factory, StreamListener(), Backoff(broken), self.clock
         ).startService()
         self.advance(0)
         [error] = self.flushLoggedErrors(RuntimeError)
@@ -87,11 +95,11 @@ class ReadTests(UpstreamTestCase):
 
     def test_an_event_came_when_it_was_read(self) -> None:
         """The wait for older ones is part of what its delivery takes."""
-        self.account.hold()
+        self.account.start_buffering()
         self.alpaca.emit(EVENT)
         self.advance(0)
         self.advance(3)
-        self.account.release()
+        self.account.stop_buffering()
         self.advance(0)
         self.assertEqual(len(self.subscriber.events), 1)
         self.assertAlmostEqual(self.account.latency.total, 3, places=3)

@@ -9,7 +9,7 @@ from twisted.web.server import Request
 
 from tests.upstream.support import RestTestCase
 from tradeproxy.recovery.snapshot import FILLS_A_PAGE, ORDERS_A_PAGE, take_snapshot
-from tradeproxy.upstream.rest import RefusedError, UnavailableError
+from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import format_time, parse_time
 
 SECOND = 1_000_000
@@ -79,8 +79,8 @@ class SnapshotTests(RestTestCase):
         names = ("order/3", "order/old", "order/gone")
         snapshot = self.outcome(take_snapshot(self.rest, SINCE, names, set()))
         self.assertEqual(set(snapshot.orders), {*(each["id"] for each in self.orders), "order/old"})
-        self.assertEqual(len(snapshot.fills_of("order/0")), len(self.activities))
-        self.assertEqual(snapshot.fills_of("order/1"), [])
+        self.assertEqual(len(snapshot.select_fills("order/0")), len(self.activities))
+        self.assertEqual(snapshot.select_fills("order/1"), [])
         asked = self.asked()
         self.assertIn("/v2/orders/order%2Fold?nested=true", asked)
         self.assertEqual(sum("status=all" in uri for uri in asked), 4)
@@ -98,7 +98,7 @@ class SnapshotTests(RestTestCase):
         """They are no reason to ask for ever, nor to take the page for all of them."""
         self.orders = [order(0) | {"id": str(number)} for number in range(ORDERS_A_PAGE + 1)]
         started = self.start(take_snapshot(self.rest, SINCE, (), set()))
-        self.failureResultOf(started, UnavailableError)
+        self.failureResultOf(started, RestUnavailableError)
         self.assertEqual(len(self.asked()), 2)
 
     def test_pages_of_fills_end_where_they_bring_nothing_new(self) -> None:
@@ -109,14 +109,22 @@ class SnapshotTests(RestTestCase):
 
     def test_orders_of_fills_are_asked_for_by_their_ids(self) -> None:
         """One from before the proxy's time is in no list; a leg is told of with its multi-leg order."""
-        parent = order(0) | {"id": "parent", "order_class": "mleg", "legs": [{"id": "leg"}, {"id": None}]}
+        parent = order(0) | {
+            "id": "parent",
+            "order_class": "mleg",
+            "legs": [{"id": "leg"}, {"id": None}],
+        }
         self.orders = [parent]
         ids = ("order/old", "leg", "order/gone", "order/old", "parent", "")
-        self.activities = [activity(number) | {"order_id": order_id} for number, order_id in enumerate(ids)]
+        self.activities = [
+            activity(number) | {"order_id": order_id} for number, order_id in enumerate(ids)
+        ]
         snapshot = self.outcome(take_snapshot(self.rest, SINCE, (), set()))
         self.assertEqual(set(snapshot.orders), {"parent", "order/old"})
         by_id = [uri for uri in self.asked() if uri.startswith("/v2/orders/")]
-        self.assertEqual(by_id, [f"/v2/orders/order%2F{name}?nested=true" for name in ("old", "gone")])
+        self.assertEqual(
+            by_id, [f"/v2/orders/order%2F{name}?nested=true" for name in ("old", "gone")]
+        )
 
     def test_an_order_that_alpaca_does_not_know_is_asked_for_once(self) -> None:
         """Its end was never told, so that it looks open for ever."""
@@ -137,7 +145,7 @@ class SnapshotTests(RestTestCase):
         for path in ("/v2/orders", "/v2/orders/"):
             self.refused = path
             started = self.start(take_snapshot(self.rest, SINCE, ["order/old"], set()))
-            self.failureResultOf(started, RefusedError)
+            self.failureResultOf(started, RestRefusedError)
 
     def test_documents_of_another_shape_are_no_answer(self) -> None:
         """Maintenance does not mean that there are no orders, no fills, or not this order."""
@@ -150,5 +158,5 @@ class SnapshotTests(RestTestCase):
 
                 self.answer = respond
                 started = self.start(take_snapshot(self.rest, SINCE, ["order/old"], set()))
-                self.failureResultOf(started, UnavailableError)
+                self.failureResultOf(started, RestUnavailableError)
                 self.wires.advance(60)  # or the requests would be too many

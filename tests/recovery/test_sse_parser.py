@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.recovery.sse_parser import LARGEST_EVENT, Comment, Data, EventStreamParser, Item, Oversized
+from tradeproxy.recovery.sse_parser import (
+    MAX_EVENT_SIZE,
+    SseComment,
+    SseData,
+    SseItem,
+    SseOversized,
+    SseParser,
+)
 
 BODY = (
     b"\xef\xbb\xbf: welcome\r\n\r\n"
@@ -18,19 +25,19 @@ BODY = (
     b": you are reading too slowly, dropped 3 messages\n\n"
     b"data\ndata:  x\n\n"
 )
-ITEMS: list[Item] = [
-    Comment(b"welcome"),
-    Data((b'{"a":1}',)),
-    Data((b"{", b"}")),
-    Comment(b"heartbeat"),
-    Comment(b"you are reading too slowly, dropped 3 messages"),
-    Data((b"", b" x")),
+ITEMS: list[SseItem] = [
+    SseComment(b"welcome"),
+    SseData((b'{"a":1}',)),
+    SseData((b"{", b"}")),
+    SseComment(b"heartbeat"),
+    SseComment(b"you are reading too slowly, dropped 3 messages"),
+    SseData((b"", b" x")),
 ]
 
 
-def parse(*chunks: bytes) -> list[Item]:
+def parse(*chunks: bytes) -> list[SseItem]:
     """Return what is in a body that comes in these chunks, as far as it is complete."""
-    parser = EventStreamParser()
+    parser = SseParser()
     return [item for chunk in chunks for item in parser.feed(chunk)]
 
 
@@ -51,17 +58,17 @@ class EventStreamParserTests(SynchronousTestCase):
     def test_an_event_is_complete_at_the_blank_line_or_at_the_end(self) -> None:
         """What was cut off is no event; what merely lacks the blank line is one."""
         for rest in (b"data: x", b"data: x\n", b"data: x\r\n"):
-            parser = EventStreamParser()
+            parser = SseParser()
             self.assertEqual(list(parser.feed(rest)), [])
-            self.assertEqual(list(parser.end()), [Data((b"x",))], rest)
-        self.assertEqual(list(EventStreamParser().end()), [])
+            self.assertEqual(list(parser.end()), [SseData((b"x",))], rest)
+        self.assertEqual(list(SseParser().end()), [])
 
     def test_what_is_too_large_is_passed_over_and_not_kept(self) -> None:
         """One line, or many; the event behind it is read."""
-        half = b"data: " + b"x" * (LARGEST_EVENT // 2)
+        half = b"data: " + b"x" * (MAX_EVENT_SIZE // 2)
         for chunks in (
             [b"data: ", *[b"x" * 65536] * 17, b"\n", b"\n"],
             [half + b"\n", half + b"\n", b"data: x\n\n"],
             [half + b"\n" + half + b"\ndata: x\n\n"],
         ):
-            self.assertEqual(parse(*chunks, b"data: y\n\n"), [Oversized(), Data((b"y",))])
+            self.assertEqual(parse(*chunks, b"data: y\n\n"), [SseOversized(), SseData((b"y",))])

@@ -8,7 +8,7 @@ import weakref
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.runtime.gc_service import LONGEST_WAIT, LOOK_EVERY, CollectorService
+from tradeproxy.runtime.gc_service import CHECK_INTERVAL, MAX_WAIT, GcService
 
 
 class Cycle:
@@ -35,7 +35,7 @@ class CollectorTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.events = 0
         self.clock = Clock()
-        self.service = CollectorService(lambda: self.events, self.clock)
+        self.service = GcService(lambda: self.events, self.clock)
         self.service.startService()
         self.addCleanup(self.service.stopService)
 
@@ -44,17 +44,17 @@ class CollectorTests(SynchronousTestCase):
         garbage = old_garbage()
         for _ in range(3):
             self.events += 1
-            self.clock.advance(LOOK_EVERY)
+            self.clock.advance(CHECK_INTERVAL)
         self.assertIsNotNone(garbage())
-        self.clock.advance(LOOK_EVERY)
+        self.clock.advance(CHECK_INTERVAL)
         self.assertIsNone(garbage())
 
     def test_does_not_wait_for_ever(self) -> None:
         """Where events never cease, memory matters more than one delay of some milliseconds."""
         garbage = old_garbage()
-        for _ in range(int(LONGEST_WAIT / LOOK_EVERY)):
+        for _ in range(int(MAX_WAIT / CHECK_INTERVAL)):
             self.events += 1
-            self.clock.advance(LOOK_EVERY)
+            self.clock.advance(CHECK_INTERVAL)
         self.assertIsNone(garbage())
 
     def test_looks_now_and_then_even_if_nothing_is_made(self) -> None:
@@ -64,13 +64,13 @@ class CollectorTests(SynchronousTestCase):
         gc.collect(1)
         gc.freeze()
         del cycle
-        for _ in range(int(LONGEST_WAIT / LOOK_EVERY)):
-            self.clock.advance(LOOK_EVERY)
+        for _ in range(int(MAX_WAIT / CHECK_INTERVAL)):
+            self.clock.advance(CHECK_INTERVAL)
         self.assertIsNone(garbage())
 
     def test_a_stop_before_the_start_is_harmless(self) -> None:
         """As when a port was taken."""
-        CollectorService(lambda: 0, self.clock).stopService()
+        GcService(lambda: 0, self.clock).stopService()
 
     def test_python_itself_makes_no_full_pass(self) -> None:
         """Whatever is allocated meanwhile; after the stop it does as before."""

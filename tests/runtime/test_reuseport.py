@@ -15,7 +15,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.support.certificates import Authority
 from tests.support.processes import PATIENCE, free_port
-from tradeproxy.config.endpoints import completed, describe, has_ipv6_loopback
+from tradeproxy.config.endpoints import complete, describe_tcp, has_ipv6_loopback
 from tradeproxy.runtime import reuseport
 
 
@@ -41,7 +41,7 @@ class PortTests(TestCase):
     def start(self, description: str, reuse_port: bool = True) -> Door:
         """Listen on a description; raises CannotListenError."""
         door = Door()
-        service = reuseport.service(description, door, reactor, reuse_port)
+        service = reuseport.build_listener(description, door, reactor, reuse_port)
         service.startService()
         self.addCleanup(service.stopService)
         return door
@@ -49,7 +49,7 @@ class PortTests(TestCase):
     async def test_both_are_given_connections(self) -> None:
         """Whose turn it is the kernel decides by the client's port; of many, each gets some."""
         port = free_port()
-        one, other = (self.start(describe("127.0.0.1", port)) for _ in range(2))
+        one, other = (self.start(describe_tcp("127.0.0.1", port)) for _ in range(2))
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
         for _ in range(500):
             if one.reached.called and other.reached.called:
@@ -73,26 +73,30 @@ class PortTests(TestCase):
         ]
         if has_ipv6_loopback():
             descriptions += [rf"{kind}:{free_port()}:interface=\:\:1" for kind in ("tcp", "tcp6")]
-        for description in map(completed, descriptions):
+        for description in map(complete, descriptions):
             self.start(description)
             self.start(description)
             self.assertRaises(CannotListenError, self.start, description, reuse_port=False)
 
     def test_a_port_that_is_not_shared_is_taken(self) -> None:
         """It is enough that one of the two does not share; the start fails, at once."""
-        description = describe("127.0.0.1", free_port())
+        description = describe_tcp("127.0.0.1", free_port())
         self.start(description, reuse_port=False)
         self.assertRaises(CannotListenError, self.start, description)
 
     def test_nothing_else_of_a_description_is_lost(self) -> None:
         """The address, and room for many that come at once."""
         memory = MemoryReactor()
-        reuseport.service(describe("127.0.0.1", 80), Factory(), memory, reuse_port=True).startService()
+        reuseport.build_listener(
+            describe_tcp("127.0.0.1", 80), Factory(), memory, reuse_port=True
+        ).startService()
         [(_, _, backlog, interface)] = memory.tcpServers
         self.assertEqual((backlog, interface), (4096, "127.0.0.1"))
 
     def test_a_socket_file_is_as_ever(self) -> None:
         """It has no port."""
         memory = MemoryReactor()
-        reuseport.service("unix:/run/x.sock:mode=600", Factory(), memory, reuse_port=True).startService()
+        reuseport.build_listener(
+            "unix:/run/x.sock:mode=600", Factory(), memory, reuse_port=True
+        ).startService()
         self.assertEqual(len(memory.unixServers), 1)

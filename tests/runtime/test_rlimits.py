@@ -10,10 +10,10 @@ from tests.support.processes import run
 
 PROGRAM = """
 import resource
-from tradeproxy.runtime.rlimits import make_room_for
+from tradeproxy.runtime.rlimits import raise_file_limit
 for soft, hard in (2048, 4096), (256, 4096), (256, 512):
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    print(make_room_for(1000), resource.getrlimit(resource.RLIMIT_NOFILE))
+    print(raise_file_limit(1000), resource.getrlimit(resource.RLIMIT_NOFILE))
 """
 
 
@@ -27,5 +27,7 @@ class OpenFilesTests(TestCase):
         high_enough, raised, too_low = command.output.splitlines()
         self.assertEqual(high_enough, "None (2048, 4096)")
         self.assertEqual(raised, "None (1064, 4096)")
-        self.assertTrue(too_low.startswith("PROXY_MAX_CLIENTS: 1000 clients need 1064 open files"), too_low)
+        self.assertTrue(
+            too_low.startswith("PROXY_MAX_CLIENTS: 1000 clients need 1064 open files"), too_low
+        )
         self.assertTrue(too_low.endswith("(512, 512)"), too_low)

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.processes import free_port
 from tests.support.sockets import SocketTestCase
-from tradeproxy.runtime.systemd import Notifier, build_notifier
+from tradeproxy.runtime.systemd import SystemdNotifier, build_notifier
 
 US = 4711
 """The number of this process, in as far as the environment says."""
@@ -41,14 +41,16 @@ class NotifierTests(SynchronousTestCase):
     """READY=1, WATCHDOG=1, STOPPING=1."""
 
     def setUp(self) -> None:
-        directory = tempfile.mkdtemp()  # trial's own are deeper than the 107 bytes of a socket's path
+        directory = (
+            tempfile.mkdtemp()
+        )  # trial's own are deeper than the 107 bytes of a socket's path
         self.addCleanup(shutil.rmtree, directory)
         self.address = str(Path(directory, "notify"))
         self.supervisor = supervise(self.address)
         self.addCleanup(self.supervisor.close)
         self.clock = Clock()
 
-    def notifier(self, **environ: str) -> Notifier:
+    def notifier(self, **environ: str) -> SystemdNotifier:
         """Return what tells the supervisor of these tests."""
         notifier = build_notifier({"NOTIFY_SOCKET": self.address, **environ}, US, self.clock)
         assert notifier is not None
@@ -80,7 +82,10 @@ class NotifierTests(SynchronousTestCase):
 
     def test_a_watchdog_of_another_process_is_not_ours(self) -> None:
         """The variable may have been inherited; neither is one that is no number."""
-        for environ in ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}):
+        for environ in (
+            {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"},
+            {"WATCHDOG_USEC": "soon"},
+        ):
             notifier = self.notifier(**environ)
             notifier.startService()
             self.clock.advance(60)
@@ -112,7 +117,9 @@ class NotifierTests(SynchronousTestCase):
             notifier.startService()
             self.clock.pump([1, 1, 1])
         [line] = [formatEvent(event) for event in logged]
-        self.assertEqual(line, "NOTIFY_SOCKET: cannot tell the supervisor: No such file or directory")
+        self.assertEqual(
+            line, "NOTIFY_SOCKET: cannot tell the supervisor: No such file or directory"
+        )
         supervisor = supervise(self.address)
         self.addCleanup(supervisor.close)
         self.clock.advance(1)

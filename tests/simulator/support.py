@@ -35,7 +35,11 @@ class StreamClient(Client):
     def events(self) -> list[str]:
         """Return the names of the events among the messages since the last call."""
         documents = [json.loads(message) for message in self.taken()]
-        return [document["data"]["event"] for document in documents if document["stream"] == "trade_updates"]
+        return [
+            document["data"]["event"]
+            for document in documents
+            if document["stream"] == "trade_updates"
+        ]
 
 
 class SimulatorTestCase(SynchronousTestCase):

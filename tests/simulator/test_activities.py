@@ -60,10 +60,12 @@ class ActivitiesTests(HttpTestCase):
 
     def test_tells_of_the_exchange(self) -> None:
         """An order that fills is an activity, whether or not anybody listened."""
-        self.simulator.carry_out(self.simulator.exchange.submit(market()))
+        self.simulator.apply(self.simulator.exchange.submit(market()))
         self.advance(1)
         [activity] = self.get("/v2/account/activities/FILL").json
-        self.assertEqual((activity["qty"], activity["cum_qty"], activity["leaves_qty"]), ("1", "1", "0"))
+        self.assertEqual(
+            (activity["qty"], activity["cum_qty"], activity["leaves_qty"]), ("1", "1", "0")
+        )
 
     def test_lists_fills_only_and_each_once(self) -> None:
         """Other events are no activities, other types have none, and a repeated fill is one."""

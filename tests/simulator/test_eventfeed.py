@@ -14,7 +14,7 @@ from tests.support.memory import CLIENT
 from tests.support.proxy import RawClient
 from tests.support.sockets import SocketTestCase
 from tradeproxy.simulator.faults import Fault, FaultKind
-from tradeproxy.simulator.history import History
+from tradeproxy.simulator.history import EventHistory
 from tradeproxy.simulator.web import ApiSite
 
 START = 1_800_000_000
@@ -45,7 +45,9 @@ class FeedTests(HttpTestCase):
         self.simulator.emit_payload(b'{"stream":"trade_updates","data":null}')
         self.simulator.emit({"event": "new"})
         self.flush()
-        self.assertEqual(response.text, ': welcome\n\ndata: { "n":"é", "m":1 }\n\ndata: {"event":"new"}\n\n')
+        self.assertEqual(
+            response.text, ': welcome\n\ndata: { "n":"é", "m":1 }\n\ndata: {"event":"new"}\n\n'
+        )
 
     def test_history_and_then_live(self) -> None:
         """What nobody heard is told, then what happens, with no seam."""
@@ -61,7 +63,7 @@ class FeedTests(HttpTestCase):
     def test_tells_of_the_exchange(self) -> None:
         """Orders and bursts are in the history as they were on the stream."""
         client = self.listener()
-        self.simulator.carry_out(self.simulator.exchange.submit(market()))
+        self.simulator.apply(self.simulator.exchange.submit(market()))
         self.advance(1)
         self.inject(FaultKind.BURST, count=4)
         names = client.events()
@@ -114,7 +116,7 @@ class FeedTests(HttpTestCase):
         first = self.read()
         self.inject(FaultKind.HISTORY_DELAY, delay=5)
         second = self.read()
-        self.successResultOf(self.simulator.end())
+        self.successResultOf(self.simulator.stop())
         self.flush()
         for response, status in ((first, 200), (second, 0)):
             self.assertEqual(response.status, status)
@@ -171,7 +173,9 @@ class FeedFaultTests(HttpTestCase):
         self.inject(FaultKind.HISTORY_REFUSE)
         refused, senseless = self.read(), self.read(since="x")
         self.advance(5)
-        self.assertEqual((refused.status, refused.ended, refused.json["code"]), (403, True, 40310000))
+        self.assertEqual(
+            (refused.status, refused.ended, refused.json["code"]), (403, True, 40310000)
+        )
         self.assertEqual((senseless.status, senseless.ended), (400, True))
 
     def test_truncate(self) -> None:
@@ -215,7 +219,7 @@ class SocketTests(SocketTestCase):
 
     async def test_writes_no_more_than_is_taken(self) -> None:
         """What a transport does not take waits in the history, and what that forgets is told as a loss."""
-        alpaca = await self.simulate(history=History(events_kept=500))
+        alpaca = await self.simulate(history=EventHistory(events_kept=500))
         last = ulid(0, 2**48 - 1)
         response, ended = await self.read(since_id=BEGINNING, until_id=last)
         for number in range(2000):

@@ -12,9 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulator.support import milliseconds_of
 from tests.support.frames import FILL, NEW
-from tradeproxy.simulator.errors import Refusal
-from tradeproxy.simulator.exchange import Exchange, Outcome
-from tradeproxy.simulator.orders import Document, Order, OrderRequest, ReplaceRequest, Status
+from tradeproxy.simulator.errors import ApiError
+from tradeproxy.simulator.exchange import Exchange, ExchangeResult
+from tradeproxy.simulator.orders import Document, Order, OrderRequest, OrderStatus, ReplaceRequest
 from tradeproxy.simulator.portfolio import MOST_INSTRUMENTS, Portfolio
 
 NOW = datetime(2026, 7, 24, 14, 42, 49, 354133, UTC)
@@ -22,7 +22,12 @@ NOW = datetime(2026, 7, 24, 14, 42, 49, 354133, UTC)
 
 def market(**changes: Any) -> OrderRequest:
     """Return the request for a small market order, with some of it changed."""
-    common: dict[str, Any] = {"symbol": "SPY", "side": "buy", "type": "market", "time_in_force": "day"}
+    common: dict[str, Any] = {
+        "symbol": "SPY",
+        "side": "buy",
+        "type": "market",
+        "time_in_force": "day",
+    }
     return OrderRequest(**common | {"qty": Decimal(1)} | changes)
 
 
@@ -31,7 +36,7 @@ def limit(price: str, **changes: Any) -> OrderRequest:
     return market(type="limit", limit_price=Decimal(price), **changes)
 
 
-def names(outcome: Outcome) -> list[str]:
+def names(outcome: ExchangeResult) -> list[str]:
     """Return what the events are called."""
     return [event["event"] for event in outcome.events]
 
@@ -57,7 +62,7 @@ class ExchangeTestCase(SynchronousTestCase):
 
     def assert_refused(self, status: int, word: str, operation: Any, *arguments: Any) -> None:
         """Assert that an operation is refused with a status and a sentence that holds a word."""
-        refusal = self.assertRaises(Refusal, operation, *arguments)
+        refusal = self.assertRaises(ApiError, operation, *arguments)
         self.assertEqual(refusal.status, status)
         self.assertIn(word, refusal.message)
 
@@ -81,7 +86,9 @@ class EventTests(ExchangeTestCase):
         self.assertEqual(events[-1]["order"]["filled_qty"], "2.5")
         for event in events:
             values = [*event.values(), *event["order"].values()]
-            self.assertFalse([v for v in values if isinstance(v, int | float | Decimal) and v is not False])
+            self.assertFalse(
+                [v for v in values if isinstance(v, int | float | Decimal) and v is not False]
+            )
 
     def test_ids_sort_and_tell_the_time(self) -> None:
         """Event ids ascend strictly, and hold the millisecond of `at`, even when the clock goes back."""
@@ -108,7 +115,7 @@ class LifecycleTests(ExchangeTestCase):
     def test_market_orders_fill(self) -> None:
         """A market order is new, and then filled, for the whole quantity."""
         order = self.submit(market())
-        self.assertEqual(order.status, Status.NEW)
+        self.assertEqual(order.status, OrderStatus.NEW)
         (fill,) = self.run_out(order)
         self.assertEqual((fill["event"], fill["qty"], fill["position_qty"]), ("fill", "1", "1"))
         self.assertEqual(fill["order"]["filled_avg_price"], fill["price"])
@@ -138,7 +145,9 @@ class LifecycleTests(ExchangeTestCase):
         price = Decimal(sold["price"])
         for _ in range(10):
             fills = self.run_out(self.submit(limit(str(price))))
-            self.assertLessEqual(max((Decimal(fill["price"]) for fill in fills), default=price), price)
+            self.assertLessEqual(
+                max((Decimal(fill["price"]) for fill in fills), default=price), price
+            )
 
     def test_an_order_away_from_the_market_ends_by_its_time_in_force(self) -> None:
         """It rests, or is canceled when it was to trade at once, or expires when it was for an auction."""
@@ -153,7 +162,8 @@ class LifecycleTests(ExchangeTestCase):
             self.assertEqual(last["order"][ended_at], last["timestamp"])
             self.assertIsNone(last["order"]["cancel_requested_at"])
         resting = [
-            self.submit(limit("0.01", time_in_force=time_in_force)) for time_in_force in ("day", "gtc")
+            self.submit(limit("0.01", time_in_force=time_in_force))
+            for time_in_force in ("day", "gtc")
         ]
         self.assertFalse(any(self.exchange.has_next_step(order.id) for order in resting))
         self.assertEqual(self.exchange.orders(), resting)
@@ -161,7 +171,7 @@ class LifecycleTests(ExchangeTestCase):
     def test_rejects_a_certain_symbol(self) -> None:
         """An order for REJECT is accepted without an event, and rejected afterwards."""
         outcome = self.exchange.submit(market(symbol="REJECT"))
-        self.assertEqual((outcome.events, outcome.orders[0].status), ((), Status.PENDING_NEW))
+        self.assertEqual((outcome.events, outcome.orders[0].status), ((), OrderStatus.PENDING_NEW))
         (event,) = self.run_out(outcome.orders[0])
         self.assertEqual((event["event"], event["order"]["status"]), ("rejected", "rejected"))
         self.assertIsNotNone(event["order"]["failed_at"])
@@ -209,7 +219,9 @@ class OperationTests(ExchangeTestCase):
         """An unknown order, a finished one, and an id in use are refused."""
         order = self.submit(limit("0.01", client_order_id="taken"))
         replace = self.exchange.replace
-        self.assert_refused(422, "unique", replace, order.id, ReplaceRequest(client_order_id="taken"))
+        self.assert_refused(
+            422, "unique", replace, order.id, ReplaceRequest(client_order_id="taken")
+        )
         self.exchange.cancel(order.id)
         self.assert_refused(422, "not open", replace, order.id, ReplaceRequest())
         self.assert_refused(404, "not found", replace, "nobody", ReplaceRequest())

@@ -6,7 +6,7 @@ from math import inf
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.simulator.errors import Refusal
+from tradeproxy.simulator.errors import ApiError
 from tradeproxy.simulator.faults import Fault, FaultKind, LastingFault, parse_fault
 
 
@@ -34,18 +34,24 @@ class ParseFaultTests(SynchronousTestCase):
             ({"kind": "rain"}, "kind"),
             ({"kind": ["drop"]}, "kind"),
             ({"kind": "drop", "when": 1}, "when"),
-            *(({"kind": "drop", "count": count}, "count") for count in (0, -1, 1.5, True, "1", None, 10**9)),
+            *(
+                ({"kind": "drop", "count": count}, "count")
+                for count in (0, -1, 1.5, True, "1", None, 10**9)
+            ),
             *(
                 ({"kind": "drop", "seconds": seconds}, "seconds")
                 for seconds in (0, -1, True, "1", inf, 10**400)
             ),
             *(({"kind": "drop", "retry_after": after}, "retry_after") for after in (-1, 1.5, True)),
             *(({"kind": "drop", "status": status}, "status") for status in (200, 600, "403", None)),
-            *(({"kind": "drop", "delay": delay}, "delay") for delay in (0, -1, True, None, 10**400)),
+            *(
+                ({"kind": "drop", "delay": delay}, "delay")
+                for delay in (0, -1, True, None, 10**400)
+            ),
             *(({"kind": "drop", "events": events}, "events") for events in (-1, 1.5, True, None)),
             *(({"kind": "drop", "dropped": dropped}, "dropped") for dropped in (0, "1", None)),
         ):
-            refusal = self.assertRaises(Refusal, parse_fault, document)
+            refusal = self.assertRaises(ApiError, parse_fault, document)
             self.assertEqual(refusal.status, 400)
             self.assertIn(word, refusal.message)
             self.assertNotIn("\n", refusal.message)
@@ -62,4 +68,6 @@ class LastingFaultTests(SynchronousTestCase):
     def test_lasts_its_seconds(self) -> None:
         """A fault of five seconds applies at every occasion in them, and at none after."""
         fault = LastingFault(Fault(FaultKind.REFUSE, seconds=5), now=10)
-        self.assertEqual([fault.applies(now) for now in (10, 11, 14.9, 15)], [True, True, True, False])
+        self.assertEqual(
+            [fault.applies(now) for now in (10, 11, 14.9, 15)], [True, True, True, False]
+        )

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulator.support import at
 from tests.support.frames import FILL
-from tradeproxy.simulator.history import History, event_payload, event_record, payload_record
+from tradeproxy.simulator.history import EventHistory, event_payload, event_record, payload_record
 
 NOW = 1_800_000_000_000_000_000
 
@@ -19,7 +19,9 @@ class RecordTests(SynchronousTestCase):
     def test_keeps_the_bytes(self) -> None:
         """The payload is the frame, and the data is the part of it, byte for byte."""
         record = event_record({"event": "new", "n": "é"}, NOW)
-        self.assertEqual(record.payload, b'{"stream":"trade_updates","data":{"event":"new","n":"\\u00e9"}}')
+        self.assertEqual(
+            record.payload, b'{"stream":"trade_updates","data":{"event":"new","n":"\\u00e9"}}'
+        )
         self.assertEqual(record.data, b'{"event":"new","n":"\\u00e9"}')
         self.assertEqual(payload_record(record.payload, NOW), record)
 
@@ -80,7 +82,8 @@ class RecordTests(SynchronousTestCase):
     def test_fills_without_an_execution_have_ids_too(self) -> None:
         """The same fill has the same id, and another fill another one."""
         first, again, second = (
-            event_record({"event": "fill", "order": {}, "qty": qty}, NOW).fill for qty in ("1", "1", "2")
+            event_record({"event": "fill", "order": {}, "qty": qty}, NOW).fill
+            for qty in ("1", "1", "2")
         )
         self.assertEqual(first, again)
         self.assertNotEqual(first, second)
@@ -89,14 +92,14 @@ class RecordTests(SynchronousTestCase):
 class HistoryTests(SynchronousTestCase):
     """The log as a whole."""
 
-    def numbered(self, history: History, count: int) -> History:
+    def numbered(self, history: EventHistory, count: int) -> EventHistory:
         for number in range(history.end, history.end + count):
             history.append(event_record({"event_id": str(number)}, NOW))
         return history
 
     def test_keeps_the_order(self) -> None:
         """Events are found by their position, by their id, and from the end."""
-        history = self.numbered(History(), 5)
+        history = self.numbered(EventHistory(), 5)
         self.assertEqual([record.event_id for record in history], ["0", "1", "2", "3", "4"])
         self.assertEqual((history[3].event_id, history.position_of("3")), ("3", 3))
         self.assertIsNone(history.position_of("9"))
@@ -105,13 +108,13 @@ class HistoryTests(SynchronousTestCase):
 
     def test_an_id_told_twice_is_found_where_it_was_last(self) -> None:
         """Whoever resumes after it is not told the rest of it again."""
-        history = self.numbered(History(), 2)
+        history = self.numbered(EventHistory(), 2)
         history.append(history[0])
         self.assertEqual(history.position_of("0"), 2)
 
     def test_is_bounded_by_number(self) -> None:
         """The oldest events go, and positions stay what they were."""
-        history = self.numbered(History(events_kept=3), 10)
+        history = self.numbered(EventHistory(events_kept=3), 10)
         self.assertEqual((history.first, history.end), (7, 10))
         self.assertEqual([record.event_id for record in history], ["7", "8", "9"])
         self.assertEqual(len(history.last(5)), 3)
@@ -119,7 +122,7 @@ class HistoryTests(SynchronousTestCase):
     def test_is_bounded_by_size(self) -> None:
         """Bytes count as well, but the newest event is always there."""
         size = len(event_payload({"event_id": "0"}))
-        history = self.numbered(History(bytes_kept=2 * size), 5)
+        history = self.numbered(EventHistory(bytes_kept=2 * size), 5)
         self.assertEqual(len(list(history)), 2)
         history.append(event_record({"event_id": "large", "x": "x" * size * 2}, NOW))
         self.assertEqual([record.event_id for record in history], ["large"])

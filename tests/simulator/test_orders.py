@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.simulator.errors import Refusal
+from tradeproxy.simulator.errors import ApiError
 from tradeproxy.simulator.orders import (
     OrderRequest,
     ReplaceRequest,
@@ -33,7 +33,9 @@ class ParseOrderTests(SynchronousTestCase):
         """A quantity may be JSON text, an integer or a fraction."""
         for qty in ("2", 2, 2.0):
             request = parse_order(MARKET | {"qty": qty})
-            self.assertEqual((request.symbol, request.qty, request.notional), ("SPY", Decimal(2), None))
+            self.assertEqual(
+                (request.symbol, request.qty, request.notional), ("SPY", Decimal(2), None)
+            )
 
     def test_reads_a_notional_order(self) -> None:
         """An order for an amount of money has no quantity."""
@@ -50,7 +52,10 @@ class ParseOrderTests(SynchronousTestCase):
             (MARKET | {"client_order_id": "x" * 129}, "client_order_id"),
             (MARKET | {"qty": None}, "qty"),
             (MARKET | {"notional": 5}, "qty"),
-            *((MARKET | {"qty": qty}, "qty") for qty in (0, "-1", "one", True, [1], "NaN", "1e999999999")),
+            *(
+                (MARKET | {"qty": qty}, "qty")
+                for qty in (0, "-1", "one", True, [1], "NaN", "1e999999999")
+            ),
             (MARKET | {"side": "hold"}, "side"),
             (MARKET | {"type": ["market"]}, "type"),
             (MARKET | {"type": "stop"}, "stop orders are not simulated"),
@@ -59,7 +64,7 @@ class ParseOrderTests(SynchronousTestCase):
             (limit, "limit_price"),
             (limit | {"qty": None, "notional": 5, "limit_price": 5}, "notional"),
         ):
-            refusal = self.assertRaises(Refusal, parse_order, document)
+            refusal = self.assertRaises(ApiError, parse_order, document)
             self.assertEqual((refusal.status, refusal.code), (422, 40010001))
             self.assertIn(word, refusal.message)
 
@@ -70,7 +75,12 @@ class ParseReplacementTests(SynchronousTestCase):
     def test_changes_only_what_it_names(self) -> None:
         """Fields that are absent or null stay, but for the client's id, which is used up."""
         request = OrderRequest(
-            symbol="SPY", side="buy", type="limit", time_in_force="day", qty=Decimal(1), client_order_id="a"
+            symbol="SPY",
+            side="buy",
+            type="limit",
+            time_in_force="day",
+            qty=Decimal(1),
+            client_order_id="a",
         )
         change = parse_replacement({"limit_price": "9", "qty": None, "time_in_force": "gtc"})
         self.assertEqual(change, ReplaceRequest(limit_price=Decimal(9), time_in_force="gtc"))
@@ -85,7 +95,7 @@ class ParseReplacementTests(SynchronousTestCase):
             ({"limit_price": "x"}, "limit_price"),
             ({"time_in_force": "x"}, "time_in_force"),
         ):
-            self.assertIn(word, self.assertRaises(Refusal, parse_replacement, document).message)
+            self.assertIn(word, self.assertRaises(ApiError, parse_replacement, document).message)
 
 
 class MarketableTests(SynchronousTestCase):

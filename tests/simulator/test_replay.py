@@ -7,9 +7,16 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulator.support import at, ulid
-from tradeproxy.simulator.errors import Refusal
-from tradeproxy.simulator.history import History, Record, event_record
-from tradeproxy.simulator.replay import Damage, Dropped, Ending, Replay, Span, parse_span
+from tradeproxy.simulator.errors import ApiError
+from tradeproxy.simulator.history import EventHistory, EventRecord, event_record
+from tradeproxy.simulator.replay import (
+    Damage,
+    Dropped,
+    EventRange,
+    EventReplay,
+    ResponseEnd,
+    parse_event_range,
+)
 
 SECOND = 1_000_000_000
 EARLY, LATE = "2026-07-24T14:42:49Z", "2026-07-24T14:42:50.5Z"
@@ -22,14 +29,14 @@ class ParseSpanTests(SynchronousTestCase):
     def test_reads_times_and_ids(self) -> None:
         """Each pair may be given, or its first, or nothing; ids may be in small letters."""
         for fields, expected in (
-            ({}, Span()),
-            ({"x": "y"}, Span()),
-            ({"since": EARLY}, Span(since=at(EARLY))),
-            ({"since": EARLY, "until": LATE}, Span(since=at(EARLY), until=at(LATE))),
-            ({"since_id": A.lower()}, Span(since_id=A)),
-            ({"since_id": A, "until_id": B}, Span(since_id=A, until_id=B)),
+            ({}, EventRange()),
+            ({"x": "y"}, EventRange()),
+            ({"since": EARLY}, EventRange(since=at(EARLY))),
+            ({"since": EARLY, "until": LATE}, EventRange(since=at(EARLY), until=at(LATE))),
+            ({"since_id": A.lower()}, EventRange(since_id=A)),
+            ({"since_id": A, "until_id": B}, EventRange(since_id=A, until_id=B)),
         ):
-            self.assertEqual(parse_span(fields), expected)
+            self.assertEqual(parse_event_range(fields), expected)
 
     def test_names_the_bad_parameter(self) -> None:
         """What does not go together, or is no time or id, is refused with 400 by its name."""
@@ -46,7 +53,7 @@ class ParseSpanTests(SynchronousTestCase):
             ({"since_id": "x"}, "since_id"),
             ({"since_id": A, "until_id": A[1:]}, "until_id"),
         ):
-            refusal = self.assertRaises(Refusal, parse_span, fields)
+            refusal = self.assertRaises(ApiError, parse_event_range, fields)
             self.assertEqual(refusal.status, 400)
             self.assertIn(name, refusal.message.split(), fields)
 
@@ -55,7 +62,7 @@ class ReplayTestCase(SynchronousTestCase):
     """A history with an event a second from the first second on: 1, 2, 3 and so on."""
 
     def setUp(self) -> None:
-        self.history = History()
+        self.history = EventHistory()
         self.tell(5)
 
     def tell(self, count: int) -> None:
@@ -63,14 +70,14 @@ class ReplayTestCase(SynchronousTestCase):
             data = {"event_id": ulid(number, number * 1000), "at": f"1970-01-01T00:00:{number:02}Z"}
             self.history.append(event_record(data, 0))
 
-    def replay(self, damage: Damage | None = None, now: int = 5, **span: Any) -> Replay:
-        return Replay(self.history, Span(**span), now * SECOND, damage or Damage())
+    def replay(self, damage: Damage | None = None, now: int = 5, **span: Any) -> EventReplay:
+        return EventReplay(self.history, EventRange(**span), now * SECOND, damage or Damage())
 
-    def numbers(self, replay: Replay) -> list[int]:
+    def numbers(self, replay: EventReplay) -> list[int]:
         """Return the numbers of the events that there are to tell now; less than none for a loss."""
         numbers = []
         while (step := replay.next()) is not None:
-            numbers.append(step.time // SECOND if isinstance(step, Record) else -step.count)
+            numbers.append(step.time // SECOND if isinstance(step, EventRecord) else -step.count)
         return numbers
 
 
@@ -105,7 +112,7 @@ class SpanTests(ReplayTestCase):
         ):
             replay = self.replay(**span)
             self.assertEqual(self.numbers(replay), [2, 3, 4])
-            self.assertEqual(replay.ending, Ending.COMPLETE)
+            self.assertEqual(replay.ending, ResponseEnd.COMPLETE)
             self.tell(1)
             self.assertEqual(self.numbers(replay), [])
 
@@ -122,13 +129,13 @@ class SpanTests(ReplayTestCase):
             self.tell(1)
             self.assertEqual((self.numbers(replay), replay.ending), ([6], None))
             self.tell(3)
-            self.assertEqual((self.numbers(replay), replay.ending), ([7], Ending.COMPLETE))
+            self.assertEqual((self.numbers(replay), replay.ending), ([7], ResponseEnd.COMPLETE))
 
     def test_the_last_one_by_id_ends_it_at_once(self) -> None:
         """No later event has to come before it is known to be the last."""
         replay = self.replay(since_id=ulid(5, 5000), until_id=ulid(6, 6000))
         self.tell(1)
-        self.assertEqual((self.numbers(replay), replay.ending), ([6], Ending.COMPLETE))
+        self.assertEqual((self.numbers(replay), replay.ending), ([6], ResponseEnd.COMPLETE))
 
     def test_time_ends_it_as_well(self) -> None:
         """What was told before its deadline passed is still delivered, and nothing after."""
@@ -136,7 +143,7 @@ class SpanTests(ReplayTestCase):
         self.tell(1)
         replay.expire()
         self.tell(1)
-        self.assertEqual((self.numbers(replay), replay.ending), ([5, 6], Ending.COMPLETE))
+        self.assertEqual((self.numbers(replay), replay.ending), ([5, 6], ResponseEnd.COMPLETE))
 
     def test_events_without_ids_are_placed_by_their_time(self) -> None:
         """After an id that is not there, they count by the millisecond; after one that is, by their place."""
@@ -153,11 +160,11 @@ class SpanTests(ReplayTestCase):
 
     def test_a_slow_reader_is_told_what_it_missed(self) -> None:
         """What was forgotten before it was told is counted, and the rest follows."""
-        self.history = History(events_kept=3)
+        self.history = EventHistory(events_kept=3)
         self.tell(3)
         replay = self.replay(since=0)
         step = replay.next()
-        assert isinstance(step, Record)
+        assert isinstance(step, EventRecord)
         self.tell(4)
         self.assertEqual(self.numbers(replay), [-3, 5, 6, 7])
 
@@ -168,11 +175,11 @@ class DamageTests(ReplayTestCase):
     def test_cuts_after_so_many_events(self) -> None:
         """The end is not a complete one; until there are so many, nothing is cut."""
         replay = self.replay(Damage(cut_after=2), since=0)
-        self.assertEqual((self.numbers(replay), replay.ending), ([1, 2], Ending.CUT))
+        self.assertEqual((self.numbers(replay), replay.ending), ([1, 2], ResponseEnd.CUT))
         replay = self.replay(Damage(cut_after=6), since=0)
         self.assertEqual((self.numbers(replay), replay.ending), ([1, 2, 3, 4, 5], None))
         replay = self.replay(Damage(cut_after=0))
-        self.assertEqual((self.numbers(replay), replay.ending), ([], Ending.CUT))
+        self.assertEqual((self.numbers(replay), replay.ending), ([], ResponseEnd.CUT))
 
     def test_drops_some_in_the_middle(self) -> None:
         """The loss is told where it is, and then it goes on; what is still to come may be lost too."""
@@ -186,7 +193,7 @@ class DamageTests(ReplayTestCase):
     def test_both_at_once(self) -> None:
         """Only what is told counts toward the cut."""
         replay = self.replay(Damage(drop_after=1, dropped=1, cut_after=2), since=0)
-        self.assertEqual((self.numbers(replay), replay.ending), ([1, -1, 3], Ending.CUT))
+        self.assertEqual((self.numbers(replay), replay.ending), ([1, -1, 3], ResponseEnd.CUT))
 
     def test_a_loss_is_a_step_of_its_own(self) -> None:
         """It says how many."""

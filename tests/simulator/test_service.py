@@ -22,7 +22,7 @@ class TimeTests(SimulatorTestCase):
     """The exchange and the stream together, over time."""
 
     def submit(self, **changes: Any) -> Order:
-        (order,) = self.simulator.carry_out(self.simulator.exchange.submit(market(**changes)))
+        (order,) = self.simulator.apply(self.simulator.exchange.submit(market(**changes)))
         return order
 
     def test_orders_fill_after_a_moment(self) -> None:
@@ -38,14 +38,14 @@ class TimeTests(SimulatorTestCase):
         """Cancelling within the moment is the order's end."""
         client = self.listener()
         order = self.submit()
-        self.simulator.carry_out(self.simulator.exchange.cancel(order.id))
+        self.simulator.apply(self.simulator.exchange.cancel(order.id))
         self.wires.advance(1)
         self.assertEqual(client.events(), ["new", "canceled"])
 
     def test_nothing_is_left_at_the_end(self) -> None:
         """The end cancels what was still to happen."""
         self.submit()
-        self.successResultOf(self.simulator.end())
+        self.successResultOf(self.simulator.stop())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
@@ -59,11 +59,13 @@ class OrderFlowTests(SimulatorTestCase):
         flow.startService()
         self.wires.advance(600)
         seen = Counter(client.events())
-        self.assertEqual(set(seen), {"new", "fill", "partial_fill", "canceled", "expired", "rejected"})
+        self.assertEqual(
+            set(seen), {"new", "fill", "partial_fill", "canceled", "expired", "rejected"}
+        )
         self.assertGreater(sum(seen.values()), 600)
         self.assertLess(len(self.simulator.exchange.orders()), 20)
         flow.stopService()
-        self.simulator.end()
+        self.simulator.stop()
         self.wires.advance(5)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.simulator.session import NO_REPLY, Conversation, Reply, State
+from tradeproxy.simulator.session import NO_REPLY, Reply, SessionState, StreamSession
 from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import (
     NOT_JSON,
@@ -36,9 +36,14 @@ FIRST_LOG_IN = Reply(Authorization(False, "listen"))
 ON, OFF = Reply(Listening(("trade_updates",))), Reply(Listening(()))
 FAILED = Reply(ServerError("internal server error"), close=True)
 
-S, R, L, E = State.AWAITING_AUTH, State.READY, State.LISTENING, State.ENDED
+S, R, L, E = (
+    SessionState.AWAITING_AUTH,
+    SessionState.READY,
+    SessionState.LISTENING,
+    SessionState.ENDED,
+)
 
-TABLE: tuple[tuple[State, ClientMessage, Reply, State], ...] = (
+TABLE: tuple[tuple[SessionState, ClientMessage, Reply, SessionState], ...] = (
     (S, LOGIN, GRANTED, R),
     (S, OAUTH, GRANTED, R),
     (S, BAD_LOGIN, REFUSED, E),
@@ -80,7 +85,7 @@ class ConversationTests(SynchronousTestCase):
     def test_follows_the_table(self) -> None:
         """Each message at each state has its reply and its next state."""
         for state, message, reply, following in TABLE:
-            conversation = Conversation(authorize)
+            conversation = StreamSession(authorize)
             conversation.state = state
             self.assertEqual(conversation.receive(message), reply, (state, message))
             self.assertEqual(conversation.state, following, (state, message))

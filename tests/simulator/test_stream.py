@@ -65,7 +65,9 @@ class TalkTests(SimulatorTestCase):
         """With credentials set, others are unauthorized, and the connection closes."""
         self.simulator = simulator(self.clock, credentials=KeyPair(Secret("K"), Secret("S")))
         client = self.connect(AUTH.replace(b"S", b"other"))
-        self.assertEqual([json.loads(message) for message in client.taken()], [json.loads(KEY_REFUSED)])
+        self.assertEqual(
+            [json.loads(message) for message in client.taken()], [json.loads(KEY_REFUSED)]
+        )
         self.assertEqual(client.closed, (1000, None))
         self.assertEqual(self.connect(AUTH).messages, [AUTHORIZED])
 
@@ -112,7 +114,7 @@ class ConnectionTests(SimulatorTestCase):
     def test_ends_with_a_close_frame(self) -> None:
         """At the end the client is told 1001, and the end is over when it has answered."""
         client = self.listener()
-        ended = self.simulator.end()
+        ended = self.simulator.stop()
         self.wires.flush()
         self.assertEqual(client.closed, (1001, None))
         self.successResultOf(ended)
@@ -120,7 +122,7 @@ class ConnectionTests(SimulatorTestCase):
     def test_does_not_wait_for_a_client_that_does_not_answer(self) -> None:
         """A client that never answers the close frame is dropped after a second or so."""
         self.listener().answers_close = False
-        ended = self.simulator.end()
+        ended = self.simulator.stop()
         self.wires.advance(0.5)
         self.assertNoResult(ended)
         self.wires.advance(1)

@@ -37,7 +37,10 @@ class WebTestCase(SimulatorTestCase):
         """Send a request, and return the status and the JSON of the answer; None for no body."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         head = {"Host": "localhost", "Content-Length": str(len(content)), **headers}
-        lines = [f"{method} {path} HTTP/1.1", *(f"{k.replace('_', '-')}: {v}" for k, v in head.items())]
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            *(f"{k.replace('_', '-')}: {v}" for k, v in head.items()),
+        ]
         client = RawClient()
         self.wires.join(ApiSite(self.simulator).buildProtocol(CLIENT), client)
         assert client.transport is not None
@@ -128,7 +131,9 @@ class OrdersTests(WebTestCase):
             self.assertEqual(self.ask("GET", "/v2/account", **good)[0], 200)
             for headers in bad:
                 status, refusal = self.ask("GET", "/v2/account", **headers)
-                self.assertEqual((status, refusal), (403, {"code": 40310000, "message": "forbidden."}))
+                self.assertEqual(
+                    (status, refusal), (403, {"code": 40310000, "message": "forbidden."})
+                )
             self.assertEqual(self.ask("POST", "/simulator/emit", {})[0], 200)
 
 
@@ -139,7 +144,9 @@ class RecoveryTests(HttpTestCase, WebTestCase):
         """`after` and `until` exclude their moment, and hold for any status; `nested` is accepted."""
         orders: list[Order] = []
         for _ in range(4):
-            orders += self.simulator.exchange.submit(market(type="limit", limit_price=Decimal("0.01"))).orders
+            orders += self.simulator.exchange.submit(
+                market(type="limit", limit_price=Decimal("0.01"))
+            ).orders
             self.advance(10)
         self.simulator.exchange.cancel(orders[1].id)
         times = [order.created_at for order in orders]
@@ -232,7 +239,9 @@ class OrderingTests(WebTestCase):
     def test_takes_no_orders_from_web_pages(self) -> None:
         """A browser says whose page is asking, and no page has any business here."""
         for path in ("/simulator/fault", "/simulator/emit", "/v2/orders"):
-            self.assertEqual(self.ask("POST", path, {}, Origin="https://evil.example")[0], 403, path)
+            self.assertEqual(
+                self.ask("POST", path, {}, Origin="https://evil.example")[0], 403, path
+            )
 
 
 class SocketTests(SocketTestCase):
@@ -283,4 +292,4 @@ class SocketTests(SocketTestCase):
         self.assertEqual([response.status for response in canceled], [200])
         account: Any = client.get_account()
         self.assertEqual((account.status.value, account.cash), ("ACTIVE", "100000"))
-        client._session.close()  # noqa: SLF001  # it has no close of its own
+        client._session.close()  # it has no close of its own

@@ -56,7 +56,9 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName(map(_general_name, hosts)), critical=False)
             .sign(self._key, SHA256())
         )
-        identity = Identity(self._directory / f"{hosts[0]}.key", self._directory / f"{hosts[0]}.crt")
+        identity = Identity(
+            self._directory / f"{hosts[0]}.key", self._directory / f"{hosts[0]}.crt"
+        )
         identity.key.write_bytes(
             key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
         )

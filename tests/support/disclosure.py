@@ -45,7 +45,9 @@ TWISTD = "from twisted.scripts.twistd import run; run()"
 def disclosures(text: str) -> list[str]:
     """Return the lines in which a secret shows, as it is, in hexadecimal or in base64."""
     codings = {MARK, MARK.encode().hex()} | {_base64_anywhere(shift) for shift in range(3)}
-    return [line for line in text.splitlines() if any(c in line or c in line.lower() for c in codings)]
+    return [
+        line for line in text.splitlines() if any(c in line or c in line.lower() for c in codings)
+    ]
 
 
 def _base64_anywhere(shift: int) -> str:
@@ -63,7 +65,9 @@ def accounts_at(**ports: int) -> dict[str, str]:
     return environment
 
 
-def request(*lines: str, start: str = "GET /trade-updates-paper HTTP/1.1", upgrade: bool = True) -> bytes:
+def request(
+    *lines: str, start: str = "GET /trade-updates-paper HTTP/1.1", upgrade: bool = True
+) -> bytes:
     """Write a request, by default for a WebSocket, to which `lines` are added."""
     head = [start, "Host: localhost"]
     if upgrade:

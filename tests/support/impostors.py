@@ -39,12 +39,19 @@ class Parrot(WebSocketServerProtocol):
 def say(document: dict[str, Any]) -> Callable[[Parrot, str], None]:
     """Return an end by a message, in which "{}" is what was said."""
     message = json.dumps(document)
-    return lambda parrot, text: parrot.sendMessage(message.replace("{}", json.dumps(text)[1:-1]).encode())
+    return lambda parrot, text: parrot.sendMessage(
+        message.replace("{}", json.dumps(text)[1:-1]).encode()
+    )
 
 
 ENDS: tuple[Callable[[Parrot, str], None], ...] = (
     say({"stream": "authorization", "data": {"status": "unauthorized", "message": "{}"}}),
-    say({"stream": "authorization", "data": {"status": "unauthorized", "message": "connection limit {}"}}),
+    say(
+        {
+            "stream": "authorization",
+            "data": {"status": "unauthorized", "message": "connection limit {}"},
+        }
+    ),
     say({"action": "error", "data": {"error_message": "connection limit {}"}}),
     lambda parrot, text: parrot.sendClose(4000, text),
     lambda parrot, text: parrot.sendFrame(8, b"\x13\x88" + text.encode()),
@@ -85,7 +92,9 @@ class Impostor(Protocol):
         self._request += data
         if b"\r\n\r\n" in self._request:
             assert self.transport is not None
-            self.transport.write(self._answer.replace("{accept}", _accept(self._request)).encode("latin-1"))
+            self.transport.write(
+                self._answer.replace("{accept}", _accept(self._request)).encode("latin-1")
+            )
             self.transport.loseConnection()
 
 

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
-from tradeproxy.journal.base import Burst, Journal, Row
+from tradeproxy.journal.base import Batch, Journal, Row
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.wire.event import Event, format_time
 from tradeproxy.wire.messages import TradeUpdate, parse_server
@@ -28,9 +28,16 @@ FIRST_AT = 1_790_000_000_000_000
 """The time of event 0 (microseconds since 1970)."""
 
 
-def journal_at(path: Path | None, clock: IReactorTime, name: str = "paper", **options: Any) -> SqliteJournal:
+def journal_at(
+    path: Path | None, clock: IReactorTime, name: str = "paper", **options: Any
+) -> SqliteJournal:
     """Return a journal that is not open yet."""
-    defaults = {"base_url": BASE_URL, "full_sync": False, "max_age": 7 * DAY, "max_events": 1_000_000}
+    defaults = {
+        "base_url": BASE_URL,
+        "full_sync": False,
+        "max_age": 7 * DAY,
+        "max_events": 1_000_000,
+    }
     return SqliteJournal(name, path, clock, **{**defaults, **options})
 
 
@@ -86,13 +93,13 @@ class Listener:
     """What a journal tells its owner, in the order in which it does."""
 
     def __init__(self, journal: Journal) -> None:
-        self.bursts: list[Burst] = []
+        self.bursts: list[Batch] = []
         self.statuses: list[JournalStatus] = []
-        self.calls: list[Burst | JournalStatus] = []
+        self.calls: list[Batch | JournalStatus] = []
         journal.on_committed = self._committed
         journal.on_status = self._changed
 
-    def _committed(self, burst: Burst) -> None:
+    def _committed(self, burst: Batch) -> None:
         self.bursts.append(burst)
         self.calls.append(burst)
 

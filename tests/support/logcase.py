@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import NOW
 from tests.support.redislog import NearRedis
-from tradeproxy.cluster.redis_log import SharedLog
+from tradeproxy.cluster.redis_log import RedisLog
 
 FACTS = {"epoch": "e1", "base_url": "b", "trimmed": "0", "begins": "1"}
 
@@ -22,8 +22,8 @@ class LogCase(SynchronousTestCase):
         self.redis = NearRedis(self.clock)
         self.log = self.node("a")
 
-    def node(self, owner: str) -> SharedLog:
+    def node(self, owner: str) -> RedisLog:
         """Return a node's way to the log, of its own."""
         link = self.redis.link()
         link.open()
-        return SharedLog("paper", owner, link)
+        return RedisLog("paper", owner, link)

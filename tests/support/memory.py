@@ -52,7 +52,9 @@ class Wires:
         """Connect two protocols."""
         at_server = self.transport(server, True, hostAddress=SERVER, peerAddress=CLIENT)
         at_client = self.transport(client, False, hostAddress=CLIENT, peerAddress=SERVER)
-        self._pumps.append(iosim.connect(server, at_server, client, at_client, greet=False, clock=self.clock))
+        self._pumps.append(
+            iosim.connect(server, at_server, client, at_client, greet=False, clock=self.clock)
+        )
 
     def flush(self) -> None:
         """Carry whatever was written to where it belongs, and run what is due at once."""

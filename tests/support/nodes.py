@@ -16,7 +16,7 @@ from tests.support.redislog import SOMEWHERE, NearLink, NearRedis
 from tradeproxy.cluster.node import Node
 from tradeproxy.config.storage import JournalSettings
 from tradeproxy.hub.account import Account
-from tradeproxy.journal.base import Burst
+from tradeproxy.journal.base import Batch
 
 LEASE_KEY, STATE, STREAM = (f"tradeproxy:{{paper}}:{key}" for key in ("lease", "state", "stream"))
 """The keys of their log in Redis."""
@@ -42,17 +42,17 @@ class Reader:
     size = 1
 
     def __init__(self) -> None:
-        self.bursts: list[Burst] = []
+        self.bursts: list[Batch] = []
         self.statuses: list[dict[str, Any]] = []
         self.is_severed = False
 
-    def deliver(self, burst: Burst) -> None:
+    def deliver(self, burst: Batch) -> None:
         self.bursts.append(burst)
 
     def announce(self, status: bytes) -> None:
         self.statuses.append(json.loads(status)["data"])
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         self.is_severed = True
 
     @property
@@ -86,7 +86,12 @@ class Member:
             monotonic=lambda: clock.seconds() + self.lateness,
         )
         base_url = options.pop("base_url", BASE_URL)
-        defaults = {"directory": Path(), "full_sync": False, "max_age": 7 * DAY, "max_events": 1_000_000}
+        defaults = {
+            "directory": Path(),
+            "full_sync": False,
+            "max_age": 7 * DAY,
+            "max_events": 1_000_000,
+        }
         self.journal = node.journal("paper", base_url, JournalSettings(**{**defaults, **options}))
         self.outlet, self.inlet = self.links
         self.account = Account("paper", self.journal, clock)
@@ -141,7 +146,7 @@ class Member:
     @property
     def leads(self) -> bool:
         assert self.account.role is not None
-        return self.account.role.leads
+        return self.account.role.is_leader
 
     @property
     def streams(self) -> bool:

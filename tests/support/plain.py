@@ -44,7 +44,7 @@ class Kernel(Clock):
     def callLater(
         self,
         delay: float,
-        callable: Callable[..., object],  # noqa: A002  # Twisted calls it so
+        callable: Callable[..., object],  # Twisted calls it so
         *args: object,
         **kw: object,
     ) -> IDelayedCall:

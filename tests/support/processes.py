@@ -117,7 +117,10 @@ def run(*arguments: str, directory: str, **environment: str) -> Command:
 
 
 def spawn(
-    arguments: Sequence[str], directory: str, environment: Mapping[str, str], inherited: int | None = None
+    arguments: Sequence[str],
+    directory: str,
+    environment: Mapping[str, str],
+    inherited: int | None = None,
 ) -> Command:
     """Run a script, or a program by its path; it has the file descriptor `inherited` as its number 3."""
     command = Command()
@@ -129,7 +132,9 @@ def spawn(
         "PYTHONUNBUFFERED": "1",
         **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE")},
     }
-    files: dict[int, int | str] = {0: "w", 1: "r", 2: "r"} | ({} if inherited is None else {3: inherited})
+    files: dict[int, int | str] = {0: "w", 1: "r", 2: "r"} | (
+        {} if inherited is None else {3: inherited}
+    )
     reactor.spawnProcess(
         command,
         executable,

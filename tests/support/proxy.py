@@ -44,7 +44,11 @@ class NarrowTransport(iosim.FakeTransport):
 
     def write(self, data: bytes) -> None:
         super().write(data)
-        if self.producer is not None and self.held > 64 * 1024 and not (self.says_once and self._asked):
+        if (
+            self.producer is not None
+            and self.held > 64 * 1024
+            and not (self.says_once and self._asked)
+        ):
             self._asked = True
             self.producer.pauseProducing()
 
@@ -145,7 +149,9 @@ class ProxyTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = fake_time(self)
         self.disk = Connections()  # the one under the journal of `paper`
-        self.paper = Account("paper", memory_journal(self.clock, "paper", connect=self.disk), self.clock)
+        self.paper = Account(
+            "paper", memory_journal(self.clock, "paper", connect=self.disk), self.clock
+        )
         self.live = Account("live", memory_journal(self.clock, "live"), self.clock)
         self.factory = DownstreamFactory(self.limits, self.clock)
         self.service = DownstreamService(self.factory.clients, self.clock)
@@ -160,9 +166,14 @@ class ProxyTestCase(SynchronousTestCase):
     def connect(self, path: str = "/trade-updates-paper", **headers: str) -> Client:
         """Open a WebSocket; underscores in the names of headers become hyphens."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        factory = WebSocketClientFactory(f"ws://localhost:8099{path}", headers=named, reactor=self.clock)
+        factory = WebSocketClientFactory(
+            f"ws://localhost:8099{path}", headers=named, reactor=self.clock
+        )
         factory.setProtocolOptions(
-            failByDrop=False, openHandshakeTimeout=0, closeHandshakeTimeout=0, serverConnectionDropTimeout=0
+            failByDrop=False,
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=0,
+            serverConnectionDropTimeout=0,
         )
         client = Client()
         client.factory = factory
@@ -193,7 +204,9 @@ class ProxyTestCase(SynchronousTestCase):
 
     def request(self, path: str, method: str = "GET", **headers: str) -> RawClient:
         """Send an HTTP request without a body."""
-        head = {"Host": "localhost:8099"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        head = {"Host": "localhost:8099"} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
         return self.write("\r\n".join([*lines, "", ""]).encode())
 

@@ -21,17 +21,21 @@ def leading_journal(redis: NearRedis, name: str = "paper", **options: Any) -> Re
     """Return a journal of another process, which has read the log, and has the lease for ever, unlike any."""
     links = redis.link(), redis.link()
     defaults = {"base_url": BASE_URL, "max_age": 7 * DAY, "max_events": 1_000_000}
-    journal = RedisJournal(name, links, f"node {next(_starts)}", redis.clock, **{**defaults, **options})
+    journal = RedisJournal(
+        name, links, f"node {next(_starts)}", redis.clock, **{**defaults, **options}
+    )
     redis.ask("DEL", f"tradeproxy:{{{name}}}:lease")
     links[0].open()
-    look = done(journal.shared.look(FOR_EVER, wanted=True))
-    if look.epoch is None:  # a node that has nothing to read need not wait for it, and no time passes
+    look = done(journal.redis_log.query_lease(FOR_EVER, wanted=True))
+    if (
+        look.epoch is None
+    ):  # a node that has nothing to read need not wait for it, and no time passes
         done(journal.lead(look))
         journal.open()
     else:
         journal.open()
         done(journal.lead(look))
-    assert journal.is_whole
+    assert journal.is_loaded
     return journal
 
 
@@ -56,8 +60,10 @@ class InRedis(JournalCase):
     def look(self, journal: Journal) -> None:
         """Let a node look where the log ends, as it does twice a second."""
         assert isinstance(journal, RedisJournal)
-        asked = journal.absent.asked
-        journal.looked(done(journal.shared.look(FOR_EVER, wanted=True)), asked, journal.last)
+        asked = journal.missing.asked
+        journal.lease_seen(
+            done(journal.redis_log.query_lease(FOR_EVER, wanted=True)), asked, journal.last
+        )
 
     def find(self, journal: Journal, identity: str) -> int | None:
         try:

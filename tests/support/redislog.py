@@ -21,7 +21,7 @@ from txredisapi import ConnectionError as LostError
 from txredisapi import ResponseError
 
 from tests.support.redis import PROGRAM, need_redis
-from tradeproxy.cluster.redis_client import RETRY, Link
+from tradeproxy.cluster.redis_client import RETRY, RedisClient
 from tradeproxy.config.storage import RedisSettings
 
 T = TypeVar("T")
@@ -37,7 +37,18 @@ def _server() -> socket.socket:
     """Return a connection to a server of this process' own, which is killed at its end."""
     directory = tempfile.mkdtemp(prefix="redis")
     path = str(Path(directory, "s"))
-    options = ["--port", "0", "--unixsocket", path, "--dir", directory, "--save", "", "--appendonly", "no"]
+    options = [
+        "--port",
+        "0",
+        "--unixsocket",
+        path,
+        "--dir",
+        directory,
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ]
     process = subprocess.Popen([PROGRAM, *options], stdout=subprocess.PIPE)
     atexit.register(shutil.rmtree, directory)
     atexit.register(process.wait)
@@ -224,7 +235,7 @@ class _Connection:
                 answer.errback(LostError("Lost connection"))
 
 
-class NearLink(Link):
+class NearLink(RedisClient):
     """A link whose answers are there at once; it is up when it is open, until the test has it otherwise."""
 
     def __init__(self, redis: NearRedis) -> None:

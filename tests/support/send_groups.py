@@ -54,7 +54,7 @@ class CrowdTestCase(SynchronousTestCase):
 
     def crowd_of(self, peer: Peer) -> SendGroup | None:
         """Return the crowd that a client is in."""
-        found: SendGroup | None = self.served[peer].crowd
+        found: SendGroup | None = self.served[peer].send_group
         return found
 
     def hand_in(self, count: int = 1, **fields: Any) -> None:

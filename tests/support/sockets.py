@@ -60,7 +60,9 @@ class SocketClient(Client):
         self._awaited.append((condition, happened))
 
         def fail(*_: Any) -> None:
-            raise AssertionError(f"waited for {what}; came: {self.messages[-3:]} ({len(self.messages)})")
+            raise AssertionError(
+                f"waited for {what}; came: {self.messages[-3:]} ({len(self.messages)})"
+            )
 
         return happened.addTimeout(PATIENCE, reactor, onTimeoutCancel=fail)
 
@@ -75,12 +77,14 @@ class SocketTestCase(TestCase):
 
     timeout = 60
 
-    async def simulate(self, endpoint: str = "tcp:0:interface=127.0.0.1", **options: Any) -> Simulator:
+    async def simulate(
+        self, endpoint: str = "tcp:0:interface=127.0.0.1", **options: Any
+    ) -> Simulator:
         """Start an Alpaca of our own; its port is in `self.alpaca_port`."""
         simulator = Simulator(reactor, Random(0), **options)
         port: IListeningPort = await serverFromString(reactor, endpoint).listen(ApiSite(simulator))
         self.addCleanup(port.stopListening)
-        self.addCleanup(simulator.end)
+        self.addCleanup(simulator.stop)
         self.alpaca_port = port.getHost().port  # type: ignore[attr-defined]
         return simulator
 

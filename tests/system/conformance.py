@@ -24,11 +24,11 @@ from twisted.web.server import Request
 from tests.support.journals import memory_journal
 from tests.support.processes import spawn
 from tradeproxy.config.settings import Limits
-from tradeproxy.downstream.admission import Admission, Refusal, Tokens
+from tradeproxy.downstream.admission import Admission, Rejection, Tokens
 from tradeproxy.downstream.connection import DownstreamProtocol
 from tradeproxy.downstream.factory import DownstreamFactory
-from tradeproxy.downstream.query import Wishes
-from tradeproxy.downstream.session import Manner
+from tradeproxy.downstream.query import SubscribeOptions
+from tradeproxy.downstream.session import ProtocolMode
 from tradeproxy.hub.account import Account
 from tradeproxy.web.site import build_site
 
@@ -64,9 +64,11 @@ class Everywhere(Resource):
         self._account = account
 
     def render(self, request: Request) -> bytes | int:
-        wishes = Wishes(None, False)
-        answer = self._factory.upgrade(request, self._account, Manner.ORIGINAL, wishes, lambda _: True)
-        return answer.reason.encode() if isinstance(answer, Refusal) else answer
+        wishes = SubscribeOptions(None, False)
+        answer = self._factory.upgrade(
+            request, self._account, ProtocolMode.ORIGINAL, wishes, lambda _: True
+        )
+        return answer.reason.encode() if isinstance(answer, Rejection) else answer
 
 
 async def run_cases(directory: str, cases: str) -> dict[str, str]:
@@ -91,7 +93,9 @@ async def run_cases(directory: str, cases: str) -> dict[str, str]:
 
 def main() -> None:
     """Run, and print how many cases came to which verdict, and those that failed."""
-    parser = ArgumentParser(prog="conformance", description="The Autobahn suite's cases for servers.")
+    parser = ArgumentParser(
+        prog="conformance", description="The Autobahn suite's cases for servers."
+    )
     parser.add_argument("--cases", default="*", help="a number or pattern, such as 5.*")
     arguments = parser.parse_args()
 

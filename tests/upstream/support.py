@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
 from tests.support.memory import CLIENT, Wires, fake_time
-from tradeproxy.upstream.http import Budget
+from tradeproxy.upstream.http import RateLimiter
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.wire.credentials import Credentials, KeyPair, Secret
 
@@ -120,7 +120,7 @@ class RestTestCase(SynchronousTestCase):
         self.page = Page(self._respond)
         self.host = MemoryHost(Site(self.page, reactor=self.clock), self.wires)
         http = http_client(self.host, self.clock)
-        self.rest = RestClient(http, BASE_URL, self.credentials, self.clock, Budget())
+        self.rest = RestClient(http, BASE_URL, self.credentials, self.clock, RateLimiter())
 
     def _respond(self, request: Request) -> bytes | int:
         if callable(self.answer):

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.upstream.backoff import Backoff, Cause, Ending, parse_retry_after
+from tradeproxy.upstream.backoff import Backoff, Disconnect, DisconnectCause, parse_retry_after
 
-LOST = Ending(Cause.LOST, "connection lost")
-CLEAN = Ending(Cause.LOST, "closed by Alpaca with code 1000")
-REFUSED = Ending(Cause.REFUSED, "login refused")
-LIMITED = Ending(Cause.LIMITED, "HTTP 429 at the handshake")
+LOST = Disconnect(DisconnectCause.LOST, "connection lost")
+CLEAN = Disconnect(DisconnectCause.LOST, "closed by Alpaca with code 1000")
+REFUSED = Disconnect(DisconnectCause.REFUSED, "login refused")
+LIMITED = Disconnect(DisconnectCause.LIMITED, "HTTP 429 at the handshake")
 
 CEILINGS = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
 """Seconds that the first, second, … failure in a row may cost at most."""
@@ -64,16 +64,16 @@ class BackoffTests(SynchronousTestCase):
 
     def test_what_alpaca_asks_for_replaces_the_floor(self) -> None:
         """Retry-After is taken at its word, be it shorter or longer than our own floor; jitter stays."""
-        for cause in (Cause.LOST, Cause.LIMITED):
+        for cause in (DisconnectCause.LOST, DisconnectCause.LIMITED):
             for seconds in (0.0, 5.0, 300.0):
-                ending = Ending(cause, "HTTP 429", retry_after=seconds)
+                ending = Disconnect(cause, "HTTP 429", retry_after=seconds)
                 self.assertEqual(backoff(0.0).delay_after(ending), seconds, cause)
                 self.assertEqual(backoff(1.0).delay_after(ending), seconds + 1.0, cause)
 
     def test_a_refused_key_waits_a_minute_at_least(self) -> None:
         """Alpaca may ask for more, not for less: only people mend keys."""
         for seconds, delay in {1.0: 60.0, 300.0: 300.0}.items():
-            ending = Ending(Cause.REFUSED, "HTTP 401", retry_after=seconds)
+            ending = Disconnect(DisconnectCause.REFUSED, "HTTP 401", retry_after=seconds)
             self.assertEqual(backoff(0.0).delay_after(ending), delay)
 
     def test_starts_over_only_after_a_minute_of_streaming(self) -> None:
@@ -83,7 +83,7 @@ class BackoffTests(SynchronousTestCase):
             waits = backoff(1.0)
             for _ in range(3):
                 waits.delay_after(LOST)
-            ending = Ending(Cause.LOST, "connection lost", streamed=streamed)
+            ending = Disconnect(DisconnectCause.LOST, "connection lost", streamed=streamed)
             self.assertEqual(waits.delay_after(ending), delay, streamed)
 
     def test_grows_again_after_it_started_over(self) -> None:
@@ -91,7 +91,7 @@ class BackoffTests(SynchronousTestCase):
         waits = backoff(1.0)
         for _ in CEILINGS:
             waits.delay_after(LOST)
-        waits.delay_after(Ending(Cause.LOST, "connection lost", streamed=3600.0))
+        waits.delay_after(Disconnect(DisconnectCause.LOST, "connection lost", streamed=3600.0))
         self.assertEqual([waits.delay_after(LOST) for _ in range(3)], [2.0, 4.0, 8.0])
 
 
@@ -153,7 +153,9 @@ class ParseRetryAfterTests(SynchronousTestCase):
     @settings(deadline=None, derandomize=True)
     @given(
         st.text()
-        | st.from_regex(r"\A(Mon, )?[0-9]{0,3} (Jan|Nov) [0-9]{0,7} [0-9:.]{0,9} ([+-][0-9]{0,6}|GMT)?")
+        | st.from_regex(
+            r"\A(Mon, )?[0-9]{0,3} (Jan|Nov) [0-9]{0,7} [0-9:.]{0,9} ([+-][0-9]{0,6}|GMT)?"
+        )
     )
     def test_never_fails(self, value: str) -> None:
         """Whatever the header holds, the wait is bounded."""

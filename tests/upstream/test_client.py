@@ -6,7 +6,14 @@ from itertools import pairwise
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import ILogObserver, LogEvent, LogLevel, capturedLogs, formatEvent, globalLogPublisher
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    capturedLogs,
+    formatEvent,
+    globalLogPublisher,
+)
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -14,12 +21,12 @@ from tests.support.journals import memory_journal
 from tests.support.memory import LingeringTransport, MemoryEndpoint, fake_time, simulator
 from tradeproxy.config.accounts import AccountSettings, BaseUrl
 from tradeproxy.hub.account import Account
-from tradeproxy.journal.base import Burst
+from tradeproxy.journal.base import Batch
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.backoff import Backoff
-from tradeproxy.upstream.client import GOODBYE_TIMEOUT, UpstreamFactory
+from tradeproxy.upstream.client import CLOSE_TIMEOUT, UpstreamFactory
 from tradeproxy.upstream.service import UpstreamService
-from tradeproxy.upstream.session import StreamWatcher
+from tradeproxy.upstream.session import StreamListener
 from tradeproxy.wire.credentials import KeyPair, Secret
 from tradeproxy.wire.messages import Dialect
 
@@ -35,13 +42,13 @@ class Collector:
     def __init__(self) -> None:
         self.events: list[bytes] = []
 
-    def deliver(self, burst: Burst) -> None:
+    def deliver(self, burst: Batch) -> None:
         self.events.extend(row.payload for row in burst.rows if row.payload is not None)
 
     def announce(self, status: bytes) -> None:
         pass
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         raise AssertionError("nothing here fails")
 
 
@@ -79,8 +86,8 @@ class UpstreamTestCase(SynchronousTestCase):
         self.service = UpstreamService(
             self.account,
             self.wire,
-            UpstreamFactory(settings, self.account, StreamWatcher(), self.clock),
-            StreamWatcher(),
+            UpstreamFactory(settings, self.account, StreamListener(), self.clock),
+            StreamListener(),
             Backoff(lambda: 0.5),
             self.clock,
         )
@@ -129,8 +136,8 @@ class StreamingTests(UpstreamTestCase):
         event = self.alpaca.emit(EVENT)
         self.advance(0)
         self.assertEqual(self.subscriber.events, [event])
-        self.assertEqual(self.account.dropped.total(), 10)
-        self.assertEqual(len(logs), len(self.account.dropped))
+        self.assertEqual(self.account.dropped_frames.total(), 10)
+        self.assertEqual(len(logs), len(self.account.dropped_frames))
 
     def test_a_burst_arrives_whole_and_in_order(self) -> None:
         """A burst is handed on whole and in its order."""
@@ -166,7 +173,9 @@ class WrongKeyTests(UpstreamTestCase):
         self.assertEqual(self.delays, [60.5, 61.0, 62.0])
         lines = [formatEvent(event) for event in logs]
         self.assertTrue(any("ALPACA_LIVE_API_KEY is not accepted" in line for line in lines), lines)
-        self.assertFalse([line for line in lines if "PKUPSTREAM" in line or "upstream-secret" in line])
+        self.assertFalse(
+            [line for line in lines if "PKUPSTREAM" in line or "upstream-secret" in line]
+        )
 
 
 class OutageTests(UpstreamTestCase):
@@ -271,7 +280,7 @@ class OutageTests(UpstreamTestCase):
         self.inject(FaultKind.RESET)
         self.advance(1)
         self.inject(FaultKind.CLOSE)
-        self.advance(GOODBYE_TIMEOUT + 1)
+        self.advance(CLOSE_TIMEOUT + 1)
         self.assert_recovers()
 
     def test_a_refusal_for_a_while_is_waited_out(self) -> None:
@@ -301,7 +310,7 @@ class StopTests(UpstreamTestCase):
         self.inject(FaultKind.CLOSE)
         stopped = self.service.stopService()
         assert stopped is not None
-        self.advance(GOODBYE_TIMEOUT)
+        self.advance(CLOSE_TIMEOUT)
         self.successResultOf(stopped)
 
     def test_stopping_is_bounded_when_alpaca_does_not_answer(self) -> None:

@@ -9,14 +9,14 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.server import NOT_DONE_YET, Request
 
 from tests.upstream.support import RestTestCase, event_stream, never, status
-from tradeproxy.upstream.http import REQUESTS
+from tradeproxy.upstream.http import MAX_REQUESTS
 from tradeproxy.upstream.rest import (
     INACTIVITY_TIMEOUT,
-    LARGEST_BODY,
-    LONGEST_ANSWER,
-    Answer,
-    RefusedError,
-    UnavailableError,
+    MAX_BODY_SIZE,
+    MAX_RESPONSE_SECONDS,
+    RestRefusedError,
+    RestResponse,
+    RestUnavailableError,
     http_client,
 )
 from tradeproxy.wire.credentials import OAuthToken, Secret
@@ -30,16 +30,16 @@ class GetTests(RestTestCase):
     def get(self) -> Deferred[Any]:
         return self.start(self.rest.get("/v2/account", {"a b": "c&d"}))
 
-    def unavailable(self, answer: Any) -> UnavailableError:
+    def unavailable(self, answer: Any) -> RestUnavailableError:
         """Return the error that an answer leads to at once."""
         self.answer = answer
-        error: UnavailableError = self.failureResultOf(self.get(), UnavailableError).value
+        error: RestUnavailableError = self.failureResultOf(self.get(), RestUnavailableError).value
         return error
 
     def test_asks_with_the_account_s_keys(self) -> None:
         """In Alpaca's headers, and nowhere else."""
         self.answer = status(200, b'{"id":"x"}', date=NOON)
-        self.assertEqual(self.successResultOf(self.get()), Answer({"id": "x"}, 784123200.0))
+        self.assertEqual(self.successResultOf(self.get()), RestResponse({"id": "x"}, 784123200.0))
         (request,) = self.page.requests
         self.assertEqual(self.asked(), ["/v2/account?a+b=c%26d"])
         self.assertEqual(request.getHeader("APCA-API-KEY-ID"), "PKUPSTREAM")
@@ -60,19 +60,32 @@ class GetTests(RestTestCase):
         """Asking again would not help."""
         for code in (401, 403, 404):
             self.answer = status(code, b"your key PKUPSTREAM", date=NOON)
-            error = self.failureResultOf(self.get(), RefusedError).value
-            self.assertEqual((error.reason, error.status, error.date), (f"HTTP {code}", code, 784123200.0))
+            error = self.failureResultOf(self.get(), RestRefusedError).value
+            self.assertEqual(
+                (error.reason, error.status, error.date), (f"HTTP {code}", code, 784123200.0)
+            )
 
     def test_what_may_pass(self) -> None:
         """With the time that Alpaca asks for, if it does; a redirect is not followed with the keys."""
-        rows = {500: 0.0, 503: 7.0, 429: 7.0, 408: 0.0, 302: 0.0, 400: 0.0, 407: 0.0, 422: 0.0, 204: 0.0}
+        rows = {
+            500: 0.0,
+            503: 7.0,
+            429: 7.0,
+            408: 0.0,
+            302: 0.0,
+            400: 0.0,
+            407: 0.0,
+            422: 0.0,
+            204: 0.0,
+        }
         for code, seconds in rows.items():
             retry_after = "7" if seconds else ""
             error = self.unavailable(
                 status(code, retry_after=retry_after, location="http://elsewhere/", date=NOON)
             )
             self.assertEqual(
-                (error.reason, error.retry_after, error.date), (f"HTTP {code}", seconds, 784123200.0)
+                (error.reason, error.retry_after, error.date),
+                (f"HTTP {code}", seconds, 784123200.0),
             )
             self.clock.advance(10)
         self.assertEqual(len(self.page.requests), len(rows))
@@ -89,7 +102,7 @@ class GetTests(RestTestCase):
 
     def test_a_used_up_budget_is_waited_for(self) -> None:
         """The user's bots have the rest of the minute."""
-        for _ in range(REQUESTS):
+        for _ in range(MAX_REQUESTS):
             self.successResultOf(self.get())
         waiting = self.get()
         self.wires.advance(59)
@@ -100,11 +113,13 @@ class GetTests(RestTestCase):
     def test_an_answer_that_is_no_json_is_none(self) -> None:
         """Its text is not repeated."""
         for body in (b"<html>", b"\xff", b"[" * 100_000, b""):
-            self.assertEqual(self.unavailable(status(200, body)).reason, "an answer that is not JSON")
+            self.assertEqual(
+                self.unavailable(status(200, body)).reason, "an answer that is not JSON"
+            )
 
     def test_an_answer_of_any_size_takes_a_bounded_room(self) -> None:
         """It is left in the middle."""
-        error = self.unavailable(status(200, b" " * (LARGEST_BODY + 1)))
+        error = self.unavailable(status(200, b" " * (MAX_BODY_SIZE + 1)))
         self.assertEqual(error.reason, "an answer of more than 16 MiB")
 
     def test_an_answer_that_is_cut_short_is_none(self) -> None:
@@ -146,7 +161,7 @@ class GetTests(RestTestCase):
             self.wires.advance(INACTIVITY_TIMEOUT - 0.1)
             self.assertNoResult(asked)
             self.wires.advance(0.2)
-            self.assertEqual(self.failureResultOf(asked, UnavailableError).value.reason, reason)
+            self.assertEqual(self.failureResultOf(asked, RestUnavailableError).value.reason, reason)
 
     def test_an_answer_that_trickles_is_given_up(self) -> None:
         """However often a little more of it comes."""
@@ -158,11 +173,11 @@ class GetTests(RestTestCase):
 
         self.answer = trickle
         asked = self.get()
-        self.wires.advance(LONGEST_ANSWER - 0.1)
+        self.wires.advance(MAX_RESPONSE_SECONDS - 0.1)
         self.assertNoResult(asked)
         self.wires.advance(0.2)
         reason = "an answer that takes too long"
-        self.assertEqual(self.failureResultOf(asked, UnavailableError).value.reason, reason)
+        self.assertEqual(self.failureResultOf(asked, RestUnavailableError).value.reason, reason)
 
     def test_can_be_cancelled_anywhere(self) -> None:
         """While it connects, waits, reads, or saves its budget: the error is always the same."""
@@ -221,13 +236,13 @@ class StreamTests(RestTestCase):
     def test_an_end_that_is_not_the_proper_one_is_an_error(self) -> None:
         """What came before it has been handed on."""
         self.answer = event_stream(b"data: 1\n\n", complete=False)
-        self.failureResultOf(self.stream(), UnavailableError)
+        self.failureResultOf(self.stream(), RestUnavailableError)
         self.assertEqual(self.taken, [b"data: 1\n\n"])
 
     def test_an_answer_of_another_kind_is_none(self) -> None:
         """A page for people, a portal's or a proxy's, is neither a history nor Alpaca's refusal of one."""
         self.answer = status(200, b"<html>", content_type="text/html")
-        self.failureResultOf(self.stream(), UnavailableError)
+        self.failureResultOf(self.stream(), RestUnavailableError)
         self.assertEqual(self.taken, [])
 
     def test_an_error_of_the_taker_ends_the_response(self) -> None:

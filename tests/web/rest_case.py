@@ -14,7 +14,7 @@ from tests.support.proxy import ProxyTestCase, RawClient
 from tests.upstream.support import MemoryHost, Page
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.upstream.http import build_pool
-from tradeproxy.web.rest_proxy import Passthrough
+from tradeproxy.web.rest_proxy import RestProxy
 from tradeproxy.web.site import build_site
 
 ORDERS = "/trade-updates-paper/v2/orders"
@@ -30,7 +30,7 @@ class RestTestCase(ProxyTestCase):
         self.page = Page(self._respond)
         self.host = MemoryHost(Site(self.page, reactor=self.clock), self.wires)
         agent = Agent.usingEndpointFactory(self.clock, self.host, pool=build_pool(self.clock))
-        passthrough = Passthrough(
+        passthrough = RestProxy(
             agent,
             {"paper": "http://127.0.0.1:8100", "live": "http://alpaca.example/prefix"},
             Admission(self.hosts, (), Tokens(())),
@@ -51,7 +51,9 @@ class RestTestCase(ProxyTestCase):
 
     def asked(self) -> list[str]:
         """Return what Alpaca was asked for since the last call: methods and targets."""
-        asked = [f"{request.method.decode()} {request.uri.decode()}" for request in self.page.requests]
+        asked = [
+            f"{request.method.decode()} {request.uri.decode()}" for request in self.page.requests
+        ]
         self.page.requests.clear()
         return asked
 
@@ -61,7 +63,14 @@ class RestTestCase(ProxyTestCase):
 
     def post(self, body: bytes, path: str = ORDERS, *headers: str) -> RawClient:
         """Send a POST with a body."""
-        lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers, "", ""]
+        lines = [
+            f"POST {path} HTTP/1.1",
+            "Host: localhost",
+            f"Content-Length: {len(body)}",
+            *headers,
+            "",
+            "",
+        ]
         return self.write("\r\n".join(lines).encode() + body)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from twisted.internet.tcp import Server
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,7 +16,7 @@ from tests.support.plain import TURN, Kernel, Socket
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.factory import DownstreamFactory
-from tradeproxy.downstream.handshake_limits import A_TURN
+from tradeproxy.downstream.handshake_limits import PER_TURN
 from tradeproxy.downstream.sse import GRACE
 from tradeproxy.hub.account import Account
 from tradeproxy.web.site import build_site
@@ -37,7 +38,11 @@ class Caller:
         self.received = b""
         self.socket = Socket(self)  # type: ignore[arg-type]  # as much of a Peer as it takes
         protocol = site.site.buildProtocol(CLIENT)
-        self.transport = Server(self.socket, protocol, (CLIENT.host, CLIENT.port), None, 0, site.kernel)  # type: ignore[arg-type]
+        address: Any = (CLIENT.host, CLIENT.port)
+        sock: Any = self.socket
+        port: Any = None
+        kernel: Any = site.kernel
+        self.transport = Server(sock, protocol, address, port, 0, kernel)
         protocol.makeConnection(self.transport)
 
     def receive(self, data: bytes) -> None:
@@ -56,7 +61,9 @@ class Caller:
     @property
     def waiting(self) -> int:
         """How many bytes the proxy keeps for it."""
-        return len(self.transport.dataBuffer) + self.transport._tempDataLen  # noqa: SLF001  # Twisted has the rest there
+        return (
+            len(self.transport.dataBuffer) + self.transport._tempDataLen
+        )  # Twisted has the rest there
 
 
 class CallTestCase(SynchronousTestCase):
@@ -65,9 +72,11 @@ class CallTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.kernel = Kernel()
         self.paper = Account("paper", memory_journal(self.kernel, "paper"), self.kernel)
-        self.paper.upstream_is_up()
+        self.paper.mark_upstream_up()
         clients = DownstreamFactory(Limits(handshake_timeout=60), self.kernel)
-        self.site = build_site({"paper": self.paper}, clients, Admission((), (), Tokens(())), self.kernel)
+        self.site = build_site(
+            {"paper": self.paper}, clients, Admission((), (), Tokens(())), self.kernel
+        )
 
     def publish(self, count: int) -> None:
         """Let so many events happen, of a kilobyte each and more."""
@@ -87,7 +96,7 @@ class CallTestCase(SynchronousTestCase):
 
     def crowd(self, turns: int = 2) -> None:
         """Let others take all the places that there are in so many turns."""
-        for _ in range(turns * A_TURN):
+        for _ in range(turns * PER_TURN):
             Caller(self).ask("/healthz")
 
 

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.journals import Connections, event, memory_journal
 from tradeproxy.hub.account import Account
 from tradeproxy.web.health import healthz, readyz
-from tradeproxy.wire.proxy_status import Outcome
+from tradeproxy.wire.proxy_status import GapOutcome
 
 START = 1784904169.354
 """2026-07-24T14:42:49.354Z"""
@@ -30,12 +30,14 @@ class HealthTests(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(START)
         self.disk = Connections()
-        self.paper = Account("paper", memory_journal(self.clock, "paper", connect=self.disk), self.clock)
+        self.paper = Account(
+            "paper", memory_journal(self.clock, "paper", connect=self.disk), self.clock
+        )
         self.live = Account("live", memory_journal(self.clock, "live"), self.clock)
 
     def test_is_alive_whatever_the_upstreams_do(self) -> None:
         """A restart would not mend what is wrong at Alpaca."""
-        self.paper.upstream_is_down("HTTP 502 at the handshake")
+        self.paper.mark_upstream_down("HTTP 502 at the handshake")
         self.disk.refuse_writing()
         self.paper.publish(event(1))
         self.clock.advance(0)
@@ -45,15 +47,17 @@ class HealthTests(SynchronousTestCase):
     def test_is_not_alive_when_nobody_tries_to_reach_alpaca_any_more(self) -> None:
         """After an error of our own, that is what a restart helps against; it says which account."""
         self.live.has_failed = True
-        self.live.upstream_is_down("an error of the proxy's own: see its log")
+        self.live.mark_upstream_down("an error of the proxy's own: see its log")
         reasons = ["live: an error of the proxy's own: see its log"]
-        self.assertEqual(healthz([self.paper, self.live]), (503, {"status": "failed", "reasons": reasons}))
+        self.assertEqual(
+            healthz([self.paper, self.live]), (503, {"status": "failed", "reasons": reasons})
+        )
 
     def test_is_ready_while_every_account_streams(self) -> None:
         """The document says since when, in UTC with milliseconds."""
-        self.paper.upstream_is_up()
+        self.paper.mark_upstream_up()
         self.clock.advance(60)
-        self.live.upstream_is_up()
+        self.live.mark_upstream_up()
         document = {
             "ready": True,
             "reasons": [],
@@ -92,12 +96,12 @@ class HealthTests(SynchronousTestCase):
 
     def test_is_not_ready_while_one_account_does_not_stream(self) -> None:
         """The one that is down has its reason and the beginning of its outage; the other one is ready."""
-        self.paper.upstream_is_up()
-        self.live.upstream_is_up()
+        self.paper.mark_upstream_up()
+        self.live.mark_upstream_up()
         self.clock.advance(1)
-        self.live.upstream_is_down("connection lost")
+        self.live.mark_upstream_down("connection lost")
         self.clock.advance(1)
-        self.live.upstream_is_down("HTTP 429 at the handshake")
+        self.live.mark_upstream_down("HTTP 429 at the handshake")
         document = {
             "ready": False,
             "reasons": ["live: HTTP 429 at the handshake"],
@@ -127,7 +131,7 @@ class HealthTests(SynchronousTestCase):
 
     def test_tells_how_far_the_journal_reaches(self) -> None:
         """And how often Alpaca repeated itself."""
-        self.paper.upstream_is_up()
+        self.paper.mark_upstream_up()
         for n in (1, 2, 2):
             self.paper.publish(event(n))
         self.clock.advance(0)
@@ -137,14 +141,16 @@ class HealthTests(SynchronousTestCase):
 
     def test_is_not_ready_while_events_are_not_on_the_disk(self) -> None:
         """They are delivered, but a crash would lose them."""
-        self.paper.upstream_is_up()
+        self.paper.mark_upstream_up()
         self.disk.refuse_writing()
         self.paper.publish(event(1))
         self.clock.advance(0)
         status, document = readyz([self.paper])
         state = document["accounts"]["paper"]
         self.assertEqual((status, state["ready"], state["journal"]["durable"]), (503, False, False))
-        self.assertEqual(state["reason"], f"the journal is not durable: {state['journal']['reason']}")
+        self.assertEqual(
+            state["reason"], f"the journal is not durable: {state['journal']['reason']}"
+        )
         self.assertNotEqual(state["journal"]["reason"], "")
 
     def test_says_all_that_is_wrong(self) -> None:
@@ -152,7 +158,7 @@ class HealthTests(SynchronousTestCase):
         self.disk.refuse_writing()
         self.paper.publish(event(1))
         self.clock.advance(0)
-        self.paper.hold()
+        self.paper.start_buffering()
         document = readyz([self.paper, self.live])[1]
         self.assertEqual(
             document["reasons"],
@@ -166,13 +172,13 @@ class HealthTests(SynchronousTestCase):
 
     def test_is_not_ready_while_a_gap_is_open(self) -> None:
         """From its begin until nothing more will come of it, whatever that is."""
-        self.paper.upstream_is_up()
+        self.paper.mark_upstream_up()
         self.clock.advance(60)
-        self.paper.upstream_is_down("connection lost")
+        self.paper.mark_upstream_down("connection lost")
         self.clock.advance(1)
-        self.paper.upstream_is_up()
-        self.paper.gaps.settle(Outcome.OPEN)
-        self.paper.gaps.found(3)
+        self.paper.mark_upstream_up()
+        self.paper.gaps.settle(GapOutcome.OPEN)
+        self.paper.gaps.count_found(3)
         status, document = readyz([self.paper])
         state = document["accounts"]["paper"]
         self.assertEqual(
@@ -188,14 +194,14 @@ class HealthTests(SynchronousTestCase):
                 "reason": "",
             },
         )
-        self.paper.gaps.settle(Outcome.LOST)
+        self.paper.gaps.settle(GapOutcome.LOST)
         status, document = readyz([self.paper])
         self.assertEqual((status, document["accounts"]["paper"]["gap"]), (200, None))
 
     def test_is_not_ready_while_new_events_wait(self) -> None:
         """What was before them is being asked for."""
-        self.paper.upstream_is_up()
-        self.paper.hold()
+        self.paper.mark_upstream_up()
+        self.paper.start_buffering()
         self.assertEqual(readyz([self.paper])[0], 503)
-        self.paper.release()
+        self.paper.stop_buffering()
         self.assertEqual(readyz([self.paper])[0], 200)

@@ -15,9 +15,9 @@ from tests.support import frames
 from tests.support.journals import event
 from tests.support.proxy import NarrowTransport, ProxyTestCase
 from tradeproxy.config.settings import Limits
-from tradeproxy.hub.replication import Role
-from tradeproxy.journal.base import Burst
-from tradeproxy.wire.proxy_status import Outcome
+from tradeproxy.hub.replication import NodeRole
+from tradeproxy.journal.base import Batch
+from tradeproxy.wire.proxy_status import GapOutcome
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "metrics.md"
@@ -36,14 +36,14 @@ class Slow:
     def __init__(self, take: Callable[[], None]) -> None:
         self._take = take
 
-    def deliver(self, burst: Burst) -> None:
+    def deliver(self, burst: Batch) -> None:
         """Take the time."""
         self._take()
 
     def announce(self, status: bytes) -> None:
         """Do nothing."""
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         """Do nothing."""
 
 
@@ -86,13 +86,13 @@ class UpstreamMetricsTests(MetricsTestCase):
 
     def test_tells_each_upstreams_state_and_since_when(self) -> None:
         """An outage goes on whatever the attempts come to."""
-        self.paper.upstream_is_up()
+        self.paper.mark_upstream_up()
         self.assertEqual(self.value("upstream_streaming", account="paper"), 1)
         self.assertEqual(self.value("upstream_streaming", account="live"), 0)
         self.wires.advance(60)
-        self.paper.upstream_is_down("connection lost")
+        self.paper.mark_upstream_down("connection lost")
         self.wires.advance(5)
-        self.paper.upstream_is_down("HTTP 502 at the handshake")
+        self.paper.mark_upstream_down("HTTP 502 at the handshake")
         self.assertEqual(self.value("upstream_streaming", account="paper"), 0)
         began = self.clock.seconds() - 5
         self.assertEqual(self.value("upstream_since_timestamp_seconds", account="paper"), began)
@@ -123,38 +123,41 @@ class UpstreamMetricsTests(MetricsTestCase):
         self.wires.flush()
         time = event(7).time
         assert time is not None
-        self.assertEqual(self.value("last_event_timestamp_seconds", account="paper"), time / 1_000_000)
+        self.assertEqual(
+            self.value("last_event_timestamp_seconds", account="paper"), time / 1_000_000
+        )
 
     def test_counts_malformed_frames(self) -> None:
         """Whatever is wrong with them."""
         for problem in ("not JSON", "not JSON", "an error frame"):
-            self.paper.drop(problem)
+            self.paper.drop_frame(problem)
         self.assertEqual(self.value("malformed_frames_total", account="paper"), 3)
 
     def test_counts_gaps_by_what_becomes_of_them(self) -> None:
         """A gap is counted when it begins, and once for each thing that it comes to."""
         self.publish(self.paper, frames.NEW)
-        for outcome in (Outcome.RECOVERED, Outcome.LOST):
-            self.paper.upstream_is_up()
-            self.paper.upstream_is_down("connection lost")
+        for outcome in (GapOutcome.RECOVERED, GapOutcome.LOST):
+            self.paper.mark_upstream_up()
+            self.paper.mark_upstream_down("connection lost")
             self.assertEqual(self.value("gap_open", account="paper"), 1)
-            self.paper.upstream_is_up()
-            self.paper.gaps.settle(Outcome.OPEN, "Alpaca takes long")
-            self.paper.gaps.settle(Outcome.OPEN, "Alpaca takes longer")
-            self.paper.gaps.found(3)
+            self.paper.mark_upstream_up()
+            self.paper.gaps.settle(GapOutcome.OPEN, "Alpaca takes long")
+            self.paper.gaps.settle(GapOutcome.OPEN, "Alpaca takes longer")
+            self.paper.gaps.count_found(3)
             self.paper.gaps.settle(outcome)
-        self.paper.gaps.found(2)  # by a check
+        self.paper.gaps.count_found(2)  # by a check
         self.assertEqual(self.value("gap_open", account="paper"), 0)
         self.assertEqual(
-            self.counts("gaps_total", "outcome"), {"pending": 2, "open": 2, "recovered": 1, "lost": 1}
+            self.counts("gaps_total", "outcome"),
+            {"pending": 2, "open": 2, "recovered": 1, "lost": 1},
         )
         self.assertEqual(self.counts("recovered_events_total", "by"), {"gap": 6, "check": 2})
 
     def test_tells_that_new_events_wait(self) -> None:
         """And no longer, once they don't."""
-        self.paper.hold()
+        self.paper.start_buffering()
         self.assertEqual(self.value("holding", account="paper"), 1)
-        self.paper.release()
+        self.paper.stop_buffering()
         self.assertEqual(self.value("holding", account="paper"), 0)
 
 
@@ -192,7 +195,7 @@ class MeasuredTests(MetricsTestCase):
         self.disk.on_commit(lambda: self.take(0.1))
         for _ in range(3):
             self.paper.broadcaster.register(Slow(lambda: self.take(0.2)))
-        self.paper.reading()
+        self.paper.mark_received()
         self.take(0.03)
         self.paper.publish(event(1))
         self.wires.flush()
@@ -201,15 +204,15 @@ class MeasuredTests(MetricsTestCase):
 
     def test_latency_of_what_waited_has_the_wait_in_it(self) -> None:
         """Not that of what was found meanwhile, which came when it was found."""
-        self.paper.reading()
-        self.paper.hold()
+        self.paper.mark_received()
+        self.paper.start_buffering()
         self.paper.publish(event(3))
         self.wires.advance(2)
-        self.paper.recover(event(1))
+        self.paper.publish_recovered(event(1))
         self.wires.flush()
         self.wires.advance(1)
-        self.paper.recover(event(2))
-        self.paper.release()
+        self.paper.publish_recovered(event(2))
+        self.paper.stop_buffering()
         self.wires.flush()
         count, total, buckets = self.histogram("delivery_latency_seconds")
         self.assertEqual((count, round(total, 3)), (2, 3))
@@ -249,7 +252,9 @@ class ClientMetricsTests(MetricsTestCase):
         self.wires.advance(1)
         self.connect()
         self.assertEqual(self.counts("clients", "dialect"), dialects)
-        self.assertEqual(self.counts("client_connections_total", "dialect"), {**dialects, "WebSocket": 2})
+        self.assertEqual(
+            self.counts("client_connections_total", "dialect"), {**dialects, "WebSocket": 2}
+        )
         full = "no connection is free; PROXY_MAX_CLIENTS is the limit"
         self.assertEqual(self.counts("refusals_total", "reason"), {full: 1})
         self.assertEqual(self.value("slow_closes_total"), 0)
@@ -334,12 +339,16 @@ class FormTests(MetricsTestCase):
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))
         self.wires.flush()
-        self.live.role = Role(0.0, leads=True, renewed=1.0)  # as one of several nodes has it
+        self.live.role = NodeRole(
+            0.0, is_leader=True, lease_renewed=1.0
+        )  # as one of several nodes has it
         found = {
             (
                 f"{family.name}_total" if family.type == "counter" else family.name,
                 family.type,
-                frozenset(label for sample in family.samples for label in sample.labels if label != "le"),
+                frozenset(
+                    label for sample in family.samples for label in sample.labels if label != "le"
+                ),
             )
             for family in self.families()
             if family.name.startswith("tradeproxy_")
@@ -352,13 +361,16 @@ class FormTests(MetricsTestCase):
 
     def test_tells_the_part_of_one_of_several_nodes(self) -> None:
         """Which of them holds the connection to Alpaca, since when it is sure of it, and how far it lags."""
-        self.paper.role, self.live.role = Role(0.0), Role(0.0)
+        self.paper.role, self.live.role = NodeRole(0.0), NodeRole(0.0)
         for role in (self.paper.role, self.live.role):
-            role.begin_to_lead(5.0)
-        self.paper.role.looked(3, 6.0)
-        self.live.role.begin_to_follow(7.0)
+            role.start_leading(5.0)
+        self.paper.role.update(3, 6.0)
+        self.live.role.start_following(7.0)
         self.assertEqual(
-            [self.value(name, account="paper") for name in ("leader", "lease_renewed_timestamp_seconds")],
+            [
+                self.value(name, account="paper")
+                for name in ("leader", "lease_renewed_timestamp_seconds")
+            ],
             [1, 6],
         )
         self.assertEqual(self.value("leader", account="live"), 0)
@@ -368,14 +380,18 @@ class FormTests(MetricsTestCase):
 
     def test_alerts_and_dashboard_ask_for_what_there_is(self) -> None:
         """A name that is misspelt there would never alert, and nobody would know."""
-        self.paper.role = Role(0.0, leads=True, renewed=1.0)  # as one of several nodes has it
+        self.paper.role = NodeRole(
+            0.0, is_leader=True, lease_renewed=1.0
+        )  # as one of several nodes has it
         self.connect()
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))
         self.wires.flush()
         there = {sample.name for family in self.families() for sample in family.samples}
         for path in DEPLOYED:
-            asked = set(re.findall(r"\b(?:tradeproxy|process)_\w+", path.read_text(encoding="utf-8")))
+            asked = set(
+                re.findall(r"\b(?:tradeproxy|process)_\w+", path.read_text(encoding="utf-8"))
+            )
             self.assertGreater(len(asked), 10)
             self.assertEqual(asked - there, set(), path.name)
 

@@ -12,7 +12,7 @@ from tests.upstream.support import never
 from tests.web.rest_case import ORDERS, RestTestCase, begun, message_of
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.clients import STOP_TIMEOUT
-from tradeproxy.web.rest_proxy import PATIENCE
+from tradeproxy.web.rest_proxy import STALL_TIMEOUT
 from tradeproxy.web.site import IDLE_TIMEOUT
 
 
@@ -60,7 +60,7 @@ class ClientTests(RestTestCase):
     def late_calls(self) -> int:
         """Return how many timers there are that would run for a minute, as ours do."""
         now = self.clock.seconds()
-        return sum(call.getTime() - now == PATIENCE for call in self.clock.getDelayedCalls())
+        return sum(call.getTime() - now == STALL_TIMEOUT for call in self.clock.getDelayedCalls())
 
     def test_requests_count_as_clients(self) -> None:
         """While they are under way, and no longer."""
@@ -99,7 +99,10 @@ class ClientTests(RestTestCase):
     def test_a_further_request_may_wait_for_the_answer_to_the_one_before(self) -> None:
         """The time limit of requests is not for answers."""
         self.answer = lambda request: never(request) if request.uri.endswith(b"never") else b""
-        lines = [f"GET /paper/v2/{name} HTTP/1.1\r\nHost: localhost\r\n\r\n" for name in ("x", "never", "x")]
+        lines = [
+            f"GET /paper/v2/{name} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            for name in ("x", "never", "x")
+        ]
         client = self.write("".join(lines[:2]).encode())
         assert client.transport is not None
         client.transport.write(lines[2].encode())
@@ -196,7 +199,7 @@ class SlowTests(RestTestCase):
         for _ in range(20):
             answer.write(b"x" * 10_000)
             self.wires.flush()
-        self.wires.advance(PATIENCE + 0.1)
+        self.wires.advance(STALL_TIMEOUT + 0.1)
         self.failureResultOf(ended, error.ConnectionDone)
         toward_client.blocked = False
         self.wires.flush()
@@ -207,9 +210,9 @@ class SlowTests(RestTestCase):
         """Its own pause is not taken for one of Alpaca's."""
         client, toward_client, _, answer = self.slow()
         answer.write(b"x" * 100_000)
-        self.wires.advance(PATIENCE - 1)
+        self.wires.advance(STALL_TIMEOUT - 1)
         toward_client.blocked = False
-        self.wires.advance(PATIENCE - 1)
+        self.wires.advance(STALL_TIMEOUT - 1)
         self.assertFalse(client.gone)
         self.wires.advance(2)
         self.assertTrue(client.gone)

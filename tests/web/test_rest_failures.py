@@ -8,7 +8,7 @@ from twisted.web.server import Request
 
 from tests.upstream.support import never
 from tests.web.rest_case import ORDERS, RestTestCase, begun, message_of
-from tradeproxy.web.rest_proxy import PATIENCE
+from tradeproxy.web.rest_proxy import STALL_TIMEOUT
 
 SENT_NOTHING = "nothing was sent"
 MAY_HAVE = "may have carried this out"
@@ -46,7 +46,7 @@ class FailureTests(RestTestCase):
         self.answer = never
         for method in ("GET", "HEAD"):
             client = self.request(ORDERS, method=method)
-            self.wires.advance(PATIENCE - 0.1)
+            self.wires.advance(STALL_TIMEOUT - 0.1)
             self.assertEqual(client.received, b"")
             self.wires.advance(0.2)
             self.assertEqual(client.status, 504)
@@ -57,7 +57,7 @@ class FailureTests(RestTestCase):
         self.answer = never
         for method in ("POST", "PATCH", "DELETE", "PUT"):
             client = self.request(ORDERS, method=method)
-            self.wires.advance(PATIENCE)
+            self.wires.advance(STALL_TIMEOUT)
             self.assertEqual(client.status, 502)
             self.assertIn(MAY_HAVE, message_of(client))
 
@@ -65,12 +65,17 @@ class FailureTests(RestTestCase):
         """Whatever keeps it, the look-up of its name for instance."""
         self.host.hanging = True
         client = self.request(ORDERS)
-        self.wires.advance(PATIENCE)
+        self.wires.advance(STALL_TIMEOUT)
         self.assertEqual(client.status, 504)
 
     def test_a_connection_that_is_lost_before_the_answer_is_502(self) -> None:
         """Also when what came is no answer."""
-        for data in (b"", b"HTTP/1.1 200 OK\r\n", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nX Y: Z\r\n\r\n"):
+        for data in (
+            b"",
+            b"HTTP/1.1 200 OK\r\n",
+            b"nonsense\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nX Y: Z\r\n\r\n",
+        ):
             self.serve(data)
             answer = self.post(b"{}")
             self.assertEqual(answer.status, 502)
@@ -106,9 +111,9 @@ class FailureTests(RestTestCase):
         self.answer = answer
         client = self.request(ORDERS)
         for _ in range(3):
-            self.wires.advance(PATIENCE - 1)
+            self.wires.advance(STALL_TIMEOUT - 1)
             under_way[0].write(b" ")
             self.wires.flush()
         self.assertFalse(client.gone)
-        self.wires.advance(PATIENCE)
+        self.wires.advance(STALL_TIMEOUT)
         self.assertTrue(client.gone)

@@ -10,7 +10,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from tests.support.proxy import ProxyTestCase
 from tests.web.rest_case import ORDERS, RestTestCase, head_of, message_of, refusing
-from tradeproxy.web.rest_proxy import LONGEST_BODY
+from tradeproxy.web.rest_proxy import MAX_BODY_SIZE
 
 KEYS = ("APCA-API-KEY-ID: K", "APCA-API-SECRET-KEY: S")
 NOSNIFF = "X-Content-Type-Options: nosniff"
@@ -32,7 +32,9 @@ class OffTests(ProxyTestCase):
         """Nobody has a use for them."""
         kept = []
         self.patch(
-            self.site.requestFactory, "requestReceived", lambda request, *_: kept.append(request.content)
+            self.site.requestFactory,
+            "requestReceived",
+            lambda request, *_: kept.append(request.content),
         )
         self.write(b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello")
         self.assertEqual([content.tell() for content in kept], [0])
@@ -43,7 +45,9 @@ class RequestTests(RestTestCase):
 
     def test_a_request_arrives_as_it_was_sent(self) -> None:
         """Method, query, body and the client's own headers; Host is Alpaca's."""
-        client = self.post(b'{"symbol":"SPY"}', f"{ORDERS}?a=%20b&c", *KEYS, "Content-Type: application/json")
+        client = self.post(
+            b'{"symbol":"SPY"}', f"{ORDERS}?a=%20b&c", *KEYS, "Content-Type: application/json"
+        )
         self.assertEqual(client.status, 200)
         [request] = self.page.requests
         sent = {name.lower(): values for name, values in request.requestHeaders.getAllRawHeaders()}
@@ -94,7 +98,9 @@ class RequestTests(RestTestCase):
         """With a body or without."""
         for method in ("DELETE", "GET", "PATCH", "POST", "PUT"):
             self.assertEqual(self.request(ORDERS, method=method).status, 200)
-        self.assertEqual(self.asked(), [f"{m} /v2/orders" for m in ("DELETE", "GET", "PATCH", "POST", "PUT")])
+        self.assertEqual(
+            self.asked(), [f"{m} /v2/orders" for m in ("DELETE", "GET", "PATCH", "POST", "PUT")]
+        )
         self.write(b"DELETE /paper/v2/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
         self.assertEqual(self.bodies, [b"", b"", b"", b"", b"", b"{}"])
 
@@ -119,11 +125,11 @@ class RequestTests(RestTestCase):
 
     def test_a_long_body_is_refused(self) -> None:
         """With its bound, and nothing of it reaches Alpaca; the longest one does."""
-        self.assertEqual(self.post(b"x" * LONGEST_BODY).status, 200)
-        answer = self.post(b"x" * (LONGEST_BODY + 1))
+        self.assertEqual(self.post(b"x" * MAX_BODY_SIZE).status, 200)
+        answer = self.post(b"x" * (MAX_BODY_SIZE + 1))
         self.assertEqual(answer.status, 413)
         self.assertIn("65536 bytes", message_of(answer))
-        self.assertEqual(self.bodies, [b"x" * LONGEST_BODY])
+        self.assertEqual(self.bodies, [b"x" * MAX_BODY_SIZE])
 
     def test_each_account_has_its_host(self) -> None:
         """By both of its paths; one that is not set up is told how to be."""
@@ -137,7 +143,13 @@ class RequestTests(RestTestCase):
 
     def test_nothing_leads_out_of_it(self) -> None:
         """What is not understood is not found."""
-        for path in ("/paper/v2/../v1/x", "/paper/v2/x%2f..%2f..", "/paper/v2//x", "/paper/v1/x", "/v2/x"):
+        for path in (
+            "/paper/v2/../v1/x",
+            "/paper/v2/x%2f..%2f..",
+            "/paper/v2//x",
+            "/paper/v1/x",
+            "/v2/x",
+        ):
             self.assertEqual(self.request(path).status, 404, path)
         self.assertEqual(self.request("http://evil.example/paper/v2/orders").status, 404)
         self.assertEqual(self.asked(), [])
@@ -168,13 +180,20 @@ class PageTests(RestTestCase):
             {"Host": "evil.example"},
         ):
             for method in ("GET", "POST", "OPTIONS"):
-                self.assertEqual(self.request(ORDERS, method=method, **headers).status, 403, headers)
+                self.assertEqual(
+                    self.request(ORDERS, method=method, **headers).status, 403, headers
+                )
         self.assertEqual(self.asked(), [])
 
     def test_none_is_told_that_it_may(self) -> None:
         """A preflight is answered with nothing that allows anything, nor is a page by Alpaca's own answer."""
-        self.answer = refusing(200, access_control_allow_origin="*", Access_Control_Allow_Headers="*")
-        asked = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "apca-api-key-id"}
+        self.answer = refusing(
+            200, access_control_allow_origin="*", Access_Control_Allow_Headers="*"
+        )
+        asked = {
+            "Access_Control_Request_Method": "POST",
+            "Access_Control_Request_Headers": "apca-api-key-id",
+        }
         for origin in ("https://desk.example", "https://evil.example", "http://localhost:8099"):
             answer = self.request(ORDERS, method="OPTIONS", Origin=origin, **asked)
             self.assertIn(answer.status, (403, 405))
@@ -232,7 +251,14 @@ class AnswerTests(RestTestCase):
             b"Set-Cookie: a=b\r\nDate: D\r\nServer: S\r\nContent-Length: 2\r\n\r\n{}"
         )
         client = self.request(ORDERS)
-        expected = {"HTTP/1.1 200 Fine", "X-Two: 2", "Date: D", "Server: S", "Content-Length: 2", NOSNIFF}
+        expected = {
+            "HTTP/1.1 200 Fine",
+            "X-Two: 2",
+            "Date: D",
+            "Server: S",
+            "Content-Length: 2",
+            NOSNIFF,
+        }
         self.assertEqual(set(head_of(client)), expected)
         self.assertFalse(client.gone)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.web.routes import Call, find_call
+from tradeproxy.web.routes import RestRequest, match_rest_request
 
 pieces = st.sampled_from(
     [
@@ -40,24 +40,24 @@ class FindCallTests(SynchronousTestCase):
     def test_finds_what_is_asked_of_alpaca(self) -> None:
         """Beneath both paths of an account, and as it was written."""
         table = {
-            b"/trade-updates-paper/v2/orders": Call("paper", b"/v2/orders"),
-            b"/paper/v2/orders": Call("paper", b"/v2/orders"),
-            b"//my_fund_2//v2/account": Call(
+            b"/trade-updates-paper/v2/orders": RestRequest("paper", b"/v2/orders"),
+            b"/paper/v2/orders": RestRequest("paper", b"/v2/orders"),
+            b"//my_fund_2//v2/account": RestRequest(
                 "my_fund_2", b"/v2/account"
             ),  # a base URL with a slash at its end
-            b"/paper/v2/orders/": Call("paper", b"/v2/orders/"),
-            b"/paper/v2/orders?status=all&after=2026-01-01T00%3A00%3A00Z": Call(
+            b"/paper/v2/orders/": RestRequest("paper", b"/v2/orders/"),
+            b"/paper/v2/orders?status=all&after=2026-01-01T00%3A00%3A00Z": RestRequest(
                 "paper", b"/v2/orders?status=all&after=2026-01-01T00%3A00%3A00Z"
             ),
-            b"/paper/v2/orders:by_client_order_id?client_order_id=../x": Call(
+            b"/paper/v2/orders:by_client_order_id?client_order_id=../x": RestRequest(
                 "paper", b"/v2/orders:by_client_order_id?client_order_id=../x"
             ),
-            b"/paper/v2/assets/BTC%2FUSD": Call("paper", b"/v2/assets/BTC%2FUSD"),
-            b"/paper/v2/positions/BRK.B": Call("paper", b"/v2/positions/BRK.B"),
-            b"/paper/v2/x;y/.z/a%20b/100%25": Call("paper", b"/v2/x;y/.z/a%20b/100%25"),
+            b"/paper/v2/assets/BTC%2FUSD": RestRequest("paper", b"/v2/assets/BTC%2FUSD"),
+            b"/paper/v2/positions/BRK.B": RestRequest("paper", b"/v2/positions/BRK.B"),
+            b"/paper/v2/x;y/.z/a%20b/100%25": RestRequest("paper", b"/v2/x;y/.z/a%20b/100%25"),
         }
         for uri, call in table.items():
-            self.assertEqual(find_call(uri), call, uri)
+            self.assertEqual(match_rest_request(uri), call, uri)
 
     def test_finds_nothing_that_leads_elsewhere(self) -> None:
         """In no coding, between no slashes."""
@@ -93,7 +93,7 @@ class FindCallTests(SynchronousTestCase):
             b"x\xb0",
             b"x y",
         ):
-            self.assertIsNone(find_call(b"/paper/v2/" + path), path)
+            self.assertIsNone(match_rest_request(b"/paper/v2/" + path), path)
 
     def test_finds_nothing_at_other_paths(self) -> None:
         """Nor an account where none can be, nor another host."""
@@ -115,20 +115,20 @@ class FindCallTests(SynchronousTestCase):
             b"*",
             b"",
         ):
-            self.assertIsNone(find_call(uri), uri)
+            self.assertIsNone(match_rest_request(uri), uri)
 
     def test_a_path_that_is_coded_without_end_is_given_up(self) -> None:
         """It costs a bounded time."""
-        self.assertIsNone(find_call(b"/paper/v2/x%" + b"25" * 5000))
+        self.assertIsNone(match_rest_request(b"/paper/v2/x%" + b"25" * 5000))
 
     @settings(deadline=None, derandomize=True)
     @given(paths | st.binary())
     def test_no_reading_of_what_is_found_leaves_v2(self, path: bytes) -> None:
         """However often a server decodes it, and whatever it takes for a slash."""
-        call = find_call(b"/paper/v2/" + path)
+        call = match_rest_request(b"/paper/v2/" + path)
         if call is None:
             return
-        self.assertEqual(call, Call("paper", b"/v2/" + path))
+        self.assertEqual(call, RestRequest("paper", b"/v2/" + path))
         target = call.target.partition(b"?")[0]
         for _ in range(4):
             for reading in (target, target.replace(b"\\", b"/"), target.partition(b";")[0]):

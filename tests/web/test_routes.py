@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.downstream.session import Manner
-from tradeproxy.web.routes import Asset, Events, Page, Stream, paths, route
+from tradeproxy.downstream.session import ProtocolMode
+from tradeproxy.web.routes import AssetRoute, PageRoute, SseRoute, StreamRoute, account_paths, route
 
-ORIGINAL, ALPACA = Manner.ORIGINAL, Manner.ALPACA
+ORIGINAL, ALPACA = ProtocolMode.ORIGINAL, ProtocolMode.ALPACA
 
 
 class RouteTests(SynchronousTestCase):
@@ -18,24 +18,24 @@ class RouteTests(SynchronousTestCase):
     def test_finds_the_streams(self) -> None:
         """Long and short paths, in both manners, however many slashes an SDK adds."""
         table = {
-            b"/trade-updates-paper": Stream("paper", ORIGINAL),
-            b"/trade-updates-live": Stream("live", ORIGINAL),
-            b"/trade-updates-my_fund_2": Stream("my_fund_2", ORIGINAL),
-            b"/paper": Stream("paper", ORIGINAL),
-            b"/live": Stream("live", ORIGINAL),
-            b"/my_fund_2": Stream("my_fund_2", ORIGINAL),
-            b"/7": Stream("7", ORIGINAL),
-            b"/" + b"a" * 64: Stream("a" * 64, ORIGINAL),
-            b"/trade-updates-paper/": Stream("paper", ORIGINAL),
-            b"//trade-updates-paper//": Stream("paper", ORIGINAL),
-            b"/paper/": Stream("paper", ORIGINAL),
-            b"/trade-updates-paper/stream": Stream("paper", ALPACA),
-            b"/trade-updates-paper/stream/": Stream("paper", ALPACA),
-            b"/trade-updates-paper//stream/": Stream("paper", ALPACA),
-            b"/trade-updates-paper///stream///": Stream("paper", ALPACA),
-            b"//paper//stream//": Stream("paper", ALPACA),
-            b"/live/stream": Stream("live", ALPACA),
-            b"/stream/stream": Stream("stream", ALPACA),  # an account's name like any other
+            b"/trade-updates-paper": StreamRoute("paper", ORIGINAL),
+            b"/trade-updates-live": StreamRoute("live", ORIGINAL),
+            b"/trade-updates-my_fund_2": StreamRoute("my_fund_2", ORIGINAL),
+            b"/paper": StreamRoute("paper", ORIGINAL),
+            b"/live": StreamRoute("live", ORIGINAL),
+            b"/my_fund_2": StreamRoute("my_fund_2", ORIGINAL),
+            b"/7": StreamRoute("7", ORIGINAL),
+            b"/" + b"a" * 64: StreamRoute("a" * 64, ORIGINAL),
+            b"/trade-updates-paper/": StreamRoute("paper", ORIGINAL),
+            b"//trade-updates-paper//": StreamRoute("paper", ORIGINAL),
+            b"/paper/": StreamRoute("paper", ORIGINAL),
+            b"/trade-updates-paper/stream": StreamRoute("paper", ALPACA),
+            b"/trade-updates-paper/stream/": StreamRoute("paper", ALPACA),
+            b"/trade-updates-paper//stream/": StreamRoute("paper", ALPACA),
+            b"/trade-updates-paper///stream///": StreamRoute("paper", ALPACA),
+            b"//paper//stream//": StreamRoute("paper", ALPACA),
+            b"/live/stream": StreamRoute("live", ALPACA),
+            b"/stream/stream": StreamRoute("stream", ALPACA),  # an account's name like any other
         }
         for path, destination in table.items():
             self.assertEqual(route(path), destination, path)
@@ -43,10 +43,10 @@ class RouteTests(SynchronousTestCase):
     def test_finds_the_server_sent_events(self) -> None:
         """Beneath both paths of an account, where Alpaca's SDKs look for them."""
         table = {
-            b"/trade-updates-paper/v2/events/trades": Events("paper"),
-            b"/paper/v2/events/trades": Events("paper"),
-            b"//paper//v2/events/trades/": Events("paper"),
-            b"/stream/v2/events/trades": Events("stream"),  # an account's name like any other
+            b"/trade-updates-paper/v2/events/trades": SseRoute("paper"),
+            b"/paper/v2/events/trades": SseRoute("paper"),
+            b"//paper//v2/events/trades/": SseRoute("paper"),
+            b"/stream/v2/events/trades": SseRoute("stream"),  # an account's name like any other
         }
         for path, destination in table.items():
             self.assertEqual(route(path), destination, path)
@@ -54,12 +54,12 @@ class RouteTests(SynchronousTestCase):
     def test_finds_health(self) -> None:
         """With or without slashes at its end."""
         table = {
-            b"/healthz": Page.HEALTHZ,
-            b"/healthz/": Page.HEALTHZ,
-            b"//healthz": Page.HEALTHZ,
-            b"/readyz": Page.READYZ,
-            b"/readyz//": Page.READYZ,
-            b"/metrics/": Page.METRICS,
+            b"/healthz": PageRoute.HEALTHZ,
+            b"/healthz/": PageRoute.HEALTHZ,
+            b"//healthz": PageRoute.HEALTHZ,
+            b"/readyz": PageRoute.READYZ,
+            b"/readyz//": PageRoute.READYZ,
+            b"/metrics/": PageRoute.METRICS,
         }
         for path, page in table.items():
             self.assertEqual(route(path), page, path)
@@ -67,12 +67,12 @@ class RouteTests(SynchronousTestCase):
     def test_finds_the_dashboard(self) -> None:
         """The page at the root; its files and what it asks for are where no account can be."""
         table = {
-            b"/": Asset("index.html"),
-            b"///": Asset("index.html"),
-            b"/dashboard/main.js": Asset("main.js"),
-            b"/status.json": Page.STATUS,
-            b"/dashboard": Stream("dashboard", ORIGINAL),
-            b"/dashboard/stream": Stream("dashboard", ALPACA),
+            b"/": AssetRoute("index.html"),
+            b"///": AssetRoute("index.html"),
+            b"/dashboard/main.js": AssetRoute("main.js"),
+            b"/status.json": PageRoute.STATUS,
+            b"/dashboard": StreamRoute("dashboard", ORIGINAL),
+            b"/dashboard/stream": StreamRoute("dashboard", ALPACA),
             b"/dashboard/../settings.py": None,
             b"/dashboard/.env": None,
         }
@@ -89,7 +89,7 @@ class RouteTests(SynchronousTestCase):
                 b"/" + name + b"/v2/events/trades",
             ):
                 self.assertIsNone(route(path), path)
-        self.assertNotIsInstance(route(b"/metrics"), Stream)
+        self.assertNotIsInstance(route(b"/metrics"), StreamRoute)
 
     def test_finds_nothing_elsewhere(self) -> None:
         """Unknown forms, upper case, escapes, queries and deeper paths are nothing."""
@@ -143,18 +143,18 @@ class RouteTests(SynchronousTestCase):
     def test_never_fails(self, path: bytes) -> None:
         """Whatever a client puts into a request line is a route or none."""
         destination = route(path)
-        if isinstance(destination, (Stream, Events)):
+        if isinstance(destination, (StreamRoute, SseRoute)):
             self.assertRegex(destination.account, r"\A[a-z0-9_]+\Z")
-        elif isinstance(destination, Asset):
+        elif isinstance(destination, AssetRoute):
             self.assertRegex(destination.name, r"\A[a-z]+\.[a-z]+\Z")
         else:
-            self.assertIn(destination, (None, *Page))
+            self.assertIn(destination, (None, *PageRoute))
 
     def test_an_accounts_own_paths_lead_to_it(self) -> None:
         """The paths that are announced are those of the documentation, and are found."""
         own = "/trade-updates-paper"
         alpacas, events = f"{own}/stream", f"{own}/v2/events/trades"
-        self.assertEqual(paths("paper"), (own, alpacas, events))
-        self.assertEqual(route(own.encode()), Stream("paper", ORIGINAL))
-        self.assertEqual(route(alpacas.encode()), Stream("paper", ALPACA))
-        self.assertEqual(route(events.encode()), Events("paper"))
+        self.assertEqual(account_paths("paper"), (own, alpacas, events))
+        self.assertEqual(route(own.encode()), StreamRoute("paper", ORIGINAL))
+        self.assertEqual(route(alpacas.encode()), StreamRoute("paper", ALPACA))
+        self.assertEqual(route(events.encode()), SseRoute("paper"))

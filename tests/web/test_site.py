@@ -21,14 +21,14 @@ class AnswerTests(ProxyTestCase):
 
     def test_ready_when_every_account_streams(self) -> None:
         """503 with each account's reason until then."""
-        self.paper.upstream_is_up()
-        self.live.upstream_is_down("login refused")
+        self.paper.mark_upstream_up()
+        self.live.mark_upstream_down("login refused")
         answer = self.request("/readyz")
         self.assertEqual(answer.status, 503)
         document = json.loads(answer.body)
         self.assertEqual(document["accounts"]["live"]["reason"], "login refused")
         self.assertIs(document["accounts"]["paper"]["ready"], True)
-        self.live.upstream_is_up()
+        self.live.mark_upstream_up()
         self.assertEqual(self.request("/readyz").status, 200)
 
     def test_a_stream_is_no_page(self) -> None:
@@ -40,7 +40,10 @@ class AnswerTests(ProxyTestCase):
 
     def test_an_account_that_is_not_set_up_names_its_variables(self) -> None:
         """The 404 says how to set it up, also to an upgrade."""
-        for answer in (self.request("/trade-updates-desk_2"), self.upgrade("/trade-updates-desk_2/stream")):
+        for answer in (
+            self.request("/trade-updates-desk_2"),
+            self.upgrade("/trade-updates-desk_2/stream"),
+        ):
             self.assertEqual(answer.status, 404)
             self.assertIn("ALPACA_DESK_2_API_KEY and ALPACA_DESK_2_SECRET_KEY", answer.body)
 
@@ -69,7 +72,7 @@ class AnswerTests(ProxyTestCase):
     def test_readiness_tells_how_many_clients_there_are(self) -> None:
         """And how many frames of Alpaca's were of no use."""
         self.connect()
-        self.paper.drop("not JSON")
+        self.paper.drop_frame("not JSON")
         paper = json.loads(self.request("/readyz").body)["accounts"]["paper"]
         self.assertEqual((paper["clients"], paper["dropped_frames"]), (1, 1))
 
@@ -122,7 +125,9 @@ class UpgradeTests(ProxyTestCase):
             ("Sec_WebSocket_Key", "dGhlIHNhbXBsZSBub25jZQ!="),
             ("Sec_WebSocket_Key", ""),
         ):
-            self.assertEqual(self.request(STREAM, **good | {name: value}).status, 400, (name, value))
+            self.assertEqual(
+                self.request(STREAM, **good | {name: value}).status, 400, (name, value)
+            )
         self.assertEqual(self.request(STREAM, method="POST", **good).status, 400)
 
     def test_an_unknown_version_is_told_which_ones_there_are(self) -> None:
@@ -146,13 +151,24 @@ class DoorTests(ProxyTestCase):
 
     def test_a_foreign_host_is_refused_before_the_upgrade(self) -> None:
         """A page whose name was rebound to this address still says its name."""
-        for host in ("evil.example", "evil.example:8099", "127.0.0.1.evil.example", "localhost@evil.example"):
+        for host in (
+            "evil.example",
+            "evil.example:8099",
+            "127.0.0.1.evil.example",
+            "localhost@evil.example",
+        ):
             self.assertEqual(self.upgrade(Host=host).status, 403, host)
             self.assertEqual(self.request("/healthz", Host=host).status, 403, host)
 
     def test_own_and_allowed_hosts_are_let_in(self) -> None:
         """Under any port, since ports are forwarded."""
-        for host in ("localhost", "localhost:8099", "127.0.0.1:80", "[::1]:8099", "Trader.LAN:8099"):
+        for host in (
+            "localhost",
+            "localhost:8099",
+            "127.0.0.1:80",
+            "[::1]:8099",
+            "Trader.LAN:8099",
+        ):
             self.assertEqual(self.upgrade(Host=host).status, 101, host)
 
     def test_two_hosts_are_none(self) -> None:
@@ -223,5 +239,7 @@ class PatienceTests(ProxyTestCase):
 
     def test_bodies_are_not_kept(self) -> None:
         """A request with a body is answered like one without."""
-        answer = self.write(b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello")
+        answer = self.write(
+            b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
+        )
         self.assertEqual(answer.status, 405)

@@ -13,9 +13,9 @@ from twisted.test.iosim import FakeTransport
 import tradeproxy.web
 from tests.support.frames import AUTH, FILL, LISTEN, NEW
 from tests.support.proxy import NarrowTransport, ProxyTestCase, RawClient
-from tradeproxy.downstream.clients import LONGEST_AGENT, user_agent
-from tradeproxy.web.status import LISTED
-from tradeproxy.wire.proxy_status import Outcome
+from tradeproxy.downstream.clients import MAX_USER_AGENT, user_agent
+from tradeproxy.web.status import MAX_LISTED
+from tradeproxy.wire.proxy_status import GapOutcome
 
 DIRECTORY = Path(tradeproxy.web.__file__).parent / "dashboard"
 FILES = {path.name: path.read_text(encoding="utf-8") for path in DIRECTORY.iterdir()}
@@ -60,7 +60,9 @@ class FileTests(ProxyTestCase):
         """No inline script or style, no foreign host, no frame, no guessing of types, no referrer."""
         for path in ("/", "/dashboard/main.js", "/dashboard/style.css"):
             headers = headers_of(self.request(path))
-            policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
+            policy = dict(
+                part.split(" ", 1) for part in headers["content-security-policy"].split("; ")
+            )
             self.assertEqual(policy.pop("default-src"), "'none'")
             self.assertEqual(policy.pop("frame-ancestors"), "'none'")
             self.assertEqual(policy["script-src"], "'self'")
@@ -79,12 +81,18 @@ class FileTests(ProxyTestCase):
         """What an order is called may look like any."""
         for name, text in SCRIPTS.items():
             self.assertNotRegex(
-                text, r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|Function\(", name
+                text,
+                r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|Function\(",
+                name,
             )
 
     def test_nothing_else_is_to_be_had_there(self) -> None:
         """Neither other files nor other methods."""
-        for path in ("/dashboard/nothing.js", "/dashboard/../pages.py", "/dashboard/%2e%2e/pages.py"):
+        for path in (
+            "/dashboard/nothing.js",
+            "/dashboard/../pages.py",
+            "/dashboard/%2e%2e/pages.py",
+        ):
             self.assertEqual(self.request(path).status, 404, path)
         self.assertEqual(self.request("/", method="POST").status, 405)
         self.assertEqual(self.request("/status.json", method="POST").status, 405)
@@ -116,7 +124,9 @@ class TokenTests(ProxyTestCase):
             answer = self.request(path)
             self.assertEqual(answer.status, 401, path)
             self.assertNotIn("accounts", answer.body)
-        self.assertEqual(self.request("/status.json", Authorization="Bearer open-sesame").status, 200)
+        self.assertEqual(
+            self.request("/status.json", Authorization="Bearer open-sesame").status, 200
+        )
 
 
 class StatusTests(ProxyTestCase):
@@ -134,11 +144,11 @@ class StatusTests(ProxyTestCase):
 
     def test_has_the_accounts_as_readyz_has_them_and_more(self) -> None:
         """Their streams, what came, what was lost, what was repeated."""
-        self.live.upstream_is_up()
+        self.live.mark_upstream_up()
         self.publish(self.live, NEW, FILL, FILL)
-        self.live.upstream_is_down("connection lost")
-        self.live.upstream_is_up()
-        self.live.gaps.settle(Outcome.LOST, "refused")
+        self.live.mark_upstream_down("connection lost")
+        self.live.mark_upstream_up()
+        self.live.gaps.settle(GapOutcome.LOST, "refused")
         document = self.status()
         ready = json.loads(self.request("/readyz").body)["accounts"]
         for name, account in document["accounts"].items():
@@ -157,7 +167,9 @@ class StatusTests(ProxyTestCase):
         """In steps of ten seconds, the last of which is under way; null is where nothing is known."""
         self.wires.advance(15)
         # The clock stands at 2027-01-15T08:00:15Z.
-        self.publish(self.paper, event_at("2027-01-15T08:00:05Z", 1), event_at("2027-01-15T08:00:12Z", 2))
+        self.publish(
+            self.paper, event_at("2027-01-15T08:00:05Z", 1), event_at("2027-01-15T08:00:12Z", 2)
+        )
         paper = self.status()["accounts"]["paper"]
         series = paper["series"]
         self.assertEqual((series["step"], series["end"]), (10, "2027-01-15T08:00:20.000000Z"))
@@ -182,7 +194,9 @@ class StatusTests(ProxyTestCase):
         common = {"address": "127.0.0.1:50000", "since": since, "lag": 0, "slow": False}
         self.assertEqual(listed["desk/1.0"], {"account": "paper", "dialect": "WebSocket", **common})
         self.assertEqual(listed["<b>bot</b>"]["dialect"], "WebSocket, as Alpaca's")
-        self.assertEqual(listed["curl/8"], {"account": "paper", "dialect": "server-sent events", **common})
+        self.assertEqual(
+            listed["curl/8"], {"account": "paper", "dialect": "server-sent events", **common}
+        )
 
     def test_names_the_clients_address_as_a_url_would(self) -> None:
         """However it is served; one on a UNIX socket has none."""
@@ -204,7 +218,9 @@ class StatusTests(ProxyTestCase):
         """With the number of events that it has not been sent; those that keep up have none to wait for."""
         self.wires.transport = NarrowTransport
         for name in ("quick", "slow", "idle"):
-            self.connect("/paper/stream" if name == "idle" else "/paper", User_Agent=name).sendMessage(AUTH)
+            self.connect(
+                "/paper/stream" if name == "idle" else "/paper", User_Agent=name
+            ).sendMessage(AUTH)
         self.wires.flush()
         self.transport_of(1).blocked = True
         for number in range(100):
@@ -217,14 +233,16 @@ class StatusTests(ProxyTestCase):
         self.assertEqual([(client["lag"], client["slow"]) for client in others], [(0, False)] * 2)
         self.transport_of(1).blocked = False
         clients = self.status()["clients"]
-        self.assertEqual((clients["slow"], {client["lag"] for client in clients["listed"]}), (0, {0}))
+        self.assertEqual(
+            (clients["slow"], {client["lag"] for client in clients["listed"]}), (0, {0})
+        )
 
     def test_lists_some_hundreds_at_most(self) -> None:
         """The number is of all."""
-        for _ in range(LISTED + 3):
+        for _ in range(MAX_LISTED + 3):
             self.say(self.connect("/paper/stream"), AUTH, LISTEN)
         clients = self.status()["clients"]
-        self.assertEqual((clients["count"], len(clients["listed"])), (LISTED + 3, LISTED))
+        self.assertEqual((clients["count"], len(clients["listed"])), (MAX_LISTED + 3, MAX_LISTED))
 
     def test_is_made_once_a_second_for_all(self) -> None:
         """However many look at it."""
@@ -246,7 +264,7 @@ class StatusTests(ProxyTestCase):
         self.assertEqual(user_agent(None), "")
         self.assertEqual(user_agent(b"a\x1b[31mb\xff"), "a\ufffd[31mb\ufffd")
         long = user_agent(b"Mozilla/5.0 (" + b"x" * 10_000 + b") Firefox/150.0")
-        self.assertLessEqual(len(long), LONGEST_AGENT)
+        self.assertLessEqual(len(long), MAX_USER_AGENT)
         self.assertTrue(long.startswith("Mozilla/5.0 (") and long.endswith(") Firefox/150.0"), long)
         self.assertIs(user_agent(b"bot/" + b"1"), user_agent(b"bot/1"))
 

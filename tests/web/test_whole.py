@@ -20,11 +20,15 @@ class WholeTests(ProxyTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.paper.journal.is_whole = False
+        self.paper.journal.is_loaded = False
 
     def test_streams_are_for_another_node(self) -> None:
         """503 in every manner, which a load balancer, or the client itself, takes to another one."""
-        for answer in (*map(self.upgrade, PATHS), self.request(EVENTS), self.request(f"{EVENTS}?replay=5")):
+        for answer in (
+            *map(self.upgrade, PATHS),
+            self.request(EVENTS),
+            self.request(f"{EVENTS}?replay=5"),
+        ):
             self.assertEqual(answer.status, 503)
             self.assertIn("has not read the shared log yet", answer.body)
             self.assertTrue(answer.body.isascii())
@@ -43,7 +47,7 @@ class WholeTests(ProxyTestCase):
     def test_it_is_served_once_it_is_whole(self) -> None:
         """Nothing of the refusals stays."""
         self.upgrade()
-        self.paper.journal.is_whole = True
+        self.paper.journal.is_loaded = True
         client = self.connect()
         self.say(client, frames.AUTH)
         self.assertEqual(len(self.factory.clients), 1)

@@ -43,10 +43,10 @@ class CloseCodeTests(SynchronousTestCase):
     def test_what_more_is_known_is_said_where_it_fits(self) -> None:
         """Else the code's own reason has to do."""
         lost = CloseCode.POSITION_LOST
-        self.assertEqual(lost.because("it is gone"), "position unknown: it is gone")
-        self.assertEqual(len(lost.because("x" * 105)), 123)
-        self.assertEqual(lost.because("x" * 106), lost.reason)
-        self.assertEqual(lost.because("\u00e9" * 53), lost.reason)
+        self.assertEqual(lost.with_detail("it is gone"), "position unknown: it is gone")
+        self.assertEqual(len(lost.with_detail("x" * 105)), 123)
+        self.assertEqual(lost.with_detail("x" * 106), lost.reason)
+        self.assertEqual(lost.with_detail("\u00e9" * 53), lost.reason)
 
     def test_every_code_may_be_sent(self) -> None:
         """1012 and 1013 are registered with IANA, 4000-4999 are private; 1005, 1006 and 1015 never travel."""

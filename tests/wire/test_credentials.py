@@ -34,7 +34,7 @@ class SecretTests(SynchronousTestCase):
             "format": format(secret),
             "f-string": f"{secret}",
             "f-string with repr": f"{secret!r}",
-            "percent": "%s" % secret,  # noqa: UP031
+            "percent": "%s" % secret,
         }
         self.assertEqual(shown, dict.fromkeys(shown, "<secret>"))
 
@@ -54,13 +54,17 @@ class SecretTests(SynchronousTestCase):
         try:
             fail(Secret(TEXT))
         except RuntimeError as error:
-            report = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+            report = "".join(
+                traceback.TracebackException.from_exception(error, capture_locals=True).format()
+            )
         self.assertIn("secret = <secret>", report)
 
     def test_is_redacted_in_a_log(self) -> None:
         """A secret that becomes a keyword of a log call is in neither the text log nor the JSON log."""
         with capturedLogs() as events:
-            Logger().info("logged in with {credentials}", credentials=KeyPair(Secret(TEXT), Secret(TEXT)))
+            Logger().info(
+                "logged in with {credentials}", credentials=KeyPair(Secret(TEXT), Secret(TEXT))
+            )
         (event,) = events
         self.assertIn("<secret>", formatEvent(event))
         self.assertNotIn(TEXT, formatEvent(event))
@@ -76,7 +80,14 @@ class SecretTests(SynchronousTestCase):
         """Two secrets are equal when their texts are, and are then the same key of a dict."""
         self.assertEqual(Secret(TEXT), Secret(TEXT))
         self.assertEqual({Secret(TEXT): 1}[Secret(TEXT)], 1)
-        for other in (Secret(TEXT + "!"), Secret(TEXT.lower()), Secret(""), TEXT, TEXT.encode(), None):
+        for other in (
+            Secret(TEXT + "!"),
+            Secret(TEXT.lower()),
+            Secret(""),
+            TEXT,
+            TEXT.encode(),
+            None,
+        ):
             self.assertNotEqual(Secret(TEXT), other)
 
     def test_compares_any_text_that_json_can_hold(self) -> None:

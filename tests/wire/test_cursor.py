@@ -7,7 +7,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.wire.position import Cursor, check_of
+from tradeproxy.wire.position import Cursor, compute_check
 
 EPOCH = "0123456789abcdef"
 
@@ -16,10 +16,14 @@ class CursorTests(SynchronousTestCase):
     """A position as text."""
 
     @profile(deadline=None, derandomize=True)
-    @given(st.from_regex(r"[a-z0-9_]{1,64}", fullmatch=True), st.integers(0, 10**18 - 1), st.binary())
-    def test_it_survives_the_way_there_and_back(self, account: str, seq: int, payload: bytes) -> None:
+    @given(
+        st.from_regex(r"[a-z0-9_]{1,64}", fullmatch=True), st.integers(0, 10**18 - 1), st.binary()
+    )
+    def test_it_survives_the_way_there_and_back(
+        self, account: str, seq: int, payload: bytes
+    ) -> None:
         """And needs no escaping in a URL."""
-        cursor = Cursor(account, EPOCH, seq, check_of(payload))
+        cursor = Cursor(account, EPOCH, seq, compute_check(payload))
         self.assertRegex(str(cursor), r"\A[a-z0-9_.]+\Z")
         self.assertEqual(Cursor.parse(str(cursor)), cursor)
 
@@ -27,10 +31,17 @@ class CursorTests(SynchronousTestCase):
         """An event's id, a cut cursor, one with something around it."""
         whole = str(Cursor("paper", EPOCH, 7, 1))
         self.assertIsNotNone(Cursor.parse(whole))
-        for text in ("", "01KYA98EMMAHZ1EAE2B7SQVP4M", whole[:-1], f" {whole}", f"{whole}\n", whole.upper()):
+        for text in (
+            "",
+            "01KYA98EMMAHZ1EAE2B7SQVP4M",
+            whole[:-1],
+            f" {whole}",
+            f"{whole}\n",
+            whole.upper(),
+        ):
             self.assertIsNone(Cursor.parse(text), text)
 
     def test_the_check_tells_events_apart(self) -> None:
         """A hole has none."""
-        self.assertNotEqual(check_of(b"one"), check_of(b"other"))
-        self.assertEqual(check_of(None), 0)
+        self.assertNotEqual(compute_check(b"one"), compute_check(b"other"))
+        self.assertEqual(compute_check(None), 0)

@@ -58,7 +58,8 @@ class IdentityTests(SynchronousTestCase):
     def test_the_order_of_a_fills_legs_does_not_matter(self) -> None:
         """Their executions are sorted before they are compared."""
         one, other = (
-            b'{"event":"fill","order":{"legs":[{"execution_id":"%s"},{"execution_id":"%s"},7]}}' % pair
+            b'{"event":"fill","order":{"legs":[{"execution_id":"%s"},{"execution_id":"%s"},7]}}'
+            % pair
             for pair in ((b"3", b"4"), (b"4", b"3"))
         )
         self.assertEqual(event(one).identity, event(other).identity)
@@ -80,7 +81,9 @@ class IdentityTests(SynchronousTestCase):
     @given(st.text(st.characters(exclude_categories=())))
     def test_every_identity_can_be_stored(self, text: str) -> None:
         """It is ASCII, whatever Alpaca sends."""
-        written = json.dumps({"event_id": text, "event": text, "order": {"id": text, "status": text}})
+        written = json.dumps(
+            {"event_id": text, "event": text, "order": {"id": text, "status": text}}
+        )
         found = event(written.encode())
         self.assertTrue(found.identity.isascii())
         if found.order is not None:
@@ -109,7 +112,10 @@ class FieldTests(SynchronousTestCase):
         self.assertEqual(
             read(frames.PARTIAL_FILL).order,
             OrderState(
-                "00000000-0000-0000-0000-000000000099", "partially_filled", "1", 1_784_904_180_005_000
+                "00000000-0000-0000-0000-000000000099",
+                "partially_filled",
+                "1",
+                1_784_904_180_005_000,
             ),
         )
         self.assertEqual(

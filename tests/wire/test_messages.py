@@ -37,7 +37,18 @@ TOKEN = OAuthToken(Secret("T"))
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=200)
 
-KEYS = ("action", "stream", "data", "streams", "status", "message", "key", "secret", "key_id", "oauth_token")
+KEYS = (
+    "action",
+    "stream",
+    "data",
+    "streams",
+    "status",
+    "message",
+    "key",
+    "secret",
+    "key_id",
+    "oauth_token",
+)
 VALUES = (
     "auth",
     "authenticate",
@@ -71,7 +82,9 @@ class ParseServerTests(SynchronousTestCase):
         table: dict[bytes, ServerMessage] = {
             frames.AUTHORIZED: Authorization(authorized=True),
             frames.UNAUTHORIZED: Authorization(authorized=False),
-            frames.KEY_REFUSED: Authorization(authorized=False, message="access key verification failed"),
+            frames.KEY_REFUSED: Authorization(
+                authorized=False, message="access key verification failed"
+            ),
             frames.LISTEN_UNAUTHORIZED: Authorization(authorized=False, action="listen"),
             frames.LISTENING: Listening(("trade_updates",)),
             frames.LISTENING_TO_NOTHING: Listening(()),
@@ -147,7 +160,9 @@ class ParseServerTests(SynchronousTestCase):
         """Any other status is a no."""
         for status in (b"unauthorized", b"AUTHORIZED", b"pending", b""):
             payload = b'{"stream":"authorization","data":{"status":"' + status + b'"}}'
-            self.assertEqual(parse_server(payload), Authorization(authorized=False, action=""), status)
+            self.assertEqual(
+                parse_server(payload), Authorization(authorized=False, action=""), status
+            )
 
     def test_takes_what_is_not_json_for_a_value(self) -> None:
         """Garbage is Malformed: an exception would end the connection to Alpaca."""

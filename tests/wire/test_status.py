@@ -9,9 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.wire.proxy_status import (
     Gap,
+    GapOutcome,
     JournalStatus,
-    Outcome,
-    Replay,
+    ReplayState,
     UpstreamStatus,
     encode_gap,
     encode_hello,
@@ -53,26 +53,37 @@ class StatusFrameTests(SynchronousTestCase):
         """Its end is null while the stream is away."""
         self.assertEqual(
             read(encode_gap(Gap(NOON))),
-            {"event": "gap", "begin": TEXT, "end": None, "outcome": "pending", "events": 0, "reason": ""},
+            {
+                "event": "gap",
+                "begin": TEXT,
+                "end": None,
+                "outcome": "pending",
+                "events": 0,
+                "reason": "",
+            },
         )
-        closed = Gap(NOON, NOON, Outcome.RECOVERED, 3)
+        closed = Gap(NOON, NOON, GapOutcome.RECOVERED, 3)
         self.assertEqual(read(encode_gap(closed))["end"], TEXT)
         self.assertEqual(
-            {outcome.value: Gap(0, 0, outcome).is_closed for outcome in Outcome},
+            {outcome.value: Gap(0, 0, outcome).is_closed for outcome in GapOutcome},
             {"pending": False, "open": False, "recovered": True, "orders": True, "lost": True},
         )
 
     def test_a_replay(self) -> None:
         """Begun, complete, or impossible and why."""
         self.assertEqual(
-            read(encode_replay(Replay.IMPOSSIBLE, "c", "trimmed")),
+            read(encode_replay(ReplayState.IMPOSSIBLE, "c", "trimmed")),
             {"event": "replay", "state": "impossible", "cursor": "c", "reason": "trimmed"},
         )
 
     def test_hello_has_everything(self) -> None:
         """One frame after which a client knows where it stands."""
         hello = encode_hello(
-            "paper", "c", UpstreamStatus(True, "streaming", 0), JournalStatus(True, "", 0), [Gap(NOON)]
+            "paper",
+            "c",
+            UpstreamStatus(True, "streaming", 0),
+            JournalStatus(True, "", 0),
+            [Gap(NOON)],
         )
         data = read(hello)
         self.assertEqual((data["event"], data["account"], data["cursor"]), ("hello", "paper", "c"))

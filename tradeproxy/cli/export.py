@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from urllib.parse import quote
 
-from tradeproxy.cli.terminal import leave_pipe, visible
-from tradeproxy.cli.times import bounds_of, microseconds_of, read_day, read_when
+from tradeproxy.cli.terminal import escape_unprintable, exit_on_broken_pipe
+from tradeproxy.cli.times import (
+    get_day_bounds,
+    parse_date_argument,
+    parse_time_argument,
+    to_microseconds,
+)
 from tradeproxy.config.env import Environment
 from tradeproxy.config.storage import read_journal
 from tradeproxy.journal.schema import MIGRATIONS, Header, SchemaError, check_header
-from tradeproxy.wire.frame import data_of
+from tradeproxy.wire.frame import extract_data
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -70,7 +75,7 @@ COLUMNS = {
 }
 
 
-class Found(NamedTuple):
+class ExportedEvent(NamedTuple):
     """An event of the journal."""
 
     raw: bytes
@@ -82,13 +87,23 @@ class Found(NamedTuple):
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("account", nargs="?", default="paper", help="paper, live or a name; default paper")
+    parser.add_argument(
+        "account", nargs="?", default="paper", help="paper, live or a name; default paper"
+    )
     days = "by the clock of this machine (see TZ)"
-    parser.add_argument("--date", type=read_day, metavar="DAY", help=f"a day, {days}; default today")
-    parser.add_argument("--from", dest="begin", type=read_when, metavar="TIME", help="from this time on")
-    parser.add_argument("--to", dest="end", type=read_when, metavar="TIME", help="up to before this time")
+    parser.add_argument(
+        "--date", type=parse_date_argument, metavar="DAY", help=f"a day, {days}; default today"
+    )
+    parser.add_argument(
+        "--from", dest="begin", type=parse_time_argument, metavar="TIME", help="from this time on"
+    )
+    parser.add_argument(
+        "--to", dest="end", type=parse_time_argument, metavar="TIME", help="up to before this time"
+    )
     parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="default jsonl")
-    parser.add_argument("--kind", choices=("trades", "all"), default="trades", help="default trades")
+    parser.add_argument(
+        "--kind", choices=("trades", "all"), default="trades", help="default trades"
+    )
     parser.add_argument("--env-file", metavar="FILE", help="the file to read instead of .env")
 
 
@@ -98,7 +113,7 @@ def main(arguments: Namespace) -> None:
     path = _journal_path(arguments)
     try:
         with closing(open_read_only(path)) as connection:
-            events = events_between(connection, microseconds_of(begin), microseconds_of(end))
+            events = events_between(connection, to_microseconds(begin), to_microseconds(end))
             if arguments.kind == "trades":
                 events = (event for event in events if event.data.get("event") in TRADES)
             write = write_csv if arguments.format == "csv" else write_lines
@@ -109,7 +124,7 @@ def main(arguments: Namespace) -> None:
     except sqlite3.Error as error:
         raise SystemExit(f"{path}: cannot be read: {error}") from None
     except BrokenPipeError:
-        raise leave_pipe() from None
+        raise exit_on_broken_pipe() from None
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
@@ -120,14 +135,16 @@ def open_read_only(path: Path) -> sqlite3.Connection:
         [version] = connection.execute("PRAGMA user_version").fetchone()
         check_header(Header(application_id, version))
         if version < len(MIGRATIONS):
-            raise SchemaError("an older tradeproxy has written it; this one's has to be started on it once")
+            raise SchemaError(
+                "an older tradeproxy has written it; this one's has to be started on it once"
+            )
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def events_between(connection: sqlite3.Connection, begin: int, end: int) -> Iterator[Found]:
+def events_between(connection: sqlite3.Connection, begin: int, end: int) -> Iterator[ExportedEvent]:
     """Yield the events whose time is at least `begin` and before `end` (microseconds since 1970).
 
     They come in the order of the journal, which is that in which every client got them.
@@ -136,19 +153,19 @@ def events_between(connection: sqlite3.Connection, begin: int, end: int) -> Iter
     while seq is not None:
         page = connection.execute(_PAGE, (seq, begin, end, PAGE)).fetchall()
         for _, payload in page:
-            raw, recovered = data_of(payload)
-            yield Found(raw, json.loads(raw, parse_int=str, parse_float=str), recovered)
+            raw, recovered = extract_data(payload)
+            yield ExportedEvent(raw, json.loads(raw, parse_int=str, parse_float=str), recovered)
         seq = page[-1][0] + 1 if len(page) == PAGE else None
 
 
-def write_lines(events: Iterator[Found], out: TextIO) -> None:
+def write_lines(events: Iterator[ExportedEvent], out: TextIO) -> None:
     """Write each event's data, byte for byte; on a terminal, so that it cannot steer that."""
     for event in events:
         text = event.raw.decode()
-        out.write(f"{visible(text) if out.isatty() else text}\n")
+        out.write(f"{escape_unprintable(text) if out.isatty() else text}\n")
 
 
-def write_csv(events: Iterator[Found], out: TextIO) -> None:
+def write_csv(events: Iterator[ExportedEvent], out: TextIO) -> None:
     """Write a line of names, and a line an event; what an event does not have is empty."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*COLUMNS, "recovered"])
@@ -156,7 +173,7 @@ def write_csv(events: Iterator[Found], out: TextIO) -> None:
         row = [_at(event.data, way) for way in COLUMNS.values()]
         row[0] = row[0] or _at(event.data, ("timestamp",))
         row.append(event.recovered or "")
-        writer.writerow(map(visible, row) if out.isatty() else row)
+        writer.writerow(map(escape_unprintable, row) if out.isatty() else row)
 
 
 def _at(data: Any, way: tuple[str, ...]) -> str:
@@ -173,7 +190,7 @@ def _period(arguments: Namespace) -> tuple[datetime, datetime]:
         raise SystemExit("--date: goes with neither --from nor --to")
     now = datetime.now().astimezone()
     try:
-        today = bounds_of(arguments.date or now.date())
+        today = get_day_bounds(arguments.date or now.date())
     except OverflowError:
         raise SystemExit("--date: has no day after it") from None
     if given == (None, None):
@@ -188,7 +205,7 @@ def _journal_path(arguments: Namespace) -> Path:
     if not _ACCOUNT.fullmatch(arguments.account):
         raise SystemExit(f"account: {arguments.account!r} is no account's name ([a-z0-9_]+)")
     env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
-    if redis := env.source("PROXY_REDIS_URL"):
+    if redis := env.find_source("PROXY_REDIS_URL"):
         raise SystemExit(
             f"{redis}: the journal is in Redis; `tradeproxy tail --since TIME` reads it from a node"
         )

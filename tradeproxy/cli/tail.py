@@ -14,8 +14,8 @@ from urllib.parse import quote, urlsplit
 from twisted.internet.defer import CancelledError, Deferred
 
 from tradeproxy.cli.tail_output import JsonLines, Notices, Table
-from tradeproxy.cli.terminal import PipeWatch, leave_pipe, visible
-from tradeproxy.cli.times import read_when
+from tradeproxy.cli.terminal import PipeWatch, escape_unprintable, exit_on_broken_pipe
+from tradeproxy.cli.times import parse_time_argument
 from tradeproxy.config.addresses import DEFAULT_PORT, parse_port
 from tradeproxy.config.env import Environment
 
@@ -33,12 +33,25 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add what the command takes; no secret is among it."""
     parser.add_argument("account", nargs="?", help="paper, live or a name of yours; default paper")
     begin = parser.add_mutually_exclusive_group()
-    begin.add_argument("--since", type=read_when, metavar="TIME", help="first, what came from this time on")
-    begin.add_argument("--since-id", metavar="ID", help="first, what came behind this event_id or cursor")
+    begin.add_argument(
+        "--since",
+        type=parse_time_argument,
+        metavar="TIME",
+        help="first, what came from this time on",
+    )
+    begin.add_argument(
+        "--since-id", metavar="ID", help="first, what came behind this event_id or cursor"
+    )
     begin.add_argument("--replay", type=int, metavar="N", help="first, the last N events")
-    parser.add_argument("--symbol", action="append", default=[], help="only this one; may be repeated")
-    parser.add_argument("--event", action="append", default=[], help="only this kind; may be repeated")
-    parser.add_argument("--client-order-id-prefix", default="", metavar="TEXT", help="only such orders")
+    parser.add_argument(
+        "--symbol", action="append", default=[], help="only this one; may be repeated"
+    )
+    parser.add_argument(
+        "--event", action="append", default=[], help="only this kind; may be repeated"
+    )
+    parser.add_argument(
+        "--client-order-id-prefix", default="", metavar="TEXT", help="only such orders"
+    )
     parser.add_argument("--json", action="store_true", help="each event's data as Alpaca wrote it")
     parser.add_argument("--url", help="the proxy's; default ws://localhost and PROXY_PORT")
     parser.add_argument("--token-file", metavar="FILE", help="holds the token; default PROXY_TOKEN")
@@ -69,7 +82,7 @@ def main(arguments: Namespace) -> None:
             symbols=arguments.symbol,
             events=arguments.event,
             client_order_id_prefix=arguments.client_order_id_prefix,
-            on_status=notices.tell,
+            on_status=notices.show_status,
         )
     except ValueError as error:
         raise SystemExit(f"--{error}") from None
@@ -88,17 +101,21 @@ async def _follow(client: Client, sink: JsonLines | Table, notices: Notices, rea
         reactor.callFromThread(leave, lambda: SystemExit(SIGNALLED + number))
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        reactor.callWhenRunning(signal.signal, number, interrupt)  # then, or Twisted puts its own there
+        reactor.callWhenRunning(
+            signal.signal, number, interrupt
+        )  # then, or Twisted puts its own there
     if S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
         # A copy is watched: leave_pipe puts something else in its place, which epoll would not let go of.
-        reactor.addReader(PipeWatch(os.dup(sys.stdout.fileno()), lambda: leave(leave_pipe)))
+        reactor.addReader(
+            PipeWatch(os.dup(sys.stdout.fileno()), lambda: leave(exit_on_broken_pipe))
+        )
     try:
         await following
     except CancelledError:
         await client.close()
         raise why[0] from None
     except BrokenPipeError:
-        raise leave_pipe() from None
+        raise exit_on_broken_pipe() from None
 
 
 async def _show(client: Client, sink: JsonLines | Table, notices: Notices) -> None:
@@ -109,14 +126,14 @@ async def _show(client: Client, sink: JsonLines | Table, notices: Notices) -> No
             async for update in client:
                 sink.show(update)
         except PositionLostError as lost:
-            notices.say(f"events are missing here: {lost}")
+            notices.write(f"events are missing here: {lost}")
         except RefusedError as refused:
-            raise SystemExit(visible(f"tradeproxy tail: {refused}")) from None
+            raise SystemExit(escape_unprintable(f"tradeproxy tail: {refused}")) from None
 
 
 def _url(env: Environment, url: str | None, account: str | None) -> str:
     if url is None:
-        url = f"ws://localhost:{env.parsed('PROXY_PORT', parse_port, DEFAULT_PORT)}"
+        url = f"ws://localhost:{env.parse('PROXY_PORT', parse_port, DEFAULT_PORT)}"
     if re.match("https?://", url):  # as the proxy's log has it
         url = url.replace("http", "ws", 1)
     try:
@@ -133,7 +150,7 @@ def _url(env: Environment, url: str | None, account: str | None) -> str:
 def _token(env: Environment, file: str | None) -> str:
     """Read the token; "any" without one, for a proxy that has none. No problem quotes it."""
     if file is None:
-        return env.confidential("PROXY_TOKEN") or "any"
+        return env.read_secret("PROXY_TOKEN") or "any"
     try:
         token = Path(file).read_text(encoding="utf-8-sig").strip()
     except (OSError, ValueError) as error:

@@ -7,14 +7,14 @@ from shutil import get_terminal_size
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tradeproxy.cli.terminal import Style, cut, fit, has_colour, paint, visible
-from tradeproxy.cli.times import local, when_of
+from tradeproxy.cli.terminal import Style, cut, escape_unprintable, fit, has_colour, paint
+from tradeproxy.cli.times import format_local_time, parse_local_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tradeproxy.client import Update
-    from tradeproxy.client.resume import Status
+    from tradeproxy.client.resume import StatusData
 
 WIDE = 110
 """Columns of a terminal from which on an option's symbol (OCC's, 21 characters) has room."""
@@ -48,7 +48,7 @@ FILE_CELLS = WIDE_CELLS | {"time": 23, "event": 22, "qty": 18, "price": 18}
 NUMBERS = {"qty", "price"}
 
 
-AGAIN = 60.0
+REPEAT_AFTER = 60.0
 """Seconds after which it is said again that there is no connection yet."""
 
 
@@ -62,7 +62,7 @@ class JsonLines:
     def show(self, update: Update) -> None:
         """Write one line."""
         text = update.raw.decode()
-        self._out.write(f"{visible(text) if self._is_terminal else text}\n")
+        self._out.write(f"{escape_unprintable(text) if self._is_terminal else text}\n")
         self._out.flush()
 
 
@@ -82,7 +82,7 @@ class Table:
     def show(self, update: Update) -> None:
         """Write one line, on a terminal beneath one with the day if that is another."""
         try:
-            texts = texts_of(update.data)
+            texts = read_cells(update.data)
         except (ValueError, RecursionError):
             texts = {"event": "unreadable"}
         texts["time"] = self._time(texts.get("at", ""))
@@ -91,7 +91,7 @@ class Table:
         self._write(self._line(texts, mark + texts.get("order", "")), style)
 
     def _time(self, text: str) -> str:
-        moment = when_of(text)
+        moment = parse_local_time(text)
         if moment is None:
             return text
         time = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03}"
@@ -103,8 +103,10 @@ class Table:
         return time
 
     def _line(self, texts: Mapping[str, str], rest: str) -> str:
-        fitted = (fit(texts.get(name, ""), n, right=name in NUMBERS) for name, n in self._cells.items())
-        return " ".join([*fitted, visible(rest)]).rstrip()
+        fitted = (
+            fit(texts.get(name, ""), n, right=name in NUMBERS) for name, n in self._cells.items()
+        )
+        return " ".join([*fitted, escape_unprintable(rest)]).rstrip()
 
     def _write(self, line: str, style: Style) -> None:
         if self._is_terminal:  # a line that wraps would break the columns
@@ -113,7 +115,7 @@ class Table:
         self._out.flush()
 
 
-def texts_of(data: Any) -> dict[str, str]:
+def read_cells(data: Any) -> dict[str, str]:
     """Return what each column shows of an event: of a fill its own quantity and price, else the order's."""
     data = data if isinstance(data, dict) else {}
     order = data.get("order")
@@ -146,14 +148,14 @@ class Notices:
         self._told = 0.0
         self._gaps: dict[object, object] | None = None
 
-    def tell(self, status: Status) -> None:
+    def show_status(self, status: StatusData) -> None:
         """Say what a status frame means; one trouble is told once a minute, however many attempts meet it."""
         trouble = status.get("reason") if status.get("event") == "connection" else None
         now = self._seconds()
-        if trouble is None or trouble != self._trouble or now - self._told >= AGAIN:
+        if trouble is None or trouble != self._trouble or now - self._told >= REPEAT_AFTER:
             self._told = now
-            for line in lines_of(status):
-                self.say(line)
+            for line in format_status(status):
+                self.write(line)
         self._trouble = trouble
         match status:
             case {"event": "hello", "gaps": [*gaps]}:
@@ -161,31 +163,43 @@ class Notices:
             case {"event": "gap", "begin": begin, "outcome": outcome} if self._gaps is not None:
                 self._gaps[begin] = outcome
 
-    def _look_at(self, gaps: Sequence[Status]) -> None:
+    def _look_at(self, gaps: Sequence[StatusData]) -> None:
         """Tell of the gaps that came, or ended, while there was no connection; at first of open ones only."""
         known = self._gaps
         self._gaps = {gap.get("begin"): gap.get("outcome") for gap in gaps}
         for gap in gaps:
             outcome = gap.get("outcome")
-            news = outcome in ("pending", "open") if known is None else known.get(gap.get("begin")) != outcome
+            news = (
+                outcome in ("pending", "open")
+                if known is None
+                else known.get(gap.get("begin")) != outcome
+            )
             if news:
-                for line in lines_of({"event": "gap", **gap}):
-                    self.say(line)
+                for line in format_status({"event": "gap", **gap}):
+                    self.write(line)
 
-    def say(self, line: str) -> None:
+    def write(self, line: str) -> None:
         """Write one line, beneath the time."""
-        text = visible(f"{datetime.now().astimezone():%H:%M:%S}     {line}")
+        text = escape_unprintable(f"{datetime.now().astimezone():%H:%M:%S}     {line}")
         text = cut(text, get_terminal_size().columns) if self._is_terminal else text
         self._err.write(f"{paint(text, Style.DIM, self._colour)}\n")
         self._err.flush()
 
 
-def lines_of(status: Status) -> list[str]:
+def format_status(status: StatusData) -> list[str]:
     """Return the lines that a status frame is worth: of a hello, what is wrong."""
     match status:
         case {"event": "hello", "upstream": {} as upstream, "journal": {} as journal}:
-            down = lines_of({"event": "upstream", **upstream}) if upstream.get("state") != "up" else []
-            full = lines_of({"event": "journal", **journal}) if journal.get("state") != "durable" else []
+            down = (
+                format_status({"event": "upstream", **upstream})
+                if upstream.get("state") != "up"
+                else []
+            )
+            full = (
+                format_status({"event": "journal", **journal})
+                if journal.get("state") != "durable"
+                else []
+            )
             return [*down, *full]
         case {"event": "connection", "state": "up"}:
             return ["connected to the proxy"]
@@ -194,9 +208,13 @@ def lines_of(status: Status) -> list[str]:
         case {"event": "upstream" | "journal" as what, "state": state}:
             return [_with_reason(f"{what} {state}", status)]
         case {"event": "gap", "end": None, "begin": begin}:
-            return [f"gap: begins at {local(begin)}"]
+            return [f"gap: begins at {format_local_time(begin)}"]
         case {"event": "gap", "outcome": outcome, "begin": begin, "events": events}:
-            return [_with_reason(f"gap: {outcome}, {events} events since {local(begin)}", status)]
+            return [
+                _with_reason(
+                    f"gap: {outcome}, {events} events since {format_local_time(begin)}", status
+                )
+            ]
     return []
 
 
@@ -204,6 +222,6 @@ def _in(seconds: float) -> str:
     return f"in {seconds:.0f} s" if seconds >= 1 else "now"
 
 
-def _with_reason(text: str, status: Status) -> str:
+def _with_reason(text: str, status: StatusData) -> str:
     reason = status.get("reason")
     return f"{text}: {reason}" if reason else text

@@ -33,23 +33,27 @@ class Style(Enum):
     CYAN = "36"
 
 
-def visible(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Return the text with every character that is not shown as itself escaped as JSON does.
 
     Control characters, those that turn the direction of writing, and lone surrogates are among them.
     Applied to JSON it is JSON still, with the same content.
     """
-    return _UNPRINTABLE.sub(lambda match: match[0] if match[0].isprintable() else _escaped(match[0]), text)
+    return _UNPRINTABLE.sub(
+        lambda match: match[0] if match[0].isprintable() else _escaped(match[0]), text
+    )
 
 
 def width(text: str) -> int:
     """Return how many cells of a terminal a visible text takes."""
-    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
+    return sum(
+        0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text
+    )
 
 
 def fit(text: str, cells: int, *, right: bool = False) -> str:
     """Return the text made visible, in exactly so many cells: filled up, or cut and marked as cut."""
-    shown = visible(text)
+    shown = escape_unprintable(text)
     if width(shown) > cells:
         shown = cut(shown, cells)
     blanks = " " * (cells - width(shown))
@@ -78,7 +82,7 @@ def paint(text: str, style: Style, colour: bool) -> str:
     return f"\x1b[{style.value}m{text}\x1b[m" if colour and style.value else text
 
 
-def leave_pipe() -> SystemExit:
+def exit_on_broken_pipe() -> SystemExit:
     """Return the quiet end of a program whose reader has gone, as that of `… | head` does."""
     # Python flushes once more at its end, and would complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

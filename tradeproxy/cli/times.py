@@ -11,15 +11,17 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def read_when(text: str) -> datetime:
+def parse_time_argument(text: str) -> datetime:
     """Read an argument: a date, or a time of a date; without an offset from UTC it is this machine's."""
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
-        raise ArgumentTypeError(f"{text!r} is not a time such as 2026-07-24T09:30 or 2026-07-24") from None
+        raise ArgumentTypeError(
+            f"{text!r} is not a time such as 2026-07-24T09:30 or 2026-07-24"
+        ) from None
 
 
-def read_day(text: str) -> date:
+def parse_date_argument(text: str) -> date:
     """Read an argument that is a day."""
     try:
         return date.fromisoformat(text)
@@ -27,18 +29,18 @@ def read_day(text: str) -> date:
         raise ArgumentTypeError(f"{text!r} is not a date such as 2026-07-24") from None
 
 
-def bounds_of(day: date) -> tuple[datetime, datetime]:
+def get_day_bounds(day: date) -> tuple[datetime, datetime]:
     """Return this machine's midnight before a day, and the one after it. Raises OverflowError."""
     begin = datetime(day.year, day.month, day.day)  # astimezone takes it for local
     return begin.astimezone(), (begin + timedelta(days=1)).astimezone()
 
 
-def microseconds_of(moment: datetime) -> int:
+def to_microseconds(moment: datetime) -> int:
     """Return a time as journals have it: microseconds since 1970."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def when_of(text: str) -> datetime | None:
+def parse_local_time(text: str) -> datetime | None:
     """Read a time of Alpaca's or the proxy's, and return it by the clock of this machine."""
     try:
         return (_EPOCH + parse_time(text) * _MICROSECOND).astimezone()
@@ -46,7 +48,7 @@ def when_of(text: str) -> datetime | None:
         return None
 
 
-def local(text: str) -> str:
+def format_local_time(text: str) -> str:
     """Write a time of the proxy's as its reader's clock shows it."""
-    moment = when_of(text)
+    moment = parse_local_time(text)
     return text if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"

@@ -8,7 +8,7 @@ from tradeproxy.client.base import RefusedError
 from tradeproxy.client.resume import PositionLostError, Update
 
 if TYPE_CHECKING:
-    from tradeproxy.client.tx import Client
+    from tradeproxy.client.tx import TwistedClient as Client
 
 __all__ = ["Client", "PositionLostError", "RefusedError", "Update"]
 
@@ -16,7 +16,7 @@ __all__ = ["Client", "PositionLostError", "RefusedError", "Update"]
 def __getattr__(name: str) -> Any:
     # Not imported before it is wanted: Autobahn's Twisted half has no place in an asyncio program.
     if name == "Client":
-        from tradeproxy.client.tx import Client
+        from tradeproxy.client.tx import TwistedClient
 
-        return Client
+        return TwistedClient
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,16 +9,16 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from tradeproxy.client.base import (
+    CLOSE_TIMEOUT,
     CONNECT_TIMEOUT,
-    GOODBYE_TIMEOUT,
-    LARGEST_MESSAGE,
+    MAX_MESSAGE_SIZE,
     PING_INTERVAL,
     USER_AGENT,
-    EndedError,
-    Follower,
-    Options,
+    BaseClient,
+    ClientOptions,
+    ConnectionClosedError,
     RefusedError,
-    refusal,
+    read_http_rejection,
 )
 from tradeproxy.client.resume import PositionLostError, Update
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["Client", "PositionLostError", "RefusedError", "Update"]
 
 
-class Client(Follower):
+class AsyncioClient(BaseClient):
     """Follows one account from asyncio; see Follower. To stop, cancel the task, or `close` it."""
 
-    def __init__(self, url: str, **options: Unpack[Options]) -> None:
+    def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
         super().__init__(url, options)
 
     async def _dial(self, url: str) -> AsyncioConnection:
@@ -41,16 +41,18 @@ class Client(Follower):
                 compression=None,  # the proxy has none
                 proxy=None,  # it is near; an HTTP_PROXY is for what is far
                 user_agent_header=USER_AGENT,
-                max_size=LARGEST_MESSAGE,
+                max_size=MAX_MESSAGE_SIZE,
                 open_timeout=CONNECT_TIMEOUT,
-                close_timeout=GOODBYE_TIMEOUT,
+                close_timeout=CLOSE_TIMEOUT,
                 ping_interval=PING_INTERVAL,
                 ping_timeout=PING_INTERVAL,
             )
         except InvalidStatus as error:
-            raise refusal(error.response.status_code, bytes(error.response.body or b"")) from None
+            raise read_http_rejection(
+                error.response.status_code, bytes(error.response.body or b"")
+            ) from None
         except (OSError, InvalidHandshake) as error:
-            raise EndedError(f"cannot connect: {error}") from None
+            raise ConnectionClosedError(f"cannot connect: {error}") from None
         return AsyncioConnection(websocket)
 
     async def _sleep(self, seconds: float) -> None:
@@ -58,6 +60,10 @@ class Client(Follower):
 
     def _seconds(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+Client = AsyncioClient
+"""The public name."""
 
 
 class AsyncioConnection:
@@ -71,21 +77,23 @@ class AsyncioConnection:
         try:
             await self._websocket.send(message, text=True)
         except ConnectionClosed as closed:
-            raise _ending(closed) from None
+            raise _build_closed_error(closed) from None
 
     async def receive(self) -> bytes:
         """Return the next message."""
         try:
             return await self._websocket.recv(decode=False)
         except ConnectionClosed as closed:
-            raise _ending(closed) from None
+            raise _build_closed_error(closed) from None
 
     async def close(self) -> None:
         """Say goodbye, and wait for the answer."""
         await self._websocket.close()
 
 
-def _ending(closed: ConnectionClosed) -> EndedError:
+def _build_closed_error(closed: ConnectionClosed) -> ConnectionClosedError:
     if closed.rcvd is None:
-        return EndedError("connection lost")
-    return EndedError(closed.rcvd.reason or f"closed with code {closed.rcvd.code}", closed.rcvd.code)
+        return ConnectionClosedError("connection lost")
+    return ConnectionClosedError(
+        closed.rcvd.reason or f"closed with code {closed.rcvd.code}", closed.rcvd.code
+    )

@@ -8,7 +8,7 @@ from random import random
 from typing import TYPE_CHECKING, Protocol, Self, TypedDict
 from urllib.parse import urlencode, urlsplit
 
-from tradeproxy.client.resume import Place, PositionLostError, Update
+from tradeproxy.client.resume import PositionLostError, ResumeState, Update
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.credentials import KeyPair, Secret
 from tradeproxy.wire.messages import (
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from tradeproxy.client.resume import Item, Status
+    from tradeproxy.client.resume import Item, StatusData
 
-FIRST_CEILING = 0.5
+INITIAL_CEILING = 0.5
 """Seconds: the most that the first attempt waits; it doubles with every further one."""
 
-LAST_CEILING = 30.0
+MAX_CEILING = 30.0
 """Seconds: the most that any attempt waits."""
 
-WORKED = 10.0
+STABLE_AFTER = 10.0
 """Seconds of a connection after which its end is a first one again."""
 
 CONNECT_TIMEOUT = 15.0
@@ -43,17 +43,17 @@ CONNECT_TIMEOUT = 15.0
 PING_INTERVAL = 20
 """Seconds; a silently dead connection is found within two of them."""
 
-GOODBYE_TIMEOUT = 2
+CLOSE_TIMEOUT = 2
 """Seconds that the proxy has to answer a close frame."""
 
-LARGEST_MESSAGE = 16 * 1024 * 1024
+MAX_MESSAGE_SIZE = 16 * 1024 * 1024
 USER_AGENT = "tradeproxy-client"
 
 _MESSAGE_TOO_BIG = 1009
 _FINAL = {code.code for code in CloseCode if not code.may_reconnect} | {_MESSAGE_TOO_BIG}
 
 
-class Options(TypedDict, total=False):
+class ClientOptions(TypedDict, total=False):
     """What a client may be told beside the URL; of since_id, since and replay one at most."""
 
     key: str
@@ -69,7 +69,7 @@ class Options(TypedDict, total=False):
     events: Iterable[str]
     client_order_id_prefix: str
     """Filters: which events come at all."""
-    on_status: Callable[[Status], None] | None
+    on_status: Callable[[StatusData], None] | None
     """Called with the `data` of each `proxy_status` frame, in the order of the events, and with
     `{"event": "connection", "state": "up" or "down", "reason": …, "retry_in": seconds}`."""
     random: Callable[[], float]
@@ -85,7 +85,7 @@ class RefusedError(Exception):
         self.reason = reason
 
 
-class EndedError(Exception):
+class ConnectionClosedError(Exception):
     """A connection is over, or could not be made: a close code, an HTTP status, or neither."""
 
     def __init__(self, reason: str, code: int | None = None) -> None:
@@ -94,7 +94,7 @@ class EndedError(Exception):
         self.code = code
 
 
-class Connection(Protocol):
+class WebSocketConnection(Protocol):
     """An open WebSocket."""
 
     async def send(self, message: bytes) -> None:
@@ -107,7 +107,7 @@ class Connection(Protocol):
         """End it with a close frame, within a few seconds."""
 
 
-class Follower(ABC):
+class BaseClient(ABC):
     """Follows the trade updates of one account: an asynchronous iterator that yields each event once.
 
     `url` is that of the account's stream, such as `ws://localhost:8099/trade-updates-paper`. It connects
@@ -116,26 +116,26 @@ class Follower(ABC):
     where events are not to be had, after which it can be iterated on, and RefusedError for good.
     """
 
-    def __init__(self, url: str, options: Options) -> None:
-        self._url = _checked(url)
-        self._query = _query(options)
+    def __init__(self, url: str, options: ClientOptions) -> None:
+        self._url = _check_url(url)
+        self._query = _build_query(options)
         key, secret = (Secret(options.get("key", "any")), Secret(options.get("secret", "any")))
         self._login = Authenticate(KeyPair(key, secret), Dialect.AUTHENTICATE)
         self._on_status = options.get("on_status") or (lambda _: None)
         self._random = options.get("random", random)
-        self._place = Place(_beginning(options))
-        self._ceiling = FIRST_CEILING
-        self._connection: Connection | None = None
+        self._resume = ResumeState(_read_start(options))
+        self._ceiling = INITIAL_CEILING
+        self._connection: WebSocketConnection | None = None
         self._up_since: float | None = None
         self._is_closed = False
 
     @property
     def cursor(self) -> str | None:
         """Where the client stands, behind the last event that it has yielded: a later one's `since_id`."""
-        return self._place.cursor
+        return self._resume.cursor
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._url} at {self.cursor}>"
+        return f"<Client {self._url} at {self.cursor}>"
 
     def __aiter__(self) -> Self:
         return self
@@ -155,7 +155,10 @@ class Follower(ABC):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -169,7 +172,7 @@ class Follower(ABC):
     # What is different over Twisted and asyncio.
 
     @abstractmethod
-    async def _dial(self, url: str) -> Connection:
+    async def _dial(self, url: str) -> WebSocketConnection:
         """Open a WebSocket, within CONNECT_TIMEOUT. Raises EndedError."""
 
     @abstractmethod
@@ -188,16 +191,16 @@ class Follower(ABC):
                 answer = parse_server(await self._connection.receive())
                 is_refused = isinstance(answer, Authorization) and not answer.authorized
                 return None if is_refused else {"event": "connection", "state": "up"}
-            return self._place.take(await self._connection.receive())
-        except EndedError as ended:
+            return self._resume.receive(await self._connection.receive())
+        except ConnectionClosedError as ended:
             self._connection = None
             if not self._is_closed:
-                await self._come_back(ended)
+                await self._wait_to_reconnect(ended)
             return None
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> WebSocketConnection:
         self._up_since = None
-        query = {**self._query, **self._place.seek()}
+        query = {**self._query, **self._resume.next_query()}
         connection = await self._dial(f"{self._url}?{urlencode(query)}")
         self._up_since = self._seconds()
         await connection.send(encode(self._login))
@@ -205,31 +208,36 @@ class Follower(ABC):
         await connection.send(encode(Listen((TRADE_UPDATES, PROXY_STATUS))))
         return connection
 
-    async def _come_back(self, ended: EndedError) -> None:
+    async def _wait_to_reconnect(self, ended: ConnectionClosedError) -> None:
         """Wait for the next attempt, or raise what makes it vain."""
         if ended.code == CloseCode.POSITION_LOST.code:
-            self._place.forget()
+            self._resume.reset()
             raise PositionLostError(ended.reason) from None
         if ended.code is not None and (ended.code in _FINAL or 400 <= ended.code < 500):
             raise RefusedError(ended.code, ended.reason) from None
-        if self._up_since is not None and self._seconds() - self._up_since >= WORKED:
-            self._ceiling = FIRST_CEILING
+        if self._up_since is not None and self._seconds() - self._up_since >= STABLE_AFTER:
+            self._ceiling = INITIAL_CEILING
         # Full jitter, so that a proxy that comes back is not met by all at once.
         delay = self._random() * self._ceiling
-        self._ceiling = min(2 * self._ceiling, LAST_CEILING)
+        self._ceiling = min(2 * self._ceiling, MAX_CEILING)
         self._on_status(
-            {"event": "connection", "state": "down", "reason": ended.reason, "retry_in": round(delay, 1)}
+            {
+                "event": "connection",
+                "state": "down",
+                "reason": ended.reason,
+                "retry_in": round(delay, 1),
+            }
         )
         await self._sleep(delay)
 
 
-def refusal(status: int, body: bytes) -> EndedError:
+def read_http_rejection(status: int, body: bytes) -> ConnectionClosedError:
     """Return what an HTTP answer in the place of a WebSocket comes to: its body's first line says why."""
     lines = body[:1000].decode(errors="replace").strip().splitlines()
-    return EndedError(lines[0][:300] if lines else f"HTTP {status}", status)
+    return ConnectionClosedError(lines[0][:300] if lines else f"HTTP {status}", status)
 
 
-def _checked(url: str) -> str:
+def _check_url(url: str) -> str:
     # Never quoted: a URL may hold a password.
     try:
         parts = urlsplit(url)
@@ -239,11 +247,13 @@ def _checked(url: str) -> str:
     if not known:
         raise ValueError("url: is not such as ws://localhost:8099/trade-updates-paper")
     if parts.username is not None or "?" in url or "#" in url:
-        raise ValueError("url: has a user name, a query or a fragment; what they would say are arguments")
+        raise ValueError(
+            "url: has a user name, a query or a fragment; what they would say are arguments"
+        )
     return url
 
 
-def _beginning(options: Options) -> dict[str, str]:
+def _read_start(options: ClientOptions) -> dict[str, str]:
     since = options.get("since")
     if isinstance(since, datetime):
         if since.tzinfo is None:
@@ -261,7 +271,7 @@ def _beginning(options: Options) -> dict[str, str]:
     return chosen
 
 
-def _query(options: Options) -> dict[str, str]:
+def _build_query(options: ClientOptions) -> dict[str, str]:
     filters = {
         "symbols": ",".join(options.get("symbols", ())),
         "events": ",".join(options.get("events", ())),

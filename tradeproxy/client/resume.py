@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tradeproxy.wire.frame import data_of
+from tradeproxy.wire.frame import extract_data
 from tradeproxy.wire.messages import TRADE_UPDATES, TradeUpdate, parse_server
-from tradeproxy.wire.proxy_status import PROXY_STATUS, Replay
+from tradeproxy.wire.proxy_status import PROXY_STATUS, ReplayState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MOST_UNPLACED = 10_000
+MAX_UNCURSORED = 10_000
 """Events without a cursor whose identity is remembered; as many as wait for the proxy's disk."""
 
-Status: TypeAlias = dict[str, Any]
+StatusData: TypeAlias = dict[str, Any]
 """The `data` of a `proxy_status` frame, as docs/protocol.md has it; or of the client's own `connection`."""
 
 
@@ -43,10 +43,10 @@ class PositionLostError(Exception):
     """Events are not to be had, for the reason that is the text; iterate on to have what comes now."""
 
 
-Item: TypeAlias = Update | Status | PositionLostError
+Item: TypeAlias = Update | StatusData | PositionLostError
 
 
-class Place:
+class ResumeState:
     """A client's place in one account's log.
 
     `beginning` is what the first connection asks for: `since_id`, `since` or `replay`, or nothing.
@@ -54,21 +54,21 @@ class Place:
 
     def __init__(self, beginning: Mapping[str, str]) -> None:
         self.cursor = beginning.get("since_id")
-        self._beginning = dict(beginning)
-        self._is_sought = False
-        self._unplaced: dict[tuple[str, bytes], None] = {}
+        self._start = dict(beginning)
+        self._is_replaying = False
+        self._uncursored: dict[tuple[str, bytes], None] = {}
 
-    def seek(self) -> dict[str, str]:
+    def next_query(self) -> dict[str, str]:
         """Return what the next connection is to ask for."""
-        position = self._beginning if self.cursor is None else {"since_id": self.cursor}
-        self._is_sought = bool(position)
+        position = self._start if self.cursor is None else {"since_id": self.cursor}
+        self._is_replaying = bool(position)
         return position
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Stand nowhere: the next connection begins with what comes."""
-        self.cursor, self._beginning = None, {}
+        self.cursor, self._start = None, {}
 
-    def take(self, message: bytes) -> Item | None:
+    def receive(self, message: bytes) -> Item | None:
         """Read a message and move on; None for what is not news, such as an event that came before."""
         try:
             # Alpaca may write a number longer than Python reads.
@@ -83,11 +83,13 @@ class Place:
         return None
 
     def _update(self, message: bytes, cursor: str | None) -> Update | None:
-        if (cursor is None or self._unplaced) and not self._is_new(message, is_placed=cursor is not None):
+        if (cursor is None or self._uncursored) and not self._is_new(
+            message, is_placed=cursor is not None
+        ):
             self.cursor = cursor or self.cursor
             return None
         self.cursor = cursor or self.cursor
-        raw, recovered = data_of(message)
+        raw, recovered = extract_data(message)
         return Update(raw, cursor, recovered)
 
     def _is_new(self, message: bytes, *, is_placed: bool) -> bool:
@@ -96,26 +98,26 @@ class Place:
         if not isinstance(update, TradeUpdate):
             return True
         key = update.event.identity, update.event.digest
-        if key in self._unplaced:
+        if key in self._uncursored:
             return False
         if not is_placed:
-            self._unplaced[key] = None
-            if len(self._unplaced) > MOST_UNPLACED:
-                del self._unplaced[next(iter(self._unplaced))]
+            self._uncursored[key] = None
+            if len(self._uncursored) > MAX_UNCURSORED:
+                del self._uncursored[next(iter(self._uncursored))]
         return True
 
-    def _status(self, data: Status) -> Status | PositionLostError:
+    def _status(self, data: StatusData) -> StatusData | PositionLostError:
         cursor = _text(data.get("cursor"))
         match data:
-            case {"event": "replay", "state": Replay.IMPOSSIBLE.value}:
-                self._is_sought = False
-                self.forget()
+            case {"event": "replay", "state": ReplayState.IMPOSSIBLE.value}:
+                self._is_replaying = False
+                self.reset()
                 self.cursor = cursor
                 return PositionLostError(_text(data.get("reason")) or "position unknown")
             case {"event": "replay"}:
-                self._is_sought = False
+                self._is_replaying = False
         # A hello before the replay has a place too, which is the newest where the replay is not to be had.
-        if cursor is not None and not self._is_sought:
+        if cursor is not None and not self._is_replaying:
             self.cursor = cursor
         return data
 

@@ -14,25 +14,25 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
 
 from tradeproxy.client.base import (
+    CLOSE_TIMEOUT,
     CONNECT_TIMEOUT,
-    GOODBYE_TIMEOUT,
-    LARGEST_MESSAGE,
+    MAX_MESSAGE_SIZE,
     PING_INTERVAL,
     USER_AGENT,
-    EndedError,
-    Follower,
-    Options,
-    refusal,
+    BaseClient,
+    ClientOptions,
+    ConnectionClosedError,
+    read_http_rejection,
 )
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamClientEndpoint
 
-MOST_UNREAD = 256
+MAX_UNREAD = 256
 """Messages that wait to be read; then nothing more is taken from the socket until half of them are."""
 
 
-class Client(Follower):
+class TwistedClient(BaseClient):
     """Follows one account from Twisted; see Follower. To stop, `close` it or cancel what iterates over it."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Client(Follower):
         *,
         reactor: Any = None,
         endpoint: IStreamClientEndpoint | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[ClientOptions],
     ) -> None:
         """`endpoint` leads to the proxy where the URL's host and port do not, as for a UNIX socket."""
         super().__init__(url, options)
@@ -55,11 +55,11 @@ class Client(Follower):
         factory.protocol = ClientProtocol
         factory.noisy = False
         factory.setProtocolOptions(
-            maxMessagePayloadSize=LARGEST_MESSAGE,
+            maxMessagePayloadSize=MAX_MESSAGE_SIZE,
             failByDrop=False,
             openHandshakeTimeout=CONNECT_TIMEOUT,
-            closeHandshakeTimeout=GOODBYE_TIMEOUT,
-            serverConnectionDropTimeout=GOODBYE_TIMEOUT,
+            closeHandshakeTimeout=CLOSE_TIMEOUT,
+            serverConnectionDropTimeout=CLOSE_TIMEOUT,
             autoPingInterval=PING_INTERVAL,
             autoPingTimeout=PING_INTERVAL,
             tcpNoDelay=True,
@@ -69,7 +69,7 @@ class Client(Follower):
         except CancelledError:
             raise
         except Exception as error:
-            raise EndedError(f"cannot connect: {error}") from None
+            raise ConnectionClosedError(f"cannot connect: {error}") from None
         assert isinstance(protocol, ClientProtocol)
         try:
             await protocol.opened
@@ -96,39 +96,39 @@ class ClientProtocol(WebSocketClientProtocol):
         self.opened: Deferred[None] = Deferred()
         self._unread: deque[bytes] = deque()
         self._is_paused = False
-        self._ended: EndedError | None = None
-        self._news: Deferred[None] | None = None
-        self._gone: Deferred[None] = Deferred()
+        self._closed_error: ConnectionClosedError | None = None
+        self._message_waiter: Deferred[None] | None = None
+        self._closed: Deferred[None] = Deferred()
 
     # What the follower calls.
 
     async def send(self, message: bytes) -> None:
         """Send a text frame."""
-        if self._ended is not None:
-            raise self._ended
+        if self._closed_error is not None:
+            raise self._closed_error
         if self.state == self.STATE_OPEN:  # else the end is on its way, with its reason
             self.sendMessage(message)
 
     async def receive(self) -> bytes:
         """Return the next message."""
         while not self._unread:
-            if self._ended is not None:
-                raise self._ended
-            self._news = Deferred()
-            await self._news
+            if self._closed_error is not None:
+                raise self._closed_error
+            self._message_waiter = Deferred()
+            await self._message_waiter
         message = self._unread.popleft()
-        if self._is_paused and len(self._unread) <= MOST_UNREAD // 2:
+        if self._is_paused and len(self._unread) <= MAX_UNREAD // 2:
             self._is_paused = False
             self.transport.resumeProducing()
         return message
 
     async def close(self) -> None:
         """Say goodbye, and read what still comes, among which is the answer."""
-        if self._ended is None:
+        if self._closed_error is None:
             if self._is_paused:
                 self.transport.resumeProducing()
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
-            await self._gone
+            await self._closed
 
     # What Autobahn calls.
 
@@ -139,7 +139,11 @@ class ClientProtocol(WebSocketClientProtocol):
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Keep a message until it is taken."""
         self._unread.append(payload)
-        if len(self._unread) >= MOST_UNREAD and not self._is_paused and self.state == self.STATE_OPEN:
+        if (
+            len(self._unread) >= MAX_UNREAD
+            and not self._is_paused
+            and self.state == self.STATE_OPEN
+        ):
             self._is_paused = True
             self.transport.pauseProducing()
         self._wake()
@@ -151,22 +155,26 @@ class ClientProtocol(WebSocketClientProtocol):
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Say how it ended; also called when the handshake was refused."""
-        self._ended = self._ending(code, reason)
+        self._closed_error = self._build_closed_error(code, reason)
         if not self.opened.called:
-            self.opened.errback(self._ended)
+            self.opened.errback(self._closed_error)
         self._wake()
-        self._gone.callback(None)
+        self._closed.callback(None)
 
-    def _ending(self, code: int | None, reason: str | None) -> EndedError:
+    def _build_closed_error(self, code: int | None, reason: str | None) -> ConnectionClosedError:
         status = getattr(self, "http_status_line", "").split(" ")[1:2]
         if not self.opened.called and status and status[0].isdecimal() and status[0] != "101":
-            return refusal(int(status[0]), self.data.partition(b"\r\n\r\n")[2])
+            return read_http_rejection(int(status[0]), self.data.partition(b"\r\n\r\n")[2])
         if self.remoteCloseCode is not None:
-            return EndedError(self.remoteCloseReason or f"closed with code {code}", self.remoteCloseCode)
-        return EndedError("connection lost" if self.opened.called else reason or "no WebSocket handshake")
+            return ConnectionClosedError(
+                self.remoteCloseReason or f"closed with code {code}", self.remoteCloseCode
+            )
+        return ConnectionClosedError(
+            "connection lost" if self.opened.called else reason or "no WebSocket handshake"
+        )
 
     def _wake(self) -> None:
-        news, self._news = self._news, None
+        news, self._message_waiter = self._message_waiter, None
         if news is not None and not news.called:
             news.callback(None)
 

@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tradeproxy.cluster.leadership import Leadership
-from tradeproxy.cluster.redis_client import Link
+from tradeproxy.cluster.redis_client import RedisClient
 from tradeproxy.cluster.redis_journal import RedisJournal
-from tradeproxy.hub.replication import Standing
+from tradeproxy.hub.replication import StreamState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ class Node:
         redis: RedisSettings,
         reactor: Any,
         *,
-        connect: Callable[[RedisSettings, Any], Link] = Link,
+        connect: Callable[[RedisSettings, Any], RedisClient] = RedisClient,
         monotonic: Callable[[], float] = monotonic,
     ) -> None:
         self._name = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(6).hex()}"
@@ -62,6 +62,6 @@ class Node:
     def leadership(self, account: Account, make_upstream: Callable[[], Service]) -> Leadership:
         """Return the service that holds the account's upstream, in turn with the other nodes."""
         journal = self._journals[account.name]
-        account.on_standing = lambda standing: journal.say(standing.encode())
-        journal.on_standing = lambda text: account.follow(Standing.parse(text))
+        account.on_stream_state = lambda standing: journal.publish_state(standing.encode())
+        journal.on_stream_state = lambda text: account.apply_stream_state(StreamState.parse(text))
         return Leadership(account, journal, make_upstream, self._reactor, self._monotonic)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from tradeproxy.cluster.redis_client import AwayError
+from tradeproxy.cluster.redis_client import RedisUnavailableError
 from tradeproxy.journal.backlog import Backlog, Entry
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.cluster.redis_log import Beginning, SharedLog, Written
+    from tradeproxy.cluster.redis_log import EpochStart, RedisLog, WriteResult
     from tradeproxy.wire.event import Event, OrderState
 
 BATCH = 500
@@ -26,7 +26,7 @@ BATCH_BYTES = 1024 * 1024
 """Of payload, if that is more than one event."""
 
 FENCED = "another node may have the lease by now"
-SHORTER = "the log in Redis has lost its end"
+LOG_SHORTENED = "the log in Redis has lost its end"
 FULL = "more events wait for Redis than are kept"
 
 
@@ -38,27 +38,27 @@ class Outbox:
 
     _log = Logger()
 
-    def __init__(self, log: SharedLog, clock: IReactorTime) -> None:
-        self.on_written: Callable[[Written, float], None] = lambda _written, _seconds: None
+    def __init__(self, log: RedisLog, clock: IReactorTime) -> None:
+        self.on_written: Callable[[WriteResult, float], None] = lambda _written, _seconds: None
         """Called with what became of some events, and how long it took."""
         self.on_refused: Callable[[str], None] = lambda _: None
         """Called with the reason when what is to be written is not taken."""
-        self._shared = log
+        self._redis_log = log
         self._clock = clock
         self._events = Backlog()
         # Of the first events: how many were written together, and the log's last number then.
         self._written: deque[tuple[int, int]] = deque()
         self._token: str | None = None
-        self._begun: tuple[int, Beginning] | None = None
-        self._facts: Mapping[str, str | None] = {}
-        self._standing = ""
+        self._epoch_start: tuple[int, EpochStart] | None = None
+        self._metadata: Mapping[str, str | None] = {}
+        self._stream_state = ""
         self._read = 0
         self._is_full = False
         self._is_writing = False
-        self._waiting: Deferred[None] | None = None
+        self._waiter: Deferred[None] | None = None
 
     @property
-    def leads(self) -> bool:
+    def is_leading(self) -> bool:
         """Whether what is put in is written."""
         return self._token is not None
 
@@ -72,24 +72,24 @@ class Outbox:
         """Whether no event waits to be read back."""
         return not len(self._events)
 
-    def begin(self, token: str, read: int, *, keep: bool) -> None:
+    def start(self, token: str, read: int, *, keep: bool) -> None:
         """Write from now on, behind number `read`; first what is left, if nobody else has led since."""
         if not keep:
             self.drop_events()
         self._token, self._read, self._is_full = token, read, False
         self._written.clear()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Write no more; what is left is kept, since it may be that nobody else leads next."""
         self._token = None
-        self._begun, self._facts, self._standing = None, {}, ""
+        self._epoch_start, self._metadata, self._stream_state = None, {}, ""
         self._written.clear()
-        self._tell_waiting()
+        self._notify_waiter()
 
-    def begin_epoch(self, last: int, begun: Beginning) -> None:
+    def begin_epoch(self, last: int, begun: EpochStart) -> None:
         """Let another epoch begin before anything else is written."""
-        self._begun = last, begun
-        self.go_on()
+        self._epoch_start = last, begun
+        self.flush()
 
     def drop_events(self) -> None:
         """Forget the events that wait."""
@@ -98,23 +98,23 @@ class Outbox:
 
     def add(self, event: Event, received: int) -> bool:
         """Let an event be written, if this node leads; return whether it is kept until then."""
-        if self.leads and not self._is_full and not self._events.has_room_for(event):
+        if self.is_leading and not self._is_full and not self._events.has_room_for(event):
             self._is_full = True  # what follows would hide that one is missing
             self.on_refused(FULL)
-        if not self.leads or self._is_full:
+        if not self.is_leading or self._is_full:
             return False
         self._events.add(Entry(0, event, None, received))
         return True
 
-    def save(self, facts: Mapping[str, str | None]) -> None:
+    def save_metadata(self, facts: Mapping[str, str | None]) -> None:
         """Let facts be saved, all of them."""
-        self._facts = facts
-        self.go_on()
+        self._metadata = facts
+        self.flush()
 
-    def say(self, standing: str) -> None:
+    def publish_state(self, standing: str) -> None:
         """Let the log say how the stream is."""
-        self._standing = standing
-        self.go_on()
+        self._stream_state = standing
+        self.flush()
 
     def has(self, event: Event) -> bool:
         """Whether this very event is kept here."""
@@ -131,24 +131,29 @@ class Outbox:
 
     # How it gets there.
 
-    def go_on(self) -> None:
+    def flush(self) -> None:
         """Write, if there is something to write and nothing is being written."""
         if self._token is None or self._is_writing:
             return
-        if self._begun is None and not self._facts and not self._standing and not self._next_events():
-            self._tell_waiting()
+        if (
+            self._epoch_start is None
+            and not self._metadata
+            and not self._stream_state
+            and not self._next_events()
+        ):
+            self._notify_waiter()
             return
         self._is_writing = True
         Deferred.fromCoroutine(self._write(self._token)).addErrback(
             lambda failure: self._log.failure("the shared log could not be written", failure)
         )
 
-    def start_over(self) -> None:
+    def rewrite(self) -> None:
         """Write again what has not been read back: Redis was away."""
         self._written.clear()
-        self.go_on()
+        self.flush()
 
-    def read_back(self, last: int, events: Sequence[Event] = ()) -> None:
+    def confirm(self, last: int, events: Sequence[Event] = ()) -> None:
         """Forget the events that have been met in the log, which has been read up to number `last`.
 
         What waits before one of `events`, the newest in the log, has been there before.
@@ -161,7 +166,9 @@ class Outbox:
     def _first_up_to(self, events: Sequence[Event]) -> int:
         met = {(event.identity, event.digest) for event in events if self._events.has(event)}
         waiting = enumerate(self._next_events(0) if met else ())
-        return max((index + 1 for index, it in waiting if (it.identity, it.digest) in met), default=0)
+        return max(
+            (index + 1 for index, it in waiting if (it.identity, it.digest) in met), default=0
+        )
 
     def _forget(self, count: int) -> None:
         if count:
@@ -176,49 +183,55 @@ class Outbox:
         """Return what fires when all has been written, or nothing is any more; for one caller."""
         if self._token is None:
             return succeed(None)
-        waiting = self._waiting = Deferred()
-        self.go_on()
+        waiting = self._waiter = Deferred()
+        self.flush()
         return waiting
 
     async def _write(self, token: str) -> None:
         try:
             refused = await self._write_one(token)
-        except AwayError:
+        except RedisUnavailableError:
             return  # it is taken up by start_over
         finally:
             self._is_writing = False
         if not refused:
-            self.go_on()
+            self.flush()
         elif token == self._token:
-            self._tell_waiting()
+            self._notify_waiter()
             self.on_refused(refused)
 
     async def _write_one(self, token: str) -> str:
         """Write what there is, or a part of it; return why that was not allowed, or nothing."""
-        if self._begun is not None:
-            begun = self._begun
-            allowed = await self._shared.begin(token, round(self._clock.seconds() * 1_000_000), *begun)
-            if self._begun is begun:
-                self._begun = None
+        if self._epoch_start is not None:
+            begun = self._epoch_start
+            allowed = await self._redis_log.begin(
+                token, round(self._clock.seconds() * 1_000_000), *begun
+            )
+            if self._epoch_start is begun:
+                self._epoch_start = None
             return "" if allowed else FENCED
         events, are_all = self._next_batch()
-        facts, standing = (self._facts, self._standing) if are_all else ({}, "")  # true once all is there
+        facts, standing = (
+            (self._metadata, self._stream_state) if are_all else ({}, "")
+        )  # true once all is there
         read = self._read
         began = self._clock.seconds()
         now = round(began * 1_000_000)
-        written = await self._shared.write(token, now, events, facts, standing, read)
+        written = await self._redis_log.write(token, now, events, facts, standing, read)
         if written is None:
             return FENCED
         if written.last < read:
-            return SHORTER
+            return LOG_SHORTENED
         if token != self._token:
             return ""
-        if facts and self._facts is facts:
-            self._facts = {}
-        if self._standing is standing:
-            self._standing = ""
+        if facts and self._metadata is facts:
+            self._metadata = {}
+        if self._stream_state is standing:
+            self._stream_state = ""
         if events:
-            waiting = sum(self._events.has(event) for event in events)  # the others have been met already
+            waiting = sum(
+                self._events.has(event) for event in events
+            )  # the others have been met already
             if waiting:
                 self._written.append((waiting, written.last))
             self.on_written(written, self._clock.seconds() - began)
@@ -238,7 +251,7 @@ class Outbox:
                 return events[:count], False
         return events, len(events) < BATCH
 
-    def _tell_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, None
+    def _notify_waiter(self) -> None:
+        waiting, self._waiter = self._waiter, None
         if waiting is not None:
             waiting.callback(None)

@@ -28,14 +28,14 @@ CONNECT_TIMEOUT = 2.0
 REPLY_TIMEOUT = 1.5
 """Seconds for an answer; a Redis that is alive needs less than a thousandth of it."""
 
-OLDEST = [6, 2]
+MIN_VERSION = [6, 2]
 """The first Redis whose XTRIM knows MINID."""
 
 RETRY = 0.5
 """Seconds between two attempts to connect."""
 
 
-class AwayError(Exception):
+class RedisUnavailableError(Exception):
     """Redis did not do what it was asked for; the text says why, and holds no secret."""
 
 
@@ -43,7 +43,7 @@ class NoScriptError(Exception):
     """Redis does not know a script by its hash: it has been started since."""
 
 
-class Link:
+class RedisClient:
     """Keeps one connection to Redis.
 
     Whatever Redis refuses (it is read-only, loads its data, has no memory left) ends the connection, as a
@@ -56,12 +56,12 @@ class Link:
         self.on_down: Callable[[str], None] = lambda _: None
         """Called with the reason when they no longer can, and after each attempt that fails. Not the place to
         close the link from."""
-        self.trouble = "it has not been reached yet"
+        self.last_error = "it has not been reached yet"
         """Why there is no connection."""
         self._settings = settings
         self._reactor = reactor
         self._protocol: Any = None
-        self._staying: Deferred[None] | None = None
+        self._running: Deferred[None] | None = None
         self._is_open = False
 
     @property
@@ -72,12 +72,12 @@ class Link:
     def open(self) -> None:
         """Begin to connect."""
         self._is_open = True
-        self._staying = Deferred.fromCoroutine(self._stay_connected())
+        self._running = Deferred.fromCoroutine(self._keep_connected())
 
     def close(self) -> None:
         """End the connection, and make no other; harmless if there is none."""
         self._is_open = False
-        staying, self._staying = self._staying, None
+        staying, self._running = self._running, None
         protocol, self._protocol = self._protocol, None
         if staying is not None:
             staying.addErrback(lambda failure: failure.trap(CancelledError))
@@ -89,12 +89,12 @@ class Link:
         """Give a command; fires with Redis' answer, in bytes, or fails with AwayError or NoScriptError."""
         protocol = self._protocol
         if protocol is None:
-            return fail(AwayError(self.trouble))
+            return fail(RedisUnavailableError(self.last_error))
         answer: Deferred[Any] = protocol.execute_command(*command)
         answer.addTimeout(timeout, self._reactor)
-        return answer.addErrback(self._refused, protocol, timeout)
+        return answer.addErrback(self._translate_error, protocol, timeout)
 
-    def _refused(self, failure: Failure, protocol: Any, timeout: float) -> None:
+    def _translate_error(self, failure: Failure, protocol: Any, timeout: float) -> None:
         error = failure.value
         if isinstance(error, CancelledError):  # the question was withdrawn
             raise error
@@ -107,21 +107,21 @@ class Link:
         else:
             reason = "the connection was lost"
         self._drop(protocol, reason)
-        raise AwayError(reason)
+        raise RedisUnavailableError(reason)
 
     def _drop(self, protocol: Any, reason: str) -> None:
         if protocol is self._protocol:
             self._protocol = None
             protocol.transport.abortConnection()
-            self._note(reason)
+            self._set_error(reason)
 
-    def _note(self, reason: str) -> None:
-        self.trouble = reason
+    def _set_error(self, reason: str) -> None:
+        self.last_error = reason
         self.on_down(reason)
 
-    async def _stay_connected(self) -> None:
+    async def _keep_connected(self) -> None:
         while True:
-            factory = _LinkFactory(self._settings)
+            factory = _RedisFactory(self._settings)
             try:
                 protocol = await self._endpoint().connect(factory)
             except CancelledError:
@@ -129,12 +129,12 @@ class Link:
             except Exception as error:  # of many kinds: no such name, refused, a bad certificate
                 if not self._is_open:
                     return  # this is how an endpoint tells that it was cancelled
-                self._note(f"cannot connect: {error}")
+                self._set_error(f"cannot connect: {error}")
             else:
                 await self._use(protocol, factory)
             await deferLater(self._reactor, RETRY)
 
-    async def _use(self, protocol: Any, factory: _LinkFactory) -> None:
+    async def _use(self, protocol: Any, factory: _RedisFactory) -> None:
         gone: Deferred[None] = protocol.whenDisconnected()
         login: Deferred[None] = Deferred()
         for either in (protocol.whenConnected(), protocol.whenDisconnected()):
@@ -142,14 +142,14 @@ class Link:
         try:
             await login.addTimeout(CONNECT_TIMEOUT, self._reactor)
         except NoAnswerError:
-            factory.trouble = f"it does not answer within {CONNECT_TIMEOUT:g} s at the login"
+            factory.last_error = f"it does not answer within {CONNECT_TIMEOUT:g} s at the login"
             protocol.transport.abortConnection()
             await gone
         except CancelledError:
             protocol.transport.abortConnection()
             raise
         if not protocol.connected:
-            self._note(factory.trouble or "the connection was lost at the login")
+            self._set_error(factory.last_error or "the connection was lost at the login")
             return
         self._protocol = protocol
         self.on_up()
@@ -160,13 +160,19 @@ class Link:
         settings = self._settings
         if settings.path is not None:
             return UNIXClientEndpoint(self._reactor, settings.path, timeout=CONNECT_TIMEOUT)
-        endpoint = HostnameEndpoint(self._reactor, settings.host, settings.port, timeout=CONNECT_TIMEOUT)
-        return wrapClientTLS(optionsForClientTLS(settings.host), endpoint) if settings.tls else endpoint
+        endpoint = HostnameEndpoint(
+            self._reactor, settings.host, settings.port, timeout=CONNECT_TIMEOUT
+        )
+        return (
+            wrapClientTLS(optionsForClientTLS(settings.host), endpoint)
+            if settings.tls
+            else endpoint
+        )
 
 
-async def try_redis(settings: RedisSettings, reactor: Any) -> str | None:
+async def probe_redis(settings: RedisSettings, reactor: Any) -> str | None:
     """Return why Redis cannot hold the log, or None."""
-    link = Link(settings, reactor)
+    link = RedisClient(settings, reactor)
     tried: Deferred[None] = Deferred()
     link.on_up = lambda: tried.callback(None)
     link.on_down = lambda _: None if tried.called else tried.callback(None)
@@ -175,20 +181,20 @@ async def try_redis(settings: RedisSettings, reactor: Any) -> str | None:
     await deferLater(reactor, 0)  # the link is not to be closed by what it calls
     try:
         told = (await link.call("INFO")).decode()
-    except AwayError as away:
+    except RedisUnavailableError as away:
         return str(away)
     finally:
         link.close()
     facts = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
     version, policy = facts.get("redis_version", ""), facts.get("maxmemory_policy", "noeviction")
-    if [int(part) for part in version.split(".")[:2] if part.isdigit()] < OLDEST:
-        return f"its version is {version}; the log needs {'.'.join(map(str, OLDEST))} or newer"
+    if [int(part) for part in version.split(".")[:2] if part.isdigit()] < MIN_VERSION:
+        return f"its version is {version}; the log needs {'.'.join(map(str, MIN_VERSION))} or newer"
     if policy != "noeviction" and facts.get("maxmemory") != "0":
         return f"its maxmemory-policy is {policy}, by which it may forget the log; the log needs noeviction"
     return None
 
 
-class _LinkFactory(Factory):
+class _RedisFactory(Factory):
     """Builds the protocol of one connection; the rest is what that expects of its factory."""
 
     noisy = False
@@ -196,7 +202,7 @@ class _LinkFactory(Factory):
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
-        self.trouble = ""
+        self.last_error = ""
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Build it; it logs in by itself, and gives back bytes."""
@@ -220,4 +226,4 @@ class _LinkFactory(Factory):
         for secret in (self._settings.password, self._settings.username):
             text = secret.reveal() if isinstance(secret, Secret) else secret
             words = words.replace(text, "…") if text else words
-        self.trouble = words
+        self.last_error = words

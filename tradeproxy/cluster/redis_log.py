@@ -8,7 +8,16 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tradeproxy.cluster.redis_client import NoScriptError
-from tradeproxy.cluster.scripts import BEGIN, KEYS, LEASE, PLACE, RELEASE, TRIM, WRITE, Script
+from tradeproxy.cluster.scripts import (
+    BEGIN_EPOCH,
+    KEYS,
+    LEASE,
+    READ_STATE,
+    RELEASE,
+    TRIM,
+    WRITE,
+    Script,
+)
 from tradeproxy.wire.event import Event, OrderState
 
 if TYPE_CHECKING:
@@ -19,14 +28,14 @@ if TYPE_CHECKING:
 BLOCK = 2000
 """Milliseconds that a read waits for something new."""
 
-SLACK = 2.0
+REPLY_SLACK = 2.0
 """Seconds more that it may take."""
 
-AT_ONCE = 500
+MAX_ENTRIES = 500
 """Entries that one read returns at most."""
 
 
-class Caller(Protocol):
+class CommandSender(Protocol):
     """A cluster.link.Link, which see."""
 
     def call(self, *command: str | bytes | int, timeout: float = ...) -> Deferred[Any]:
@@ -34,7 +43,7 @@ class Caller(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LeaseState:
     """Who has the lease, and how far the log is."""
 
     owner: str | None
@@ -44,30 +53,30 @@ class Look:
     epoch: str | None
     """None while there is no log."""
     last: int
-    rest: float = 0.0
+    remaining: float = 0.0
     """Seconds until the lease runs out."""
     is_released: bool = False
     """Whether who had it last has given it back, and it is free."""
 
 
-class Written(NamedTuple):
+class WriteResult(NamedTuple):
     """What became of events: the newest number in the log, and how many had been there before."""
 
     last: int
     dropped: int
 
 
-class Said(NamedTuple):
+class StatusEntry(NamedTuple):
     """An entry that is no event: the stream's standing, or the beginning of an epoch."""
 
     id: bytes
-    standing: str | None = None
-    teller: str = ""
+    stream_state: str | None = None
+    status_owner: str = ""
     """Which node told the standing."""
-    begun: Beginning | None = None
+    epoch_start: EpochStart | None = None
 
 
-class Told(NamedTuple):
+class EventEntry(NamedTuple):
     """An event in the log."""
 
     id: bytes
@@ -79,49 +88,51 @@ class Told(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class EpochStart:
     """How an epoch began: after which number of which other epoch, and with which facts."""
 
     after_epoch: str
     after: int
-    facts: Mapping[str, str]
+    metadata: Mapping[str, str]
 
     @property
     def epoch(self) -> str:
         """The one that began."""
-        return self.facts["epoch"]
+        return self.metadata["epoch"]
 
     def encode(self) -> str:
         """Write it as an entry has it."""
-        return json.dumps({"epoch": self.after_epoch, "after": self.after, "facts": dict(self.facts)})
+        return json.dumps(
+            {"epoch": self.after_epoch, "after": self.after, "facts": dict(self.metadata)}
+        )
 
     @classmethod
-    def parse(cls, text: bytes) -> Beginning:
+    def parse(cls, text: bytes) -> EpochStart:
         """Read one."""
         fields = json.loads(text)
         return cls(fields["epoch"], fields["after"], fields["facts"])
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LogState:
     """What the log is at one moment."""
 
-    facts: Mapping[str, str]
+    metadata: Mapping[str, str]
     """Empty while there is no log."""
     last: int
-    standing: str | None
+    stream_state: str | None
     """What was last said of the stream."""
-    teller: str
+    status_owner: str
     """By which node."""
-    begun: Beginning | None
+    epoch_start: EpochStart | None
     payload: bytes | None
     """Of the event that was asked for; None if it is not in the log."""
 
 
-class SharedLog:
+class RedisLog:
     """The log of one account. What it returns may fail with AwayError; a write that is fenced off is None."""
 
-    def __init__(self, account: str, owner: str, link: Caller) -> None:
+    def __init__(self, account: str, owner: str, link: CommandSender) -> None:
         """`owner` is this node's name, unique to the process."""
         self.owner = owner
         self._link = link
@@ -131,13 +142,19 @@ class SharedLog:
 
     # The lease.
 
-    async def look(self, milliseconds: int, *, wanted: bool) -> Look:
+    async def query_lease(self, milliseconds: int, *, wanted: bool) -> LeaseState:
         """Take the lease if it is wanted and free; renew it if it is wanted and ours; see who has it."""
         answer = await self._run(LEASE, self.owner, next(self._tokens), milliseconds, int(wanted))
         *words, rest, released = (None if each is None else each.decode() for each in answer)
         owner, token, previous, epoch, last = words
-        return Look(
-            owner, token, previous, epoch, int(last or 0), int(rest or 0) / 1000, released is not None
+        return LeaseState(
+            owner,
+            token,
+            previous,
+            epoch,
+            int(last or 0),
+            int(rest or 0) / 1000,
+            released is not None,
         )
 
     async def release(self, token: str) -> None:
@@ -154,43 +171,53 @@ class SharedLog:
         facts: Mapping[str, str | None],
         standing: str,
         read: int = 0,
-    ) -> Written | None:
+    ) -> WriteResult | None:
         """Add the events that are new, save facts (None removes one), and say `standing` unless it is "".
 
         Nothing is done to a log whose last number is before `read`: it has lost its end.
         """
-        words = _words(facts)
+        words = _flatten(facts)
         told = [word for event in events for word in _encode(event)]
-        answer = await self._run(WRITE, self.owner, token, now, read, standing, len(words), *words, *told)
-        return None if answer is None else Written(int(answer[0]), answer[1])
+        answer = await self._run(
+            WRITE, self.owner, token, now, read, standing, len(words), *words, *told
+        )
+        return None if answer is None else WriteResult(int(answer[0]), answer[1])
 
-    async def begin(self, token: str, now: int, last: int, begun: Beginning) -> bool:
+    async def begin(self, token: str, now: int, last: int, begun: EpochStart) -> bool:
         """Begin another epoch; what is in the log is dropped. Return whether that was allowed."""
-        words = _words(begun.facts)
-        return await self._run(BEGIN, self.owner, token, last, now, begun.encode(), *words) is not None
+        words = _flatten(begun.metadata)
+        return (
+            await self._run(BEGIN_EPOCH, self.owner, token, last, now, begun.encode(), *words)
+            is not None
+        )
 
     async def trim(self, token: str, through: int, facts: Mapping[str, str | None]) -> None:
         """Forget the events up to a number."""
-        await self._run(TRIM, self.owner, token, through, through + 1, *_words(facts))
+        await self._run(TRIM, self.owner, token, through, through + 1, *_flatten(facts))
 
     # What every node does.
 
-    async def place(self, seq: int) -> Place:
+    async def read_state(self, seq: int) -> LogState:
         """Return what the log is, with its event `seq`."""
-        facts, [last, standing, teller, begun], entries = await self._run(PLACE, seq)
-        return Place(
-            {key.decode(): value.decode() for key, value in zip(facts[::2], facts[1::2], strict=True)},
+        facts, [last, standing, teller, begun], entries = await self._run(READ_STATE, seq)
+        return LogState(
+            {
+                key.decode(): value.decode()
+                for key, value in zip(facts[::2], facts[1::2], strict=True)
+            },
             int(last or 0),
             None if standing is None else standing.decode(),
             "" if teller is None else teller.decode(),
-            None if begun is None else Beginning.parse(begun),
-            dict(zip(entries[0][1][::2], entries[0][1][1::2], strict=True)).get(b"p") if entries else None,
+            None if begun is None else EpochStart.parse(begun),
+            dict(zip(entries[0][1][::2], entries[0][1][1::2], strict=True)).get(b"p")
+            if entries
+            else None,
         )
 
-    async def follow(self, after: bytes) -> list[Said | Told]:
+    async def read_entries(self, after: bytes) -> list[StatusEntry | EventEntry]:
         """Return what comes behind an entry's id; nothing if nothing comes within BLOCK."""
-        command = ("XREAD", "COUNT", AT_ONCE, "BLOCK", BLOCK, "STREAMS", self._stream, after)
-        answer = await self._link.call(*command, timeout=BLOCK / 1000 + SLACK)
+        command = ("XREAD", "COUNT", MAX_ENTRIES, "BLOCK", BLOCK, "STREAMS", self._stream, after)
+        answer = await self._link.call(*command, timeout=BLOCK / 1000 + REPLY_SLACK)
         return [_decode(*entry) for entry in answer[0][1]] if answer else []
 
     async def _run(self, script: Script, *arguments: str | bytes | int) -> Any:
@@ -201,7 +228,7 @@ class SharedLog:
             return await self._link.call("EVAL", script.source, *rest)
 
 
-def _words(facts: Mapping[str, str | None]) -> list[str]:
+def _flatten(facts: Mapping[str, str | None]) -> list[str]:
     return [word for key, value in facts.items() for word in (key, value or "")]
 
 
@@ -213,13 +240,15 @@ def _encode(event: Event) -> tuple[bytes, str, bytes]:
     return identity, json.dumps(meta, separators=(",", ":")), event.payload
 
 
-def _decode(id: bytes, words: list[bytes]) -> Said | Told:  # noqa: A002 (Redis' name)
+def _decode(id: bytes, words: list[bytes]) -> StatusEntry | EventEntry:
     fields = dict(zip(words[::2], words[1::2], strict=True))
     if b"b" in fields:
-        return Said(id, begun=Beginning.parse(fields[b"b"]))
+        return StatusEntry(id, epoch_start=EpochStart.parse(fields[b"b"]))
     if b"s" in fields:
-        return Said(id, fields[b"s"].decode(), fields[b"o"].decode())
+        return StatusEntry(id, fields[b"s"].decode(), fields[b"o"].decode())
     identity, digest, time, kind, order = json.loads(fields[b"m"])
     state = None if order is None else OrderState(*order)
     event = Event(fields[b"p"], identity, bytes.fromhex(digest), time, state, kind)
-    return Told(id, int(id.partition(b"-")[0]), event, fields[b"e"].decode(), int(fields[b"r"]))
+    return EventEntry(
+        id, int(id.partition(b"-")[0]), event, fields[b"e"].decode(), int(fields[b"r"])
+    )

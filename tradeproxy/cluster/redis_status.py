@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.cluster.redis_client import Link
+    from tradeproxy.cluster.redis_client import RedisClient
 
 NOT_REACHED = "Redis has not been reached yet"
 
 
-class Reach:
+class RedisStatus:
     """Opens and closes the links, and tells of each change in what they are good for."""
 
     _log = Logger()
@@ -26,7 +26,7 @@ class Reach:
     def __init__(
         self,
         account: str,
-        links: tuple[Link, Link],
+        links: tuple[RedisClient, RedisClient],
         clock: IReactorTime,
         on_reached: Callable[[], None],
         on_status: Callable[[JournalStatus], None],
@@ -39,7 +39,7 @@ class Reach:
         self._on_status = on_status
         links[0].on_up = on_reached
         for link in links:
-            link.on_down = lambda reason: self.is_lost(f"Redis is away: {reason}")
+            link.on_down = lambda reason: self.mark_lost(f"Redis is away: {reason}")
 
     @property
     def is_up(self) -> bool:
@@ -56,12 +56,12 @@ class Reach:
         for link in self._links:
             link.close()
 
-    def is_followed(self) -> None:
+    def mark_followed(self) -> None:
         """Note that all has been read that there is; it counts while both links are up."""
         if self.is_up:
             self._set(durable=True, reason="")
 
-    def is_lost(self, reason: str) -> None:
+    def mark_lost(self, reason: str) -> None:
         """Note why the log cannot be followed."""
         self._set(durable=False, reason=reason)
 

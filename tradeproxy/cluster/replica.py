@@ -6,25 +6,25 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.backlog import Entry
-from tradeproxy.journal.base import TRIM_STEP, Burst, JournalBase, TrimmedError, UnreadableError
+from tradeproxy.journal.base import TRIM_STEP, Batch, JournalBase, TrimmedError, UnreadableError
 from tradeproxy.journal.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tradeproxy.cluster.redis_log import Told
+    from tradeproxy.cluster.redis_log import EventEntry
     from tradeproxy.journal.base import Row
     from tradeproxy.wire.event import Event, OrderState
 
 
-MOST = 1000
+MAX_POSITIONS = 1000
 """Positions that are remembered."""
 
-LOOKS = 20
+CHECKS_KEPT = 20
 """After so many looks at the log it is asked again: a number that it had not may have been given since."""
 
 
-class Absent:
+class MissingPositions:
     """Which positions have been asked for, and which of them are certain not to be in the log."""
 
     def __init__(self) -> None:
@@ -33,26 +33,26 @@ class Absent:
         self._doubtful: dict[object, int] = {}
         self._certain: dict[object, int] = {}  # for how many looks
 
-    def is_known(self, position: object) -> bool:
+    def is_certain(self, position: object) -> bool:
         """Whether a position that is not here is certainly not in the log; if not, the question is noted."""
         if position in self._certain:
             return True
-        if position not in self._doubtful and len(self.asked) + len(self._doubtful) < MOST:
+        if position not in self._doubtful and len(self.asked) + len(self._doubtful) < MAX_POSITIONS:
             self.asked |= {position}
         return False
 
-    def settle(self, asked: frozenset[object], end: int) -> None:
+    def record_log_end(self, asked: frozenset[object], end: int) -> None:
         """Note that the log ended at a number after these had been asked for."""
         self.asked -= asked
         self._doubtful.update(dict.fromkeys(asked, end))
         self._certain = {position: looks - 1 for position, looks in self._certain.items() if looks}
 
-    def reached(self, last: int) -> None:
+    def record_read_to(self, last: int) -> None:
         """Note how far this node has read."""
         for position in [position for position, end in self._doubtful.items() if end <= last]:
             del self._doubtful[position]
-            self._certain[position] = LOOKS
-        while len(self._certain) > MOST:
+            self._certain[position] = CHECKS_KEPT
+        while len(self._certain) > MAX_POSITIONS:
             del self._certain[next(iter(self._certain))]
 
 
@@ -62,11 +62,13 @@ class Replica(JournalBase):
     def __init__(self, base_url: str) -> None:
         super().__init__(base_url)
         self._store = _empty_store()
-        self.absent = Absent()
+        self.missing = MissingPositions()
         """What was asked for, and is not here."""
-        self._is_forgotten = False
+        self._is_reset = False
         self._before: int | None = None
-        self._high: int | None = None  # the highest time of what has been read; `latest` may be further on
+        self._max_time: int | None = (
+            None  # the highest time of what has been read; `latest` may be further on
+        )
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -76,63 +78,63 @@ class Replica(JournalBase):
         """Be empty, as the log was at its beginning, or behind what has been trimmed."""
         self._store.close()
         self._store = _empty_store()
-        self._is_forgotten = False
-        self.go_on(facts)
-        self._high = None
+        self._is_reset = False
+        self.start_epoch(facts)
+        self._max_time = None
 
-    def go_on(self, facts: Mapping[str, str]) -> None:
+    def start_epoch(self, facts: Mapping[str, str]) -> None:
         """Go on in another epoch of this account: what was read can be read no more, but is known."""
-        self.take_up(facts, None)
-        self._high = self._before = self.latest
-        self.absent = Absent()  # what is certain of one log says nothing of another
+        self.load(facts, None)
+        self._max_time = self._before = self.latest_time
+        self.missing = MissingPositions()  # what is certain of one log says nothing of another
 
-    def extend(self, told: Sequence[Told]) -> tuple[Row, ...]:
+    def extend(self, told: Sequence[EventEntry]) -> tuple[Row, ...]:
         """Add what comes next in the log, and return its rows."""
         entries: list[Entry] = []
         for seq, event, received in ((each.seq, each.event, each.received) for each in told):
-            self._high = later(self._high, event.time)
-            entries.append(Entry(seq, event, self._high, received))
-        self.latest = later(self.latest, self._high)
+            self._max_time = max_optional(self._max_time, event.time)
+            entries.append(Entry(seq, event, self._max_time, received))
+        self.latest_time = max_optional(self.latest_time, self._max_time)
         self._store.commit(entries, {})
         self.last = entries[-1].seq
-        self.absent.reached(self.last)
+        self.missing.record_read_to(self.last)
         return tuple([entry.row(durable=True) for entry in entries])
 
     def trim_before(self, seq: int, received: int) -> int:
         """Forget rows before number `seq`, or that came before a time, TRIM_STEP at most; return how many."""
-        through = min(self._store.due(self.first, TRIM_STEP, seq - 1, received), self.last)
+        through = min(self._store.find_due(self.first, TRIM_STEP, seq - 1, received), self.last)
         count = through + 1 - self.first
         if count <= 0:
             return 0
-        self.trim(through, self._store.high(through))
+        self.record_trim(through, self._store.get_max_time(through))
         self._store.trim(through, {})
         return count
 
-    def forget_account(self, base_url: str) -> None:
+    def reset_account(self, base_url: str) -> None:
         """Keep nothing but the numbers: the rows count for nothing until `restart`."""
-        super().forget_account(base_url)
-        self._high = self._before = None
-        self._is_forgotten = True
+        super().reset_account(base_url)
+        self._max_time = self._before = None
+        self._is_reset = True
 
-    def forget_what_is_not_read(self) -> None:
+    def reset_latest_time(self) -> None:
         """Know no event but those that have been read."""
-        self.latest = self.read_through
+        self.latest_time = self.read_through
 
     @property
     def read_through(self) -> int | None:
         """The highest time of any event that has been read, or was before this epoch began."""
-        return later(self._before, self._high)
+        return max_optional(self._before, self._max_time)
 
     # What hub.journal.Journal has.
 
-    def read(self, after: int, limit: int) -> Burst | None:
+    def read(self, after: int, limit: int) -> Batch | None:
         """Return up to `limit` rows that follow number `after`, about 256 KiB at most; None at the end.
 
         Raises TrimmedError.
         """
         if after < self.first - 1:
             raise TrimmedError
-        return None if after >= self.last else Burst(tuple(self._store.read(after, limit)))
+        return None if after >= self.last else Batch(tuple(self._store.read(after, limit)))
 
     def row(self, seq: int) -> Row | None:
         """Return one row; None if it is not kept."""
@@ -140,8 +142,8 @@ class Replica(JournalBase):
             return None
         return self._store.read(seq - 1, 1)[0]
 
-    def _knows(self, event: Event) -> bool:
-        return not self._is_forgotten and self._store.has(event)
+    def _contains(self, event: Event) -> bool:
+        return not self._is_reset and self._store.has(event)
 
     def _save(self) -> None:
         """Save nothing: who only reads has nothing to say."""
@@ -156,32 +158,32 @@ class Replica(JournalBase):
     def reaches(self, seq: int) -> bool:
         """Whether the log has come to a number. Raises UnreadableError while that is not known here."""
         if seq > self.last:
-            self._miss(seq)
+            self._check_missing(seq)
         return seq <= self.last
 
     def find(self, identity: str) -> int | None:
         """Return the number of the last event with this identity. Raises UnreadableError."""
         seq = self._store.find(identity)
         if seq is None or seq < self.first - 1:
-            self._miss(identity)
+            self._check_missing(identity)
             return None
         return seq
 
-    def _miss(self, position: object) -> None:
+    def _check_missing(self, position: object) -> None:
         """Return if a position is certainly not in the log; otherwise raise UnreadableError."""
-        if not self.absent.is_known(position):
+        if not self.missing.is_certain(position):
             raise UnreadableError
 
-    def state_of(self, order_id: str) -> OrderState | None:
+    def get_order_state(self, order_id: str) -> OrderState | None:
         """Return the newest state of an order."""
-        return None if self._is_forgotten else self._store.order(order_id)
+        return None if self._is_reset else self._store.order(order_id)
 
-    def open_states(self) -> Sequence[OrderState]:
+    def list_open_orders(self) -> Sequence[OrderState]:
         """Return the orders whose newest state is open."""
-        return [] if self._is_forgotten else self._store.open_orders()
+        return [] if self._is_reset else self._store.open_orders()
 
 
-def later(one: int | None, other: int | None) -> int | None:
+def max_optional(one: int | None, other: int | None) -> int | None:
     """Return the later of two times, of which there may be none."""
     return max((time for time in (one, other) if time is not None), default=None)
 

@@ -109,7 +109,7 @@ return {{number, dropped}}
 """)
 """Add the events that are new, save the facts, and say how the stream is; only the newest word is kept."""
 
-BEGIN = Script(f"""
+BEGIN_EPOCH = Script(f"""
 -- owner, token, the number to go on from, now, how it began, the words of facts
 {_FENCE}
 {_SAVE_FACTS}
@@ -133,7 +133,7 @@ save_facts(5, #ARGV - 4)
 return ARGV[3]
 """)
 
-PLACE = Script("""
+READ_STATE = Script("""
 -- a number
 return {redis.call('HGETALL', KEYS[3]), redis.call('HMGET', KEYS[2], 'last', 'standing', 'teller', 'begun'),
         redis.call('XRANGE', KEYS[4], ARGV[1] .. '-0', ARGV[1] .. '-0')}

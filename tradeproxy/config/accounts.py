@@ -40,7 +40,7 @@ class BaseUrl:
 
     @property
     def _authority(self) -> str:
-        host = hosts.in_url(self.host)
+        host = hosts.format_in_url(self.host)
         return host if self.port == _default_port(self.secure) else f"{host}:{self.port}"
 
     @classmethod
@@ -50,12 +50,12 @@ class BaseUrl:
         Raises ValueError with a phrase for the user. It never holds the URL, which may hold a password.
         """
         not_a_url = ValueError("not a URL such as https://paper-api.alpaca.markets")
-        if not is_plain(text):  # urlsplit would drop line ends and tabs silently
+        if not is_visible_ascii(text):  # urlsplit would drop line ends and tabs silently
             raise not_a_url
         try:
             parts = urlsplit(text)
             secure = _SECURE[parts.scheme]
-            host = hosts.canonical(parts.hostname or "")
+            host = hosts.canonicalize(parts.hostname or "")
             port = _default_port(secure) if parts.port is None else parts.port
         except (ValueError, KeyError):
             raise not_a_url from None
@@ -86,7 +86,8 @@ class AccountSettings:
 
 
 _PREFIXED = re.compile(
-    r"ALPACA_(?:(?P<name>.*)_)?(?P<form>(?:API_KEY|SECRET_KEY|OAUTH_TOKEN)(?:_FILE)?|URL)", re.DOTALL
+    r"ALPACA_(?:(?P<name>.*)_)?(?P<form>(?:API_KEY|SECRET_KEY|OAUTH_TOKEN)(?:_FILE)?|URL)",
+    re.DOTALL,
 )
 _USUAL = [
     f"ALPACA_{name}{form}"
@@ -110,9 +111,15 @@ def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, 
                 " Alpaca allows one connection an account"
             )
     _warn_of_misspelt(env)
-    named = any((match := _PREFIXED.fullmatch(variable)) and match["form"] != "URL" for variable in env)
+    named = any(
+        (match := _PREFIXED.fullmatch(variable)) and match["form"] != "URL" for variable in env
+    )
     if not named:
-        hint = "; APCA_API_KEY_ID has the name ALPACA_API_KEY here" if env.get("APCA_API_KEY_ID") else ""
+        hint = (
+            "; APCA_API_KEY_ID has the name ALPACA_API_KEY here"
+            if env.get("APCA_API_KEY_ID")
+            else ""
+        )
         env.findings.problem(
             "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is either;"
             f" set them in {env.directory / '.env'}, or try `tradeproxy demo`, which needs none{hint}"
@@ -124,7 +131,9 @@ def _warn_of_misspelt(env: Environment) -> None:
     for variable in env:
         if variable.startswith("ALPACA_") and not _PREFIXED.fullmatch(variable):
             for nearest in get_close_matches(variable, _USUAL, n=1, cutoff=0.8):
-                env.findings.warning(f"{variable}: there is no such variable; the nearest is {nearest}")
+                env.findings.warning(
+                    f"{variable}: there is no such variable; the nearest is {nearest}"
+                )
 
 
 def demo_account(port: int, dialect: Dialect) -> AccountSettings:
@@ -139,12 +148,12 @@ def demo_account(port: int, dialect: Dialect) -> AccountSettings:
     )
 
 
-def variables_of(name: str) -> str:
+def name_variables(name: str) -> str:
     """Say which variables would make an account of this name known."""
     return f"{_prefix(name)}API_KEY and {_prefix(name)}SECRET_KEY"
 
 
-def is_plain(text: str) -> bool:
+def is_visible_ascii(text: str) -> bool:
     """Whether a text is made of visible ASCII only, as keys, tokens and URLs are."""
     return all("!" <= character <= "~" for character in text)
 
@@ -176,16 +185,20 @@ def _names(env: Environment) -> set[str]:
 
 def _read_account(env: Environment, name: str, dialect: Dialect) -> AccountSettings | None:
     prefix = _prefix(name)
-    key, secret, token = (env.source(prefix + form) for form in ("API_KEY", "SECRET_KEY", "OAUTH_TOKEN"))
+    key, secret, token = (
+        env.find_source(prefix + form) for form in ("API_KEY", "SECRET_KEY", "OAUTH_TOKEN")
+    )
     key_variable = key or token
     if key_variable is None and secret is None:
         if name != "paper":  # this one has a default to override, keys or not
             env.findings.warning(f"{prefix}URL: not used, as {prefix}API_KEY is not set")
         return None
-    base_url = env.parsed(f"{prefix}URL", BaseUrl.parse, LIVE if name == "live" else PAPER)
+    base_url = env.parse(f"{prefix}URL", BaseUrl.parse, LIVE if name == "live" else PAPER)
     credentials = _read_credentials(env, prefix, key, secret, token)
     if dialect is Dialect.AUTH and isinstance(credentials, OAuthToken):
-        env.findings.problem(f"PROXY_UPSTREAM_AUTH: 'auth' has no form for {token}; use authenticate")
+        env.findings.problem(
+            f"PROXY_UPSTREAM_AUTH: 'auth' has no form for {token}; use authenticate"
+        )
     if credentials is None or key_variable is None:
         return None
     return AccountSettings(name, base_url, credentials, dialect, key_variable)
@@ -204,16 +217,20 @@ def _read_credentials(
     elif not key:
         env.findings.problem(f"{prefix}API_KEY is missing: {secret} is set")
     else:
-        key_id, secret_key = (_plain_secret(env, prefix + form) for form in ("API_KEY", "SECRET_KEY"))
+        key_id, secret_key = (
+            _plain_secret(env, prefix + form) for form in ("API_KEY", "SECRET_KEY")
+        )
         if key_id and secret_key:
             return KeyPair(key_id, secret_key)
     return None
 
 
 def _plain_secret(env: Environment, name: str) -> Secret | None:
-    text = env.confidential(name)
-    if not is_plain(text):
-        env.findings.problem(f"{env.source(name)}: holds white space, or a character that no key has")
+    text = env.read_secret(name)
+    if not is_visible_ascii(text):
+        env.findings.problem(
+            f"{env.find_source(name)}: holds white space, or a character that no key has"
+        )
         return None
     return Secret(text) if text else None
 

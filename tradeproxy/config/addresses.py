@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tradeproxy.config import hosts
-from tradeproxy.config.endpoints import completed, describe, has_ipv6_loopback, loopback_descriptions
+from tradeproxy.config.endpoints import (
+    complete,
+    describe_tcp,
+    has_ipv6_loopback,
+    loopback_descriptions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,23 +39,28 @@ def read_addresses(
 ) -> Addresses:
     """Read them; the options `port` and `listen` beat the variables. `ipv6_loopback` None: find out."""
     if port is None:
-        port_source, number = "PROXY_PORT", env.parsed("PROXY_PORT", parse_port, DEFAULT_PORT)
+        port_source, number = "PROXY_PORT", env.parse("PROXY_PORT", parse_port, DEFAULT_PORT)
     else:
-        port_source, number = "--port", env.findings.attempt("--port", parse_port, port, DEFAULT_PORT)
+        port_source, number = (
+            "--port",
+            env.findings.attempt("--port", parse_port, port, DEFAULT_PORT),
+        )
     if listen:
         source = "--listen"
-        attempts = (env.findings.attempt(source, completed, description, "") for description in listen)
+        attempts = (
+            env.findings.attempt(source, complete, description, "") for description in listen
+        )
         descriptions = tuple(description for description in attempts if description)
         if port is not None:
             env.findings.problem("--port: --listen is given too, and holds the port itself")
     elif port is None and env.get("PROXY_LISTEN"):
         source = "PROXY_LISTEN"
-        descriptions = env.each(source, completed, separator=None)
+        descriptions = env.parse_list(source, complete, separator=None)
         env.warn_unused(("PROXY_HOST", "PROXY_PORT"), f"for listening, since {source} is set")
     else:
         source = "PROXY_HOST"
-        given = env.each(source, hosts.canonical)
-        descriptions = tuple(describe(host, number) for host in given)
+        given = env.parse_list(source, hosts.canonicalize)
+        descriptions = tuple(describe_tcp(host, number) for host in given)
         if not descriptions:
             ipv6 = has_ipv6_loopback() if ipv6_loopback is None else ipv6_loopback
             descriptions = loopback_descriptions(number, ipv6)

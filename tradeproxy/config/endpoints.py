@@ -57,7 +57,7 @@ _PHRASES = {
 def loopback_descriptions(port: int, ipv6: bool) -> tuple[str, ...]:
     """Describe this machine's own addresses: both of them, since "localhost" may be either."""
     addresses = ("127.0.0.1", "::1") if ipv6 else ("127.0.0.1",)
-    return tuple(describe(address, port) for address in addresses)
+    return tuple(describe_tcp(address, port) for address in addresses)
 
 
 def has_ipv6_loopback() -> bool:
@@ -70,18 +70,18 @@ def has_ipv6_loopback() -> bool:
     return True
 
 
-def describe(host: str, port: int) -> str:
+def describe_tcp(host: str, port: int) -> str:
     """Describe a TCP port at an address, or at a host name, which then means its IPv4 address."""
     kind = "tcp6" if ":" in host else "tcp"
-    return completed(f"{kind}:{port}:interface={quoteStringArgument(host)}")
+    return complete(f"{kind}:{port}:interface={quoteStringArgument(host)}")
 
 
-def completed(description: str) -> str:
+def complete(description: str) -> str:
     """Return the description with our defaults where it is silent; nothing is opened.
 
     Raises ValueError, with a phrase for the user, when it cannot be listened on for what it says.
     """
-    meaning = _read(description)
+    meaning = _parse(description)
     try:
         # No endpoint asks its reactor for anything before listen(); importing the real one would choose it.
         serverFromString(object(), description)
@@ -94,20 +94,22 @@ def completed(description: str) -> str:
         reason = "no such socket was passed on to this process" if missing else error
         raise ValueError(f"'{description}' cannot be listened on: {reason}") from None
     additions = _ADDITIONS.get(meaning.kind, {}).items()
-    return description + "".join(f":{name}={value}" for name, value in additions if name not in meaning.given)
+    return description + "".join(
+        f":{name}={value}" for name, value in additions if name not in meaning.given
+    )
 
 
 def is_local(description: str) -> bool:
     """Whether only this machine can reach the address; in doubt it is not so."""
-    meaning = _read(description)
+    meaning = _parse(description)
     if meaning.kind == "systemd":
         return _is_local_socket(meaning)
     return meaning.kind == "unix" or (meaning.on_tcp and hosts.is_loopback(meaning.interface))
 
 
-def url(description: str) -> str:
+def format_url(description: str) -> str:
     """Say how to reach an address: a URL, "unix:/path", or the description where neither says it."""
-    meaning = _read(description)
+    meaning = _parse(description)
     if meaning.on_tcp and not meaning.behind_haproxy:
         scheme = "https" if meaning.kind in ("ssl", "tls") else "http"
         return f"{scheme}://{meaning.authority}"
@@ -116,7 +118,7 @@ def url(description: str) -> str:
     return description
 
 
-def bind_problems(descriptions: Iterable[str], *, reuse_port: bool = False) -> tuple[str, ...]:
+def find_bind_problems(descriptions: Iterable[str], *, reuse_port: bool = False) -> tuple[str, ...]:
     """Try to listen on all of them at once, and say what is in the way, a line each.
 
     At once, because `::` takes 0.0.0.0's port as well. On return nothing is open any more: twistd forks
@@ -129,7 +131,7 @@ def bind_problems(descriptions: Iterable[str], *, reuse_port: bool = False) -> t
 
 
 @dataclass(frozen=True, slots=True)
-class _Meaning:
+class _Endpoint:
     """A description taken apart: its kind and what it gives; what it does not give is Twisted's default."""
 
     kind: str
@@ -153,23 +155,23 @@ class _Meaning:
 
     @property
     def authority(self) -> str:
-        return f"{hosts.in_url(self.interface or '0.0.0.0')}:{self.port}"  # noqa: S104 (shown, not bound)
+        return f"{hosts.format_in_url(self.interface or '0.0.0.0')}:{self.port}"
 
 
-def _read(description: str) -> _Meaning:
+def _parse(description: str) -> _Endpoint:
     positional, keywords = _split(description)
     behind_haproxy = positional[:1] == ["haproxy"]  # what follows is a description of its own
     kind, *positional = positional[behind_haproxy:] or [""]
     kind = kind.lower()
     given = dict(zip(_PARAMETERS.get(kind, ()), positional, strict=False))
-    return _Meaning(kind, {**given, **keywords}, behind_haproxy)
+    return _Endpoint(kind, {**given, **keywords}, behind_haproxy)
 
 
-def _check(meaning: _Meaning) -> None:
+def _check(meaning: _Endpoint) -> None:
     if not 0 <= meaning.port <= 65535:
         raise ValueError(f"{meaning.port} is not a port")
     if meaning.interface:
-        hosts.canonical(meaning.interface)
+        hosts.canonicalize(meaning.interface)
 
 
 def _split(description: str) -> tuple[list[str], dict[str, str]]:
@@ -189,7 +191,7 @@ def _split(description: str) -> tuple[list[str], dict[str, str]]:
     return positional, {field[0]: field[1] for field in fields if len(field) == 2}
 
 
-def _is_local_socket(meaning: _Meaning) -> bool:
+def _is_local_socket(meaning: _Endpoint) -> bool:
     arguments = (f":{name}={quoteStringArgument(value)}" for name, value in meaning.given.items())
     try:
         # Only Twisted knows which sockets were inherited: importing it takes them out of the environment.
@@ -202,10 +204,12 @@ def _is_local_socket(meaning: _Meaning) -> bool:
 
 
 def _bind_problem(description: str, opened: ExitStack, reuse_port: bool) -> str | None:
-    meaning = _read(description)
+    meaning = _parse(description)
     if meaning.on_tcp:
         family = socket.AF_INET6 if ":" in meaning.interface else socket.AF_INET
-        return _trial(family, (meaning.interface, meaning.port), meaning.authority, opened, reuse_port)
+        return _try_bind(
+            family, (meaning.interface, meaning.port), meaning.authority, opened, reuse_port
+        )
     if meaning.kind == "unix":
         return _unix_problem(meaning["address"], int(meaning["lockfile"]) != 0, opened)
     return None
@@ -219,7 +223,7 @@ def _unix_problem(path: str, locks: bool, opened: ExitStack) -> str | None:
     if os.path.lexists(path):
         is_left_behind = owner is not None and Path(path).is_socket()  # and then Twisted removes it
         return None if is_left_behind else f"unix:{path} exists already"
-    problem = _trial(socket.AF_UNIX, path, f"unix:{path}", opened)
+    problem = _try_bind(socket.AF_UNIX, path, f"unix:{path}", opened)
     if problem is None:
         os.unlink(path)
     return problem
@@ -242,8 +246,12 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _trial(
-    family: int, address: tuple[str, int] | str, label: str, opened: ExitStack, reuse_port: bool = False
+def _try_bind(
+    family: int,
+    address: tuple[str, int] | str,
+    label: str,
+    opened: ExitStack,
+    reuse_port: bool = False,
 ) -> str | None:
     try:
         trial = opened.enter_context(socket.socket(family))

@@ -29,7 +29,7 @@ class Findings:
         if not self._is_moot:
             self.problems.append(_one_line(text))
 
-    def all_moot(self, text: str) -> None:
+    def fatal(self, text: str) -> None:
         """Note a problem of which others would only be what follows; none of those is told."""
         self.problem(text)
         self._is_moot = True
@@ -82,27 +82,31 @@ class Environment:
         """Return a variable as it stands."""
         return self._variables.get(name)
 
-    def parsed(self, name: str, parse: Callable[[str], T], default: T) -> T:
+    def parse(self, name: str, parse: Callable[[str], T], default: T) -> T:
         """Return what `parse` makes of a variable; unset, it is the default."""
         text = self.get(name)
         return default if text is None else self.findings.attempt(name, parse, text, default)
 
-    def each(self, name: str, parse: Callable[[str], str], separator: str | None = ",") -> tuple[str, ...]:
+    def parse_list(
+        self, name: str, parse: Callable[[str], str], separator: str | None = ","
+    ) -> tuple[str, ...]:
         """Return what `parse` makes of every item of a list; without a separator white space is one."""
         items = [item.strip() for item in self._variables.get(name, "").split(separator)]
         parsed = (self.findings.attempt(name, parse, item, "") for item in items if item)
         return tuple(item for item in parsed if item)
 
-    def source(self, name: str) -> str | None:
+    def find_source(self, name: str) -> str | None:
         """Say which variable gives it, as it may be a secret: `name` itself, `<name>_FILE`, or None."""
-        return next((source for source in (name, f"{name}_FILE") if source in self._variables), None)
+        return next(
+            (source for source in (name, f"{name}_FILE") if source in self._variables), None
+        )
 
     def warn_unused(self, names: Iterable[str], reason: str) -> None:
         """Note those of the variables that are set, and count for nothing."""
-        for source in filter(None, map(self.source, names)):
+        for source in filter(None, map(self.find_source, names)):
             self.findings.warning(f"{source}: not used {reason}")
 
-    def confidential(self, name: str) -> str:
+    def read_secret(self, name: str) -> str:
         """Return the text of a secret, from the variable or from the file that `<name>_FILE` names.
 
         It is "" when unset or not usable. Neither the text nor the file's name is ever in a finding:
@@ -135,7 +139,7 @@ def _read_env_file(directory: Path, named: str | None, findings: Findings) -> di
             text = file.read()
     except (OSError, ValueError) as error:
         if named is not None or not isinstance(error, FileNotFoundError):
-            findings.all_moot(f"{label}: cannot be read ({_reason(error)})")
+            findings.fatal(f"{label}: cannot be read ({_reason(error)})")
         return {}
     if mode & 0o044:
         findings.warning(f"{label}: others can read it; run chmod 600 on it")
@@ -155,7 +159,9 @@ def _assignments(text: str, label: str, findings: Findings) -> Iterator[tuple[st
             # A binding begins with the blank lines before it. What the line holds may be a secret.
             written = binding.original.string
             blank_lines = written[: len(written) - len(written.lstrip())].count("\n")
-            findings.problem(f"{label}: line {binding.original.line + blank_lines} is not NAME=value")
+            findings.problem(
+                f"{label}: line {binding.original.line + blank_lines} is not NAME=value"
+            )
 
 
 def _reason(error: OSError | ValueError) -> str:
@@ -164,4 +170,6 @@ def _reason(error: OSError | ValueError) -> str:
 
 def _one_line(text: str) -> str:
     # Names of variables and files may hold anything but a zero.
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text
+    )

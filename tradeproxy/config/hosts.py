@@ -17,7 +17,7 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 @lru_cache(maxsize=256)
-def canonical(host: str) -> str:
+def canonicalize(host: str) -> str:
     """Return the one spelling by which hosts compare: a name in lower case, an address compressed.
 
     Raises ValueError, with a phrase for the user, for what is neither; brackets and ports are neither.
@@ -45,12 +45,12 @@ def is_address(host: str) -> bool:
     return True
 
 
-def in_url(host: str) -> str:
+def format_in_url(host: str) -> str:
     """Write the host as URLs do: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
-def origin(text: str) -> str:
+def canonicalize_origin(text: str) -> str:
     """Return the one spelling by which origins compare: in lower case, without the scheme's own port.
 
     Raises ValueError, with a phrase for the user, for what is no origin: `null`, `*`, a path after it. The
@@ -58,9 +58,15 @@ def origin(text: str) -> str:
     """
     match = _ORIGIN.fullmatch(text.lower())
     if match is None:
-        raise ValueError("each is scheme://host or scheme://host:port; neither *, nor null, nor a path")
-    scheme, host, port = match["scheme"], canonical(match["name"] or match["ipv6"]), match["port"]
+        raise ValueError(
+            "each is scheme://host or scheme://host:port; neither *, nor null, nor a path"
+        )
+    scheme, host, port = (
+        match["scheme"],
+        canonicalize(match["name"] or match["ipv6"]),
+        match["port"],
+    )
     if port is not None and not 1 <= int(port) <= 65535:
         raise ValueError(f"{port} is not a port (1 to 65535)")
     suffix = "" if port is None or port == _DEFAULT_PORTS.get(scheme) else f":{int(port)}"
-    return f"{scheme}://{in_url(host)}{suffix}"
+    return f"{scheme}://{format_in_url(host)}{suffix}"

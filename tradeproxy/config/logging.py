@@ -40,8 +40,8 @@ class LogSettings:
 def read_log(env: Environment) -> LogSettings:
     """Read PROXY_LOG_FORMAT and PROXY_LOG_LEVEL."""
     return LogSettings(
-        format=env.parsed("PROXY_LOG_FORMAT", _format, None),
-        level=env.parsed("PROXY_LOG_LEVEL", _level, Level.INFO),
+        format=env.parse("PROXY_LOG_FORMAT", _format, None),
+        level=env.parse("PROXY_LOG_LEVEL", _level, Level.INFO),
     )
 
 
@@ -56,4 +56,6 @@ def _level(text: str) -> Level:
     try:
         return Level(text.lower())
     except ValueError:
-        raise ValueError(f"{text!r} is none of {', '.join(level.value for level in Level)}") from None
+        raise ValueError(
+            f"{text!r} is none of {', '.join(level.value for level in Level)}"
+        ) from None

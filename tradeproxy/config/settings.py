@@ -9,9 +9,14 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from tradeproxy.config import hosts
-from tradeproxy.config.accounts import AccountSettings, demo_account, is_plain, read_accounts
+from tradeproxy.config.accounts import (
+    AccountSettings,
+    demo_account,
+    is_visible_ascii,
+    read_accounts,
+)
 from tradeproxy.config.addresses import Addresses, read_addresses
-from tradeproxy.config.endpoints import is_local, url
+from tradeproxy.config.endpoints import format_url, is_local
 from tradeproxy.config.env import Environment
 from tradeproxy.config.logging import LogSettings, read_log
 from tradeproxy.config.storage import JournalSettings, RedisSettings, read_journal, read_redis
@@ -124,7 +129,7 @@ class Settings:
     warnings: tuple[str, ...]
 
     @property
-    def place(self) -> str:
+    def storage_label(self) -> str:
         """Where the events are kept, in words."""
         if self.redis is not None:
             return f"Redis at {self.redis.label}"
@@ -158,7 +163,7 @@ def read_settings(
     addresses = read_addresses(env, port, listen, ipv6_loopback)
     tokens = _read_tokens(env)
     _check_exposure(env, addresses)
-    dialect = env.parsed("PROXY_UPSTREAM_AUTH", _dialect, Dialect.AUTHENTICATE)
+    dialect = env.parse("PROXY_UPSTREAM_AUTH", _dialect, Dialect.AUTHENTICATE)
     simulator_port = addresses.port + 1 if demo else None
     if simulator_port is None:
         accounts = read_accounts(env, dialect)
@@ -174,8 +179,13 @@ def read_settings(
         listen_source=addresses.source,
         reuse_port=_read_reuse_port(env, demo),
         tokens=tokens,
-        allowed_origins=env.each("PROXY_ALLOWED_ORIGINS", lambda text: hosts.origin(text.removesuffix("/"))),
-        allowed_hosts=(*env.each("PROXY_ALLOWED_HOSTS", hosts.canonical), *addresses.names),
+        allowed_origins=env.parse_list(
+            "PROXY_ALLOWED_ORIGINS", lambda text: hosts.canonicalize_origin(text.removesuffix("/"))
+        ),
+        allowed_hosts=(
+            *env.parse_list("PROXY_ALLOWED_HOSTS", hosts.canonicalize),
+            *addresses.names,
+        ),
         limits=_read_limits(env),
         journal=read_journal(env, in_memory=demo),
         redis=read_redis(env, in_memory=demo),
@@ -199,13 +209,13 @@ def _warn_of_unknown(env: Environment) -> None:
 
 
 def _read_reuse_port(env: Environment, demo: bool) -> bool:
-    reuse_port = env.parsed("PROXY_REUSE_PORT", flag, default=False)
+    reuse_port = env.parse("PROXY_REUSE_PORT", flag, default=False)
     if reuse_port and demo:
         env.warn_unused(("PROXY_REUSE_PORT",), "by the demo, which shares nothing")
         return False
     if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
         env.findings.problem("PROXY_REUSE_PORT: this system has no SO_REUSEPORT")
-    if reuse_port and env.source("PROXY_REDIS_URL") is None:
+    if reuse_port and env.find_source("PROXY_REDIS_URL") is None:
         env.findings.warning(
             "PROXY_REUSE_PORT: PROXY_REDIS_URL is not set; who shares the port must share the log"
         )
@@ -213,26 +223,30 @@ def _read_reuse_port(env: Environment, demo: bool) -> bool:
 
 
 def _read_tokens(env: Environment) -> tuple[Secret, ...]:
-    source = env.source("PROXY_TOKENS")
-    text = env.confidential("PROXY_TOKENS")
+    source = env.find_source("PROXY_TOKENS")
+    text = env.read_secret("PROXY_TOKENS")
     tokens = [token.strip() for token in text.split(",") if token.strip()]
     if text and not tokens:
         env.findings.problem(f"{source}: holds no token")
-    if not all(map(is_plain, tokens)):
-        env.findings.problem(f"{source}: a token holds white space, or is not ASCII; commas separate tokens")
+    if not all(map(is_visible_ascii, tokens)):
+        env.findings.problem(
+            f"{source}: a token holds white space, or is not ASCII; commas separate tokens"
+        )
     if any(len(token) < WEAK_TOKEN for token in tokens):
-        env.findings.warning(f"{source}: a token of fewer than {WEAK_TOKEN} characters can be guessed")
+        env.findings.warning(
+            f"{source}: a token of fewer than {WEAK_TOKEN} characters can be guessed"
+        )
     return tuple(Secret(token) for token in tokens)
 
 
 def _check_exposure(env: Environment, addresses: Addresses) -> None:
-    anonymous = env.parsed("PROXY_ALLOW_ANONYMOUS", flag, default=False)
-    if anonymous or env.source("PROXY_TOKENS"):
+    anonymous = env.parse("PROXY_ALLOW_ANONYMOUS", flag, default=False)
+    if anonymous or env.find_source("PROXY_TOKENS"):
         return
     for description in addresses.descriptions:
         if not is_local(description):
             env.findings.problem(
-                f"{addresses.source}: other machines may reach {url(description)}, and would see every order;"
+                f"{addresses.source}: other machines may reach {format_url(description)}, and would see every order;"
                 " set PROXY_TOKENS, or PROXY_ALLOW_ANONYMOUS=1 if they may"
             )
 
@@ -240,30 +254,34 @@ def _check_exposure(env: Environment, addresses: Addresses) -> None:
 def _read_limits(env: Environment) -> Limits:
     default = Limits()
     return Limits(
-        max_clients=env.parsed("PROXY_MAX_CLIENTS", whole_number, default.max_clients),
-        handshake_timeout=env.parsed("PROXY_HANDSHAKE_TIMEOUT", seconds, default.handshake_timeout),
-        auth_timeout=env.parsed("PROXY_AUTH_TIMEOUT", seconds, default.auth_timeout),
-        max_message=env.parsed("PROXY_MAX_MESSAGE", whole_number, default.max_message),
-        stall_timeout=env.parsed("PROXY_STALL_TIMEOUT", seconds, default.stall_timeout),
+        max_clients=env.parse("PROXY_MAX_CLIENTS", whole_number, default.max_clients),
+        handshake_timeout=env.parse("PROXY_HANDSHAKE_TIMEOUT", seconds, default.handshake_timeout),
+        auth_timeout=env.parse("PROXY_AUTH_TIMEOUT", seconds, default.auth_timeout),
+        max_message=env.parse("PROXY_MAX_MESSAGE", whole_number, default.max_message),
+        stall_timeout=env.parse("PROXY_STALL_TIMEOUT", seconds, default.stall_timeout),
     )
 
 
 def _read_recovery(env: Environment) -> RecoverySettings:
     default = RecoverySettings()
     return RecoverySettings(
-        mode=env.parsed("PROXY_RECOVERY", _recovery_mode, default.mode),
-        deadline=env.parsed("PROXY_RECOVERY_DEADLINE", seconds, default.deadline),
-        reconcile_interval=env.parsed("PROXY_RECONCILE_INTERVAL", seconds, default.reconcile_interval),
+        mode=env.parse("PROXY_RECOVERY", _recovery_mode, default.mode),
+        deadline=env.parse("PROXY_RECOVERY_DEADLINE", seconds, default.deadline),
+        reconcile_interval=env.parse(
+            "PROXY_RECONCILE_INTERVAL", seconds, default.reconcile_interval
+        ),
     )
 
 
 def _read_rest(env: Environment, addresses: Addresses) -> bool:
-    rest = env.parsed("PROXY_REST", flag, default=False)
-    if rest and (tokens := env.source("PROXY_TOKENS")):
+    rest = env.parse("PROXY_REST", flag, default=False)
+    if rest and (tokens := env.find_source("PROXY_TOKENS")):
         env.findings.problem(
             f"PROXY_REST: {tokens} is set too; the headers of a request cannot hold a token and Alpaca's keys"
         )
-    elif rest and any(url(it).startswith("http:") and not is_local(it) for it in addresses.descriptions):
+    elif rest and any(
+        format_url(it).startswith("http:") and not is_local(it) for it in addresses.descriptions
+    ):
         env.findings.warning(
             "PROXY_REST: keys travel in the clear from other machines to this one; use ssl: in PROXY_LISTEN"
         )

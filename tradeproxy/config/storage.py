@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from tradeproxy.config import hosts
-from tradeproxy.config.accounts import is_plain
+from tradeproxy.config.accounts import is_visible_ascii
 from tradeproxy.config.values import whole_number
 from tradeproxy.wire.credentials import Secret
 
@@ -46,7 +46,7 @@ def read_journal(env: Environment, *, in_memory: bool) -> JournalSettings:
     source, directory = "PROXY_DATA_DIR", None
     if in_memory:
         env.warn_unused(("PROXY_DATA_DIR",), "by the demo, which forgets everything at its end")
-    elif redis := env.source("PROXY_REDIS_URL"):
+    elif redis := env.find_source("PROXY_REDIS_URL"):
         reason = f"since {redis} is set: the events are kept in Redis"
         env.warn_unused(("PROXY_DATA_DIR", "PROXY_JOURNAL_SYNC"), reason)
     else:
@@ -54,16 +54,18 @@ def read_journal(env: Environment, *, in_memory: bool) -> JournalSettings:
     return JournalSettings(
         directory=directory,
         source=source,
-        full_sync=env.parsed("PROXY_JOURNAL_SYNC", _full_sync, default.full_sync),
-        max_age=env.parsed("PROXY_JOURNAL_DAYS", _days, default.max_age),
-        max_events=env.parsed("PROXY_JOURNAL_EVENTS", whole_number, default.max_events),
+        full_sync=env.parse("PROXY_JOURNAL_SYNC", _full_sync, default.full_sync),
+        max_age=env.parse("PROXY_JOURNAL_DAYS", _days, default.max_age),
+        max_events=env.parse("PROXY_JOURNAL_EVENTS", whole_number, default.max_events),
     )
 
 
 def _directory(env: Environment) -> tuple[str, Path | None]:
     """Choose where state is kept: as told, where systemd says, or where the XDG specification does."""
     if text := env.get("PROXY_DATA_DIR"):
-        return "PROXY_DATA_DIR", env.directory / re.sub(r"\A~(?=/|\Z)", lambda _: str(_home(env)), text)
+        return "PROXY_DATA_DIR", env.directory / re.sub(
+            r"\A~(?=/|\Z)", lambda _: str(_home(env)), text
+        )
     if text := env.get("STATE_DIRECTORY"):
         return "STATE_DIRECTORY", Path(text.split(":")[0])
     state = Path(env.get("XDG_STATE_HOME") or "")
@@ -121,47 +123,62 @@ class RedisSettings:
         """The URL as it may be shown: without user and password."""
         if self.path is not None:
             return f"unix://{quote(self.path)}?db={self.db}"
-        return f"{'rediss' if self.tls else 'redis'}://{hosts.in_url(self.host)}:{self.port}/{self.db}"
+        return f"{'rediss' if self.tls else 'redis'}://{hosts.format_in_url(self.host)}:{self.port}/{self.db}"
 
 
 def read_redis(env: Environment, *, in_memory: bool = False) -> RedisSettings | None:
     """Read them; None if there is no URL, or none counts. What is wrong is noted in env's findings."""
-    source, password_source = env.source("PROXY_REDIS_URL"), env.source("PROXY_REDIS_PASSWORD")
+    source, password_source = (
+        env.find_source("PROXY_REDIS_URL"),
+        env.find_source("PROXY_REDIS_PASSWORD"),
+    )
     if in_memory:
         env.warn_unused(("PROXY_REDIS_URL",), "by the demo, which forgets everything at its end")
         return None
     if source is None:
         env.warn_unused(("PROXY_REDIS_PASSWORD",), "without PROXY_REDIS_URL")
         return None
-    if not all(map(importlib.util.find_spec, _LIBRARIES)):  # importing txredisapi would install a reactor
+    if not all(
+        map(importlib.util.find_spec, _LIBRARIES)
+    ):  # importing txredisapi would install a reactor
         env.findings.problem(f"{source}: needs pip install 'tradeproxy[redis]'")
-    password = env.confidential("PROXY_REDIS_PASSWORD")
-    text = env.confidential("PROXY_REDIS_URL")
+    password = env.read_secret("PROXY_REDIS_PASSWORD")
+    text = env.read_secret("PROXY_REDIS_URL")
     settings = env.findings.attempt(source, _parse, text, None) if text else None
     return None if settings is None else _opened(settings, source, password, password_source, env)
 
 
 def _opened(
-    settings: RedisSettings, source: str, password: str, password_source: str | None, env: Environment
+    settings: RedisSettings,
+    source: str,
+    password: str,
+    password_source: str | None,
+    env: Environment,
 ) -> RedisSettings:
     """Return the settings with the password, from wherever it came."""
     if settings.password is not None and password_source is not None:
-        env.findings.problem(f"{source}: holds a password, and {password_source} is set too; keep one")
+        env.findings.problem(
+            f"{source}: holds a password, and {password_source} is set too; keep one"
+        )
     elif settings.username is not None and settings.password is None and password_source is None:
         env.findings.problem(
             f"{source}: has a user, but no password; a password alone is redis://:password@…"
         )
     elif password:
         settings = replace(settings, password=Secret(password))
-    in_the_clear = settings.path is None and not settings.tls and not hosts.is_loopback(settings.host)
+    in_the_clear = (
+        settings.path is None and not settings.tls and not hosts.is_loopback(settings.host)
+    )
     if in_the_clear and settings.password is not None:
-        env.findings.warning(f"{source}: the password travels in the clear to another machine; use rediss:")
+        env.findings.warning(
+            f"{source}: the password travels in the clear to another machine; use rediss:"
+        )
     return settings
 
 
 def _parse(text: str) -> RedisSettings | None:
     """Read a URL; raises ValueError with a phrase that holds nothing of it, since it may hold a password."""
-    if not is_plain(text) or "#" in text:  # urlsplit would drop line ends and tabs silently
+    if not is_visible_ascii(text) or "#" in text:  # urlsplit would drop line ends and tabs silently
         raise ValueError(_NOT_A_URL)
     if _BROKEN_CODING.search(text):
         raise ValueError("has a % that begins no percent-coded character; a % itself is %25")
@@ -171,18 +188,24 @@ def _parse(text: str) -> RedisSettings | None:
         if parts.scheme == "unix":
             host, port, path, db = "", 0, *_at_file(parts)
         else:
-            host, port, path, db = *_at_host(parts), None, _database(r"/?|/([0-9]{1,6})", parts.path)
+            host, port, path, db = (
+                *_at_host(parts),
+                None,
+                _database(r"/?|/([0-9]{1,6})", parts.path),
+            )
     except ValueError:
         raise ValueError(_NOT_A_URL) from None
     tls = parts.scheme == "rediss"
-    return RedisSettings(host, port, path, tls, username, Secret(password) if password else None, db)
+    return RedisSettings(
+        host, port, path, tls, username, Secret(password) if password else None, db
+    )
 
 
 def _at_host(parts: SplitResult) -> tuple[str, int]:
     port = DEFAULT_PORT if parts.port is None else parts.port
     if parts.scheme not in ("redis", "rediss") or not port or parts.query:
         raise ValueError
-    return hosts.canonical(parts.hostname or ""), port
+    return hosts.canonicalize(parts.hostname or ""), port
 
 
 def _at_file(parts: SplitResult) -> tuple[str, int]:

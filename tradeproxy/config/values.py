@@ -22,6 +22,8 @@ def seconds(text: str) -> float:
 def flag(text: str) -> bool:
     """Read yes or no. Raises ValueError with a phrase for the user."""
     try:
-        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
+            text.lower()
+        ]
     except KeyError:
         raise ValueError(f"{text!r} is neither yes (1, true) nor no (0, false)") from None

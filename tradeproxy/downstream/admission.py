@@ -17,7 +17,7 @@ _AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class RequestInfo:
     """What an HTTP request says of who sends it."""
 
     host: str | None
@@ -32,12 +32,12 @@ class Visitor:
     """What its headers hold that could be a token: Authorization: Bearer, and the APCA headers."""
     upgrade: bool = False
     """Whether it asks for a WebSocket, on which an auth message can follow."""
-    site: str | None = None
+    fetch_site: str | None = None
     """The Sec-Fetch-Site header: how the page that asks is related to this server, if a browser says so."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """An HTTP status and the line that says why."""
 
     status: int
@@ -76,62 +76,70 @@ class Admission:
     foreign, and it must not keep connections open here either.
     """
 
-    def __init__(self, allowed_hosts: Iterable[str], allowed_origins: Iterable[str], tokens: Tokens) -> None:
+    def __init__(
+        self, allowed_hosts: Iterable[str], allowed_origins: Iterable[str], tokens: Tokens
+    ) -> None:
         self._hosts = frozenset(allowed_hosts)
         self._origins = frozenset(allowed_origins)
         self._tokens = tokens
 
-    def refusal(self, visitor: Visitor, *, public: bool = False) -> Refusal | None:
+    def check(self, visitor: RequestInfo, *, public: bool = False) -> Rejection | None:
         """Return why `visitor` must stay out, or None; what is `public` needs no token."""
-        if not self._is_ours(visitor):
-            return Refusal(403, "this Host is not allowed; PROXY_ALLOWED_HOSTS adds to those that are")
-        if visitor.origin is not None and not self._is_allowed(visitor.origin, visitor):
-            return Refusal(403, "this Origin is not allowed; PROXY_ALLOWED_ORIGINS adds to those that are")
-        if visitor.origin is None and visitor.site in ("cross-site", "same-site"):
-            return Refusal(403, "a page of another site asks for this, and does not say which (no Origin)")
+        if not self._is_own_host(visitor):
+            return Rejection(
+                403, "this Host is not allowed; PROXY_ALLOWED_HOSTS adds to those that are"
+            )
+        if visitor.origin is not None and not self._is_allowed_origin(visitor.origin, visitor):
+            return Rejection(
+                403, "this Origin is not allowed; PROXY_ALLOWED_ORIGINS adds to those that are"
+            )
+        if visitor.origin is None and visitor.fetch_site in ("cross-site", "same-site"):
+            return Rejection(
+                403, "a page of another site asks for this, and does not say which (no Origin)"
+            )
         may_come_later = visitor.upgrade and not visitor.offers
         if not public and not may_come_later and not self._tokens.admit(*visitor.offers):
-            return Refusal(401, "this needs one of PROXY_TOKENS, as Authorization: Bearer")
+            return Rejection(401, "this needs one of PROXY_TOKENS, as Authorization: Bearer")
         return None
 
-    def judge(self, visitor: Visitor) -> Callable[[Credentials], bool]:
+    def get_authenticator(self, visitor: RequestInfo) -> Callable[[Credentials], bool]:
         """Return what decides on the auth message of a visitor that has been let in."""
         if self._tokens.admit(*visitor.offers):
-            return _anybody  # it has shown its token: the message may say anything
+            return _accept_any  # it has shown its token: the message may say anything
         return self._tokens.admit_credentials
 
-    def _is_ours(self, visitor: Visitor) -> bool:
-        host = _host_of(visitor.host or "")
+    def _is_own_host(self, visitor: RequestInfo) -> bool:
+        host = _parse_host(visitor.host or "")
         if host is None:
             return False
         # An address cannot be rebound: one that is also where the request arrived is ours.
         here = (visitor.local_address or "").removeprefix("::ffff:")
         return host == here or host in self._hosts or hosts.is_loopback(host)
 
-    def _is_allowed(self, origin: str, visitor: Visitor) -> bool:
+    def _is_allowed_origin(self, origin: str, visitor: RequestInfo) -> bool:
         scheme = "https" if visitor.secure else "http"
-        own = _origin_of(f"{scheme}://{visitor.host}")
-        theirs = _origin_of(origin)
+        own = _parse_origin(f"{scheme}://{visitor.host}")
+        theirs = _parse_origin(origin)
         return theirs is not None and (theirs == own or theirs in self._origins)
 
 
-def _anybody(_: Credentials) -> bool:
+def _accept_any(_: Credentials) -> bool:
     return True
 
 
 @lru_cache(maxsize=64)
-def _host_of(authority: str) -> str | None:
+def _parse_host(authority: str) -> str | None:
     """Return the host of a Host header's `host[:port]` in its one spelling; None if there is none."""
     match = _AUTHORITY.fullmatch(authority.lower())
     try:
-        return hosts.canonical(match["host"].strip("[]")) if match else None
+        return hosts.canonicalize(match["host"].strip("[]")) if match else None
     except ValueError:
         return None
 
 
-def _origin_of(text: str) -> str | None:
+def _parse_origin(text: str) -> str | None:
     """Return an Origin header's origin in its one spelling; None for what is none, such as `null`."""
     try:
-        return hosts.origin(text)
+        return hosts.canonicalize_origin(text)
     except ValueError:
         return None

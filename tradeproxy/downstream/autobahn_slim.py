@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="WebSocketServerProtocol")
 
-IS_KNOWN = __version__.startswith("26.10.")
+IS_SUPPORTED = __version__.startswith("26.10.")
 """Whether this is a version that the rest of this module was written for."""
 
-RESTING: dict[str, Any] = {
+IDLE_ATTRIBUTES: dict[str, Any] = {
     # What a connection says of itself while nothing has happened: on the class it is there once for all.
     "_transport_details": None,
     "autoPingPending": None,
@@ -79,7 +79,7 @@ LEFTOVERS = ("current_frame_masker", "utf8validateLast", "utf8validator")
 """What is of no use after a message, and made anew for the next one."""
 
 
-if IS_KNOWN:
+if IS_SUPPORTED:
     # They colour and set values for log lines, at every handshake and frame, before it is known that
     # nobody reads these. A line that is read after all has the values as they are.
     for module in (base, twisted):
@@ -104,23 +104,27 @@ class _Validator:
         return validator
 
 
-def configured(protocol: type[T], factory: WebSocketServerFactory) -> type[T]:
+def configure_class(protocol: type[T], factory: WebSocketServerFactory) -> type[T]:
     """Return a subclass that has the factory's options once for all connections.
 
     Autobahn copies them onto each one, and formats them for a log line that nobody reads.
     """
-    if not IS_KNOWN:
+    if not IS_SUPPORTED:
         return protocol
-    options = {name: getattr(factory, name) for name in protocol.CONFIG_ATTRS}  # as _connectionMade does
+    options = {
+        name: getattr(factory, name) for name in protocol.CONFIG_ATTRS
+    }  # as _connectionMade does
     # One of them is a function; on a class it would be taken for a method.
-    shared = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
+    shared = {
+        name: staticmethod(value) if callable(value) else value for name, value in options.items()
+    }
     own = {"connectionMade": _begin, "onMessageEnd": _end_message, "utf8validator": _Validator()}
-    return type(protocol.__name__, (protocol,), {**RESTING, **shared, **own})
+    return type(protocol.__name__, (protocol,), {**IDLE_ATTRIBUTES, **shared, **own})
 
 
-def prepare(connection: WebSocketServerProtocol) -> None:
+def init_connection(connection: WebSocketServerProtocol) -> None:
     """Take the place of Autobahn's `__init__`."""
-    if IS_KNOWN:
+    if IS_SUPPORTED:
         connection.is_closed = Deferred()
     else:
         WebSocketServerProtocol.__init__(connection)
@@ -128,7 +132,7 @@ def prepare(connection: WebSocketServerProtocol) -> None:
 
 def take_over(request: Request, connection: WebSocketServerProtocol, key: bytes) -> bytes | int:
     """Make `connection` of a request for a WebSocket that is in order; for Resource.render."""
-    if not IS_KNOWN:
+    if not IS_SUPPORTED:
         # Autobahn parses what is here again, and differently: it gets what it needs, and no credentials.
         request.requestHeaders, request.uri = Headers(_needed(key)), b"/"
         answer: bytes | int = WebSocketResource(_ReadyMade(connection)).render(request)
@@ -162,8 +166,9 @@ def _open(connection: WebSocketServerProtocol, key: bytes) -> None:
         b"Sec-WebSocket-Accept: %b\r\n\r\n" % (factory.server.encode(), accept(key))
     )
     connection.state = connection.STATE_OPEN
-    ping = connection._sendAutoPing  # noqa: SLF001
-    connection.autoPingPendingCall = factory._batched_timer.call_later(factory.autoPingInterval, ping)  # noqa: SLF001
+    ping = connection._sendAutoPing
+    timer = factory._batched_timer
+    connection.autoPingPendingCall = timer.call_later(factory.autoPingInterval, ping)
     connection.onOpen()
 
 
@@ -174,9 +179,9 @@ def _end_message(connection: WebSocketServerProtocol) -> None:
     connection.message_data = None  # type: ignore[assignment]  # as Autobahn does
 
 
-def settle(connection: WebSocketServerProtocol) -> None:
+def release_leftovers(connection: WebSocketServerProtocol) -> None:
     """Let go of what a connection no longer needs, once its first message has been read."""
-    if not IS_KNOWN:
+    if not IS_SUPPORTED:
         return
     own = vars(connection)
     for name in LEFTOVERS:

@@ -10,11 +10,19 @@ from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.logger import Logger
 
 from tradeproxy.downstream import autobahn_slim
-from tradeproxy.downstream.clients import Standing, Visit
-from tradeproxy.downstream.send_group import is_clear, is_plain, write_direct
-from tradeproxy.downstream.session import ClientSession, Close, Effect, Send, State, Status, Stream
+from tradeproxy.downstream.clients import ClientInfo, ClientStats
+from tradeproxy.downstream.send_group import is_drained, is_plain_tcp, write_direct
+from tradeproxy.downstream.session import (
+    ClientEffect,
+    ClientSession,
+    ClientState,
+    CloseWith,
+    SendReply,
+    SetEvents,
+    SetStatus,
+)
 from tradeproxy.downstream.subscription import Subscription
-from tradeproxy.runtime.close_timeout import BoundedGoodbye
+from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
 from tradeproxy.wire.close_codes import CloseCode
 
 if TYPE_CHECKING:
@@ -24,17 +32,17 @@ if TYPE_CHECKING:
 
     from tradeproxy.config.settings import Limits
     from tradeproxy.downstream.clients import Clients
-    from tradeproxy.downstream.handshake_limits import Door, Newcomers
-    from tradeproxy.downstream.query import Wishes
+    from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle
+    from tradeproxy.downstream.query import SubscribeOptions
     from tradeproxy.downstream.send_group import SendGroup, SendGroups
-    from tradeproxy.downstream.subscription import Wording
+    from tradeproxy.downstream.subscription import SharedEncoders
     from tradeproxy.hub.account import Account
     from tradeproxy.wire.messages import Sendable
 
-GOODBYE_TIMEOUT = 5.0
+CLOSE_TIMEOUT = 5.0
 """Seconds for a client to answer a close frame."""
 
-SLOW_GOODBYE_TIMEOUT = 30.0
+SLOW_CLOSE_TIMEOUT = 30.0
 """Seconds for one that was too slow: before the close frame it has to read the megabytes that the kernel
 took for it."""
 
@@ -46,25 +54,25 @@ class ConnectionContext:
     clock: IReactorTime
     limits: Limits
     clients: Clients
-    wording: Wording
-    answer: Callable[[Sendable], bytes]
+    encoders: SharedEncoders
+    encode_reply: Callable[[Sendable], bytes]
     """Returns the frame of a reply."""
-    crowds: SendGroups
-    door: Door
-    newcomers: Newcomers
+    send_groups: SendGroups
+    throttle: HandshakeThrottle
+    auth_deadlines: AuthDeadlines
     pong_timeout: float
     """Seconds after which a client that does not answer a ping is dropped."""
 
 
-class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn's bases disagree
+class DownstreamProtocol(CloseTimeoutMixin, WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn's bases disagree
     """One client: carries its session and its subscription over one connection."""
 
     # Autobahn's warnings quote what a client sent; ours say what matters of it.
     log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
     _log = Logger()
 
-    goodbye_timeout = GOODBYE_TIMEOUT
-    crowd: SendGroup | None = None
+    close_timeout = CLOSE_TIMEOUT
+    send_group: SendGroup | None = None
     _reads = True
     _unanswered_ping: bytes | None = None
 
@@ -73,23 +81,23 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         context: ConnectionContext,
         account: Account,
         session: ClientSession,
-        wishes: Wishes,
-        visit: Visit,
+        wishes: SubscribeOptions,
+        visit: ClientInfo,
     ) -> None:
-        autobahn_slim.prepare(self)
+        autobahn_slim.init_connection(self)
         self._context = context
         self.clock = context.clock
         self.account = account
         self._session = session
-        self._visit = visit
+        self._info = visit
         self.subscriber = Subscription(
-            account, wishes, self, context.wording, self.clock, context.limits.stall_timeout
+            account, wishes, self, context.encoders, self.clock, context.limits.stall_timeout
         )
 
     def dataReceived(self, data: bytes) -> None:
         """Take what the client sends; its first message when it is this client's turn."""
-        if self._session.state is State.AWAITING_AUTH:
-            self._context.door.enter(self.transport, super().dataReceived, data)
+        if self._session.state is ClientState.AWAITING_AUTH:
+            self._context.throttle.submit(self.transport, super().dataReceived, data)
         else:
             super().dataReceived(data)
 
@@ -97,15 +105,15 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     def onOpen(self) -> None:
         """Register with the account's broadcaster; events are passed on once the session wants them."""
-        self._advance(self._begin)
+        self._run_step(self._begin)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Let the session answer."""
-        was_unknown = self._session.state is State.AWAITING_AUTH
-        self._advance(self._session.received, payload)
-        if was_unknown and self._session.state is not State.AWAITING_AUTH:
-            self._context.newcomers.discard(self)
-            autobahn_slim.settle(self)
+        was_unknown = self._session.state is ClientState.AWAITING_AUTH
+        self._run_step(self._session.received, payload)
+        if was_unknown and self._session.state is not ClientState.AWAITING_AUTH:
+            self._context.auth_deadlines.discard(self)
+            autobahn_slim.release_leftovers(self)
 
     def onPing(self, payload: bytes) -> None:
         """Answer, or remember it: of several pings the last one's answer is enough (RFC 6455, 5.5.3)."""
@@ -116,16 +124,16 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Unregister; also called for a connection that never opened."""
-        if self.crowd is not None:
-            self.crowd.remove(self)
+        if self.send_group is not None:
+            self.send_group.remove(self)
         self.account.broadcaster.unregister(self.subscriber)
-        self._context.newcomers.discard(self)
+        self._context.auth_deadlines.discard(self)
         self.subscriber.feed.stopProducing()
         self._context.clients.discard(self)
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that is gone."""
-        self._context.clients.refusals.note(
+        self._context.clients.rejections.record(
             self.peer or "a client", f"no pong for {self._context.pong_timeout:g} s"
         )
         super().onAutoPingTimeout()
@@ -136,8 +144,10 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         """Send whole frames, unless Autobahn has sent a close frame of its own, which nothing may follow."""
         if self.state != self.STATE_OPEN:
             self.subscriber.feed.stopProducing()
-        elif self._put(frames) and self.subscriber.feed.framing is self._context.wording.plain:
-            self._context.crowds.offer(self)
+        elif (
+            self._write_out(frames) and self.subscriber.feed.encoder is self._context.encoders.plain
+        ):
+            self._context.send_groups.offer(self)
 
     def pause_reading(self) -> None:
         """Take nothing from the client, whose answers would only pile up."""
@@ -156,15 +166,15 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
     # What its crowd calls, and what makes it leave.
 
     @property
-    def is_level(self) -> bool:
+    def is_caught_up(self) -> bool:
         """Whether its socket has taken all that is in the log, and it is to be sent all that follows."""
         feed = self.subscriber.feed
         return (
-            feed.is_level
-            and feed.framing is self._context.wording.plain
+            feed.is_caught_up
+            and feed.encoder is self._context.encoders.plain
             and self.state == self.STATE_OPEN
-            and is_plain(self.transport)
-            and is_clear(self)
+            and is_plain_tcp(self.transport)
+            and is_drained(self)
         )
 
     @property
@@ -173,19 +183,19 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
         send: Callable[[bytes], int] = self.transport.socket.send
         return send
 
-    def go_on(self, position: int, rest: bytes) -> None:
+    def resume_feed(self, position: int, rest: bytes) -> None:
         """Be served by its own feed."""
         self.subscriber.feed.position = position
         self.account.broadcaster.register(self.subscriber)
         if rest:
             self.transport.write(rest)
 
-    def leave_crowd(self) -> None:
+    def leave_group(self) -> None:
         """Be served by its own feed, which meets a burst that the crowd has not handed on yet in the log."""
-        crowd = self.crowd
+        crowd = self.send_group
         if crowd is not None:
             crowd.remove(self)
-            self.go_on(crowd.position, b"")
+            self.resume_feed(crowd.position, b"")
             if crowd.position < self.account.journal.last:
                 self.subscriber.feed.start(crowd.position)
 
@@ -194,86 +204,84 @@ class DownstreamProtocol(BoundedGoodbye, WebSocketServerProtocol):  # type: igno
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Send, as Autobahn does it: in one piece, unless it is told otherwise."""
         if sync or chopsize:
-            self.leave_crowd()
+            self.leave_group()
             super().sendData(data, sync, chopsize)
         else:
-            self._put(data)
+            self._write_out(data)
 
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
         """Send one, which no event may follow."""
-        self.leave_crowd()
+        self.leave_group()
         super().sendCloseFrame(code, reasonUtf8, isReply)
 
-    def _put(self, data: bytes) -> bool:
+    def _write_out(self, data: bytes) -> bool:
         """Send by the shortest way that is open, and return whether the socket has taken all of it."""
         is_whole = write_direct(self, data, super().sendData)
         if not is_whole:
-            self.leave_crowd()
+            self.leave_group()
         return is_whole
 
     # What all of these and the service call.
 
-    def end(self, code: CloseCode, reason: str = "") -> None:
+    def close(self, code: CloseCode, reason: str = "") -> None:
         """Send a close frame with `code`, unless one is already under way."""
-        self._advance(self._session.end, code, reason)
+        self._run_step(self._session.close, code, reason)
 
-    def overdue(self) -> None:
+    def auth_timed_out(self) -> None:
         """Give up on a client that has not said in time who it is."""
-        self._advance(self._session.overdue)
+        self._run_step(self._session.auth_timed_out)
 
-    def sever(self) -> None:
-        """Drop the connection without a goodbye."""
-        self.abort()
-
-    def standing(self) -> Standing:
+    def stats(self) -> ClientStats:
         """Return how it stands, in its crowd if it is in one."""
-        feed, crowd = self.subscriber.feed, self.crowd
+        feed, crowd = self.subscriber.feed, self.send_group
         position = feed.position if crowd is None else crowd.position
         lag = 0 if feed.is_idle else max(self.account.journal.last - position, 0)
-        return Standing(feed.is_paused, lag, self.account.name, self.peer or "", self._visit)
+        return ClientStats(feed.is_paused, lag, self.account.name, self.peer or "", self._info)
 
     # Ours.
 
-    def _begin(self) -> tuple[Effect, ...]:
+    def _begin(self) -> tuple[ClientEffect, ...]:
         context = self._context
         self.unregisterProducer()  # twisted.web's channel still holds the transport's one place
         self.registerProducer(self.subscriber.feed, True)
-        context.newcomers.add(self)
+        context.auth_deadlines.add(self)
         context.clients.add(self)
         self.account.broadcaster.register(self.subscriber)
         return ()
 
-    def _advance(self, step: Callable[..., tuple[Effect, ...]], *arguments: Any) -> None:
+    def _run_step(self, step: Callable[..., tuple[ClientEffect, ...]], *arguments: Any) -> None:
         """Take a step of the conversation, and do what it comes to.
 
         The one guard between us and Autobahn, which would leave the client connected and deaf.
         """
-        self.leave_crowd()
+        self.leave_group()
         try:
             for effect in step(*arguments):
-                self._carry_out(effect)
+                self._apply(effect)
         except Exception:
-            self._log.failure("{account}: a client's conversation failed", account=self.account.name)
-            self.sever()
+            self._log.failure(
+                "{account}: a client's conversation failed", account=self.account.name
+            )
+            self.abort()
 
-    def _carry_out(self, effect: Effect) -> None:
+    def _apply(self, effect: ClientEffect) -> None:
         match effect:
-            case Send(message):
-                self.write(self._context.answer(message))
-            case Status(on):
-                self.subscriber.status(on)
-            case Stream(on):
-                self.subscriber.stream(on)
-            case Close(code, reason):
-                self._close(code, reason)
+            case SendReply(message):
+                self.write(self._context.encode_reply(message))
+            case SetStatus(on):
+                self.subscriber.set_status(on)
+            case SetEvents(on):
+                self.subscriber.set_events(on)
+            case CloseWith(code, reason):
+                self._send_close(code, reason)
 
-    def _close(self, code: CloseCode, reason: str) -> None:
+    def _send_close(self, code: CloseCode, reason: str) -> None:
         if code is not CloseCode.RESTARTING:
-            self._context.clients.refusals.note(self.peer or "a client", code.reason)
+            self._context.clients.rejections.record(self.peer or "a client", code.reason)
         if not self._reads:
-            self.goodbye_timeout = SLOW_GOODBYE_TIMEOUT
+            self.close_timeout = SLOW_CLOSE_TIMEOUT
         self.account.broadcaster.unregister(self.subscriber)
         self.subscriber.feed.stopProducing()
         # sendClose knows no 1012.

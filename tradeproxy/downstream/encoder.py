@@ -5,73 +5,75 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from tradeproxy.wire.frame import Recovered, data_of, with_cursor
+from tradeproxy.wire.frame import Recovered, extract_data, with_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tradeproxy.downstream.filters import Filter
     from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Burst
+    from tradeproxy.journal.base import Batch
 
 MARKS = tuple(mark.value for mark in Recovered)
 
 
-class Framing:
+class FrameEncoder:
     """Joins what `frame` makes of each payload and its cursor, which is None where there is none.
 
     What the filter that is `wanted` does not pick is left out; it may be that nothing is left.
     """
 
-    def __init__(self, frame: Callable[[bytes, str | None], bytes], wanted: Filter | None = None) -> None:
+    def __init__(
+        self, frame: Callable[[bytes, str | None], bytes], wanted: Filter | None = None
+    ) -> None:
         self._frame = frame
-        self._wanted = wanted
-        self._filtered: WeakValueDictionary[Filter, Framing] = WeakValueDictionary()
+        self._filter = wanted
+        self._filtered: WeakValueDictionary[Filter, FrameEncoder] = WeakValueDictionary()
 
-    def through(self, wanted: Filter | None) -> Framing:
+    def with_filter(self, wanted: Filter | None) -> FrameEncoder:
         """Return this framing of what a filter picks: the same one to all who have an equal filter."""
         if wanted is None:
             return self
         framing = self._filtered.get(wanted)
         if framing is None:
-            framing = self._filtered[wanted] = Framing(self._frame, wanted)
+            framing = self._filtered[wanted] = FrameEncoder(self._frame, wanted)
         return framing
 
-    def of(self, burst: Burst, account: Account) -> bytes | None:
+    def encode(self, burst: Batch, account: Account) -> bytes | None:
         """Return the burst as it is sent; None if one of its rows is a hole."""
-        frames = burst.framed.get(self)
+        frames = burst.encoded.get(self)
         if frames is None and (frames := self._make(burst, account)) is not None:
-            burst.framed[self] = frames
+            burst.encoded[self] = frames
         return frames
 
-    def _make(self, burst: Burst, account: Account) -> bytes | None:
+    def _make(self, burst: Batch, account: Account) -> bytes | None:
         frames = []
-        for row in burst.rows if self._wanted is None else self._wanted.pick(burst):
+        for row in burst.rows if self._filter is None else self._filter.select(burst):
             if row.payload is None:
                 return None
-            frames.append(self._frame(row.payload, account.cursor_behind(row)))
+            frames.append(self._frame(row.payload, account.cursor_after(row)))
         return b"".join(frames)
 
 
-def plain(message: Callable[[bytes], bytes]) -> Framing:
+def plain_encoder(message: Callable[[bytes], bytes]) -> FrameEncoder:
     """Return the framing that leaves every payload as Alpaca sent it, in a `message`."""
-    return Framing(lambda payload, _: message(payload))
+    return FrameEncoder(lambda payload, _: message(payload))
 
 
-def with_cursors(message: Callable[[bytes], bytes]) -> Framing:
+def cursor_encoder(message: Callable[[bytes], bytes]) -> FrameEncoder:
     """Return the framing that adds its cursor to every payload that has one, in a `message`."""
-    return Framing(
+    return FrameEncoder(
         lambda payload, cursor: message(payload if cursor is None else with_cursor(payload, cursor))
     )
 
 
-def server_sent() -> Framing:
+def sse_encoder() -> FrameEncoder:
     """Return the framing as server-sent events (WHATWG HTML, 9.2), a line of data each."""
-    return Framing(_server_sent)
+    return FrameEncoder(_server_sent)
 
 
 def _server_sent(payload: bytes, cursor: str | None) -> bytes:
-    data, recovered = data_of(payload)
+    data, recovered = extract_data(payload)
     # The mark is one of ours, unless Alpaca uses the name too.
     comment = f": recovered {recovered}\n".encode() if recovered in MARKS else b""
     position = b"" if cursor is None else b"id: %s\n" % cursor.encode()

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from autobahn.twisted.websocket import WebSocketServerFactory
 
 from tradeproxy.downstream import autobahn_slim, encoder
-from tradeproxy.downstream.admission import Refusal
-from tradeproxy.downstream.clients import Clients, Visit, user_agent
+from tradeproxy.downstream.admission import Rejection
+from tradeproxy.downstream.clients import ClientInfo, Clients, user_agent
 from tradeproxy.downstream.connection import ConnectionContext, DownstreamProtocol
 from tradeproxy.downstream.handshake import read_key
-from tradeproxy.downstream.handshake_limits import Door, Newcomers
-from tradeproxy.downstream.log_reader import Steps
+from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle
+from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.send_group import SendGroups
-from tradeproxy.downstream.session import ClientSession, Manner
-from tradeproxy.downstream.subscription import Wording
+from tradeproxy.downstream.session import ClientSession, ProtocolMode
+from tradeproxy.downstream.subscription import SharedEncoders
 from tradeproxy.wire.messages import Sendable, encode
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from tradeproxy.config.settings import Limits
-    from tradeproxy.downstream.query import Wishes
+    from tradeproxy.downstream.query import SubscribeOptions
     from tradeproxy.hub.account import Account
     from tradeproxy.wire.credentials import Credentials
 
@@ -38,7 +38,7 @@ PONG_TIMEOUT = 180
 ping itself waits behind some megabytes in the kernel's buffers. Neither shall lose its stream. Where
 `stall_timeout` is longer, while which pongs are not even read, this is too."""
 
-_DIALECTS = {Manner.ORIGINAL: "WebSocket", Manner.ALPACA: "WebSocket, as Alpaca's"}
+_DIALECTS = {ProtocolMode.ORIGINAL: "WebSocket", ProtocolMode.ALPACA: "WebSocket, as Alpaca's"}
 
 
 class DownstreamFactory(WebSocketServerFactory):
@@ -63,20 +63,22 @@ class DownstreamFactory(WebSocketServerFactory):
             autoPingTimeout=pong_timeout,
             tcpNoDelay=True,
         )
-        self._client = autobahn_slim.configured(self.protocol, self)
+        self._client = autobahn_slim.configure_class(self.protocol, self)
         self.limits = limits
         self.clients = Clients(limits.max_clients)
-        self.door = Door(reactor)
-        plain = encoder.plain(self._message)
+        self.throttle = HandshakeThrottle(reactor)
+        plain = encoder.plain_encoder(self._message)
         self._context = ConnectionContext(
             clock=reactor,
             limits=limits,
             clients=self.clients,
-            wording=Wording(self._message, plain, encoder.with_cursors(self._message), Steps()),
-            answer=cache(self._answer),  # there are a dozen
-            crowds=SendGroups(plain, reactor),
-            door=self.door,
-            newcomers=Newcomers(limits.auth_timeout, reactor),
+            encoders=SharedEncoders(
+                self._message, plain, encoder.cursor_encoder(self._message), LogReader()
+            ),
+            encode_reply=cache(self._answer),  # there are a dozen
+            send_groups=SendGroups(plain, reactor),
+            throttle=self.throttle,
+            auth_deadlines=AuthDeadlines(limits.auth_timeout, reactor),
             pong_timeout=pong_timeout,
         )
 
@@ -84,17 +86,17 @@ class DownstreamFactory(WebSocketServerFactory):
         self,
         request: Request,
         account: Account,
-        manner: Manner,
-        wishes: Wishes,
+        manner: ProtocolMode,
+        wishes: SubscribeOptions,
         admits: Callable[[Credentials], bool],
-    ) -> bytes | int | Refusal:
+    ) -> bytes | int | Rejection:
         """Turn `request`, which has been admitted, into a new client of `account`; for Resource.render."""
         key = read_key(request)
-        if isinstance(key, Refusal):
+        if isinstance(key, Rejection):
             return key
         session = ClientSession(manner, admits, status=wishes.status)
         agent = user_agent(request.getHeader(b"user-agent"))
-        visit = Visit(agent, _DIALECTS[manner], self.reactor.seconds())
+        visit = ClientInfo(agent, _DIALECTS[manner], self.reactor.seconds())
         client = self._client(self._context, account, session, wishes, visit)
         client.factory = self
         return autobahn_slim.take_over(request, client, key)

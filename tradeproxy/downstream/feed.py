@@ -16,53 +16,53 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from tradeproxy.downstream.log_reader import Steps
-    from tradeproxy.journal.base import Burst, Journal, Row
+    from tradeproxy.downstream.log_reader import LogReader
+    from tradeproxy.journal.base import Batch, Journal, Row
 
 
-LARGEST_BURST = 256 * 1024
+MAX_DIRECT_BYTES = 256 * 1024
 """Bytes that are sent in one piece to a client that keeps up; more is read from the log, step by step."""
 
 
-class Outlet(Protocol):
+class FeedSink(Protocol):
     """Where a feed leads to: what frames its events and sends them, and what is told how it fares.
 
     Each of these may end the feed, by `stopProducing`.
     """
 
-    def frame(self, burst: Burst) -> bytes | None:
+    def encode(self, burst: Batch) -> bytes | None:
         """Return the burst as it is sent, which may be nothing; None if one of its rows is a hole."""
 
     @property
     def write(self) -> Callable[[bytes], None]:
         """Send what `frame` returned; the feed's position is behind it already."""
 
-    def paused(self) -> None:
+    def on_pause(self) -> None:
         """Send no more than what must be, and read no more from the client, for it does not read."""
 
-    def resumed(self) -> None:
+    def on_resume(self) -> None:
         """Go on: the client reads again."""
 
-    def caught_up(self) -> None:
+    def on_caught_up(self) -> None:
         """Note that nothing is owed any more: what comes next is news."""
 
-    def hole(self, row: Row) -> None:
+    def on_hole(self, row: Row) -> None:
         """Note that the events at this place were not kept; the feed goes on behind it."""
 
-    def lost(self) -> None:
+    def on_trimmed(self) -> None:
         """Note that what follows the position is no longer kept; the feed waits for another start."""
 
-    def unreadable(self) -> None:
+    def on_unreadable(self) -> None:
         """Note that what follows the position cannot be read now; the feed waits for another start."""
 
-    def stalled(self) -> None:
+    def on_stall(self) -> None:
         """Note that the client has not read for too long; the feed goes on nevertheless."""
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         """End at once: the feed has failed."""
 
 
-class _State(Enum):
+class _FeedState(Enum):
     IDLE = auto()
     """No events are wanted."""
     LIVE = auto()
@@ -85,33 +85,38 @@ class Feed:
         "_clock",
         "_is_ready",
         "_journal",
+        "_log_reader",
         "_next_step",
-        "_outlet",
         "_paused",
+        "_sink",
         "_stall",
         "_stall_timeout",
         "_state",
-        "_steps",
-        "framing",
+        "encoder",
         "position",
         "send",
     )
     _log = Logger()
 
     def __init__(
-        self, journal: Journal, steps: Steps, outlet: Outlet, clock: IReactorTime, stall_timeout: float
+        self,
+        journal: Journal,
+        steps: LogReader,
+        outlet: FeedSink,
+        clock: IReactorTime,
+        stall_timeout: float,
     ) -> None:
         self.position = 0
-        self.framing: object = None
+        self.encoder: object = None
         """What frames this client's bursts, where it is the same for many: the key of `Burst.framed`."""
         self._journal = journal
-        self._steps = steps
-        self._outlet = outlet
+        self._log_reader = steps
+        self._sink = outlet
         self.send: Callable[[bytes], None] = outlet.write
         """How frames are sent; an outlet may put a quicker way in the place of its `write`."""
         self._clock = clock
         self._stall_timeout = stall_timeout
-        self._state = _State.IDLE
+        self._state = _FeedState.IDLE
         self._paused = False
         self._is_ready = False  # to send the next burst as it comes: live, and not paused
         self._next_step: IDelayedCall | None = None
@@ -120,12 +125,12 @@ class Feed:
     @property
     def is_current(self) -> bool:
         """Whether whatever is sent now is sent in its place: nothing older is owed, and the client reads."""
-        return not self._paused and self._state in (_State.IDLE, _State.LIVE)
+        return not self._paused and self._state in (_FeedState.IDLE, _FeedState.LIVE)
 
     @property
     def is_idle(self) -> bool:
         """Whether no events are wanted, so that `position` means nothing."""
-        return self._state is _State.IDLE
+        return self._state is _FeedState.IDLE
 
     @property
     def is_paused(self) -> bool:
@@ -133,49 +138,49 @@ class Feed:
         return self._paused
 
     @property
-    def is_level(self) -> bool:
+    def is_caught_up(self) -> bool:
         """Whether all that is in the log has been sent, and the client reads."""
         return self._is_ready and self.position == self._journal.last
 
     def start(self, position: int) -> None:
         """Hand on all that follows `position`: the number of the last row that is not to be sent."""
-        if self._state is not _State.ENDED:
+        if self._state is not _FeedState.ENDED:
             self.position = position
             self._fall_behind()
 
     def stop(self) -> None:
         """Hand on nothing until the next `start`."""
-        if self._state is not _State.ENDED:
-            self._become(_State.IDLE)
+        if self._state is not _FeedState.ENDED:
+            self._set_state(_FeedState.IDLE)
 
-    def deliver(self, burst: Burst) -> None:
+    def deliver(self, burst: Batch) -> None:
         """Send the burst if it is next and the client reads; else it is met later, in the log.
 
         This is done for every client and event. What is nearly always so is asked first, in a few words.
         """
         if self._is_ready and burst.first == self.position + 1:
-            frames = burst.framed.get(self.framing)
+            frames = burst.encoded.get(self.encoder)
             if frames is None:
-                frames = self._outlet.frame(burst)
+                frames = self._sink.encode(burst)
             if (
                 frames is not None
-                and not burst.unplaced
-                and (len(frames) <= LARGEST_BURST or len(burst.rows) == 1)
+                and not burst.overflow
+                and (len(frames) <= MAX_DIRECT_BYTES or len(burst.rows) == 1)
             ):
                 self.position = burst.last
                 self.send(frames)
                 return
-        if self._state in (_State.IDLE, _State.ENDED):
+        if self._state in (_FeedState.IDLE, _FeedState.ENDED):
             return
-        if burst.unplaced:
-            self._deliver_unplaced(burst)
+        if burst.overflow:
+            self._deliver_overflow(burst)
         elif burst.last > self.position:
             self._fall_behind()
 
-    def _deliver_unplaced(self, burst: Burst) -> None:
+    def _deliver_overflow(self, burst: Batch) -> None:
         hole = burst.first
         if self.is_current and hole - 1 <= self.position <= hole:
-            self._write(self._outlet.frame(burst), hole)
+            self._write(self._sink.encode(burst), hole)
         else:
             # These events cannot be read later. What can, and must, is that they were there.
             self.position = min(self.position, hole - 1)
@@ -185,28 +190,28 @@ class Feed:
 
     def pauseProducing(self) -> None:
         """Send nothing until the transport asks for more."""
-        if not self._paused and self._state is not _State.ENDED:
+        if not self._paused and self._state is not _FeedState.ENDED:
             self._paused = True
             self._is_ready = False
-            self._stall = self._clock.callLater(self._stall_timeout, self._outlet.stalled)
-            self._outlet.paused()
+            self._stall = self._clock.callLater(self._stall_timeout, self._sink.on_stall)
+            self._sink.on_pause()
 
     def resumeProducing(self) -> None:
         """Go on where the log says that this client is."""
-        if not self._paused or self._state is _State.ENDED:
+        if not self._paused or self._state is _FeedState.ENDED:
             return
         self._paused = False
-        self._become(self._state)
+        self._set_state(self._state)
         self._cancel_stall()
-        self._outlet.resumed()
+        self._sink.on_resume()
         if self.is_current:
-            self._outlet.caught_up()
+            self._sink.on_caught_up()
         else:
-            self._proceed()
+            self._schedule_step()
 
     def stopProducing(self) -> None:
         """End: the connection is ending."""
-        self._become(_State.ENDED)
+        self._set_state(_FeedState.ENDED)
         self._cancel_stall()
         if self._next_step is not None:
             self._next_step.cancel()
@@ -215,20 +220,20 @@ class Feed:
     # The log.
 
     def _fall_behind(self) -> None:
-        self._become(_State.BEHIND)
-        self._proceed()
+        self._set_state(_FeedState.BEHIND)
+        self._schedule_step()
 
-    def _become(self, state: _State) -> None:
+    def _set_state(self, state: _FeedState) -> None:
         self._state = state
-        self._is_ready = state is _State.LIVE and not self._paused
+        self._is_ready = state is _FeedState.LIVE and not self._paused
 
-    def _proceed(self) -> None:
+    def _schedule_step(self) -> None:
         """Plan the next step, unless there is none to take."""
-        if self._state is not _State.BEHIND or self._paused:
+        if self._state is not _FeedState.BEHIND or self._paused:
             return
         if self.position >= self._journal.last:
-            self._become(_State.LIVE)
-            self._outlet.caught_up()
+            self._set_state(_FeedState.LIVE)
+            self._sink.on_caught_up()
         elif self._next_step is None:
             self._next_step = self._clock.callLater(0, self._step)
 
@@ -236,31 +241,31 @@ class Feed:
         # A timer's error would be logged by the reactor, and leave the client waiting for ever.
         self._next_step = None
         try:
-            if self._state is _State.BEHIND and not self._paused:
+            if self._state is _FeedState.BEHIND and not self._paused:
                 self._read()
-                self._proceed()
+                self._schedule_step()
         except Exception:
             self._log.failure("a client's events could not be read from the journal")
             self.stopProducing()
-            self._outlet.sever()
+            self._sink.abort()
 
     def _read(self) -> None:
         try:
-            burst = self._steps.read(self._journal, self.position)
+            burst = self._log_reader.read(self._journal, self.position)
         except TrimmedError:
             burst = None
         except UnreadableError:
-            self._become(_State.IDLE)
-            self._outlet.unreadable()
+            self._set_state(_FeedState.IDLE)
+            self._sink.on_unreadable()
             return
         if burst is None or burst.first != self.position + 1:
-            self._become(_State.IDLE)
-            self._outlet.lost()
+            self._set_state(_FeedState.IDLE)
+            self._sink.on_trimmed()
         elif burst.rows[0].payload is None:
             self.position = burst.first
-            self._outlet.hole(burst.rows[0])
+            self._sink.on_hole(burst.rows[0])
         else:
-            self._write(self._outlet.frame(burst), burst.last)
+            self._write(self._sink.encode(burst), burst.last)
 
     def _write(self, frames: bytes | None, position: int) -> None:
         assert frames is not None, "there is no hole in it"

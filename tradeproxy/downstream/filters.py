@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from tradeproxy.wire.event import KINDS
+from tradeproxy.wire.event import EVENT_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tradeproxy.journal.base import Burst, Row
+    from tradeproxy.journal.base import Batch, Row
 
 NAMES = ("symbols", "events", "client_order_id_prefix")
 """The parameters that make a filter."""
 
-MOST_WORDS = 100
+MAX_WORDS = 100
 """Symbols, or events, of one filter."""
 
 _SYMBOL = re.compile(r"[A-Za-z0-9./:_-]{1,32}")
@@ -27,7 +27,7 @@ _PREFIX = re.compile(r"[!-~]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class EventTraits:
     """What an event says of itself, in as far as filters ask; empty where it says nothing."""
 
     symbols: frozenset[str]
@@ -47,7 +47,7 @@ class Filter:
     events: frozenset[str] = frozenset()
     client_order_id_prefix: str = ""
 
-    def matches(self, traits: Traits | None) -> bool:
+    def matches(self, traits: EventTraits | None) -> bool:
         """Tell whether the client wants an event; None stands for one that cannot be read."""
         if traits is None:
             return True
@@ -58,9 +58,9 @@ class Filter:
         ids, prefix = traits.client_order_ids, self.client_order_id_prefix
         return not ids or any(client_order_id.startswith(prefix) for client_order_id in ids)
 
-    def pick(self, burst: Burst) -> Iterator[Row]:
+    def select(self, burst: Batch) -> Iterator[Row]:
         """Yield the rows that the client wants; a hole always, for nobody can tell what was there."""
-        rows = zip(burst.rows, traits_of(burst), strict=True)
+        rows = zip(burst.rows, get_traits(burst), strict=True)
         return (row for row, traits in rows if self.matches(traits))
 
 
@@ -72,10 +72,12 @@ def read_filter(given: Mapping[str, str]) -> Filter | None:
     if not any(name in given for name in NAMES):
         return None
     symbols = _words("symbols", given, _SYMBOL, "AAPL,BTC/USD")
-    events = frozenset(event.lower() for event in _words("events", given, _EVENT, "fill,partial_fill"))
-    for event in sorted(events.difference(KINDS)):
+    events = frozenset(
+        event.lower() for event in _words("events", given, _EVENT, "fill,partial_fill")
+    )
+    for event in sorted(events.difference(EVENT_KINDS)):
         # Taken as it is, a misspelt event would leave the client waiting for ever.
-        for nearest in get_close_matches(event, KINDS, n=1, cutoff=0.8):
+        for nearest in get_close_matches(event, EVENT_KINDS, n=1, cutoff=0.8):
             raise ValueError(f"events: there is no {event}; the nearest is {nearest}")
     prefix = given.get("client_order_id_prefix", "")
     if prefix and _PREFIX.fullmatch(prefix) is None:
@@ -85,7 +87,7 @@ def read_filter(given: Mapping[str, str]) -> Filter | None:
     return Filter(frozenset(map(_spelling, symbols)), events, prefix)
 
 
-def read_traits(payload: bytes) -> Traits | None:
+def read_traits(payload: bytes) -> EventTraits | None:
     """Return what an event's frame says; None if it cannot be read."""
     try:
         # An int of thousands of digits is an error, unless it stays text.
@@ -95,29 +97,34 @@ def read_traits(payload: bytes) -> Traits | None:
     match document:
         case {"data": {} as data}:
             order = data.get("order")
-            orders = [*_objects([order]), *_objects(order.get("legs") if isinstance(order, dict) else None)]
+            orders = [
+                *_objects([order]),
+                *_objects(order.get("legs") if isinstance(order, dict) else None),
+            ]
             symbols = _texts("symbol", [*orders, *_objects(data.get("legs"))])
             event = next(_texts("event", [data]), "").lower()
             ids = tuple(_texts("client_order_id", orders))
-            return Traits(frozenset(map(_spelling, symbols)), event, ids)
+            return EventTraits(frozenset(map(_spelling, symbols)), event, ids)
     return None
 
 
-def traits_of(burst: Burst) -> Sequence[Traits | None]:
+def get_traits(burst: Batch) -> Sequence[EventTraits | None]:
     """Return what each row of a burst says: read when it is first asked for, and once for all filters."""
-    made: dict[object, Any] = burst.framed
-    traits: list[Traits | None] | None = made.get(traits_of)
+    made: dict[object, Any] = burst.encoded
+    traits: list[EventTraits | None] | None = made.get(get_traits)
     if traits is None:
-        traits = made[traits_of] = [read_traits(row.payload or b"") for row in burst.rows]
+        traits = made[get_traits] = [read_traits(row.payload or b"") for row in burst.rows]
     return traits
 
 
-def _words(name: str, given: Mapping[str, str], form: re.Pattern[str], example: str) -> frozenset[str]:
+def _words(
+    name: str, given: Mapping[str, str], form: re.Pattern[str], example: str
+) -> frozenset[str]:
     words = frozenset(given[name].split(",")) if name in given else frozenset[str]()
     if not all(map(form.fullmatch, words)):
         raise ValueError(f"{name}: is not a list with commas and no blanks, such as {example}")
-    if len(words) > MOST_WORDS:
-        raise ValueError(f"{name}: has more than {MOST_WORDS} of them")
+    if len(words) > MAX_WORDS:
+        raise ValueError(f"{name}: has more than {MAX_WORDS} of them")
     return words
 
 
@@ -127,7 +134,9 @@ def _spelling(symbol: str) -> str:
 
 
 def _objects(values: Any) -> list[dict[str, Any]]:
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+    return (
+        [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+    )
 
 
 def _texts(name: str, objects: list[dict[str, Any]]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 from typing import TYPE_CHECKING
 
-from tradeproxy.downstream.admission import Refusal
+from tradeproxy.downstream.admission import Rejection
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -16,25 +16,25 @@ VERSION = b"13"
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
-def read_key(request: Request) -> bytes | Refusal:
+def read_key(request: Request) -> bytes | Rejection:
     """Return the client's key, or why it cannot be answered; that it asks for an upgrade is known already."""
     headers = request.requestHeaders
     if request.method != b"GET" or request.clientproto != b"HTTP/1.1":
-        return Refusal(400, "a WebSocket begins with GET and HTTP/1.1")
+        return Rejection(400, "a WebSocket begins with GET and HTTP/1.1")
     connection = b",".join(headers.getRawHeaders(b"connection", ()))
     if b"upgrade" not in (token.strip() for token in connection.lower().split(b",")):
-        return Refusal(400, "a WebSocket begins with the header Connection: Upgrade")
+        return Rejection(400, "a WebSocket begins with the header Connection: Upgrade")
     if headers.getRawHeaders(b"sec-websocket-version") != [VERSION]:
-        return Refusal(426, "this speaks version 13 of WebSocket")
+        return Rejection(426, "this speaks version 13 of WebSocket")
     keys = headers.getRawHeaders(b"sec-websocket-key", ())
     if len(keys) != 1 or not _is_key(keys[0]):
-        return Refusal(400, "Sec-WebSocket-Key is to be 16 bytes in base64")
+        return Rejection(400, "Sec-WebSocket-Key is to be 16 bytes in base64")
     return keys[0]
 
 
 def accept(key: bytes) -> bytes:
     """Return the answer to a key, which shows that it has been read (RFC 6455, 4.2.2)."""
-    return base64.b64encode(hashlib.sha1(key + MAGIC).digest())  # noqa: S324  # as the RFC has it
+    return base64.b64encode(hashlib.sha1(key + MAGIC).digest())  # as the RFC has it
 
 
 def _is_key(text: bytes) -> bool:

@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.internet.tcp import Server
 from twisted.logger import Logger
 
-from tradeproxy.downstream.feed import LARGEST_BURST
+from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.downstream.encoder import Framing
+    from tradeproxy.downstream.encoder import FrameEncoder
     from tradeproxy.hub.account import Account
     from tradeproxy.hub.broadcaster import Subscriber
-    from tradeproxy.journal.base import Burst
+    from tradeproxy.journal.base import Batch
 
 
-LARGEST = 500
+MAX_GROUP_SIZE = 500
 """Members of one crowd, which are served without a break; more make another one."""
 
 
-class Member(Protocol):
+class GroupMember(Protocol):
     """A client that may be in a crowd. Compared and hashed by identity."""
 
-    crowd: SendGroup | None
+    send_group: SendGroup | None
     account: Account
 
     @property
@@ -40,49 +40,49 @@ class Member(Protocol):
         """What is registered with the account's broadcaster while it is in no crowd."""
 
     @property
-    def is_level(self) -> bool:
+    def is_caught_up(self) -> bool:
         """Whether its socket has taken all that is in the log, and it is to be sent all that follows."""
 
     @property
     def send(self) -> Callable[[bytes], int]:
         """The socket's `send`."""
 
-    def go_on(self, position: int, rest: bytes) -> None:
+    def resume_feed(self, position: int, rest: bytes) -> None:
         """Write `rest`, and be served by its own feed from then on, whose position this is."""
 
 
 class SendGroups:
     """All crowds of all accounts; their clients are sent the same frames."""
 
-    def __init__(self, framing: Framing, clock: IReactorTime) -> None:
-        self._framing = framing
+    def __init__(self, framing: FrameEncoder, clock: IReactorTime) -> None:
+        self._encoder = framing
         self._clock = clock
-        self._crowds: dict[Account, list[SendGroup]] = {}
-        self._offered: list[Member] = []
+        self._groups: dict[Account, list[SendGroup]] = {}
+        self._offered: list[GroupMember] = []
 
-    def offer(self, member: Member) -> None:
+    def offer(self, member: GroupMember) -> None:
         """Let `member` join a crowd at the end of this turn, if it is level then."""
         if not self._offered:
-            self._clock.callLater(0, self._admit)
+            self._clock.callLater(0, self._join_offered)
         self._offered.append(member)
 
-    def _admit(self) -> None:
+    def _join_offered(self) -> None:
         offered, self._offered = self._offered, []
         for member in offered:
             # While the disk is full some events have no place in the log, and are all at that of one hole:
             # there a place does not tell which of them a client has had, and which its crowd is yet to get.
             durable = member.account.journal.status.durable
-            if durable and member.crowd is None and member.is_level:
-                self._crowd_for(member.account).add(member)
+            if durable and member.send_group is None and member.is_caught_up:
+                self._find_group(member.account).add(member)
 
-    def _crowd_for(self, account: Account) -> SendGroup:
+    def _find_group(self, account: Account) -> SendGroup:
         position = account.journal.last
-        crowds = [crowd for crowd in self._crowds.get(account, ()) if crowd.size]
-        self._crowds[account] = crowds
+        crowds = [crowd for crowd in self._groups.get(account, ()) if crowd.size]
+        self._groups[account] = crowds
         for crowd in crowds:
-            if crowd.size < LARGEST and crowd.position == position:
+            if crowd.size < MAX_GROUP_SIZE and crowd.position == position:
                 return crowd
-        crowds.append(SendGroup(account, self._framing, position))
+        crowds.append(SendGroup(account, self._encoder, position))
         return crowds[-1]
 
 
@@ -91,92 +91,94 @@ class SendGroup:
 
     _log = Logger()
 
-    def __init__(self, account: Account, framing: Framing, position: int) -> None:
+    def __init__(self, account: Account, framing: FrameEncoder, position: int) -> None:
         self.position = position
         self._account = account
-        self._framing = framing
-        self._members: dict[Member, Callable[[bytes], int]] = {}
+        self._encoder = framing
+        self._members: dict[GroupMember, Callable[[bytes], int]] = {}
 
     @property
     def size(self) -> int:
         """How many they are; at 0 it has ended."""
         return len(self._members)
 
-    def add(self, member: Member) -> None:
+    def add(self, member: GroupMember) -> None:
         """Serve `member` in the place of its own subscriber."""
         if not self._members:
             self._account.broadcaster.register(self)
         self._account.broadcaster.unregister(member.subscriber)
         self._members[member] = member.send
-        member.crowd = self
+        member.send_group = self
 
-    def remove(self, member: Member) -> None:
+    def remove(self, member: GroupMember) -> None:
         """Serve `member` no longer; nor does anybody else."""
-        member.crowd = None
+        member.send_group = None
         del self._members[member]
         if not self._members:
             self._account.broadcaster.unregister(self)
 
     # What the broadcaster calls.
 
-    def deliver(self, burst: Burst) -> None:
+    def deliver(self, burst: Batch) -> None:
         """Send the burst to all, if it is next; else each sees for itself what to make of it."""
         frames = None
-        if burst.first == self.position + 1 and not burst.unplaced:
-            frames = self._framing.of(burst, self._account)
-        if frames is None or (len(frames) > LARGEST_BURST and len(burst.rows) > 1):
+        if burst.first == self.position + 1 and not burst.overflow:
+            frames = self._encoder.encode(burst, self._account)
+        if frames is None or (len(frames) > MAX_DIRECT_BYTES and len(burst.rows) > 1):
             for member in tuple(self._members):
-                self._let_go(member, b"", burst)
+                self._release(member, b"", burst)
             return
         self.position = burst.last
         whole, taken = len(frames), {}
         for send in self._members.values():
             try:
                 sent = send(frames)
-            except OSError:  # it can take nothing now, or never again: the transport finds out which
+            except (
+                OSError
+            ):  # it can take nothing now, or never again: the transport finds out which
                 sent = 0
             if sent != whole:
                 taken[send] = sent
         if taken:
             for member, send in tuple(self._members.items()):
                 if send in taken:
-                    self._let_go(member, frames[taken[send] :])
+                    self._release(member, frames[taken[send] :])
 
     def announce(self, status: bytes) -> None:
         """Nothing: none of them wants to be told."""
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         """End all of them."""
         for member in tuple(self._members):
             self.remove(member)
-            self._account.broadcaster.end(member.subscriber)
+            self._account.broadcaster.drop(member.subscriber)
 
     # The failure of one is its own, as it is at the broadcaster.
 
-    def _let_go(self, member: Member, rest: bytes, burst: Burst | None = None) -> None:
+    def _release(self, member: GroupMember, rest: bytes, burst: Batch | None = None) -> None:
         """Leave `rest` and the burst to the member's own feed."""
         self.remove(member)
         try:
-            member.go_on(self.position, rest)
+            member.resume_feed(self.position, rest)
             if burst is not None:
                 member.subscriber.deliver(burst)
         except Exception:
             self._log.failure("a client could not leave its crowd, and is ended")
-            self._account.broadcaster.end(member.subscriber)
+            self._account.broadcaster.drop(member.subscriber)
 
 
-def is_plain(transport: Any) -> bool:
+def is_plain_tcp(transport: Any) -> bool:
     """Whether this is a TCP connection of Twisted's own, accepted, with nothing in between."""
     return type(transport) is Server
 
 
-def is_clear(connection: Any) -> bool:
+def is_drained(connection: Any) -> bool:
     """Whether nothing waits on an Autobahn connection with a plain transport, and it is not ending."""
     transport = connection.transport
     return not (
         connection.send_queue
         or transport.dataBuffer
-        or transport._tempDataBuffer  # noqa: SLF001  # what write_direct() has not joined to the other yet
+        or transport._tempDataBuffer  # what write_direct() has not joined to the other yet
         or transport.disconnecting
         or not transport.connected
     )
@@ -189,7 +191,7 @@ def write_direct(connection: Any, data: bytes, ordinary: Callable[[bytes], None]
     The rest of a short write_direct waits in the transport. No error is hidden: the transport meets it itself.
     """
     transport = connection.transport
-    if not is_plain(transport) or not is_clear(connection):
+    if not is_plain_tcp(transport) or not is_drained(connection):
         ordinary(data)
         return False
     try:

@@ -11,14 +11,14 @@ from twisted.logger import Logger
 from twisted.web.server import NOT_DONE_YET
 
 from tradeproxy.downstream import encoder
-from tradeproxy.downstream.admission import Refusal
-from tradeproxy.downstream.clients import Standing, Visit, user_agent
+from tradeproxy.downstream.admission import Rejection
+from tradeproxy.downstream.clients import ClientInfo, ClientStats, user_agent
 from tradeproxy.downstream.feed import Feed
-from tradeproxy.downstream.log_reader import Steps
-from tradeproxy.downstream.query import Span, UntilId, UntilTime
+from tradeproxy.downstream.log_reader import LogReader
+from tradeproxy.downstream.query import HistoryQuery, UntilId, UntilTime
 from tradeproxy.downstream.subscription import NOT_KEPT
-from tradeproxy.hub.locate import LostPositionError, locate
-from tradeproxy.journal.base import Burst, TrimmedError, UnreadableError
+from tradeproxy.hub.locate import UnrecoverablePositionError, locate
+from tradeproxy.journal.base import Batch, TrimmedError, UnreadableError
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.position import AfterId
 
@@ -48,7 +48,7 @@ HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class LogRange:
     """The part of the log that a client is to have: behind the row `after`, as far as it wants it."""
 
     after: int
@@ -60,32 +60,32 @@ class Stretch:
     """Which of its events are wanted; None: all."""
 
 
-def find(account: Account, span: Span) -> Stretch | Refusal:
+def resolve_query(account: Account, span: HistoryQuery) -> LogRange | Rejection:
     """Return where the span is in the account's log, or why it cannot be had."""
     try:
         stretch = _find(account, span)
     except UnreadableError:
-        return Refusal(503, CloseCode.UNREADABLE.reason)
-    return stretch if isinstance(stretch, Refusal) else replace(stretch, filter=span.filter)
+        return Rejection(503, CloseCode.UNREADABLE.reason)
+    return stretch if isinstance(stretch, Rejection) else replace(stretch, filter=span.filter)
 
 
-def _find(account: Account, span: Span) -> Stretch | Refusal:
+def _find(account: Account, span: HistoryQuery) -> LogRange | Rejection:
     try:
         after = account.journal.last if span.position is None else locate(account, span.position)
-    except LostPositionError as lost:
-        return Refusal(410, f"position unknown: {lost}")
+    except UnrecoverablePositionError as lost:
+        return Rejection(410, f"position unknown: {lost}")
     if span.position is not None and _is_before_hole(account, after):
-        return Refusal(410, f"position unknown: {NOT_KEPT}")
+        return Rejection(410, f"position unknown: {NOT_KEPT}")
     match span.until:
         case UntilId(text):
             try:
-                return Stretch(after, last=locate(account, AfterId(text)))
-            except LostPositionError as lost:
-                return Refusal(404, f"until_id: {lost}")
+                return LogRange(after, last=locate(account, AfterId(text)))
+            except UnrecoverablePositionError as lost:
+                return Rejection(404, f"until_id: {lost}")
         case UntilTime(time):
-            return Stretch(after, until=time)
+            return LogRange(after, until=time)
         case None:
-            return Stretch(after)
+            return LogRange(after)
 
 
 def _is_before_hole(account: Account, after: int) -> bool:
@@ -97,28 +97,28 @@ def _is_before_hole(account: Account, after: int) -> bool:
     return following is not None and following.rows[0].payload is None
 
 
-class EventStreams:
+class SseResponses:
     """Every such response, and what many of them are sent alike."""
 
     def __init__(self, clients: Clients, limits: Limits, clock: IReactorTime) -> None:
         self.clients = clients
         self.limits = limits
         self.clock = clock
-        self.framing = encoder.server_sent()
-        self.steps = Steps()
+        self.encoder = encoder.sse_encoder()
+        self.log_reader = LogReader()
 
-    def render(self, request: Request, account: Account, stretch: Stretch) -> int:
+    def render(self, request: Request, account: Account, stretch: LogRange) -> int:
         """Answer `request`, which has been admitted; for Resource.render."""
         for name, value in HEADERS.items():
             request.setHeader(name, value)
         if request.method == b"HEAD":
             request.finish()
         else:
-            EventStream(self, request, account, stretch).begin()
+            SseResponse(self, request, account, stretch).begin()
         return NOT_DONE_YET
 
 
-class EventStream:
+class SseResponse:
     """One response: a client, a subscriber of its account, and the outlet of its feed.
 
     It ends cleanly only where the client asked it to: a clean end stops Alpaca's Go SDK for good, and a
@@ -128,17 +128,21 @@ class EventStream:
     size = 1
     _log = Logger()
 
-    def __init__(self, shared: EventStreams, request: Request, account: Account, stretch: Stretch) -> None:
+    def __init__(
+        self, shared: SseResponses, request: Request, account: Account, stretch: LogRange
+    ) -> None:
         self.is_closed: Deferred[None] = Deferred()
         self._shared = shared
         self._request = request
         self._account = account
-        self._stretch = stretch
+        self._range = stretch
         agent = user_agent(request.getHeader(b"user-agent"))
-        self._visit = Visit(agent, "server-sent events", shared.clock.seconds())
-        self._framing = shared.framing.through(stretch.filter)
+        self._info = ClientInfo(agent, "server-sent events", shared.clock.seconds())
+        self._encoder = shared.encoder.with_filter(stretch.filter)
         self._place = stretch.after
-        self._feed = Feed(account.journal, shared.steps, self, shared.clock, shared.limits.stall_timeout)
+        self._feed = Feed(
+            account.journal, shared.log_reader, self, shared.clock, shared.limits.stall_timeout
+        )
         self._heartbeat: IDelayedCall | None = None
         self._time_limit: IDelayedCall | None = None
 
@@ -149,34 +153,36 @@ class EventStream:
         self._shared.clients.add(self)
         self._account.broadcaster.register(self)
         self._beat()
-        if self._stretch.until is not None:
-            remaining = self._stretch.until / 1_000_000 + GRACE - self._shared.clock.seconds()
+        if self._range.until is not None:
+            remaining = self._range.until / 1_000_000 + GRACE - self._shared.clock.seconds()
             if remaining > 0:
                 self._time_limit = self._shared.clock.callLater(remaining, self._time_is_up)
-        self._feed.start(self._stretch.after)
+        self._feed.start(self._range.after)
 
     # What the service calls.
 
-    def end(self, code: CloseCode) -> None:
+    def close(self, code: CloseCode) -> None:
         """Drop the connection once what was written is sent: whatever the code, that asks for a reconnect."""
         self._feed.stopProducing()
         self._request.unregisterProducer()
         self._request.loseConnection()
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         """Drop the connection at once."""
         self._feed.stopProducing()
         transport: Any = self._request.transport
         transport.abortConnection()
 
-    def standing(self) -> Standing:
+    def stats(self) -> ClientStats:
         """Return how it stands."""
         lag = max(self._account.journal.last - self._feed.position, 0)
-        return Standing(self._feed.is_paused, lag, self._account.name, _peer_of(self._request), self._visit)
+        return ClientStats(
+            self._feed.is_paused, lag, self._account.name, _format_peer(self._request), self._info
+        )
 
     # What the broadcaster calls.
 
-    def deliver(self, burst: Burst) -> None:
+    def deliver(self, burst: Batch) -> None:
         """Pass the events on as far as the client reads."""
         self._feed.deliver(burst)
 
@@ -185,54 +191,54 @@ class EventStream:
 
     # What the feed calls.
 
-    def frame(self, burst: Burst) -> bytes | None:
+    def encode(self, burst: Batch) -> bytes | None:
         """Return the events of the burst that belong to the stretch."""
         wanted = tuple(filter(self._is_wanted, burst.rows))
         if len(wanted) < len(burst.rows):
             if not wanted:
                 return b""
-            burst = Burst(wanted)
-        return self._framing.of(burst, self._account)
+            burst = Batch(wanted)
+        return self._encoder.encode(burst, self._account)
 
     def write(self, frames: bytes) -> None:
         """Send events, and end with the last that was asked for."""
         self._request.write(frames)
-        if self._stretch.last is not None and self._feed.position >= self._stretch.last:
+        if self._range.last is not None and self._feed.position >= self._range.last:
             self._finish()
 
-    def paused(self) -> None:
+    def on_pause(self) -> None:
         """Do nothing: twisted.web reads no further requests meanwhile."""
 
-    def resumed(self) -> None:
+    def on_resume(self) -> None:
         """Do nothing: the feed goes on."""
 
-    def caught_up(self) -> None:
+    def on_caught_up(self) -> None:
         """End if there is nothing more to wait for."""
-        if self._stretch.last is not None and self._feed.position >= self._stretch.last:
+        if self._range.last is not None and self._feed.position >= self._range.last:
             self._finish()
-        elif self._stretch.until is not None and not _is_active(self._time_limit):
+        elif self._range.until is not None and not _is_active(self._time_limit):
             self._time_is_up()
 
-    def hole(self, row: Row) -> None:
+    def on_hole(self, row: Row) -> None:
         """Break off; where the client comes back to, it is told why it cannot have what follows."""
-        self._give_up(NOT_KEPT)
+        self._drop(NOT_KEPT)
 
-    def lost(self) -> None:
+    def on_trimmed(self) -> None:
         """Break off, with the same consequence."""
-        self._give_up("what a client wanted to read is no longer kept")
+        self._drop("what a client wanted to read is no longer kept")
 
-    def unreadable(self) -> None:
+    def on_unreadable(self) -> None:
         """Break off; the client may come back where it was."""
-        self._give_up(CloseCode.UNREADABLE.reason)
+        self._drop(CloseCode.UNREADABLE.reason)
 
-    def stalled(self) -> None:
+    def on_stall(self) -> None:
         """Break off; the client may come back where it was."""
-        self._give_up(f"read too slowly for {self._shared.limits.stall_timeout:g} s")
+        self._drop(f"read too slowly for {self._shared.limits.stall_timeout:g} s")
 
     # Ours.
 
     def _is_wanted(self, row: Row) -> bool:
-        stretch = self._stretch
+        stretch = self._range
         if stretch.last is not None and row.seq > stretch.last:
             return False
         return stretch.until is None or row.time is None or row.time <= stretch.until
@@ -245,7 +251,7 @@ class EventStream:
     def _progress(self) -> bytes:
         """Return an id without an event, which moves a browser's place on over what was held back from it."""
         place = self._feed.position
-        if self._stretch.filter is None or self._feed.is_idle or place == self._place:
+        if self._range.filter is None or self._feed.is_idle or place == self._place:
             return b""
         cursor = self._account.cursor_at(place)
         if cursor is None:
@@ -263,15 +269,15 @@ class EventStream:
 
     def _is_complete(self) -> bool:
         """Whether nothing that may belong to the stretch is sought, or on its way from there to here."""
-        account, until = self._account, self._stretch.until
+        account, until = self._account, self._range.until
         gap = account.gaps.current
         sought = gap is not None and until is not None and gap.begin <= until
         return account.is_settled and self._feed.position >= account.journal.last and not sought
 
-    def _give_up(self, reason: str) -> None:
+    def _drop(self, reason: str) -> None:
         peer = self._request.getClientAddress()
-        self._shared.clients.refusals.note(getattr(peer, "host", "a client"), reason)
-        self.sever()
+        self._shared.clients.rejections.record(getattr(peer, "host", "a client"), reason)
+        self.abort()
 
     def _finish(self) -> None:
         self._feed.stopProducing()
@@ -288,7 +294,7 @@ class EventStream:
         self.is_closed.callback(None)
 
 
-def _peer_of(request: Request) -> str:
+def _format_peer(request: Request) -> str:
     """Return the client's address as Autobahn writes it."""
     address = request.getClientAddress()
     kind = {IPv4Address: "tcp4", IPv6Address: "tcp6"}.get(type(address))

@@ -9,12 +9,12 @@ from twisted.logger import Logger
 
 from tradeproxy.hub.broadcaster import Broadcaster
 from tradeproxy.hub.gaps import Gaps
-from tradeproxy.hub.replication import Standing
+from tradeproxy.hub.replication import StreamState
 from tradeproxy.journal.base import UnreadableError
-from tradeproxy.runtime.stats import LATENCIES, SIZES, Histogram, Pace
-from tradeproxy.wire.position import Cursor, check_of
+from tradeproxy.runtime.stats import BATCH_SIZE_BOUNDS, LATENCY_BOUNDS, Histogram, SlowestSeries
+from tradeproxy.wire.position import Cursor, compute_check
 from tradeproxy.wire.proxy_status import (
-    Outcome,
+    GapOutcome,
     UpstreamStatus,
     encode_hello,
     encode_journal,
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.hub.replication import Role
-    from tradeproxy.journal.base import Burst, Journal, Row
+    from tradeproxy.hub.replication import NodeRole
+    from tradeproxy.journal.base import Batch, Journal, Row
     from tradeproxy.wire.event import Event
     from tradeproxy.wire.proxy_status import JournalStatus
 
 
-OWN_ERROR = "an error of the proxy's own: see its log"
+INTERNAL_ERROR = "an error of the proxy's own: see its log"
 """The reason that is told where a bug has ended something."""
 
-SETBACKS = ("lost", "unreachable", "refused", "limited")
+RECONNECT_REASONS = ("lost", "unreachable", "refused", "limited")
 """Why the upstream had to try again: a stream ended; none was reached; the login was refused; another
 connection holds the account's only place."""
 
@@ -56,33 +56,35 @@ class Account:
         self.name = name
         self.journal = journal
         self.broadcaster = Broadcaster(clock)
-        self.gaps = Gaps(journal, self._tell)
-        self.role: Role | None = None
+        self.gaps = Gaps(journal, self._announce)
+        self.role: NodeRole | None = None
         """This node's part, where several share the account."""
-        self.on_standing: Callable[[Standing], None] = lambda _: None
+        self.on_stream_state: Callable[[StreamState], None] = lambda _: None
         """Called when the upstream's status or a gap has changed."""
-        self.dropped: Counter[str] = Counter()
+        self.dropped_frames: Counter[str] = Counter()
         self.reconnects = 0
-        self.setbacks = Counter(dict.fromkeys(SETBACKS, 0))
+        self.reconnect_reasons = Counter(dict.fromkeys(RECONNECT_REASONS, 0))
         self.has_failed = False
         """Whether nobody tries to reach Alpaca any more, for an error of our own."""
-        self.bursts = Histogram(SIZES)
-        self.latency = Histogram(LATENCIES)
-        self.pace = Pace()
+        self.batch_sizes = Histogram(BATCH_SIZE_BOUNDS)
+        self.latency = Histogram(LATENCY_BOUNDS)
+        self.slowest = SlowestSeries()
         self._clock = clock
         self._pending: list[Event] = []
         self._read_at = 0.0  # when the first of those came
-        self._came: float | None = None
-        self._held_since: float | None = None
-        self._handing_on_since: float | None = None
-        self._held: list[Event] | None = None
+        self._received_at: float | None = None
+        self._buffered_since: float | None = None
+        self._delivering_since: float | None = None
+        self._buffer: list[Event] | None = None
         self._has_streamed = False
-        self.upstream = UpstreamStatus(streaming=False, reason="not connected yet", since=clock.seconds())
-        journal.on_committed = self._hand_on
-        self.broadcaster.on_idle = self._handed_on
+        self.upstream = UpstreamStatus(
+            streaming=False, reason="not connected yet", since=clock.seconds()
+        )
+        journal.on_committed = self._deliver
+        self.broadcaster.on_idle = self._record_latency
         journal.on_status = self._journal_changed
-        journal.on_begun = self._say_hello
-        journal.on_broken = self.broadcaster.end_all
+        journal.on_new_epoch = self._announce_hello
+        journal.on_replaced = self.broadcaster.drop_all
 
     def open(self) -> None:
         """Open the journal; raises JournalError with a line for the user where that cannot be."""
@@ -91,72 +93,74 @@ class Account:
     def close(self) -> None:
         """Commit what has come, whether it was to be handed on or held, and close the journal."""
         try:
-            self.release()
+            self.stop_buffering()
             self.flush()
         finally:
             self.journal.close()
 
     # The way in.
 
-    def reading(self) -> None:
+    def mark_received(self) -> None:
         """Note that something has come from Alpaca: what is published until the next call came now."""
-        self._came = self._clock.seconds()
+        self._received_at = self._clock.seconds()
 
     def publish(self, event: Event) -> None:
         """Take in one event from the stream."""
-        if self._held is None:
-            self._append(event, self._came)
+        if self._buffer is None:
+            self._enqueue(event, self._received_at)
             return
-        if not self._held:
-            self._held_since = self._came
-        self._held.append(event)
+        if not self._buffer:
+            self._buffered_since = self._received_at
+        self._buffer.append(event)
 
-    def recover(self, event: Event) -> None:
+    def publish_recovered(self, event: Event) -> None:
         """Take in one event that the stream did not bring: it goes before those that are held."""
-        self._append(event, None)
+        self._enqueue(event, None)
 
-    def hold(self) -> None:
+    def start_buffering(self) -> None:
         """Keep what the stream brings from now on, until what came before it is found."""
-        if self._held is None:
-            self._held = []
+        if self._buffer is None:
+            self._buffer = []
 
-    def release(self) -> None:
+    def stop_buffering(self) -> None:
         """Hand on what was held, and then whatever comes at once."""
-        held, self._held = self._held or (), None
+        held, self._buffer = self._buffer or (), None
         for event in held:
-            self._append(event, self._held_since)
-        if held and self._held_since is not None:  # something that was found may wait for this turn's end too
-            self._read_at = min(self._read_at, self._held_since)
+            self._enqueue(event, self._buffered_since)
+        if (
+            held and self._buffered_since is not None
+        ):  # something that was found may wait for this turn's end too
+            self._read_at = min(self._read_at, self._buffered_since)
 
     @property
-    def held(self) -> tuple[Event, ...]:
+    def buffered(self) -> tuple[Event, ...]:
         """What is held at the moment."""
-        return tuple(self._held or ())
+        return tuple(self._buffer or ())
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing is held, or waits for this turn's end, and all that is in the log is handed on."""
-        return self._held is None and not self._pending and self.journal.is_current
+        return self._buffer is None and not self._pending and self.journal.is_current
 
     @property
-    def is_holding(self) -> bool:
+    def is_buffering(self) -> bool:
         """Whether events of the stream wait for older ones."""
-        return self._held is not None
+        return self._buffer is not None
 
-    def drop(self, problem: str) -> None:
+    def drop_frame(self, problem: str) -> None:
         """Count a frame that is not handed on; the first of each kind is logged.
 
         `problem` is one of a few fixed phrases.
         """
-        self.dropped[problem] += 1
-        if self.dropped[problem] == 1:
+        self.dropped_frames[problem] += 1
+        if self.dropped_frames[problem] == 1:
             self._log.warn(
                 "{account}: dropped a frame from Alpaca: {problem}; from now on these are only counted",
                 account=self.name,
                 problem=problem,
             )
 
-    def _append(self, event: Event, came: float | None) -> None:
+    def _enqueue(self, event: Event, came: float | None) -> None:
         """Let it be committed at the end of this turn; it came at that time, or now."""
         if not self._pending:
             self._clock.callLater(0, self.flush)
@@ -169,17 +173,19 @@ class Account:
         if burst:  # or somebody did not wait
             self.journal.append(burst)
 
-    def _hand_on(self, burst: Burst) -> None:
-        if self._handing_on_since is None:
-            self._handing_on_since = self._read_at if burst.came is None else burst.came
-        self.bursts.observe(len(burst.rows))
+    def _deliver(self, burst: Batch) -> None:
+        if self._delivering_since is None:
+            self._delivering_since = (
+                self._read_at if burst.received_at is None else burst.received_at
+            )
+        self.batch_sizes.observe(len(burst.rows))
         self.broadcaster.publish(burst)
 
-    def _handed_on(self) -> None:
-        since, self._handing_on_since = self._handing_on_since, None
+    def _record_latency(self) -> None:
+        since, self._delivering_since = self._delivering_since, None
         if since is not None:
             now = self._clock.seconds()
-            self.pace.note(since, now)
+            self.slowest.record(since, now)
             self.latency.observe(now - since)
 
     # How it is.
@@ -190,54 +196,54 @@ class Account:
         What was missed of the other one is lost, and so is every cursor: those who ask are told.
         """
         if self.journal.identify(account_id):
-            self.gaps.settle(Outcome.LOST, ANOTHER_ACCOUNT)
+            self.gaps.settle(GapOutcome.LOST, ANOTHER_ACCOUNT)
 
-    def _say_hello(self) -> None:
+    def _announce_hello(self) -> None:
         self.broadcaster.announce(self.hello(self.journal.last))
 
-    def upstream_is_up(self) -> None:
+    def mark_upstream_up(self) -> None:
         """Note that Alpaca streams this account's events from now on; the gap before it has its end."""
         now = self._clock.seconds()
-        self._upstream_is(UpstreamStatus(streaming=True, reason="streaming", since=now))
+        self._set_upstream(UpstreamStatus(streaming=True, reason="streaming", since=now))
         if not self._has_streamed:  # in this process: the log may go back to another one
             self._has_streamed = True
-            self.gaps.begin()
+            self.gaps.begin_gap()
         else:
             self.reconnects += 1
-        self.gaps.end(round(now * 1_000_000))
+        self.gaps.end_gap(round(now * 1_000_000))
 
-    def upstream_is_down(self, reason: str) -> None:
+    def mark_upstream_down(self, reason: str) -> None:
         """Note that Alpaca's stream is down; `since` stays where the outage began."""
         was = self.upstream
         since = self._clock.seconds() if was.streaming else was.since
-        self._upstream_is(UpstreamStatus(streaming=False, reason=reason, since=since))
+        self._set_upstream(UpstreamStatus(streaming=False, reason=reason, since=since))
         if was.streaming:
-            self.gaps.begin()
+            self.gaps.begin_gap()
 
-    def _upstream_is(self, status: UpstreamStatus) -> None:
+    def _set_upstream(self, status: UpstreamStatus) -> None:
         if status == self.upstream:
             return  # a further attempt has failed as the one before
         self.upstream = status
-        self._tell(encode_upstream(status))
+        self._announce(encode_upstream(status))
 
     def take_over(self) -> None:
         """Begin to hold the upstream, in the place of another process, which may have missed something."""
-        self.upstream_is_down("connecting")
+        self.mark_upstream_down("connecting")
         self._has_streamed = False
 
-    def follow(self, standing: Standing) -> None:
+    def apply_stream_state(self, standing: StreamState) -> None:
         """Have the upstream and the gaps of which the process that holds the upstream tells."""
-        self.gaps.follow(standing.gaps)
-        self._upstream_is(standing.upstream)
+        self.gaps.replicate(standing.gaps)
+        self._set_upstream(standing.upstream)
 
     @property
-    def standing(self) -> Standing:
+    def stream_state(self) -> StreamState:
         """The upstream and the gaps, as whoever shares the account is told."""
-        return Standing(self.upstream, tuple(self.gaps))
+        return StreamState(self.upstream, tuple(self.gaps))
 
-    def _tell(self, status: bytes) -> None:
+    def _announce(self, status: bytes) -> None:
         self.broadcaster.announce(status)
-        self.on_standing(self.standing)
+        self.on_stream_state(self.stream_state)
 
     def _journal_changed(self, status: JournalStatus) -> None:
         self.broadcaster.announce(encode_journal(status))
@@ -260,10 +266,10 @@ class Account:
             row = self.journal.row(seq)
         except UnreadableError:
             return None
-        return None if row is None else self.cursor_behind(row)
+        return None if row is None else self.cursor_after(row)
 
-    def cursor_behind(self, row: Row) -> str | None:
+    def cursor_after(self, row: Row) -> str | None:
         """Return the cursor just behind a row; None if the row may not outlive this process."""
         if not row.durable:
             return None
-        return str(Cursor(self.name, self.journal.epoch, row.seq, check_of(row.payload)))
+        return str(Cursor(self.name, self.journal.epoch, row.seq, compute_check(row.payload)))

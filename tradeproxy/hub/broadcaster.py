@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.journal.base import Burst
+    from tradeproxy.journal.base import Batch
 
 CHUNK = 2000
 """Clients that are served in one turn of the reactor: some 10 ms, in which nothing else is done."""
 
-MOST_WAITING = 64
+MAX_QUEUED = 64
 """What may wait behind a fan-out under way; who is not handed a burst finds it in the journal."""
 
 
@@ -29,7 +29,7 @@ class Subscriber(Protocol):
         """How many clients it stands for."""
 
     @property
-    def deliver(self) -> Callable[[Burst], None]:
+    def deliver(self) -> Callable[[Batch], None]:
         """Take the next events. Must not block, nor keep what cannot be sent yet: the journal does.
 
         Some may be missing before them, and are then to be read from the journal.
@@ -38,7 +38,7 @@ class Subscriber(Protocol):
     def announce(self, status: bytes) -> None:
         """Take a frame of the `proxy_status` stream."""
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         """End at once: an event could not be handed over, and a stream with a hole is worse than none."""
 
 
@@ -49,11 +49,11 @@ class Broadcaster:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._subscribers: dict[Subscriber, Callable[[Burst], None]] = {}
+        self._subscribers: dict[Subscriber, Callable[[Batch], None]] = {}
         self._is_busy = False
-        self._rest: Iterator[tuple[Subscriber, Callable[[Burst], None]]] | None = None
-        self._left: set[Subscriber] = set()
-        self._waiting: deque[Burst | bytes] = deque()
+        self._remaining: Iterator[tuple[Subscriber, Callable[[Batch], None]]] | None = None
+        self._unregistered: set[Subscriber] = set()
+        self._queue: deque[Batch | bytes] = deque()
         self.on_idle: Callable[[], None] = lambda: None
         """Called when all that was to be handed on has been."""
 
@@ -69,22 +69,22 @@ class Broadcaster:
         """Deliver nothing more to `subscriber`; harmless if it is not registered."""
         self._subscribers.pop(subscriber, None)
         if self._is_busy:
-            self._left.add(subscriber)
+            self._unregistered.add(subscriber)
 
-    def publish(self, burst: Burst) -> None:
+    def publish(self, burst: Batch) -> None:
         """Deliver `burst` to every subscriber; the failure of one is logged and ends that one only."""
-        self._take(burst)
+        self._enqueue(burst)
 
     def announce(self, status: bytes) -> None:
         """Hand a status frame to every subscriber, in its place among the bursts and with the same care."""
-        self._take(status)
+        self._enqueue(status)
 
-    def _take(self, item: Burst | bytes) -> None:
-        self._waiting.append(item)
+    def _enqueue(self, item: Batch | bytes) -> None:
+        self._queue.append(item)
         if not self._is_busy:
             self._is_busy = True
-            self._go_on()
-        elif len(self._waiting) > MOST_WAITING:
+            self._drain()
+        elif len(self._queue) > MAX_QUEUED:
             self._drop_one()
 
     def _drop_one(self) -> None:
@@ -92,28 +92,30 @@ class Broadcaster:
         # nor what is in no journal.
         found = [
             index
-            for index, item in enumerate(self._waiting)
-            if index > 0 and not isinstance(item, bytes) and not item.unplaced
+            for index, item in enumerate(self._queue)
+            if index > 0 and not isinstance(item, bytes) and not item.overflow
         ]
         if len(found) > 1:
-            del self._waiting[found[0]]
+            del self._queue[found[0]]
 
-    def _go_on(self) -> None:
-        while self._waiting:
-            if self._rest is None:
-                self._rest = iter(tuple(self._subscribers.items()))
-                self._left.clear()
-            if not self._serve(self._waiting[0], self._rest):
-                self._clock.callLater(0, self._go_on)
+    def _drain(self) -> None:
+        while self._queue:
+            if self._remaining is None:
+                self._remaining = iter(tuple(self._subscribers.items()))
+                self._unregistered.clear()
+            if not self._deliver_chunk(self._queue[0], self._remaining):
+                self._clock.callLater(0, self._drain)
                 return
-            self._rest = None
-            self._waiting.popleft()
+            self._remaining = None
+            self._queue.popleft()
         self._is_busy = False
         self.on_idle()
 
-    def _serve(self, item: Burst | bytes, rest: Iterator[tuple[Subscriber, Callable[[Burst], None]]]) -> bool:
+    def _deliver_chunk(
+        self, item: Batch | bytes, rest: Iterator[tuple[Subscriber, Callable[[Batch], None]]]
+    ) -> bool:
         """Hand something to a chunk of the subscribers, and return whether these were the last."""
-        left, status = self._left, item if isinstance(item, bytes) else None
+        left, status = self._unregistered, item if isinstance(item, bytes) else None
         places = CHUNK
         for subscriber, deliver in rest:
             places -= subscriber.size
@@ -126,22 +128,22 @@ class Broadcaster:
                     subscriber.announce(status)
             except Exception:
                 self._log.failure("an event could not be handed to a subscriber, which is ended")
-                self.end(subscriber)
+                self.drop(subscriber)
             if places <= 0:
                 return False
         return True
 
-    def end_all(self) -> None:
+    def drop_all(self) -> None:
         """Sever everybody: what follows does not lead on from what they have had."""
-        while len(self._waiting) > 1:  # the first is under way, to nobody any more
-            self._waiting.pop()
+        while len(self._queue) > 1:  # the first is under way, to nobody any more
+            self._queue.pop()
         for subscriber in tuple(self._subscribers):
-            self.end(subscriber)
+            self.drop(subscriber)
 
-    def end(self, subscriber: Subscriber) -> None:
+    def drop(self, subscriber: Subscriber) -> None:
         """Serve one that has failed no longer, and sever it."""
         self.unregister(subscriber)
         try:
-            subscriber.sever()
+            subscriber.abort()
         except Exception:
             self._log.failure("a failed subscriber could not be ended")

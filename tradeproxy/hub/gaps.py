@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.metadata import OPEN_SINCE
-from tradeproxy.wire.proxy_status import Gap, Outcome, encode_gap
+from tradeproxy.wire.proxy_status import Gap, GapOutcome, encode_gap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +33,7 @@ class Gaps:
         self._journal = journal
         self._announce = announce
         self._gaps: deque[Gap] = deque(maxlen=GAPS_KEPT)
-        self.outcomes: Counter[Outcome] = Counter()
+        self.outcomes: Counter[GapOutcome] = Counter()
         """How many gaps have begun, which is PENDING, and how many have come to each of the others."""
         self.found_in_gaps = 0
         self.found_by_checks = 0
@@ -48,11 +48,11 @@ class Gaps:
         return self._gaps[-1] if self._gaps and not self._gaps[-1].is_closed else None
 
     @property
-    def known_through(self) -> int | None:
+    def complete_through(self) -> int | None:
         """The last moment that is known to be complete, but for what a healthy stream left out."""
-        if (since := self._journal.recall(OPEN_SINCE)) is not None:
+        if (since := self._journal.get_metadata(OPEN_SINCE)) is not None:
             return int(since)
-        moments = (self._journal.latest, self._journal.horizon, self.checked_through)
+        moments = (self._journal.latest_time, self._journal.dedup_horizon, self.checked_through)
         known = max((moment for moment in moments if moment is not None), default=None)
         return self._moment(_COMPLETE_FROM) if known is None else known
 
@@ -62,21 +62,21 @@ class Gaps:
         return self._moment(_CHECKED_THROUGH)
 
     @property
-    def ask_from(self) -> int | None:
+    def backfill_from(self) -> int | None:
         """From when on Alpaca is to be asked for what is not here; None if nothing can have been missed."""
-        known, checked = self.known_through, self.checked_through
+        known, checked = self.complete_through, self.checked_through
         return known if known is None or checked is None else min(known, checked)
 
     def check_through(self, moment: int) -> None:
         """Note that Alpaca was asked up to a moment; a later one that is known stays."""
         if (known := self.checked_through) is None or moment > known:
-            self._journal.remember(_CHECKED_THROUGH, str(moment))
+            self._journal.set_metadata(_CHECKED_THROUGH, str(moment))
 
-    def start_over(self, now: int) -> None:
+    def start_log(self, now: int) -> None:
         """Note that the log begins now, by Alpaca's clock, as another account's: nothing older is missing."""
         self.check_through(now)
 
-    def begin(self) -> None:
+    def begin_gap(self) -> None:
         """Begin a gap at the last moment that is known to be complete.
 
         Nothing happens where no moment is: before the very first stream there is nothing to miss.
@@ -84,21 +84,21 @@ class Gaps:
         if (gap := self.current) is not None:
             self._change(replace(gap, end=None))
             return
-        begin = self.known_through
+        begin = self.complete_through
         if begin is not None:
             self._gaps.append(Gap(begin))
-            self.outcomes[Outcome.PENDING] += 1
+            self.outcomes[GapOutcome.PENDING] += 1
             self._remember(self._gaps[-1])
             self._announce(encode_gap(self._gaps[-1]))
 
-    def end(self, now: int) -> None:
+    def end_gap(self, now: int) -> None:
         """Note that the stream is back, at `now` (microseconds since 1970)."""
         if (gap := self.current) is not None:
             self._change(replace(gap, end=max(now, gap.begin)))
-        elif self.known_through is None:
-            self._journal.remember(_COMPLETE_FROM, str(now))
+        elif self.complete_through is None:
+            self._journal.set_metadata(_COMPLETE_FROM, str(now))
 
-    def follow(self, gaps: Iterable[Gap]) -> None:
+    def replicate(self, gaps: Iterable[Gap]) -> None:
         """Have these gaps, which the node that holds the stream has told of; this one may hold it next."""
         known = set(self._gaps)
         self._gaps = deque(gaps, maxlen=GAPS_KEPT)
@@ -106,9 +106,9 @@ class Gaps:
             if gap not in known:
                 self._announce(encode_gap(gap))
         current = self.current
-        self._journal.remember(OPEN_SINCE, None if current is None else str(current.begin))
+        self._journal.set_metadata(OPEN_SINCE, None if current is None else str(current.begin))
 
-    def found(self, events: int) -> None:
+    def count_found(self, events: int) -> None:
         """Count events of the gap; while there is none, events that the stream had left out."""
         if (gap := self.current) is not None:
             self._gaps[-1] = replace(gap, events=gap.events + events)
@@ -116,7 +116,7 @@ class Gaps:
         else:
             self.found_by_checks += events
 
-    def settle(self, outcome: Outcome, reason: str = "") -> None:
+    def settle(self, outcome: GapOutcome, reason: str = "") -> None:
         """Note what has become of the gap, if there is one."""
         gap = self.current
         if gap is not None and (gap.outcome, gap.reason) != (outcome, reason):
@@ -130,8 +130,8 @@ class Gaps:
         self._announce(encode_gap(gap))
 
     def _remember(self, gap: Gap) -> None:
-        self._journal.remember(OPEN_SINCE, None if gap.is_closed else str(gap.begin))
+        self._journal.set_metadata(OPEN_SINCE, None if gap.is_closed else str(gap.begin))
 
     def _moment(self, key: str) -> int | None:
-        text = self._journal.recall(key)
+        text = self._journal.get_metadata(key)
         return None if text is None else int(text)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from tradeproxy.wire.event import format_time
-from tradeproxy.wire.position import AfterId, Cursor, FromTime, LastEvents, Position, check_of
+from tradeproxy.wire.position import AfterId, Cursor, FromTime, LastEvents, Position, compute_check
 
 if TYPE_CHECKING:
     from tradeproxy.hub.account import Account
     from tradeproxy.journal.base import Journal
 
 
-class LostPositionError(Exception):
+class UnrecoverablePositionError(Exception):
     """What follows the position cannot be had whole; the text says why, in at most 90 ASCII characters."""
 
 
@@ -27,11 +27,15 @@ def locate(account: Account, position: Position) -> int:
             return _after_cursor(account, cursor)
         case AfterId(text):
             if (seq := journal.find(text)) is None:
-                raise LostPositionError("no such event is in the journal: it never was, or is no longer kept")
+                raise UnrecoverablePositionError(
+                    "no such event is in the journal: it never was, or is no longer kept"
+                )
             return seq
         case FromTime(time):
-            if time < journal.begins:
-                raise LostPositionError(f"the journal begins at {format_time(journal.begins)}")
+            if time < journal.complete_from:
+                raise UnrecoverablePositionError(
+                    f"the journal begins at {format_time(journal.complete_from)}"
+                )
             seq = journal.first_since(time)
             return journal.last if seq is None else seq - 1
         case LastEvents(count):
@@ -43,13 +47,17 @@ def locate(account: Account, position: Position) -> int:
 def _after_cursor(account: Account, cursor: Cursor) -> int:
     journal = account.journal
     if cursor.account != account.name:
-        raise LostPositionError("it is a cursor of another account")
+        raise UnrecoverablePositionError("it is a cursor of another account")
     if cursor.epoch != journal.epoch:
-        raise LostPositionError("it is a cursor of an earlier journal, which this account has no more")
+        raise UnrecoverablePositionError(
+            "it is a cursor of an earlier journal, which this account has no more"
+        )
     if cursor.seq < journal.first - 1:
-        raise LostPositionError(f"it is no longer kept: the journal begins at {format_time(journal.begins)}")
+        raise UnrecoverablePositionError(
+            f"it is no longer kept: the journal begins at {format_time(journal.complete_from)}"
+        )
     if not journal.reaches(cursor.seq) or not _fits(journal, cursor):
-        raise LostPositionError("the journal has no such event at this cursor")
+        raise UnrecoverablePositionError("the journal has no such event at this cursor")
     return cursor.seq
 
 
@@ -57,4 +65,4 @@ def _fits(journal: Journal, cursor: Cursor) -> bool:
     if cursor.seq < journal.first:
         return True  # the event has been trimmed, those behind it have not
     row = journal.row(cursor.seq)
-    return row is not None and check_of(row.payload) == cursor.check
+    return row is not None and compute_check(row.payload) == cursor.check

@@ -6,11 +6,11 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from tradeproxy.wire.proxy_status import Gap, Outcome, UpstreamStatus
+from tradeproxy.wire.proxy_status import Gap, GapOutcome, UpstreamStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StreamState:
     """The upstream's status, and the last gaps, the oldest first."""
 
     upstream: UpstreamStatus
@@ -22,13 +22,13 @@ class Standing:
         return json.dumps({"upstream": asdict(self.upstream), "gaps": gaps}, separators=(",", ":"))
 
     @classmethod
-    def parse(cls, text: str) -> Standing:
+    def parse(cls, text: str) -> StreamState:
         """Read what `encode` wrote."""
         document = json.loads(text)
         gaps = (Gap(**_known(Gap, gap)) for gap in document["gaps"])
         return cls(
             UpstreamStatus(**_known(UpstreamStatus, document["upstream"])),
-            tuple(replace(gap, outcome=Outcome(gap.outcome)) for gap in gaps),
+            tuple(replace(gap, outcome=GapOutcome(gap.outcome)) for gap in gaps),
         )
 
 
@@ -38,29 +38,29 @@ def _known(kind: type, document: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class Role:
+class NodeRole:
     """Whether this node holds the account's connection to Alpaca, and how near it is to the log's end."""
 
     since: float
     """Unix time in seconds."""
-    leads: bool = False
-    renewed: float | None = None
+    is_leader: bool = False
+    lease_renewed: float | None = None
     """When the lease was last renewed (Unix time); None unless it leads."""
-    turns: int = 0
+    terms: int = 0
     """How often it has led, this time included."""
     lag: int = 0
     """How many events the log has that this node had not read when it last looked."""
 
-    def begin_to_lead(self, now: float) -> None:
+    def start_leading(self, now: float) -> None:
         """Note that a turn begins."""
-        self.leads, self.since, self.renewed, self.lag = True, now, now, 0
-        self.turns += 1
+        self.is_leader, self.since, self.lease_renewed, self.lag = True, now, now, 0
+        self.terms += 1
 
-    def begin_to_follow(self, now: float) -> None:
+    def start_following(self, now: float) -> None:
         """Note that it has ended."""
-        self.leads, self.since, self.renewed, self.lag = False, now, None, 0
+        self.is_leader, self.since, self.lease_renewed, self.lag = False, now, None, 0
 
-    def looked(self, lag: int, now: float) -> None:
+    def update(self, lag: int, now: float) -> None:
         """Note what a look at the log, and at the lease, has shown."""
         self.lag = max(lag, 0)
-        self.renewed = now if self.leads else None
+        self.lease_renewed = now if self.is_leader else None

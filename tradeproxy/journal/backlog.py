@@ -24,7 +24,7 @@ class Entry:
 
     seq: int
     event: Event | None
-    high: int | None
+    max_time: int | None
     """The highest time of this and all earlier events (microseconds since 1970)."""
     received: int
     """When it came here (microseconds since 1970)."""
@@ -57,7 +57,10 @@ class Backlog:
 
     def has_room_for(self, event: Event) -> bool:
         """Whether the event can be kept."""
-        return len(self._entries) < self._max_events and self._bytes + len(event.payload) <= self._max_bytes
+        return (
+            len(self._entries) < self._max_events
+            and self._bytes + len(event.payload) <= self._max_bytes
+        )
 
     def add(self, entry: Entry) -> None:
         """Keep an entry, which must have the next number; whether there is room is the caller's question."""
@@ -67,13 +70,13 @@ class Backlog:
         self._bytes += len(event.payload)
         self._known.add((event.identity, event.digest))
         if (state := event.order) is not None:
-            self._orders[state.id] = newer(self._orders.get(state.id), state)
+            self._orders[state.id] = newer_state(self._orders.get(state.id), state)
 
     def widen_hole(self, high: int | None) -> int | None:
         """Let the hole at the end stand for one event more, and return its number; None if none is there."""
         if not self._entries or self._entries[-1].event is not None:
             return None
-        self._entries[-1] = replace(self._entries[-1], high=high)
+        self._entries[-1] = replace(self._entries[-1], max_time=high)
         return self._entries[-1].seq
 
     def head(self, count: int) -> Sequence[Entry]:
@@ -102,13 +105,17 @@ class Backlog:
 
     def find(self, identity: str) -> int | None:
         """Return the number of the last event with this identity."""
-        matches = (e.seq for e in reversed(self._entries) if e.event and e.event.identity == identity)
+        matches = (
+            e.seq for e in reversed(self._entries) if e.event and e.event.identity == identity
+        )
         return next(matches, None)
 
     def first_since(self, time: int) -> int | None:
         """Return the number of the first entry up to which an event has this time or a later one."""
         # `high` never falls, and is None only before the first event that has a time.
-        at = bisect_left(self._entries, time, key=lambda e: time - 1 if e.high is None else e.high)
+        at = bisect_left(
+            self._entries, time, key=lambda e: time - 1 if e.max_time is None else e.max_time
+        )
         return self._entries[at].seq if at < len(self._entries) else None
 
     def order(self, order_id: str) -> OrderState | None:
@@ -116,6 +123,6 @@ class Backlog:
         return self._orders.get(order_id)
 
 
-def newer(known: OrderState | None, told: OrderState) -> OrderState:
+def newer_state(known: OrderState | None, told: OrderState) -> OrderState:
     """Return the state that holds: an event that comes late does not set an order back."""
     return told if known is None or told.time >= known.time else known

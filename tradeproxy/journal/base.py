@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from tradeproxy.journal.metadata import Facts
-from tradeproxy.runtime.stats import COMMITS, Histogram
+from tradeproxy.journal.metadata import Metadata
+from tradeproxy.runtime.stats import COMMIT_BOUNDS, Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Burst:
+class Batch:
     """Rows that follow each other: those that one append added, or that one read found; never empty.
 
     `unplaced` rows have no place of their own: there was no room to keep them. They all bear the number of
@@ -41,14 +41,16 @@ class Burst:
     """
 
     rows: tuple[Row, ...]
-    unplaced: bool = False
-    came: float | None = field(default=None, compare=False)
+    overflow: bool = False
+    received_at: float | None = field(default=None, compare=False)
     """When the first of it came to this process (Unix time); None: just now."""
     first: int = field(init=False, compare=False, repr=False)
     """The number of the first row."""
     last: int = field(init=False, compare=False, repr=False)
     """The number of the last row."""
-    framed: dict[object, bytes] = field(default_factory=dict, init=False, compare=False, repr=False)
+    encoded: dict[object, bytes] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
     """What has been made of it to be sent, by whom it was made: once, for all who get the same."""
 
     def __post_init__(self) -> None:
@@ -76,28 +78,28 @@ class Journal(Protocol):
     """The lowest number that can be read; last + 1 when there is none."""
     last: int
     """The highest number given; 0 at the very beginning."""
-    begins: int
+    complete_from: int
     """From when on the log is complete (microseconds since 1970): created then, or trimmed up to there."""
-    latest: int | None
+    latest_time: int | None
     """The highest time of any event so far, one that has been trimmed included."""
-    horizon: int | None
+    dedup_horizon: int | None
     """History at or before this time (microseconds) is known, though it may no longer be kept."""
     duplicates: int
     """Events that were not appended, for they had been before."""
-    kinds: Counter[str]
+    event_counts: Counter[str]
     """How many events of each kind were appended, by this process."""
-    commits: Histogram
+    commit_seconds: Histogram
     """Seconds that the disk took for each burst."""
     status: JournalStatus
-    is_whole: bool
+    is_loaded: bool
     """Whether all that is in the log can be read here: not yet, while a node reads what others wrote."""
-    on_committed: Callable[[Burst], None]
+    on_committed: Callable[[Batch], None]
     """Called with every burst once it is on the disk, or declared not to be; at once, or later."""
     on_status: Callable[[JournalStatus], None]
     """Called when `status` has changed."""
-    on_begun: Callable[[], None]
+    on_new_epoch: Callable[[], None]
     """Called when another epoch has begun, to which positions lead on: at once by `identify`, or later."""
-    on_broken: Callable[[], None]
+    on_replaced: Callable[[], None]
     """Called when the log has become another one, to which no position of before leads on."""
 
     def __hash__(self) -> int: ...
@@ -115,7 +117,7 @@ class Journal(Protocol):
     def append(self, events: Sequence[Event]) -> None:
         """Add the events that are new, in their order, in one transaction."""
 
-    def read(self, after: int, limit: int) -> Burst | None:
+    def read(self, after: int, limit: int) -> Batch | None:
         """Return up to `limit` rows that follow number `after`; None at the end.
 
         Raises TrimmedError, or UnreadableError.
@@ -142,13 +144,13 @@ class Journal(Protocol):
     def open_orders(self) -> Sequence[OrderState]:
         """Return every order that was open when an event last told of it."""
 
-    def recall(self, key: str) -> str | None:
+    def get_metadata(self, key: str) -> str | None:
         """Return what was remembered under a name."""
 
-    def remember(self, key: str, value: str | None) -> None:
+    def set_metadata(self, key: str, value: str | None) -> None:
         """Keep a short text under a name, durably when that is possible; None forgets it."""
 
-    def know_through(self, time: int) -> None:
+    def advance_dedup_horizon(self, time: int) -> None:
         """Move the horizon to this time, unless it is further on."""
 
     def identify(self, account_id: str) -> bool:
@@ -159,38 +161,44 @@ class JournalError(Exception):
     """The journal cannot be used; the text is a line for the user that names the file or the variable."""
 
 
-class JournalBase(Facts, ABC):
+class JournalBase(Metadata, ABC):
     """The part of hub.journal.Journal that does not depend on where the log is."""
 
     def __init__(self, base_url: str) -> None:
         super().__init__(base_url)
         self.duplicates = 0
-        self.kinds: Counter[str] = Counter()
-        self.commits = Histogram(COMMITS)
-        self.on_committed: Callable[[Burst], None] = lambda _: None
+        self.event_counts: Counter[str] = Counter()
+        self.commit_seconds = Histogram(COMMIT_BOUNDS)
+        self.on_committed: Callable[[Batch], None] = lambda _: None
         self.on_status: Callable[[JournalStatus], None] = lambda _: None
-        self.on_begun: Callable[[], None] = lambda: None
-        self.on_broken: Callable[[], None] = lambda: None
+        self.on_new_epoch: Callable[[], None] = lambda: None
+        self.on_replaced: Callable[[], None] = lambda: None
 
     def has(self, event: Event) -> bool:
         """Whether this very event has been appended before, or lies before the horizon."""
-        known = self._knows(event)  # first: a file that turns out to be damaged moves the horizon
-        return known or (event.time is not None and self.horizon is not None and event.time <= self.horizon)
+        known = self._contains(
+            event
+        )  # first: a file that turns out to be damaged moves the horizon
+        return known or (
+            event.time is not None
+            and self.dedup_horizon is not None
+            and event.time <= self.dedup_horizon
+        )
 
-    def remember(self, key: str, value: str | None) -> None:
+    def set_metadata(self, key: str, value: str | None) -> None:
         """Keep a short text under a name, durably once that is possible; None forgets it."""
-        if self.recall(key) != value:
-            self._remembered[key] = value
+        if self.get_metadata(key) != value:
+            self._notes[key] = value
             self._save()
 
-    def know_through(self, time: int) -> None:
+    def advance_dedup_horizon(self, time: int) -> None:
         """Move the horizon to this time, unless it is further on."""
-        if self.horizon is None or time > self.horizon:
-            self.horizon = time
+        if self.dedup_horizon is None or time > self.dedup_horizon:
+            self.dedup_horizon = time
             self._save()
 
     @abstractmethod
-    def _knows(self, event: Event) -> bool:
+    def _contains(self, event: Event) -> bool:
         """Whether this very event is kept, or waits for that."""
 
     @abstractmethod
@@ -208,7 +216,7 @@ TRIM_AGAIN = 0.1
 """Seconds to the next look while more of them are due."""
 
 
-class Trimming:
+class Trimmer:
     """Lets a journal trim TRIM_STEP rows at most, time and again; `step` returns whether more may be due."""
 
     def __init__(self, clock: IReactorTime, step: Callable[[], bool]) -> None:

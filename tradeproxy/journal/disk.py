@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from twisted.logger import Logger
 
 from tradeproxy.journal.schema import SchemaError
-from tradeproxy.journal.store import Store, is_damage, reason_of
+from tradeproxy.journal.store import Store, describe_error, is_damage
 from tradeproxy.wire.proxy_status import JournalStatus
 
 if TYPE_CHECKING:
@@ -86,32 +86,32 @@ class Disk:
     def check(self) -> None:
         """Read the file, unless it is large; raises DamageError where it is damaged."""
         if self._store is not None and self._file is not None and self._file.size <= CHECKED_SIZE:
-            self._store.check()
+            self._store.check_integrity()
 
     def close(self) -> None:
         """Commit what can be, and let go; harmless if that has been done."""
         if self._retrying is not None:
             self._retrying.cancel()
             self._retrying = None
-            self._try_again()
+            self._retry_once()
         if self._backlog:
             self._log.error(
                 "{account}: closed with {count} events that are not on the disk",
                 account=self._name,
                 count=len(self._backlog),
             )
-        self._let_go()
+        self._close_store()
         if self._file is not None:
             self._file.release()
 
-    def ask(self, question: Callable[[Store], _T], otherwise: _T) -> _T:
+    def query(self, question: Callable[[Store], _T], otherwise: _T) -> _T:
         """Return what the store says; `otherwise` while it says nothing."""
         if self._store is None:
             return otherwise
         try:
             return question(self._store)
         except sqlite3.Error as error:
-            self._suffer(error)
+            self._handle_error(error)
             return otherwise
 
     def write(self, command: Callable[[Store], _T]) -> _T | None:
@@ -120,7 +120,7 @@ class Disk:
         Nothing is tried while the disk is not as it should be: see `heal`.
         """
         for _ in range(2):  # the second time if a new file has taken a damaged one's place
-            if self.status.durable and (done := self.ask(command, None)) is not None:
+            if self.status.durable and (done := self.query(command, None)) is not None:
                 return done
         self._degrade("the file is damaged, and a new one too")  # unless that is known by now
         return None
@@ -128,11 +128,11 @@ class Disk:
     def save(self) -> None:
         """Save the facts; while the disk is not as it should be, healing will."""
         if self.status.durable:
-            self.ask(lambda store: store.save(self._facts()), None)
+            self.query(lambda store: store.save_metadata(self._facts()), None)
 
-    def heal(self) -> None:
+    def retry_now(self) -> None:
         """Commit the backlog, if the disk takes it again; does nothing while nothing is wrong."""
-        if self._retrying is not None and self._try_again():
+        if self._retrying is not None and self._retry_once():
             self._retrying.cancel()
             self._retrying = None
 
@@ -141,20 +141,20 @@ class Disk:
 
         Raises OSError, SchemaError or sqlite3.Error where that cannot be now.
         """
-        self._let_go()
+        self._close_store()
         epoch = self._begin_epoch()
         if why:
             self._to_set_aside = f"{why}-{epoch}"
         self._create()
 
-    def replace_in_time(self, why: str, reason: str = "") -> None:
+    def replace_when_possible(self, why: str, reason: str = "") -> None:
         """Replace the file now or as soon as that can be; `reason` says what is wrong until then."""
         try:
             self.replace(why)
         except (OSError, SchemaError):
             self._degrade(reason or "the file cannot be replaced")
         except sqlite3.Error as error:
-            self._degrade(reason or reason_of(error))
+            self._degrade(reason or describe_error(error))
 
     def _create(self) -> None:
         if self._file is not None:
@@ -168,25 +168,25 @@ class Disk:
                 )
             self._file.create()
         self._store = self._open_store()
-        self._store.save(self._facts())
+        self._store.save_metadata(self._facts())
 
     def _open_store(self) -> Store:
         # No waiting for another program's lock: that would stop the reactor.
         connection = self._connect(str(self), timeout=0, isolation_level=None)
         return Store(connection, full_sync=self._full_sync)
 
-    def _let_go(self) -> None:
+    def _close_store(self) -> None:
         if self._store is not None:
             self._store.close()
             self._store = None
 
     # When something is wrong.
 
-    def _suffer(self, error: sqlite3.Error) -> None:
+    def _handle_error(self, error: sqlite3.Error) -> None:
         if is_damage(error):
-            self.replace_in_time("damaged", "the file is damaged")
+            self.replace_when_possible("damaged", "the file is damaged")
         else:
-            self._degrade(reason_of(error))
+            self._degrade(describe_error(error))
 
     def _degrade(self, reason: str) -> None:
         if not self.status.durable:
@@ -201,21 +201,23 @@ class Disk:
 
     def _retry(self) -> None:
         self._retrying = self._clock.callLater(RETRY_EVERY, self._retry)
-        self.heal()
+        self.retry_now()
 
-    def _try_again(self) -> bool:
+    def _retry_once(self) -> bool:
         try:
             if self._store is None:
                 self._create()
             assert self._store is not None
-            self._store.save(self._facts())  # also where no event waits: something that the disk could refuse
+            self._store.save_metadata(
+                self._facts()
+            )  # also where no event waits: something that the disk could refuse
             while entries := self._backlog.head(STEP):
                 self._store.commit(entries, {})
                 self._backlog.drop(len(entries))
         except (OSError, SchemaError):
             return False
         except sqlite3.Error as error:
-            self._suffer(error)
+            self._handle_error(error)
             return False
         self._log.info("{account}: every event is on the disk again", account=self._name)
         self._change_status(durable=True, reason="")

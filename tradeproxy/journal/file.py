@@ -13,7 +13,7 @@ from tradeproxy.journal.schema import Header, SchemaError, check_header
 if TYPE_CHECKING:
     from pathlib import Path
 
-_BESIDE = ("", "-wal", "-shm", "-journal")
+_SUFFIXES = ("", "-wal", "-shm", "-journal")
 """SQLite's files of one database, the database itself first: without it, the others mean nothing."""
 
 
@@ -41,10 +41,10 @@ class JournalFile:
             _make_directory(self.path.parent)
             lock = _open_private(_lock_path(self.path))
         except OSError as error:
-            raise JournalError(f"{self.path}: {_words(error)}") from None
+            raise JournalError(f"{self.path}: {_describe_os_error(error)}") from None
         try:
-            _hold(lock, self.path)
-            _look_at_header(self.path)
+            _lock_exclusively(lock, self.path)
+            _check_header(self.path)
         except JournalError:
             os.close(lock)
             raise
@@ -64,9 +64,11 @@ class JournalFile:
         """Rename the database, which must not be open, and return its new name. Raises OSError."""
         self.path.parent.stat()  # a directory that is gone may come back, and the old file with it
         aside = f"{self.path.name}.{suffix}"
-        for ending in _BESIDE:
+        for ending in _SUFFIXES:
             with suppress(FileNotFoundError):
-                self.path.with_name(self.path.name + ending).rename(self.path.with_name(aside + ending))
+                self.path.with_name(self.path.name + ending).rename(
+                    self.path.with_name(aside + ending)
+                )
         return aside
 
 
@@ -81,14 +83,14 @@ def check_journal(path: Path) -> str | None:
         if _lock_path(path).exists():
             lock = os.open(_lock_path(path), os.O_RDWR | os.O_CLOEXEC)
             try:
-                _hold(lock, path)
+                _lock_exclusively(lock, path)
             finally:
                 os.close(lock)
-        _look_at_header(path)
+        _check_header(path)
     except JournalError as error:
         return str(error)
     except OSError as error:
-        return f"{path}: {_words(error)}"
+        return f"{path}: {_describe_os_error(error)}"
     return None
 
 
@@ -103,7 +105,7 @@ def _check_access(path: Path) -> None:
         raise JournalError(f"{path}: it cannot be written to")
 
 
-def _hold(lock: int, path: Path) -> None:
+def _lock_exclusively(lock: int, path: Path) -> None:
     # flock, not SQLite's own locks: those are free between transactions, and fcntl's are lost when the
     # process closes any descriptor of the file.
     try:
@@ -112,7 +114,7 @@ def _hold(lock: int, path: Path) -> None:
         raise JournalError(f"{path}: another tradeproxy uses it") from None
 
 
-def _look_at_header(path: Path) -> None:
+def _check_header(path: Path) -> None:
     # Before SQLite opens it: even a reader may write, if a write-ahead log is left to be carried over.
     try:
         with path.open("rb") as file:
@@ -120,7 +122,7 @@ def _look_at_header(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise JournalError(f"{path}: {_words(error)}") from None
+        raise JournalError(f"{path}: {_describe_os_error(error)}") from None
     if header is not None:
         try:
             check_header(header)
@@ -150,7 +152,7 @@ def _open_private(path: Path) -> int:
     return descriptor
 
 
-def _words(error: OSError) -> str:
+def _describe_os_error(error: OSError) -> str:
     if error.strerror is None:
         return str(error)
     return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"

@@ -86,7 +86,10 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIO
     [application_id] = connection.execute("PRAGMA application_id").fetchone()
     [version] = connection.execute("PRAGMA user_version").fetchone()
     check_header(Header(application_id, version), len(migrations))
-    if application_id == 0 and connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None:
+    if (
+        application_id == 0
+        and connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None
+    ):
         raise SchemaError("it is another program's SQLite file")
     for number, script in enumerate(migrations[version:], version + 1):
         try:

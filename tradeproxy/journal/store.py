@@ -61,7 +61,7 @@ def is_damage(error: sqlite3.Error) -> bool:
     return isinstance(error, DamageError) or _code(error) in _DAMAGE
 
 
-def reason_of(error: sqlite3.Error) -> str:
+def describe_error(error: sqlite3.Error) -> str:
     """Say in plain words what is wrong with the disk."""
     return _REASONS.get(_code(error), "SQLite cannot use the file")
 
@@ -83,10 +83,16 @@ class Store:
         self._execute = connection.execute
         try:
             self._execute(f"PRAGMA synchronous = {'FULL' if full_sync else 'NORMAL'}")
-            self._execute(f"PRAGMA fullfsync = {full_sync}")  # macOS: its fsync stops at the drive's cache
-            self._execute("PRAGMA secure_delete = OFF")  # Debian's SQLite overwrites, at 30 times the cost
+            self._execute(
+                f"PRAGMA fullfsync = {full_sync}"
+            )  # macOS: its fsync stops at the drive's cache
+            self._execute(
+                "PRAGMA secure_delete = OFF"
+            )  # Debian's SQLite overwrites, at 30 times the cost
             migrate(connection)
-            self._execute("PRAGMA journal_mode = WAL")  # not before: the file might be another program's
+            self._execute(
+                "PRAGMA journal_mode = WAL"
+            )  # not before: the file might be another program's
         except BaseException:
             self.close()
             raise
@@ -96,18 +102,18 @@ class Store:
         with suppress(sqlite3.Error):
             self._connection.close()
 
-    def check(self) -> None:
+    def check_integrity(self) -> None:
         """Read the whole file; raises DamageError where it is damaged."""
         if self._execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise DamageError("quick_check")
 
     # Facts: short texts by name.
 
-    def facts(self) -> dict[str, str]:
+    def load_metadata(self) -> dict[str, str]:
         """Return all facts."""
         return dict(self._execute("SELECT key, value FROM meta"))
 
-    def save(self, facts: Mapping[str, str | None]) -> None:
+    def save_metadata(self, facts: Mapping[str, str | None]) -> None:
         """Save facts; None removes one."""
         self.commit((), facts)
 
@@ -121,7 +127,9 @@ class Store:
         [first] = self._execute("SELECT min(seq) FROM events").fetchone()
         return first, *row
 
-    def append(self, events: Sequence[Event], last: int, high: int | None, received: int) -> list[Entry]:
+    def append(
+        self, events: Sequence[Event], last: int, high: int | None, received: int
+    ) -> list[Entry]:
         """Add the events that are new behind number `last`, in one transaction, and return what was added."""
         added: list[Entry] = []
         with self._transaction():
@@ -143,7 +151,10 @@ class Store:
                     # A repeat that could not be recognised when it came keeps its place, without a name.
                     payload = None if event is None else event.payload
                     time = None if event is None else event.time
-                    self._execute(_INSERT, (entry.seq, None, None, time, entry.high, entry.received, payload))
+                    self._execute(
+                        _INSERT,
+                        (entry.seq, None, None, time, entry.max_time, entry.received, payload),
+                    )
             self._save(facts)
 
     def read(self, after: int, limit: int) -> list[Row]:
@@ -171,13 +182,17 @@ class Store:
 
     def find(self, identity: str) -> int | None:
         """Return the number of the last event with this identity."""
-        if not identity.isascii():  # no event has it, and SQLite does not take all that Python calls text
+        if (
+            not identity.isascii()
+        ):  # no event has it, and SQLite does not take all that Python calls text
             return None
         return self._first("SELECT max(seq) FROM events WHERE identity = ?", identity)
 
     def first_since(self, time: int) -> int | None:
         """Return the number of the first row up to which an event has this time or a later one."""
-        return self._first("SELECT seq FROM events WHERE high >= ? ORDER BY high, seq LIMIT 1", time)
+        return self._first(
+            "SELECT seq FROM events WHERE high >= ? ORDER BY high, seq LIMIT 1", time
+        )
 
     # Orders.
 
@@ -188,11 +203,13 @@ class Store:
 
     def open_orders(self) -> list[OrderState]:
         """Return the orders whose newest state is open, in the order of their events."""
-        return [OrderState(*row) for row in self._execute(f"{_ORDER} WHERE closed = 0 ORDER BY seq")]
+        return [
+            OrderState(*row) for row in self._execute(f"{_ORDER} WHERE closed = 0 ORDER BY seq")
+        ]
 
     # Trimming.
 
-    def due(self, first: int, count: int, seq: int, received: int) -> int:
+    def find_due(self, first: int, count: int, seq: int, received: int) -> int:
         """Return the number up to which rows may go: at most `count` of them, from `first` on.
 
         Those go whose number is at most `seq`, and those that came before `received`.
@@ -202,7 +219,7 @@ class Store:
         stays = self._first(kept, max(first - 1, seq), end, received)
         return (end if stays is None else stays) - 1
 
-    def high(self, seq: int) -> int | None:
+    def get_max_time(self, seq: int) -> int | None:
         """Return the highest time up to a row."""
         return self._first("SELECT high FROM events WHERE seq = ?", seq)
 
@@ -229,7 +246,7 @@ class Store:
 
     def _insert(self, entry: Entry, event: Event) -> bool:
         key = (entry.seq, event.identity, event.digest)
-        values = (*key, event.time, entry.high, entry.received, event.payload)
+        values = (*key, event.time, entry.max_time, entry.received, event.payload)
         if self._execute(_INSERT, values).rowcount == 0:
             return False
         if (order := event.order) is not None:

@@ -11,14 +11,20 @@ from twisted.internet.task import deferLater
 
 from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.journal.base import TrimmedError, UnreadableError
-from tradeproxy.recovery.delivered import Notice, read_notice, told_of
-from tradeproxy.recovery.history import History
-from tradeproxy.recovery.reconcile import Document, is_id, last_change, missed_events, read_time
+from tradeproxy.recovery.delivered import DeliveredEvent, read_delivered_event, summarize_delivered
+from tradeproxy.recovery.history import HistoryReader
+from tradeproxy.recovery.reconcile import (
+    Document,
+    find_missed_events,
+    is_id,
+    last_change,
+    read_time,
+)
 from tradeproxy.recovery.snapshot import Snapshot, take_snapshot
-from tradeproxy.upstream.rest import RefusedError, UnavailableError
-from tradeproxy.wire.frame import Recovered, event_frame
+from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
+from tradeproxy.wire.frame import Recovered, frame_event
 from tradeproxy.wire.messages import TradeUpdate, parse_server
-from tradeproxy.wire.proxy_status import Outcome
+from tradeproxy.wire.proxy_status import GapOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,15 +56,15 @@ ROWS_A_READ = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class BackfillResult:
     """What came of it, and up to when (by Alpaca's clock) nothing more is to be asked."""
 
-    outcome: Outcome
+    outcome: GapOutcome
     reason: str
     through: int
 
 
-class Inquiry:
+class Backfill:
     """One inquiry, to be asked again after an UnavailableError: it goes on where it was.
 
     It is about what happened from the moment on up to which the account's log is known to be complete, and
@@ -88,34 +94,38 @@ class Inquiry:
         self._before = {state.id: state for state in self._journal.open_orders()}
         self._begin: int | None = None
         self._since = 0
-        self._history: History | None = None
+        self._history: HistoryReader | None = None
         self._refusal = ""
 
-    async def ask(self) -> Finding:
+    async def run(self) -> BackfillResult:
         """Find and deliver it; raises UnavailableError, after which this is to be called again."""
-        now = await identify(self._account, self._rest)
+        now = await identify_account(self._account, self._rest)
         begin = self._look_back(now)
         # A second further, of which Alpaca lets us wait what is left: its Date is cut to whole seconds.
         until = now - self._slack if self._slack else now + SECOND
         finding = await self._find(begin, now, until)
-        if until <= max(begin, self._since):  # whatever was found: of the time in question nothing was asked
-            raise UnavailableError("by Alpaca's clock what was missed is yet to come")
+        if until <= max(
+            begin, self._since
+        ):  # whatever was found: of the time in question nothing was asked
+            raise RestUnavailableError("by Alpaca's clock what was missed is yet to come")
         return finding
 
-    async def _find(self, begin: int, now: int, until: int) -> Finding:
+    async def _find(self, begin: int, now: int, until: int) -> BackfillResult:
         if not self._refusal:
             try:
                 return await self._ask_history(until)
-            except RefusedError as error:
+            except RestRefusedError as error:
                 self._refusal = error.reason
         if self._mode is RecoveryMode.EVENTS:
-            return Finding(Outcome.LOST, f"the history is refused: {self._refusal}", now)
+            return BackfillResult(GapOutcome.LOST, f"the history is refused: {self._refusal}", now)
         try:
             through = await self._ask_orders(begin, until)
-        except RefusedError as error:
+        except RestRefusedError as error:
             reason = f"the history is refused ({self._refusal}), the orders are too: {error.reason}"
-            return Finding(Outcome.LOST, reason, now)
-        return Finding(Outcome.ORDERS, f"the history is refused: {self._refusal}", through)
+            return BackfillResult(GapOutcome.LOST, reason, now)
+        return BackfillResult(
+            GapOutcome.ORDERS, f"the history is refused: {self._refusal}", through
+        )
 
     def _look_back(self, now: int) -> int:
         """Return the moment up to which the log is complete, and see to it that all from then on is asked.
@@ -123,26 +133,26 @@ class Inquiry:
         Not what was before the log, that is: unless the log is younger than that moment, as one that took a
         damaged one's place. When it began is told by our clock, which may be ahead of Alpaca's.
         """
-        known = self._account.gaps.ask_from
+        known = self._account.gaps.backfill_from
         begin = now if known is None else known
         if begin != self._begin:  # the first time; or the log turned out to be another account's
             self._begin, self._history = begin, None
             ahead = max(round(self._clock.seconds() * SECOND) - now, 0)
-            log_begins = min(self._journal.begins - ahead - SECOND, begin)
+            log_begins = min(self._journal.complete_from - ahead - SECOND, begin)
             self._since = max(min(begin, now) - OVERLAP, log_begins)
         return begin
 
-    async def _ask_history(self, until: int) -> Finding:
+    async def _ask_history(self, until: int) -> BackfillResult:
         if self._history is None:
-            self._history = History(
+            self._history = HistoryReader(
                 self._rest,
                 self._clock,
                 self._since,
                 lambda event: self._deliver(event, Recovered.EVENTS),
-                self._account.drop,
+                self._account.drop_frame,
             )
         await self._history.read(until)
-        return Finding(Outcome.RECOVERED, "", until)
+        return BackfillResult(GapOutcome.RECOVERED, "", until)
 
     async def _ask_orders(self, begin: int, until: int) -> int:
         """Deliver what the orders show; return up to when nothing more of it is to come."""
@@ -153,39 +163,41 @@ class Inquiry:
         snapshot = await take_snapshot(self._rest, self._since, known, self._unknown)
         await deferLater(self._clock, SETTLE)
         try:
-            missed, through = self._missed(snapshot, begin, until)
+            missed, through = self._find_missed(snapshot, begin, until)
         except (TrimmedError, UnreadableError):
-            raise UnavailableError("the journal cannot be read") from None
+            raise RestUnavailableError("the journal cannot be read") from None
         for data in missed:
             payload = json.dumps(data, separators=(",", ":")).encode()
-            message = parse_server(event_frame(payload))
+            message = parse_server(frame_event(payload))
             if isinstance(message, TradeUpdate):
                 self._deliver(message.event, Recovered.ORDERS)
         return through
 
-    def _missed(self, snapshot: Snapshot, begin: int, until: int) -> tuple[list[Document], int]:
+    def _find_missed(
+        self, snapshot: Snapshot, begin: int, until: int
+    ) -> tuple[list[Document], int]:
         """Return the events that are to be made, in the order of their times, and up to when these are all.
 
         Where there is slack, what has moved since `until` is left to the stream, and to the next inquiry if
         something older is missing of it.
         """
         self._account.flush()  # what waits in this turn is told, too
-        logged = _by_order(_log_from(self._journal, self._since - MARGIN))
-        held = _by_order(event.payload for event in self._account.held)
-        horizon = self._journal.horizon
+        logged = _group_by_order(_read_log_from(self._journal, self._since - MARGIN))
+        held = _group_by_order(event.payload for event in self._account.buffered)
+        horizon = self._journal.dedup_horizon
         missed: list[Document] = []
         through = until
         for order_id, order in snapshot.orders.items():
             before = self._before.get(order_id)
-            told = told_of(
+            told = summarize_delivered(
                 self._journal.order(order_id),
                 logged[order_id],
                 held[order_id],
                 begin,
                 before if before is not None and before.time <= begin else None,
             )
-            fills = snapshot.fills_of(order_id)
-            events = missed_events(order, told, fills, self._since, horizon)
+            fills = snapshot.select_fills(order_id)
+            events = find_missed_events(order, told, fills, self._since, horizon)
             if self._slack and last_change(order, fills) > until:
                 if any(read_time(event["timestamp"]) <= until for event in events):
                     through = begin
@@ -194,7 +206,7 @@ class Inquiry:
         return sorted(missed, key=lambda event: read_time(event["timestamp"])), through
 
 
-def _log_from(journal: Journal, time: int) -> Iterator[bytes]:
+def _read_log_from(journal: Journal, time: int) -> Iterator[bytes]:
     """Yield the events in the log from a time on."""
     first = journal.first_since(time)
     after = journal.last if first is None else first - 1
@@ -203,15 +215,15 @@ def _log_from(journal: Journal, time: int) -> Iterator[bytes]:
         after = burst.last
 
 
-def _by_order(payloads: Iterable[bytes]) -> defaultdict[str, list[Notice]]:
-    notices: defaultdict[str, list[Notice]] = defaultdict(list)
+def _group_by_order(payloads: Iterable[bytes]) -> defaultdict[str, list[DeliveredEvent]]:
+    notices: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
     for payload in payloads:
-        if (notice := read_notice(payload)) is not None:
+        if (notice := read_delivered_event(payload)) is not None:
             notices[notice.state.id].append(notice)
     return notices
 
 
-async def identify(account: Account, rest: RestClient) -> int:
+async def identify_account(account: Account, rest: RestClient) -> int:
     """Note whose log this is from now on, and return the time by Alpaca's clock.
 
     That is in microseconds, cut to whole seconds, and may be the time of a refusal. Our own clock does not
@@ -219,9 +231,9 @@ async def identify(account: Account, rest: RestClient) -> int:
     """
     try:
         answer = await rest.get("/v2/account")
-    except RefusedError as error:
+    except RestRefusedError as error:
         return _time(error.date)
-    except UnavailableError as error:
+    except RestUnavailableError as error:
         if error.date is None:
             raise
         return _time(error.date)
@@ -229,12 +241,12 @@ async def identify(account: Account, rest: RestClient) -> int:
     match answer.document:
         case {"id": account_id} if is_id(account_id):
             account.identify(account_id)
-    if account.gaps.known_through is None:
-        account.gaps.start_over(now)
+    if account.gaps.complete_through is None:
+        account.gaps.start_log(now)
     return now
 
 
 def _time(date: float | None) -> int:
     if date is None:
-        raise UnavailableError("an answer without a date")
+        raise RestUnavailableError("an answer without a date")
     return round(date) * 1_000_000

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from tradeproxy.recovery.sse_parser import Comment, Data, EventStreamParser, Oversized
-from tradeproxy.upstream.rest import UnavailableError
+from tradeproxy.recovery.sse_parser import SseComment, SseData, SseOversized, SseParser
+from tradeproxy.upstream.rest import RestUnavailableError
 from tradeproxy.wire.event import format_time
-from tradeproxy.wire.frame import event_frame
+from tradeproxy.wire.frame import frame_event
 from tradeproxy.wire.messages import NO_DATA, Malformed, TradeUpdate, parse_server
 
 if TYPE_CHECKING:
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.recovery.sse_parser import Item
+    from tradeproxy.recovery.sse_parser import SseItem
     from tradeproxy.upstream.rest import RestClient
     from tradeproxy.wire.event import Event
 
 PATH = "/v2/events/trades"
 
-PATIENCE = 20.0
+EVENT_TIMEOUT = 20.0
 """Seconds without an event of the time asked for; comments alone could go on for ever."""
 
 STEP_BACK = 1_000_000
@@ -35,7 +35,7 @@ class _LossError(Exception):
     """Alpaca says that it left events out."""
 
 
-class History:
+class HistoryReader:
     """One reading of the history, from `since` on (microseconds since 1970); it knows how far it came.
 
     `take` is called with each event, framed as the stream does; one near a break comes twice. `drop` is
@@ -71,8 +71,8 @@ class History:
                 await self._read_once(until)
                 return
             except _LossError:
-                trouble = UnavailableError("Alpaca leaves events out")
-            except UnavailableError as error:
+                trouble = RestUnavailableError("Alpaca leaves events out")
+            except RestUnavailableError as error:
                 trouble = error
             if self._newest is not None:
                 self._since = max(self._since, min(self._newest, until) - STEP_BACK)
@@ -80,38 +80,40 @@ class History:
                 raise trouble
 
     async def _read_once(self, until: int) -> None:
-        parser = EventStreamParser()
+        parser = SseParser()
         self._until, self._alive = until, math.inf
 
         def take(chunk: bytes) -> None:
             now = self._clock.seconds()
             self._alive = min(self._alive, now)  # from the first chunk on
             self._receive(parser.feed(chunk))
-            if now - self._alive > PATIENCE:
-                raise UnavailableError("a history that does not end")
+            if now - self._alive > EVENT_TIMEOUT:
+                raise RestUnavailableError("a history that does not end")
 
         span = {"since": format_time(self._since), "until": format_time(until)}
         await self._rest.stream(PATH, span, take)
         self._receive(parser.end())
 
-    def _receive(self, items: Iterable[Item]) -> None:
+    def _receive(self, items: Iterable[SseItem]) -> None:
         for item in items:
             match item:
-                case Data(lines):
+                case SseData(lines):
                     self._receive_data(lines)
-                case Comment(text) if text.startswith(_LOSS):
+                case SseComment(text) if text.startswith(_LOSS):
                     raise _LossError
-                case Oversized():
+                case SseOversized():
                     self._drop("an event of more than 1 MiB")
 
     def _receive_data(self, lines: tuple[bytes, ...]) -> None:
         # Alpaca writes an event on one line; lines that make no event together may each be one, where the
         # blank line between them is missing.
-        if len(lines) > 1 and not isinstance(parse_server(event_frame(b"\n".join(lines))), TradeUpdate):
+        if len(lines) > 1 and not isinstance(
+            parse_server(frame_event(b"\n".join(lines))), TradeUpdate
+        ):
             for line in lines:
                 self._receive_data((line,))
             return
-        match parse_server(event_frame(b"\n".join(lines))):
+        match parse_server(frame_event(b"\n".join(lines))):
             case TradeUpdate(event):
                 if event.time is not None:
                     self._newest = max(event.time, self._newest or 0)

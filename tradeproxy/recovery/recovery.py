@@ -10,12 +10,12 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from tradeproxy.config.settings import RecoveryMode
-from tradeproxy.hub.account import OWN_ERROR
-from tradeproxy.recovery.backfill import SECOND, Finding, Inquiry, identify
-from tradeproxy.upstream.rest import UnavailableError
-from tradeproxy.upstream.session import StreamWatcher
+from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.recovery.backfill import SECOND, Backfill, BackfillResult, identify_account
+from tradeproxy.upstream.rest import RestUnavailableError
+from tradeproxy.upstream.session import StreamListener
 from tradeproxy.wire.frame import Recovered, with_mark
-from tradeproxy.wire.proxy_status import Gap, Outcome
+from tradeproxy.wire.proxy_status import Gap, GapOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tradeproxy.upstream.rest import RestClient
     from tradeproxy.wire.event import Event
 
-FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
+FIRST_RETRY, MAX_RETRY = 1.0, 60.0
 """Seconds between two attempts: at first, and at most; they double each time."""
 
 RECONCILE_SLACK = 10 * SECOND
@@ -39,7 +39,7 @@ _TRIMMED = "the journal was trimmed beyond the gap's begin"
 _T = TypeVar("_T")
 
 
-class Recovery(StreamWatcher):
+class Recovery(StreamListener):
     """Watches one account's stream over all of its connections, and sees to what it did not bring.
 
     | when                                    | then                                                      |
@@ -62,47 +62,49 @@ class Recovery(StreamWatcher):
         self._rest = rest
         self._settings = settings
         self._clock = clock
-        self._watch: Deferred[None] | None = None
+        self._task: Deferred[None] | None = None
         self._deadline: IDelayedCall | None = None
-        self._trouble = ""
+        self._reason = ""
         self._newest: int | None = None
-        self._met: set[tuple[str, bytes]] = set()
+        self._seen: set[tuple[str, bytes]] = set()
         self._uncounted: set[tuple[str, bytes]] = set()
         self._found = 0
-        self._check_trouble = ""
-        self._unknown: set[str] = set()
+        self._check_failure = ""
+        self._unknown_orders: set[str] = set()
 
     # The stream's course.
 
-    def stream_opens(self) -> None:
+    def connection_opened(self) -> None:
         """Let its events wait, as from now on some may follow others that are missing."""
         if self._settings.mode is not RecoveryMode.OFF:
-            self._account.hold()
-            if not self._account.held:  # what comes is not to be let go of by an older connection's deadline
+            self._account.start_buffering()
+            if (
+                not self._account.buffered
+            ):  # what comes is not to be let go of by an older connection's deadline
                 self._cancel_deadline()
 
-    def stream_is_up(self) -> None:
+    def stream_up(self) -> None:
         """Begin to ask for what was missed, or begin anew: the gap is longer by now."""
         if self._settings.mode is RecoveryMode.OFF:
-            self._account.gaps.settle(Outcome.LOST, "recovery is off")
+            self._account.gaps.settle(GapOutcome.LOST, "recovery is off")
             return
-        self._end_watch()
-        self._account.hold()  # the deadline of older events may have passed since it opened
-        self._begin_watch()
+        self._cancel_task()
+        self._account.start_buffering()  # the deadline of older events may have passed since it opened
+        self._start_task()
 
-    def stream_is_lost(self) -> None:
+    def connection_closed(self) -> None:
         """Stop asking; what is held waits for the next connection, but not beyond the deadline."""
-        self._end_watch()
-        if self._account.is_holding:
-            self._trouble = "the stream was lost again"
+        self._cancel_task()
+        if self._account.is_buffering:
+            self._reason = "the stream was lost again"
             self._start_deadline()
 
     def stop(self) -> None:
         """End all of it; what is held goes to the journal, and the gap stays open in it."""
-        self._end_watch()
-        self._end_hold()
+        self._cancel_task()
+        self._stop_buffering()
 
-    async def _keep_complete(self, delay: float) -> None:
+    async def _run(self, delay: float) -> None:
         if delay:
             await deferLater(self._clock, delay)
         gap = self._account.gaps.current
@@ -110,7 +112,7 @@ class Recovery(StreamWatcher):
             await self._recover(gap)
         elif self._account.gaps.checked_through is None:
             await self._begin_log()
-        self._end_hold()
+        self._stop_buffering()
         while True:
             await deferLater(self._clock, self._settings.reconcile_interval)
             await self._check()
@@ -118,23 +120,23 @@ class Recovery(StreamWatcher):
     async def _begin_log(self) -> None:
         """Ask whose log this is, before its first event; there is nothing older to be asked for."""
         self._start_deadline()
-        now = await self._until_answered(lambda: identify(self._account, self._rest))
+        now = await self._retry_until_answered(lambda: identify_account(self._account, self._rest))
         self._account.gaps.check_through(now)
 
     async def _recover(self, gap: Gap) -> None:
         """See to a gap to its end."""
         began = self._clock.seconds()
         self._account.flush()  # what was let go of in this very turn is newer as well
-        self._newest = self._account.journal.latest
-        self._trouble = f"Alpaca takes longer than {self._settings.deadline:g} s"
+        self._newest = self._account.journal.latest_time
+        self._reason = f"Alpaca takes longer than {self._settings.deadline:g} s"
         self._begin_search()
-        if self._account.is_holding:
+        if self._account.is_buffering:
             self._start_deadline()
-        finding = await self._until_answered(self._inquiry().ask)
-        horizon = self._account.journal.horizon
-        self._know(finding)
+        finding = await self._retry_until_answered(self._build_backfill().run)
+        horizon = self._account.journal.dedup_horizon
+        self._record_completeness(finding)
         if horizon is not None and horizon > gap.begin:
-            finding = replace(finding, outcome=Outcome.LOST, reason=_TRIMMED)
+            finding = replace(finding, outcome=GapOutcome.LOST, reason=_TRIMMED)
         self._count_found()
         self._account.gaps.settle(finding.outcome, finding.reason)
         self._log.info(
@@ -146,28 +148,28 @@ class Recovery(StreamWatcher):
             because=f"; {finding.reason}" if finding.reason else "",
         )
 
-    async def _until_answered(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+    async def _retry_until_answered(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         delay = FIRST_RETRY
         while True:
             try:
                 return await ask()
-            except UnavailableError as error:
-                self._trouble = error.reason
+            except RestUnavailableError as error:
+                self._reason = error.reason
                 self._count_found()
                 await deferLater(self._clock, max(delay, error.retry_after))
-            delay = min(2 * delay, LONGEST_RETRY)
+            delay = min(2 * delay, MAX_RETRY)
 
     async def _check(self) -> None:
         """Look for events that a healthy stream did not bring; what fails is left to the next time."""
         self._begin_search()
         try:
-            finding = await self._inquiry(RECONCILE_SLACK).ask()
-        except UnavailableError as error:
+            finding = await self._build_backfill(RECONCILE_SLACK).run()
+        except RestUnavailableError as error:
             trouble = error.reason
         else:
-            trouble = finding.reason if finding.outcome is Outcome.LOST else ""
+            trouble = finding.reason if finding.outcome is GapOutcome.LOST else ""
             if not trouble:
-                self._know(finding)
+                self._record_completeness(finding)
         self._count_found()
         if self._found:
             self._log.warn(
@@ -175,61 +177,71 @@ class Recovery(StreamWatcher):
                 account=self._account.name,
                 events=self._found,
             )
-        if trouble and not self._check_trouble:
+        if trouble and not self._check_failure:
             self._log.warn(
                 "{account}: it cannot be checked whether the stream is complete: {reason}",
                 account=self._account.name,
                 reason=trouble,
             )
-        self._check_trouble = trouble
+        self._check_failure = trouble
 
-    def _inquiry(self, slack: int = 0) -> Inquiry:
-        return Inquiry(
-            self._account, self._rest, self._clock, self._settings.mode, self._deliver, self._unknown, slack
+    def _build_backfill(self, slack: int = 0) -> Backfill:
+        return Backfill(
+            self._account,
+            self._rest,
+            self._clock,
+            self._settings.mode,
+            self._deliver,
+            self._unknown_orders,
+            slack,
         )
 
-    def _know(self, finding: Finding) -> None:
+    def _record_completeness(self, finding: BackfillResult) -> None:
         """Keep in the journal how far all is known, or given up."""
         self._account.flush()
-        if finding.outcome is Outcome.ORDERS:  # the history has other events for what was told of
-            self._account.journal.know_through(finding.through)
+        if (
+            finding.outcome is GapOutcome.ORDERS
+        ):  # the history has other events for what was told of
+            self._account.journal.advance_dedup_horizon(finding.through)
         self._account.gaps.check_through(finding.through)
 
     # What is found.
 
     def _begin_search(self) -> None:
-        self._met.clear()
+        self._seen.clear()
         self._found = 0
 
     def _deliver(self, event: Event, source: Recovered) -> None:
         key = (event.identity, event.digest)
-        if key in self._met or self._account.journal.has(event):
+        if key in self._seen or self._account.journal.has(event):
             return
-        self._met.add(key)
+        self._seen.add(key)
         self._uncounted.add(key)
         if source is Recovered.ORDERS or self._is_late(event):
             event = replace(event, payload=with_mark(event.payload, source))
-        self._account.recover(event)
+        self._account.publish_recovered(event)
 
     def _is_late(self, event: Event) -> bool:
         """Whether newer events have been delivered before: since the hold ended, or before it began."""
-        if not self._account.is_holding:
+        if not self._account.is_buffering:
             return True
         return self._newest is not None and (event.time is None or event.time < self._newest)
 
     def _count_found(self) -> None:
         """Count what was delivered; not what the stream has brought too, and still waits."""
-        missed = self._uncounted - {(event.identity, event.digest) for event in self._account.held}
+        missed = self._uncounted - {
+            (event.identity, event.digest) for event in self._account.buffered
+        }
         self._uncounted.clear()
         self._found += len(missed)
-        self._account.gaps.found(len(missed))
+        self._account.gaps.count_found(len(missed))
 
     # What is held, and how long.
 
     def _start_deadline(self) -> None:
         """Begin to count, unless something waits that has its deadline already."""
         if self._deadline is not None:
-            if self._account.held:
+            if self._account.buffered:
                 return
             self._deadline.cancel()
         self._deadline = self._clock.callLater(self._settings.deadline, self._pass_deadline)
@@ -237,15 +249,15 @@ class Recovery(StreamWatcher):
     def _pass_deadline(self) -> None:
         self._deadline = None
         self._count_found()
-        gap, held = self._account.gaps.current, len(self._account.held)
-        self._end_hold()
-        if gap is None or (self._watch is None and not held):
+        gap, held = self._account.gaps.current, len(self._account.buffered)
+        self._stop_buffering()
+        if gap is None or (self._task is None and not held):
             return  # nothing newer has been handed on
-        self._account.gaps.settle(Outcome.OPEN, self._trouble)
+        self._account.gaps.settle(GapOutcome.OPEN, self._reason)
         self._log.warn(
             "{account}: newer events don't wait any longer, what was missed will come late: {reason}",
             account=self._account.name,
-            reason=self._trouble,
+            reason=self._reason,
         )
 
     def _cancel_deadline(self) -> None:
@@ -253,17 +265,17 @@ class Recovery(StreamWatcher):
             self._deadline.cancel()
             self._deadline = None
 
-    def _end_hold(self) -> None:
+    def _stop_buffering(self) -> None:
         self._cancel_deadline()
-        self._account.release()
+        self._account.stop_buffering()
 
-    def _begin_watch(self, delay: float = 0.0) -> None:
-        self._watch = Deferred.fromCoroutine(self._keep_complete(delay))
-        self._watch.addErrback(self._failed)
+    def _start_task(self, delay: float = 0.0) -> None:
+        self._task = Deferred.fromCoroutine(self._run(delay))
+        self._task.addErrback(self._failed)
 
-    def _end_watch(self) -> None:
+    def _cancel_task(self) -> None:
         self._count_found()
-        watch, self._watch = self._watch, None
+        watch, self._task = self._task, None
         if watch is not None:
             watch.cancel()
 
@@ -271,6 +283,6 @@ class Recovery(StreamWatcher):
         if failure.check(CancelledError):
             return
         self._log.failure("{account}: the recovery failed", failure, account=self._account.name)
-        self._account.gaps.settle(Outcome.OPEN, OWN_ERROR)
-        self._end_hold()
-        self._begin_watch(LONGEST_RETRY)
+        self._account.gaps.settle(GapOutcome.OPEN, INTERNAL_ERROR)
+        self._stop_buffering()
+        self._start_task(MAX_RETRY)

@@ -6,8 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tradeproxy.recovery.reconcile import Document, Fill, expand, leg_ids, read_fill, read_time
-from tradeproxy.upstream.rest import RefusedError, UnavailableError
+from tradeproxy.recovery.reconcile import (
+    Document,
+    FillActivity,
+    expand,
+    leg_ids,
+    read_fill,
+    read_time,
+)
+from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import format_time
 
 if TYPE_CHECKING:
@@ -29,9 +36,9 @@ class Snapshot:
     """Orders by id, and the fills of the time that was asked for, oldest first."""
 
     orders: dict[str, Document] = field(default_factory=dict)
-    fills: list[Fill] = field(default_factory=list)
+    fills: list[FillActivity] = field(default_factory=list)
 
-    def fills_of(self, order_id: str) -> list[Fill]:
+    def select_fills(self, order_id: str) -> list[FillActivity]:
         """Return one order's fills."""
         return [fill for fill in self.fills if fill.order_id == order_id]
 
@@ -52,7 +59,7 @@ async def take_snapshot(
     # Later: a fill that is not in its order yet is left to the stream, an order's without its fill would not.
     try:
         await _add_fills(rest, snapshot, since)
-    except RefusedError:
+    except RestRefusedError:
         snapshot.fills.clear()  # the orders tell how much, if not at which price
     # The legs' fills are told of the whole.
     legs = leg_ids(snapshot.orders.values())
@@ -62,7 +69,12 @@ async def take_snapshot(
 
 
 async def _add_orders(rest: RestClient, snapshot: Snapshot, status: str, after: int | None) -> None:
-    parameters = {"status": status, "direction": "asc", "limit": str(ORDERS_A_PAGE), "nested": "true"}
+    parameters = {
+        "status": status,
+        "direction": "asc",
+        "limit": str(ORDERS_A_PAGE),
+        "nested": "true",
+    }
     met: set[str] = set()
     while True:
         if after is not None:
@@ -73,7 +85,7 @@ async def _add_orders(rest: RestClient, snapshot: Snapshot, status: str, after: 
         unmet = {order["id"] for order in orders} - met
         if not unmet:  # not if it is short: the legs may count, too
             if len(orders) >= ORDERS_A_PAGE:
-                raise UnavailableError("more orders of one moment than a page has")
+                raise RestUnavailableError("more orders of one moment than a page has")
             return
         met |= unmet
         after = max([after or 0, *(read_time(order.get("submitted_at")) for order in page)])
@@ -87,13 +99,13 @@ async def _add_named(
             continue
         try:
             answer = await rest.get(f"/v2/orders/{quote(order_id, safe='')}", {"nested": "true"})
-        except RefusedError as error:
+        except RestRefusedError as error:
             if error.status != 404:
                 raise
             unknown.add(order_id)
         else:
             if not (orders := list(expand([answer.document]))):
-                raise UnavailableError(_SHAPE)
+                raise RestUnavailableError(_SHAPE)
             snapshot.orders.update((order["id"], order) for order in orders)
 
 
@@ -108,7 +120,11 @@ async def _add_fills(rest: RestClient, snapshot: Snapshot, since: int) -> None:
         page = _objects((await rest.get("/v2/account/activities", parameters)).document)
         snapshot.fills.extend(fill for fill in map(read_fill, page) if fill is not None)
         last = page[-1].get("id") if page else None
-        if len(page) < FILLS_A_PAGE or not isinstance(last, str) or last == parameters.get("page_token"):
+        if (
+            len(page) < FILLS_A_PAGE
+            or not isinstance(last, str)
+            or last == parameters.get("page_token")
+        ):
             return
         parameters["page_token"] = last
 
@@ -116,5 +132,5 @@ async def _add_fills(rest: RestClient, snapshot: Snapshot, since: int) -> None:
 def _objects(document: Any) -> list[Document]:
     """Return a list of objects; another document does not say that there are none."""
     if not isinstance(document, list) or not all(isinstance(each, dict) for each in document):
-        raise UnavailableError(_SHAPE)
+        raise RestUnavailableError(_SHAPE)
     return document

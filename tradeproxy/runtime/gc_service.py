@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-LOOK_EVERY = 5.0
+CHECK_INTERVAL = 5.0
 """Seconds between two looks at whether it is quiet."""
 
-LONGEST_WAIT = 60.0
+MAX_WAIT = 60.0
 """Seconds after which it is done even though it never was quiet: what clients leave behind that come and go
 all the time, some kilobytes each, would fill the memory else."""
 
@@ -24,7 +24,7 @@ OLDEST_GENERATION = 2
 NEVER = 1_000_000_000
 
 
-class CollectorService(Service):
+class GcService(Service):
     """Takes the collector's full passes out of the way of the stream.
 
     With 5,000 clients such a pass takes some 70 ms, and Python makes one whenever the number of objects has
@@ -35,8 +35,8 @@ class CollectorService(Service):
 
     def __init__(self, progress: Callable[[], int], clock: IReactorTime) -> None:
         self._progress = progress
-        self._looking = LoopingCall(self._look)
-        self._looking.clock = clock
+        self._checking = LoopingCall(self._check)
+        self._checking.clock = clock
         self._clock = clock
         self._before = 0
         self._last = 0.0
@@ -48,21 +48,21 @@ class CollectorService(Service):
         young, middle, _ = self._thresholds
         gc.set_threshold(young, middle, NEVER)
         self._collect()
-        self._looking.start(LOOK_EVERY, now=False)
+        self._checking.start(CHECK_INTERVAL, now=False)
 
     def stopService(self) -> None:
         """Leave it to Python again."""
         super().stopService()
-        if self._looking.running:
-            self._looking.stop()
+        if self._checking.running:
+            self._checking.stop()
         gc.unfreeze()
         gc.set_threshold(*self._thresholds)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now = self._progress()
         quiet, self._before = now == self._before, now
         grown = gc.get_count()[OLDEST_GENERATION] > 0
-        if (grown and quiet) or self._clock.seconds() - self._last >= LONGEST_WAIT:
+        if (grown and quiet) or self._clock.seconds() - self._last >= MAX_WAIT:
             self._collect()
 
     def _collect(self) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocolFactory
 
 
-def service(
+def build_listener(
     description: str, factory: IProtocolFactory, reactor: Any, reuse_port: bool
 ) -> StreamServerEndpointService:
     """Return the service that listens as a description says; a port that is taken fails its start.
@@ -20,11 +20,11 @@ def service(
     With `reuse_port` a TCP port is shared with every other process of this user that does so too.
     """
     if reuse_port:
-        reactor = SharingReactor(reactor)
+        reactor = ReusePortReactor(reactor)
     return strports.service(description, factory, reactor=reactor)
 
 
-class SharingReactor:
+class ReusePortReactor:
     """A reactor that listens on TCP with SO_REUSEPORT; all else is done by the one that it stands before.
 
     No description can ask for that, but whichever endpoint one makes, it listens by the reactor it is given.
@@ -41,7 +41,9 @@ class SharingReactor:
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
         """Listen, as IReactorSSL has it."""
-        return self._reactor.listenSSL(_shared(interface, port), factory, contextFactory, backlog, interface)
+        return self._reactor.listenSSL(
+            _shared(interface, port), factory, contextFactory, backlog, interface
+        )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)

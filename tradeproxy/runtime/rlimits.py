@@ -8,7 +8,7 @@ SPARE_DESCRIPTORS = 64
 """Open files beside the clients' sockets: listeners, upstreams, logs, Python's own."""
 
 
-def make_room_for(clients: int) -> str | None:
+def raise_file_limit(clients: int) -> str | None:
     """Raise the limit of open files, often 1,024, so that each client can have its socket.
 
     Returns a line for the user where the hard limit is too low for that; it is then used in full.
@@ -21,7 +21,10 @@ def make_room_for(clients: int) -> str | None:
     allowed = wanted if hard == unlimited else min(wanted, hard)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    except (OSError, ValueError):  # macOS refuses more than its kernel's own limit, whatever `hard` says
+    except (
+        OSError,
+        ValueError,
+    ):  # macOS refuses more than its kernel's own limit, whatever `hard` says
         allowed = soft
     if allowed == wanted:
         return None

@@ -6,13 +6,42 @@ from bisect import bisect_left
 from collections import deque
 from itertools import accumulate
 
-COMMITS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+COMMIT_BOUNDS = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+)
 """Seconds: an SSD without a sync, to a disk that is about to fail."""
 
-LATENCIES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+LATENCY_BOUNDS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
 """Seconds: one client, to what waited for missed events as long as it may."""
 
-SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+BATCH_SIZE_BOUNDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 """Events."""
 
 
@@ -39,21 +68,21 @@ class Histogram:
         return list(accumulate(self._counts))
 
 
-STEP = 10
+SERIES_STEP = 10
 """Seconds."""
 
-STEPS = 60
+SERIES_LENGTH = 60
 
 
-class Pace:
+class SlowestSeries:
     """Times from the read of a burst to the last client's write, in seconds; kept in memory only."""
 
     def __init__(self) -> None:
-        self._slowest: deque[tuple[int, float]] = deque(maxlen=STEPS)
+        self._slowest: deque[tuple[int, float]] = deque(maxlen=SERIES_LENGTH)
 
-    def note(self, begun: float, done: float) -> None:
+    def record(self, begun: float, done: float) -> None:
         """Take one burst's times (Unix time); a clock that was set back counts as no time at all."""
-        step, taken = int(done) // STEP, max(done - begun, 0.0)
+        step, taken = int(done) // SERIES_STEP, max(done - begun, 0.0)
         if self._slowest and self._slowest[-1][0] == step:
             taken = max(taken, self._slowest.pop()[1])
         self._slowest.append((step, taken))
@@ -61,4 +90,4 @@ class Pace:
     def series(self, step: int) -> list[float | None]:
         """Return the slowest of each of the last STEPS steps, of which `step` is the last; None for none."""
         slowest = dict(self._slowest)
-        return [slowest.get(at) for at in range(step - STEPS + 1, step + 1)]
+        return [slowest.get(at) for at in range(step - SERIES_LENGTH + 1, step + 1)]

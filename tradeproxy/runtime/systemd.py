@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 MICROSECOND = 1e-6
 
 
-def build_notifier(environ: Mapping[str, str], process: int, clock: IReactorTime) -> Notifier | None:
+def build_notifier(
+    environ: Mapping[str, str], process: int, clock: IReactorTime
+) -> SystemdNotifier | None:
     """Return the service that tells whoever supervises this process; None if nobody asks."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):  # "vsock:" is how virtual machines are asked
         return None
     patience = environ.get("WATCHDOG_USEC", "")
     is_watched = patience.isdigit() and environ.get("WATCHDOG_PID", str(process)) == str(process)
-    return Notifier(address, int(patience) * MICROSECOND / 2 if is_watched else None, clock)
+    return SystemdNotifier(address, int(patience) * MICROSECOND / 2 if is_watched else None, clock)
 
 
-class Notifier(Service):
+class SystemdNotifier(Service):
     """Says READY=1 at its start and STOPPING=1 at its stop: the last of the services, so that both are true.
 
     In between it says WATCHDOG=1 every `interval` seconds. It comes from the reactor: one that is stuck is
@@ -40,16 +42,18 @@ class Notifier(Service):
     _log = Logger()
 
     def __init__(self, address: str, interval: float | None, clock: IReactorTime) -> None:
-        self._address = f"\0{address[1:]}" if address.startswith("@") else address  # "@": the abstract ones
+        self._address = (
+            f"\0{address[1:]}" if address.startswith("@") else address
+        )  # "@": the abstract ones
         self._interval = interval
-        self._can_tell = True
-        self._watchdog = LoopingCall(self._tell, "WATCHDOG=1")
+        self._is_reachable = True
+        self._watchdog = LoopingCall(self._notify, "WATCHDOG=1")
         self._watchdog.clock = clock
 
     def startService(self) -> None:
         """Say that everything is up."""
         super().startService()
-        self._tell("READY=1")
+        self._notify("READY=1")
         if self._interval:
             self._watchdog.start(self._interval)
 
@@ -58,16 +62,18 @@ class Notifier(Service):
         super().stopService()
         if self._watchdog.running:
             self._watchdog.stop()
-        self._tell("STOPPING=1")
+        self._notify("STOPPING=1")
 
-    def _tell(self, state: str) -> None:
+    def _notify(self, state: str) -> None:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
                 teller.setblocking(False)
                 teller.sendto(state.encode(), self._address)
         except OSError as error:
-            if self._can_tell:
-                self._log.warn("NOTIFY_SOCKET: cannot tell the supervisor: {reason}", reason=error.strerror)
-            self._can_tell = False
+            if self._is_reachable:
+                self._log.warn(
+                    "NOTIFY_SOCKET: cannot tell the supervisor: {reason}", reason=error.strerror
+                )
+            self._is_reachable = False
         else:
-            self._can_tell = True
+            self._is_reachable = True

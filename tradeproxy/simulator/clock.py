@@ -53,7 +53,9 @@ def nanoseconds(text: object) -> int | None:
         moment = datetime.fromisoformat(f"{day}T{time}{zone.upper()}")
     except ValueError:  # such as the 30th of February
         return None
-    return (moment - _EPOCH) // timedelta(seconds=1) * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+    return (moment - _EPOCH) // timedelta(seconds=1) * 1_000_000_000 + int(
+        (fraction or "").ljust(9, "0")
+    )
 
 
 def compact(time: int) -> str:
@@ -105,4 +107,6 @@ class UlidSequence:
         # The top bit of the random part stays clear, so that counting up cannot reach into the time.
         fresh = (milliseconds << _RANDOM_BITS) | self._random.getrandbits(_RANDOM_BITS - 1)
         self._last = self._last + 1 if milliseconds == self._last >> _RANDOM_BITS else fresh
-        return "".join(ALPHABET[self._last >> 5 * place & 31] for place in reversed(range(_CHARACTERS)))
+        return "".join(
+            ALPHABET[self._last >> 5 * place & 31] for place in reversed(range(_CHARACTERS))
+        )

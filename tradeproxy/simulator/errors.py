@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 
-class Refusal(Exception):  # noqa: N818  # an answer, not an error of ours
+class ApiError(Exception):  # an answer, not an error of ours
     """An HTTP status, a code of Alpaca's own, and a sentence; `retry_after` is a header's, in seconds."""
 
-    def __init__(self, status: int, code: int, message: str, retry_after: int | None = None) -> None:
+    def __init__(
+        self, status: int, code: int, message: str, retry_after: int | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
@@ -14,6 +16,6 @@ class Refusal(Exception):  # noqa: N818  # an answer, not an error of ours
         self.retry_after = retry_after
 
 
-def bad_input(message: str) -> Refusal:
+def unprocessable(message: str) -> ApiError:
     """Return the refusal of a request that makes no sense."""
-    return Refusal(422, 40010001, message)
+    return ApiError(422, 40010001, message)

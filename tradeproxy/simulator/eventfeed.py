@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
-from tradeproxy.simulator.replay import MILLISECOND, Dropped, Ending, Replay
+from tradeproxy.simulator.replay import MILLISECOND, Dropped, EventReplay, ResponseEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.web.server import Request
 
-    from tradeproxy.simulator.history import History
-    from tradeproxy.simulator.replay import Damage, Span, Step
+    from tradeproxy.simulator.history import EventHistory
+    from tradeproxy.simulator.replay import Damage, EventRange, Step
 
 WELCOME = b": welcome\n\n"
 HEARTBEAT = b": heartbeat\n\n"
@@ -28,19 +28,19 @@ CHUNK = 32 * 1024
 """About how many bytes are written at once."""
 
 
-class EventFeeds:
+class SseFeeds:
     """All responses under way, those that are held back among them; `history` is what they tell."""
 
-    def __init__(self, reactor: IReactorTime, history: History) -> None:
+    def __init__(self, reactor: IReactorTime, history: EventHistory) -> None:
         self._reactor = reactor
         self._history = history
-        self._feeds: set[EventFeed] = set()
+        self._feeds: set[SseFeed] = set()
         self._held: dict[Request, IDelayedCall] = {}
 
     def __len__(self) -> int:
         return len(self._feeds) + len(self._held)
 
-    def hold(self, request: Request, seconds: float, answer: Callable[[], None]) -> None:
+    def delay(self, request: Request, seconds: float, answer: Callable[[], None]) -> None:
         """Call `answer` after a while, unless the client is gone by then."""
 
         def begin() -> None:
@@ -50,19 +50,19 @@ class EventFeeds:
         self._held[request] = self._reactor.callLater(seconds, begin)
         request.notifyFinish().addErrback(lambda _: self._forget(request))
 
-    def open(self, request: Request, span: Span, damage: Damage) -> None:
+    def open(self, request: Request, span: EventRange, damage: Damage) -> None:
         """Begin a response; it ends by itself, with the client, or with `end`."""
-        replay = Replay(self._history, span, int(self._reactor.seconds() * 1e9), damage)
-        feed = EventFeed(request, replay, self._reactor, self._feeds.discard)
+        replay = EventReplay(self._history, span, int(self._reactor.seconds() * 1e9), damage)
+        feed = SseFeed(request, replay, self._reactor, self._feeds.discard)
         self._feeds.add(feed)
         feed.start(span.deadline)
 
-    def more(self) -> None:
+    def pump_all(self) -> None:
         """Take note that the history has grown."""
         for feed in tuple(self._feeds):
             feed.pump()
 
-    def end(self) -> None:
+    def close_all(self) -> None:
         """Cut every response off."""
         for request in tuple(self._held):
             self._forget(request)
@@ -76,15 +76,15 @@ class EventFeeds:
 
 
 @implementer(IPushProducer)
-class EventFeed:
+class SseFeed:
     """One response. It writes no more than the client takes; `on_end` is called once, at its end."""
 
     def __init__(
         self,
         request: Request,
-        replay: Replay,
+        replay: EventReplay,
         reactor: IReactorTime,
-        on_end: Callable[[EventFeed], None],
+        on_end: Callable[[SseFeed], None],
     ) -> None:
         self._request = request
         self._replay = replay
@@ -113,10 +113,10 @@ class EventFeed:
         while not self._paused and (text := self._text()):
             self._request.write(text)
         match self._replay.ending:
-            case Ending.COMPLETE:
+            case ResponseEnd.COMPLETE:
                 self._request.unregisterProducer()
                 self._request.finish()
-            case Ending.CUT:
+            case ResponseEnd.CUT:
                 self.cut()
 
     def cut(self) -> None:

@@ -13,8 +13,15 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from tradeproxy.simulator.clock import EventClock, random_uuid
-from tradeproxy.simulator.errors import Refusal, bad_input
-from tradeproxy.simulator.orders import Document, Order, OrderRequest, ReplaceRequest, Status, number_text
+from tradeproxy.simulator.errors import ApiError, unprocessable
+from tradeproxy.simulator.orders import (
+    Document,
+    Order,
+    OrderRequest,
+    OrderStatus,
+    ReplaceRequest,
+    number_text,
+)
 from tradeproxy.simulator.portfolio import CENT, Portfolio
 
 if TYPE_CHECKING:
@@ -25,10 +32,10 @@ REJECTED_SYMBOL = "REJECT"
 """Orders for this symbol are accepted and then rejected."""
 
 UNTRADED = {
-    "ioc": Status.CANCELED,
-    "fok": Status.CANCELED,
-    "opg": Status.EXPIRED,
-    "cls": Status.EXPIRED,
+    "ioc": OrderStatus.CANCELED,
+    "fok": OrderStatus.CANCELED,
+    "opg": OrderStatus.EXPIRED,
+    "cls": OrderStatus.EXPIRED,
 }
 """What becomes of an order that cannot trade at once, by its time in force; the others rest."""
 
@@ -42,7 +49,7 @@ _FRACTION = Decimal("1e-9")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ExchangeResult:
     """What an operation did: the orders it is about, and the events that it caused, in order."""
 
     orders: tuple[Order, ...]
@@ -71,36 +78,36 @@ class Exchange:
         self._orders: dict[str, Order] = {}
         self._open: dict[str, Order] = {}
         self._client_order_ids: set[str] = set()
-        self._next: dict[str, Status] = {}
+        self._next: dict[str, OrderStatus] = {}
         self._finished: deque[str] = deque()
 
-    def submit(self, request: OrderRequest) -> Outcome:
+    def submit(self, request: OrderRequest) -> ExchangeResult:
         """Take a new order."""
         self._check_unused(request.client_order_id)
         return self._accept(random_uuid(self._random), request)
 
-    def cancel(self, order_id: str) -> Outcome:
+    def cancel(self, order_id: str) -> ExchangeResult:
         """Cancel an open order."""
         order = self._open_order(order_id)
-        return self._end(order, Status.CANCELED, cancel_requested_at=self._clock.timestamp())
+        return self._end(order, OrderStatus.CANCELED, cancel_requested_at=self._clock.timestamp())
 
-    def cancel_all(self) -> Outcome:
+    def cancel_all(self) -> ExchangeResult:
         """Cancel every open order, the oldest first."""
         return _together([self.cancel(order.id) for order in self.orders()])
 
-    def replace(self, order_id: str, request: ReplaceRequest) -> Outcome:
+    def replace(self, order_id: str, request: ReplaceRequest) -> ExchangeResult:
         """End an open order and put another in its place; the outcome's order is the new one."""
         order = self._open_order(order_id)
         self._check_unused(request.client_order_id)
         successor_id = random_uuid(self._random)
-        ended = self._end(order, Status.REPLACED, replaced_by=successor_id)
+        ended = self._end(order, OrderStatus.REPLACED, replaced_by=successor_id)
         successor = self._accept(successor_id, request.applied_to(order.request), replaces=order.id)
-        return Outcome(successor.orders, ended.events + successor.events)
+        return ExchangeResult(successor.orders, ended.events + successor.events)
 
     def order(self, order_id: str) -> Order:
         """Look an order up."""
         if order_id not in self._orders:
-            raise Refusal(404, 40410000, "order not found")
+            raise ApiError(404, 40410000, "order not found")
         return self._orders[order_id]
 
     def orders(
@@ -115,7 +122,9 @@ class Exchange:
         Those submitted after and before certain times, if they are given: nanoseconds since 1970, exclusive.
         """
         orders = self._open if status == "open" else self._orders
-        found = [order for order in orders.values() if status != "closed" or order.id not in self._open]
+        found = [
+            order for order in orders.values() if status != "closed" or order.id not in self._open
+        ]
         if after is not None or until is not None:
             found = [order for order in found if order.submitted_between(after, until)]
         return found[::-1] if newest_first else found
@@ -137,18 +146,23 @@ class Exchange:
         """Whether something will happen to this order by itself."""
         return order_id in self._next
 
-    def step(self, order_id: str) -> Outcome:
+    def step(self, order_id: str) -> ExchangeResult:
         """Take the next step of an order that has one."""
         order = self._orders[order_id]
         status = self._next[order_id]
-        return self._fill(order) if status is Status.FILLED else self._end(order, status)
+        return self._fill(order) if status is OrderStatus.FILLED else self._end(order, status)
 
-    def burst(self, count: int) -> Outcome:
+    def burst(self, count: int) -> ExchangeResult:
         """Make `count` events: orders far from the market, each accepted and then canceled."""
         request = OrderRequest(
-            symbol="SPY", side="buy", type="limit", time_in_force="day", qty=Decimal(1), limit_price=CENT
+            symbol="SPY",
+            side="buy",
+            type="limit",
+            time_in_force="day",
+            qty=Decimal(1),
+            limit_price=CENT,
         )
-        outcomes: list[Outcome] = []
+        outcomes: list[ExchangeResult] = []
         for number in range(count):
             odd = number % 2 == 1
             outcomes.append(self.cancel(outcomes[-1].orders[0].id) if odd else self.submit(request))
@@ -162,16 +176,18 @@ class Exchange:
     def _open_order(self, order_id: str) -> Order:
         order = self.order(order_id)
         if not order.status.open:
-            raise Refusal(422, 42210000, "order is not open")
+            raise ApiError(422, 42210000, "order is not open")
         return order
 
     def _check_unused(self, client_order_id: str) -> None:
         if client_order_id in self._client_order_ids:
-            raise bad_input("client_order_id must be unique")
+            raise unprocessable("client_order_id must be unique")
 
-    def _accept(self, order_id: str, request: OrderRequest, replaces: str | None = None) -> Outcome:
+    def _accept(
+        self, order_id: str, request: OrderRequest, replaces: str | None = None
+    ) -> ExchangeResult:
         if len(self._open) >= self._most_open:
-            raise Refusal(403, 40310000, "too many open orders")
+            raise ApiError(403, 40310000, "too many open orders")
         instrument = self._portfolio.instrument(request.symbol)
         client_order_id = request.client_order_id or random_uuid(self._random)
         time = self._clock.timestamp()
@@ -180,7 +196,7 @@ class Exchange:
             id=order_id,
             asset_id=instrument.asset_id,
             request=replace(request, client_order_id=client_order_id),
-            status=Status.PENDING_NEW if rejected else Status.NEW,
+            status=OrderStatus.PENDING_NEW if rejected else OrderStatus.NEW,
             created_at=time,
             updated_at=time,
             expires_at=self._clock.timestamp(days=1),
@@ -189,15 +205,17 @@ class Exchange:
         self._orders[order.id] = self._open[order.id] = order
         self._client_order_ids.add(client_order_id)
         if rejected:
-            self._next[order.id] = Status.REJECTED
-            return Outcome((order,), ())
+            self._next[order.id] = OrderStatus.REJECTED
+            return ExchangeResult((order,), ())
         if request.marketable_at(instrument.price):
-            self._next[order.id] = Status.FILLED
+            self._next[order.id] = OrderStatus.FILLED
         elif request.time_in_force in UNTRADED:
             self._next[order.id] = UNTRADED[request.time_in_force]
-        return Outcome((order,), (self._event("new", order, execution_id=random_uuid(self._random)),))
+        return ExchangeResult(
+            (order,), (self._event("new", order, execution_id=random_uuid(self._random)),)
+        )
 
-    def _fill(self, order: Order) -> Outcome:
+    def _fill(self, order: Order) -> ExchangeResult:
         request = order.request
         price = self._portfolio.instrument(request.symbol).trade_price(request)
         remaining = _wanted(request, price) - order.filled_qty
@@ -208,7 +226,7 @@ class Exchange:
         complete = qty == remaining
         order = self._change(
             order,
-            Status.FILLED if complete else Status.PARTIALLY_FILLED,
+            OrderStatus.FILLED if complete else OrderStatus.PARTIALLY_FILLED,
             filled_qty=filled,
             filled_avg_price=(paid / filled).quantize(_FRACTION),
         )
@@ -221,21 +239,23 @@ class Exchange:
             execution_id=random_uuid(self._random),
             settle_date=self._clock.timestamp(days=1)[:10],
         )
-        return Outcome((order,), (event,))
+        return ExchangeResult((order,), (event,))
 
     def _part(self, order: Order, remaining: Decimal) -> Decimal:
         """Choose how much of `remaining` is filled now: at most once an order, only a part."""
-        untouched = order.status is Status.NEW
-        divisible = order.request.qty is not None and order.request.time_in_force != "fok" and remaining > 1
+        untouched = order.status is OrderStatus.NEW
+        divisible = (
+            order.request.qty is not None and order.request.time_in_force != "fok" and remaining > 1
+        )
         if untouched and divisible and self._random.random() < 0.5:
             return Decimal(self._random.randint(1, max(1, int(remaining) - 1)))
         return remaining
 
-    def _end(self, order: Order, status: Status, **changes: Any) -> Outcome:
+    def _end(self, order: Order, status: OrderStatus, **changes: Any) -> ExchangeResult:
         ended = self._change(order, status, **changes)
-        return Outcome((ended,), (self._event(status.value, ended),))
+        return ExchangeResult((ended,), (self._event(status.value, ended),))
 
-    def _change(self, order: Order, status: Status, **changes: Any) -> Order:
+    def _change(self, order: Order, status: OrderStatus, **changes: Any) -> Order:
         time = self._clock.timestamp()
         ended_at = None if status.open else time
         changed = replace(order, status=status, updated_at=time, ended_at=ended_at, **changes)
@@ -261,8 +281,8 @@ class Exchange:
         }
 
 
-def _together(outcomes: Sequence[Outcome]) -> Outcome:
-    return Outcome(
+def _together(outcomes: Sequence[ExchangeResult]) -> ExchangeResult:
+    return ExchangeResult(
         tuple(order for outcome in outcomes for order in outcome.orders),
         tuple(event for outcome in outcomes for event in outcome.events),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from tradeproxy.simulator.errors import Refusal
+from tradeproxy.simulator.errors import ApiError
 
 if TYPE_CHECKING:
     from tradeproxy.simulator.orders import Document
@@ -141,5 +141,5 @@ class LastingFault:
         return self._left >= 0
 
 
-def _refusal(problem: str) -> Refusal:
-    return Refusal(400, 40010000, problem)
+def _refusal(problem: str) -> ApiError:
+    return ApiError(400, 40010000, problem)

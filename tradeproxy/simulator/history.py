@@ -30,7 +30,7 @@ _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
+class FillRecord:
     """What makes an event a fill among the account's activities: its id there, and its time."""
 
     id: str
@@ -38,7 +38,7 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class EventRecord:
     """One event: the frame's payload, where in it the data is, and its time in nanoseconds since 1970."""
 
     payload: bytes
@@ -46,7 +46,7 @@ class Record:
     stop: int
     time: int
     event_id: str | None
-    fill: Fill | None
+    fill: FillRecord | None
 
     @property
     def data(self) -> bytes:
@@ -55,7 +55,7 @@ class Record:
         return self.payload[self.start : self.stop].translate(_LINE_BREAKS)
 
 
-class History:
+class EventHistory:
     """The last events, each at a position of its own; positions count up from 0 and are never reused."""
 
     def __init__(self, events_kept: int = EVENTS_KEPT, bytes_kept: int = BYTES_KEPT) -> None:
@@ -64,9 +64,9 @@ class History:
         self._events_kept = events_kept
         self._bytes_kept = bytes_kept
         self._bytes = 0
-        self._records: dict[int, Record] = {}
+        self._records: dict[int, EventRecord] = {}
 
-    def append(self, record: Record) -> None:
+    def append(self, record: EventRecord) -> None:
         """Add an event; the oldest are forgotten for it, but it is not, however large."""
         self._records[self.end] = record
         self._bytes += len(record.payload)
@@ -77,15 +77,18 @@ class History:
             self._bytes -= len(self._records.pop(self.first).payload)
             self.first += 1
 
-    def __getitem__(self, position: int) -> Record:
+    def __getitem__(self, position: int) -> EventRecord:
         return self._records[position]
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[EventRecord]:
         return iter(self._records.values())
 
-    def last(self, count: int) -> list[Record]:
+    def last(self, count: int) -> list[EventRecord]:
         """Return the last `count` events, or as many as there are."""
-        return [self._records[position] for position in range(max(self.first, self.end - count), self.end)]
+        return [
+            self._records[position]
+            for position in range(max(self.first, self.end - count), self.end)
+        ]
 
     def position_of(self, event_id: str) -> int | None:
         """Return the position of the last event with an id; None if there is none."""
@@ -98,13 +101,13 @@ def event_payload(data: Document) -> bytes:
     return _HEAD + json.dumps(data, separators=(",", ":")).encode() + _TAIL
 
 
-def event_record(data: Document, now: int) -> Record:
+def event_record(data: Document, now: int) -> EventRecord:
     """Return the record of an event with this `data`, told at `now`, in nanoseconds since 1970."""
     payload = event_payload(data)
     return _record(payload, len(_HEAD), len(payload) - len(_TAIL), data, now)
 
 
-def payload_record(payload: bytes, now: int) -> Record | None:
+def payload_record(payload: bytes, now: int) -> EventRecord | None:
     """Return the record of a frame told at `now`; None for a frame that is no trade event."""
     try:
         text = payload.decode()
@@ -114,15 +117,17 @@ def payload_record(payload: bytes, now: int) -> Record | None:
     match frame:
         case {"stream": "trade_updates", "data": {} as data}:
             start, stop = _data_within(text)
-            return _record(payload, len(text[:start].encode()), len(text[:stop].encode()), data, now)
+            return _record(
+                payload, len(text[:start].encode()), len(text[:stop].encode()), data, now
+            )
     return None
 
 
-def _record(payload: bytes, start: int, stop: int, data: Document, now: int) -> Record:
+def _record(payload: bytes, start: int, stop: int, data: Document, now: int) -> EventRecord:
     moved = nanoseconds(data.get("timestamp"))
     time = next((time for time in (nanoseconds(data.get("at")), moved) if time is not None), now)
     event_id = data.get("event_id")
-    return Record(
+    return EventRecord(
         payload,
         start,
         stop,
@@ -132,13 +137,13 @@ def _record(payload: bytes, start: int, stop: int, data: Document, now: int) -> 
     )
 
 
-def _fill(payload: bytes, data: Document, time: int) -> Fill | None:
+def _fill(payload: bytes, data: Document, time: int) -> FillRecord | None:
     if data.get("event") not in FILL_EVENTS or not isinstance(data.get("order"), dict):
         return None
     execution_id = data.get("execution_id")
     if not isinstance(execution_id, str):
         execution_id = str(uuid5(NAMESPACE_OID, payload.decode()))
-    return Fill(f"{compact(time)}::{execution_id}", time)
+    return FillRecord(f"{compact(time)}::{execution_id}", time)
 
 
 def _data_within(text: str) -> tuple[int, int]:

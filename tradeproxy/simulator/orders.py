@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tradeproxy.simulator.clock import nanoseconds
-from tradeproxy.simulator.errors import bad_input
+from tradeproxy.simulator.errors import unprocessable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ LONGEST_TEXT = 128
 """In characters; the length of a client_order_id at Alpaca."""
 
 
-class Status(Enum):
+class OrderStatus(Enum):
     """Where an order stands, in Alpaca's words."""
 
     PENDING_NEW = "pending_new"
@@ -42,7 +42,7 @@ class Status(Enum):
     @property
     def open(self) -> bool:
         """Whether something can still happen to the order."""
-        return self in (Status.PENDING_NEW, Status.NEW, Status.PARTIALLY_FILLED)
+        return self in (OrderStatus.PENDING_NEW, OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class Order:
     id: str
     asset_id: str
     request: OrderRequest
-    status: Status
+    status: OrderStatus
     created_at: str
     updated_at: str
     expires_at: str
@@ -118,12 +118,12 @@ class Order:
             "created_at": self.created_at,
             "updated_at": self.updated_at,
             "submitted_at": self.created_at,
-            "filled_at": ended_at.get(Status.FILLED),
-            "expired_at": ended_at.get(Status.EXPIRED),
+            "filled_at": ended_at.get(OrderStatus.FILLED),
+            "expired_at": ended_at.get(OrderStatus.EXPIRED),
             "cancel_requested_at": self.cancel_requested_at,
-            "canceled_at": ended_at.get(Status.CANCELED),
-            "failed_at": ended_at.get(Status.REJECTED),
-            "replaced_at": ended_at.get(Status.REPLACED),
+            "canceled_at": ended_at.get(OrderStatus.CANCELED),
+            "failed_at": ended_at.get(OrderStatus.REJECTED),
+            "replaced_at": ended_at.get(OrderStatus.REPLACED),
             "replaced_by": self.replaced_by,
             "replaces": self.replaces,
             "asset_id": self.asset_id,
@@ -160,7 +160,7 @@ def parse_order(document: object) -> OrderRequest:
     """Read the body of POST /v2/orders, or raise a Refusal; numbers may be JSON numbers or text."""
     fields = _fields(document)
     if fields.get("type") in STOP_TYPES:
-        raise bad_input("stop orders are not simulated")
+        raise unprocessable("stop orders are not simulated")
     request = OrderRequest(
         symbol=_text(fields, "symbol").upper(),
         side=choice(fields, "side", SIDES),
@@ -172,13 +172,13 @@ def parse_order(document: object) -> OrderRequest:
         client_order_id=_text(fields, "client_order_id"),
     )
     if not request.symbol:
-        raise bad_input("symbol is required")
+        raise unprocessable("symbol is required")
     if (request.qty is None) == (request.notional is None):
-        raise bad_input("exactly one of qty or notional is required")
+        raise unprocessable("exactly one of qty or notional is required")
     if request.notional is not None and request.type != "market":
-        raise bad_input("notional orders must be market orders")
+        raise unprocessable("notional orders must be market orders")
     if (request.type == "limit") != (request.limit_price is not None):
-        raise bad_input("limit orders, and no others, have a limit_price")
+        raise unprocessable("limit orders, and no others, have a limit_price")
     return request
 
 
@@ -188,21 +188,23 @@ def parse_replacement(document: object) -> ReplaceRequest:
     return ReplaceRequest(
         qty=_number(fields, "qty"),
         limit_price=_number(fields, "limit_price"),
-        time_in_force=choice(fields, "time_in_force", TIMES_IN_FORCE) if "time_in_force" in fields else None,
+        time_in_force=choice(fields, "time_in_force", TIMES_IN_FORCE)
+        if "time_in_force" in fields
+        else None,
         client_order_id=_text(fields, "client_order_id"),
     )
 
 
 def _fields(document: object) -> Document:
     if not isinstance(document, dict):
-        raise bad_input("request body must be a JSON object")
+        raise unprocessable("request body must be a JSON object")
     return {name: value for name, value in document.items() if value is not None}
 
 
 def choice(fields: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str:
     """Return a field that has to be one of some words, or raise a Refusal."""
     if (value := fields.get(name)) not in choices:
-        raise bad_input(f"{name} must be one of {', '.join(choices)}")
+        raise unprocessable(f"{name} must be one of {', '.join(choices)}")
     return str(value)
 
 
@@ -214,12 +216,12 @@ def _number(fields: Document, name: str) -> Decimal | None:
     except InvalidOperation:
         number = Decimal("NaN")
     if number.is_nan() or not SMALLEST <= number <= LARGEST:
-        raise bad_input(f"{name} must be > 0")
+        raise unprocessable(f"{name} must be > 0")
     return number
 
 
 def _text(fields: Document, name: str) -> str:
     value = fields.get(name)
     if isinstance(value, str) and len(value) > LONGEST_TEXT:
-        raise bad_input(f"{name} must be at most {LONGEST_TEXT} characters long")
+        raise unprocessable(f"{name} must be at most {LONGEST_TEXT} characters long")
     return value if isinstance(value, str) else ""

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from tradeproxy.simulator.clock import random_uuid
-from tradeproxy.simulator.errors import bad_input
+from tradeproxy.simulator.errors import unprocessable
 from tradeproxy.simulator.orders import Document, OrderRequest, number_text
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Portfolio:
         """Return the instrument of a symbol; any symbol exists, up to a number of them."""
         if symbol not in self._instruments:
             if len(self._instruments) >= MOST_INSTRUMENTS:
-                raise bad_input("symbol is not known")
+                raise unprocessable("symbol is not known")
             self._instruments[symbol] = Instrument(self._random)
         return self._instruments[symbol]
 
@@ -65,7 +65,9 @@ class Portfolio:
 
     def document(self) -> Document:
         """Describe the account as GET /v2/account does, in few words."""
-        held = sum(instrument.position * instrument.price for instrument in self._instruments.values())
+        held = sum(
+            instrument.position * instrument.price for instrument in self._instruments.values()
+        )
         return {
             "id": self.account_id,
             "account_number": "PA" + self.account_id.replace("-", "")[:10].upper(),

@@ -19,13 +19,13 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
 from tradeproxy.simulator.clock import nanoseconds, ulid_milliseconds
-from tradeproxy.simulator.errors import Refusal
-from tradeproxy.simulator.history import Record
+from tradeproxy.simulator.errors import ApiError
+from tradeproxy.simulator.history import EventRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tradeproxy.simulator.history import History
+    from tradeproxy.simulator.history import EventHistory
 
 MILLISECOND = 1_000_000
 """In nanoseconds, which are the unit of every time here."""
@@ -34,7 +34,7 @@ PARAMETERS = ("since", "until", "since_id", "until_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class EventRange:
     """The part of all events that a client asks for: by times, by ids, or by neither."""
 
     since: int | None = None
@@ -49,20 +49,20 @@ class Span:
             return (_milliseconds(self.until_id) + 1) * MILLISECOND - 1
         return self.until
 
-    def begins_after(self, record: Record) -> bool:
+    def begins_after(self, record: EventRecord) -> bool:
         """Whether an event is too old."""
         if self.since_id is not None:
             return not _is_later(record, self.since_id)
         return self.since is not None and record.time < self.since
 
-    def ends_before(self, record: Record) -> bool:
+    def ends_before(self, record: EventRecord) -> bool:
         """Whether an event is too new."""
         if self.until_id is not None:
             return record.event_id != self.until_id and _is_later(record, self.until_id)
         return self.until is not None and record.time > self.until
 
 
-def parse_span(fields: Mapping[str, str]) -> Span:
+def parse_event_range(fields: Mapping[str, str]) -> EventRange:
     """Read a request's parameters; the Refusal of bad ones names one of them."""
     given = {name: fields[name] for name in PARAMETERS if name in fields}
     for end, start in (("until", "since"), ("until_id", "since_id")):
@@ -78,7 +78,9 @@ def parse_span(fields: Mapping[str, str]) -> Span:
     for name, event_id in ids.items():
         if ulid_milliseconds(event_id) is None:
             raise _refusal(f"{name} is not a ULID")
-    return Span(times.get("since"), times.get("until"), ids.get("since_id"), ids.get("until_id"))
+    return EventRange(
+        times.get("since"), times.get("until"), ids.get("since_id"), ids.get("until_id")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,24 +102,26 @@ class Dropped:
     count: int
 
 
-class Ending(Enum):
+class ResponseEnd(Enum):
     """How a response ends: as it should, or in the middle."""
 
     COMPLETE = auto()
     CUT = auto()
 
 
-Step: TypeAlias = Record | Dropped
+Step: TypeAlias = EventRecord | Dropped
 
 
-class Replay:
+class EventReplay:
     """One response's way through a history and along with it, from `now`. `ending` is None until the end.
 
     A reader who is overtaken by what the history forgets is told how much it missed.
     """
 
-    def __init__(self, history: History, span: Span, now: int, damage: Damage = INTACT) -> None:
-        self.ending: Ending | None = None
+    def __init__(
+        self, history: EventHistory, span: EventRange, now: int, damage: Damage = INTACT
+    ) -> None:
+        self.ending: ResponseEnd | None = None
         self._history = history
         self._damage = damage
         self._told = 0
@@ -140,7 +144,7 @@ class Replay:
             self._damage = replace(self._damage, drop_after=None)
             return Dropped(self._to_drop)
         if self._told == self._damage.cut_after:
-            self.ending = Ending.CUT
+            self.ending = ResponseEnd.CUT
             return None
         if (missed := self._history.first - self._position) > 0:
             self._position = self._history.first
@@ -152,7 +156,7 @@ class Replay:
             self._to_drop -= 1
         return None
 
-    def _advance(self) -> Record | None:
+    def _advance(self) -> EventRecord | None:
         """Go on to the next event of the span, past those that do not belong to it."""
         while self._position < (self._history.end if self._stop is None else self._stop):
             record = self._history[self._position]
@@ -166,14 +170,14 @@ class Replay:
             if live or self._belongs(record):
                 return record
         if self._stop is not None:
-            self.ending = Ending.COMPLETE
+            self.ending = ResponseEnd.COMPLETE
         return None
 
-    def _belongs(self, record: Record) -> bool:
+    def _belongs(self, record: EventRecord) -> bool:
         return not (self._span.begins_after(record) or self._span.ends_before(record))
 
 
-def _place(history: History, span: Span) -> tuple[int, int | None, Span]:
+def _place(history: EventHistory, span: EventRange) -> tuple[int, int | None, EventRange]:
     """Return where to begin, before which position to stop, and what is left to be judged by each event."""
     if span.since is None and span.since_id is None:
         return history.end, None, span
@@ -185,7 +189,7 @@ def _place(history: History, span: Span) -> tuple[int, int | None, Span]:
     return begin, stop, span
 
 
-def _is_later(record: Record, event_id: str) -> bool:
+def _is_later(record: EventRecord, event_id: str) -> bool:
     if record.event_id is not None:
         return record.event_id > event_id
     return record.time // MILLISECOND > _milliseconds(event_id)
@@ -197,5 +201,5 @@ def _milliseconds(event_id: str) -> int:
     return milliseconds
 
 
-def _refusal(problem: str) -> Refusal:
-    return Refusal(400, 40010001, problem)
+def _refusal(problem: str) -> ApiError:
+    return ApiError(400, 40010001, problem)

@@ -61,10 +61,10 @@ class OrderFlow(Service):
     def _trade(self) -> None:
         self._wait()
         exchange = self._simulator.exchange
-        self._simulator.carry_out(exchange.submit(self._order()))
+        self._simulator.apply(exchange.submit(self._order()))
         resting = [order for order in exchange.orders() if not exchange.has_next_step(order.id)]
         if len(resting) > OPEN_ORDERS:
-            self._simulator.carry_out(exchange.cancel(resting[0].id))
+            self._simulator.apply(exchange.cancel(resting[0].id))
 
     def _order(self) -> OrderRequest:
         kind = self._random.choices(("market", "limit", "closing", "rejected"), (6, 3, 1, 1))[0]
@@ -96,4 +96,4 @@ class SimulatorService(MultiService):
 
     def stopService(self) -> Deferred[Any]:
         """Stop listening, and end the client's connection with a close frame; soon, whatever it does."""
-        return gatherResults([maybeDeferred(super().stopService), self._simulator.end()])
+        return gatherResults([maybeDeferred(super().stopService), self._simulator.stop()])

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tradeproxy.wire.messages import ClientMessage
 
 
-class State(Enum):
+class SessionState(Enum):
     """How far the conversation has come."""
 
     AWAITING_AUTH = auto()
@@ -57,45 +57,47 @@ class Reply:
 NO_REPLY = Reply()
 
 
-class Conversation:
+class StreamSession:
     """One client's conversation. `authorize` gives the verdict on a login; no credentials are kept."""
 
     def __init__(self, authorize: Callable[[Credentials], Authorization]) -> None:
         self._authorize = authorize
-        self.state = State.AWAITING_AUTH
+        self.state = SessionState.AWAITING_AUTH
 
     def receive(self, message: ClientMessage) -> Reply:
         """Take what the client said, and return the reply."""
         match self.state, message:
-            case State.ENDED, _:
+            case SessionState.ENDED, _:
                 return NO_REPLY
             case _, Malformed():
                 return self._refuse(ServerError("internal server error"))
             case _, Authenticate(credentials):
                 return self._login(self._authorize(credentials))
-            case State.AWAITING_AUTH, Listen() | Unlisten():
+            case SessionState.AWAITING_AUTH, Listen() | Unlisten():
                 return Reply(Authorization(False, "listen"))
             case _, Listen(streams):
                 return self._listen(TRADE_UPDATES in streams)
             case _, Unlisten(streams):
-                return self._listen(self.state is State.LISTENING and TRADE_UPDATES not in streams)
+                return self._listen(
+                    self.state is SessionState.LISTENING and TRADE_UPDATES not in streams
+                )
         return NO_REPLY
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Take note that one of the two has closed: nothing more is said."""
-        self.state = State.ENDED
+        self.state = SessionState.ENDED
 
     def _login(self, verdict: Authorization) -> Reply:
         if not verdict.authorized:
             return self._refuse(verdict)
-        if self.state is State.AWAITING_AUTH:
-            self.state = State.READY
+        if self.state is SessionState.AWAITING_AUTH:
+            self.state = SessionState.READY
         return Reply(verdict)
 
     def _listen(self, wanted: bool) -> Reply:
-        self.state = State.LISTENING if wanted else State.READY
+        self.state = SessionState.LISTENING if wanted else SessionState.READY
         return Reply(Listening((TRADE_UPDATES,) if wanted else ()))
 
     def _refuse(self, message: Authorization | ServerError) -> Reply:
-        self.end()
+        self.close()
         return Reply(message, close=True)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
-from tradeproxy.simulator.eventfeed import EventFeeds
+from tradeproxy.simulator.eventfeed import SseFeeds
 from tradeproxy.simulator.exchange import Exchange
 from tradeproxy.simulator.faults import Fault, FaultKind, LastingFault
-from tradeproxy.simulator.history import History, event_record, payload_record
+from tradeproxy.simulator.history import EventHistory, event_record, payload_record
 from tradeproxy.wire.messages import Authorization
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from tradeproxy.simulator.exchange import Outcome
-    from tradeproxy.simulator.history import Record
+    from tradeproxy.simulator.exchange import ExchangeResult
+    from tradeproxy.simulator.history import EventRecord
     from tradeproxy.simulator.orders import Document, Order
     from tradeproxy.wire.credentials import Credentials
 
@@ -86,14 +86,14 @@ class Simulator:
         binary: bool = True,
         credentials: Credentials | None = None,
         account_id: str | None = None,
-        history: History | None = None,
+        history: EventHistory | None = None,
     ) -> None:
         self.random = random
         self.binary = binary
         self.exchange = Exchange(reactor.seconds, random)
         self.account_id = account_id or self.exchange.account_id
-        self.history = History() if history is None else history
-        self.feeds = EventFeeds(reactor, self.history)
+        self.history = EventHistory() if history is None else history
+        self.feeds = SseFeeds(reactor, self.history)
         self.handshakes = 0
         self.last_close: CloseFrame | None = None
         self.reactor = reactor
@@ -145,7 +145,7 @@ class Simulator:
             return self._publish([record])
         return self._send([(payload, self.binary)])
 
-    def carry_out(self, outcome: Outcome) -> tuple[Order, ...]:
+    def apply(self, outcome: ExchangeResult) -> tuple[Order, ...]:
         """Tell the stream in one write what the exchange did, see to what follows, and return the orders."""
         now = self._now()
         self._publish([event_record(data, now) for data in outcome.events])
@@ -161,9 +161,11 @@ class Simulator:
             case kind, _ if kind.lasting:
                 self._faults[kind] = LastingFault(fault, self.reactor.seconds())
             case FaultKind.BURST, _:
-                self.carry_out(self.exchange.burst(fault.count))
+                self.apply(self.exchange.burst(fault.count))
             case FaultKind.REPEAT, _:
-                self._send([(record.payload, self.binary) for record in self.history.last(fault.count)])
+                self._send(
+                    [(record.payload, self.binary) for record in self.history.last(fault.count)]
+                )
             case FaultKind.GARBAGE, _:
                 self._send(list(islice(cycle(GARBAGE), fault.count)))
             case FaultKind.SILENCE, connection if connection is not None:
@@ -173,7 +175,7 @@ class Simulator:
             case FaultKind.DROP | FaultKind.RESET, connection if connection is not None:
                 connection.drop(abort=fault.kind is FaultKind.RESET)
 
-    def end(self) -> Deferred[None]:
+    def stop(self) -> Deferred[None]:
         """Stop the clock, cut the feeds off, and send the client of the stream a close frame.
 
         Fires once that client is gone, a second or so at most.
@@ -181,7 +183,7 @@ class Simulator:
         for call in self._steps.values():
             call.cancel()
         self._steps.clear()
-        self.feeds.end()
+        self.feeds.close_all()
         if self._connection is not None:
             self._connection.close(GOING_AWAY)
         return self.when_gone()
@@ -213,9 +215,9 @@ class Simulator:
         if connection is self._connection:
             self._connection = None
             self.last_close = connection.close_frame
-            self.tell()
+            self.notify_waiters()
 
-    def tell(self) -> None:
+    def notify_waiters(self) -> None:
         """Tell those who wait for a client to listen or to be gone, if it is so."""
         for awaited in [awaited for awaited in self._awaited if awaited[0]()]:
             self._awaited.remove(awaited)
@@ -233,11 +235,11 @@ class Simulator:
     def _now(self) -> int:
         return int(self.reactor.seconds() * 1e9)
 
-    def _publish(self, records: Sequence[Record]) -> int:
+    def _publish(self, records: Sequence[EventRecord]) -> int:
         for record in records:
             self.history.append(record)
         sent = self._send([(record.payload, self.binary) for record in records])
-        self.feeds.more()
+        self.feeds.pump_all()
         return sent
 
     def _send(self, frames: Sequence[Frame]) -> int:
@@ -250,10 +252,10 @@ class Simulator:
     def _step(self, order_id: str) -> None:
         del self._steps[order_id]
         if self.exchange.has_next_step(order_id):  # it may have been canceled
-            self.carry_out(self.exchange.step(order_id))
+            self.apply(self.exchange.step(order_id))
 
     def _when(self, condition: Callable[[], bool]) -> Deferred[None]:
         awaited: Deferred[None] = Deferred()
         self._awaited.append((condition, awaited))
-        self.tell()
+        self.notify_waiters()
         return awaited

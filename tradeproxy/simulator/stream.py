@@ -12,7 +12,7 @@ import txaio
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny
 
-from tradeproxy.simulator.session import Conversation, State
+from tradeproxy.simulator.session import SessionState, StreamSession
 from tradeproxy.wire.messages import encode, parse_client
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ class StreamProtocol(WebSocketServerProtocol):
 
     factory: StreamFactory
     close_frame: CloseFrame | None = None
-    _conversation: Conversation
+    _session: StreamSession
     _retry_after: int | None = None
     _silent_until = -inf
 
     def onConnect(self, request: ConnectionRequest) -> None:
         """Answer the handshake with 101, or with 429."""
-        self._conversation = Conversation(self.factory.simulator.authorize)
+        self._session = StreamSession(self.factory.simulator.authorize)
         if throttle := self.factory.simulator.admit(self):
             self._retry_after = throttle.retry_after
             raise ConnectionDeny(429, "Too Many Requests")
@@ -59,12 +59,12 @@ class StreamProtocol(WebSocketServerProtocol):
         """Answer, text and binary alike."""
         if self.silent:
             return
-        reply = self._conversation.receive(parse_client(payload))
+        reply = self._session.receive(parse_client(payload))
         if reply.message is not None:
             self.send_frames([(encode(reply.message), self.factory.simulator.binary)])
         if reply.close:
             self.close(1000)
-        self.factory.simulator.tell()
+        self.factory.simulator.notify_waiters()
 
     def onPing(self, payload: bytes) -> None:
         """Answer, unless silent."""
@@ -74,7 +74,7 @@ class StreamProtocol(WebSocketServerProtocol):
     def onCloseFrame(self, code: Any, reasonRaw: Any) -> Any:
         """Answer, unless silent: then it is left to the client to give up waiting."""
         self.close_frame = (code, reasonRaw.decode("utf-8", "replace") if reasonRaw else None)
-        self._conversation.end()
+        self._session.close()
         if self.silent and self.state == self.STATE_OPEN:
             return None
         return super().onCloseFrame(code, reasonRaw)
@@ -86,7 +86,7 @@ class StreamProtocol(WebSocketServerProtocol):
     @property
     def listening(self) -> bool:
         """Whether events go to this client."""
-        return self._conversation.state is State.LISTENING
+        return self._session.state is SessionState.LISTENING
 
     @property
     def silent(self) -> bool:
@@ -104,12 +104,12 @@ class StreamProtocol(WebSocketServerProtocol):
 
     def close(self, code: int) -> None:
         """Begin the closing handshake; Autobahn drops the connection if the client does not answer."""
-        self._conversation.end()
+        self._session.close()
         self.sendCloseFrame(code)
 
     def drop(self, abort: bool) -> None:
         """End TCP without a close frame: at once (RST), or once what was written is sent (FIN)."""
-        self._conversation.end()
+        self._session.close()
         self.dropConnection(abort)
 
 

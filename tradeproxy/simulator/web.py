@@ -10,12 +10,17 @@ from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from tradeproxy.simulator.activities import list_activities, moment, parse_page, whole_number
-from tradeproxy.simulator.errors import Refusal
+from tradeproxy.simulator.activities import (
+    list_activities,
+    moment,
+    parse_activity_query,
+    whole_number,
+)
+from tradeproxy.simulator.errors import ApiError
 from tradeproxy.simulator.faults import FaultKind, parse_fault
 from tradeproxy.simulator.history import event_payload
 from tradeproxy.simulator.orders import choice, parse_order, parse_replacement
-from tradeproxy.simulator.replay import Damage, parse_span
+from tradeproxy.simulator.replay import Damage, parse_event_range
 from tradeproxy.simulator.stream import BANNER, StreamFactory, StreamProtocol
 from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
 
@@ -65,7 +70,7 @@ class Api(Resource):
         request.setHeader(b"Date", datetimeToString(self._simulator.seconds()))
         try:
             answered = answer()
-        except Refusal as refusal:
+        except ApiError as refusal:
             answered = refusal.status, {"code": refusal.code, "message": refusal.message}
             if refusal.retry_after is not None:
                 request.setHeader(b"Retry-After", str(refusal.retry_after).encode())
@@ -80,9 +85,9 @@ class Api(Resource):
 
     def _answer(self, request: Request, path: list[str]) -> Answer | None:
         if request.requestHeaders.hasHeader(b"Origin"):
-            raise Refusal(403, 40310000, "no web page is to order anything here")
+            raise ApiError(403, 40310000, "no web page is to order anything here")
         if path[:1] == ["v2"] and not self._simulator.accepts(_credentials(request)):
-            raise Refusal(403, 40310000, "forbidden.")
+            raise ApiError(403, 40310000, "forbidden.")
         if request.method == b"GET" and path[:1] == ["v2"]:
             _refuse_if(self._simulator.fault(FaultKind.REST_REFUSE))
         match request.method, path:
@@ -93,9 +98,11 @@ class Api(Resource):
             case b"GET", ["v2", "account"]:
                 return 200, self._exchange.account()
             case b"GET", ["v2", "account", "activities"]:
-                return 200, list_activities(self._simulator.history, parse_page(_query(request)))
+                return 200, list_activities(
+                    self._simulator.history, parse_activity_query(_query(request))
+                )
             case b"GET", ["v2", "account", "activities", activity_type]:
-                page = parse_page(_query(request) | {"activity_types": activity_type})
+                page = parse_activity_query(_query(request) | {"activity_types": activity_type})
                 return 200, list_activities(self._simulator.history, page)
             case b"GET", ["v2", "events", "trades"]:
                 return self._begin_events(request)
@@ -104,21 +111,23 @@ class Api(Resource):
             case b"POST", ["v2", "orders"]:
                 return self._submit(_json(request))
             case b"DELETE", ["v2", "orders"]:
-                canceled = self._simulator.carry_out(self._exchange.cancel_all())
+                canceled = self._simulator.apply(self._exchange.cancel_all())
                 return 207, [{"id": order.id, "status": 200} for order in canceled]
             case b"GET", ["v2", "orders", order_id]:
                 return 200, self._exchange.order(order_id).document()
             case b"PATCH", ["v2", "orders", order_id]:
                 return self._replace(order_id, _json(request))
             case b"DELETE", ["v2", "orders", order_id]:
-                self._simulator.carry_out(self._exchange.cancel(order_id))
+                self._simulator.apply(self._exchange.cancel(order_id))
                 return 204, None
-        raise Refusal(404, 40410000, "endpoint not found.")
+        raise ApiError(404, 40410000, "endpoint not found.")
 
     def _emit(self, data: Any) -> Answer:
         if not isinstance(data, dict):
-            raise Refusal(400, 40010000, "the body is the event's data, a JSON object")
-        return 200, {"delivered": self._simulator.emit_payload(event_payload(self._exchange.stamped(data)))}
+            raise ApiError(400, 40010000, "the body is the event's data, a JSON object")
+        return 200, {
+            "delivered": self._simulator.emit_payload(event_payload(self._exchange.stamped(data)))
+        }
 
     def _inject(self, document: Any) -> Answer:
         fault = parse_fault(document)
@@ -126,7 +135,9 @@ class Api(Resource):
         return 200, {"injected": fault.kind.value}
 
     def _list(self, request: Request) -> Answer:
-        fields = {"status": "open", "direction": "desc", "limit": str(DEFAULT_LIMIT)} | _query(request)
+        fields = {"status": "open", "direction": "desc", "limit": str(DEFAULT_LIMIT)} | _query(
+            request
+        )
         limit = whole_number(fields, "limit", LARGEST_LIMIT)
         found = self._exchange.orders(
             choice(fields, "status", ("open", "closed", "all")),
@@ -138,7 +149,7 @@ class Api(Resource):
 
     def _begin_events(self, request: Request) -> Answer | None:
         if held := self._simulator.fault(FaultKind.HISTORY_DELAY):
-            self._simulator.feeds.hold(request, held.delay, lambda: self._answer_at_last(request))
+            self._simulator.feeds.delay(request, held.delay, lambda: self._answer_at_last(request))
             return None
         return self._events(request)
 
@@ -152,7 +163,7 @@ class Api(Resource):
 
     def _events(self, request: Request) -> Answer | None:
         _refuse_if(self._simulator.fault(FaultKind.HISTORY_REFUSE))
-        span = parse_span(_query(request))
+        span = parse_event_range(_query(request))
         cut = self._simulator.fault(FaultKind.HISTORY_TRUNCATE)
         drop = self._simulator.fault(FaultKind.HISTORY_DROP)
         damage = Damage(
@@ -164,11 +175,13 @@ class Api(Resource):
         return None
 
     def _submit(self, document: Any) -> Answer:
-        (order,) = self._simulator.carry_out(self._exchange.submit(parse_order(document)))
+        (order,) = self._simulator.apply(self._exchange.submit(parse_order(document)))
         return 200, order.document()
 
     def _replace(self, order_id: str, document: Any) -> Answer:
-        (order,) = self._simulator.carry_out(self._exchange.replace(order_id, parse_replacement(document)))
+        (order,) = self._simulator.apply(
+            self._exchange.replace(order_id, parse_replacement(document))
+        )
         return 200, order.document()
 
 
@@ -186,10 +199,14 @@ class ApiSite(Site):
 
     noisy = False
 
-    def __init__(self, simulator: Simulator, protocol: type[StreamProtocol] = StreamProtocol) -> None:
+    def __init__(
+        self, simulator: Simulator, protocol: type[StreamProtocol] = StreamProtocol
+    ) -> None:
         stream = StreamFactory(simulator)
         stream.protocol = protocol
-        super().__init__(Api(simulator, stream), requestFactory=_BoundedRequest, reactor=simulator.reactor)
+        super().__init__(
+            Api(simulator, stream), requestFactory=_BoundedRequest, reactor=simulator.reactor
+        )
 
     def log(self, request: Any) -> None:
         """Write nothing: a line for each request is no state change."""
@@ -198,7 +215,7 @@ class ApiSite(Site):
 def _refuse_if(fault: Fault | None) -> None:
     if fault is not None:
         code = fault.status * 100_000 + 10_000  # as Alpaca's own are made
-        raise Refusal(fault.status, code, "refused as ordered", fault.retry_after)
+        raise ApiError(fault.status, code, "refused as ordered", fault.retry_after)
 
 
 def _query(request: Request) -> dict[str, str]:
@@ -213,11 +230,11 @@ def _json(request: Request) -> Any:
     assert request.content is not None, "the body has been received"
     body = request.content.read()
     if len(body) > LARGEST_BODY:
-        raise Refusal(413, 41310000, f"request body is over {LARGEST_BODY} bytes")
+        raise ApiError(413, 41310000, f"request body is over {LARGEST_BODY} bytes")
     try:
         return json.loads(body.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise Refusal(400, 40010000, "request body is not JSON") from None
+        raise ApiError(400, 40010000, "request body is not JSON") from None
 
 
 def _refuse_constant(name: str) -> Any:
@@ -229,5 +246,8 @@ def _credentials(request: Request) -> Credentials:
     scheme, _, token = (request.getHeader("authorization") or "").partition(" ")
     if scheme.lower() == "bearer":
         return OAuthToken(Secret(token))
-    key_id, secret_key = request.getHeader("apca-api-key-id"), request.getHeader("apca-api-secret-key")
+    key_id, secret_key = (
+        request.getHeader("apca-api-key-id"),
+        request.getHeader("apca-api-secret-key"),
+    )
     return KeyPair(Secret(key_id or ""), Secret(secret_key or ""))

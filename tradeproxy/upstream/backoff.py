@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIRST_CEILING = 1.0
+INITIAL_CEILING = 1.0
 """Seconds: the most that the first attempt waits; it doubles with every further one."""
 
-LAST_CEILING = 60.0
+MAX_CEILING = 60.0
 """Seconds: the most that any attempt waits beyond its floor."""
 
-WORKED = 60.0
+STABLE_AFTER = 60.0
 """Seconds of streaming after which a session has worked, and the next failure is a first one again."""
 
-LONGEST_RETRY_AFTER = 900.0
+MAX_RETRY_AFTER = 900.0
 """Seconds: a Retry-After beyond this is taken for a mistake."""
 
 
-class Cause(Enum):
+class DisconnectCause(Enum):
     """Why an attempt or a session ended. The value is the floor of the wait that follows, in seconds."""
 
     LOST = 0.0
@@ -35,10 +35,10 @@ class Cause(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Disconnect:
     """How an attempt or a session ended."""
 
-    cause: Cause
+    cause: DisconnectCause
     reason: str
     streamed: float = 0.0
     """Seconds for which events could arrive."""
@@ -46,9 +46,9 @@ class Ending:
     """Seconds that Alpaca itself asked for. It knows best when a slot is free; not, when a key is mended."""
 
     @property
-    def kind(self) -> str:
+    def reconnect_reason(self) -> str:
         """Which of hub.account.SETBACKS it is."""
-        if self.cause is Cause.LOST:
+        if self.cause is DisconnectCause.LOST:
             return "lost" if self.streamed else "unreachable"
         return self.cause.name.lower()
 
@@ -57,7 +57,9 @@ class Ending:
         """The least that the wait afterwards takes, in seconds."""
         if self.retry_after is None:
             return self.cause.value
-        return max(self.retry_after, self.cause.value if self.cause is Cause.REFUSED else 0.0)
+        return max(
+            self.retry_after, self.cause.value if self.cause is DisconnectCause.REFUSED else 0.0
+        )
 
 
 class Backoff:
@@ -68,14 +70,14 @@ class Backoff:
 
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
-        self._ceiling = FIRST_CEILING
+        self._ceiling = INITIAL_CEILING
 
-    def delay_after(self, ending: Ending) -> float:
+    def delay_after(self, ending: Disconnect) -> float:
         """Return the seconds to wait before the next attempt."""
-        if ending.streamed >= WORKED:
-            self._ceiling = FIRST_CEILING
+        if ending.streamed >= STABLE_AFTER:
+            self._ceiling = INITIAL_CEILING
         jitter = self._random() * self._ceiling
-        self._ceiling = min(2 * self._ceiling, LAST_CEILING)
+        self._ceiling = min(2 * self._ceiling, MAX_CEILING)
         return ending.floor + jitter
 
 
@@ -88,7 +90,7 @@ def parse_retry_after(value: str, now: float) -> float | None:
         seconds = float(value) if value.strip().isdecimal() else _seconds_until(value, now)
     except (ValueError, OverflowError):
         return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
 def _seconds_until(date: str, now: float) -> float:

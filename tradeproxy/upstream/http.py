@@ -33,7 +33,7 @@ def build_pool(reactor: Any) -> HTTPConnectionPool:
     return _Pool(reactor, persistent=False)
 
 
-class _Connection(HTTP11ClientProtocol):
+class _HttpConnection(HTTP11ClientProtocol):
     """A connection whose responses have what Twisted keeps to itself.
 
     Their Connection header names further ones that are not to be passed on (RFC 9110, 7.6.1). The transport
@@ -48,34 +48,36 @@ class _Connection(HTTP11ClientProtocol):
         parser.transport.abortConnection = transport.abortConnection
 
         def complete(response: IResponse) -> IResponse:
-            response.headers.setRawHeaders(b"connection", parser.connHeaders.getRawHeaders(b"connection", []))
+            response.headers.setRawHeaders(
+                b"connection", parser.connHeaders.getRawHeaders(b"connection", [])
+            )
             return response
 
         return answered.addCallback(complete)
 
 
-class _Factory(HTTPConnectionPool._factory):  # type: ignore[misc,valid-type]  # noqa: SLF001
+class _Factory(HTTPConnectionPool._factory):  # type: ignore[misc,valid-type]
     noisy = False  # each request would put two lines into the log
 
     def buildProtocol(self, addr: IAddress | None) -> HTTP11ClientProtocol:
-        return _Connection(self._quiescentCallback)
+        return _HttpConnection(self._quiescentCallback)
 
 
 class _Pool(HTTPConnectionPool):
     _factory = _Factory
 
 
-REQUESTS = 60
+MAX_REQUESTS = 60
 """In any PERIOD; Alpaca allows 200 a minute and account, for the proxy and the bots together."""
 
 PERIOD = 60.0
 """Seconds."""
 
 
-class Budget:
+class RateLimiter:
     """One account's requests. Times are seconds of one clock."""
 
-    def __init__(self, requests: int = REQUESTS) -> None:
+    def __init__(self, requests: int = MAX_REQUESTS) -> None:
         self._spent: deque[float] = deque(maxlen=requests)
         self._closed_until = 0.0
 
@@ -85,10 +87,10 @@ class Budget:
         free_at = self._spent[0] + PERIOD if full else now
         return max(free_at, self._closed_until, now) - now
 
-    def spend(self, now: float) -> None:
+    def count_request(self, now: float) -> None:
         """Note that a request goes now."""
         self._spent.append(now)
 
-    def close_until(self, time: float) -> None:
+    def block_until(self, time: float) -> None:
         """Let no request go before `time`: Alpaca said so."""
         self._closed_until = max(self._closed_until, time)

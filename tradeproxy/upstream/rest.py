@@ -19,7 +19,7 @@ from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
 
 from tradeproxy.upstream.backoff import parse_retry_after
-from tradeproxy.upstream.http import Budget, build_agent
+from tradeproxy.upstream.http import RateLimiter, build_agent
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 INACTIVITY_TIMEOUT = 20.0
 """Seconds without an answer, or without more of it; Alpaca's event streams send a comment more often."""
 
-LONGEST_ANSWER = 60.0
+MAX_RESPONSE_SECONDS = 60.0
 """Seconds for a JSON body, however much of it there is, and however slowly it comes."""
 
-LARGEST_BODY = 16 * 1024 * 1024
+MAX_BODY_SIZE = 16 * 1024 * 1024
 """Bytes of a JSON body; 500 orders have about a million."""
 
 _EVENT_STREAM = "text/event-stream"
@@ -45,7 +45,7 @@ _FINAL = (401, 403, 404)
 _T = TypeVar("_T")
 
 
-class RefusedError(Exception):
+class RestRefusedError(Exception):
     """Alpaca will not answer this, however often it is asked; the text is fit for a log."""
 
     def __init__(self, reason: str, status: int = 0, date: float | None = None) -> None:
@@ -55,7 +55,7 @@ class RefusedError(Exception):
         self.date = date
 
 
-class UnavailableError(Exception):
+class RestUnavailableError(Exception):
     """Alpaca did not answer, not to the end, or not now; the text is fit for a log."""
 
     def __init__(self, reason: str, retry_after: float = 0.0, date: float | None = None) -> None:
@@ -66,7 +66,7 @@ class UnavailableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RestResponse:
     """A JSON document, and Alpaca's clock when it was sent: Unix time in whole seconds, None if unknown."""
 
     document: Any
@@ -86,36 +86,38 @@ class RestClient:
         base_url: str,
         credentials: Credentials,
         clock: IReactorTime,
-        budget: Budget | None = None,
+        budget: RateLimiter | None = None,
     ) -> None:
         self._http = http
         self._base_url = base_url
         self._credentials = credentials
         self._clock = clock
-        self._budget = budget or Budget()
+        self._rate_limiter = budget or RateLimiter()
 
-    async def get(self, path: str, parameters: Mapping[str, str] | None = None) -> Answer:
+    async def get(self, path: str, parameters: Mapping[str, str] | None = None) -> RestResponse:
         """Return the JSON document at a path; raises RefusedError or UnavailableError."""
         body = bytearray()
 
         def take(chunk: bytes) -> None:
             body.extend(chunk)
-            if len(body) > LARGEST_BODY:
-                raise UnavailableError("an answer of more than 16 MiB")
+            if len(body) > MAX_BODY_SIZE:
+                raise RestUnavailableError("an answer of more than 16 MiB")
 
         response = await self._request(path, parameters, "application/json")
         ended = self._read(response, take)
-        ended.addTimeout(LONGEST_ANSWER, self._clock)
+        ended.addTimeout(MAX_RESPONSE_SECONDS, self._clock)
         try:
             await ended
         except OverdueError:
-            raise UnavailableError("an answer that takes too long") from None
+            raise RestUnavailableError("an answer that takes too long") from None
         try:
-            return Answer(json.loads(body.decode()), _date(response))
+            return RestResponse(json.loads(body.decode()), _date(response))
         except (ValueError, RecursionError):
-            raise UnavailableError("an answer that is not JSON") from None
+            raise RestUnavailableError("an answer that is not JSON") from None
 
-    async def stream(self, path: str, parameters: Mapping[str, str], take: Callable[[bytes], None]) -> None:
+    async def stream(
+        self, path: str, parameters: Mapping[str, str], take: Callable[[bytes], None]
+    ) -> None:
         """Hand a stream of server-sent events to `take`, chunk by chunk, until its proper end.
 
         Raises RefusedError, or UnavailableError where the end was not a proper one; what `take` raises ends
@@ -125,13 +127,15 @@ class RestClient:
         kind = _header(response, b"content-type").partition(";")[0].strip().lower()
         if kind != _EVENT_STREAM:
             _discard(response)
-            raise UnavailableError("an answer that is no event stream")
+            raise RestUnavailableError("an answer that is no event stream")
         await self._read(response, take)
 
-    async def _request(self, path: str, parameters: Mapping[str, str] | None, accepted: str) -> IResponse:
-        while (wait := self._budget.delay(self._clock.seconds())) > 0:
+    async def _request(
+        self, path: str, parameters: Mapping[str, str] | None, accepted: str
+    ) -> IResponse:
+        while (wait := self._rate_limiter.delay(self._clock.seconds())) > 0:
             await deferLater(self._clock, wait)
-        self._budget.spend(self._clock.seconds())
+        self._rate_limiter.count_request(self._clock.seconds())
         sent = self._http.get(
             self._base_url + path,
             params=dict(parameters or {}),
@@ -145,7 +149,7 @@ class RestClient:
         response = await _translated(answered)
         if response.code != 200:
             _discard(response)
-            raise self._refusal(response)
+            raise self._build_error(response)
         return response
 
     def _headers(self, accepted: str) -> Headers:
@@ -159,18 +163,18 @@ class RestClient:
         return headers
 
     def _read(self, response: IResponse, take: Callable[[bytes], None]) -> Deferred[None]:
-        body = _Body(take, self._clock)
+        body = _BodyReader(take, self._clock)
         response.deliverBody(body)
         return body.ended
 
-    def _refusal(self, response: IResponse) -> RefusedError | UnavailableError:
+    def _build_error(self, response: IResponse) -> RestRefusedError | RestUnavailableError:
         status, date, now = response.code, _date(response), self._clock.seconds()
         retry_after = parse_retry_after(_header(response, b"retry-after"), now) or 0.0
         if status in _FINAL:
-            return RefusedError(f"HTTP {status}", status, date)
+            return RestRefusedError(f"HTTP {status}", status, date)
         if status == 429:
-            self._budget.close_until(now + retry_after)
-        return UnavailableError(f"HTTP {status}", retry_after, date)
+            self._rate_limiter.block_until(now + retry_after)
+        return RestUnavailableError(f"HTTP {status}", retry_after, date)
 
 
 def http_client(reactor: Any) -> HTTPClient:
@@ -178,7 +182,7 @@ def http_client(reactor: Any) -> HTTPClient:
     return HTTPClient(build_agent(reactor))
 
 
-class _Body(TimeoutMixin, Protocol):
+class _BodyReader(TimeoutMixin, Protocol):
     """Hands on a response's body until it ends, nothing comes for a while, or `take` raises.
 
     `ended` can be cancelled, and fails with UnavailableError or with what `take` raised.
@@ -210,12 +214,12 @@ class _Body(TimeoutMixin, Protocol):
 
     def timeoutConnection(self) -> None:
         """Give up: nothing came for a while."""
-        self._end(UnavailableError("no more of an answer in time"))
+        self._end(RestUnavailableError("no more of an answer in time"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Note the end; without a length and without chunks nobody can tell whether it was the end."""
         complete = reason.check(ResponseDone) is not None
-        self._end(None if complete else UnavailableError("an answer that was cut short"))
+        self._end(None if complete else RestUnavailableError("an answer that was cut short"))
 
     def _end(self, error: Exception | None = None) -> None:
         if self._is_over:
@@ -250,11 +254,11 @@ async def _translated(response: Deferred[_T]) -> _T:
     except CancelledError:
         raise
     except OverdueError:
-        raise UnavailableError("no answer in time") from None
+        raise RestUnavailableError("no answer in time") from None
     except (ConnectError, DNSLookupError):
-        raise UnavailableError("cannot connect") from None
+        raise RestUnavailableError("cannot connect") from None
     except Exception:
-        raise UnavailableError("the connection was lost before an answer") from None
+        raise RestUnavailableError("the connection was lost before an answer") from None
 
 
 def _cancellable(inner: Deferred[_T]) -> Deferred[_T]:

@@ -9,8 +9,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from tradeproxy.hub.account import OWN_ERROR
-from tradeproxy.upstream.backoff import Backoff, Cause, Ending
+from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.upstream.backoff import Backoff, Disconnect, DisconnectCause
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from tradeproxy.hub.account import Account
-    from tradeproxy.upstream.session import StreamWatcher
+    from tradeproxy.upstream.session import StreamListener
 
 
 class UpstreamService(Service):
@@ -37,24 +37,24 @@ class UpstreamService(Service):
         account: Account,
         endpoint: IStreamClientEndpoint,
         factory: UpstreamFactory,
-        watcher: StreamWatcher,
+        watcher: StreamListener,
         backoff: Backoff,
         clock: IReactorTime,
     ) -> None:
         self._account = account
         self._endpoint = endpoint
         self._factory = factory
-        self._watcher = watcher
+        self._listener = watcher
         self._backoff = backoff
         self._clock = clock
         self._protocol: UpstreamProtocol | None = None
-        self._staying: Deferred[None] | None = None
+        self._running: Deferred[None] | None = None
 
     def startService(self) -> None:
         """Begin to connect."""
         super().startService()
-        self._staying = Deferred.fromCoroutine(self._stay_connected())
-        self._staying.addErrback(self._give_up)
+        self._running = Deferred.fromCoroutine(self._keep_connected())
+        self._running.addErrback(self._failed)
 
     def stopService(self) -> Deferred[None] | None:
         """Stop for good; fires once Alpaca has had a close frame and the connection is gone.
@@ -63,40 +63,40 @@ class UpstreamService(Service):
         """
         super().stopService()
         if self._protocol is not None:
-            self._protocol.leave()
-        elif self._staying is not None:
-            self._staying.cancel()
-        return self._staying
+            self._protocol.close()
+        elif self._running is not None:
+            self._running.cancel()
+        return self._running
 
-    async def _stay_connected(self) -> None:
+    async def _keep_connected(self) -> None:
         try:
             while True:
                 ending = await self._one_session()
                 if not self.running:
                     break
-                await deferLater(self._clock, self._note(ending))
+                await deferLater(self._clock, self._report(ending))
         except CancelledError:
             pass  # stopService's, while there was no connection
-        self._watcher.stop()
-        self._account.upstream_is_down("stopped")
+        self._listener.stop()
+        self._account.mark_upstream_down("stopped")
 
-    async def _one_session(self) -> Ending:
+    async def _one_session(self) -> Disconnect:
         try:
             protocol = await self._endpoint.connect(self._factory)
         except CancelledError:
             raise
         except Exception as error:
-            return Ending(Cause.LOST, f"cannot connect: {error}")
+            return Disconnect(DisconnectCause.LOST, f"cannot connect: {error}")
         assert isinstance(protocol, UpstreamProtocol)
         self._protocol = protocol
-        ending = await protocol.ended
+        ending = await protocol.disconnected
         self._protocol = None
         return ending
 
-    def _note(self, ending: Ending) -> float:
+    def _report(self, ending: Disconnect) -> float:
         delay = self._backoff.delay_after(ending)
-        self._account.setbacks[ending.kind] += 1
-        self._account.upstream_is_down(ending.reason)
+        self._account.reconnect_reasons[ending.reconnect_reason] += 1
+        self._account.mark_upstream_down(ending.reason)
         self._log.warn(
             "{account}: upstream is down: {reason}; next attempt in {delay:.1f} s",
             account=self._account.name,
@@ -105,8 +105,10 @@ class UpstreamService(Service):
         )
         return delay
 
-    def _give_up(self, failure: Failure) -> None:
-        self._log.failure("{account}: the upstream service failed", failure, account=self._account.name)
-        self._watcher.stop()
+    def _failed(self, failure: Failure) -> None:
+        self._log.failure(
+            "{account}: the upstream service failed", failure, account=self._account.name
+        )
+        self._listener.stop()
         self._account.has_failed = True
-        self._account.upstream_is_down(OWN_ERROR)
+        self._account.mark_upstream_down(INTERNAL_ERROR)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
-from tradeproxy.upstream.backoff import Cause, Ending
+from tradeproxy.upstream.backoff import Disconnect, DisconnectCause
 from tradeproxy.wire.messages import (
     TRADE_UPDATES,
     Authenticate,
@@ -27,64 +27,64 @@ if TYPE_CHECKING:
     from tradeproxy.wire.event import Event
 
 
-class StreamWatcher:
+class StreamListener:
     """Is told where a stream stands, over all of its connections; this one makes nothing of it."""
 
-    def stream_opens(self) -> None:
+    def connection_opened(self) -> None:
         """Take note that a connection is there: events may come from now on."""
 
-    def stream_is_up(self) -> None:
+    def stream_up(self) -> None:
         """Take note that every event comes from now on; the account has been told before."""
 
-    def stream_is_lost(self) -> None:
+    def connection_closed(self) -> None:
         """Take note that the connection, or the attempt at one, is over; the account is told afterwards."""
 
     def stop(self) -> None:
         """End whatever is under way: there will be no further connection."""
 
 
-class State(Enum):
+class UpstreamState(Enum):
     """Where the conversation stands."""
 
     CONNECTING = auto()
     AUTHENTICATING = auto()
     SUBSCRIBING = auto()
     STREAMING = auto()
-    LEAVING = auto()
+    CLOSING = auto()
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendRequest:
     """Send this message."""
 
     message: Sendable
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
+class PublishEvent:
     """Hand this event on."""
 
     event: Event
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
+class DropFrame:
     """Count a frame that is of no use."""
 
     problem: str
 
 
 @dataclass(frozen=True, slots=True)
-class Up:
+class StreamUp:
     """The stream is up: every event from now on arrives."""
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class CloseConnection:
     """Close the connection; the session's `ending` says why."""
 
 
-Effect: TypeAlias = Send | Publish | Drop | Up | Leave
+UpstreamEffect: TypeAlias = SendRequest | PublishEvent | DropFrame | StreamUp | CloseConnection
 
 
 class UpstreamSession:
@@ -98,53 +98,69 @@ class UpstreamSession:
         self._credentials = credentials
         self._dialect = dialect
         self._key_variable = key_variable
-        self.state = State.CONNECTING
-        self.ending: Ending | None = None
+        self.state = UpstreamState.CONNECTING
+        self.disconnect: Disconnect | None = None
 
-    def opened(self) -> tuple[Effect, ...]:
+    def opened(self) -> tuple[UpstreamEffect, ...]:
         """Begin: the WebSocket is open, and the client speaks first."""
-        self.state = State.AUTHENTICATING
-        return (Send(Authenticate(self._credentials, self._dialect)),)
+        self.state = UpstreamState.AUTHENTICATING
+        return (SendRequest(Authenticate(self._credentials, self._dialect)),)
 
-    def received(self, payload: bytes) -> tuple[Effect, ...]:
+    def received(self, payload: bytes) -> tuple[UpstreamEffect, ...]:
         """Take one message, text or binary."""
         return self._react(parse_server(payload))
 
-    def overdue(self) -> tuple[Effect, ...]:
+    def login_timed_out(self) -> tuple[UpstreamEffect, ...]:
         """Give up on a server that is connected but does not come to the point."""
-        waiting_for = {State.AUTHENTICATING: "the login", State.SUBSCRIBING: "listen"}.get(self.state)
-        return self._leave(Cause.LOST, f"no answer to {waiting_for} in time") if waiting_for else ()
+        waiting_for = {
+            UpstreamState.AUTHENTICATING: "the login",
+            UpstreamState.SUBSCRIBING: "listen",
+        }.get(self.state)
+        return (
+            self._close(DisconnectCause.LOST, f"no answer to {waiting_for} in time")
+            if waiting_for
+            else ()
+        )
 
-    def _react(self, message: ServerMessage) -> tuple[Effect, ...]:
+    def _react(self, message: ServerMessage) -> tuple[UpstreamEffect, ...]:
         match self.state, message:
             case _, TradeUpdate(event):
-                return (Publish(event),)
-            case State.LEAVING, _:
+                return (PublishEvent(event),)
+            case UpstreamState.CLOSING, _:
                 return ()
-            case State.AUTHENTICATING, Authorization(authorized=True):
-                self.state = State.SUBSCRIBING
-                return (Send(Listen((TRADE_UPDATES,))),)
-            case _, Authorization(authorized=False, message=text) | ServerError(text) if _is_limit(text):
-                return self._leave(
-                    Cause.LIMITED, "connection limit: somebody else holds this account's stream"
+            case UpstreamState.AUTHENTICATING, Authorization(authorized=True):
+                self.state = UpstreamState.SUBSCRIBING
+                return (SendRequest(Listen((TRADE_UPDATES,))),)
+            case _, Authorization(authorized=False, message=text) | ServerError(text) if _is_limit(
+                text
+            ):
+                return self._close(
+                    DisconnectCause.LIMITED,
+                    "connection limit: somebody else holds this account's stream",
                 )
             case _, Authorization(authorized=False):
-                return self._leave(Cause.REFUSED, f"login refused: {self._key_variable} is not accepted")
-            case State.SUBSCRIBING, Listening(streams) if TRADE_UPDATES in streams:
-                self.state = State.STREAMING
-                return (Up(),)
-            case State.SUBSCRIBING | State.STREAMING, Listening(streams) if TRADE_UPDATES not in streams:
-                return self._leave(Cause.LOST, "Alpaca does not list trade_updates among our streams")
+                return self._close(
+                    DisconnectCause.REFUSED, f"login refused: {self._key_variable} is not accepted"
+                )
+            case UpstreamState.SUBSCRIBING, Listening(streams) if TRADE_UPDATES in streams:
+                self.state = UpstreamState.STREAMING
+                return (StreamUp(),)
+            case UpstreamState.SUBSCRIBING | UpstreamState.STREAMING, Listening(streams) if (
+                TRADE_UPDATES not in streams
+            ):
+                return self._close(
+                    DisconnectCause.LOST, "Alpaca does not list trade_updates among our streams"
+                )
             case _, ServerError():
-                return (Drop("an error frame"),)
+                return (DropFrame("an error frame"),)
             case _, Malformed(problem):
-                return (Drop(problem),)
-        return (Drop("a frame out of turn"),)
+                return (DropFrame(problem),)
+        return (DropFrame("a frame out of turn"),)
 
-    def _leave(self, cause: Cause, reason: str) -> tuple[Effect, ...]:
-        self.state = State.LEAVING
-        self.ending = Ending(cause, reason)
-        return (Leave(),)
+    def _close(self, cause: DisconnectCause, reason: str) -> tuple[UpstreamEffect, ...]:
+        self.state = UpstreamState.CLOSING
+        self.disconnect = Disconnect(cause, reason)
+        return (CloseConnection(),)
 
 
 def _is_limit(text: str) -> bool:

@@ -10,7 +10,7 @@ from twisted.web import http
 from twisted.web.server import Request, Site
 
 if TYPE_CHECKING:
-    from tradeproxy.downstream.handshake_limits import Door
+    from tradeproxy.downstream.handshake_limits import HandshakeThrottle
 
 
 class _Request(Request):
@@ -27,7 +27,7 @@ class _Request(Request):
         """Keep of a body, which may be endless, no more than the site has a use for."""
         assert self.content is not None, "set when the headers ended"
         channel: Any = self.channel
-        self.content.write(data[: channel.site.kept_of_body - self.content.tell()])
+        self.content.write(data[: channel.site.max_body_kept - self.content.tell()])
 
 
 class _Channel(http.HTTPChannel):
@@ -41,7 +41,7 @@ class _Channel(http.HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Read on, when it is this connection's turn."""
-        self.site.door.enter(self.transport, self._read_on, data)
+        self.site.throttle.submit(self.transport, self._read_on, data)
 
     def _read_on(self, data: bytes) -> None:
         super().dataReceived(data)
@@ -89,8 +89,8 @@ class ProxySite(Site):
     noisy = False
     protocol = _Channel  # type: ignore[assignment]  # without Twisted's switch between HTTP/1.1 and 2
     requestFactory = _Request
-    door: Door
-    kept_of_body = 0
+    throttle: HandshakeThrottle
+    max_body_kept = 0
     """Bytes; a longer one is cut."""
     idle_timeout: float
     """Seconds from an answer to the beginning of a further request."""

@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tradeproxy.hub.account import Account
-    from tradeproxy.hub.replication import Role
+    from tradeproxy.hub.replication import NodeRole
 
 
 def healthz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
     """Return 503 only where a restart would help, which does not mend what is wrong at Alpaca, or a disk."""
-    reasons = [f"{account.name}: {account.upstream.reason}" for account in accounts if account.has_failed]
+    reasons = [
+        f"{account.name}: {account.upstream.reason}" for account in accounts if account.has_failed
+    ]
     return (503, {"status": "failed", "reasons": reasons}) if reasons else (200, {"status": "ok"})
 
 
@@ -37,7 +39,7 @@ def _state(account: Account, reasons: list[str]) -> dict[str, Any]:
         "reason": reasons[0] if reasons else account.upstream.reason,
         "since": format_seconds(account.upstream.since),
         "clients": len(account.broadcaster),
-        "dropped_frames": account.dropped.total(),
+        "dropped_frames": account.dropped_frames.total(),
         "duplicates": journal.duplicates,
         "journal": {
             "durable": journal.status.durable,
@@ -49,10 +51,10 @@ def _state(account: Account, reasons: list[str]) -> dict[str, Any]:
     } | ({} if account.role is None else {"role": _describe(account.role)})
 
 
-def _describe(role: Role) -> dict[str, Any]:
-    renewed = None if role.renewed is None else format_seconds(role.renewed)
+def _describe(role: NodeRole) -> dict[str, Any]:
+    renewed = None if role.lease_renewed is None else format_seconds(role.lease_renewed)
     return {
-        "part": "leader" if role.leads else "follower",
+        "part": "leader" if role.is_leader else "follower",
         "since": format_seconds(role.since),
         "lease_renewed": renewed,
         "lag": role.lag,
@@ -69,6 +71,6 @@ def _reasons(account: Account) -> list[str]:
             upstream.streaming and account.gaps.current is not None,
             "events may have been missed, and are not found yet",
         ),
-        (account.is_holding, "new events wait for older ones"),
+        (account.is_buffering, "new events wait for older ones"),
     )
     return [reason for is_so, reason in problems if is_so]

@@ -9,8 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from tradeproxy.wire.event import KINDS, OTHER
-from tradeproxy.wire.proxy_status import Outcome
+from tradeproxy.wire.event import EVENT_KINDS, OTHER_KIND
+from tradeproxy.wire.proxy_status import GapOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,10 +26,10 @@ SLOW = "read too slowly"
 
 MICROSECONDS = 1_000_000
 
-OfAccount: TypeAlias = "tuple[str, str, Callable[[Account], float | None]]"
+AccountMetric: TypeAlias = "tuple[str, str, Callable[[Account], float | None]]"
 """A name, its help, and how to find the value; None where there is none yet."""
 
-GAUGES: tuple[OfAccount, ...] = (
+GAUGES: tuple[AccountMetric, ...] = (
     (
         "upstream_streaming",
         "Whether Alpaca streams the account's events: 1, or 0.",
@@ -43,7 +43,7 @@ GAUGES: tuple[OfAccount, ...] = (
     (
         "last_event_timestamp_seconds",
         "The time of the newest event, by Alpaca's clock; of an earlier run too.",
-        lambda account: _seconds(account.journal.latest),
+        lambda account: _seconds(account.journal.latest_time),
     ),
     (
         "gap_open",
@@ -53,7 +53,7 @@ GAUGES: tuple[OfAccount, ...] = (
     (
         "holding",
         "Whether new events wait for missed ones: 1, or 0.",
-        lambda account: account.is_holding,
+        lambda account: account.is_buffering,
     ),
     (
         "journal_durable",
@@ -68,17 +68,17 @@ GAUGES: tuple[OfAccount, ...] = (
     (
         "journal_oldest_timestamp_seconds",
         "From when on the journal has every event.",
-        lambda account: _seconds(account.journal.begins),
+        lambda account: _seconds(account.journal.complete_from),
     ),
     (
         "leader",
         "Whether this node holds the account's connection to Alpaca: 1, or 0.",
-        lambda account: None if account.role is None else account.role.leads,
+        lambda account: None if account.role is None else account.role.is_leader,
     ),
     (
         "lease_renewed_timestamp_seconds",
         "When this node last renewed its hold on that.",
-        lambda account: None if account.role is None else account.role.renewed,
+        lambda account: None if account.role is None else account.role.lease_renewed,
     ),
     (
         "log_lag_events",
@@ -87,7 +87,7 @@ GAUGES: tuple[OfAccount, ...] = (
     ),
 )
 
-COUNTERS: tuple[OfAccount, ...] = (
+COUNTERS: tuple[AccountMetric, ...] = (
     (
         "duplicates",
         "Events that Alpaca sent again, and that were not handed on again.",
@@ -96,12 +96,12 @@ COUNTERS: tuple[OfAccount, ...] = (
     (
         "malformed_frames",
         "Frames from Alpaca that could not be used; the log has the first of each kind.",
-        lambda account: account.dropped.total(),
+        lambda account: account.dropped_frames.total(),
     ),
     (
         "leader_turns",
         "How often this node has come to hold the account's connection to Alpaca.",
-        lambda account: None if account.role is None else account.role.turns,
+        lambda account: None if account.role is None else account.role.terms,
     ),
 )
 
@@ -111,19 +111,21 @@ COUNTERS_BY_WORD: tuple[tuple[str, str, str, Callable[[Account], Mapping[str, in
         "upstream_reconnects",
         "reason",
         "Attempts to reach Alpaca again, by what was before.",
-        lambda account: account.setbacks,
+        lambda account: account.reconnect_reasons,
     ),
     (
         "events",
         "kind",
         "Events that were handed on, each once.",
-        lambda account: {kind: account.journal.kinds[kind] for kind in (*sorted(KINDS), OTHER)},
+        lambda account: {
+            kind: account.journal.event_counts[kind] for kind in (*sorted(EVENT_KINDS), OTHER_KIND)
+        },
     ),
     (
         "gaps",
         "outcome",
         "Gaps that began (pending), and what became of them.",
-        lambda account: {outcome.value: account.gaps.outcomes[outcome] for outcome in Outcome},
+        lambda account: {outcome.value: account.gaps.outcomes[outcome] for outcome in GapOutcome},
     ),
     (
         "recovered_events",
@@ -137,7 +139,7 @@ HISTOGRAMS: tuple[tuple[str, str, Callable[[Account], Histogram]], ...] = (
     (
         "journal_commit_seconds",
         "What the disk took for a burst.",
-        lambda account: account.journal.commits,
+        lambda account: account.journal.commit_seconds,
     ),
     (
         "delivery_latency_seconds",
@@ -147,7 +149,7 @@ HISTOGRAMS: tuple[tuple[str, str, Callable[[Account], Histogram]], ...] = (
     (
         "burst_events",
         "Events that were committed together, and handed on together.",
-        lambda account: account.bursts,
+        lambda account: account.batch_sizes,
     ),
 )
 
@@ -204,7 +206,7 @@ class ProxyCollector(Collector):
         yield from self._of_clients()
 
     def _of_clients(self) -> Iterator[Metric]:
-        clients, refusals = self._clients, self._clients.refusals.counts
+        clients, refusals = self._clients, self._clients.rejections.counts
         connected = GaugeMetricFamily(
             "tradeproxy_clients", "Clients that follow a stream.", labels=["account", "dialect"]
         )
@@ -215,7 +217,7 @@ class ProxyCollector(Collector):
         )
         for sort, count in clients.connected.items():
             connected.add_metric([sort.account, sort.dialect], count)
-        for sort, count in clients.came.items():
+        for sort, count in clients.accepted.items():
             came.add_metric([sort.account, sort.dialect], count)
         refused = CounterMetricFamily(
             "tradeproxy_refusals", "Clients that were turned away or let go.", labels=["reason"]
@@ -225,7 +227,9 @@ class ProxyCollector(Collector):
         yield from (connected, came, refused)
         slow = sum(count for reason, count in refusals.items() if reason.startswith(SLOW))
         yield CounterMetricFamily(
-            "tradeproxy_slow_closes", "Clients among these that did not read what they were sent.", slow
+            "tradeproxy_slow_closes",
+            "Clients among these that did not read what they were sent.",
+            slow,
         )
         yield GaugeMetricFamily(
             "tradeproxy_connections", "Connections that count against the limit.", len(clients)

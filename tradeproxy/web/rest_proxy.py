@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
     from tradeproxy.downstream.admission import Admission
     from tradeproxy.downstream.clients import Clients
-    from tradeproxy.web.routes import Call
+    from tradeproxy.web.routes import RestRequest
     from tradeproxy.wire.close_codes import CloseCode
 
 METHODS = (b"DELETE", b"GET", b"HEAD", b"PATCH", b"POST", b"PUT")
 """Alpaca's. OPTIONS is not among them: no other page is told that it may send keys."""
 
-LONGEST_BODY = 64 * 1024
+MAX_BODY_SIZE = 64 * 1024
 """Bytes of a request; an order of several legs has a few thousand."""
 
-PATIENCE = 60.0
+STALL_TIMEOUT = 60.0
 """Seconds in which nothing comes of a request: no answer, no more of it, or nobody who reads it."""
 
 OFF = "Alpaca's REST interface is not passed through here; PROXY_REST=1 turns that on"
@@ -58,7 +58,7 @@ _NOT_FOR_CLIENTS = re.compile(rb"set-cookie|access-control-.*")
 _UNPRINTABLE = re.compile(rb"[^ -~]")
 
 
-def refuse(request: Request, status: int, message: str) -> bytes:
+def render_error(request: Request, status: int, message: str) -> bytes:
     """Set the status, and return one line in the shape of Alpaca's errors.
 
     Alpaca's Python SDKs raise what has a `code`, made as Alpaca's own are; the older one takes any other text
@@ -70,7 +70,7 @@ def refuse(request: Request, status: int, message: str) -> bytes:
     return json.dumps(document).encode() + b"\n"
 
 
-class Passthrough:
+class RestProxy:
     """Sends requests on to the base URLs of their accounts; it has no keys of its own, and logs nothing.
 
     `admission` is the site's without its foreign origins: their pages may watch, and not give orders.
@@ -90,19 +90,21 @@ class Passthrough:
         self._clients = clients
         self._clock = clock
 
-    def render(self, request: Request, call: Call) -> bytes | int:
+    def render(self, request: Request, call: RestRequest) -> bytes | int:
         """Answer `request`, which has been admitted, as the account's host does; for Resource.render."""
         if request.method not in METHODS:
             request.setHeader(b"allow", b", ".join(METHODS))
-            return refuse(request, 405, "Alpaca has no such method")
+            return render_error(request, 405, "Alpaca has no such method")
         assert request.content is not None, "the request is complete"
         body = request.content.read()
-        if len(body) > LONGEST_BODY:
-            return refuse(request, 413, f"the body has more than {LONGEST_BODY} bytes")
-        headers = Headers(dict(_passed_on(request.requestHeaders, _FOR_US)))
+        if len(body) > MAX_BODY_SIZE:
+            return render_error(request, 413, f"the body has more than {MAX_BODY_SIZE} bytes")
+        headers = Headers(dict(_forwarded_headers(request.requestHeaders, _FOR_US)))
         headers.addRawHeader(b"via", request.clientproto.removeprefix(b"HTTP/") + b" tradeproxy")
         url = self._base_urls[call.account] + call.target
-        asked = self._agent.request(request.method, url, headers, _Body(body) if body else None)
+        asked = self._agent.request(
+            request.method, url, headers, _BodyProducer(body) if body else None
+        )
         _RoundTrip(request, asked, self._clients, self._clock).begin()
         return NOT_DONE_YET
 
@@ -131,22 +133,22 @@ class _RoundTrip(TimeoutMixin, Protocol):
         """Wait for the answer, or for the end of either connection."""
         self._clients.add(self)
         self._request.notifyFinish().addBoth(self._client_is_done)
-        self.setTimeout(PATIENCE)
+        self.setTimeout(STALL_TIMEOUT)
         self._asked.addCallbacks(self._answered, self._failed)
         self._asked.addErrback(lambda failure: self._log.failure("passing an answer on", failure))
 
     # What the service calls.
 
-    def end(self, code: CloseCode) -> None:
+    def close(self, code: CloseCode) -> None:
         """Let it come to its own end, for as long as there is time."""
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         """Drop both connections."""
-        self._let_go()
+        self._release()
         transport: Any = self._request.transport
         transport.abortConnection()
 
-    def standing(self) -> None:
+    def stats(self) -> None:
         """Return nothing: a request follows no stream."""
 
     # What the response calls.
@@ -165,7 +167,7 @@ class _RoundTrip(TimeoutMixin, Protocol):
         if reason.check(ResponseDone, PotentialDataLoss):
             self._finish()
         else:
-            self.sever()
+            self.abort()
 
     # What the client's connection calls.
 
@@ -194,12 +196,14 @@ class _RoundTrip(TimeoutMixin, Protocol):
     def timeoutConnection(self) -> None:
         """Give up: there was no answer in time, or no more of it, or the client does not read."""
         if self.transport is not None:
-            self.sever()
+            self.abort()
         elif self._request.method in (b"GET", b"HEAD"):
             self._refuse(504, "Alpaca did not answer in time")
         else:
             # Alpaca's Python SDKs repeat what is answered by 504, and an order must not be placed twice.
-            self._refuse(502, "Alpaca did not answer in time; it may have carried this out all the same")
+            self._refuse(
+                502, "Alpaca did not answer in time; it may have carried this out all the same"
+            )
 
     # Ours.
 
@@ -207,7 +211,7 @@ class _RoundTrip(TimeoutMixin, Protocol):
         request = self._request
         request.setResponseCode(response.code, _UNPRINTABLE.sub(b"", response.phrase))
         request.defaultContentType = None
-        for name, values in _passed_on(response.headers):
+        for name, values in _forwarded_headers(response.headers):
             if not _NOT_FOR_CLIENTS.fullmatch(name.lower()):
                 request.responseHeaders.setRawHeaders(name, values)
         has_body = request.method != b"HEAD" and response.code not in NO_BODY_CODES
@@ -226,29 +230,33 @@ class _RoundTrip(TimeoutMixin, Protocol):
         elif failure.check(ConnectError, DNSLookupError):
             self._refuse(502, "Alpaca cannot be reached; nothing was sent")
         else:
-            self._refuse(502, "the connection was lost before Alpaca's answer; it may have carried this out")
+            self._refuse(
+                502, "the connection was lost before Alpaca's answer; it may have carried this out"
+            )
 
     def _refuse(self, status: int, message: str) -> None:
-        line = refuse(self._request, status, message)
+        line = render_error(self._request, status, message)
         self._request.setHeader(b"content-length", b"%d" % len(line))
         self._request.write(line)
         self._finish()
 
     def _finish(self) -> None:
-        self._let_go()
+        self._release()
         self._request.unregisterProducer()
         self._request.finish()
 
     def _client_is_done(self, _: Failure | Any) -> None:
-        self._let_go()
+        self._release()
         self.is_closed.callback(None)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         """End what is under way toward Alpaca, and expect no more of it."""
         if self._is_over:
             return
         self._is_over = True
-        self._clients.discard(self)  # before the end of the answer, with which the next request may begin
+        self._clients.discard(
+            self
+        )  # before the end of the answer, with which the next request may begin
         self.setTimeout(None)
         if self.transport is None:
             self._asked.cancel()
@@ -258,7 +266,7 @@ class _RoundTrip(TimeoutMixin, Protocol):
 
 
 @implementer(IBodyProducer)
-class _Body:
+class _BodyProducer:
     """A request's body, which is so short that it goes out at once."""
 
     def __init__(self, body: bytes) -> None:
@@ -280,7 +288,7 @@ class _Body:
         """Do nothing: all of it is written."""
 
 
-def _passed_on(
+def _forwarded_headers(
     headers: Headers, dropped: frozenset[bytes] = frozenset()
 ) -> Iterator[tuple[bytes, Sequence[bytes]]]:
     """Yield the headers that are for the other end: not those of the connection, nor those `dropped`."""

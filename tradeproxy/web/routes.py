@@ -10,11 +10,11 @@ from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from tradeproxy.config.accounts import RESERVED_NAMES
-from tradeproxy.downstream.session import Manner
+from tradeproxy.downstream.session import ProtocolMode
 from tradeproxy.web.static import INDEX
 
 
-class Page(Enum):
+class PageRoute(Enum):
     """A path that is no account's."""
 
     HEALTHZ = auto()
@@ -24,35 +24,35 @@ class Page(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Asset:
+class AssetRoute:
     """A file of the dashboard, which need not exist."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class StreamRoute:
     """The stream of the account with this name, which need not exist."""
 
     account: str
-    manner: Manner
+    mode: ProtocolMode
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
+class SseRoute:
     """The same as server-sent events."""
 
     account: str
 
 
-Route: TypeAlias = Page | Asset | Stream | Events
+Route: TypeAlias = PageRoute | AssetRoute | StreamRoute | SseRoute
 
 _PAGES: dict[bytes, Route] = {
-    b"/": Asset(INDEX),
-    b"/healthz": Page.HEALTHZ,
-    b"/readyz": Page.READYZ,
-    b"/status.json": Page.STATUS,
-    b"/metrics": Page.METRICS,
+    b"/": AssetRoute(INDEX),
+    b"/healthz": PageRoute.HEALTHZ,
+    b"/readyz": PageRoute.READYZ,
+    b"/status.json": PageRoute.STATUS,
+    b"/metrics": PageRoute.METRICS,
 }
 _ASSET = re.compile(rb"/dashboard/(?P<name>[a-z]+\.[a-z]+)")
 _STREAM = re.compile(
@@ -68,7 +68,7 @@ def route(path: bytes) -> Route | None:
     """
     path = re.sub(rb"/+", b"/", path).rstrip(b"/") or path[:1]
     if asset := _ASSET.fullmatch(path):
-        return Asset(asset["name"].decode("ascii"))
+        return AssetRoute(asset["name"].decode("ascii"))
     match = _STREAM.fullmatch(path)
     if match is None or path == b"/stream":  # which an SDK asks for whose base URL has no path
         return _PAGES.get(path)
@@ -76,8 +76,8 @@ def route(path: bytes) -> Route | None:
     if account in RESERVED_NAMES:
         return _PAGES.get(path)
     if match["events"]:
-        return Events(account)
-    return Stream(account, Manner.ALPACA if match["alpaca"] else Manner.ORIGINAL)
+        return SseRoute(account)
+    return StreamRoute(account, ProtocolMode.ALPACA if match["alpaca"] else ProtocolMode.ORIGINAL)
 
 
 class Paths(NamedTuple):
@@ -88,7 +88,7 @@ class Paths(NamedTuple):
     events: str
 
 
-def paths(account: str) -> Paths:
+def account_paths(account: str) -> Paths:
     """Return the paths at which an account's stream is announced."""
     path = f"/trade-updates-{account}"
     return Paths(path, f"{path}/stream", f"{path}/v2/events/trades")
@@ -104,14 +104,14 @@ _MOST_CODINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RestRequest:
     """An account, which need not exist, and the target beneath its base URL: "/v2/", a path and a query."""
 
     account: str
     target: bytes
 
 
-def find_call(uri: bytes) -> Call | None:
+def match_rest_request(uri: bytes) -> RestRequest | None:
     """Return what the target of a request line asks of Alpaca, None if nothing that is passed through.
 
     What stands behind /v2/ is left as it is. None of its segments may be empty or made of dots, before and
@@ -121,7 +121,7 @@ def find_call(uri: bytes) -> Call | None:
     if match is None or not _stays_inside(match["path"].removesuffix(b"/")):
         return None
     account = match["account"].decode("ascii")
-    return None if account in RESERVED_NAMES else Call(account, b"/" + match["target"])
+    return None if account in RESERVED_NAMES else RestRequest(account, b"/" + match["target"])
 
 
 def _stays_inside(path: bytes) -> bool:

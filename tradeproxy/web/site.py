@@ -9,18 +9,29 @@ from typing import TYPE_CHECKING
 
 from twisted.web.resource import Resource
 
-from tradeproxy.config.accounts import variables_of
-from tradeproxy.downstream.admission import Admission, Refusal, Visitor
+from tradeproxy.config.accounts import name_variables
+from tradeproxy.downstream.admission import Admission, Rejection, RequestInfo
 from tradeproxy.downstream.handshake import VERSION
-from tradeproxy.downstream.query import Wishes, read_span, read_wishes
-from tradeproxy.downstream.sse import EventStreams, find
+from tradeproxy.downstream.query import (
+    SubscribeOptions,
+    parse_history_query,
+    parse_subscribe_options,
+)
+from tradeproxy.downstream.sse import SseResponses, resolve_query
 from tradeproxy.web import rest_proxy
 from tradeproxy.web.channel import ProxySite
 from tradeproxy.web.health import healthz, readyz
 from tradeproxy.web.metrics import Metrics
-from tradeproxy.web.routes import Asset, Events, Page, Stream, find_call, route
-from tradeproxy.web.static import Pages
-from tradeproxy.web.status import Status
+from tradeproxy.web.routes import (
+    AssetRoute,
+    PageRoute,
+    SseRoute,
+    StreamRoute,
+    match_rest_request,
+    route,
+)
+from tradeproxy.web.static import StaticFiles
+from tradeproxy.web.status import StatusPage
 from tradeproxy.wire.credentials import Secret
 
 if TYPE_CHECKING:
@@ -30,22 +41,22 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from tradeproxy.downstream.factory import DownstreamFactory
-    from tradeproxy.downstream.session import Manner
+    from tradeproxy.downstream.session import ProtocolMode
     from tradeproxy.hub.account import Account
-    from tradeproxy.web.rest_proxy import Passthrough
-    from tradeproxy.web.routes import Call, Route
+    from tradeproxy.web.rest_proxy import RestProxy
+    from tradeproxy.web.routes import RestRequest, Route
 
 READING = (b"GET", b"HEAD")
-NO_WISHES = Wishes()
-PROBES = {Page.HEALTHZ: healthz, Page.READYZ: readyz}
-NOT_READING = Refusal(405, "only GET and HEAD are answered here")
-NO_WEBSOCKET = Refusal(
+DEFAULT_OPTIONS = SubscribeOptions()
+PROBES = {PageRoute.HEALTHZ: healthz, PageRoute.READYZ: readyz}
+METHOD_NOT_ALLOWED = Rejection(405, "only GET and HEAD are answered here")
+NO_WEBSOCKET = Rejection(
     400, "here are server-sent events; the WebSocket is at the path before /v2/events/trades"
 )
-NOTHING = Refusal(404, "nothing is here; the streams are at /trade-updates-<account>")
-NOT_WHOLE = Refusal(503, "this node has not read the shared log yet; come back in a second")
-FULL = Refusal(503, "no connection is free; PROXY_MAX_CLIENTS is the limit")
-FOREIGN = Refusal(403, "a page of another origin is not to give orders")
+NOT_FOUND = Rejection(404, "nothing is here; the streams are at /trade-updates-<account>")
+NOT_LOADED = Rejection(503, "this node has not read the shared log yet; come back in a second")
+FULL = Rejection(503, "no connection is free; PROXY_MAX_CLIENTS is the limit")
+FOREIGN = Rejection(403, "a page of another origin is not to give orders")
 
 IDLE_TIMEOUT = 75.0
 """Seconds that a connection is kept for a further request, where orders come: one that a bot sends every five
@@ -57,17 +68,17 @@ def build_site(
     factory: DownstreamFactory,
     admission: Admission,
     clock: IReactorTime,
-    passthrough: Passthrough | None = None,
+    passthrough: RestProxy | None = None,
 ) -> ProxySite:
     """Return the site that serves `accounts`, and passes their REST interface through if it is to."""
-    events = EventStreams(factory.clients, factory.limits, clock)
+    events = SseResponses(factory.clients, factory.limits, clock)
     root = Root(accounts, factory, events, admission, passthrough, clock)
     timeout = factory.limits.handshake_timeout
     site = ProxySite(root, timeout=timeout, reactor=clock, parsePOSTFormSubmission=False)
-    site.door = factory.door
+    site.throttle = factory.throttle
     site.idle_timeout = timeout
     if passthrough is not None:
-        site.kept_of_body = rest_proxy.LONGEST_BODY + 1  # enough to see that one is too long
+        site.max_body_kept = rest_proxy.MAX_BODY_SIZE + 1  # enough to see that one is too long
         site.idle_timeout = IDLE_TIMEOUT
     return site
 
@@ -81,9 +92,9 @@ class Root(Resource):
         self,
         accounts: Mapping[str, Account],
         factory: DownstreamFactory,
-        events: EventStreams,
+        events: SseResponses,
         admission: Admission,
-        passthrough: Passthrough | None,
+        passthrough: RestProxy | None,
         clock: IReactorTime,
     ) -> None:
         super().__init__()
@@ -91,11 +102,11 @@ class Root(Resource):
         self._factory = factory
         self._events = events
         self._admission = admission
-        self._passthrough = passthrough
+        self._rest_proxy = passthrough
         self._clock = clock
-        self._status = Status(accounts, factory.clients, clock)
+        self._status = StatusPage(accounts, factory.clients, clock)
         self._metrics = Metrics(accounts.values(), factory.clients)
-        self._pages = Pages()
+        self._pages = StaticFiles()
 
     def render(self, request: Request) -> bytes | int:
         """Answer, or hand the connection to Autobahn."""
@@ -108,35 +119,42 @@ class Root(Resource):
 
     def _answer(self, request: Request) -> bytes | int:
         destination = route(request.path)
-        visitor = _visitor(request, upgradable=isinstance(destination, Stream))
-        if isinstance(destination, Asset) and _header(request, b"sec-fetch-mode") == "navigate":
-            visitor = replace(visitor, site=None)  # a link on another page, or a bookmark, may lead here
-        refusal = self._admission.refusal(visitor, public=_is_public(destination))
+        visitor = _read_request_info(request, upgradable=isinstance(destination, StreamRoute))
+        if (
+            isinstance(destination, AssetRoute)
+            and _header(request, b"sec-fetch-mode") == "navigate"
+        ):
+            visitor = replace(
+                visitor, fetch_site=None
+            )  # a link on another page, or a bookmark, may lead here
+        refusal = self._admission.check(visitor, public=_is_public(destination))
         if refusal is not None:
-            return self._turn_away(request, refusal)
+            return self._reject_and_count(request, refusal)
         match destination:
-            case Stream(name) | Events(name) if name not in self._accounts:
-                return _refuse(request, Refusal(404, f"no account {name!r} here: set {variables_of(name)}"))
-            case Stream(name, manner):
+            case StreamRoute(name) | SseRoute(name) if name not in self._accounts:
+                return _render_rejection(
+                    request, Rejection(404, f"no account {name!r} here: set {name_variables(name)}")
+                )
+            case StreamRoute(name, manner):
                 return self._render_stream(request, self._accounts[name], manner, visitor)
-            case Events(name):
+            case SseRoute(name):
                 return self._render_events(request, self._accounts[name], visitor)
-            case Page.STATUS:
+            case PageRoute.STATUS:
                 return self._render_status(request)
-            case Page.METRICS:
+            case PageRoute.METRICS:
                 return self._render_metrics(request)
-            case Page():
+            case PageRoute():
                 return self._render_page(request, destination)
-            case Asset(name):
+            case AssetRoute(name):
                 return self._render_asset(request, name)
-        call = find_call(request.uri)
+        call = match_rest_request(request.uri)
         if call is not None:
             return self._render_rest(request, call, visitor)
-        return _refuse(request, NOTHING)
+        return _render_rejection(request, NOT_FOUND)
 
-    def _render_page(self, request: Request, page: Page) -> bytes:
+    def _render_page(self, request: Request, page: PageRoute) -> bytes:
         if request.method not in READING:
-            return _refuse(request, NOT_READING)
+            return _render_rejection(request, METHOD_NOT_ALLOWED)
         status, document = PROBES[page](self._accounts.values())
         request.setResponseCode(status)
         request.setHeader(b"content-type", b"application/json")
@@ -145,14 +163,14 @@ class Root(Resource):
 
     def _render_status(self, request: Request) -> bytes:
         if request.method not in READING:
-            return _refuse(request, NOT_READING)
+            return _render_rejection(request, METHOD_NOT_ALLOWED)
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
         return self._status.render()
 
     def _render_metrics(self, request: Request) -> bytes:
         if request.method not in READING:
-            return _refuse(request, NOT_READING)
+            return _render_rejection(request, METHOD_NOT_ALLOWED)
         content, content_type = self._metrics.render(_header(request, b"accept") or "")
         request.setHeader(b"content-type", content_type.encode())
         request.setHeader(b"cache-control", b"no-store")
@@ -160,66 +178,78 @@ class Root(Resource):
 
     def _render_asset(self, request: Request, name: str) -> bytes:
         if request.method not in READING:
-            return _refuse(request, NOT_READING)
+            return _render_rejection(request, METHOD_NOT_ALLOWED)
         content = self._pages.render(request, name)
-        return _refuse(request, NOTHING) if content is None else content
+        return _render_rejection(request, NOT_FOUND) if content is None else content
 
     def _render_stream(
-        self, request: Request, account: Account, manner: Manner, visitor: Visitor
+        self, request: Request, account: Account, manner: ProtocolMode, visitor: RequestInfo
     ) -> bytes | int:
         if not visitor.upgrade:
-            return _refuse(request, Refusal(426, "this is a WebSocket: connect to it with ws:// or wss://"))
+            return _render_rejection(
+                request, Rejection(426, "this is a WebSocket: connect to it with ws:// or wss://")
+            )
         query = _query(request)
-        wishes = read_wishes(query, self._clock.seconds()) if query else NO_WISHES
-        if isinstance(wishes, Refusal):
-            return _refuse(request, wishes)
-        if not account.journal.is_whole:
-            return self._turn_away(request, NOT_WHOLE)
+        wishes = parse_subscribe_options(query, self._clock.seconds()) if query else DEFAULT_OPTIONS
+        if isinstance(wishes, Rejection):
+            return _render_rejection(request, wishes)
+        if not account.journal.is_loaded:
+            return self._reject_and_count(request, NOT_LOADED)
         if self._factory.clients.is_full:
-            return self._turn_away(request, FULL)
-        answer = self._factory.upgrade(request, account, manner, wishes, self._admission.judge(visitor))
-        return _refuse(request, answer) if isinstance(answer, Refusal) else answer
+            return self._reject_and_count(request, FULL)
+        answer = self._factory.upgrade(
+            request, account, manner, wishes, self._admission.get_authenticator(visitor)
+        )
+        return _render_rejection(request, answer) if isinstance(answer, Rejection) else answer
 
-    def _render_events(self, request: Request, account: Account, visitor: Visitor) -> bytes | int:
+    def _render_events(
+        self, request: Request, account: Account, visitor: RequestInfo
+    ) -> bytes | int:
         if request.method not in READING:
-            return _refuse(request, NOT_READING)
+            return _render_rejection(request, METHOD_NOT_ALLOWED)
         if (_header(request, b"upgrade") or "").lower() == "websocket":
-            return _refuse(request, NO_WEBSOCKET)
-        span = read_span(_query(request), _header(request, b"last-event-id"), self._clock.seconds())
-        if isinstance(span, Refusal):
-            return _refuse(request, span)
-        if not account.journal.is_whole:
-            return self._turn_away(request, NOT_WHOLE)
-        stretch = find(account, span)
-        if isinstance(stretch, Refusal):
-            return _refuse(request, stretch)
+            return _render_rejection(request, NO_WEBSOCKET)
+        span = parse_history_query(
+            _query(request), _header(request, b"last-event-id"), self._clock.seconds()
+        )
+        if isinstance(span, Rejection):
+            return _render_rejection(request, span)
+        if not account.journal.is_loaded:
+            return self._reject_and_count(request, NOT_LOADED)
+        stretch = resolve_query(account, span)
+        if isinstance(stretch, Rejection):
+            return _render_rejection(request, stretch)
         if self._factory.clients.is_full:
-            return self._turn_away(request, FULL)
+            return self._reject_and_count(request, FULL)
         if visitor.origin is not None:  # it has been admitted, and the browser shall let it read
             request.setHeader(b"access-control-allow-origin", visitor.origin.encode("latin-1"))
             request.setHeader(b"vary", b"origin")
         return self._events.render(request, account, stretch)
 
-    def _render_rest(self, request: Request, call: Call, visitor: Visitor) -> bytes | int:
-        if self._passthrough is None:
-            return rest_proxy.refuse(request, 404, rest_proxy.OFF)
+    def _render_rest(
+        self, request: Request, call: RestRequest, visitor: RequestInfo
+    ) -> bytes | int:
+        if self._rest_proxy is None:
+            return rest_proxy.render_error(request, 404, rest_proxy.OFF)
         if call.account not in self._accounts:
-            variables = variables_of(call.account)
-            return rest_proxy.refuse(request, 404, f"no account {call.account!r} here: set {variables}")
-        if self._passthrough.admission.refusal(visitor) is not None:
-            return self._turn_away(request, FOREIGN)
+            variables = name_variables(call.account)
+            return rest_proxy.render_error(
+                request, 404, f"no account {call.account!r} here: set {variables}"
+            )
+        if self._rest_proxy.admission.check(visitor) is not None:
+            return self._reject_and_count(request, FOREIGN)
         if self._factory.clients.is_full:
-            self._note(request, FULL)
-            return rest_proxy.refuse(request, FULL.status, FULL.reason)
-        return self._passthrough.render(request, call)
+            self._count_rejection(request, FULL)
+            return rest_proxy.render_error(request, FULL.status, FULL.reason)
+        return self._rest_proxy.render(request, call)
 
-    def _turn_away(self, request: Request, refusal: Refusal) -> bytes:
-        self._note(request, refusal)
-        return _refuse(request, refusal)
+    def _reject_and_count(self, request: Request, refusal: Rejection) -> bytes:
+        self._count_rejection(request, refusal)
+        return _render_rejection(request, refusal)
 
-    def _note(self, request: Request, refusal: Refusal) -> None:
+    def _count_rejection(self, request: Request, refusal: Rejection) -> None:
         peer = request.getClientAddress()
-        self._factory.clients.refusals.note(getattr(peer, "host", "a client"), refusal.reason)
+        self._factory.clients.rejections.record(getattr(peer, "host", "a client"), refusal.reason)
 
 
 def _query(request: Request) -> bytes:
@@ -228,10 +258,13 @@ def _query(request: Request) -> bytes:
 
 def _is_public(destination: Route | None) -> bool:
     """Whether anybody may have it without a token: health, and the dashboard's files, which hold nothing."""
-    return isinstance(destination, Page | Asset) and destination not in (Page.STATUS, Page.METRICS)
+    return isinstance(destination, PageRoute | AssetRoute) and destination not in (
+        PageRoute.STATUS,
+        PageRoute.METRICS,
+    )
 
 
-def _visitor(request: Request, *, upgradable: bool) -> Visitor:
+def _read_request_info(request: Request, *, upgradable: bool) -> RequestInfo:
     said = {name: _text(values) for name, values in request.requestHeaders.getAllRawHeaders()}
     scheme, _, bearer = said.get(b"Authorization", "").partition(" ")
     offers = (
@@ -239,14 +272,14 @@ def _visitor(request: Request, *, upgradable: bool) -> Visitor:
         said.get(b"Apca-Api-Key-Id"),
         said.get(b"Apca-Api-Secret-Key"),
     )
-    return Visitor(
+    return RequestInfo(
         host=said.get(b"Host"),
         origin=said.get(b"Origin"),
         secure=request.isSecure(),
         local_address=getattr(request.getHost(), "host", None),
         offers=tuple([Secret(offer) for offer in offers if offer]),
         upgrade=upgradable and said.get(b"Upgrade", "").lower() == "websocket",
-        site=said.get(b"Sec-Fetch-Site"),
+        fetch_site=said.get(b"Sec-Fetch-Site"),
     )
 
 
@@ -260,7 +293,7 @@ def _text(values: Sequence[bytes]) -> str:
     return b", ".join(values).decode("latin-1")
 
 
-def _refuse(request: Request, refusal: Refusal) -> bytes:
+def _render_rejection(request: Request, refusal: Rejection) -> bytes:
     request.setResponseCode(refusal.status, HTTPStatus(refusal.status).phrase.encode())
     request.setHeader(b"content-type", b"text/plain; charset=utf-8")
     if refusal.status == 401:

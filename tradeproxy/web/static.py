@@ -42,12 +42,14 @@ HEADERS = {
 }
 
 
-class Pages:
+class StaticFiles:
     """The files, read once."""
 
     def __init__(self) -> None:
         directory = Path(__file__).with_name("dashboard")
-        self._files = {path.name: path.read_bytes() for path in directory.iterdir() if path.suffix in TYPES}
+        self._files = {
+            path.name: path.read_bytes() for path in directory.iterdir() if path.suffix in TYPES
+        }
 
     def render(self, request: Request, name: str) -> bytes | None:
         """Return a file, with its headers set; None if there is none of that name."""

@@ -7,9 +7,9 @@ import re
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
-from tradeproxy.runtime.stats import STEP, STEPS
+from tradeproxy.runtime.stats import SERIES_LENGTH, SERIES_STEP
 from tradeproxy.web.health import readyz
-from tradeproxy.web.routes import paths
+from tradeproxy.web.routes import account_paths
 from tradeproxy.wire.proxy_status import describe_gap, describe_upstream, format_seconds
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.downstream.clients import Clients, Standing
+    from tradeproxy.downstream.clients import Clients, ClientStats
     from tradeproxy.hub.account import Account
     from tradeproxy.journal.base import Journal
 
-LISTED = 200
+MAX_LISTED = 200
 """Clients that are told of one by one."""
 
 FRESH = 1.0
@@ -33,10 +33,12 @@ _PEER = re.compile(r"(?P<kind>tcp[46]|unix)(?::(?P<host>.*?)(?::(?P<port>[0-9]+)
 """As Autobahn writes an address."""
 
 
-class Status:
+class StatusPage:
     """What /status.json answers."""
 
-    def __init__(self, accounts: Mapping[str, Account], clients: Clients, clock: IReactorTime) -> None:
+    def __init__(
+        self, accounts: Mapping[str, Account], clients: Clients, clock: IReactorTime
+    ) -> None:
         self._accounts = accounts
         self._clients = clients
         self._clock = clock
@@ -47,7 +49,10 @@ class Status:
         """Return the document, which may be a second old."""
         now = self._clock.seconds()
         if self._made is None or not 0 <= now - self._made[0] < FRESH:
-            self._made = now, json.dumps(self._document(now), separators=(",", ":")).encode() + b"\n"
+            self._made = (
+                now,
+                json.dumps(self._document(now), separators=(",", ":")).encode() + b"\n",
+            )
         return self._made[1]
 
     def _document(self, now: float) -> dict[str, Any]:
@@ -60,23 +65,23 @@ class Status:
                 for name, account in self._accounts.items()
             },
             "clients": self._describe_clients(),
-            "refusals": dict(self._clients.refusals.counts),
+            "refusals": dict(self._clients.rejections.counts),
         }
 
     def _describe_clients(self) -> dict[str, Any]:
-        standings = self._clients.standings()
+        standings = self._clients.list_stats()
         return {
             "count": len(standings),
             "slow": sum(standing.is_slow for standing in standings),
-            "listed": [_client(standing) for standing in nlargest(LISTED, standings)],
+            "listed": [_client(standing) for standing in nlargest(MAX_LISTED, standings)],
         }
 
 
 def _account(account: Account, now: float) -> dict[str, Any]:
     journal = account.journal
-    latest = journal.latest
+    latest = journal.latest_time
     return {
-        "path": paths(account.name).original.removeprefix("/"),
+        "path": account_paths(account.name).original.removeprefix("/"),
         "upstream": describe_upstream(account.upstream),
         "reconnects": account.reconnects,
         "last_event": None if latest is None else format_seconds(latest / 1_000_000),
@@ -88,19 +93,21 @@ def _account(account: Account, now: float) -> dict[str, Any]:
 
 def _series(account: Account, now: float) -> dict[str, Any]:
     """Return what happened in each of the last steps, the one under way included."""
-    step, journal = int(now) // STEP, account.journal
-    begins = range(step - STEPS + 1, step + 1)
+    step, journal = int(now) // SERIES_STEP, account.journal
+    begins = range(step - SERIES_LENGTH + 1, step + 1)
     # Of the journal: it knows what came before the process began, and puts what came late where it belongs.
-    behind = [_count_since(journal, begin * STEP) for begin in (*begins, step + 1)]
-    known = journal.begins / 1_000_000
+    behind = [_count_since(journal, begin * SERIES_STEP) for begin in (*begins, step + 1)]
+    known = journal.complete_from / 1_000_000
     return {
-        "step": STEP,
-        "end": format_seconds((step + 1) * STEP),
+        "step": SERIES_STEP,
+        "end": format_seconds((step + 1) * SERIES_STEP),
         "events": [
-            None if (begin + 1) * STEP <= known else max(behind[index] - behind[index + 1], 0)
+            None
+            if (begin + 1) * SERIES_STEP <= known
+            else max(behind[index] - behind[index + 1], 0)
             for index, begin in enumerate(begins)
         ],
-        "latency": account.pace.series(step),
+        "latency": account.slowest.series(step),
     }
 
 
@@ -110,13 +117,13 @@ def _count_since(journal: Journal, seconds: int) -> int:
     return 0 if seq is None else max(journal.last - seq + 1, 0)
 
 
-def _client(standing: Standing) -> dict[str, Any]:
+def _client(standing: ClientStats) -> dict[str, Any]:
     return {
         "account": standing.account,
         "address": _address(standing.peer),
-        "user_agent": standing.visit.user_agent,
-        "dialect": standing.visit.dialect,
-        "since": format_seconds(standing.visit.since),
+        "user_agent": standing.info.user_agent,
+        "dialect": standing.info.dialect,
+        "since": format_seconds(standing.info.since),
         "lag": standing.lag,
         "slow": standing.is_slow,
     }

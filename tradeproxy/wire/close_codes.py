@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-LONGEST_REASON = 123
+MAX_REASON_BYTES = 123
 """Bytes in UTF-8: a control frame carries 125, of which the code takes two (RFC 6455, 5.5)."""
 
 
@@ -25,10 +25,14 @@ class CloseCode(Enum):
     MALFORMED = (4000, "that message is not JSON", False)
     TOKEN_REFUSED = (4001, "neither key nor secret is one of this proxy's PROXY_TOKENS", False)
     NO_AUTH = (4002, "no auth message came in time: reconnect and send one", True)
-    TOO_SLOW = (4008, "read too slowly: reconnect with your cursor, or your last event_id, as since_id", True)
+    TOO_SLOW = (
+        4008,
+        "read too slowly: reconnect with your cursor, or your last event_id, as since_id",
+        True,
+    )
     POSITION_LOST = (4010, "position unknown", False)
 
-    def because(self, detail: str) -> str:
+    def with_detail(self, detail: str) -> str:
         """Return the reason with what is known of this case, without it where both don't fit a frame."""
         text = f"{self.reason}: {detail}"
-        return text if len(text.encode()) <= LONGEST_REASON else self.reason
+        return text if len(text.encode()) <= MAX_REASON_BYTES else self.reason

@@ -9,13 +9,22 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
-CLOSED = frozenset({"filled", "canceled", "expired", "replaced", "rejected"})
+CLOSED_STATUSES = frozenset({"filled", "canceled", "expired", "replaced", "rejected"})
 """The states of an order to which nothing more happens (Alpaca, "Orders at Alpaca", order lifecycle)."""
 
-KINDS = frozenset(
+EVENT_KINDS = frozenset(
     {
         # Alpaca, "WebSocket Streaming": common, less common, and those that only captures show.
-        *("new", "fill", "partial_fill", "canceled", "expired", "done_for_day", "replaced", "accepted"),
+        *(
+            "new",
+            "fill",
+            "partial_fill",
+            "canceled",
+            "expired",
+            "done_for_day",
+            "replaced",
+            "accepted",
+        ),
         *("rejected", "pending_new", "stopped", "pending_cancel", "pending_replace", "calculated"),
         *("suspended", "order_replace_rejected", "order_cancel_rejected", "held", "trade_bust"),
         *("trade_correct", "restated", "pending_review"),
@@ -23,10 +32,10 @@ KINDS = frozenset(
 )
 """The events that Alpaca has; it may come to have others."""
 
-OTHER = "other"
+OTHER_KIND = "other"
 """Stands for those."""
 
-LONGEST_WORD = 128
+MAX_WORD_LENGTH = 128
 """Characters; a ULID has 26, a UUID 36."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,7 +63,7 @@ class OrderState:
     @property
     def is_open(self) -> bool:
         """Whether something can still happen to the order."""
-        return self.status not in CLOSED
+        return self.status not in CLOSED_STATUSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +129,16 @@ def _time(value: Any) -> int | None:
 
 
 def _kind(value: Any) -> str:
-    return value if isinstance(value, str) and value in KINDS else OTHER
+    return value if isinstance(value, str) and value in EVENT_KINDS else OTHER_KIND
 
 
 def _word(value: Any) -> str:
     """Return an id or the name of a state; "" for what cannot be one, such as text that is not ASCII."""
-    return value if isinstance(value, str) and value.isascii() and len(value) <= LONGEST_WORD else ""
+    return (
+        value
+        if isinstance(value, str) and value.isascii() and len(value) <= MAX_WORD_LENGTH
+        else ""
+    )
 
 
 def _number(value: Any) -> str:
@@ -152,4 +165,6 @@ def _digest(data: dict[str, Any]) -> bytes:
 
 def _text(value: Any) -> str:
     """Write a parsed value in the one way in which equal values are equal; it is ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=lambda number: [number.text])
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), default=lambda number: [number.text]
+    )

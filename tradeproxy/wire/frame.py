@@ -6,7 +6,9 @@ import json
 import re
 from enum import Enum
 
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)  # an int of thousands of digits is an error
+_DECODER = json.JSONDecoder(
+    parse_int=str, parse_float=str
+)  # an int of thousands of digits is an error
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
@@ -19,7 +21,7 @@ class Recovered(Enum):
     """Nowhere: it was made of an order that had moved, since the history is not to be had."""
 
 
-def event_frame(data: bytes) -> bytes:
+def frame_event(data: bytes) -> bytes:
     """Frame an event's `data`, a JSON object, as the stream does."""
     return b'{"stream":"trade_updates","data":' + data + b"}"
 
@@ -39,7 +41,7 @@ def _with(payload: bytes, name: str, text: str) -> bytes:
     return payload.rstrip()[:-1] + f',"{name}":"{text}"}}'.encode()
 
 
-def data_of(payload: bytes) -> tuple[bytes, str | None]:
+def extract_data(payload: bytes) -> tuple[bytes, str | None]:
     """Return the bytes of a frame's `data` on one line, and the mark of a recovered frame.
 
     Line ends can only be white space between JSON's tokens; each becomes a blank.

@@ -136,7 +136,9 @@ def parse_server(payload: bytes) -> ServerMessage:
         case {"stream": "trade_updates", "data": {} as data}:
             return _trade_update(payload, data)
         case {"stream": "authorization", "data": {"status": str(status)} as data}:
-            return Authorization(status == "authorized", _text(data, "action"), _text(data, "message"))
+            return Authorization(
+                status == "authorized", _text(data, "action"), _text(data, "message")
+            )
         case {"stream": "listening", "data": {"streams": [*streams]}}:
             return Listening(_names(streams))
         case {"action": "error", "data": data}:

@@ -62,6 +62,6 @@ class Cursor:
         return cls(match["account"], match["epoch"], int(match["seq"]), int(match["check"], 16))
 
 
-def check_of(payload: bytes | None) -> int:
+def compute_check(payload: bytes | None) -> int:
     """Return the checksum of an event's frame; a hole in the log has 0."""
     return 0 if payload is None else crc32(payload)

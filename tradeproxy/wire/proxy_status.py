@@ -34,7 +34,7 @@ class JournalStatus:
     since: float
 
 
-class Outcome(Enum):
+class GapOutcome(Enum):
     """What became of a gap in Alpaca's stream."""
 
     PENDING = "pending"
@@ -52,11 +52,11 @@ class Outcome(Enum):
 @dataclass(frozen=True, slots=True)
 class Gap:
     """A time in which events could not arrive: from the last moment that is known to be complete to the
-    stream's return (microseconds since 1970), which is None while it is down."""  # noqa: D205, D209
+    stream's return (microseconds since 1970), which is None while it is down."""
 
     begin: int
     end: int | None = None
-    outcome: Outcome = Outcome.PENDING
+    outcome: GapOutcome = GapOutcome.PENDING
     events: int = 0
     """How many missed events were found, or made of orders."""
     reason: str = ""
@@ -64,10 +64,10 @@ class Gap:
     @property
     def is_closed(self) -> bool:
         """Whether nothing more will come of it."""
-        return self.outcome not in (Outcome.PENDING, Outcome.OPEN)
+        return self.outcome not in (GapOutcome.PENDING, GapOutcome.OPEN)
 
 
-class Replay(Enum):
+class ReplayState(Enum):
     """How far the replay that a client asked for has come."""
 
     BEGUN = "begun"
@@ -76,7 +76,11 @@ class Replay(Enum):
 
 
 def encode_hello(
-    account: str, cursor: str | None, upstream: UpstreamStatus, journal: JournalStatus, gaps: Sequence[Gap]
+    account: str,
+    cursor: str | None,
+    upstream: UpstreamStatus,
+    journal: JournalStatus,
+    gaps: Sequence[Gap],
 ) -> bytes:
     """Write all there is to know. `cursor` is where this client's stream stands, None if it has no place."""
     return _frame(
@@ -109,7 +113,7 @@ def encode_position(cursor: str) -> bytes:
     return _frame("position", cursor=cursor)
 
 
-def encode_replay(replay: Replay, cursor: str | None, reason: str = "") -> bytes:
+def encode_replay(replay: ReplayState, cursor: str | None, reason: str = "") -> bytes:
     """Write that a replay begins, is complete, or cannot be had; `cursor` is where the stream stands."""
     return _frame("replay", state=replay.value, cursor=cursor, reason=reason)
 

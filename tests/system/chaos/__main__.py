@@ -38,7 +38,9 @@ def main() -> None:
 
 def print_report(report: Report, seed: int, seconds: float) -> None:
     """Print the faults, and a row a client."""
-    print(f"seed {seed}: {report.events} events, {sum(report.faults.values())} faults, {seconds:.0f} s")
+    print(
+        f"seed {seed}: {report.events} events, {sum(report.faults.values())} faults, {seconds:.0f} s"
+    )
     for fault, count in sorted(report.faults.items()):
         print(f"  {fault:20} {count:4}")
     print(f"{report.reconnects} reconnects of clients")

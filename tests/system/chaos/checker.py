@@ -152,7 +152,9 @@ def _is_declared(number: int, log: Log, truth: Truth) -> bool:
         return True
     for length in log.positions_lost:
         before = max((entry.number for entry in log.entries[:length]), default=0)
-        after = min((entry.number for entry in log.entries[length:] if entry.number > before), default=None)
+        after = min(
+            (entry.number for entry in log.entries[length:] if entry.number > before), default=None
+        )
         if before < number and (after is None or number < after):
             return True
     return False

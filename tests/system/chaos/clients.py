@@ -111,7 +111,9 @@ class Resuming:
     def _note(self, data: dict[str, Any], recovered: str | None, certain: bool) -> None:
         if "n" in data:  # not one that was made of an order
             self._since = parse_time(data["at"])
-            self.log.entries.append(Entry(data["n"], recovered, certain, self.connects, self._since))
+            self.log.entries.append(
+                Entry(data["n"], recovered, certain, self.connects, self._since)
+            )
 
     def _from_time(self) -> dict[str, str]:
         return {} if self._since is None else {"since": format_time(self._since)}
@@ -149,7 +151,9 @@ class WebSocketResuming(Resuming):
 
     def _protocol(self) -> SocketClient:
         # It is all the same which port is named here; that of the connection is another matter.
-        factory = WebSocketClientFactory(f"ws://localhost{PATH}?{urlencode(self._query())}", reactor=reactor)
+        factory = WebSocketClientFactory(
+            f"ws://localhost{PATH}?{urlencode(self._query())}", reactor=reactor
+        )
         factory.setProtocolOptions(failByDrop=False, openHandshakeTimeout=10)
         protocol = SocketClient(self)
         protocol.factory = factory
@@ -200,7 +204,9 @@ class WebSocketResuming(Resuming):
     def _take_gap(self, gap: dict[str, Any]) -> None:
         if gap["outcome"] in ("orders", "lost"):
             end = gap["end"] or gap["begin"]
-            self.gaps[gap["begin"]] = DeclaredGap(parse_time(gap["begin"]) / 1e6, parse_time(end) / 1e6)
+            self.gaps[gap["begin"]] = DeclaredGap(
+                parse_time(gap["begin"]) / 1e6, parse_time(end) / 1e6
+            )
 
 
 class LineClient(Protocol):
@@ -253,7 +259,9 @@ class EventSourceResuming(Resuming):
     def _protocol(self) -> LineClient:
         query = urlencode(self._from_time())
         last_id = "" if self._last_id is None else f"Last-Event-ID: {self._last_id}\r\n"
-        request = f"GET {PATH}/v2/events/trades?{query} HTTP/1.1\r\nHost: localhost\r\n{last_id}\r\n"
+        request = (
+            f"GET {PATH}/v2/events/trades?{query} HTTP/1.1\r\nHost: localhost\r\n{last_id}\r\n"
+        )
         return LineClient(self, request.encode())
 
     def answered(self, status: int) -> None:

@@ -52,14 +52,18 @@ async def kill_repeatedly(directory: str, *, seed: int, times: int) -> tuple[int
 def _kept(journal: Path) -> set[int]:
     """Return the numbers of the events on the disk, the write-ahead log included."""
     with sqlite3.connect(f"file:{journal}?mode=ro", uri=True) as connection:
-        numbers = connection.execute("SELECT json_extract(payload, '$.data.n') FROM events").fetchall()
+        numbers = connection.execute(
+            "SELECT json_extract(payload, '$.data.n') FROM events"
+        ).fetchall()
     connection.close()
     return {number for (number,) in numbers}
 
 
 def main() -> None:
     """Read the command line, run, and print."""
-    parser = ArgumentParser(prog="kill", description="Kill the proxy in mid-burst, again and again.")
+    parser = ArgumentParser(
+        prog="kill", description="Kill the proxy in mid-burst, again and again."
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--times", type=int, default=100)
     arguments = parser.parse_args()

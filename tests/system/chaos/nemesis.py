@@ -105,15 +105,21 @@ class Nemesis:
         """End the upstream, and let the history be slow, busy, cut short or incomplete."""
         match self._random.randrange(5):
             case 0:
-                self._inject(FaultKind.HISTORY_REFUSE, status=503, seconds=self._random.uniform(0.5, 4))
+                self._inject(
+                    FaultKind.HISTORY_REFUSE, status=503, seconds=self._random.uniform(0.5, 4)
+                )
             case 1:
                 self._inject(FaultKind.REST_REFUSE, status=429, retry_after=1, seconds=1)
             case 2:
                 self._inject(FaultKind.HISTORY_DELAY, delay=self._random.uniform(0.5, 4), count=1)
             case 3:
-                self._inject(FaultKind.HISTORY_TRUNCATE, events=self._random.randint(0, 20), count=2)
+                self._inject(
+                    FaultKind.HISTORY_TRUNCATE, events=self._random.randint(0, 20), count=2
+                )
             case _:
-                self._inject(FaultKind.HISTORY_DROP, events=self._random.randint(0, 5), dropped=5, count=1)
+                self._inject(
+                    FaultKind.HISTORY_DROP, events=self._random.randint(0, 5), dropped=5, count=1
+                )
         await self.end_upstream()
 
     async def refuse_history(self) -> None:

@@ -28,7 +28,12 @@ class Numbered:
         for _ in range(count):
             number = len(self.emitted) + 1
             at, event_id = self._clock.stamp()
-            order = {"id": f"order-{number}", "symbol": "SPY", "status": "filled", "filled_qty": "1"}
+            order = {
+                "id": f"order-{number}",
+                "symbol": "SPY",
+                "status": "filled",
+                "filled_qty": "1",
+            }
             self.emitted[number] = time()
             self.alpaca.emit(
                 {

@@ -100,7 +100,7 @@ class World(Numbered):
         """Stop both."""
         await self.proxy.stop()
         await self._listening.stopListening()
-        await self.alpaca.end()
+        await self.alpaca.stop()
 
 
 async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Report:
@@ -130,7 +130,9 @@ async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Repor
     await emitting_done
     await _settle(world, events, clients)
     logs = [client.log for client in clients]
-    truth = Truth(world.emitted, declared_gaps(clients), world.retold, (), deliveries_without_cursor(logs))
+    truth = Truth(
+        world.emitted, declared_gaps(clients), world.retold, (), deliveries_without_cursor(logs)
+    )
     verdicts = [judge(log, truth) for log in logs]
     for client in clients:
         client.stop()

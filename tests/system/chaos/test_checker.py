@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from tests.support.sockets import SocketTestCase
-from tests.system.chaos.checker import DeclaredGap, Entry, Log, Truth, deliveries_without_cursor, judge
+from tests.system.chaos.checker import (
+    DeclaredGap,
+    Entry,
+    Log,
+    Truth,
+    deliveries_without_cursor,
+    judge,
+)
 
 
 class CheckerTests(SocketTestCase):
@@ -31,7 +38,9 @@ class CheckerTests(SocketTestCase):
         ]
         for entries, gaps, breaches in table:
             verdict = judge(Log("client", entries=entries), Truth(emitted, gaps))
-            self.assertEqual((verdict.duplicates, verdict.disorder, verdict.lost), breaches, entries)
+            self.assertEqual(
+                (verdict.duplicates, verdict.disorder, verdict.lost), breaches, entries
+            )
             self.assertEqual(verdict.is_clean, breaches == (0, 0, 0))
 
     def test_a_client_without_cursors_is_judged_by_the_others(self) -> None:
@@ -40,7 +49,11 @@ class CheckerTests(SocketTestCase):
         unaware = Log("unaware", False, [Entry(1), Entry(2), Entry(2, connection=2)])
         told = deliveries_without_cursor([log, unaware])
         truth = Truth({1: 1.0, 2: 2.0}, without_cursor=told)
-        for further, duplicates in ((), 0), ((Entry(2, connection=3),), 1), ((Entry(1, connection=3),), 1):
+        for further, duplicates in (
+            ((), 0),
+            ((Entry(2, connection=3),), 1),
+            ((Entry(1, connection=3),), 1),
+        ):
             entries = [*unaware.entries, *further]
             verdict = judge(Log("unaware", False, entries), truth)
             self.assertEqual((verdict.duplicates, verdict.disorder), (duplicates, 0))

@@ -20,7 +20,8 @@ from tests.system.cluster.run import OUTPUT, Report, attack
 def main() -> None:
     """Read the command line, run, and print."""
     parser = ArgumentParser(
-        prog="cluster", description="Kill, stop and cut off nodes and Redis; then compare what everybody has."
+        prog="cluster",
+        description="Kill, stop and cut off nodes and Redis; then compare what everybody has.",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=170)
@@ -46,7 +47,9 @@ def print_report(report: Report, seed: int, seconds: float) -> None:
     """Print the steps, a row a client, and what else was seen."""
     if not report.is_clean:
         print("\n".join(report.trail))
-    print(f"seed {seed}: {report.events} events, {sum(report.steps.values())} steps, {seconds:.0f} s")
+    print(
+        f"seed {seed}: {report.events} events, {sum(report.steps.values())} steps, {seconds:.0f} s"
+    )
     for step, count in sorted(report.steps.items()):
         print(f"  {step:28} {count:4}")
     print(f"{report.reconnects} reconnects of clients that hop")
@@ -73,7 +76,9 @@ def print_breaches(verdict: Verdict, told: Mapping[int, float]) -> None:
             runs.append((word, [number]))
     for word, numbers in runs[:20]:
         first, last = numbers[0], numbers[-1]
-        print(f"{verdict.name}: {word} {first}-{last}, of {told[first]:.1f} s to {told[last]:.1f} s")
+        print(
+            f"{verdict.name}: {word} {first}-{last}, of {told[first]:.1f} s to {told[last]:.1f} s"
+        )
 
 
 if __name__ == "__main__":

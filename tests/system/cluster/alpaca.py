@@ -107,9 +107,11 @@ class Alpaca(Simulator):
         for connection, visit in self._open.items():
             if connection.listening and visit.listening is None:
                 visit.listening = monotonic()
-                others = [other for other in self._open.values() if other.listens and other is not visit]
+                others = [
+                    other for other in self._open.values() if other.listens and other is not visit
+                ]
                 self.overlaps += [Overlap(other, visit, visit.listening) for other in others]
-        super().tell()
+        super().notify_waiters()
 
     def _send(self, frames: Sequence[Frame]) -> int:
         told = [each for each in self._open if each.listening and not each.silent]
@@ -120,4 +122,4 @@ class Alpaca(Simulator):
     def end(self) -> Deferred[None]:
         for connection in self._open:
             connection.close(1001)
-        return super().end()
+        return super().stop()

@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 
 from tests.support.redis import missing_redis
 from tests.system.cluster.world import World, until
-from tradeproxy.cluster.leadership import RENEW
+from tradeproxy.cluster.leadership import RENEW_AFTER
 
 reactor: Any = chosen
 
@@ -36,7 +36,9 @@ async def hand_over(world: World, signal: str) -> float:
     return came.listening - left.ended
 
 
-async def measure(directory: str, *, clean: int, crashes: int, nodes: int) -> dict[str, list[float]]:
+async def measure(
+    directory: str, *, clean: int, crashes: int, nodes: int
+) -> dict[str, list[float]]:
     """Return the seconds without an upstream, of each handover."""
     random = Random(0)
     world = World(directory, random, nodes)
@@ -46,7 +48,7 @@ async def measure(directory: str, *, clean: int, crashes: int, nodes: int) -> di
         for _ in range(count):
             world.emit(10)
             if signal == "KILL":  # at any time since the lease was renewed
-                await deferLater(reactor, random.uniform(0, RENEW))
+                await deferLater(reactor, random.uniform(0, RENEW_AFTER))
             times[name].append(await hand_over(world, signal))
     await world.stop()
     return times
@@ -54,7 +56,9 @@ async def measure(directory: str, *, clean: int, crashes: int, nodes: int) -> di
 
 def main() -> None:
     """Read the command line, run, and print."""
-    parser = ArgumentParser(prog="handover", description="Measure how long nobody holds the stream.")
+    parser = ArgumentParser(
+        prog="handover", description="Measure how long nobody holds the stream."
+    )
     parser.add_argument("--clean", type=int, default=50)
     parser.add_argument("--crashes", type=int, default=10)
     parser.add_argument("--nodes", type=int, default=3)
@@ -69,7 +73,9 @@ def main() -> None:
         print("the stream was nobody's, in seconds, as Alpaca sees it")
         for name, seconds in times.items():
             if seconds:
-                print(f"{name}: {len(seconds)}; median {median(seconds):.3f}, worst {max(seconds):.3f}")
+                print(
+                    f"{name}: {len(seconds)}; median {median(seconds):.3f}, worst {max(seconds):.3f}"
+                )
 
     task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
 

@@ -117,7 +117,9 @@ class Nemesis:
             await self._world.until_led_by_another(leader)
         self._burst()  # which both are told
         leader.wake()
-        await until(lambda: visit.ended is not None, "a leader that was stopped lets go of the stream", 12)
+        await until(
+            lambda: visit.ended is not None, "a leader that was stopped lets go of the stream", 12
+        )
 
     async def restart_all_in_turn(self) -> None:
         """Restart every node cleanly, one after the other."""
@@ -149,7 +151,9 @@ class Nemesis:
         await self._cut(leader)
         cut = monotonic()
         self._burst()
-        await until(lambda: visit.ended is not None, "a leader that is cut off gives the stream up", 12)
+        await until(
+            lambda: visit.ended is not None, "a leader that is cut off gives the stream up", 12
+        )
         assert visit.ended is not None
         self._expect(visit.ended - cut <= GONE_WITHIN + WAKEFUL, "it gives the stream up in time")
         self._burst()
@@ -232,7 +236,9 @@ class Nemesis:
 
     async def _leader_and_follower(self) -> tuple[Node, Node]:
         leader = await self._world.find_leader()
-        return leader, self._random.choice([node for node in self._world.nodes if node is not leader])
+        return leader, self._random.choice(
+            [node for node in self._world.nodes if node is not leader]
+        )
 
     def _burst(self) -> None:
         self._world.emit(self._random.randint(5, 100))

@@ -75,7 +75,9 @@ async def attack(
     return report
 
 
-async def _play(world: World, random: Random, report: Report, seconds: float, steps: Sequence[str]) -> None:
+async def _play(
+    world: World, random: Random, report: Report, seconds: float, steps: Sequence[str]
+) -> None:
     await world.start()
     hopping = Hopping(world.nodes, random, round(time() * 1e6))
     plain = [Plain(f"plain {number + 1}", node) for number, node in enumerate(world.nodes)]
@@ -124,7 +126,9 @@ async def _play(world: World, random: Random, report: Report, seconds: float, st
     ]
     for verdict in report.verdicts[: len(of_hopping)]:
         if strange := unexplained(verdict, truth, nemesis.losses):
-            report.broken.append(f"{verdict.name}: {strange[0]}-{strange[-1]} were declared, and why?")
+            report.broken.append(
+                f"{verdict.name}: {strange[0]}-{strange[-1]} were declared, and why?"
+            )
     _compare(logs, report)
     _look_at_alpaca(world, report)
 
@@ -141,7 +145,9 @@ async def _settle(world: World, clients: Sequence[Resuming]) -> None:
     waiting = [client.log.name for client in clients]
     while waiting:  # again and again: one that does not resume may just have been on its way back
         if monotonic() > limit:
-            raise StuckError(f"not within {PATIENCE:.0f} s: the last event has come to {', '.join(waiting)}")
+            raise StuckError(
+                f"not within {PATIENCE:.0f} s: the last event has come to {', '.join(waiting)}"
+            )
         world.emit(1)
         await deferLater(reactor, 1.0)
         waiting = [client.log.name for client in clients if not client.has(len(world.emitted))]

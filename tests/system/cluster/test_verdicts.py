@@ -23,7 +23,9 @@ class VerdictTests(SynchronousTestCase):
             ((4, 3, 5), (7,), (0, 0, 1, 0)),
         ]
         for first, second, counts in table:
-            entries = [Entry(number) for number in first] + [Entry(number, connection=2) for number in second]
+            entries = [Entry(number) for number in first] + [
+                Entry(number, connection=2) for number in second
+            ]
             verdict = judge_stays(Log("plain", False, entries), truth)
             told = (verdict.repeated, verdict.duplicates, verdict.disorder, verdict.lost)
             self.assertEqual(told, counts, (first, second))

@@ -36,7 +36,9 @@ def judge_stays(log: Log, truth: Truth) -> Verdict:
     counts = {name: sum(getattr(verdict, name) for verdict in verdicts) for name in COUNTS}
     distinct = len({entry.number for entry in log.entries})
     counts |= {"received": distinct, "repeated": counts["received"] - distinct}
-    return Verdict(log.name, **counts, breaches=[it for verdict in verdicts for it in verdict.breaches])
+    return Verdict(
+        log.name, **counts, breaches=[it for verdict in verdicts for it in verdict.breaches]
+    )
 
 
 def _of(log: Log, connection: int) -> Log:
@@ -69,12 +71,16 @@ def unexplained(verdict: Verdict, truth: Truth, losses: Sequence[tuple[float, fl
         number
         for number in verdict.excused
         if not any(gap.begin <= truth.emitted[number] <= gap.end for gap in truth.gaps)
-        and not any(begin - LONGEST_SILENCE <= truth.emitted[number] <= end for begin, end in losses)
+        and not any(
+            begin - LONGEST_SILENCE <= truth.emitted[number] <= end for begin, end in losses
+        )
     ]
 
 
 def unexcused(
-    overlaps: Sequence[Overlap], pauses: Mapping[str, Sequence[tuple[float, float | None]]], now: float
+    overlaps: Sequence[Overlap],
+    pauses: Mapping[str, Sequence[tuple[float, float | None]]],
+    now: float,
 ) -> list[Overlap]:
     """Return where two held the stream at once though the older was not stopped, or held on too long after.
 

@@ -144,7 +144,9 @@ class Node:
             await until(self.is_ready, f"{self.name} is ready")
         except StuckError as stuck:
             state = await self.state()
-            raise StuckError(f"{stuck}; {'no answer' if state is None else state['reasons']}") from None
+            raise StuckError(
+                f"{stuck}; {'no answer' if state is None else state['reasons']}"
+            ) from None
 
     def end(self) -> None:
         """Kill it, and do not wait for that: this process is ending too."""
@@ -182,7 +184,9 @@ class World(Numbered):
             cut = Cut(self.redis.port)
             await cut.start()
             directory = self._directory / f"node-{number + 1}"
-            self.nodes.append(Node(number, port, directory, self._environment(number, port, cut), cut))
+            self.nodes.append(
+                Node(number, port, directory, self._environment(number, port, cut), cut)
+            )
         await at_once(node.start() for node in self.nodes)
         await self.until_whole()
 

@@ -72,7 +72,9 @@ class Browser(Command):
 
     async def text(self, at: str) -> str:
         """Return the text of an element as it is shown."""
-        text: str = await self.do("evaluate", text=f"document.querySelector({json.dumps(at)}).innerText")
+        text: str = await self.do(
+            "evaluate", text=f"document.querySelector({json.dumps(at)}).innerText"
+        )
         return text
 
     async def until(self, expression: str) -> None:

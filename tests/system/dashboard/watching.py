@@ -88,7 +88,9 @@ class DemoTests(DashboardTestCase):
         """The account, the feed, the clients; and pictures of them."""
         await self.demo()
         browser = await self.watch()
-        await browser.until(f"{VERDICT} === 'all is well' && {LINK} === 'connected' && {ROWS}.length >= 20")
+        await browser.until(
+            f"{VERDICT} === 'all is well' && {LINK} === 'connected' && {ROWS}.length >= 20"
+        )
         card = await browser.text(CARD)
         self.assertRegex(card, r"streaming for \d+ s")
         self.assertRegex(card, r"Last event\s+\d+ s ago")
@@ -105,7 +107,9 @@ class DemoTests(DashboardTestCase):
             scheme = "dark" if name == "dark" else "light"
             path = str(PICTURES / f"{name}.png")
             await browser.do("picture", path=path, width=width, height=height, scheme=scheme)
-            wide = await browser.do("evaluate", text="document.documentElement.scrollWidth - innerWidth")
+            wide = await browser.do(
+                "evaluate", text="document.documentElement.scrollWidth - innerWidth"
+            )
             self.assertLessEqual(wide, 0, f"{name}: the page is wider than its window")
         await self.assert_no_complaints(browser)
 
@@ -130,13 +134,19 @@ class DemoTests(DashboardTestCase):
 
         await browser.do("click", at="#pause")
         before = await browser.do("evaluate", text=IDS)
-        await browser.until("/Resume \\([3-9] new\\)/.test(document.querySelector('#pause').textContent)")
+        await browser.until(
+            "/Resume \\([3-9] new\\)/.test(document.querySelector('#pause').textContent)"
+        )
         self.assertEqual(await browser.do("evaluate", text=IDS), before)
         await browser.do("click", at="#rows tr.entry .symbol")
         shown = json.loads(await browser.text("#rows tr.json pre"))
-        self.assertEqual((shown["stream"], shown["data"]["event_id"]), ("trade_updates", before[-1]))
+        self.assertEqual(
+            (shown["stream"], shown["data"]["event_id"]), ("trade_updates", before[-1])
+        )
         await browser.do("click", at="#rows tr.entry .symbol")
-        self.assertFalse(await browser.do("evaluate", text="!!document.querySelector('#rows tr.json')"))
+        self.assertFalse(
+            await browser.do("evaluate", text="!!document.querySelector('#rows tr.json')")
+        )
         await browser.do("click", at="#pause")
         after = await browser.do("evaluate", text=IDS)
         self.assertEqual(after[: len(before)], before)
@@ -183,7 +193,7 @@ class RestartTests(DashboardTestCase):
         await proxy.stop()
         await browser.until(f"{LINK}.startsWith('not connected')")
         await alpaca.when_gone()
-        alpaca.carry_out(alpaca.exchange.burst(5))
+        alpaca.apply(alpaca.exchange.burst(5))
         again = self.command(
             *("twistd", "-n", "tradeproxy"),
             ALPACA_API_KEY="PKTEST",
@@ -202,7 +212,9 @@ class RestartTests(DashboardTestCase):
 
     def ids(self, alpaca: Simulator) -> list[str]:
         """Return all that has happened at Alpaca."""
-        return [json.loads(record.payload)["data"]["event_id"] for record in alpaca.history.last(1000)]
+        return [
+            json.loads(record.payload)["data"]["event_id"] for record in alpaca.history.last(1000)
+        ]
 
     async def test_markup_is_text(self) -> None:
         """In whatever an order, an event or a client says."""
@@ -212,9 +224,19 @@ class RestartTests(DashboardTestCase):
         await self.connect(headers={"User-Agent": f"{MARKUP}<b>bot</b>"})
         browser = await self.watch()
         await browser.until(f"{LINK} === 'connected'")
-        order = {"id": "1", "client_order_id": MARKUP, "symbol": "<b>SPY</b>", "side": MARKUP, "qty": MARKUP}
-        alpaca.emit({"event": f"{MARKUP}!", "price": "<i>1</i>", "order": {**order, "status": MARKUP}})
-        alpaca.emit({"event": "new", "order": {"symbol": ["<b>"], "legs": [MARKUP, None], "qty": {}}})
+        order = {
+            "id": "1",
+            "client_order_id": MARKUP,
+            "symbol": "<b>SPY</b>",
+            "side": MARKUP,
+            "qty": MARKUP,
+        }
+        alpaca.emit(
+            {"event": f"{MARKUP}!", "price": "<i>1</i>", "order": {**order, "status": MARKUP}}
+        )
+        alpaca.emit(
+            {"event": "new", "order": {"symbol": ["<b>"], "legs": [MARKUP, None], "qty": {}}}
+        )
         await browser.until(f"{ROWS}.length === 2")
         first = "#rows tr.entry:last-child"
         said = {"symbol": "<b>SPY</b>", "order": MARKUP, "qty": MARKUP, "price": "<i>1</i>"}
@@ -222,8 +244,12 @@ class RestartTests(DashboardTestCase):
             self.assertEqual(await browser.text(f"{first} .{name}"), text)
         await browser.do("click", at=f"{first} .symbol")
         self.assertIn(MARKUP, await browser.text("#rows tr.json pre"))
-        await browser.until(f"document.querySelector('#clients').innerText.includes({json.dumps(MARKUP)})")
-        made = await browser.do("evaluate", text="document.querySelectorAll('main :is(img, b, i)').length")
+        await browser.until(
+            f"document.querySelector('#clients').innerText.includes({json.dumps(MARKUP)})"
+        )
+        made = await browser.do(
+            "evaluate", text="document.querySelectorAll('main :is(img, b, i)').length"
+        )
         self.assertEqual(made, 0)
         await self.assert_no_complaints(browser)
 
@@ -235,15 +261,24 @@ class RoomTests(DashboardTestCase):
         """At every width of the window, also with an event opened, and nothing beside the page."""
         alpaca = await self.simulate()
         await self.proxy(
-            ALPACA_LIVE_API_KEY="x", ALPACA_LIVE_SECRET_KEY="x", ALPACA_LIVE_URL="http://127.0.0.1:1"
+            ALPACA_LIVE_API_KEY="x",
+            ALPACA_LIVE_SECRET_KEY="x",
+            ALPACA_LIVE_URL="http://127.0.0.1:1",
         )
         await alpaca.when_listening()
         browser = await self.watch()
         await browser.until(f"{LINK} === 'connected'")
         symbols = ["SPY", "AAPL260116C00250000"]
         for symbol in symbols:
-            order = {"id": symbol, "symbol": symbol, "qty": "0.123456789", "client_order_id": "bot-" * 30}
-            alpaca.emit({"event": "order_replace_rejected", "price": "12345.678901", "order": order})
+            order = {
+                "id": symbol,
+                "symbol": symbol,
+                "qty": "0.123456789",
+                "client_order_id": "bot-" * 30,
+            }
+            alpaca.emit(
+                {"event": "order_replace_rejected", "price": "12345.678901", "order": order}
+            )
         await browser.until(f"{ROWS}.length === 2")
         await browser.do("click", at="#rows tr.entry .symbol")
         for width in (1900, 1360, 1240, 1000, 900, 800, 390, 360):
@@ -269,13 +304,17 @@ class TokenTests(DashboardTestCase):
             await browser.do("fill", at="#token", text=token)
             await browser.do("click", at="#token-form button")
             if token == "not-the-token":
-                await browser.until("document.querySelector('#ask').innerText.includes('was refused')")
+                await browser.until(
+                    "document.querySelector('#ask').innerText.includes('was refused')"
+                )
         await browser.until(f"{LINK} === 'connected' && {VERDICT} === 'all is well'")
         alpaca.emit({"event": "new", "order": {"id": "1", "symbol": "SPY"}})
         await browser.until(f"{ROWS}.length === 1")
         requests = await browser.do("requests")
         self.assertTrue([url for url in requests if url.startswith("ws://")])
         self.assertEqual([url for url in requests if "token" in url], [])
-        kept = await browser.do("evaluate", text="JSON.stringify({...localStorage}) + document.cookie")
+        kept = await browser.do(
+            "evaluate", text="JSON.stringify({...localStorage}) + document.cookie"
+        )
         self.assertEqual(kept, "{}")
         await self.assert_no_complaints(browser, "401 (Unauthorized)")

@@ -60,7 +60,9 @@ class BalancerTests(ClusterCase):
 
     def leader(self) -> int:
         """Return which node leads: the one whose log last said so."""
-        words = [re.findall("this node (holds|leads no longer)", node.output) for node in self.nodes]
+        words = [
+            re.findall("this node (holds|leads no longer)", node.output) for node in self.nodes
+        ]
         [leading] = [number for number, said in enumerate(words) if said and said[-1] == "holds"]
         return leading
 

@@ -47,12 +47,16 @@ class ComposeTests(SynchronousTestCase):
     def test_only_the_balancer_can_be_reached_and_redis_by_the_nodes_alone(self) -> None:
         """Their network has no way out."""
         open_ports = {
-            name: service["ports"] for name, service in COMPOSE["services"].items() if "ports" in service
+            name: service["ports"]
+            for name, service in COMPOSE["services"].items()
+            if "ports" in service
         }
         self.assertEqual(list(open_ports), ["balancer"])
         self.assertEqual([port.split(":")[0] for port in open_ports["balancer"]], ["127.0.0.1"])
         self.assertTrue(COMPOSE["networks"]["log"]["internal"])
-        members = [name for name, service in COMPOSE["services"].items() if "log" in service["networks"]]
+        members = [
+            name for name, service in COMPOSE["services"].items() if "log" in service["networks"]
+        ]
         self.assertEqual(sorted(members), [*NODES, "redis"])
 
     def test_no_secret_is_in_it(self) -> None:
@@ -73,7 +77,9 @@ class ComposeTests(SynchronousTestCase):
             (directory / name).write_text("0123456789abcdef0123456789abcdef\n")
         for node in NODES:
             written = yaml.safe_dump(COMPOSE["services"][node]["environment"])
-            written = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", written)  # what is not set is what comes behind :-
+            written = re.sub(
+                r"\$\{\w+:-(\w+)\}", r"\1", written
+            )  # what is not set is what comes behind :-
             environ = yaml.safe_load(written.replace("/run/secrets", str(directory.resolve())))
             settings = read_settings({**environ, "PROXY_HOST": "0.0.0.0"}, directory=directory)
             assert settings.redis is not None
@@ -115,7 +121,9 @@ class ConfigurationTests(SynchronousTestCase):
         text = (CLUSTER / "haproxy.cfg").read_text(encoding="utf-8")
         servers = re.findall(r'^    server \w+ "\$\{\w+-([\w-]+):8099\}"$', text, re.MULTILINE)
         self.assertEqual(servers, [*NODES, *NODES])
-        self.assertEqual([name for name in COMPOSE["services"] if name.startswith("node")], list(NODES))
+        self.assertEqual(
+            [name for name in COMPOSE["services"] if name.startswith("node")], list(NODES)
+        )
 
 
 class BookTests(SynchronousTestCase):

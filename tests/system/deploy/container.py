@@ -34,7 +34,9 @@ class ImageTests(SocketTestCase):
         wheels = Path(self.make_directory())
         pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet")
         offline = ("--no-build-isolation", "--no-deps", "--no-index")
-        status, said = run(*pip, *offline, "--wheel-dir", str(wheels), str(copied), directory=copied)
+        status, said = run(
+            *pip, *offline, "--wheel-dir", str(wheels), str(copied), directory=copied
+        )
         self.assertEqual(status, 0, said)
         [wheel] = wheels.iterdir()
         with ZipFile(wheel) as archive:
@@ -74,7 +76,9 @@ class ImageTests(SocketTestCase):
         for name in self.sources():
             source = SOURCES / name
             if source.is_dir():
-                shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(
+                    source, directory / name, ignore=shutil.ignore_patterns("__pycache__")
+                )
             else:
                 shutil.copy(source, directory / name)
         return directory

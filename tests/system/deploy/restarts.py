@@ -65,7 +65,9 @@ class Returning(WebSocketClientFactory):
         self.setSessionParameters(f"ws://127.0.0.1:{self._port}/trade-updates-paper{position}")
         endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{self._port}")
         connecting = endpoint.connect(self)
-        connecting.addCallbacks(self._came, lambda failure: self.troubles.append(str(failure.value)))
+        connecting.addCallbacks(
+            self._came, lambda failure: self.troubles.append(str(failure.value))
+        )
 
     def _came(self, visit: Any) -> None:
         self._visit = visit

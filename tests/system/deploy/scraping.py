@@ -75,7 +75,9 @@ class ScrapeTests(SocketTestCase):
         """And where all is well, no alert is pending."""
         program = need("prometheus", PACKAGE)
         await self.demo()
-        client = await self.connect("/trade-updates-paper", AUTH.replace(b'"S"', f'"{TOKEN}"'.encode()))
+        client = await self.connect(
+            "/trade-updates-paper", AUTH.replace(b'"S"', f'"{TOKEN}"'.encode())
+        )
         await client.has(3)
         base = await self.prometheus(program)
         await self.query_until_found(base, "sum(rate(tradeproxy_events_total[5s])) > 0")
@@ -141,7 +143,9 @@ class ScrapeTests(SocketTestCase):
 def dashboard_queries() -> list[str]:
     """Return what the panels of deploy/grafana.json ask for."""
     document = json.loads((DEPLOY / "grafana.json").read_text(encoding="utf-8"))
-    expressions = [target["expr"] for panel in document["panels"] for target in panel.get("targets", ())]
+    expressions = [
+        target["expr"] for panel in document["panels"] for target in panel.get("targets", ())
+    ]
     for variable, value in VARIABLES.items():
         expressions = [expression.replace(variable, value) for expression in expressions]
     return expressions

@@ -46,7 +46,9 @@ class UnitTests(SynchronousTestCase):
     def test_a_mistake_in_them_would_be_told(self) -> None:
         """So that the silence above says something."""
         service = self.directory / SERVICE
-        service.write_text(service.read_text().replace("ProtectSystem=strict", "ProtectSystm=strict"))
+        service.write_text(
+            service.read_text().replace("ProtectSystem=strict", "ProtectSystm=strict")
+        )
         _, said = run(self.analyze, "verify", "--man=no", f"./{SERVICE}", directory=self.directory)
         self.assertIn("ProtectSystm", said)
 

@@ -26,13 +26,17 @@ STAMPEDE = "stampede"
 
 def main() -> None:
     """Read the command line, run, and print."""
-    parser = ArgumentParser(prog="interop", description="Everybody's clients against the real proxy.")
+    parser = ArgumentParser(
+        prog="interop", description="Everybody's clients against the real proxy."
+    )
     parser.add_argument("names", nargs="*", help="parts of clients' names, or stampede; else all")
     parser.add_argument("--list", action="store_true", help="only name the clients")
     arguments = parser.parse_args()
     names = [name.lower() for name in arguments.names]
     clients = [
-        client for client in table() if not names or any(name in client.name.lower() for name in names)
+        client
+        for client in table()
+        if not names or any(name in client.name.lower() for name in names)
     ]
     if arguments.list:
         print("\n".join(client.name for client in clients))
@@ -52,7 +56,10 @@ async def run(clients: Sequence[Client], *, with_stampede: bool) -> None:
     """Play everything, print what was seen, and exit with 1 if something is wrong."""
     prepared: list[tuple[Client, Environment]] = []
     skipped: list[tuple[Client, str]] = []
-    print("the clients are installed into .interop, which takes minutes the first time", file=sys.stderr)
+    print(
+        "the clients are installed into .interop, which takes minutes the first time",
+        file=sys.stderr,
+    )
     for client in clients:
         try:
             if client.skipped:

@@ -19,7 +19,9 @@ def _page(name: str, driver: str, refused: str) -> Client:
         launcher="chromium.mjs",
         resumes=True,
         environment={"CHROMIUM": CHROMIUM or "", "REFUSED": refused},
-        skipped="" if CHROMIUM else "there is no Chromium here; in Debian, apt-get install chromium",
+        skipped=""
+        if CHROMIUM
+        else "there is no Chromium here; in Debian, apt-get install chromium",
     )
 
 

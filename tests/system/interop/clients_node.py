@@ -23,7 +23,9 @@ CLIENTS = (
         Runtime.NODE,
         "alpaca_trade_api_4.mjs",
         (SDK_4,),
-        not_applicable={Column.RESUMES: "it comes back to the URL that it began with; see the next line"},
+        not_applicable={
+            Column.RESUMES: "it comes back to the URL that it began with; see the next line"
+        },
     ),
     Client(
         "@alpacahq/alpaca-trade-api 4.0.2 with wsFactory",
@@ -40,5 +42,7 @@ CLIENTS = (
         resumes=True,
     ),
     Client("ws 8.23.0", Runtime.NODE, "ws.mjs", (WS,), resumes=True),
-    Client("eventsource 4.1.1", Runtime.NODE, "eventsource.mjs", ("eventsource@4.1.1",), resumes=True),
+    Client(
+        "eventsource 4.1.1", Runtime.NODE, "eventsource.mjs", ("eventsource@4.1.1",), resumes=True
+    ),
 )

@@ -21,7 +21,9 @@ ORDERS = (
     " for good, so that none was sent: TypeError in its handle_order, 'orders:' + None"
 )
 
-OLD_ALPACA_PY = python("alpaca-py 0.43.5", "alpaca_py.py", "alpaca-py==0.43.5", not_applicable=FIXED)
+OLD_ALPACA_PY = python(
+    "alpaca-py 0.43.5", "alpaca_py.py", "alpaca-py==0.43.5", not_applicable=FIXED
+)
 WEBSOCKETS = python("websockets 17.4", "websockets_client.py", "websockets==17.4", resumes=True)
 
 CLIENTS = (
@@ -44,11 +46,15 @@ CLIENTS = (
     ),
     python("lumibot 4.6.30", "lumibot_broker.py", "lumibot==4.6.30", not_applicable=FIXED),
     WEBSOCKETS,
-    python("websocket-client 1.9.2", "websocket_client.py", "websocket-client==1.9.2", resumes=True),
+    python(
+        "websocket-client 1.9.2", "websocket_client.py", "websocket-client==1.9.2", resumes=True
+    ),
     python("aiohttp 3.14.5", "aiohttp_client.py", "aiohttp==3.14.5", resumes=True),
     python("picows 2.3.1", "picows_client.py", "picows==2.3.1", resumes=True),
     python("Twisted 26.10.0", "twisted_web.py", "twisted[websocket]==26.10.0", resumes=True),
-    python("httpx-sse 0.4.3", "httpx_sse_client.py", "httpx-sse==0.4.3", "httpx==0.28.1", resumes=True),
+    python(
+        "httpx-sse 0.4.3", "httpx_sse_client.py", "httpx-sse==0.4.3", "httpx==0.28.1", resumes=True
+    ),
     python(
         "alpaca-backtrader-api 0.15.0",
         "",

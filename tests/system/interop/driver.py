@@ -64,7 +64,9 @@ class Driver(ProcessProtocol):
     def prints(self, happening: Happening, patience: float) -> Deferred[None]:
         """Fire once it has printed this; fail with SilenceError if it does not, or ends."""
         return self.when(
-            lambda: happening in self.happenings, f"{happening.event} of {happening.order}", patience
+            lambda: happening in self.happenings,
+            f"{happening.event} of {happening.order}",
+            patience,
         )
 
     def when(self, condition: Callable[[], bool], what: str, patience: float) -> Deferred[None]:
@@ -137,7 +139,9 @@ def start(client: Client, environment: Environment, directory: Path, port: int) 
         childFDs={0: "w", 1: "r", 2: "r"},
     )
     # Some never end by themselves, not even when nobody reads what they print.
-    reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(driver.stop()))
+    reactor.addSystemEventTrigger(
+        "before", "shutdown", lambda: Deferred.fromCoroutine(driver.stop())
+    )
     return driver
 
 
@@ -157,5 +161,6 @@ def variables(client: Client, directory: Path, port: int) -> Mapping[str, str]:
     if client.runtime is Runtime.REPLAY:
         common["PYTHONPATH"] = str(SOURCES)
     return common | {
-        name: value.replace(ADDRESS, f"localhost:{port}") for name, value in client.environment.items()
+        name: value.replace(ADDRESS, f"localhost:{port}")
+        for name, value in client.environment.items()
     }

@@ -44,7 +44,15 @@ def prepare(client: Client) -> Environment:
             _install(
                 directory,
                 [sys.executable, "-m", "venv", str(directory)],
-                [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *client.packages],
+                [
+                    python,
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    *client.packages,
+                ],
             )
             return Environment(python, directory)
         case Runtime.NODE | Runtime.BROWSER:
@@ -53,7 +61,9 @@ def prepare(client: Client) -> Environment:
                 raise UnavailableError("there is no Node.js here")
             directory = _directory(client)
             quiet = ("--no-fund", "--no-audit", "--loglevel=error")
-            _install(directory, [npm, "install", *quiet, "--prefix", str(directory), *client.packages])
+            _install(
+                directory, [npm, "install", *quiet, "--prefix", str(directory), *client.packages]
+            )
             return Environment(node, directory)
 
 
@@ -71,7 +81,12 @@ def _install(directory: Path, *commands: list[str]) -> None:
     for command in commands:
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=PATIENCE, cwd=directory, check=False
+                command,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                cwd=directory,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             raise UnavailableError(f"not installed within {PATIENCE} s") from None

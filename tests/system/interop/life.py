@@ -56,7 +56,9 @@ class Life:
         """Let an event happen that looks like a captured one, to this order and now."""
         captured = json.loads(frame)["data"]
         shape = {
-            name: value for name, value in captured.items() if name not in ("at", "event_id", "timestamp")
+            name: value
+            for name, value in captured.items()
+            if name not in ("at", "event_id", "timestamp")
         }
         unknown = {name: value for name, value in fields.items() if name != "event"}
         order = shape["order"] | {"id": order_id, "client_order_id": order_id} | unknown

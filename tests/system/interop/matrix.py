@@ -32,7 +32,9 @@ def unexplained(outcome: Outcome) -> list[Column]:
 def lines(outcomes: Sequence[Outcome], skipped: Sequence[tuple[Client, str]]) -> Iterator[str]:
     """Write the table, its footnotes, who was skipped and why, and what went wrong."""
     rows = [["client", *(column.value for column in Column)]]
-    rows += [[outcome.client.name, *(cell(outcome, column) for column in Column)] for outcome in outcomes]
+    rows += [
+        [outcome.client.name, *(cell(outcome, column) for column in Column)] for outcome in outcomes
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

@@ -89,7 +89,9 @@ class Scenario:
         await self._probe(PATIENCE)
 
     async def _live(self) -> None:
-        self._world.alpaca.inject(Fault(FaultKind.GARBAGE, count=3))  # one such frame ends an old alpaca-py
+        self._world.alpaca.inject(
+            Fault(FaultKind.GARBAGE, count=3)
+        )  # one such frame ends an old alpaca-py
         expected = self._world.life.scripted(multi_leg=not self._client.dies_of_legs)
         await self._printed_behind(expected)
         wanted = [happening for happening in expected if happening.event not in self._client.lacks]
@@ -128,7 +130,9 @@ class Scenario:
         probing.start(PROBE)
         try:
             await self._driver.when(
-                lambda: not probes.isdisjoint(self._driver.happenings), "event after connecting", patience
+                lambda: not probes.isdisjoint(self._driver.happenings),
+                "event after connecting",
+                patience,
             )
         finally:
             probing.stop()
@@ -141,7 +145,9 @@ class Scenario:
         """Say what is wrong with what was printed of these, each to come once and in their order."""
         orders = {happening.order for happening in expected}
         printed = [happening for happening in self._driver.happenings if happening.order in orders]
-        if printed == list(expected) or (self._client.orders_only and _last(printed) == _last(expected)):
+        if printed == list(expected) or (
+            self._client.orders_only and _last(printed) == _last(expected)
+        ):
             return ""
         names = [happening.event for happening in printed]
         return f"of {[happening.event for happening in expected]} it printed {names}"

@@ -90,7 +90,9 @@ class Stampede:
         print(f"  the patient client has {len(self._patient.happenings)} of {len(expected)} events")
         problems = []
         if self._patient.happenings != expected:
-            problems.append("stampede: the patient client does not have every event once and in order")
+            problems.append(
+                "stampede: the patient client does not have every event once and in order"
+            )
         if (handshakes := self._world.alpaca.handshakes) != 1 + ROUNDS:
             problems.append(
                 f"stampede: {handshakes} connections to Alpaca, for {1 + ROUNDS} starts of the proxy"

@@ -61,7 +61,7 @@ class World:
     async def stop(self) -> None:
         """Stop both."""
         await self.proxy.stop()
-        await self.alpaca.end()
+        await self.alpaca.stop()
         await self._listening.stopListening()
 
     @staticmethod

@@ -24,7 +24,9 @@ class WatchedAlpaca(ProxiedAlpaca):
         """Return the order; unknown ones become known."""
         order = super().get_tracked_order(identifier, use_placeholders)
         if order is None:
-            order = Order("interop", asset=Asset("SPY"), quantity=2, side="buy", identifier=identifier)
+            order = Order(
+                "interop", asset=Asset("SPY"), quantity=2, side="buy", identifier=identifier
+            )
             self._unprocessed_orders.append(order)
         return order
 
@@ -33,5 +35,7 @@ class WatchedAlpaca(ProxiedAlpaca):
         show(type_event, stored_order.identifier)
 
 
-broker = WatchedAlpaca({"API_KEY": "any", "API_SECRET": "any", "PAPER": True}, start_orders_thread=False)
+broker = WatchedAlpaca(
+    {"API_KEY": "any", "API_SECRET": "any", "PAPER": True}, start_orders_thread=False
+)
 broker._stop_event.wait()
