@@ -1,88 +1,40 @@
-"""The rooms of the house, and the arrows between them: which module may import which."""
+"""The rooms of the package and their imports: docs/architecture.md is what the code is."""
 
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twisted.trial.unittest import SynchronousTestCase
 
-import tradeproxy
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-PACKAGE = Path(tradeproxy.__file__).parent
+ROOT = Path(__file__).parents[1]
+DRAWING = ROOT / "docs/architecture.md"
 
-ROOMS = {
-    # What begins with the name on the left is in the room on the right; a name is a module or a package.
-    "tradeproxy.__main__": "wiring",
-    "tradeproxy.cli.check": "wiring",
-    "tradeproxy.runtime.gc_service": "wiring",
-    "tradeproxy.cli.export": "wiring",
-    "tradeproxy.logs": "wiring",
-    "tradeproxy.runtime.systemd": "wiring",
-    "tradeproxy.runtime.reuseport": "wiring",
-    "tradeproxy.runtime.rlimits": "wiring",
-    "tradeproxy.service": "wiring",
-    "tradeproxy.cli.tail": "wiring",
-    "tradeproxy.cli.tail_output": "wiring",
-    "tradeproxy.tap": "wiring",
-    "tradeproxy.cli.terminal": "wiring",
-    "tradeproxy.cli.times": "wiring",
-    "tradeproxy.client": "client",
-    "tradeproxy.cluster": "cluster",
-    "tradeproxy.simulator": "simulator",
-    "tradeproxy.web": "web",
-    "tradeproxy.upstream": "upstream",
-    "tradeproxy.downstream": "downstream",
-    "tradeproxy.hub": "hub",
-    "tradeproxy.config.settings": "settings",
-    "tradeproxy.config.accounts": "settings",
-    "tradeproxy.config.env": "settings",
-    "tradeproxy.runtime.close_timeout": "settings",
-    "tradeproxy.config.storage": "settings",
-    "tradeproxy.config.hosts": "settings",
-    "tradeproxy.config.endpoints": "settings",
-    "tradeproxy.config.addresses": "settings",
-    "tradeproxy.config.logging": "settings",
-    "tradeproxy.wire": "wire",
-    "tradeproxy.wire.credentials": "secret",
-}
-
-ARROWS = {
-    # A room may import from itself, and from these.
-    "wiring": {
-        *("client", "cluster", "simulator", "web", "upstream", "downstream"),
-        *("hub", "settings", "wire", "secret"),
-    },
-    "client": {"wire", "secret"},
-    "cluster": {"hub", "settings", "wire", "secret"},
-    "simulator": {"wire", "secret"},
-    "web": {"downstream", "hub", "settings", "wire", "secret"},
-    "upstream": {"hub", "settings", "wire", "secret"},
-    "downstream": {"hub", "settings", "wire", "secret"},
-    "hub": {"settings", "wire", "secret"},
-    "settings": {"wire", "secret"},
-    "wire": {"secret"},
-    "secret": set[str](),
-}
+ROOT_MODULES = {"__init__", "__main__", "logs", "service", "tap"}
 
 NETWORK = ("twisted", "autobahn", "txaio")
 AMBIENT = ("os", "time", "random")
 
 BANS = {
-    # What begins with the name on the left imports none of the libraries on the right.
-    "tradeproxy.wire.credentials": NETWORK,
+    # A module whose name begins with the left side imports none of the libraries on the right.
     "tradeproxy.wire": NETWORK + AMBIENT,
     "tradeproxy.client.resume": NETWORK + AMBIENT,
     "tradeproxy.client.base": (*NETWORK, "os", "time"),
     "tradeproxy.client.aio": NETWORK,
+    "tradeproxy.config.values": NETWORK + AMBIENT,
+    "tradeproxy.journal.backlog": NETWORK + AMBIENT,
+    "tradeproxy.journal.metadata": NETWORK + AMBIENT,
+    "tradeproxy.runtime.stats": NETWORK + AMBIENT,
+    "tradeproxy.hub.replication": NETWORK + AMBIENT,
     "tradeproxy.upstream.session": NETWORK,
     "tradeproxy.upstream.backoff": NETWORK,
-    "tradeproxy.upstream.http": NETWORK,
     "tradeproxy.recovery.sse_parser": NETWORK,
     "tradeproxy.recovery.reconcile": NETWORK,
     "tradeproxy.recovery.delivered": NETWORK,
@@ -91,13 +43,11 @@ BANS = {
     "tradeproxy.downstream.filters": NETWORK,
     "tradeproxy.downstream.query": NETWORK,
     "tradeproxy.downstream.encoder": NETWORK,
-    "tradeproxy.downstream.clients": NETWORK,
-    "tradeproxy.downstream.once": NETWORK,
     "tradeproxy.web.routes": NETWORK,
 }
 
 MONOPOLIES = {
-    # Only what begins with one of the names on the right imports the library on the left.
+    # Only modules whose names begin with one on the right import the library on the left.
     "prometheus_client": ("tradeproxy.web.metrics",),
     "txredisapi": ("tradeproxy.cluster.redis_client",),
     "shtab": ("tradeproxy.__main__",),
@@ -127,15 +77,25 @@ class Module:
     source: str
     is_package: bool = False
 
+    @property
+    def room(self) -> str:
+        """The folder in the package; a module in the package root is a room of its own."""
+        return self.name.split(".")[1]
 
-def modules() -> list[Module]:
-    """Return every module of the package."""
+
+def read_modules(package: str) -> list[Module]:
+    """Return every module of a package but the package itself."""
     found = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if not all(
+            map(str.isidentifier, parts)
+        ):  # an environment beside the sources, such as .venv
+            continue
         is_package = parts[-1] == "__init__"
         name = ".".join(parts[:-1] if is_package else parts)
-        found.append(Module(name, path.read_text(encoding="utf-8"), is_package))
+        if "." in name:
+            found.append(Module(name, path.read_text(encoding="utf-8"), is_package))
     return found
 
 
@@ -144,13 +104,8 @@ def is_within(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(f"{prefix}.")
 
 
-def room_of(name: str) -> str | None:
-    """Return the room of a module, or of a name in it; None if it has none."""
-    return next((room for prefix, room in ROOMS.items() if is_within(name, prefix)), None)
-
-
-def imports_of(module: Module) -> Iterator[str]:
-    """Yield the dotted names that a module imports, wherever it does: in a function, for types only.
+def list_imports(module: Module) -> Iterator[str]:
+    """Yield the dotted names that a module imports, in functions and for types too.
 
     `from a import b` yields a.b, which is beneath a whether b is a module or not.
     """
@@ -166,85 +121,155 @@ def imports_of(module: Module) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def violations(module: Module) -> list[str]:
-    """Return a line for every import of a module that goes against a rule."""
+def graph_of_files(modules: Iterable[Module]) -> dict[str, set[str]]:
+    """Return which of these modules each module imports, by name."""
+    modules = list(modules)
+    names = {module.name for module in modules}
+    graph: dict[str, set[str]] = {}
+    for module in modules:
+        targets = (
+            name if name in names else name.rpartition(".")[0] for name in list_imports(module)
+        )
+        graph[module.name] = {name for name in targets if name in names} - {module.name}
+    return graph
+
+
+def graph_of_rooms(modules: Iterable[Module]) -> dict[str, set[str]]:
+    """Return which rooms each room imports."""
+    rooms: dict[str, set[str]] = {}
+    for module in modules:
+        arrows = rooms.setdefault(module.room, set())
+        for name in list_imports(module):
+            if is_within(name, "tradeproxy") and name.count("."):
+                arrows.add(name.split(".")[1])
+        arrows.discard(module.room)
+    return rooms
+
+
+def find_cycle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Return the modules of one import cycle; empty where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        cycle: list[str] = error.args[1]
+        return cycle
+    return []
+
+
+def read_drawing() -> tuple[dict[str, int], dict[str, set[str]]]:
+    """Return each room's floor, and the rooms that it imports, from docs/architecture.md."""
+    floors: dict[str, int] = {}
+    arrows: dict[str, set[str]] = {}
+    for line in DRAWING.read_text(encoding="utf-8").splitlines():
+        if floor := re.fullmatch(r"\| (\d) \| (.+) \|", line):
+            floors.update(dict.fromkeys(re.findall(r"`(\w+)`", floor[2]), int(floor[1])))
+        elif row := re.fullmatch(r"\| `(\w+)` \| [^|]+ \| ((?:`\w+`(?:, )?)+|none) \|", line):
+            arrows[row[1]] = set(re.findall(r"`(\w+)`", row[2]))
+    return floors, arrows
+
+
+def find_violations(module: Module) -> list[str]:
+    """Return a line for every import of a library that the module must not import."""
     return [
-        f"{module.name} imports {imported}: {rule}"
-        for imported in imports_of(module)
-        for rule in (*_arrow(module.name, imported), *_ban(module.name, imported))
+        f"{module.name} imports {name}: {rule}"
+        for name in list_imports(module)
+        for rule in _broken_rules(module.name, name)
     ]
 
 
-def _arrow(importer: str, imported: str) -> Iterator[str]:
-    if not is_within(imported, "tradeproxy"):
-        return
-    here, there = room_of(importer), room_of(imported)
-    if here is None or there is None:
-        yield "no room"
-    elif here != there and there not in ARROWS[here]:
-        yield f"no arrow from {here} to {there}"
-
-
-def _ban(importer: str, imported: str) -> Iterator[str]:
+def _broken_rules(importer: str, imported: str) -> Iterator[str]:
     for prefix, libraries in BANS.items():
-        if is_within(importer, prefix) and any(
-            is_within(imported, library) for library in libraries
-        ):
+        if is_within(importer, prefix) and any(is_within(imported, each) for each in libraries):
             yield f"{prefix} is pure"
     for library, owners in MONOPOLIES.items():
-        if is_within(imported, library) and not any(is_within(importer, owner) for owner in owners):
+        if is_within(imported, library) and not any(is_within(importer, each) for each in owners):
             yield f"{library} is not for this module"
 
 
-class ArchitectureTests(SynchronousTestCase):
-    """The imports of the package keep to the rules above."""
+class DrawingTests(SynchronousTestCase):
+    """The drawing in docs/architecture.md is the structure of the code."""
 
-    def test_every_import_follows_an_arrow(self) -> None:
-        """No module imports against the arrows, nor a library that it must not know."""
-        self.assertEqual([line for module in modules() for line in violations(module)], [])
+    def test_arrows_of_drawing_equal_imports(self) -> None:
+        """Each row of the table names exactly the rooms that the room imports."""
+        _, arrows = read_drawing()
+        self.assertEqual(arrows, graph_of_rooms(read_modules("tradeproxy")))
 
-    def test_every_module_has_a_room(self) -> None:
-        """A new module is put into a room before anything imports it."""
-        homeless = [module.name for module in modules() if room_of(module.name) is None]
-        self.assertEqual(homeless, ["tradeproxy"])
+    def test_arrows_point_down(self) -> None:
+        """A room imports only rooms of lower floors."""
+        floors, arrows = read_drawing()
+        self.assertEqual(set(floors), set(arrows))
+        upward = [
+            f"{room} -> {target}"
+            for room, targets in arrows.items()
+            for target in targets
+            if floors[target] >= floors[room]
+        ]
+        self.assertEqual(upward, [])
 
-    def test_every_rule_is_about_something_that_exists(self) -> None:
-        """A module that was renamed takes its rules along, instead of leaving them behind."""
-        names = {module.name for module in modules()}
-        subjects = {*ROOMS, *BANS, *(owner for owners in MONOPOLIES.values() for owner in owners)}
-        self.assertEqual(subjects - names, set())
-        self.assertEqual(set(ROOMS.values()), set(ARROWS))
+    def test_package_root_holds_five_modules(self) -> None:
+        """Every other module has a room."""
+        found = {path.stem for path in (ROOT / "tradeproxy").glob("*.py")}
+        self.assertEqual(found, ROOT_MODULES)
 
-    def test_the_arrows_run_one_way(self) -> None:
-        """No two rooms reach each other, directly or over others."""
-        reach = {room: set(neighbours) for room, neighbours in ARROWS.items()}
-        for _ in reach:
-            for rooms in reach.values():
-                rooms.update(*(reach[room] for room in tuple(rooms)))
-        self.assertEqual([room for room, rooms in reach.items() if room in rooms], [])
+    def test_files_named_in_text_exist(self) -> None:
+        """A file that is moved takes its place in the text along."""
+        text = DRAWING.read_text(encoding="utf-8")
+        names = re.findall(r"`([a-z_]+/[a-z_/]+\.(?:py|js))`", text)
+        self.assertGreater(len(names), 30)
+        missing = [
+            name
+            for name in names
+            if not any((ROOT / top / name).exists() for top in ("", "tradeproxy"))
+        ]
+        self.assertEqual(missing, [])
 
-    def test_an_import_against_a_rule_is_found(self) -> None:
-        """A row for each rule; they also show the ways to write an import, wherever it stands."""
+
+class CycleTests(SynchronousTestCase):
+    """No two modules import each other, directly or through others, not even for types."""
+
+    def test_package_has_no_import_cycle(self) -> None:
+        """The package's files can be read from the bottom up."""
+        self.assertEqual(find_cycle(graph_of_files(read_modules("tradeproxy"))), [])
+
+    def test_benchmarks_have_no_import_cycle(self) -> None:
+        """The same holds for the benchmarks."""
+        self.assertEqual(find_cycle(graph_of_files(read_modules("benchmarks"))), [])
+
+    def test_cycle_is_found(self) -> None:
+        """An import for types in a function closes a cycle too."""
+        modules = [
+            Module("tradeproxy.a", "def f():\n    from tradeproxy.b import g"),
+            Module("tradeproxy.b", "from tradeproxy import a"),
+        ]
+        self.assertEqual(set(find_cycle(graph_of_files(modules))), {"tradeproxy.a", "tradeproxy.b"})
+
+
+class LibraryTests(SynchronousTestCase):
+    """Pure modules import no network library, and each special library has few importers."""
+
+    def test_no_module_imports_forbidden_library(self) -> None:
+        """See BANS and MONOPOLIES."""
+        modules = read_modules("tradeproxy")
+        self.assertEqual([line for module in modules for line in find_violations(module)], [])
+
+    def test_every_rule_names_existing_module(self) -> None:
+        """A module that is renamed takes its rules along."""
+        names = {module.name for module in read_modules("tradeproxy")}
+        owners = {owner for owners in MONOPOLIES.values() for owner in owners}
+        self.assertEqual({*BANS, *owners} - names, set())
+
+    def test_forbidden_import_is_found(self) -> None:
+        """One row a rule; the rows also show the ways to write an import."""
         table = (
-            ("hub.account", "from tradeproxy import upstream", "no arrow from hub to upstream"),
-            (
-                "hub.account",
-                "def f():\n    from ..web.site import build_site",
-                "no arrow from hub to web",
-            ),
-            ("hub.account", "import tradeproxy.novelty as x", "no room"),
-            ("novelty", "from tradeproxy.hub import account", "no room"),
             ("wire.messages", "import os.path", "tradeproxy.wire is pure"),
+            ("wire.event", "def f():\n    from twisted import python", "tradeproxy.wire is pure"),
             ("web.site", "from autobahn.websocket import util", "autobahn is not for this module"),
         )
         for name, source, rule in table:
-            [line] = violations(Module(f"tradeproxy.{name}", source))
+            [line] = find_violations(Module(f"tradeproxy.{name}", source))
             self.assertTrue(line.endswith(f": {rule}"), line)
 
-    def test_an_import_within_the_rules_is_let_through(self) -> None:
-        """A library of a similar name is another one; in an __init__.py one dot is the package itself."""
-        for module in (
-            Module("tradeproxy.wire.messages", "import oslo, timeit, twistedchecker"),
-            Module("tradeproxy.hub", "from . import account", is_package=True),
-        ):
-            self.assertEqual(violations(module), [])
+    def test_library_of_similar_name_is_another_one(self) -> None:
+        """`oslo` is not `os`."""
+        module = Module("tradeproxy.wire.messages", "import oslo, timeit, twistedchecker")
+        self.assertEqual(find_violations(module), [])
