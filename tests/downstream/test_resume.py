@@ -110,7 +110,7 @@ class PositionTests(ResumeTestCase):
             (f"live.{epoch}.1.00000000", "it is a cursor of another account"),
             (
                 f"paper.{'0' * 16}.1.00000000",
-                "it is a cursor of an earlier journal, which this account has no more",
+                "it is a cursor of an earlier journal, now replaced",
             ),
             (f"paper.{epoch}.11.00000000", "the journal has no such event at this cursor"),
         ):

@@ -120,7 +120,7 @@ class LocateInRedisTests(InRedis, LocateTests):
         try:
             locate(self.account, position)
         except (UnrecoverablePositionError, UnreadableError):
-            self.look(self.journal)
+            self.observe_log_end(self.journal)
         super().lost(position, words)
 
     def test_what_may_be_yet_to_come_is_not_refused(self) -> None:

@@ -194,7 +194,7 @@ class JournalFileTests(ResumeTestCase):
         journal = Path(self.directory, JOURNAL)
         journal.write_bytes(b"this is no database" * 1000)
         again = await self.start()
-        await again.says("the journal begins anew")
+        await again.says("started a new journal")
         self.assertEqual(len(list(journal.parent.glob("paper.sqlite3.damaged-*"))), 1)
         back = await self.connect(f"{PATH}?since_id={cursor}", b'{"action":"auth"}')
         await back.gone()

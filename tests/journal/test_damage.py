@@ -50,7 +50,7 @@ class DamageTests(DiskCase):
         self.assertTrue(self.set_aside(self.journal))
         self.assertTrue(self.journal.status.durable)
         self.journal.append(events(3))
-        self.assertEqual(self.rest(self.journal, 2), [3])
+        self.assertEqual(self.read_seqs(self.journal, 2), [3])
 
     def test_found_by_a_question(self) -> None:
         """All that was before it is known, and what comes is not."""
@@ -91,24 +91,24 @@ class DamageTests(DiskCase):
             journal.append([event(n) for n in range(100)])
             journal.close()
             spoil()
-            before, journal = journal, self.begin()
+            before, journal = journal, self.open_on_disk()
             self.assertNotEqual(journal.epoch, before.epoch)
             self.assertTrue(self.set_aside(journal), spoil)
             self.assertEqual(journal.first, journal.last + 1)
             journal.append(events(200))
-            self.assertEqual(self.rest(journal, journal.last - 1), [journal.last])
+            self.assertEqual(self.read_seqs(journal, journal.last - 1), [journal.last])
 
     def test_what_could_still_be_read_is_known_at_the_next_start(self) -> None:
         """An index is damaged: the numbers go on, and what was missed meanwhile can be asked for."""
         self.journal.append([event(n) for n in range(3, 500)])
-        page = self.connections.ask(
+        page = self.connections.query_value(
             "SELECT pageno FROM dbstat WHERE name = 'sqlite_autoindex_events_1' AND pagetype = 'leaf'"
         )
         self.journal.close()
         with self.path.open("r+b") as file:
             file.seek((page - 1) * 4096)
             file.write(b"\xff" * 4096)
-        again = self.begin()
+        again = self.open_on_disk()
         self.assertTrue(self.set_aside(again))
         self.assertEqual((again.last, again.latest_time), (499, time_of(499)))
 
@@ -127,7 +127,7 @@ class DamageTests(DiskCase):
             with sqlite3.connect(self.path) as connection:
                 connection.execute(statement)
             connection.close()
-            journal = self.begin()
+            journal = self.open_on_disk()
             journal.append(events(5))
             self.assertTrue(self.set_aside(journal) or "orders" in statement, statement)
 
@@ -154,8 +154,8 @@ class DamageTests(DiskCase):
         self.journal.append(events(3))
         self.assertEqual([status.durable for status in self.listener.statuses], [False])
         self.assertEqual(self.journal.status.reason, "the file is damaged")
-        self.assertEqual(self.listener.bursts, [Batch((row(3, event(3), durable=False),))])
-        self.assertEqual((self.journal.first, self.rest(self.journal, 2)), (3, [3]))
+        self.assertEqual(self.listener.batches, [Batch((row(3, event(3), durable=False),))])
+        self.assertEqual((self.journal.first, self.read_seqs(self.journal, 2)), (3, [3]))
         self.assertRaises(TrimmedError, self.journal.read, 0, 1)
         self.assertTrue(self.journal.has(event(1)))
         self.clock.advance(RETRY_EVERY)
@@ -164,7 +164,7 @@ class DamageTests(DiskCase):
         self.clock.advance(RETRY_EVERY)
         self.assertTrue(self.journal.status.durable)
         self.assertTrue(self.set_aside(self.journal))
-        self.assertEqual([seq for seq, _ in self.on_disk()], [3])
+        self.assertEqual([seq for seq, _ in self.read_disk()], [3])
 
     def test_damage_while_events_wait(self) -> None:
         """They keep their numbers, and are the first of the new file."""
@@ -176,7 +176,7 @@ class DamageTests(DiskCase):
         self.assertTrue(self.set_aside(self.journal))
         self.clock.advance(RETRY_EVERY)
         self.assertTrue(self.journal.status.durable)
-        self.assertEqual((self.journal.first, self.rest(self.journal, 2)), (3, [3, 4]))
+        self.assertEqual((self.journal.first, self.read_seqs(self.journal, 2)), (3, [3, 4]))
 
     def damage_later(self) -> None:
         other = sqlite3.connect(self.path)
@@ -194,7 +194,7 @@ class DamageTests(DiskCase):
         gone.rename(self.path.parent)
         self.clock.advance(RETRY_EVERY)
         self.assertTrue(self.journal.status.durable)
-        self.assertEqual([seq for seq, _ in self.on_disk()], [3])
+        self.assertEqual([seq for seq, _ in self.read_disk()], [3])
         again = self.reopen(self.journal)
         again.identify("two")
         self.assertEqual((again.epoch, again.last), (self.journal.epoch, 3))
@@ -220,4 +220,4 @@ class DamageTests(DiskCase):
         self.assertFalse(journal.status.durable)
         self.clock.advance(RETRY_EVERY)
         self.assertTrue(journal.status.durable)
-        self.assertEqual([seq for seq, _ in self.on_disk()], [3])
+        self.assertEqual([seq for seq, _ in self.read_disk()], [3])

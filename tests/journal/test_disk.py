@@ -56,9 +56,9 @@ class FullDiskTests(DiskCase):
         self.connections.refuse_writing()
         one = order_id_of(1)
         self.journal.append([event(3), event(4, order_id=one, status="filled"), event(3), event(2)])
-        self.assertEqual(self.rest(self.journal, 0), [1, 2, 3, 4])
-        self.assertEqual(self.rest(self.journal, 3), [4])
-        self.assertEqual(self.journal.row(4), self.listener.bursts[0].rows[1])
+        self.assertEqual(self.read_seqs(self.journal, 0), [1, 2, 3, 4])
+        self.assertEqual(self.read_seqs(self.journal, 3), [4])
+        self.assertEqual(self.journal.row(4), self.listener.batches[0].rows[1])
         self.assertEqual(self.journal.row(2), row(2, event(2)))
         self.assertIsNone(self.journal.read(4, 1))
         self.assertEqual([self.journal.find(event_id_of(n)) for n in (1, 3, 4, 5)], [1, 3, 4, None])
@@ -89,7 +89,7 @@ class FullDiskTests(DiskCase):
             n += 1
             self.journal.append(events(n))
         self.assertEqual(self.journal.status.reason, "disk full")
-        self.connections.empty_disk()
+        self.connections.free_disk()
         with capturedLogs() as logs:
             self.clock.advance(RETRY_EVERY)
         self.assertEqual(
@@ -98,7 +98,7 @@ class FullDiskTests(DiskCase):
         )
         self.assertEqual([log["log_level"] for log in logs], [LogLevel.info])
         self.assertEqual(self.journal.row(n), row(n, event(n)))
-        self.assertEqual([seq for seq, _ in self.on_disk()], list(range(1, n + 1)))
+        self.assertEqual([seq for seq, _ in self.read_disk()], list(range(1, n + 1)))
         self.clock.advance(RETRY_EVERY * 3)
         self.assertEqual(len(self.listener.statuses), 2)
 
@@ -110,7 +110,7 @@ class FullDiskTests(DiskCase):
         self.journal.append(events(1500))
         self.assertTrue(self.listener.statuses[-1].durable)
         self.assertEqual(self.listener.calls[-1], Batch((row(1500, event(1500)),)))
-        self.assertEqual([seq for seq, _ in self.on_disk()], list(range(1, 1501)))
+        self.assertEqual([seq for seq, _ in self.read_disk()], list(range(1, 1501)))
 
     def test_commits_it_when_it_is_closed(self) -> None:
         """A disk that has healed a moment before the end has the events."""
@@ -120,9 +120,9 @@ class FullDiskTests(DiskCase):
         self.connections.refuse_writing(False)
         self.journal.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        again = self.begin()
+        again = self.open_on_disk()
         self.assertEqual(
-            (self.rest(again, 0), again.get_metadata("complete from")), ([1, 2, 3], "7")
+            (self.read_seqs(again, 0), again.get_metadata("complete from")), ([1, 2, 3], "7")
         )
 
     def test_says_what_is_lost_when_it_is_closed(self) -> None:
@@ -133,7 +133,7 @@ class FullDiskTests(DiskCase):
             self.journal.close()
         self.assertEqual([log["count"] for log in logs], [2])
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        again = self.begin()
+        again = self.open_on_disk()
         self.assertEqual((again.epoch, again.last), (self.journal.epoch, 2))
 
     def test_events_without_an_order_wait_as_well(self) -> None:
@@ -143,7 +143,7 @@ class FullDiskTests(DiskCase):
         self.journal.append([plain])
         self.connections.refuse_writing(False)
         self.clock.advance(RETRY_EVERY)
-        self.assertEqual(self.on_disk()[2:], [(3, plain.payload)])
+        self.assertEqual(self.read_disk()[2:], [(3, plain.payload)])
 
     def test_another_program_may_hold_the_file(self) -> None:
         """The reactor does not wait for it, the events do."""
@@ -185,7 +185,7 @@ class FullDiskTests(DiskCase):
         self.assertEqual((self.journal.first, self.journal.last), (5, 4))
         self.journal.append(events(3))
         self.assertTrue(self.journal.status.durable)
-        self.assertEqual([seq for seq, _ in self.on_disk()], [5])
+        self.assertEqual([seq for seq, _ in self.read_disk()], [5])
 
     def test_an_event_that_could_not_be_recognised_keeps_its_place(self) -> None:
         """Its number has been delivered; the log has it a second time rather than a hole."""
@@ -214,13 +214,13 @@ class HoleTests(DiskCase):
     def test_events_without_room_share_one_number(self) -> None:
         """They go to the clients that are there; to a reader the hole says that something is missing."""
         self.journal.append([large(3), large(4), event(5), event(5)])
-        placed, unplaced = self.listener.bursts
+        placed, unplaced = self.listener.batches
         self.assertEqual(placed, Batch((row(3, large(3), durable=False),)))
         rows = (row(4, large(4), durable=False), row(4, event(5), durable=False))
         self.assertEqual(unplaced, Batch(rows, overflow=True))
         self.journal.append([large(6)])
         self.assertEqual(
-            self.listener.bursts[2], Batch((row(4, large(6), durable=False),), overflow=True)
+            self.listener.batches[2], Batch((row(4, large(6), durable=False),), overflow=True)
         )
         self.assertEqual((self.journal.last, self.journal.latest_time), (4, time_of(6)))
         self.assertEqual(self.journal.row(4), Row(4, None, durable=False))
@@ -234,11 +234,11 @@ class HoleTests(DiskCase):
         self.journal.append([large(3), large(4)])
         self.journal.append(events(5))
         self.journal.append([large(6)])
-        self.assertEqual([burst.last for burst in self.listener.bursts], [3, 4, 5, 6])
+        self.assertEqual([burst.last for burst in self.listener.batches], [3, 4, 5, 6])
         self.connections.refuse_writing(False)
         self.clock.advance(RETRY_EVERY)
         self.assertEqual(
-            self.on_disk()[2:], [(3, large(3).payload), (4, None), (5, event(5).payload), (6, None)]
+            self.read_disk()[2:], [(3, large(3).payload), (4, None), (5, event(5).payload), (6, None)]
         )
         self.assertEqual(self.journal.row(6), Row(6, None))
         self.journal.append([large(6)])
@@ -250,7 +250,7 @@ class HoleTests(DiskCase):
         """However small they are."""
         small = replace(event(0), payload=b"{}")
         self.journal.append([replace(small, identity=str(n)) for n in range(MAX_EVENTS + 5)])
-        self.assertEqual([len(burst.rows) for burst in self.listener.bursts], [MAX_EVENTS, 5])
+        self.assertEqual([len(burst.rows) for burst in self.listener.batches], [MAX_EVENTS, 5])
         self.assertEqual(self.journal.last, 2 + MAX_EVENTS + 1)
 
 
@@ -267,8 +267,8 @@ class UnreadableDiskTests(DiskCase):
         self.assertFalse(self.journal.has(event(1)))
         self.assertFalse(self.journal.status.durable)
         self.journal.append(events(3))
-        self.assertEqual(self.rest(self.journal, 2), [3])
+        self.assertEqual(self.read_seqs(self.journal, 2), [3])
         self.connections.refuse_everything(False)
         self.clock.advance(RETRY_EVERY)
         self.assertTrue(self.journal.status.durable)
-        self.assertEqual((self.journal.first, self.rest(self.journal, 0)), (1, [1, 2, 3]))
+        self.assertEqual((self.journal.first, self.read_seqs(self.journal, 0)), (1, [1, 2, 3]))

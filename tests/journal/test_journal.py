@@ -7,7 +7,7 @@ from dataclasses import replace
 from tests.support.journals import (
     NOW,
     JournalCase,
-    Listener,
+    JournalListener,
     event,
     event_id_of,
     events,
@@ -28,7 +28,7 @@ class AppendTests(JournalCase):
     def test_hands_on_what_is_new_as_one_burst(self) -> None:
         """The rows are those that a reader finds, in the order in which the events came."""
         journal = self.open()
-        listener = Listener(journal)
+        listener = JournalListener(journal)
         first, second = events(1, 2)
         journal.append([second, first])
         journal.append(events(3))
@@ -36,18 +36,18 @@ class AppendTests(JournalCase):
             listener.calls, [Batch((row(1, second), row(2, first))), Batch((row(3, event(3)),))]
         )
         self.assertEqual((journal.first, journal.last, journal.latest_time), (1, 3, time_of(3)))
-        self.assertEqual(journal.read(0, 2), listener.bursts[0])
+        self.assertEqual(journal.read(0, 2), listener.batches[0])
 
     def test_drops_what_has_been_before(self) -> None:
         """Earlier, in the same burst, or in another life; nothing new is no burst."""
         journal = self.open()
         journal.append(events(1, 2))
-        listener = Listener(journal)
+        listener = JournalListener(journal)
         journal.append(events(2, 3, 3, 1))
-        self.assertEqual(listener.bursts, [Batch((row(3, event(3)),))])
+        self.assertEqual(listener.batches, [Batch((row(3, event(3)),))])
         self.assertEqual(journal.duplicates, 3)
         journal = self.reopen(journal)
-        listener = Listener(journal)
+        listener = JournalListener(journal)
         journal.append(events(1, 2, 3))
         self.assertEqual((listener.calls, journal.last, journal.duplicates), ([], 3, 3))
 
@@ -81,7 +81,7 @@ class ReadTests(JournalCase):
         burst = journal.read(3, 4)
         assert burst is not None
         self.assertEqual((burst.first, burst.last), (4, 7))
-        self.assertEqual(self.rest(journal, 8), [9, 10])
+        self.assertEqual(self.read_seqs(journal, 8), [9, 10])
         self.assertIsNone(journal.read(10, 4))
         self.assertIsNone(journal.read(99, 4))
 
@@ -214,9 +214,9 @@ class RestartTests(JournalCase):
             (journal.get_metadata("open gap since"), journal.get_metadata("complete from")),
             ("7", None),
         )
-        listener = Listener(journal)
+        listener = JournalListener(journal)
         journal.append(events(3))
-        self.assertEqual(listener.bursts[0].first, 3)
+        self.assertEqual(listener.batches[0].first, 3)
 
     def test_a_journal_of_no_events_goes_on_too(self) -> None:
         """The epoch is that of the first start."""
@@ -237,7 +237,7 @@ class EpochTests(JournalCase):
         journal = self.reopen(journal)
         journal.identify("one")
         self.assertEqual(journal.epoch, epoch)
-        listener = Listener(journal)
+        listener = JournalListener(journal)
         journal.identify("two")
         self.assertNotEqual(journal.epoch, epoch)
         journal.append(events(2))

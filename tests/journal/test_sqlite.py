@@ -74,7 +74,7 @@ class FileTests(SqliteCase):
         ended = subprocess.run(command, env=environment, check=False)
         self.assertEqual(ended.returncode, -signal.SIGKILL)
         journal = self.open()
-        self.assertEqual(self.rest(journal, 0), [1, 2, 3])
+        self.assertEqual(self.read_seqs(journal, 0), [1, 2, 3])
         journal.append(events(3, 4))
         self.assertEqual(journal.last, 4)
 
@@ -94,7 +94,7 @@ class FileTests(SqliteCase):
         for full_sync, level in ((True, 2), (False, 1)):
             connections = Connections()
             journal = self.open(full_sync=full_sync, connect=connections)
-            self.assertEqual(connections.ask("PRAGMA synchronous"), level)
+            self.assertEqual(connections.query_value("PRAGMA synchronous"), level)
             journal.close()
 
 

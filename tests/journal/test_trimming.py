@@ -7,7 +7,7 @@ from typing import Any
 from tests.support.journals import (
     Connections,
     JournalCase,
-    Listener,
+    JournalListener,
     event,
     events,
     order_id_of,
@@ -45,7 +45,7 @@ class TrimmingTests(TrimmingCase):
         self.assertEqual(
             (journal.complete_from, journal.dedup_horizon), (time_of(5) + 1, time_of(5))
         )
-        self.assertEqual(self.rest(journal, 5), list(range(6, 16)))
+        self.assertEqual(self.read_seqs(journal, 5), list(range(6, 16)))
         self.assertRaises(TrimmedError, journal.read, 4, 1)
         self.assertIsNone(journal.row(5))
         self.assertTrue(journal.has(event(5)))
@@ -63,7 +63,7 @@ class TrimmingTests(TrimmingCase):
         self.clock.advance(HOUR / 2)
         self.assertEqual(journal.first, 1)
         self.clock.advance(TRIM_EVERY)
-        self.assertEqual(self.rest(journal, 2), [3])
+        self.assertEqual(self.read_seqs(journal, 2), [3])
         self.assertEqual(journal.first, 3)
 
     def test_an_empty_log_goes_on_where_it_was(self) -> None:
@@ -79,10 +79,10 @@ class TrimmingTests(TrimmingCase):
         journal = self.reopen(journal)
         self.assertEqual(self.bounds(journal), before)
         self.assertEqual(journal.latest_time, time_of(2))
-        listener = Listener(journal)
+        listener = JournalListener(journal)
         journal.append(events(8))
-        self.assertEqual(listener.bursts[0].first, 3)
-        self.assertEqual(self.reopen(journal).read(2, 1), listener.bursts[0])
+        self.assertEqual(listener.batches[0].first, 3)
+        self.assertEqual(self.reopen(journal).read(2, 1), listener.batches[0])
 
     def test_an_event_that_came_late_does_not_move_the_bounds_back(self) -> None:
         """`begins` is behind the newest of what is gone, not behind the last."""
@@ -168,11 +168,11 @@ class TrimmingOnABadDiskTests(TrimmingCase):
         self.clock.advance(TRIM_EVERY)
         self.assertFalse(self.journal.status.durable)
         self.assertEqual((self.journal.first, self.journal.last), (2, 29))
-        self.assertEqual(self.rest(self.journal, 1), list(range(2, 30)))
+        self.assertEqual(self.read_seqs(self.journal, 1), list(range(2, 30)))
         self.clock.advance(TRIM_EVERY)
         self.assertEqual(self.journal.first, 2)
-        self.connections.empty_disk()
+        self.connections.free_disk()
         self.clock.advance(TRIM_EVERY)
         self.assertEqual(
-            self.rest(self.reopen(self.journal, max_events=10), 19), list(range(20, 30))
+            self.read_seqs(self.reopen(self.journal, max_events=10), 19), list(range(20, 30))
         )

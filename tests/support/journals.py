@@ -89,18 +89,18 @@ def events(*numbers: int) -> list[Event]:
     return [event(n) for n in numbers]
 
 
-class Listener:
+class JournalListener:
     """What a journal tells its owner, in the order in which it does."""
 
     def __init__(self, journal: Journal) -> None:
-        self.bursts: list[Batch] = []
+        self.batches: list[Batch] = []
         self.statuses: list[JournalStatus] = []
         self.calls: list[Batch | JournalStatus] = []
         journal.on_committed = self._committed
         journal.on_status = self._changed
 
     def _committed(self, burst: Batch) -> None:
-        self.bursts.append(burst)
+        self.batches.append(burst)
         self.calls.append(burst)
 
     def _changed(self, status: JournalStatus) -> None:
@@ -118,7 +118,7 @@ class Connections:
         self._connections.append(sqlite3.connect(path, **options))
         return self._connections[-1]
 
-    def ask(self, statement: str) -> Any:
+    def query_value(self, statement: str) -> Any:
         """Return the first value of what the connection in use says."""
         return self._connections[-1].execute(statement).fetchone()[0]
 
@@ -134,7 +134,7 @@ class Connections:
         """Let the file grow no further: SQLite then finds the disk full."""
         self.execute("PRAGMA max_page_count = 1")  # which is as many as there are
 
-    def empty_disk(self) -> None:
+    def free_disk(self) -> None:
         """Let the file grow again."""
         self.execute("PRAGMA max_page_count = 1073741823")
 
@@ -182,7 +182,7 @@ class JournalCase(SynchronousTestCase):
         """Return the number of the last event with this identity, once that is certain."""
         return journal.find(identity)
 
-    def rest(self, journal: Journal, after: int) -> list[int]:
+    def read_seqs(self, journal: Journal, after: int) -> list[int]:
         """Return the numbers that can be read behind one."""
         numbers: list[int] = []
         while (burst := journal.read(after, 1000)) is not None:
@@ -223,14 +223,14 @@ class DiskCase(SqliteCase):
     def setUp(self) -> None:
         super().setUp()
         self.connections = Connections()
-        self.journal = self.begin()
+        self.journal = self.open_on_disk()
         self.journal.append(events(1, 2))
-        self.listener = Listener(self.journal)
+        self.listener = JournalListener(self.journal)
 
-    def begin(self, **options: Any) -> SqliteJournal:
+    def open_on_disk(self, **options: Any) -> SqliteJournal:
         return self.open(connect=self.connections, **options)
 
-    def on_disk(self) -> list[tuple[int, bytes | None]]:
+    def read_disk(self) -> list[tuple[int, bytes | None]]:
         """Return what another reader of the file finds."""
         connection = sqlite3.connect(self.path)
         rows = connection.execute("SELECT seq, payload FROM events ORDER BY seq").fetchall()

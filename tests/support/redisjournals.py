@@ -11,7 +11,7 @@ from tests.support.redislog import NearRedis, done
 from tradeproxy.cluster.redis_journal import RedisJournal
 from tradeproxy.journal.base import Journal, UnreadableError
 
-FOR_EVER = 10**12
+UNLIMITED_LEASE = 10**12
 """Milliseconds of a lease that no test outlives."""
 
 _starts = count(1)
@@ -26,7 +26,7 @@ def leading_journal(redis: NearRedis, name: str = "paper", **options: Any) -> Re
     )
     redis.ask("DEL", f"tradeproxy:{{{name}}}:lease")
     links[0].open()
-    look = done(journal.redis_log.query_lease(FOR_EVER, wanted=True))
+    look = done(journal.redis_log.query_lease(UNLIMITED_LEASE, wanted=True))
     if (
         look.epoch is None
     ):  # a node that has nothing to read need not wait for it, and no time passes
@@ -57,17 +57,17 @@ class InRedis(JournalCase):
         journal.close()
         return self.open(**options)
 
-    def look(self, journal: Journal) -> None:
+    def observe_log_end(self, journal: Journal) -> None:
         """Let a node look where the log ends, as it does twice a second."""
         assert isinstance(journal, RedisJournal)
         asked = journal.missing.asked
         journal.lease_seen(
-            done(journal.redis_log.query_lease(FOR_EVER, wanted=True)), asked, journal.last
+            done(journal.redis_log.query_lease(UNLIMITED_LEASE, wanted=True)), asked, journal.last
         )
 
     def find(self, journal: Journal, identity: str) -> int | None:
         try:
             return journal.find(identity)
         except UnreadableError:  # until it has looked, it might yet come
-            self.look(journal)
+            self.observe_log_end(journal)
             return journal.find(identity)

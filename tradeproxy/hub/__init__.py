@@ -1,1 +1,1 @@
-"""The heart: accounts and their broadcasters; knows neither Alpaca's socket nor the clients'."""
+"""Accounts, their broadcasters and their gaps, independent of sockets and of Alpaca's protocol."""

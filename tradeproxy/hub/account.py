@@ -1,4 +1,4 @@
-"""One account: the only way in for its events, its broadcaster as the way out, and how its upstream is."""
+"""One account: it batches events into the journal, broadcasts them, and tracks its upstream."""
 
 from __future__ import annotations
 
@@ -33,21 +33,34 @@ if TYPE_CHECKING:
 
 
 INTERNAL_ERROR = "an error of the proxy's own: see its log"
-"""The reason that is told where a bug has ended something."""
+"""The reason in status frames and in /readyz after a bug has stopped something."""
 
 RECONNECT_REASONS = ("lost", "unreachable", "refused", "limited")
-"""Why the upstream had to try again: a stream ended; none was reached; the login was refused; another
-connection holds the account's only place."""
+"""Label values of tradeproxy_upstream_reconnects_total.
+
+`lost`: a stream ended. `unreachable`: no connection was possible. `refused`: Alpaca rejected the
+login. `limited`: another connection uses the only one that Alpaca allows per account (HTTP 429).
+"""
 
 ANOTHER_ACCOUNT = "Alpaca answers with another account than before"
 
 
 class Account:
-    """The events of one Alpaca account, from one upstream over the journal to any number of subscribers.
+    """The events of one Alpaca account: one upstream, one journal, any number of subscribers.
 
-    Events that are published in one turn of the reactor make one burst. It is committed and handed on at the
-    end of that turn (callLater(0) runs once the turn's reads are done), so that a lone event waits for
-    nothing, and a hundred at once cost one commit, and each subscriber one delivery.
+    Events published in one turn of the reactor form one batch. It is committed and delivered at
+    the end of that turn: callLater(0) runs after the turn's reads. So a single event is not
+    delayed, and a hundred at once cost one commit, and one delivery per subscriber.
+
+    During a backfill, events of the stream are buffered, because missed events are older:
+
+        state        event              effect                               next state
+        -----------  -----------------  -----------------------------------  -----------
+        passing on   publish            joins the batch of this turn         passing on
+        passing on   start_buffering                                         buffering
+        buffering    publish            joins the buffer                     buffering
+        buffering    publish_recovered  joins the batch of this turn         buffering
+        buffering    stop_buffering     the buffer joins this turn's batch   passing on
     """
 
     _log = Logger()
@@ -58,22 +71,24 @@ class Account:
         self.broadcaster = Broadcaster(clock)
         self.gaps = Gaps(journal, self._announce)
         self.role: NodeRole | None = None
-        """This node's part, where several share the account."""
+        """The role of this node; None unless several nodes share the account."""
         self.on_stream_state: Callable[[StreamState], None] = lambda _: None
-        """Called when the upstream's status or a gap has changed."""
+        """Called when the status of the upstream or a gap has changed."""
         self.dropped_frames: Counter[str] = Counter()
         self.reconnects = 0
         self.reconnect_reasons = Counter(dict.fromkeys(RECONNECT_REASONS, 0))
         self.has_failed = False
-        """Whether nobody tries to reach Alpaca any more, for an error of our own."""
+        """Whether a bug has ended the attempts to reach Alpaca. Only a restart helps."""
         self.batch_sizes = Histogram(BATCH_SIZE_BOUNDS)
         self.latency = Histogram(LATENCY_BOUNDS)
         self.slowest = SlowestSeries()
         self._clock = clock
+        # Events of this turn that are not committed yet, and when the first one was received.
         self._pending: list[Event] = []
-        self._read_at = 0.0  # when the first of those came
+        self._pending_since = 0.0
         self._received_at: float | None = None
         self._buffered_since: float | None = None
+        # When the first event of the running fan-out was received; None while it is idle.
         self._delivering_since: float | None = None
         self._buffer: list[Event] | None = None
         self._has_streamed = False
@@ -87,25 +102,28 @@ class Account:
         journal.on_replaced = self.broadcaster.drop_all
 
     def open(self) -> None:
-        """Open the journal; raises JournalError with a line for the user where that cannot be."""
+        """Open the journal. Raises JournalError, whose text is a line for the user."""
         self.journal.open()
 
     def close(self) -> None:
-        """Commit what has come, whether it was to be handed on or held, and close the journal."""
+        """Commit and deliver what has been received, buffered events too; close the journal."""
         try:
             self.stop_buffering()
             self.flush()
         finally:
             self.journal.close()
 
-    # The way in.
+    # Receiving events.
 
     def mark_received(self) -> None:
-        """Note that something has come from Alpaca: what is published until the next call came now."""
+        """Record that data from Alpaca has been read now.
+
+        Events published before the next call count as received now: see `latency`.
+        """
         self._received_at = self._clock.seconds()
 
     def publish(self, event: Event) -> None:
-        """Take in one event from the stream."""
+        """Take one event of the stream."""
         if self._buffer is None:
             self._enqueue(event, self._received_at)
             return
@@ -114,72 +132,73 @@ class Account:
         self._buffer.append(event)
 
     def publish_recovered(self, event: Event) -> None:
-        """Take in one event that the stream did not bring: it goes before those that are held."""
+        """Take one event that the stream omitted. It precedes all buffered events."""
         self._enqueue(event, None)
 
     def start_buffering(self) -> None:
-        """Keep what the stream brings from now on, until what came before it is found."""
+        """Buffer the events of the stream until `stop_buffering`. A second call has no effect."""
         if self._buffer is None:
             self._buffer = []
 
     def stop_buffering(self) -> None:
-        """Hand on what was held, and then whatever comes at once."""
-        held, self._buffer = self._buffer or (), None
-        for event in held:
+        """Release the buffered events, and pass on later ones at once."""
+        buffered, self._buffer = self._buffer or (), None
+        for event in buffered:
             self._enqueue(event, self._buffered_since)
-        if (
-            held and self._buffered_since is not None
-        ):  # something that was found may wait for this turn's end too
-            self._read_at = min(self._read_at, self._buffered_since)
+        if buffered and self._buffered_since is not None:
+            # A recovered event may be pending already. The buffered events came before it.
+            self._pending_since = min(self._pending_since, self._buffered_since)
 
     @property
     def buffered(self) -> tuple[Event, ...]:
-        """What is held at the moment."""
+        """The buffered events, oldest first."""
         return tuple(self._buffer or ())
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is held, or waits for this turn's end, and all that is in the log is handed on."""
+        """Whether no event is buffered or pending, and the whole log has been broadcast."""
         return self._buffer is None and not self._pending and self.journal.is_current
 
     @property
     def is_buffering(self) -> bool:
-        """Whether events of the stream wait for older ones."""
+        """Whether events of the stream wait for missed ones."""
         return self._buffer is not None
 
     def drop_frame(self, problem: str) -> None:
-        """Count a frame that is not handed on; the first of each kind is logged.
+        """Count a frame that is not an event. Only the first frame with each problem is logged.
 
         `problem` is one of a few fixed phrases.
         """
         self.dropped_frames[problem] += 1
         if self.dropped_frames[problem] == 1:
             self._log.warn(
-                "{account}: dropped a frame from Alpaca: {problem}; from now on these are only counted",
+                "{account}: dropped a frame from Alpaca: {problem};"
+                " from now on these are only counted",
                 account=self.name,
                 problem=problem,
             )
 
-    def _enqueue(self, event: Event, came: float | None) -> None:
-        """Let it be committed at the end of this turn; it came at that time, or now."""
+    def _enqueue(self, event: Event, received_at: float | None) -> None:
+        """Commit the event at the end of this turn. None for `received_at` means now."""
         if not self._pending:
             self._clock.callLater(0, self.flush)
-            self._read_at = self._clock.seconds() if came is None else came
+            self._pending_since = self._clock.seconds() if received_at is None else received_at
         self._pending.append(event)
 
     def flush(self) -> None:
-        """Commit and hand on what has come in this turn, without waiting for its end."""
-        burst, self._pending = self._pending, []
-        if burst:  # or somebody did not wait
-            self.journal.append(burst)
+        """Commit and deliver the pending events now, before the end of the turn."""
+        pending, self._pending = self._pending, []
+        # Empty if an earlier call was faster than the timer.
+        if pending:
+            self.journal.append(pending)
 
-    def _deliver(self, burst: Batch) -> None:
+    def _deliver(self, batch: Batch) -> None:
         if self._delivering_since is None:
             self._delivering_since = (
-                self._read_at if burst.received_at is None else burst.received_at
+                self._pending_since if batch.received_at is None else batch.received_at
             )
-        self.batch_sizes.observe(len(burst.rows))
-        self.broadcaster.publish(burst)
+        self.batch_sizes.observe(len(batch.rows))
+        self.broadcaster.publish(batch)
 
     def _record_latency(self) -> None:
         since, self._delivering_since = self._delivering_since, None
@@ -188,12 +207,13 @@ class Account:
             self.slowest.record(since, now)
             self.latency.observe(now - since)
 
-    # How it is.
+    # The upstream and its gaps.
 
     def identify(self, account_id: str) -> None:
-        """Note which account Alpaca says this is. If it is another one, the log begins anew.
+        """Record the id that Alpaca reports for this account.
 
-        What was missed of the other one is lost, and so is every cursor: those who ask are told.
+        If it is another account, the journal begins a new epoch. The missed events of the old
+        account are lost, and every cursor is invalid. Subscribers get `hello` and the gap.
         """
         if self.journal.identify(account_id):
             self.gaps.settle(GapOutcome.LOST, ANOTHER_ACCOUNT)
@@ -202,10 +222,12 @@ class Account:
         self.broadcaster.announce(self.hello(self.journal.last))
 
     def mark_upstream_up(self) -> None:
-        """Note that Alpaca streams this account's events from now on; the gap before it has its end."""
+        """Record that Alpaca streams this account's events from now on. This ends the gap."""
         now = self._clock.seconds()
         self._set_upstream(UpstreamStatus(streaming=True, reason="streaming", since=now))
-        if not self._has_streamed:  # in this process: the log may go back to another one
+        if not self._has_streamed:
+            # The first stream of this process. The log may be an earlier process's: events
+            # between its end and now were missed.
             self._has_streamed = True
             self.gaps.begin_gap()
         else:
@@ -213,32 +235,33 @@ class Account:
         self.gaps.end_gap(round(now * 1_000_000))
 
     def mark_upstream_down(self, reason: str) -> None:
-        """Note that Alpaca's stream is down; `since` stays where the outage began."""
-        was = self.upstream
-        since = self._clock.seconds() if was.streaming else was.since
+        """Record that the stream is down. `since` stays at the beginning of the outage."""
+        previous = self.upstream
+        since = self._clock.seconds() if previous.streaming else previous.since
         self._set_upstream(UpstreamStatus(streaming=False, reason=reason, since=since))
-        if was.streaming:
+        if previous.streaming:
             self.gaps.begin_gap()
 
     def _set_upstream(self, status: UpstreamStatus) -> None:
+        # Failed attempts with the same reason are not announced again.
         if status == self.upstream:
-            return  # a further attempt has failed as the one before
+            return
         self.upstream = status
         self._announce(encode_upstream(status))
 
     def take_over(self) -> None:
-        """Begin to hold the upstream, in the place of another process, which may have missed something."""
+        """Prepare to connect to Alpaca in place of another node, which may have missed events."""
         self.mark_upstream_down("connecting")
         self._has_streamed = False
 
-    def apply_stream_state(self, standing: StreamState) -> None:
-        """Have the upstream and the gaps of which the process that holds the upstream tells."""
-        self.gaps.replicate(standing.gaps)
-        self._set_upstream(standing.upstream)
+    def apply_stream_state(self, state: StreamState) -> None:
+        """Copy the upstream's status and the gaps from the node that leads."""
+        self.gaps.replicate(state.gaps)
+        self._set_upstream(state.upstream)
 
     @property
     def stream_state(self) -> StreamState:
-        """The upstream and the gaps, as whoever shares the account is told."""
+        """The upstream's status and the gaps, for other nodes."""
         return StreamState(self.upstream, tuple(self.gaps))
 
     def _announce(self, status: bytes) -> None:
@@ -248,19 +271,24 @@ class Account:
     def _journal_changed(self, status: JournalStatus) -> None:
         self.broadcaster.announce(encode_journal(status))
 
-    # What a client is told.
+    # Status frames and cursors.
 
     def hello(self, seq: int | None) -> bytes:
-        """Return the status frame with all there is to know, for a client whose stream stands at `seq`.
+        """Return the status frame with the whole state, for a client that has rows up to `seq`.
 
-        None is for one whose place is not known now, so that it must not take another for it.
+        None means that the client's position is unknown now. The cursor is then null, so that the
+        client keeps the one it has.
         """
         cursor = None if seq is None else self.cursor_at(seq)
         return encode_hello(self.name, cursor, self.upstream, self.journal.status, tuple(self.gaps))
 
     def cursor_at(self, seq: int) -> str | None:
-        """Return the cursor of a client that has had all up to number `seq`; None while it has none."""
+        """Return the cursor of a client that has every row up to number `seq`.
+
+        Returns None if the row is not durable, cannot be read now, or does not exist.
+        """
         if seq == 0 or seq < self.journal.first:
+            # There is no row to take the checksum of: `locate` does not compare it here.
             return str(Cursor(self.name, self.journal.epoch, seq, 0))
         try:
             row = self.journal.row(seq)
@@ -269,7 +297,10 @@ class Account:
         return None if row is None else self.cursor_after(row)
 
     def cursor_after(self, row: Row) -> str | None:
-        """Return the cursor just behind a row; None if the row may not outlive this process."""
+        """Return the cursor behind a row; None if the row is not durable.
+
+        A crash would lose such a row and reuse its number.
+        """
         if not row.durable:
             return None
         return str(Cursor(self.name, self.journal.epoch, row.seq, compute_check(row.payload)))

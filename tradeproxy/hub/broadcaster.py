@@ -1,4 +1,16 @@
-"""One account's fan-out: every burst of events to every subscriber that is registered."""
+"""The fan-out of one account: every batch of events goes to every registered subscriber.
+
+A fan-out to many subscribers takes several turns of the reactor. Items that arrive meanwhile are
+queued, in order:
+
+    state    event                              effect                            next state
+    -------  ---------------------------------  --------------------------------  ----------
+    idle     publish or announce                deliver to the first CHUNK        idle, busy
+    busy     publish or announce                queue; above MAX_QUEUED, drop     busy
+                                                the oldest droppable batch
+    busy     next turn of the reactor           deliver to the next CHUNK         idle, busy
+    busy     the last subscriber was served     next item, or call `on_idle`      busy, idle
+"""
 
 from __future__ import annotations
 
@@ -15,68 +27,77 @@ if TYPE_CHECKING:
     from tradeproxy.journal.base import Batch
 
 CHUNK = 2000
-"""Clients that are served in one turn of the reactor: some 10 ms, in which nothing else is done."""
+"""Clients served in one turn of the reactor. This takes about 10 ms and blocks everything else."""
 
 MAX_QUEUED = 64
-"""What may wait behind a fan-out under way; who is not handed a burst finds it in the journal."""
+"""Items that may wait behind a running fan-out. Subscribers read dropped batches in the journal."""
 
 
 class Subscriber(Protocol):
-    """Somebody who takes events. Compared and hashed by identity."""
+    """A receiver of events. Compared and hashed by identity."""
 
     @property
     def size(self) -> int:
-        """How many clients it stands for."""
+        """How many clients it serves: a send group is one subscriber for many clients."""
 
     @property
     def deliver(self) -> Callable[[Batch], None]:
-        """Take the next events. Must not block, nor keep what cannot be sent yet: the journal does.
+        """The callable that takes the next batch. It is read once, at registration.
 
-        Some may be missing before them, and are then to be read from the journal.
+        It must not block, and must not buffer what cannot be sent yet: the journal has it. Batches
+        may be missing before this one. The subscriber reads those from the journal.
         """
 
     def announce(self, status: bytes) -> None:
         """Take a frame of the `proxy_status` stream."""
 
     def abort(self) -> None:
-        """End at once: an event could not be handed over, and a stream with a hole is worse than none."""
+        """Disconnect at once, because a delivery failed.
+
+        A client that reconnects can resume; a stream with an undetected hole cannot be repaired.
+        """
 
 
 class Broadcaster:
-    """Hands every burst to all of its subscribers, in the order in which they registered."""
+    """Delivers every batch to all subscribers, in the order of their registration."""
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
+        # `deliver` is stored beside each subscriber: one attribute lookup less per delivery.
         self._subscribers: dict[Subscriber, Callable[[Batch], None]] = {}
         self._is_busy = False
         self._remaining: Iterator[tuple[Subscriber, Callable[[Batch], None]]] | None = None
+        # Subscribers that unregistered during this fan-out. They are still in `_remaining`.
         self._unregistered: set[Subscriber] = set()
         self._queue: deque[Batch | bytes] = deque()
         self.on_idle: Callable[[], None] = lambda: None
-        """Called when all that was to be handed on has been."""
+        """Called when every queued item has been delivered to every subscriber."""
 
     def __len__(self) -> int:
-        """How many clients there are."""
+        """How many clients the subscribers serve together."""
         return sum(subscriber.size for subscriber in self._subscribers)
 
     def register(self, subscriber: Subscriber) -> None:
-        """Deliver to `subscriber` from the next burst on."""
+        """Deliver to `subscriber` from the next batch on. A second call has no effect."""
         self._subscribers[subscriber] = subscriber.deliver
 
     def unregister(self, subscriber: Subscriber) -> None:
-        """Deliver nothing more to `subscriber`; harmless if it is not registered."""
+        """Deliver nothing more to `subscriber`. Has no effect if it is not registered."""
         self._subscribers.pop(subscriber, None)
         if self._is_busy:
             self._unregistered.add(subscriber)
 
-    def publish(self, burst: Batch) -> None:
-        """Deliver `burst` to every subscriber; the failure of one is logged and ends that one only."""
-        self._enqueue(burst)
+    def publish(self, batch: Batch) -> None:
+        """Deliver `batch` to every subscriber.
+
+        If a delivery raises, the error is logged, and only that subscriber is dropped.
+        """
+        self._enqueue(batch)
 
     def announce(self, status: bytes) -> None:
-        """Hand a status frame to every subscriber, in its place among the bursts and with the same care."""
+        """Deliver a status frame to every subscriber, in order with the batches, as `publish`."""
         self._enqueue(status)
 
     def _enqueue(self, item: Batch | bytes) -> None:
@@ -88,22 +109,25 @@ class Broadcaster:
             self._drop_one()
 
     def _drop_one(self) -> None:
-        # Not what is under way, nor the newest burst, which tells the subscribers that something is missing;
-        # nor what is in no journal.
-        found = [
+        # These are kept: the first item, because its fan-out is running; the newest batch, because
+        # its numbers show subscribers that some are missing; overflow batches and status frames,
+        # because the journal does not have them.
+        droppable = [
             index
             for index, item in enumerate(self._queue)
             if index > 0 and not isinstance(item, bytes) and not item.overflow
         ]
-        if len(found) > 1:
-            del self._queue[found[0]]
+        if len(droppable) > 1:
+            del self._queue[droppable[0]]
 
     def _drain(self) -> None:
         while self._queue:
             if self._remaining is None:
+                # A copy: deliveries may register and unregister subscribers.
                 self._remaining = iter(tuple(self._subscribers.items()))
                 self._unregistered.clear()
             if not self._deliver_chunk(self._queue[0], self._remaining):
+                # Pings, new connections and Alpaca's socket get their turn between two chunks.
                 self._clock.callLater(0, self._drain)
                 return
             self._remaining = None
@@ -112,38 +136,39 @@ class Broadcaster:
         self.on_idle()
 
     def _deliver_chunk(
-        self, item: Batch | bytes, rest: Iterator[tuple[Subscriber, Callable[[Batch], None]]]
+        self, item: Batch | bytes, remaining: Iterator[tuple[Subscriber, Callable[[Batch], None]]]
     ) -> bool:
-        """Hand something to a chunk of the subscribers, and return whether these were the last."""
-        left, status = self._unregistered, item if isinstance(item, bytes) else None
-        places = CHUNK
-        for subscriber, deliver in rest:
-            places -= subscriber.size
-            if left and subscriber in left:
+        """Deliver `item` to the next subscribers; return whether these were the last."""
+        unregistered, status = self._unregistered, item if isinstance(item, bytes) else None
+        budget = CHUNK
+        for subscriber, deliver in remaining:
+            budget -= subscriber.size
+            if unregistered and subscriber in unregistered:
                 continue
             try:
                 if status is None:
-                    deliver(item)  # type: ignore[arg-type]  # a burst, as it is no status
+                    deliver(item)  # type: ignore[arg-type]  # a Batch, as it is not a status
                 else:
                     subscriber.announce(status)
             except Exception:
-                self._log.failure("an event could not be handed to a subscriber, which is ended")
+                self._log.failure("a delivery to a subscriber failed: dropping the subscriber")
                 self.drop(subscriber)
-            if places <= 0:
+            if budget <= 0:
                 return False
         return True
 
     def drop_all(self) -> None:
-        """Sever everybody: what follows does not lead on from what they have had."""
-        while len(self._queue) > 1:  # the first is under way, to nobody any more
+        """Abort every subscriber: the next events do not continue what they have received."""
+        # The first item stays, because `_drain` removes it. All its subscribers are unregistered.
+        while len(self._queue) > 1:
             self._queue.pop()
         for subscriber in tuple(self._subscribers):
             self.drop(subscriber)
 
     def drop(self, subscriber: Subscriber) -> None:
-        """Serve one that has failed no longer, and sever it."""
+        """Unregister and abort one subscriber."""
         self.unregister(subscriber)
         try:
             subscriber.abort()
         except Exception:
-            self._log.failure("a failed subscriber could not be ended")
+            self._log.failure("a subscriber could not be aborted")

@@ -1,4 +1,17 @@
-"""The gaps in Alpaca's stream: where each began, whether it has ended, and what became of it."""
+"""The gaps in Alpaca's stream: the beginning, the end and the outcome of each.
+
+A gap is a period in which events may have been missed:
+
+    gap            event                                next state of the gap
+    -------------  -----------------------------------  ---------------------------------
+    none           the stream is lost                   PENDING without an end
+    PENDING, OPEN  the stream is back                   the same, with an end
+    PENDING, OPEN  the stream is lost again             the same, without an end: it grows
+    PENDING        the backfill fails, or is too slow   OPEN: late events are marked recovered
+    PENDING, OPEN  all missed events are found          RECOVERED (closed)
+    PENDING, OPEN  only final order states are found    ORDERS (closed)
+    PENDING, OPEN  nothing more can be found            LOST (closed)
+"""
 
 from __future__ import annotations
 
@@ -15,18 +28,21 @@ if TYPE_CHECKING:
     from tradeproxy.journal.base import Journal
 
 GAPS_KEPT = 20
-"""How many gaps a client that asks is told of, the last ones."""
+"""How many gaps a hello frame lists: the last ones."""
+
+# Metadata keys in the journal. Both values are microseconds since 1970.
 
 _COMPLETE_FROM = "complete from"
-"""By our own clock, which does where nothing is known of Alpaca's."""
+"""When the first stream began, by this machine's clock. Alpaca's clock is not known then."""
 
 _CHECKED_THROUGH = "checked through"
 
 
 class Gaps:
-    """One account's gaps, of which the last one may still be open; another outage then only makes it longer.
+    """The gaps of one account. Only the last one can be open.
 
-    That one's begin is kept in the journal, so that a crash does not make it forgotten.
+    The beginning of an open gap is saved in the journal, so that it survives a crash. All times
+    are microseconds since 1970.
     """
 
     def __init__(self, journal: Journal, announce: Callable[[bytes], None]) -> None:
@@ -34,52 +50,60 @@ class Gaps:
         self._announce = announce
         self._gaps: deque[Gap] = deque(maxlen=GAPS_KEPT)
         self.outcomes: Counter[GapOutcome] = Counter()
-        """How many gaps have begun, which is PENDING, and how many have come to each of the others."""
+        """How many gaps have reached each outcome. PENDING counts every gap that began."""
         self.found_in_gaps = 0
+        """Missed events that a backfill found in a gap."""
         self.found_by_checks = 0
-        """Events that a healthy stream had left out."""
+        """Missed events that a regular check found while the stream seemed healthy."""
 
     def __iter__(self) -> Iterator[Gap]:
         return iter(self._gaps)
 
     @property
     def current(self) -> Gap | None:
-        """The gap of which something may still come."""
+        """The open gap, whose events may still be found; None if there is none."""
         return self._gaps[-1] if self._gaps and not self._gaps[-1].is_closed else None
 
     @property
     def complete_through(self) -> int | None:
-        """The last moment that is known to be complete, but for what a healthy stream left out."""
+        """The time up to which the log is complete; None before the first stream.
+
+        Events that a healthy stream omitted are not considered: see `backfill_from`.
+        """
         if (since := self._journal.get_metadata(OPEN_SINCE)) is not None:
             return int(since)
-        moments = (self._journal.latest_time, self._journal.dedup_horizon, self.checked_through)
-        known = max((moment for moment in moments if moment is not None), default=None)
-        return self._moment(_COMPLETE_FROM) if known is None else known
+        times = (self._journal.latest_time, self._journal.dedup_horizon, self.checked_through)
+        # These are by Alpaca's clock. Our own clock, which may be ahead, is the last resort.
+        known = max((time for time in times if time is not None), default=None)
+        return self._read_time(_COMPLETE_FROM) if known is None else known
 
     @property
     def checked_through(self) -> int | None:
-        """The moment, by Alpaca's clock, up to which Alpaca was asked whether all is there."""
-        return self._moment(_CHECKED_THROUGH)
+        """The time, by Alpaca's clock, up to which the log was compared with Alpaca's history."""
+        return self._read_time(_CHECKED_THROUGH)
 
     @property
     def backfill_from(self) -> int | None:
-        """From when on Alpaca is to be asked for what is not here; None if nothing can have been missed."""
+        """The time from which a backfill must start; None if no event can have been missed."""
         known, checked = self.complete_through, self.checked_through
         return known if known is None or checked is None else min(known, checked)
 
-    def check_through(self, moment: int) -> None:
-        """Note that Alpaca was asked up to a moment; a later one that is known stays."""
-        if (known := self.checked_through) is None or moment > known:
-            self._journal.set_metadata(_CHECKED_THROUGH, str(moment))
+    def check_through(self, time: int) -> None:
+        """Record that the log was compared with Alpaca's history up to `time`."""
+        if (known := self.checked_through) is None or time > known:
+            self._journal.set_metadata(_CHECKED_THROUGH, str(time))
 
     def start_log(self, now: int) -> None:
-        """Note that the log begins now, by Alpaca's clock, as another account's: nothing older is missing."""
+        """Record that the log begins `now`, by Alpaca's clock: no older event is missing.
+
+        This is for another account's log.
+        """
         self.check_through(now)
 
     def begin_gap(self) -> None:
-        """Begin a gap at the last moment that is known to be complete.
+        """Begin a gap at `complete_through`, or reopen the end of the current gap.
 
-        Nothing happens where no moment is: before the very first stream there is nothing to miss.
+        Before the first stream nothing can be missed, so there is no gap.
         """
         if (gap := self.current) is not None:
             self._change(replace(gap, end=None))
@@ -88,18 +112,22 @@ class Gaps:
         if begin is not None:
             self._gaps.append(Gap(begin))
             self.outcomes[GapOutcome.PENDING] += 1
-            self._remember(self._gaps[-1])
+            self._save_open_gap(self._gaps[-1])
             self._announce(encode_gap(self._gaps[-1]))
 
     def end_gap(self, now: int) -> None:
-        """Note that the stream is back, at `now` (microseconds since 1970)."""
+        """Record that the stream is back. Without a gap, record when the first stream began."""
         if (gap := self.current) is not None:
+            # Alpaca's clock may be ahead of ours: a gap must not end before it begins.
             self._change(replace(gap, end=max(now, gap.begin)))
         elif self.complete_through is None:
             self._journal.set_metadata(_COMPLETE_FROM, str(now))
 
     def replicate(self, gaps: Iterable[Gap]) -> None:
-        """Have these gaps, which the node that holds the stream has told of; this one may hold it next."""
+        """Replace the gaps by those of the leader, and announce the ones that are new.
+
+        The open gap is saved here too: this node may be the next leader.
+        """
         known = set(self._gaps)
         self._gaps = deque(gaps, maxlen=GAPS_KEPT)
         for gap in self._gaps:
@@ -109,7 +137,7 @@ class Gaps:
         self._journal.set_metadata(OPEN_SINCE, None if current is None else str(current.begin))
 
     def count_found(self, events: int) -> None:
-        """Count events of the gap; while there is none, events that the stream had left out."""
+        """Count missed events that were found: in the gap, or by a check if there is no gap."""
         if (gap := self.current) is not None:
             self._gaps[-1] = replace(gap, events=gap.events + events)
             self.found_in_gaps += events
@@ -117,7 +145,7 @@ class Gaps:
             self.found_by_checks += events
 
     def settle(self, outcome: GapOutcome, reason: str = "") -> None:
-        """Note what has become of the gap, if there is one."""
+        """Set the outcome of the current gap. Has no effect if there is none."""
         gap = self.current
         if gap is not None and (gap.outcome, gap.reason) != (outcome, reason):
             if gap.outcome is not outcome:
@@ -126,12 +154,12 @@ class Gaps:
 
     def _change(self, gap: Gap) -> None:
         self._gaps[-1] = gap
-        self._remember(gap)
+        self._save_open_gap(gap)
         self._announce(encode_gap(gap))
 
-    def _remember(self, gap: Gap) -> None:
+    def _save_open_gap(self, gap: Gap) -> None:
         self._journal.set_metadata(OPEN_SINCE, None if gap.is_closed else str(gap.begin))
 
-    def _moment(self, key: str) -> int | None:
+    def _read_time(self, key: str) -> int | None:
         text = self._journal.get_metadata(key)
         return None if text is None else int(text)

@@ -1,4 +1,4 @@
-"""Where in the log a client's position is, or why it cannot be told."""
+"""The row of the log at which a client's position is, or why the position cannot be used."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ if TYPE_CHECKING:
 
 
 class UnrecoverablePositionError(Exception):
-    """What follows the position cannot be had whole; the text says why, in at most 90 ASCII characters."""
+    """The log does not have every event after the position.
+
+    The text is the reason, in at most 90 ASCII characters: it is part of a close frame, whose
+    reason has at most 123 bytes (RFC 6455, 5.5).
+    """
 
 
 def locate(account: Account, position: Position) -> int:
     """Return the number of the row after which the client's stream begins.
 
-    Raises LostPositionError, or UnreadableError.
+    Raises UnrecoverablePositionError, or UnreadableError if the log cannot be read now.
     """
     journal = account.journal
     match position:
+        # An id is a cursor or one of Alpaca's event ids; cursors have a syntax of their own.
         case AfterId(text) if (cursor := Cursor.parse(text)) is not None:
-            return _after_cursor(account, cursor)
+            return _locate_cursor(account, cursor)
         case AfterId(text):
             if (seq := journal.find(text)) is None:
                 raise UnrecoverablePositionError(
@@ -44,25 +49,26 @@ def locate(account: Account, position: Position) -> int:
             assert_never(position)
 
 
-def _after_cursor(account: Account, cursor: Cursor) -> int:
+def _locate_cursor(account: Account, cursor: Cursor) -> int:
     journal = account.journal
     if cursor.account != account.name:
         raise UnrecoverablePositionError("it is a cursor of another account")
     if cursor.epoch != journal.epoch:
-        raise UnrecoverablePositionError(
-            "it is a cursor of an earlier journal, which this account has no more"
-        )
+        raise UnrecoverablePositionError("it is a cursor of an earlier journal, now replaced")
     if cursor.seq < journal.first - 1:
         raise UnrecoverablePositionError(
             f"it is no longer kept: the journal begins at {format_time(journal.complete_from)}"
         )
-    if not journal.reaches(cursor.seq) or not _fits(journal, cursor):
+    if not journal.reaches(cursor.seq) or not _matches_row(journal, cursor):
         raise UnrecoverablePositionError("the journal has no such event at this cursor")
     return cursor.seq
 
 
-def _fits(journal: Journal, cursor: Cursor) -> bool:
+def _matches_row(journal: Journal, cursor: Cursor) -> bool:
+    # A log can lose its end: a power cut while commits are not synced, or a restored backup. It
+    # then reuses numbers within one epoch. The checksum detects a cursor of a lost event.
     if cursor.seq < journal.first:
-        return True  # the event has been trimmed, those behind it have not
+        # The row itself is trimmed, so there is nothing to compare. The rows after it are stored.
+        return True
     row = journal.row(cursor.seq)
     return row is not None and compute_check(row.payload) == cursor.check

@@ -1,4 +1,4 @@
-"""How an account's stream is, as the node that holds it tells the others: its upstream, and its gaps."""
+"""What nodes that share an account exchange about its upstream, and the role of this node."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from tradeproxy.wire.proxy_status import Gap, GapOutcome, UpstreamStatus
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """The upstream's status, and the last gaps, the oldest first."""
+    """The status of the upstream, and the last gaps, oldest first.
+
+    The leader writes it to the shared log. The other nodes apply it.
+    """
 
     upstream: UpstreamStatus
     gaps: tuple[Gap, ...]
 
     def encode(self) -> str:
-        """Write it; whole, since who reads it may have missed what was said before."""
+        """Return the state as JSON. It is always complete, as a reader may have missed others."""
         gaps = [{**asdict(gap), "outcome": gap.outcome.value} for gap in self.gaps]
         return json.dumps({"upstream": asdict(self.upstream), "gaps": gaps}, separators=(",", ":"))
 
@@ -25,42 +28,48 @@ class StreamState:
     def parse(cls, text: str) -> StreamState:
         """Read what `encode` wrote."""
         document = json.loads(text)
-        gaps = (Gap(**_known(Gap, gap)) for gap in document["gaps"])
+        gaps = (Gap(**_select_known(Gap, gap)) for gap in document["gaps"])
         return cls(
-            UpstreamStatus(**_known(UpstreamStatus, document["upstream"])),
+            UpstreamStatus(**_select_known(UpstreamStatus, document["upstream"])),
             tuple(replace(gap, outcome=GapOutcome(gap.outcome)) for gap in gaps),
         )
 
 
-def _known(kind: type, document: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields that this version knows: another node may be of a newer one."""
+def _select_known(kind: type, document: dict[str, Any]) -> dict[str, Any]:
+    """Return only the fields that `kind` has: a node of a newer version may write more.
+
+    Nodes are upgraded one after the other.
+    """
     return {field.name: document[field.name] for field in fields(kind) if field.name in document}
 
 
 @dataclass(slots=True)
 class NodeRole:
-    """Whether this node holds the account's connection to Alpaca, and how near it is to the log's end."""
+    """Whether this node leads the account, and how far it lags behind the shared log.
+
+    Only the leader holds the connection to Alpaca and appends to the log.
+    """
 
     since: float
-    """Unix time in seconds."""
+    """When the role began (Unix time)."""
     is_leader: bool = False
     lease_renewed: float | None = None
-    """When the lease was last renewed (Unix time); None unless it leads."""
+    """When the lease was last renewed (Unix time); None unless this node leads."""
     terms: int = 0
-    """How often it has led, this time included."""
+    """How many terms this node has led, the current one included."""
     lag: int = 0
-    """How many events the log has that this node had not read when it last looked."""
+    """How many events of the log this node had not read at its last check."""
 
     def start_leading(self, now: float) -> None:
-        """Note that a turn begins."""
+        """Record that a term begins at `now` (Unix time)."""
         self.is_leader, self.since, self.lease_renewed, self.lag = True, now, now, 0
         self.terms += 1
 
     def start_following(self, now: float) -> None:
-        """Note that it has ended."""
+        """Record that the term ends at `now` (Unix time)."""
         self.is_leader, self.since, self.lease_renewed, self.lag = False, now, None, 0
 
     def update(self, lag: int, now: float) -> None:
-        """Note what a look at the log, and at the lease, has shown."""
+        """Record the result of a check of log and lease at `now` (Unix time)."""
         self.lag = max(lag, 0)
         self.lease_renewed = now if self.is_leader else None

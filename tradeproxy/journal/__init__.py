@@ -1,1 +1,1 @@
-"""The durable, ordered log of one account: its interface, and the one in an SQLite file."""
+"""The durable, ordered log of one account: its interface, and the implementation on SQLite."""

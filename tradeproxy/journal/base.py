@@ -1,4 +1,8 @@
-"""The log of one account as the hub sees it, wherever it is kept: appended to in bursts, read by position."""
+"""The interface of an account's log, and the code that every implementation shares.
+
+The hub appends events in batches and reads rows by sequence number. `journal.sqlite` keeps the log
+in a file; `cluster.redis_journal` keeps it in Redis, where several nodes share it.
+"""
 
 from __future__ import annotations
 
@@ -21,98 +25,111 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One event in its place; or, without a payload, the place of events that were not kept."""
+    """One row of the log: an event, or a hole.
+
+    A hole has no payload. It stands for events that were delivered but could not be stored.
+    """
 
     seq: int
-    """1 for the first event of an account, and one more for each that follows; never used twice."""
+    """The first event of an account has 1, and each later row one more. No number is reused."""
     payload: bytes | None
     time: int | None = None
-    """Of the event: microseconds since 1970."""
+    """The event's time (microseconds since 1970)."""
     durable: bool = True
-    """Whether it is on the disk. While it is not, no cursor may point behind it."""
+    """Whether the row is on the disk. Until then no cursor may point at it: a crash loses it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows that follow each other: those that one append added, or that one read found; never empty.
+    """Consecutive rows that travel together: added by one append or found by one read. Never empty.
 
-    `unplaced` rows have no place of their own: there was no room to keep them. They all bear the number of
-    the hole in the log that stands for them, and reading the log yields that hole in their stead.
+    With `overflow`, the rows could not be stored. They all have the sequence number of one hole.
+    A later read of the log returns that hole, not these rows.
     """
 
     rows: tuple[Row, ...]
     overflow: bool = False
     received_at: float | None = field(default=None, compare=False)
-    """When the first of it came to this process (Unix time); None: just now."""
+    """When this process received the first row (Unix time). None means just now."""
     first: int = field(init=False, compare=False, repr=False)
-    """The number of the first row."""
+    """The sequence number of the first row."""
     last: int = field(init=False, compare=False, repr=False)
-    """The number of the last row."""
+    """The sequence number of the last row."""
     encoded: dict[object, bytes] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
-    """What has been made of it to be sent, by whom it was made: once, for all who get the same."""
+    """A cache of the bytes that were made of this batch, by encoder.
+
+    All clients that get the same bytes share one entry.
+    """
 
     def __post_init__(self) -> None:
+        # The dataclass is frozen, so the derived fields are set through object.
         object.__setattr__(self, "first", self.rows[0].seq)
         object.__setattr__(self, "last", self.rows[-1].seq)
 
 
 class TrimmedError(Exception):
-    """What was to be read is no longer kept."""
+    """The requested rows are no longer stored."""
 
 
 class UnreadableError(Exception):
-    """What was to be read is there, and the disk does not give it: later it may."""
+    """The rows may exist but cannot be read now. A later attempt may succeed."""
 
 
 class Journal(Protocol):
-    """The durable, ordered log of one account. Errors of the disk stay inside: see `status`.
+    """The durable, ordered log of one account. Compared and hashed by identity.
 
-    Compared and hashed by identity.
+    Errors of the disk or of Redis are not raised, except as documented: see `status`.
     """
 
     epoch: str
-    """16 hexadecimal digits; positions of another epoch mean nothing here."""
+    """16 hexadecimal digits. Positions of another epoch are invalid in this log."""
     first: int
-    """The lowest number that can be read; last + 1 when there is none."""
+    """The lowest number that can be read; last + 1 if there are no rows."""
     last: int
-    """The highest number given; 0 at the very beginning."""
+    """The highest number in use; 0 in a new log."""
     complete_from: int
-    """From when on the log is complete (microseconds since 1970): created then, or trimmed up to there."""
+    """The log has every event from this time on (microseconds since 1970).
+
+    It is the time of creation, or just after the newest event that was trimmed.
+    """
     latest_time: int | None
-    """The highest time of any event so far, one that has been trimmed included."""
+    """The highest time of all events (microseconds since 1970), trimmed ones included."""
     dedup_horizon: int | None
-    """History at or before this time (microseconds) is known, though it may no longer be kept."""
+    """Events from history at or before this time (microseconds) count as duplicates.
+
+    They have been delivered, although the log may no longer store them.
+    """
     duplicates: int
-    """Events that were not appended, for they had been before."""
+    """How many events were dropped because the log had them already."""
     event_counts: Counter[str]
-    """How many events of each kind were appended, by this process."""
+    """How many events of each kind this process has appended."""
     commit_seconds: Histogram
-    """Seconds that the disk took for each burst."""
+    """How long each commit took, in seconds."""
     status: JournalStatus
     is_loaded: bool
-    """Whether all that is in the log can be read here: not yet, while a node reads what others wrote."""
+    """Whether the whole log can be read here. False while a node still loads it from Redis."""
     on_committed: Callable[[Batch], None]
-    """Called with every burst once it is on the disk, or declared not to be; at once, or later."""
+    """Called with every batch that is on the disk, or is declared not to be: at once, or later."""
     on_status: Callable[[JournalStatus], None]
     """Called when `status` has changed."""
     on_new_epoch: Callable[[], None]
-    """Called when another epoch has begun, to which positions lead on: at once by `identify`, or later."""
+    """Called when a new epoch has begun and its numbers continue: by `identify`, or later."""
     on_replaced: Callable[[], None]
-    """Called when the log has become another one, to which no position of before leads on."""
+    """Called when the log is a different one, in which no earlier position is valid."""
 
     def __hash__(self) -> int: ...
 
     @property
     def is_current(self) -> bool:
-        """Whether all that is in the log has been handed on, as far as is known here."""
+        """Whether every row of the log that this process knows of has been passed on."""
 
     def open(self) -> None:
-        """Begin; raises JournalError with a line for the user where that cannot be."""
+        """Open the log. Raises JournalError, whose text is a line for the user."""
 
     def close(self) -> None:
-        """Commit what can be, and let go."""
+        """Commit what can be committed, and release all resources."""
 
     def append(self, events: Sequence[Event]) -> None:
         """Add the events that are new, in their order, in one transaction."""
@@ -120,49 +137,58 @@ class Journal(Protocol):
     def read(self, after: int, limit: int) -> Batch | None:
         """Return up to `limit` rows that follow number `after`; None at the end.
 
-        Raises TrimmedError, or UnreadableError.
+        Raises TrimmedError or UnreadableError.
         """
 
     def row(self, seq: int) -> Row | None:
-        """Return one row; None if it is not kept. Raises UnreadableError."""
+        """Return one row; None if it is not stored. Raises UnreadableError."""
 
     def has(self, event: Event) -> bool:
-        """Whether this very event has been appended before, or lies before the horizon."""
+        """Whether this event was appended before, or is not after the dedup horizon."""
 
     def reaches(self, seq: int) -> bool:
-        """Whether the log has come to a number. Raises UnreadableError where that is not known yet."""
+        """Whether the log has assigned this number. Raises UnreadableError if that is unknown."""
 
     def find(self, identity: str) -> int | None:
-        """Return the number of the last event with this identity. Raises UnreadableError."""
+        """Return the number of the last event with this identity; None if there is none.
+
+        Raises UnreadableError.
+        """
 
     def first_since(self, time: int) -> int | None:
-        """Return the number of the first event with this time or a later one; None if all are earlier."""
+        """Return the number of the first event at or after `time` (microseconds since 1970).
+
+        Returns None if all events are earlier.
+        """
 
     def order(self, order_id: str) -> OrderState | None:
-        """Return the newest state of an order that an event told of."""
+        """Return the newest state of an order in any event; None if the order is unknown."""
 
     def open_orders(self) -> Sequence[OrderState]:
-        """Return every order that was open when an event last told of it."""
+        """Return every order whose newest state is open."""
 
     def get_metadata(self, key: str) -> str | None:
-        """Return what was remembered under a name."""
+        """Return the text that `set_metadata` stored under this key."""
 
     def set_metadata(self, key: str, value: str | None) -> None:
-        """Keep a short text under a name, durably when that is possible; None forgets it."""
+        """Store a short text under a key, durably as soon as possible. None removes it."""
 
     def advance_dedup_horizon(self, time: int) -> None:
-        """Move the horizon to this time, unless it is further on."""
+        """Move the dedup horizon to `time` (microseconds since 1970). It never moves back."""
 
     def identify(self, account_id: str) -> bool:
-        """Begin a new epoch if the log is another account's; return whether it is. The numbers go on."""
+        """Record Alpaca's id of the account. Begin a new epoch if the log has another one.
+
+        The numbers continue. Returns whether a new epoch has begun.
+        """
 
 
 class JournalError(Exception):
-    """The journal cannot be used; the text is a line for the user that names the file or the variable."""
+    """The journal cannot be used. The text is a line that names the file or the variable."""
 
 
 class JournalBase(Metadata, ABC):
-    """The part of hub.journal.Journal that does not depend on where the log is."""
+    """The part of Journal that does not depend on where the log is stored."""
 
     def __init__(self, base_url: str) -> None:
         super().__init__(base_url)
@@ -175,10 +201,9 @@ class JournalBase(Metadata, ABC):
         self.on_replaced: Callable[[], None] = lambda: None
 
     def has(self, event: Event) -> bool:
-        """Whether this very event has been appended before, or lies before the horizon."""
-        known = self._contains(
-            event
-        )  # first: a file that turns out to be damaged moves the horizon
+        """Whether this event was appended before, or is not after the dedup horizon."""
+        # The log is queried first: a file that turns out to be damaged moves the horizon.
+        known = self._contains(event)
         return known or (
             event.time is not None
             and self.dedup_horizon is not None
@@ -186,38 +211,41 @@ class JournalBase(Metadata, ABC):
         )
 
     def set_metadata(self, key: str, value: str | None) -> None:
-        """Keep a short text under a name, durably once that is possible; None forgets it."""
+        """Store a short text under a key, durably as soon as possible. None removes it."""
         if self.get_metadata(key) != value:
             self._notes[key] = value
             self._save()
 
     def advance_dedup_horizon(self, time: int) -> None:
-        """Move the horizon to this time, unless it is further on."""
+        """Move the dedup horizon to `time` (microseconds since 1970). It never moves back."""
         if self.dedup_horizon is None or time > self.dedup_horizon:
             self.dedup_horizon = time
             self._save()
 
     @abstractmethod
     def _contains(self, event: Event) -> bool:
-        """Whether this very event is kept, or waits for that."""
+        """Whether this event is stored or queued to be stored."""
 
     @abstractmethod
     def _save(self) -> None:
-        """Let the facts be saved, as they are now."""
+        """Save the metadata as it is now, at once or when the store accepts it."""
 
 
 TRIM_STEP = 1000
-"""Rows that are trimmed at once."""
+"""Rows trimmed in one step. It bounds the time for which the reactor is blocked."""
 
 TRIM_EVERY = 10.0
-"""Seconds between looks for rows that are due to be trimmed."""
+"""Seconds between two checks for rows to trim."""
 
 TRIM_AGAIN = 0.1
-"""Seconds to the next look while more of them are due."""
+"""Seconds until the next check while more rows are due."""
 
 
 class Trimmer:
-    """Lets a journal trim TRIM_STEP rows at most, time and again; `step` returns whether more may be due."""
+    """Calls `step` repeatedly. A step trims at most TRIM_STEP rows.
+
+    A step returns whether more rows may be due. The next one then follows sooner.
+    """
 
     def __init__(self, clock: IReactorTime, step: Callable[[], bool]) -> None:
         self._clock = clock
@@ -225,16 +253,17 @@ class Trimmer:
         self._timer: IDelayedCall | None = None
 
     def start(self) -> None:
-        """Begin with it, in TRIM_EVERY seconds."""
+        """Schedule the first step, in TRIM_EVERY seconds."""
         self._timer = self._clock.callLater(TRIM_EVERY, self._trim)
 
     def stop(self) -> None:
-        """Trim no more; harmless if that has been done."""
+        """Cancel further steps. A second call has no effect."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _trim(self) -> None:
+        # Scheduled before the step, so that a step that raises does not end the trimming.
         timer = self._timer = self._clock.callLater(TRIM_EVERY, self._trim)
         if self._step():
             timer.reset(TRIM_AGAIN)

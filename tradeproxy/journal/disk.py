@@ -1,4 +1,4 @@
-"""A journal's store as it comes and goes: what fails is tried again, what is damaged is replaced."""
+"""The store of a journal and its failures: retry what fails, replace a file that is damaged."""
 
 from __future__ import annotations
 
@@ -20,23 +20,33 @@ if TYPE_CHECKING:
     from tradeproxy.journal.file import JournalFile
 
 STEP = 1000
-"""Rows that one transaction commits from the backlog."""
+"""Rows of the backlog that one transaction commits. It bounds the time that blocks the reactor."""
 
 RETRY_EVERY = 1.0
-"""Seconds between attempts to write while the disk takes nothing."""
+"""Seconds between two attempts to write while the disk fails."""
 
 CHECKED_SIZE = 32 * 1024 * 1024
-"""Bytes up to which a file is read whole when it is opened: that takes a fraction of a second."""
+"""The largest file (bytes) that is checked when it is opened: a fraction of a second."""
 
 _T = TypeVar("_T")
 
 
 class Disk:
-    """One account's store, in a file or in memory, and whether it takes what is written.
+    """One account's store, in a file or in memory, and whether it accepts writes.
 
-    `begin_epoch` is called before a new file begins, and returns the epoch; `facts` says what is saved in it,
-    and again whenever the disk has healed; `on_status` is told of every change. There may be no store at all
-    while not even a file can be had.
+    `status.durable` and the presence of a store make three states:
+
+        state             event                            next state
+        ----------------  -------------------------------  ----------------
+        durable           the disk fails                   retrying
+        durable           damage, new file created         durable
+        durable           damage, no new file possible     without a store
+        retrying          a retry commits the backlog      durable
+        retrying          damage, new file created         retrying
+        retrying          damage, no new file possible     without a store
+        without a store   a retry creates a file           durable
+
+    A new file begins a new epoch. An old file is renamed, never deleted.
     """
 
     _log = Logger()
@@ -51,9 +61,22 @@ class Disk:
         full_sync: bool,
         connect: Callable[..., sqlite3.Connection],
         begin_epoch: Callable[[], str],
-        facts: Callable[[], Mapping[str, str | None]],
+        metadata: Callable[[], Mapping[str, str | None]],
         on_status: Callable[[JournalStatus], None],
     ) -> None:
+        """Open nothing yet.
+
+        Args:
+            name: the account, for the log.
+            file: the files of the journal; None keeps the store in memory.
+            clock: schedules the retries.
+            backlog: the events to commit when the disk works again.
+            full_sync: whether every commit is synced to the disk.
+            connect: sqlite3.connect, or a replacement for tests.
+            begin_epoch: called before a new file begins; returns the epoch.
+            metadata: returns what to save in a new file, and after every failure.
+            on_status: called with every new status.
+        """
         self.status = JournalStatus(durable=True, reason="", since=clock.seconds())
         self._name = name
         self._file = file
@@ -62,17 +85,18 @@ class Disk:
         self._full_sync = full_sync
         self._connect = connect
         self._begin_epoch = begin_epoch
-        self._facts = facts
+        self._metadata = metadata
         self._on_status = on_status
         self._store: Store | None = None
-        self._to_set_aside = ""
-        self._retrying: IDelayedCall | None = None
+        # The suffix for renaming the old file, kept until the renaming succeeds.
+        self._aside_suffix = ""
+        self._retry_timer: IDelayedCall | None = None
 
     def __str__(self) -> str:
         return ":memory:" if self._file is None else str(self._file.path)
 
     def open(self) -> Store | None:
-        """Take the files for this process and return the store in them; None if there is none yet.
+        """Lock the files for this process and return their store; None if there is none yet.
 
         Raises JournalError, SchemaError, OSError or sqlite3.Error.
         """
@@ -84,15 +108,15 @@ class Disk:
         return self._store
 
     def check(self) -> None:
-        """Read the file, unless it is large; raises DamageError where it is damaged."""
+        """Read the whole file, unless it is large. Raises DamageError if it is damaged."""
         if self._store is not None and self._file is not None and self._file.size <= CHECKED_SIZE:
             self._store.check_integrity()
 
     def close(self) -> None:
-        """Commit what can be, and let go; harmless if that has been done."""
-        if self._retrying is not None:
-            self._retrying.cancel()
-            self._retrying = None
+        """Commit what can be committed, and release the files. A second call has no effect."""
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            self._retry_timer = None
             self._retry_once()
         if self._backlog:
             self._log.error(
@@ -104,51 +128,54 @@ class Disk:
         if self._file is not None:
             self._file.release()
 
-    def query(self, question: Callable[[Store], _T], otherwise: _T) -> _T:
-        """Return what the store says; `otherwise` while it says nothing."""
+    def query(self, question: Callable[[Store], _T], default: _T) -> _T:
+        """Return what `question` reads from the store; `default` if the store fails."""
         if self._store is None:
-            return otherwise
+            return default
         try:
             return question(self._store)
         except sqlite3.Error as error:
             self._handle_error(error)
-            return otherwise
+            return default
 
     def write(self, command: Callable[[Store], _T]) -> _T | None:
-        """Have the store do something that would find its place in a new file too; None if it could not.
+        """Run `command` on the store and return its result; None if that failed.
 
-        Nothing is tried while the disk is not as it should be: see `heal`.
+        The command must not depend on the rows of the old file: it may run on a new one. While
+        the disk fails, nothing is attempted: see `retry_now`.
         """
-        for _ in range(2):  # the second time if a new file has taken a damaged one's place
-            if self.status.durable and (done := self.query(command, None)) is not None:
-                return done
-        self._degrade("the file is damaged, and a new one too")  # unless that is known by now
+        # The second attempt is for a new file that replaced a damaged one during the first.
+        for _ in range(2):
+            if self.status.durable and (result := self.query(command, None)) is not None:
+                return result
+        # Has no effect if the first attempt has already reported another reason.
+        self._degrade("the file is damaged, and a new one too")
         return None
 
     def save(self) -> None:
-        """Save the facts; while the disk is not as it should be, healing will."""
+        """Save the metadata. While the disk fails, the next successful retry saves it."""
         if self.status.durable:
-            self.query(lambda store: store.save_metadata(self._facts()), None)
+            self.query(lambda store: store.save_metadata(self._metadata()), None)
 
     def retry_now(self) -> None:
-        """Commit the backlog, if the disk takes it again; does nothing while nothing is wrong."""
-        if self._retrying is not None and self._retry_once():
-            self._retrying.cancel()
-            self._retrying = None
+        """Try to commit the backlog now. Has no effect while the disk works."""
+        if self._retry_timer is not None and self._retry_once():
+            self._retry_timer.cancel()
+            self._retry_timer = None
 
     def replace(self, why: str = "") -> None:
-        """Begin a new epoch in a new file; `why` goes into the name under which an old one is kept.
+        """Begin a new epoch in a new file. `why` becomes part of the old file's new name.
 
-        Raises OSError, SchemaError or sqlite3.Error where that cannot be now.
+        Raises OSError, SchemaError or sqlite3.Error if that is impossible now.
         """
         self._close_store()
         epoch = self._begin_epoch()
         if why:
-            self._to_set_aside = f"{why}-{epoch}"
+            self._aside_suffix = f"{why}-{epoch}"
         self._create()
 
     def replace_when_possible(self, why: str, reason: str = "") -> None:
-        """Replace the file now or as soon as that can be; `reason` says what is wrong until then."""
+        """Replace the file now, or by retrying. `reason` is the status until that succeeds."""
         try:
             self.replace(why)
         except (OSError, SchemaError):
@@ -158,20 +185,20 @@ class Disk:
 
     def _create(self) -> None:
         if self._file is not None:
-            if self._to_set_aside:
-                aside = self._file.set_aside(self._to_set_aside)
-                self._to_set_aside = ""
+            if self._aside_suffix:
+                aside = self._file.set_aside(self._aside_suffix)
+                self._aside_suffix = ""
                 self._log.warn(
-                    "{account}: the journal begins anew, the old one is kept as {aside}",
+                    "{account}: started a new journal; the old one is kept as {aside}",
                     account=self._name,
                     aside=aside,
                 )
             self._file.create()
         self._store = self._open_store()
-        self._store.save_metadata(self._facts())
+        self._store.save_metadata(self._metadata())
 
     def _open_store(self) -> Store:
-        # No waiting for another program's lock: that would stop the reactor.
+        # timeout=0: waiting for another program's lock would block the reactor.
         connection = self._connect(str(self), timeout=0, isolation_level=None)
         return Store(connection, full_sync=self._full_sync)
 
@@ -180,7 +207,7 @@ class Disk:
             self._store.close()
             self._store = None
 
-    # When something is wrong.
+    # Failures.
 
     def _handle_error(self, error: sqlite3.Error) -> None:
         if is_damage(error):
@@ -196,11 +223,11 @@ class Disk:
             account=self._name,
             reason=reason,
         )
-        self._retrying = self._clock.callLater(RETRY_EVERY, self._retry)
+        self._retry_timer = self._clock.callLater(RETRY_EVERY, self._retry)
         self._change_status(durable=False, reason=reason)
 
     def _retry(self) -> None:
-        self._retrying = self._clock.callLater(RETRY_EVERY, self._retry)
+        self._retry_timer = self._clock.callLater(RETRY_EVERY, self._retry)
         self.retry_now()
 
     def _retry_once(self) -> bool:
@@ -208,9 +235,8 @@ class Disk:
             if self._store is None:
                 self._create()
             assert self._store is not None
-            self._store.save_metadata(
-                self._facts()
-            )  # also where no event waits: something that the disk could refuse
+            # Saved even if the backlog is empty: a write is the only proof that the disk works.
+            self._store.save_metadata(self._metadata())
             while entries := self._backlog.head(STEP):
                 self._store.commit(entries, {})
                 self._backlog.drop(len(entries))

@@ -1,4 +1,4 @@
-"""Where a journal lies: its directory, its lock, and the names of journals that were set aside."""
+"""The files of a journal: directory, permissions, lock, and the renaming of old files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
-"""SQLite's files of one database, the database itself first: without it, the others mean nothing."""
+"""SQLite's files of one database. The database is first: the others are useless without it."""
 
 
 class JournalFile:
-    """The files of one account's journal: `<account>.sqlite3`, and `<account>.lock` beside it.
+    """The files of one account's journal: `<account>.sqlite3` and `<account>.lock`.
 
-    Only the owner may read them. The lock lasts as long as the process, however that ends.
+    Only the owner can read them. The lock ends with the process, even if that is killed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,14 +29,14 @@ class JournalFile:
 
     @property
     def size(self) -> int:
-        """Bytes of the database; 0 if there is none."""
+        """The size of the database in bytes; 0 if there is none."""
         try:
             return self.path.stat().st_size
         except FileNotFoundError:
             return 0
 
     def acquire(self) -> None:
-        """Take the journal for this process; raises JournalError where it cannot be used."""
+        """Lock the journal for this process. Raises JournalError if it cannot be used."""
         try:
             _make_directory(self.path.parent)
             lock = _open_private(_lock_path(self.path))
@@ -51,32 +51,41 @@ class JournalFile:
         self._lock = lock
 
     def release(self) -> None:
-        """Let another process have the journal; harmless if it was not acquired."""
+        """Unlock the journal. Has no effect if it is not locked."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def create(self) -> None:
-        """Make an empty file if there is none. SQLite gives its other files the same mode. Raises OSError."""
+        """Make an empty database file if there is none. Raises OSError.
+
+        SQLite gives its other files the same mode.
+        """
         os.close(_open_private(self.path))
 
     def set_aside(self, suffix: str) -> str:
-        """Rename the database, which must not be open, and return its new name. Raises OSError."""
-        self.path.parent.stat()  # a directory that is gone may come back, and the old file with it
+        """Rename the database, which must not be open, and return its new name.
+
+        Raises OSError.
+        """
+        # Fails if the directory is missing, as with an unmounted volume. The old file may return
+        # with the directory; it must not be overlooked.
+        self.path.parent.stat()
         aside = f"{self.path.name}.{suffix}"
-        for ending in _SUFFIXES:
+        for file_suffix in _SUFFIXES:
             with suppress(FileNotFoundError):
-                self.path.with_name(self.path.name + ending).rename(
-                    self.path.with_name(aside + ending)
+                self.path.with_name(self.path.name + file_suffix).rename(
+                    self.path.with_name(aside + file_suffix)
                 )
         return aside
 
 
 def check_journal(path: Path) -> str | None:
-    """Say in one line that begins with `path` why a journal could not be opened there; None if it could.
+    """Return why no journal can be opened at `path`, as one line; None if it can.
 
-    Nothing is changed or kept. A later version's file is
-    not recognised if that version was killed just when it had changed the tables: opening finds out.
+    The line begins with the path. Nothing is changed, and no lock is kept. A later version's file
+    can go undetected if that version was killed while it changed the tables: `acquire` or the
+    opening of the store reports it.
     """
     try:
         _check_access(path)
@@ -95,19 +104,19 @@ def check_journal(path: Path) -> str | None:
 
 
 def _check_access(path: Path) -> None:
-    # The directory is made by whom it is to belong to: twistd may still be about to change its user.
-    place = next(parent for parent in path.parents if parent.exists())
-    if not place.is_dir():
-        raise NotADirectoryError(f"{place} is not a directory")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise JournalError(f"{path}: the directory {place} cannot be written to")
+    # The directory is not created here: twistd may still change its user, who must own it.
+    ancestor = next(parent for parent in path.parents if parent.exists())
+    if not ancestor.is_dir():
+        raise NotADirectoryError(f"{ancestor} is not a directory")
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        raise JournalError(f"{path}: the directory {ancestor} cannot be written to")
     if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         raise JournalError(f"{path}: it cannot be written to")
 
 
 def _lock_exclusively(lock: int, path: Path) -> None:
-    # flock, not SQLite's own locks: those are free between transactions, and fcntl's are lost when the
-    # process closes any descriptor of the file.
+    # flock, because SQLite's own locks are released between transactions. fcntl locks are lost
+    # when the process closes any descriptor of the file.
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -115,7 +124,7 @@ def _lock_exclusively(lock: int, path: Path) -> None:
 
 
 def _check_header(path: Path) -> None:
-    # Before SQLite opens it: even a reader may write, if a write-ahead log is left to be carried over.
+    # Before SQLite opens the file: even a reader writes to it if a write-ahead log is left over.
     try:
         with path.open("rb") as file:
             header = Header.parse(file.read(100))
@@ -131,7 +140,7 @@ def _check_header(path: Path) -> None:
 
 
 def _make_directory(directory: Path) -> None:
-    # Path.mkdir would give the parents that it makes the usual mode.
+    # Path.mkdir(parents=True) ignores `mode` for the parents that it creates.
     for each in (*reversed(directory.parents), directory):
         with suppress(FileExistsError):
             each.mkdir(mode=0o700)
@@ -148,7 +157,8 @@ def _open_private(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    os.fchmod(descriptor, 0o600)  # a umask may have taken the owner's own right
+    # A umask such as 0777 removes the owner's permissions too.
+    os.fchmod(descriptor, 0o600)
     return descriptor
 
 

@@ -1,4 +1,14 @@
-"""What a journal says of itself: its epoch and bounds, whose it is, and what it was asked to remember."""
+"""The metadata of a journal: epoch, bounds, account, and named values that other code stores.
+
+It is saved as short texts by key. Some keys are older than the names in the code:
+
+    key in the store    attribute
+    trimmed             first - 1
+    begins              complete_from
+    latest              latest_time
+    horizon             dedup_horizon
+    remembered KEY      set_metadata(KEY, ...)
+"""
 
 from __future__ import annotations
 
@@ -8,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OPEN_SINCE = "open gap since"
-"""What is remembered under this name is the begin of a gap of which something may still come."""
+"""The key for the beginning of a gap that is still open (microseconds since 1970)."""
 
 _REMEMBERED = "remembered "
 
 
 class Metadata:
-    """The state of a journal beside its rows, and how it is saved: as short texts by name."""
+    """The state of a journal besides its rows, and its saved form."""
 
     def __init__(self, base_url: str) -> None:
         self.epoch = ""
@@ -27,11 +37,11 @@ class Metadata:
         self._notes: dict[str, str | None] = {}
 
     def get_metadata(self, key: str) -> str | None:
-        """Return what was remembered under a name."""
+        """Return the text that is stored under a key; None if there is none."""
         return self._notes.get(key)
 
     def encode(self) -> dict[str, str | None]:
-        """Return what is to be saved; None is for what must no longer be there."""
+        """Return what must be saved. None stands for a key that must be deleted."""
         numbers = {
             "trimmed": self.first - 1,
             "begins": self.complete_from,
@@ -47,72 +57,84 @@ class Metadata:
         }
 
     def encode_present(self) -> dict[str, str]:
-        """Return those that are not None: what is saved where there is nothing yet."""
+        """Return the values that are not None: what must be saved to an empty store."""
         return {key: value for key, value in self.encode().items() if value is not None}
 
-    def load(self, facts: Mapping[str, str], rows: tuple[int, int, int | None] | None) -> None:
-        """Take what was saved; `rows` are the numbers of the first and last row, and the highest time.
+    def load(self, saved: Mapping[str, str], rows: tuple[int, int, int | None] | None) -> None:
+        """Replace this state by the saved one, base URL included.
 
-        The base URL is taken too. Raises ValueError or KeyError for what does not fit together.
+        `rows` are the sequence numbers of the first and the last stored row, and the highest time.
+        None means that no row is stored. Raises ValueError or KeyError if the values are
+        incomplete or contradict each other.
         """
-        begins, trimmed = int(facts["begins"]), int(facts["trimmed"])
-        latest, horizon = (
-            int(facts[key]) if key in facts else None for key in ("latest", "horizon")
+        complete_from, trimmed = int(saved["begins"]), int(saved["trimmed"])
+        latest_time, dedup_horizon = (
+            int(saved[key]) if key in saved else None for key in ("latest", "horizon")
         )
-        epoch, base_url = facts["epoch"], facts["base_url"]
-        first, last, high = (trimmed + 1, trimmed, None) if rows is None else rows
+        epoch, base_url = saved["epoch"], saved["base_url"]
+        first, last, max_time = (trimmed + 1, trimmed, None) if rows is None else rows
         if first != trimmed + 1:
             raise ValueError("the first rows are missing")
-        self.epoch, self.base_url, self.account_id = epoch, base_url, facts.get("account_id")
-        self.first, self.last, self.complete_from = first, last, begins
-        self.latest_time, self.dedup_horizon = latest if high is None else high, horizon
-        self._notes = _read_notes(facts)
+        self.epoch, self.base_url, self.account_id = epoch, base_url, saved.get("account_id")
+        self.first, self.last, self.complete_from = first, last, complete_from
+        # The last row has the highest time. The saved one is needed once all rows are trimmed.
+        self.latest_time = latest_time if max_time is None else max_time
+        self.dedup_horizon = dedup_horizon
+        self._notes = _read_notes(saved)
 
-    def adopt(self, facts: Mapping[str, str]) -> None:
-        """Take what another process has saved since, of this same log: all but its bounds."""
-        if "horizon" in facts:
-            told = int(facts["horizon"])
+    def adopt(self, saved: Mapping[str, str]) -> None:
+        """Take over what another process has saved for this same log, except the bounds.
+
+        Each process derives the bounds and the latest time from its own rows.
+        """
+        if "horizon" in saved:
+            horizon = int(saved["horizon"])
             self.dedup_horizon = (
-                told if self.dedup_horizon is None else max(told, self.dedup_horizon)
+                horizon if self.dedup_horizon is None else max(horizon, self.dedup_horizon)
             )
-        self.account_id = facts.get("account_id")
-        self._notes = _read_notes(facts)
+        self.account_id = saved.get("account_id")
+        self._notes = _read_notes(saved)
 
     def begin_epoch(self, epoch: str, first: int, now: int) -> None:
-        """Go on with number `first` under another epoch, at `now` (microseconds since 1970)."""
+        """Continue with number `first` under another epoch, at `now` (microseconds since 1970)."""
         self.epoch, self.first = epoch, first
-        # A position must not be taken for known whose events went with the old file.
+        # Positions in the discarded file are invalid. A time up to its newest event must be, too.
         self.complete_from = now if self.latest_time is None else max(now, self.latest_time + 1)
-        if (
-            self.latest_time is not None
-        ):  # their identities went with it too, and they were delivered
-            known = (
+        if self.latest_time is not None:
+            # The discarded file held the identities of delivered events. The horizon replaces
+            # them. It stays before an open gap, whose missing events are still to be delivered.
+            delivered_to = (
                 self.latest_time
                 if self.dedup_horizon is None
                 else max(self.latest_time, self.dedup_horizon)
             )
-            missing = self.get_metadata(OPEN_SINCE)
-            self.dedup_horizon = known if missing is None else min(known, int(missing))
+            open_since = self.get_metadata(OPEN_SINCE)
+            self.dedup_horizon = (
+                delivered_to if open_since is None else min(delivered_to, int(open_since))
+            )
 
     def reset_account(self, base_url: str) -> None:
-        """Keep nothing but the numbers: what follows is of another account, at this address."""
+        """Reset everything but the numbers: what follows is of another account at `base_url`."""
         self.latest_time = self.dedup_horizon = self.account_id = None
         self.base_url = base_url
         self._notes = {}
 
-    def record_trim(self, through: int, high: int | None) -> None:
-        """Move the bounds behind a row up to which `high` was the highest time."""
+    def record_trim(self, through: int, max_time: int | None) -> None:
+        """Move the bounds behind row `through`. `max_time` is the highest time up to that row.
+
+        Trimmed events were delivered, so the dedup horizon moves to their highest time.
+        """
         self.first = through + 1
-        if high is not None:
-            self.complete_from = max(self.complete_from, high + 1)
+        if max_time is not None:
+            self.complete_from = max(self.complete_from, max_time + 1)
             self.dedup_horizon = (
-                high if self.dedup_horizon is None else max(self.dedup_horizon, high)
+                max_time if self.dedup_horizon is None else max(self.dedup_horizon, max_time)
             )
 
 
-def _read_notes(facts: Mapping[str, str]) -> dict[str, str | None]:
+def _read_notes(saved: Mapping[str, str]) -> dict[str, str | None]:
     return {
         key.removeprefix(_REMEMBERED): value
-        for key, value in facts.items()
+        for key, value in saved.items()
         if key.startswith(_REMEMBERED)
     }

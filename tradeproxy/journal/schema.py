@@ -1,4 +1,4 @@
-"""The tables of a journal, and how an older file becomes one of today."""
+"""The tables of a journal file, their migrations, and the check of a file's version."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 APPLICATION_ID = 0x74725078
-"""What `file` and SQLite know our files by."""
+"""SQLite's application_id: it marks a file as ours, for SQLite and for the `file` command."""
 
 MIGRATIONS = (
-    # A hole has no identity: NULLs do not collide. `high` is the highest time so far, so that the first row
-    # with a time of at least T is the first with such a `high`. The payload is last: SQLite reads a row from
-    # its beginning.
+    # Column `high` is max_time in the code: the highest time of this and all earlier rows. So the
+    # first row whose `high` is at least T is the first row with an event at or after T.
+    # A hole has no identity: in SQLite, NULLs do not violate a UNIQUE constraint.
+    # The payload is the last column: SQLite reads a row from its beginning.
     """
     CREATE TABLE events (
         seq INTEGER PRIMARY KEY,
@@ -40,28 +41,31 @@ MIGRATIONS = (
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     """,
 )
-"""Scripts; the nth makes version n of version n - 1. They are never changed, only added to."""
+"""SQL scripts. The nth one upgrades version n - 1 to version n.
+
+Add scripts, but never change one: existing files were made with it.
+"""
 
 _MAGIC = b"SQLite format 3\0"
 
 
 class SchemaError(Exception):
-    """The file is not for this version of tradeproxy; the text continues a line that begins with its name."""
+    """The file is not for this version of tradeproxy. The text completes "FILENAME: ..."."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the first page of an SQLite file says of its content."""
+    """The marks in the header of an SQLite file."""
 
     application_id: int
     version: int
 
     @classmethod
     def parse(cls, page: bytes) -> Header | None:
-        """Read the first 100 bytes of a file, or more; None if it is no SQLite file.
+        """Read at least the first 100 bytes of a file; return None if it is not an SQLite file.
 
-        The places are those of "Database File Format", section 1.3. What is still in the write-ahead log is
-        not seen.
+        The offsets are those of "Database File Format", section 1.3. Changes that are still in
+        the write-ahead log are not visible here.
         """
         if len(page) < 100 or not page.startswith(_MAGIC):
             return None
@@ -69,7 +73,7 @@ class Header:
 
 
 def check_header(header: Header, known: int = len(MIGRATIONS)) -> None:
-    """Raise SchemaError for a file that is not ours, or of a later version than `known`."""
+    """Raise SchemaError for another program's file, or for a version later than `known`."""
     if header.application_id not in (0, APPLICATION_ID):
         raise SchemaError("it is another program's SQLite file")
     if header.version > known:
@@ -79,13 +83,15 @@ def check_header(header: Header, known: int = len(MIGRATIONS)) -> None:
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> None:
-    """Bring the tables up to date, each step in a transaction; writes nothing where they are.
+    """Upgrade the tables to the newest version, one transaction per step.
 
-    Raises SchemaError before anything is changed.
+    Writes nothing if they are up to date. Raises SchemaError before any change if the file is not
+    for this version, and sqlite3.Error if a step fails; that step is then rolled back.
     """
     [application_id] = connection.execute("PRAGMA application_id").fetchone()
     [version] = connection.execute("PRAGMA user_version").fetchone()
     check_header(Header(application_id, version), len(migrations))
+    # Many programs set no application_id. A file that has tables but no id is not ours.
     if (
         application_id == 0
         and connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None

@@ -1,4 +1,4 @@
-"""The journal in an SQLite file: its numbers, its bounds, and what is read of disk and backlog as one log."""
+"""The journal in an SQLite file. The rows on the disk and in the backlog read as one log."""
 
 from __future__ import annotations
 
@@ -33,10 +33,14 @@ if TYPE_CHECKING:
 
 
 class SqliteJournal(JournalBase):
-    """One account's log, in a file of its own or, without a path, in memory for as long as it is open.
+    """One account's log, in its own file, or in memory until it is closed.
 
-    Implements hub.journal.Journal, which says what may be relied on. What the disk does not take waits in a
-    backlog, which is the end of the log until it is committed.
+    Implements journal.base.Journal, which documents the methods. While the disk fails, events go
+    to the backlog. The backlog is the end of the log until it is committed:
+
+        rows              numbers
+        on the disk       first ... last - len(backlog)
+        in the backlog    last - len(backlog) + 1 ... last
     """
 
     is_loaded = is_current = True
@@ -54,7 +58,19 @@ class SqliteJournal(JournalBase):
         random_bytes: Callable[[int], bytes] = os.urandom,
         connect: Callable[..., sqlite3.Connection] = sqlite3.connect,
     ) -> None:
-        """Events are kept for `max_age` seconds after they came, but at most `max_events` of them."""
+        """Open nothing yet.
+
+        Args:
+            name: the account, for the log.
+            path: the database file; None keeps the log in memory.
+            clock: the time of receipt, and the timers for retries and trimming.
+            base_url: the account's address at Alpaca; another one in the file begins a new epoch.
+            full_sync: whether every commit is synced to the disk.
+            max_age: seconds after receipt for which events are kept.
+            max_events: how many events are kept at most.
+            random_bytes: the source of epochs; called with a number of bytes.
+            connect: sqlite3.connect, or a replacement for tests.
+        """
         super().__init__(base_url)
         self.name = name
         self._clock = clock
@@ -72,7 +88,7 @@ class SqliteJournal(JournalBase):
             full_sync=full_sync,
             connect=connect,
             begin_epoch=self._begin_epoch,
-            facts=self.encode,
+            metadata=self.encode,
             on_status=self._status_changed,
         )
         self.status = self._disk.status
@@ -80,7 +96,7 @@ class SqliteJournal(JournalBase):
     # Opening and closing.
 
     def open(self) -> None:
-        """Begin; raises JournalError with a line that begins with the file's path where that cannot be."""
+        """Open the log. Raises JournalError, whose text begins with the file's path."""
         try:
             self._load()
         except JournalError:
@@ -96,7 +112,7 @@ class SqliteJournal(JournalBase):
         self._trimmer.start()
 
     def close(self) -> None:
-        """Commit what can be, and let go; harmless if that has been done."""
+        """Commit what can be committed, and release the file. A second call has no effect."""
         self._trimmer.stop()
         self._disk.close()
 
@@ -104,26 +120,29 @@ class SqliteJournal(JournalBase):
         why = ""
         try:
             store = self._disk.open()
-            known = store is not None and self._load_metadata(store)
+            is_usable = store is not None and self._load_metadata(store)
+            # After loading: a new file then continues with the numbers of a damaged one.
             self._disk.check()
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise
-            known, why = False, "damaged"
+            is_usable, why = False, "damaged"
         if self.base_url != self._base_url:
             self.reset_account(self._base_url)
-            known, why = False, why or "other-url"
-        if not known:
+            is_usable, why = False, why or "other-url"
+        if not is_usable:
             self._disk.replace(why)
 
     def _load_metadata(self, store: Store) -> bool:
-        facts, rows = store.load_metadata(), store.bounds()
-        if not facts and rows is None:
-            return False  # its maker was killed at that moment
+        """Load the metadata; return False for an empty database. Raises DamageError."""
+        saved, rows = store.load_metadata(), store.bounds()
+        if not saved and rows is None:
+            # The process that created the file was killed before it saved anything.
+            return False
         try:
-            self.load(facts, rows)
+            self.load(saved, rows)
         except (KeyError, ValueError):
-            raise DamageError("facts") from None
+            raise DamageError("metadata") from None
         return True
 
     def _begin_epoch(self) -> str:
@@ -134,12 +153,12 @@ class SqliteJournal(JournalBase):
         self.status = status
         self.on_status(status)
 
-    # The way in.
+    # Appending.
 
     def append(self, events: Sequence[Event]) -> None:
-        """Add the events that are new, in their order, and hand them to `on_committed` at once.
+        """Add the events that are new, in their order, and call `on_committed` with them.
 
-        What the disk does not take is handed on all the same; `on_status` has been called by then.
+        If the disk fails, the events are passed on nevertheless, after `on_status` was called.
         """
         self._disk.retry_now()
         received = self._now()
@@ -159,34 +178,36 @@ class SqliteJournal(JournalBase):
             self.on_committed(Batch(tuple([entry.row(durable=True) for entry in added])))
 
     def _append_to_backlog(self, events: Sequence[Event]) -> None:
-        placed: list[Row] = []
-        unplaced: list[Row] = []
+        stored: list[Row] = []
+        overflow: list[Row] = []
         for event in self._without_duplicates(events):
             self.event_counts[event.kind] += 1
             if event.time is not None and (
                 self.latest_time is None or event.time > self.latest_time
             ):
                 self.latest_time = event.time
-            if not unplaced and self._backlog.has_room_for(event):
-                placed.append(self._add(event).row(durable=False))
+            # After the first event without room, the rest of this call goes to the hole as well:
+            # a Batch has rows with consecutive numbers, or rows of one hole.
+            if not overflow and self._backlog.has_room_for(event):
+                stored.append(self._add(event).row(durable=False))
                 continue
             seq = self._backlog.widen_hole(self.latest_time)
             if seq is None:
                 seq = self._add(None).seq
-            unplaced.append(Entry(seq, event, None, 0).row(durable=False))
-        for rows, is_unplaced in ((placed, False), (unplaced, True)):
+            overflow.append(Entry(seq, event, None, 0).row(durable=False))
+        for rows, is_overflow in ((stored, False), (overflow, True)):
             if rows:
-                self.on_committed(Batch(tuple(rows), is_unplaced))
+                self.on_committed(Batch(tuple(rows), is_overflow))
 
     def _without_duplicates(self, events: Sequence[Event]) -> list[Event]:
-        fresh: dict[tuple[str, bytes], Event] = {}
+        new: dict[tuple[str, bytes], Event] = {}
         for event in events:
             key = (event.identity, event.digest)
-            if key in fresh or self._contains(event):
+            if key in new or self._contains(event):
                 self.duplicates += 1
             else:
-                fresh[key] = event
-        return list(fresh.values())
+                new[key] = event
+        return list(new.values())
 
     def _add(self, event: Event | None) -> Entry:
         self.last += 1
@@ -194,97 +215,108 @@ class SqliteJournal(JournalBase):
         self._backlog.add(entry)
         return entry
 
-    # The way out.
+    # Reading.
 
     def read(self, after: int, limit: int) -> Batch | None:
-        """Return up to `limit` rows that follow number `after`, about 256 KiB at most; None at the end.
+        """Return up to `limit` rows that follow number `after`; None at the end.
 
-        Raises TrimmedError for what is not kept, UnreadableError for what the disk does not give back.
+        One read returns about 256 KiB of payload at most. Raises TrimmedError if the rows are no
+        longer stored, UnreadableError if the disk fails.
         """
         if after < self.first - 1:
             raise TrimmedError
         if after < self._last_on_disk:
             rows = self._disk.query(lambda store: store.read(after, limit), None)
-            if rows is None:  # by now the file may be another one, in which it is not kept
+            if rows is None:
+                # The failed read may have replaced a damaged file, which moves `first`.
                 raise TrimmedError if after < self.first - 1 else UnreadableError
         else:
             rows = self._backlog.read(after, limit)
         return Batch(tuple(rows)) if rows else None
 
     def row(self, seq: int) -> Row | None:
-        """Return one row; None if it is not kept. Raises UnreadableError."""
+        """Return one row; None if it is not stored. Raises UnreadableError."""
         try:
-            burst = self.read(seq - 1, 1)
+            batch = self.read(seq - 1, 1)
         except TrimmedError:
             return None
-        return None if burst is None else burst.rows[0]
+        return None if batch is None else batch.rows[0]
 
     def reaches(self, seq: int) -> bool:
-        """Whether the log has come to a number."""
+        """Whether the log has assigned this number."""
         return seq <= self.last
 
     def _contains(self, event: Event) -> bool:
         return self._backlog.has(event) or self._disk.query(lambda store: store.has(event), False)
 
     def find(self, identity: str) -> int | None:
-        """Return the number of the last event with this identity. Raises UnreadableError."""
+        """Return the number of the last event with this identity; None if there is none.
+
+        Raises UnreadableError.
+        """
         if (seq := self._backlog.find(identity)) is not None:
             return seq
-        nowhere = 0
-        found = self._disk.query(lambda store: store.find(identity) or nowhere, None)
+        # 0 is no sequence number. It tells "not found" from the None of a failed query.
+        not_found = 0
+        found = self._disk.query(lambda store: store.find(identity) or not_found, None)
         if found is None and not self.status.durable:
             raise UnreadableError
         return found or None
 
     def first_since(self, time: int) -> int | None:
-        """Return the number of the first event with this time or a later one; None if all are earlier.
+        """Return the number of the first event at or after `time` (microseconds since 1970).
 
-        Where the disk does not say, that is the first there is: reading from there tells what is wrong.
+        Returns None if all events are earlier. If the disk fails, returns `first`: a read from
+        there then raises the error.
         """
-        doubt: int | None = self.first
-        seq = self._disk.query(lambda store: store.first_since(time), doubt)
+        fallback: int | None = self.first
+        seq = self._disk.query(lambda store: store.first_since(time), fallback)
         return self._backlog.first_since(time) if seq is None else seq
 
     def order(self, order_id: str) -> OrderState | None:
-        """Return the newest state of an order that an event told of."""
-        known = self._disk.query(lambda store: store.order(order_id), None)
-        told = self._backlog.order(order_id)
-        return known if told is None else newer_state(known, told)
+        """Return the newest state of an order in any event; None if the order is unknown."""
+        on_disk = self._disk.query(lambda store: store.order(order_id), None)
+        in_backlog = self._backlog.order(order_id)
+        return on_disk if in_backlog is None else newer_state(on_disk, in_backlog)
 
     def open_orders(self) -> Sequence[OrderState]:
-        """Return every order that was open when an event last told of it."""
+        """Return every order whose newest state is open."""
         nothing: list[OrderState] = []
         states = {state.id: state for state in self._disk.query(Store.open_orders, nothing)}
-        for told in self._backlog.orders:
-            states[told.id] = self.order(told.id) or told
+        for state in self._backlog.orders:
+            states[state.id] = self.order(state.id) or state
         return [state for state in states.values() if state.is_open]
 
-    # What is kept beside the events.
+    # Metadata.
 
     def _save(self) -> None:
         self._disk.save()
 
     def identify(self, account_id: str) -> bool:
-        """Begin a new epoch if the log is another account's; return whether it is. The numbers go on."""
-        known = self.account_id
-        if known == account_id:
+        """Record Alpaca's id of the account. Begin a new epoch if the log has another one.
+
+        The numbers continue. Returns whether a new epoch has begun.
+        """
+        recorded = self.account_id
+        if recorded == account_id:
             return False
-        if known is not None:
+        if recorded is not None:
             self._disk.retry_now()
-            self._backlog.clear()  # what is left is not of this account
+            # What could not be committed belongs to the other account's log.
+            self._backlog.clear()
             self.reset_account(self._base_url)
         self.account_id = account_id
-        if known is None:
+        if recorded is None:
             self._disk.save()
         else:
             self._disk.replace_when_possible("other-account")
             self.on_new_epoch()
-        return known is not None
+        return recorded is not None
 
     # Trimming.
 
     def _trim(self, store: Store) -> bool:
-        """Trim some rows that are due, and return whether there may be more."""
+        """Trim rows that are due, and return whether there may be more."""
         before = self.first, self.complete_from, self.dedup_horizon
         due = store.find_due(
             self.first, TRIM_STEP, self.last - self._max_events, self._now() - self._max_age
@@ -296,9 +328,8 @@ class SqliteJournal(JournalBase):
         try:
             store.trim(through, self.encode())
         except sqlite3.Error:
-            self.first, self.complete_from, self.dedup_horizon = (
-                before  # or the facts would be saved without it
-            )
+            # The rows are still there. A later save must not store the new bounds.
+            self.first, self.complete_from, self.dedup_horizon = before
             raise
         return self.first - before[0] == TRIM_STEP
 

@@ -1,4 +1,4 @@
-"""A journal's file in SQL: one connection, with methods that do or ask one thing and raise sqlite3.Error."""
+"""The SQL of a journal file: one connection; each method runs one query or one transaction."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from tradeproxy.wire.event import Event
 
 READ_BYTES = 256 * 1024
-"""Of payload; about what one read returns, if that is more than one row."""
+"""The limit of the payloads that one read returns, in bytes, unless its first row is larger."""
 
-# Only the same event is passed over: a number that is taken already is an error.
+# Only a duplicate event is ignored. A sequence number that is already in use is an error.
 _INSERT = """
-    INSERT INTO events (seq, identity, digest, time, high, received, payload) VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO events (seq, identity, digest, time, high, received, payload)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (identity, digest) DO NOTHING
 """
 _UPDATE_ORDER = """
@@ -31,7 +32,10 @@ _UPDATE_ORDER = """
         time = excluded.time, closed = excluded.closed
     WHERE excluded.time >= orders.time
 """
-_SAVE = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+_SAVE = """
+    INSERT INTO meta (key, value) VALUES (?, ?)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value
+"""
 _READ = "SELECT seq, payload, time FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
 _ORDER = "SELECT id, status, filled_qty, time FROM orders"
 
@@ -39,7 +43,7 @@ _DAMAGE = {
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,
     sqlite3.SQLITE_ERROR,  # a table or column is missing
-    sqlite3.SQLITE_CONSTRAINT,  # a number is taken that the log did not have
+    sqlite3.SQLITE_CONSTRAINT,  # another program has used a sequence number
 }
 _REASONS = {
     sqlite3.SQLITE_FULL: "disk full",
@@ -53,29 +57,31 @@ _REASONS = {
 
 
 class DamageError(sqlite3.DatabaseError):
-    """The file has lost something that SQLite does not miss."""
+    """The file has lost rows or metadata in a way that SQLite itself does not detect."""
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file cannot be used any more, however often one tries."""
-    return isinstance(error, DamageError) or _code(error) in _DAMAGE
+    """Whether the file is unusable for good, so that retrying is useless."""
+    return isinstance(error, DamageError) or _get_code(error) in _DAMAGE
 
 
 def describe_error(error: sqlite3.Error) -> str:
-    """Say in plain words what is wrong with the disk."""
-    return _REASONS.get(_code(error), "SQLite cannot use the file")
+    """Return what is wrong with the disk, as a short phrase for users."""
+    return _REASONS.get(_get_code(error), "SQLite cannot use the file")
 
 
-def _code(error: sqlite3.Error) -> int:
-    # Extended codes have the basic one in the low byte; errors of the Python module have none.
+def _get_code(error: sqlite3.Error) -> int:
+    # An extended result code has the primary code in its low byte ("Result and Error Codes",
+    # sqlite.org). Errors that the Python module itself raises have no code.
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF
 
 
 class Store:
-    """The events, the orders and the facts of one journal.
+    """The events, orders and metadata of one journal. Every method may raise sqlite3.Error.
 
-    Takes the connection over, closing it too if the file cannot be used. The connection must be in autocommit
-    mode (isolation_level=None). Raises SchemaError for a file that is not for this version.
+    The store owns the connection, and closes it if the file cannot be used. The connection must
+    be in autocommit mode (isolation_level=None). Raises SchemaError if the file is not for this
+    version.
     """
 
     def __init__(self, connection: sqlite3.Connection, *, full_sync: bool) -> None:
@@ -83,44 +89,41 @@ class Store:
         self._execute = connection.execute
         try:
             self._execute(f"PRAGMA synchronous = {'FULL' if full_sync else 'NORMAL'}")
-            self._execute(
-                f"PRAGMA fullfsync = {full_sync}"
-            )  # macOS: its fsync stops at the drive's cache
-            self._execute(
-                "PRAGMA secure_delete = OFF"
-            )  # Debian's SQLite overwrites, at 30 times the cost
+            # On macOS, fsync does not flush the drive's own cache; F_FULLFSYNC does.
+            self._execute(f"PRAGMA fullfsync = {full_sync}")
+            # Debian's SQLite overwrites deleted rows by default, which takes 30 times as long.
+            self._execute("PRAGMA secure_delete = OFF")
             migrate(connection)
-            self._execute(
-                "PRAGMA journal_mode = WAL"
-            )  # not before: the file might be another program's
+            # After migrate: WAL mode changes the file, which may be another program's.
+            self._execute("PRAGMA journal_mode = WAL")
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Carry the write-ahead log over if that is possible, and close the file."""
+        """Merge the write-ahead log into the file if possible, and close it. Never raises."""
         with suppress(sqlite3.Error):
             self._connection.close()
 
     def check_integrity(self) -> None:
-        """Read the whole file; raises DamageError where it is damaged."""
+        """Read the whole file. Raises DamageError if it is damaged."""
         if self._execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise DamageError("quick_check")
 
-    # Facts: short texts by name.
+    # Metadata: short texts by key.
 
     def load_metadata(self) -> dict[str, str]:
-        """Return all facts."""
+        """Return all metadata."""
         return dict(self._execute("SELECT key, value FROM meta"))
 
-    def save_metadata(self, facts: Mapping[str, str | None]) -> None:
-        """Save facts; None removes one."""
-        self.commit((), facts)
+    def save_metadata(self, metadata: Mapping[str, str | None]) -> None:
+        """Save metadata. None deletes a key."""
+        self.commit((), metadata)
 
     # Events.
 
     def bounds(self) -> tuple[int, int, int | None] | None:
-        """Return the numbers of the first and the last row, and the last one's `high`; None without rows."""
+        """Return the first number, the last number and the highest time; None without rows."""
         row = self._execute("SELECT seq, high FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         if row is None:
             return None
@@ -128,44 +131,59 @@ class Store:
         return first, *row
 
     def append(
-        self, events: Sequence[Event], last: int, high: int | None, received: int
+        self, events: Sequence[Event], last: int, max_time: int | None, received: int
     ) -> list[Entry]:
-        """Add the events that are new behind number `last`, in one transaction, and return what was added."""
+        """Add the events that are new, in one transaction, and return their entries.
+
+        Args:
+            events: in the order of their numbers.
+            last: the highest number so far; the first new event gets the next one.
+            max_time: the highest time so far (microseconds since 1970).
+            received: when the events were received (microseconds since 1970).
+        """
         added: list[Entry] = []
         with self._transaction():
             for event in events:
                 time = event.time
-                reached = time if high is None or (time is not None and time > high) else high
-                entry = Entry(last + 1, event, reached, received)
+                new_max = (
+                    time if max_time is None or (time is not None and time > max_time) else max_time
+                )
+                entry = Entry(last + 1, event, new_max, received)
                 if self._insert(entry, event):
                     added.append(entry)
-                    last, high = last + 1, reached
+                    last, max_time = last + 1, new_max
         return added
 
-    def commit(self, entries: Sequence[Entry], facts: Mapping[str, str | None]) -> None:
-        """Add entries that have their numbers, and save facts, in one transaction."""
+    def commit(self, entries: Sequence[Entry], metadata: Mapping[str, str | None]) -> None:
+        """Add entries that have their numbers, and save metadata, in one transaction."""
         with self._transaction():
             for entry in entries:
                 event = entry.event
                 if event is None or not self._insert(entry, event):
-                    # A repeat that could not be recognised when it came keeps its place, without a name.
+                    # The disk could not be read when the event came, so a duplicate was not
+                    # recognised. Its number has been delivered: it is stored without identity.
                     payload = None if event is None else event.payload
                     time = None if event is None else event.time
                     self._execute(
                         _INSERT,
                         (entry.seq, None, None, time, entry.max_time, entry.received, payload),
                     )
-            self._save(facts)
+            self._save(metadata)
 
     def read(self, after: int, limit: int) -> list[Row]:
-        """Return up to `limit` rows behind number `after`: at least one, since there must be one."""
+        """Return up to `limit` rows that follow number `after`, and at least one.
+
+        The caller knows that the next row exists. Raises DamageError if a row is missing.
+        """
         rows: list[Row] = []
         size = 0
         cursor = self._execute(_READ, (after, limit))
         for seq, payload, time in cursor:
             size += len(payload or b"")
             if rows and size > READ_BYTES:
-                cursor.close()  # an unfinished statement keeps the write-ahead log from being reused
+                # An unfinished SELECT is an open read transaction, which keeps SQLite from
+                # reusing the write-ahead log: the log would grow.
+                cursor.close()
                 break
             after += 1
             if seq != after:
@@ -176,20 +194,22 @@ class Store:
         return rows
 
     def has(self, event: Event) -> bool:
-        """Whether this very event is here."""
+        """Whether this event is stored: same identity and same digest."""
         query = "SELECT seq FROM events WHERE identity = ? AND digest = ?"
         return self._first(query, event.identity, event.digest) is not None
 
     def find(self, identity: str) -> int | None:
-        """Return the number of the last event with this identity."""
-        if (
-            not identity.isascii()
-        ):  # no event has it, and SQLite does not take all that Python calls text
+        """Return the number of the last event with this identity; None if there is none."""
+        # Identities are ASCII. A str with a lone surrogate cannot be passed to SQLite at all.
+        if not identity.isascii():
             return None
         return self._first("SELECT max(seq) FROM events WHERE identity = ?", identity)
 
     def first_since(self, time: int) -> int | None:
-        """Return the number of the first row up to which an event has this time or a later one."""
+        """Return the number of the first row whose `max_time` is at least `time` (microseconds).
+
+        Returns None if there is none.
+        """
         return self._first(
             "SELECT seq FROM events WHERE high >= ? ORDER BY high, seq LIMIT 1", time
         )
@@ -197,7 +217,7 @@ class Store:
     # Orders.
 
     def order(self, order_id: str) -> OrderState | None:
-        """Return the newest state of an order that an event told of."""
+        """Return the newest state of an order; None if the order is unknown."""
         row = self._execute(f"{_ORDER} WHERE id = ?", (order_id,)).fetchone()
         return None if row is None else OrderState(*row)
 
@@ -210,36 +230,51 @@ class Store:
     # Trimming.
 
     def find_due(self, first: int, count: int, seq: int, received: int) -> int:
-        """Return the number up to which rows may go: at most `count` of them, from `first` on.
+        """Return the number of the last row to trim; `first` - 1 if no row is due.
 
-        Those go whose number is at most `seq`, and those that came before `received`.
+        Rows up to number `seq` are due, and rows that were received before `received`. A row is
+        trimmed only together with all rows before it.
+
+        Args:
+            first: the number of the first stored row.
+            count: the maximum number of rows to trim.
+            seq: the number up to which rows are due whatever their age.
+            received: the time before which rows are due (microseconds since 1970).
         """
-        kept = "SELECT seq FROM events WHERE seq > ? AND seq < ? AND received >= ? ORDER BY seq LIMIT 1"
+        kept = (
+            "SELECT seq FROM events WHERE seq > ? AND seq < ? AND received >= ?"
+            " ORDER BY seq LIMIT 1"
+        )
         end = first + count
-        stays = self._first(kept, max(first - 1, seq), end, received)
-        return (end if stays is None else stays) - 1
+        first_kept = self._first(kept, max(first - 1, seq), end, received)
+        return (end if first_kept is None else first_kept) - 1
 
     def get_max_time(self, seq: int) -> int | None:
-        """Return the highest time up to a row."""
+        """Return the highest time up to row `seq` (microseconds since 1970)."""
         return self._first("SELECT high FROM events WHERE seq = ?", seq)
 
-    def trim(self, through: int, facts: Mapping[str, str | None]) -> None:
-        """Forget the rows up to a number, with the closed orders that only they told of, and save facts."""
+    def trim(self, through: int, metadata: Mapping[str, str | None]) -> None:
+        """Delete the rows up to number `through`, and save metadata, in one transaction.
+
+        Closed orders without a later event are deleted too. Open orders stay.
+        """
         with self._transaction():
             self._execute("DELETE FROM events WHERE seq <= ?", (through,))
             self._execute("DELETE FROM orders WHERE closed = 1 AND seq <= ?", (through,))
-            self._save(facts)
+            self._save(metadata)
 
-    # Below are the parts of transactions.
+    # Parts of transactions.
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        # IMMEDIATE takes the write lock at once, so that a busy file fails here.
         self._execute("BEGIN IMMEDIATE")
         try:
             yield
             self._execute("COMMIT")
         except BaseException:
-            # SQLite ends some transactions by itself; and an error here would hide the cause.
+            # SQLite rolls back by itself after some errors. An error of the ROLLBACK would hide
+            # the cause.
             with suppress(sqlite3.Error):
                 self._execute("ROLLBACK")
             raise
@@ -255,8 +290,8 @@ class Store:
             self._execute(_UPDATE_ORDER, state)
         return True
 
-    def _save(self, facts: Mapping[str, str | None]) -> None:
-        for key, value in facts.items():
+    def _save(self, metadata: Mapping[str, str | None]) -> None:
+        for key, value in metadata.items():
             if value is None:
                 self._execute("DELETE FROM meta WHERE key = ?", (key,))
             else:
