@@ -1,1 +1,1 @@
-"""One twisted.web site on one port: the stream endpoints and health."""
+"""The HTTP site: stream endpoints, health, metrics, dashboard and REST proxy on one port."""

@@ -1,4 +1,4 @@
-"""One HTTP connection: its time limits, whose turn it is, and what it may keep in memory."""
+"""One HTTP connection: its time limits, its handshake throttle and its memory limits."""
 
 from __future__ import annotations
 
@@ -15,89 +15,104 @@ if TYPE_CHECKING:
 
 class _Request(Request):
     def process(self) -> None:
-        """Answer; no browser is to take an answer for something else than it is called."""
+        """Answer, and forbid browsers to guess another content type."""
         self.setHeader(b"x-content-type-options", b"nosniff")
         super().process()
 
     def gotLength(self, length: int | None) -> None:
-        """Keep a body in memory: twisted.web would put a long one into a file."""
+        """Keep the body in memory: twisted.web writes a body over 100 kB to a temporary file."""
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Keep of a body, which may be endless, no more than the site has a use for."""
+        """Keep at most `max_body_kept` bytes: a chunked body has no declared length."""
         assert self.content is not None, "set when the headers ended"
         channel: Any = self.channel
         self.content.write(data[: channel.site.max_body_kept - self.content.tell()])
 
 
 class _Channel(http.HTTPChannel):
-    """HTTP/1.1 whose time limit is for a whole request.
+    """An HTTP/1.1 connection with a time limit for a whole request.
 
-    Twisted starts the limit anew with every byte, so that a client may take for ever.
+    Twisted restarts its limit with every byte, so a client that sends slowly never reaches it.
+    Here the limit starts with the connection, and again with the first byte of a later request.
     """
 
     site: ProxySite
     _has_answered = False
 
     def dataReceived(self, data: bytes) -> None:
-        """Read on, when it is this connection's turn."""
-        self.site.throttle.submit(self.transport, self._read_on, data)
+        """Submit received bytes to the handshake throttle, which calls back at once or later."""
+        self.site.throttle.submit(self.transport, self._process_data, data)
 
-    def _read_on(self, data: bytes) -> None:
+    def _process_data(self, data: bytes) -> None:
         super().dataReceived(data)
-        if self.paused:  # the door lets it be read from again
+        # The throttle resumes the transport after this call. That must not undo our own pause.
+        if self.paused:
             self._networkProducer.pauseProducing()
 
     def setLineMode(self, extra: bytes = b"") -> None:
-        """Go on with what was kept during an answer; it came before what waits at the door."""
+        """Parse bytes that were buffered during a response, without the throttle.
+
+        They arrived before any bytes that wait in the throttle, so they must be parsed first.
+        """
         self.line_mode = 1
         if extra:
             super().dataReceived(extra)
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Keep what comes during an answer, within bounds also where nobody reads the answer."""
+        """Buffer pipelined requests during a response, up to Twisted's limit.
+
+        Twisted does not apply its limit while the client reads nothing of the response.
+        """
         super().rawDataReceived(data)
         if sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize:
             self._networkProducer.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Go on with the requests that are here: answers are read again."""
+        """Continue with buffered requests: the client reads responses again."""
         super().resumeProducing()
         if self.paused:
             self.paused = False
             LineReceiver.dataReceived(self, b"")
 
     def resetTimeout(self) -> None:
-        """Let the limit run on; it is set with the connection, and with a further request's first byte."""
+        """Start the time limit with the first byte of a later request; otherwise do nothing.
+
+        Twisted calls this for every read, which would restart the limit.
+        """
         if self._has_answered:
             self._has_answered = False
             self.setTimeout(self.site.timeOut)
 
     def requestDone(self, request: http.Request) -> None:
-        """Wait for a further request, which may be here already."""
+        """Wait for the next request, which may be buffered already."""
         self._has_answered = True
         self._savedTimeOut = self.site.idle_timeout
-        if self._waitingForTransport:  # Twisted answers on, whether or not anybody reads
+        # Twisted would answer the buffered requests even if the client reads no responses.
+        if self._waitingForTransport:
             self.paused = True
             self._networkProducer.pauseProducing()
         super().requestDone(request)
 
 
 class ProxySite(Site):
-    """The site. It keeps no access log: health checks would fill it, and requests hold credentials."""
+    """The twisted.web site.
+
+    It keeps no access log: health checks would fill it, and requests hold credentials.
+    """
 
     noisy = False
-    protocol = _Channel  # type: ignore[assignment]  # without Twisted's switch between HTTP/1.1 and 2
+    protocol = _Channel  # type: ignore[assignment]  # not the one that may switch to HTTP/2
     requestFactory = _Request
     throttle: HandshakeThrottle
     max_body_kept = 0
-    """Bytes; a longer one is cut."""
+    """Bytes of a request body that are kept; the rest is discarded."""
     idle_timeout: float
-    """Seconds from an answer to the beginning of a further request."""
+    """Seconds between a response and the first byte of the next request."""
 
     def log(self, request: http.Request) -> None:
         """Log nothing."""
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Offer HTTP/1.1 alone: a WebSocket cannot be had over HTTP/2 here."""
+        """Offer only HTTP/1.1 over TLS: Autobahn cannot open a WebSocket over HTTP/2."""
         return [b"http/1.1"]

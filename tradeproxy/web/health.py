@@ -1,4 +1,4 @@
-"""Health, for supervisors and load balancers: is the process alive, is it useful."""
+"""Health for supervisors and load balancers: liveness and readiness."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def healthz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
-    """Return 503 only where a restart would help, which does not mend what is wrong at Alpaca, or a disk."""
+    """Return the status and JSON document of /healthz.
+
+    The status is 503 only if a restart helps: the proxy itself has failed for an account.
+    Trouble at Alpaca or with a disk gives 200, since a restart does not fix it.
+    """
     reasons = [
         f"{account.name}: {account.upstream.reason}" for account in accounts if account.has_failed
     ]
@@ -22,17 +26,21 @@ def healthz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
 
 
 def readyz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
-    """Return 200 when every account streams and nothing is missing of it, else 503; and all that is wrong."""
+    """Return the status and JSON document of /readyz.
+
+    The status is 200 if every account streams and misses no events, else 503. The document lists
+    every problem, not only the first.
+    """
     reasons: list[str] = []
     states: dict[str, Any] = {}
     for account in accounts:
-        of_account = _reasons(account)
-        reasons.extend(f"{account.name}: {reason}" for reason in of_account)
-        states[account.name] = _state(account, of_account)
+        account_reasons = _list_problems(account)
+        reasons.extend(f"{account.name}: {reason}" for reason in account_reasons)
+        states[account.name] = _describe_state(account, account_reasons)
     return (503 if reasons else 200), {"ready": not reasons, "reasons": reasons, "accounts": states}
 
 
-def _state(account: Account, reasons: list[str]) -> dict[str, Any]:
+def _describe_state(account: Account, reasons: list[str]) -> dict[str, Any]:
     journal, gap = account.journal, account.gaps.current
     return {
         "ready": not reasons,
@@ -48,10 +56,10 @@ def _state(account: Account, reasons: list[str]) -> dict[str, Any]:
             "last": journal.last,
         },
         "gap": None if gap is None else describe_gap(gap),
-    } | ({} if account.role is None else {"role": _describe(account.role)})
+    } | ({} if account.role is None else {"role": _describe_role(account.role)})
 
 
-def _describe(role: NodeRole) -> dict[str, Any]:
+def _describe_role(role: NodeRole) -> dict[str, Any]:
     renewed = None if role.lease_renewed is None else format_seconds(role.lease_renewed)
     return {
         "part": "leader" if role.is_leader else "follower",
@@ -61,16 +69,17 @@ def _describe(role: NodeRole) -> dict[str, Any]:
     }
 
 
-def _reasons(account: Account) -> list[str]:
-    """Return what is wrong; the first may be what the others come from."""
+def _list_problems(account: Account) -> list[str]:
+    """Return the reasons why an account is not ready; the first may cause the others."""
     upstream, disk = account.upstream, account.journal.status
     problems = (
         (not upstream.streaming, upstream.reason),
         (not disk.durable, f"the journal is not durable: {disk.reason}"),
         (
+            # A gap is always open while the stream is down; its own reason says more.
             upstream.streaming and account.gaps.current is not None,
             "events may have been missed, and are not found yet",
         ),
         (account.is_buffering, "new events wait for older ones"),
     )
-    return [reason for is_so, reason in problems if is_so]
+    return [reason for applies, reason in problems if applies]

@@ -1,4 +1,4 @@
-"""The state of the proxy for Prometheus: read where it is kept, when it is asked for."""
+"""The metrics at /metrics for Prometheus, read from the accounts and clients at every scrape."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from tradeproxy.hub.account import Account
     from tradeproxy.runtime.stats import Histogram
 
-SLOW = "read too slowly"
-"""How the reasons begin for which slow clients are let go."""
+SLOW_PREFIX = "read too slowly"
+"""The beginning of the rejection reasons of slow clients."""
 
 MICROSECONDS = 1_000_000
 
 AccountMetric: TypeAlias = "tuple[str, str, Callable[[Account], float | None]]"
-"""A name, its help, and how to find the value; None where there is none yet."""
+"""A name, its help text and a function for the value, which is None if there is none yet."""
 
 GAUGES: tuple[AccountMetric, ...] = (
     (
@@ -37,17 +37,17 @@ GAUGES: tuple[AccountMetric, ...] = (
     ),
     (
         "upstream_since_timestamp_seconds",
-        "When that began; an outage lasts until events stream again, however often that is tried.",
+        "When the stream went up or down; failed attempts do not change it.",
         lambda account: account.upstream.since,
     ),
     (
         "last_event_timestamp_seconds",
-        "The time of the newest event, by Alpaca's clock; of an earlier run too.",
+        "The time of the newest event in the journal, by Alpaca's clock.",
         lambda account: _seconds(account.journal.latest_time),
     ),
     (
         "gap_open",
-        "Whether events may have been missed that are sought, or will be: 1, or 0.",
+        "Whether events may be missing that a backfill has not found yet: 1, or 0.",
         lambda account: account.gaps.current is not None,
     ),
     (
@@ -57,32 +57,32 @@ GAUGES: tuple[AccountMetric, ...] = (
     ),
     (
         "journal_durable",
-        "Whether every event is on the disk before it is handed on: 1, or 0.",
+        "Whether every event is on the disk before it is delivered: 1, or 0.",
         lambda account: account.journal.status.durable,
     ),
     (
         "journal_rows",
-        "Events that are kept.",
+        "Events in the journal.",
         lambda account: account.journal.last - account.journal.first + 1,
     ),
     (
         "journal_oldest_timestamp_seconds",
-        "From when on the journal has every event.",
+        "The time from which the journal has every event.",
         lambda account: _seconds(account.journal.complete_from),
     ),
     (
         "leader",
-        "Whether this node holds the account's connection to Alpaca: 1, or 0.",
+        "Whether this node is the account's leader: 1, or 0.",
         lambda account: None if account.role is None else account.role.is_leader,
     ),
     (
         "lease_renewed_timestamp_seconds",
-        "When this node last renewed its hold on that.",
+        "When this node last renewed the account's lease.",
         lambda account: None if account.role is None else account.role.lease_renewed,
     ),
     (
         "log_lag_events",
-        "Events in the shared log that this node had not read when it last looked.",
+        "Events in the shared log that this node had not read at its last check.",
         lambda account: None if account.role is None else account.role.lag,
     ),
 )
@@ -90,33 +90,35 @@ GAUGES: tuple[AccountMetric, ...] = (
 COUNTERS: tuple[AccountMetric, ...] = (
     (
         "duplicates",
-        "Events that Alpaca sent again, and that were not handed on again.",
+        "Events that Alpaca sent again; they were not delivered again.",
         lambda account: account.journal.duplicates,
     ),
     (
         "malformed_frames",
-        "Frames from Alpaca that could not be used; the log has the first of each kind.",
+        "Frames from Alpaca that were dropped; the log has the first of each kind.",
         lambda account: account.dropped_frames.total(),
     ),
     (
         "leader_turns",
-        "How often this node has come to hold the account's connection to Alpaca.",
+        "How often this node has become the account's leader.",
         lambda account: None if account.role is None else account.role.terms,
     ),
 )
 
-COUNTERS_BY_WORD: tuple[tuple[str, str, str, Callable[[Account], Mapping[str, int]]], ...] = (
-    # Every word is there from the start: Prometheus does not see the first step of what begins with 1.
+LABELLED_COUNTERS: tuple[tuple[str, str, str, Callable[[Account], Mapping[str, int]]], ...] = (
+    # Each tuple: name, label, help text, and a function for the counts by label value.
+    # Every label value exists from the start. Prometheus cannot see an increase from "no sample"
+    # to 1, so rate() and increase() would miss the first event.
     (
         "upstream_reconnects",
         "reason",
-        "Attempts to reach Alpaca again, by what was before.",
+        "Attempts to connect to Alpaca again, by what ended the connection before.",
         lambda account: account.reconnect_reasons,
     ),
     (
         "events",
         "kind",
-        "Events that were handed on, each once.",
+        "Events that were delivered, each counted once.",
         lambda account: {
             kind: account.journal.event_counts[kind] for kind in (*sorted(EVENT_KINDS), OTHER_KIND)
         },
@@ -124,13 +126,13 @@ COUNTERS_BY_WORD: tuple[tuple[str, str, str, Callable[[Account], Mapping[str, in
     (
         "gaps",
         "outcome",
-        "Gaps that began (pending), and what became of them.",
+        "Gaps that began (pending), and their outcomes.",
         lambda account: {outcome.value: account.gaps.outcomes[outcome] for outcome in GapOutcome},
     ),
     (
         "recovered_events",
         "by",
-        "Missed events that were found: in gaps, or by regular checks.",
+        "Missed events that were found in gaps or by regular checks.",
         lambda account: {"gap": account.gaps.found_in_gaps, "check": account.gaps.found_by_checks},
     ),
 )
@@ -138,24 +140,24 @@ COUNTERS_BY_WORD: tuple[tuple[str, str, str, Callable[[Account], Mapping[str, in
 HISTOGRAMS: tuple[tuple[str, str, Callable[[Account], Histogram]], ...] = (
     (
         "journal_commit_seconds",
-        "What the disk took for a burst.",
+        "Duration of one commit of a batch.",
         lambda account: account.journal.commit_seconds,
     ),
     (
         "delivery_latency_seconds",
-        "From the read of a burst's first event until it was handed to the last client that keeps up.",
+        "From the read of a batch's first event to the write to the last client that keeps up.",
         lambda account: account.latency,
     ),
     (
         "burst_events",
-        "Events that were committed together, and handed on together.",
+        "Events in one batch: committed and delivered together.",
         lambda account: account.batch_sizes,
     ),
 )
 
 
 class Metrics:
-    """What `/metrics` answers; every scrape sees the same names, whatever has happened so far."""
+    """The document at /metrics. Every scrape has the same metric names from the start."""
 
     def __init__(self, accounts: Iterable[Account], clients: Clients) -> None:
         self._registry = CollectorRegistry()
@@ -163,23 +165,30 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics in the form that the Accept header prefers, and their Content-Type."""
+        """Return the metrics in the format that the Accept header prefers, and their Content-Type.
+
+        A malformed header gets the text format.
+        """
         try:
             encode, content_type = choose_encoder(accept)
-        except (TypeError, ValueError):  # it compares what a client calls a version
+        except (TypeError, ValueError):  # prometheus_client parses the version in the header
             encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
 
 
 class ProxyCollector(Collector):
-    """Reads the accounts and the clients. Labels are accounts, and words of fixed sets."""
+    """Reads the metrics from the accounts and the clients.
+
+    Label values are account names and words of fixed sets. Nothing that a client or Alpaca sends
+    becomes a label value, so the number of time series is bounded.
+    """
 
     def __init__(self, accounts: Iterable[Account], clients: Clients) -> None:
         self._accounts = tuple(accounts)
         self._clients = clients
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all that there is."""
+        """Yield every metric family."""
         for name, text, value in GAUGES:
             gauge = GaugeMetricFamily(f"tradeproxy_{name}", text, labels=["account"])
             for account in self._accounts:
@@ -197,38 +206,40 @@ class ProxyCollector(Collector):
                 measured = histogram(account)
                 family.add_metric([account.name], _buckets(measured), measured.total)
             yield family
-        for name, label, text, counts in COUNTERS_BY_WORD:
+        for name, label, text, counts in LABELLED_COUNTERS:
             counter = CounterMetricFamily(f"tradeproxy_{name}", text, labels=["account", label])
             for account in self._accounts:
-                for word, count in counts(account).items():
-                    counter.add_metric([account.name, word], count)
+                for label_value, count in counts(account).items():
+                    counter.add_metric([account.name, label_value], count)
             yield counter
-        yield from self._of_clients()
+        yield from self._collect_clients()
 
-    def _of_clients(self) -> Iterator[Metric]:
-        clients, refusals = self._clients, self._clients.rejections.counts
+    def _collect_clients(self) -> Iterator[Metric]:
+        clients, rejections = self._clients, self._clients.rejections.counts
         connected = GaugeMetricFamily(
-            "tradeproxy_clients", "Clients that follow a stream.", labels=["account", "dialect"]
-        )
-        came = CounterMetricFamily(
-            "tradeproxy_client_connections",
-            "Clients that have come to follow a stream.",
+            "tradeproxy_clients",
+            "Clients that are connected to a stream.",
             labels=["account", "dialect"],
         )
-        for sort, count in clients.connected.items():
-            connected.add_metric([sort.account, sort.dialect], count)
-        for sort, count in clients.accepted.items():
-            came.add_metric([sort.account, sort.dialect], count)
-        refused = CounterMetricFamily(
-            "tradeproxy_refusals", "Clients that were turned away or let go.", labels=["reason"]
+        accepted = CounterMetricFamily(
+            "tradeproxy_client_connections",
+            "Clients that have connected to a stream.",
+            labels=["account", "dialect"],
         )
-        for reason, count in refusals.items():
-            refused.add_metric([reason], count)
-        yield from (connected, came, refused)
-        slow = sum(count for reason, count in refusals.items() if reason.startswith(SLOW))
+        for client_labels, count in clients.connected.items():
+            connected.add_metric([client_labels.account, client_labels.dialect], count)
+        for client_labels, count in clients.accepted.items():
+            accepted.add_metric([client_labels.account, client_labels.dialect], count)
+        rejected = CounterMetricFamily(
+            "tradeproxy_refusals", "Clients that were rejected or dropped.", labels=["reason"]
+        )
+        for reason, count in rejections.items():
+            rejected.add_metric([reason], count)
+        yield from (connected, accepted, rejected)
+        slow = sum(count for reason, count in rejections.items() if reason.startswith(SLOW_PREFIX))
         yield CounterMetricFamily(
             "tradeproxy_slow_closes",
-            "Clients among these that did not read what they were sent.",
+            "Clients among these that read too slowly.",
             slow,
         )
         yield GaugeMetricFamily(

@@ -1,4 +1,7 @@
-"""Alpaca's REST interface, passed through: a client's requests, with its own keys, to the account's host."""
+"""The REST proxy: it forwards a client's requests to Alpaca, with the client's own keys.
+
+Off by default; PROXY_REST=1 turns it on.
+"""
 
 from __future__ import annotations
 
@@ -35,34 +38,38 @@ if TYPE_CHECKING:
     from tradeproxy.wire.close_codes import CloseCode
 
 METHODS = (b"DELETE", b"GET", b"HEAD", b"PATCH", b"POST", b"PUT")
-"""Alpaca's. OPTIONS is not among them: no other page is told that it may send keys."""
+"""The methods of Alpaca's REST interface.
+
+OPTIONS is not among them. A CORS preflight fails, so no page of another origin may send keys.
+"""
 
 MAX_BODY_SIZE = 64 * 1024
-"""Bytes of a request; an order of several legs has a few thousand."""
+"""Bytes of a request body; an order with several legs has a few thousand."""
 
 STALL_TIMEOUT = 60.0
-"""Seconds in which nothing comes of a request: no answer, no more of it, or nobody who reads it."""
+"""Seconds without progress: no response, no further part of it, or a client that does not read."""
 
-OFF = "Alpaca's REST interface is not passed through here; PROXY_REST=1 turns that on"
+OFF = "the REST proxy is off; PROXY_REST=1 turns it on"
 
 _HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer"
     b" transfer-encoding upgrade".split()
 )
-"""Headers of one connection (RFC 9110, 7.6.1), beside those that Connection names."""
+"""Headers that apply to one connection (RFC 9110, 7.6.1), besides those that Connection names."""
 
-# Twisted writes the first two anew and has answered the third. A cookie goes by the host name alone: it is of
-# something else on this machine, or would be sent to that.
-_FOR_US = frozenset({b"host", b"content-length", b"expect", b"cookie"})
-_NOT_FOR_CLIENTS = re.compile(rb"set-cookie|access-control-.*")
+# Twisted writes Host and Content-Length itself, and has already answered Expect. Cookies ignore the
+# port (RFC 6265, 8.5): a cookie in a request belongs to another server on this machine, and
+# a browser would send a cookie from Alpaca to that server.
+_NOT_SENT_TO_ALPACA = frozenset({b"host", b"content-length", b"expect", b"cookie"})
+_NOT_SENT_TO_CLIENTS = re.compile(rb"set-cookie|access-control-.*")
 _UNPRINTABLE = re.compile(rb"[^ -~]")
 
 
 def render_error(request: Request, status: int, message: str) -> bytes:
-    """Set the status, and return one line in the shape of Alpaca's errors.
+    """Set the status of `request`, and return one line in the format of Alpaca's errors.
 
-    Alpaca's Python SDKs raise what has a `code`, made as Alpaca's own are; the older one takes any other text
-    that holds this word for a success.
+    Alpaca's Python SDKs raise an error if the body has a `code`, built like Alpaca's own codes. The
+    older SDK treats any other text that contains the word "code" as a success.
     """
     request.setResponseCode(status, HTTPStatus(status).phrase.encode())
     request.setHeader(b"content-type", b"application/json")
@@ -71,9 +78,15 @@ def render_error(request: Request, status: int, message: str) -> bytes:
 
 
 class RestProxy:
-    """Sends requests on to the base URLs of their accounts; it has no keys of its own, and logs nothing.
+    """Forwards requests to the base URL of their account; it has no keys and logs nothing.
 
-    `admission` is the site's without its foreign origins: their pages may watch, and not give orders.
+    Args:
+        agent: the HTTP client, shared by all accounts.
+        base_urls: the REST base URL by account name, without a slash at the end.
+        admission: the site's admission without its allowed origins. Pages of those origins may
+            read the stream, but may not place orders.
+        clients: the connected clients; a request counts as one until its response ends.
+        clock: for the stall timeout.
     """
 
     def __init__(
@@ -90,151 +103,173 @@ class RestProxy:
         self._clients = clients
         self._clock = clock
 
-    def render(self, request: Request, call: RestRequest) -> bytes | int:
-        """Answer `request`, which has been admitted, as the account's host does; for Resource.render."""
+    def render(self, request: Request, rest_request: RestRequest) -> bytes | int:
+        """Forward `request`, which is admitted, and return what Resource.render must return.
+
+        Errors are JSON in the format of Alpaca: 405 for another method, 413 for a long body, 502
+        and 504 if Alpaca does not answer.
+        """
         if request.method not in METHODS:
             request.setHeader(b"allow", b", ".join(METHODS))
-            return render_error(request, 405, "Alpaca has no such method")
+            return render_error(request, 405, "Alpaca does not support this method")
         assert request.content is not None, "the request is complete"
         body = request.content.read()
         if len(body) > MAX_BODY_SIZE:
             return render_error(request, 413, f"the body has more than {MAX_BODY_SIZE} bytes")
-        headers = Headers(dict(_forwarded_headers(request.requestHeaders, _FOR_US)))
+        headers = Headers(dict(_forwarded_headers(request.requestHeaders, _NOT_SENT_TO_ALPACA)))
         headers.addRawHeader(b"via", request.clientproto.removeprefix(b"HTTP/") + b" tradeproxy")
-        url = self._base_urls[call.account] + call.target
-        asked = self._agent.request(
+        url = self._base_urls[rest_request.account] + rest_request.target
+        response = self._agent.request(
             request.method, url, headers, _BodyProducer(body) if body else None
         )
-        _RoundTrip(request, asked, self._clients, self._clock).begin()
+        _RoundTrip(request, response, self._clients, self._clock).start()
         return NOT_DONE_YET
 
 
 @implementer(IPushProducer)
 class _RoundTrip(TimeoutMixin, Protocol):
-    """One request and its answer: the protocol that is sent the body, and the producer that writes it.
+    """One request and its response.
 
-    It is among the clients, so that they are limited together, and so that an order under way has its answer
-    before the proxy stops.
+    It is the protocol that receives the response's body, and the producer that writes it to the
+    client. It counts as a client: requests share the limit of PROXY_MAX_CLIENTS, and an order in
+    progress gets its response before the proxy stops.
+
+        state      event                               next state
+        waiting    the response's head arrives         streaming: the head is sent at once
+        waiting    the request fails or times out      released: 502 or 504 is sent
+        streaming  the body ends                       released: the response is finished
+        streaming  the body breaks off, or stalls      released: both connections are aborted
+        any        the client disconnects              released: the request to Alpaca is cancelled
     """
 
     _log = Logger()
 
     def __init__(
-        self, request: Request, asked: Deferred[IResponse], clients: Clients, clock: IReactorTime
+        self,
+        request: Request,
+        response: Deferred[IResponse],
+        clients: Clients,
+        clock: IReactorTime,
     ) -> None:
         self.is_closed: Deferred[None] = Deferred()
         self._request = request
-        self._asked = asked
+        self._response = response
         self._clients = clients
         self._clock = clock
-        self._is_over = False
+        self._is_released = False
 
-    def begin(self) -> None:
-        """Wait for the answer, or for the end of either connection."""
+    def start(self) -> None:
+        """Wait for the response, or for the end of either connection."""
         self._clients.add(self)
-        self._request.notifyFinish().addBoth(self._client_is_done)
+        self._request.notifyFinish().addBoth(self._on_request_finished)
         self.setTimeout(STALL_TIMEOUT)
-        self._asked.addCallbacks(self._answered, self._failed)
-        self._asked.addErrback(lambda failure: self._log.failure("passing an answer on", failure))
+        self._response.addCallbacks(self._on_response, self._on_failure)
+        self._response.addErrback(
+            lambda failure: self._log.failure("cannot forward a response", failure)
+        )
 
-    # What the service calls.
+    # For DownstreamService: the interface of a connected client.
 
     def close(self, code: CloseCode) -> None:
-        """Let it come to its own end, for as long as there is time."""
+        """Do nothing: the response may complete. The service aborts the rest at its deadline."""
 
     def abort(self) -> None:
-        """Drop both connections."""
+        """Abort both connections."""
         self._release()
         transport: Any = self._request.transport
         transport.abortConnection()
 
     def stats(self) -> None:
-        """Return nothing: a request follows no stream."""
+        """Return None: a REST request is not a client of a stream."""
 
-    # What the response calls.
+    # For the response: the interface of a protocol.
 
     def dataReceived(self, data: bytes) -> None:
-        """Write a part of the body."""
-        if not self._is_over:
+        """Write a part of the body to the client."""
+        if not self._is_released:
             self.resetTimeout()
             self._request.write(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """End the answer as it ended there: a body of no stated length ends with its connection."""
+        """Finish the response if the body is complete, else abort the client's connection.
+
+        A body without a declared length ends with its connection: Twisted reports that as
+        PotentialDataLoss. Aborting shows the client that a body is incomplete.
+        """
         self.transport = None
-        if self._is_over:
+        if self._is_released:
             return
         if reason.check(ResponseDone, PotentialDataLoss):
             self._finish()
         else:
             self.abort()
 
-    # What the client's connection calls.
+    # For the client's connection: the interface of a producer.
 
     def pauseProducing(self) -> None:
-        """Read no further: the client does not."""
-        if not self._is_over:
+        """Stop reading from Alpaca: the client does not read."""
+        if not self._is_released:
             transport: Any = self.transport
             transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Go on."""
-        if not self._is_over:
+        """Read from Alpaca again, with a new stall timeout."""
+        if not self._is_released:
             self.resetTimeout()
             transport: Any = self.transport
             transport.resumeProducing()
 
     def stopProducing(self) -> None:
-        """Do nothing: that the client is gone is told by the request too."""
+        """Do nothing: the request's notifyFinish reports the disconnect too."""
 
-    # What the clock calls.
+    # For TimeoutMixin.
 
     def callLater(self, period: float, func: Any) -> IDelayedCall:
         """Schedule TimeoutMixin's call."""
         return self._clock.callLater(period, func)
 
     def timeoutConnection(self) -> None:
-        """Give up: there was no answer in time, or no more of it, or the client does not read."""
+        """Abort the response, or send an error if there is none yet: STALL_TIMEOUT has passed."""
         if self.transport is not None:
             self.abort()
         elif self._request.method in (b"GET", b"HEAD"):
-            self._refuse(504, "Alpaca did not answer in time")
+            self._send_error(504, "Alpaca did not answer in time")
         else:
-            # Alpaca's Python SDKs repeat what is answered by 504, and an order must not be placed twice.
-            self._refuse(
-                502, "Alpaca did not answer in time; it may have carried this out all the same"
-            )
+            # Alpaca's Python SDKs retry after a 504, and a retry may place an order twice.
+            self._send_error(502, "Alpaca did not answer in time, but it may have carried this out")
 
-    # Ours.
+    # Internal.
 
-    def _answered(self, response: IResponse) -> None:
+    def _on_response(self, response: IResponse) -> None:
         request = self._request
         request.setResponseCode(response.code, _UNPRINTABLE.sub(b"", response.phrase))
         request.defaultContentType = None
         for name, values in _forwarded_headers(response.headers):
-            if not _NOT_FOR_CLIENTS.fullmatch(name.lower()):
+            if not _NOT_SENT_TO_CLIENTS.fullmatch(name.lower()):
                 request.responseHeaders.setRawHeaders(name, values)
         has_body = request.method != b"HEAD" and response.code not in NO_BODY_CODES
         if has_body and response.length is not UNKNOWN_LENGTH:
             request.setHeader(b"content-length", b"%d" % response.length)
-        request.write(b"")  # the head goes out at once, whenever the body comes
+        request.write(b"")  # sends the head now; the body may come much later
         response.deliverBody(self)
-        if not self._is_over:  # not earlier: deliverBody lets the response flow, paused or not
+        # Registering may pause the transport at once, and deliverBody would resume it. So the
+        # producer is registered afterwards.
+        if not self._is_released:
             request.registerProducer(self, True)
 
-    def _failed(self, failure: Failure) -> None:
-        if self._is_over:
+    def _on_failure(self, failure: Failure) -> None:
+        if self._is_released:
             return
         if failure.check(ConnectTimeoutError, TCPTimedOutError):
-            self._refuse(504, "Alpaca cannot be reached in time; nothing was sent")
+            self._send_error(504, "no connection to Alpaca in time; nothing was sent")
         elif failure.check(ConnectError, DNSLookupError):
-            self._refuse(502, "Alpaca cannot be reached; nothing was sent")
+            self._send_error(502, "no connection to Alpaca; nothing was sent")
         else:
-            self._refuse(
-                502, "the connection was lost before Alpaca's answer; it may have carried this out"
+            self._send_error(
+                502, "the connection was lost before Alpaca answered; it may have carried this out"
             )
 
-    def _refuse(self, status: int, message: str) -> None:
+    def _send_error(self, status: int, message: str) -> None:
         line = render_error(self._request, status, message)
         self._request.setHeader(b"content-length", b"%d" % len(line))
         self._request.write(line)
@@ -245,21 +280,21 @@ class _RoundTrip(TimeoutMixin, Protocol):
         self._request.unregisterProducer()
         self._request.finish()
 
-    def _client_is_done(self, _: Failure | Any) -> None:
+    def _on_request_finished(self, _: Failure | Any) -> None:
         self._release()
         self.is_closed.callback(None)
 
     def _release(self) -> None:
-        """End what is under way toward Alpaca, and expect no more of it."""
-        if self._is_over:
+        """End the request to Alpaca and ignore what still arrives of it."""
+        if self._is_released:
             return
-        self._is_over = True
-        self._clients.discard(
-            self
-        )  # before the end of the answer, with which the next request may begin
+        self._is_released = True
+        # This comes before the end of the response, which starts the next pipelined request: both
+        # must not count at the same time.
+        self._clients.discard(self)
         self.setTimeout(None)
         if self.transport is None:
-            self._asked.cancel()
+            self._response.cancel()
         else:
             transport: Any = self.transport
             transport.abortConnection()
@@ -267,33 +302,33 @@ class _RoundTrip(TimeoutMixin, Protocol):
 
 @implementer(IBodyProducer)
 class _BodyProducer:
-    """A request's body, which is so short that it goes out at once."""
+    """A request's body; it is short enough to be written at once."""
 
     def __init__(self, body: bytes) -> None:
         self.length = len(body)
         self._body = body
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Write all of it."""
+        """Write the whole body."""
         consumer.write(self._body)
         return succeed(None)
 
     def pauseProducing(self) -> None:
-        """Do nothing: all of it is written."""
+        """Do nothing: the whole body is written."""
 
     def resumeProducing(self) -> None:
-        """Do nothing: all of it is written."""
+        """Do nothing: the whole body is written."""
 
     def stopProducing(self) -> None:
-        """Do nothing: all of it is written."""
+        """Do nothing: the whole body is written."""
 
 
 def _forwarded_headers(
     headers: Headers, dropped: frozenset[bytes] = frozenset()
 ) -> Iterator[tuple[bytes, Sequence[bytes]]]:
-    """Yield the headers that are for the other end: not those of the connection, nor those `dropped`."""
+    """Yield the headers to forward: all but those of the connection and those in `dropped`."""
     options = b",".join(headers.getRawHeaders(b"connection", ())).split(b",")
-    ours = _HOP_BY_HOP | dropped | {option.strip().lower() for option in options}
+    excluded = _HOP_BY_HOP | dropped | {option.strip().lower() for option in options}
     for name, values in headers.getAllRawHeaders():
-        if name.lower() not in ours:
+        if name.lower() not in excluded:
             yield name, values

@@ -1,4 +1,4 @@
-"""Which path means what: the stream endpoints of each account, health, and the dashboard."""
+"""Routes: which path names a stream, a REST request, a health page or the dashboard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tradeproxy.web.static import INDEX
 
 
 class PageRoute(Enum):
-    """A path that is no account's."""
+    """A page that belongs to no account."""
 
     HEALTHZ = auto()
     READYZ = auto()
@@ -25,14 +25,14 @@ class PageRoute(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AssetRoute:
-    """A file of the dashboard, which need not exist."""
+    """A file of the dashboard; it may not exist."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRoute:
-    """The stream of the account with this name, which need not exist."""
+    """The WebSocket stream of an account; the account may not exist."""
 
     account: str
     mode: ProtocolMode
@@ -40,7 +40,7 @@ class StreamRoute:
 
 @dataclass(frozen=True, slots=True)
 class SseRoute:
-    """The same as server-sent events."""
+    """The server-sent events of an account; the account may not exist."""
 
     account: str
 
@@ -56,21 +56,23 @@ _PAGES: dict[bytes, Route] = {
 }
 _ASSET = re.compile(rb"/dashboard/(?P<name>[a-z]+\.[a-z]+)")
 _STREAM = re.compile(
-    rb"/(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})(?:(?P<alpaca>/stream)|(?P<events>/v2/events/trades))?"
+    rb"/(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})"
+    rb"(?:(?P<alpaca>/stream)|(?P<events>/v2/events/trades))?"
 )
 
 
 @lru_cache(maxsize=64)
 def route(path: bytes) -> Route | None:
-    """Return what `path`, without its query, stands for; None if nothing.
+    """Return the route of `path`, which has no query; None if no route matches.
 
-    Repeated and trailing slashes make no difference: SDKs append "/stream/" to whatever they are given.
+    Repeated and trailing slashes make no difference, since SDKs append "/stream/" to any base URL.
     """
     path = re.sub(rb"/+", b"/", path).rstrip(b"/") or path[:1]
     if asset := _ASSET.fullmatch(path):
         return AssetRoute(asset["name"].decode("ascii"))
     match = _STREAM.fullmatch(path)
-    if match is None or path == b"/stream":  # which an SDK asks for whose base URL has no path
+    # An SDK requests "/stream" if its base URL has no path. It is not an account named "stream".
+    if match is None or path == b"/stream":
         return _PAGES.get(path)
     account = match["account"].decode("ascii")
     if account in RESERVED_NAMES:
@@ -81,7 +83,7 @@ def route(path: bytes) -> Route | None:
 
 
 class Paths(NamedTuple):
-    """An account's own paths: in the original proxy's manner, in Alpaca's, and as server-sent events."""
+    """An account's paths: the original proxy's protocol, Alpaca's, and server-sent events."""
 
     original: str
     alpaca: str
@@ -89,46 +91,55 @@ class Paths(NamedTuple):
 
 
 def account_paths(account: str) -> Paths:
-    """Return the paths at which an account's stream is announced."""
+    """Return the documented paths of an account's stream; the short forms work too."""
     path = f"/trade-updates-{account}"
     return Paths(path, f"{path}/stream", f"{path}/v2/events/trades")
 
 
 _TARGET = re.compile(
-    # Of visible ASCII, "#" has no place in a request, and "?" begins the query.
+    # Visible ASCII without "#", which a request target may not have, and "?", which starts the
+    # query (RFC 9112, 3.2; RFC 3986, 3.3).
     rb"/+(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})/+"
     rb"(?P<target>v2/(?P<path>[!\"$->@-~]+)(?:\?[!\"$-~]*)?)"
 )
-_OUTSIDE = re.compile(rb"(?:\A|[/\\])[. ]*(?:;[^/\\]*)?(?=[/\\]|\Z)|[\x00-\x1f\x7f]")
-_MOST_CODINGS = 3
+
+_UNSAFE = re.compile(rb"(?:\A|[/\\])[. ]*(?:;[^/\\]*)?(?=[/\\]|\Z)|[\x00-\x1f\x7f]")
+"""A control character, or a segment that is empty or has only dots and spaces before a semicolon.
+
+A backslash separates segments too: some servers treat it as a slash.
+"""
+
+_MAX_DECODINGS = 3
+"""Levels of percent-encoding that are checked; a path with more is not forwarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestRequest:
-    """An account, which need not exist, and the target beneath its base URL: "/v2/", a path and a query."""
+    """A request for the REST proxy; the account may not exist."""
 
     account: str
     target: bytes
+    """"/v2/", a path and a query, relative to the account's base URL."""
 
 
 def match_rest_request(uri: bytes) -> RestRequest | None:
-    """Return what the target of a request line asks of Alpaca, None if nothing that is passed through.
+    """Return the REST request that a request target names; None if it is not forwarded.
 
-    What stands behind /v2/ is left as it is. None of its segments may be empty or made of dots, before and
-    after any decoding, and between slashes of either kind: no reading of such a path leads out of /v2/.
+    The part after /v2/ is kept as it is. No segment of it may be empty or consist of dots, at any
+    level of decoding, with slashes or backslashes. So no server can resolve it outside of /v2/.
     """
     match = _TARGET.fullmatch(uri)
-    if match is None or not _stays_inside(match["path"].removesuffix(b"/")):
+    if match is None or not _is_inside(match["path"].removesuffix(b"/")):
         return None
     account = match["account"].decode("ascii")
     return None if account in RESERVED_NAMES else RestRequest(account, b"/" + match["target"])
 
 
-def _stays_inside(path: bytes) -> bool:
-    for _ in range(_MOST_CODINGS):
-        if _OUTSIDE.search(path):
+def _is_inside(path: bytes) -> bool:
+    for _ in range(_MAX_DECODINGS):
+        if _UNSAFE.search(path):
             return False
-        coded, path = path, unquote_to_bytes(path)
-        if path == coded:
+        encoded, path = path, unquote_to_bytes(path)
+        if path == encoded:
             return True
     return False

@@ -1,4 +1,7 @@
-"""The dashboard's files: one page, its style, its scripts; served as they are, and holding nothing."""
+"""The dashboard's static files: one page, its style sheet and its scripts.
+
+They hold no data of the proxy, so they need no token.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,16 @@ TYPES = {
 POLICY = "; ".join(
     (
         "default-src 'none'",
-        "connect-src 'self'",  # the WebSocket of the same host and port too (CSP 3, 6.7.2.8)
+        # 'self' includes the WebSocket of the same host and port (CSP 3, 6.7.2.8).
+        "connect-src 'self'",
         "img-src 'self'",
         "script-src 'self'",
         "style-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
-        # Where a browser knows these, no script can make markup of a text: an event may hold any.
+        # An event may hold any text. In browsers with Trusted Types, no script can turn text
+        # into markup.
         "require-trusted-types-for 'script'",
         "trusted-types 'none'",
     )
@@ -43,7 +48,7 @@ HEADERS = {
 
 
 class StaticFiles:
-    """The files, read once."""
+    """The files of the dashboard, read once into memory."""
 
     def __init__(self) -> None:
         directory = Path(__file__).with_name("dashboard")
@@ -52,7 +57,10 @@ class StaticFiles:
         }
 
     def render(self, request: Request, name: str) -> bytes | None:
-        """Return a file, with its headers set; None if there is none of that name."""
+        """Set the headers of `request` and return the file `name`; None if it does not exist.
+
+        Lookup is by exact name among the files read at the start, so no path leads elsewhere.
+        """
         content = self._files.get(name)
         if content is not None:
             for header, value in HEADERS.items():

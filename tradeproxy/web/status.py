@@ -1,4 +1,4 @@
-"""The operator's view as one JSON document: every account, its last ten minutes, and the clients."""
+"""/status.json: every account, its last ten minutes, and the clients, for operators."""
 
 from __future__ import annotations
 
@@ -22,19 +22,22 @@ if TYPE_CHECKING:
     from tradeproxy.journal.base import Journal
 
 MAX_LISTED = 200
-"""Clients that are told of one by one."""
+"""Clients that are listed; `count` includes all."""
 
-FRESH = 1.0
-"""Seconds for which the document is good for everybody who asks: they are many, or the clients are."""
+MAX_AGE = 1.0
+"""Seconds for which one document serves every request.
+
+Building it costs time for each client, and many dashboards may be open.
+"""
 
 DAY = 24 * 60 * 60
 
 _PEER = re.compile(r"(?P<kind>tcp[46]|unix)(?::(?P<host>.*?)(?::(?P<port>[0-9]+))?)?")
-"""As Autobahn writes an address."""
+"""An address in Autobahn's notation, such as tcp4:192.0.2.1:50000."""
 
 
 class StatusPage:
-    """What /status.json answers."""
+    """The document at /status.json."""
 
     def __init__(
         self, accounts: Mapping[str, Account], clients: Clients, clock: IReactorTime
@@ -43,25 +46,26 @@ class StatusPage:
         self._clients = clients
         self._clock = clock
         self._since = clock.seconds()
-        self._made: tuple[float, bytes] | None = None
+        self._cached: tuple[float, bytes] | None = None
 
     def render(self) -> bytes:
-        """Return the document, which may be a second old."""
+        """Return the JSON document, which is up to MAX_AGE seconds old."""
         now = self._clock.seconds()
-        if self._made is None or not 0 <= now - self._made[0] < FRESH:
-            self._made = (
+        # A clock that was set back must not keep an old document alive.
+        if self._cached is None or not 0 <= now - self._cached[0] < MAX_AGE:
+            self._cached = (
                 now,
-                json.dumps(self._document(now), separators=(",", ":")).encode() + b"\n",
+                json.dumps(self._build_document(now), separators=(",", ":")).encode() + b"\n",
             )
-        return self._made[1]
+        return self._cached[1]
 
-    def _document(self, now: float) -> dict[str, Any]:
+    def _build_document(self, now: float) -> dict[str, Any]:
         _, health = readyz(self._accounts.values())
         return {
             "now": format_seconds(now),
             "started": format_seconds(self._since),
             "accounts": {
-                name: health["accounts"][name] | _account(account, now)
+                name: health["accounts"][name] | _describe_account(account, now)
                 for name, account in self._accounts.items()
             },
             "clients": self._describe_clients(),
@@ -69,15 +73,16 @@ class StatusPage:
         }
 
     def _describe_clients(self) -> dict[str, Any]:
-        standings = self._clients.list_stats()
+        all_stats = self._clients.list_stats()
         return {
-            "count": len(standings),
-            "slow": sum(standing.is_slow for standing in standings),
-            "listed": [_client(standing) for standing in nlargest(MAX_LISTED, standings)],
+            "count": len(all_stats),
+            "slow": sum(stats.is_slow for stats in all_stats),
+            # ClientStats compares by lag, so the slowest clients come first.
+            "listed": [_describe_client(stats) for stats in nlargest(MAX_LISTED, all_stats)],
         }
 
 
-def _account(account: Account, now: float) -> dict[str, Any]:
+def _describe_account(account: Account, now: float) -> dict[str, Any]:
     journal = account.journal
     latest = journal.latest_time
     return {
@@ -87,49 +92,53 @@ def _account(account: Account, now: float) -> dict[str, Any]:
         "last_event": None if latest is None else format_seconds(latest / 1_000_000),
         "events_today": _count_since(journal, int(now) // DAY * DAY),
         "gaps": [describe_gap(gap) for gap in account.gaps],
-        "series": _series(account, now),
+        "series": _describe_series(account, now),
     }
 
 
-def _series(account: Account, now: float) -> dict[str, Any]:
-    """Return what happened in each of the last steps, the one under way included."""
+def _describe_series(account: Account, now: float) -> dict[str, Any]:
+    """Return event counts and latencies for the last SERIES_LENGTH steps, the current included.
+
+    A count is None for a step from which the journal does not have every event.
+    """
     step, journal = int(now) // SERIES_STEP, account.journal
-    begins = range(step - SERIES_LENGTH + 1, step + 1)
-    # Of the journal: it knows what came before the process began, and puts what came late where it belongs.
-    behind = [_count_since(journal, begin * SERIES_STEP) for begin in (*begins, step + 1)]
-    known = journal.complete_from / 1_000_000
+    starts = range(step - SERIES_LENGTH + 1, step + 1)
+    # The counts come from the journal. It has the events from before this process started, and
+    # it files a recovered event under the time at which it happened.
+    counts_since = [_count_since(journal, start * SERIES_STEP) for start in (*starts, step + 1)]
+    complete_from = journal.complete_from / 1_000_000
     return {
         "step": SERIES_STEP,
         "end": format_seconds((step + 1) * SERIES_STEP),
         "events": [
             None
-            if (begin + 1) * SERIES_STEP <= known
-            else max(behind[index] - behind[index + 1], 0)
-            for index, begin in enumerate(begins)
+            if (start + 1) * SERIES_STEP <= complete_from
+            else max(counts_since[index] - counts_since[index + 1], 0)
+            for index, start in enumerate(starts)
         ],
         "latency": account.slowest.series(step),
     }
 
 
 def _count_since(journal: Journal, seconds: int) -> int:
-    """Return how many events there are from the first one on that is not before a moment (Unix time)."""
+    """Return the number of rows from the first event at or after `seconds` (Unix time) on."""
     seq = journal.first_since(seconds * 1_000_000)
     return 0 if seq is None else max(journal.last - seq + 1, 0)
 
 
-def _client(standing: ClientStats) -> dict[str, Any]:
+def _describe_client(stats: ClientStats) -> dict[str, Any]:
     return {
-        "account": standing.account,
-        "address": _address(standing.peer),
-        "user_agent": standing.info.user_agent,
-        "dialect": standing.info.dialect,
-        "since": format_seconds(standing.info.since),
-        "lag": standing.lag,
-        "slow": standing.is_slow,
+        "account": stats.account,
+        "address": _format_address(stats.peer),
+        "user_agent": stats.info.user_agent,
+        "dialect": stats.info.dialect,
+        "since": format_seconds(stats.info.since),
+        "lag": stats.lag,
+        "slow": stats.is_slow,
     }
 
 
-def _address(peer: str) -> str:
+def _format_address(peer: str) -> str:
     match = _PEER.fullmatch(peer)
     if match is None:
         return peer

@@ -1,4 +1,4 @@
-// The accounts: is each one's stream up, when did something come last, was anything lost.
+// The accounts: whether each stream is up, when the last event came, and whether events were lost.
 
 import { Chart } from "./chart.js";
 import { count, duration, latency, make, moment, plural, say } from "./text.js";
@@ -13,7 +13,7 @@ export class Accounts {
     this.cards = new Map();
   }
 
-  /** Show what /status.json says; `clock()` is the proxy's time, in milliseconds. */
+  /** Show the accounts of /status.json; `clock()` returns the proxy's time in milliseconds. */
   show(accounts, clock) {
     for (const [name, card] of this.cards) {
       if (Object.hasOwn(accounts, name)) continue;
@@ -30,7 +30,7 @@ export class Accounts {
     }
   }
 
-  /** Let the ages grow. */
+  /** Update the displayed ages. */
   tick() {
     for (const card of this.cards.values()) card.tick();
   }
@@ -40,7 +40,9 @@ class Card {
   constructor(template, name) {
     this.article = template.content.cloneNode(true).firstElementChild;
     this.at = {};
-    for (const element of this.article.querySelectorAll("[data-is]")) this.at[element.dataset.is] = element;
+    for (const element of this.article.querySelectorAll("[data-is]")) {
+      this.at[element.dataset.is] = element;
+    }
     this.at.name.textContent = name;
     this.article.dataset.account = name;
     this.events = new Chart(this.at.events, "events in 10 s", 4, count);
@@ -59,14 +61,16 @@ class Card {
     say(at.duplicates, count(state.duplicates));
     say(at.reconnects, count(state.reconnects));
     say(at.clients, count(state.clients));
-    at.role.hidden = !state.role; // a lone proxy has none
+    at.role.hidden = !state.role; // a proxy without Redis has no role
     say(at.role, state.role ? part(state.role) : "");
     const end = Date.parse(series.end);
     this.events.show(series.events, series.step, end, (value, begin) => {
-      return `${moment(begin, end, false)}: ${value === null ? "not known" : plural(value, "event")}`;
+      const events = value === null ? "not known" : plural(value, "event");
+      return `${moment(begin, end, false)}: ${events}`;
     });
     this.latency.show(series.latency, series.step, end, (value, begin) => {
-      return `${moment(begin, end, false)}: ${value === null ? "nothing delivered" : latency(value)}`;
+      const slowest = value === null ? "nothing delivered" : latency(value);
+      return `${moment(begin, end, false)}: ${slowest}`;
     });
     this.#showGaps(state.gaps);
     this.tick();
@@ -96,11 +100,12 @@ class Card {
     const now = this.clock();
     const [newest] = gaps.slice(-1);
     if (newest) at.summary.replaceChildren("Last gap ", ...describe(newest, now));
-    at.list.replaceChildren(...gaps.toReversed().map((gap) => make("li", "", ...describe(gap, now))));
+    const items = gaps.toReversed().map((gap) => make("li", "", ...describe(gap, now)));
+    at.list.replaceChildren(...items);
   }
 }
 
-/** What this node does, where several share the account. */
+/** Describe the role of this node, if several nodes share the account. */
 function part(role) {
   if (role.part === "leader") return "this node leads";
   return role.lag ? `this node follows, ${plural(role.lag, "event")} behind` : "this node follows";

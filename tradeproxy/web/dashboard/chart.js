@@ -1,4 +1,4 @@
-// A row of bars over time: one for each step, the newest on the right.
+// A bar chart over time: one bar for each step, the newest on the right.
 
 import { make, say } from "./text.js";
 
@@ -6,7 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 40;
 const STEP = 4;
 
-/** Draws into a <figure>; `least` is the value that at least is as high as the chart. */
+/** Draws into a <figure>; the scale of the chart is never smaller than `least`. */
 export class Chart {
   constructor(figure, title, least, write) {
     this.least = least;
@@ -25,7 +25,7 @@ export class Chart {
     this.title = title;
   }
 
-  /** Show `values`, null where nothing was measured; `end` is the time behind the last one. */
+  /** Show `values`, null if nothing was measured; `end` is the end of the last step (ms). */
   show(values, step, end, describe) {
     if (this.bars.length !== values.length) this.#begin(values.length);
     const measured = values.filter((value) => value !== null);
@@ -40,7 +40,8 @@ export class Chart {
     });
     say(this.top, measured.length ? `max ${this.write(highest)}` : "");
     say(this.span, `${Math.round((values.length * step) / 60)} min ago`);
-    this.svg.setAttribute("aria-label", `${this.title}: ${measured.length ? this.top.textContent : "nothing"}`);
+    const label = measured.length ? this.top.textContent : "nothing";
+    this.svg.setAttribute("aria-label", `${this.title}: ${label}`);
   }
 
   #begin(length) {

@@ -1,4 +1,4 @@
-// The clients, the slowest first.
+// The connected clients, the slowest first.
 
 import { count, make, plural, roughly, say } from "./text.js";
 

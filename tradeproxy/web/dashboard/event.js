@@ -1,4 +1,4 @@
-// What the feed shows of a trade update, read from whatever Alpaca sent.
+// The fields of a trade update that the feed shows. Any of them may be missing.
 
 import { word } from "./text.js";
 
@@ -24,10 +24,12 @@ const TONES = {
   trade_correct: "changed",
 };
 
-/** The kinds of events that the filter offers before any has come. */
+/** The event kinds that the filter offers from the start. */
 export const KINDS = Object.keys(TONES);
 
-/** Return what is shown, and filtered by, of one message of the stream; `text` is the message as it came. */
+/**
+ * Return the fields of one message that are shown and filtered; `text` is the message as received.
+ */
 export function read(account, message, text) {
   const data = isObject(message.data) ? message.data : {};
   const order = isObject(data.order) ? data.order : {};

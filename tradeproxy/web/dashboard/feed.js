@@ -1,11 +1,11 @@
-// The live feed: the newest first, filtered, and held still while it is paused.
+// The live feed: the newest event first, filtered, and unchanged while it is paused.
 
 import { KINDS } from "./event.js";
 import { make, moment, say } from "./text.js";
 
-const KEPT = 2000; // events and notes, of which the filters choose
+const KEPT = 2000; // events and notes that the filters apply to
 const SHOWN = 300;
-const SHORT = 10; // characters; an option's symbol has up to 21, a crypto's quantity nine decimals
+const SHORT = 10; // characters; option symbols have up to 21, crypto quantities 9 decimals
 
 export class Feed {
   constructor({ rows, nothing, filters, pause }, clock) {
@@ -14,7 +14,7 @@ export class Feed {
     this.filters = filters;
     this.pause = pause;
     this.clock = clock;
-    this.entries = []; // the oldest first
+    this.entries = []; // oldest first
     this.fresh = []; // not shown yet
     this.seen = new Set();
     this.paused = false;
@@ -30,7 +30,7 @@ export class Feed {
     });
   }
 
-  /** Take an event, unless it is here already. */
+  /** Add an event, unless the feed has it already. */
   add(entry) {
     const key = entry.id && `${entry.account} ${entry.id}`;
     if (key && this.seen.has(key)) return;
@@ -39,12 +39,12 @@ export class Feed {
     this.#take(entry);
   }
 
-  /** Take a line about the stream itself, which stands where it happened. */
+  /** Add a line about the stream itself, at its place between the events. */
   note(account, text, tone = "") {
     this.#take({ account, note: text, tone, at: new Date(this.clock()).toISOString() });
   }
 
-  /** Offer a choice of accounts, if there is one. */
+  /** Show the account filter if there is more than one account. */
   offerAccounts(names) {
     const { account } = this.filters.elements;
     account.hidden = names.length < 2;
@@ -73,7 +73,7 @@ export class Feed {
     if (this.fresh.length > KEPT) this.fresh.splice(0, this.fresh.length - KEPT);
   }
 
-  // One look at the page for all that came in between, however much that is.
+  // Redraw at most once in 60 ms: a batch may have thousands of events.
   #plan() {
     if (this.planned) return;
     this.planned = true;
@@ -172,7 +172,7 @@ export class Feed {
     return row;
   }
 
-  // The event as it came, below its row; a second click puts it away.
+  // Show the event's JSON below its row; a second click hides it.
   #open(row) {
     if (!row?.entry || String(getSelection())) return;
     const isOpen = row.getAttribute("aria-expanded") === "true";
@@ -181,7 +181,8 @@ export class Feed {
       row.nextElementSibling?.remove();
       return;
     }
-    const cell = make("td", "", make("pre", "", JSON.stringify(JSON.parse(row.entry.text), null, 2)));
+    const json = JSON.stringify(JSON.parse(row.entry.text), null, 2);
+    const cell = make("td", "", make("pre", "", json));
     cell.colSpan = 9;
     row.after(make("tr", "json", cell));
   }

@@ -1,4 +1,4 @@
-// The page: it asks for the state of the proxy now and then, and follows the stream of every account.
+// The page: it polls /status.json and follows the stream of every account.
 
 import { Accounts } from "./accounts.js";
 import { Clients } from "./clients.js";
@@ -15,17 +15,20 @@ const at = (id) => document.getElementById(id);
 const verdict = at("verdict");
 const link = at("link");
 
-let ahead = 0; // of this machine's clock, the proxy's
+let ahead = 0; // milliseconds that the proxy's clock is ahead of this machine's
 const clock = () => Date.now() + ahead;
 
 const accounts = new Accounts(at("accounts"), at("account-card"));
 const clients = new Clients(at("clients-list"), at("clients-summary"));
-const feed = new Feed({ rows: at("rows"), nothing: at("nothing"), filters: at("filters"), pause: at("pause") }, clock);
+const feed = new Feed(
+  { rows: at("rows"), nothing: at("nothing"), filters: at("filters"), pause: at("pause") },
+  clock,
+);
 const streams = new Map();
 const links = new Map();
 
 let token = sessionStorage.getItem(TOKEN) ?? "";
-let next; // the timer of the next look
+let next; // the timer of the next poll
 let looking = false;
 
 async function look() {
@@ -36,7 +39,8 @@ async function look() {
   if (document) show(document);
   else if (status === 401) ask();
   else if (status) say(verdict, `the proxy answers with HTTP ${status}`);
-  // A connection that has died without a word, as on a telephone that slept, is not heard of otherwise.
+  // A phone that slept may have lost its connections without a close event. If the proxy does not
+  // answer, assume so and reconnect.
   else for (const stream of streams.values()) stream.renew();
   plan();
 }
@@ -45,14 +49,22 @@ async function fetchStatus() {
   const headers = token ? { authorization: `Bearer ${token}` } : {};
   const signal = AbortSignal.timeout(PATIENCE);
   try {
-    const answer = await fetch("status.json", { headers, signal, cache: "no-store", credentials: "omit" });
+    const answer = await fetch("status.json", {
+      headers,
+      signal,
+      cache: "no-store",
+      credentials: "omit",
+    });
     return { status: answer.status, document: answer.ok ? await answer.json() : null };
   } catch {
     return {};
   }
 }
 
-/** Look again later: where the proxy is not to be had, when a stream is back; while nobody looks here, then. */
+/**
+ * Plan the next poll. There is none while all streams are disconnected or the page is hidden; the
+ * next connection, or the page becoming visible, polls again.
+ */
 function plan() {
   clearTimeout(next);
   const isCutOff = links.size > 0 && ![...links.values()].includes("live");
@@ -81,7 +93,8 @@ function conclude(states) {
   const [first] = troubled;
   verdict.dataset.tone = first ? (down ? "bad" : "warn") : "good";
   if (!first) say(verdict, "all is well");
-  else say(verdict, troubled.length === 1 ? `${first[0]}: ${first[1].reason}` : `${plural(troubled.length, "account")} in trouble`);
+  else if (troubled.length === 1) say(verdict, `${first[0]}: ${first[1].reason}`);
+  else say(verdict, `${plural(troubled.length, "account")} in trouble`);
   document.title = first ? `▲ ${first[0]} – tradeproxy` : "tradeproxy";
 }
 
@@ -101,7 +114,7 @@ function follow(name, path) {
   streams.set(name, new Stream(path, token, told));
 }
 
-/** Put what the proxy says of itself into the feed, where it changes what the events mean. */
+/** Add a proxy_status message to the feed if it matters for how to read the events. */
 function tell(name, data) {
   if (data.event === "upstream") {
     if (data.state === "up") feed.note(name, "Alpaca's stream is up", "good");
@@ -111,8 +124,9 @@ function tell(name, data) {
     const reason = data.reason ? `: ${data.reason}` : "";
     feed.note(name, `gap ${data.outcome}, ${plural(data.events, "event")} found${reason}`, tone);
   } else if (data.event === "journal") {
-    if (data.state === "durable") feed.note(name, "events are on the disk again before they are delivered", "good");
-    else feed.note(name, `events are delivered without being on the disk: ${data.reason}`, "bad");
+    if (data.state === "durable") {
+      feed.note(name, "events are on the disk again before they are delivered", "good");
+    } else feed.note(name, `events are delivered without being on the disk: ${data.reason}`, "bad");
   } else if (data.event === "replay" && data.state === "impossible") {
     feed.note(name, `events are missing at this place: ${data.reason}`, "bad");
   }
@@ -123,13 +137,14 @@ function showLink(wait) {
   const live = states.every((state) => state === "live");
   link.dataset.tone = live ? "good" : "warn";
   if (live) say(link, "connected");
-  else if (states.includes("waiting")) say(link, `not connected; next attempt in ${Math.ceil(wait / 1000)} s`);
-  else say(link, "connecting…");
+  else if (states.includes("waiting")) {
+    say(link, `not connected; next attempt in ${Math.ceil(wait / 1000)} s`);
+  } else say(link, "connecting…");
   document.body.classList.toggle("stale", !live);
   if (live) plan();
 }
 
-/** Ask for a token; all begins anew with it. */
+/** Drop all streams and ask for a token; the page starts over with it. */
 function ask() {
   for (const stream of streams.values()) stream.end();
   streams.clear();

@@ -1,4 +1,4 @@
-// One account's stream: it comes back by itself, and goes on behind the last event that it has seen.
+// One account's stream: it reconnects by itself and resumes after the last event that it received.
 
 const FIRST_LOOK = 300; // events, before the first live one
 const REFUSED = 4001; // docs/protocol.md
@@ -7,8 +7,8 @@ const LONGEST = 8000;
 
 export class Stream {
   /**
-   * `told.event(message, text)`, `told.status(data)`, `told.state(state, wait)` and `told.refused()` are called;
-   * the state is "connecting", "live", or "waiting" for so many milliseconds.
+   * Calls `told.event(message, text)`, `told.status(data)`, `told.state(state, wait)` and
+   * `told.refused()`. The state is "connecting", "live" or "waiting"; `wait` is in milliseconds.
    */
   constructor(path, token, told) {
     this.path = path;
@@ -19,21 +19,21 @@ export class Stream {
     this.#connect();
   }
 
-  /** End it for good. */
+  /** Close the stream; it does not reconnect. */
   end() {
     this.ended = true;
     clearTimeout(this.timer);
     this.socket.close();
   }
 
-  /** Try at once, if it is waiting for its next attempt. */
+  /** Reconnect at once if the stream is waiting for its next attempt. */
   hurry() {
     if (this.timer === undefined || this.ended) return;
     clearTimeout(this.timer);
     this.#connect();
   }
 
-  /** Let go of a connection that may be dead without a word, and come back. */
+  /** Drop a connection that may be dead without a close event, and reconnect. */
   renew() {
     this.#over(this.socket);
   }
@@ -49,7 +49,8 @@ export class Stream {
     const socket = new WebSocket(url);
     this.socket = socket;
     socket.onopen = () => {
-      socket.send(JSON.stringify({ action: "auth", key: "dashboard", secret: this.token || "none" }));
+      const secret = this.token || "none";
+      socket.send(JSON.stringify({ action: "auth", key: "dashboard", secret }));
     };
     socket.onmessage = ({ data }) => socket === this.socket && this.#take(data);
     socket.onclose = ({ code }) => this.#over(socket, code);
@@ -58,7 +59,8 @@ export class Stream {
   #take(text) {
     const message = JSON.parse(text);
     if (message.stream === "trade_updates") {
-      // One without a cursor is not on the disk yet; it may come again, and the feed knows it by its event_id.
+      // An event without a cursor is not on the disk yet. It may arrive again; the feed recognizes
+      // it by its event_id.
       if (message.cursor) this.cursor = message.cursor;
       this.told.event(message, text);
     } else if (message.stream === "proxy_status") {

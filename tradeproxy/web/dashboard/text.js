@@ -1,8 +1,9 @@
-// Words and elements. Whatever comes from outside becomes text: nothing here, or anywhere on the page, parses HTML.
+// Text and elements. All outside data becomes text nodes: nothing on the page parses HTML, since an
+// event or a user agent may hold any text.
 
 const LONGEST = 200;
 
-/** Make an element of a class, with text or other elements in it. */
+/** Create an element with a class and children: strings or elements. */
 export function make(tag, className, ...children) {
   const element = document.createElement(tag);
   if (className) element.className = className;
@@ -10,14 +11,14 @@ export function make(tag, className, ...children) {
   return element;
 }
 
-/** Write a value of an event's that should be a text or a number, and may be anything. */
+/** Format a value of an event that should be a string or number; others become "". */
 export function word(value) {
   if (typeof value !== "string" && typeof value !== "number") return "";
   const text = String(value);
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
 }
 
-/** Set an element's text, if it is another one: a selection on the page stays. */
+/** Set an element's text if it differs: rewriting it would clear the user's selection. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -28,7 +29,7 @@ export const count = (number) => counts.format(number);
 
 export const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 
-/** Write a length of time in its two largest units. */
+/** Format a duration in its two largest units. */
 export function duration(milliseconds) {
   const seconds = Math.max(0, Math.floor(milliseconds / 1000));
   if (seconds < 60) return `${seconds} s`;
@@ -41,10 +42,10 @@ export function duration(milliseconds) {
 
 const two = (number) => String(number).padStart(2, "0");
 
-/** Write a length of time in its largest unit. */
+/** Format a duration in its largest unit. */
 export const roughly = (milliseconds) => duration(milliseconds).split(" ").slice(0, 2).join(" ");
 
-/** Write a moment as the clock on the wall shows it, with its day where that is not today. */
+/** Format a time in the local time zone, with the date if it is not today. */
 export function moment(milliseconds, now, fine = true) {
   const then = new Date(milliseconds);
   if (Number.isNaN(then.getTime())) return "";
@@ -54,7 +55,7 @@ export function moment(milliseconds, now, fine = true) {
   return `${two(then.getMonth() + 1)}-${two(then.getDate())} ${clock}`;
 }
 
-/** Write seconds as people say them of a network. */
+/** Format a latency given in seconds. */
 export function latency(seconds) {
   const milliseconds = seconds * 1000;
   if (milliseconds < 10) return `${milliseconds.toFixed(1)} ms`;
