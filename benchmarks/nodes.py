@@ -109,7 +109,7 @@ def further_node(first: Running, directory: Path, environ: Mapping[str, str]) ->
         command, directory / "node", basic | dict(first.server.environ(place)) | dict(environ)
     ) as pid:
         log, limit = directory / "node/log", time.monotonic() + PATIENCE
-        while "is followed" not in log.read_text():
+        while "caught up" not in log.read_text():
             if time.monotonic() > limit:
                 raise LabError(f"the second node does not follow: {log.read_text()[-2000:]}")
             time.sleep(0.05)

@@ -147,9 +147,9 @@ def event(number: int) -> Event:
 def fill(link: Direct, count: int) -> tuple[RedisLog, str]:
     """Write events into an empty log as a leader does; return the log, and the token that lets one write."""
     log = RedisLog("paper", "benchmark", link)
-    token = finished(log.query_lease(3_600_000, wanted=True)).token
+    token = finished(log.query_lease(3_600_000, acquire=True)).token
     facts = {"epoch": "0" * 16, "base_url": "", "trimmed": "0", "begins": "0"}
-    finished(log.begin(token, NOW, 0, EpochStart("", 0, facts)))
+    finished(log.begin_epoch(token, NOW, 0, EpochStart("", 0, facts)))
     for first in range(0, count, BURST):
         events = [event(number) for number in range(first, min(first + BURST, count))]
         finished(log.write(token, NOW, events, {}, ""))

@@ -335,7 +335,7 @@ class NothingToLeadTests(NodesCase):
         with capturedLogs() as logs:
             node.leadership.startService()
             self.wait(0.6)
-        [line] = [log for log in logs if "reason" in log and "leads no longer" in log["log_format"]]
+        [line] = [log for log in logs if "reason" in log and "no longer the leader" in log["log_format"]]
         self.assertEqual(line["reason"], "Redis is away: the connection was lost")
         self.assertEqual(node.upstreams, [])
         self.wait(2)

@@ -22,13 +22,13 @@ class OutboxTests(LogCase):
         self.written: list[WriteResult] = []
         self.refused: list[str] = []
         self.outbox.on_written = lambda written, _: self.written.append(written)
-        self.outbox.on_refused = self.refused.append
+        self.outbox.on_rejected = self.refused.append
         self.link.on_up = self.outbox.rewrite
         self.token = self.lead()
 
     def lead(self, *, keep: bool = True) -> str:
         """Take the lease, and begin a log if there is none."""
-        look = done(self.log.query_lease(10**9, wanted=True))
+        look = done(self.log.query_lease(10**9, acquire=True))
         assert look.token is not None
         self.outbox.start(look.token, look.last, keep=keep)
         if look.epoch is None:

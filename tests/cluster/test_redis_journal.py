@@ -263,7 +263,7 @@ class StumblingTests(NodesCase):
             leader.publish(2)
             self.wait(3)
         self.assertTrue(
-            [log for log in logs if "could not be followed" in log.get("log_format", "")]
+            [log for log in logs if "reading the log in Redis failed" in log.get("log_format", "")]
         )
         self.assertFalse(node.journal.status.durable)
         self.assertTrue(self.flushLoggedErrors(KeyError))

@@ -30,12 +30,12 @@ class SharedLogTests(LogCase):
         self.token = self.take(self.log)
 
     def take(self, log: RedisLog) -> str:
-        token = done(log.query_lease(10_000, wanted=True)).token
+        token = done(log.query_lease(10_000, acquire=True)).token
         assert token is not None
         return token
 
     def begin(self, last: int = 0) -> None:
-        self.assertTrue(done(self.log.begin(self.token, 7, last, EpochStart("", 0, FACTS))))
+        self.assertTrue(done(self.log.begin_epoch(self.token, 7, last, EpochStart("", 0, FACTS))))
 
     def entries(self, after: bytes = b"0-0") -> list[StatusEntry | EventEntry]:
         return done(self.log.read_entries(after))
@@ -102,7 +102,7 @@ class SharedLogTests(LogCase):
         self.begin()
         done(self.log.write(self.token, 1, events(1, 2), {"account_id": "x"}, "up"))
         begun = EpochStart("e1", 2, {**FACTS, "epoch": "e2"})
-        done(self.log.begin(self.token, 8, 2, begun))
+        done(self.log.begin_epoch(self.token, 8, 2, begun))
         entries: list[Any] = self.entries()
         self.assertEqual([(entry.id, entry.epoch_start) for entry in entries], [(b"2-8", begun)])
         place = done(self.log.read_state(2))
@@ -120,7 +120,7 @@ class SharedLogTests(LogCase):
         self.begin()
         done(self.log.write(self.token, 1, events(1), {}, ""))
         before = self.redis.saved()
-        written = done(self.log.write(self.token, 1, events(2), {"latest": "1"}, "up", read=2))
+        written = done(self.log.write(self.token, 1, events(2), {"latest": "1"}, "up", read_to=2))
         self.assertEqual(written, WriteResult(1, 0))
         self.assertEqual(self.redis.saved(), before)
 
@@ -161,17 +161,17 @@ class SharedLogTests(LogCase):
     def test_the_lease_has_one_owner(self) -> None:
         """Who asks for it hears who that is; it is free when it is released, or has run out."""
         other = self.node("b")
-        look = done(other.query_lease(10_000, wanted=True))
+        look = done(other.query_lease(10_000, acquire=True))
         self.assertEqual((look.owner, look.token, look.previous), ("a", self.token, ""))
         done(self.log.release(self.token))
-        look = done(other.query_lease(10_000, wanted=False))
+        look = done(other.query_lease(10_000, acquire=False))
         self.assertEqual((look.owner, look.token, look.previous), (None, None, None))
-        look = done(other.query_lease(10_000, wanted=True))
+        look = done(other.query_lease(10_000, acquire=True))
         self.assertEqual((look.owner, look.previous), ("b", "a"))
         self.clock.advance(9.5)
-        self.assertEqual(done(self.log.query_lease(10_000, wanted=True)).owner, "b")
+        self.assertEqual(done(self.log.query_lease(10_000, acquire=True)).owner, "b")
         self.clock.advance(1)
-        look = done(self.log.query_lease(10_000, wanted=True))
+        look = done(self.log.query_lease(10_000, acquire=True))
         self.assertEqual((look.owner, look.previous), ("a", "b"))
 
     def test_a_lease_is_renewed_by_its_owner_only(self) -> None:
@@ -179,10 +179,10 @@ class SharedLogTests(LogCase):
         for _ in range(3):
             self.clock.advance(9)
             self.assertEqual(self.take(self.log), self.token)
-            done(self.node("b").query_lease(10_000, wanted=True))
-            done(self.log.query_lease(10_000, wanted=False))
+            done(self.node("b").query_lease(10_000, acquire=True))
+            done(self.log.query_lease(10_000, acquire=False))
         self.clock.advance(10.5)
-        look = done(self.log.query_lease(10_000, wanted=True))
+        look = done(self.log.query_lease(10_000, acquire=True))
         self.assertNotEqual(look.token, self.token)
         self.assertEqual(look.previous, "a")
 
@@ -197,5 +197,5 @@ class SharedLogTests(LogCase):
         link.open()
         live = RedisLog("live", "b", link)
         self.begin()
-        self.assertEqual(done(live.query_lease(10_000, wanted=True)).owner, "b")
+        self.assertEqual(done(live.query_lease(10_000, acquire=True)).owner, "b")
         self.assertEqual(done(live.read_state(0)).metadata, {})

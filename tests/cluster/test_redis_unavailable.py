@@ -215,7 +215,7 @@ class FencingTests(NodesCase):
         ):
             self.assertIsNone(done(write))
         begun = EpochStart("", 0, done(log.read_state(0)).metadata)
-        self.assertFalse(done(log.begin(token, 1, 9, begun)))
+        self.assertFalse(done(log.begin_epoch(token, 1, 9, begun)))
         self.assertEqual(self.redis.saved(), before)
 
     def test_a_leader_that_was_stopped_past_its_lease_writes_nothing(self) -> None:

@@ -250,7 +250,7 @@ class LearningTests(NodesCase):
                 command[1] == scripts.LEASE.sha and command[-1] == 1
             ):  # it looked, and the lease was free
                 self.redis.on_command = lambda _: None
-                token = done(other.query_lease(10_000, wanted=True)).token
+                token = done(other.query_lease(10_000, acquire=True)).token
                 assert token is not None
                 done(other.write(token, 1, events(9), {"account_id": "one"}, ""))
                 done(other.release(token))

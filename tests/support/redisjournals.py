@@ -1,4 +1,4 @@
-"""Journals in Redis, whose nodes lead, for the tests of what every journal does."""
+"""Journals in Redis, so that tests of the Journal interface run against Redis too."""
 
 from __future__ import annotations
 
@@ -12,35 +12,37 @@ from tradeproxy.cluster.redis_journal import RedisJournal
 from tradeproxy.journal.base import Journal, UnreadableError
 
 UNLIMITED_LEASE = 10**12
-"""Milliseconds of a lease that no test outlives."""
+"""The duration of a lease that outlasts every test, in milliseconds."""
 
-_starts = count(1)
+_node_numbers = count(1)
 
 
 def leading_journal(redis: NearRedis, name: str = "paper", **options: Any) -> RedisJournal:
-    """Return a journal of another process, which has read the log, and has the lease for ever, unlike any."""
-    links = redis.link(), redis.link()
+    """Return the journal of a new node that has loaded the log and leads without a time limit.
+
+    It takes the lease from the node that has it.
+    """
+    clients = redis.link(), redis.link()
     defaults = {"base_url": BASE_URL, "max_age": 7 * DAY, "max_events": 1_000_000}
     journal = RedisJournal(
-        name, links, f"node {next(_starts)}", redis.clock, **{**defaults, **options}
+        name, clients, f"node {next(_node_numbers)}", redis.clock, **{**defaults, **options}
     )
     redis.ask("DEL", f"tradeproxy:{{{name}}}:lease")
-    links[0].open()
-    look = done(journal.redis_log.query_lease(UNLIMITED_LEASE, wanted=True))
-    if (
-        look.epoch is None
-    ):  # a node that has nothing to read need not wait for it, and no time passes
-        done(journal.lead(look))
+    clients[0].open()
+    state = done(journal.redis_log.query_lease(UNLIMITED_LEASE, acquire=True))
+    if state.epoch is None:
+        # The log is empty. Leading before opening avoids the wait for a first read.
+        done(journal.lead(state))
         journal.open()
     else:
         journal.open()
-        done(journal.lead(look))
+        done(journal.lead(state))
     assert journal.is_loaded
     return journal
 
 
-class InRedis(JournalCase):
-    """The same for a journal in Redis, whose node leads."""
+class RedisJournalCase(JournalCase):
+    """Runs the tests of a JournalCase with a journal in Redis whose node leads."""
 
     @cached_property
     def redis(self) -> NearRedis:
@@ -48,7 +50,7 @@ class InRedis(JournalCase):
         return NearRedis(self.clock)
 
     def open(self, **options: Any) -> RedisJournal:
-        """Return another process' journal, which has read the log; what had the lease before has stopped."""
+        """Return the journal of a new node, which has loaded the log and leads."""
         journal = leading_journal(self.redis, **options)
         self.addCleanup(journal.close)
         return journal
@@ -58,16 +60,17 @@ class InRedis(JournalCase):
         return self.open(**options)
 
     def observe_log_end(self, journal: Journal) -> None:
-        """Let a node look where the log ends, as it does twice a second."""
+        """Let the node query the end of the log, as it does twice a second."""
         assert isinstance(journal, RedisJournal)
         asked = journal.missing.asked
-        journal.lease_seen(
-            done(journal.redis_log.query_lease(UNLIMITED_LEASE, wanted=True)), asked, journal.last
+        journal.observe_lease(
+            done(journal.redis_log.query_lease(UNLIMITED_LEASE, acquire=True)), asked, journal.last
         )
 
     def find(self, journal: Journal, identity: str) -> int | None:
         try:
             return journal.find(identity)
-        except UnreadableError:  # until it has looked, it might yet come
+        except UnreadableError:
+            # Until the node has queried the end of the log, the event may be in an unread row.
             self.observe_log_end(journal)
             return journal.find(identity)

@@ -1,1 +1,1 @@
-"""One log an account for any number of nodes, in Redis; one of them holds its connection to Alpaca."""
+"""Several nodes share one log per account in Redis; one node at a time connects to Alpaca."""

@@ -1,4 +1,19 @@
-"""Which node holds an account's connection to Alpaca: the one that has the lease, for as long as it has."""
+"""Leader election: the node that holds an account's lease connects to Alpaca.
+
+| state     | event                                           | action                | next      |
+|-----------|-------------------------------------------------|-----------------------|-----------|
+| following | the lease is free, the whole log is read        | acquire the lease     | leading   |
+| following | service stops                                   |                       | stopped   |
+| leading   | the log is read                                 | start the upstream    | leading   |
+| leading   | RENEW_AFTER has passed, or Redis reconnects     | renew the lease       | leading   |
+| leading   | Redis lost the lease; no other node led         | use the new token     | leading   |
+| leading   | STOP_AFTER without a renewal, lease lost,       | end the term          | ending    |
+|           | write rejected, own error, service stops        |                       |           |
+| ending    | upstream closed, outbox drained, lease released | wait COOLDOWN         | following |
+
+A term is the time for which a node leads. Redis fences writes: each one carries the lease's token.
+Redis cannot fence the connection to Alpaca, so the deadlines below do that.
+"""
 
 from __future__ import annotations
 
@@ -29,33 +44,36 @@ if TYPE_CHECKING:
     from tradeproxy.hub.account import Account
 
 LEASE = 10.0
-"""Seconds for which Redis lends the connection."""
+"""Seconds after which Redis expires the lease."""
 
 RENEW_AFTER = LEASE / 3
-"""Seconds after which the lease is renewed."""
+"""Seconds from one renewal to the next: one reply may be lost."""
 
 STOP_AFTER = 7.0
-"""Seconds after the renewal that succeeded last, when it was sent: the upstream then has two to close, and
-one is left for what clocks, and a busy reactor, may differ by."""
+"""Seconds from the last successful renewal to the end of the term, counted from its request.
+
+Of the 3 s left, the upstream has 2 to close. The last one covers clock drift and a busy reactor.
+"""
 
 CHECK_INTERVAL = 0.5
-"""Seconds between two looks: for a lease that is free, or at one that is to be renewed."""
+"""Seconds between two checks: whether the lease is free, or is due for renewal."""
 
 COOLDOWN = 2 * CHECK_INTERVAL
-"""Seconds after a turn in which another node may take the next one; and a fault that stays makes no rush."""
+"""Seconds without a lease after a term: another node can acquire it, and a persistent fault does
+not cause a retry loop."""
 
 DRAIN_TIMEOUT = 1.0
-"""Seconds that a node which stops has for what is yet to be written."""
+"""Seconds for which the end of a term waits for unwritten events."""
 
 LEADER_UNKNOWN = "Redis is away: whether a node holds the connection to Alpaca is not known"
 NO_LEADER = "no node holds the connection to Alpaca at the moment"
 
 
 class Leadership(Service):
-    """Takes turns with the other nodes: follows until it has the lease, and leads until it has it no more.
+    """Competes with the other nodes for the lease of one account, and leads while it has it.
 
-    The time of the lease is measured here by a monotonic clock, from before it is asked for, so that it ends
-    here before it can begin elsewhere.
+    A local monotonic clock measures the lease, starting before the request is sent. So the lease
+    ends on this node before it can begin on another one.
     """
 
     _log = Logger()
@@ -68,7 +86,15 @@ class Leadership(Service):
         clock: IReactorTime,
         monotonic: Callable[[], float],
     ) -> None:
-        """`make_upstream` returns a service that connects to Alpaca, for one turn."""
+        """Follow until started; nothing is sent before that.
+
+        Args:
+            account: gets its role, and the status of the upstream while no node leads.
+            journal: the account's log; written to only during a term.
+            make_upstream: returns a service that connects to Alpaca, for one term.
+            clock: timers, and Unix time in seconds.
+            monotonic: seconds; must also count the time for which the machine sleeps.
+        """
         self._account = account
         self._journal = journal
         self._make_upstream = make_upstream
@@ -76,28 +102,27 @@ class Leadership(Service):
         self._monotonic = monotonic
         self._upstream: Service | None = None
         self._running_terms: Deferred[None] | None = None
-        self._term_over: Deferred[str] | None = None  # fires with the reason when this turn ends
+        self._term_over: Deferred[str] | None = None  # fires with the reason for the term's end
         self._lease_state: LeaseState | None = None
-        self._grant: LeaseState  # of this turn
+        self._grant: LeaseState  # of this term
         self._renewed = 0.0
-        self._held_elsewhere_until = (
-            0.0  # another node may lead until then, though Redis may have forgotten it
-        )
+        # Another node may lead until then, even if a restart of Redis has lost its lease.
+        self._held_elsewhere_until = 0.0
         self._is_renewing = False
         self._pause: Deferred[None] | None = None
         self._background: list[Deferred[None]] = []
-        journal.outbox.on_refused = self._write_refused
-        journal.on_reached = self._redis_reached
+        journal.outbox.on_rejected = self._write_rejected
+        journal.on_connected = self._redis_connected
         self._role = account.role = NodeRole(clock.seconds())
 
     def startService(self) -> None:
-        """Begin to follow, and to look for the lease."""
+        """Start to follow, and to compete for the lease."""
         super().startService()
         self._running_terms = Deferred.fromCoroutine(self._run_terms())
         self._running_terms.addErrback(self._failed)
 
     def stopService(self) -> Deferred[None] | None:
-        """Stop for good; fires when the connection is closed, and the lease is free."""
+        """Stop; fires when the upstream is closed and the lease is released."""
         super().stopService()
         if self._term_over is not None:
             self._end_term("stopped")
@@ -107,13 +132,13 @@ class Leadership(Service):
 
     async def _run_terms(self) -> None:
         while self.running:
-            look = await self._acquire_lease()
-            if look is not None:
-                await self._lead(look)
+            lease = await self._acquire_lease()
+            if lease is not None:
+                await self._lead(lease)
                 await self._pause_for(COOLDOWN)
 
     async def _pause_for(self, seconds: float) -> None:
-        """Wait, but not beyond the end of the service."""
+        """Wait; stopService ends the wait early."""
         if self.running:
             self._pause = deferLater(self._clock, seconds)
             with suppress(CancelledError):
@@ -121,21 +146,22 @@ class Leadership(Service):
             self._pause = None
 
     async def _acquire_lease(self) -> LeaseState | None:
-        """Wait until this node has the lease; None if the service stops before."""
+        """Wait until this node has the lease; None if the service stops first."""
         while self.running:
             try:
-                wanted = self._may_acquire()
-                look = await self._query_lease(wanted=wanted)
+                acquire = self._may_acquire()
+                lease = await self._query_lease(acquire=acquire)
             except RedisUnavailableError:
                 self._lease_state = None
+                # Until then the last known leader may still be connected.
                 if self._monotonic() >= self._held_elsewhere_until:
-                    self._note_down(LEADER_UNKNOWN)
+                    self._mark_down(LEADER_UNKNOWN)
             else:
-                if wanted and self._is_ours(look):
-                    return look
-                self._note_leader(look)
-                if look.owner is None and self._may_acquire():
-                    continue  # it has just been given back
+                if acquire and self._is_ours(lease):
+                    return lease
+                self._apply_leader(lease)
+                if lease.owner is None and self._may_acquire():
+                    continue  # it has just been released: do not wait for the next check
             await self._pause_for(CHECK_INTERVAL)
         return None
 
@@ -143,66 +169,67 @@ class Leadership(Service):
         is_free = self._monotonic() >= self._held_elsewhere_until and not self._account.has_failed
         return is_free and self._journal.may_lead(self._lease_state)
 
-    async def _query_lease(self, *, wanted: bool) -> LeaseState:
+    async def _query_lease(self, *, acquire: bool) -> LeaseState:
+        # All three are taken before the request: its reply is true of a later moment.
         sent, asked, read = self._monotonic(), self._journal.missing.asked, self._journal.last
-        look = await self._journal.redis_log.query_lease(round(LEASE * 1000), wanted=wanted)
-        self._lease_state = look
-        self._journal.lease_seen(look, asked, read)
-        if self._is_ours(look):
-            self._renewed = sent if wanted else self._renewed
-        elif look.owner is not None:
-            self._held_elsewhere_until = self._monotonic() + look.remaining
-        elif look.is_released:
+        lease = await self._journal.redis_log.query_lease(round(LEASE * 1000), acquire=acquire)
+        self._lease_state = lease
+        self._journal.observe_lease(lease, asked, read)
+        if self._is_ours(lease):
+            self._renewed = sent if acquire else self._renewed
+        elif lease.owner is not None:
+            self._held_elsewhere_until = self._monotonic() + lease.remaining
+        elif lease.is_released:
             self._held_elsewhere_until = 0.0
-        self._role.update(look.last - self._journal.last, self._clock.seconds())
-        return look
+        self._role.update(lease.last - self._journal.last, self._clock.seconds())
+        return lease
 
-    def _is_ours(self, look: LeaseState) -> bool:
-        return look.owner == self._journal.redis_log.owner
+    def _is_ours(self, lease: LeaseState) -> bool:
+        return lease.owner == self._journal.redis_log.owner
 
-    def _note_leader(self, look: LeaseState) -> None:
-        if look.owner is None:
-            self._note_down(NO_LEADER)
+    def _apply_leader(self, lease: LeaseState) -> None:
+        if lease.owner is None:
+            self._mark_down(NO_LEADER)
         elif self._account.upstream.reason == LEADER_UNKNOWN:
+            # The leader publishes its state only when that changes, so it may not come again.
             self._journal.reapply_stream_state()
 
-    def _note_down(self, reason: str) -> None:
-        """Note that nobody is known to stream. What was missed is for whoever streams next to find out."""
-        standing = self._account.stream_state
-        if standing.upstream.streaming:
+    def _mark_down(self, reason: str) -> None:
+        """Mark the upstream as down. No gap begins here: the next leader finds what was missed."""
+        state = self._account.stream_state
+        if state.upstream.streaming:
             down = UpstreamStatus(streaming=False, reason=reason, since=self._clock.seconds())
-            self._account.apply_stream_state(replace(standing, upstream=down))
+            self._account.apply_stream_state(replace(state, upstream=down))
 
-    # A turn.
+    # A term.
 
-    async def _lead(self, look: LeaseState) -> None:
+    async def _lead(self, lease: LeaseState) -> None:
         over: Deferred[str] = Deferred()
         self._term_over = over
         self._role.start_leading(self._clock.seconds())
-        self._log.info(
-            "{account}: this node holds the connection to Alpaca from now on",
-            account=self._account.name,
-        )
-        self._grant = look
+        self._log.info("{account}: this node is now the leader", account=self._account.name)
+        self._grant = lease
+        # Concurrent, since reading the log may take longer than the lease lasts.
         self._in_background(self._keep_lease(over))
-        starting = self._in_background(self._start(look))
+        starting = self._in_background(self._start(lease))
         if not self.running:
             self._end_term("stopped")
         reason = await over
         starting.cancel()
+        # The lease goes last: Alpaca allows one connection, so the next node must not be early.
         for step in (self._end_upstream, self._drain, self._release_lease):
             try:
                 await step()
-            except Exception:  # another node must be able to lead all the same
+            except Exception:  # a failed step must not keep the lease from the other nodes
                 self._log.failure(
-                    "{account}: a turn did not end cleanly", account=self._account.name
+                    "{account}: a term did not end cleanly", account=self._account.name
                 )
         self._role.start_following(self._clock.seconds())
         if self.running:
             self._account.mark_upstream_down(reason)
             self._journal.reapply_stream_state()
             self._log.warn(
-                "{account}: this node leads no longer: {reason}",
+                "{account}: this node is no longer the leader: {reason}",
                 account=self._account.name,
                 reason=reason,
             )
@@ -224,25 +251,26 @@ class Leadership(Service):
         for each in background:
             each.cancel()
 
-    async def _start(self, look: LeaseState) -> None:
-        """Connect to Alpaca, once all that the log holds is known here."""
-        await self._journal.lead(look)
+    async def _start(self, lease: LeaseState) -> None:
+        """Connect to Alpaca once this node has read the whole log."""
+        await self._journal.lead(lease)
         self._account.take_over()
         self._upstream = self._make_upstream()
         self._upstream.startService()
 
     async def _keep_lease(self, over: Deferred[str]) -> None:
-        while self._term_over is over and (rest := self._remaining()) > 0:
+        while self._term_over is over and (remaining := self._remaining()) > 0:
             if self._account.has_failed:
                 self._end_term(INTERNAL_ERROR)
-            elif rest <= STOP_AFTER - RENEW_AFTER:
+            elif remaining <= STOP_AFTER - RENEW_AFTER:
                 await self._renew()
-            if self._term_over is over:  # who ends the turn from here is not cancelled by its end
+            # If this coroutine itself ended the term, _cancel_background could not cancel it.
+            if self._term_over is over:
                 await deferLater(self._clock, min(CHECK_INTERVAL, max(self._remaining(), 0)))
         self._end_term("Redis could not be reached in time to renew the lease")
 
     def _remaining(self) -> float:
-        """Return for how many seconds this node may lead yet."""
+        """Return the seconds for which this node may still lead."""
         return self._renewed + STOP_AFTER - self._monotonic()
 
     async def _renew(self) -> None:
@@ -250,56 +278,58 @@ class Leadership(Service):
             return
         self._is_renewing = True
         try:
-            look = await Deferred.fromCoroutine(self._query_lease(wanted=True)).addTimeout(
+            lease = await Deferred.fromCoroutine(self._query_lease(acquire=True)).addTimeout(
                 self._remaining(), self._clock
             )
-            if not self._is_current(look):
-                leading = Deferred.fromCoroutine(self._continue_leading(look))
+            if not self._is_current(lease):
+                leading = Deferred.fromCoroutine(self._continue_leading(lease))
                 await leading.addTimeout(max(self._remaining(), 0), self._clock)
         except (RedisUnavailableError, NoAnswerError):
-            pass  # until the lease ends
+            pass  # _keep_lease tries again until the term must end
         finally:
             self._is_renewing = False
 
-    def _is_current(self, look: LeaseState) -> bool:
-        """Whether the lease is still the one of this turn, and what is written bears its token."""
-        is_same = (look.owner, look.token) == (self._grant.owner, self._grant.token)
-        return is_same and (self._upstream is None or self._journal.outbox.token == look.token)
+    def _is_current(self, lease: LeaseState) -> bool:
+        """Whether the lease is still this term's, and the outbox writes with its token."""
+        is_same = (lease.owner, lease.token) == (self._grant.owner, self._grant.token)
+        return is_same and (self._upstream is None or self._journal.outbox.token == lease.token)
 
-    async def _continue_leading(self, look: LeaseState) -> None:
-        """Go on with a lease that Redis had forgotten, and maybe the log with it, unless another node led."""
+    async def _continue_leading(self, lease: LeaseState) -> None:
+        """Continue the term with a new token after Redis lost the lease, and maybe the log.
+
+        Ends the term if another node led meanwhile.
+        """
         own = self._journal.redis_log.owner
-        if self._upstream is None or not self._is_ours(look) or look.previous not in ("", own):
+        if self._upstream is None or not self._is_ours(lease) or lease.previous not in ("", own):
             self._end_term("the lease was lost")
             return
-        self._grant = look
-        await self._journal.lead(look, on=True)
+        self._grant = lease
+        await self._journal.lead(lease, continuing=True)
         self._account.on_stream_state(self._account.stream_state)
 
-    def _redis_reached(self) -> None:
+    def _redis_connected(self) -> None:
         if self._term_over is not None:
             self._in_background(self._renew())
 
-    def _write_refused(self, reason: str) -> None:
-        if (
-            reason == FENCED and self._remaining() > 0
-        ):  # Redis may have forgotten that this node leads
-            self._redis_reached()
+    def _write_rejected(self, reason: str) -> None:
+        # A restart of Redis may have lost the lease: a renewal shows whether another node has it.
+        if reason == FENCED and self._remaining() > 0:
+            self._redis_connected()
         else:
             self._end_term(reason)
 
     async def _drain(self) -> None:
-        """Write what is left, if that goes at once."""
+        """Write the remaining events, if that takes at most DRAIN_TIMEOUT."""
         with suppress(NoAnswerError):
             await self._journal.outbox.when_written().addTimeout(DRAIN_TIMEOUT, self._clock)
 
     async def _release_lease(self) -> None:
-        """Let another node have the lease."""
+        """Release the lease for the other nodes."""
         assert self._grant.token is not None
         self._journal.stop_leading()
-        self._term_over = None  # a renewal would take it again
+        self._term_over = None  # first: a renewal would acquire the lease again
         self._cancel_background()
-        with suppress(RedisUnavailableError):  # it runs out by itself
+        with suppress(RedisUnavailableError):  # the lease then expires
             await self._journal.redis_log.release(self._grant.token)
 
     def _end_term(self, reason: str) -> None:
@@ -316,8 +346,6 @@ class Leadership(Service):
             self._end_term(INTERNAL_ERROR)
 
     def _failed(self, failure: Failure) -> None:
-        self._log.failure(
-            "{account}: the lease is not looked after", failure, account=self._account.name
-        )
+        self._log.failure("{account}: leader election failed", failure, account=self._account.name)
         self._account.has_failed = True
         self._account.mark_upstream_down(INTERNAL_ERROR)

@@ -1,4 +1,4 @@
-"""A node: its name, its clock, and what it has of each account in the place of what a lone proxy has."""
+"""A node: its name, its clock, and the journal and leadership of each account."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 
 
 def monotonic() -> float:
-    """Return seconds that pass while the machine sleeps too, where it can tell: leases run out meanwhile."""
+    """Return seconds of a clock that also counts the time for which the machine sleeps.
+
+    A lease expires during sleep too, and CLOCK_MONOTONIC stops then. Linux has CLOCK_BOOTTIME;
+    on other systems this is time.monotonic().
+    """
     boottime = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
 class Node:
-    """Builds the journals and the services by which this process shares its accounts with others."""
+    """Builds the journals and services with which this process shares its accounts."""
 
     def __init__(
         self,
@@ -38,6 +42,15 @@ class Node:
         connect: Callable[[RedisSettings, Any], RedisClient] = RedisClient,
         monotonic: Callable[[], float] = monotonic,
     ) -> None:
+        """Choose a name; nothing connects before the services start.
+
+        Args:
+            redis: where the logs are.
+            reactor: for sockets, timers and Unix time.
+            connect: makes a RedisClient, not yet open.
+            monotonic: seconds, for leases.
+        """
+        # Random, since two containers may have the same host name and process id.
         self._name = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(6).hex()}"
         self._journals: dict[str, RedisJournal] = {}
         self._redis = redis
@@ -60,8 +73,11 @@ class Node:
         return journal
 
     def leadership(self, account: Account, make_upstream: Callable[[], Service]) -> Leadership:
-        """Return the service that holds the account's upstream, in turn with the other nodes."""
+        """Return the service that runs the account's upstream while this node leads.
+
+        The account must have been built with the journal that `journal` returned for its name.
+        """
         journal = self._journals[account.name]
-        account.on_stream_state = lambda standing: journal.publish_state(standing.encode())
+        account.on_stream_state = lambda state: journal.publish_state(state.encode())
         journal.on_stream_state = lambda text: account.apply_stream_state(StreamState.parse(text))
         return Leadership(account, journal, make_upstream, self._reactor, self._monotonic)

@@ -1,4 +1,16 @@
-"""What the leader has to tell the log: kept until it is read back, and told again where that is in doubt."""
+"""What the leader writes to the log in Redis, kept until this node has read it back.
+
+A reply can get lost after the write, and Redis can lose a write after the reply. Only reading the
+log shows what is in it. So after a reconnect the outbox writes everything again that was not read
+back; the script drops events that the log already has.
+
+| event   | when                                       | it is then               |
+|---------|--------------------------------------------|--------------------------|
+| waiting | a write that contains it is acknowledged   | written                  |
+| written | Redis reconnects before it was read back   | waiting                  |
+| either  | the tailer reads it                        | removed                  |
+| either  | another node led, or the log lost its end  | dropped: backfill has it |
+"""
 
 from __future__ import annotations
 
@@ -20,10 +32,10 @@ if TYPE_CHECKING:
     from tradeproxy.wire.event import Event, OrderState
 
 BATCH = 500
-"""Events that are written at once."""
+"""Events per write, at most. Redis executes nothing else while it runs a script."""
 
 BATCH_BYTES = 1024 * 1024
-"""Of payload, if that is more than one event."""
+"""Bytes of payload per write, at most; a single event may be larger."""
 
 FENCED = "another node may have the lease by now"
 LOG_SHORTENED = "the log in Redis has lost its end"
@@ -31,22 +43,19 @@ FULL = "more events wait for Redis than are kept"
 
 
 class Outbox:
-    """Writes one thing after the other, each with all that has come by then.
-
-    What has been written is kept until it is read back: a Redis that comes back without it is told again.
-    """
+    """Writes one batch at a time; each batch has everything that arrived during the last write."""
 
     _log = Logger()
 
     def __init__(self, log: RedisLog, clock: IReactorTime) -> None:
         self.on_written: Callable[[WriteResult, float], None] = lambda _written, _seconds: None
-        """Called with what became of some events, and how long it took."""
-        self.on_refused: Callable[[str], None] = lambda _: None
-        """Called with the reason when what is to be written is not taken."""
+        """Called with the result of a write that had events, and the seconds it took."""
+        self.on_rejected: Callable[[str], None] = lambda _: None
+        """Called with FENCED, LOG_SHORTENED or FULL when events cannot be written or kept."""
         self._redis_log = log
         self._clock = clock
         self._events = Backlog()
-        # Of the first events: how many were written together, and the log's last number then.
+        # Covers the first events: how many one write had, and the log's last number after it.
         self._written: deque[tuple[int, int]] = deque()
         self._token: str | None = None
         self._epoch_start: tuple[int, EpochStart] | None = None
@@ -59,80 +68,91 @@ class Outbox:
 
     @property
     def is_leading(self) -> bool:
-        """Whether what is put in is written."""
+        """Whether new events are accepted and written."""
         return self._token is not None
 
     @property
     def token(self) -> str | None:
-        """By which it is written."""
+        """The fencing token of every write; None while this node does not lead."""
         return self._token
 
     @property
     def is_empty(self) -> bool:
-        """Whether no event waits to be read back."""
+        """Whether every event has been read back."""
         return not len(self._events)
 
     def start(self, token: str, read: int, *, keep: bool) -> None:
-        """Write from now on, behind number `read`; first what is left, if nobody else has led since."""
+        """Start to write.
+
+        Args:
+            token: the fencing token of the lease.
+            read: the number of the last event that this node has read.
+            keep: whether to write the events of the last term first. False if another node led
+                since: it may have written them already.
+        """
         if not keep:
             self.drop_events()
         self._token, self._read, self._is_full = token, read, False
         self._written.clear()
 
     def stop(self) -> None:
-        """Write no more; what is left is kept, since it may be that nobody else leads next."""
+        """Stop writing. Events stay, for the case that this node is the next leader too."""
         self._token = None
         self._epoch_start, self._metadata, self._stream_state = None, {}, ""
         self._written.clear()
         self._notify_waiter()
 
     def begin_epoch(self, last: int, begun: EpochStart) -> None:
-        """Let another epoch begin before anything else is written."""
+        """Begin another epoch after event `last`, before anything else is written."""
         self._epoch_start = last, begun
         self.flush()
 
     def drop_events(self) -> None:
-        """Forget the events that wait."""
+        """Drop every event."""
         self._events.clear()
         self._written.clear()
 
     def add(self, event: Event, received: int) -> bool:
-        """Let an event be written, if this node leads; return whether it is kept until then."""
+        """Add an event to be written; False, without adding it, while not leading or full.
+
+        `received` is in microseconds since 1970. Call `flush` after the last event of a batch.
+        """
         if self.is_leading and not self._is_full and not self._events.has_room_for(event):
-            self._is_full = True  # what follows would hide that one is missing
-            self.on_refused(FULL)
+            # Stays full for this term: a later event in the log would hide the missing one.
+            self._is_full = True
+            self.on_rejected(FULL)
         if not self.is_leading or self._is_full:
             return False
         self._events.add(Entry(0, event, None, received))
         return True
 
-    def save_metadata(self, facts: Mapping[str, str | None]) -> None:
-        """Let facts be saved, all of them."""
-        self._metadata = facts
+    def save_metadata(self, metadata: Mapping[str, str | None]) -> None:
+        """Save metadata with the next write; replaces what was not written yet. None deletes."""
+        self._metadata = metadata
         self.flush()
 
-    def publish_state(self, standing: str) -> None:
-        """Let the log say how the stream is."""
-        self._stream_state = standing
+    def publish_state(self, stream_state: str) -> None:
+        """Publish the encoded stream state with the next write; replaces an unwritten one."""
+        self._stream_state = stream_state
         self.flush()
 
     def has(self, event: Event) -> bool:
-        """Whether this very event is kept here."""
+        """Whether this event is here, by identity and digest."""
         return self._events.has(event)
 
     @property
     def orders(self) -> list[OrderState]:
-        """The newest state of each order that an event here tells of."""
+        """The newest state of each order that an event here has."""
         return list(self._events.orders)
 
     def order(self, order_id: str) -> OrderState | None:
-        """Return the newest state of an order that an event here tells of."""
+        """Return the newest state of an order among the events here."""
         return self._events.order(order_id)
 
-    # How it gets there.
+    # Writing.
 
     def flush(self) -> None:
-        """Write, if there is something to write and nothing is being written."""
+        """Start a write, unless one is running or there is nothing to write."""
         if self._token is None or self._is_writing:
             return
         if (
@@ -145,18 +165,19 @@ class Outbox:
             return
         self._is_writing = True
         Deferred.fromCoroutine(self._write(self._token)).addErrback(
-            lambda failure: self._log.failure("the shared log could not be written", failure)
+            lambda failure: self._log.failure("writing to the log in Redis failed", failure)
         )
 
     def rewrite(self) -> None:
-        """Write again what has not been read back: Redis was away."""
+        """Write every event again that was not read back; call it when Redis reconnects."""
         self._written.clear()
         self.flush()
 
     def confirm(self, last: int, events: Sequence[Event] = ()) -> None:
-        """Forget the events that have been met in the log, which has been read up to number `last`.
+        """Remove the events that the log has, which has been read up to number `last`.
 
-        What waits before one of `events`, the newest in the log, has been there before.
+        `events` are the newest that were read. An event that was added before one of them is in
+        the log too, since writes keep their order.
         """
         self._read = last
         self._forget(self._first_up_to(events))
@@ -164,10 +185,10 @@ class Outbox:
             self._forget(self._written[0][0])
 
     def _first_up_to(self, events: Sequence[Event]) -> int:
-        met = {(event.identity, event.digest) for event in events if self._events.has(event)}
-        waiting = enumerate(self._next_events(0) if met else ())
+        found = {(event.identity, event.digest) for event in events if self._events.has(event)}
+        waiting = enumerate(self._next_events(0) if found else ())
         return max(
-            (index + 1 for index, it in waiting if (it.identity, it.digest) in met), default=0
+            (index + 1 for index, it in waiting if (it.identity, it.digest) in found), default=0
         )
 
     def _forget(self, count: int) -> None:
@@ -180,7 +201,10 @@ class Outbox:
             count = max(count - number, 0)
 
     def when_written(self) -> Deferred[None]:
-        """Return what fires when all has been written, or nothing is any more; for one caller."""
+        """Return a Deferred that fires when everything is written, or writing stops.
+
+        Only one caller can wait at a time.
+        """
         if self._token is None:
             return succeed(None)
         waiting = self._waiter = Deferred()
@@ -189,49 +213,51 @@ class Outbox:
 
     async def _write(self, token: str) -> None:
         try:
-            refused = await self._write_one(token)
+            rejected = await self._write_one(token)
         except RedisUnavailableError:
-            return  # it is taken up by start_over
+            return  # `rewrite` continues after the reconnect
         finally:
             self._is_writing = False
-        if not refused:
+        if not rejected:
             self.flush()
         elif token == self._token:
             self._notify_waiter()
-            self.on_refused(refused)
+            self.on_rejected(rejected)
 
     async def _write_one(self, token: str) -> str:
-        """Write what there is, or a part of it; return why that was not allowed, or nothing."""
+        """Write the next batch; return "", or FENCED or LOG_SHORTENED if Redis rejected it.
+
+        Raises RedisUnavailableError.
+        """
         if self._epoch_start is not None:
             begun = self._epoch_start
-            allowed = await self._redis_log.begin(
+            is_allowed = await self._redis_log.begin_epoch(
                 token, round(self._clock.seconds() * 1_000_000), *begun
             )
             if self._epoch_start is begun:
                 self._epoch_start = None
-            return "" if allowed else FENCED
+            return "" if is_allowed else FENCED
         events, are_all = self._next_batch()
-        facts, standing = (
-            (self._metadata, self._stream_state) if are_all else ({}, "")
-        )  # true once all is there
+        # Metadata and stream state describe the log with all events: they go with the last batch.
+        # A crash in between would make the next leader take a gap for settled.
+        metadata, stream_state = (self._metadata, self._stream_state) if are_all else ({}, "")
         read = self._read
         began = self._clock.seconds()
         now = round(began * 1_000_000)
-        written = await self._redis_log.write(token, now, events, facts, standing, read)
+        written = await self._redis_log.write(token, now, events, metadata, stream_state, read)
         if written is None:
             return FENCED
         if written.last < read:
             return LOG_SHORTENED
         if token != self._token:
-            return ""
-        if facts and self._metadata is facts:
+            return ""  # another term has begun; what to write is no longer the same
+        if metadata and self._metadata is metadata:
             self._metadata = {}
-        if self._stream_state is standing:
+        if self._stream_state is stream_state:
             self._stream_state = ""
         if events:
-            waiting = sum(
-                self._events.has(event) for event in events
-            )  # the others have been met already
+            # The tailer's connection may have been faster than this reply.
+            waiting = sum(self._events.has(event) for event in events)
             if waiting:
                 self._written.append((waiting, written.last))
             self.on_written(written, self._clock.seconds() - began)
@@ -243,7 +269,7 @@ class Outbox:
         return [entry.event for entry in entries if entry.event is not None]
 
     def _next_batch(self) -> tuple[list[Event], bool]:
-        """Return what is written next, and whether nothing waits behind it."""
+        """Return the events to write next, and whether no others wait."""
         events, size = self._next_events(), 0
         for count, event in enumerate(events):
             size += len(event.payload)

@@ -1,4 +1,4 @@
-"""One connection to Redis: made, and made again, and every command is answered, or fails, in bounded time."""
+"""One connection to Redis: it reconnects, and every command succeeds or fails in bounded time."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ CONNECT_TIMEOUT = 2.0
 """Seconds for TCP and TLS, and again for the login."""
 
 REPLY_TIMEOUT = 1.5
-"""Seconds for an answer; a Redis that is alive needs less than a thousandth of it."""
+"""Seconds for a reply; a healthy Redis needs less than a thousandth of that."""
 
 MIN_VERSION = [6, 2]
-"""The first Redis whose XTRIM knows MINID."""
+"""The first Redis whose XTRIM accepts MINID (https://redis.io/commands/xtrim)."""
 
 RETRY = 0.5
 """Seconds between two attempts to connect."""
 
 
 class RedisUnavailableError(Exception):
-    """Redis did not do what it was asked for; the text says why, and holds no secret."""
+    """Redis did not execute a command; the text is the reason and contains no secret."""
 
 
 class NoScriptError(Exception):
-    """Redis does not know a script by its hash: it has been started since."""
+    """Redis does not have the script of an EVALSHA: it was restarted, or its scripts flushed."""
 
 
 class RedisClient:
     """Keeps one connection to Redis.
 
-    Whatever Redis refuses (it is read-only, loads its data, has no memory left) ends the connection, as a
-    silence does: the next one may lead to a Redis that serves.
+    An error reply (read-only replica, loading its data, out of memory) closes the connection, as a
+    timeout does: behind a load balancer the next connection may reach a Redis that works.
     """
 
     def __init__(self, settings: RedisSettings, reactor: Any) -> None:
         self.on_up: Callable[[], None] = lambda: None
-        """Called when commands can be given."""
+        """Called when commands can be sent. It must not close this client."""
         self.on_down: Callable[[str], None] = lambda _: None
-        """Called with the reason when they no longer can, and after each attempt that fails. Not the place to
-        close the link from."""
+        """Called with the reason when the connection is lost, and after each failed attempt. It
+        must not close this client."""
         self.last_error = "it has not been reached yet"
         """Why there is no connection."""
         self._settings = settings
@@ -66,37 +66,40 @@ class RedisClient:
 
     @property
     def is_up(self) -> bool:
-        """Whether commands can be given."""
+        """Whether commands can be sent."""
         return self._protocol is not None
 
     def open(self) -> None:
-        """Begin to connect."""
+        """Start to connect."""
         self._is_open = True
         self._running = Deferred.fromCoroutine(self._keep_connected())
 
     def close(self) -> None:
-        """End the connection, and make no other; harmless if there is none."""
+        """Abort the connection and do not reconnect; does nothing if already closed."""
         self._is_open = False
-        staying, self._running = self._running, None
+        running, self._running = self._running, None
         protocol, self._protocol = self._protocol, None
-        if staying is not None:
-            staying.addErrback(lambda failure: failure.trap(CancelledError))
-            staying.cancel()
+        if running is not None:
+            running.addErrback(lambda failure: failure.trap(CancelledError))
+            running.cancel()
         if protocol is not None:
             protocol.transport.abortConnection()
 
     def call(self, *command: str | bytes | int, timeout: float = REPLY_TIMEOUT) -> Deferred[Any]:
-        """Give a command; fires with Redis' answer, in bytes, or fails with AwayError or NoScriptError."""
+        """Send a command; fires with Redis' reply, in bytes.
+
+        Fails with RedisUnavailableError (also after `timeout` seconds) or NoScriptError.
+        """
         protocol = self._protocol
         if protocol is None:
             return fail(RedisUnavailableError(self.last_error))
-        answer: Deferred[Any] = protocol.execute_command(*command)
-        answer.addTimeout(timeout, self._reactor)
-        return answer.addErrback(self._translate_error, protocol, timeout)
+        reply: Deferred[Any] = protocol.execute_command(*command)
+        reply.addTimeout(timeout, self._reactor)
+        return reply.addErrback(self._translate_error, protocol, timeout)
 
     def _translate_error(self, failure: Failure, protocol: Any, timeout: float) -> None:
         error = failure.value
-        if isinstance(error, CancelledError):  # the question was withdrawn
+        if isinstance(error, CancelledError):  # by the caller: the connection is in order
             raise error
         if isinstance(error, ResponseError):
             if str(error).startswith("NOSCRIPT"):
@@ -126,9 +129,9 @@ class RedisClient:
                 protocol = await self._endpoint().connect(factory)
             except CancelledError:
                 raise
-            except Exception as error:  # of many kinds: no such name, refused, a bad certificate
+            except Exception as error:  # of many kinds: unknown host, refused, a bad certificate
                 if not self._is_open:
-                    return  # this is how an endpoint tells that it was cancelled
+                    return  # some endpoints fail with another error when they are cancelled
                 self._set_error(f"cannot connect: {error}")
             else:
                 await self._use(protocol, factory)
@@ -137,6 +140,7 @@ class RedisClient:
     async def _use(self, protocol: Any, factory: _RedisFactory) -> None:
         gone: Deferred[None] = protocol.whenDisconnected()
         login: Deferred[None] = Deferred()
+        # txredisapi sends AUTH and SELECT by itself; if they fail, it only disconnects.
         for either in (protocol.whenConnected(), protocol.whenDisconnected()):
             either.addCallback(lambda _: None if login.called else login.callback(None))
         try:
@@ -171,31 +175,33 @@ class RedisClient:
 
 
 async def probe_redis(settings: RedisSettings, reactor: Any) -> str | None:
-    """Return why Redis cannot hold the log, or None."""
-    link = RedisClient(settings, reactor)
+    """Connect once; return why Redis is not suitable for the log, or None if it is."""
+    redis = RedisClient(settings, reactor)
     tried: Deferred[None] = Deferred()
-    link.on_up = lambda: tried.callback(None)
-    link.on_down = lambda _: None if tried.called else tried.callback(None)
-    link.open()
+    redis.on_up = lambda: tried.callback(None)
+    redis.on_down = lambda _: None if tried.called else tried.callback(None)
+    redis.open()
     await tried
-    await deferLater(reactor, 0)  # the link is not to be closed by what it calls
+    await deferLater(reactor, 0)  # on_up and on_down must not close the client
     try:
-        told = (await link.call("INFO")).decode()
-    except RedisUnavailableError as away:
-        return str(away)
+        info = (await redis.call("INFO")).decode()
+    except RedisUnavailableError as unavailable:
+        return str(unavailable)
     finally:
-        link.close()
-    facts = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
-    version, policy = facts.get("redis_version", ""), facts.get("maxmemory_policy", "noeviction")
+        redis.close()
+    values = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    version, policy = values.get("redis_version", ""), values.get("maxmemory_policy", "noeviction")
     if [int(part) for part in version.split(".")[:2] if part.isdigit()] < MIN_VERSION:
         return f"its version is {version}; the log needs {'.'.join(map(str, MIN_VERSION))} or newer"
-    if policy != "noeviction" and facts.get("maxmemory") != "0":
-        return f"its maxmemory-policy is {policy}, by which it may forget the log; the log needs noeviction"
+    if policy != "noeviction" and values.get("maxmemory") != "0":
+        return (
+            f"its maxmemory-policy is {policy}, which can evict the log; the log needs noeviction"
+        )
     return None
 
 
 class _RedisFactory(Factory):
-    """Builds the protocol of one connection; the rest is what that expects of its factory."""
+    """Builds the protocol of one connection; has what txredisapi expects of its factory."""
 
     noisy = False
     isLazy = False
@@ -205,7 +211,7 @@ class _RedisFactory(Factory):
         self.last_error = ""
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Build it; it logs in by itself, and gives back bytes."""
+        """Return a protocol that logs in by itself and returns replies as bytes."""
         settings = self._settings
         protocol = RedisProtocol(
             charset=None,
@@ -218,10 +224,13 @@ class _RedisFactory(Factory):
         return protocol
 
     def stopTrying(self) -> None:
-        """Hear that the login has failed; nothing is tried here."""
+        """Do nothing: txredisapi calls this after a failed login, and RedisClient retries."""
 
     def connectionError(self, why: str) -> None:
-        """Note why the login failed, in Redis' words; an old one repeats what it was sent."""
+        """Record why the login failed, in Redis' words, without secrets.
+
+        An error may repeat the arguments of the rejected command, such as those of AUTH.
+        """
         words = why.removeprefix("Redis error: ").partition(", with args")[0]
         for secret in (self._settings.password, self._settings.username):
             text = secret.reveal() if isinstance(secret, Secret) else secret

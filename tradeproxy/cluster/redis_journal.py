@@ -1,4 +1,16 @@
-"""The journal of an account that lives in Redis: what the leader appends, and every node reads back."""
+"""The journal of an account whose log is in Redis: the leader appends, every node reads back.
+
+Two ways lead through it. Events that the leader's upstream brings go to the outbox, and from there
+to Redis. Events that the tailer reads go to the replica, and from there to the broadcaster. So all
+nodes, the leader too, deliver in one order, and only what is in the log.
+
+| the log that the tailer finds                    | what this node does                         |
+|--------------------------------------------------|---------------------------------------------|
+| the same, longer                                 | append, deliver                             |
+| another epoch that begins after this node's last | continue; `on_new_epoch`                    |
+| another one, or it has lost its end              | read from the start; `on_replaced`; a       |
+|                                                  | leader stops writing, and its term ends     |
+"""
 
 from __future__ import annotations
 
@@ -30,16 +42,16 @@ if TYPE_CHECKING:
     from tradeproxy.wire.proxy_status import JournalStatus
 
 BOUND_KEYS = ("epoch", "base_url", "trimmed", "begins")
-"""Facts that change only where an epoch begins, or rows are trimmed."""
+"""Metadata that changes only when an epoch begins or rows are trimmed, and is saved only then."""
 
 NOT_READ = "it has not all been read yet"
 
 
 class RedisJournal(Replica):
-    """One account's log, in Redis; implements hub.journal.Journal, which says what may be relied on.
+    """One account's log in Redis; implements journal.base.Journal.
 
-    It is read here from a replica of the whole log, which this node fills by itself. What is appended, if
-    this node leads, is handed on when it is read back: so every node has one order of events.
+    Reads come from a replica of the whole log in memory, and never wait for Redis. Appended events
+    go to `on_committed` when this node has read them back.
     """
 
     _log = Logger()
@@ -47,7 +59,7 @@ class RedisJournal(Replica):
     def __init__(
         self,
         name: str,
-        links: tuple[RedisClient, RedisClient],
+        connections: tuple[RedisClient, RedisClient],
         owner: str,
         clock: IReactorTime,
         *,
@@ -56,120 +68,147 @@ class RedisJournal(Replica):
         max_events: int,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """Of the links, one is for what takes no time, the other waits for what comes."""
+        """Nothing connects before `open`.
+
+        Args:
+            name: the account's.
+            connections: the first for commands, the second for reads that wait for new entries.
+            owner: this node's name, unique to the process.
+            clock: timers, and Unix time in seconds.
+            base_url: Alpaca's address. A log of another address gets another epoch.
+            max_age: seconds after which a row is trimmed.
+            max_events: rows to keep, at most.
+            random_bytes: for the ids of epochs.
+        """
         super().__init__(base_url)
         self.name = name
         self.on_stream_state: Callable[[str], None] = lambda _: None
-        """Called with what the leader says of the stream."""
-        self.on_reached: Callable[[], None] = lambda: None
-        """Called when Redis can be asked again, before anything is written."""
+        """Called with the encoded stream state that the leader published."""
+        self.on_connected: Callable[[], None] = lambda: None
+        """Called when commands can be sent to Redis again, before anything is written."""
         self.is_loaded = False
         self.end = 0
-        """The newest number in the log, as it was when this node last looked."""
+        """The last number in the log when this node last checked it."""
         self._configured_url = base_url
         self._clock = clock
         self._max_age = round(max_age * 1_000_000)
         self._max_events = max_events
         self._random_bytes = random_bytes
-        self._redis_status = RedisStatus(name, links, clock, self._is_reached, self._status_changed)
+        self._redis_status = RedisStatus(
+            name, connections, clock, self._redis_connected, self._status_changed
+        )
         self.status = self._redis_status.status
-        self.redis_log = RedisLog(name, owner, links[0])
-        self._tailer = LogTailer(name, RedisLog(name, owner, links[1]), self, clock)
+        self.redis_log = RedisLog(name, owner, connections[0])
+        self._tailer = LogTailer(name, RedisLog(name, owner, connections[1]), self, clock)
         self.outbox = Outbox(self.redis_log, clock)
         self.outbox.on_written = self._written
-        self._is_starting_epoch = False  # another epoch, in which what is here counts for nothing
+        self._is_starting_epoch = False  # an epoch in which the rows here are not valid
         self._trimmer = Trimmer(clock, self._trim)
         self._token: str | None = None
-        self._last_stream_state = ""  # since this node led last
+        self._last_stream_state = ""  # as read since this node last led
 
     # Opening and closing.
 
     def open(self) -> None:
-        """Begin to follow the log; raises nothing: a Redis that is away may come."""
+        """Start to read the log. Raises nothing: Redis may become available later."""
         self._redis_status.open()
         self._tailer.start()
         self._trimmer.start()
 
     def close(self) -> None:
-        """Let go; harmless if that has been done. What is not written by now is given up."""
+        """Stop reading and disconnect; unwritten events are lost. Does nothing if closed."""
         self._trimmer.stop()
         self._tailer.stop()
         self._redis_status.close()
         super().close()
 
-    # Leading. What cluster.leadership.Leadership calls.
+    # Leading: cluster.leadership.Leadership calls these.
 
-    def may_lead(self, look: LeaseState | None) -> bool:
-        """Whether this node has all that the log has, as far as it knows."""
-        if look is None or not self._redis_status.is_up:
+    def may_lead(self, lease: LeaseState | None) -> bool:
+        """Whether this node has read the whole log, as of a check of the lease.
+
+        What a node that lags behind gets from Alpaca may be in the log already.
+        """
+        if lease is None or not self._redis_status.is_up:
             return False
-        return look.epoch is None or (
-            self.is_loaded and look.epoch == self.epoch and look.last <= self.last
+        return lease.epoch is None or (
+            self.is_loaded and lease.epoch == self.epoch and lease.last <= self.last
         )
 
-    def lease_seen(self, look: LeaseState, asked: frozenset[object], last: int) -> None:
-        """Take notice of where the log ends; `asked` and `last` are `absent.asked` and `last` from before."""
-        self.end = look.last
-        if look.epoch != self.epoch or look.last < last:
+    def observe_lease(self, lease: LeaseState, asked: frozenset[object], last: int) -> None:
+        """Take over the end of the log from a check of the lease.
+
+        Args:
+            lease: the reply.
+            asked: `missing.asked` when the check was sent.
+            last: `self.last` when the check was sent. The log may have been shorter then than it
+                is now, so only an end before this number shows that it has lost rows.
+        """
+        self.end = lease.last
+        if lease.epoch != self.epoch or lease.last < last:
             self._tailer.recheck()
-        if look.owner not in (None, self.redis_log.owner):
-            self.outbox.drop_events()  # that node finds them by itself
-        if look.epoch == self.epoch:
-            self.missing.record_log_end(asked, look.last)
+        if lease.owner not in (None, self.redis_log.owner):
+            self.outbox.drop_events()  # the other node gets them from Alpaca
+        if lease.epoch == self.epoch:
+            self.missing.record_log_end(asked, lease.last)
             self.missing.record_read_to(self.last)
 
-    async def lead(self, look: LeaseState, *, on: bool = False) -> None:
-        """Write from now on; done when all that the log holds has been read, and it is this account's.
+    async def lead(self, lease: LeaseState, *, continuing: bool = False) -> None:
+        """Start to write, once the whole log is read and is this account's.
 
-        `on` is for a node that has led until now, so that it knows best. Fails with AwayError.
+        Args:
+            lease: as acquired by this node.
+            continuing: whether this node led until now. Its metadata is then the newest;
+                otherwise the log's is.
+
+        Raises RedisUnavailableError, also if the log is replaced while this waits.
         """
-        assert look.token is not None
-        self._token, self._last_stream_state = look.token, ""
+        assert lease.token is not None
+        self._token, self._last_stream_state = lease.token, ""
         while True:
-            place = await self.redis_log.read_state(0)
-            if self._token != look.token:
-                raise RedisUnavailableError("the log has been read anew meanwhile")
-            if not place.metadata or place.metadata["base_url"] != self._configured_url:
-                self._open_epoch(look)
+            log_state = await self.redis_log.read_state(0)
+            if self._token != lease.token:
+                raise RedisUnavailableError("the log was replaced meanwhile")
+            metadata = log_state.metadata
+            if not metadata or metadata["base_url"] != self._configured_url:
+                self._open_epoch(lease)
                 return
-            if self.is_loaded and (place.metadata["epoch"], place.last) == (self.epoch, self.last):
+            if self.is_loaded and (metadata["epoch"], log_state.last) == (self.epoch, self.last):
                 break
             await deferLater(self._clock, RETRY_DELAY)
-        if not on:
-            self.adopt(place.metadata)
-        self._begin_to_write(look)
+        if not continuing:
+            self.adopt(metadata)
+        self._start_writing(lease)
         self._save()
 
-    def _open_epoch(self, look: LeaseState) -> None:
+    def _open_epoch(self, lease: LeaseState) -> None:
         if self.base_url != self._configured_url:
             self.reset_account(self._configured_url)
-        self._begin_to_write(look)
+        self._start_writing(lease)
         self._start_epoch()
 
-    def _begin_to_write(self, look: LeaseState) -> None:
-        assert look.token is not None
-        keep = look.previous in (
-            "",
-            self.redis_log.owner,
-        )  # then what is left has been met by nobody
+    def _start_writing(self, lease: LeaseState) -> None:
+        assert lease.token is not None
+        # If another node led since, it may have written the events that wait here.
+        keep = lease.previous in ("", self.redis_log.owner)
         if not keep:
             self.reset_latest_time()
-        self.outbox.start(look.token, self.last, keep=keep)
+        self.outbox.start(lease.token, self.last, keep=keep)
 
     def stop_leading(self) -> None:
-        """Write no more."""
+        """Stop writing."""
         self._token = None
         self.outbox.stop()
 
-    def publish_state(self, standing: str) -> None:
-        """Tell every node how the stream is; nothing happens unless this node leads."""
+    def publish_state(self, stream_state: str) -> None:
+        """Publish the encoded stream state to every node; ignored unless this node leads."""
         if self.outbox.is_leading:
-            self.outbox.publish_state(standing)
+            self.outbox.publish_state(stream_state)
 
-    # The way in.
+    # Appending.
 
     def append(self, events: Sequence[Event]) -> None:
-        """Let new events be written; they are handed to `on_committed` when they are read back."""
+        """Write new events; `on_committed` gets them when they are read back."""
         now = self._now()
         for event in events:
             if self._contains(event):
@@ -178,98 +217,105 @@ class RedisJournal(Replica):
                 self.latest_time = max_optional(self.latest_time, event.time)
         self.outbox.flush()
 
-    def _written(self, written: WriteResult, seconds: float) -> None:
-        self.duplicates += written.dropped
+    def _written(self, result: WriteResult, seconds: float) -> None:
+        self.duplicates += result.dropped
         self.commit_seconds.observe(seconds)
         self.outbox.confirm(self.last)
 
-    def _is_reached(self) -> None:
-        self.on_reached()
+    def _redis_connected(self) -> None:
+        # In this order: leadership renews the lease, whose token the writes need.
+        self.on_connected()
         self.outbox.rewrite()
 
-    # What the follower calls.
+    # cluster.tailer.TailTarget.
 
-    def matches(self, place: LogState) -> bool:
-        """Whether the row read last is in the log, or has been the last to be trimmed from it."""
-        trimmed = int(place.metadata["trimmed"])
-        if place.last < self.last:
+    def matches(self, log_state: LogState) -> bool:
+        """Whether the last row read is in the log, or was the last one trimmed from it."""
+        trimmed = int(log_state.metadata["trimmed"])
+        if log_state.last < self.last:
             return False
         if self.last <= trimmed:
             return self.last == trimmed
         row = self.row(self.last)
-        return row is None or row.payload == place.payload
+        return row is None or row.payload == log_state.payload
 
-    def read_from_start(self, place: LogState) -> None:
-        """Read the whole log, which is not the one that was read before."""
+    def read_from_start(self, log_state: LogState) -> None:
+        """Drop every row: the whole log follows, and it is another one than before."""
         was_empty, own = not self.epoch, self.encode_present()
         self.is_loaded = self._is_starting_epoch = False
-        self.restart(place.metadata)
+        self.restart(log_state.metadata)
         if was_empty and self.outbox.is_leading:
-            self.adopt(own)  # it has begun this log, and moved on since
+            self.adopt(own)  # this node began this log; its own metadata is newer
         elif not was_empty:
             self._log.warn(
-                "{account}: the log in Redis is another one than before: it is read anew",
+                "{account}: the log in Redis was replaced; reading it from the start",
                 account=self.name,
             )
             self._stop_writing()
             self.on_replaced()
 
     def _stop_writing(self) -> None:
-        """Write nothing more to a log that has lost its end: what is missing is to be found first."""
+        """End the term: a backfill must find the lost events before newer ones are written."""
         self.outbox.drop_events()
         self._token = None
         if self.outbox.is_leading:
             self.outbox.stop()
-            self.outbox.on_refused(LOG_SHORTENED)
+            self.outbox.on_rejected(LOG_SHORTENED)
 
     def continue_in_epoch(self, begun: EpochStart) -> bool:
-        """Go on in another epoch, and return whether that is possible: it must begin where this node is."""
+        """Continue in another epoch; False, without a change, unless it began after `last`."""
         if not self.epoch or (begun.after_epoch, begun.after) != (self.epoch, self.last):
             return False
         own = self.encode_present()
         if "latest" in begun.metadata:
             self.start_epoch(begun.metadata)
-        else:  # another account's, or there was nothing yet
+        else:  # the log is another account's now, or was empty: older rows are not valid
             self.restart(begun.metadata)
         if self.outbox.is_leading:
-            self.adopt(own)  # it has moved on since
+            self.adopt(own)  # this node began the epoch; its own metadata is newer
         self._is_starting_epoch = False
         self.on_new_epoch()
         return True
 
-    def apply_events(self, told: Sequence[EventEntry]) -> None:
-        """Take what comes next, and hand it on."""
-        rows = self.extend(told)
+    def apply_events(self, entries: Sequence[EventEntry]) -> None:
+        """Append the next events of the log; deliver them once the whole log was read before."""
+        rows = self.extend(entries)
         if self.outbox.is_leading:
-            self.event_counts.update([each.event.kind for each in told])
-        self.outbox.confirm(self.last, [each.event for each in told])
+            self.event_counts.update([each.event.kind for each in entries])
+        self.outbox.confirm(self.last, [each.event for each in entries])
         if self.is_loaded:
-            came = told[0].received / 1_000_000 if self.outbox.is_leading else self._clock.seconds()
-            self.on_committed(Batch(rows, received_at=came))
+            # On other nodes the leader's clock may differ, so they take their own.
+            is_leading = self.outbox.is_leading
+            received = entries[0].received / 1_000_000 if is_leading else self._clock.seconds()
+            self.on_committed(Batch(rows, received_at=received))
 
-    def apply_stream_state(self, standing: str) -> None:
-        """Pass on how another node says the stream is; if this one leads, once it knows that it does not."""
-        self._last_stream_state = standing
+    def apply_stream_state(self, stream_state: str) -> None:
+        """Pass on the stream state of another node; if this node leads, only after its term.
+
+        A node that was paused may read the next leader's state before it finds that its own lease
+        has expired.
+        """
+        self._last_stream_state = stream_state
         if not self.outbox.is_leading:
-            self.on_stream_state(standing)
+            self.on_stream_state(stream_state)
 
     def reapply_stream_state(self) -> None:
-        """Pass on what another node has said while this one took itself for the leader."""
+        """Pass on the last stream state of another node again, if there is one."""
         if self._last_stream_state:
             self.on_stream_state(self._last_stream_state)
 
     def mark_read_to(self, end: int | None) -> None:
-        """Note that all has been read that there was."""
+        """Record that everything available was read; `end` is the log's last number, if known."""
         self.end = self.end if end is None else end
         self.is_loaded = self.is_loaded or self.last >= self.end
         if self.is_loaded:
-            self._redis_status.mark_followed()
+            self._redis_status.mark_caught_up()
         else:
-            self._redis_status.mark_lost(NOT_READ)
+            self._redis_status.mark_unreadable(NOT_READ)
 
     def mark_unavailable(self, reason: str) -> None:
-        """Note why there is nothing to read."""
-        self._redis_status.mark_lost(reason)
+        """Record why there is nothing to read."""
+        self._redis_status.mark_unreadable(reason)
 
     def _status_changed(self, status: JournalStatus) -> None:
         self.status = status
@@ -277,30 +323,33 @@ class RedisJournal(Replica):
 
     @property
     def is_current(self) -> bool:
-        """Whether all that is in the log, and all that this node has to say to it, has been read."""
+        """Whether the whole log was read, and every event of this node is in it."""
         return self.status.durable and self.last >= self.end and self.outbox.is_empty
 
-    # The way out, where the replica is not all of it: the outbox has what is yet to be read back.
+    # Reading: the replica, with the events in the outbox, which are newer.
 
     def _contains(self, event: Event) -> bool:
         return super()._contains(event) or self.outbox.has(event)
 
     def order(self, order_id: str) -> OrderState | None:
-        """Return the newest state of an order that an event told of."""
-        known, told = self.get_order_state(order_id), self.outbox.order(order_id)
-        return known if told is None else newer_state(known, told)
+        """Return the newest state of an order; None if no event had it."""
+        stored, unread = self.get_order_state(order_id), self.outbox.order(order_id)
+        return stored if unread is None else newer_state(stored, unread)
 
     def open_orders(self) -> Sequence[OrderState]:
-        """Return every order that was open when an event last told of it."""
+        """Return every order that is open by its newest state."""
         states = {state.id: state for state in self.list_open_orders()}
-        for told in self.outbox.orders:
-            states[told.id] = newer_state(self.get_order_state(told.id), told)
+        for unread in self.outbox.orders:
+            states[unread.id] = newer_state(self.get_order_state(unread.id), unread)
         return [state for state in states.values() if state.is_open]
 
-    # What is kept beside the events.
+    # Metadata.
 
     def identify(self, account_id: str) -> bool:
-        """Begin a new epoch if the log is another account's; return whether it is. The numbers go on."""
+        """Set the log's account; if it was another one, begin an epoch and return True.
+
+        Numbers continue in the new epoch.
+        """
         known = self.account_id
         if known == account_id:
             return False
@@ -316,14 +365,16 @@ class RedisJournal(Replica):
 
     def _save(self) -> None:
         if self.outbox.is_leading:
-            kept = self.encode().items()
-            self.outbox.save_metadata({key: value for key, value in kept if key not in BOUND_KEYS})
+            encoded = self.encode().items()
+            self.outbox.save_metadata(
+                {key: value for key, value in encoded if key not in BOUND_KEYS}
+            )
 
     def _start_epoch(self) -> None:
-        """Let another epoch begin where the log ends now; it does when that is read back."""
+        """Begin an epoch after the last row; it takes effect here when it is read back."""
         begun = Metadata(self.base_url)
         begun.load(self.encode_present(), None)
-        begun.latest_time = self.read_through  # what waits is written after it
+        begun.latest_time = self.read_through  # events in the outbox come after the epoch's start
         begun.begin_epoch(self._random_bytes(8).hex(), self.last + 1, self._now())
         self.dedup_horizon = begun.dedup_horizon
         self._is_starting_epoch = True
@@ -334,9 +385,11 @@ class RedisJournal(Replica):
     # Trimming.
 
     def _trim(self) -> bool:
-        """Trim some rows that are due, here and in Redis if this node leads; return whether more may be."""
+        """Trim rows here and, on the leader, in Redis; return whether more may be due."""
         count = self.trim_before(self.last - self._max_events + 1, self._now() - self._max_age)
-        token = self.outbox.token  # it has none before the facts in Redis have been taken up
+        # Until `lead` has adopted the log's metadata there is no token. Saving this node's metadata
+        # before that would overwrite newer values.
+        token = self.outbox.token
         if count and token is not None and not self._is_starting_epoch:
             trimmed = Deferred.fromCoroutine(
                 self.redis_log.trim(token, self.first - 1, self.encode())

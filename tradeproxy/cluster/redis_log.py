@@ -1,4 +1,4 @@
-"""One account's log in Redis, as values: what can be asked of it and done to it, each in one step."""
+"""One account's log in Redis, as values: each method is one atomic step in Redis."""
 
 from __future__ import annotations
 
@@ -26,53 +26,56 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
 BLOCK = 2000
-"""Milliseconds that a read waits for something new."""
+"""Milliseconds for which a read waits for new entries."""
 
 REPLY_SLACK = 2.0
-"""Seconds more that it may take."""
+"""Seconds beyond BLOCK until a read times out."""
 
 MAX_ENTRIES = 500
-"""Entries that one read returns at most."""
+"""Entries per read, at most."""
 
 
 class CommandSender(Protocol):
-    """A cluster.link.Link, which see."""
+    """The part of cluster.redis_client.RedisClient that a RedisLog needs."""
 
     def call(self, *command: str | bytes | int, timeout: float = ...) -> Deferred[Any]:
-        """Give Redis a command."""
+        """Send Redis a command; see RedisClient.call."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseState:
-    """Who has the lease, and how far the log is."""
+    """The lease and the end of the log, at one moment."""
 
     owner: str | None
+    """The node that has the lease; None if it is free."""
     token: str | None
+    """The lease's fencing token, unique for each grant."""
     previous: str | None
-    """Who had it before; "" if nobody had."""
+    """The node that had the lease before; "" if none had."""
     epoch: str | None
     """None while there is no log."""
     last: int
+    """The highest number in the log."""
     remaining: float = 0.0
-    """Seconds until the lease runs out."""
+    """Seconds until the lease expires."""
     is_released: bool = False
-    """Whether who had it last has given it back, and it is free."""
+    """Whether the lease is free because its last owner released it."""
 
 
 class WriteResult(NamedTuple):
-    """What became of events: the newest number in the log, and how many had been there before."""
+    """The result of a write: the highest number in the log, and how many events it already had."""
 
     last: int
     dropped: int
 
 
 class StatusEntry(NamedTuple):
-    """An entry that is no event: the stream's standing, or the beginning of an epoch."""
+    """An entry that is not an event: the stream state, or the start of an epoch."""
 
     id: bytes
     stream_state: str | None = None
     status_owner: str = ""
-    """Which node told the standing."""
+    """The node that published the stream state."""
     epoch_start: EpochStart | None = None
 
 
@@ -84,130 +87,158 @@ class EventEntry(NamedTuple):
     event: Event
     epoch: str
     received: int
-    """By the clock of the node that led (microseconds since 1970)."""
+    """Microseconds since 1970, by the clock of the leader that wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpochStart:
-    """How an epoch began: after which number of which other epoch, and with which facts."""
+    """How an epoch began: after which number of which older epoch, and with which metadata."""
 
     after_epoch: str
+    """Empty if there was no log before."""
     after: int
     metadata: Mapping[str, str]
 
     @property
     def epoch(self) -> str:
-        """The one that began."""
+        """The epoch that began."""
         return self.metadata["epoch"]
 
     def encode(self) -> str:
-        """Write it as an entry has it."""
+        """Return the JSON text that an entry has."""
         return json.dumps(
             {"epoch": self.after_epoch, "after": self.after, "facts": dict(self.metadata)}
         )
 
     @classmethod
     def parse(cls, text: bytes) -> EpochStart:
-        """Read one."""
+        """Return what `encode` wrote. Raises ValueError or KeyError."""
         fields = json.loads(text)
         return cls(fields["epoch"], fields["after"], fields["facts"])
 
 
 @dataclass(frozen=True, slots=True)
 class LogState:
-    """What the log is at one moment."""
+    """The state of the log at one moment."""
 
     metadata: Mapping[str, str]
     """Empty while there is no log."""
     last: int
+    """The highest number in the log."""
     stream_state: str | None
-    """What was last said of the stream."""
+    """The last published one; None if there was none."""
     status_owner: str
-    """By which node."""
+    """The node that published the stream state; "" if there was none."""
     epoch_start: EpochStart | None
+    """How the epoch began; None while there is no log."""
     payload: bytes | None
     """Of the event that was asked for; None if it is not in the log."""
 
 
 class RedisLog:
-    """The log of one account. What it returns may fail with AwayError; a write that is fenced off is None."""
+    """The log of one account. Every method may raise RedisUnavailableError.
 
-    def __init__(self, account: str, owner: str, link: CommandSender) -> None:
+    A write with a token that is no longer the lease's changes nothing.
+    """
+
+    def __init__(self, account: str, owner: str, redis: CommandSender) -> None:
         """`owner` is this node's name, unique to the process."""
         self.owner = owner
-        self._link = link
-        self._tokens = count(1)  # with the owner's name, unique for ever, whatever Redis remembers
+        self._redis = redis
+        # With the owner's name a token stays unique even if Redis loses all its data.
+        self._tokens = count(1)
+        # Braces are a hash tag: a Redis Cluster keeps the keys of a script on one shard.
         self._keys = [f"tradeproxy:{{{account}}}:{key}" for key in KEYS]
         self._stream = self._keys[KEYS.index("stream")]
 
     # The lease.
 
-    async def query_lease(self, milliseconds: int, *, wanted: bool) -> LeaseState:
-        """Take the lease if it is wanted and free; renew it if it is wanted and ours; see who has it."""
-        answer = await self._run(LEASE, self.owner, next(self._tokens), milliseconds, int(wanted))
-        *words, rest, released = (None if each is None else each.decode() for each in answer)
-        owner, token, previous, epoch, last = words
+    async def query_lease(self, milliseconds: int, *, acquire: bool) -> LeaseState:
+        """Return the lease's state; with `acquire`, first acquire it if free, renew it if ours.
+
+        `milliseconds` is the time until an acquired or renewed lease expires.
+        """
+        reply = await self._run(LEASE, self.owner, next(self._tokens), milliseconds, int(acquire))
+        *fields, remaining, released = (None if each is None else each.decode() for each in reply)
+        owner, token, previous, epoch, last = fields
         return LeaseState(
             owner,
             token,
             previous,
             epoch,
             int(last or 0),
-            int(rest or 0) / 1000,
+            int(remaining or 0) / 1000,
             released is not None,
         )
 
     async def release(self, token: str) -> None:
-        """Let another node have the lease; harmless if this one has it no more."""
+        """Release the lease; does nothing if this node no longer has it."""
         await self._run(RELEASE, self.owner, token)
 
-    # What only the leader may do.
+    # Only the leader may call these.
 
     async def write(
         self,
         token: str,
         now: int,
         events: Sequence[Event],
-        facts: Mapping[str, str | None],
-        standing: str,
-        read: int = 0,
+        metadata: Mapping[str, str | None],
+        stream_state: str,
+        read_to: int = 0,
     ) -> WriteResult | None:
-        """Add the events that are new, save facts (None removes one), and say `standing` unless it is "".
+        """Append the events that are new; save metadata; publish the stream state.
 
-        Nothing is done to a log whose last number is before `read`: it has lost its end.
+        Args:
+            token: the lease's token.
+            now: microseconds since 1970, recorded with each event.
+            events: in their order; those that the log has are dropped.
+            metadata: None as a value deletes the key; other keys stay.
+            stream_state: "" publishes nothing.
+            read_to: nothing is written to a log whose last number is lower: it lost its end.
+
+        Returns None, without a change, if the token is no longer the lease's.
         """
-        words = _flatten(facts)
-        told = [word for event in events for word in _encode(event)]
-        answer = await self._run(
-            WRITE, self.owner, token, now, read, standing, len(words), *words, *told
+        pairs = _flatten(metadata)
+        encoded = [field for event in events for field in _encode(event)]
+        reply = await self._run(
+            WRITE, self.owner, token, now, read_to, stream_state, len(pairs), *pairs, *encoded
         )
-        return None if answer is None else WriteResult(int(answer[0]), answer[1])
+        return None if reply is None else WriteResult(int(reply[0]), reply[1])
 
-    async def begin(self, token: str, now: int, last: int, begun: EpochStart) -> bool:
-        """Begin another epoch; what is in the log is dropped. Return whether that was allowed."""
-        words = _flatten(begun.metadata)
+    async def begin_epoch(self, token: str, now: int, last: int, begun: EpochStart) -> bool:
+        """Begin another epoch; the events in the log are deleted.
+
+        Args:
+            token: the lease's token.
+            now: microseconds since 1970; makes the entry's id a new one.
+            last: the number of the last event; the next event gets the number after it.
+            begun: what readers learn of the epoch.
+
+        Returns False, without a change, if the token is no longer the lease's.
+        """
+        pairs = _flatten(begun.metadata)
         return (
-            await self._run(BEGIN_EPOCH, self.owner, token, last, now, begun.encode(), *words)
+            await self._run(BEGIN_EPOCH, self.owner, token, last, now, begun.encode(), *pairs)
             is not None
         )
 
-    async def trim(self, token: str, through: int, facts: Mapping[str, str | None]) -> None:
-        """Forget the events up to a number."""
-        await self._run(TRIM, self.owner, token, through, through + 1, *_flatten(facts))
+    async def trim(self, token: str, through: int, metadata: Mapping[str, str | None]) -> None:
+        """Delete the events up to number `through`, and save metadata."""
+        await self._run(TRIM, self.owner, token, through, through + 1, *_flatten(metadata))
 
-    # What every node does.
+    # Every node may call these.
 
     async def read_state(self, seq: int) -> LogState:
-        """Return what the log is, with its event `seq`."""
-        facts, [last, standing, teller, begun], entries = await self._run(READ_STATE, seq)
+        """Return the state of the log, with the payload of event `seq`."""
+        pairs, [last, state, owner, begun], entries = await self._run(READ_STATE, seq)
         return LogState(
             {
                 key.decode(): value.decode()
-                for key, value in zip(facts[::2], facts[1::2], strict=True)
+                for key, value in zip(pairs[::2], pairs[1::2], strict=True)
             },
             int(last or 0),
-            None if standing is None else standing.decode(),
-            "" if teller is None else teller.decode(),
+            None if state is None else state.decode(),
+            "" if owner is None else owner.decode(),
             None if begun is None else EpochStart.parse(begun),
             dict(zip(entries[0][1][::2], entries[0][1][1::2], strict=True)).get(b"p")
             if entries
@@ -215,40 +246,44 @@ class RedisLog:
         )
 
     async def read_entries(self, after: bytes) -> list[StatusEntry | EventEntry]:
-        """Return what comes behind an entry's id; nothing if nothing comes within BLOCK."""
+        """Return the entries after an id; an empty list if none come within BLOCK.
+
+        Raises KeyError or ValueError for an entry that the proxy did not write.
+        """
         command = ("XREAD", "COUNT", MAX_ENTRIES, "BLOCK", BLOCK, "STREAMS", self._stream, after)
-        answer = await self._link.call(*command, timeout=BLOCK / 1000 + REPLY_SLACK)
-        return [_decode(*entry) for entry in answer[0][1]] if answer else []
+        reply = await self._redis.call(*command, timeout=BLOCK / 1000 + REPLY_SLACK)
+        return [_decode(*entry) for entry in reply[0][1]] if reply else []
 
     async def _run(self, script: Script, *arguments: str | bytes | int) -> Any:
-        rest = (len(self._keys), *self._keys, *arguments)
+        operands = (len(self._keys), *self._keys, *arguments)
         try:
-            return await self._link.call("EVALSHA", script.sha, *rest)
+            return await self._redis.call("EVALSHA", script.sha, *operands)
         except NoScriptError:
-            return await self._link.call("EVAL", script.source, *rest)
+            return await self._redis.call("EVAL", script.source, *operands)
 
 
-def _flatten(facts: Mapping[str, str | None]) -> list[str]:
-    return [word for key, value in facts.items() for word in (key, value or "")]
+def _flatten(metadata: Mapping[str, str | None]) -> list[str]:
+    return [text for key, value in metadata.items() for text in (key, value or "")]
 
 
 def _encode(event: Event) -> tuple[bytes, str, bytes]:
     state = event.order
     order = None if state is None else [state.id, state.status, state.filled_qty, state.time]
     meta = [event.identity, event.digest.hex(), event.time, event.kind, order]
+    # JSON may carry lone surrogates, which strict UTF-8 refuses.
     identity = event.digest.hex().encode() + b" " + event.identity.encode("utf-8", "surrogatepass")
     return identity, json.dumps(meta, separators=(",", ":")), event.payload
 
 
-def _decode(id: bytes, words: list[bytes]) -> StatusEntry | EventEntry:
-    fields = dict(zip(words[::2], words[1::2], strict=True))
+def _decode(entry_id: bytes, pairs: list[bytes]) -> StatusEntry | EventEntry:
+    fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
     if b"b" in fields:
-        return StatusEntry(id, epoch_start=EpochStart.parse(fields[b"b"]))
+        return StatusEntry(entry_id, epoch_start=EpochStart.parse(fields[b"b"]))
     if b"s" in fields:
-        return StatusEntry(id, fields[b"s"].decode(), fields[b"o"].decode())
+        return StatusEntry(entry_id, fields[b"s"].decode(), fields[b"o"].decode())
     identity, digest, time, kind, order = json.loads(fields[b"m"])
     state = None if order is None else OrderState(*order)
     event = Event(fields[b"p"], identity, bytes.fromhex(digest), time, state, kind)
     return EventEntry(
-        id, int(id.partition(b"-")[0]), event, fields[b"e"].decode(), int(fields[b"r"])
+        entry_id, int(entry_id.partition(b"-")[0]), event, fields[b"e"].decode(), int(fields[b"r"])
     )

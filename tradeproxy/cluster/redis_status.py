@@ -1,4 +1,4 @@
-"""The way to an account's log in Redis: two connections, and whether the log can be followed by them."""
+"""Whether the log in Redis can be read and written, from the state of the two connections to it."""
 
 from __future__ import annotations
 
@@ -19,50 +19,58 @@ NOT_REACHED = "Redis has not been reached yet"
 
 
 class RedisStatus:
-    """Opens and closes the links, and tells of each change in what they are good for."""
+    """Opens and closes the connections, and reports every change of the journal's status."""
 
     _log = Logger()
 
     def __init__(
         self,
         account: str,
-        links: tuple[RedisClient, RedisClient],
+        connections: tuple[RedisClient, RedisClient],
         clock: IReactorTime,
-        on_reached: Callable[[], None],
+        on_connected: Callable[[], None],
         on_status: Callable[[JournalStatus], None],
     ) -> None:
-        """`on_reached` is called when commands can be given again, by the first link."""
+        """Take over the callbacks of the connections.
+
+        Args:
+            account: its name, for the log.
+            connections: one for commands, one for blocking reads.
+            clock: Unix time in seconds.
+            on_connected: called when the first connection can send commands again.
+            on_status: called with every new status.
+        """
         self.status = JournalStatus(durable=False, reason=NOT_REACHED, since=clock.seconds())
         self._account = account
-        self._links = links
+        self._connections = connections
         self._clock = clock
         self._on_status = on_status
-        links[0].on_up = on_reached
-        for link in links:
-            link.on_down = lambda reason: self.mark_lost(f"Redis is away: {reason}")
+        connections[0].on_up = on_connected
+        for each in connections:
+            each.on_down = lambda reason: self.mark_unreadable(f"Redis is away: {reason}")
 
     @property
     def is_up(self) -> bool:
-        """Whether both links are."""
-        return all(link.is_up for link in self._links)
+        """Whether both connections can send commands."""
+        return all(each.is_up for each in self._connections)
 
     def open(self) -> None:
-        """Begin to connect."""
-        for link in self._links:
-            link.open()
+        """Start to connect."""
+        for each in self._connections:
+            each.open()
 
     def close(self) -> None:
-        """Disconnect; harmless if that has been done."""
-        for link in self._links:
-            link.close()
+        """Disconnect; does nothing if already closed."""
+        for each in self._connections:
+            each.close()
 
-    def mark_followed(self) -> None:
-        """Note that all has been read that there is; it counts while both links are up."""
+    def mark_caught_up(self) -> None:
+        """Record that the whole log was read; ignored unless both connections are up."""
         if self.is_up:
             self._set(durable=True, reason="")
 
-    def mark_lost(self, reason: str) -> None:
-        """Note why the log cannot be followed."""
+    def mark_unreadable(self, reason: str) -> None:
+        """Record why the log cannot be read."""
         self._set(durable=False, reason=reason)
 
     def _set(self, *, durable: bool, reason: str) -> None:
@@ -71,10 +79,10 @@ class RedisStatus:
         since = self._clock.seconds() if durable != self.status.durable else self.status.since
         self.status = JournalStatus(durable, reason, since)
         if durable:
-            self._log.info("{account}: the log in Redis is followed", account=self._account)
+            self._log.info("{account}: caught up with the log in Redis", account=self._account)
         else:
             self._log.warn(
-                "{account}: the log in Redis cannot be followed: {reason}",
+                "{account}: cannot read the log in Redis: {reason}",
                 account=self._account,
                 reason=reason,
             )

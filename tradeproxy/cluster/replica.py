@@ -1,4 +1,16 @@
-"""All of an account's log as this node has read it, in memory, so that whoever asks is answered at once."""
+"""One account's log as this node has read it, in memory, so that reads need no reply from Redis.
+
+A node may lag behind: a client that comes from a faster node can name a position that this node has
+not read yet. The node answers "try again" (UnreadableError) until the position is certainly not in
+the log:
+
+| position | event                                                      | then      |
+|----------|------------------------------------------------------------|-----------|
+| new      | a client asks for it                                       | asked     |
+| asked    | a check of the log, sent after the question, had end N     | doubtful  |
+| doubtful | this node has read up to N and not found it                | certain   |
+| certain  | CHECKS_KEPT more checks: the log may have got it since     | new       |
+"""
 
 from __future__ import annotations
 
@@ -18,23 +30,24 @@ if TYPE_CHECKING:
 
 
 MAX_POSITIONS = 1000
-"""Positions that are remembered."""
+"""Positions to keep, at most: invalid requests must not fill the memory."""
 
 CHECKS_KEPT = 20
-"""After so many looks at the log it is asked again: a number that it had not may have been given since."""
+"""Checks of the log for which a missing position stays certain. A number beyond the log's end may
+belong to an event later."""
 
 
 class MissingPositions:
-    """Which positions have been asked for, and which of them are certain not to be in the log."""
+    """Positions that clients asked for and this node does not have."""
 
     def __init__(self) -> None:
         self.asked: frozenset[object] = frozenset()
-        """Those of which nothing is known yet."""
-        self._doubtful: dict[object, int] = {}
-        self._certain: dict[object, int] = {}  # for how many looks
+        """Positions asked for since the last check of the log."""
+        self._doubtful: dict[object, int] = {}  # with the log's end at the check
+        self._certain: dict[object, int] = {}  # with the checks for which it stays certain
 
     def is_certain(self, position: object) -> bool:
-        """Whether a position that is not here is certainly not in the log; if not, the question is noted."""
+        """Whether a position is certainly not in the log; if not, it is added to `asked`."""
         if position in self._certain:
             return True
         if position not in self._doubtful and len(self.asked) + len(self._doubtful) < MAX_POSITIONS:
@@ -42,13 +55,15 @@ class MissingPositions:
         return False
 
     def record_log_end(self, asked: frozenset[object], end: int) -> None:
-        """Note that the log ended at a number after these had been asked for."""
+        """Record a check: the log ended at number `end`, after `asked` had been asked for."""
         self.asked -= asked
         self._doubtful.update(dict.fromkeys(asked, end))
-        self._certain = {position: looks - 1 for position, looks in self._certain.items() if looks}
+        self._certain = {
+            position: checks - 1 for position, checks in self._certain.items() if checks
+        }
 
     def record_read_to(self, last: int) -> None:
-        """Note how far this node has read."""
+        """Record that this node has read up to number `last`."""
         for position in [position for position, end in self._doubtful.items() if end <= last]:
             del self._doubtful[position]
             self._certain[position] = CHECKS_KEPT
@@ -57,41 +72,43 @@ class MissingPositions:
 
 
 class Replica(JournalBase):
-    """The rows and the facts of one account's log. It is read, and grows by what the log is found to hold."""
+    """The rows and metadata of one account's log; `extend` appends what the tailer has read."""
 
     def __init__(self, base_url: str) -> None:
         super().__init__(base_url)
         self._store = _empty_store()
         self.missing = MissingPositions()
-        """What was asked for, and is not here."""
+        """Positions that clients asked for and this replica does not have."""
         self._is_reset = False
-        self._before: int | None = None
-        self._max_time: int | None = (
-            None  # the highest time of what has been read; `latest` may be further on
-        )
+        self._before: int | None = None  # the highest event time before this epoch
+        # The highest time of the rows; `latest_time` may be later, since the leader saves it.
+        self._max_time: int | None = None
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Free the memory."""
         self._store.close()
 
-    def restart(self, facts: Mapping[str, str]) -> None:
-        """Be empty, as the log was at its beginning, or behind what has been trimmed."""
+    def restart(self, metadata: Mapping[str, str]) -> None:
+        """Drop every row; the next row is the first of the log, or the first after trimming."""
         self._store.close()
         self._store = _empty_store()
         self._is_reset = False
-        self.start_epoch(facts)
+        self.start_epoch(metadata)
         self._max_time = None
 
-    def start_epoch(self, facts: Mapping[str, str]) -> None:
-        """Go on in another epoch of this account: what was read can be read no more, but is known."""
-        self.load(facts, None)
-        self._max_time = self._before = self.latest_time
-        self.missing = MissingPositions()  # what is certain of one log says nothing of another
+    def start_epoch(self, metadata: Mapping[str, str]) -> None:
+        """Continue in another epoch of this account.
 
-    def extend(self, told: Sequence[EventEntry]) -> tuple[Row, ...]:
-        """Add what comes next in the log, and return its rows."""
+        Older rows can no longer be read. They stay for `has` and `find`, against duplicates.
+        """
+        self.load(metadata, None)
+        self._max_time = self._before = self.latest_time
+        self.missing = MissingPositions()  # certainty about the old log is not valid for this one
+
+    def extend(self, events: Sequence[EventEntry]) -> tuple[Row, ...]:
+        """Append the next events of the log, at least one, and return their rows."""
         entries: list[Entry] = []
-        for seq, event, received in ((each.seq, each.event, each.received) for each in told):
+        for seq, event, received in ((each.seq, each.event, each.received) for each in events):
             self._max_time = max_optional(self._max_time, event.time)
             entries.append(Entry(seq, event, self._max_time, received))
         self.latest_time = max_optional(self.latest_time, self._max_time)
@@ -101,7 +118,10 @@ class Replica(JournalBase):
         return tuple([entry.row(durable=True) for entry in entries])
 
     def trim_before(self, seq: int, received: int) -> int:
-        """Forget rows before number `seq`, or that came before a time, TRIM_STEP at most; return how many."""
+        """Drop rows before number `seq`, or received before a time (microseconds since 1970).
+
+        Drops TRIM_STEP rows at most, and returns how many.
+        """
         through = min(self._store.find_due(self.first, TRIM_STEP, seq - 1, received), self.last)
         count = through + 1 - self.first
         if count <= 0:
@@ -111,24 +131,24 @@ class Replica(JournalBase):
         return count
 
     def reset_account(self, base_url: str) -> None:
-        """Keep nothing but the numbers: the rows count for nothing until `restart`."""
+        """Keep only the numbers: the rows are another account's, and ignored until `restart`."""
         super().reset_account(base_url)
         self._max_time = self._before = None
         self._is_reset = True
 
     def reset_latest_time(self) -> None:
-        """Know no event but those that have been read."""
+        """Set `latest_time` back to the events that were read, without those in the outbox."""
         self.latest_time = self.read_through
 
     @property
     def read_through(self) -> int | None:
-        """The highest time of any event that has been read, or was before this epoch began."""
+        """The highest time of all events that were read or were in earlier epochs."""
         return max_optional(self._before, self._max_time)
 
-    # What hub.journal.Journal has.
+    # journal.base.Journal.
 
     def read(self, after: int, limit: int) -> Batch | None:
-        """Return up to `limit` rows that follow number `after`, about 256 KiB at most; None at the end.
+        """Return up to `limit` rows after number `after`, about 256 KiB at most; None at the end.
 
         Raises TrimmedError.
         """
@@ -137,7 +157,7 @@ class Replica(JournalBase):
         return None if after >= self.last else Batch(tuple(self._store.read(after, limit)))
 
     def row(self, seq: int) -> Row | None:
-        """Return one row; None if it is not kept."""
+        """Return one row; None if it is not stored."""
         if not self.first <= seq <= self.last:
             return None
         return self._store.read(seq - 1, 1)[0]
@@ -146,23 +166,26 @@ class Replica(JournalBase):
         return not self._is_reset and self._store.has(event)
 
     def _save(self) -> None:
-        """Save nothing: who only reads has nothing to say."""
+        """Do nothing: a node that only reads must not change the log."""
 
     def first_since(self, time: int) -> int | None:
-        """Return the number of the first event with this time or a later one; None if all are earlier."""
+        """Return the number of the first event at or after this time; None if all are earlier."""
         seq = self._store.first_since(time)
         if seq is None or self.first > self.last:
             return None
         return max(seq, self.first)
 
     def reaches(self, seq: int) -> bool:
-        """Whether the log has come to a number. Raises UnreadableError while that is not known here."""
+        """Whether the log has this number. Raises UnreadableError while that is uncertain."""
         if seq > self.last:
             self._check_missing(seq)
         return seq <= self.last
 
     def find(self, identity: str) -> int | None:
-        """Return the number of the last event with this identity. Raises UnreadableError."""
+        """Return the number of the last event with this identity; None if there is none.
+
+        Raises UnreadableError while that is uncertain.
+        """
         seq = self._store.find(identity)
         if seq is None or seq < self.first - 1:
             self._check_missing(identity)
@@ -170,7 +193,7 @@ class Replica(JournalBase):
         return seq
 
     def _check_missing(self, position: object) -> None:
-        """Return if a position is certainly not in the log; otherwise raise UnreadableError."""
+        """Raise UnreadableError unless a position is certainly not in the log."""
         if not self.missing.is_certain(position):
             raise UnreadableError
 
@@ -184,10 +207,10 @@ class Replica(JournalBase):
 
 
 def max_optional(one: int | None, other: int | None) -> int | None:
-    """Return the later of two times, of which there may be none."""
+    """Return the later of two times; None only if both are None."""
     return max((time for time in (one, other) if time is not None), default=None)
 
 
 def _empty_store() -> Store:
-    # Statements are few; a connection of Python's is otherwise slowed down by transactions of its own.
+    # With an isolation level Python's connection parses every statement to open transactions.
     return Store(sqlite3.connect(":memory:", isolation_level=None), full_sync=False)

@@ -1,17 +1,32 @@
-"""What Redis does in one piece: Lua scripts over the keys of one account's log.
+"""Lua scripts over the keys of one account's log; Redis runs each of them atomically.
 
-| key    | what it holds                                                                       |
-|--------|-------------------------------------------------------------------------------------|
-| lease  | `owner` and `token` of the node that may write, and `previous`, who had it before;  |
-|        | gone when it has run out, or was given back                                         |
-| state  | `last` and `sub`: the newest entry's id; `holder`: who had the lease last, and      |
-|        | whether it was `released`; `standing`, `teller`, `said`: what was last said of the  |
-|        | stream, by whom, in which entry; `begun`: how the epoch began                       |
-| facts  | hub.facts.Facts                                                                     |
-| stream | event n is the entry `n-0`; what is said between events is `n-1`, `n-2`, …          |
-| ids    | every event's identity, by the event's number                                       |
+| key    | type   | contents                                                                  |
+|--------|--------|---------------------------------------------------------------------------|
+| lease  | hash   | `owner`, `token`: the node that may write; `previous`: the owner before;   |
+|        |        | the key is gone when the lease has expired or was released                |
+| state  | hash   | `last`, `sub`: the newest entry's id; `holder`: the last owner of the      |
+|        |        | lease; `released`: whether it released the lease; `standing`, `teller`,    |
+|        |        | `said`: the stream state, its node, its entry's id; `begun`: EpochStart    |
+| facts  | hash   | journal.metadata.Metadata                                                 |
+| stream | stream | event n is the entry `n-0`; other entries after it are `n-1`, `n-2`, …     |
+| ids    | zset   | every event's digest and identity, by the event's number                  |
 
-Numbers are written with %.0f: as Lua writes them by itself, they would be rounded from 10^14 on.
+An event's entry has the fields `p` (payload), `m` (its other values, JSON), `r` (received,
+microseconds) and `e` (epoch). Other entries have `s` (stream state) and `o` (its node), or `b`
+(EpochStart).
+
+Stored names are older than the code's: nodes of different versions share a log, so they stay.
+
+| stored                | in the code            |
+|-----------------------|------------------------|
+| key `facts`           | metadata               |
+| `standing`            | stream_state           |
+| `teller`              | status_owner           |
+| `said`                | id of a StatusEntry    |
+| `begun`, entry `b`    | epoch_start            |
+| JSON `facts` in `b`   | EpochStart.metadata    |
+
+Numbers are formatted with %.0f, since Lua's own conversion rounds from 10^14 on.
 """
 
 from __future__ import annotations
@@ -19,11 +34,11 @@ from __future__ import annotations
 from hashlib import sha1
 
 KEYS = ("lease", "state", "facts", "stream", "ids")
-"""The order in which every script gets them."""
+"""In the order in which every script gets them as KEYS."""
 
 
 class Script:
-    """One script, and the hash by which Redis knows it."""
+    """One script, and the SHA-1 hash that EVALSHA takes."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -31,13 +46,15 @@ class Script:
 
 
 _FENCE = """
-if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1]
+    or redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then
   return false
 end
 """
+"""Reject a write unless this node has the lease with this token."""
 
-_SAVE_FACTS = """
-local function save_facts(from, count)
+_SAVE_METADATA = """
+local function save_metadata(from, count)
   for i = from, from + count - 1, 2 do
     if ARGV[i + 1] == '' then
       redis.call('HDEL', KEYS[3], ARGV[i])
@@ -49,7 +66,7 @@ end
 """
 
 LEASE = Script("""
--- owner, token, milliseconds, whether it is wanted
+-- owner, token, milliseconds, 1 to acquire or renew it
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if not owner and ARGV[4] == '1' then
   local previous = redis.call('HGET', KEYS[2], 'holder') or ''
@@ -66,26 +83,31 @@ local epoch, last = redis.call('HGET', KEYS[3], 'epoch'), redis.call('HGET', KEY
 local released = redis.call('HGET', KEYS[2], 'released')
 return {lease[1], lease[2], lease[3], epoch, last, tostring(redis.call('PTTL', KEYS[1])), released}
 """)
-"""Take the lease if it is free, or renew it, or just look. The token, never used before, is for a new one."""
+"""Acquire the lease if it is free, or renew it, or only read it.
+
+The token must never have been used before; a new lease gets it, a renewed one keeps its own.
+"""
 
 RELEASE = Script(f"""
 -- owner, token
 {_FENCE}
+-- DEL first: without free memory Redis rejects a script whose first write needs some
 local freed = redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[2], 'released', '1')
 return freed
 """)
+"""Release the lease."""
 
 WRITE = Script(f"""
--- owner, token, now, the number that has been read, standing, how many words of facts, these;
--- then of every event: identity, meta, payload
+-- owner, token, now, the number read, stream state, how many arguments of metadata, these;
+-- then for every event: identity, meta, payload
 {_FENCE}
-{_SAVE_FACTS}
+{_SAVE_METADATA}
 local last = tonumber(redis.call('HGET', KEYS[2], 'last') or '0')
 if last < tonumber(ARGV[4]) then return {{string.format('%.0f', last), 0}} end
 local epoch = redis.call('HGET', KEYS[3], 'epoch')
-local facts, added, dropped = tonumber(ARGV[6]), 0, 0
-for i = 7 + facts, #ARGV, 3 do
+local metadata, added, dropped = tonumber(ARGV[6]), 0, 0
+for i = 7 + metadata, #ARGV, 3 do
   local number = string.format('%.0f', last + 1)
   if redis.call('ZADD', KEYS[5], 'NX', number, ARGV[i]) == 1 then
     redis.call('XADD', KEYS[4], number .. '-0',
@@ -97,7 +119,7 @@ for i = 7 + facts, #ARGV, 3 do
 end
 local number = string.format('%.0f', last)
 if added > 0 then redis.call('HSET', KEYS[2], 'last', number, 'sub', '0') end
-save_facts(7, facts)
+save_metadata(7, metadata)
 if ARGV[5] ~= '' then
   local before = redis.call('HGET', KEYS[2], 'said')
   if before then redis.call('XDEL', KEYS[4], before) end
@@ -107,35 +129,44 @@ if ARGV[5] ~= '' then
 end
 return {{number, dropped}}
 """)
-"""Add the events that are new, save the facts, and say how the stream is; only the newest word is kept."""
+"""Append the events that are new, save metadata, publish the stream state.
+
+Only the newest stream state stays in the stream: the entry of the one before is deleted. Nothing is
+written if the log's last number is below the number read: the log has lost its end.
+"""
 
 BEGIN_EPOCH = Script(f"""
--- owner, token, the number to go on from, now, how it began, the words of facts
+-- owner, token, the last number, now, EpochStart, metadata
 {_FENCE}
-{_SAVE_FACTS}
+{_SAVE_METADATA}
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
 redis.call('HDEL', KEYS[2], 'said')
 redis.call('HSET', KEYS[2], 'last', ARGV[3], 'sub', ARGV[4], 'begun', ARGV[5])
-save_facts(6, #ARGV - 5)
+save_metadata(6, #ARGV - 5)
 redis.call('XADD', KEYS[4], ARGV[3] .. '-' .. ARGV[4], 'b', ARGV[5])
 return ARGV[3]
 """)
-"""Begin another epoch: the log is empty, and its numbers go on. The time makes the entry's id a new one, for
-those who have read on behind that number."""
+"""Begin another epoch: the log is emptied, and its numbers continue.
+
+The time, as `sub`, makes the entry's id higher than any before it: a node that has read later
+entries of this number still reads it.
+"""
 
 TRIM = Script(f"""
--- owner, token, the number up to which events go, the first one that stays, the words of facts
+-- owner, token, the last number to delete, the first one to keep, metadata
 {_FENCE}
-{_SAVE_FACTS}
+{_SAVE_METADATA}
 redis.call('XTRIM', KEYS[4], 'MINID', ARGV[4] .. '-0')
 redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', ARGV[3])
-save_facts(5, #ARGV - 4)
+save_metadata(5, #ARGV - 4)
 return ARGV[3]
 """)
+"""Delete old events with their identities, and save metadata."""
 
 READ_STATE = Script("""
--- a number
-return {redis.call('HGETALL', KEYS[3]), redis.call('HMGET', KEYS[2], 'last', 'standing', 'teller', 'begun'),
+-- the number of an event
+return {redis.call('HGETALL', KEYS[3]),
+        redis.call('HMGET', KEYS[2], 'last', 'standing', 'teller', 'begun'),
         redis.call('XRANGE', KEYS[4], ARGV[1] .. '-0', ARGV[1] .. '-0')}
 """)
-"""Tell what the log is, and what its event of a number is, at one moment."""
+"""Return the state of the log, and one event, at one moment."""

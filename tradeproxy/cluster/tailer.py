@@ -1,4 +1,13 @@
-"""How a node follows the shared log: entry by entry, and from its beginning where it is another one."""
+"""How a node reads the log in Redis: entry by entry, or from the start if it is another log.
+
+| situation                                              | action                            |
+|--------------------------------------------------------|-----------------------------------|
+| Redis is away                                          | retry, then compare the logs      |
+| there is no log                                        | mark the target as unavailable    |
+| same epoch, the last event read is still there         | read on                           |
+| an epoch began exactly where this node is              | continue in it; read from its start |
+| any other log, a wrong number, or an unknown epoch     | read from the start               |
+"""
 
 from __future__ import annotations
 
@@ -21,10 +30,10 @@ if TYPE_CHECKING:
     from tradeproxy.cluster.redis_log import EpochStart, LogState, RedisLog, StatusEntry
 
 RETRY_DELAY = 0.1
-"""Seconds until Redis is asked once more."""
+"""Seconds until Redis is asked again."""
 
 AFTER_ERROR = 1.0
-"""Seconds until it is tried again after an error of our own."""
+"""Seconds until the next attempt after an internal error."""
 
 NO_LOG = "no node has begun it yet"
 
@@ -32,71 +41,72 @@ _BEGINNING = b"0-0"
 
 
 class TailTarget(Protocol):
-    """Who reads the log."""
+    """The copy of the log that a LogTailer keeps up to date."""
 
     epoch: str
-    """Of what has been read; "" if nothing has been."""
+    """The epoch that was read; "" if nothing was read."""
     last: int
-    """The number of the event that was read last."""
+    """The number of the last event that was read."""
 
-    def matches(self, place: LogState) -> bool:
-        """Whether what was read last is in the log, or has been the last to be trimmed from it."""
+    def matches(self, log_state: LogState) -> bool:
+        """Whether the last event read is in the log, or was the last one trimmed from it."""
 
-    def read_from_start(self, place: LogState) -> None:
-        """Be empty, and read the whole log."""
+    def read_from_start(self, log_state: LogState) -> None:
+        """Clear the copy: the whole log follows."""
 
     def continue_in_epoch(self, begun: EpochStart) -> bool:
-        """Go on in another epoch, and return whether that is possible: it must begin where this node is."""
+        """Continue in another epoch; False, without a change, unless it began after `last`."""
 
-    def apply_events(self, told: Sequence[EventEntry]) -> None:
-        """Take what comes next: one event at least, with the next numbers, of this epoch."""
+    def apply_events(self, entries: Sequence[EventEntry]) -> None:
+        """Append events: at least one, with the next numbers, of this epoch."""
 
-    def apply_stream_state(self, standing: str) -> None:
-        """Take notice of how the stream is, as another node says."""
+    def apply_stream_state(self, stream_state: str) -> None:
+        """Take over the stream state that another node published."""
 
     def mark_read_to(self, end: int | None) -> None:
-        """Note that all has been read that there was, up to the number `end`, if that is told."""
+        """Record that everything available was read; `end` is the log's last number, if known."""
 
     def mark_unavailable(self, reason: str) -> None:
-        """Note why there is nothing to read."""
+        """Record why there is nothing to read."""
 
 
 class LogTailer:
-    """Lets a reader have all that is in the log, for as long as it is there."""
+    """Reads the log into a target until stopped; it survives outages and internal errors."""
 
     _log = Logger()
 
     def __init__(
-        self, account: str, log: RedisLog, reader: TailTarget, clock: IReactorTime
+        self, account: str, log: RedisLog, target: TailTarget, clock: IReactorTime
     ) -> None:
+        """`log` needs a connection of its own: reads block it for up to redis_log.BLOCK."""
         self._account = account
         self._redis_log = log
-        self._target = reader
+        self._target = target
         self._clock = clock
-        self._at = _BEGINNING  # the entry that was read last
+        self._at = _BEGINNING  # the id of the last entry read
         self._is_mismatched = self._must_recheck = False
         self._running: Deferred[None] | None = None
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start to read."""
         self._running = Deferred.fromCoroutine(self._read_on())
         self._running.addErrback(self._failed)
 
     def stop(self) -> None:
-        """Read no more; harmless if nothing is read."""
+        """Stop reading; does nothing if already stopped."""
         if self._running is not None:
             self._running.cancel()
             self._running = None
 
     def recheck(self) -> None:
-        """Look soon whether the log is the one that is followed."""
+        """Compare the log with the target again, after the read that is running."""
         self._must_recheck = True
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):
             return
         self._log.failure(
-            "{account}: the shared log could not be followed", failure, account=self._account
+            "{account}: reading the log in Redis failed", failure, account=self._account
         )
         self._is_mismatched = True
         self._target.mark_unavailable(INTERNAL_ERROR)
@@ -114,61 +124,64 @@ class LogTailer:
             await deferLater(self._clock, RETRY_DELAY)
 
     async def _sync(self) -> bool:
-        """Find out whether the log is the one that was followed; return whether there is any."""
+        """Compare the log with the target, and choose where to read on; False if there is none.
+
+        Raises RedisUnavailableError.
+        """
         self._must_recheck = False
-        reader = self._target
-        place = await self._redis_log.read_state(reader.last)
-        if not place.metadata:
-            reader.mark_unavailable(NO_LOG)
+        target = self._target
+        log_state = await self._redis_log.read_state(target.last)
+        if not log_state.metadata:
+            target.mark_unavailable(NO_LOG)
             return False
-        epoch = place.metadata["epoch"]
-        if epoch != reader.epoch or self._is_mismatched or not reader.matches(place):
+        epoch = log_state.metadata["epoch"]
+        if epoch != target.epoch or self._is_mismatched or not target.matches(log_state):
             self._is_mismatched = False
             self._at = _BEGINNING
-            begun = place.epoch_start
+            begun = log_state.epoch_start
             if (
-                epoch == reader.epoch
+                epoch == target.epoch
                 or begun is None
                 or begun.epoch != epoch
-                or not reader.continue_in_epoch(begun)
+                or not target.continue_in_epoch(begun)
             ):
-                reader.read_from_start(place)
-        if place.stream_state is not None and place.status_owner != self._redis_log.owner:
-            reader.apply_stream_state(place.stream_state)
-        reader.mark_read_to(place.last)
+                target.read_from_start(log_state)
+        # A node ignores its own stream state: the log has an older one than the node itself.
+        if log_state.stream_state is not None and log_state.status_owner != self._redis_log.owner:
+            target.apply_stream_state(log_state.stream_state)
+        target.mark_read_to(log_state.last)
         return True
 
     def _apply_entries(self, entries: Sequence[StatusEntry | EventEntry]) -> None:
-        """Take what comes next in the log."""
-        told: list[EventEntry] = []
+        """Apply entries in order; events that follow each other go to the target together."""
+        batch: list[EventEntry] = []
         for entry in entries:
             if isinstance(entry, EventEntry):
-                last = told[-1].seq if told else self._target.last
+                last = batch[-1].seq if batch else self._target.last
                 if entry.epoch != self._target.epoch or entry.seq != last + 1:
-                    self._is_mismatched = (
-                        True  # the log is another one, or what is between has been trimmed
-                    )
+                    # It is another log, or the events in between were trimmed.
+                    self._is_mismatched = True
                     break
-                told.append(entry)
+                batch.append(entry)
             else:
-                self._add(told)
-                told = []
+                self._apply_batch(batch)
+                batch = []
                 self._apply_status(entry)
                 if self._is_mismatched:
                     return
             self._at = entry.id
-        self._add(told)
+        self._apply_batch(batch)
         if not self._is_mismatched:
             self._target.mark_read_to(None)
 
-    def _add(self, told: list[EventEntry]) -> None:
-        if told:
-            self._target.apply_events(told)
+    def _apply_batch(self, batch: list[EventEntry]) -> None:
+        if batch:
+            self._target.apply_events(batch)
 
-    def _apply_status(self, said: StatusEntry) -> None:
-        if said.stream_state is not None and said.status_owner != self._redis_log.owner:
-            self._target.apply_stream_state(said.stream_state)
-        begun = said.epoch_start
+    def _apply_status(self, entry: StatusEntry) -> None:
+        if entry.stream_state is not None and entry.status_owner != self._redis_log.owner:
+            self._target.apply_stream_state(entry.stream_state)
+        begun = entry.epoch_start
         if (
             begun is not None
             and begun.epoch != self._target.epoch

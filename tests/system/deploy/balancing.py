@@ -61,9 +61,9 @@ class BalancerTests(ClusterCase):
     def leader(self) -> int:
         """Return which node leads: the one whose log last said so."""
         words = [
-            re.findall("this node (holds|leads no longer)", node.output) for node in self.nodes
+            re.findall("this node is (now|no longer) the leader", node.output) for node in self.nodes
         ]
-        [leading] = [number for number, said in enumerate(words) if said and said[-1] == "holds"]
+        [leading] = [number for number, said in enumerate(words) if said and said[-1] == "now"]
         return leading
 
     async def emit(self, times: int = 3) -> None:
