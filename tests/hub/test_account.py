@@ -18,7 +18,7 @@ from tests.support.journals import (
     memory_journal,
     time_of,
 )
-from tests.support.redisjournals import InRedis
+from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.hub.account import ANOTHER_ACCOUNT, Account
 from tradeproxy.hub.replication import StreamState
 from tradeproxy.wire.position import Cursor
@@ -31,36 +31,36 @@ if TYPE_CHECKING:
 
 
 BEGIN = time_of(0) // 1_000_000
-"""When the tests begin (Unix time): just before their first event."""
+"""When the tests begin (Unix time): one second before the time of event 1."""
 
 
-class Reader:
-    """A subscriber that keeps what it is handed, and then does `on_delivery`."""
+class RecordingSubscriber:
+    """A subscriber that records what it gets, then calls `on_delivery`."""
 
     size = 1
 
     def __init__(self, on_delivery: Callable[[], object] = lambda: None) -> None:
-        self.bursts: list[list[bytes | None]] = []
+        self.batches: list[list[bytes | None]] = []
         self.statuses: list[dict[str, Any]] = []
         self.last: Batch | None = None
         self._on_delivery = on_delivery
 
-    def deliver(self, burst: Batch) -> None:
-        """Keep the payloads."""
-        self.last = burst
-        self.bursts.append([row.payload for row in burst.rows])
+    def deliver(self, batch: Batch) -> None:
+        """Record the payloads."""
+        self.last = batch
+        self.batches.append([row.payload for row in batch.rows])
         self._on_delivery()
 
     def announce(self, status: bytes) -> None:
-        """Keep what it says."""
+        """Record the content of the frame."""
         self.statuses.append(json.loads(status)["data"])
 
     def abort(self) -> None:
-        """Do nothing: nothing here fails."""
+        """Do nothing: no delivery fails here."""
 
 
 class AccountTestCase(MemoryCase):
-    """An account, and a reader."""
+    """A base class with an account and one subscriber."""
 
     now = BEGIN
 
@@ -68,13 +68,13 @@ class AccountTestCase(MemoryCase):
         super().setUp()
         self.journal = self.open()
         self.account = Account("paper", self.journal, self.clock)
-        self.reader = Reader()
-        self.account.broadcaster.register(self.reader)
+        self.subscriber = RecordingSubscriber()
+        self.account.broadcaster.register(self.subscriber)
 
-    def assert_delivered(self, *bursts: list[int]) -> None:
-        """Assert that these numbers of events came, and in which bursts."""
+    def assert_delivered(self, *batches: list[int]) -> None:
+        """Assert that exactly these batches were delivered, by the numbers of their events."""
         self.assertEqual(
-            self.reader.bursts, [[event(n).payload for n in burst] for burst in bursts]
+            self.subscriber.batches, [[event(n).payload for n in batch] for batch in batches]
         )
 
     def publish(self, *numbers: int) -> None:
@@ -83,41 +83,41 @@ class AccountTestCase(MemoryCase):
 
 
 class PublishTests(AccountTestCase):
-    """Events go in one by one and come out as bursts, by way of the journal."""
+    """Published events are delivered as batches, after the journal has committed them."""
 
-    def test_hands_on_the_events_of_one_turn_as_one_burst(self) -> None:
-        """What one turn of the reactor brings is delivered at its end, in order, at once."""
+    def test_publish_several_events_in_one_turn_delivers_one_batch(self) -> None:
+        """Events of one turn of the reactor are delivered at its end, together and in order."""
         self.publish(3, 1, 2)
         self.assert_delivered()
         self.clock.advance(0)
         self.assert_delivered([3, 1, 2])
 
-    def test_hands_on_the_payload_itself(self) -> None:
-        """The bytes that go out are the object that came in."""
+    def test_publish_event_delivers_payload_unchanged(self) -> None:
+        """The delivered payload is the object that was published, not a copy."""
         published = event(1)
         self.account.publish(published)
         self.clock.advance(0)
-        self.assertIs(self.reader.bursts[0][0], published.payload)
+        self.assertIs(self.subscriber.batches[0][0], published.payload)
 
-    def test_an_event_is_in_the_journal_when_anybody_gets_it(self) -> None:
-        """Promise 1: read at the moment of the delivery."""
+    def test_publish_event_is_in_journal_before_delivery(self) -> None:
+        """A subscriber finds an event in the journal at the moment of its delivery (promise 1)."""
         found: list[int | None] = []
-        other = Reader(lambda: found.append(self.journal.find(event(1).identity)))
+        other = RecordingSubscriber(lambda: found.append(self.journal.find(event(1).identity)))
         self.account.broadcaster.register(other)
         self.publish(1)
         self.clock.advance(0)
         self.assertEqual(found, [1])
 
-    def test_hands_on_the_events_of_a_later_turn_as_another_burst(self) -> None:
-        """A turn's events don't wait for the next turn's."""
+    def test_publish_in_two_turns_delivers_two_batches(self) -> None:
+        """The events of one turn do not wait for those of the next."""
         self.publish(1)
         self.clock.advance(0)
         self.publish(2, 3)
         self.clock.advance(0)
         self.assert_delivered([1], [2, 3])
 
-    def test_what_was_there_before_is_dropped_and_counted(self) -> None:
-        """Alpaca repeats itself; a burst of nothing new is no burst."""
+    def test_publish_duplicate_drops_and_counts_it(self) -> None:
+        """Duplicates are dropped and counted; without a new event there is no batch."""
         self.publish(1, 1)
         self.clock.advance(0)
         self.publish(1)
@@ -125,42 +125,46 @@ class PublishTests(AccountTestCase):
         self.assert_delivered([1])
         self.assertEqual(self.journal.duplicates, 2)
 
-    def test_hands_on_what_is_published_during_a_delivery_in_the_turn_after(self) -> None:
-        """An event that a delivery brings about comes after the burst at hand, to everybody."""
+    def test_publish_during_delivery_delivers_in_next_turn(self) -> None:
+        """An event published during a delivery follows the current batch, for every subscriber."""
         again = [2]
-        echo = Reader(lambda: self.publish(again.pop()) if again else None)
+        echo = RecordingSubscriber(lambda: self.publish(again.pop()) if again else None)
         self.account.broadcaster.register(echo)
-        last = Reader()
+        last = RecordingSubscriber()
         self.account.broadcaster.register(last)
         self.publish(1)
-        self.clock.advance(0)  # a Clock runs the turn after at once
-        for reader in (self.reader, echo, last):
-            self.assertEqual(reader.bursts, [[event(1).payload], [event(2).payload]])
+        # One advance of a Clock also runs the calls that are scheduled meanwhile for time 0.
+        self.clock.advance(0)
+        for subscriber in (self.subscriber, echo, last):
+            self.assertEqual(subscriber.batches, [[event(1).payload], [event(2).payload]])
 
-    def test_leaves_nothing_scheduled_behind(self) -> None:
-        """After a burst no timer remains but those that were there before."""
+    def test_publish_delivered_leaves_no_timer(self) -> None:
+        """After the delivery no additional timer remains."""
         before = len(self.clock.getDelayedCalls())
         self.publish(1, 2)
         self.assertEqual(len(self.clock.getDelayedCalls()), before + 1)
         self.clock.advance(0)
         self.assertEqual(len(self.clock.getDelayedCalls()), before)
 
-    def test_keeps_accounts_apart(self) -> None:
-        """No event of one account reaches a subscriber of another."""
-        other, listener = Account("live", memory_journal(self.clock, "live"), self.clock), Reader()
+    def test_publish_two_accounts_delivers_to_own_subscribers_only(self) -> None:
+        """A subscriber of one account gets no event of another."""
+        other, listener = (
+            Account("live", memory_journal(self.clock, "live"), self.clock),
+            RecordingSubscriber(),
+        )
         other.broadcaster.register(listener)
         self.publish(1)
         other.publish(event(2))
         self.clock.advance(0)
         self.assert_delivered([1])
-        self.assertEqual(listener.bursts, [[event(2).payload]])
+        self.assertEqual(listener.batches, [[event(2).payload]])
 
 
-class CloseTests(AccountTestCase):
-    """When the proxy stops, nothing that came is left behind."""
+class AccountCloseTests(AccountTestCase):
+    """Closing the account loses no event."""
 
-    def test_what_has_come_is_committed_before_the_journal_closes(self) -> None:
-        """Also what was held; a timer that is still to come then finds nothing to do."""
+    def test_close_with_undelivered_events_commits_and_delivers_them(self) -> None:
+        """Pending and buffered events are delivered; the timer of the turn then does nothing."""
         self.account.start_buffering()
         self.publish(2)
         self.account.publish_recovered(event(1))
@@ -170,11 +174,11 @@ class CloseTests(AccountTestCase):
         self.assert_delivered([1, 2])
 
 
-class HoldTests(AccountTestCase):
-    """While something older is sought, newer events wait."""
+class BufferingTests(AccountTestCase):
+    """While missed events are being fetched, newer events are buffered."""
 
-    def test_recovered_events_go_before_those_that_are_held(self) -> None:
-        """In the order: recovered, held, live."""
+    def test_stop_buffering_delivers_recovered_then_buffered_then_live_events(self) -> None:
+        """Recovered events precede buffered events, and these precede live ones."""
         self.account.start_buffering()
         self.publish(3, 4)
         self.clock.advance(0)
@@ -186,25 +190,25 @@ class HoldTests(AccountTestCase):
         self.clock.advance(0)
         self.assert_delivered([1], [2, 3, 4, 5])
 
-    def test_what_is_held_can_be_looked_at(self) -> None:
-        """Recovery compares with it; after the release there is nothing."""
+    def test_buffered_lists_events_until_stop_buffering(self) -> None:
+        """Starting twice loses nothing. The account is settled only after the delivery."""
         self.assertFalse(self.account.is_buffering)
         self.account.start_buffering()
         self.publish(1)
-        self.account.start_buffering()  # again: nothing is lost by it
+        self.account.start_buffering()
         self.assertFalse(self.account.is_settled)
         self.assertTrue(self.account.is_buffering)
         self.assertEqual(self.account.buffered, (event(1),))
         self.account.stop_buffering()
         self.assertEqual((self.account.buffered, self.account.is_buffering), ((), False))
         self.account.stop_buffering()
-        self.assertFalse(self.account.is_settled, "it is on its way")
+        self.assertFalse(self.account.is_settled, "it is not delivered yet")
         self.clock.advance(0)
         self.assert_delivered([1])
         self.assertTrue(self.account.is_settled)
 
-    def test_an_event_that_was_recovered_and_held_comes_once(self) -> None:
-        """The history may have what the stream has brought meanwhile."""
+    def test_stop_buffering_event_recovered_and_buffered_delivers_it_once(self) -> None:
+        """A backfill may find an event that the stream has sent meanwhile."""
         self.account.start_buffering()
         self.publish(1, 2)
         self.account.publish_recovered(event(1))
@@ -214,10 +218,10 @@ class HoldTests(AccountTestCase):
 
 
 class FlushTests(AccountTestCase):
-    """Nobody has to wait for the end of a turn."""
+    """A flush commits and delivers before the end of the turn."""
 
-    def test_what_has_come_is_handed_on_at_once(self) -> None:
-        """Recovery looks at the log in between; the turn's end has nothing left to do."""
+    def test_flush_pending_events_delivers_them_at_once(self) -> None:
+        """The end of the turn then delivers nothing again."""
         self.publish(1, 2)
         self.assert_delivered()
         self.account.flush()
@@ -226,25 +230,25 @@ class FlushTests(AccountTestCase):
         self.assert_delivered([1, 2])
 
 
-class CursorTests(AccountTestCase):
-    """Positions that outlive this process."""
+class AccountCursorTests(AccountTestCase):
+    """Cursors are valid after a restart of the process."""
 
-    def test_every_place_has_one(self) -> None:
-        """Before the first event, behind each, and where the events have been trimmed."""
+    def test_cursor_at_returns_cursor_for_every_row(self) -> None:
+        """There is a cursor before the first row and behind each row, but none beyond the last."""
         self.publish(1, 2)
         self.clock.advance(0)
-        assert self.reader.last is not None
+        assert self.subscriber.last is not None
         cursors = [self.account.cursor_at(seq) for seq in range(3)]
         self.assertEqual(
-            cursors[1:], [self.account.cursor_after(row) for row in self.reader.last.rows]
+            cursors[1:], [self.account.cursor_after(row) for row in self.subscriber.last.rows]
         )
         parsed = [Cursor.parse(str(cursor)) for cursor in cursors]
         self.assertEqual([cursor and cursor.seq for cursor in parsed], [0, 1, 2])
         self.assertEqual({cursor and cursor.epoch for cursor in parsed}, {self.journal.epoch})
         self.assertIsNone(self.account.cursor_at(3))
 
-    def test_hello_has_the_whole_state(self) -> None:
-        """Cursor, upstream, journal, gaps."""
+    def test_hello_contains_cursor_upstream_journal_and_gaps(self) -> None:
+        """The hello frame holds the whole state of the account."""
         self.account.mark_upstream_up()
         self.publish(1)
         self.clock.advance(0)
@@ -257,11 +261,11 @@ class CursorTests(AccountTestCase):
         self.assertEqual([gap["outcome"] for gap in data["gaps"]], ["pending"])
 
 
-class DropTests(SynchronousTestCase):
-    """Frames of no use are counted."""
+class DropFrameTests(SynchronousTestCase):
+    """Frames that are not events are counted."""
 
-    def test_counts_each_kind_and_logs_only_its_first(self) -> None:
-        """A stream of garbage costs one line a kind, however long it lasts."""
+    def test_drop_frame_repeated_problem_counts_all_and_logs_first(self) -> None:
+        """Any number of unusable frames costs one log line per problem."""
         clock = Clock()
         account = Account("paper", memory_journal(clock), clock)
         with capturedLogs() as events:
@@ -277,10 +281,10 @@ class DropTests(SynchronousTestCase):
 
 
 class UpstreamStatusTests(SynchronousTestCase):
-    """The account knows how its upstream is, and since when."""
+    """The account records the state of its upstream, and since when."""
 
-    def test_follows_the_upstream(self) -> None:
-        """`since` is where the present state began: a further failed attempt does not move an outage."""
+    def test_upstream_after_each_change_has_state_reason_and_since(self) -> None:
+        """`since` is the beginning of the state: another failed attempt does not move it."""
         clock = Clock()
         clock.advance(1000)
         account = Account("paper", memory_journal(clock), clock)
@@ -308,21 +312,21 @@ class UpstreamStatusTests(SynchronousTestCase):
             self.assertEqual(account.upstream, status, name)
 
 
-class GapTests(AccountTestCase):
-    """An outage is a gap, from the last event to the stream's return."""
+class AccountGapTests(AccountTestCase):
+    """An outage is a gap: from the last event to the return of the stream."""
 
     def outage(self) -> None:
         self.account.mark_upstream_down("lost")
         self.clock.advance(10)
         self.account.mark_upstream_up()
 
-    def test_before_the_very_first_stream_nothing_can_have_been_missed(self) -> None:
-        """A new journal begins with its first stream."""
+    def test_upstream_up_with_new_journal_begins_no_gap(self) -> None:
+        """Before the first stream of a new journal no event can have been missed."""
         self.account.mark_upstream_up()
         self.assertIsNone(self.account.gaps.current)
 
-    def test_an_outage_begins_at_the_last_event(self) -> None:
-        """That is the last moment which is known to be complete."""
+    def test_outage_begins_gap_at_last_event(self) -> None:
+        """The gap lasts from the newest event to the return of the stream."""
         self.account.mark_upstream_up()
         self.publish(1)
         self.clock.advance(0)
@@ -332,8 +336,8 @@ class GapTests(AccountTestCase):
         self.assertEqual(gap.begin, event(1).time)
         self.assertEqual(gap.end, (BEGIN + 10) * 1_000_000)
 
-    def test_a_journal_that_was_there_before_makes_a_gap_of_the_start(self) -> None:
-        """What happened while no proxy ran was missed too; a failed attempt changes nothing."""
+    def test_upstream_up_with_earlier_journal_begins_gap_at_last_event(self) -> None:
+        """Events while no proxy ran were missed too. A failed attempt begins no gap."""
         self.journal.append([event(1)])
         self.account.mark_upstream_down("refused")
         self.assertIsNone(self.account.gaps.current)
@@ -342,21 +346,21 @@ class GapTests(AccountTestCase):
         assert gap is not None
         self.assertEqual(gap.begin, event(1).time)
 
-    def test_those_who_ask_are_told_of_every_change(self) -> None:
-        """Begin, end and outcome; and that the upstream is up or down."""
+    def test_outage_announces_every_change_of_upstream_and_gap(self) -> None:
+        """Subscribers get a frame for each change of the upstream and of the gap."""
         self.account.mark_upstream_up()
         self.publish(1)
         self.clock.advance(0)
-        self.reader.statuses.clear()
+        self.subscriber.statuses.clear()
         self.outage()
         self.account.gaps.count_found(3)
         self.account.gaps.settle(GapOutcome.RECOVERED)
-        told = [
+        announced = [
             (status["event"], status.get("outcome", status.get("state")))
-            for status in self.reader.statuses
+            for status in self.subscriber.statuses
         ]
         self.assertEqual(
-            told,
+            announced,
             [
                 ("upstream", "down"),
                 ("gap", "pending"),
@@ -365,41 +369,41 @@ class GapTests(AccountTestCase):
                 ("gap", "recovered"),
             ],
         )
-        self.assertEqual(self.reader.statuses[-1]["events"], 3)
+        self.assertEqual(self.subscriber.statuses[-1]["events"], 3)
 
-    def test_another_account_ends_the_gap_and_begins_a_log(self) -> None:
-        """What was missed of the other one is lost; who asks is told, with a cursor of the new log."""
+    def test_identify_another_account_settles_gap_as_lost_and_sends_hello(self) -> None:
+        """The hello frame has a cursor of the new epoch. The same account changes nothing."""
         self.account.identify("one")
         self.account.mark_upstream_up()
         self.publish(1)
         self.clock.advance(0)
         self.account.mark_upstream_down("lost")
-        self.reader.statuses.clear()
+        self.subscriber.statuses.clear()
         epoch = self.journal.epoch
         self.account.identify("one")
-        self.assertEqual(self.reader.statuses, [])
+        self.assertEqual(self.subscriber.statuses, [])
         self.account.identify("two")
-        hello, gap = self.reader.statuses
+        hello, gap = self.subscriber.statuses
         self.assertEqual((gap["outcome"], gap["reason"]), ("lost", ANOTHER_ACCOUNT))
         self.assertEqual(hello["event"], "hello")
         self.assertNotIn(epoch, hello["cursor"])
 
-    def test_the_same_state_is_told_once(self) -> None:
-        """However many attempts fail in the same way."""
+    def test_upstream_down_same_reason_announces_once(self) -> None:
+        """Repeated attempts with the same failure are announced once."""
         for reason in ("refused", "refused", "HTTP 429"):
             self.account.mark_upstream_down(reason)
         self.assertEqual(
-            [status["reason"] for status in self.reader.statuses], ["refused", "HTTP 429"]
+            [status["reason"] for status in self.subscriber.statuses], ["refused", "HTTP 429"]
         )
 
 
-class ReplacedTests(MemoryCase):
-    """What befalls a file is not the account's affair."""
+class ReplacedFileTests(MemoryCase):
+    """A damaged journal file does not affect the gaps."""
 
     now = BEGIN
 
-    def test_a_journal_that_is_replaced_meanwhile_is_no_other_account(self) -> None:
-        """A damaged file begins a new epoch too; what was missed is still sought."""
+    def test_identify_after_file_replaced_keeps_gap_pending(self) -> None:
+        """A new epoch because of damage is not another account: missed events are still sought."""
         disk = Connections()
         journal = journal_at(Path(self.mktemp()) / "paper.sqlite3", self.clock, connect=disk)
         account = Account("paper", journal, self.clock)
@@ -418,38 +422,40 @@ class ReplacedTests(MemoryCase):
         self.assertEqual(gap.outcome, GapOutcome.PENDING)
 
 
-class StandingTests(AccountTestCase):
-    """Where several processes share an account, one holds its upstream, and the others follow."""
+class AccountStreamStateTests(AccountTestCase):
+    """One of several nodes leads an account; the others copy its stream state."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.standings: list[StreamState] = []
-        self.account.on_stream_state = self.standings.append
+        self.states: list[StreamState] = []
+        self.account.on_stream_state = self.states.append
 
-    def test_every_change_is_told_whole(self) -> None:
-        """The upstream's status, and all the gaps that a client is told of."""
+    def test_on_stream_state_every_change_passes_complete_state(self) -> None:
+        """Each call has the status of the upstream and all gaps."""
         self.account.mark_upstream_up()
         self.publish(1)
         self.account.flush()
         self.account.mark_upstream_down("lost")
         self.account.gaps.settle(GapOutcome.OPEN, "HTTP 500")
-        self.assertEqual([len(standing.gaps) for standing in self.standings], [0, 0, 1, 1])
+        self.assertEqual([len(state.gaps) for state in self.states], [0, 0, 1, 1])
         self.assertEqual(
-            self.standings[-1], StreamState(self.account.upstream, tuple(self.account.gaps))
+            self.states[-1], StreamState(self.account.upstream, tuple(self.account.gaps))
         )
 
-    def test_follows_what_another_process_tells(self) -> None:
-        """Its clients are told what is new, once."""
+    def test_apply_stream_state_repeated_announces_once(self) -> None:
+        """The state of the leader is copied, and announced when it changes."""
         up = UpstreamStatus(streaming=True, reason="streaming", since=BEGIN + 1.5)
         gap = Gap(1, 2, GapOutcome.RECOVERED, 3)
         for _ in range(2):
             self.account.apply_stream_state(StreamState(up, (gap,)))
         self.assertEqual((self.account.upstream, list(self.account.gaps)), (up, [gap]))
-        self.assertEqual([status["event"] for status in self.reader.statuses], ["gap", "upstream"])
+        self.assertEqual(
+            [status["event"] for status in self.subscriber.statuses], ["gap", "upstream"]
+        )
         self.assertEqual(self.account.reconnects, 0)
 
-    def test_takes_over_from_another_process(self) -> None:
-        """What came between the two may have been missed: its first stream ends a gap."""
+    def test_take_over_ends_gap_at_first_stream(self) -> None:
+        """Events between the two streams may have been missed."""
         self.journal.append([event(1)])
         self.account.apply_stream_state(
             StreamState(UpstreamStatus(streaming=True, reason="streaming", since=BEGIN), ())
@@ -464,8 +470,8 @@ class StandingTests(AccountTestCase):
         )
         self.assertEqual(self.account.reconnects, 0)
 
-    def test_takes_over_a_second_time(self) -> None:
-        """Another process led meanwhile, whatever this one has streamed before."""
+    def test_take_over_second_term_begins_gap(self) -> None:
+        """Another node led in between, although this one has streamed before."""
         self.account.mark_upstream_up()
         self.publish(1)
         self.account.flush()
@@ -478,41 +484,41 @@ class StandingTests(AccountTestCase):
         [gap] = self.account.gaps
         self.assertEqual((gap.begin, gap.outcome), (time_of(1), GapOutcome.PENDING))
 
-    def test_a_log_that_is_another_one_ends_every_client(self) -> None:
-        """No position of theirs leads on from there."""
+    def test_journal_replaced_drops_every_subscriber(self) -> None:
+        """No earlier position is valid in the new log."""
         self.journal.on_replaced()
         self.assertEqual(len(self.account.broadcaster), 0)
 
 
-class PublishInRedisTests(InRedis, PublishTests):
-    """The same for an account whose journal is shared, as the others below."""
+class PublishInRedisTests(RedisJournalCase, PublishTests):
+    """The same with a journal in Redis."""
 
-    def test_hands_on_the_payload_itself(self) -> None:
-        """The bytes that go out are those that came in, and have been read back."""
+    def test_publish_event_delivers_payload_unchanged(self) -> None:
+        """The payload is read back from Redis, so it is equal but not the same object."""
         self.publish(1)
         self.clock.advance(0)
         self.assert_delivered([1])
 
 
-class CloseInRedisTests(InRedis, CloseTests):
-    """The same where the journal is shared."""
+class AccountCloseInRedisTests(RedisJournalCase, AccountCloseTests):
+    """The same with a journal in Redis."""
 
 
-class HoldInRedisTests(InRedis, HoldTests):
-    """The same where the journal is shared."""
+class BufferingInRedisTests(RedisJournalCase, BufferingTests):
+    """The same with a journal in Redis."""
 
 
-class FlushInRedisTests(InRedis, FlushTests):
-    """The same where the journal is shared."""
+class FlushInRedisTests(RedisJournalCase, FlushTests):
+    """The same with a journal in Redis."""
 
 
-class CursorInRedisTests(InRedis, CursorTests):
-    """The same where the journal is shared."""
+class AccountCursorInRedisTests(RedisJournalCase, AccountCursorTests):
+    """The same with a journal in Redis."""
 
 
-class GapInRedisTests(InRedis, GapTests):
-    """The same where the journal is shared."""
+class AccountGapInRedisTests(RedisJournalCase, AccountGapTests):
+    """The same with a journal in Redis."""
 
 
-class StandingInRedisTests(InRedis, StandingTests):
-    """The same where the journal is shared."""
+class AccountStreamStateInRedisTests(RedisJournalCase, AccountStreamStateTests):
+    """The same with a journal in Redis."""

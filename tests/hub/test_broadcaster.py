@@ -18,251 +18,267 @@ ONE = Batch((Row(1, frames.NEW),))
 TWO = Batch((Row(2, frames.PARTIAL_FILL), Row(3, frames.FILL)))
 
 
-class Reader:
-    """A subscriber that keeps what it is handed, and then does `on_delivery`."""
+class FakeSubscriber:
+    """A subscriber that records what it gets, then calls `on_delivery`."""
 
     size = 1
 
     def __init__(
-        self, diary: list[Reader], on_delivery: Callable[[], object] = lambda: None
+        self, deliveries: list[FakeSubscriber], on_delivery: Callable[[], object] = lambda: None
     ) -> None:
-        self.bursts: list[Batch] = []
+        self.batches: list[Batch] = []
         self.statuses: list[bytes] = []
-        self.severed = 0
-        self._diary = diary
+        self.aborts = 0
+        self._deliveries = deliveries
         self._on_delivery = on_delivery
 
-    def deliver(self, burst: Batch) -> None:
-        """Keep `burst`."""
-        self._diary.append(self)
-        self.bursts.append(burst)
+    def deliver(self, batch: Batch) -> None:
+        """Record `batch`."""
+        self._deliveries.append(self)
+        self.batches.append(batch)
         self._on_delivery()
 
     def announce(self, status: bytes) -> None:
-        """Keep `status`."""
+        """Record `status`."""
         self.statuses.append(status)
         self._on_delivery()
 
     def abort(self) -> None:
-        """Count it."""
-        self.severed += 1
+        """Count the call."""
+        self.aborts += 1
 
 
-class Stubborn(Reader):
-    """A subscriber that can be neither served nor ended."""
+class UnabortableSubscriber(FakeSubscriber):
+    """A subscriber whose `abort` raises."""
 
     def abort(self) -> None:
-        """Fail."""
+        """Count the call and raise OSError."""
         super().abort()
-        raise OSError("cannot be ended")
+        raise OSError("cannot be aborted")
 
 
 def divide_by_zero() -> None:
-    """Fail in a way of its own."""
+    """Raise ZeroDivisionError, which no other code here raises."""
     _ = 1 // 0
 
 
 class BroadcasterTests(SynchronousTestCase):
-    """One account's fan-out."""
+    """The broadcaster delivers every item to every subscriber."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.broadcaster = Broadcaster(self.clock)
-        self.diary: list[Reader] = []
-        """Who was served, in order."""
+        self.deliveries: list[FakeSubscriber] = []
+        """The subscriber of each delivery, in order."""
 
-    def registered(self, reader: Reader) -> Reader:
-        """Register `reader` and return it."""
-        self.broadcaster.register(reader)
-        return reader
+    def registered(self, subscriber: FakeSubscriber) -> FakeSubscriber:
+        """Register `subscriber` and return it."""
+        self.broadcaster.register(subscriber)
+        return subscriber
 
-    def test_hands_every_burst_to_every_subscriber_in_order(self) -> None:
-        """All get all bursts in the order of publishing, and are served in the order of registration."""
-        readers = [self.registered(Reader(self.diary)) for _ in range(3)]
+    def test_publish_delivers_every_batch_in_order_of_registration(self) -> None:
+        """Every subscriber gets every batch in the order of publishing."""
+        subscribers = [self.registered(FakeSubscriber(self.deliveries)) for _ in range(3)]
         self.broadcaster.publish(ONE)
         self.broadcaster.publish(TWO)
-        self.assertEqual([reader.bursts for reader in readers], [[ONE, TWO]] * 3)
-        self.assertEqual(self.diary, readers * 2)
+        self.assertEqual([subscriber.batches for subscriber in subscribers], [[ONE, TWO]] * 3)
+        self.assertEqual(self.deliveries, subscribers * 2)
 
-    def test_hands_all_the_same_burst_object(self) -> None:
-        """Nothing is copied: whoever frames a burst may do so once for all, by its identity."""
-        readers = [self.registered(Reader(self.diary)) for _ in range(2)]
+    def test_publish_delivers_the_same_batch_object_to_all(self) -> None:
+        """Batches are not copied, so that encoders can cache their output in the batch."""
+        subscribers = [self.registered(FakeSubscriber(self.deliveries)) for _ in range(2)]
         self.broadcaster.publish(TWO)
-        for reader in readers:
-            self.assertIs(reader.bursts[0], TWO)
+        for subscriber in subscribers:
+            self.assertIs(subscriber.batches[0], TWO)
 
-    def test_counts_its_subscribers(self) -> None:
-        """Its length is the number of subscribers; one that registers twice is one and is served once."""
-        reader = self.registered(Reader(self.diary))
-        self.registered(Reader(self.diary))
-        self.registered(reader)
+    def test_register_twice_counts_and_delivers_once(self) -> None:
+        """The length is the number of clients. A second registration has no effect."""
+        subscriber = self.registered(FakeSubscriber(self.deliveries))
+        self.registered(FakeSubscriber(self.deliveries))
+        self.registered(subscriber)
         self.assertEqual(len(self.broadcaster), 2)
         self.broadcaster.publish(ONE)
-        self.assertEqual(reader.bursts, [ONE])
+        self.assertEqual(subscriber.batches, [ONE])
 
-    def test_serves_a_late_subscriber_from_the_next_burst_on(self) -> None:
-        """What was published before a registration is not delivered."""
+    def test_register_after_publish_delivers_from_next_batch(self) -> None:
+        """Earlier batches are not delivered."""
         self.broadcaster.publish(ONE)
-        reader = self.registered(Reader(self.diary))
+        subscriber = self.registered(FakeSubscriber(self.deliveries))
         self.broadcaster.publish(TWO)
-        self.assertEqual(reader.bursts, [TWO])
+        self.assertEqual(subscriber.batches, [TWO])
 
-    def test_serves_nobody_who_has_left(self) -> None:
-        """After unregister nothing comes any more; a second unregister, or a stranger's, is harmless."""
-        reader, other = self.registered(Reader(self.diary)), self.registered(Reader(self.diary))
-        self.broadcaster.unregister(reader)
-        self.broadcaster.unregister(reader)
-        self.broadcaster.unregister(Reader(self.diary))
+    def test_unregister_delivers_nothing_more(self) -> None:
+        """Unregistering twice, or without a registration, has no effect."""
+        subscriber, other = (
+            self.registered(FakeSubscriber(self.deliveries)),
+            self.registered(FakeSubscriber(self.deliveries)),
+        )
+        self.broadcaster.unregister(subscriber)
+        self.broadcaster.unregister(subscriber)
+        self.broadcaster.unregister(FakeSubscriber(self.deliveries))
         self.broadcaster.publish(ONE)
-        self.assertEqual((reader.bursts, other.bursts), ([], [ONE]))
-        self.assertEqual(reader.severed, 0)
+        self.assertEqual((subscriber.batches, other.batches), ([], [ONE]))
+        self.assertEqual(subscriber.aborts, 0)
 
-    def test_somebody_who_comes_during_a_burst_is_served_from_the_next(self) -> None:
-        """A registration out of a delivery disturbs neither the burst nor the others."""
-        newcomer = Reader(self.diary)
-        host = self.registered(Reader(self.diary, lambda: self.broadcaster.register(newcomer)))
-        last = self.registered(Reader(self.diary))
+    def test_register_during_delivery_delivers_from_next_batch(self) -> None:
+        """The current batch goes only to the subscribers that were registered at its start."""
+        late = FakeSubscriber(self.deliveries)
+        first = self.registered(
+            FakeSubscriber(self.deliveries, lambda: self.broadcaster.register(late))
+        )
+        last = self.registered(FakeSubscriber(self.deliveries))
         self.broadcaster.publish(ONE)
-        self.assertEqual(self.diary, [host, last])
+        self.assertEqual(self.deliveries, [first, last])
         self.broadcaster.publish(TWO)
-        self.assertEqual(newcomer.bursts, [TWO])
+        self.assertEqual(late.batches, [TWO])
 
-    def test_somebody_who_leaves_during_a_burst_is_not_served_it(self) -> None:
-        """One subscriber's delivery may close another, which then gets nothing after its close frame."""
-        gone = Reader(self.diary)
-        first = self.registered(Reader(self.diary, lambda: self.broadcaster.unregister(gone)))
-        self.registered(gone)
-        last = self.registered(Reader(self.diary))
+    def test_unregister_other_during_delivery_skips_it(self) -> None:
+        """A delivery may close another client, which then gets nothing after its close frame."""
+        removed = FakeSubscriber(self.deliveries)
+        first = self.registered(
+            FakeSubscriber(self.deliveries, lambda: self.broadcaster.unregister(removed))
+        )
+        self.registered(removed)
+        last = self.registered(FakeSubscriber(self.deliveries))
         self.broadcaster.publish(ONE)
-        self.assertEqual(self.diary, [first, last])
+        self.assertEqual(self.deliveries, [first, last])
         self.assertEqual(len(self.broadcaster), 2)
 
-    def test_somebody_who_leaves_out_of_its_own_delivery_harms_nobody(self) -> None:
-        """A client that overflows unregisters itself in the middle of the burst."""
-        leaver = Reader(self.diary, lambda: self.broadcaster.unregister(leaver))
-        self.registered(leaver)
-        last = self.registered(Reader(self.diary))
+    def test_unregister_self_during_delivery_serves_the_others(self) -> None:
+        """A client whose buffer overflows unregisters during its own delivery."""
+        subscriber = FakeSubscriber(
+            self.deliveries, lambda: self.broadcaster.unregister(subscriber)
+        )
+        self.registered(subscriber)
+        last = self.registered(FakeSubscriber(self.deliveries))
         self.broadcaster.publish(ONE)
         self.broadcaster.publish(TWO)
-        self.assertEqual((leaver.bursts, last.bursts), ([ONE], [ONE, TWO]))
+        self.assertEqual((subscriber.batches, last.batches), ([ONE], [ONE, TWO]))
 
-    def test_ends_the_subscriber_that_fails_and_no_other(self) -> None:
-        """A failed delivery is a hole in that client's stream: it is severed, the others go on."""
-        before = self.registered(Reader(self.diary))
-        failing = self.registered(Reader(self.diary, divide_by_zero))
-        after = self.registered(Reader(self.diary))
+    def test_publish_delivery_raises_aborts_that_subscriber_only(self) -> None:
+        """A failed delivery is a hole in that client's stream. The others are served."""
+        before = self.registered(FakeSubscriber(self.deliveries))
+        failing = self.registered(FakeSubscriber(self.deliveries, divide_by_zero))
+        after = self.registered(FakeSubscriber(self.deliveries))
         self.broadcaster.publish(ONE)
         self.broadcaster.publish(TWO)
         self.assertEqual(
-            [reader.bursts for reader in (before, failing, after)], [[ONE, TWO], [ONE], [ONE, TWO]]
+            [subscriber.batches for subscriber in (before, failing, after)],
+            [[ONE, TWO], [ONE], [ONE, TWO]],
         )
-        self.assertEqual([reader.severed for reader in (before, failing, after)], [0, 1, 0])
+        self.assertEqual([subscriber.aborts for subscriber in (before, failing, after)], [0, 1, 0])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
-    def test_hands_a_status_to_everybody_with_the_same_care(self) -> None:
-        """One that fails is ended, the others are told."""
-        failing = self.registered(Reader(self.diary, divide_by_zero))
-        last = self.registered(Reader(self.diary))
+    def test_announce_subscriber_raises_aborts_that_subscriber_only(self) -> None:
+        """The other subscribers get every status frame."""
+        failing = self.registered(FakeSubscriber(self.deliveries, divide_by_zero))
+        last = self.registered(FakeSubscriber(self.deliveries))
         self.broadcaster.announce(b"down")
         self.broadcaster.announce(b"up")
-        self.assertEqual((failing.statuses, failing.severed), ([b"down"], 1))
+        self.assertEqual((failing.statuses, failing.aborts), ([b"down"], 1))
         self.assertEqual(last.statuses, [b"down", b"up"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
-    def test_a_subscriber_that_cannot_be_ended_harms_nobody(self) -> None:
-        """The failure to sever is logged too, and contained as the first one was."""
-        stubborn = self.registered(Stubborn(self.diary, divide_by_zero))
-        last = self.registered(Reader(self.diary))
+    def test_publish_abort_raises_serves_the_others(self) -> None:
+        """The error of `abort` is logged, and the subscriber gets nothing more."""
+        unabortable = self.registered(UnabortableSubscriber(self.deliveries, divide_by_zero))
+        last = self.registered(FakeSubscriber(self.deliveries))
         self.broadcaster.publish(ONE)
         self.broadcaster.publish(TWO)
-        self.assertEqual((stubborn.bursts, stubborn.severed), ([ONE], 1))
-        self.assertEqual(last.bursts, [ONE, TWO])
+        self.assertEqual((unabortable.batches, unabortable.aborts), ([ONE], 1))
+        self.assertEqual(last.batches, [ONE, TWO])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
 
-    def test_ends_all_when_nothing_leads_on(self) -> None:
-        """One that cannot be ended keeps none of the others; who comes afterwards is served."""
-        readers = [self.registered(reader) for reader in (Reader(self.diary), Stubborn(self.diary))]
+    def test_drop_all_aborts_every_subscriber(self) -> None:
+        """An error of one `abort` does not protect the others. Later subscribers are served."""
+        subscribers = [
+            self.registered(subscriber)
+            for subscriber in (
+                FakeSubscriber(self.deliveries),
+                UnabortableSubscriber(self.deliveries),
+            )
+        ]
         self.broadcaster.drop_all()
-        self.assertEqual([reader.severed for reader in readers], [1, 1])
+        self.assertEqual([subscriber.aborts for subscriber in subscribers], [1, 1])
         self.assertEqual(len(self.broadcaster), 0)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
-        late = self.registered(Reader(self.diary))
+        late = self.registered(FakeSubscriber(self.deliveries))
         self.broadcaster.publish(ONE)
-        self.assertEqual(late.bursts, [ONE])
+        self.assertEqual(late.batches, [ONE])
 
 
-class CrowdTests(SynchronousTestCase):
-    """More subscribers than one turn of the reactor serves."""
+class ChunkedFanOutTests(SynchronousTestCase):
+    """A fan-out to more subscribers than one turn of the reactor serves."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.broadcaster = Broadcaster(self.clock)
-        self.diary: list[Reader] = []
-        self.readers = [Reader(self.diary) for _ in range(2 * CHUNK + 1)]
-        for reader in self.readers:
-            self.broadcaster.register(reader)
+        self.deliveries: list[FakeSubscriber] = []
+        self.subscribers = [FakeSubscriber(self.deliveries) for _ in range(2 * CHUNK + 1)]
+        for subscriber in self.subscribers:
+            self.broadcaster.register(subscriber)
 
-    def test_are_served_in_turns(self) -> None:
-        """So that pings and new connections need not wait for all of them."""
+    def test_publish_many_subscribers_takes_several_turns(self) -> None:
+        """Pings and new connections are served between two chunks."""
         self.broadcaster.publish(ONE)
-        self.assertEqual(len(self.diary), CHUNK)
+        self.assertEqual(len(self.deliveries), CHUNK)
         self.clock.advance(0)
-        self.assertEqual(self.diary, self.readers)
+        self.assertEqual(self.deliveries, self.subscribers)
 
-    def test_what_comes_meanwhile_comes_after(self) -> None:
-        """Bursts and status frames, to everybody in the same order."""
+    def test_publish_during_fan_out_delivers_afterwards_in_order(self) -> None:
+        """Every subscriber gets batches and status frames in the same order."""
         self.broadcaster.publish(ONE)
         self.broadcaster.announce(b"down")
         self.broadcaster.publish(TWO)
         self.clock.advance(0)
-        self.assertEqual(self.diary, self.readers * 2)
-        for reader in self.readers:
-            self.assertEqual((reader.bursts, reader.statuses), ([ONE, TWO], [b"down"]))
+        self.assertEqual(self.deliveries, self.subscribers * 2)
+        for subscriber in self.subscribers:
+            self.assertEqual((subscriber.batches, subscriber.statuses), ([ONE, TWO], [b"down"]))
 
-    def test_who_leaves_meanwhile_is_not_served(self) -> None:
-        """Nor does it keep the others from being served."""
+    def test_unregister_during_fan_out_skips_that_subscriber(self) -> None:
+        """The other subscribers are served."""
         self.broadcaster.publish(ONE)
-        self.broadcaster.unregister(self.readers[-1])
+        self.broadcaster.unregister(self.subscribers[-1])
         self.clock.advance(0)
-        self.assertEqual(self.diary, self.readers[:-1])
+        self.assertEqual(self.deliveries, self.subscribers[:-1])
 
-    def test_the_newest_burst_comes_however_many_statuses_follow(self) -> None:
-        """It alone tells a subscriber that something is missing."""
+    def test_announce_beyond_queue_limit_keeps_newest_batch(self) -> None:
+        """Only the newest batch shows a subscriber that rows are missing."""
         self.broadcaster.publish(ONE)
         self.broadcaster.publish(TWO)
         for _ in range(2 * MAX_QUEUED):
             self.broadcaster.announce(b"down")
         self.clock.advance(0)
-        self.assertEqual(self.readers[-1].bursts, [ONE, TWO])
-        self.assertEqual(len(self.readers[-1].statuses), 2 * MAX_QUEUED)
+        self.assertEqual(self.subscribers[-1].batches, [ONE, TWO])
+        self.assertEqual(len(self.subscribers[-1].statuses), 2 * MAX_QUEUED)
 
-    def test_what_is_too_much_is_found_in_the_journal(self) -> None:
-        """The newest burst comes in any case, and shows that some are missing; no status is lost."""
+    def test_publish_beyond_queue_limit_drops_batches_that_the_journal_has(self) -> None:
+        """The newest batch, overflow batches and status frames are kept."""
         self.broadcaster.publish(ONE)
-        lost = Batch((Row(1, frames.FILL),), overflow=True)
-        self.broadcaster.publish(lost)
-        bursts = [Batch((Row(seq, frames.NEW),)) for seq in range(2, 3 + MAX_QUEUED)]
+        overflow = Batch((Row(1, frames.FILL),), overflow=True)
+        self.broadcaster.publish(overflow)
+        batches = [Batch((Row(seq, frames.NEW),)) for seq in range(2, 3 + MAX_QUEUED)]
         self.broadcaster.announce(b"down")
-        for burst in bursts:
-            self.broadcaster.publish(burst)
+        for batch in batches:
+            self.broadcaster.publish(batch)
         self.clock.advance(0)
-        got = self.readers[0].bursts
-        self.assertEqual((got[:2], got[-1]), ([ONE, lost], bursts[-1]))
-        self.assertEqual(len(got), MAX_QUEUED - 1)
-        self.assertEqual(self.readers[0].statuses, [b"down"])
+        received = self.subscribers[0].batches
+        self.assertEqual((received[:2], received[-1]), ([ONE, overflow], batches[-1]))
+        self.assertEqual(len(received), MAX_QUEUED - 1)
+        self.assertEqual(self.subscribers[0].statuses, [b"down"])
 
-    def test_are_all_ended_in_the_middle_of_a_burst(self) -> None:
-        """Nobody of them is served any more; who comes then gets what comes then, and only that."""
+    def test_drop_all_during_fan_out_discards_queued_items(self) -> None:
+        """Aborted subscribers get nothing more. A later subscriber gets later batches only."""
         idle: list[int] = []
         self.broadcaster.on_idle = lambda: idle.append(1)
         self.broadcaster.publish(ONE)
         self.broadcaster.publish(TWO)
         self.broadcaster.drop_all()
-        self.assertEqual({reader.severed for reader in self.readers}, {1})
-        late = Reader(self.diary)
+        self.assertEqual({subscriber.aborts for subscriber in self.subscribers}, {1})
+        late = FakeSubscriber(self.deliveries)
         self.broadcaster.register(late)
         self.clock.advance(0)
-        self.assertEqual((len(self.diary), idle), (CHUNK, [1]))
+        self.assertEqual((len(self.deliveries), idle), (CHUNK, [1]))
         self.broadcaster.publish(TWO)
-        self.assertEqual(late.bursts, [TWO])
+        self.assertEqual(late.batches, [TWO])

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 
 from tests.support.journals import MemoryCase, events, time_of
-from tests.support.redisjournals import InRedis
+from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.hub.gaps import GAPS_KEPT, Gaps
 from tradeproxy.wire.event import parse_time
 from tradeproxy.wire.proxy_status import Gap, GapOutcome, encode_gap
 
 BACK = time_of(100)
-"""When the stream returns."""
+"""When the stream returns (microseconds since 1970)."""
 
 
 class GapsTests(MemoryCase):
-    """A gap begins where the log was last complete, and ends with what became of it."""
+    """A gap begins where the log was last complete, and ends with an outcome."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -24,21 +24,21 @@ class GapsTests(MemoryCase):
         self.gaps = self.restart()
 
     def restart(self) -> Gaps:
-        """Return what another process makes of the same journal."""
+        """Return the gaps that another process reads from the same journal."""
         return Gaps(self.journal, self.frames.append)
 
     def announced(self) -> list[tuple[int, int | None, str, int]]:
-        """Return what subscribers were told since the last time: begin, end, outcome and events."""
-        told = []
+        """Return and clear the announced gaps: beginning, end, outcome and number of events."""
+        announced = []
         for frame in self.frames:
             data = json.loads(frame)["data"]
             end = None if data["end"] is None else parse_time(data["end"])
-            told.append((parse_time(data["begin"]), end, data["outcome"], data["events"]))
+            announced.append((parse_time(data["begin"]), end, data["outcome"], data["events"]))
         self.frames.clear()
-        return told
+        return announced
 
-    def test_there_is_none_before_the_first_stream(self) -> None:
-        """Nothing could be missed; from then on something can."""
+    def test_begin_gap_before_first_stream_has_no_effect(self) -> None:
+        """Nothing can be missed before the first stream; afterwards it can."""
         self.gaps.begin_gap()
         self.gaps.settle(GapOutcome.LOST)
         self.gaps.count_found(1)
@@ -48,16 +48,16 @@ class GapsTests(MemoryCase):
         self.gaps.begin_gap()
         self.assertEqual(self.gaps.current, Gap(BACK))
 
-    def test_the_first_stream_is_remembered(self) -> None:
-        """A later return without a gap does not make the log complete from then on only."""
+    def test_end_gap_second_stream_keeps_start_of_first(self) -> None:
+        """A later return without a gap does not move the time from which the log is complete."""
         self.gaps.end_gap(BACK)
         self.gaps.end_gap(BACK + 5)
         again = self.restart()
         again.begin_gap()
         self.assertEqual(again.current, Gap(BACK))
 
-    def test_begins_at_the_last_moment_that_is_complete(self) -> None:
-        """The first stream's begin, the newest event, or how far the history is known: the latest of them."""
+    def test_begin_gap_begins_at_latest_complete_time(self) -> None:
+        """It is the latest of first stream, newest event and dedup horizon."""
         self.gaps.end_gap(time_of(0))
         for advance, begin in (
             (lambda: None, time_of(0)),
@@ -70,16 +70,16 @@ class GapsTests(MemoryCase):
             self.assertEqual(self.gaps.current, Gap(begin))
             self.gaps.settle(GapOutcome.RECOVERED)
 
-    def test_our_clock_counts_only_where_nothing_is_known_of_alpacas(self) -> None:
-        """It was ahead, and a gap began later than the last event, which was the last thing known."""
+    def test_complete_through_prefers_times_by_alpacas_clock(self) -> None:
+        """Our own clock may be ahead, so that a gap would begin after the last event."""
         self.gaps.end_gap(time_of(3600))
         self.gaps.check_through(time_of(1))
         self.assertEqual(self.gaps.complete_through, time_of(1))
         self.journal.append(events(2))
         self.assertEqual(self.gaps.complete_through, time_of(2))
 
-    def test_asks_from_where_it_was_last_seen_that_all_is_there(self) -> None:
-        """However much has come since, and over a restart; from an open gap's begin, if that is earlier."""
+    def test_backfill_from_starts_at_last_check_or_open_gap(self) -> None:
+        """Later events and restarts do not move it; an open gap that is older does."""
         self.assertIsNone(self.gaps.backfill_from)
         self.journal.append(events(1))
         self.assertEqual(self.gaps.backfill_from, time_of(1))
@@ -94,8 +94,8 @@ class GapsTests(MemoryCase):
         self.gaps.check_through(time_of(20))
         self.assertEqual(self.gaps.backfill_from, time_of(9))
 
-    def test_a_log_that_starts_over_misses_nothing_older(self) -> None:
-        """It is another account's now, and complete from then on."""
+    def test_start_log_after_account_change_is_complete_from_now(self) -> None:
+        """The log belongs to another account, and has no gap before its start."""
         self.journal.append(events(1))
         self.journal.identify("one")
         self.journal.identify("two")
@@ -105,8 +105,8 @@ class GapsTests(MemoryCase):
         self.gaps.start_log(BACK + 2)
         self.assertEqual((self.gaps.current, self.gaps.complete_through), (None, BACK + 2))
 
-    def test_is_announced_at_every_step(self) -> None:
-        """Begun, ended, and what became of it; the same outcome twice is no news."""
+    def test_gap_every_change_is_announced(self) -> None:
+        """Beginning, end and outcome are announced; an unchanged outcome is not."""
         self.journal.append(events(1))
         self.gaps.begin_gap()
         self.gaps.end_gap(BACK)
@@ -128,8 +128,8 @@ class GapsTests(MemoryCase):
         self.assertIsNone(self.gaps.current)
         self.assertEqual(list(self.gaps), [Gap(begin, BACK, GapOutcome.RECOVERED, 3)])
 
-    def test_another_outage_makes_an_open_one_longer(self) -> None:
-        """Until what was missed is found, it is one gap, with its first begin."""
+    def test_begin_gap_while_open_extends_it(self) -> None:
+        """Until all missed events are found it is one gap, with its first beginning."""
         self.journal.append(events(1))
         self.gaps.begin_gap()
         self.gaps.end_gap(BACK)
@@ -139,15 +139,15 @@ class GapsTests(MemoryCase):
         self.gaps.end_gap(BACK + 1)
         self.assertEqual(list(self.gaps), [Gap(time_of(1), BACK + 1)])
 
-    def test_ends_no_earlier_than_it_began(self) -> None:
+    def test_end_gap_before_its_beginning_ends_at_beginning(self) -> None:
         """Alpaca's clock and ours may differ."""
         self.journal.append(events(200))
         self.gaps.begin_gap()
         self.gaps.end_gap(BACK)
         self.assertEqual(self.gaps.current, Gap(time_of(200), time_of(200)))
 
-    def test_a_gap_that_is_open_survives_a_restart(self) -> None:
-        """However often, and although newer events have come in the meantime."""
+    def test_begin_gap_after_restart_continues_open_gap(self) -> None:
+        """Several restarts and newer events do not move its beginning."""
         self.journal.append(events(1))
         self.gaps.begin_gap()
         self.gaps.end_gap(BACK)
@@ -159,8 +159,8 @@ class GapsTests(MemoryCase):
             again.begin_gap()
             self.assertEqual(again.current, Gap(time_of(1)))
 
-    def test_a_gap_that_is_closed_is_not_begun_again(self) -> None:
-        """After a restart the next one begins where the log is complete."""
+    def test_begin_gap_after_closed_gap_begins_at_last_event(self) -> None:
+        """After a restart the next gap begins where the log is complete."""
         self.journal.append(events(1))
         for outcome in (GapOutcome.RECOVERED, GapOutcome.ORDERS, GapOutcome.LOST):
             self.gaps.begin_gap()
@@ -170,8 +170,8 @@ class GapsTests(MemoryCase):
         again.begin_gap()
         self.assertEqual(again.current, Gap(time_of(2)))
 
-    def test_the_last_ones_are_kept(self) -> None:
-        """A bad night does not fill a hello frame."""
+    def test_gaps_more_than_limit_keeps_the_last(self) -> None:
+        """The number of gaps in a hello frame is bounded."""
         for n in range(GAPS_KEPT + 5):
             self.journal.append(events(n))
             self.gaps.begin_gap()
@@ -180,50 +180,50 @@ class GapsTests(MemoryCase):
         self.assertEqual(kept, [time_of(n) for n in range(5, GAPS_KEPT + 5)])
 
 
-class FollowTests(MemoryCase):
-    """Where another process holds the stream, the gaps are those of which it tells."""
+class ReplicatedGapsTests(MemoryCase):
+    """A node that does not lead copies the gaps of the leader."""
 
     def setUp(self) -> None:
         super().setUp()
         self.frames: list[bytes] = []
         self.gaps = Gaps(self.open(), self.frames.append)
 
-    def test_what_is_new_is_announced_once(self) -> None:
-        """Whole lists come; only what has changed since is news."""
+    def test_replicate_announces_only_changed_gaps(self) -> None:
+        """The leader sends complete lists."""
         first, second = Gap(1), Gap(5)
         closed = Gap(1, 2, GapOutcome.RECOVERED, 3)
-        for told, news in (
+        for gaps, changed in (
             ((first,), [first]),
             ((first,), []),
             ((closed,), [closed]),
             ((closed, second), [second]),
             ((), []),
         ):
-            self.gaps.replicate(told)
-            self.assertEqual(tuple(self.gaps), told)
-            self.assertEqual(self.frames, [encode_gap(gap) for gap in news])
+            self.gaps.replicate(gaps)
+            self.assertEqual(tuple(self.gaps), gaps)
+            self.assertEqual(self.frames, [encode_gap(gap) for gap in changed])
             self.frames.clear()
 
-    def test_an_open_one_goes_on_when_the_stream_is_held_here(self) -> None:
-        """It keeps its begin, and is remembered from then on; what was counted here counts nothing twice."""
+    def test_begin_gap_after_replicate_continues_open_gap(self) -> None:
+        """It keeps its beginning, is saved, and is not counted a second time."""
         self.gaps.replicate([Gap(7, 9, GapOutcome.OPEN, 2, "HTTP 500")])
         self.assertEqual(self.gaps.outcomes[GapOutcome.PENDING], 0)
         self.gaps.begin_gap()
         self.assertEqual(self.gaps.current, Gap(7, None, GapOutcome.OPEN, 2, "HTTP 500"))
         self.assertEqual(self.gaps.complete_through, 7)
 
-    def test_an_open_one_is_remembered(self) -> None:
-        """The log may have to begin anew from what this process knows."""
+    def test_replicate_saves_beginning_of_open_gap(self) -> None:
+        """This node may have to start the next log from its own state."""
         self.gaps.replicate([Gap(3, 4, GapOutcome.LOST), Gap(7)])
         self.assertEqual(self.gaps.complete_through, 7)
         self.gaps.replicate([Gap(3, 4, GapOutcome.LOST), Gap(7, 9, GapOutcome.RECOVERED)])
         self.assertIsNone(self.gaps.complete_through)
 
-    def test_more_than_are_kept_are_not_kept_here_either(self) -> None:
-        """The last ones stay."""
+    def test_replicate_more_than_limit_keeps_the_last(self) -> None:
+        """Only the last GAPS_KEPT gaps are kept."""
         self.gaps.replicate([Gap(n) for n in range(GAPS_KEPT + 3)])
         self.assertEqual([gap.begin for gap in self.gaps], list(range(3, GAPS_KEPT + 3)))
 
 
-class GapsInRedisTests(InRedis, GapsTests):
-    """The same for an account whose journal is shared; the node that holds the stream restarts."""
+class GapsInRedisTests(RedisJournalCase, GapsTests):
+    """The same with a journal in Redis; a restart is one of the leading node."""

@@ -10,32 +10,32 @@ from tradeproxy.hub.replication import StreamState
 from tradeproxy.wire.proxy_status import Gap, GapOutcome, UpstreamStatus
 
 
-class StandingTests(SynchronousTestCase):
-    """How an account's stream is, in words for another process."""
+class StreamStateTests(SynchronousTestCase):
+    """The stream state as JSON for another node."""
 
-    def test_is_read_as_it_was_written(self) -> None:
-        """Every field of the upstream's status and of the gaps, in their order."""
+    def test_parse_encoded_state_returns_equal_state(self) -> None:
+        """Every field of the upstream's status and of the gaps is kept, in order."""
         up = UpstreamStatus(streaming=True, reason='caf\u00e9 "x"', since=1785000000.123456)
         gaps = (
             Gap(2**53, None, GapOutcome.OPEN, 3, "HTTP 500"),
             Gap(1, 2, GapOutcome.LOST, 0, "gone"),
             Gap(3),
         )
-        for standing in (StreamState(up, gaps), StreamState(up, ())):
-            self.assertEqual(StreamState.parse(standing.encode()), standing)
+        for state in (StreamState(up, gaps), StreamState(up, ())):
+            self.assertEqual(StreamState.parse(state.encode()), state)
 
-    def test_what_a_newer_version_tells_besides_is_passed_over(self) -> None:
-        """The nodes are brought up to date one after the other; the older ones had followed no more."""
-        standing = StreamState(
+    def test_parse_unknown_fields_ignores_them(self) -> None:
+        """Nodes are upgraded one after the other: an older node reads what a newer one writes."""
+        state = StreamState(
             UpstreamStatus(streaming=True, reason="", since=1.0), (Gap(1, 2, GapOutcome.LOST),)
         )
-        document = json.loads(standing.encode())
+        document = json.loads(state.encode())
         for part in (document, document["upstream"], *document["gaps"]):
             part["of a later version"] = 1
-        self.assertEqual(StreamState.parse(json.dumps(document)), standing)
+        self.assertEqual(StreamState.parse(json.dumps(document)), state)
 
-    def test_every_outcome_is_read_as_it_was_written(self) -> None:
-        """They are the words of the protocol."""
+    def test_parse_encoded_outcome_returns_the_same_outcome(self) -> None:
+        """Outcomes are encoded as the words of the protocol."""
         up = UpstreamStatus(streaming=False, reason="", since=0.0)
         for outcome in GapOutcome:
             [gap] = StreamState.parse(StreamState(up, (Gap(1, 2, outcome),)).encode()).gaps

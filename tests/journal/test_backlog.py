@@ -12,15 +12,15 @@ from tradeproxy.journal.base import Row
 
 
 def entry(seq: int, max_time: int | None = None) -> Entry:
-    """Return the event of this number in its place."""
+    """Return an entry for event `seq`."""
     return Entry(seq, event(seq), time_of(seq) if max_time is None else max_time, 0)
 
 
 class BacklogTests(SynchronousTestCase):
-    """Entries in the order of their numbers, within bounds."""
+    """The backlog holds entries in the order of their numbers, within two limits."""
 
-    def test_is_bounded_by_count_and_by_bytes(self) -> None:
-        """Room is what is left of both; what is dropped leaves room again."""
+    def test_has_room_for_at_either_limit_is_false(self) -> None:
+        """Events and bytes are limited. Dropping an entry makes room again."""
         size = len(event(1).payload)
         for backlog in (Backlog(max_events=2), Backlog(max_bytes=2 * size)):
             for seq in (1, 2):
@@ -30,8 +30,8 @@ class BacklogTests(SynchronousTestCase):
             backlog.drop(1)
             self.assertTrue(backlog.has_room_for(event(3)))
 
-    def test_knows_only_what_it_has_yet(self) -> None:
-        """What has been committed is the disk's to tell."""
+    def test_drop_removes_entries_from_every_query(self) -> None:
+        """Committed events are found in the file, not here."""
         backlog = Backlog()
         for seq in (3, 4, 5):
             backlog.add(entry(seq))
@@ -46,8 +46,8 @@ class BacklogTests(SynchronousTestCase):
         backlog.clear()
         self.assertEqual((len(backlog), backlog.read(5, 9), backlog.first_since(0)), (0, [], None))
 
-    def test_finds_times_behind_events_that_have_none(self) -> None:
-        """Only the first ones can be without any time before them."""
+    def test_first_since_skips_entries_without_time(self) -> None:
+        """Only the first entries can have no time."""
         backlog = Backlog()
         backlog.add(replace(entry(1), max_time=None))
         self.assertIsNone(backlog.first_since(-5))
@@ -55,8 +55,8 @@ class BacklogTests(SynchronousTestCase):
         backlog.add(entry(3))
         self.assertEqual([backlog.first_since(time) for time in (-5, time_of(3))], [2, 3])
 
-    def test_a_hole_at_the_end_can_be_widened(self) -> None:
-        """A hole that has events behind it is done."""
+    def test_widen_hole_last_entry_is_hole_returns_its_number(self) -> None:
+        """Without entries, or after an event, there is no hole to widen."""
         backlog = Backlog()
         self.assertIsNone(backlog.widen_hole(7))
         backlog.add(entry(1, max_time=5))

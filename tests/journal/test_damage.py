@@ -13,11 +13,11 @@ from tradeproxy.journal.disk import RETRY_EVERY
 from tradeproxy.journal.metadata import OPEN_SINCE
 
 
-class DamageTests(DiskCase):
-    """A damaged file is set aside, and all goes on in a new one."""
+class DamagedFileTests(DiskCase):
+    """A damaged file is renamed, and the log continues in a new file."""
 
-    def test_found_when_events_come(self) -> None:
-        """The events are on the disk when they are delivered; live clients see the numbers go on."""
+    def test_append_to_damaged_file_commits_to_new_file(self) -> None:
+        """The events are durable when they are delivered, and the numbers continue."""
         epoch = self.journal.epoch
         self.journal.set_metadata("complete from", "7")
         self.journal.identify("account")
@@ -36,15 +36,15 @@ class DamageTests(DiskCase):
         self.assertEqual((again.epoch, again.first, again.last), (self.journal.epoch, 3, 4))
         self.assertEqual(again.get_metadata("complete from"), "7")
 
-    def test_found_when_rows_are_due(self) -> None:
-        """The first to notice may be the look for what can be trimmed."""
+    def test_trim_damaged_file_replaces_it(self) -> None:
+        """The check for rows to trim can be the first to find the damage."""
         self.damage()
         self.clock.advance(TRIM_EVERY)
         self.assertTrue(self.set_aside(self.journal))
         self.assertTrue(self.journal.status.durable)
 
-    def test_found_by_a_reader(self) -> None:
-        """The reader is told that it is gone; others go on."""
+    def test_read_damaged_file_raises_trimmed_and_replaces_it(self) -> None:
+        """The reader learns that the rows are gone. New events can be read."""
         self.damage()
         self.assertRaises(TrimmedError, self.journal.read, 0, 10)
         self.assertTrue(self.set_aside(self.journal))
@@ -52,16 +52,16 @@ class DamageTests(DiskCase):
         self.journal.append(events(3))
         self.assertEqual(self.read_seqs(self.journal, 2), [3])
 
-    def test_found_by_a_question(self) -> None:
-        """All that was before it is known, and what comes is not."""
+    def test_has_with_damaged_file_counts_earlier_events_as_duplicates(self) -> None:
+        """Events up to the damage count as delivered, later ones do not."""
         self.damage()
         self.assertTrue(self.journal.has(event(1)))
         self.assertTrue(self.set_aside(self.journal))
         self.assertTrue(self.journal.has(event(2)))
         self.assertFalse(self.journal.has(event(3)))
 
-    def test_what_was_known_is_known_but_for_a_gap(self) -> None:
-        """What was delivered does not come again; what was missed while a gap is open still can."""
+    def test_damage_during_open_gap_sets_dedup_horizon_to_its_beginning(self) -> None:
+        """Delivered events stay duplicates. Events missed in the open gap can still be added."""
         self.journal.advance_dedup_horizon(time_of(5))
         self.damage()
         self.assertTrue(self.journal.has(event(5)))
@@ -73,36 +73,37 @@ class DamageTests(DiskCase):
         again = self.reopen(self.journal)
         self.assertFalse(again.has(event(2)))
 
-    def test_found_at_the_next_start(self) -> None:
-        """Whether the whole file is of no use, or a part of it: it starts, and works."""
+    def test_open_damaged_file_starts_new_file(self) -> None:
+        """This holds for a file of garbage, a truncated one, and one with overwritten rows."""
 
-        def nonsense() -> None:
+        def write_garbage() -> None:
             self.path.write_bytes(b"nonsense" * 1000)
 
-        def cut() -> None:
+        def truncate() -> None:
             self.path.write_bytes(self.path.read_bytes()[:5000])
 
-        def rows() -> None:
+        def overwrite_rows() -> None:
             content = self.path.read_bytes()
             self.path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
 
         journal = self.journal
-        for spoil in (nonsense, cut, rows):
+        for damage in (write_garbage, truncate, overwrite_rows):
             journal.append([event(n) for n in range(100)])
             journal.close()
-            spoil()
+            damage()
             before, journal = journal, self.open_on_disk()
             self.assertNotEqual(journal.epoch, before.epoch)
-            self.assertTrue(self.set_aside(journal), spoil)
+            self.assertTrue(self.set_aside(journal), damage)
             self.assertEqual(journal.first, journal.last + 1)
             journal.append(events(200))
             self.assertEqual(self.read_seqs(journal, journal.last - 1), [journal.last])
 
-    def test_what_could_still_be_read_is_known_at_the_next_start(self) -> None:
-        """An index is damaged: the numbers go on, and what was missed meanwhile can be asked for."""
+    def test_open_file_with_damaged_index_keeps_numbers_and_times(self) -> None:
+        """The bounds can still be read, so the numbers continue and a backfill is possible."""
         self.journal.append([event(n) for n in range(3, 500)])
         page = self.connections.query_value(
-            "SELECT pageno FROM dbstat WHERE name = 'sqlite_autoindex_events_1' AND pagetype = 'leaf'"
+            "SELECT pageno FROM dbstat"
+            " WHERE name = 'sqlite_autoindex_events_1' AND pagetype = 'leaf'"
         )
         self.journal.close()
         with self.path.open("r+b") as file:
@@ -112,8 +113,8 @@ class DamageTests(DiskCase):
         self.assertTrue(self.set_aside(again))
         self.assertEqual((again.last, again.latest_time), (499, time_of(499)))
 
-    def test_facts_that_do_not_fit_are_damage(self) -> None:
-        """A row that is gone, a fact that is gone, or is no number."""
+    def test_open_file_with_inconsistent_metadata_starts_new_file(self) -> None:
+        """A missing row, key or table, and a value that is no number, are damage."""
         journal = self.journal
         for statement in (
             "DELETE FROM events WHERE seq = (SELECT min(seq) FROM events)",
@@ -131,26 +132,26 @@ class DamageTests(DiskCase):
             journal.append(events(5))
             self.assertTrue(self.set_aside(journal) or "orders" in statement, statement)
 
-    def test_a_row_that_is_missing_is_damage(self) -> None:
-        """A reader must not take what follows it for what it asked for."""
+    def test_read_missing_row_replaces_file(self) -> None:
+        """A reader must not get the row behind a missing one."""
         self.journal.append(events(3))
-        for gone, after in ((2, 1), (4, 3)):
-            self.connections.execute(f"DELETE FROM events WHERE seq = {gone}")
+        for missing, after in ((2, 1), (4, 3)):
+            self.connections.execute(f"DELETE FROM events WHERE seq = {missing}")
             self.assertRaises(TrimmedError, self.journal.read, after, 10)
             self.assertTrue(self.set_aside(self.journal))
             self.journal.append(events(4))
 
-    def test_a_number_that_is_taken_is_damage(self) -> None:
-        """Somebody else has written to the file: a new event must not be lost for that."""
+    def test_append_number_already_in_use_replaces_file(self) -> None:
+        """Another program has written to the file. The new event must not be lost."""
         self.connections.execute("INSERT INTO events (seq, received) VALUES (3, 0)")
         self.journal.append(events(3))
         self.assertEqual(self.listener.calls, [Batch((row(3, event(3)),))])
         self.assertTrue(self.set_aside(self.journal))
 
-    def test_events_go_on_while_no_new_file_can_be_had(self) -> None:
-        """The directory is gone, too; the events are delivered, and kept when there is one again."""
+    def test_append_without_possible_new_file_delivers_and_commits_later(self) -> None:
+        """The directory is missing too. The events are committed once it is back."""
         self.damage()
-        gone = self.path.parent.rename(self.path.parent.with_name("gone"))
+        moved = self.path.parent.rename(self.path.parent.with_name("gone"))
         self.journal.append(events(3))
         self.assertEqual([status.durable for status in self.listener.statuses], [False])
         self.assertEqual(self.journal.status.reason, "the file is damaged")
@@ -160,17 +161,17 @@ class DamageTests(DiskCase):
         self.assertTrue(self.journal.has(event(1)))
         self.clock.advance(RETRY_EVERY)
         self.assertFalse(self.journal.status.durable)
-        gone.rename(self.path.parent)
+        moved.rename(self.path.parent)
         self.clock.advance(RETRY_EVERY)
         self.assertTrue(self.journal.status.durable)
         self.assertTrue(self.set_aside(self.journal))
         self.assertEqual([seq for seq, _ in self.read_disk()], [3])
 
-    def test_damage_while_events_wait(self) -> None:
-        """They keep their numbers, and are the first of the new file."""
+    def test_retry_finds_damage_commits_backlog_to_new_file(self) -> None:
+        """The events of the backlog keep their numbers, and are the first in the new file."""
         self.connections.refuse_writing()
         self.journal.append(events(3, 4))
-        self.damage_later()
+        self.use_next_number()
         self.connections.refuse_writing(False)
         self.clock.advance(RETRY_EVERY)
         self.assertTrue(self.set_aside(self.journal))
@@ -178,20 +179,21 @@ class DamageTests(DiskCase):
         self.assertTrue(self.journal.status.durable)
         self.assertEqual((self.journal.first, self.read_seqs(self.journal, 2)), (3, [3, 4]))
 
-    def damage_later(self) -> None:
+    def use_next_number(self) -> None:
+        """Insert a row from another connection, with a number that the backlog has assigned."""
         other = sqlite3.connect(self.path)
         other.execute("INSERT INTO events (seq, received) VALUES (4, 0)")
         other.commit()
         other.close()
 
-    def test_another_account_takes_over_while_no_new_file_can_be_had(self) -> None:
-        """The old account's file is not written to, not even when it comes back."""
+    def test_identify_another_account_without_possible_new_file_spares_old_file(self) -> None:
+        """Nothing is written to the old account's file, even after its directory is back."""
         self.journal.identify("one")
-        gone = self.path.parent.rename(self.path.parent.with_name("away"))
+        moved = self.path.parent.rename(self.path.parent.with_name("away"))
         self.journal.identify("two")
         self.assertEqual(self.journal.status.reason, "the file cannot be replaced")
         self.journal.append(events(1))
-        gone.rename(self.path.parent)
+        moved.rename(self.path.parent)
         self.clock.advance(RETRY_EVERY)
         self.assertTrue(self.journal.status.durable)
         self.assertEqual([seq for seq, _ in self.read_disk()], [3])
@@ -199,15 +201,15 @@ class DamageTests(DiskCase):
         again.identify("two")
         self.assertEqual((again.epoch, again.last), (self.journal.epoch, 3))
 
-    def test_a_new_file_that_cannot_be_written_is_tried_again(self) -> None:
-        """As on a full disk: the old file is set aside, the new one is begun in time."""
-        refusals = 2
+    def test_new_file_not_writable_retries(self) -> None:
+        """As on a full disk: the old file is renamed at once, the new one is written later."""
+        failures = 2
 
         def connect(path: str, **options: Any) -> sqlite3.Connection:
-            nonlocal refusals
+            nonlocal failures
             connection = self.connections(path, **options)
-            if refusals and list(self.path.parent.glob("*damaged*")):
-                refusals -= 1
+            if failures and list(self.path.parent.glob("*damaged*")):
+                failures -= 1
                 self.connections.refuse_writing()
             return connection
 

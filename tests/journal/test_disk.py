@@ -27,15 +27,15 @@ READ_ONLY = "the file is read-only"
 
 
 def large(n: int) -> Event:
-    """Return an event of which the backlog takes one."""
+    """Return an event that leaves no room for a second one of its size in the backlog."""
     return replace(event(n), payload=b"x" * (MAX_BYTES // 2 + 1))
 
 
-class FullDiskTests(DiskCase):
-    """What the disk does not take is delivered all the same, declared, and committed once it can be."""
+class FailingDiskTests(DiskCase):
+    """Events that the disk refuses are delivered as not durable, and committed later."""
 
-    def test_says_so_before_it_delivers(self) -> None:
-        """The events have their numbers; the status is told, and logged, once."""
+    def test_append_disk_fails_changes_status_before_delivery(self) -> None:
+        """The events have numbers. The status is reported and logged once."""
         self.connections.refuse_writing()
         self.clock.advance(5)
         with capturedLogs() as logs:
@@ -43,16 +43,16 @@ class FullDiskTests(DiskCase):
             self.journal.append(events(5))
             self.clock.advance(RETRY_EVERY)
         status = JournalStatus(durable=False, reason=READ_ONLY, since=NOW + 5)
-        told = [
+        batches = [
             Batch((row(3, event(3), durable=False), row(4, event(4), durable=False))),
             Batch((row(5, event(5), durable=False),)),
         ]
-        self.assertEqual(self.listener.calls, [status, *told])
+        self.assertEqual(self.listener.calls, [status, *batches])
         self.assertEqual((self.journal.status, self.journal.last), (status, 5))
         self.assertEqual([(log["account"], log["reason"]) for log in logs], [("paper", READ_ONLY)])
 
-    def test_reads_it_as_part_of_the_log(self) -> None:
-        """A client that connects now finds every event, by number, identity, time and order."""
+    def test_read_backlog_is_part_of_log(self) -> None:
+        """A new client finds every event by number, identity, time and order."""
         self.connections.refuse_writing()
         one = order_id_of(1)
         self.journal.append([event(3), event(4, order_id=one, status="filled"), event(3), event(2)])
@@ -72,8 +72,8 @@ class FullDiskTests(DiskCase):
             [state.id for state in self.journal.open_orders()], [order_id_of(2), order_id_of(3)]
         )
 
-    def test_an_event_that_comes_late_sets_no_order_back(self) -> None:
-        """Whether the newer one is on the disk or waits too."""
+    def test_append_late_event_keeps_newer_order_state(self) -> None:
+        """This holds whether the newer event is on the disk or in the backlog."""
         one, two = order_id_of(1), order_id_of(2)
         self.connections.refuse_writing()
         self.journal.append([event(0, order_id=one, status="accepted")])
@@ -81,8 +81,8 @@ class FullDiskTests(DiskCase):
         self.assertEqual([state.status for state in self.journal.open_orders()], ["new"])
         self.assertEqual(self.journal.order(one), event(1).order)
 
-    def test_commits_it_when_the_disk_has_room(self) -> None:
-        """With the next attempt, in the order of the numbers; then all is as it should be."""
+    def test_retry_disk_works_again_commits_backlog(self) -> None:
+        """The next retry commits in the order of the numbers. Then no more retries run."""
         self.connections.fill_disk()
         n = 2
         while self.journal.status.durable:
@@ -102,8 +102,8 @@ class FullDiskTests(DiskCase):
         self.clock.advance(RETRY_EVERY * 3)
         self.assertEqual(len(self.listener.statuses), 2)
 
-    def test_commits_it_before_what_comes_next(self) -> None:
-        """An event need not wait for the attempt that is due."""
+    def test_append_disk_works_again_commits_backlog_first(self) -> None:
+        """A new event does not wait for the next retry."""
         self.connections.refuse_writing()
         self.journal.append([event(n) for n in range(3, 1500)])
         self.connections.refuse_writing(False)
@@ -112,8 +112,8 @@ class FullDiskTests(DiskCase):
         self.assertEqual(self.listener.calls[-1], Batch((row(1500, event(1500)),)))
         self.assertEqual([seq for seq, _ in self.read_disk()], list(range(1, 1501)))
 
-    def test_commits_it_when_it_is_closed(self) -> None:
-        """A disk that has healed a moment before the end has the events."""
+    def test_close_disk_works_again_commits_backlog(self) -> None:
+        """Closing is the last attempt to commit."""
         self.connections.refuse_writing()
         self.journal.append(events(3))
         self.journal.set_metadata("complete from", "7")
@@ -125,8 +125,8 @@ class FullDiskTests(DiskCase):
             (self.read_seqs(again, 0), again.get_metadata("complete from")), ([1, 2, 3], "7")
         )
 
-    def test_says_what_is_lost_when_it_is_closed(self) -> None:
-        """If the disk has not healed, the events' number is logged; they were delivered without a cursor."""
+    def test_close_disk_still_fails_logs_number_of_lost_events(self) -> None:
+        """The lost events were delivered without a cursor."""
         self.connections.refuse_writing()
         self.journal.append(events(3, 4))
         with capturedLogs() as logs:
@@ -136,8 +136,8 @@ class FullDiskTests(DiskCase):
         again = self.open_on_disk()
         self.assertEqual((again.epoch, again.last), (self.journal.epoch, 2))
 
-    def test_events_without_an_order_wait_as_well(self) -> None:
-        """They are events like any other."""
+    def test_append_event_without_order_is_committed_from_backlog(self) -> None:
+        """The backlog accepts events without an order."""
         self.connections.refuse_writing()
         plain = replace(event(3), order=None)
         self.journal.append([plain])
@@ -145,8 +145,8 @@ class FullDiskTests(DiskCase):
         self.clock.advance(RETRY_EVERY)
         self.assertEqual(self.read_disk()[2:], [(3, plain.payload)])
 
-    def test_another_program_may_hold_the_file(self) -> None:
-        """The reactor does not wait for it, the events do."""
+    def test_append_file_locked_by_another_program_uses_backlog(self) -> None:
+        """The reactor does not wait for the lock."""
         other = sqlite3.connect(self.path, isolation_level=None)
         self.addCleanup(other.close)
         other.execute("BEGIN IMMEDIATE")
@@ -156,8 +156,8 @@ class FullDiskTests(DiskCase):
         self.clock.advance(RETRY_EVERY)
         self.assertTrue(self.journal.status.durable)
 
-    def test_what_is_remembered_waits_too(self) -> None:
-        """It is known at once, and written when the disk heals."""
+    def test_set_metadata_disk_fails_saves_it_later(self) -> None:
+        """The values can be read at once, and are saved when the disk works again."""
         self.connections.refuse_writing()
         self.journal.set_metadata("complete from", "7")
         self.journal.advance_dedup_horizon(time_of(0))
@@ -174,8 +174,8 @@ class FullDiskTests(DiskCase):
             (again.get_metadata("complete from"), again.dedup_horizon), ("7", time_of(0))
         )
 
-    def test_another_account_takes_over(self) -> None:
-        """What still waits belongs to the old log, and does not become the new one's."""
+    def test_identify_another_account_discards_backlog(self) -> None:
+        """Events in the backlog belong to the old log."""
         self.journal.identify("one")
         self.connections.refuse_writing()
         self.journal.append(events(3, 4))
@@ -187,11 +187,12 @@ class FullDiskTests(DiskCase):
         self.assertTrue(self.journal.status.durable)
         self.assertEqual([seq for seq, _ in self.read_disk()], [5])
 
-    def test_an_event_that_could_not_be_recognised_keeps_its_place(self) -> None:
-        """Its number has been delivered; the log has it a second time rather than a hole."""
+    def test_commit_undetected_duplicate_keeps_its_number(self) -> None:
+        """Its number has been delivered: the log stores it a second time rather than as a hole."""
         self.connections.refuse_writing()
         self.journal.append(events(3))
-        other = sqlite3.connect(self.path)  # as if the disk had not given back what it has
+        # The row is inserted by another connection, as if a failing disk had hidden it so far.
+        other = sqlite3.connect(self.path)
         other.execute(
             "INSERT INTO events SELECT 9, ?, ?, 0, 0, 0, ''", (event(3).identity, event(3).digest)
         )
@@ -205,19 +206,19 @@ class FullDiskTests(DiskCase):
 
 
 class HoleTests(DiskCase):
-    """What does not even fit into memory is delivered, and leaves one hole."""
+    """Events beyond the limits of the backlog are delivered, and leave one hole in the log."""
 
     def setUp(self) -> None:
         super().setUp()
         self.connections.refuse_writing()
 
-    def test_events_without_room_share_one_number(self) -> None:
-        """They go to the clients that are there; to a reader the hole says that something is missing."""
+    def test_append_beyond_limits_shares_one_number(self) -> None:
+        """Connected clients get the events. A later reader gets the hole instead."""
         self.journal.append([large(3), large(4), event(5), event(5)])
-        placed, unplaced = self.listener.batches
-        self.assertEqual(placed, Batch((row(3, large(3), durable=False),)))
+        stored, overflow = self.listener.batches
+        self.assertEqual(stored, Batch((row(3, large(3), durable=False),)))
         rows = (row(4, large(4), durable=False), row(4, event(5), durable=False))
-        self.assertEqual(unplaced, Batch(rows, overflow=True))
+        self.assertEqual(overflow, Batch(rows, overflow=True))
         self.journal.append([large(6)])
         self.assertEqual(
             self.listener.batches[2], Batch((row(4, large(6), durable=False),), overflow=True)
@@ -229,16 +230,17 @@ class HoleTests(DiskCase):
         )
         self.assertIsNone(self.journal.find(event_id_of(4)))
 
-    def test_the_numbers_go_on_behind_the_hole(self) -> None:
-        """A smaller event may have room yet; the next without gets another hole."""
+    def test_append_after_hole_continues_numbers(self) -> None:
+        """A smaller event may have room; the next event without room gets another hole."""
         self.journal.append([large(3), large(4)])
         self.journal.append(events(5))
         self.journal.append([large(6)])
-        self.assertEqual([burst.last for burst in self.listener.batches], [3, 4, 5, 6])
+        self.assertEqual([batch.last for batch in self.listener.batches], [3, 4, 5, 6])
         self.connections.refuse_writing(False)
         self.clock.advance(RETRY_EVERY)
         self.assertEqual(
-            self.read_disk()[2:], [(3, large(3).payload), (4, None), (5, event(5).payload), (6, None)]
+            self.read_disk()[2:],
+            [(3, large(3).payload), (4, None), (5, event(5).payload), (6, None)],
         )
         self.assertEqual(self.journal.row(6), Row(6, None))
         self.journal.append([large(6)])
@@ -246,19 +248,19 @@ class HoleTests(DiskCase):
         again = self.reopen(self.journal)
         self.assertEqual((again.latest_time, again.first_since(time_of(6))), (time_of(6), 6))
 
-    def test_events_are_counted_too(self) -> None:
-        """However small they are."""
+    def test_append_more_events_than_limit_leaves_hole(self) -> None:
+        """The number of events is limited, whatever their size."""
         small = replace(event(0), payload=b"{}")
         self.journal.append([replace(small, identity=str(n)) for n in range(MAX_EVENTS + 5)])
-        self.assertEqual([len(burst.rows) for burst in self.listener.batches], [MAX_EVENTS, 5])
+        self.assertEqual([len(batch.rows) for batch in self.listener.batches], [MAX_EVENTS, 5])
         self.assertEqual(self.journal.last, 2 + MAX_EVENTS + 1)
 
 
 class UnreadableDiskTests(DiskCase):
-    """A disk that gives nothing back for a moment."""
+    """The disk fails to read for some time."""
 
-    def test_a_reader_is_told_and_nothing_is_thrown_away(self) -> None:
-        """Never silence: what cannot be read is not taken for the end of the log."""
+    def test_read_disk_fails_raises_unreadable_and_keeps_file(self) -> None:
+        """A failed read is never taken for the end of the log."""
         self.connections.refuse_everything()
         self.assertRaises(UnreadableError, self.journal.read, 0, 1)
         self.assertRaises(UnreadableError, self.journal.row, 1)

@@ -16,7 +16,7 @@ from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.file import JournalFile, check_journal
 from tradeproxy.journal.schema import MIGRATIONS, migrate
 
-LOOK = """
+CHECK_AND_ACQUIRE = """
 import sys
 from pathlib import Path
 from tradeproxy.journal.base import JournalError
@@ -28,7 +28,7 @@ try:
 except JournalError as error:
     print(error)
 """
-TAKE_AND_DIE = """
+ACQUIRE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
 from tradeproxy.journal.file import JournalFile
@@ -37,8 +37,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def in_another_process(program: str, path: Path) -> str:
-    """Run a program with a path, to its end, and return what it printed."""
+def run_in_another_process(program: str, path: Path) -> str:
+    """Run a Python program with `path` as its argument, and return its output."""
     command = [sys.executable, "-c", program, str(path.absolute())]
     environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
     return subprocess.run(
@@ -46,13 +46,13 @@ def in_another_process(program: str, path: Path) -> str:
     ).stdout
 
 
-def mode_of(path: Path) -> int:
-    """Return the permissions of a file."""
+def get_mode(path: Path) -> int:
+    """Return the permission bits of a file."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
 class JournalFileCase(SynchronousTestCase):
-    """Has a place for a journal, of which not even the directory exists."""
+    """A base class with the path of a journal whose directory does not exist yet."""
 
     def setUp(self) -> None:
         self.path = Path(self.mktemp()) / "state" / "tradeproxy" / "paper.sqlite3"
@@ -69,20 +69,21 @@ class JournalFileCase(SynchronousTestCase):
         connection.close()
 
     def contents(self) -> dict[str, bytes]:
-        """Return all that is in the directory."""
+        """Return the names and contents of all files in the directory."""
         return {path.name: path.read_bytes() for path in self.path.parent.iterdir()}
 
 
 class AcquireTests(JournalFileCase):
-    """A journal is one process's, and its owner's."""
+    """One process at a time uses a journal, and only the owner can read it."""
 
-    def test_only_the_owner_may_read_it_whatever_the_umask(self) -> None:
-        """Trading history is nobody else's business, the directories' names included."""
+    def test_acquire_any_umask_makes_files_private(self) -> None:
+        """Trading history is private, and so are the names in the directories."""
         for umask in (0, 0o777):
             self.path = Path(self.mktemp())
             self.path.mkdir()
             self.path = self.path / "state" / "tradeproxy" / "paper.sqlite3"
-            if umask == 0o777:  # under which no directory would be of use
+            # A directory created with umask 0777 could not be entered.
+            if umask == 0o777:
                 self.path.parent.mkdir(parents=True, mode=0o700)
             before = os.umask(umask)
             try:
@@ -91,14 +92,14 @@ class AcquireTests(JournalFileCase):
                 file.create()
             finally:
                 os.umask(before)
-            self.assertEqual(mode_of(self.path), 0o600)
-            self.assertEqual(mode_of(self.path.with_suffix(".lock")), 0o600)
+            self.assertEqual(get_mode(self.path), 0o600)
+            self.assertEqual(get_mode(self.path.with_suffix(".lock")), 0o600)
             if umask == 0:
-                self.assertEqual(mode_of(self.path.parent), 0o700)
-                self.assertEqual(mode_of(self.path.parent.parent), 0o700)
+                self.assertEqual(get_mode(self.path.parent), 0o700)
+                self.assertEqual(get_mode(self.path.parent.parent), 0o700)
 
-    def test_a_file_that_exists_is_kept(self) -> None:
-        """Neither its content nor the permissions that its owner gave it are changed."""
+    def test_acquire_existing_file_keeps_content_and_mode(self) -> None:
+        """Neither the content nor the permissions are changed."""
         self.path.parent.mkdir(parents=True)
         self.path.write_bytes(b"")
         self.path.chmod(0o640)
@@ -108,11 +109,11 @@ class AcquireTests(JournalFileCase):
         self.path.write_bytes(b"content")
         file.create()
         self.assertEqual(
-            (self.path.read_bytes(), mode_of(self.path), file.size), (b"content", 0o640, 7)
+            (self.path.read_bytes(), get_mode(self.path), file.size), (b"content", 0o640, 7)
         )
 
-    def test_a_second_one_is_refused_until_the_first_has_let_go(self) -> None:
-        """The line names the file; letting go twice does no harm."""
+    def test_acquire_locked_journal_fails_until_release(self) -> None:
+        """The error names the file. A second release has no effect."""
         first, second = self.file(), self.file()
         first.acquire()
         for _ in range(2):
@@ -123,21 +124,21 @@ class AcquireTests(JournalFileCase):
         second.acquire()
         self.assertIsNotNone(check_journal(self.path))
 
-    def test_another_process_is_refused(self) -> None:
-        """It is told so both when it looks and when it tries."""
+    def test_acquire_in_another_process_fails(self) -> None:
+        """Both `check_journal` and `acquire` report the lock."""
         self.file().acquire()
         line = f"{self.path.absolute()}: another tradeproxy uses it\n"
-        self.assertEqual(in_another_process(LOOK, self.path), line * 2)
+        self.assertEqual(run_in_another_process(CHECK_AND_ACQUIRE, self.path), line * 2)
 
-    def test_a_process_that_was_killed_holds_nothing(self) -> None:
-        """The lock file stays, the lock does not."""
-        in_another_process(TAKE_AND_DIE, self.path)
+    def test_acquire_after_kill_succeeds(self) -> None:
+        """The lock file stays, but the lock ends with the process."""
+        run_in_another_process(ACQUIRE_AND_DIE, self.path)
         self.assertTrue(self.path.with_suffix(".lock").exists())
         self.assertIsNone(check_journal(self.path))
         self.file().acquire()
 
-    def test_a_later_versions_file_is_refused_and_untouched(self) -> None:
-        """The lock is not kept, so that the later version can have it."""
+    def test_acquire_later_version_fails_and_changes_nothing(self) -> None:
+        """The lock is released, so that the later version can use the file."""
         self.write_schema("CREATE TABLE more (x)")
         before = self.contents()
         for _ in range(2):
@@ -148,8 +149,8 @@ class AcquireTests(JournalFileCase):
         self.assertEqual(check_journal(self.path), str(caught.exception))
         self.assertEqual(self.contents(), before | {"paper.lock": b""})
 
-    def test_says_what_stands_in_the_way(self) -> None:
-        """A file where the directory should be, and a directory where a file should be."""
+    def test_acquire_path_of_wrong_kind_fails_with_reason(self) -> None:
+        """A file is where a directory should be, or a directory where a file should be."""
         self.path.parent.parent.parent.mkdir(parents=True)
         self.path.parent.parent.write_text("")
         with self.assertRaisesRegex(JournalError, f"^{self.path}: .*[Nn]ot a directory"):
@@ -163,12 +164,12 @@ class AcquireTests(JournalFileCase):
 class SetAsideTests(JournalFileCase):
     """An old journal is kept under another name."""
 
-    def test_takes_the_write_ahead_log_along(self) -> None:
-        """Without it, the last events would be lost to whoever looks into the old file."""
+    def test_set_aside_renames_write_ahead_log_too(self) -> None:
+        """Without it, the last events of the old file would be lost."""
         file = self.file()
         file.acquire()
-        for ending in ("", "-wal"):
-            self.path.with_name(f"paper.sqlite3{ending}").write_bytes(ending.encode())
+        for suffix in ("", "-wal"):
+            self.path.with_name(f"paper.sqlite3{suffix}").write_bytes(suffix.encode())
         self.assertEqual(file.set_aside("damaged-0123"), "paper.sqlite3.damaged-0123")
         kept = {
             "paper.sqlite3.damaged-0123": b"",
@@ -178,16 +179,16 @@ class SetAsideTests(JournalFileCase):
         self.assertEqual(self.contents(), kept)
 
 
-class CheckTests(JournalFileCase):
-    """What stands in the way of a journal is found before twistd has forked."""
+class CheckJournalTests(JournalFileCase):
+    """Problems with a journal are found before twistd forks."""
 
-    def test_leaves_nothing_behind(self) -> None:
-        """A first start is in order; the directory is made by the user that twistd changes to."""
+    def test_check_before_first_start_creates_nothing(self) -> None:
+        """The directory is created later, by the user that twistd changes to."""
         self.assertIsNone(check_journal(self.path))
         self.assertFalse(self.path.parent.exists())
 
-    def test_changes_nothing_in_a_journal(self) -> None:
-        """Not its files, and it is free afterwards."""
+    def test_check_existing_journal_changes_nothing_and_unlocks(self) -> None:
+        """The files stay as they are, and the journal can be acquired afterwards."""
         self.write_schema()
         JournalFile(self.path).release()
         before = self.contents()
@@ -195,23 +196,23 @@ class CheckTests(JournalFileCase):
         self.assertEqual(self.contents(), before)
         self.file().acquire()
 
-    def test_says_why_it_cannot_be(self) -> None:
-        """One line, that begins with the path."""
+    def test_check_unusable_path_returns_reason(self) -> None:
+        """The reason is one line that begins with the path."""
         self.path.mkdir(parents=True)
-        taken = self.path.parent / "file"
-        taken.write_text("")
-        for path, words in (
+        file = self.path.parent / "file"
+        file.write_text("")
+        for path, reason in (
             (self.path, "it cannot be written to"),
-            (taken / "paper.sqlite3", "not a directory"),
-            (taken / "deeper" / "paper.sqlite3", "not a directory"),
+            (file / "paper.sqlite3", "not a directory"),
+            (file / "deeper" / "paper.sqlite3", "not a directory"),
         ):
             line = check_journal(path)
             assert line is not None
-            self.assertRegex(line, f"^{path}: .*{words}")
+            self.assertRegex(line, f"^{path}: .*{reason}")
             self.assertNotIn("\n", line)
 
-    def test_says_when_the_directory_cannot_be_written_to(self) -> None:
-        """Root may write everywhere but where the kernel itself says no."""
+    def test_check_read_only_directory_returns_reason(self) -> None:
+        """Uses /proc, where even root cannot create files."""
         directory = Path("/proc/self")
         if not directory.exists():
             raise SkipTest("this system has no /proc")

@@ -1,4 +1,4 @@
-"""Tests for what every journal does, wherever it is kept: order, reading, and what a restart finds."""
+"""Tests for the behaviour of every Journal: on SQLite, and in Redis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.journals import (
     row,
     time_of,
 )
-from tests.support.redisjournals import InRedis
+from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.journal.base import Batch, Journal, TrimmedError
 from tradeproxy.wire.event import OrderState
 
@@ -23,10 +23,10 @@ LIVE = "wss://api.alpaca.markets/stream"
 
 
 class AppendTests(JournalCase):
-    """Events get successive numbers, once."""
+    """New events get consecutive numbers; duplicates get none."""
 
-    def test_hands_on_what_is_new_as_one_burst(self) -> None:
-        """The rows are those that a reader finds, in the order in which the events came."""
+    def test_append_new_events_passes_one_batch(self) -> None:
+        """The batch has the rows that a reader finds, in the order of the events."""
         journal = self.open()
         listener = JournalListener(journal)
         first, second = events(1, 2)
@@ -38,8 +38,8 @@ class AppendTests(JournalCase):
         self.assertEqual((journal.first, journal.last, journal.latest_time), (1, 3, time_of(3)))
         self.assertEqual(journal.read(0, 2), listener.batches[0])
 
-    def test_drops_what_has_been_before(self) -> None:
-        """Earlier, in the same burst, or in another life; nothing new is no burst."""
+    def test_append_duplicates_drops_and_counts_them(self) -> None:
+        """This holds within a batch, across batches and across a restart."""
         journal = self.open()
         journal.append(events(1, 2))
         listener = JournalListener(journal)
@@ -51,17 +51,19 @@ class AppendTests(JournalCase):
         journal.append(events(1, 2, 3))
         self.assertEqual((listener.calls, journal.last, journal.duplicates), ([], 3, 3))
 
-    def test_takes_a_correction_for_another_event(self) -> None:
-        """Without an event_id the content counts too; the last one is found under the identity."""
+    def test_append_correction_without_event_id_adds_it(self) -> None:
+        """Without an event_id the content counts too. `find` returns the last event."""
         journal = self.open()
         bare = {"event_id": None, "execution_id": "x"}
-        told, corrected = event(1, qty="1", **bare), event(1, qty="2", **bare)
-        journal.append([told, corrected, told])
+        original, corrected = event(1, qty="1", **bare), event(1, qty="2", **bare)
+        journal.append([original, corrected, original])
         self.assertEqual((journal.last, journal.duplicates), (2, 1))
-        self.assertEqual((told.identity, journal.find(told.identity)), (corrected.identity, 2))
+        self.assertEqual(
+            (original.identity, journal.find(original.identity)), (corrected.identity, 2)
+        )
 
-    def test_takes_an_event_without_time_or_order(self) -> None:
-        """Such an event has its place, and moves nothing else."""
+    def test_append_event_without_time_or_order_adds_row_only(self) -> None:
+        """It gets a number, but changes neither times nor orders."""
         journal = self.open()
         plain = replace(event(1, at=None), order=None)
         journal.append([plain])
@@ -71,51 +73,51 @@ class AppendTests(JournalCase):
         self.assertEqual((journal.latest_time, journal.first_since(0)), (time_of(2), 2))
 
 
-class ReadTests(JournalCase):
-    """The log is read by number, identity and time."""
+class JournalReadTests(JournalCase):
+    """The log can be read by number, identity and time."""
 
-    def test_reads_at_most_what_was_asked_for(self) -> None:
-        """From any number on, up to the end."""
+    def test_read_returns_at_most_limit_rows(self) -> None:
+        """Reading starts behind any number and stops at the end."""
         journal = self.open()
         journal.append(events(*range(1, 11)))
-        burst = journal.read(3, 4)
-        assert burst is not None
-        self.assertEqual((burst.first, burst.last), (4, 7))
+        batch = journal.read(3, 4)
+        assert batch is not None
+        self.assertEqual((batch.first, batch.last), (4, 7))
         self.assertEqual(self.read_seqs(journal, 8), [9, 10])
         self.assertIsNone(journal.read(10, 4))
         self.assertIsNone(journal.read(99, 4))
 
-    def test_reads_some_256_kib_at_once(self) -> None:
-        """A client's buffer is not filled with a thousand large events; one is read whatever its size."""
+    def test_read_large_events_returns_about_256_kib(self) -> None:
+        """The memory per client is bounded. A single larger event is returned alone."""
         journal = self.open()
         sizes = (100_000, 100_000, 100_000, 400_000, 100)
         journal.append([event(n, note="x" * size) for n, size in enumerate(sizes)])
-        self.assertEqual([len(burst.rows) for burst in self.bursts(journal)], [2, 1, 1, 1])
+        self.assertEqual([len(batch.rows) for batch in self.read_batches(journal)], [2, 1, 1, 1])
 
-    def bursts(self, journal: Journal) -> list[Batch]:
+    def read_batches(self, journal: Journal) -> list[Batch]:
         found: list[Batch] = []
-        while (burst := journal.read(found[-1].last if found else 0, 100)) is not None:
-            found.append(burst)
+        while (batch := journal.read(found[-1].last if found else 0, 100)) is not None:
+            found.append(batch)
         return found
 
-    def test_finds_one_row(self) -> None:
-        """By its number, if it is there."""
+    def test_row_returns_row_or_none(self) -> None:
+        """A number that is not in use has no row."""
         journal = self.open()
         journal.append(events(1, 2))
         self.assertEqual(journal.row(2), row(2, event(2)))
         self.assertEqual([journal.row(seq) for seq in (-1, 0, 3)], [None] * 3)
 
-    def test_finds_an_event_by_its_identity(self) -> None:
-        """That is what a client names which knows Alpaca's ids only."""
+    def test_find_identity_returns_its_number(self) -> None:
+        """Clients of Alpaca's API know only Alpaca's ids."""
         journal = self.open()
         journal.append(events(1, 2))
         self.assertEqual(journal.find(event_id_of(2)), 2)
         self.assertIsNone(self.find(journal, event_id_of(3)))
-        for name in ("", "é", "\ud800"):  # the last cannot be written in UTF-8
+        for name in ("", "é", "\ud800"):  # the last one has no UTF-8 form
             self.assertIsNone(self.find(journal, name))
 
-    def test_finds_the_first_event_since_a_time(self) -> None:
-        """An event that came late has its number where it came, and hides none before it."""
+    def test_first_since_with_late_events_returns_first_number(self) -> None:
+        """An event that arrived late does not hide earlier rows."""
         journal = self.open()
         journal.append(events(10, 30, 20, 40))
         expected = ((0, 1), (10, 1), (11, 2), (20, 2), (25, 2), (30, 2), (31, 4), (40, 4))
@@ -123,8 +125,8 @@ class ReadTests(JournalCase):
             self.assertEqual(journal.first_since(time_of(n)), seq, n)
         self.assertIsNone(journal.first_since(time_of(41)))
 
-    def test_knows_what_it_has(self) -> None:
-        """The very event, or anything up to the horizon."""
+    def test_has_stored_event_or_time_up_to_horizon_is_true(self) -> None:
+        """An event without a time is compared with stored events only."""
         journal = self.open()
         journal.append(events(5))
         self.assertTrue(journal.has(event(5)))
@@ -134,19 +136,19 @@ class ReadTests(JournalCase):
         self.assertFalse(journal.has(event(6)))
         self.assertFalse(journal.has(event(1, at=None)))
 
-    def test_the_horizon_does_not_keep_the_streams_events_out(self) -> None:
-        """What Alpaca sends now goes through, however old it says that it is."""
+    def test_append_event_before_horizon_adds_it(self) -> None:
+        """The dedup horizon is for events of the history. Events of the stream are always added."""
         journal = self.open()
         journal.advance_dedup_horizon(time_of(9))
         journal.append(events(1))
         self.assertEqual(journal.last, 1)
 
 
-class OrderTests(JournalCase):
-    """The journal knows each order's newest state."""
+class JournalOrderTests(JournalCase):
+    """The journal holds the newest state of each order."""
 
-    def test_follows_an_order(self) -> None:
-        """From its first event to its end, after which it is open no more."""
+    def test_open_orders_follow_events_until_order_is_closed(self) -> None:
+        """The states survive a restart."""
         journal = self.open()
         one = order_id_of(1)
         journal.append([event(1, order_id=one), event(2)])
@@ -160,8 +162,8 @@ class OrderTests(JournalCase):
         self.assertEqual(journal.open_orders(), [event(2).order])
         self.assertIsNone(journal.order("unknown"))
 
-    def test_an_event_that_comes_late_sets_nothing_back(self) -> None:
-        """At the same time the later number counts."""
+    def test_order_late_event_keeps_newer_state(self) -> None:
+        """At equal times the later number wins."""
         journal = self.open()
         one = order_id_of(1)
         journal.append(
@@ -176,11 +178,11 @@ class OrderTests(JournalCase):
         self.assertEqual((state.status, state.time), ("replaced", time_of(5)))
 
 
-class RestartTests(JournalCase):
-    """What was known is known after a restart."""
+class JournalRestartTests(JournalCase):
+    """A restarted journal continues where it was."""
 
-    def test_goes_on_where_it_was(self) -> None:
-        """Numbers, epoch, bounds, and what was remembered."""
+    def test_reopen_keeps_numbers_epoch_bounds_and_metadata(self) -> None:
+        """The next event gets the next number."""
         journal = self.open()
         self.assertEqual(journal.complete_from, NOW * 1_000_000)
         self.assertRegex(journal.epoch, "^[0-9a-f]{16}$")
@@ -218,17 +220,17 @@ class RestartTests(JournalCase):
         journal.append(events(3))
         self.assertEqual(listener.batches[0].first, 3)
 
-    def test_a_journal_of_no_events_goes_on_too(self) -> None:
+    def test_reopen_without_events_keeps_epoch(self) -> None:
         """The epoch is that of the first start."""
         journal = self.open()
         self.assertEqual(self.reopen(journal).epoch, journal.epoch)
 
 
-class EpochTests(JournalCase):
-    """Positions of another account's log must mean nothing."""
+class JournalEpochTests(JournalCase):
+    """Positions in another account's log are invalid."""
 
-    def test_another_account_begins_a_new_epoch(self) -> None:
-        """Keys of another account under the same name: its events go on behind the old numbers."""
+    def test_identify_another_account_begins_epoch_and_continues_numbers(self) -> None:
+        """The keys under the same name may be another account's."""
         journal = self.open()
         journal.identify("one")
         epoch = journal.epoch
@@ -247,8 +249,8 @@ class EpochTests(JournalCase):
         journal.identify("two")
         self.assertEqual((journal.epoch, journal.first, journal.last), (epoch, 3, 3))
 
-    def test_another_address_begins_a_new_epoch(self) -> None:
-        """The numbers go on; what belonged to the other account's events is not carried over."""
+    def test_open_another_base_url_begins_epoch_and_continues_numbers(self) -> None:
+        """Times, horizon and metadata of the other account are discarded."""
         journal = self.open()
         journal.append(events(1, 2))
         journal.advance_dedup_horizon(time_of(5))
@@ -270,21 +272,21 @@ class EpochTests(JournalCase):
         self.assertEqual((again.epoch, again.first, again.last), (other.epoch, 3, 3))
 
 
-class AppendInRedisTests(InRedis, AppendTests):
-    """The same in Redis."""
+class AppendInRedisTests(RedisJournalCase, AppendTests):
+    """The same with a journal in Redis."""
 
 
-class ReadInRedisTests(InRedis, ReadTests):
-    """The same in Redis, where what is not here might yet come, until this node has looked."""
+class JournalReadInRedisTests(RedisJournalCase, JournalReadTests):
+    """The same in Redis, where a row may exist that this node has not read yet."""
 
 
-class OrderInRedisTests(InRedis, OrderTests):
-    """The same in Redis."""
+class JournalOrderInRedisTests(RedisJournalCase, JournalOrderTests):
+    """The same with a journal in Redis."""
 
 
-class RestartInRedisTests(InRedis, RestartTests):
-    """The same in Redis, for another process that leads."""
+class JournalRestartInRedisTests(RedisJournalCase, JournalRestartTests):
+    """The same in Redis, where another node leads after the restart."""
 
 
-class EpochInRedisTests(InRedis, EpochTests):
-    """The same in Redis."""
+class JournalEpochInRedisTests(RedisJournalCase, JournalEpochTests):
+    """The same with a journal in Redis."""

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.journal.metadata, where several processes save them; the journals' tests have the rest."""
+"""Tests for tradeproxy.journal.metadata that several processes share."""
 
 from __future__ import annotations
 
@@ -16,57 +16,55 @@ SAVED = {
 }
 
 
-def saved(facts: Metadata) -> dict[str, str]:
-    """Return what is there after they have been saved."""
-    return {key: value for key, value in facts.encode().items() if value is not None}
-
-
 class AdoptTests(SynchronousTestCase):
-    """What another process has saved of the same log counts, but for the bounds."""
+    """Metadata that another process saved for the same log is adopted, except the bounds."""
 
     def setUp(self) -> None:
-        self.facts = Metadata("b")
-        self.facts.load(SAVED, None)
+        self.metadata = Metadata("b")
+        self.metadata.load(SAVED, None)
 
-    def test_bounds_and_the_latest_time_stay(self) -> None:
-        """This process knows its own rows."""
+    def test_adopt_keeps_bounds_and_latest_time(self) -> None:
+        """This process derives them from its own rows."""
         before = (
-            self.facts.epoch,
-            self.facts.first,
-            self.facts.last,
-            self.facts.complete_from,
-            self.facts.latest_time,
+            self.metadata.epoch,
+            self.metadata.first,
+            self.metadata.last,
+            self.metadata.complete_from,
+            self.metadata.latest_time,
         )
-        self.facts.adopt(
+        self.metadata.adopt(
             {"epoch": "f", "base_url": "c", "trimmed": "8", "begins": "9", "latest": "20"}
         )
         after = (
-            self.facts.epoch,
-            self.facts.first,
-            self.facts.last,
-            self.facts.complete_from,
-            self.facts.latest_time,
+            self.metadata.epoch,
+            self.metadata.first,
+            self.metadata.last,
+            self.metadata.complete_from,
+            self.metadata.latest_time,
         )
         self.assertEqual(after, before)
 
-    def test_the_horizon_moves_on_only(self) -> None:
-        """What is known stays known, whoever found it."""
-        for told, horizon in (({}, 6), ({"horizon": "5"}, 6), ({"horizon": "8"}, 8)):
-            self.facts.adopt(told)
-            self.assertEqual(self.facts.dedup_horizon, horizon)
-        self.facts.dedup_horizon = None
-        self.facts.adopt({"horizon": "5"})
-        self.assertEqual(self.facts.dedup_horizon, 5)
+    def test_adopt_moves_horizon_forward_only(self) -> None:
+        """The later of both dedup horizons is valid."""
+        for adopted, horizon in (({}, 6), ({"horizon": "5"}, 6), ({"horizon": "8"}, 8)):
+            self.metadata.adopt(adopted)
+            self.assertEqual(self.metadata.dedup_horizon, horizon)
+        self.metadata.dedup_horizon = None
+        self.metadata.adopt({"horizon": "5"})
+        self.assertEqual(self.metadata.dedup_horizon, 5)
 
-    def test_what_is_remembered_is_replaced(self) -> None:
-        """An open gap of the other process is open here; one that it has closed is closed."""
+    def test_adopt_replaces_named_values(self) -> None:
+        """An open gap of the other process is open here too, and so is the end of one."""
+        self.metadata.load({**SAVED, "remembered gone": "1"}, None)
         other = Metadata("b")
-        other.load({**SAVED, "account_id": "x"}, None)
-        other._notes = {OPEN_SINCE: "3", "gone": None}
-        self.facts.adopt(saved(other))
+        other.load({**SAVED, "account_id": "x", f"remembered {OPEN_SINCE}": "3"}, None)
+        self.metadata.adopt(other.encode_present())
         self.assertEqual(
-            (self.facts.get_metadata(OPEN_SINCE), self.facts.get_metadata("gone")), ("3", None)
+            (self.metadata.get_metadata(OPEN_SINCE), self.metadata.get_metadata("gone")),
+            ("3", None),
         )
-        self.assertEqual(self.facts.account_id, "x")
-        self.facts.adopt(SAVED)
-        self.assertEqual((self.facts.get_metadata(OPEN_SINCE), self.facts.account_id), (None, None))
+        self.assertEqual(self.metadata.account_id, "x")
+        self.metadata.adopt(SAVED)
+        self.assertEqual(
+            (self.metadata.get_metadata(OPEN_SINCE), self.metadata.account_id), (None, None)
+        )

@@ -26,7 +26,7 @@ def in_memory() -> sqlite3.Connection:
 
 
 class MigrationTests(SynchronousTestCase):
-    """An older file becomes one of today, and a later one is left alone."""
+    """Older files are upgraded; files of later versions are rejected unchanged."""
 
     def setUp(self) -> None:
         self.connection = in_memory()
@@ -37,20 +37,20 @@ class MigrationTests(SynchronousTestCase):
         [version] = self.connection.execute("PRAGMA user_version").fetchone()
         return application_id, version
 
-    def test_makes_the_tables(self) -> None:
-        """An empty file takes events, and is marked as ours."""
+    def test_migrate_empty_file_creates_tables_and_marks(self) -> None:
+        """An empty file accepts events afterwards."""
         migrate(self.connection)
         self.connection.execute(EVENT)
         self.assertEqual(self.version(), (APPLICATION_ID, len(MIGRATIONS)))
 
-    def test_leaves_a_file_of_today_as_it_is(self) -> None:
-        """Nothing is written where nothing is to be done."""
+    def test_migrate_current_version_writes_nothing(self) -> None:
+        """The second call works on a read-only connection."""
         migrate(self.connection)
         self.connection.execute("PRAGMA query_only = ON")
         migrate(self.connection)
 
-    def test_keeps_the_events_of_an_older_file(self) -> None:
-        """A later version's step is applied to what an earlier one has written."""
+    def test_migrate_older_version_keeps_events(self) -> None:
+        """Only the missing steps are applied."""
         migrate(self.connection)
         self.connection.execute(EVENT)
         migrate(self.connection, FUTURE)
@@ -58,8 +58,8 @@ class MigrationTests(SynchronousTestCase):
         self.assertEqual(rows, [(1, "a", "stream")])
         self.assertEqual(self.version(), (APPLICATION_ID, len(FUTURE)))
 
-    def test_a_step_that_fails_changes_nothing(self) -> None:
-        """Half a step would be a file of no version."""
+    def test_migrate_step_fails_rolls_back(self) -> None:
+        """Half a step would leave a file of no version."""
         migrate(self.connection)
         for script in (
             "CREATE TABLE half (x); CREATE TABLE events (x)",
@@ -69,19 +69,20 @@ class MigrationTests(SynchronousTestCase):
                 migrate(self.connection, (*MIGRATIONS, script))
             self.assertEqual(self.version(), (APPLICATION_ID, len(MIGRATIONS)))
             self.assertFalse(self.connection.in_transaction)
-            self.connection.execute("CREATE TABLE half (x)")  # which there is not
+            # Succeeds only if the table of the failed step does not exist.
+            self.connection.execute("CREATE TABLE half (x)")
             self.connection.execute("DROP TABLE half")
 
-    def test_refuses_a_later_version(self) -> None:
-        """What a later version has written, an earlier one cannot know how to read."""
+    def test_migrate_later_version_raises(self) -> None:
+        """An older version cannot read what a later one has written."""
         migrate(self.connection, FUTURE)
         with self.assertRaisesRegex(
             SchemaError, r"a newer tradeproxy .*version 2; this one knows 1"
         ):
             migrate(self.connection)
 
-    def test_refuses_the_file_of_another_program(self) -> None:
-        """Whether it has a mark of its own or none, nothing is added to it."""
+    def test_migrate_file_of_another_program_raises_and_changes_nothing(self) -> None:
+        """The file may have an application_id of its own, or none."""
         for statement in ("CREATE TABLE theirs (x)", "PRAGMA application_id = 7"):
             connection = in_memory()
             self.addCleanup(connection.close)
@@ -94,11 +95,11 @@ class MigrationTests(SynchronousTestCase):
             )
 
 
-class HeaderTests(SynchronousTestCase):
-    """A file says what it is without SQLite."""
+class SqliteHeaderTests(SynchronousTestCase):
+    """The marks of a file can be read without SQLite."""
 
-    def test_reads_what_sqlite_has_written(self) -> None:
-        """The version is found in the first bytes."""
+    def test_parse_file_written_by_sqlite_returns_marks(self) -> None:
+        """The application_id and the version are in the first 100 bytes."""
         path = Path(self.mktemp())
         connection = sqlite3.connect(path, isolation_level=None)
         migrate(connection)
@@ -108,7 +109,7 @@ class HeaderTests(SynchronousTestCase):
         self.assertEqual(header, Header(APPLICATION_ID, len(MIGRATIONS)))
         check_header(header)
 
-    def test_finds_none_in_other_files(self) -> None:
-        """Nothing, other text and a file that is cut off have no header."""
+    def test_parse_other_file_returns_none(self) -> None:
+        """An empty file, other content and a truncated header are not SQLite files."""
         for page in (b"", b"x" * 100, b"SQLite format 3\0" + bytes(80)):
             self.assertIsNone(Header.parse(page))

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.journal.sqlite where its file matters; the rest is in tests.journal.test_journal."""
+"""Tests for the file of tradeproxy.journal.sqlite; tests.journal.test_journal has the rest."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-class MemoryTests(SqliteCase):
-    """The journal of the demo."""
+class MemoryJournalTests(SqliteCase):
+    """The demo keeps its journal in memory."""
 
-    def test_an_account_needs_no_file(self) -> None:
-        """In memory everything is as on the disk, until it is closed."""
+    def test_open_without_path_works_in_memory(self) -> None:
+        """Until it is closed, it behaves like a journal on the disk."""
         journal: Journal = memory_journal(self.clock)
         journal.append(events(1, 2))
         self.assertEqual(journal.read(1, 10), Batch((row(2, event(2)),)))
@@ -48,38 +48,38 @@ class MemoryTests(SqliteCase):
         journal.close()
 
 
-class FileTests(SqliteCase):
-    """What lies in the file is what was handed on, after a crash as after a stop."""
+class SqliteFileTests(SqliteCase):
+    """The file contains what was passed on, after a crash as after a stop."""
 
-    def test_opening_a_healthy_journal_writes_nothing(self) -> None:
-        """The file is byte for byte what it was, and so is its time."""
+    def test_open_intact_file_writes_nothing(self) -> None:
+        """Content and modification time stay the same."""
         journal = self.open()
         journal.append(events(1, 2))
         journal.identify("account")
         journal.close()
         before = self.path.read_bytes(), self.path.stat().st_mtime_ns
         self.reopen(journal).identify("account")
-        self.open_files_are_gone()
+        self.assert_no_temporary_files()
         self.assertEqual((self.path.read_bytes(), self.path.stat().st_mtime_ns), before)
 
-    def open_files_are_gone(self) -> None:
+    def assert_no_temporary_files(self) -> None:
         self.doCleanups()
         names = sorted(path.name for path in self.path.parent.iterdir())
         self.assertEqual(names, ["paper.lock", "paper.sqlite3"])
 
-    def test_keeps_what_it_handed_on_when_it_is_killed(self) -> None:
-        """What a client has seen is there after the process is gone, and the number is not given again."""
+    def test_open_after_kill_has_every_committed_event(self) -> None:
+        """No number is assigned a second time."""
         command = [sys.executable, "-c", APPEND_AND_DIE, str(self.path.absolute())]
         environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
-        ended = subprocess.run(command, env=environment, check=False)
-        self.assertEqual(ended.returncode, -signal.SIGKILL)
+        completed = subprocess.run(command, env=environment, check=False)
+        self.assertEqual(completed.returncode, -signal.SIGKILL)
         journal = self.open()
         self.assertEqual(self.read_seqs(journal, 0), [1, 2, 3])
         journal.append(events(3, 4))
         self.assertEqual(journal.last, 4)
 
-    def test_begins_where_another_start_was_killed(self) -> None:
-        """A file without tables, or with tables and nothing in them, is as good as none."""
+    def test_open_file_without_tables_or_rows_starts_log(self) -> None:
+        """An earlier start may have been killed while it created the file."""
         for prepare in (lambda _: None, lambda connection: migrate(connection)):
             self.path = Path(self.mktemp())
             connection = sqlite3.connect(self.path, isolation_level=None)
@@ -89,8 +89,8 @@ class FileTests(SqliteCase):
             self.open().append(events(1))
             self.assertEqual(list(self.path.parent.glob(f"{self.path.name}.*-*")), [])
 
-    def test_syncs_every_commit_if_told_to(self) -> None:
-        """PROXY_JOURNAL_SYNC=full is SQLite's level 2, normal is 1."""
+    def test_open_full_sync_sets_synchronous_level(self) -> None:
+        """PROXY_JOURNAL_SYNC=full is SQLite's level 2, normal is level 1."""
         for full_sync, level in ((True, 2), (False, 1)):
             connections = Connections()
             journal = self.open(full_sync=full_sync, connect=connections)
@@ -98,69 +98,69 @@ class FileTests(SqliteCase):
             journal.close()
 
 
-class RefusalTests(SqliteCase):
-    """A journal that cannot be used is said to be so, in one line that names it."""
+class UnusableFileTests(SqliteCase):
+    """A journal that cannot be used is reported in one line that begins with its path."""
 
-    def refused(self, words: str, **options: Any) -> None:
+    def assert_open_fails(self, reason: str, **options: Any) -> None:
         with self.assertRaises(JournalError) as caught:
             self.open(**options)
-        self.assertRegex(str(caught.exception), f"^{self.path}: .*{words}")
+        self.assertRegex(str(caught.exception), f"^{self.path}: .*{reason}")
         self.assertNotIn("\n", str(caught.exception))
 
-    def test_a_second_instance_does_not_start(self) -> None:
-        """The first goes on; when it has stopped, however often, another can start."""
+    def test_open_journal_in_use_fails(self) -> None:
+        """The first instance continues. After it has closed, another one can start."""
         journal = self.open()
-        self.refused("another tradeproxy uses it")
+        self.assert_open_fails("another tradeproxy uses it")
         journal.append(events(1))
         journal.close()
         journal.close()
         self.open()
 
-    def test_a_later_versions_journal_is_left_alone(self) -> None:
-        """Also if that is seen only by SQLite, since it is in the write-ahead log yet."""
+    def test_open_later_version_in_write_ahead_log_fails(self) -> None:
+        """Only SQLite sees the version while it is in the write-ahead log."""
         self.path.parent.mkdir()
         connection = sqlite3.connect(self.path, isolation_level=None)
         self.addCleanup(connection.close)
         connection.execute("PRAGMA journal_mode = WAL")
         migrate(connection, (*MIGRATIONS, "CREATE TABLE more (x)"))
         self.assertNotIn(b"more", self.path.read_bytes())
-        self.refused("a newer tradeproxy")
-        self.refused("a newer tradeproxy")  # and not: another tradeproxy uses it
+        self.assert_open_fails("a newer tradeproxy")
+        self.assert_open_fails("a newer tradeproxy")  # the failed attempt has released the lock
         connection.close()
-        self.refused("a newer tradeproxy")
+        self.assert_open_fails("a newer tradeproxy")
 
-    def test_another_programs_file_is_left_alone(self) -> None:
-        """It may be somebody's data, with a name that is ours by chance."""
+    def test_open_file_of_another_program_fails_and_changes_nothing(self) -> None:
+        """Another program's data may have the same file name by chance."""
         self.path.parent.mkdir()
         connection = sqlite3.connect(self.path)
         connection.execute("CREATE TABLE theirs (x)")
         connection.close()
         before = self.path.read_bytes()
-        self.refused("another program")
+        self.assert_open_fails("another program")
         self.assertEqual(self.path.read_bytes(), before)
 
-    def test_a_file_that_cannot_be_used_now_is_left_alone(self) -> None:
-        """What is not damage may be over soon; numbers must not begin anew for it."""
+    def test_open_locked_file_fails_without_replacing_it(self) -> None:
+        """A lock is no damage, and can end soon."""
         self.open().close()
         connection = sqlite3.connect(self.path, isolation_level=None)
         self.addCleanup(connection.close)
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("BEGIN EXCLUSIVE")
-        self.refused("another program holds the file")
+        self.assert_open_fails("another program holds the file")
         connection.close()
         self.open()
 
-    def test_a_directory_in_its_place_is_said(self) -> None:
-        """Nothing is renamed that was never a journal."""
+    def test_open_path_is_directory_fails_without_renaming_it(self) -> None:
+        """Only journals are renamed."""
         self.path.mkdir(parents=True)
-        self.refused("Is a directory")
+        self.assert_open_fails("Is a directory")
 
 
-class EpochTests(SqliteCase):
-    """Positions of another account's log, or of a log that is gone, must mean nothing."""
+class ReplacedLogFileTests(SqliteCase):
+    """A file of another log is renamed, and its positions are invalid."""
 
-    def test_another_addresss_file_is_set_aside(self) -> None:
-        """Its events are history that somebody may want; the name tells why, and what has begun instead."""
+    def test_open_another_base_url_renames_old_file(self) -> None:
+        """The new name has the reason and the epoch of the new log. The events are kept."""
         journal = self.open()
         journal.append(events(1, 2))
         with capturedLogs() as logs:
@@ -171,16 +171,16 @@ class EpochTests(SqliteCase):
         self.addCleanup(kept.close)
         self.assertEqual(kept.execute("SELECT max(seq) FROM events").fetchone(), (2,))
 
-    def test_another_accounts_file_is_set_aside(self) -> None:
-        """Also where only Alpaca tells that it is another's."""
+    def test_identify_another_account_renames_old_file(self) -> None:
+        """Only Alpaca's answer shows that the keys are another account's."""
         journal = self.open()
         journal.identify("one")
         journal.append(events(1, 2))
         journal.identify("two")
         self.assertEqual(len(list(self.path.parent.glob("paper.sqlite3.other-account-*"))), 1)
 
-    def test_the_epoch_is_random(self) -> None:
-        """It is made of what the random source gives."""
+    def test_open_new_log_takes_epoch_from_random_source(self) -> None:
+        """The epoch is the hexadecimal form of eight random bytes."""
         journal = memory_journal(self.clock, random_bytes=lambda count: bytes(range(count)))
         self.assertEqual(journal.epoch, "0001020304050607")
         journal.close()

@@ -1,4 +1,4 @@
-"""Tests for how a journal, of either kind, forgets what is old."""
+"""Tests for trimming in every Journal: on SQLite, and in Redis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.journals import (
     order_id_of,
     time_of,
 )
-from tests.support.redisjournals import InRedis
+from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.journal.base import TRIM_AGAIN, TRIM_EVERY, TRIM_STEP, Journal, TrimmedError
 from tradeproxy.journal.disk import RETRY_EVERY
 
@@ -21,9 +21,9 @@ HOUR = 3600.0
 
 
 class TrimmingCase(JournalCase):
-    """Has journals that keep ten events, or an hour."""
+    """A base class whose journals keep ten events, or events for an hour."""
 
-    def begin(self, **options: Any) -> Journal:
+    def open_bounded(self, **options: Any) -> Journal:
         return self.open(**{"max_events": 10, "max_age": HOUR, **options})
 
     def bounds(self, journal: Journal) -> dict[str, Any]:
@@ -32,11 +32,11 @@ class TrimmingCase(JournalCase):
 
 
 class TrimmingTests(TrimmingCase):
-    """Old events go; what is known of them stays."""
+    """Old events are deleted, but still count as delivered."""
 
-    def test_keeps_so_many_events(self) -> None:
-        """What is gone is refused, by number and by time; it is still known as had."""
-        journal = self.begin()
+    def test_trim_by_count_keeps_last_events(self) -> None:
+        """Trimmed rows cannot be read by number or time, and count as delivered."""
+        journal = self.open_bounded()
         created = journal.complete_from
         journal.append(events(*range(1, 16)))
         self.assertEqual((journal.first, journal.complete_from), (1, created))
@@ -54,9 +54,9 @@ class TrimmingTests(TrimmingCase):
         before = self.bounds(journal)
         self.assertEqual(self.bounds(self.reopen(journal)), before)
 
-    def test_keeps_events_for_so_long(self) -> None:
-        """Since they came here, whatever their own time is."""
-        journal = self.begin()
+    def test_trim_by_age_counts_from_receipt(self) -> None:
+        """The age is the time since receipt, not since the event's own time."""
+        journal = self.open_bounded()
         journal.append(events(1, 2))
         self.clock.advance(HOUR / 2)
         journal.append(events(3))
@@ -66,9 +66,9 @@ class TrimmingTests(TrimmingCase):
         self.assertEqual(self.read_seqs(journal, 2), [3])
         self.assertEqual(journal.first, 3)
 
-    def test_an_empty_log_goes_on_where_it_was(self) -> None:
-        """All is trimmed, and the proxy restarted: no number comes twice, and nothing is forgotten."""
-        journal = self.begin()
+    def test_reopen_after_everything_was_trimmed_keeps_numbers_and_times(self) -> None:
+        """No number is reused after a restart, and no time is lost."""
+        journal = self.open_bounded()
         journal.append(events(1, 2))
         journal.advance_dedup_horizon(time_of(7))
         self.clock.advance(2 * HOUR)
@@ -84,9 +84,9 @@ class TrimmingTests(TrimmingCase):
         self.assertEqual(listener.batches[0].first, 3)
         self.assertEqual(self.reopen(journal).read(2, 1), listener.batches[0])
 
-    def test_an_event_that_came_late_does_not_move_the_bounds_back(self) -> None:
-        """`begins` is behind the newest of what is gone, not behind the last."""
-        journal = self.begin(max_events=1)
+    def test_trim_late_event_does_not_move_bounds_back(self) -> None:
+        """`complete_from` is behind the newest trimmed event, not behind the last one."""
+        journal = self.open_bounded(max_events=1)
         journal.append(events(9, 2, 10))
         self.clock.advance(TRIM_EVERY)
         self.assertEqual(
@@ -94,9 +94,9 @@ class TrimmingTests(TrimmingCase):
             (3, time_of(9) + 1, time_of(9)),
         )
 
-    def test_events_without_a_time_move_only_the_first_number(self) -> None:
-        """Nothing is known of when they were."""
-        journal = self.begin(max_events=1)
+    def test_trim_events_without_time_moves_first_number_only(self) -> None:
+        """Their times are unknown."""
+        journal = self.open_bounded(max_events=1)
         created = journal.complete_from
         journal.append([event(n, at=None) for n in (1, 2)])
         self.clock.advance(TRIM_EVERY)
@@ -104,9 +104,9 @@ class TrimmingTests(TrimmingCase):
             (journal.first, journal.complete_from, journal.dedup_horizon), (2, created, None)
         )
 
-    def test_goes_in_small_steps(self) -> None:
-        """The reactor is never held up for long; the steps follow each other until all is done."""
-        journal = self.begin()
+    def test_trim_many_rows_takes_several_steps(self) -> None:
+        """Each step blocks the reactor only shortly. The next one follows soon."""
+        journal = self.open_bounded()
         journal.append([event(n) for n in range(2 * TRIM_STEP + 100)])
         self.clock.advance(TRIM_EVERY)
         self.assertEqual(journal.first, TRIM_STEP + 1)
@@ -118,35 +118,35 @@ class TrimmingTests(TrimmingCase):
         self.assertEqual(times.count(TRIM_EVERY), 1)
         self.assertNotIn(TRIM_AGAIN, times)
 
-    def test_forgets_orders_that_are_closed(self) -> None:
-        """An open order stays known, however old its last event is."""
-        journal = self.begin(max_events=1)
+    def test_trim_deletes_closed_orders_only(self) -> None:
+        """An open order is kept, however old its last event is."""
+        journal = self.open_bounded(max_events=1)
         journal.append([event(1), event(2, status="filled"), event(3, status="filled")])
         self.clock.advance(TRIM_EVERY)
         self.assertEqual([state.id for state in journal.open_orders()], [order_id_of(1)])
         self.assertIsNone(journal.order(order_id_of(2)))
         self.assertIsNotNone(journal.order(order_id_of(3)))
 
-    def test_leaves_no_timer_behind(self) -> None:
-        """Nothing happens after it has been closed."""
-        self.begin().close()
+    def test_close_leaves_no_timer(self) -> None:
+        """No step runs after the journal was closed."""
+        self.open_bounded().close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class TrimmingInRedisTests(InRedis, TrimmingTests):
-    """The same, where the leader trims what all nodes share."""
+class TrimmingInRedisTests(RedisJournalCase, TrimmingTests):
+    """The same in Redis, where the leader trims the log that all nodes share."""
 
 
-class TrimmingOnABadDiskTests(TrimmingCase):
-    """What cannot be trimmed now is trimmed later."""
+class TrimmingOnFailingDiskTests(TrimmingCase):
+    """Rows that cannot be trimmed now are trimmed later."""
 
     def setUp(self) -> None:
         super().setUp()
         self.connections = Connections()
-        self.journal = self.begin(connect=self.connections)
+        self.journal = self.open_bounded(connect=self.connections)
 
-    def test_a_step_that_fails_changes_nothing(self) -> None:
-        """The bounds are those of what is on the disk, also after a restart."""
+    def test_trim_write_fails_keeps_bounds(self) -> None:
+        """The bounds match the rows on the disk, after a restart too."""
         self.journal.append(events(*range(1, 16)))
         before = self.bounds(self.journal)
         self.connections.refuse_writing()
@@ -160,8 +160,8 @@ class TrimmingOnABadDiskTests(TrimmingCase):
         self.clock.advance(TRIM_EVERY)
         self.assertEqual(again.first, 6)
 
-    def test_what_waits_for_the_disk_stays(self) -> None:
-        """A full disk takes no events, but gives room up: only what is there can be trimmed."""
+    def test_trim_full_disk_keeps_backlog(self) -> None:
+        """A full disk accepts no events, but rows on it can be deleted."""
         self.journal.append(events(1))
         self.connections.fill_disk()
         self.journal.append(events(*range(2, 30)))

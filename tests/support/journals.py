@@ -1,4 +1,4 @@
-"""Journals and events for tests of what uses them."""
+"""Journals, events and base classes for tests that use a journal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIRST_AT = 1_790_000_000_000_000
 def journal_at(
     path: Path | None, clock: IReactorTime, name: str = "paper", **options: Any
 ) -> SqliteJournal:
-    """Return a journal that is not open yet."""
+    """Return a journal that is not open yet; `path` None keeps it in memory."""
     defaults = {
         "base_url": BASE_URL,
         "full_sync": False,
@@ -49,12 +49,12 @@ def memory_journal(clock: IReactorTime, name: str = "paper", **options: Any) -> 
 
 
 def time_of(n: int) -> int:
-    """Return the time of event `n`: they come a second apart."""
+    """Return the time of event `n` (microseconds since 1970): they are a second apart."""
     return FIRST_AT + n * 1_000_000
 
 
 def order_id_of(n: int) -> str:
-    """Return the id of the order that event `n` is about, if no other is named."""
+    """Return the order id that event `n` has by default."""
     return f"00000000-0000-0000-0000-{n:012d}"
 
 
@@ -64,21 +64,21 @@ def event_id_of(n: int) -> str:
 
 
 def event(n: int, **fields: Any) -> Event:
-    """Return the event `n`, read from a frame such as Alpaca's.
+    """Return event `n`, parsed from a frame in Alpaca's format.
 
-    `order_id`, `status` and `filled_qty` are the order's; `at`, `event_id` and whatever else the data's.
-    None leaves one out.
+    Keyword arguments replace fields. `order_id`, `status` and `filled_qty` are fields of the
+    order. All others, such as `at` and `event_id`, are fields of the data. None omits a field.
     """
     document: Any = json.loads(frames.NEW)
-    of_order = {"order_id": order_id_of(n), "status": "new", "filled_qty": "0"}
-    of_data = {"event_id": event_id_of(n), "at": format_time(time_of(n)), "timestamp": None}
-    for name, value in {**of_order, **of_data, **fields}.items():
-        place = document["data"]["order"] if name in of_order else document["data"]
+    order_fields = {"order_id": order_id_of(n), "status": "new", "filled_qty": "0"}
+    data_fields = {"event_id": event_id_of(n), "at": format_time(time_of(n)), "timestamp": None}
+    for name, value in {**order_fields, **data_fields, **fields}.items():
+        target = document["data"]["order"] if name in order_fields else document["data"]
         key = name.removeprefix("order_")
         if value is None:
-            place.pop(key, None)
+            target.pop(key, None)
         else:
-            place[key] = value
+            target[key] = value
     message = parse_server(json.dumps(document, separators=(",", ":")).encode())
     assert isinstance(message, TradeUpdate), message
     return message.event
@@ -90,26 +90,29 @@ def events(*numbers: int) -> list[Event]:
 
 
 class JournalListener:
-    """What a journal tells its owner, in the order in which it does."""
+    """Records the callbacks of a journal, in the order of the calls."""
 
     def __init__(self, journal: Journal) -> None:
         self.batches: list[Batch] = []
         self.statuses: list[JournalStatus] = []
         self.calls: list[Batch | JournalStatus] = []
         journal.on_committed = self._committed
-        journal.on_status = self._changed
+        journal.on_status = self._status_changed
 
-    def _committed(self, burst: Batch) -> None:
-        self.batches.append(burst)
-        self.calls.append(burst)
+    def _committed(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        self.calls.append(batch)
 
-    def _changed(self, status: JournalStatus) -> None:
+    def _status_changed(self, status: JournalStatus) -> None:
         self.statuses.append(status)
         self.calls.append(status)
 
 
 class Connections:
-    """Connects to SQLite, and keeps every connection, so that a test can spoil the one in use."""
+    """A replacement for sqlite3.connect that lets a test make the newest connection fail.
+
+    A statement of the test runs on the journal's own connection.
+    """
 
     def __init__(self) -> None:
         self._connections: list[sqlite3.Connection] = []
@@ -119,53 +122,54 @@ class Connections:
         return self._connections[-1]
 
     def query_value(self, statement: str) -> Any:
-        """Return the first value of what the connection in use says."""
+        """Return the first value of the first row that a statement yields."""
         return self._connections[-1].execute(statement).fetchone()[0]
 
     def execute(self, statement: str) -> None:
-        """Run a statement on the connection that is in use."""
+        """Run a statement."""
         self._connections[-1].execute(statement).fetchall()
 
     def refuse_writing(self, refuse: bool = True) -> None:
-        """Let the disk seem read-only from now on, or no more."""
+        """Make every write fail as on a read-only file, or undo that."""
         self.execute(f"PRAGMA query_only = {refuse}")
 
     def fill_disk(self) -> None:
-        """Let the file grow no further: SQLite then finds the disk full."""
-        self.execute("PRAGMA max_page_count = 1")  # which is as many as there are
+        """Keep the file from growing: SQLite then reports a full disk."""
+        # SQLite raises the limit to the current number of pages.
+        self.execute("PRAGMA max_page_count = 1")
 
     def free_disk(self) -> None:
         """Let the file grow again."""
         self.execute("PRAGMA max_page_count = 1073741823")
 
-    def on_commit(self, happen: Callable[[], None]) -> None:
-        """Let something happen in the middle of every commit."""
+    def on_commit(self, action: Callable[[], None]) -> None:
+        """Call `action` in the middle of every commit."""
         self._connections[-1].set_trace_callback(
-            lambda statement: happen() if statement == "COMMIT" else None
+            lambda statement: action() if statement == "COMMIT" else None
         )
 
     def refuse_everything(self, refuse: bool = True) -> None:
-        """Let SQLite break off whatever it is asked for, reading included, or no more."""
+        """Make SQLite interrupt every statement, reads included, or undo that."""
         self._connections[-1].set_progress_handler((lambda: 1) if refuse else None, 1)
 
 
 def row(seq: int, event: Event, durable: bool = True) -> Row:
-    """Return the row that an event makes."""
+    """Return the row of an event."""
     return Row(seq, event.payload, event.time, durable)
 
 
 class JournalCase(SynchronousTestCase):
-    """Has a place for a journal, of whichever kind: on the disk, if a subclass does not say otherwise."""
+    """A base class with one journal: on the disk, unless a subclass overrides `open`."""
 
     now = NOW
-    """When its tests begin (Unix time)."""
+    """When the tests begin (Unix time)."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(self.now)
 
     def open(self, **options: Any) -> Journal:
-        """Return the journal that lies there, open."""
+        """Open the journal and return it."""
         if not hasattr(self, "path"):
             self.path = Path(self.mktemp()) / "paper.sqlite3"
         journal = journal_at(self.path, self.clock, **options)
@@ -174,25 +178,25 @@ class JournalCase(SynchronousTestCase):
         return journal
 
     def reopen(self, journal: Journal, **options: Any) -> Journal:
-        """Return what the next start of the proxy would find."""
+        """Close the journal and open it again, as a restart of the proxy does."""
         journal.close()
         return self.open(**options)
 
     def find(self, journal: Journal, identity: str) -> int | None:
-        """Return the number of the last event with this identity, once that is certain."""
+        """Return `journal.find`, once its result is certain."""
         return journal.find(identity)
 
     def read_seqs(self, journal: Journal, after: int) -> list[int]:
-        """Return the numbers that can be read behind one."""
+        """Return the sequence numbers of all rows behind number `after`."""
         numbers: list[int] = []
-        while (burst := journal.read(after, 1000)) is not None:
-            numbers.extend(row.seq for row in burst.rows)
-            after = burst.last
+        while (batch := journal.read(after, 1000)) is not None:
+            numbers.extend(row.seq for row in batch.rows)
+            after = batch.last
         return numbers
 
 
 class MemoryCase(JournalCase):
-    """Has one in memory, where it has none in Redis; there is no other start of it."""
+    """A base class with a journal in memory, which cannot be reopened."""
 
     def open(self, **options: Any) -> Journal:
         journal = memory_journal(self.clock, **options)
@@ -201,7 +205,7 @@ class MemoryCase(JournalCase):
 
 
 class SqliteCase(JournalCase):
-    """Has a place for one on the disk."""
+    """A base class with a journal on the disk."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -218,7 +222,7 @@ class SqliteCase(JournalCase):
 
 
 class DiskCase(SqliteCase):
-    """Has a journal with two events, whose disk it can spoil."""
+    """A base class with a journal on the disk that has two events, and control of its failures."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -231,14 +235,14 @@ class DiskCase(SqliteCase):
         return self.open(connect=self.connections, **options)
 
     def read_disk(self) -> list[tuple[int, bytes | None]]:
-        """Return what another reader of the file finds."""
+        """Return the rows in the file as another process reads them."""
         connection = sqlite3.connect(self.path)
         rows = connection.execute("SELECT seq, payload FROM events ORDER BY seq").fetchall()
         connection.close()
         return rows
 
     def damage(self) -> None:
-        """Overwrite the file where its rows are, behind SQLite's back."""
+        """Overwrite everything but the first page of the file, without SQLite's knowledge."""
         self.connections.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.connections.execute("PRAGMA shrink_memory")
         with self.path.open("r+b") as file:
