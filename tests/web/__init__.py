@@ -1,1 +1,1 @@
-"""Tests."""
+"""Tests for the HTTP site."""

@@ -1,4 +1,4 @@
-"""The site with its REST interface passed through to a page of the test's own, or to a server of any kind."""
+"""The site with the REST proxy on, and a fake Alpaca in memory that each test defines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ORDERS = "/trade-updates-paper/v2/orders"
 
 
 class RestTestCase(ProxyTestCase):
-    """`answer` is what Alpaca answers: a function of the request, or a JSON value."""
+    """`answer` is the response of the fake Alpaca: a function of the request, or a JSON value."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -30,7 +30,7 @@ class RestTestCase(ProxyTestCase):
         self.page = Page(self._respond)
         self.host = MemoryHost(Site(self.page, reactor=self.clock), self.wires)
         agent = Agent.usingEndpointFactory(self.clock, self.host, pool=build_pool(self.clock))
-        passthrough = RestProxy(
+        rest_proxy = RestProxy(
             agent,
             {"paper": "http://127.0.0.1:8100", "live": "http://alpaca.example/prefix"},
             Admission(self.hosts, (), Tokens(())),
@@ -39,7 +39,7 @@ class RestTestCase(ProxyTestCase):
         )
         admission = Admission(self.hosts, self.origins, Tokens(()))
         accounts = {"paper": self.paper, "live": self.live}
-        self.site = build_site(accounts, self.factory, admission, self.clock, passthrough)
+        self.site = build_site(accounts, self.factory, admission, self.clock, rest_proxy)
 
     def _respond(self, request: Request) -> bytes | int:
         assert request.content is not None
@@ -49,17 +49,18 @@ class RestTestCase(ProxyTestCase):
             return answer
         return json.dumps(self.answer).encode()
 
-    def asked(self) -> list[str]:
-        """Return what Alpaca was asked for since the last call: methods and targets."""
-        asked = [
+    def take_requests(self) -> list[str]:
+        """Return the methods and targets of the requests to Alpaca since the last call."""
+        requests = [
             f"{request.method.decode()} {request.uri.decode()}" for request in self.page.requests
         ]
         self.page.requests.clear()
-        return asked
+        return requests
 
-    def serve(self, data: bytes, *, ends: bool = True) -> None:
-        """Let a server answer with these bytes from now on, and then close the connection, or keep it."""
-        self.host.site = Factory.forProtocol(lambda: _Server(data, ends))  # type: ignore[assignment]
+    def serve(self, data: bytes, *, closes: bool = True) -> None:
+        """Answer every request with `data` from now on, and close the connection if `closes`."""
+        factory = Factory.forProtocol(lambda: _Server(data, closes))
+        self.host.site = factory  # type: ignore[assignment]  # any factory will do
 
     def post(self, body: bytes, path: str = ORDERS, *headers: str) -> RawClient:
         """Send a POST with a body."""
@@ -75,40 +76,40 @@ class RestTestCase(ProxyTestCase):
 
 
 class _Server(Protocol):
-    """Answers each request, whatever it is, with the same bytes."""
+    """Answers every request with the same bytes."""
 
-    def __init__(self, data: bytes, ends: bool) -> None:
+    def __init__(self, data: bytes, closes: bool) -> None:
         self._data = data
-        self._ends = ends
+        self._closes = closes
 
     def dataReceived(self, data: bytes) -> None:
         assert self.transport is not None
         self.transport.write(self._data)
-        if self._ends:
+        if self._closes:
             self.transport.loseConnection()
 
 
-def head_of(client: RawClient) -> list[str]:
-    """Return the lines of a response before its body."""
+def read_head(client: RawClient) -> list[str]:
+    """Return the status line and the headers of a response."""
     return client.received.partition(b"\r\n\r\n")[0].decode().split("\r\n")
 
 
-def message_of(client: RawClient) -> str:
-    """Return what an error of the proxy's says."""
+def read_message(client: RawClient) -> str:
+    """Return the message of an error response of the proxy."""
     document = json.loads(client.body)
     assert document["code"] == client.status * 100_000 + 10_000
     message: str = document["message"]
     return message.removeprefix("tradeproxy: ")
 
 
-def begun(request: Request) -> int:
+def answer_partly(request: Request) -> int:
     """Answer with the first byte of a body of unknown length."""
     request.write(b"[")
     return NOT_DONE_YET
 
 
-def refusing(status: int, **headers: str) -> Callable[[Request], bytes]:
-    """Return an answer with a status and headers, underscores for hyphens."""
+def answer_with(status: int, **headers: str) -> Callable[[Request], bytes]:
+    """Return an `answer` with a status and headers; underscores in their names mean hyphens."""
 
     def answer(request: Request) -> bytes:
         request.setResponseCode(status)

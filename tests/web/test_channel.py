@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.web.channel: Twisted's transport, on sockets that take what a test lets them."""
+"""Tests for tradeproxy.web.channel: real Twisted transports on sockets of a fake kernel."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from tradeproxy.wire.event import format_time
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 
 READ = 65536
-"""Bytes that Twisted reads at once; and those that wait to be sent, of which it says that they are many."""
+"""Bytes that Twisted reads at once; also the send buffer at which it pauses a producer."""
 MUCH = 10_000_000
 KEPT = READ + 0x4000
-"""Bytes that may be kept of requests: up to Twisted's limit, and one read more."""
+"""Bytes of requests that may be buffered: Twisted's limit and one read more."""
 REQUEST = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-class Caller:
-    """A client that writes what it is told to, and keeps what comes back."""
+class HttpClient:
+    """A client that sends requests and records the bytes of the responses."""
 
-    def __init__(self, site: CallTestCase) -> None:
+    def __init__(self, site: HttpTestCase) -> None:
         self.received = b""
-        self.socket = Socket(self)  # type: ignore[arg-type]  # as much of a Peer as it takes
+        self.socket = Socket(self)  # type: ignore[arg-type]  # it only calls `receive`
         protocol = site.site.buildProtocol(CLIENT)
         address: Any = (CLIENT.host, CLIENT.port)
         sock: Any = self.socket
@@ -46,135 +46,134 @@ class Caller:
         protocol.makeConnection(self.transport)
 
     def receive(self, data: bytes) -> None:
-        """Keep it; its socket calls this."""
+        """Record received bytes; the socket calls this."""
         self.received += data
 
-    def ask(self, *paths: str) -> None:
-        """Send requests, without waiting for the answers to those before them."""
+    def send_requests(self, *paths: str) -> None:
+        """Send pipelined requests, without waiting for responses."""
         self.socket.unread += b"".join(REQUEST % path.encode() for path in paths)
 
     @property
-    def named(self) -> list[str]:
-        """The accounts that the answers name, in their order: each is answered that it is not set up."""
+    def answered_names(self) -> list[str]:
+        """The names in the 404 responses, in order: none of these accounts exists."""
         return re.findall(r"no account '(\w+)' here", self.received.decode())
 
     @property
-    def waiting(self) -> int:
-        """How many bytes the proxy keeps for it."""
-        return (
-            len(self.transport.dataBuffer) + self.transport._tempDataLen
-        )  # Twisted has the rest there
+    def unsent(self) -> int:
+        """The number of bytes that the proxy buffers for this client."""
+        # Twisted keeps new data in a list until it joins it with the buffer.
+        return len(self.transport.dataBuffer) + self.transport._tempDataLen  # noqa: SLF001
 
 
-class CallTestCase(SynchronousTestCase):
-    """The site with one account; it holds no test."""
+class HttpTestCase(SynchronousTestCase):
+    """The site with one account, on sockets whose kernel buffers the test controls."""
 
     def setUp(self) -> None:
         self.kernel = Kernel()
         self.paper = Account("paper", memory_journal(self.kernel, "paper"), self.kernel)
         self.paper.mark_upstream_up()
-        clients = DownstreamFactory(Limits(handshake_timeout=60), self.kernel)
+        factory = DownstreamFactory(Limits(handshake_timeout=60), self.kernel)
         self.site = build_site(
-            {"paper": self.paper}, clients, Admission((), (), Tokens(())), self.kernel
+            {"paper": self.paper}, factory, Admission((), (), Tokens(())), self.kernel
         )
 
     def publish(self, count: int) -> None:
-        """Let so many events happen, of a kilobyte each and more."""
+        """Publish `count` events of more than 1 kB each."""
         for number in range(self.paper.journal.last, self.paper.journal.last + count):
             update = parse_server(event(number, note="x" * 1000).payload)
             assert isinstance(update, TradeUpdate)
             self.paper.publish(update.event)
 
-    def stream(self, seconds: int = 3600) -> Caller:
-        """Connect a client of server-sent events, which ends after so many seconds."""
-        caller, now = Caller(self), round(self.kernel.seconds() * 1_000_000)
-        span = f"since={format_time(now)}&until={format_time(now + seconds * 1_000_000)}"
-        caller.ask(f"/paper/v2/events/trades?{span}")
+    def stream(self, seconds: int = 3600) -> HttpClient:
+        """Connect a client of server-sent events whose query ends after `seconds`."""
+        client, now = HttpClient(self), round(self.kernel.seconds() * 1_000_000)
+        query = f"since={format_time(now)}&until={format_time(now + seconds * 1_000_000)}"
+        client.send_requests(f"/paper/v2/events/trades?{query}")
         self.kernel.turn(4)
-        self.assertIn(b"200 OK", caller.received)
-        return caller
+        self.assertIn(b"200 OK", client.received)
+        return client
 
-    def crowd(self, turns: int = 2) -> None:
-        """Let others take all the places that there are in so many turns."""
+    def fill_throttle(self, turns: int = 2) -> None:
+        """Use up the handshake throttle for this many reactor turns."""
         for _ in range(turns * PER_TURN):
-            Caller(self).ask("/healthz")
+            HttpClient(self).send_requests("/healthz")
 
 
-class PipelineTests(CallTestCase):
-    """Requests that do not wait for the answers to those before them."""
+class PipelineTests(HttpTestCase):
+    """Pipelined requests: the client does not wait for responses."""
 
     names = tuple(f"a{number}" for number in range(300))
 
-    def test_are_answered_in_their_order(self) -> None:
-        """Sent at once, and in pieces that end anywhere."""
-        whole, pieces = Caller(self), Caller(self)
-        whole.ask(*(f"/trade-updates-{name}" for name in self.names))
+    def test_pipeline_sent_in_any_pieces_is_answered_in_order(self) -> None:
+        """Requests in one write, and in pieces that end anywhere, get responses in their order."""
+        whole, pieces = HttpClient(self), HttpClient(self)
+        whole.send_requests(*(f"/trade-updates-{name}" for name in self.names))
         data = whole.socket.unread
         for begin in range(0, len(data), 777):
             pieces.socket.unread += data[begin : begin + 777]
             self.kernel.turn()
         self.kernel.settle()
-        for caller in (whole, pieces):
-            self.assertEqual(caller.named, list(self.names))
+        for client in (whole, pieces):
+            self.assertEqual(client.answered_names, list(self.names))
 
-    def test_are_answered_in_their_order_at_a_busy_door(self) -> None:
-        """What was read waits its turn, and nothing is read meanwhile."""
-        caller = Caller(self)
+    def test_pipeline_while_throttled_is_answered_in_order(self) -> None:
+        """Received bytes wait for the throttle, and the transport is paused until then."""
+        client = HttpClient(self)
         for name in self.names[:20]:
-            self.crowd()
-            caller.ask(f"/trade-updates-{name}")
+            self.fill_throttle()
+            client.send_requests(f"/trade-updates-{name}")
             self.kernel.turn()
-        self.assertLess(len(caller.named), 10)
+        self.assertLess(len(client.answered_names), 10)
         self.kernel.settle()
-        self.assertEqual(caller.named, list(self.names[:20]))
+        self.assertEqual(client.answered_names, list(self.names[:20]))
 
-    def test_what_came_during_an_answer_is_before_what_waits_at_the_door(self) -> None:
-        """An answer may take its time; here it ends while the request after the next waits its turn."""
-        caller = self.stream(1)
-        caller.ask("/trade-updates-first")
+    def test_pipeline_buffered_during_response_precedes_throttled_bytes(self) -> None:
+        """A response ends while a later request waits for the throttle."""
+        client = self.stream(1)
+        client.send_requests("/trade-updates-first")
         self.kernel.advance(1 + GRACE - 8 * TURN)
-        self.crowd(10)
+        self.fill_throttle(10)
         self.kernel.turn()
-        caller.ask("/trade-updates-second")
+        client.send_requests("/trade-updates-second")
         self.kernel.turn()
-        self.assertEqual((caller.socket.unread, caller.named), (b"", []))
+        self.assertEqual((client.socket.unread, client.answered_names), (b"", []))
         self.kernel.turn(4)
-        self.assertEqual(caller.named, ["first"])
+        self.assertEqual(client.answered_names, ["first"])
         self.kernel.settle()
-        self.assertEqual(caller.named, ["first", "second"])
-        self.assertEqual(caller.received.count(b"HTTP/1.1 "), 3)
+        self.assertEqual(client.answered_names, ["first", "second"])
+        self.assertEqual(client.received.count(b"HTTP/1.1 "), 3)
 
-    def test_cost_little_where_nobody_reads_the_answers(self) -> None:
-        """Neither answers nor requests pile up; once they are read, all are answered."""
-        caller = Caller(self)
-        caller.socket.room = 0
-        caller.ask(*["/metrics?" + 200 * "x"] * 600)
-        sent = len(caller.socket.unread)
+    def test_pipeline_unread_responses_are_bounded_in_memory(self) -> None:
+        """Neither responses nor requests pile up; once the client reads, all are answered."""
+        client = HttpClient(self)
+        client.socket.room = 0
+        client.send_requests(*["/metrics?" + 200 * "x"] * 600)
+        sent = len(client.socket.unread)
         self.kernel.settle()
-        self.assertLess(caller.waiting, 128 * 1024)
-        self.assertLessEqual(sent - len(caller.socket.unread), KEPT)
-        caller.socket.room = None
+        self.assertLess(client.unsent, 128 * 1024)
+        self.assertLessEqual(sent - len(client.socket.unread), KEPT)
+        client.socket.room = None
         self.kernel.settle()
-        self.assertEqual(caller.received.count(b"HTTP/1.1 200 OK"), 600)
+        self.assertEqual(client.received.count(b"HTTP/1.1 200 OK"), 600)
 
-    def test_cost_little_where_the_answers_are_read_a_little_at_a_time(self) -> None:
-        """However often there is room for some bytes."""
-        caller = Caller(self)
-        caller.socket.room = 0
-        caller.ask(*["/metrics"] * 300)
+    def test_pipeline_slowly_read_responses_are_bounded_in_memory(self) -> None:
+        """The bound also holds if the client reads a few bytes at a time."""
+        client = HttpClient(self)
+        client.socket.room = 0
+        client.send_requests(*["/metrics"] * 300)
         most = 0
         for _ in range(200):
-            caller.socket.room = 1000
+            client.socket.room = 1000
             self.kernel.turn()
-            most = max(most, caller.waiting)
+            most = max(most, client.unsent)
         self.assertLess(most, 128 * 1024)
-        caller.socket.room = None
+        client.socket.room = None
         self.kernel.settle()
-        self.assertEqual(caller.received.count(b"HTTP/1.1 200 OK"), 300)
+        self.assertEqual(client.received.count(b"HTTP/1.1 200 OK"), 300)
 
 
-class Pages(Resource):
-    """One that is answered when a test wants it to be, and others that are answered at once."""
+class LatePage(Resource):
+    """Answers /late when the test does so, and every other path at once."""
 
     isLeaf = True
 
@@ -185,69 +184,69 @@ class Pages(Resource):
         return NOT_DONE_YET
 
 
-class LateAnswerTests(CallTestCase):
-    """An answer that comes while the next requests wait at the door, as those of Alpaca's own may."""
+class LateAnswerTests(HttpTestCase):
+    """A response that is ready while the next requests wait for the throttle."""
 
-    def test_costs_little_where_nobody_reads_it(self) -> None:
-        """The door lets its connection be read from again, which is of no use then."""
-        self.site.resource = pages = Pages()
-        caller = Caller(self)
-        caller.ask("/late")
+    def test_late_response_unread_does_not_resume_reading(self) -> None:
+        """The throttle resumes the transport, but nothing more is read until the client reads."""
+        self.site.resource = pages = LatePage()
+        client = HttpClient(self)
+        client.send_requests("/late")
         self.kernel.turn(4)
-        self.crowd(8)
+        self.fill_throttle(8)
         self.kernel.turn()
-        caller.ask(*["/?" + 200 * "x"] * 2000)
+        client.send_requests(*["/?" + 200 * "x"] * 2000)
         self.kernel.turn()
-        caller.socket.room, sent = 0, len(caller.socket.unread)
+        client.socket.room, sent = 0, len(client.socket.unread)
         pages.late.write(b"x" * MUCH)
         pages.late.finish()
         self.kernel.settle()
-        self.assertLessEqual(sent - len(caller.socket.unread), KEPT - READ)
-        caller.socket.room = None
+        self.assertLessEqual(sent - len(client.socket.unread), KEPT - READ)
+        client.socket.room = None
         self.kernel.settle()
-        self.assertEqual(caller.received.count(b"soon"), 2000)
+        self.assertEqual(client.received.count(b"soon"), 2000)
 
 
-class StreamTests(CallTestCase):
-    """Clients of server-sent events that send more, which the answer's end alone would make a request."""
+class StreamTests(HttpTestCase):
+    """Clients of server-sent events that send more bytes during their response."""
 
-    def test_what_they_send_costs_little(self) -> None:
-        """While they read, and while they do not."""
+    def test_bytes_during_stream_are_bounded_in_memory(self) -> None:
+        """The bound holds whether or not the client reads."""
         for room in (None, 0):
-            caller = self.stream()
-            caller.socket.room = room
+            client = self.stream()
+            client.socket.room = room
             self.publish(200)
             self.kernel.settle()
-            self.assertEqual(caller.waiting > 0, room == 0)
-            caller.socket.unread += b"x" * MUCH
+            self.assertEqual(client.unsent > 0, room == 0)
+            client.socket.unread += b"x" * MUCH
             self.kernel.settle()
-            self.assertGreaterEqual(len(caller.socket.unread), MUCH - KEPT, room)
+            self.assertGreaterEqual(len(client.socket.unread), MUCH - KEPT, room)
 
-    def test_they_are_served_on(self) -> None:
-        """Events come, whatever waits there unread, and little of them waits for one who does not read."""
-        caller = self.stream()
-        caller.socket.unread += b"x" * MUCH
+    def test_bytes_during_stream_do_not_stop_events(self) -> None:
+        """Events are sent; few are buffered for a client that does not read."""
+        client = self.stream()
+        client.socket.unread += b"x" * MUCH
         self.kernel.turn(4)
         self.publish(100)
         self.kernel.settle()
-        self.assertEqual(caller.received.count(b'"event_id"'), 100)
-        caller.socket.room = 0
+        self.assertEqual(client.received.count(b'"event_id"'), 100)
+        client.socket.room = 0
         self.publish(1000)
         self.kernel.settle()
-        self.assertLess(caller.waiting, 512 * 1024)
-        caller.socket.room = None
+        self.assertLess(client.unsent, 512 * 1024)
+        client.socket.room = None
         self.kernel.settle()
-        self.assertEqual(caller.received.count(b'"event_id"'), 1100)
+        self.assertEqual(client.received.count(b'"event_id"'), 1100)
 
 
-class HeaderTests(CallTestCase):
-    """What every answer says."""
+class HeaderTests(HttpTestCase):
+    """Headers of every response."""
 
-    def test_no_answer_is_to_be_taken_for_something_else(self) -> None:
-        """A browser would look into a text for signs of a script, and into an error too."""
+    def test_every_response_has_nosniff(self) -> None:
+        """Without the header a browser may run a text response as a script; errors have it too."""
         for path in ("/metrics", "/status.json", "/healthz", "/readyz", "/", "/nothing", "/paper"):
-            caller = Caller(self)
-            caller.ask(path)
+            client = HttpClient(self)
+            client.send_requests(path)
             self.kernel.settle()
-            head = caller.received.partition(b"\r\n\r\n")[0].lower()
+            head = client.received.partition(b"\r\n\r\n")[0].lower()
             self.assertEqual(head.count(b"x-content-type-options: nosniff"), 1, path)

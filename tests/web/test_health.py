@@ -14,7 +14,7 @@ START = 1784904169.354
 """2026-07-24T14:42:49.354Z"""
 
 
-QUIET = {
+IDLE_STATE = {
     "clients": 0,
     "dropped_frames": 0,
     "duplicates": 0,
@@ -24,7 +24,7 @@ QUIET = {
 
 
 class HealthTests(SynchronousTestCase):
-    """Health, for supervisors and load balancers."""
+    """/healthz and /readyz."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -35,8 +35,8 @@ class HealthTests(SynchronousTestCase):
         )
         self.live = Account("live", memory_journal(self.clock, "live"), self.clock)
 
-    def test_is_alive_whatever_the_upstreams_do(self) -> None:
-        """A restart would not mend what is wrong at Alpaca."""
+    def test_healthz_upstream_down_or_disk_failing_is_200(self) -> None:
+        """A restart fixes neither."""
         self.paper.mark_upstream_down("HTTP 502 at the handshake")
         self.disk.refuse_writing()
         self.paper.publish(event(1))
@@ -44,8 +44,8 @@ class HealthTests(SynchronousTestCase):
         self.assertFalse(self.paper.journal.status.durable)
         self.assertEqual(healthz([self.paper, self.live]), (200, {"status": "ok"}))
 
-    def test_is_not_alive_when_nobody_tries_to_reach_alpaca_any_more(self) -> None:
-        """After an error of our own, that is what a restart helps against; it says which account."""
+    def test_healthz_failed_account_is_503(self) -> None:
+        """The proxy no longer connects, so a restart helps; the reason names the account."""
         self.live.has_failed = True
         self.live.mark_upstream_down("an error of the proxy's own: see its log")
         reasons = ["live: an error of the proxy's own: see its log"]
@@ -53,8 +53,8 @@ class HealthTests(SynchronousTestCase):
             healthz([self.paper, self.live]), (503, {"status": "failed", "reasons": reasons})
         )
 
-    def test_is_ready_while_every_account_streams(self) -> None:
-        """The document says since when, in UTC with milliseconds."""
+    def test_readyz_all_streaming_is_200(self) -> None:
+        """The document has the start of each stream, in UTC."""
         self.paper.mark_upstream_up()
         self.clock.advance(60)
         self.live.mark_upstream_up()
@@ -66,20 +66,20 @@ class HealthTests(SynchronousTestCase):
                     "ready": True,
                     "reason": "streaming",
                     "since": "2026-07-24T14:42:49.354000Z",
-                    **QUIET,
+                    **IDLE_STATE,
                 },
                 "live": {
                     "ready": True,
                     "reason": "streaming",
                     "since": "2026-07-24T14:43:49.354000Z",
-                    **QUIET,
+                    **IDLE_STATE,
                 },
             },
         }
         self.assertEqual(readyz([self.paper, self.live]), (200, document))
 
-    def test_is_not_ready_before_the_first_connection(self) -> None:
-        """An account that never streamed says so, since the start."""
+    def test_readyz_before_first_connection_is_503(self) -> None:
+        """An account that has never streamed is not connected since the start of the process."""
         document = {
             "ready": False,
             "reasons": ["paper: not connected yet"],
@@ -88,14 +88,14 @@ class HealthTests(SynchronousTestCase):
                     "ready": False,
                     "reason": "not connected yet",
                     "since": "2026-07-24T14:42:49.354000Z",
-                    **QUIET,
+                    **IDLE_STATE,
                 },
             },
         }
         self.assertEqual(readyz([self.paper]), (503, document))
 
-    def test_is_not_ready_while_one_account_does_not_stream(self) -> None:
-        """The one that is down has its reason and the beginning of its outage; the other one is ready."""
+    def test_readyz_one_account_down_is_503(self) -> None:
+        """Its state has the reason and the start of the outage; the other account is ready."""
         self.paper.mark_upstream_up()
         self.live.mark_upstream_up()
         self.clock.advance(1)
@@ -110,13 +110,13 @@ class HealthTests(SynchronousTestCase):
                     "ready": True,
                     "reason": "streaming",
                     "since": "2026-07-24T14:42:49.354000Z",
-                    **QUIET,
+                    **IDLE_STATE,
                 },
                 "live": {
                     "ready": False,
                     "reason": "HTTP 429 at the handshake",
                     "since": "2026-07-24T14:42:50.354000Z",
-                    **QUIET,
+                    **IDLE_STATE,
                     "gap": {
                         "begin": "2026-07-24T14:42:49.354000Z",
                         "end": None,
@@ -129,8 +129,8 @@ class HealthTests(SynchronousTestCase):
         }
         self.assertEqual(readyz([self.paper, self.live]), (503, document))
 
-    def test_tells_how_far_the_journal_reaches(self) -> None:
-        """And how often Alpaca repeated itself."""
+    def test_readyz_reports_journal_range_and_duplicates(self) -> None:
+        """The state has the first and last row, and the events that Alpaca repeated."""
         self.paper.mark_upstream_up()
         for n in (1, 2, 2):
             self.paper.publish(event(n))
@@ -139,8 +139,8 @@ class HealthTests(SynchronousTestCase):
         self.assertEqual(state["journal"], {"durable": True, "reason": "", "first": 1, "last": 2})
         self.assertEqual((state["duplicates"], state["ready"]), (1, True))
 
-    def test_is_not_ready_while_events_are_not_on_the_disk(self) -> None:
-        """They are delivered, but a crash would lose them."""
+    def test_readyz_journal_not_durable_is_503(self) -> None:
+        """Events are delivered, but a crash would lose them."""
         self.paper.mark_upstream_up()
         self.disk.refuse_writing()
         self.paper.publish(event(1))
@@ -153,8 +153,8 @@ class HealthTests(SynchronousTestCase):
         )
         self.assertNotEqual(state["journal"]["reason"], "")
 
-    def test_says_all_that_is_wrong(self) -> None:
-        """Not the first thing alone: whoever mends that one need not ask again for the next."""
+    def test_readyz_several_problems_lists_all(self) -> None:
+        """An operator need not fix one problem to see the next."""
         self.disk.refuse_writing()
         self.paper.publish(event(1))
         self.clock.advance(0)
@@ -170,8 +170,8 @@ class HealthTests(SynchronousTestCase):
             ],
         )
 
-    def test_is_not_ready_while_a_gap_is_open(self) -> None:
-        """From its begin until nothing more will come of it, whatever that is."""
+    def test_readyz_open_gap_is_503(self) -> None:
+        """From the start of the gap until it is settled, with any outcome."""
         self.paper.mark_upstream_up()
         self.clock.advance(60)
         self.paper.mark_upstream_down("connection lost")
@@ -198,8 +198,8 @@ class HealthTests(SynchronousTestCase):
         status, document = readyz([self.paper])
         self.assertEqual((status, document["accounts"]["paper"]["gap"]), (200, None))
 
-    def test_is_not_ready_while_new_events_wait(self) -> None:
-        """What was before them is being asked for."""
+    def test_readyz_buffering_is_503(self) -> None:
+        """New events wait for older ones until buffering stops."""
         self.paper.mark_upstream_up()
         self.paper.start_buffering()
         self.assertEqual(readyz([self.paper])[0], 503)

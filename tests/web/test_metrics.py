@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.web.metrics, and that its names are those of docs/metrics.md and deploy/."""
+"""Tests for tradeproxy.web.metrics; its names match docs/metrics.md and the files in deploy/."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "metrics.md"
 DEPLOYED = (ROOT / "deploy" / "alerts.yml", ROOT / "deploy" / "grafana.json")
 
-ROW = re.compile(r"\| `(tradeproxy_\w+)` \| (\w+) \| ([\w, ]*?) ?\|")
+TABLE_ROW = re.compile(r"\| `(tradeproxy_\w+)` \| (\w+) \| ([\w, ]*?) ?\|")
 STREAM = "/trade-updates-paper"
 AUTH = b'{"action":"auth","key":"any","secret":"any"}'
 
 
-class Slow:
-    """A subscriber that takes its time."""
+class SlowSubscriber:
+    """A subscriber whose `deliver` takes time."""
 
     size = 1
 
     def __init__(self, take: Callable[[], None]) -> None:
         self._take = take
 
-    def deliver(self, burst: Batch) -> None:
-        """Take the time."""
+    def deliver(self, batch: Batch) -> None:
+        """Let the time pass."""
         self._take()
 
     def announce(self, status: bytes) -> None:
@@ -48,13 +48,13 @@ class Slow:
 
 
 class MetricsTestCase(ProxyTestCase):
-    """Reads what the site answers, as Prometheus would."""
+    """Requests /metrics from the site and parses it as Prometheus does."""
 
     def families(self, **headers: str) -> list[Any]:
         return list(text_string_to_metric_families(self.request("/metrics", **headers).body))
 
     def samples(self) -> dict[str, float]:
-        """Return every value under its name and labels, without those of the process."""
+        """Return every value by name and labels, without those of the process."""
         return {
             f"{sample.name}{sample.labels}": sample.value
             for family in self.families()
@@ -76,16 +76,16 @@ class MetricsTestCase(ProxyTestCase):
             and sample.value
         }
 
-    def take(self, seconds: float) -> None:
-        """Let time pass in the middle of something."""
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass in the middle of an operation, without running timers."""
         self.clock.rightNow += seconds
 
 
 class UpstreamMetricsTests(MetricsTestCase):
-    """What came from Alpaca."""
+    """Metrics of the upstream."""
 
-    def test_tells_each_upstreams_state_and_since_when(self) -> None:
-        """An outage goes on whatever the attempts come to."""
+    def test_upstream_down_keeps_start_of_outage(self) -> None:
+        """Failed attempts to reconnect do not restart an outage."""
         self.paper.mark_upstream_up()
         self.assertEqual(self.value("upstream_streaming", account="paper"), 1)
         self.assertEqual(self.value("upstream_streaming", account="live"), 0)
@@ -97,8 +97,8 @@ class UpstreamMetricsTests(MetricsTestCase):
         began = self.clock.seconds() - 5
         self.assertEqual(self.value("upstream_since_timestamp_seconds", account="paper"), began)
 
-    def test_counts_events_by_kind_once_each(self) -> None:
-        """A repeat is a duplicate; a kind that nobody knows is `other`."""
+    def test_events_are_counted_once_by_kind(self) -> None:
+        """A repeated event is a duplicate; an unknown kind is `other`."""
         kinds = ("new", "fill", "fill", "made_up", None)
         for n, kind in enumerate(kinds):
             self.paper.publish(event(n, event=kind))
@@ -108,16 +108,16 @@ class UpstreamMetricsTests(MetricsTestCase):
         self.assertEqual(self.value("duplicates_total", account="paper"), 1)
         self.assertEqual(self.value("duplicates_total", account="live"), 0)
 
-    def test_counts_events_that_the_disk_does_not_take(self) -> None:
-        """They are handed on too."""
+    def test_events_not_on_disk_are_counted(self) -> None:
+        """They are delivered too."""
         self.disk.refuse_writing()
         self.publish(self.paper, frames.NEW)
         self.assertEqual(self.counts("events_total", "kind"), {"new": 1})
         self.assertEqual(self.value("journal_durable", account="paper"), 0)
         self.assertEqual(self.value("journal_durable", account="live"), 1)
 
-    def test_tells_the_newest_events_time_once_there_is_one(self) -> None:
-        """By Alpaca's clock."""
+    def test_last_event_time_exists_after_first_event(self) -> None:
+        """It is a time of Alpaca's clock."""
         self.assertIsNone(self.value("last_event_timestamp_seconds", account="paper"))
         self.paper.publish(event(7))
         self.wires.flush()
@@ -127,14 +127,14 @@ class UpstreamMetricsTests(MetricsTestCase):
             self.value("last_event_timestamp_seconds", account="paper"), time / 1_000_000
         )
 
-    def test_counts_malformed_frames(self) -> None:
-        """Whatever is wrong with them."""
+    def test_malformed_frames_are_counted(self) -> None:
+        """Every kind of malformed frame counts."""
         for problem in ("not JSON", "not JSON", "an error frame"):
             self.paper.drop_frame(problem)
         self.assertEqual(self.value("malformed_frames_total", account="paper"), 3)
 
-    def test_counts_gaps_by_what_becomes_of_them(self) -> None:
-        """A gap is counted when it begins, and once for each thing that it comes to."""
+    def test_gaps_are_counted_by_outcome(self) -> None:
+        """A gap counts once when it begins, and once for each outcome."""
         self.publish(self.paper, frames.NEW)
         for outcome in (GapOutcome.RECOVERED, GapOutcome.LOST):
             self.paper.mark_upstream_up()
@@ -153,8 +153,8 @@ class UpstreamMetricsTests(MetricsTestCase):
         )
         self.assertEqual(self.counts("recovered_events_total", "by"), {"gap": 6, "check": 2})
 
-    def test_tells_that_new_events_wait(self) -> None:
-        """And no longer, once they don't."""
+    def test_holding_is_1_while_buffering(self) -> None:
+        """It returns to 0 when buffering stops."""
         self.paper.start_buffering()
         self.assertEqual(self.value("holding", account="paper"), 1)
         self.paper.stop_buffering()
@@ -162,27 +162,27 @@ class UpstreamMetricsTests(MetricsTestCase):
 
 
 class MeasuredTests(MetricsTestCase):
-    """What is measured when it happens."""
+    """Histograms, which are recorded as things happen."""
 
     def histogram(self, name: str) -> tuple[float, float, dict[str, float]]:
-        """Return how many there were, their sum, and the buckets that hold some but not all."""
+        """Return the count, the sum, and the buckets with some but not all observations."""
         [count] = self.counts(f"{name}_count", "account").values()
         [total] = self.counts(f"{name}_sum", "account").values()
         buckets = {le: n for le, n in self.counts(f"{name}_bucket", "le").items() if n < count}
         return count, total, buckets
 
-    def test_sizes_of_bursts(self) -> None:
-        """What came in one turn is one burst."""
-        for burst in ((1,), (2, 3, 4), (5, 6, 7, 8, 9, 10, 11)):
-            for n in burst:
+    def test_burst_events_observes_each_batch(self) -> None:
+        """The events of one reactor turn are one batch."""
+        for batch in ((1,), (2, 3, 4), (5, 6, 7, 8, 9, 10, 11)):
+            for n in batch:
                 self.paper.publish(event(n))
             self.wires.flush()
         self.assertEqual(self.histogram("burst_events"), (3, 11, {"1.0": 1, "2.0": 1, "5.0": 2}))
 
-    def test_what_the_disk_takes(self) -> None:
-        """Also of a burst with nothing new."""
+    def test_journal_commit_seconds_observes_each_commit(self) -> None:
+        """A batch with only duplicates is observed too."""
         seconds = iter((0.02, 0.4))
-        self.disk.on_commit(lambda: self.take(next(seconds)))
+        self.disk.on_commit(lambda: self.pass_time(next(seconds)))
         for _ in range(2):
             self.paper.publish(event(1))
             self.wires.flush()
@@ -190,20 +190,20 @@ class MeasuredTests(MetricsTestCase):
         self.assertEqual((count, round(total, 3)), (2, 0.42))
         self.assertEqual(buckets, {"0.025": 1, "0.05": 1, "0.1": 1, "0.25": 1})
 
-    def test_latency_ends_with_the_last_client(self) -> None:
-        """It is one observation, however many clients there are, and has the disk's part in it."""
-        self.disk.on_commit(lambda: self.take(0.1))
+    def test_delivery_latency_ends_with_last_client(self) -> None:
+        """A batch is one observation, for any number of clients, and includes the commit."""
+        self.disk.on_commit(lambda: self.pass_time(0.1))
         for _ in range(3):
-            self.paper.broadcaster.register(Slow(lambda: self.take(0.2)))
+            self.paper.broadcaster.register(SlowSubscriber(lambda: self.pass_time(0.2)))
         self.paper.mark_received()
-        self.take(0.03)
+        self.pass_time(0.03)
         self.paper.publish(event(1))
         self.wires.flush()
         count, total, buckets = self.histogram("delivery_latency_seconds")
         self.assertEqual((count, round(total, 3), buckets), (1, 0.73, {}))
 
-    def test_latency_of_what_waited_has_the_wait_in_it(self) -> None:
-        """Not that of what was found meanwhile, which came when it was found."""
+    def test_delivery_latency_includes_buffering(self) -> None:
+        """A recovered event has no wait: its latency starts when it is found."""
         self.paper.mark_received()
         self.paper.start_buffering()
         self.paper.publish(event(3))
@@ -220,10 +220,10 @@ class MeasuredTests(MetricsTestCase):
 
 
 class JournalMetricsTests(MetricsTestCase):
-    """What is kept."""
+    """Metrics of the journal."""
 
-    def test_rows_and_since_when(self) -> None:
-        """From the beginning of the journal on."""
+    def test_journal_rows_and_oldest_time(self) -> None:
+        """The journal is complete from its creation on."""
         began = self.clock.seconds()
         self.wires.advance(5)
         for n in range(3):
@@ -235,12 +235,12 @@ class JournalMetricsTests(MetricsTestCase):
 
 
 class ClientMetricsTests(MetricsTestCase):
-    """Who is there, and who had to go."""
+    """Metrics of connected and rejected clients."""
 
     limits = Limits(max_clients=3, stall_timeout=30)
 
-    def test_counts_clients_by_dialect_as_they_come_and_go(self) -> None:
-        """The connections of all of them count against the limit."""
+    def test_clients_are_counted_by_dialect(self) -> None:
+        """Connections of every dialect count against the limit."""
         first = self.connect()
         self.connect(f"{STREAM}/stream")
         self.request(f"{STREAM}/v2/events/trades")
@@ -259,28 +259,28 @@ class ClientMetricsTests(MetricsTestCase):
         self.assertEqual(self.counts("refusals_total", "reason"), {full: 1})
         self.assertEqual(self.value("slow_closes_total"), 0)
 
-    def test_counts_slow_clients_of_every_kind(self) -> None:
-        """A WebSocket is closed, a response of server-sent events broken off."""
-        ends: list[NarrowTransport] = []
+    def test_slow_closes_counts_every_dialect(self) -> None:
+        """A slow WebSocket is closed; a slow response of server-sent events is aborted."""
+        transports: list[NarrowTransport] = []
 
         def narrow(protocol: Any, is_server: bool, **options: Any) -> NarrowTransport:
-            end = NarrowTransport(protocol, is_server, **options)
-            ends.extend([end] if is_server else [])
-            return end
+            transport = NarrowTransport(protocol, is_server, **options)
+            transports.extend([transport] if is_server else [])
+            return transport
 
         self.wires.transport = narrow  # type: ignore[assignment]  # it is only called
         self.say(self.connect(), AUTH)
         self.request(f"{STREAM}/v2/events/trades")
-        for end in ends:
-            end.blocked = True
+        for transport in transports:
+            transport.blocked = True
         self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(200)])
         self.wires.advance(31)
         self.wires.transport = FakeTransport
         self.assertEqual(self.value("slow_closes_total"), 2)
         self.assertEqual(len(self.counts("refusals_total", "reason")), 2)
 
-    def test_nothing_that_is_sent_makes_a_label(self) -> None:
-        """Clients, pages and Alpaca may send what they like."""
+    def test_input_creates_no_label_value(self) -> None:
+        """Requests, user agents, messages and events with new texts add no time series."""
 
         def provoke(n: int) -> None:
             self.upgrade(Origin=f"https://evil{n}.example")
@@ -299,19 +299,19 @@ class ClientMetricsTests(MetricsTestCase):
         self.assertGreater(self.counts("refusals_total", "reason")["that message is not JSON"], 10)
 
 
-class DoorTests(MetricsTestCase):
-    """Who may read them."""
+class AccessTests(MetricsTestCase):
+    """Access to /metrics."""
 
     tokens = ("open-sesame",)
 
-    def test_needs_a_token_where_everything_does(self) -> None:
-        """Prometheus sends it as its `authorization`."""
+    def test_with_tokens_set_requires_one(self) -> None:
+        """Prometheus sends the token in its `authorization`."""
         self.assertEqual(self.request("/metrics").status, 401)
         self.assertEqual(self.request("/metrics", Authorization="Bearer wrong").status, 401)
         self.assertEqual(self.request("/metrics", Authorization="Bearer open-sesame").status, 200)
 
-    def test_is_for_no_other_host_and_no_other_method(self) -> None:
-        """As everything else here."""
+    def test_foreign_host_and_other_methods_are_rejected(self) -> None:
+        """The rules are those of every other path."""
         authorization = "Bearer open-sesame"
         self.assertEqual(
             self.request("/metrics", Host="evil.example", Authorization=authorization).status, 403
@@ -321,11 +321,11 @@ class DoorTests(MetricsTestCase):
         self.assertEqual((answer.status, answer.body), (200, ""))
 
 
-class FormTests(MetricsTestCase):
+class FormatTests(MetricsTestCase):
     """The two formats, and the names that other files rely on."""
 
-    def test_answers_in_the_format_that_is_asked_for(self) -> None:
-        """Prometheus prefers OpenMetrics, curl gets the text format."""
+    def test_format_follows_accept_header(self) -> None:
+        """Prometheus prefers OpenMetrics; curl gets the text format."""
         plain = self.request("/metrics")
         self.assertIn(b"Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n", plain.received)
         accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4"
@@ -333,15 +333,14 @@ class FormTests(MetricsTestCase):
         self.assertIn(b"Content-Type: application/openmetrics-text; version=1.0.0", other.received)
         self.assertEqual(names(read_openmetrics(other.body)), names(self.families()))
 
-    def test_every_metric_is_documented(self) -> None:
-        """With its type and its labels, and nothing is documented that is not there."""
+    def test_metrics_equal_documented_metrics(self) -> None:
+        """Names, types and labels match docs/metrics.md, in both directions."""
         self.connect()
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))
         self.wires.flush()
-        self.live.role = NodeRole(
-            0.0, is_leader=True, lease_renewed=1.0
-        )  # as one of several nodes has it
+        # Only a node of a cluster has a role.
+        self.live.role = NodeRole(0.0, is_leader=True, lease_renewed=1.0)
         found = {
             (
                 f"{family.name}_total" if family.type == "counter" else family.name,
@@ -353,14 +352,14 @@ class FormTests(MetricsTestCase):
             for family in self.families()
             if family.name.startswith("tradeproxy_")
         }
-        rows = ROW.findall(DOCUMENT.read_text(encoding="utf-8"))
+        rows = TABLE_ROW.findall(DOCUMENT.read_text(encoding="utf-8"))
         documented = {
             (name, kind, frozenset(filter(None, labels.split(", ")))) for name, kind, labels in rows
         }
         self.assertEqual(found, documented)
 
-    def test_tells_the_part_of_one_of_several_nodes(self) -> None:
-        """Which of them holds the connection to Alpaca, since when it is sure of it, and how far it lags."""
+    def test_cluster_node_reports_role_lease_and_lag(self) -> None:
+        """In a cluster, metrics show the leader, the last renewal of its lease, and the lag."""
         self.paper.role, self.live.role = NodeRole(0.0), NodeRole(0.0)
         for role in (self.paper.role, self.live.role):
             role.start_leading(5.0)
@@ -378,24 +377,23 @@ class FormTests(MetricsTestCase):
         self.assertEqual(self.value("log_lag_events", account="paper"), 3)
         self.assertEqual(self.value("leader_turns_total", account="live"), 1)
 
-    def test_alerts_and_dashboard_ask_for_what_there_is(self) -> None:
-        """A name that is misspelt there would never alert, and nobody would know."""
-        self.paper.role = NodeRole(
-            0.0, is_leader=True, lease_renewed=1.0
-        )  # as one of several nodes has it
+    def test_alerts_and_dashboard_use_existing_metrics(self) -> None:
+        """A misspelt name in an alert would never fire."""
+        # Only a node of a cluster has a role.
+        self.paper.role = NodeRole(0.0, is_leader=True, lease_renewed=1.0)
         self.connect()
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))
         self.wires.flush()
-        there = {sample.name for family in self.families() for sample in family.samples}
+        existing = {sample.name for family in self.families() for sample in family.samples}
         for path in DEPLOYED:
-            asked = set(
+            used = set(
                 re.findall(r"\b(?:tradeproxy|process)_\w+", path.read_text(encoding="utf-8"))
             )
-            self.assertGreater(len(asked), 10)
-            self.assertEqual(asked - there, set(), path.name)
+            self.assertGreater(len(used), 10)
+            self.assertEqual(used - existing, set(), path.name)
 
 
 def names(families: Iterable[Any]) -> set[str]:
-    """Return the names of what there is."""
+    """Return the names of the families."""
     return {family.name for family in families}

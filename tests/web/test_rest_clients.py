@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.web.rest_proxy: clients that come again, go, or do not read, and the proxy's own end."""
+"""Tests for tradeproxy.web.rest_proxy: clients that disconnect or do not read, and shutdown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from tests.support.proxy import NarrowTransport, RawClient
 from tests.upstream.support import never
-from tests.web.rest_case import ORDERS, RestTestCase, begun, message_of
+from tests.web.rest_case import ORDERS, RestTestCase, answer_partly, read_message
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.clients import STOP_TIMEOUT
 from tradeproxy.web.rest_proxy import STALL_TIMEOUT
@@ -17,76 +17,78 @@ from tradeproxy.web.site import IDLE_TIMEOUT
 
 
 class ClientTests(RestTestCase):
-    """The client's end."""
+    """The client's side of a REST request."""
 
     limits = Limits(max_clients=1)
 
-    def ends(self, answer: Any) -> list[str]:
-        """Let a client go while it is answered, and return how the requests at Alpaca ended."""
-        ended: list[str] = []
+    def disconnect_during(self, answer: Any) -> list[str]:
+        """Disconnect a client during `answer`; return how its requests to Alpaca ended."""
+        outcomes: list[str] = []
 
-        def noting(request: Request) -> int:
+        def record(request: Request) -> int:
             request.notifyFinish().addCallbacks(
-                lambda _: ended.append("done"), lambda _: ended.append("lost")
+                lambda _: outcomes.append("done"), lambda _: outcomes.append("lost")
             )
             rendered: int = answer(request)
             return rendered
 
-        self.answer = noting
+        self.answer = record
         client = self.request(ORDERS)
-        self.assertEqual((ended, len(self.factory.clients)), ([], 1))
-        self.leave(client)
-        return ended
+        self.assertEqual((outcomes, len(self.factory.clients)), ([], 1))
+        self.disconnect(client)
+        return outcomes
 
-    def leave(self, client: RawClient) -> None:
+    def disconnect(self, client: RawClient) -> None:
         assert client.transport is not None
         client.transport.loseConnection()
         self.wires.flush()
 
-    def test_a_client_that_goes_ends_what_it_asked_for(self) -> None:
-        """Before and in the middle of the answer; nothing is left behind."""
-        for answer in (never, begun):
-            self.assertEqual(self.ends(answer), ["lost"])
+    def test_disconnect_cancels_request_to_alpaca(self) -> None:
+        """Before and during the response; no client and no timer is left."""
+        for answer in (never, answer_partly):
+            self.assertEqual(self.disconnect_during(answer), ["lost"])
             self.assertEqual(len(self.factory.clients), 0)
-        self.assertEqual(self.late_calls(), 0)
+        self.assertEqual(self.count_stall_timers(), 0)
 
-    def test_a_client_that_goes_before_alpaca_is_reached_asks_nothing(self) -> None:
-        """Nothing is sent for it later."""
+    def test_disconnect_before_connection_sends_nothing(self) -> None:
+        """The request is not sent later either."""
         self.host.hanging = True
         client = self.request(ORDERS)
-        self.leave(client)
-        self.assertEqual((len(self.factory.clients), self.late_calls(), self.asked()), (0, 0, []))
+        self.disconnect(client)
+        self.assertEqual(
+            (len(self.factory.clients), self.count_stall_timers(), self.take_requests()), (0, 0, [])
+        )
 
-    def late_calls(self) -> int:
-        """Return how many timers there are that would run for a minute, as ours do."""
+    def count_stall_timers(self) -> int:
+        """Return the number of timers that end after STALL_TIMEOUT."""
         now = self.clock.seconds()
         return sum(call.getTime() - now == STALL_TIMEOUT for call in self.clock.getDelayedCalls())
 
-    def test_requests_count_as_clients(self) -> None:
-        """While they are under way, and no longer."""
+    def test_request_counts_as_client_until_answered(self) -> None:
+        """Requests and streams share PROXY_MAX_CLIENTS."""
         self.answer = never
-        waiting = self.request(ORDERS)
-        refused = self.request(ORDERS)
-        self.assertEqual(refused.status, 503)
-        self.assertIn("PROXY_MAX_CLIENTS", message_of(refused))
+        pending = self.request(ORDERS)
+        rejected = self.request(ORDERS)
+        self.assertEqual(rejected.status, 503)
+        self.assertIn("PROXY_MAX_CLIENTS", read_message(rejected))
         self.assertEqual(self.upgrade().status, 503)
-        self.leave(waiting)
+        self.disconnect(pending)
         self.answer = {}
         for _ in range(3):
             self.assertEqual(self.request(ORDERS).status, 200)
         self.assertEqual(self.upgrade().status, 101)
         self.assertEqual(self.request(ORDERS).status, 503)
 
-    def test_a_connection_is_kept_for_the_next_order(self) -> None:
-        """Longer than the usual pauses of bots, and not for ever."""
+    def test_idle_connection_is_kept_for_idle_timeout(self) -> None:
+        """It is longer than the usual pauses of bots, but bounded."""
         client = self.request(ORDERS)
         self.wires.advance(IDLE_TIMEOUT - 1)
         self.assertFalse(client.gone)
         self.wires.advance(1.1)
         self.assertTrue(client.gone)
 
-    def test_a_further_request_must_be_whole_in_time_too(self) -> None:
-        """As the first one, from its first byte."""
+    def test_later_request_incomplete_closes_at_handshake_timeout(self) -> None:
+        """The time limit starts with the first byte of the request."""
         client = self.request(ORDERS)
         self.wires.advance(10)
         assert client.transport is not None
@@ -96,8 +98,8 @@ class ClientTests(RestTestCase):
             self.wires.advance(self.limits.handshake_timeout / 2 + 0.1)
         self.assertTrue(client.gone)
 
-    def test_a_further_request_may_wait_for_the_answer_to_the_one_before(self) -> None:
-        """The time limit of requests is not for answers."""
+    def test_pipelined_request_waits_without_time_limit(self) -> None:
+        """The time limit for requests does not apply to responses."""
         self.answer = lambda request: never(request) if request.uri.endswith(b"never") else b""
         lines = [
             f"GET /paper/v2/{name} HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -107,19 +109,19 @@ class ClientTests(RestTestCase):
         assert client.transport is not None
         client.transport.write(lines[2].encode())
         self.wires.advance(10)
-        self.assertEqual(self.asked(), ["GET /v2/x", "GET /v2/never"])
+        self.assertEqual(self.take_requests(), ["GET /v2/x", "GET /v2/never"])
         self.assertFalse(client.gone)
 
 
 class StopTests(RestTestCase):
-    """The proxy stops while a request is under way."""
+    """Shutdown during a request."""
 
-    def test_it_has_its_answer_if_that_comes(self) -> None:
-        """Nobody who has placed an order is left without knowing; new ones are not taken."""
-        under_way: list[Request] = []
+    def test_stop_waits_for_response(self) -> None:
+        """A client that placed an order learns the result; new requests are rejected."""
+        requests: list[Request] = []
 
         def answer(request: Request) -> int:
-            under_way.append(request)
+            requests.append(request)
             return NOT_DONE_YET
 
         self.answer = answer
@@ -128,14 +130,14 @@ class StopTests(RestTestCase):
         self.wires.flush()
         self.assertNoResult(stopped)
         self.assertEqual(self.post(b"{}").status, 503)
-        under_way[0].write(b"[]")
-        under_way[0].finish()
+        requests[0].write(b"[]")
+        requests[0].finish()
         self.wires.flush()
         self.successResultOf(stopped)
-        self.assertEqual((client.status, len(under_way)), (200, 1))
+        self.assertEqual((client.status, len(requests)), (200, 1))
 
-    def test_it_is_dropped_if_not(self) -> None:
-        """The stop is bounded."""
+    def test_stop_aborts_request_at_deadline(self) -> None:
+        """The time for shutdown is bounded."""
         self.answer = never
         client = self.post(b"{}")
         stopped = self.service.stopService()
@@ -146,7 +148,7 @@ class StopTests(RestTestCase):
 
 
 class SlowTests(RestTestCase):
-    """Clients that do not read."""
+    """Clients that do not read the response."""
 
     says_once = False
 
@@ -161,25 +163,25 @@ class SlowTests(RestTestCase):
         self.transports.append(transport)
         return transport
 
-    def slow(self) -> tuple[RawClient, NarrowTransport, NarrowTransport, Request]:
-        """Return a client that reads nothing of an answer, the proxy's two ends, and the answer."""
-        under_way: list[Request] = []
+    def start_unread(self) -> tuple[RawClient, NarrowTransport, NarrowTransport, Request]:
+        """Return a client that reads nothing, the proxy's two transports, and Alpaca's response."""
+        requests: list[Request] = []
 
         def answer(request: Request) -> int:
-            under_way.append(request)
-            return begun(request)
+            requests.append(request)
+            return answer_partly(request)
 
         self.answer = answer
         client = self.request(ORDERS)
         toward_client, _, _, toward_alpaca = self.transports
         toward_client.blocked = True
-        return client, toward_client, toward_alpaca, under_way[0]
+        return client, toward_client, toward_alpaca, requests[0]
 
-    def test_little_is_held_for_one(self) -> None:
-        """Alpaca's end is read no faster than the client's; over TLS too, where a pause is asked for once."""
+    def test_unread_response_is_bounded_in_memory(self) -> None:
+        """Alpaca's response is read no faster than the client reads; over TLS too."""
         for self.says_once in (False, True):
             self.transports.clear()
-            client, toward_client, toward_alpaca, answer = self.slow()
+            client, toward_client, toward_alpaca, answer = self.start_unread()
             for _ in range(100):
                 answer.write(b"x" * 10_000)
                 self.wires.flush()
@@ -192,9 +194,9 @@ class SlowTests(RestTestCase):
             self.assertEqual(client.body.count("x"), 1_000_000)
             self.assertTrue(client.received.endswith(b"0\r\n\r\n"))
 
-    def test_one_is_given_up(self) -> None:
-        """After a minute, and so is the other end."""
-        client, toward_client, _, answer = self.slow()
+    def test_unread_response_is_aborted_at_stall_timeout(self) -> None:
+        """Both connections end after a minute."""
+        client, toward_client, _, answer = self.start_unread()
         ended = answer.notifyFinish()
         for _ in range(20):
             answer.write(b"x" * 10_000)
@@ -206,9 +208,9 @@ class SlowTests(RestTestCase):
         self.assertTrue(client.gone)
         self.assertEqual(len(self.factory.clients), 0)
 
-    def test_one_that_reads_on_in_time_waits_for_alpaca_anew(self) -> None:
-        """Its own pause is not taken for one of Alpaca's."""
-        client, toward_client, _, answer = self.slow()
+    def test_client_that_reads_again_restarts_stall_timeout(self) -> None:
+        """A pause of the client does not count as a pause of Alpaca."""
+        client, toward_client, _, answer = self.start_unread()
         answer.write(b"x" * 100_000)
         self.wires.advance(STALL_TIMEOUT - 1)
         toward_client.blocked = False

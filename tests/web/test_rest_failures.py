@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.web.rest_proxy: an Alpaca that is out of reach, or does not answer to the end."""
+"""Tests for tradeproxy.web.rest_proxy: Alpaca is unreachable or does not complete a response."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from twisted.internet.defer import fail
 from twisted.web.server import Request
 
 from tests.upstream.support import never
-from tests.web.rest_case import ORDERS, RestTestCase, begun, message_of
+from tests.web.rest_case import ORDERS, RestTestCase, answer_partly, read_message
 from tradeproxy.web.rest_proxy import STALL_TIMEOUT
 
-SENT_NOTHING = "nothing was sent"
-MAY_HAVE = "may have carried this out"
+NOT_SENT = "nothing was sent"
+MAY_BE_DONE = "may have carried this out"
 
 
 class FailureTests(RestTestCase):
-    """Alpaca does not answer. What is told lets a bot, or its SDK, know whether it may ask again."""
+    """Errors show a bot, or its SDK, whether it may safely retry."""
 
-    def test_a_host_that_is_away_is_502(self) -> None:
-        """Told in one line, without the error's text."""
+    def test_connection_refused_is_502(self) -> None:
+        """The error is one line of JSON without the text of the exception."""
         self.host.refusing = True
         answer = self.post(b"{}")
         self.assertEqual((answer.status, answer.body.count("\n")), (502, 1))
-        self.assertIn(SENT_NOTHING, message_of(answer))
+        self.assertIn(NOT_SENT, read_message(answer))
         self.assertNotIn("PKUPSTREAM", answer.body)
         self.assertIn(b"Content-Type: application/json\r\n", answer.received)
 
-    def test_a_name_that_is_not_known_is_502(self) -> None:
-        """As without a network."""
+    def test_dns_failure_is_502(self) -> None:
+        """The same happens without a network."""
         self.patch(self.host, "connect", lambda _: fail(error.DNSLookupError()))
         answer = self.request(ORDERS)
         self.assertEqual(answer.status, 502)
-        self.assertIn(SENT_NOTHING, message_of(answer))
+        self.assertIn(NOT_SENT, read_message(answer))
 
-    def test_a_host_that_takes_too_long_to_reach_is_504(self) -> None:
-        """SDKs may repeat it: nothing was sent."""
+    def test_connect_timeout_is_504(self) -> None:
+        """SDKs may retry: nothing was sent."""
         for timeout in (error.TimeoutError, error.TCPTimedOutError):
             self.patch(self.host, "connect", lambda _, timeout=timeout: fail(timeout()))
             answer = self.post(b"{}")
             self.assertEqual(answer.status, 504)
-            self.assertIn(SENT_NOTHING, message_of(answer))
+            self.assertIn(NOT_SENT, read_message(answer))
 
-    def test_a_question_that_is_not_answered_is_504(self) -> None:
-        """After a minute."""
+    def test_get_unanswered_is_504(self) -> None:
+        """After a minute without a response."""
         self.answer = never
         for method in ("GET", "HEAD"):
             client = self.request(ORDERS, method=method)
@@ -52,24 +52,24 @@ class FailureTests(RestTestCase):
             self.assertEqual(client.status, 504)
             self.assertEqual(client.body == "", method == "HEAD")
 
-    def test_an_order_that_is_not_answered_is_not_504(self) -> None:
-        """Alpaca's Python SDKs repeat what gets that, and it may have been placed."""
+    def test_order_unanswered_is_502(self) -> None:
+        """Alpaca's Python SDKs retry after a 504, but the order may have been placed."""
         self.answer = never
         for method in ("POST", "PATCH", "DELETE", "PUT"):
             client = self.request(ORDERS, method=method)
             self.wires.advance(STALL_TIMEOUT)
             self.assertEqual(client.status, 502)
-            self.assertIn(MAY_HAVE, message_of(client))
+            self.assertIn(MAY_BE_DONE, read_message(client))
 
-    def test_a_host_that_cannot_be_reached_at_all_is_given_up(self) -> None:
-        """Whatever keeps it, the look-up of its name for instance."""
+    def test_connection_hanging_is_504(self) -> None:
+        """The stall timeout includes the time to connect, for example a DNS lookup."""
         self.host.hanging = True
         client = self.request(ORDERS)
         self.wires.advance(STALL_TIMEOUT)
         self.assertEqual(client.status, 504)
 
-    def test_a_connection_that_is_lost_before_the_answer_is_502(self) -> None:
-        """Also when what came is no answer."""
+    def test_connection_lost_before_response_is_502(self) -> None:
+        """A malformed response counts as a lost connection."""
         for data in (
             b"",
             b"HTTP/1.1 200 OK\r\n",
@@ -79,10 +79,10 @@ class FailureTests(RestTestCase):
             self.serve(data)
             answer = self.post(b"{}")
             self.assertEqual(answer.status, 502)
-            self.assertIn(MAY_HAVE, message_of(answer))
+            self.assertIn(MAY_BE_DONE, read_message(answer))
 
-    def test_the_next_request_is_answered_as_if_nothing_had_been(self) -> None:
-        """The client's connection is as good as before."""
+    def test_request_after_error_on_same_connection_is_answered(self) -> None:
+        """An error does not affect the client's connection."""
         self.host.refusing = True
         client = self.post(b"{}")
         self.host.refusing = False
@@ -91,8 +91,8 @@ class FailureTests(RestTestCase):
         self.wires.flush()
         self.assertTrue(client.received.endswith(b"\r\n\r\n{}"), client.received)
 
-    def test_an_answer_that_is_cut_short_is_cut_short(self) -> None:
-        """With a length or in chunks: the client can tell."""
+    def test_truncated_body_aborts_client_connection(self) -> None:
+        """With a length or in chunks, the client can see that the body is incomplete."""
         for head in (b"Content-Length: 10", b"Transfer-Encoding: chunked"):
             self.serve(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n3\r\nabc\r\n")
             client = self.request(ORDERS)
@@ -100,19 +100,19 @@ class FailureTests(RestTestCase):
             self.assertTrue(client.gone)
             self.assertFalse(client.received.endswith(b"0\r\n\r\n"))
 
-    def test_an_answer_that_stops_is_cut_short(self) -> None:
-        """When nothing more comes for a minute; one that goes on may take any time."""
-        under_way: list[Request] = []
+    def test_stalled_body_aborts_client_connection(self) -> None:
+        """After a minute without data; a body that continues may take any time."""
+        requests: list[Request] = []
 
         def answer(request: Request) -> int:
-            under_way.append(request)
-            return begun(request)
+            requests.append(request)
+            return answer_partly(request)
 
         self.answer = answer
         client = self.request(ORDERS)
         for _ in range(3):
             self.wires.advance(STALL_TIMEOUT - 1)
-            under_way[0].write(b" ")
+            requests[0].write(b" ")
             self.wires.flush()
         self.assertFalse(client.gone)
         self.wires.advance(STALL_TIMEOUT)

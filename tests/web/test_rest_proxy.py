@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.web.rest_proxy: what of a request reaches Alpaca, and what of its answer the client."""
+"""Tests for tradeproxy.web.rest_proxy: forwarded requests and forwarded responses."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from twisted.logger import capturedLogs
 from twisted.web.server import NOT_DONE_YET, Request
 
 from tests.support.proxy import ProxyTestCase
-from tests.web.rest_case import ORDERS, RestTestCase, head_of, message_of, refusing
+from tests.web.rest_case import ORDERS, RestTestCase, answer_with, read_head, read_message
 from tradeproxy.web.rest_proxy import MAX_BODY_SIZE
 
 KEYS = ("APCA-API-KEY-ID: K", "APCA-API-SECRET-KEY: S")
 NOSNIFF = "X-Content-Type-Options: nosniff"
-"""The one header that the proxy adds to an answer of Alpaca's."""
+"""The one header that the proxy adds to a response of Alpaca."""
 
 
 class OffTests(ProxyTestCase):
     """Without PROXY_REST."""
 
-    def test_the_answer_says_how_to_turn_it_on(self) -> None:
-        """In the shape of Alpaca's errors, which an SDK shows."""
+    def test_rest_off_is_404_naming_variable(self) -> None:
+        """The error has the format of Alpaca's errors, so an SDK shows it."""
         for path in (ORDERS, "/paper/v2/account?x=y"):
             answer = self.request(path)
             self.assertEqual(answer.status, 404)
-            self.assertIn("PROXY_REST=1", message_of(answer))
+            self.assertIn("PROXY_REST=1", read_message(answer))
             self.assertEqual(answer.body.count("\n"), 1)
 
-    def test_bodies_are_not_kept(self) -> None:
-        """Nobody has a use for them."""
+    def test_rest_off_discards_bodies(self) -> None:
+        """Nothing uses them."""
         kept = []
         self.patch(
             self.site.requestFactory,
@@ -41,16 +41,18 @@ class OffTests(ProxyTestCase):
 
 
 class RequestTests(RestTestCase):
-    """Toward Alpaca."""
+    """Requests to Alpaca."""
 
-    def test_a_request_arrives_as_it_was_sent(self) -> None:
-        """Method, query, body and the client's own headers; Host is Alpaca's."""
+    def test_request_is_forwarded_unchanged(self) -> None:
+        """Method, query, body and the client's headers are kept; Host is Alpaca's."""
         client = self.post(
             b'{"symbol":"SPY"}', f"{ORDERS}?a=%20b&c", *KEYS, "Content-Type: application/json"
         )
         self.assertEqual(client.status, 200)
         [request] = self.page.requests
-        sent = {name.lower(): values for name, values in request.requestHeaders.getAllRawHeaders()}
+        forwarded = {
+            name.lower(): values for name, values in request.requestHeaders.getAllRawHeaders()
+        }
         expected = {
             b"host": [b"127.0.0.1:8100"],
             b"content-length": [b"16"],
@@ -60,19 +62,19 @@ class RequestTests(RestTestCase):
             b"via": [b"1.1 tradeproxy"],
             b"connection": [b"close"],
         }
-        self.assertEqual(sent, expected)
-        self.assertEqual(self.asked(), ["POST /v2/orders?a=%20b&c"])
+        self.assertEqual(forwarded, expected)
+        self.assertEqual(self.take_requests(), ["POST /v2/orders?a=%20b&c"])
         self.assertEqual(self.bodies, [b'{"symbol":"SPY"}'])
 
-    def test_an_oauth_token_is_the_clients_own(self) -> None:
-        """As any other header."""
+    def test_oauth_token_is_forwarded(self) -> None:
+        """Authorization is forwarded like any other header."""
         self.request(ORDERS, Authorization="Bearer T")
         self.assertEqual(self.page.requests[0].getHeader("authorization"), "Bearer T")
         self.request(ORDERS)
         self.assertIsNone(self.page.requests[1].getHeader("authorization"))
 
-    def test_headers_of_the_connection_are_not_passed_on(self) -> None:
-        """Nor those that it names, nor what is meant for the proxy, nor cookies of something else here."""
+    def test_hop_by_hop_headers_are_removed(self) -> None:
+        """So are headers that Connection names, headers for a proxy, and cookies."""
         self.request(
             ORDERS,
             Connection="Upgrade, X-One, keep-alive",
@@ -94,28 +96,30 @@ class RequestTests(RestTestCase):
         self.assertEqual(headers.getRawHeaders("via"), ["1.0 fred", "1.1 tradeproxy"])
         self.assertEqual(headers.getRawHeaders("connection"), ["close"])
 
-    def test_every_method_of_alpacas_is_passed_on(self) -> None:
+    def test_every_method_of_alpaca_is_forwarded(self) -> None:
         """With a body or without."""
         for method in ("DELETE", "GET", "PATCH", "POST", "PUT"):
             self.assertEqual(self.request(ORDERS, method=method).status, 200)
         self.assertEqual(
-            self.asked(), [f"{m} /v2/orders" for m in ("DELETE", "GET", "PATCH", "POST", "PUT")]
+            self.take_requests(),
+            [f"{m} /v2/orders" for m in ("DELETE", "GET", "PATCH", "POST", "PUT")],
         )
         self.write(b"DELETE /paper/v2/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
         self.assertEqual(self.bodies, [b"", b"", b"", b"", b"", b"{}"])
 
-    def test_other_methods_are_not(self) -> None:
-        """TRACE would show the keys, CONNECT leads elsewhere."""
+    def test_other_methods_are_405(self) -> None:
+        """TRACE would return the keys; CONNECT would open a tunnel."""
         for method in ("TRACE", "CONNECT", "OPTIONS", "get"):
             answer = self.request(ORDERS, method=method)
             self.assertEqual(answer.status, 405)
             self.assertIn(b"Allow: DELETE, GET, HEAD, PATCH, POST, PUT\r\n", answer.received)
-        self.assertEqual(self.asked(), [])
+        self.assertEqual(self.take_requests(), [])
 
-    def test_a_body_in_chunks_gets_a_length(self) -> None:
-        """Chunks are of one connection."""
+    def test_chunked_body_gets_content_length(self) -> None:
+        """Chunked encoding applies to one connection."""
         self.write(
-            b"POST /paper/v2/orders HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"POST /paper/v2/orders HTTP/1.1\r\nHost: localhost\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
             b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
         )
         headers = self.page.requests[0].requestHeaders
@@ -123,26 +127,28 @@ class RequestTests(RestTestCase):
         self.assertFalse(headers.hasHeader("transfer-encoding"))
         self.assertEqual(self.bodies, [b"abcde"])
 
-    def test_a_long_body_is_refused(self) -> None:
-        """With its bound, and nothing of it reaches Alpaca; the longest one does."""
+    def test_body_over_limit_is_413(self) -> None:
+        """The error has the limit, and Alpaca gets nothing; a body at the limit is forwarded."""
         self.assertEqual(self.post(b"x" * MAX_BODY_SIZE).status, 200)
         answer = self.post(b"x" * (MAX_BODY_SIZE + 1))
         self.assertEqual(answer.status, 413)
-        self.assertIn("65536 bytes", message_of(answer))
+        self.assertIn("65536 bytes", read_message(answer))
         self.assertEqual(self.bodies, [b"x" * MAX_BODY_SIZE])
 
-    def test_each_account_has_its_host(self) -> None:
-        """By both of its paths; one that is not set up is told how to be."""
+    def test_each_account_has_its_base_url(self) -> None:
+        """Both paths of an account work; for an unknown account the error names its variables."""
         self.request("/live/v2/account")
         self.assertEqual(self.page.requests[0].getHeader("host"), "alpaca.example")
         self.request("/trade-updates-live//v2/account?x")
-        self.assertEqual(self.asked(), ["GET /prefix/v2/account", "GET /prefix/v2/account?x"])
+        self.assertEqual(
+            self.take_requests(), ["GET /prefix/v2/account", "GET /prefix/v2/account?x"]
+        )
         answer = self.request("/desk/v2/account")
-        self.assertEqual((answer.status, self.asked()), (404, []))
-        self.assertIn("ALPACA_DESK_API_KEY", message_of(answer))
+        self.assertEqual((answer.status, self.take_requests()), (404, []))
+        self.assertIn("ALPACA_DESK_API_KEY", read_message(answer))
 
-    def test_nothing_leads_out_of_it(self) -> None:
-        """What is not understood is not found."""
+    def test_path_outside_v2_is_404(self) -> None:
+        """Nothing is forwarded for a path that another server could resolve elsewhere."""
         for path in (
             "/paper/v2/../v1/x",
             "/paper/v2/x%2f..%2f..",
@@ -152,24 +158,24 @@ class RequestTests(RestTestCase):
         ):
             self.assertEqual(self.request(path).status, 404, path)
         self.assertEqual(self.request("http://evil.example/paper/v2/orders").status, 404)
-        self.assertEqual(self.asked(), [])
+        self.assertEqual(self.take_requests(), [])
 
-    def test_the_proxys_own_endpoints_come_first(self) -> None:
-        """The stream, in either form, is not Alpaca's."""
+    def test_stream_paths_precede_rest_proxy(self) -> None:
+        """The WebSocket and the server-sent events are the proxy's own."""
         for path in ("/trade-updates-paper/v2/events/trades", "/paper//v2//events/trades/"):
             self.assertIn(b"text/event-stream", self.request(path).received)
         self.assertEqual(self.upgrade("/trade-updates-paper/stream").status, 101)
         self.assertEqual(self.upgrade("/paper/v2/stream").status, 200)
-        self.assertEqual(self.asked(), ["GET /v2/stream"])
+        self.assertEqual(self.take_requests(), ["GET /v2/stream"])
 
 
 class PageTests(RestTestCase):
-    """Pages in a browser of this machine."""
+    """Requests from pages in a browser."""
 
     origins = ("https://desk.example",)
 
-    def test_no_other_page_gives_orders(self) -> None:
-        """Not one that may watch, nor one that does not say which it is."""
+    def test_page_of_other_origin_is_403(self) -> None:
+        """Allowed origins may read the stream only; a page may also hide its origin."""
         for headers in (
             {"Origin": "https://evil.example"},
             {"Origin": "http://localhost:3000"},
@@ -183,36 +189,36 @@ class PageTests(RestTestCase):
                 self.assertEqual(
                     self.request(ORDERS, method=method, **headers).status, 403, headers
                 )
-        self.assertEqual(self.asked(), [])
+        self.assertEqual(self.take_requests(), [])
 
-    def test_none_is_told_that_it_may(self) -> None:
-        """A preflight is answered with nothing that allows anything, nor is a page by Alpaca's own answer."""
-        self.answer = refusing(
+    def test_responses_have_no_cors_headers(self) -> None:
+        """A preflight allows nothing, and CORS headers of Alpaca are removed."""
+        self.answer = answer_with(
             200, access_control_allow_origin="*", Access_Control_Allow_Headers="*"
         )
-        asked = {
+        preflight = {
             "Access_Control_Request_Method": "POST",
             "Access_Control_Request_Headers": "apca-api-key-id",
         }
         for origin in ("https://desk.example", "https://evil.example", "http://localhost:8099"):
-            answer = self.request(ORDERS, method="OPTIONS", Origin=origin, **asked)
+            answer = self.request(ORDERS, method="OPTIONS", Origin=origin, **preflight)
             self.assertIn(answer.status, (403, 405))
             self.assertNotIn(b"access-control", answer.received.lower())
         answer = self.request(ORDERS, Origin="http://localhost:8099")
         self.assertEqual(answer.status, 200)
         self.assertNotIn(b"access-control", answer.received.lower())
 
-    def test_one_of_the_proxys_own_may(self) -> None:
-        """It is the user's."""
+    def test_page_of_own_origin_is_forwarded(self) -> None:
+        """A page that the proxy itself serves belongs to the user."""
         answer = self.request(ORDERS, Origin="http://localhost:8099", Sec_Fetch_Site="same-origin")
-        self.assertEqual((answer.status, self.asked()), (200, ["GET /v2/orders"]))
+        self.assertEqual((answer.status, self.take_requests()), (200, ["GET /v2/orders"]))
 
 
-class AnswerTests(RestTestCase):
-    """Toward the client."""
+class ResponseTests(RestTestCase):
+    """Responses to the client."""
 
-    def test_an_answer_arrives_as_it_was_given(self) -> None:
-        """Status, headers and body, its coding too, and nothing of the proxy's own."""
+    def test_response_is_forwarded_unchanged(self) -> None:
+        """Status, headers and body are kept, the content coding too."""
         body = gzip.compress(b'{"code":42210000,"message":"insufficient qty"}', mtime=0)
 
         def answer(request: Request) -> bytes:
@@ -243,8 +249,8 @@ class AnswerTests(RestTestCase):
         self.assertEqual(set(head.decode().split("\r\n")), expected)
         self.assertEqual(received, body)
 
-    def test_headers_of_the_connection_are_not_passed_on(self) -> None:
-        """Nor those that it names, nor cookies for whatever else is on this machine."""
+    def test_hop_by_hop_headers_of_response_are_removed(self) -> None:
+        """So are cookies: a browser would send them to other servers on this machine."""
         self.serve(
             b"HTTP/1.1 200 F\rine\r\nConnection: close, X-One\r\nX-One: 1\r\nX-Two: 2\r\n"
             b"Keep-Alive: timeout=5\r\nUpgrade: h2c\r\nProxy-Authenticate: Basic\r\nTrailer: X\r\n"
@@ -259,41 +265,41 @@ class AnswerTests(RestTestCase):
             "Content-Length: 2",
             NOSNIFF,
         }
-        self.assertEqual(set(head_of(client)), expected)
+        self.assertEqual(set(read_head(client)), expected)
         self.assertFalse(client.gone)
 
-    def test_a_redirect_is_handed_on(self) -> None:
-        """The keys are for the account's own host."""
-        self.answer = refusing(307, location="https://elsewhere.example/v2/orders")
+    def test_redirect_is_forwarded(self) -> None:
+        """The proxy does not follow it: the keys are only for the account's host."""
+        self.answer = answer_with(307, location="https://elsewhere.example/v2/orders")
         client = self.post(b"{}")
         self.assertEqual(client.status, 307)
-        self.assertIn("Location: https://elsewhere.example/v2/orders", head_of(client))
+        self.assertIn("Location: https://elsewhere.example/v2/orders", read_head(client))
         self.assertEqual(len(self.page.requests), 1)
 
-    def test_answers_without_a_body_have_none(self) -> None:
-        """And the connection goes on with the next request."""
+    def test_response_without_body_keeps_connection(self) -> None:
+        """The next request on the connection is answered."""
         for status in (204, 304):
-            self.answer = refusing(status, etag='"x"')
+            self.answer = answer_with(status, etag='"x"')
             client = self.request(ORDERS, method="DELETE")
             self.assertEqual(client.status, status)
             self.assertEqual(client.body, "")
             expected = {"ETag", "Date", "Server", NOSNIFF.partition(":")[0]}
-            self.assertEqual({name.split(":")[0] for name in head_of(client)[1:]}, expected)
+            self.assertEqual({name.split(":")[0] for name in read_head(client)[1:]}, expected)
             self.answer = [1]
             assert client.transport is not None
             client.transport.write(b"GET /paper/v2/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
             self.wires.flush()
             self.assertTrue(client.received.endswith(b"\r\n\r\n[1]"), client.received)
 
-    def test_head_has_the_length_and_no_body(self) -> None:
-        """As Alpaca said it."""
-        self.serve(b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n", ends=False)
+    def test_head_has_length_and_no_body(self) -> None:
+        """Content-Length is Alpaca's."""
+        self.serve(b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n", closes=False)
         client = self.request(ORDERS, method="HEAD")
-        self.assertIn("Content-Length: 12345", head_of(client))
+        self.assertIn("Content-Length: 12345", read_head(client))
         self.assertEqual((client.body, client.gone), ("", False))
 
-    def test_an_answer_of_unknown_length_flows(self) -> None:
-        """The head at once and each part when it comes, in chunks as the client's connection has them."""
+    def test_body_of_unknown_length_is_streamed(self) -> None:
+        """The head is sent at once, and each part when it arrives, as a chunk."""
         parts: list[Request] = []
 
         def answer(request: Request) -> int:
@@ -314,24 +320,24 @@ class AnswerTests(RestTestCase):
         self.wires.flush()
         self.assertTrue(client.received.endswith(b"0\r\n\r\n"), client.received)
 
-    def test_an_answer_may_end_with_its_connection(self) -> None:
-        """As those of old servers do; and a client of HTTP/1.0 is sent it so."""
+    def test_body_ended_by_close_is_complete(self) -> None:
+        """HTTP/1.0 servers do so; a client of HTTP/1.0 gets the body the same way."""
         self.serve(b"HTTP/1.0 200 OK\r\n\r\nall of it")
         self.assertTrue(self.request(ORDERS).received.endswith(b"9\r\nall of it\r\n0\r\n\r\n"))
         client = self.write(b"GET /paper/v2/orders HTTP/1.0\r\nHost: localhost\r\n\r\n")
         self.assertEqual((client.body, client.gone), ("all of it", True))
 
-    def test_requests_on_one_connection_are_answered_in_order(self) -> None:
-        """Also those that do not wait for the answer to the one before (pipelining)."""
+    def test_pipelined_requests_are_answered_in_order(self) -> None:
+        """The client does not wait for responses."""
         self.answer = lambda request: request.uri
         lines = "GET /paper/v2/{} HTTP/1.1\r\nHost: localhost\r\n\r\n"
         client = self.write("".join(lines.format(name) for name in "abc").encode())
-        self.assertEqual(self.asked(), ["GET /v2/a", "GET /v2/b", "GET /v2/c"])
+        self.assertEqual(self.take_requests(), ["GET /v2/a", "GET /v2/b", "GET /v2/c"])
         bodies = [part.partition(b"HTTP/1.1")[0] for part in client.received.split(b"\r\n\r\n")[1:]]
         self.assertEqual(bodies, [b"/v2/a", b"/v2/b", b"/v2/c"])
 
     def test_nothing_is_logged(self) -> None:
-        """Neither of a request that goes well nor of one that does not."""
+        """Neither for a successful request nor for a failed one."""
         with capturedLogs() as events:
             self.post(b'{"hush":1}', f"{ORDERS}?hush", *KEYS)
             self.serve(b"nonsense")

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.web.routes."""
+"""Tests for tradeproxy.web.routes: the targets of REST requests."""
 
 from __future__ import annotations
 
@@ -34,17 +34,16 @@ pieces = st.sampled_from(
 paths = st.lists(pieces, max_size=12).map(b"".join)
 
 
-class FindCallTests(SynchronousTestCase):
-    """What is passed through, and that it stays where it belongs."""
+class MatchRestRequestTests(SynchronousTestCase):
+    """Which request targets are forwarded to Alpaca."""
 
-    def test_finds_what_is_asked_of_alpaca(self) -> None:
-        """Beneath both paths of an account, and as it was written."""
+    def test_target_under_v2_matches_unchanged(self) -> None:
+        """Both paths of an account work, and the rest is kept as it is written."""
         table = {
             b"/trade-updates-paper/v2/orders": RestRequest("paper", b"/v2/orders"),
             b"/paper/v2/orders": RestRequest("paper", b"/v2/orders"),
-            b"//my_fund_2//v2/account": RestRequest(
-                "my_fund_2", b"/v2/account"
-            ),  # a base URL with a slash at its end
+            # A base URL with a slash at its end.
+            b"//my_fund_2//v2/account": RestRequest("my_fund_2", b"/v2/account"),
             b"/paper/v2/orders/": RestRequest("paper", b"/v2/orders/"),
             b"/paper/v2/orders?status=all&after=2026-01-01T00%3A00%3A00Z": RestRequest(
                 "paper", b"/v2/orders?status=all&after=2026-01-01T00%3A00%3A00Z"
@@ -56,11 +55,11 @@ class FindCallTests(SynchronousTestCase):
             b"/paper/v2/positions/BRK.B": RestRequest("paper", b"/v2/positions/BRK.B"),
             b"/paper/v2/x;y/.z/a%20b/100%25": RestRequest("paper", b"/v2/x;y/.z/a%20b/100%25"),
         }
-        for uri, call in table.items():
-            self.assertEqual(match_rest_request(uri), call, uri)
+        for uri, expected in table.items():
+            self.assertEqual(match_rest_request(uri), expected, uri)
 
-    def test_finds_nothing_that_leads_elsewhere(self) -> None:
-        """In no coding, between no slashes."""
+    def test_target_with_dot_or_empty_segment_is_none(self) -> None:
+        """At any level of decoding, between slashes or backslashes."""
         for path in (
             b"",
             b"/",
@@ -95,8 +94,8 @@ class FindCallTests(SynchronousTestCase):
         ):
             self.assertIsNone(match_rest_request(b"/paper/v2/" + path), path)
 
-    def test_finds_nothing_at_other_paths(self) -> None:
-        """Nor an account where none can be, nor another host."""
+    def test_target_elsewhere_is_none(self) -> None:
+        """Other paths, reserved names and absolute URLs of any host do not match."""
         for uri in (
             b"/v2/orders",
             b"/paper/v1/orders",
@@ -117,19 +116,19 @@ class FindCallTests(SynchronousTestCase):
         ):
             self.assertIsNone(match_rest_request(uri), uri)
 
-    def test_a_path_that_is_coded_without_end_is_given_up(self) -> None:
-        """It costs a bounded time."""
+    def test_target_encoded_many_times_is_none(self) -> None:
+        """The time for a check is bounded."""
         self.assertIsNone(match_rest_request(b"/paper/v2/x%" + b"25" * 5000))
 
     @settings(deadline=None, derandomize=True)
     @given(paths | st.binary())
-    def test_no_reading_of_what_is_found_leaves_v2(self, path: bytes) -> None:
-        """However often a server decodes it, and whatever it takes for a slash."""
-        call = match_rest_request(b"/paper/v2/" + path)
-        if call is None:
+    def test_matched_target_never_resolves_outside_v2(self, path: bytes) -> None:
+        """However often a server decodes it, and whichever character it takes for a slash."""
+        rest_request = match_rest_request(b"/paper/v2/" + path)
+        if rest_request is None:
             return
-        self.assertEqual(call, RestRequest("paper", b"/v2/" + path))
-        target = call.target.partition(b"?")[0]
+        self.assertEqual(rest_request, RestRequest("paper", b"/v2/" + path))
+        target = rest_request.target.partition(b"?")[0]
         for _ in range(4):
             for reading in (target, target.replace(b"\\", b"/"), target.partition(b";")[0]):
                 self.assertTrue(posixpath.normpath(reading).startswith(b"/v2/"), reading)

@@ -13,10 +13,10 @@ ORIGINAL, ALPACA = ProtocolMode.ORIGINAL, ProtocolMode.ALPACA
 
 
 class RouteTests(SynchronousTestCase):
-    """Which path means what."""
+    """The routes of paths."""
 
-    def test_finds_the_streams(self) -> None:
-        """Long and short paths, in both manners, however many slashes an SDK adds."""
+    def test_stream_path_is_stream_route(self) -> None:
+        """Long and short paths, in both protocol modes, with any number of slashes."""
         table = {
             b"/trade-updates-paper": StreamRoute("paper", ORIGINAL),
             b"/trade-updates-live": StreamRoute("live", ORIGINAL),
@@ -35,24 +35,24 @@ class RouteTests(SynchronousTestCase):
             b"/trade-updates-paper///stream///": StreamRoute("paper", ALPACA),
             b"//paper//stream//": StreamRoute("paper", ALPACA),
             b"/live/stream": StreamRoute("live", ALPACA),
-            b"/stream/stream": StreamRoute("stream", ALPACA),  # an account's name like any other
+            b"/stream/stream": StreamRoute("stream", ALPACA),  # a valid account name
         }
         for path, destination in table.items():
             self.assertEqual(route(path), destination, path)
 
-    def test_finds_the_server_sent_events(self) -> None:
-        """Beneath both paths of an account, where Alpaca's SDKs look for them."""
+    def test_events_path_is_sse_route(self) -> None:
+        """It is below both paths of an account, where Alpaca's SDKs request it."""
         table = {
             b"/trade-updates-paper/v2/events/trades": SseRoute("paper"),
             b"/paper/v2/events/trades": SseRoute("paper"),
             b"//paper//v2/events/trades/": SseRoute("paper"),
-            b"/stream/v2/events/trades": SseRoute("stream"),  # an account's name like any other
+            b"/stream/v2/events/trades": SseRoute("stream"),  # a valid account name
         }
         for path, destination in table.items():
             self.assertEqual(route(path), destination, path)
 
-    def test_finds_health(self) -> None:
-        """With or without slashes at its end."""
+    def test_health_path_is_page_route(self) -> None:
+        """With or without slashes at the end."""
         table = {
             b"/healthz": PageRoute.HEALTHZ,
             b"/healthz/": PageRoute.HEALTHZ,
@@ -64,8 +64,8 @@ class RouteTests(SynchronousTestCase):
         for path, page in table.items():
             self.assertEqual(route(path), page, path)
 
-    def test_finds_the_dashboard(self) -> None:
-        """The page at the root; its files and what it asks for are where no account can be."""
+    def test_dashboard_path_is_asset_route(self) -> None:
+        """The page is at the root; its files are at paths that no account can have."""
         table = {
             b"/": AssetRoute("index.html"),
             b"///": AssetRoute("index.html"),
@@ -79,8 +79,8 @@ class RouteTests(SynchronousTestCase):
         for path, destination in table.items():
             self.assertEqual(route(path), destination, path)
 
-    def test_takes_no_reserved_name_for_an_account(self) -> None:
-        """Nobody's events are at a name that is, or will be, a page."""
+    def test_reserved_name_is_no_account(self) -> None:
+        """A reserved name is, or may become, a page."""
         for name in (b"healthz", b"readyz", b"metrics"):
             for path in (
                 b"/trade-updates-" + name,
@@ -91,8 +91,8 @@ class RouteTests(SynchronousTestCase):
                 self.assertIsNone(route(path), path)
         self.assertNotIsInstance(route(b"/metrics"), StreamRoute)
 
-    def test_finds_nothing_elsewhere(self) -> None:
-        """Unknown forms, upper case, escapes, queries and deeper paths are nothing."""
+    def test_other_path_is_none(self) -> None:
+        """Unknown forms, upper case, escapes, queries and deeper paths do not match."""
         for path in (
             b"",
             b"trade-updates-paper",
@@ -140,8 +140,8 @@ class RouteTests(SynchronousTestCase):
 
     @settings(deadline=None, derandomize=True)
     @given(st.binary() | st.binary().map(lambda tail: b"/trade-updates-" + tail))
-    def test_never_fails(self, path: bytes) -> None:
-        """Whatever a client puts into a request line is a route or none."""
+    def test_any_bytes_are_a_valid_route_or_none(self, path: bytes) -> None:
+        """A request line may have any bytes."""
         destination = route(path)
         if isinstance(destination, (StreamRoute, SseRoute)):
             self.assertRegex(destination.account, r"\A[a-z0-9_]+\Z")
@@ -150,8 +150,8 @@ class RouteTests(SynchronousTestCase):
         else:
             self.assertIn(destination, (None, *PageRoute))
 
-    def test_an_accounts_own_paths_lead_to_it(self) -> None:
-        """The paths that are announced are those of the documentation, and are found."""
+    def test_account_paths_lead_to_the_account(self) -> None:
+        """The announced paths are those of the documentation."""
         own = "/trade-updates-paper"
         alpacas, events = f"{own}/stream", f"{own}/v2/events/trades"
         self.assertEqual(account_paths("paper"), (own, alpacas, events))

@@ -1,4 +1,4 @@
-"""The site: what each request is answered, before and instead of an upgrade."""
+"""Tests for tradeproxy.web.site: responses to requests, before and instead of an upgrade."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tradeproxy.config.settings import Limits
 STREAM = "/trade-updates-paper"
 
 
-class AnswerTests(ProxyTestCase):
+class ResponseTests(ProxyTestCase):
     """Plain HTTP requests."""
 
-    def test_health_is_alive_while_alpaca_is_down(self) -> None:
+    def test_healthz_alpaca_down_is_200(self) -> None:
         """A restart would not bring Alpaca back."""
         self.assertEqual(self.request("/healthz").status, 200)
 
-    def test_ready_when_every_account_streams(self) -> None:
-        """503 with each account's reason until then."""
+    def test_readyz_account_down_is_503_with_reason(self) -> None:
+        """It is 200 once every account streams."""
         self.paper.mark_upstream_up()
         self.live.mark_upstream_down("login refused")
         answer = self.request("/readyz")
@@ -31,15 +31,15 @@ class AnswerTests(ProxyTestCase):
         self.live.mark_upstream_up()
         self.assertEqual(self.request("/readyz").status, 200)
 
-    def test_a_stream_is_no_page(self) -> None:
-        """426 tells somebody with a browser or curl what it is instead."""
+    def test_stream_without_upgrade_is_426(self) -> None:
+        """The body explains that the path is a WebSocket."""
         answer = self.request(STREAM)
         self.assertEqual(answer.status, 426)
         self.assertIn(b"Upgrade: websocket", answer.received)
         self.assertIn("WebSocket", answer.body)
 
-    def test_an_account_that_is_not_set_up_names_its_variables(self) -> None:
-        """The 404 says how to set it up, also to an upgrade."""
+    def test_unknown_account_is_404_naming_variables(self) -> None:
+        """Plain requests and upgrades get the same message."""
         for answer in (
             self.request("/trade-updates-desk_2"),
             self.upgrade("/trade-updates-desk_2/stream"),
@@ -47,37 +47,37 @@ class AnswerTests(ProxyTestCase):
             self.assertEqual(answer.status, 404)
             self.assertIn("ALPACA_DESK_2_API_KEY and ALPACA_DESK_2_SECRET_KEY", answer.body)
 
-    def test_unknown_paths_are_not_found(self) -> None:
-        """Whatever they resemble."""
+    def test_unknown_path_is_404(self) -> None:
+        """Also if it resembles a known one."""
         for path in ("/x/y", "/trade-updates-", "/%70aper"):
             self.assertEqual(self.request(path).status, 404, path)
 
-    def test_other_methods_are_not_allowed(self) -> None:
-        """Nothing here takes a POST."""
+    def test_post_is_405(self) -> None:
+        """No endpoint accepts a POST."""
         answer = self.request("/healthz", method="POST")
         self.assertEqual(answer.status, 405)
         self.assertIn(b"Allow: GET, HEAD", answer.received)
 
-    def test_answers_do_not_name_the_software_beneath(self) -> None:
-        """Neither Twisted's version nor Autobahn's is told."""
+    def test_responses_hide_library_versions(self) -> None:
+        """No response names Twisted or Autobahn."""
         for answer in (self.request("/healthz"), self.request("/nothing"), self.upgrade()):
             self.assertNotRegex(answer.received.lower(), b"twisted|autobahn")
 
-    def test_a_head_request_gets_the_head_alone(self) -> None:
-        """Load balancers ask so."""
+    def test_head_has_no_body(self) -> None:
+        """Some load balancers send HEAD."""
         answer = self.request("/healthz", method="HEAD")
         self.assertEqual((answer.status, answer.body), (200, ""))
         self.assertIn(b"Content-Length: 21\r\n", answer.received)
 
-    def test_readiness_tells_how_many_clients_there_are(self) -> None:
-        """And how many frames of Alpaca's were of no use."""
+    def test_readyz_counts_clients_and_dropped_frames(self) -> None:
+        """Frames from Alpaca that could not be used are dropped."""
         self.connect()
         self.paper.drop_frame("not JSON")
         paper = json.loads(self.request("/readyz").body)["accounts"]["paper"]
         self.assertEqual((paper["clients"], paper["dropped_frames"]), (1, 1))
 
-    def test_who_is_turned_away_is_logged_seldom(self) -> None:
-        """A page may try all day: the 1st, the 10th and the 100th time are told, with the reason."""
+    def test_repeated_rejection_is_logged_at_powers_of_ten(self) -> None:
+        """A page may retry all day; the 1st, 10th and 100th rejection are logged."""
         with capturedLogs() as logs:
             for _ in range(25):
                 self.upgrade(Origin="https://evil.example")
@@ -95,10 +95,10 @@ class AnswerTests(ProxyTestCase):
 
 
 class UpgradeTests(ProxyTestCase):
-    """The paths of the streams."""
+    """Upgrades to a WebSocket."""
 
-    def test_every_form_of_the_path_is_a_stream(self) -> None:
-        """SDKs and people write them in several ways."""
+    def test_every_stream_path_upgrades(self) -> None:
+        """SDKs and users write the paths in several ways."""
         for path in (
             "/trade-updates-paper",
             "/trade-updates-paper/",
@@ -110,8 +110,8 @@ class UpgradeTests(ProxyTestCase):
         ):
             self.assertEqual(self.upgrade(path).status, 101, path)
 
-    def test_a_broken_handshake_is_refused(self) -> None:
-        """With an HTTP status rather than a hung connection (RFC 6455, 4.2.1)."""
+    def test_invalid_handshake_is_400(self) -> None:
+        """The connection does not hang (RFC 6455, 4.2.1)."""
         good = {
             "Upgrade": "websocket",
             "Connection": "keep-alive, Upgrade",
@@ -130,8 +130,8 @@ class UpgradeTests(ProxyTestCase):
             )
         self.assertEqual(self.request(STREAM, method="POST", **good).status, 400)
 
-    def test_an_unknown_version_is_told_which_ones_there_are(self) -> None:
-        """As RFC 6455 asks (4.4)."""
+    def test_unknown_version_is_426_with_supported_version(self) -> None:
+        """RFC 6455, 4.4 requires the header."""
         answer = self.request(
             STREAM,
             Upgrade="websocket",
@@ -143,14 +143,14 @@ class UpgradeTests(ProxyTestCase):
         self.assertIn(b"sec-websocket-version: 13", answer.received.lower())
 
 
-class DoorTests(ProxyTestCase):
-    """No page of another site, and no other host's name, gets in."""
+class AdmissionTests(ProxyTestCase):
+    """Only known hosts and origins are admitted."""
 
     hosts = ("trader.lan",)
     origins = ("https://desk.example",)
 
-    def test_a_foreign_host_is_refused_before_the_upgrade(self) -> None:
-        """A page whose name was rebound to this address still says its name."""
+    def test_foreign_host_is_403(self) -> None:
+        """With DNS rebinding, a page's requests still carry the page's host name."""
         for host in (
             "evil.example",
             "evil.example:8099",
@@ -160,8 +160,8 @@ class DoorTests(ProxyTestCase):
             self.assertEqual(self.upgrade(Host=host).status, 403, host)
             self.assertEqual(self.request("/healthz", Host=host).status, 403, host)
 
-    def test_own_and_allowed_hosts_are_let_in(self) -> None:
-        """Under any port, since ports are forwarded."""
+    def test_own_or_allowed_host_upgrades(self) -> None:
+        """Any port is accepted, since ports may be forwarded."""
         for host in (
             "localhost",
             "localhost:8099",
@@ -171,13 +171,13 @@ class DoorTests(ProxyTestCase):
         ):
             self.assertEqual(self.upgrade(Host=host).status, 101, host)
 
-    def test_two_hosts_are_none(self) -> None:
-        """What a request says twice is not believed once."""
+    def test_two_host_headers_are_rejected(self) -> None:
+        """A repeated header matches no host."""
         answer = self.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n")
         self.assertIn(answer.status, (400, 403))
 
-    def test_a_page_of_another_origin_is_refused_before_the_upgrade(self) -> None:
-        """Also one of this machine, on another port, and one that will not say."""
+    def test_foreign_origin_is_403(self) -> None:
+        """So are another port of this machine and an opaque origin."""
         for origin in (
             "https://evil.example",
             "http://localhost:3000",
@@ -187,42 +187,42 @@ class DoorTests(ProxyTestCase):
         ):
             self.assertEqual(self.upgrade(Origin=origin).status, 403, origin)
 
-    def test_own_and_allowed_origins_are_let_in(self) -> None:
-        """websocket-client always sends its own; a page of ours has it too."""
+    def test_own_or_allowed_origin_upgrades(self) -> None:
+        """websocket-client always sends its own origin, and so does the dashboard."""
         for origin in ("http://localhost:8099", "HTTP://LOCALHOST:8099", "https://desk.example"):
             self.assertEqual(self.upgrade(Origin=origin).status, 101, origin)
 
 
 class TokenTests(ProxyTestCase):
-    """With tokens, everything but health needs one."""
+    """With PROXY_TOKENS set, everything but health needs a token."""
 
     tokens = ("open-sesame",)
 
-    def test_health_needs_none(self) -> None:
+    def test_health_needs_no_token(self) -> None:
         """Supervisors have no tokens."""
         for path in ("/healthz", "/readyz"):
             self.assertIn(self.request(path).status, (200, 503), path)
 
-    def test_everything_else_does(self) -> None:
-        """401 says how to give one."""
+    def test_other_paths_without_token_are_401(self) -> None:
+        """The response has WWW-Authenticate."""
         for path in (STREAM, "/status.json", "/nothing"):
             answer = self.request(path)
             self.assertEqual(answer.status, 401, path)
             self.assertIn(b"WWW-Authenticate: Bearer", answer.received)
         self.assertEqual(self.request("/nothing", Authorization="Bearer open-sesame").status, 404)
 
-    def test_an_upgrade_may_bring_it_later(self) -> None:
-        """WebSocket clients put it into their auth message."""
+    def test_upgrade_without_token_is_accepted(self) -> None:
+        """WebSocket clients send the token in their auth message."""
         self.assertEqual(self.upgrade().status, 101)
 
 
-class PatienceTests(ProxyTestCase):
-    """Clients that do not come to the point."""
+class TimeLimitTests(ProxyTestCase):
+    """Time and memory limits of requests."""
 
     limits = Limits(handshake_timeout=5)
 
-    def test_a_request_must_be_whole_in_time(self) -> None:
-        """A byte every second does not buy more time."""
+    def test_incomplete_request_closes_at_handshake_timeout(self) -> None:
+        """A byte every second does not extend the limit."""
         client = self.write(b"GET /healthz HTTP/1.1\r\n")
         for _ in range(5):
             assert client.transport is not None
@@ -231,14 +231,14 @@ class PatienceTests(ProxyTestCase):
         self.wires.advance(0.1)
         self.assertTrue(client.gone)
 
-    def test_a_stream_is_not_cut_by_the_time_limit_of_requests(self) -> None:
-        """It has become something else."""
+    def test_stream_outlives_request_time_limit(self) -> None:
+        """The limit ends with the upgrade."""
         client = self.connect()
         self.wires.advance(9)
         self.assertTrue(client.is_open_now)
 
-    def test_bodies_are_not_kept(self) -> None:
-        """A request with a body is answered like one without."""
+    def test_request_body_is_ignored(self) -> None:
+        """A request with a body gets the same response as without."""
         answer = self.write(
             b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
         )

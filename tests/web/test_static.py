@@ -1,4 +1,4 @@
-"""The dashboard's files and what it asks for, as the site answers."""
+"""Tests for the dashboard's files and /status.json, as the site serves them."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ TYPES = {
 }
 
 
-def headers_of(answer: RawClient) -> dict[str, str]:
-    """Return the headers of an answer, their names in lower case."""
+def read_headers(answer: RawClient) -> dict[str, str]:
+    """Return the headers of a response, with names in lower case."""
     lines = answer.received.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
     return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
 
 
 class FileTests(ProxyTestCase):
-    """The page, its style and its scripts."""
+    """The page, its style sheet and its scripts."""
 
-    def test_the_page_is_at_the_root_and_its_files_beneath(self) -> None:
-        """Each as it is, with the type that a browser insists on."""
+    def test_files_are_served_with_their_types(self) -> None:
+        """Browsers reject a script or a style sheet with another type."""
         answers = {"index.html": self.request("/")}
         answers |= {name: self.request(f"/dashboard/{name}") for name in FILES}
         for name, answer in answers.items():
             self.assertEqual(answer.status, 200, name)
             self.assertEqual(answer.body, FILES[name], name)
-            self.assertEqual(headers_of(answer)["content-type"], TYPES[Path(name).suffix], name)
+            self.assertEqual(read_headers(answer)["content-type"], TYPES[Path(name).suffix], name)
 
-    def test_all_that_the_page_refers_to_is_there(self) -> None:
+    def test_every_reference_is_a_file(self) -> None:
         """From index.html, and from one script to another."""
-        referred = set(re.findall(r'(?:href|src)="dashboard/([^"]+)"', INDEX))
-        self.assertGreaterEqual(referred, {"main.js", "style.css"})
+        referenced = set(re.findall(r'(?:href|src)="dashboard/([^"]+)"', INDEX))
+        self.assertGreaterEqual(referenced, {"main.js", "style.css"})
         for text in SCRIPTS.values():
-            referred.update(re.findall(r'from "\./([^"]+)"', text))
-        self.assertEqual(referred - set(FILES), set())
-        self.assertEqual(set(FILES) - referred, {"index.html"})
+            referenced.update(re.findall(r'from "\./([^"]+)"', text))
+        self.assertEqual(referenced - set(FILES), set())
+        self.assertEqual(set(FILES) - referenced, {"index.html"})
 
-    def test_the_browser_is_told_to_trust_nothing_else(self) -> None:
-        """No inline script or style, no foreign host, no frame, no guessing of types, no referrer."""
+    def test_headers_forbid_foreign_content(self) -> None:
+        """No inline script or style, no other host, no frame, no type sniffing, no referrer."""
         for path in ("/", "/dashboard/main.js", "/dashboard/style.css"):
-            headers = headers_of(self.request(path))
+            headers = read_headers(self.request(path))
             policy = dict(
                 part.split(" ", 1) for part in headers["content-security-policy"].split("; ")
             )
@@ -71,14 +71,14 @@ class FileTests(ProxyTestCase):
             self.assertEqual(headers["x-content-type-options"], "nosniff")
             self.assertEqual(headers["referrer-policy"], "no-referrer")
 
-    def test_the_page_needs_no_exception_from_that(self) -> None:
-        """There are no scripts, styles or event handlers in it, and no address but its own."""
+    def test_files_comply_with_their_policy(self) -> None:
+        """There is no inline script, style or event handler, and no foreign URL."""
         self.assertNotRegex(INDEX, r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]+src=)")
         for name, text in FILES.items():
             self.assertEqual(re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text), [], name)
 
-    def test_no_script_makes_markup_of_a_text(self) -> None:
-        """What an order is called may look like any."""
+    def test_scripts_do_not_parse_html(self) -> None:
+        """The text of an event may look like HTML."""
         for name, text in SCRIPTS.items():
             self.assertNotRegex(
                 text,
@@ -86,8 +86,8 @@ class FileTests(ProxyTestCase):
                 name,
             )
 
-    def test_nothing_else_is_to_be_had_there(self) -> None:
-        """Neither other files nor other methods."""
+    def test_other_files_and_methods_are_rejected(self) -> None:
+        """Only the dashboard's files can be read, with GET or HEAD."""
         for path in (
             "/dashboard/nothing.js",
             "/dashboard/../pages.py",
@@ -99,8 +99,8 @@ class FileTests(ProxyTestCase):
         head = self.request("/", method="HEAD")
         self.assertEqual((head.status, head.body), (200, ""))
 
-    def test_other_hosts_and_origins_are_kept_out(self) -> None:
-        """A page of another site can neither read nor embed any of it; a link may lead here from anywhere."""
+    def test_foreign_host_or_origin_is_403(self) -> None:
+        """A page of another site can neither read nor embed a file; a link may lead here."""
         for path in ("/", "/dashboard/main.js", "/status.json"):
             self.assertEqual(self.request(path, Host="evil.example").status, 403, path)
             self.assertEqual(self.request(path, Origin="https://evil.example").status, 403, path)
@@ -111,13 +111,13 @@ class FileTests(ProxyTestCase):
         self.assertEqual(self.request("/status.json", **followed).status, 403)
 
 
-class TokenTests(ProxyTestCase):
+class StatusTokenTests(ProxyTestCase):
     """With PROXY_TOKENS set."""
 
     tokens = ("open-sesame",)
 
-    def test_the_files_need_no_token_and_the_state_does(self) -> None:
-        """They ask for it, and hold nothing; it comes in a header, and never in the URL."""
+    def test_files_need_no_token_and_status_does(self) -> None:
+        """The page asks for the token and sends it in a header, never in the URL."""
         for path in ("/", "/dashboard/main.js", "/dashboard/style.css"):
             self.assertEqual(self.request(path).status, 200, path)
         for path in ("/status.json", "/status.json?token=open-sesame"):
@@ -130,20 +130,20 @@ class TokenTests(ProxyTestCase):
 
 
 class StatusTests(ProxyTestCase):
-    """`/status.json`."""
+    """/status.json."""
 
     def status(self) -> dict[str, Any]:
-        """Return the document, made anew."""
+        """Return a new document: the cached one has expired."""
         self.wires.advance(2)
         answer = self.request("/status.json")
         self.assertEqual(answer.status, 200)
-        self.assertEqual(headers_of(answer)["content-type"], "application/json")
-        self.assertEqual(headers_of(answer)["cache-control"], "no-store")
+        self.assertEqual(read_headers(answer)["content-type"], "application/json")
+        self.assertEqual(read_headers(answer)["cache-control"], "no-store")
         document: dict[str, Any] = json.loads(answer.body)
         return document
 
-    def test_has_the_accounts_as_readyz_has_them_and_more(self) -> None:
-        """Their streams, what came, what was lost, what was repeated."""
+    def test_accounts_include_readyz_state(self) -> None:
+        """The state also has the upstream, the reconnects, the events and the gaps."""
         self.live.mark_upstream_up()
         self.publish(self.live, NEW, FILL, FILL)
         self.live.mark_upstream_down("connection lost")
@@ -163,10 +163,10 @@ class StatusTests(ProxyTestCase):
         self.assertEqual(document["accounts"]["paper"]["upstream"]["state"], "down")
         self.assertEqual(document["accounts"]["paper"]["reason"], "not connected yet")
 
-    def test_counts_events_and_their_delivery_over_time(self) -> None:
-        """In steps of ten seconds, the last of which is under way; null is where nothing is known."""
+    def test_series_count_events_and_latency(self) -> None:
+        """A step is ten seconds, the last is not over; null means unknown."""
         self.wires.advance(15)
-        # The clock stands at 2027-01-15T08:00:15Z.
+        # It is 2027-01-15T08:00:15Z.
         self.publish(
             self.paper, event_at("2027-01-15T08:00:05Z", 1), event_at("2027-01-15T08:00:12Z", 2)
         )
@@ -181,8 +181,8 @@ class StatusTests(ProxyTestCase):
         self.assertEqual(series["events"], [None] * 57 + [1, 1, 0])
         self.assertEqual(series["latency"], [None] * 58 + [0.0, None])
 
-    def test_names_the_clients(self) -> None:
-        """Where each comes from, what it calls itself, how it is served, and since when."""
+    def test_clients_are_listed(self) -> None:
+        """Each has its address, user agent, dialect and start."""
         self.connect(User_Agent="desk/1.0")
         self.connect("/live/stream", User_Agent="<b>bot</b>")
         self.request("/paper/v2/events/trades", User_Agent="curl/8")
@@ -198,9 +198,9 @@ class StatusTests(ProxyTestCase):
             listed["curl/8"], {"account": "paper", "dialect": "server-sent events", **common}
         )
 
-    def test_names_the_clients_address_as_a_url_would(self) -> None:
-        """However it is served; one on a UNIX socket has none."""
-        for address, named in (
+    def test_client_address_has_url_notation(self) -> None:
+        """For WebSockets and server-sent events; a UNIX socket has no address."""
+        for address, expected in (
             (IPv4Address("TCP", "192.0.2.1", 50000), "192.0.2.1:50000"),
             (IPv6Address("TCP", "2001:db8::1", 50000), "[2001:db8::1]:50000"),
             (UNIXAddress(None), "a UNIX socket"),
@@ -208,14 +208,14 @@ class StatusTests(ProxyTestCase):
             self.patch(FakeTransport, "getPeer", lambda _, peer=address: peer)
             clients = self.connect(), self.request("/paper/v2/events/trades")
             listed = self.status()["clients"]["listed"]
-            self.assertEqual([client["address"] for client in listed], [named] * 2)
+            self.assertEqual([client["address"] for client in listed], [expected] * 2)
             for client in clients:
                 assert client.transport is not None
                 client.transport.loseConnection()
             self.wires.advance(1)
 
-    def test_a_client_that_does_not_read_comes_first(self) -> None:
-        """With the number of events that it has not been sent; those that keep up have none to wait for."""
+    def test_slow_client_is_listed_first(self) -> None:
+        """Its lag is the number of unsent events; clients that keep up have a lag of 0."""
         self.wires.transport = NarrowTransport
         for name in ("quick", "slow", "idle"):
             self.connect(
@@ -237,30 +237,30 @@ class StatusTests(ProxyTestCase):
             (clients["slow"], {client["lag"] for client in clients["listed"]}), (0, {0})
         )
 
-    def test_lists_some_hundreds_at_most(self) -> None:
-        """The number is of all."""
+    def test_list_of_clients_is_bounded(self) -> None:
+        """The count includes all clients."""
         for _ in range(MAX_LISTED + 3):
             self.say(self.connect("/paper/stream"), AUTH, LISTEN)
         clients = self.status()["clients"]
         self.assertEqual((clients["count"], len(clients["listed"])), (MAX_LISTED + 3, MAX_LISTED))
 
-    def test_is_made_once_a_second_for_all(self) -> None:
-        """However many look at it."""
+    def test_document_is_cached_for_a_second(self) -> None:
+        """All requests in that time get the same document."""
         first = self.request("/status.json").body
         self.connect()
         self.assertEqual(self.request("/status.json").body, first)
         self.wires.advance(1)
         self.assertEqual(json.loads(self.request("/status.json").body)["clients"]["count"], 1)
 
-    def test_counts_those_that_were_turned_away(self) -> None:
-        """By reason."""
+    def test_rejections_are_counted_by_reason(self) -> None:
+        """The key is still `refusals`."""
         self.upgrade(Origin="https://evil.example")
         [(reason, count)] = self.status()["refusals"].items()
         self.assertIn("Origin is not allowed", reason)
         self.assertEqual(count, 1)
 
-    def test_what_a_client_calls_itself_is_bounded_and_printable(self) -> None:
-        """Both ends of it are kept, where what tells browsers apart is."""
+    def test_user_agent_is_shortened_and_printable(self) -> None:
+        """Both ends are kept, since they tell browsers apart."""
         self.assertEqual(user_agent(None), "")
         self.assertEqual(user_agent(b"a\x1b[31mb\xff"), "a\ufffd[31mb\ufffd")
         long = user_agent(b"Mozilla/5.0 (" + b"x" * 10_000 + b") Firefox/150.0")
@@ -270,6 +270,6 @@ class StatusTests(ProxyTestCase):
 
 
 def event_at(time: str, number: int, text: str = "") -> bytes:
-    """Return the frame of an event of its own."""
+    """Return the frame of an event with its own id."""
     data = {"event": "new", "event_id": f"id-{number}", "at": time, "text": text}
     return json.dumps({"stream": "trade_updates", "data": data}).encode()
