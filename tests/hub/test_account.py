@@ -34,7 +34,7 @@ BEGIN = time_of(0) // 1_000_000
 """When the tests begin (Unix time): one second before the time of event 1."""
 
 
-class RecordingSubscriber:
+class PayloadSubscriber:
     """A subscriber that records what it gets, then calls `on_delivery`."""
 
     size = 1
@@ -68,7 +68,7 @@ class AccountTestCase(MemoryCase):
         super().setUp()
         self.journal = self.open()
         self.account = Account("paper", self.journal, self.clock)
-        self.subscriber = RecordingSubscriber()
+        self.subscriber = PayloadSubscriber()
         self.account.broadcaster.register(self.subscriber)
 
     def assert_delivered(self, *batches: list[int]) -> None:
@@ -102,7 +102,7 @@ class PublishTests(AccountTestCase):
     def test_publish_event_is_in_journal_before_delivery(self) -> None:
         """A subscriber finds an event in the journal at the moment of its delivery (promise 1)."""
         found: list[int | None] = []
-        other = RecordingSubscriber(lambda: found.append(self.journal.find(event(1).identity)))
+        other = PayloadSubscriber(lambda: found.append(self.journal.find(event(1).identity)))
         self.account.broadcaster.register(other)
         self.publish(1)
         self.clock.advance(0)
@@ -128,9 +128,9 @@ class PublishTests(AccountTestCase):
     def test_publish_during_delivery_delivers_in_next_turn(self) -> None:
         """An event published during a delivery follows the current batch, for every subscriber."""
         again = [2]
-        echo = RecordingSubscriber(lambda: self.publish(again.pop()) if again else None)
+        echo = PayloadSubscriber(lambda: self.publish(again.pop()) if again else None)
         self.account.broadcaster.register(echo)
-        last = RecordingSubscriber()
+        last = PayloadSubscriber()
         self.account.broadcaster.register(last)
         self.publish(1)
         # One advance of a Clock also runs the calls that are scheduled meanwhile for time 0.
@@ -150,7 +150,7 @@ class PublishTests(AccountTestCase):
         """A subscriber of one account gets no event of another."""
         other, listener = (
             Account("live", memory_journal(self.clock, "live"), self.clock),
-            RecordingSubscriber(),
+            PayloadSubscriber(),
         )
         other.broadcaster.register(listener)
         self.publish(1)

@@ -49,10 +49,10 @@ class LocateTests(MemoryCase):
 
     def test_locate_cursor_of_trimmed_event_fails_if_later_rows_are_trimmed(self) -> None:
         """The event of the cursor itself may be trimmed."""
-        kept, gone, start = self.cursor(2), self.cursor(1), self.cursor(0)
+        kept, trimmed, start = self.cursor(2), self.cursor(1), self.cursor(0)
         self.trim()
         self.assertEqual(locate(self.account, AfterId(str(kept))), 2)
-        for cursor in (gone, start):
+        for cursor in (trimmed, start):
             self.assert_unrecoverable(
                 AfterId(str(cursor)),
                 "^it is no longer kept: the journal begins at 2026-09-21T14:13:2",

@@ -10,7 +10,7 @@ from tradeproxy.hub.replication import StreamState
 from tradeproxy.wire.proxy_status import Gap, GapOutcome, UpstreamStatus
 
 
-class StreamStateTests(SynchronousTestCase):
+class StreamStateEncodingTests(SynchronousTestCase):
     """The stream state as JSON for another node."""
 
     def test_parse_encoded_state_returns_equal_state(self) -> None:

@@ -106,7 +106,7 @@ class Account:
         self.journal.open()
 
     def close(self) -> None:
-        """Commit and deliver what has been received, buffered events too; close the journal."""
+        """Commit and deliver all pending and buffered events, and close the journal."""
         try:
             self.stop_buffering()
             self.flush()

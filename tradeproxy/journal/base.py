@@ -123,7 +123,7 @@ class Journal(Protocol):
 
     @property
     def is_current(self) -> bool:
-        """Whether every row of the log that this process knows of has been passed on."""
+        """Whether every row of the log has been passed on, as far as this process can see."""
 
     def open(self) -> None:
         """Open the log. Raises JournalError, whose text is a line for the user."""

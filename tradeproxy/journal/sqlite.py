@@ -256,7 +256,7 @@ class SqliteJournal(JournalBase):
         """
         if (seq := self._backlog.find(identity)) is not None:
             return seq
-        # 0 is no sequence number. It tells "not found" from the None of a failed query.
+        # A failed query gives None, so "not found" is 0, which is no sequence number.
         not_found = 0
         found = self._disk.query(lambda store: store.find(identity) or not_found, None)
         if found is None and not self.status.durable:

@@ -173,7 +173,7 @@ class Store:
     def read(self, after: int, limit: int) -> list[Row]:
         """Return up to `limit` rows that follow number `after`, and at least one.
 
-        The caller knows that the next row exists. Raises DamageError if a row is missing.
+        The next row must exist. Raises DamageError if it, or a row between two others, is missing.
         """
         rows: list[Row] = []
         size = 0
