@@ -1,1 +1,1 @@
-"""Toward Alpaca: one connection an account, kept up."""
+"""The connections to Alpaca: one stream connection per account, and its REST requests."""

@@ -1,4 +1,4 @@
-"""When to try Alpaca again, given how the last attempt ended."""
+"""The delay before the next connection attempt, computed from how the last one ended."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 INITIAL_CEILING = 1.0
-"""Seconds: the most that the first attempt waits; it doubles with every further one."""
+"""Seconds: the maximum jitter after the first failure. It doubles with every further failure."""
 
 MAX_CEILING = 60.0
-"""Seconds: the most that any attempt waits beyond its floor."""
+"""Seconds: the maximum jitter after any failure. The floor is added to it."""
 
 STABLE_AFTER = 60.0
-"""Seconds of streaming after which a session has worked, and the next failure is a first one again."""
+"""Seconds of streaming after which a session counts as stable and resets the backoff."""
 
 MAX_RETRY_AFTER = 900.0
-"""Seconds: a Retry-After beyond this is taken for a mistake."""
+"""Seconds: a longer Retry-After is treated as a mistake and is cut to this."""
 
 
 class DisconnectCause(Enum):
-    """Why an attempt or a session ended. The value is the floor of the wait that follows, in seconds."""
+    """Why an attempt or a session ended. The value is the floor of the next delay, in seconds."""
 
     LOST = 0.0
-    # People meet an `unauthorized` with new keys, not with patience; asking more often annoys Alpaca.
+    # Waiting does not fix a rejected key: a person has to replace it. Frequent attempts only add
+    # load at Alpaca.
     REFUSED = 60.0
-    # A half-dead connection is reported to hold the account's only slot for about 90 s.
+    # Alpaca allows one connection per account. A half-closed connection is reported to occupy it
+    # for about 90 s.
     LIMITED = 90.0
 
 
@@ -40,21 +42,26 @@ class Disconnect:
 
     cause: DisconnectCause
     reason: str
+    """A fixed phrase or a status. It is safe to log and to publish."""
     streamed: float = 0.0
-    """Seconds for which events could arrive."""
+    """Seconds between `StreamUp` and the end; 0 if the session never streamed."""
     retry_after: float | None = None
-    """Seconds that Alpaca itself asked for. It knows best when a slot is free; not, when a key is mended."""
+    """Seconds from Alpaca's Retry-After header.
+
+    They replace the floor of LIMITED, because Alpaca has the connection count. They only raise
+    the floor of REFUSED, because Alpaca cannot predict when a key is replaced.
+    """
 
     @property
     def reconnect_reason(self) -> str:
-        """Which of hub.account.SETBACKS it is."""
+        """Return the matching value of hub.account.RECONNECT_REASONS."""
         if self.cause is DisconnectCause.LOST:
             return "lost" if self.streamed else "unreachable"
         return self.cause.name.lower()
 
     @property
     def floor(self) -> float:
-        """The least that the wait afterwards takes, in seconds."""
+        """Return the minimum of the next delay, in seconds."""
         if self.retry_after is None:
             return self.cause.value
         return max(
@@ -63,28 +70,31 @@ class Disconnect:
 
 
 class Backoff:
-    """Full jitter under a ceiling of 1 s that doubles to 60 s, above the floor that the ending calls for.
+    """Compute delays: a floor that depends on the disconnect, plus full jitter below a ceiling.
 
-    `random` yields floats from 0 to 1. Full jitter: Marc Brooker, "Exponential Backoff And Jitter" (AWS).
+    The ceiling starts at 1 s and doubles to 60 s. `random` returns floats from 0 to 1. Full jitter
+    is from Marc Brooker, "Exponential Backoff And Jitter" (AWS): it spreads the reconnects of many
+    proxies that lost Alpaca at the same time.
     """
 
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
         self._ceiling = INITIAL_CEILING
 
-    def delay_after(self, ending: Disconnect) -> float:
-        """Return the seconds to wait before the next attempt."""
-        if ending.streamed >= STABLE_AFTER:
+    def delay_after(self, disconnect: Disconnect) -> float:
+        """Return the seconds to wait before the next attempt, and double the ceiling."""
+        if disconnect.streamed >= STABLE_AFTER:
             self._ceiling = INITIAL_CEILING
         jitter = self._random() * self._ceiling
         self._ceiling = min(2 * self._ceiling, MAX_CEILING)
-        return ending.floor + jitter
+        return disconnect.floor + jitter
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
-    """Read a Retry-After header: seconds, or a date (RFC 9110, 10.2.3) against `now` in Unix seconds.
+    """Parse a Retry-After header (RFC 9110, 10.2.3): seconds, or a date relative to `now`.
 
-    None if it is neither.
+    `now` is Unix time in seconds. The result is from 0 to MAX_RETRY_AFTER; it is None if the value
+    is neither a number nor a date.
     """
     try:
         seconds = float(value) if value.strip().isdecimal() else _seconds_until(value, now)
@@ -95,4 +105,5 @@ def parse_retry_after(value: str, now: float) -> float | None:
 
 def _seconds_until(date: str, now: float) -> float:
     moment = parsedate_to_datetime(date)
+    # HTTP dates are in UTC, but "-0000" is parsed as a date without a zone (RFC 5322, 3.3).
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now

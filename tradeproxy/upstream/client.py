@@ -1,4 +1,4 @@
-"""Alpaca's end of the wire: the Autobahn client of one connection, and where it leads."""
+"""The WebSocket client of one connection to Alpaca: Autobahn's protocol, factory and endpoint."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ if TYPE_CHECKING:
     from tradeproxy.upstream.session import StreamListener
 
 CONNECT_TIMEOUT = 15.0
-"""Seconds for TCP, and again for TLS and the WebSocket handshake."""
+"""Seconds for the TCP connect, and again for TLS and the WebSocket handshake together."""
 
 LOGIN_TIMEOUT = 15.0
-"""Seconds from the open WebSocket to the ack of `listen`."""
+"""Seconds from the open WebSocket to the acknowledgement of `listen`."""
 
 PING_INTERVAL = 10
-"""Seconds, as Alpaca's SDKs do; with the next: a silently dead connection is found within 25 s."""
+"""Seconds between pings, as in Alpaca's SDKs."""
 
 PONG_TIMEOUT = 15
+"""Seconds for the pong. With PING_INTERVAL, a silently dead connection is detected within 25 s."""
 
 CLOSE_TIMEOUT = 2.0
-"""Seconds that Alpaca has to answer a close frame and to end the connection."""
+"""Seconds for Alpaca to answer a close frame and to close the TCP connection."""
 
 MAX_MESSAGE_SIZE = 16 * 1024 * 1024
 """Bytes; a trade update has a few thousand."""
-
 
 _ERROR_STATUS = re.compile("[2-5][0-9][0-9]", re.ASCII)
 _CAUSES = {
@@ -67,10 +67,15 @@ _CAUSES = {
 }
 
 
-class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ignore[misc]  # Autobahn's bases disagree
-    """Carries one UpstreamSession over one connection."""
+# type: ignore: the attributes of Autobahn's base classes have conflicting types.
+class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ignore[misc]
+    """Connects one UpstreamSession to one WebSocket connection.
 
-    # Autobahn's own warnings tell again, at length, what the service says in one line.
+    `disconnected` fires once, with the Disconnect, when the connection or the attempt is over. It
+    never fails.
+    """
+
+    # Autobahn's warnings repeat, in many lines, what UpstreamService logs in one.
     log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
     _log = Logger()
     close_timeout = CLOSE_TIMEOUT
@@ -79,33 +84,41 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
         self,
         session: UpstreamSession,
         account: Account,
-        watcher: StreamListener,
+        listener: StreamListener,
         clock: IReactorTime,
     ) -> None:
+        """Create the protocol.
+
+        Args:
+            session: a new session; it decides what is sent.
+            account: gets the events, the dropped frames and the upstream status.
+            listener: gets each change of the connection's state.
+            clock: schedules the timeouts and measures the streamed time.
+        """
         super().__init__()
         self.disconnected: Deferred[Disconnect] = Deferred()
         self._session = session
         self._account = account
-        self._listener = watcher
+        self._listener = listener
         self.clock = clock
         self._up_since: float | None = None
         self._login_timeout: Any = None
         self._failure_reason: str | None = None
 
     def close(self) -> None:
-        """End the connection: with a close frame where there is a WebSocket, at once where there is not."""
+        """Send a close frame; abort if the WebSocket handshake is not complete."""
         if self.state == self.STATE_CONNECTING:
             self.abort()
         else:
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
 
     def dataReceived(self, data: bytes) -> None:
-        """Read on, from a moment that is noted."""
+        """Record the time of the data, then parse it."""
         self._account.mark_received()
         super().dataReceived(data)
 
     def onOpen(self) -> None:
-        """Begin the conversation; it has LOGIN_TIMEOUT seconds to come to the stream."""
+        """Start the session. It must reach STREAMING within LOGIN_TIMEOUT seconds."""
         self._listener.connection_opened()
         self._login_timeout = self.clock.callLater(
             LOGIN_TIMEOUT, self._run_step, self._session.login_timed_out
@@ -113,37 +126,38 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
         self._run_step(self._session.opened)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Let the session take a frame, text or binary."""
+        """Pass one message, text or binary, to the session."""
         self._run_step(self._session.received, payload)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """Say how it ended; also called when the handshake was refused."""
+        """Fire `disconnected`. Autobahn also calls this after a failed handshake."""
         if self._login_timeout is not None and self._login_timeout.active():
             self._login_timeout.cancel()
         try:
             self._listener.connection_closed()
-            ending = self._build_disconnect(wasClean, code)
-        except Exception:  # or nobody would ever connect again
+            disconnect = self._build_disconnect(wasClean, code)
+        except Exception:  # without a Disconnect, UpstreamService would never reconnect
             self._log.failure(
-                "{account}: the upstream's end is not understood", account=self._account.name
+                "{account}: the upstream disconnect could not be handled",
+                account=self._account.name,
             )
-            ending = Disconnect(DisconnectCause.LOST, INTERNAL_ERROR)
-        self.disconnected.callback(ending)
+            disconnect = Disconnect(DisconnectCause.LOST, INTERNAL_ERROR)
+        self.disconnected.callback(disconnect)
 
     def onAutoPingTimeout(self) -> None:
-        """Note why, and let Autobahn drop the connection."""
+        """Set the reason before Autobahn drops the connection."""
         self._failure_reason = "no pong in time"
         super().onAutoPingTimeout()
 
     def processHandshake(self) -> None:
-        """Drop a server whose answer is not even text: Autobahn would raise."""
+        """Drop a server whose answer is not text. Autobahn raises ValueError for it."""
         try:
             super().processHandshake()
         except ValueError:
             self.dropConnection(abort=True)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Note what is wrong with the server's certificate, of which Autobahn does not tell."""
+        """Set the reason of a TLS failure. Autobahn does not pass it to onClose."""
         if reason.check(VerificationError, CertificateError):
             self._failure_reason = "the server's certificate is for another name"
         elif reason.check(SSL.Error):
@@ -151,14 +165,16 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
         super().connectionLost(reason)
 
     def _run_step(self, step: Callable[..., tuple[UpstreamEffect, ...]], *arguments: bytes) -> None:
-        """Let the session take a step, and do what it says. The one guard between it and Autobahn."""
+        """Run one step of the session and apply its effects.
+
+        This is the only guard: an error that reached Autobahn would drop the connection without
+        a close frame.
+        """
         try:
             for effect in step(*arguments):
                 self._apply(effect)
         except Exception:
-            self._log.failure(
-                "{account}: the upstream's conversation failed", account=self._account.name
-            )
+            self._log.failure("{account}: the upstream session failed", account=self._account.name)
             self.close()
 
     def _apply(self, effect: UpstreamEffect) -> None:
@@ -193,7 +209,7 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
         return Disconnect(DisconnectCause.LOST, reason, streamed)
 
     def _build_handshake_rejection(self) -> Disconnect:
-        # What a server answered is not repeated, except for a plain status: it may hold anything.
+        # Only a plain status is quoted: the rest of the answer may hold anything, even secrets.
         _, _, rest = getattr(self, "http_status_line", "").partition(" ")
         status = rest[:3]
         if not _ERROR_STATUS.fullmatch(status) or self._failure_reason:
@@ -214,19 +230,27 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
 
 
 class UpstreamFactory(WebSocketClientFactory):
-    """Builds a protocol with a new session for every connection of one account."""
+    """Builds a protocol with a new session for each connection of one account."""
 
     noisy = False
 
     def __init__(
-        self, settings: AccountSettings, account: Account, watcher: StreamListener, reactor: Any
+        self, settings: AccountSettings, account: Account, listener: StreamListener, reactor: Any
     ) -> None:
+        """Create the factory.
+
+        Args:
+            settings: URL, credentials and dialect of the account.
+            account: gets the events, the dropped frames and the upstream status.
+            listener: gets each change of a connection's state.
+            reactor: schedules Autobahn's timers and the protocols' timeouts.
+        """
         super().__init__(settings.base_url.stream, useragent="tradeproxy", reactor=reactor)
         self.setProtocolOptions(
             maxMessagePayloadSize=MAX_MESSAGE_SIZE,
-            failByDrop=False,
+            failByDrop=False,  # a protocol error gets a close frame too, to free the slot
             openHandshakeTimeout=CONNECT_TIMEOUT,
-            closeHandshakeTimeout=0,  # BoundedGoodbye has the time limit
+            closeHandshakeTimeout=0,  # CloseTimeoutMixin limits the whole close
             serverConnectionDropTimeout=0,
             autoPingInterval=PING_INTERVAL,
             autoPingTimeout=PONG_TIMEOUT,
@@ -234,10 +258,10 @@ class UpstreamFactory(WebSocketClientFactory):
         )
         self._settings = settings
         self._account = account
-        self._listener = watcher
+        self._listener = listener
 
     def buildProtocol(self, addr: IAddress | None) -> UpstreamProtocol:
-        """Build the protocol of one connection."""
+        """Build the protocol of one connection, with a new session."""
         settings = self._settings
         session = UpstreamSession(settings.credentials, settings.dialect, settings.key_variable)
         protocol = UpstreamProtocol(session, self._account, self._listener, self.reactor)
@@ -246,9 +270,9 @@ class UpstreamFactory(WebSocketClientFactory):
 
 
 def upstream_endpoint(base_url: BaseUrl, reactor: Any) -> IStreamClientEndpoint:
-    """Return where an account's stream is, with TLS that verifies certificate and name.
+    """Return the endpoint of an account's stream. TLS verifies the certificate and the name.
 
-    Trust comes from the platform, or from SSL_CERT_FILE and SSL_CERT_DIR (OpenSSL's variables).
+    The trust store is the platform's, or that of OpenSSL's SSL_CERT_FILE and SSL_CERT_DIR.
     """
     endpoint = HostnameEndpoint(reactor, base_url.host, base_url.port, timeout=CONNECT_TIMEOUT)
     return (
@@ -257,8 +281,8 @@ def upstream_endpoint(base_url: BaseUrl, reactor: Any) -> IStreamClientEndpoint:
 
 
 def _tls_problem(error: BaseException | None) -> str:
-    """Return OpenSSL's own words, such as "certificate verify failed"."""
+    """Return OpenSSL's reason text, such as "certificate verify failed"."""
     match getattr(error, "args", ()):
-        case ([(_, _, str(words)), *_],):
-            return words
+        case ([(_, _, str(text)), *_],):
+            return text
     return "the connection was cut"

@@ -1,4 +1,4 @@
-"""HTTP connections to Alpaca: verified, and for one request each."""
+"""HTTP connections to Alpaca: TLS is verified, and each connection carries one request."""
 
 from __future__ import annotations
 
@@ -16,29 +16,37 @@ if TYPE_CHECKING:
 
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds for TCP."""
+"""Seconds for the TCP connect."""
+
+MAX_REQUESTS = 60
+"""Requests in any PERIOD. Alpaca allows 200 a minute per account; the user's bots share them."""
+
+PERIOD = 60.0
+"""Seconds."""
 
 
 def build_agent(reactor: Any) -> Agent:
-    """Return an agent that verifies certificates and names by what this machine trusts."""
+    """Return an agent that verifies certificate and name against the platform's trust store."""
     return Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=build_pool(reactor))
 
 
 def build_pool(reactor: Any) -> HTTPConnectionPool:
-    """Return a pool that keeps no connection.
+    """Return a pool that keeps no connection open.
 
-    An order is not to be written to one that Alpaca may be closing; and on a kept one Twisted would by itself
-    repeat a DELETE, which at Alpaca may be half of a position, sold again.
+    On a kept connection, an order could be written while Alpaca closes it. Twisted also repeats a
+    DELETE by itself after such a loss. At Alpaca, a DELETE can sell a part of a position, so a
+    repeated one would sell twice.
     """
     return _Pool(reactor, persistent=False)
 
 
 class _HttpConnection(HTTP11ClientProtocol):
-    """A connection whose responses have what Twisted keeps to itself.
+    """A connection whose responses expose two things that Twisted keeps private.
 
-    Their Connection header names further ones that are not to be passed on (RFC 9110, 7.6.1). The transport
-    of their bodies has `abortConnection`, as twisted.web.client.readBody expects: with loseConnection all the
-    rest would be read first, over TLS, and the end waited for.
+    The response's Connection header: it names further headers that a proxy must not forward
+    (RFC 9110, 7.6.1). And `abortConnection` on the transport of the body, which
+    twisted.web.client.readBody expects. With loseConnection over TLS, the whole rest of the body
+    would be read before the connection closes.
     """
 
     def request(self, request: Request) -> Deferred[IResponse]:
@@ -47,17 +55,17 @@ class _HttpConnection(HTTP11ClientProtocol):
         transport: Any = self.transport
         parser.transport.abortConnection = transport.abortConnection
 
-        def complete(response: IResponse) -> IResponse:
+        def add_connection_header(response: IResponse) -> IResponse:
             response.headers.setRawHeaders(
                 b"connection", parser.connHeaders.getRawHeaders(b"connection", [])
             )
             return response
 
-        return answered.addCallback(complete)
+        return answered.addCallback(add_connection_header)
 
 
-class _Factory(HTTPConnectionPool._factory):  # type: ignore[misc,valid-type]
-    noisy = False  # each request would put two lines into the log
+class _Factory(HTTPConnectionPool._factory):  # type: ignore[misc,valid-type]  # a class attribute
+    noisy = False  # Twisted would log two lines per request
 
     def buildProtocol(self, addr: IAddress | None) -> HTTP11ClientProtocol:
         return _HttpConnection(self._quiescentCallback)
@@ -67,30 +75,23 @@ class _Pool(HTTPConnectionPool):
     _factory = _Factory
 
 
-MAX_REQUESTS = 60
-"""In any PERIOD; Alpaca allows 200 a minute and account, for the proxy and the bots together."""
-
-PERIOD = 60.0
-"""Seconds."""
-
-
 class RateLimiter:
-    """One account's requests. Times are seconds of one clock."""
+    """Limits one account's REST requests in a sliding window. Times are seconds of one clock."""
 
     def __init__(self, requests: int = MAX_REQUESTS) -> None:
-        self._spent: deque[float] = deque(maxlen=requests)
-        self._closed_until = 0.0
+        self._sent: deque[float] = deque(maxlen=requests)
+        self._blocked_until = 0.0
 
     def delay(self, now: float) -> float:
-        """Return in how many seconds the next request may go; 0.0 for at once."""
-        full = len(self._spent) == self._spent.maxlen
-        free_at = self._spent[0] + PERIOD if full else now
-        return max(free_at, self._closed_until, now) - now
+        """Return the seconds until the next request is allowed; 0.0 if it is allowed now."""
+        is_full = len(self._sent) == self._sent.maxlen
+        free_at = self._sent[0] + PERIOD if is_full else now
+        return max(free_at, self._blocked_until, now) - now
 
     def count_request(self, now: float) -> None:
-        """Note that a request goes now."""
-        self._spent.append(now)
+        """Record that a request is sent at `now`."""
+        self._sent.append(now)
 
     def block_until(self, time: float) -> None:
-        """Let no request go before `time`: Alpaca said so."""
-        self._closed_until = max(self._closed_until, time)
+        """Allow no request before `time`, as Alpaca's Retry-After demands. The latest time wins."""
+        self._blocked_until = max(self._blocked_until, time)

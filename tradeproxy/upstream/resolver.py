@@ -1,4 +1,4 @@
-"""Host names, looked up on threads that nobody waits for."""
+"""A host name resolver whose threads do not delay the end of the process."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress, IReactorFromThreads, IResolutionReceiver
 
-_ADDRESSES = {AF_INET: IPv4Address, AF_INET6: IPv6Address}
+_ADDRESS_TYPES = {AF_INET: IPv4Address, AF_INET6: IPv6Address}
 
 
 @implementer(IHostnameResolver)
 class DaemonResolver:
-    """The system's resolver (getaddrinfo), like Twisted's own.
+    """Resolve names with the system's getaddrinfo, like Twisted's own resolver, on daemon threads.
 
-    Twisted's uses the reactor's thread pool, which is joined at the end: on a machine without a network a
-    process would take as long to stop as the system takes to give up its look-up, 20 s and more.
+    Twisted's resolver uses the reactor's thread pool. The reactor joins that pool when it stops.
+    On a machine without a network, the stop would wait until getaddrinfo fails: 20 s and more.
     """
 
     def __init__(self, reactor: IReactorFromThreads) -> None:
@@ -37,34 +37,43 @@ class DaemonResolver:
         addressTypes: Sequence[type[IAddress]] | None = None,
         transportSemantics: str = "TCP",
     ) -> IHostResolution:
-        """Look up `hostName` for a stream connection to `portNumber`."""
+        """Resolve `hostName` for a TCP connection, as IHostnameResolver defines it.
+
+        Args:
+            resolutionReceiver: gets each address, then `resolutionComplete`; all in the reactor's
+                thread. A name that cannot be resolved has no address and raises no error.
+            hostName: the name to resolve.
+            portNumber: the port of the addresses.
+            addressTypes: the accepted types; None accepts IPv4 and IPv6.
+            transportSemantics: ignored; the addresses are for TCP.
+        """
         resolution = _Resolution(hostName)
         resolutionReceiver.resolutionBegan(resolution)
 
-        def look_up() -> None:
+        def resolve() -> None:
             try:
                 found = getaddrinfo(hostName, portNumber, type=SOCK_STREAM)
-            except (OSError, UnicodeError):
+            except (OSError, UnicodeError):  # UnicodeError: the name is not valid IDNA
                 found = []
             self._reactor.callFromThread(deliver, found)
 
         def deliver(found: list[Any]) -> None:
             for family, _, _, _, address in found:
-                kind = _ADDRESSES.get(family)
+                kind = _ADDRESS_TYPES.get(family)
                 if kind is not None and (addressTypes is None or kind in addressTypes):
                     resolutionReceiver.addressResolved(kind("TCP", *address))
             resolutionReceiver.resolutionComplete()
 
-        Thread(target=look_up, name=f"resolve {hostName}", daemon=True).start()
+        Thread(target=resolve, name=f"resolve {hostName}", daemon=True).start()
         return resolution
 
 
 @implementer(IHostResolution)
 class _Resolution:
-    """A look-up under way; Twisted ignores its results once it has no more use for them."""
+    """One resolution in progress. Twisted ignores its results after a cancellation."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def cancel(self) -> None:
-        """Do nothing: getaddrinfo cannot be stopped."""
+        """Do nothing: getaddrinfo cannot be interrupted."""

@@ -1,4 +1,4 @@
-"""Alpaca's REST interface, as far as it is read: one account's requests, sparing and bounded."""
+"""A read-only client of Alpaca's REST API, for one account, with bounded rate, size and time."""
 
 from __future__ import annotations
 
@@ -30,23 +30,27 @@ if TYPE_CHECKING:
     from twisted.web.iweb import IResponse
 
 INACTIVITY_TIMEOUT = 20.0
-"""Seconds without an answer, or without more of it; Alpaca's event streams send a comment more often."""
+"""Seconds without data from Alpaca. Its event streams send a comment more often than that."""
 
 MAX_RESPONSE_SECONDS = 60.0
-"""Seconds for a JSON body, however much of it there is, and however slowly it comes."""
+"""Seconds for a whole JSON body."""
 
 MAX_BODY_SIZE = 16 * 1024 * 1024
-"""Bytes of a JSON body; 500 orders have about a million."""
+"""Bytes of a JSON body. A page of 500 orders has about a million."""
 
 _EVENT_STREAM = "text/event-stream"
 _FINAL = (401, 403, 404)
-"""Alpaca means these; the rest may be a proxy's, a portal's, or of a bad moment."""
+"""Statuses that do not change on a retry. Others may be temporary, or from a proxy or portal."""
 
 _T = TypeVar("_T")
 
 
 class RestRefusedError(Exception):
-    """Alpaca will not answer this, however often it is asked; the text is fit for a log."""
+    """Alpaca rejects the request; a retry does not help.
+
+    `reason` is safe to log. `status` is the HTTP status. `date` is Alpaca's clock when it answered:
+    Unix time in seconds, or None.
+    """
 
     def __init__(self, reason: str, status: int = 0, date: float | None = None) -> None:
         super().__init__(reason)
@@ -56,7 +60,11 @@ class RestRefusedError(Exception):
 
 
 class RestUnavailableError(Exception):
-    """Alpaca did not answer, not to the end, or not now; the text is fit for a log."""
+    """There is no complete answer now; a later retry may succeed.
+
+    `reason` is safe to log. `retry_after` are the seconds that Alpaca asks for, or 0. `date` is
+    Alpaca's clock if it answered: Unix time in seconds, or None.
+    """
 
     def __init__(self, reason: str, retry_after: float = 0.0, date: float | None = None) -> None:
         super().__init__(reason)
@@ -67,17 +75,18 @@ class RestUnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RestResponse:
-    """A JSON document, and Alpaca's clock when it was sent: Unix time in whole seconds, None if unknown."""
+    """A JSON document and its Date header: Unix time in whole seconds, None if there is none."""
 
     document: Any
     date: float | None
 
 
 class RestClient:
-    """Asks `base_url` with one account's credentials. All of its methods can be cancelled.
+    """Sends GET requests to `base_url` with one account's credentials.
 
-    A reason holds a status or a fixed phrase, never a URL, a header, a body or the text of an exception. The
-    `date` of an error is that of the answer, where there was one.
+    Every method can be cancelled at any point. The `reason` of an error holds a status or a fixed
+    phrase. It never holds a URL, a header, a body or the text of an exception: these may contain
+    secrets.
     """
 
     def __init__(
@@ -86,16 +95,28 @@ class RestClient:
         base_url: str,
         credentials: Credentials,
         clock: IReactorTime,
-        budget: RateLimiter | None = None,
+        rate_limiter: RateLimiter | None = None,
     ) -> None:
+        """Create the client.
+
+        Args:
+            http: sends the requests; see `http_client`.
+            base_url: scheme and host, without a slash at the end.
+            credentials: the account's key pair or OAuth token.
+            clock: schedules the timeouts; its seconds are Unix time.
+            rate_limiter: shared by all requests of the account; a new one by default.
+        """
         self._http = http
         self._base_url = base_url
         self._credentials = credentials
         self._clock = clock
-        self._rate_limiter = budget or RateLimiter()
+        self._rate_limiter = rate_limiter or RateLimiter()
 
     async def get(self, path: str, parameters: Mapping[str, str] | None = None) -> RestResponse:
-        """Return the JSON document at a path; raises RefusedError or UnavailableError."""
+        """Return the JSON document at `path`.
+
+        Raises RestRefusedError or RestUnavailableError.
+        """
         body = bytearray()
 
         def take(chunk: bytes) -> None:
@@ -118,16 +139,16 @@ class RestClient:
     async def stream(
         self, path: str, parameters: Mapping[str, str], take: Callable[[bytes], None]
     ) -> None:
-        """Hand a stream of server-sent events to `take`, chunk by chunk, until its proper end.
+        """Pass a stream of server-sent events to `take`, in chunks, until the response is complete.
 
-        Raises RefusedError, or UnavailableError where the end was not a proper one; what `take` raises ends
-        the response and is raised here.
+        Raises RestRefusedError, or RestUnavailableError if the response breaks off. An exception
+        of `take` closes the response and is raised here.
         """
         response = await self._request(path, parameters, _EVENT_STREAM)
         kind = _header(response, b"content-type").partition(";")[0].strip().lower()
         if kind != _EVENT_STREAM:
             _discard(response)
-            raise RestUnavailableError("an answer that is no event stream")
+            raise RestUnavailableError("an answer that is not an event stream")
         await self._read(response, take)
 
     async def _request(
@@ -140,13 +161,13 @@ class RestClient:
             self._base_url + path,
             params=dict(parameters or {}),
             headers=self._headers(accepted),
-            allow_redirects=False,  # the keys are for this host only
+            allow_redirects=False,  # a redirect would send the keys to another host
             unbuffered=True,
-            reactor=cast("Any", self._clock),  # or treq would import the global one
+            reactor=cast("Any", self._clock),  # without it, treq imports the global reactor
         )
         answered = _cancellable(sent)
         answered.addTimeout(INACTIVITY_TIMEOUT, self._clock)
-        response = await _translated(answered)
+        response = await _await_response(answered)
         if response.code != 200:
             _discard(response)
             raise self._build_error(response)
@@ -163,9 +184,9 @@ class RestClient:
         return headers
 
     def _read(self, response: IResponse, take: Callable[[bytes], None]) -> Deferred[None]:
-        body = _BodyReader(take, self._clock)
-        response.deliverBody(body)
-        return body.ended
+        reader = _BodyReader(take, self._clock)
+        response.deliverBody(reader)
+        return reader.ended
 
     def _build_error(self, response: IResponse) -> RestRefusedError | RestUnavailableError:
         status, date, now = response.code, _date(response), self._clock.seconds()
@@ -178,14 +199,14 @@ class RestClient:
 
 
 def http_client(reactor: Any) -> HTTPClient:
-    """Return a client that verifies certificates and names, and keeps no connection."""
+    """Return a client that verifies certificate and name, and keeps no connection open."""
     return HTTPClient(build_agent(reactor))
 
 
 class _BodyReader(TimeoutMixin, Protocol):
-    """Hands on a response's body until it ends, nothing comes for a while, or `take` raises.
+    """Passes a response's body to `take` until it ends, times out, or `take` raises.
 
-    `ended` can be cancelled, and fails with UnavailableError or with what `take` raised.
+    `ended` can be cancelled. It fails with RestUnavailableError or with the exception of `take`.
     """
 
     def __init__(self, take: Callable[[bytes], None], clock: IReactorTime) -> None:
@@ -195,15 +216,15 @@ class _BodyReader(TimeoutMixin, Protocol):
         self._is_over = False
 
     def callLater(self, period: float, func: Callable[[], None]) -> IDelayedCall:
-        """Schedule TimeoutMixin's call."""
+        """Schedule the timeout of TimeoutMixin on our clock."""
         return self._clock.callLater(period, func)
 
     def connectionMade(self) -> None:
-        """Begin to wait."""
+        """Start the inactivity timeout."""
         self.setTimeout(INACTIVITY_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
-        """Hand a chunk on; after the end, whatever still comes is nobody's."""
+        """Pass a chunk to `take`. Data that arrives after the end is ignored."""
         if self._is_over:
             return
         self.resetTimeout()
@@ -213,11 +234,15 @@ class _BodyReader(TimeoutMixin, Protocol):
             self._end(error)
 
     def timeoutConnection(self) -> None:
-        """Give up: nothing came for a while."""
+        """Fail: no data arrived for INACTIVITY_TIMEOUT seconds."""
         self._end(RestUnavailableError("no more of an answer in time"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Note the end; without a length and without chunks nobody can tell whether it was the end."""
+        """Finish, or fail if the body is incomplete.
+
+        A body without a length and without chunks counts as incomplete (PotentialDataLoss): its
+        end looks like a lost connection.
+        """
         complete = reason.check(ResponseDone) is not None
         self._end(None if complete else RestUnavailableError("an answer that was cut short"))
 
@@ -235,20 +260,23 @@ class _BodyReader(TimeoutMixin, Protocol):
 
 
 def _discard(response: IResponse) -> None:
-    """End the connection of a response of which no more is wanted."""
-    response.deliverBody(_Unwanted())
+    """Close the connection of a response without reading its body."""
+    response.deliverBody(_DiscardBody())
 
 
-class _Unwanted(Protocol):
-    """Ends the connection; takes nothing of what was under way."""
+class _DiscardBody(Protocol):
+    """Closes the connection and ignores the body."""
 
     def connectionMade(self) -> None:
-        assert self.transport is not None, "just set"
+        assert self.transport is not None, "makeConnection has set it"
         self.transport.loseConnection()
 
 
-async def _translated(response: Deferred[_T]) -> _T:
-    """Await an answer; of an error only its kind is told, since its text may hold anything."""
+async def _await_response(response: Deferred[_T]) -> _T:
+    """Await a response, and translate errors to RestUnavailableError.
+
+    The error's own text is left out: it may hold anything.
+    """
     try:
         return await response
     except CancelledError:
@@ -262,7 +290,10 @@ async def _translated(response: Deferred[_T]) -> _T:
 
 
 def _cancellable(inner: Deferred[_T]) -> Deferred[_T]:
-    """Return what `inner` does, but for a cancellation: CancelledError, where Agent has its own errors."""
+    """Return a Deferred with the result of `inner` that fails with CancelledError if cancelled.
+
+    Agent reports a cancellation with several errors of its own.
+    """
 
     def cancel(outer: Deferred[_T]) -> None:
         outer.errback(CancelledError())
@@ -283,6 +314,7 @@ def _header(response: IResponse, name: bytes) -> str:
 
 
 def _date(response: IResponse) -> float | None:
+    """Return the Date header as Unix time; HTTP dates are in UTC (RFC 9110, 5.6.7)."""
     try:
         moment = parsedate_to_datetime(_header(response, b"date"))
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class UpstreamService(Service):
-    """Keeps one account's connection to Alpaca: connects, and connects again however a session ends.
+    """Connects one account to Alpaca, and reconnects after every disconnect.
 
-    Twisted's ClientService is not used: it takes a TCP connection for success, where here the delay, and
-    the log line that gives its reason, depend on how far the conversation came; and its stop drops the
-    connection, where Alpaca must get a close frame first (a half-closed connection holds the account's
-    only slot for about 90 s).
+    Twisted's ClientService does not fit, for two reasons. It counts a TCP connection as a success;
+    here the delay and the logged reason depend on how far the session got. And its stop drops the
+    connection; Alpaca must get a close frame first, because a half-closed connection occupies the
+    account's only slot for about 90 s.
     """
 
     _log = Logger()
@@ -37,29 +37,40 @@ class UpstreamService(Service):
         account: Account,
         endpoint: IStreamClientEndpoint,
         factory: UpstreamFactory,
-        watcher: StreamListener,
+        listener: StreamListener,
         backoff: Backoff,
         clock: IReactorTime,
     ) -> None:
+        """Create the service; `startService` connects.
+
+        Args:
+            account: gets the events and the upstream status.
+            endpoint: the address of the stream.
+            factory: builds an UpstreamProtocol for each connection.
+            listener: its `stop` is called when no connection follows. The factory's protocols
+                call the rest of it.
+            backoff: computes the delay before each attempt, in seconds.
+            clock: schedules the delays.
+        """
         self._account = account
         self._endpoint = endpoint
         self._factory = factory
-        self._listener = watcher
+        self._listener = listener
         self._backoff = backoff
         self._clock = clock
         self._protocol: UpstreamProtocol | None = None
         self._running: Deferred[None] | None = None
 
     def startService(self) -> None:
-        """Begin to connect."""
+        """Start to connect."""
         super().startService()
         self._running = Deferred.fromCoroutine(self._keep_connected())
         self._running.addErrback(self._failed)
 
     def stopService(self) -> Deferred[None] | None:
-        """Stop for good; fires once Alpaca has had a close frame and the connection is gone.
+        """Send a close frame and stop; fire when the connection is closed.
 
-        That takes GOODBYE_TIMEOUT at most.
+        That takes at most client.CLOSE_TIMEOUT seconds.
         """
         super().stopService()
         if self._protocol is not None:
@@ -71,16 +82,16 @@ class UpstreamService(Service):
     async def _keep_connected(self) -> None:
         try:
             while True:
-                ending = await self._one_session()
+                disconnect = await self._run_session()
                 if not self.running:
                     break
-                await deferLater(self._clock, self._report(ending))
+                await deferLater(self._clock, self._report(disconnect))
         except CancelledError:
-            pass  # stopService's, while there was no connection
+            pass  # by stopService, while no connection existed
         self._listener.stop()
         self._account.mark_upstream_down("stopped")
 
-    async def _one_session(self) -> Disconnect:
+    async def _run_session(self) -> Disconnect:
         try:
             protocol = await self._endpoint.connect(self._factory)
         except CancelledError:
@@ -89,18 +100,19 @@ class UpstreamService(Service):
             return Disconnect(DisconnectCause.LOST, f"cannot connect: {error}")
         assert isinstance(protocol, UpstreamProtocol)
         self._protocol = protocol
-        ending = await protocol.disconnected
+        disconnect = await protocol.disconnected
         self._protocol = None
-        return ending
+        return disconnect
 
-    def _report(self, ending: Disconnect) -> float:
-        delay = self._backoff.delay_after(ending)
-        self._account.reconnect_reasons[ending.reconnect_reason] += 1
-        self._account.mark_upstream_down(ending.reason)
+    def _report(self, disconnect: Disconnect) -> float:
+        """Log and publish a disconnect; return the delay before the next attempt, in seconds."""
+        delay = self._backoff.delay_after(disconnect)
+        self._account.reconnect_reasons[disconnect.reconnect_reason] += 1
+        self._account.mark_upstream_down(disconnect.reason)
         self._log.warn(
             "{account}: upstream is down: {reason}; next attempt in {delay:.1f} s",
             account=self._account.name,
-            reason=ending.reason,
+            reason=disconnect.reason,
             delay=delay,
         )
         return delay

@@ -1,4 +1,4 @@
-"""The conversation with Alpaca: connect, authenticate, listen, stream; values in, effects out."""
+"""The protocol of one connection to Alpaca, without I/O: messages in, effects out."""
 
 from __future__ import annotations
 
@@ -28,23 +28,26 @@ if TYPE_CHECKING:
 
 
 class StreamListener:
-    """Is told where a stream stands, over all of its connections; this one makes nothing of it."""
+    """Callbacks for one account's stream, across all of its connections. Here they do nothing."""
 
     def connection_opened(self) -> None:
-        """Take note that a connection is there: events may come from now on."""
+        """Handle an open WebSocket. Events can arrive from now on."""
 
     def stream_up(self) -> None:
-        """Take note that every event comes from now on; the account has been told before."""
+        """Handle the start of the stream. Every event arrives from now on.
+
+        The account's state was updated before this call.
+        """
 
     def connection_closed(self) -> None:
-        """Take note that the connection, or the attempt at one, is over; the account is told afterwards."""
+        """Handle the end of a connection or of an attempt. The account is updated afterwards."""
 
     def stop(self) -> None:
-        """End whatever is under way: there will be no further connection."""
+        """Cancel all work: no connection follows."""
 
 
 class UpstreamState(Enum):
-    """Where the conversation stands."""
+    """The states of UpstreamSession."""
 
     CONNECTING = auto()
     AUTHENTICATING = auto()
@@ -62,36 +65,52 @@ class SendRequest:
 
 @dataclass(frozen=True, slots=True)
 class PublishEvent:
-    """Hand this event on."""
+    """Publish this event to the account."""
 
     event: Event
 
 
 @dataclass(frozen=True, slots=True)
 class DropFrame:
-    """Count a frame that is of no use."""
+    """Count and ignore a frame. `problem` is a fixed phrase."""
 
     problem: str
 
 
 @dataclass(frozen=True, slots=True)
 class StreamUp:
-    """The stream is up: every event from now on arrives."""
+    """The stream is up: every event arrives from now on."""
 
 
 @dataclass(frozen=True, slots=True)
 class CloseConnection:
-    """Close the connection; the session's `ending` says why."""
+    """Close the connection. The session's `disconnect` holds the cause."""
 
 
 UpstreamEffect: TypeAlias = SendRequest | PublishEvent | DropFrame | StreamUp | CloseConnection
 
 
 class UpstreamSession:
-    """One conversation, from the open socket to its end.
+    """One session, from the open WebSocket to its close.
 
-    A trade update is published whenever it comes, during the handshake too. `ending` is set as soon as the
-    session knows why it is over, which is before the connection is.
+        state           input                          effect           next state
+        --------------  -----------------------------  ---------------  --------------
+        CONNECTING      WebSocket open                 send auth        AUTHENTICATING
+        AUTHENTICATING  authorized                     send listen      SUBSCRIBING
+        SUBSCRIBING     listening, with trade_updates  StreamUp         STREAMING
+        any             trade update                   PublishEvent     (same)
+        any but CLOSING connection limit               CloseConnection  CLOSING
+        any but CLOSING unauthorized                   CloseConnection  CLOSING
+        SUBSCRIBING or  listening, without             CloseConnection  CLOSING
+          STREAMING       trade_updates
+        AUTHENTICATING  login timeout                  CloseConnection  CLOSING
+          or SUBSCRIBING
+        CLOSING         anything else                  none             (same)
+        any but CLOSING anything else                  DropFrame        (same)
+
+    A trade update is published in every state: Alpaca may send one during the login and before the
+    connection is closed. `disconnect` is set with CloseConnection and never changes afterwards. It
+    stays None if Alpaca or the network closes the connection.
     """
 
     def __init__(self, credentials: Credentials, dialect: Dialect, key_variable: str) -> None:
@@ -102,16 +121,16 @@ class UpstreamSession:
         self.disconnect: Disconnect | None = None
 
     def opened(self) -> tuple[UpstreamEffect, ...]:
-        """Begin: the WebSocket is open, and the client speaks first."""
+        """Handle the open WebSocket: the client sends the first message."""
         self.state = UpstreamState.AUTHENTICATING
         return (SendRequest(Authenticate(self._credentials, self._dialect)),)
 
     def received(self, payload: bytes) -> tuple[UpstreamEffect, ...]:
-        """Take one message, text or binary."""
+        """Handle one message, text or binary."""
         return self._react(parse_server(payload))
 
     def login_timed_out(self) -> tuple[UpstreamEffect, ...]:
-        """Give up on a server that is connected but does not come to the point."""
+        """Close if Alpaca has not yet answered the login or `listen`; otherwise do nothing."""
         waiting_for = {
             UpstreamState.AUTHENTICATING: "the login",
             UpstreamState.SUBSCRIBING: "listen",
@@ -164,5 +183,6 @@ class UpstreamSession:
 
 
 def _is_limit(text: str) -> bool:
-    # Alpaca's data streams word it "connection limit exceeded"; the trading stream's wording is unknown.
+    # Alpaca's data streams send "connection limit exceeded". The trading stream's text is not
+    # documented.
     return "connection limit" in text.lower() or "too many connections" in text.lower()
