@@ -1,4 +1,4 @@
-"""Where the proxy listens, on real sockets: UNIX and inherited ones, both loopbacks, all addresses."""
+"""Listening endpoints on real sockets: UNIX, inherited, loopback and all addresses."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ EVENT = {"event": "new", "order": {"id": "1"}}
 
 
 class EndpointTestCase(SocketTestCase):
-    """Clients that come by any way."""
+    """Connects clients to any endpoint."""
 
     async def client_at(self, endpoint: str, auth: bytes = AUTH) -> SocketClient:
-        """Open a WebSocket at a client endpoint, as described for Twisted, and authenticate."""
+        """Open a WebSocket to a client endpoint in Twisted's notation, and authenticate."""
         url = "ws://localhost/trade-updates-paper"
         client = await self.dial(clientFromString(reactor, endpoint), url)
         await client.opened
@@ -47,7 +47,7 @@ class EndpointTestCase(SocketTestCase):
         return client
 
     async def assert_serves(self, alpaca: Simulator, *clients: SocketClient) -> None:
-        """Assert that each client was let in, and is sent an event."""
+        """Assert that each client is authenticated and receives an event."""
         await alpaca.when_listening()
         self.assertEqual([client.taken() for client in clients], [[AUTHENTICATED]] * len(clients))
         event = alpaca.emit(EVENT)
@@ -56,13 +56,12 @@ class EndpointTestCase(SocketTestCase):
 
 
 class ListenTests(EndpointTestCase):
-    """PROXY_LISTEN, and the addresses that are listened on without it."""
+    """PROXY_LISTEN, and the default addresses."""
 
-    async def test_a_unix_socket_is_this_users_alone(self) -> None:
-        """No token is needed, nobody else may open it, and it goes with the process."""
-        directory = (
-            tempfile.mkdtemp()
-        )  # trial's own are deeper than the 107 bytes of a socket's path
+    async def test_unix_socket_has_mode_600_and_is_removed(self) -> None:
+        """No token is needed, other users cannot open it, and it is removed at shutdown."""
+        # A socket's path has at most 107 bytes; trial's directories are too deep.
+        directory = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, directory)
         path = Path(directory, "proxy.sock")
         alpaca = await self.simulate()
@@ -74,7 +73,7 @@ class ListenTests(EndpointTestCase):
         self.assertEqual(list(Path(directory).iterdir()), [])
 
     async def test_two_endpoints_serve_the_same_stream(self) -> None:
-        """White space parts them; each is announced."""
+        """White space separates them, and the log names each."""
         alpaca = await self.simulate()
         ports = free_ports(2)
         proxy = await self.proxy(
@@ -85,8 +84,8 @@ class ListenTests(EndpointTestCase):
         clients = [await self.client_at(f"tcp:127.0.0.1:{port}") for port in ports]
         await self.assert_serves(alpaca, *clients)
 
-    async def test_localhost_may_be_either_address(self) -> None:
-        """By default both loopback addresses are listened on, where there are two."""
+    async def test_default_listens_on_both_loopback_addresses(self) -> None:
+        """`localhost` may resolve to either."""
         if not has_ipv6_loopback():
             raise SkipTest("this machine has no ::1")
         alpaca = await self.simulate()
@@ -99,10 +98,10 @@ class ListenTests(EndpointTestCase):
 
 
 class InheritedSocketTests(EndpointTestCase):
-    """A socket that systemd listens on already: its address decides, as for any other."""
+    """A socket that systemd has opened; the rules for its address are the usual ones."""
 
     def start(self, address: str) -> Command:
-        """Start the proxy as systemd does, with a socket on `address`; its port is `self.port`."""
+        """Start the proxy as systemd does, with a socket on `address`; set `self.port`."""
         listening = socket.create_server((address, 0))
         self.addCleanup(listening.close)
         self.port = listening.getsockname()[1]
@@ -118,8 +117,8 @@ class InheritedSocketTests(EndpointTestCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(command.stop("KILL")))
         return command
 
-    async def test_a_loopback_one_needs_no_token(self) -> None:
-        """It serves at once: connections that came before the process did are answered too."""
+    async def test_inherited_loopback_socket_needs_no_token(self) -> None:
+        """Connections that were opened before the process started are served too."""
         alpaca = await self.simulate()
         proxy = self.start("127.0.0.1")
         client = await self.client_at(f"tcp:127.0.0.1:{self.port}")
@@ -127,8 +126,8 @@ class InheritedSocketTests(EndpointTestCase):
         await proxy.stop()
         self.assertNotIn("Traceback", proxy.output)
 
-    async def test_one_that_others_reach_needs_tokens(self) -> None:
-        """Nothing starts, though somebody else has opened the door already."""
+    async def test_inherited_public_socket_without_tokens_exits_1(self) -> None:
+        """The proxy does not start, although the socket is open."""
         await self.simulate()
         proxy = self.start("0.0.0.0")
         self.assertEqual(await proxy.ended, 1, proxy.output)
@@ -138,41 +137,41 @@ class InheritedSocketTests(EndpointTestCase):
 
 
 class ExposureTests(EndpointTestCase):
-    """Listening where other machines may reach it."""
+    """Listening on addresses that other machines may reach."""
 
     token = "a-token-of-some-length"
 
-    async def test_does_not_start_without_tokens(self) -> None:
-        """The line says what would happen, and what to set."""
+    async def test_public_address_without_tokens_exits_1(self) -> None:
+        """The line names the risk and the variable to set."""
         proxy = self.command("twistd", "-n", "tradeproxy", PROXY_HOST="0.0.0.0", **KEYS)
         self.assertEqual(await proxy.ended, 1, proxy.output)
         [line] = proxy.output.strip().splitlines()
         self.assertIn("PROXY_HOST: other machines may reach http://0.0.0.0:8099", line)
         self.assertIn("set PROXY_TOKENS", line)
 
-    async def test_lets_in_who_has_a_token(self) -> None:
-        """In place of the key, say; who has none is told so, and closed with a code of its own."""
+    async def test_public_address_requires_token(self) -> None:
+        """A client without a token gets `unauthorized` and close code 4001."""
         alpaca = await self.simulate()
         await self.proxy(PROXY_HOST="0.0.0.0", PROXY_TOKENS=self.token)
         endpoint = f"tcp:127.0.0.1:{self.port}"
-        stranger = await self.client_at(endpoint)
-        await stranger.gone()
-        self.assertEqual(stranger.messages, [UNAUTHORIZED])
-        assert stranger.closed is not None
-        self.assertEqual(stranger.closed[0], 4001)
+        unauthorized = await self.client_at(endpoint)
+        await unauthorized.gone()
+        self.assertEqual(unauthorized.messages, [UNAUTHORIZED])
+        assert unauthorized.closed is not None
+        self.assertEqual(unauthorized.closed[0], 4001)
         auth = f'{{"action":"auth","key":"{self.token}","secret":"any"}}'.encode()
         await self.assert_serves(alpaca, await self.client_at(endpoint, auth))
-        self.assertEqual(stranger.messages, [UNAUTHORIZED])
+        self.assertEqual(unauthorized.messages, [UNAUTHORIZED])
 
 
 class SocketOptionTests(EndpointTestCase):
-    """What only a socket shows, asked of the proxy's end of it."""
+    """Options of the proxy's sockets."""
 
-    async def test_an_event_does_not_wait_for_a_full_packet(self) -> None:
-        """TCP_NODELAY is on for every client, over TLS as well."""
+    async def test_tcp_nodelay_is_set(self) -> None:
+        """An event does not wait for a full packet, over TLS either."""
         directory = self.make_directory()
         identity = Authority(directory).issue("127.0.0.1")
-        for here, there in (
+        for server_endpoint, client_endpoint in (
             ("tcp:0:interface=127.0.0.1", "tcp:127.0.0.1:{port}"),
             (identity.endpoint(), f"tls:127.0.0.1:{{port}}:trustRoots={directory}"),
         ):
@@ -182,19 +181,21 @@ class SocketOptionTests(EndpointTestCase):
             accounts = {"paper": Account("paper", journal, reactor)}
             admission = Admission((), (), Tokens(()))
             site = build_site(accounts, factory, admission, reactor)
-            port: Any = await serverFromString(reactor, here).listen(site)
+            port: Any = await serverFromString(reactor, server_endpoint).listen(site)
             self.addCleanup(port.stopListening)
-            await self.client_at(there.format(port=port.getHost().port))
+            await self.client_at(client_endpoint.format(port=port.getHost().port))
             self.addCleanup(DownstreamService(factory.clients, reactor).stopService)
             clients: list[Any] = list(factory.clients)
-            self.assertEqual([client.transport.getTcpNoDelay() for client in clients], [True], here)
+            self.assertEqual(
+                [client.transport.getTcpNoDelay() for client in clients], [True], server_endpoint
+            )
 
 
 class SlowClientTests(EndpointTestCase):
-    """A client that has stopped reading, with the buffers of a real kernel in between."""
+    """A client that stops reading, with the buffers of a real kernel."""
 
     async def stalled_client(self, alpaca: Simulator) -> tuple[SocketClient, list[bytes]]:
-        """Return a client that reads nothing, and the events that the kernel cannot hold for it."""
+        """Return a client that reads nothing, and more events than the kernel buffers for it."""
         slow, fast = await self.subscribe(), await self.subscribe()
         transport: Any = slow.transport
         transport.pauseProducing()
@@ -208,8 +209,8 @@ class SlowClientTests(EndpointTestCase):
         self.assertEqual(fast.messages, events)
         return slow, events
 
-    async def test_gets_everything_once_it_reads_again(self) -> None:
-        """It delays nobody meanwhile; what it has missed comes from the journal, without a seam."""
+    async def test_stalled_client_that_resumes_gets_every_event(self) -> None:
+        """Other clients are not delayed; the missed events come from the journal, in order."""
         alpaca = await self.simulate()
         await self.proxy()
         await alpaca.when_listening()
@@ -220,8 +221,8 @@ class SlowClientTests(EndpointTestCase):
         await slow.has(len(events))
         self.assertEqual(slow.messages, events)
 
-    async def test_is_closed_if_it_never_does(self) -> None:
-        """It finds the events so far, without a hole, and the reason."""
+    async def test_stalled_client_is_closed_at_stall_timeout(self) -> None:
+        """It finds the first events without a hole, and a close frame with the reason."""
         alpaca = await self.simulate()
         proxy = await self.proxy(PROXY_STALL_TIMEOUT="0.5")
         await alpaca.when_listening()

@@ -1,4 +1,4 @@
-"""A wheel of the sources, installed where no checkout is: it runs, and leaves nothing behind."""
+"""A wheel, built from the sources and installed outside of the checkout."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support.processes import SOURCES, Command, free_port
 from tests.support.sockets import SocketTestCase
 
 TWISTD = ("-c", "from twisted.scripts.twistd import run; run()")
-"""The script belongs to Twisted, which is only lent to the new environment."""
+"""Runs twistd without its script: Twisted is not installed in the new environment."""
 
 
 class WheelTests(SocketTestCase):
-    """From the sources to a wheel, to a new virtual environment, and out of it again; without a network."""
+    """Build, install, run and uninstall a wheel, without a network."""
 
     def setUp(self) -> None:
         self.directory = self.make_directory()
@@ -34,8 +34,8 @@ class WheelTests(SocketTestCase):
             )
         )
 
-    async def test_installs_runs_and_leaves(self) -> None:
-        """The demo streams from another directory, the plugin is listed; uninstalled, all of it is gone."""
+    async def test_wheel_installs_runs_and_uninstalls(self) -> None:
+        """The demo streams, the plugin is listed, and uninstalling removes every file."""
         wheel = await self.build()
         self.assert_holds_the_package(wheel)
         before = self.files()
@@ -66,19 +66,19 @@ class WheelTests(SocketTestCase):
         plugins = self.installed(*TWISTD, "--help")
         self.assertEqual(await plugins.ended, 0, plugins.output)
         self.assertNotIn("tradeproxy", plugins.output)
-        # Twisted's cache of plugins lies wherever there are any.
+        # Twisted writes its plugin cache into every directory of plugins.
         own = {dependencies, self.packages / "twisted" / "plugins" / "dropin.cache"}
         self.assertEqual(self.files() - before - own, set())
 
     async def fetch(self, path: str) -> bytes:
-        """Return what is at a path of the site."""
+        """Return the body of a page of the site."""
         answer = await HTTPClient(Agent(reactor)).get(f"http://127.0.0.1:{self.port}{path}")
         self.assertEqual(answer.code, 200, path)
         content: bytes = await treq.content(answer)
         return content
 
     async def build(self) -> Path:
-        """Build a wheel of a copy of the sources: a build leaves its traces where it is done."""
+        """Build a wheel from a copy of the sources, since a build writes into its directory."""
         sources = Path(self.directory, "sources")
         ignored = shutil.ignore_patterns(
             ".*", "_trial_temp*", "__pycache__", "build", "dist", "*.egg-info"
@@ -104,13 +104,13 @@ class WheelTests(SocketTestCase):
         self.assertIn("licenses/LICENSE", metadata)
 
     async def pip(self, *arguments: str) -> None:
-        """Run the pip of the environment that the tests run in; the sources are not in its path."""
+        """Run pip of the tests' environment, without the sources in the module path."""
         options = ("-m", "pip", "--disable-pip-version-check")
         command = self.command("python", *options, *arguments, PYTHONPATH="")
         self.assertEqual(await command.ended, 0, command.output)
 
     def installed(self, *arguments: str) -> Command:
-        """Run the new environment's Python, without the sources in its path."""
+        """Run Python of the new environment, without the sources in the module path."""
         return self.command(str(self.environment / "bin" / "python"), *arguments, PYTHONPATH="")
 
     def files(self) -> set[Path]:

@@ -1,4 +1,4 @@
-"""Orders placed through the proxy, by clients that have one base URL for the stream and for REST."""
+"""Orders through the REST proxy, by clients with one base URL for the stream and for REST."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ ORDER = LimitOrderRequest(
 
 
 def trading(port: int, key: str = "any", secret: str = "any") -> TradingClient:
-    """Return alpaca-py's client for orders, with nothing but its URL changed; its methods block."""
+    """Return alpaca-py's client for orders, with only its URL changed; its methods block."""
     url = f"http://localhost:{port}/trade-updates-paper"
     return TradingClient(key, secret, raw_data=True, url_override=url)
 
 
-async def refusal(method: Callable[..., Any], *arguments: Any) -> APIError:
-    """Call a method of such a client in a thread, and return the error that it raises."""
+async def api_error(method: Callable[..., Any], *arguments: Any) -> APIError:
+    """Call a blocking method in a thread, and return the APIError that it raises."""
     try:
         await deferToThread(method, *arguments)
     except APIError as error:
         return error
-    raise AssertionError("it was not refused")
+    raise AssertionError("no error was raised")
 
 
 class AlpacaPyTests(SocketTestCase):
-    """alpaca-py against the simulator, through the proxy."""
+    """alpaca-py, the REST proxy and the simulator."""
 
-    async def test_orders_and_their_updates_have_one_url(self) -> None:
-        """What is placed comes out of the stream, at the same URL; an error is Alpaca's own."""
+    async def test_order_through_proxy_appears_in_stream(self) -> None:
+        """The stream has the same base URL, and errors are Alpaca's own."""
         alpaca = await self.simulate()
         proxy = await self.proxy(PROXY_REST="1")
         await alpaca.when_listening()
@@ -59,32 +59,32 @@ class AlpacaPyTests(SocketTestCase):
         self.assertIn(f'"id":"{order["id"]}"'.encode(), stream.taken()[0])
         listed: Any = await deferToThread(client.get_orders)
         self.assertEqual([listed_order["id"] for listed_order in listed], [order["id"]])
-        await deferToThread(client.cancel_order_by_id, order["id"])  # an answer without a body
+        await deferToThread(client.cancel_order_by_id, order["id"])  # the response has no body
         await stream.has(1)
-        error = await refusal(client.cancel_order_by_id, order["id"])
+        error = await api_error(client.cancel_order_by_id, order["id"])
         self.assertEqual((error.status_code, error.code), (422, 42210000))
         await proxy.stop()
-        for line in ("Traceback", "factory", "Timing out"):  # nothing is said of a request
+        for line in ("Traceback", "factory", "Timing out"):
             self.assertNotIn(line, proxy.output)
 
-    async def test_a_client_has_its_own_keys_or_none(self) -> None:
-        """The proxy's, which would open the account, are lent to nobody."""
+    async def test_request_uses_only_the_clients_keys(self) -> None:
+        """The proxy's keys, which would be accepted, are never sent for a client."""
         alpaca = await self.simulate(credentials=KeyPair(Secret("PKTEST"), Secret("test-secret")))
         await self.proxy(PROXY_REST="1")
         await alpaca.when_listening()
-        error = await refusal(trading(self.port).get_account)
+        error = await api_error(trading(self.port).get_account)
         self.assertEqual((error.status_code, error.message), (403, "forbidden."))
         account: Any = await deferToThread(trading(self.port, "PKTEST", "test-secret").get_account)
         self.assertEqual(account["id"], alpaca.account_id)
 
-    async def test_without_the_variable_the_error_names_it(self) -> None:
-        """The SDK raises what the proxy says."""
+    async def test_rest_off_error_names_variable(self) -> None:
+        """The SDK raises the proxy's message."""
         await self.proxy()
-        error = await refusal(trading(self.port).submit_order, ORDER)
+        error = await api_error(trading(self.port).submit_order, ORDER)
         self.assertEqual((error.status_code, error.code), (404, 40410000))
         self.assertIn("PROXY_REST=1", error.message)
 
-    async def test_it_does_not_start_with_tokens(self) -> None:
+    async def test_rest_with_tokens_exits_1(self) -> None:
         """One line names both variables."""
         both = {"PROXY_REST": "1", "PROXY_TOKENS": "a-token-of-some-length"}
         command = self.command("twistd", "-n", "tradeproxy", **accounts_at(A=1), **both)
@@ -93,23 +93,23 @@ class AlpacaPyTests(SocketTestCase):
         self.assertIn("PROXY_REST: PROXY_TOKENS is set too", line)
 
 
-class TlsTests(CertificateTestCase):
-    """An Alpaca behind TLS, as the real one is."""
+class RestTlsTests(CertificateTestCase):
+    """Alpaca behind TLS, as in production."""
 
     async def start(self, port: int, **environment: str) -> None:
-        """Start the proxy, with an Alpaca at a port that shows a certificate of some kind."""
+        """Start the proxy with Alpaca at this port, over TLS."""
         url = f"https://localhost:{port}"
         self.process = await self.proxy(PROXY_REST="1", ALPACA_URL=url, **environment)
 
-    async def test_a_host_that_is_trusted_is_asked(self) -> None:
-        """By the trust that the stream has."""
+    async def test_trusted_host_gets_request(self) -> None:
+        """The trusted authorities are those of the stream."""
         alpaca = await self.simulate(self.identity.endpoint())
         await self.start(self.alpaca_port, SSL_CERT_FILE=str(self.authority.certificate))
         account: Any = await deferToThread(trading(self.port).get_account)
         self.assertEqual(account["id"], alpaca.account_id)
 
-    async def test_a_host_that_is_not_is_sent_nothing(self) -> None:
-        """Neither one of an unknown authority, nor one of another name."""
+    async def test_untrusted_host_gets_nothing(self) -> None:
+        """The certificate has an unknown authority, or another host name."""
         trusted = {"SSL_CERT_FILE": str(self.authority.certificate)}
         for identity, environment in (
             (self.identity, {}),
@@ -117,43 +117,43 @@ class TlsTests(CertificateTestCase):
         ):
             alpaca = await self.simulate(identity.endpoint())
             await self.start(self.alpaca_port, **environment)
-            error = await refusal(trading(self.port).submit_order, ORDER)
+            error = await api_error(trading(self.port).submit_order, ORDER)
             self.assertEqual(
                 (error.status_code, alpaca.exchange.orders("all", True, None, None)), (502, [])
             )
             await self.process.stop()
             self.assertNotIn("Traceback", self.process.output)
 
-    async def test_a_client_that_goes_ends_an_answer_that_it_did_not_read(self) -> None:
-        """The connection to Alpaca is closed, though nothing was read from it at the time."""
+    async def test_disconnect_with_unread_response_closes_alpacas_connection(self) -> None:
+        """It is closed although its transport is paused."""
         ended: Deferred[Any] = Deferred()
 
-        def answer(asked: Request) -> bytes | int:
-            if asked.uri != b"/v2/all":
-                return b""  # the stream is not here
-            asked.notifyFinish().addErrback(lambda _: ended.callback(None))
-            asked.write(b"x" * 32 * 1024 * 1024)
+        def answer(request: Request) -> bytes | int:
+            if request.uri != b"/v2/all":
+                return b""  # the stream also tries to connect
+            request.notifyFinish().addErrback(lambda _: ended.callback(None))
+            request.write(b"x" * 32 * 1024 * 1024)
             return NOT_DONE_YET
 
         endpoint = serverFromString(reactor, self.identity.endpoint())
         port: Any = await endpoint.listen(Site(Page(answer)))
         self.addCleanup(port.stopListening)
         await self.start(port.getHost().port, SSL_CERT_FILE=str(self.authority.certificate))
-        client = _Unreading()
+        client = _UnreadingClient()
         await clientFromString(reactor, f"tcp:127.0.0.1:{self.port}").connect(
             Factory.forProtocol(lambda: client)
         )
-        await client.has_begun
-        client.leave()
+        await client.response_started
+        client.abort()
         await ended
 
 
-class _Unreading(RawClient):
-    """Asks, and reads no more than the first bytes of the answer."""
+class _UnreadingClient(RawClient):
+    """A client that sends a request and reads only the first bytes of the response."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.has_begun: Deferred[None] = Deferred()
+        self.response_started: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
@@ -162,18 +162,18 @@ class _Unreading(RawClient):
     def dataReceived(self, data: bytes) -> None:
         transport: Any = self.transport
         transport.pauseProducing()
-        reactor.callLater(0, self.has_begun.callback, None)
+        reactor.callLater(0, self.response_started.callback, None)
 
-    def leave(self) -> None:
+    def abort(self) -> None:
         transport: Any = self.transport
         transport.abortConnection()
 
 
-class LogTests(DisclosureTestCase):
-    """The log, with all the logging that there can be."""
+class RestLogTests(DisclosureTestCase):
+    """The log, at the most detailed level."""
 
-    async def test_nothing_that_a_client_sends_shows(self) -> None:
-        """Whether Alpaca takes it, refuses it or is away."""
+    async def test_client_data_is_not_logged(self) -> None:
+        """Whether Alpaca accepts the request, rejects it or is down."""
         alpaca = await self.simulate()
         ports = {
             "UP": self.alpaca_port,
@@ -191,13 +191,13 @@ class LogTests(DisclosureTestCase):
         answers: dict[str, set[int]] = {}
         for name in map(str.lower, ports):
             for header in headers:
-                ask = f"GET /{name}/v2/orders/{THEIRS}?id={THEIRS} HTTP/1.1"
-                place = f"POST /{name}/v2/orders?id={THEIRS} HTTP/1.1"
+                get = f"GET /{name}/v2/orders/{THEIRS}?id={THEIRS} HTTP/1.1"
+                post = f"POST /{name}/v2/orders?id={THEIRS} HTTP/1.1"
                 body = (f"Content-Length: {len(THEIRS)}", "", THEIRS)
-                visits = (
-                    request(header, start=ask),
-                    request(header, *body, start=place, upgrade=False),
+                requests = (
+                    request(header, start=get),
+                    request(header, *body, start=post, upgrade=False),
                 )
-                answers[name] = {(await self.visit(visit)).status for visit in visits}
+                answers[name] = {(await self.visit(data)).status for data in requests}
         self.assertEqual(answers, {"up": {404, 400}, "busy": {403, 400}, "down": {502}})
         await self.assert_silent(command, "is passed through")

@@ -1,4 +1,4 @@
-"""The proxy as people run it, from `twistd`, from `twist` and as a daemon: how it starts, how it stops."""
+"""The proxy as users run it, with twistd, with twist and as a daemon: start and stop."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ EVENT = {"event": "new", "order": {"id": "1"}}
 class TwistdTests(SocketTestCase):
     """`twistd -n tradeproxy`."""
 
-    async def test_streams_and_stops_gracefully(self) -> None:
-        """On SIGTERM every client and Alpaca get a close frame, and the process ends within five seconds."""
+    async def test_sigterm_closes_all_connections(self) -> None:
+        """Every client and Alpaca get a close frame, and the process ends within 5 s."""
         alpaca = await self.simulate()
         proxy = await self.proxy()
         await alpaca.when_listening()
@@ -35,9 +35,9 @@ class TwistdTests(SocketTestCase):
             self.assertEqual(client.taken(), [event])
         pidfile = Path(self.directory, "twistd.pid")
         self.assertTrue(pidfile.exists())
-        asked = monotonic()
+        started = monotonic()
         await proxy.stop()
-        self.assertLess(monotonic() - asked, 5)
+        self.assertLess(monotonic() - started, 5)
         for client in clients:
             await client.gone()
             self.assertEqual(client.closed, (1012, "the proxy is restarting: reconnect"))
@@ -47,8 +47,8 @@ class TwistdTests(SocketTestCase):
         self.assertNotIn("Traceback", proxy.output)
         self.assertNotIn("Unhandled", proxy.output)
 
-    async def test_a_closed_terminal_stops_it_gracefully_too(self) -> None:
-        """On SIGHUP a bare end would leave Alpaca's slot taken for a while."""
+    async def test_sighup_closes_all_connections(self) -> None:
+        """Alpaca would keep counting a connection that was not closed."""
         alpaca = await self.simulate()
         proxy = await self.proxy()
         await alpaca.when_listening()
@@ -59,8 +59,8 @@ class TwistdTests(SocketTestCase):
         assert client.closed is not None
         self.assertEqual((client.closed[0], alpaca.last_close), (1012, (1000, None)))
 
-    async def test_says_where_it_listens_and_what_there_is(self) -> None:
-        """The first lines tell a person where to point a client."""
+    async def test_start_logs_addresses_and_paths(self) -> None:
+        """The first lines show the URLs for clients."""
         await self.simulate()
         proxy = await self.proxy()
         await proxy.says("is streaming")
@@ -68,8 +68,8 @@ class TwistdTests(SocketTestCase):
         self.assertIn("/trade-updates-paper/stream", proxy.output)
         await proxy.stop("INT")
 
-    async def test_runs_as_a_daemon(self) -> None:
-        """With a pidfile and a logfile, until it is told to stop."""
+    async def test_daemon_streams_until_sigterm(self) -> None:
+        """It has a pidfile and a log file."""
         alpaca = await self.simulate()
         self.port = free_port()
         environment = KEYS | {
@@ -89,8 +89,8 @@ class TwistdTests(SocketTestCase):
         self.assertEqual(client.closed, (1012, "the proxy is restarting: reconnect"))
         self.assertIn("listening on", logfile.read_text())
 
-    async def test_runs_under_twist(self) -> None:
-        """Twisted's newer runner never calls privilegedStartService; all works without."""
+    async def test_twist_runs_the_proxy(self) -> None:
+        """The proxy does not need privilegedStartService, which twist never calls."""
         alpaca = await self.simulate()
         self.port = free_port()
         environment = KEYS | {
@@ -106,8 +106,8 @@ class TwistdTests(SocketTestCase):
         self.assertEqual(client.taken(), [event])
         await twist.stop()
 
-    async def test_restarts_on_the_same_port_at_once(self) -> None:
-        """Connections that linger in TIME_WAIT do not keep the next process from listening."""
+    async def test_restart_on_same_port_listens_at_once(self) -> None:
+        """Connections in TIME_WAIT do not keep the port."""
         await self.simulate()
         proxy = await self.proxy()
         client = await self.subscribe()
@@ -122,10 +122,10 @@ class TwistdTests(SocketTestCase):
 
 
 class DemoTests(SocketTestCase):
-    """`--demo`: an embedded Alpaca, and no account of anybody's."""
+    """`--demo`: an embedded Alpaca, without real accounts."""
 
-    async def test_shows_orders_by_itself(self) -> None:
-        """Somebody without keys sees updates within seconds; real keys in the environment are not touched."""
+    async def test_demo_streams_orders_without_keys(self) -> None:
+        """Updates come within seconds; real keys in the environment are not used."""
         live = await self.simulate()
         demo = await self.proxy("--demo", ALPACA_LIVE_API_KEY="real", ALPACA_LIVE_SECRET_KEY="real")
         client = await self.subscribe()
@@ -136,16 +136,16 @@ class DemoTests(SocketTestCase):
         await demo.stop()
         self.assertNotIn("Traceback", demo.output)
 
-    async def test_a_busy_port_is_told_from_the_embedded_alpacas(self) -> None:
-        """Each with what chooses another; an account's own Alpaca is not in the way of itself."""
+    async def test_demo_busy_port_names_its_option(self) -> None:
+        """The proxy's port and the embedded Alpaca's port have different messages."""
         await self.simulate()
-        taken = f"tcp:{self.alpaca_port}:interface=127.0.0.1"
+        busy = f"tcp:{self.alpaca_port}:interface=127.0.0.1"
         for options, listen, words in (
             (("--port", str(self.alpaca_port)), "", "PROXY_PORT or --port chooses another"),
             (("--port", str(self.alpaca_port)), "tcp:1", "PROXY_PORT or --port chooses another"),
             (("--port", str(self.alpaca_port - 1)), "", "the embedded Alpaca takes the port after"),
-            (("--listen", taken), "", "PROXY_LISTEN or --listen chooses another"),
-            ((), taken, "PROXY_LISTEN or --listen chooses another"),
+            (("--listen", busy), "", "PROXY_LISTEN or --listen chooses another"),
+            ((), busy, "PROXY_LISTEN or --listen chooses another"),
         ):
             demo = self.command(
                 "twistd", "-n", "tradeproxy", "--demo", *options, PROXY_LISTEN=listen
@@ -158,13 +158,13 @@ class DemoTests(SocketTestCase):
 
 
 class CommandTests(SocketTestCase):
-    """`tradeproxy`, the command for people."""
+    """The `tradeproxy` command."""
 
     def tradeproxy(self, *arguments: str, **environment: str) -> Command:
         return self.command(sys.executable, "-m", "tradeproxy", *arguments, **environment)
 
-    async def test_simulate_is_an_alpaca_to_run_against(self) -> None:
-        """It says what to set, and serves until it is stopped; a busy port is a line."""
+    async def test_simulate_serves_the_proxy(self) -> None:
+        """It prints the variables to set; a busy port is one line."""
         self.alpaca_port = free_port()
         simulate = self.tradeproxy("simulate", "--port", str(self.alpaca_port))
         await simulate.says(f"ALPACA_URL=http://127.0.0.1:{self.alpaca_port}")
@@ -177,16 +177,16 @@ class CommandTests(SocketTestCase):
         await simulate.stop()
         await proxy.says("upstream is down")
 
-    async def test_demo_and_run_are_twistd_in_the_foreground(self) -> None:
-        """Without a pidfile in the way, and with the options of `twistd tradeproxy`."""
+    async def test_demo_and_run_need_no_pidfile(self) -> None:
+        """They have the options of `twistd tradeproxy`."""
         self.port, other = free_port(following=1), free_port()
         demo = self.tradeproxy("demo", "--port", str(self.port))
         run = self.tradeproxy("run", "--port", str(other), **KEYS, ALPACA_URL="http://127.0.0.1:1")
         await gatherResults([demo.says("upstream is streaming"), run.says("upstream is down")])
         self.assertEqual(list(Path(self.directory).glob("*.pid")), [])
 
-    async def test_what_is_wrong_is_a_line(self) -> None:
-        """Whichever command it was said to."""
+    async def test_wrong_usage_is_one_line(self) -> None:
+        """For every command."""
         commands = [
             self.tradeproxy("simulate", "--port", "99999"),
             self.tradeproxy("check", "--nonsense"),
@@ -213,15 +213,15 @@ class CommandTests(SocketTestCase):
 
 
 class BadSettingTests(SocketTestCase):
-    """What is wrong is a line each, and status 1: no traceback, no usage text, nothing half started."""
+    """Each problem with the settings is one line, with exit status 1 and no traceback."""
 
-    async def refuse(self, *options: str, **environment: str) -> list[str]:
+    async def lines_of_failure(self, *options: str, **environment: str) -> list[str]:
         command = self.command("twistd", "-n", "tradeproxy", *options, **environment)
         self.assertEqual(await command.ended, 1, command.output)
         return command.output.strip().splitlines()
 
-    async def test_each_is_a_line_that_names_its_variable(self) -> None:
-        """All are told at once, so that nobody has to mend them one by one."""
+    async def test_every_problem_is_reported_at_once(self) -> None:
+        """Each line names its variable."""
         mistakes = {
             "ALPACA_DESK_SECRET_KEY": "x",
             "ALPACA_URL": "http://api.example",
@@ -229,26 +229,26 @@ class BadSettingTests(SocketTestCase):
             "PROXY_MAX_CLIENTS": "many",
             "PROXY_AUTH_TIMEOUT": "soon",
         }
-        lines = await self.refuse(**KEYS, **mistakes)
+        lines = await self.lines_of_failure(**KEYS, **mistakes)
         self.assertEqual(len(lines), len(mistakes), lines)
         for variable in ("ALPACA_DESK_API_KEY", *mistakes.keys() - {"ALPACA_DESK_SECRET_KEY"}):
             self.assertEqual(len([line for line in lines if variable in line]), 1, lines)
 
-    async def test_an_env_file_that_cannot_be_read(self) -> None:
-        """Neither one in the directory nor one that was named is passed over."""
+    async def test_unreadable_env_file_is_a_problem(self) -> None:
+        """The default .env and a named file are treated alike."""
         self.directory = self.make_directory()
         Path(self.directory, ".env").mkdir()
         [[dot_env], [named]] = await gatherResults(
             [
-                Deferred.fromCoroutine(self.refuse(*options, **KEYS))
+                Deferred.fromCoroutine(self.lines_of_failure(*options, **KEYS))
                 for options in ((), ("--env-file", "other"))
             ]
         )
         self.assertIn(".env", dot_env)
         self.assertIn("--env-file", named)
 
-    async def test_a_busy_port(self) -> None:
-        """Another process has it: the line says which address, under twistd and under twist."""
+    async def test_busy_port_names_address(self) -> None:
+        """With twistd and with twist."""
         await self.simulate()
         environment = KEYS | {"PROXY_PORT": str(self.alpaca_port)}
         commands = [

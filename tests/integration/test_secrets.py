@@ -1,4 +1,4 @@
-"""No key, of the proxy or of a client, shows in a log at any level, an error or the process list."""
+"""No key of the proxy or of a client appears in a log, an error or the process list."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.disclosure import (
+    CLOSED_PORT,
     KEY,
     MARK,
-    NOBODY,
     PASSWORD,
     SECRET,
     THEIRS,
@@ -32,7 +32,7 @@ UNGUARDED = """
 from tradeproxy.upstream.client import UpstreamProtocol
 UpstreamProtocol.log.set_log_level("trace")
 """
-"""Undoes what keeps Autobahn from it."""
+"""Turns on Autobahn's trace log, which the proxy keeps off."""
 
 TWIST = "from twisted.application.twist._twist import Twist; Twist.main()"
 
@@ -94,33 +94,33 @@ MESSAGES: tuple[tuple[int, bytes], ...] = (
     (8, b"\x13\x88" + THEIRS.encode()),
     (3, THEIRS.encode()),
 )
-"""Frames after which a client is not let in: opcode and payload."""
+"""Frames that close the connection of an unauthenticated client: opcode and payload."""
 
 
 class DisclosureTests(SynchronousTestCase):
-    """The search itself."""
+    """The search for secrets itself."""
 
-    def test_finds_a_secret_in_any_coding(self) -> None:
-        """Whatever surrounds it, and whichever way it is written."""
-        for before in ("", "a", "ab", "abc"):
-            text = f"{before}{KEY}:x"
+    def test_disclosures_finds_secret_in_any_encoding(self) -> None:
+        """As text, repr, hexadecimal or base64, at any offset."""
+        for prefix in ("", "a", "ab", "abc"):
+            text = f"{prefix}{KEY}:x"
             data = text.encode()
-            for shown in (
+            for encoded in (
                 text,
                 repr(data),
                 data.hex(),
                 data.hex().upper(),
                 b64encode(data).decode(),
             ):
-                self.assertEqual(disclosures(f"one\n[{shown}]\ntwo"), [f"[{shown}]"])
+                self.assertEqual(disclosures(f"one\n[{encoded}]\ntwo"), [f"[{encoded}]"])
         self.assertEqual(disclosures("ALPACA_API_KEY: login refused"), [])
 
 
-class LogTests(DisclosureTestCase):
-    """The log, with Autobahn told to show every octet."""
+class SecretLogTests(DisclosureTestCase):
+    """The log, with Autobahn logging every octet."""
 
-    async def test_clients_credentials_and_ours(self) -> None:
-        """Text or JSON: neither what clients send, well-formed or not, nor what we send to Alpaca."""
+    async def test_credentials_are_not_logged(self) -> None:
+        """In text and JSON logs: neither the clients' credentials nor the proxy's own."""
         for code, options in (
             (TWISTD, ("-n",)),
             (TWISTD, ("-n", "--logger=tradeproxy.logs.json_observer")),
@@ -141,22 +141,24 @@ class LogTests(DisclosureTestCase):
             )
             await gatherResults([paper.when_listening(), live.when_listening()])
             await gatherResults([Deferred.fromCoroutine(self.visit(data)) for data in REQUESTS])
-            await gatherResults([Deferred.fromCoroutine(self.offend(*frame)) for frame in MESSAGES])
-            password = json.dumps({"action": "auth", "key": PASSWORD, "secret": THEIRS})
-            client = await self.connect("/paper", password.encode())
+            await gatherResults(
+                [Deferred.fromCoroutine(self.send_invalid(*frame)) for frame in MESSAGES]
+            )
+            auth = json.dumps({"action": "auth", "key": PASSWORD, "secret": THEIRS})
+            client = await self.connect("/paper", auth.encode())
             await client.has(1)
             self.assertEqual(client.messages, [AUTHENTICATED])
             await self.assert_silent(command, "upstream is streaming")
 
-    async def test_an_alpaca_that_repeats_what_it_is_told(self) -> None:
-        """In errors, refusals, frames that are none, and close reasons: not one word of it goes further."""
+    async def test_credentials_echoed_by_alpaca_are_not_logged(self) -> None:
+        """In errors, rejections, invalid frames and close reasons."""
         parrots = {
             f"PARROT{number}": await self.serve(parrot(end)) for number, end in enumerate(ENDS)
         }
         await self.assert_outage(parrots)
 
-    async def test_an_alpaca_that_repeats_it_in_its_handshake(self) -> None:
-        """It knows the key from a connection before; what is wrong with its answer is told without it."""
+    async def test_credentials_echoed_in_handshake_are_not_logged(self) -> None:
+        """Alpaca may know the key from an earlier connection."""
         await self.assert_outage(
             {
                 f"IMPOSTOR{number}": await self.serve(impostor(text))
@@ -164,44 +166,44 @@ class LogTests(DisclosureTestCase):
             }
         )
 
-    async def test_an_alpaca_that_does_not_let_us_in(self) -> None:
-        """Whose key is refused is told by the name of its variable; 429 and no server are told too."""
+    async def test_rejected_login_names_variable_only(self) -> None:
+        """So do HTTP 429 and a host without a server."""
         ports = {
             "REFUSED": await self.serve_fault(FaultKind.REFUSE),
             "BUSY": await self.serve_fault(FaultKind.THROTTLE),
-            "NOBODY": NOBODY,
+            "ABSENT": CLOSED_PORT,
         }
         await self.assert_outage(
             ports, "ALPACA_REFUSED_API_KEY is not accepted", "HTTP 429", "cannot connect"
         )
 
-    async def test_would_show_them_unguarded(self) -> None:
-        """What these tests look for is there to be found, were it not kept out of the log."""
+    async def test_trace_log_would_show_credentials(self) -> None:
+        """Without the guard the credentials appear, so these tests can fail."""
         await self.simulate()
         command = self.start("-n", code=f"{UNGUARDED}{TWISTD}", **accounts_at(A=self.alpaca_port))
         await command.says("upstream is streaming")
         await command.stop()
         self.assertNotEqual(disclosures(command.output), [])
 
-    async def offend(self, opcode: int, payload: bytes) -> None:
-        """Send a frame, and return once the proxy has closed the connection."""
+    async def send_invalid(self, opcode: int, payload: bytes) -> None:
+        """Send a frame and wait until the proxy has closed the connection."""
         client = await self.connect()
         client.sendFrame(opcode, payload)
         await client.gone()
 
     async def assert_outage(self, ports: dict[str, int], *lines: str) -> None:
-        """Assert that an account at each of these ports is told to be down, and how."""
+        """Assert that an account at each port is logged as down, with these lines."""
         command = self.start("-n", **accounts_at(**ports))
         down = [f"{name.lower()}: upstream is down" for name in ports]
         await gatherResults([command.says(line) for line in down])
         await self.assert_silent(command, *down, *lines)
 
 
-class SettingsTests(DisclosureTestCase):
-    """What is wrong with the settings is told without what they hold."""
+class SecretSettingTests(DisclosureTestCase):
+    """Problems with settings are reported without their values."""
 
-    async def test_bad_ones(self) -> None:
-        """Each mistake that one can make with a secret is told by its variable or its line, and no more."""
+    async def test_problems_name_variables_only(self) -> None:
+        """Every mistake with a secret is reported by its variable or line number."""
         self.directory = self.make_directory()
         Path(self.directory, ".env").write_text(
             f"{KEY}\nALPACA_API_KEY: {KEY}\nALPACA_X_API_KEY='{KEY}\n"
@@ -256,9 +258,11 @@ class SettingsTests(DisclosureTestCase):
                 "PROXY_ALLOWED_ORIGINS",
             )
 
-    async def test_odd_ones(self) -> None:
-        """Warnings hold no more than problems do."""
-        command = self.start("-n", PROXY_TOKENS=MARK, PROXY_TOKEN=PASSWORD, **accounts_at(A=NOBODY))
+    async def test_warnings_name_variables_only(self) -> None:
+        """Warnings follow the same rule."""
+        command = self.start(
+            "-n", PROXY_TOKENS=MARK, PROXY_TOKEN=PASSWORD, **accounts_at(A=CLOSED_PORT)
+        )
         await command.says("listening on")
         await self.assert_silent(
             command, "PROXY_TOKEN: there is no such variable", "PROXY_TOKENS: a token of fewer"

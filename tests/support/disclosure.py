@@ -26,7 +26,7 @@ KEY, SECRET, TOKEN = f"{MARK}-our-key", f"{MARK}-our-secret", f"{MARK}-our-oauth
 PASSWORD = f"{MARK}-one-of-proxy-tokens"
 THEIRS = f"{MARK}-what-a-client-sends"
 
-NOBODY = 1
+CLOSED_PORT = 1
 """A port of this machine at which nobody listens."""
 
 DEBUG = """
