@@ -1,1 +1,1 @@
-"""A cluster under attack: three nodes, one Redis, a seeded nemesis; and the cluster's unit tests."""
+"""Tests for tradeproxy.cluster."""

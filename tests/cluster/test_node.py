@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.cluster.node: what the wiring takes of it."""
+"""Tests for tradeproxy.cluster.node."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.support.journals import BASE_URL
-from tests.support.redislog import SOMEWHERE
+from tests.support.redislog import UNUSED_SETTINGS
 from tradeproxy.cluster.node import Node, monotonic
 from tradeproxy.config.storage import JournalSettings
 from tradeproxy.hub.account import Account
 
 
 class NodeTests(SynchronousTestCase):
-    """One node has a name of its own, and a journal and a part in each account."""
+    """A node has a unique name, and a journal and a leadership service for each account."""
 
-    def test_no_two_nodes_have_the_same_name(self) -> None:
-        """Two in one container each, with the same host name and the same process id, are still two."""
+    def test_name_is_unique_within_one_process(self) -> None:
+        """Two containers can have the same host name and the same process id."""
         names = set()
         for _ in range(2):
-            node = Node(SOMEWHERE, Clock())
+            node = Node(UNUSED_SETTINGS, Clock())
             journals = [
                 node.journal(name, BASE_URL, JournalSettings()) for name in ("paper", "live")
             ]
@@ -31,10 +31,10 @@ class NodeTests(SynchronousTestCase):
             names |= owners
         self.assertEqual(len(names), 2)
 
-    def test_nothing_is_done_before_it_is_started(self) -> None:
-        """No connection, no timer; it is known by then which part it has: a follower's."""
+    def test_new_node_is_follower_without_timers(self) -> None:
+        """Nothing connects before the start, and the role is known already."""
         clock = Clock()
-        node = Node(SOMEWHERE, clock)
+        node = Node(UNUSED_SETTINGS, clock)
         account = Account("paper", node.journal("paper", BASE_URL, JournalSettings()), clock)
         leadership = node.leadership(account, Service)
         self.assertEqual(clock.getDelayedCalls(), [])
@@ -43,8 +43,8 @@ class NodeTests(SynchronousTestCase):
         self.assertIsNone(leadership.stopService())
         account.close()
 
-    def test_its_clock_runs_on_whatever_is_set(self) -> None:
-        """Also while the machine sleeps, where the system can tell."""
+    def test_monotonic_counts_sleep_of_machine(self) -> None:
+        """It is CLOCK_BOOTTIME where the system has that."""
         if not hasattr(time, "CLOCK_BOOTTIME"):
             raise SkipTest("this system has no such clock")
         before = time.clock_gettime(time.CLOCK_BOOTTIME)

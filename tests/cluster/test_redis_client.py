@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.cluster.redis_client, against a real redis-server over real sockets."""
+"""Tests for tradeproxy.cluster.redis_client, with a real redis-server and real sockets."""
 
 from __future__ import annotations
 
@@ -34,96 +34,97 @@ PATIENCE = 10.0
 
 
 def settings(url: str) -> RedisSettings:
-    """Return what PROXY_REDIS_URL stands for."""
+    """Return the settings for a PROXY_REDIS_URL."""
     found = read_redis(Environment({"PROXY_REDIS_URL": url}, Path(), Findings()))
     assert found is not None
     return found
 
 
-class LinkCase(TestCase):
-    """Has a Redis of its own."""
+class RedisClientCase(TestCase):
+    """Has a redis-server of its own."""
 
     def setUp(self) -> None:
         need_redis()
 
-    async def server(self, **options: Any) -> Redis:
+    async def start_redis(self, **options: Any) -> Redis:
+        """Start a redis-server; it is killed after the test."""
         redis = Redis(**options)
         await redis.start()
         self.addCleanup(lambda: ensureDeferred(redis.kill()))
         return redis
 
-    def link(self, url: str) -> RedisClient:
-        """Return one that is open; what it tells is fired at `told`."""
-        link = RedisClient(settings(url), reactor)
+    def open_client(self, url: str) -> RedisClient:
+        """Return an open client; each call of its callbacks fires `changed`."""
+        client = RedisClient(settings(url), reactor)
         self.reasons: list[str] = []
-        self.told: Deferred[None] = Deferred()
-        link.on_up = self._tell
-        link.on_down = self._note
-        link.open()
-        self.addCleanup(link.close)
-        return link
+        self.changed: Deferred[None] = Deferred()
+        client.on_up = self._fire
+        client.on_down = self._record
+        client.open()
+        self.addCleanup(client.close)
+        return client
 
-    def _note(self, reason: str) -> None:
+    def _record(self, reason: str) -> None:
         self.reasons.append(reason)
-        self._tell()
+        self._fire()
 
-    def _tell(self) -> None:
-        told, self.told = self.told, Deferred()
-        told.callback(None)
+    def _fire(self) -> None:
+        changed, self.changed = self.changed, Deferred()
+        changed.callback(None)
 
-    async def until_told(self) -> None:
-        """Wait for the next thing that it tells."""
-        await self.told.addTimeout(PATIENCE, reactor)
-        await deferLater(reactor, 0)  # it may be closed then
+    async def wait_for_change(self) -> None:
+        """Wait for the next call of on_up or on_down."""
+        await self.changed.addTimeout(PATIENCE, reactor)
+        await deferLater(reactor, 0)  # the callbacks must not close the client
 
-    async def until_up(self, link: RedisClient) -> None:
-        while not link.is_up:
-            await self.until_told()
+    async def wait_until_up(self, client: RedisClient) -> None:
+        """Wait until the client is up."""
+        while not client.is_up:
+            await self.wait_for_change()
 
 
-class ConnectingTests(LinkCase):
-    """A link connects, and says why it cannot."""
+class RedisConnectTests(RedisClientCase):
+    """A client connects, or reports the reason."""
 
-    async def test_gives_commands(self) -> None:
-        """Answers are bytes; an unknown script is said to be one."""
-        redis = await self.server()
-        link = self.link(redis.url)
-        self.assertFalse(link.is_up)
-        await self.failUnlessFailure(link.call("PING"), RedisUnavailableError)
-        await self.until_up(link)
-        self.assertEqual(await link.call("SET", "a", b"\xff\x00"), b"OK")
-        self.assertEqual(await link.call("GET", "a"), b"\xff\x00")
-        self.assertEqual(await link.call("EVAL", "return {1, false, 'x'}", 0), [1, None, b"x"])
-        await self.failUnlessFailure(link.call("EVALSHA", "0" * 40, 0), NoScriptError)
-        self.assertTrue(link.is_up)
+    async def test_call_returns_reply_as_bytes(self) -> None:
+        """An unknown script has an error of its own."""
+        redis = await self.start_redis()
+        client = self.open_client(redis.url)
+        self.assertFalse(client.is_up)
+        await self.failUnlessFailure(client.call("PING"), RedisUnavailableError)
+        await self.wait_until_up(client)
+        self.assertEqual(await client.call("SET", "a", b"\xff\x00"), b"OK")
+        self.assertEqual(await client.call("GET", "a"), b"\xff\x00")
+        self.assertEqual(await client.call("EVAL", "return {1, false, 'x'}", 0), [1, None, b"x"])
+        await self.failUnlessFailure(client.call("EVALSHA", "0" * 40, 0), NoScriptError)
+        self.assertTrue(client.is_up)
 
-    async def test_logs_in(self) -> None:
-        """With a password, at a port or at a socket's file, and to a database of its own."""
-        redis = await self.server(password=SECRET)
+    async def test_login_with_password_and_database(self) -> None:
+        """Over TCP and over a UNIX socket."""
+        redis = await self.start_redis(password=SECRET)
         for url in (redis.url, redis.unix_url, redis.url.replace("/0", "/3")):
-            link = self.link(url)
-            await self.until_up(link)
-            self.assertEqual(await link.call("DBSIZE"), 0)
-        await link.call("SET", "a", "b")
+            client = self.open_client(url)
+            await self.wait_until_up(client)
+            self.assertEqual(await client.call("DBSIZE"), 0)
+        await client.call("SET", "a", "b")
         self.assertEqual(await redis.cli("-n", "3", "GET", "a"), "b")
 
-    async def test_a_wrong_password_is_one_clear_reason(self) -> None:
-        """Without any part of the password; and there is another try, since it may be mended there."""
-        redis = await self.server(password="another")
-        link = self.link(redis.url.replace("another", SECRET))
+    async def test_wrong_password_is_reported_without_password(self) -> None:
+        """The client retries, since the server's password may be corrected."""
+        redis = await self.start_redis(password="another")
+        client = self.open_client(redis.url.replace("another", SECRET))
         for _ in range(2):
-            await self.until_told()
-            self.assertFalse(link.is_up)
-        for reason in (*self.reasons, link.last_error):
+            await self.wait_for_change()
+            self.assertFalse(client.is_up)
+        for reason in (*self.reasons, client.last_error):
             self.assertRegex(reason, "^could not auth: WRONGPASS")
             self.assertNotIn(SECRET, reason)
         self.assertEqual(len(self.reasons), 2)
 
-    async def test_a_redis_that_repeats_what_it_was_sent_tells_no_secret(self) -> None:
-        """It knows no AUTH, and names the arguments; the reason is one line without them."""
-        directory = tempfile.mkdtemp(
-            prefix="redis-"
-        )  # a short name: a socket's path may have 107 bytes
+    async def test_error_that_repeats_auth_arguments_has_no_secret(self) -> None:
+        """A Redis without AUTH repeats its arguments; the reason is one line without them."""
+        # A short name: the path of a UNIX socket may have 107 bytes.
+        directory = tempfile.mkdtemp(prefix="redis-")
         self.addCleanup(shutil.rmtree, directory)
         options = ["--port", "0", "--unixsocket", "s", "--save", "", "--rename-command", "AUTH", ""]
         redis = spawn([str(shutil.which(PROGRAM)), *options], directory, {})
@@ -135,37 +136,37 @@ class ConnectingTests(LinkCase):
             f":{20 * SECRET}",
         ):  # Redis repeats 128 bytes
             url = f"unix://{login}@{directory}/s?db=0"
-            link = self.link(url)
-            await self.until_told()
-            self.assertRegex(link.last_error, "unknown command")
+            client = self.open_client(url)
+            await self.wait_for_change()
+            self.assertRegex(client.last_error, "unknown command")
             for reason in (
                 *self.reasons,
-                link.last_error,
+                client.last_error,
                 await probe_redis(settings(url), reactor) or "",
             ):
                 self.assertNotRegex(reason, f"{SECRET}|somebody|[\\r\\n]")
-            link.close()
+            client.close()
 
-    async def test_a_login_that_is_missing_is_said(self) -> None:
-        """By the first command, as Redis takes the connection."""
-        redis = await self.server(password=SECRET)
-        link = self.link(f"redis://127.0.0.1:{redis.port}")
-        await self.until_up(link)
-        await self.failUnlessFailure(link.call("PING"), RedisUnavailableError)
-        self.assertRegex(link.last_error, "^it says NOAUTH")
+    async def test_missing_password_is_reported_by_first_command(self) -> None:
+        """Redis accepts the connection itself."""
+        redis = await self.start_redis(password=SECRET)
+        client = self.open_client(f"redis://127.0.0.1:{redis.port}")
+        await self.wait_until_up(client)
+        await self.failUnlessFailure(client.call("PING"), RedisUnavailableError)
+        self.assertRegex(client.last_error, "^it says NOAUTH")
 
-    async def test_nobody_there_is_said(self) -> None:
-        """At a port, or where a socket's file should be."""
-        redis = await self.server()
+    async def test_connect_without_server_is_reported(self) -> None:
+        """At a port, and at the path of a UNIX socket."""
+        redis = await self.start_redis()
         await redis.kill()
         for url in (redis.url, "unix:///nowhere/redis.sock?db=0"):
-            link = self.link(url)
-            await self.until_told()
-            self.assertRegex(link.last_error, "^cannot connect: ")
-            link.close()
+            client = self.open_client(url)
+            await self.wait_for_change()
+            self.assertRegex(client.last_error, "^cannot connect: ")
+            client.close()
 
-    async def test_somebody_else_there_is_said(self) -> None:
-        """A server that closes at once, in the middle of the login."""
+    async def test_connection_closed_during_login_is_reported(self) -> None:
+        """The server is not a Redis and closes at once."""
 
         class Closer(Protocol):
             def dataReceived(self, data: bytes) -> None:
@@ -176,111 +177,113 @@ class ConnectingTests(LinkCase):
             Factory.forProtocol(Closer)
         )
         self.addCleanup(port.stopListening)
-        link = self.link(f"redis://:{SECRET}@127.0.0.1:{port.getHost().port}")
-        await self.until_told()
-        self.assertFalse(link.is_up)
-        self.assertNotIn(SECRET, link.last_error)
+        client = self.open_client(f"redis://:{SECRET}@127.0.0.1:{port.getHost().port}")
+        await self.wait_for_change()
+        self.assertFalse(client.is_up)
+        self.assertNotIn(SECRET, client.last_error)
 
-    async def test_can_be_closed_at_any_moment(self) -> None:
+    async def test_close_is_possible_in_every_state(self) -> None:
         """Before it is open, while it connects or logs in, and twice."""
-        redis = await self.server(password=SECRET)
+        redis = await self.start_redis(password=SECRET)
         RedisClient(settings(redis.url), reactor).close()
-        link = self.link(redis.url)
-        link.close()
-        link.close()
+        client = self.open_client(redis.url)
+        client.close()
+        client.close()
         redis.pause()
-        link = self.link(redis.url)
-        left = RedisClient(settings(redis.url), reactor)
-        left.open()
-        await deferLater(reactor, 0.05)  # the last one is in the middle of its login by then
-        left.close()
-        link.close()
+        client = self.open_client(redis.url)
+        other = RedisClient(settings(redis.url), reactor)
+        other.open()
+        await deferLater(reactor, 0.05)  # the last one is in the middle of its login
+        other.close()
+        client.close()
         redis.resume()
         self.assertEqual(self.reasons, [])
 
-    async def test_a_closed_link_does_nothing(self) -> None:
-        """What was asked fails, and no other connection is made."""
-        redis = await self.server()
-        link = self.link(redis.url)
-        await self.until_up(link)
-        waiting = link.call("BLPOP", "nothing", 0)
-        link.close()
+    async def test_close_fails_pending_commands_and_ends_retries(self) -> None:
+        """No callback is called."""
+        redis = await self.start_redis()
+        client = self.open_client(redis.url)
+        await self.wait_until_up(client)
+        waiting = client.call("BLPOP", "nothing", 0)
+        client.close()
         await self.failUnlessFailure(waiting, RedisUnavailableError)
-        self.assertFalse(link.is_up)
+        self.assertFalse(client.is_up)
         self.assertEqual(self.reasons, [])
 
 
-class LosingTests(LinkCase):
-    """A link that is lost is told, and made again."""
+class RedisReconnectTests(RedisClientCase):
+    """A client reports a lost connection, and reconnects."""
 
-    async def test_a_restart_is_followed(self) -> None:
-        """Whatever was under way fails; the next commands go to the new one."""
-        redis = await self.server()
-        link = self.link(redis.url)
-        await self.until_up(link)
-        waiting = link.call("BLPOP", "nothing", 0, timeout=PATIENCE)
+    async def test_restart_fails_pending_commands_and_reconnects(self) -> None:
+        """Later commands go to the new server."""
+        redis = await self.start_redis()
+        client = self.open_client(redis.url)
+        await self.wait_until_up(client)
+        waiting = client.call("BLPOP", "nothing", 0, timeout=PATIENCE)
         lost = self.failUnlessFailure(waiting, RedisUnavailableError)
         await redis.restart(keep_data=False)
         self.assertEqual(str(await lost), "the connection was lost")
-        await self.until_up(link)
+        await self.wait_until_up(client)
         self.assertEqual(self.reasons[0], "the connection was lost")
-        self.assertEqual(await link.call("PING"), b"PONG")
+        self.assertEqual(await client.call("PING"), b"PONG")
 
-    async def test_silence_is_not_borne_for_long(self) -> None:
-        """A command fails in time, and a Redis that goes on is used again."""
-        redis = await self.server()
-        link = self.link(redis.url)
-        await self.until_up(link)
+    async def test_command_without_reply_times_out_and_reconnects(self) -> None:
+        """A Redis that continues is used again."""
+        redis = await self.start_redis()
+        client = self.open_client(redis.url)
+        await self.wait_until_up(client)
         redis.pause()
         self.addCleanup(lambda: redis.resume())
         began = reactor.seconds()
-        await self.failUnlessFailure(link.call("PING", timeout=0.3), RedisUnavailableError)
+        await self.failUnlessFailure(client.call("PING", timeout=0.3), RedisUnavailableError)
         self.assertLess(reactor.seconds() - began, REPLY_TIMEOUT)
-        self.assertEqual((link.is_up, link.last_error), (False, "it does not answer within 0.3 s"))
+        self.assertEqual(
+            (client.is_up, client.last_error), (False, "it does not answer within 0.3 s")
+        )
         redis.resume()
-        await self.until_up(link)
-        self.assertEqual(await link.call("PING"), b"PONG")
+        await self.wait_until_up(client)
+        self.assertEqual(await client.call("PING"), b"PONG")
         self.assertLess(reactor.seconds() - began, RETRY + REPLY_TIMEOUT)
 
-    async def test_a_question_that_is_withdrawn_leaves_the_link(self) -> None:
-        """The answers of others are not taken for its."""
-        redis = await self.server()
-        link = self.link(redis.url)
-        await self.until_up(link)
-        withdrawn = link.call("ECHO", "one")
-        other = link.call("ECHO", "two")
-        withdrawn.addErrback(lambda _: None)
-        withdrawn.cancel()
+    async def test_cancelled_command_keeps_connection(self) -> None:
+        """Its reply is not mistaken for that of another command."""
+        redis = await self.start_redis()
+        client = self.open_client(redis.url)
+        await self.wait_until_up(client)
+        cancelled = client.call("ECHO", "one")
+        other = client.call("ECHO", "two")
+        cancelled.addErrback(lambda _: None)
+        cancelled.cancel()
         self.assertEqual(await other, b"two")
-        self.assertTrue(link.is_up)
+        self.assertTrue(client.is_up)
 
-    async def test_a_refusal_makes_another_connection(self) -> None:
-        """The next one may lead to a Redis that serves."""
-        redis = await self.server()
-        link = self.link(redis.url)
-        await self.until_up(link)
-        failed = await self.failUnlessFailure(link.call("NONSENSE"), RedisUnavailableError)
+    async def test_error_reply_closes_connection_and_reconnects(self) -> None:
+        """The next connection may reach a Redis that works."""
+        redis = await self.start_redis()
+        client = self.open_client(redis.url)
+        await self.wait_until_up(client)
+        failed = await self.failUnlessFailure(client.call("NONSENSE"), RedisUnavailableError)
         self.assertRegex(str(failed), "^it says ERR unknown command")
-        self.assertFalse(link.is_up)
-        await self.until_up(link)
+        self.assertFalse(client.is_up)
+        await self.wait_until_up(client)
 
 
-class TrialTests(LinkCase):
-    """`tradeproxy check` tries whether Redis can hold the log."""
+class ProbeRedisTests(RedisClientCase):
+    """`tradeproxy check` probes whether Redis is suitable for the log."""
 
-    async def test_a_redis_that_can_is_no_trouble(self) -> None:
-        """It is new enough, and lets us in."""
-        redis = await self.server(password=SECRET)
+    async def test_probe_of_suitable_redis_returns_none(self) -> None:
+        """It is new enough and accepts the password."""
+        redis = await self.start_redis(password=SECRET)
         self.assertIsNone(await probe_redis(settings(redis.url), reactor))
 
-    async def test_says_why_it_cannot(self) -> None:
-        """It is away, or it does not let us in."""
-        redis = await self.server(password=SECRET)
-        for url, words in (
+    async def test_probe_returns_reason_without_password(self) -> None:
+        """Redis is away, or rejects the login."""
+        redis = await self.start_redis(password=SECRET)
+        for url, pattern in (
             ("redis://127.0.0.1:1", "^cannot connect: "),
             (redis.url.replace(SECRET, "wrong"), "^could not auth: WRONGPASS"),
             (f"redis://127.0.0.1:{redis.port}", "^it says NOAUTH"),
         ):
-            trouble = await probe_redis(settings(url), reactor)
-            self.assertRegex(trouble or "", words)
-            self.assertNotIn(SECRET, trouble or "")
+            reason = await probe_redis(settings(url), reactor)
+            self.assertRegex(reason or "", pattern)
+            self.assertNotIn(SECRET, reason or "")

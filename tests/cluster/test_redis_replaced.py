@@ -1,9 +1,9 @@
-"""Tests for tradeproxy.cluster.redis_journal where Redis comes back empty, or with another log than before."""
+"""Tests for tradeproxy.cluster.redis_journal after Redis lost some or all of its log."""
 
 from __future__ import annotations
 
 from tests.support.journals import event, event_id_of, order_id_of, time_of
-from tests.support.nodes import LEASE_KEY, STATE, Member, NodesCase
+from tests.support.nodes import LEASE_KEY, STATE_KEY, Member, NodesCase
 from tradeproxy.cluster.leadership import LEASE
 from tradeproxy.cluster.outbox import LOG_SHORTENED
 from tradeproxy.cluster.tailer import NO_LOG
@@ -15,12 +15,12 @@ from tradeproxy.wire.position import AfterId
 from tradeproxy.wire.proxy_status import GapOutcome
 
 
-class ReplacedTests(NodesCase):
-    """Redis comes back with another log than the one that was there."""
+class ReplacedLogTests(NodesCase):
+    """Redis returns with another log than before."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.leader, self.node = self.started(), self.started()
+        self.leader, self.node = self.start_node(), self.start_node()
         self.leader.publish(1, 2)
         self.epoch = self.leader.journal.epoch
 
@@ -28,53 +28,57 @@ class ReplacedTests(NodesCase):
         for member in self.members:
             member.cut()
 
-    def now_leading(self) -> Member:
-        [leader] = [member for member in self.members if member.leads]
+    def find_leader(self) -> Member:
+        """Return the node that leads."""
+        [leader] = [member for member in self.members if member.is_leader]
         return leader
 
-    def mend_all(self) -> None:
+    def restore_all(self) -> None:
+        """Restore every connection, and wait until one node leads."""
         for member in self.members:
-            member.mend()
-        self.wait(4)
+            member.restore()
+        self.advance(4)
 
-    def test_an_empty_redis_makes_no_seam_for_who_had_read_all(self) -> None:
-        """Another epoch begins where they are: the numbers go on, and nobody is severed."""
+    def test_empty_redis_continues_numbers_and_aborts_no_client(self) -> None:
+        """A new epoch begins where the nodes are."""
         self.cut_all()
-        self.redis.forget()
-        self.mend_all()
-        self.now_leading().publish(3)
+        self.redis.flush()
+        self.restore_all()
+        self.find_leader().publish(3)
         for member in self.members:
             self.assertNotEqual(member.journal.epoch, self.epoch)
-            self.assertEqual((member.reader.seqs, member.reader.is_severed), ([1, 2, 3], False))
+            self.assertEqual(
+                (member.subscriber.seqs, member.subscriber.is_aborted), ([1, 2, 3], False)
+            )
             self.assertEqual((member.journal.first, member.journal.last), (3, 3))
             self.assertRaises(TrimmedError, member.journal.read, 0, 1)
 
-    def test_an_empty_redis_keeps_what_was_known_of_the_log(self) -> None:
-        """The latest time, as horizon, so that history is not appended once more; and whose it is."""
+    def test_empty_redis_keeps_dedup_horizon_and_account(self) -> None:
+        """Events of the older epoch are not appended again."""
         self.leader.journal.identify("one")
         self.cut_all()
-        self.redis.forget()
-        self.leader.mend()
-        self.wait(4)
+        self.redis.flush()
+        self.leader.restore()
+        self.advance(4)
         self.assertEqual(self.leader.journal.dedup_horizon, time_of(2))
         self.assertTrue(self.leader.journal.has(event(2)))
-        fresh = self.follower()
+        fresh = self.start_follower()
         self.assertEqual((fresh.journal.first, fresh.journal.last), (3, 2))
         self.assertEqual(
             (fresh.journal.dedup_horizon, fresh.journal.account_id), (time_of(2), "one")
         )
 
-    def test_an_empty_redis_makes_nothing_come_twice(self) -> None:
-        """A gap was open: what has come since is known to whoever takes over, though it is no longer kept."""
+    def test_empty_redis_during_open_gap_causes_no_duplicates(self) -> None:
+        """The next leader has the events since the gap began, though they can no longer be read."""
         self.leader.account.mark_upstream_up()
         self.leader.account.mark_upstream_down("lost")
         self.leader.account.gaps.settle(GapOutcome.OPEN, "HTTP 500")
         self.leader.publish(3, 4)
         for _ in range(2):
             self.cut_all()
-            self.redis.forget()
-            self.mend_all()
-            leader = self.now_leading()
+            self.redis.flush()
+            self.restore_all()
+            leader = self.find_leader()
             self.assertEqual(leader.journal.get_metadata(OPEN_SINCE), str(time_of(2)))
             for n in (3, 4):
                 self.assertTrue(leader.journal.has(event(n)))
@@ -84,20 +88,20 @@ class ReplacedTests(NodesCase):
         self.assertEqual(known, [order_id_of(n) for n in range(1, 5)])
         leader.publish(5)
         for member in self.members:
-            self.assertEqual(member.reader.seqs, [1, 2, 3, 4, 5])
+            self.assertEqual(member.subscriber.seqs, [1, 2, 3, 4, 5])
             self.assertEqual(member.rows, [(5, event(5).payload)])
         self.assertEqual(locate(leader.account, AfterId(event_id_of(4))), 4)
 
-    def test_a_follower_that_begins_anew_knows_what_may_be_missing(self) -> None:
-        """The leader died with its Redis, in an open gap: what came since is known, the rest sought."""
+    def test_follower_that_begins_new_log_keeps_open_gap(self) -> None:
+        """Leader and Redis were lost together; events after the gap began are known."""
         self.leader.account.mark_upstream_up()
         self.leader.account.mark_upstream_down("lost")
         self.leader.account.gaps.settle(GapOutcome.OPEN, "HTTP 500")
         self.leader.publish(3)
-        self.leader.vanish()
-        self.redis.forget()
-        self.wait(LEASE + 2)
-        self.assertTrue(self.node.leads)
+        self.leader.kill()
+        self.redis.flush()
+        self.advance(LEASE + 2)
+        self.assertTrue(self.node.is_leader)
         missed = event(30, at=format_time(time_of(2) + 500_000))
         self.assertTrue(self.node.journal.has(event(3)))
         self.assertFalse(self.node.journal.has(missed))
@@ -105,133 +109,135 @@ class ReplacedTests(NodesCase):
         gap = self.node.account.gaps.current
         assert gap is not None
         self.assertEqual((gap.begin, gap.outcome), (time_of(2), GapOutcome.OPEN))
-        self.assertEqual(self.follower().journal.get_metadata(OPEN_SINCE), str(time_of(2)))
+        self.assertEqual(self.start_follower().journal.get_metadata(OPEN_SINCE), str(time_of(2)))
 
-    def test_what_was_read_back_is_not_told_to_an_empty_redis(self) -> None:
-        """Redis went before it answered: that it had taken the event, only the reading shows."""
-        self.leader.outlet.lose_answer()
+    def test_event_read_back_before_loss_is_not_written_to_empty_redis(self) -> None:
+        """Its reply was lost, so only reading showed that it was written."""
+        self.leader.command_client.lose_reply()
         self.leader.publish(3)
-        self.assertEqual(self.leader.reader.seqs, [1, 2, 3])
+        self.assertEqual(self.leader.subscriber.seqs, [1, 2, 3])
         self.cut_all()
-        self.redis.forget()
-        self.mend_all()
-        self.now_leading().publish(4)
+        self.redis.flush()
+        self.restore_all()
+        self.find_leader().publish(4)
         for member in self.members:
-            self.assertEqual(member.reader.payloads, [event(n).payload for n in (1, 2, 3, 4)])
+            self.assertEqual(member.subscriber.payloads, [event(n).payload for n in (1, 2, 3, 4)])
 
-    def test_who_was_elsewhere_is_told(self) -> None:
-        """A node that had not read all starts anew, and its clients are ended: their place is no more."""
+    def test_node_that_lagged_behind_empty_redis_aborts_clients(self) -> None:
+        """Their positions no longer exist."""
         cursor = self.node.account.cursor_at(2)
         self.node.cut()
         self.leader.publish(3)
         self.leader.cut()
-        self.redis.forget()
-        self.leader.mend()
-        self.wait(4)
-        self.node.mend()
-        self.wait(1)
-        self.assertTrue(self.node.reader.is_severed)
-        self.assertFalse(self.leader.reader.is_severed)
+        self.redis.flush()
+        self.leader.restore()
+        self.advance(4)
+        self.node.restore()
+        self.advance(1)
+        self.assertTrue(self.node.subscriber.is_aborted)
+        self.assertFalse(self.leader.subscriber.is_aborted)
         self.leader.publish(4)
         self.assertEqual(self.node.rows, self.leader.rows)
         self.assertEqual(self.node.rows, [(4, event(4).payload)])
         assert cursor is not None
         self.assertRaises(UnrecoverablePositionError, locate, self.node.account, AfterId(cursor))
 
-    def test_who_is_further_on_than_the_one_that_begins_anew_is_told(self) -> None:
+    def test_node_ahead_of_new_log_aborts_clients(self) -> None:
         """The new log has other events under the same numbers."""
         self.leader.cut()
-        self.wait(LEASE + 1)
+        self.advance(LEASE + 1)
         self.node.publish(3, 4)
         self.node.cut()
-        self.redis.forget()
-        self.leader.mend()
-        self.wait(3)
+        self.redis.flush()
+        self.leader.restore()
+        self.advance(3)
         self.leader.publish(5)
-        self.node.mend()
-        self.wait(3)
-        self.assertTrue(self.node.reader.is_severed)
+        self.node.restore()
+        self.advance(3)
+        self.assertTrue(self.node.subscriber.is_aborted)
         self.assertEqual(self.node.rows, self.leader.rows)
 
-    def test_a_redis_that_is_emptied_by_hand_is_noticed(self) -> None:
-        """No connection is lost by FLUSHALL."""
-        self.redis.forget()
-        self.wait(6)
-        self.now_leading().publish(3)
-        self.wait(3)
+    def test_flushall_is_detected_without_reconnect(self) -> None:
+        """FLUSHALL closes no connection."""
+        self.redis.flush()
+        self.advance(6)
+        self.find_leader().publish(3)
+        self.advance(3)
         for member in self.members:
             self.assertNotEqual(member.journal.epoch, self.epoch)
-            self.assertEqual((member.reader.seqs, member.reader.is_severed), ([1, 2, 3], False))
+            self.assertEqual(
+                (member.subscriber.seqs, member.subscriber.is_aborted), ([1, 2, 3], False)
+            )
 
-    def test_who_is_further_on_notices_too(self) -> None:
-        """What is new in Redis comes before the place at which it waits."""
-        self.leader.inlet.hold()
+    def test_flushall_is_detected_by_node_that_read_further(self) -> None:
+        """New entries come before the id after which it reads."""
+        self.leader.read_client.pause_reads()
         self.leader.publish(3)
-        self.node.outlet.cut()
-        self.redis.forget()
-        self.wait(6)
-        self.assertTrue(self.leader.leads)
-        self.leader.inlet.go_on()
-        self.node.outlet.mend()
-        self.wait(4)
-        self.assertTrue(self.node.reader.is_severed)
+        self.node.command_client.cut()
+        self.redis.flush()
+        self.advance(6)
+        self.assertTrue(self.leader.is_leader)
+        self.leader.read_client.resume_reads()
+        self.node.command_client.restore()
+        self.advance(4)
+        self.assertTrue(self.node.subscriber.is_aborted)
         self.assertEqual(self.node.journal.epoch, self.leader.journal.epoch)
         self.assertEqual(self.node.rows, self.leader.rows)
 
-    def test_a_log_that_loses_its_end_behind_the_nodes_backs_is_noticed(self) -> None:
-        """No connection was lost, and nothing is to be written."""
-        saved = self.redis.saved()
+    def test_shortened_log_is_detected_without_write_or_reconnect(self) -> None:
+        """The lease's reply has the log's last number."""
+        dump = self.redis.dump()
         self.leader.publish(3)
-        self.redis.roll_back(saved)
-        self.wait(6)
+        self.redis.roll_back(dump)
+        self.advance(6)
         for member in self.members:
-            self.assertTrue(member.reader.is_severed)
+            self.assertTrue(member.subscriber.is_aborted)
             self.assertEqual(member.journal.last, 2)
 
-    def test_who_is_further_on_than_the_log_does_not_lead(self) -> None:
-        """It has to read it anew first; then it does."""
-        saved = self.redis.saved()
+    def test_node_ahead_of_shortened_log_does_not_lead(self) -> None:
+        """It leads after it has read the log from the start."""
+        dump = self.redis.dump()
         self.leader.publish(3)
-        self.leader.vanish()
-        self.redis.roll_back(saved)
-        self.redis.ask("DEL", LEASE_KEY)
-        self.node.inlet.hold()
-        self.wait(1)
+        self.leader.kill()
+        self.redis.roll_back(dump)
+        self.redis.execute("DEL", LEASE_KEY)
+        self.node.read_client.pause_reads()
+        self.advance(1)
         self.assertEqual(self.node.upstreams, [])
-        self.node.inlet.go_on()
-        self.wait(LEASE)
+        self.node.read_client.resume_reads()
+        self.advance(LEASE)
         self.assertEqual((len(self.node.upstreams), self.node.journal.last), (1, 2))
-        self.assertTrue(self.node.streams)
+        self.assertTrue(self.node.is_streaming)
 
-    def test_a_log_that_has_lost_its_end_is_read_anew(self) -> None:
-        """Who had read further has told clients of events that are no more: they come back."""
-        saved = self.redis.saved()
+    def test_shortened_log_aborts_clients_of_nodes_ahead_of_it(self) -> None:
+        """They got events that are no longer in the log, and reconnect."""
+        dump = self.redis.dump()
         self.leader.publish(3)
         self.cut_all()
-        self.redis.roll_back(saved)
-        self.mend_all()
+        self.redis.roll_back(dump)
+        self.restore_all()
         for member in self.members:
-            self.assertTrue(member.reader.is_severed)
+            self.assertTrue(member.subscriber.is_aborted)
             self.assertEqual((member.journal.last, member.journal.epoch), (2, self.epoch))
 
-    def test_the_turn_ends_when_the_log_has_lost_its_end(self) -> None:
-        """What was lost is a gap that the next turn recovers, before anything else is written."""
+    def test_write_to_shortened_log_ends_term(self) -> None:
+        """The next term recovers the loss before anything else is written."""
         self.leader.account.mark_upstream_up()
-        saved = self.redis.saved()
+        dump = self.redis.dump()
         self.leader.publish(3)
         self.cut_all()
         self.leader.publish(4)
-        self.redis.roll_back(saved)
+        self.redis.roll_back(dump)
         for member in self.members:
-            member.outlet.mend()
-        self.assertEqual(self.redis.ask("HGET", STATE, "last"), b"2")
-        self.assertFalse(self.leader.streams)
-        self.wait(0.5)
+            member.command_client.restore()
+        self.assertEqual(self.redis.execute("HGET", STATE_KEY, "last"), b"2")
+        self.assertFalse(self.leader.is_streaming)
+        self.advance(0.5)
         self.assertEqual(self.leader.account.upstream.reason, LOG_SHORTENED)
         for member in self.members:
-            member.inlet.mend()
-        self.wait(4)
-        leader = self.now_leading()
+            member.read_client.restore()
+        self.advance(4)
+        leader = self.find_leader()
         self.assertEqual((leader.journal.last, leader.journal.latest_time), (2, time_of(2)))
         leader.account.mark_upstream_up()
         gap = leader.account.gaps.current
@@ -242,64 +248,66 @@ class ReplacedTests(NodesCase):
             [payload for _, payload in leader.rows], [event(n).payload for n in (1, 2, 3, 4)]
         )
 
-    def test_a_turn_ends_also_if_the_reading_finds_it_first(self) -> None:
-        """Nothing was to be written at that moment."""
-        saved = self.redis.saved()
+    def test_read_of_shortened_log_ends_term(self) -> None:
+        """There was nothing to write at that moment."""
+        dump = self.redis.dump()
         self.leader.publish(3)
-        self.leader.inlet.cut()
-        self.redis.roll_back(saved)
-        self.leader.inlet.mend()
-        self.wait(0.1)
-        self.assertFalse(self.leader.streams)
+        self.leader.read_client.cut()
+        self.redis.roll_back(dump)
+        self.leader.read_client.restore()
+        self.advance(0.1)
+        self.assertFalse(self.leader.is_streaming)
 
-    def test_other_events_under_the_same_numbers_are_read_anew(self) -> None:
-        """Another node has written on behind a rollback."""
-        saved = self.redis.saved()
+    def test_other_events_under_same_numbers_are_detected(self) -> None:
+        """Another node wrote to the log after a rollback."""
+        dump = self.redis.dump()
         self.node.cut()
         self.leader.publish(3)
         self.leader.cut()
-        self.redis.roll_back(saved)
-        self.node.mend()
-        self.redis.ask("DEL", LEASE_KEY)
-        self.wait(LEASE)
-        self.assertTrue(self.node.leads)
+        self.redis.roll_back(dump)
+        self.node.restore()
+        self.redis.execute("DEL", LEASE_KEY)
+        self.advance(LEASE)
+        self.assertTrue(self.node.is_leader)
         self.node.publish(4)
-        self.leader.mend()
-        self.wait(1)
-        self.assertTrue(self.leader.reader.is_severed)
+        self.leader.restore()
+        self.advance(1)
+        self.assertTrue(self.leader.subscriber.is_aborted)
         self.assertEqual(self.leader.rows, self.node.rows)
 
-    def test_a_cursor_behind_what_was_lost_is_refused(self) -> None:
-        """Its check does not fit what has its number now."""
-        saved = self.redis.saved()
+    def test_cursor_of_lost_event_is_unrecoverable(self) -> None:
+        """Its check does not match the event that has its number now."""
+        dump = self.redis.dump()
         self.leader.publish(3)
         cursor = self.leader.account.cursor_at(3)
         assert cursor is not None
         self.cut_all()
-        self.redis.roll_back(saved)
-        self.mend_all()
-        self.wait(3)
-        self.now_leading().publish(4)
+        self.redis.roll_back(dump)
+        self.restore_all()
+        self.advance(3)
+        self.find_leader().publish(4)
         self.assertRaises(
-            UnrecoverablePositionError, locate, self.now_leading().account, AfterId(cursor)
+            UnrecoverablePositionError, locate, self.find_leader().account, AfterId(cursor)
         )
 
-    def test_another_account_begins_another_epoch(self) -> None:
-        """The numbers go on, and the other nodes follow without a seam."""
+    def test_other_account_begins_new_epoch_on_every_node(self) -> None:
+        """Numbers continue, and no client is aborted."""
         self.leader.journal.identify("one")
         self.leader.account.mark_upstream_up()
         self.assertTrue(self.leader.journal.identify("two"))
         self.leader.publish(2)
         for member in self.members:
             self.assertEqual((member.journal.first, member.journal.last), (3, 3))
-            self.assertEqual((member.reader.seqs, member.reader.is_severed), ([1, 2, 3], False))
+            self.assertEqual(
+                (member.subscriber.seqs, member.subscriber.is_aborted), ([1, 2, 3], False)
+            )
         self.assertEqual(self.leader.journal.account_id, "two")
-        fresh = self.follower()
+        fresh = self.start_follower()
         self.assertEqual(fresh.rows, [(3, event(2).payload)])
         self.assertTrue(fresh.account.upstream.streaming)
 
-    def test_another_account_is_told_to_a_redis_that_is_away(self) -> None:
-        """What waits is the other account's, and goes; what comes then is the new one's, repeats included."""
+    def test_other_account_during_outage_drops_events_in_outbox(self) -> None:
+        """Later events are the new account's, even if they repeat an older one."""
         self.leader.journal.identify("one")
         self.leader.cut()
         self.leader.publish(7)
@@ -308,31 +316,31 @@ class ReplacedTests(NodesCase):
         self.assertIsNone(self.leader.journal.order(order_id_of(1)))
         self.leader.publish(2, 8)
         self.leader.journal.set_metadata("complete from", "7")
-        self.wait(2)
-        self.leader.mend()
-        self.wait(1)
+        self.advance(2)
+        self.leader.restore()
+        self.advance(1)
         self.assertEqual(self.leader.journal.get_metadata("complete from"), "7")
         for member in self.members:
             self.assertEqual(member.rows, [(3, event(2).payload), (4, event(8).payload)])
-            self.assertFalse(member.reader.is_severed)
+            self.assertFalse(member.subscriber.is_aborted)
 
-    def test_another_address_begins_another_epoch(self) -> None:
-        """The nodes were started with paper's address, and are now started with live's."""
+    def test_other_base_url_begins_new_epoch(self) -> None:
+        """The nodes were configured for paper, and are now for live."""
         self.leader.journal.identify("one")
         for member in self.members:
             member.stop()
-        self.wait(1)
-        other = self.started(base_url="wss://api.alpaca.markets/stream")
-        self.assertTrue(other.leads)
+        self.advance(1)
+        other = self.start_node(base_url="wss://api.alpaca.markets/stream")
+        self.assertTrue(other.is_leader)
         self.assertNotEqual(other.journal.epoch, self.epoch)
         self.assertEqual((other.journal.first, other.journal.last), (3, 2))
         self.assertEqual((other.journal.account_id, other.journal.latest_time), (None, None))
         other.publish(1)
         self.assertEqual(other.rows, [(3, event(1).payload)])
 
-    def test_the_status_tells_that_there_is_no_log(self) -> None:
-        """Redis is there, and no node has begun."""
+    def test_status_without_log_has_reason(self) -> None:
+        """Redis is there, and no node has led."""
         for member in self.members:
             member.stop()
-        self.redis.forget()
-        self.assertEqual(self.follower().journal.status.reason, NO_LOG)
+        self.redis.flush()
+        self.assertEqual(self.start_follower().journal.status.reason, NO_LOG)

@@ -1,4 +1,4 @@
-"""Tests for how every node tells its clients of the stream that one of them holds."""
+"""Tests for the leader's stream state, which every node announces to its clients."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from tests.support.nodes import Member, NodesCase
 from tradeproxy.wire.proxy_status import GapOutcome
 
 
-class StandingTests(NodesCase):
-    """What the leader says is told by all, once."""
+class StreamStateTests(NodesCase):
+    """Every node's clients get the leader's stream state, once."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.leader, self.node = self.started(), self.started()
+        self.leader, self.node = self.start_node(), self.start_node()
         for member in self.members:
-            member.reader.statuses.clear()
+            member.subscriber.statuses.clear()
 
-    def told(self, member: Member) -> list[tuple[str, str]]:
-        """Return what a node's clients were told since the last time."""
-        statuses, member.reader.statuses[:] = list(member.reader.statuses), []
+    def take_statuses(self, member: Member) -> list[tuple[str, str]]:
+        """Return the status messages since the last call: event, and outcome or reason."""
+        statuses, member.subscriber.statuses[:] = list(member.subscriber.statuses), []
         return [(status["event"], status.get("outcome") or status["reason"]) for status in statuses]
 
-    def test_followers_tell_of_the_leaders_upstream(self) -> None:
-        """With the leader's time."""
+    def test_upstream_status_on_follower_equals_leaders(self) -> None:
+        """It has the leader's times."""
         for step in (
             self.leader.account.mark_upstream_up,
             lambda: self.leader.account.mark_upstream_down("lost"),
             lambda: self.leader.account.mark_upstream_down("HTTP 429"),
         ):
             step()
-            self.wait(1)
+            self.advance(1)
             self.assertEqual(self.node.account.upstream, self.leader.account.upstream)
         self.assertEqual(
-            self.told(self.node),
+            self.take_statuses(self.node),
             [
                 ("upstream", "streaming"),
                 ("upstream", "lost"),
@@ -43,8 +43,8 @@ class StandingTests(NodesCase):
             ],
         )
 
-    def test_gaps_are_told_once_on_every_node(self) -> None:
-        """Begin, end and outcome, on the leader as on the others."""
+    def test_gap_changes_are_announced_once_on_every_node(self) -> None:
+        """Begin, end and outcome, on the leader and on the others."""
         self.leader.account.mark_upstream_up()
         self.leader.publish(1)
         self.leader.account.mark_upstream_down("lost")
@@ -53,54 +53,56 @@ class StandingTests(NodesCase):
         self.leader.account.gaps.settle(GapOutcome.RECOVERED)
         expected = [("gap", "pending"), ("gap", "pending"), ("gap", "recovered")]
         for member in self.members:
-            self.assertEqual([each for each in self.told(member) if each[0] == "gap"], expected)
+            self.assertEqual(
+                [each for each in self.take_statuses(member) if each[0] == "gap"], expected
+            )
         self.assertEqual(list(self.node.account.gaps), list(self.leader.account.gaps))
         hello = json.loads(self.node.account.hello(1))["data"]
         self.assertEqual([gap["events"] for gap in hello["gaps"]], [2])
         self.assertEqual(hello["upstream"]["state"], "up")
 
-    def test_a_node_that_comes_later_knows_as_much(self) -> None:
-        """Whether events have come since or not."""
+    def test_late_node_reads_current_stream_state(self) -> None:
+        """Whether or not events followed the state in the log."""
         self.leader.account.mark_upstream_up()
         self.leader.publish(1)
         self.leader.account.mark_upstream_down("lost")
         self.leader.publish(2)
-        late = self.follower()
+        late = self.start_follower()
         self.assertEqual(late.account.upstream, self.leader.account.upstream)
         self.assertEqual(list(late.account.gaps), list(self.leader.account.gaps))
 
-    def test_what_is_said_while_a_node_reads_the_log_reaches_it(self) -> None:
-        """It was said after that node had asked where the log is."""
+    def test_state_published_during_initial_read_is_applied(self) -> None:
+        """It was published after the node had read the log's state."""
         self.leader.publish(1)
-        late = self.member()
-        late.inlet.open()
-        late.inlet.hold()
+        late = self.make_node()
+        late.read_client.open()
+        late.read_client.pause_reads()
         late.journal.open()
         self.assertFalse(late.journal.is_loaded)
         self.leader.publish(2)
         self.leader.account.mark_upstream_up()
-        late.inlet.go_on()
+        late.read_client.resume_reads()
         self.assertTrue(late.journal.is_loaded)
         self.assertTrue(late.account.upstream.streaming)
 
-    def test_what_is_said_while_redis_is_away_is_told_afterwards(self) -> None:
-        """Only the last of it."""
+    def test_state_changed_during_outage_is_published_afterwards(self) -> None:
+        """Only the last state is published."""
         self.leader.cut()
         self.leader.account.mark_upstream_up()
         self.leader.account.mark_upstream_down("lost")
-        self.leader.mend()
-        self.wait(1)
-        self.assertEqual(self.told(self.node), [("gap", "pending"), ("upstream", "lost")])
+        self.leader.restore()
+        self.advance(1)
+        self.assertEqual(self.take_statuses(self.node), [("gap", "pending"), ("upstream", "lost")])
 
-    def test_a_gap_is_handed_over(self) -> None:
-        """The next leader goes on with it: where it began, and that it is still open."""
+    def test_open_gap_continues_with_next_leader(self) -> None:
+        """It keeps its begin, and is still open."""
         self.leader.account.mark_upstream_up()
         self.leader.publish(1)
         self.leader.account.mark_upstream_down("lost")
         self.leader.account.gaps.settle(GapOutcome.OPEN, "HTTP 500")
         self.leader.stop()
-        self.wait(1)
-        self.assertTrue(self.node.leads)
+        self.advance(1)
+        self.assertTrue(self.node.is_leader)
         self.node.account.mark_upstream_up()
         [gap] = self.node.account.gaps
         self.assertEqual((gap.begin, gap.outcome), (time_of(1), GapOutcome.OPEN))
@@ -111,23 +113,23 @@ class StandingTests(NodesCase):
             [GapOutcome.RECOVERED, GapOutcome.PENDING],
         )
 
-    def test_a_handover_is_a_gap(self) -> None:
-        """Nobody listened for a moment; it begins at the last event that is in the log."""
+    def test_handover_opens_gap_from_last_event(self) -> None:
+        """For a moment no node was connected to Alpaca."""
         self.leader.account.mark_upstream_up()
         self.leader.publish(1)
         self.leader.stop()
-        self.wait(1)
+        self.advance(1)
         self.node.account.mark_upstream_up()
         [gap] = self.node.account.gaps
         self.assertEqual((gap.begin, gap.outcome), (time_of(1), GapOutcome.PENDING))
         self.assertEqual(self.node.account.reconnects, 0)
 
-    def test_a_leader_does_not_follow_itself(self) -> None:
-        """What it reads back of its own words is older than what it knows."""
-        self.leader.inlet.hold()
+    def test_leader_ignores_own_state_in_log(self) -> None:
+        """What it reads back is older than its own state."""
+        self.leader.read_client.pause_reads()
         self.leader.account.mark_upstream_up()
-        self.leader.outlet.cut()
+        self.leader.command_client.cut()
         self.leader.account.mark_upstream_down("lost")
-        self.leader.inlet.go_on()
-        words = [word for event, word in self.told(self.leader) if event != "journal"]
-        self.assertEqual(words, ["streaming", "lost", "pending"])
+        self.leader.read_client.resume_reads()
+        texts = [text for event, text in self.take_statuses(self.leader) if event != "journal"]
+        self.assertEqual(texts, ["streaming", "lost", "pending"])

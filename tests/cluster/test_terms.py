@@ -1,11 +1,13 @@
-"""Tests for how turns end, and that they end wholly: one node leads, and the next one can."""
+"""Tests for how a term ends: completely, so that another node can lead."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from twisted.internet.defer import fail
 
 from tests.support.journals import event, events, time_of
-from tests.support.nodes import LEASE_KEY, Member, NodesCase
+from tests.support.nodes import LEASE_KEY, METADATA_KEY, Member, NodesCase
 from tests.support.redislog import Command, done
 from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import (
@@ -21,92 +23,90 @@ from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.journal.base import TRIM_EVERY
 from tradeproxy.wire.proxy_status import GapOutcome
 
-FACTS_KEY = "tradeproxy:{paper}:facts"
 
-
-class TurnsCase(NodesCase):
-    """Has a leader and a follower, which have had event 1; Alpaca streams."""
+class TermsCase(NodesCase):
+    """Has a leader and a follower with event 1, and an upstream that streams."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.leader, self.node = self.started(), self.started()
+        self.leader, self.node = self.start_node(), self.start_node()
         self.leader.account.mark_upstream_up()
         self.leader.publish(1)
 
-    def now_leading(self) -> Member:
-        """Return the one node that leads; it, and no other, can write."""
-        [leader] = [member for member in self.members if member.leads]
+    def find_leader(self) -> Member:
+        """Return the only node that leads; no other node writes."""
+        [leader] = [member for member in self.members if member.is_leader]
         self.assertEqual(
             [member for member in self.members if member.journal.outbox.is_leading], [leader]
         )
         return leader
 
-    def forget_lease(self) -> None:
-        """Let Redis hold none, as after a restart."""
-        self.redis.ask("DEL", LEASE_KEY)
+    def delete_lease(self) -> None:
+        """Delete the lease, as a restart of Redis does."""
+        self.redis.execute("DEL", LEASE_KEY)
 
 
-class LaggingTests(TurnsCase):
-    """A leader whose own reading is behind, and whose lease Redis has forgotten."""
+class LaggingLeaderTests(TermsCase):
+    """Redis lost the lease of a leader that lags behind in reading."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.leader.inlet.hold()
+        self.leader.read_client.pause_reads()
         self.leader.publish(2)
-        self.forget_lease()
+        self.delete_lease()
 
-    def test_it_gives_up_in_time(self) -> None:
-        """It had waited for its own reading, and its upstream was open when the next node's was."""
+    def test_lagging_leader_ends_term_before_next_one_begins(self) -> None:
+        """It waited for its own reads, with its upstream open beside the next leader's."""
         since = self.clock.seconds()
-        while self.leader.streams and self.clock.seconds() < since + LEASE:
-            self.wait(0.1)
-            self.assertLessEqual(sum(member.streams for member in self.members), 1)
+        while self.leader.is_streaming and self.clock.seconds() < since + LEASE:
+            self.advance(0.1)
+            self.assertLessEqual(sum(member.is_streaming for member in self.members), 1)
         self.assertLessEqual(
             self.clock.seconds() - since, RENEW_AFTER + CHECK_INTERVAL + STOP_AFTER + 0.1
         )
-        self.wait(LEASE + 2)
-        self.assertIs(self.now_leading(), self.node)
-        self.assertTrue(self.node.streams)
+        self.advance(LEASE + 2)
+        self.assertIs(self.find_leader(), self.node)
+        self.assertTrue(self.node.is_streaming)
 
 
-class BrokenOffTests(TurnsCase):
-    """Redis had forgotten the lease, and goes away while the turn goes on with another one."""
+class InterruptedRenewalTests(TermsCase):
+    """Redis lost the lease, and goes away while the term continues with a new one."""
 
-    def test_the_turn_goes_on_by_the_new_token(self) -> None:
-        """The lease was this node's, so that nothing seemed to be left to do: all was refused, for ever."""
-        self.forget_lease()
-        self.leader.outlet.lose_answer(2)  # it has the lease again, and is not told what the log is
-        self.wait(RENEW_AFTER + 2 * CHECK_INTERVAL)
-        self.assertEqual(self.leader.outlet.last_error, "the connection was lost")
+    def test_term_continues_with_new_token(self) -> None:
+        """The lease was this node's, so nothing was done, and every write was rejected forever."""
+        self.delete_lease()
+        self.leader.command_client.lose_reply(2)  # to reading the state: it has the lease again
+        self.advance(RENEW_AFTER + 2 * CHECK_INTERVAL)
+        self.assertEqual(self.leader.command_client.last_error, "the connection was lost")
         self.leader.publish(2)
-        self.wait(1)
-        self.assertIs(self.now_leading(), self.leader)
-        self.assertEqual(self.node.reader.payloads, [event(1).payload, event(2).payload])
+        self.advance(1)
+        self.assertIs(self.find_leader(), self.leader)
+        self.assertEqual(self.node.subscriber.payloads, [event(1).payload, event(2).payload])
         self.assertEqual(len(self.leader.upstreams), 1)
 
 
-class RolledBackTests(TurnsCase):
-    """Redis has lost its last second, and the lease with it."""
+class RolledBackLeaseTests(TermsCase):
+    """Redis lost its last second, and the lease with it."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.forget_lease()
+        self.delete_lease()
         self.leader.publish(2)
-        saved = self.redis.saved()
-        del saved[LEASE_KEY.encode()]
+        dump = self.redis.dump()
+        del dump[LEASE_KEY.encode()]
         self.leader.publish(3)
         for member in self.members:
             member.cut()
-        self.redis.forget()
-        self.redis.roll_back(saved)
+        self.redis.flush()
+        self.redis.roll_back(dump)
 
-    def test_a_turn_that_is_over_does_not_begin_to_write(self) -> None:
-        """It waited for its reading, and that the log was read anew was what it had waited for."""
-        self.leader.outlet.mend()
-        self.leader.inlet.mend()
-        self.node.mend()
-        self.wait(LEASE + 2)
-        leading = self.now_leading()
+    def test_ended_term_does_not_start_to_write(self) -> None:
+        """It waited to have read the log; the reading from the start fulfilled that."""
+        self.leader.command_client.restore()
+        self.leader.read_client.restore()
+        self.node.restore()
+        self.advance(LEASE + 2)
+        leading = self.find_leader()
         for member in self.members:
             self.assertEqual(member.rows, [(1, event(1).payload), (2, event(2).payload)])
         leading.account.mark_upstream_up()
@@ -118,21 +118,21 @@ class RolledBackTests(TurnsCase):
             [member.account.upstream.streaming for member in self.members], [False, False]
         )
 
-    def test_nothing_is_written_behind_the_hole(self) -> None:
-        """Alpaca goes on until the upstream is closed: the next turn finds that, behind what was lost."""
+    def test_events_after_lost_ones_are_not_written_in_same_term(self) -> None:
+        """Alpaca sends until the upstream is closed; the next term recovers those events too."""
         self.leader.upstreams[-1].is_slow = True
-        self.leader.outlet.mend()
-        self.leader.inlet.mend()
-        self.wait(0.3)
+        self.leader.command_client.restore()
+        self.leader.read_client.restore()
+        self.advance(0.3)
         self.leader.publish(4)
-        self.wait(0.3)
+        self.advance(0.3)
         self.assertNotIn(event(4).payload, [payload for _, payload in self.leader.rows])
         closing = self.leader.upstreams[-1].closing
         assert closing is not None
         closing.callback(None)
-        self.node.mend()
-        self.wait(LEASE + 2)
-        leading = self.now_leading()
+        self.node.restore()
+        self.advance(LEASE + 2)
+        leading = self.find_leader()
         leading.account.mark_upstream_up()
         gap = leading.account.gaps.current
         assert gap is not None
@@ -141,160 +141,166 @@ class RolledBackTests(TurnsCase):
             self.assertFalse(leading.journal.has(event(n)))
 
 
-class FailingTests(TurnsCase):
-    """An error of our own ends a turn, and no other node's."""
+class TermErrorTests(TermsCase):
+    """An internal error ends a term, and affects no other node."""
 
-    def test_an_upstream_that_fails_as_it_stops_frees_the_lease(self) -> None:
+    def fail_at_stop(self) -> None:
+        """Let the leader's upstream fail when it is stopped."""
+        upstream: Any = self.leader.upstreams[-1]
+        upstream.stopService = lambda: fail(ZeroDivisionError())
+
+    def test_error_at_stop_of_upstream_releases_lease(self) -> None:
         """The error is logged, and the next node leads at once."""
-        self.leader.upstreams[-1].stopService = lambda: fail(ZeroDivisionError())  # type: ignore[method-assign]
+        self.fail_at_stop()
         self.leader.leadership.stopService()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertFalse(self.redis.ask("EXISTS", LEASE_KEY))
-        self.wait(CHECK_INTERVAL)
-        self.assertIs(self.now_leading(), self.node)
+        self.assertFalse(self.redis.execute("EXISTS", LEASE_KEY))
+        self.advance(CHECK_INTERVAL)
+        self.assertIs(self.find_leader(), self.node)
 
-    def test_a_turn_goes_on_after_one_that_did_not_end_cleanly(self) -> None:
-        """The node goes on to follow, and leads again."""
-        self.leader.upstreams[-1].stopService = lambda: fail(ZeroDivisionError())  # type: ignore[method-assign]
+    def test_node_follows_and_leads_again_after_error_at_stop(self) -> None:
+        """Its next term starts an upstream."""
+        self.fail_at_stop()
         self.leader.lateness = STOP_AFTER
         self.clock.advance(CHECK_INTERVAL)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.wait(CHECK_INTERVAL + 0.1)
-        self.assertIs(self.now_leading(), self.node)
+        self.advance(CHECK_INTERVAL + 0.1)
+        self.assertIs(self.find_leader(), self.node)
         self.node.stop()
-        self.wait(2)
-        self.assertTrue(self.leader.streams)
+        self.advance(2)
+        self.assertTrue(self.leader.is_streaming)
 
-    def test_a_node_that_has_failed_lets_another_one_lead(self) -> None:
-        """Its upstream service tries no more; it told that, and kept the lease for ever."""
+    def test_failed_node_releases_lease(self) -> None:
+        """Its upstream service no longer retries; it once kept the lease forever."""
         self.fail_upstream()
-        self.wait(3)
-        self.assertIs(self.now_leading(), self.node)
-        self.assertFalse(self.leader.streams)
+        self.advance(3)
+        self.assertIs(self.find_leader(), self.node)
+        self.assertFalse(self.leader.is_streaming)
 
     def fail_upstream(self) -> None:
         self.leader.account.has_failed = True
         self.leader.account.mark_upstream_down(INTERNAL_ERROR)
 
-    def test_a_node_that_has_failed_does_not_lead_again(self) -> None:
-        """Nobody leads then, which is told."""
+    def test_failed_node_does_not_lead_again(self) -> None:
+        """With no other node the status has that as its reason."""
         self.fail_upstream()
-        self.wait(3)
+        self.advance(3)
         self.node.account.mark_upstream_up()
         self.node.stop()
-        self.wait(LEASE + 2)
-        self.assertFalse(self.leader.leads)
-        self.assertFalse(self.redis.ask("EXISTS", LEASE_KEY))
+        self.advance(LEASE + 2)
+        self.assertFalse(self.leader.is_leader)
+        self.assertFalse(self.redis.execute("EXISTS", LEASE_KEY))
         self.assertEqual(self.leader.account.upstream.reason, NO_LEADER)
 
-    def test_a_redis_without_memory_takes_the_lease_back(self) -> None:
-        """It refuses a script's first step if that needs some; to free the lease needs none."""
-        self.redis.ask("CONFIG", "SET", "maxmemory", "1")
-        self.addCleanup(self.redis.ask, "CONFIG", "SET", "maxmemory", "0")
+    def test_release_works_without_free_memory(self) -> None:
+        """Redis rejects a script whose first write needs memory; DEL needs none."""
+        self.redis.execute("CONFIG", "SET", "maxmemory", "1")
+        self.addCleanup(self.redis.execute, "CONFIG", "SET", "maxmemory", "0")
         self.leader.leadership.stopService()
-        self.assertFalse(self.redis.ask("EXISTS", LEASE_KEY))
+        self.assertFalse(self.redis.execute("EXISTS", LEASE_KEY))
 
 
-class UnknownTests(TurnsCase):
-    """Who cannot ask Redis does not know how the stream is."""
+class UnknownLeaderTests(TermsCase):
+    """A node without Redis does not know the stream state."""
 
-    def test_a_follower_says_so_when_the_lease_must_have_run_out(self) -> None:
-        """Until then, what was said last still holds; its clients were told for ever that Alpaca streams."""
+    def test_outage_beyond_lease_marks_upstream_down_on_follower(self) -> None:
+        """Until then the last state is valid; it was once announced forever."""
         for member in self.members:
             member.cut()
-        self.wait(LEASE - RENEW_AFTER - 2 * CHECK_INTERVAL)
+        self.advance(LEASE - RENEW_AFTER - 2 * CHECK_INTERVAL)
         self.assertTrue(self.node.account.upstream.streaming)
-        self.wait(RENEW_AFTER + 2 * CHECK_INTERVAL)
+        self.advance(RENEW_AFTER + 2 * CHECK_INTERVAL)
         self.assertEqual(
             (self.node.account.upstream.streaming, self.node.account.upstream.reason),
             (False, LEADER_UNKNOWN),
         )
 
-    def test_it_hears_the_same_leader_again(self) -> None:
-        """That one has said nothing new meanwhile."""
+    def test_state_of_same_leader_applies_after_reconnect(self) -> None:
+        """The leader published nothing new meanwhile."""
         self.node.cut()
-        self.wait(LEASE + 2)
+        self.advance(LEASE + 2)
         self.assertFalse(self.node.account.upstream.streaming)
-        self.node.mend()
-        self.wait(1)
-        self.assertIs(self.now_leading(), self.leader)
+        self.node.restore()
+        self.advance(1)
+        self.assertIs(self.find_leader(), self.leader)
         self.assertEqual(self.node.account.upstream, self.leader.account.upstream)
 
-    def test_it_does_so_where_it_read_on_meanwhile(self) -> None:
-        """Only the connection that asks was lost: what the leader had said came by the other, long before."""
-        self.node.outlet.cut()
-        self.wait(LEASE + 2)
+    def test_state_of_same_leader_applies_after_reconnect_of_commands(self) -> None:
+        """The connection for reads was never lost, and read the state long before."""
+        self.node.command_client.cut()
+        self.advance(LEASE + 2)
         self.assertFalse(self.node.account.upstream.streaming)
-        self.node.outlet.mend()
-        self.wait(1)
+        self.node.command_client.restore()
+        self.advance(1)
         self.assertEqual(self.node.account.upstream, self.leader.account.upstream)
         self.assertEqual(tuple(self.node.account.gaps), tuple(self.leader.account.gaps))
 
 
-class LearningTests(NodesCase):
-    """A node that takes the lease learns first what the last leader knew."""
+class TakeOverTests(NodesCase):
+    """A new leader first adopts the last leader's metadata."""
 
-    def test_it_trims_nothing_before_that(self) -> None:
-        """With that it saves facts: those that it had read at its start went over the newer ones."""
-        leader, node = self.started(max_events=5), self.started(max_events=5)
+    def test_new_leader_trims_redis_only_after_adopting_metadata(self) -> None:
+        """A trim saves metadata: older values once overwrote newer ones."""
+        leader, node = self.start_node(max_events=5), self.start_node(max_events=5)
         leader.publish(*range(1, 9))
-        self.wait(CHECK_INTERVAL)
-        node.inlet.hold()
+        self.advance(CHECK_INTERVAL)
+        node.read_client.pause_reads()
         leader.stop()
-        link = self.redis.link()
-        link.open()
-        other = RedisLog("paper", "other", link)
+        client = self.redis.make_client()
+        client.open()
+        other = RedisLog("paper", "other", client)
 
-        def take_a_turn(command: Command) -> None:
-            if (
-                command[1] == scripts.LEASE.sha and command[-1] == 1
-            ):  # it looked, and the lease was free
+        def lead_briefly(command: Command) -> None:
+            # The node has seen that the lease is free, and is about to acquire it.
+            if command[1] == scripts.LEASE.sha and command[-1] == 1:
                 self.redis.on_command = lambda _: None
                 token = done(other.query_lease(10_000, acquire=True)).token
                 assert token is not None
                 done(other.write(token, 1, events(9), {"account_id": "one"}, ""))
                 done(other.release(token))
 
-        self.redis.on_command = take_a_turn
-        self.wait(TRIM_EVERY)
-        self.assertTrue(node.leads)
-        self.assertEqual((node.streams, node.journal.last), (False, 8))
+        self.redis.on_command = lead_briefly
+        self.advance(TRIM_EVERY)
+        self.assertTrue(node.is_leader)
+        self.assertEqual((node.is_streaming, node.journal.last), (False, 8))
         self.assertEqual(node.journal.first, 4)
-        self.assertEqual(self.redis.ask("HGET", FACTS_KEY, "account_id"), b"one")
-        node.inlet.go_on()
-        self.wait(1)
-        self.assertEqual((node.streams, node.journal.account_id), (True, "one"))
-        self.wait(TRIM_EVERY)
-        self.assertEqual(int(self.redis.ask("HGET", FACTS_KEY, "trimmed")), 4)
+        self.assertEqual(self.redis.execute("HGET", METADATA_KEY, "account_id"), b"one")
+        node.read_client.resume_reads()
+        self.advance(1)
+        self.assertEqual((node.is_streaming, node.journal.account_id), (True, "one"))
+        self.advance(TRIM_EVERY)
+        self.assertEqual(int(self.redis.execute("HGET", METADATA_KEY, "trimmed")), 4)
 
-    def test_another_account_is_told_to_all_clients(self) -> None:
-        """With the new epoch's cursor, once that has begun: not before, and on every node."""
-        leader, _ = self.started(), self.started()
+    def test_other_account_is_announced_on_every_node_with_its_epoch(self) -> None:
+        """The announcement waits until the new epoch has begun."""
+        leader, _ = self.start_node(), self.start_node()
         leader.publish(1)
         leader.account.identify("one")
         for member in self.members:
-            member.reader.statuses.clear()
-        leader.inlet.hold()
+            member.subscriber.statuses.clear()
+        leader.read_client.pause_reads()
         leader.account.identify("two")
-        self.assertEqual([status for status in leader.reader.statuses if "cursor" in status], [])
-        leader.inlet.go_on()
+        self.assertEqual(
+            [status for status in leader.subscriber.statuses if "cursor" in status], []
+        )
+        leader.read_client.resume_reads()
         for member in self.members:
-            [hello] = [status for status in member.reader.statuses if "cursor" in status]
+            [hello] = [status for status in member.subscriber.statuses if "cursor" in status]
             self.assertEqual(hello["cursor"], member.account.cursor_at(1))
             self.assertEqual(hello["cursor"].split(".")[1], leader.journal.epoch)
 
 
-class BeginningTests(NodesCase):
+class FirstTermTests(NodesCase):
     """The first leader begins the log."""
 
-    def test_what_it_remembers_before_it_has_read_that_back_stays(self) -> None:
-        """Redis had answered with the facts of before; without them the next outage made no gap."""
-        node = self.member()
+    def test_metadata_set_before_log_is_read_back_is_kept(self) -> None:
+        """Redis returned older metadata; without the newer one the next outage made no gap."""
+        node = self.make_node()
         node.start()
-        self.assertEqual((node.leads, node.journal.epoch), (True, ""))
-        node.outlet.fall_silent()
+        self.assertEqual((node.is_leader, node.journal.epoch), (True, ""))
+        node.command_client.stop_replying()
         node.account.mark_upstream_up()
-        self.wait(0.2)
+        self.advance(0.2)
         self.assertNotEqual(node.journal.epoch, "")
         node.account.mark_upstream_down("lost")
         self.assertIsNotNone(node.account.gaps.current)

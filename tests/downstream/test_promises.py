@@ -28,7 +28,7 @@ from tests.support.journals import event, journal_at
 from tests.support.plain import CLOSE, PING, TEXT, Kernel, Peer
 from tests.support.redis import need_redis
 from tests.support.redisjournals import leading_journal
-from tests.support.redislog import NearLink, NearRedis
+from tests.support.redislog import SyncRedisClient, SyncRedis
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import send_group
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -332,21 +332,21 @@ class OnDiskPromises(Promises):
 class InRedisPromises(Promises):
     """The log is in Redis; what comes while that is away is handed on afterwards, if this process lives."""
 
-    links: Sequence[NearLink] | None = None
+    links: Sequence[SyncRedisClient] | None = None
 
     def open_journal(self) -> Journal:
-        self.redis = NearRedis(self.kernel, is_empty=self.links is None)
+        self.redis = SyncRedis(self.kernel, is_empty=self.links is None)
         self.links = ()
         self.cut_at: int | None = None
         journal = leading_journal(self.redis, max_age=1e9, max_events=MAX_EVENTS)
-        self.links = self.redis.links[-2:]
+        self.links = self.redis.clients[-2:]
         return journal
 
     def break_or_mend(self, is_broken: bool) -> None:
         if is_broken and self.cut_at is None:
             self.cut_at = len(self.events)
         for link in self.links or ():
-            link.cut() if is_broken else link.mend()
+            link.cut() if is_broken else link.restore()
         if not is_broken:
             self.cut_at = None
 

@@ -10,7 +10,7 @@ from tests.support.journals import BASE_URL, DAY, event, event_id_of
 from tests.support.memory import CLIENT, LingeringTransport
 from tests.support.proxy import NarrowTransport, ProxyTestCase, RawClient
 from tests.support.redisjournals import leading_journal
-from tests.support.redislog import NearRedis
+from tests.support.redislog import SyncRedis
 from tradeproxy.cluster.redis_journal import RedisJournal
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -265,9 +265,9 @@ class SpanTests(EventsTestCase):
 
     def test_does_not_end_on_a_node_that_is_cut_off_from_the_log(self) -> None:
         """Another node may have written more of that time; it comes before the end."""
-        redis = NearRedis(self.clock)
+        redis = SyncRedis(self.clock)
         leader = leading_journal(redis)
-        links = redis.link(), redis.link()
+        links = redis.make_client(), redis.make_client()
         journal = RedisJournal(
             "paper", links, "reader", self.clock, base_url=BASE_URL, max_age=DAY, max_events=1000
         )
@@ -287,7 +287,7 @@ class SpanTests(EventsTestCase):
         self.wires.advance(10)
         self.assertEqual((reader.ids(), reader.has_ended), ([], False))
         for link in links:
-            link.mend()
+            link.restore()
         self.wires.advance(5)
         self.assertEqual((reader.ids(), reader.has_ended), ([event_id_of(1)], True))
 

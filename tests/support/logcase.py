@@ -1,4 +1,4 @@
-"""What tests of one log in Redis begin with, in fake time."""
+"""A test case with an empty Redis and one node's access to a log in it, in fake time."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import NOW
-from tests.support.redislog import NearRedis
+from tests.support.redislog import SyncRedis
 from tradeproxy.cluster.redis_log import RedisLog
 
-FACTS = {"epoch": "e1", "base_url": "b", "trimmed": "0", "begins": "1"}
+METADATA = {"epoch": "e1", "base_url": "b", "trimmed": "0", "begins": "1"}
+"""What a log needs at least."""
 
 
 class LogCase(SynchronousTestCase):
-    """A Redis that is empty, and one node's way to a log in it."""
+    """Has an empty Redis, and node "a" with access to the log of the account "paper"."""
 
     def setUp(self) -> None:
         """Connect."""
         self.clock = Clock()
         self.clock.advance(NOW)
-        self.redis = NearRedis(self.clock)
-        self.log = self.node("a")
+        self.redis = SyncRedis(self.clock)
+        self.log = self.make_log("a")
 
-    def node(self, owner: str) -> RedisLog:
-        """Return a node's way to the log, of its own."""
-        link = self.redis.link()
-        link.open()
-        return RedisLog("paper", owner, link)
+    def make_log(self, owner: str) -> RedisLog:
+        """Return another node's access to the log, over its own connection."""
+        client = self.redis.make_client()
+        client.open()
+        return RedisLog("paper", owner, client)

@@ -1,4 +1,4 @@
-"""Nodes of one process, which share accounts by a real Redis, in fake time."""
+"""Nodes in one process that share an account through a real Redis, in fake time."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import BASE_URL, DAY, NOW, event
-from tests.support.redislog import SOMEWHERE, NearLink, NearRedis
+from tests.support.redislog import UNUSED_SETTINGS, SyncRedis, SyncRedisClient
 from tradeproxy.cluster.node import Node
 from tradeproxy.config.storage import JournalSettings
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Batch
 
-LEASE_KEY, STATE, STREAM = (f"tradeproxy:{{paper}}:{key}" for key in ("lease", "state", "stream"))
-"""The keys of their log in Redis."""
+LEASE_KEY, STATE_KEY, METADATA_KEY, STREAM_KEY, IDS_KEY = (
+    f"tradeproxy:{{paper}}:{key}" for key in ("lease", "state", "facts", "stream", "ids")
+)
+"""The keys of the account's log in Redis."""
 
 
-class Upstream(Service):
-    """What holds the connection to Alpaca for one turn; it may take its time to close it."""
+class FakeUpstream(Service):
+    """The connection to Alpaca of one term; with `is_slow`, it closes when `closing` fires."""
 
     def __init__(self) -> None:
         self.closing: Deferred[None] | None = None
@@ -36,53 +38,53 @@ class Upstream(Service):
         return self.closing
 
 
-class Reader:
-    """A subscriber that keeps what it is handed."""
+class RecordingSubscriber:
+    """A subscriber that records what it gets."""
 
     size = 1
 
     def __init__(self) -> None:
-        self.bursts: list[Batch] = []
+        self.batches: list[Batch] = []
         self.statuses: list[dict[str, Any]] = []
-        self.is_severed = False
+        self.is_aborted = False
 
-    def deliver(self, burst: Batch) -> None:
-        self.bursts.append(burst)
+    def deliver(self, batch: Batch) -> None:
+        self.batches.append(batch)
 
     def announce(self, status: bytes) -> None:
         self.statuses.append(json.loads(status)["data"])
 
     def abort(self) -> None:
-        self.is_severed = True
+        self.is_aborted = True
 
     @property
     def seqs(self) -> list[int]:
-        """The numbers that came."""
-        return [row.seq for burst in self.bursts for row in burst.rows]
+        """The numbers of the events."""
+        return [row.seq for batch in self.batches for row in batch.rows]
 
     @property
     def payloads(self) -> list[bytes | None]:
-        """The events that came."""
-        return [row.payload for burst in self.bursts for row in burst.rows]
+        """The payloads of the events."""
+        return [row.payload for batch in self.batches for row in batch.rows]
 
 
 class Member:
-    """One node with one account, whose upstream is the test's, and one reader."""
+    """One node with one account, a fake upstream, and one subscriber."""
 
-    def __init__(self, redis: NearRedis, **options: Any) -> None:
-        self.links: list[NearLink] = []
-        self.upstreams: list[Upstream] = []
+    def __init__(self, redis: SyncRedis, **options: Any) -> None:
+        self.clients: list[SyncRedisClient] = []
+        self.upstreams: list[FakeUpstream] = []
         self.error: Exception | None = None
-        """What is raised instead of connecting to Alpaca."""
+        """Raised instead of connecting to Alpaca."""
         self.lateness = 0.0
-        """By how much the monotonic clock is ahead of the reactor's."""
-        self.reader = Reader()
+        """Seconds by which the monotonic clock is ahead of the reactor's."""
+        self.subscriber = RecordingSubscriber()
         self._redis = redis
         clock = redis.clock
         node = Node(
-            SOMEWHERE,
+            UNUSED_SETTINGS,
             clock,
-            connect=lambda *_: self._link(),
+            connect=lambda *_: self._make_client(),
             monotonic=lambda: clock.seconds() + self.lateness,
         )
         base_url = options.pop("base_url", BASE_URL)
@@ -93,74 +95,74 @@ class Member:
             "max_events": 1_000_000,
         }
         self.journal = node.journal("paper", base_url, JournalSettings(**{**defaults, **options}))
-        self.outlet, self.inlet = self.links
+        self.command_client, self.read_client = self.clients
         self.account = Account("paper", self.journal, clock)
-        self.account.broadcaster.register(self.reader)
-        self.leadership = node.leadership(self.account, self._upstream)
+        self.account.broadcaster.register(self.subscriber)
+        self.leadership = node.leadership(self.account, self._make_upstream)
 
-    def _link(self) -> NearLink:
-        self.links.append(self._redis.link())
-        return self.links[-1]
+    def _make_client(self) -> SyncRedisClient:
+        self.clients.append(self._redis.make_client())
+        return self.clients[-1]
 
-    def _upstream(self) -> Upstream:
+    def _make_upstream(self) -> FakeUpstream:
         if self.error is not None:
             raise self.error
-        self.upstreams.append(Upstream())
+        self.upstreams.append(FakeUpstream())
         return self.upstreams[-1]
 
     def follow(self) -> None:
-        """Open the log, and look for no lease."""
+        """Read the log, and do not compete for the lease."""
         self.account.open()
 
     def start(self) -> None:
-        """Begin to take turns."""
+        """Read the log, and compete for the lease."""
         self.account.open()
         self.leadership.startService()
 
     def stop(self) -> None:
-        """Stop as the proxy does; the test sees to it that this comes to its end."""
+        """Stop as the proxy does; does not wait until the upstream is closed."""
         self.leadership.stopService()
         self.account.close()
 
-    def vanish(self) -> None:
-        """Be killed: nothing is said, nothing is released."""
-        self.outlet.close()
-        self.inlet.close()
+    def kill(self) -> None:
+        """Disconnect from Redis for good, as a killed process does."""
+        self.command_client.close()
+        self.read_client.close()
 
     def cut(self) -> None:
         """Lose both connections to Redis."""
-        for link in self.links:
-            link.cut()
+        for client in self.clients:
+            client.cut()
 
-    def mend(self) -> None:
-        """Have them again."""
-        for link in self.links:
-            link.mend()
+    def restore(self) -> None:
+        """Restore both connections to Redis."""
+        for client in self.clients:
+            client.restore()
 
     def publish(self, *numbers: int) -> None:
-        """Take events from Alpaca in one turn of the reactor."""
+        """Receive events from Alpaca in one reactor turn."""
         for n in numbers:
             self.account.publish(event(n))
         self.account.flush()
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         assert self.account.role is not None
         return self.account.role.is_leader
 
     @property
-    def streams(self) -> bool:
+    def is_streaming(self) -> bool:
         """Whether its upstream is running."""
         return bool(self.upstreams and self.upstreams[-1].running)
 
     @property
     def rows(self) -> list[tuple[int, bytes | None]]:
-        """All that can be read here."""
+        """Every row in its journal: number and payload."""
         found: list[tuple[int, bytes | None]] = []
         after = self.journal.first - 1
-        while (burst := self.journal.read(after, 1000)) is not None:
-            found += [(row.seq, row.payload) for row in burst.rows]
-            after = burst.last
+        while (batch := self.journal.read(after, 1000)) is not None:
+            found += [(row.seq, row.payload) for row in batch.rows]
+            after = batch.last
         return found
 
 
@@ -170,35 +172,35 @@ class NodesCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(NOW)
-        self.redis = NearRedis(self.clock)
+        self.redis = SyncRedis(self.clock)
         self.members: list[Member] = []
         self.addCleanup(self._end)
 
     def _end(self) -> None:
         for member in self.members:
-            member.vanish()
+            member.kill()
         for call in self.clock.getDelayedCalls():
             call.cancel()
 
-    def member(self, **options: Any) -> Member:
-        """Return a node that does nothing yet."""
+    def make_node(self, **options: Any) -> Member:
+        """Return a node that is not started."""
         self.members.append(Member(self.redis, **options))
         return self.members[-1]
 
-    def follower(self, **options: Any) -> Member:
-        """Return a node that follows the log, and looks for no lease."""
-        member = self.member(**options)
+    def start_follower(self, **options: Any) -> Member:
+        """Return a node that reads the log, and does not compete for the lease."""
+        member = self.make_node(**options)
         member.follow()
         return member
 
-    def started(self, **options: Any) -> Member:
-        """Return a node that takes turns, a second after it has been started."""
-        member = self.member(**options)
+    def start_node(self, **options: Any) -> Member:
+        """Return a node that competes for the lease, one second after its start."""
+        member = self.make_node(**options)
         member.start()
-        self.wait(1)
+        self.advance(1)
         return member
 
-    def wait(self, seconds: float) -> None:
-        """Let time pass, in steps as small as a reactor's."""
+    def advance(self, seconds: float) -> None:
+        """Advance the clock, in steps as small as a reactor's."""
         for _ in range(round(seconds * 10)):
             self.clock.advance(0.1)

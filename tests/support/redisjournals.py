@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from tests.support.journals import BASE_URL, DAY, JournalCase
-from tests.support.redislog import NearRedis, done
+from tests.support.redislog import SyncRedis, done
 from tradeproxy.cluster.redis_journal import RedisJournal
 from tradeproxy.journal.base import Journal, UnreadableError
 
@@ -17,17 +17,17 @@ UNLIMITED_LEASE = 10**12
 _node_numbers = count(1)
 
 
-def leading_journal(redis: NearRedis, name: str = "paper", **options: Any) -> RedisJournal:
+def leading_journal(redis: SyncRedis, name: str = "paper", **options: Any) -> RedisJournal:
     """Return the journal of a new node that has loaded the log and leads without a time limit.
 
     It takes the lease from the node that has it.
     """
-    clients = redis.link(), redis.link()
+    clients = redis.make_client(), redis.make_client()
     defaults = {"base_url": BASE_URL, "max_age": 7 * DAY, "max_events": 1_000_000}
     journal = RedisJournal(
         name, clients, f"node {next(_node_numbers)}", redis.clock, **{**defaults, **options}
     )
-    redis.ask("DEL", f"tradeproxy:{{{name}}}:lease")
+    redis.execute("DEL", f"tradeproxy:{{{name}}}:lease")
     clients[0].open()
     state = done(journal.redis_log.query_lease(UNLIMITED_LEASE, acquire=True))
     if state.epoch is None:
@@ -45,9 +45,9 @@ class RedisJournalCase(JournalCase):
     """Runs the tests of a JournalCase with a journal in Redis whose node leads."""
 
     @cached_property
-    def redis(self) -> NearRedis:
+    def redis(self) -> SyncRedis:
         """The server, empty for this test."""
-        return NearRedis(self.clock)
+        return SyncRedis(self.clock)
 
     def open(self, **options: Any) -> RedisJournal:
         """Return the journal of a new node, which has loaded the log and leads."""

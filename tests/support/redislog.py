@@ -1,4 +1,4 @@
-"""The shared log without waiting: a real redis-server, asked at once, whose leases run in fake time."""
+"""A real redis-server that tests query synchronously, with leases that expire in fake time."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ T = TypeVar("T")
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
-SOMEWHERE = RedisSettings("127.0.0.1", 1, None, False, None, None, 0)
-"""Where the double's Redis seems to be; nothing connects there."""
+UNUSED_SETTINGS = RedisSettings("127.0.0.1", 1, None, False, None, None, 0)
+"""Settings for a SyncRedisClient, which connects to no address."""
 
 
 @cache
 def _server() -> socket.socket:
-    """Return a connection to a server of this process' own, which is killed at its end."""
+    """Return a connection to this process' own server, which is killed at exit."""
     directory = tempfile.mkdtemp(prefix="redis")
     path = str(Path(directory, "s"))
     options = [
@@ -64,182 +64,187 @@ def _server() -> socket.socket:
     return connection
 
 
-class NearRedis:
-    """The server as the nodes of one test reach it. It begins empty, or as another one has left it."""
+class SyncRedis:
+    """The server for the nodes of one test; empty at first, unless `is_empty` is False.
+
+    Redis expires keys in real time. So each lease's remaining time is kept here, in fake time, and
+    set in Redis only for the duration of a script.
+    """
 
     def __init__(self, clock: Clock, *, is_empty: bool = True) -> None:
         need_redis()
         self.clock = clock
-        self.links: list[NearLink] = []
-        """All that lead here."""
+        self.clients: list[SyncRedisClient] = []
+        """Every client of this server."""
         self.on_command: Callable[[Command], None] = lambda _: None
-        """Called with each command of a node, before it is done: a test lets time pass."""
+        """Called with each command of a node, before it is executed."""
         self._socket = _server()
         self._reader = hiredis.Reader(replyError=ResponseError)
-        self._ends: dict[str, float] = {}  # of the leases, in fake time
-        self._waiting: list[_Wait] = []
-        self._is_looking = False
+        self._expiries: dict[str, float] = {}  # of the leases, in fake time
+        self._blocked: list[_BlockingRead] = []
+        self._is_retrying = False
         if is_empty:
-            self.forget()
+            self.flush()
 
-    def ask(self, *command: Any) -> Any:
-        """Return what Redis answers; raises ResponseError."""
+    def execute(self, *command: Any) -> Any:
+        """Return Redis' reply; raises ResponseError."""
         self._socket.sendall(hiredis.pack_command(command))
-        while (answer := self._reader.gets()) is False:
+        while (reply := self._reader.gets()) is False:
             self._reader.feed(self._socket.recv(1 << 20))
-        if isinstance(answer, ResponseError):
-            raise answer
-        return answer
+        if isinstance(reply, ResponseError):
+            raise reply
+        return reply
 
-    def forget(self) -> None:
-        """Be empty, as after a restart without data: its scripts are gone as well."""
-        self.ask("FLUSHALL")
-        self.ask("SCRIPT", "FLUSH")
-        self._ends.clear()
+    def flush(self) -> None:
+        """Delete all data and scripts, as a restart without data does."""
+        self.execute("FLUSHALL")
+        self.execute("SCRIPT", "FLUSH")
+        self._expiries.clear()
 
-    def saved(self) -> dict[bytes, bytes]:
-        """Return all that is there, for `roll_back`."""
-        return {key: self.ask("DUMP", key) for key in self.ask("KEYS", "*")}
+    def dump(self) -> dict[bytes, bytes]:
+        """Return all data, for `roll_back`."""
+        return {key: self.execute("DUMP", key) for key in self.execute("KEYS", "*")}
 
-    def roll_back(self, saved: dict[bytes, bytes]) -> None:
-        """Be as at another time, as after a restart that lost the last second; leases end when they would."""
-        ends = dict(self._ends)
-        self.forget()
-        self._ends.update(ends)
-        for key, value in saved.items():
-            self.ask("RESTORE", key, 0, value)
+    def roll_back(self, dump: dict[bytes, bytes]) -> None:
+        """Restore older data, as a restart that lost the last second does; expiries stay."""
+        expiries = dict(self._expiries)
+        self.flush()
+        self._expiries.update(expiries)
+        for key, value in dump.items():
+            self.execute("RESTORE", key, 0, value)
 
-    def link(self) -> NearLink:
-        """Return a link to it, which is not open."""
-        self.links.append(NearLink(self))
-        return self.links[-1]
+    def make_client(self) -> SyncRedisClient:
+        """Return a client of this server; it is not open."""
+        self.clients.append(SyncRedisClient(self))
+        return self.clients[-1]
 
-    # What the links' connections call.
+    # The clients' connections call these.
 
     def serve(self, command: Command) -> Any:
-        """Do what a node asks for; its leases have what is left of them by the test's clock."""
+        """Execute a node's command, with the lease's remaining time by the fake clock."""
         self.on_command(command)
         if not str(command[0]).startswith("EVAL"):
-            return self.ask(*command)
+            return self.execute(*command)
         now, lease = self.clock.seconds(), str(command[3])
-        left = self._ends.get(lease, now) - now
-        if lease in self._ends:
-            self.ask("PEXPIRE", lease, max(round(left * 1000), 0))
+        remaining = self._expiries.get(lease, now) - now
+        if lease in self._expiries:
+            self.execute("PEXPIRE", lease, max(round(remaining * 1000), 0))
         try:
-            return self.ask(*command)
+            return self.execute(*command)
         finally:
-            rest = self.ask("PTTL", lease) / 1000
-            if rest > left + 0.05:  # it is another one, or renewed
-                self._ends[lease] = now + round(rest, 1)
-            elif rest < 0:
-                self._ends.pop(lease, None)
-            self.ask("PERSIST", lease)
+            after = self.execute("PTTL", lease) / 1000
+            if after > remaining + 0.05:  # the script acquired or renewed it
+                self._expiries[lease] = now + round(after, 1)
+            elif after < 0:
+                self._expiries.pop(lease, None)
+            self.execute("PERSIST", lease)
 
-    def wait(self, wait: _Wait) -> None:
-        """Let a blocking read wait until it finds something."""
-        self._waiting.append(wait)
+    def add_blocked(self, read: _BlockingRead) -> None:
+        """Add a blocking read, which waits until it finds entries."""
+        self._blocked.append(read)
 
-    def look(self) -> None:
-        """Let the reads that wait look again."""
-        if self._is_looking:
-            return  # this is called by one that has found something
-        self._is_looking = True
+    def retry_reads(self) -> None:
+        """Try every blocked read again."""
+        if self._is_retrying:
+            return  # called from a read that found entries
+        self._is_retrying = True
         try:
-            while found := next((wait for wait in self._waiting if wait.finds()), None):
-                self._waiting.remove(found)
-                found.end()
-            self._waiting = [wait for wait in self._waiting if not wait.answer.called]
+            while found := next((read for read in self._blocked if read.try_again()), None):
+                self._blocked.remove(found)
+                found.reply_now()
+            self._blocked = [read for read in self._blocked if not read.reply.called]
         finally:
-            self._is_looking = False
+            self._is_retrying = False
 
 
-class _Wait:
-    """A blocking read that has found nothing yet."""
+class _BlockingRead:
+    """A blocking read that has found no entries yet."""
 
     def __init__(self, connection: _Connection, command: Command, seconds: float) -> None:
-        self.answer: Deferred[Any] = Deferred()
+        self.reply: Deferred[Any] = Deferred()
         self._connection = connection
         self._command = command
         self._found: Any = None
-        timer = connection.redis.clock.callLater(seconds, self.answer.callback, None)
-        self.answer.addBoth(_stop, timer)
+        timer = connection.redis.clock.callLater(seconds, self.reply.callback, None)
+        self.reply.addBoth(_stop_timer, timer)
 
-    def finds(self) -> bool:
-        """Whether there is something now."""
-        if self.answer.called or self._connection.holds:
+    def try_again(self) -> bool:
+        """Read again; return whether there are entries now."""
+        if self.reply.called or self._connection.is_paused:
             return False
         self._found = self._connection.redis.serve(self._command)
         return self._found is not None
 
-    def end(self) -> None:
-        """Give what was found."""
-        self._connection.give(self.answer, self._found)
+    def reply_now(self) -> None:
+        """Deliver what was found."""
+        self._connection.deliver(self.reply, self._found)
 
 
-def _stop(answer: Any, timer: IDelayedCall) -> Any:
+def _stop_timer(reply: Any, timer: IDelayedCall) -> Any:
     if timer.active():
         timer.cancel()
-    return answer
+    return reply
 
 
 class _Connection:
-    """As much of txredisapi's protocol as a Link takes."""
+    """The part of txredisapi's protocol that RedisClient uses."""
 
-    def __init__(self, redis: NearRedis) -> None:
+    def __init__(self, redis: SyncRedis) -> None:
         self.redis = redis
         self.transport = self
-        self.holds = False
+        self.is_paused = False
         self.is_silent = False
-        self.answers = -1
-        """How many answers come yet before one is lost; none ever is, if that is negative."""
+        self.replies_left = -1
+        """Replies to deliver before one is lost with the connection; negative: lose none."""
         self._pending: list[Deferred[Any]] = []
 
     def execute_command(self, *command: str | bytes | int) -> Deferred[Any]:
-        answer: Deferred[Any] = Deferred()
+        reply: Deferred[Any] = Deferred()
         if not self.is_silent:
-            answer = self._answer(command)
+            reply = self._execute(command)
         self._pending = [pending for pending in self._pending if not pending.called]
-        if not answer.called:
-            self._pending.append(answer)
-        return answer
+        if not reply.called:
+            self._pending.append(reply)
+        return reply
 
-    def _answer(self, command: Command) -> Deferred[Any]:
+    def _execute(self, command: Command) -> Deferred[Any]:
         if "BLOCK" in command:
             at = command.index("BLOCK")
-            wait = _Wait(self, (*command[:at], *command[at + 2 :]), int(command[at + 1]) / 1000)
-            self.redis.wait(wait)
-            self.redis.look()
-            return wait.answer
-        answer: Deferred[Any] = Deferred()
+            words, seconds = (*command[:at], *command[at + 2 :]), int(command[at + 1]) / 1000
+            read = _BlockingRead(self, words, seconds)
+            self.redis.add_blocked(read)
+            self.redis.retry_reads()
+            return read.reply
+        reply: Deferred[Any] = Deferred()
         try:
             result = self.redis.serve(command)
         except ResponseError as error:
-            answer.errback(error)
-            return answer
-        self.redis.look()  # another connection may be told first
-        self.give(answer, result)
-        return answer
+            reply.errback(error)
+            return reply
+        self.redis.retry_reads()  # another connection may get its entries before this reply
+        self.deliver(reply, result)
+        return reply
 
-    def give(self, answer: Deferred[Any], result: Any) -> None:
-        """Answer, or lose the connection."""
-        self.answers -= 1
-        if self.answers == -1:
-            answer.errback(LostError("Lost connection"))
+    def deliver(self, reply: Deferred[Any], result: Any) -> None:
+        """Fire a reply, or lose the connection."""
+        self.replies_left -= 1
+        if self.replies_left == -1:
+            reply.errback(LostError("Lost connection"))
         else:
-            answer.callback(result)
+            reply.callback(result)
 
     def abortConnection(self) -> None:
         pending, self._pending = self._pending, []
-        for answer in pending:
-            if not answer.called:
-                answer.errback(LostError("Lost connection"))
+        for reply in pending:
+            if not reply.called:
+                reply.errback(LostError("Lost connection"))
 
 
-class NearLink(RedisClient):
-    """A link whose answers are there at once; it is up when it is open, until the test has it otherwise."""
+class SyncRedisClient(RedisClient):
+    """A client whose replies arrive synchronously; once open it is up, unless the test cuts it."""
 
-    def __init__(self, redis: NearRedis) -> None:
-        super().__init__(SOMEWHERE, redis.clock)
+    def __init__(self, redis: SyncRedis) -> None:
+        super().__init__(UNUSED_SETTINGS, redis.clock)
         self._redis = redis
         self._is_cut = False
         self._is_silent = False
@@ -266,16 +271,21 @@ class NearLink(RedisClient):
         if self._retrying is not None and self._retrying.active():
             self._retrying.cancel()
 
-    # What a test does to it.
+    @property
+    def connection(self) -> Any:
+        """The connection, of which a test may replace methods; None while there is none."""
+        return self._protocol
+
+    # Faults that a test injects.
 
     def cut(self, reason: str = "the connection was lost") -> None:
-        """Lose the connection, and find no other until `mend`."""
+        """Lose the connection, and do not reconnect before `restore`."""
         self._is_cut = True
         if self._protocol is not None:
             self._drop(self._protocol, reason)
 
-    def mend(self) -> None:
-        """Connect again, to a Redis that answers."""
+    def restore(self) -> None:
+        """Reconnect, to a Redis that replies."""
         self._is_cut = self._is_silent = False
         self._connect()
 
@@ -286,26 +296,26 @@ class NearLink(RedisClient):
             self._protocol.is_silent = self._is_silent
             self.on_up()
 
-    def fall_silent(self) -> None:
-        """Let nothing be answered until `mend`, not on later connections either."""
+    def stop_replying(self) -> None:
+        """Execute and answer no command before `restore`, on later connections either."""
         self._is_silent = self._protocol.is_silent = True
 
-    def lose_answer(self, number: int = 1) -> None:
-        """Let the next command, or a later one, be done, and the connection be lost before its answer."""
-        self._protocol.answers = number - 1
+    def lose_reply(self, number: int = 1) -> None:
+        """Lose the connection after the `number`-th next command is executed, before its reply."""
+        self._protocol.replies_left = number - 1
 
-    def hold(self) -> None:
-        """Let reads that wait find nothing: this node is a slow one."""
-        self._protocol.holds = True
+    def pause_reads(self) -> None:
+        """Keep blocking reads from finding entries: this node lags behind."""
+        self._protocol.is_paused = True
 
-    def go_on(self) -> None:
-        """Let them find what there is."""
-        self._protocol.holds = False
-        self._redis.look()
+    def resume_reads(self) -> None:
+        """End `pause_reads`."""
+        self._protocol.is_paused = False
+        self._redis.retry_reads()
 
 
 def done(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
-    """Return what a coroutine returns that has nothing to wait for; raises what it raises."""
+    """Return the result of a coroutine that does not wait; raises what it raises."""
     results: list[T | Failure] = []
     Deferred.fromCoroutine(coroutine).addBoth(results.append)
     [result] = results
