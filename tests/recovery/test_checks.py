@@ -30,9 +30,9 @@ class CheckTests(RecoveryTestCase):
         with capturedLogs() as logs:
             self.advance(INTERVAL)
         self.assertEqual(self.told(), [(0, None), (2, None), (1, "events")])
-        lines = [line for event in logs if "left out" in (line := formatEvent(event) or "")]
+        lines = [line for event in logs if "stream omitted" in (line := formatEvent(event) or "")]
         self.assertEqual(len(lines), 1)
-        self.assertIn("left out 1 events", lines[0])
+        self.assertIn("omitted 1 events", lines[0])
         with capturedLogs() as logs:
             self.advance(5 * INTERVAL)
         self.assertEqual(logs, [])

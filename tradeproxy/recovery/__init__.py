@@ -1,1 +1,1 @@
-"""Events that the stream did not bring: found at Alpaca, delivered once, in order or marked."""
+"""Recovery: find events that the stream missed, and deliver each of them once."""

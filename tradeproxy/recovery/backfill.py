@@ -1,4 +1,8 @@
-"""What the stream did not bring from a moment on: the history is asked, or, if it is refused, the orders."""
+"""One backfill: request missed events from the history, or rebuild them from the orders.
+
+Orders are used only if Alpaca rejects the history for this key. Times are microseconds since 1970,
+unless a unit is given.
+"""
 
 from __future__ import annotations
 
@@ -38,38 +42,46 @@ if TYPE_CHECKING:
 
 
 SECOND = 1_000_000
-"""In microseconds, which are the unit of every time here that has no other."""
+"""In microseconds."""
 
 OVERLAP = 300 * SECOND
-"""How far before the last moment that is known to be complete the question begins."""
+"""The request starts this long before the time up to which the log is complete.
+
+The journal drops the duplicates. docs/protocol.md promises these five minutes.
+"""
 
 MARGIN = 60 * SECOND
-"""How far before that our own log is read: an event is told a little after the fill that it tells of."""
+"""Our log is read from this long before the request's start.
+
+An event's time may be a little later than that of the fill that it reports.
+"""
 
 SETTLE = 2.0
-"""Seconds in which the stream brings the events of what the orders already show."""
+"""Seconds in which the stream may deliver the events of changes that the snapshot shows."""
 
 CLOCK_STEP = 1.0
-"""Seconds to which Alpaca's clock is cut: when they are over, so is the second that it showed."""
+"""Seconds: the resolution of Alpaca's Date header. After them, the second that it named is over."""
 
 ROWS_A_READ = 1000
+"""Rows of the log per read."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillResult:
-    """What came of it, and up to when (by Alpaca's clock) nothing more is to be asked."""
+    """The outcome of a backfill."""
 
     outcome: GapOutcome
     reason: str
+    """Empty, or why the history was not used. It is published in `proxy_status`."""
     through: int
+    """The log is now complete up to here, by Alpaca's clock, or cannot become so."""
 
 
 class Backfill:
-    """One inquiry, to be asked again after an UnavailableError: it goes on where it was.
+    """One backfill of an account. After RestUnavailableError it can be run again, and continues.
 
-    It is about what happened from the moment on up to which the account's log is known to be complete, and
-    up to `slack` seconds ago; 0 stands for all. What is refused once is not asked for again. `unknown` are
-    the ids of orders that Alpaca does not know; it grows.
+    It finds what happened after the time up to which the log is complete. Once Alpaca rejects the
+    history, it is not requested again.
     """
 
     def __init__(
@@ -82,6 +94,17 @@ class Backfill:
         unknown: set[str],
         slack: int = 0,
     ) -> None:
+        """Create the backfill; `run` sends the requests.
+
+        Args:
+            account: its log is compared with Alpaca's data.
+            rest: the account's REST client.
+            clock: schedules the waits; its seconds are Unix time.
+            mode: EVENTS forbids the orders, if Alpaca rejects the history.
+            deliver: gets each event found, duplicates included, and its source.
+            unknown: ids of orders that Alpaca does not have; new ones are added.
+            slack: microseconds before now that are left out; 0 includes everything up to now.
+        """
         self._account = account
         self._journal = account.journal
         self._rest = rest
@@ -90,59 +113,68 @@ class Backfill:
         self._deliver = deliver
         self._unknown = unknown
         self._slack = slack
-        # Noted now, before newer events are delivered: it may be too late when the orders are asked for.
+        # Recorded now: once newer events are delivered, the journal has only the newer states.
         self._before = {state.id: state for state in self._journal.open_orders()}
         self._begin: int | None = None
         self._since = 0
         self._history: HistoryReader | None = None
-        self._refusal = ""
+        self._rejection = ""
 
     async def run(self) -> BackfillResult:
-        """Find and deliver it; raises UnavailableError, after which this is to be called again."""
+        """Find and deliver the missed events.
+
+        Raises RestUnavailableError; then call this again later.
+        """
         now = await identify_account(self._account, self._rest)
-        begin = self._look_back(now)
-        # A second further, of which Alpaca lets us wait what is left: its Date is cut to whole seconds.
+        begin = self._set_start(now)
+        # Alpaca's Date header is truncated to whole seconds, so its true time is up to a second
+        # later. The history request for that second ends when the second is over.
         until = now - self._slack if self._slack else now + SECOND
-        finding = await self._find(begin, now, until)
-        if until <= max(
-            begin, self._since
-        ):  # whatever was found: of the time in question nothing was asked
-            raise RestUnavailableError("by Alpaca's clock what was missed is yet to come")
-        return finding
+        result = await self._find(begin, now, until)
+        # The range was empty, so an answer without events proves nothing.
+        if until <= max(begin, self._since):
+            raise RestUnavailableError("by Alpaca's clock, the missed time is in the future")
+        return result
 
     async def _find(self, begin: int, now: int, until: int) -> BackfillResult:
-        if not self._refusal:
+        if not self._rejection:
             try:
-                return await self._ask_history(until)
+                return await self._read_history(until)
             except RestRefusedError as error:
-                self._refusal = error.reason
+                self._rejection = error.reason
         if self._mode is RecoveryMode.EVENTS:
-            return BackfillResult(GapOutcome.LOST, f"the history is refused: {self._refusal}", now)
+            return BackfillResult(
+                GapOutcome.LOST, f"the history is refused: {self._rejection}", now
+            )
         try:
-            through = await self._ask_orders(begin, until)
+            through = await self._read_orders(begin, until)
         except RestRefusedError as error:
-            reason = f"the history is refused ({self._refusal}), the orders are too: {error.reason}"
+            reason = (
+                f"the history is refused ({self._rejection}), the orders are too: {error.reason}"
+            )
             return BackfillResult(GapOutcome.LOST, reason, now)
         return BackfillResult(
-            GapOutcome.ORDERS, f"the history is refused: {self._refusal}", through
+            GapOutcome.ORDERS, f"the history is refused: {self._rejection}", through
         )
 
-    def _look_back(self, now: int) -> int:
-        """Return the moment up to which the log is complete, and see to it that all from then on is asked.
+    def _set_start(self, now: int) -> int:
+        """Return the time up to which the log is complete, and set where the request starts.
 
-        Not what was before the log, that is: unless the log is younger than that moment, as one that took a
-        damaged one's place. When it began is told by our clock, which may be ahead of Alpaca's.
+        The request starts OVERLAP earlier, but not before the log began: older events were never
+        in it. Exception: a log that replaced a damaged file began after the missed time.
         """
         known = self._account.gaps.backfill_from
         begin = now if known is None else known
-        if begin != self._begin:  # the first time; or the log turned out to be another account's
+        # The first run, or `identify_account` has found that the log is another account's.
+        if begin != self._begin:
             self._begin, self._history = begin, None
+            # `complete_from` is by our clock, which may be ahead of Alpaca's.
             ahead = max(round(self._clock.seconds() * SECOND) - now, 0)
             log_begins = min(self._journal.complete_from - ahead - SECOND, begin)
             self._since = max(min(begin, now) - OVERLAP, log_begins)
         return begin
 
-    async def _ask_history(self, until: int) -> BackfillResult:
+    async def _read_history(self, until: int) -> BackfillResult:
         if self._history is None:
             self._history = HistoryReader(
                 self._rest,
@@ -154,13 +186,18 @@ class Backfill:
         await self._history.read(until)
         return BackfillResult(GapOutcome.RECOVERED, "", until)
 
-    async def _ask_orders(self, begin: int, until: int) -> int:
-        """Deliver what the orders show; return up to when nothing more of it is to come."""
+    async def _read_orders(self, begin: int, until: int) -> int:
+        """Deliver synthetic events for missed changes.
+
+        Returns the time up to which they are complete. Raises RestRefusedError or
+        RestUnavailableError.
+        """
         if not self._slack:
-            # What follows `until` is the stream's affair; what does not is in the answers to come.
+            # `until` is then in the past: the snapshot shows all changes up to it. The stream
+            # delivers the later ones.
             await deferLater(self._clock, CLOCK_STEP)
-        known = [state.id for state in self._journal.open_orders()]
-        snapshot = await take_snapshot(self._rest, self._since, known, self._unknown)
+        open_orders = [state.id for state in self._journal.open_orders()]
+        snapshot = await take_snapshot(self._rest, self._since, open_orders, self._unknown)
         await deferLater(self._clock, SETTLE)
         try:
             missed, through = self._find_missed(snapshot, begin, until)
@@ -168,6 +205,7 @@ class Backfill:
             raise RestUnavailableError("the journal cannot be read") from None
         for data in missed:
             payload = json.dumps(data, separators=(",", ":")).encode()
+            # The parser is what makes an Event: it keeps numbers as texts, which the digest needs.
             message = parse_server(frame_event(payload))
             if isinstance(message, TradeUpdate):
                 self._deliver(message.event, Recovered.ORDERS)
@@ -176,28 +214,28 @@ class Backfill:
     def _find_missed(
         self, snapshot: Snapshot, begin: int, until: int
     ) -> tuple[list[Document], int]:
-        """Return the events that are to be made, in the order of their times, and up to when these are all.
+        """Return the synthetic events, ordered by time, and the time up to which they are complete.
 
-        Where there is slack, what has moved since `until` is left to the stream, and to the next inquiry if
-        something older is missing of it.
+        With slack, an order that changed after `until` is left to the stream. If one of its older
+        events is missing, nothing after `begin` counts as complete, so the next check finds it.
         """
-        self._account.flush()  # what waits in this turn is told, too
+        self._account.flush()  # the pending batch of this reactor turn counts as delivered
         logged = _group_by_order(_read_log_from(self._journal, self._since - MARGIN))
-        held = _group_by_order(event.payload for event in self._account.buffered)
-        horizon = self._journal.dedup_horizon
+        buffered = _group_by_order(event.payload for event in self._account.buffered)
+        dedup_horizon = self._journal.dedup_horizon
         missed: list[Document] = []
         through = until
         for order_id, order in snapshot.orders.items():
             before = self._before.get(order_id)
-            told = summarize_delivered(
+            delivered = summarize_delivered(
                 self._journal.order(order_id),
                 logged[order_id],
-                held[order_id],
+                buffered[order_id],
                 begin,
                 before if before is not None and before.time <= begin else None,
             )
             fills = snapshot.select_fills(order_id)
-            events = find_missed_events(order, told, fills, self._since, horizon)
+            events = find_missed_events(order, delivered, fills, self._since, dedup_horizon)
             if self._slack and last_change(order, fills) > until:
                 if any(read_time(event["timestamp"]) <= until for event in events):
                     through = begin
@@ -207,46 +245,47 @@ class Backfill:
 
 
 def _read_log_from(journal: Journal, time: int) -> Iterator[bytes]:
-    """Yield the events in the log from a time on."""
+    """Yield the logged events from a time on. Raises TrimmedError or UnreadableError."""
     first = journal.first_since(time)
     after = journal.last if first is None else first - 1
-    while (burst := journal.read(after, ROWS_A_READ)) is not None:
-        yield from (row.payload for row in burst.rows if row.payload is not None)
-        after = burst.last
+    while (batch := journal.read(after, ROWS_A_READ)) is not None:
+        yield from (row.payload for row in batch.rows if row.payload is not None)
+        after = batch.last
 
 
 def _group_by_order(payloads: Iterable[bytes]) -> defaultdict[str, list[DeliveredEvent]]:
-    notices: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
+    events: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
     for payload in payloads:
-        if (notice := read_delivered_event(payload)) is not None:
-            notices[notice.state.id].append(notice)
-    return notices
+        if (event := read_delivered_event(payload)) is not None:
+            events[event.state.id].append(event)
+    return events
 
 
 async def identify_account(account: Account, rest: RestClient) -> int:
-    """Note whose log this is from now on, and return the time by Alpaca's clock.
+    """Record Alpaca's id of the account, and return the time by Alpaca's clock.
 
-    That is in microseconds, cut to whole seconds, and may be the time of a refusal. Our own clock does not
-    do for it: raises UnavailableError where Alpaca's cannot be had.
+    The time is in microseconds, truncated to whole seconds. It is from the Date header, which a
+    rejection has too. Our own clock is no substitute: a difference would hide missed events. Raises
+    RestUnavailableError if there is no date.
     """
     try:
         answer = await rest.get("/v2/account")
     except RestRefusedError as error:
-        return _time(error.date)
+        return _to_microseconds(error.date)
     except RestUnavailableError as error:
         if error.date is None:
             raise
-        return _time(error.date)
-    now = _time(answer.date)
+        return _to_microseconds(error.date)
+    now = _to_microseconds(answer.date)
     match answer.document:
         case {"id": account_id} if is_id(account_id):
             account.identify(account_id)
-    if account.gaps.complete_through is None:
+    if account.gaps.complete_through is None:  # `identify` has begun another account's log
         account.gaps.start_log(now)
     return now
 
 
-def _time(date: float | None) -> int:
+def _to_microseconds(date: float | None) -> int:
     if date is None:
         raise RestUnavailableError("an answer without a date")
-    return round(date) * 1_000_000
+    return round(date) * SECOND

@@ -1,4 +1,4 @@
-"""What clients have been told of each order: how far it was filled, by which fills, and how it stands."""
+"""What clients already got about each order: its last state, and the fills of its quantity."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tradeproxy.wire.frame import Recovered, extract_data
-from tradeproxy.wire.messages import TradeUpdate, parse_server
+from tradeproxy.wire.event import Number, read_event
+from tradeproxy.wire.frame import Recovered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,9 +20,15 @@ ZERO = Decimal(0)
 FILLS = ("fill", "partial_fill")
 """The events that fill an order."""
 
+MAX_EXPONENT = 308
+"""That of a float. Decimal accepts any exponent, but its sums overflow, and its text gets huge."""
+
+# The numbers stay texts, as `read_event` expects: a float would lose digits of a quantity.
+_DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number)
+
 
 class QuantityRange(NamedTuple):
-    """A part of an order's quantity: from what was filled before it to what was filled after it."""
+    """A part of an order's quantity: the filled quantity before it and after it."""
 
     start: Decimal
     end: Decimal
@@ -30,76 +36,90 @@ class QuantityRange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeliveredEvent:
-    """An event as far as it tells of an order."""
+    """What one event states about its order."""
 
     state: OrderState
     filled: Decimal
+    """The order's filled quantity after the event."""
     fill: QuantityRange | None
-    """The part of the order that this very event fills."""
+    """The part that this event fills; None if it is not a fill."""
     is_synthetic: bool
-    """Whether we made it of an order, which it then shows as it was later."""
+    """Whether the proxy built it from an order. It then shows the order's state at that time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What was told of one order."""
+    """What clients got about one order."""
 
     state: OrderState | None
-    """The newest; None if nothing was told at all."""
+    """Its newest state; None if no event was delivered."""
     floor: Decimal | None
-    """All that was filled up to here was told; None if that is not known."""
+    """The filled quantity up to which every fill was delivered; None if it is unknown."""
     spans: tuple[QuantityRange, ...] = ()
-    """The fills beyond that."""
+    """The delivered fills beyond the floor."""
 
 
 NOTHING_DELIVERED = Delivered(None, None)
 
 
 def read_delivered_event(payload: bytes) -> DeliveredEvent | None:
-    """Read an event's frame; None if it tells of no order."""
-    message = parse_server(payload)
-    if not isinstance(message, TradeUpdate) or (state := message.event.order) is None:
+    """Read an event's frame; None if it is not an event of an order.
+
+    The frame is parsed once: a backfill from orders reads every logged event since the gap began.
+    """
+    try:
+        frame = _DECODER.decode(payload.decode())
+        match frame:
+            case {"stream": "trade_updates", "data": {} as data}:
+                state = read_event(payload, data).order
+            case _:
+                return None
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply
         return None
-    text, mark = extract_data(payload)
-    data = json.loads(text)
+    if state is None:
+        return None
     filled = parse_decimal(state.filled_qty) or ZERO
     qty = parse_decimal(data.get("qty")) if data.get("event") in FILLS else None
     fill = None if qty is None or qty <= 0 else QuantityRange(max(filled - qty, ZERO), filled)
-    return DeliveredEvent(state, filled, fill, mark == Recovered.ORDERS.value)
+    return DeliveredEvent(state, filled, fill, frame.get("recovered") == Recovered.ORDERS.value)
 
 
 def summarize_delivered(
     known: OrderState | None,
     logged: Iterable[DeliveredEvent],
-    held: Iterable[DeliveredEvent],
+    buffered: Iterable[DeliveredEvent],
     begin: int,
     before: OrderState | None = None,
 ) -> Delivered:
-    """Sum up what was told of one order.
+    """Summarize what clients got, or will get from the buffer, about one order.
 
-    `known` is its newest state in the log; `logged` are its events there from some time before the gap's
-    `begin`, up to which the log is complete; `held` are those that follow. `before` is its state at the
-    gap's begin, where that was noted.
+    Args:
+        known: its newest state in the log; None if the log has none.
+        logged: its events in the log, from some time before `begin` on.
+        buffered: its events that are buffered during the backfill; they follow the logged ones.
+        begin: the begin of the gap (microseconds since 1970). The log is complete up to it.
+        before: its state at `begin`, if it was recorded.
     """
     floors = [] if before is None else [parse_decimal(before.filled_qty) or ZERO]
     later: list[DeliveredEvent] = []
-    for notice in logged:
-        if notice.state.time <= begin or notice.is_synthetic:
-            floors.append(notice.filled)
+    for event in logged:
+        # The log is complete up to `begin`. A synthetic event covers the fills before it as well.
+        if event.state.time <= begin or event.is_synthetic:
+            floors.append(event.filled)
         else:
-            later.append(notice)
+            later.append(event)
     if not floors and not later and known is not None:
         floors.append(parse_decimal(known.filled_qty) or ZERO)
-    waiting = tuple(held)
-    spans = tuple(notice.fill for notice in (*later, *waiting) if notice.fill is not None)
+    waiting = tuple(buffered)
+    spans = tuple(event.fill for event in (*later, *waiting) if event.fill is not None)
     state = waiting[-1].state if waiting else known
     return Delivered(state, max(floors, default=None), spans)
 
 
 def parse_decimal(value: Any) -> Decimal | None:
-    """Read a number as Alpaca writes it, text or not; None for anything else."""
+    """Parse a number, or a text that holds one: Alpaca sends both. None for anything else."""
     try:
-        number = Decimal(value if isinstance(value, str) else str(value))
+        number = Decimal(value.text if isinstance(value, Number) else str(value))
     except InvalidOperation:
         return None
-    return number if number.is_finite() else None
+    return number if number.is_finite() and abs(number.adjusted()) <= MAX_EXPONENT else None

@@ -1,4 +1,4 @@
-"""The history of events, read from `GET /v2/events/trades` however often it breaks off."""
+"""A reader of Alpaca's event history, `GET /v2/events/trades`, that continues a broken response."""
 
 from __future__ import annotations
 
@@ -23,23 +23,25 @@ if TYPE_CHECKING:
 PATH = "/v2/events/trades"
 
 EVENT_TIMEOUT = 20.0
-"""Seconds without an event of the time asked for; comments alone could go on for ever."""
+"""Seconds without an event of the requested time. Comments alone could keep a response open."""
 
 STEP_BACK = 1_000_000
-"""Microseconds before the last event from which a broken response is continued: order is not exact."""
+"""Microseconds: a broken response is continued this long before its newest event.
+
+Alpaca does not send events in exact order of time.
+"""
 
 _LOSS = b"you are reading too slowly"
 
 
 class _LossError(Exception):
-    """Alpaca says that it left events out."""
+    """Alpaca reports in a comment that it omitted events."""
 
 
 class HistoryReader:
-    """One reading of the history, from `since` on (microseconds since 1970); it knows how far it came.
+    """Reads the history from one time on, and keeps its progress between calls of `read`.
 
-    `take` is called with each event, framed as the stream does; one near a break comes twice. `drop` is
-    called with what is wrong with a line that is no event.
+    An event near the point where a response broke off is read twice.
     """
 
     def __init__(
@@ -50,6 +52,15 @@ class HistoryReader:
         take: Callable[[Event], None],
         drop: Callable[[str], None],
     ) -> None:
+        """Create the reader; `read` sends the requests.
+
+        Args:
+            rest: the account's REST client.
+            clock: measures EVENT_TIMEOUT.
+            since: the start of the history (microseconds since 1970).
+            take: gets each event, framed as in the stream.
+            drop: gets a fixed phrase for each line that is not an event.
+        """
         self._rest = rest
         self._clock = clock
         self._since = since
@@ -57,13 +68,14 @@ class HistoryReader:
         self._drop = drop
         self._newest: int | None = None
         self._until = 0
-        self._alive = 0.0
+        self._last_progress = 0.0
 
     async def read(self, until: int) -> None:
-        """Read on, up to a time. A response that breaks off but brought something new is continued at once.
+        """Read on, up to `until` (microseconds since 1970).
 
-        That time is to be over soon: what has no event for PATIENCE seconds is given up. Raises RefusedError,
-        or UnavailableError after which it can be called again.
+        A response that breaks off after new events is continued at once. `until` must be close to
+        now: a response without a matching event for EVENT_TIMEOUT seconds fails. Raises
+        RestRefusedError, or RestUnavailableError; after the latter this can be called again.
         """
         while True:
             before = self._since
@@ -71,27 +83,28 @@ class HistoryReader:
                 await self._read_once(until)
                 return
             except _LossError:
-                trouble = RestUnavailableError("Alpaca leaves events out")
-            except RestUnavailableError as error:
-                trouble = error
+                error = RestUnavailableError("Alpaca leaves events out")
+            except RestUnavailableError as unavailable:
+                error = unavailable
             if self._newest is not None:
                 self._since = max(self._since, min(self._newest, until) - STEP_BACK)
-            if self._since <= before:
-                raise trouble
+            if self._since <= before:  # no progress: an immediate retry would loop
+                raise error
 
     async def _read_once(self, until: int) -> None:
         parser = SseParser()
-        self._until, self._alive = until, math.inf
+        self._until, self._last_progress = until, math.inf
 
         def take(chunk: bytes) -> None:
             now = self._clock.seconds()
-            self._alive = min(self._alive, now)  # from the first chunk on
+            # The time counts from the first chunk: RestClient limits the wait for that.
+            self._last_progress = min(self._last_progress, now)
             self._receive(parser.feed(chunk))
-            if now - self._alive > EVENT_TIMEOUT:
+            if now - self._last_progress > EVENT_TIMEOUT:
                 raise RestUnavailableError("a history that does not end")
 
-        span = {"since": format_time(self._since), "until": format_time(until)}
-        await self._rest.stream(PATH, span, take)
+        query = {"since": format_time(self._since), "until": format_time(until)}
+        await self._rest.stream(PATH, query, take)
         self._receive(parser.end())
 
     def _receive(self, items: Iterable[SseItem]) -> None:
@@ -105,20 +118,19 @@ class HistoryReader:
                     self._drop("an event of more than 1 MiB")
 
     def _receive_data(self, lines: tuple[bytes, ...]) -> None:
-        # Alpaca writes an event on one line; lines that make no event together may each be one, where the
-        # blank line between them is missing.
-        if len(lines) > 1 and not isinstance(
-            parse_server(frame_event(b"\n".join(lines))), TradeUpdate
-        ):
+        message = parse_server(frame_event(b"\n".join(lines)))
+        if len(lines) > 1 and not isinstance(message, TradeUpdate):
+            # Alpaca writes an event on one line. Lines that are not one event together may be one
+            # event each, without the blank line between them.
             for line in lines:
                 self._receive_data((line,))
             return
-        match parse_server(frame_event(b"\n".join(lines))):
+        match message:
             case TradeUpdate(event):
                 if event.time is not None:
                     self._newest = max(event.time, self._newest or 0)
                     if event.time <= self._until:
-                        self._alive = self._clock.seconds()
+                        self._last_progress = self._clock.seconds()
                 self._take(event)
             case Malformed(problem):
                 self._drop(problem)

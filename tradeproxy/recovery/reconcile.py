@@ -1,7 +1,8 @@
-"""Events made of orders that have moved: of Alpaca's shape, for want of its own; values in, values out.
+"""Synthetic events, built from orders and fills when Alpaca's event history is not available.
 
-An order shows where it came to, not how. What was filled is told once: whatever part of the filled quantity
-no event has told of yet is told by the account's fills, and what these don't explain by one event more.
+An order shows its present state, not the events that led to it. For the filled quantity that has
+not been delivered, emit one fill per matching fill activity, then one event for the rest. So each
+part of the quantity is reported once. All functions are pure.
 """
 
 from __future__ import annotations
@@ -22,28 +23,30 @@ Document: TypeAlias = dict[str, Any]
 FILL_STATUSES = ("partially_filled", "filled")
 
 MULTI_LEG = "mleg"
-"""The class of an order of several legs."""
+"""The order_class of a multi-leg order."""
 
 
 @dataclass(frozen=True, slots=True)
 class FillActivity:
-    """A fill among the account's activities."""
+    """One fill in the account's activities (`GET /v2/account/activities`)."""
 
     order_id: str
     span: QuantityRange
+    """The part of the order's quantity that it fills."""
     event: str
+    """`fill` or `partial_fill`."""
     price: str | None
     time: str
     """RFC 3339, as Alpaca wrote it."""
 
 
 def is_id(value: Any) -> bool:
-    """Whether this can be an id of Alpaca's, to be kept and asked for."""
+    """Whether this is a valid id: ASCII text of 1 to MAX_WORD_LENGTH characters."""
     return isinstance(value, str) and value.isascii() and 0 < len(value) <= MAX_WORD_LENGTH
 
 
 def read_fill(document: Any) -> FillActivity | None:
-    """Read an activity; None if it is not a fill that can be used."""
+    """Read an activity; None if it is not a valid fill."""
     match document:
         case {
             "order_id": str(order_id),
@@ -56,15 +59,15 @@ def read_fill(document: Any) -> FillActivity | None:
                 return None
             price = document.get("price")
             event = "fill" if document.get("type") == "fill" else "partial_fill"
-            text = None if price is None else str(price)
-            return FillActivity(order_id, QuantityRange(cum - qty, cum), event, text, time)
+            price_text = None if price is None else str(price)
+            return FillActivity(order_id, QuantityRange(cum - qty, cum), event, price_text, time)
     return None
 
 
 def expand(documents: Iterable[Any]) -> Iterator[Document]:
-    """Yield the orders in a response, with those that are nested in them.
+    """Yield the orders in a response and the orders nested in them.
 
-    The legs of a multi-leg order are not orders of their own: what happens to them is told of the whole.
+    The legs of a multi-leg order are left out: Alpaca's events report them with the whole order.
     """
     for document in documents:
         if isinstance(document, dict) and is_id(document.get("id")):
@@ -74,7 +77,7 @@ def expand(documents: Iterable[Any]) -> Iterator[Document]:
 
 
 def leg_ids(orders: Iterable[Document]) -> set[str]:
-    """Return the ids of the legs of multi-leg orders: those that `expand` leaves out."""
+    """Return the ids of the legs of multi-leg orders, which `expand` leaves out."""
     parents = (order for order in orders if order.get("order_class") == MULTI_LEG)
     return {leg["id"] for parent in parents for leg in expand(_legs(parent))}
 
@@ -85,7 +88,7 @@ def _legs(order: Document) -> list[Any]:
 
 
 def read_order_state(order: Document) -> OrderState:
-    """Return what an order says of itself; its time is that of its last change."""
+    """Return the state of an order. Its time is `updated_at`."""
     filled = parse_decimal(order.get("filled_qty")) or ZERO
     return OrderState(
         order["id"], str(order.get("status")), f"{filled:f}", read_time(order.get("updated_at"))
@@ -93,12 +96,12 @@ def read_order_state(order: Document) -> OrderState:
 
 
 def last_change(order: Document, fills: Iterable[FillActivity]) -> int:
-    """Return when something last happened to an order of which these are fills."""
+    """Return the time of the newest change of an order and its fills."""
     return max([read_time(order.get("updated_at")), *(read_time(fill.time) for fill in fills)])
 
 
 def read_time(text: Any) -> int:
-    """Read a time as microseconds since 1970; 0 for anything that is none."""
+    """Parse a time as microseconds since 1970; 0 for anything else."""
     try:
         return parse_time(text) if isinstance(text, str) else 0
     except (ValueError, OverflowError):
@@ -106,78 +109,100 @@ def read_time(text: Any) -> int:
 
 
 def find_missed_events(
-    order: Document, told: Delivered, fills: Sequence[FillActivity], since: int, horizon: int | None
+    order: Document,
+    delivered: Delivered,
+    fills: Sequence[FillActivity],
+    since: int,
+    dedup_horizon: int | None,
 ) -> list[Document]:
-    """Return the `data` of the events that bring what was told of an order to where it now is.
+    """Return the `data` of the events that clients need to know the present state of an order.
 
-    `fills` are the order's, of the time from `since` on. An order of which nothing was told counts only if
-    it has changed since, and after the horizon.
+    Args:
+        order: the order as Alpaca returns it.
+        delivered: what clients got about it.
+        fills: its fill activities from `since` on.
+        since: the start of the search (microseconds since 1970). An order without a delivered
+            event is ignored if its last change is older.
+        dedup_horizon: such an order is also ignored if its last change is not after this time.
     """
     now = read_order_state(order)
-    if told.state is None and not (now.time >= since and (horizon is None or now.time > horizon)):
+    if delivered.state is None and (
+        now.time < since or (dedup_horizon is not None and now.time <= dedup_horizon)
+    ):
         return []
-    return [*_missed_fills(order, now, told, fills, since), *_missed_status(order, now, told)]
+    return [
+        *_missed_fills(order, now, delivered, fills, since),
+        *_missed_status(order, now, delivered),
+    ]
 
 
 def _missed_fills(
-    order: Document, now: OrderState, told: Delivered, fills: Sequence[FillActivity], since: int
+    order: Document,
+    now: OrderState,
+    delivered: Delivered,
+    fills: Sequence[FillActivity],
+    since: int,
 ) -> Iterator[Document]:
     total = Decimal(now.filled_qty)
-    floor = _floor(order, told, fills, since)
+    floor = _find_floor(order, delivered, fills, since)
     missing = [QuantityRange(floor, total)] if floor < total else []
-    for span in told.spans:
-        missing = _without(missing, span)
-    whole = missing == [QuantityRange(ZERO, total)]
+    for span in delivered.spans:
+        missing = _subtract(missing, span)
+    is_whole = missing == [QuantityRange(ZERO, total)]
     for fill in sorted(fills, key=lambda fill: fill.span.end):
         if any(part.start <= fill.span.start and fill.span.end <= part.end for part in missing):
-            missing = _without(missing, fill.span)
-            whole = False
-            made = _event(fill.event, fill.time, order, fill.span.end - fill.span.start, fill.price)
-            # Fills of one moment may have one price and one quantity, and are not the same for that.
-            yield made | {"cum_qty": f"{fill.span.end:f}"}
+            missing = _subtract(missing, fill.span)
+            is_whole = False
+            event = _build_event(
+                fill.event, fill.time, order, fill.span.end - fill.span.start, fill.price
+            )
+            # Two fills may have the same time, price and quantity. `cum_qty` makes their digests
+            # differ, so that the second one is not dropped as a duplicate.
+            yield event | {"cum_qty": f"{fill.span.end:f}"}
     if rest := sum((part.end - part.start for part in missing), ZERO):
-        # The order's average is this one fill's price only where it is the average of nothing else.
-        price = order.get("filled_avg_price") if whole else None
-        complete = now.status == "filled" and missing[-1].end == total
-        yield _event(
-            "fill" if complete else "partial_fill", order.get("updated_at"), order, rest, price
+        # The average price is the price of this event only if the event covers the whole quantity.
+        price = order.get("filled_avg_price") if is_whole else None
+        is_complete = now.status == "filled" and missing[-1].end == total
+        yield _build_event(
+            "fill" if is_complete else "partial_fill", order.get("updated_at"), order, rest, price
         )
 
 
-def _floor(order: Document, told: Delivered, fills: Sequence[FillActivity], since: int) -> Decimal:
-    """Return up to where fills were told, be it before the time that is looked at."""
-    if told.floor is not None:
-        return told.floor
+def _find_floor(
+    order: Document, delivered: Delivered, fills: Sequence[FillActivity], since: int
+) -> Decimal:
+    """Return the filled quantity below which no fill is missing, or is older than `since`."""
+    if delivered.floor is not None:
+        return delivered.floor
     if read_time(order.get("created_at")) >= since:
         return ZERO
-    starts = [span.start for span in told.spans] + [fill.span.start for fill in fills]
-    if (
-        told.state is not None
-    ):  # told of after the gap only: what came before its first fill is not known
-        starts.append(parse_decimal(told.state.filled_qty) or ZERO)
+    starts = [span.start for span in delivered.spans] + [fill.span.start for fill in fills]
+    if delivered.state is not None:
+        # All its events are newer than the gap, so fills before its first known one are unknown.
+        starts.append(parse_decimal(delivered.state.filled_qty) or ZERO)
     return min(starts, default=ZERO)
 
 
-def _missed_status(order: Document, now: OrderState, told: Delivered) -> Iterator[Document]:
+def _missed_status(order: Document, now: OrderState, delivered: Delivered) -> Iterator[Document]:
     if now.status in FILL_STATUSES:
-        return
-    if told.state is not None:
-        if told.state.status == now.status or told.state.status in CLOSED_STATUSES:
+        return  # `_missed_fills` reports it
+    if delivered.state is not None:
+        if delivered.state.status == now.status or delivered.state.status in CLOSED_STATUSES:
             return
-        if now.is_open and now.time < told.state.time:
-            return  # the stream has been quicker than the answer
+        if now.is_open and now.time < delivered.state.time:
+            return  # the stream has already delivered a newer state
     yield {"event": now.status, "timestamp": order.get("updated_at"), "order": order}
 
 
-def _event(event: str, time: Any, order: Document, qty: Decimal, price: Any) -> Document:
+def _build_event(event: str, time: Any, order: Document, qty: Decimal, price: Any) -> Document:
     prices = {} if price is None else {"price": price}
     return {"event": event, "timestamp": time, "order": order, **prices, "qty": f"{qty:f}"}
 
 
-def _without(parts: Sequence[QuantityRange], taken: QuantityRange) -> list[QuantityRange]:
-    """Return what is left of some parts, in order, without the one that is taken out of them."""
-    left = []
+def _subtract(parts: Sequence[QuantityRange], removed: QuantityRange) -> list[QuantityRange]:
+    """Return the parts without `removed`, in order."""
+    rest = []
     for part in parts:
-        left.append(QuantityRange(part.start, min(part.end, taken.start)))
-        left.append(QuantityRange(max(part.start, taken.end), part.end))
-    return [part for part in left if part.start < part.end]
+        rest.append(QuantityRange(part.start, min(part.end, removed.start)))
+        rest.append(QuantityRange(max(part.start, removed.end), part.end))
+    return [part for part in rest if part.start < part.end]

@@ -1,4 +1,7 @@
-"""The recovery of one account: newer events wait, for a while, until those that were missed are there."""
+"""The recovery of one account: newer events are buffered until missed ones are delivered.
+
+The buffering ends at a deadline. Events that are found later are delivered late, and are marked.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,10 @@ if TYPE_CHECKING:
     from tradeproxy.wire.event import Event
 
 FIRST_RETRY, MAX_RETRY = 1.0, 60.0
-"""Seconds between two attempts: at first, and at most; they double each time."""
+"""Seconds before a retry: the first delay, and the maximum. The delay doubles each time."""
 
 RECONCILE_SLACK = 10 * SECOND
-"""What a check leaves out: what happened just now may still be on its way over the stream."""
+"""A check leaves out this long before now: the stream may still deliver those events."""
 
 _TRIMMED = "the journal was trimmed beyond the gap's begin"
 
@@ -40,17 +43,23 @@ _T = TypeVar("_T")
 
 
 class Recovery(StreamListener):
-    """Watches one account's stream over all of its connections, and sees to what it did not bring.
+    """Follows one account's stream across its connections, and recovers what the stream missed.
 
-    | when                                    | then                                                      |
-    |-----------------------------------------|-----------------------------------------------------------|
-    | a connection opens                      | its events are held                                       |
-    | the stream is up, the very first one    | it is asked whose account it is, then they follow         |
-    | the stream is up again                  | what was missed is asked for, from the gap's begin        |
-    | it has arrived, or cannot be had at all | the gap is settled, what was held follows                 |
-    | the deadline passes before              | what was held follows; what is found from then on is late |
-    | the connection is lost before           | the deadline runs on; the next connection begins anew     |
-    | the stream stays up                     | now and then it is checked that nothing was missed        |
+        trigger                       action
+        ----------------------------  ------------------------------------------------------------
+        a connection opens            Buffer its events.
+        the first stream is up        Identify the account, then stop buffering.
+        the stream is up again        Start a backfill from the begin of the gap, and a deadline.
+        the backfill ends             Settle the gap as RECOVERED, ORDERS or LOST. Stop buffering.
+        the deadline passes first     Settle the gap as OPEN and stop buffering. The backfill
+                                      continues; what it finds is late.
+        the connection closes first   Cancel the backfill. The deadline continues. The next stream
+                                      starts a new backfill, because the gap is longer.
+        the stream stays up           Check at an interval that the stream missed nothing.
+        stop                          Cancel everything. Buffered events go to the journal, where
+                                      the gap stays open.
+
+    A backfill is retried until Alpaca answers or rejects it.
     """
 
     _log = Logger()
@@ -58,6 +67,14 @@ class Recovery(StreamListener):
     def __init__(
         self, account: Account, rest: RestClient, settings: RecoverySettings, clock: IReactorTime
     ) -> None:
+        """Create the recovery; the stream's callbacks start it.
+
+        Args:
+            account: buffers and publishes the events, and has the gaps.
+            rest: the account's REST client.
+            settings: mode, deadline and check interval (seconds).
+            clock: schedules the deadline, the retries and the checks.
+        """
         self._account = account
         self._rest = rest
         self._settings = settings
@@ -72,35 +89,35 @@ class Recovery(StreamListener):
         self._check_failure = ""
         self._unknown_orders: set[str] = set()
 
-    # The stream's course.
+    # Callbacks of the stream.
 
     def connection_opened(self) -> None:
-        """Let its events wait, as from now on some may follow others that are missing."""
+        """Buffer the connection's events: older ones may be missing."""
         if self._settings.mode is not RecoveryMode.OFF:
             self._account.start_buffering()
-            if (
-                not self._account.buffered
-            ):  # what comes is not to be let go of by an older connection's deadline
+            if not self._account.buffered:
+                # The deadline of an earlier connection must not release this one's events.
                 self._cancel_deadline()
 
     def stream_up(self) -> None:
-        """Begin to ask for what was missed, or begin anew: the gap is longer by now."""
+        """Start a backfill. A running one is replaced, because the gap is longer now."""
         if self._settings.mode is RecoveryMode.OFF:
             self._account.gaps.settle(GapOutcome.LOST, "recovery is off")
             return
         self._cancel_task()
-        self._account.start_buffering()  # the deadline of older events may have passed since it opened
+        # The deadline of older events may have ended the buffering since the connection opened.
+        self._account.start_buffering()
         self._start_task()
 
     def connection_closed(self) -> None:
-        """Stop asking; what is held waits for the next connection, but not beyond the deadline."""
+        """Cancel the backfill. Buffered events wait for the next connection or the deadline."""
         self._cancel_task()
         if self._account.is_buffering:
             self._reason = "the stream was lost again"
             self._start_deadline()
 
     def stop(self) -> None:
-        """End all of it; what is held goes to the journal, and the gap stays open in it."""
+        """Cancel everything. Buffered events go to the journal; the gap stays open there."""
         self._cancel_task()
         self._stop_buffering()
 
@@ -111,41 +128,44 @@ class Recovery(StreamListener):
         if gap is not None:
             await self._recover(gap)
         elif self._account.gaps.checked_through is None:
-            await self._begin_log()
+            await self._start_log()
         self._stop_buffering()
         while True:
             await deferLater(self._clock, self._settings.reconcile_interval)
             await self._check()
 
-    async def _begin_log(self) -> None:
-        """Ask whose log this is, before its first event; there is nothing older to be asked for."""
+    async def _start_log(self) -> None:
+        """Identify the account before its first event. A new log has no older events to find."""
         self._start_deadline()
         now = await self._retry_until_answered(lambda: identify_account(self._account, self._rest))
         self._account.gaps.check_through(now)
 
     async def _recover(self, gap: Gap) -> None:
-        """See to a gap to its end."""
-        began = self._clock.seconds()
-        self._account.flush()  # what was let go of in this very turn is newer as well
+        """Backfill a gap until it is settled."""
+        started = self._clock.seconds()
+        self._account.flush()  # events released in this reactor turn are newer as well
         self._newest = self._account.journal.latest_time
         self._reason = f"Alpaca takes longer than {self._settings.deadline:g} s"
         self._begin_search()
         if self._account.is_buffering:
             self._start_deadline()
-        finding = await self._retry_until_answered(self._build_backfill().run)
-        horizon = self._account.journal.dedup_horizon
-        self._record_completeness(finding)
-        if horizon is not None and horizon > gap.begin:
-            finding = replace(finding, outcome=GapOutcome.LOST, reason=_TRIMMED)
+        result = await self._retry_until_answered(self._build_backfill().run)
+        # Read this first: recording the result may advance it. Beyond the gap's begin, the journal
+        # has trimmed events of the gap, and drops those that the backfill found as duplicates.
+        dedup_horizon = self._account.journal.dedup_horizon
+        self._record_completeness(result)
+        if dedup_horizon is not None and dedup_horizon > gap.begin:
+            result = replace(result, outcome=GapOutcome.LOST, reason=_TRIMMED)
         self._count_found()
-        self._account.gaps.settle(finding.outcome, finding.reason)
+        self._account.gaps.settle(result.outcome, result.reason)
         self._log.info(
-            "{account}: recovery ended: {outcome}, {events} missed events in {seconds:.1f} s{because}",
+            "{account}: recovery ended: {outcome}, "
+            "{events} missed events in {seconds:.1f} s{because}",
             account=self._account.name,
-            outcome=finding.outcome.value,
+            outcome=result.outcome.value,
             events=self._found,
-            seconds=self._clock.seconds() - began,
-            because=f"; {finding.reason}" if finding.reason else "",
+            seconds=self._clock.seconds() - started,
+            because=f"; {result.reason}" if result.reason else "",
         )
 
     async def _retry_until_answered(self, ask: Callable[[], Awaitable[_T]]) -> _T:
@@ -160,30 +180,30 @@ class Recovery(StreamListener):
             delay = min(2 * delay, MAX_RETRY)
 
     async def _check(self) -> None:
-        """Look for events that a healthy stream did not bring; what fails is left to the next time."""
+        """Look for events that a healthy stream omitted. A failed check is not retried early."""
         self._begin_search()
         try:
-            finding = await self._build_backfill(RECONCILE_SLACK).run()
+            result = await self._build_backfill(RECONCILE_SLACK).run()
         except RestUnavailableError as error:
-            trouble = error.reason
+            problem = error.reason
         else:
-            trouble = finding.reason if finding.outcome is GapOutcome.LOST else ""
-            if not trouble:
-                self._record_completeness(finding)
+            problem = result.reason if result.outcome is GapOutcome.LOST else ""
+            if not problem:
+                self._record_completeness(result)
         self._count_found()
         if self._found:
             self._log.warn(
-                "{account}: the stream had left out {events} events; they have been delivered late",
+                "{account}: the stream omitted {events} events; they were delivered late",
                 account=self._account.name,
                 events=self._found,
             )
-        if trouble and not self._check_failure:
+        if problem and not self._check_failure:  # one line per outage, not per check
             self._log.warn(
-                "{account}: it cannot be checked whether the stream is complete: {reason}",
+                "{account}: cannot check whether the stream is complete: {reason}",
                 account=self._account.name,
-                reason=trouble,
+                reason=problem,
             )
-        self._check_failure = trouble
+        self._check_failure = problem
 
     def _build_backfill(self, slack: int = 0) -> Backfill:
         return Backfill(
@@ -196,16 +216,16 @@ class Recovery(StreamListener):
             slack,
         )
 
-    def _record_completeness(self, finding: BackfillResult) -> None:
-        """Keep in the journal how far all is known, or given up."""
+    def _record_completeness(self, result: BackfillResult) -> None:
+        """Save in the journal up to which time the log is complete, or cannot become so."""
         self._account.flush()
-        if (
-            finding.outcome is GapOutcome.ORDERS
-        ):  # the history has other events for what was told of
-            self._account.journal.advance_dedup_horizon(finding.through)
-        self._account.gaps.check_through(finding.through)
+        if result.outcome is GapOutcome.ORDERS:
+            # The history has different events for the same changes. If it becomes available, they
+            # must count as duplicates of the synthetic ones.
+            self._account.journal.advance_dedup_horizon(result.through)
+        self._account.gaps.check_through(result.through)
 
-    # What is found.
+    # Events that are found.
 
     def _begin_search(self) -> None:
         self._seen.clear()
@@ -222,13 +242,13 @@ class Recovery(StreamListener):
         self._account.publish_recovered(event)
 
     def _is_late(self, event: Event) -> bool:
-        """Whether newer events have been delivered before: since the hold ended, or before it began."""
+        """Whether clients already got newer events, after or before the buffering."""
         if not self._account.is_buffering:
             return True
         return self._newest is not None and (event.time is None or event.time < self._newest)
 
     def _count_found(self) -> None:
-        """Count what was delivered; not what the stream has brought too, and still waits."""
+        """Count the events found, without those that the stream delivered too (now buffered)."""
         missed = self._uncounted - {
             (event.identity, event.digest) for event in self._account.buffered
         }
@@ -236,10 +256,10 @@ class Recovery(StreamListener):
         self._found += len(missed)
         self._account.gaps.count_found(len(missed))
 
-    # What is held, and how long.
+    # The buffering and its deadline.
 
     def _start_deadline(self) -> None:
-        """Begin to count, unless something waits that has its deadline already."""
+        """Start the deadline. The deadline of events that are already buffered is not extended."""
         if self._deadline is not None:
             if self._account.buffered:
                 return
@@ -249,13 +269,13 @@ class Recovery(StreamListener):
     def _pass_deadline(self) -> None:
         self._deadline = None
         self._count_found()
-        gap, held = self._account.gaps.current, len(self._account.buffered)
+        gap, buffered = self._account.gaps.current, len(self._account.buffered)
         self._stop_buffering()
-        if gap is None or (self._task is None and not held):
-            return  # nothing newer has been handed on
+        if gap is None or (self._task is None and not buffered):
+            return  # no newer event was released
         self._account.gaps.settle(GapOutcome.OPEN, self._reason)
         self._log.warn(
-            "{account}: newer events don't wait any longer, what was missed will come late: {reason}",
+            "{account}: newer events are sent now, missed ones will be late: {reason}",
             account=self._account.name,
             reason=self._reason,
         )
@@ -275,9 +295,9 @@ class Recovery(StreamListener):
 
     def _cancel_task(self) -> None:
         self._count_found()
-        watch, self._task = self._task, None
-        if watch is not None:
-            watch.cancel()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):

@@ -1,4 +1,4 @@
-"""The account's orders and fills as they now are, asked of Alpaca page by page."""
+"""A snapshot of the account's orders and fills, requested from Alpaca page by page."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ FILLS_A_PAGE = 100
 _SHAPE = "an answer of another shape"
 
 _TICK = 1
-"""Microsecond: further digits of a time are cut when it is read, and a page begins after its time."""
+"""Microsecond, subtracted from `after`: Alpaca starts a page after that time, not at it.
+
+A parsed time also has no digits below a microsecond.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Orders by id, and the fills of the time that was asked for, oldest first."""
+    """Orders by id, and the fills of the requested time, oldest first."""
 
     orders: dict[str, Document] = field(default_factory=dict)
     fills: list[FillActivity] = field(default_factory=list)
@@ -46,22 +49,30 @@ class Snapshot:
 async def take_snapshot(
     rest: RestClient, since: int, open_orders: Iterable[str], unknown: set[str]
 ) -> Snapshot:
-    """Ask for every order submitted since a time, every open one, those that are named, and those of fills.
+    """Return the orders that may have changed since a time, and the fills since that time.
 
-    Alpaca lists orders by the time of their submission: an older one that has ended meanwhile is found by
-    its id only. `unknown` are ids that Alpaca does not know; those that it turns out not to know are added.
-    Raises RefusedError or UnavailableError.
+    These are the orders submitted since then, the open ones, `open_orders`, and those of the fills.
+    Alpaca lists orders by submission time, so an older order that closed meanwhile is only found
+    by its id. Raises RestRefusedError or RestUnavailableError.
+
+    Args:
+        rest: the account's REST client.
+        since: microseconds since 1970.
+        open_orders: the ids of the orders that are open according to the log.
+        unknown: ids for which Alpaca answered 404; they are not requested. New ones are added.
     """
     snapshot = Snapshot()
     await _add_orders(rest, snapshot, "all", since)
     await _add_orders(rest, snapshot, "open", None)
     await _add_named(rest, snapshot, open_orders, unknown)
-    # Later: a fill that is not in its order yet is left to the stream, an order's without its fill would not.
+    # Fills come after the orders. A fill that is newer than its order's answer is outside the
+    # order's quantity, and the stream brings it. With fills first, an order could show a quantity
+    # whose fill is not in the snapshot.
     try:
         await _add_fills(rest, snapshot, since)
     except RestRefusedError:
-        snapshot.fills.clear()  # the orders tell how much, if not at which price
-    # The legs' fills are told of the whole.
+        snapshot.fills.clear()  # the orders still show how much is filled, but not each price
+    # Fills of legs are reported by events of the multi-leg order.
     legs = leg_ids(snapshot.orders.values())
     filled = [fill.order_id for fill in snapshot.fills if fill.order_id not in legs]
     await _add_named(rest, snapshot, filled, unknown)
@@ -75,19 +86,21 @@ async def _add_orders(rest: RestClient, snapshot: Snapshot, status: str, after: 
         "limit": str(ORDERS_A_PAGE),
         "nested": "true",
     }
-    met: set[str] = set()
+    seen: set[str] = set()
     while True:
         if after is not None:
             parameters["after"] = format_time(after - _TICK)
         page = _objects((await rest.get("/v2/orders", parameters)).document)
         orders = list(expand(page))
         snapshot.orders.update((order["id"], order) for order in orders)
-        unmet = {order["id"] for order in orders} - met
-        if not unmet:  # not if it is short: the legs may count, too
+        new = {order["id"] for order in orders} - seen
+        # A page is the last one if it has no new order. Its length does not show that: Alpaca may
+        # count nested legs in the limit.
+        if not new:
             if len(orders) >= ORDERS_A_PAGE:
-                raise RestUnavailableError("more orders of one moment than a page has")
+                raise RestUnavailableError("more orders at one time than fit on a page")
             return
-        met |= unmet
+        seen |= new
         after = max([after or 0, *(read_time(order.get("submitted_at")) for order in page)])
 
 
@@ -130,7 +143,10 @@ async def _add_fills(rest: RestClient, snapshot: Snapshot, since: int) -> None:
 
 
 def _objects(document: Any) -> list[Document]:
-    """Return a list of objects; another document does not say that there are none."""
+    """Return a list of JSON objects.
+
+    Raises RestUnavailableError for anything else: it must not count as an empty list.
+    """
     if not isinstance(document, list) or not all(isinstance(each, dict) for each in document):
         raise RestUnavailableError(_SHAPE)
     return document

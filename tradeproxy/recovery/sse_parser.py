@@ -1,6 +1,7 @@
-"""Server-sent events, read as they come in (WHATWG HTML, 9.2.6 "Interpreting an event stream").
+"""An incremental parser of server-sent events (WHATWG HTML, 9.2.6).
 
-Lines may end in LF or CRLF; the lone CR that the standard allows too is not read, as nobody writes it.
+Lines end in LF or CRLF. The standard also allows a lone CR; no known server sends it, so it is not
+a line end here.
 """
 
 from __future__ import annotations
@@ -12,35 +13,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_EVENT_SIZE = 1024 * 1024
-"""Bytes of one line, and of the data of one event; a trade update has a few thousand."""
+"""Bytes of one line, and of the data of one event. A trade update has a few thousand."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
 class SseData:
-    """The data of one event: its lines."""
+    """The data lines of one event."""
 
     lines: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SseComment:
-    """A comment, without its colon and the blank behind it."""
+    """A comment, without its colon and the space after it."""
 
     text: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class SseOversized:
-    """An event or a comment larger than LARGEST_EVENT was here."""
+    """An event or a line larger than MAX_EVENT_SIZE was skipped here."""
 
 
 SseItem: TypeAlias = SseData | SseComment | SseOversized
 
 
 class SseParser:
-    """Takes a response's body in pieces of any size and yields what is complete; holds a bounded amount."""
+    """Takes a response's body in chunks of any size and yields complete items.
+
+    It stores at most MAX_EVENT_SIZE bytes of a line and as many of an event.
+    """
 
     def __init__(self) -> None:
         self._rest = b""
@@ -50,7 +54,7 @@ class SseParser:
         self._skipping = False
 
     def feed(self, chunk: bytes) -> Iterator[SseItem]:
-        """Yield what the chunk completes. The iterator has to be exhausted before the next call."""
+        """Yield the items that the chunk completes. Exhaust the iterator before the next call."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             yield from self._line(line.removesuffix(b"\r"))
@@ -60,16 +64,17 @@ class SseParser:
             self._size = MAX_EVENT_SIZE + 1
 
     def end(self) -> Iterator[SseItem]:
-        """Yield the event that the end completes, where the body ended as it should but without a blank line.
+        """Yield the last event of a complete body that has no blank line at its end.
 
-        The standard discards it; Alpaca's own Go client reads single lines, so such an end may be meant.
+        The standard discards such an event. Alpaca's Go client reads single lines and accepts it,
+        so Alpaca may send it.
         """
         if self._rest:
             yield from self._line(self._rest.removesuffix(b"\r"))
         yield from self._line(b"")
 
     def _line(self, line: bytes) -> Iterator[SseItem]:
-        if self._skipping:  # this is the end of a line of which the beginning was too long already
+        if self._skipping:  # the rest of a line whose beginning was already too long
             self._skipping = False
             return
         if self._is_first_line:
