@@ -18,7 +18,7 @@ from tests.support.journals import memory_journal
 from tradeproxy.downstream import encoder
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.filters import (
-    MAX_WORDS,
+    MAX_LIST_ITEMS,
     NAMES,
     EventTraits,
     Filter,
@@ -100,7 +100,7 @@ class ReadingTests(SynchronousTestCase):
             "symbols=*": no_symbols,
             "symbols=" + "A" * 33: no_symbols,
             "symbols="
-            + ",".join(f"S{n}" for n in range(101)): "symbols: has more than 100 of them",
+            + ",".join(f"S{n}" for n in range(101)): "symbols: has more than 100 items",
             "symbol=AAPL": "symbol: there is no such parameter; the nearest is symbols",
             "events=": "events: is empty",
             "events=fill&events=new": "events: is given twice",
@@ -108,7 +108,7 @@ class ReadingTests(SynchronousTestCase):
             "events=partial-fill": no_events,
             "events=fill,cancelled": "events: there is no cancelled; the nearest is canceled",
             "events=Filled": "events: there is no filled; the nearest is fill",
-            "events=" + ",".join(f"e{n}" for n in range(101)): "events: has more than 100 of them",
+            "events=" + ",".join(f"e{n}" for n in range(101)): "events: has more than 100 items",
             "event=fill": "event: there is no such parameter; the nearest is events",
             "client_order_id_prefix=": "client_order_id_prefix: is empty",
             "client_order_id_prefix=a&client_order_id_prefix=b": "client_order_id_prefix: is given twice",
@@ -234,7 +234,7 @@ class DocumentTests(SynchronousTestCase):
         section = text.partition("\n## Filters\n")[2].partition("\n## ")[0]
         for name in NAMES:
             self.assertIn(f"`{name}=", section)
-        self.assertIn(f"Lists have {MAX_WORDS} names at most", section)
+        self.assertIn(f"Lists have {MAX_LIST_ITEMS} names at most", section)
         self.assertIn(f"nothing has been sent for {POSITION_INTERVAL} s", text)
 
 

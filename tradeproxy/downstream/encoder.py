@@ -1,4 +1,4 @@
-"""A burst as the clients are sent it: one piece of bytes, made once for all who get the same."""
+"""Batches as bytes for clients. A batch is encoded once for all clients that get the same bytes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ MARKS = tuple(mark.value for mark in Recovered)
 
 
 class FrameEncoder:
-    """Joins what `frame` makes of each payload and its cursor, which is None where there is none.
+    """Encodes a batch: the frames of its rows, joined.
 
-    What the filter that is `wanted` does not pick is left out; it may be that nothing is left.
+    `frame` makes one frame of a payload and its cursor. The cursor is None if the row has none.
+    With `wanted`, rows that do not match this filter are left out. The result may be empty.
+
+    An encoder is the key under which a batch caches the result. Compared and hashed by identity.
     """
 
     def __init__(
@@ -28,27 +31,32 @@ class FrameEncoder:
     ) -> None:
         self._frame = frame
         self._filter = wanted
+        # Weak references: an encoder lives as long as a client with this filter is connected.
         self._filtered: WeakValueDictionary[Filter, FrameEncoder] = WeakValueDictionary()
 
     def with_filter(self, wanted: Filter | None) -> FrameEncoder:
-        """Return this framing of what a filter picks: the same one to all who have an equal filter."""
+        """Return an encoder of the same frames for the rows that match `wanted`.
+
+        Equal filters get the same encoder, so their clients share the encoded bytes. None means
+        all rows, and returns this encoder.
+        """
         if wanted is None:
             return self
-        framing = self._filtered.get(wanted)
-        if framing is None:
-            framing = self._filtered[wanted] = FrameEncoder(self._frame, wanted)
-        return framing
+        encoder = self._filtered.get(wanted)
+        if encoder is None:
+            encoder = self._filtered[wanted] = FrameEncoder(self._frame, wanted)
+        return encoder
 
-    def encode(self, burst: Batch, account: Account) -> bytes | None:
-        """Return the burst as it is sent; None if one of its rows is a hole."""
-        frames = burst.encoded.get(self)
-        if frames is None and (frames := self._make(burst, account)) is not None:
-            burst.encoded[self] = frames
+    def encode(self, batch: Batch, account: Account) -> bytes | None:
+        """Return the encoded batch, from its cache if possible; None if it contains a hole."""
+        frames = batch.encoded.get(self)
+        if frames is None and (frames := self._make(batch, account)) is not None:
+            batch.encoded[self] = frames
         return frames
 
-    def _make(self, burst: Batch, account: Account) -> bytes | None:
+    def _make(self, batch: Batch, account: Account) -> bytes | None:
         frames = []
-        for row in burst.rows if self._filter is None else self._filter.select(burst):
+        for row in batch.rows if self._filter is None else self._filter.select(batch):
             if row.payload is None:
                 return None
             frames.append(self._frame(row.payload, account.cursor_after(row)))
@@ -56,25 +64,26 @@ class FrameEncoder:
 
 
 def plain_encoder(message: Callable[[bytes], bytes]) -> FrameEncoder:
-    """Return the framing that leaves every payload as Alpaca sent it, in a `message`."""
+    """Return an encoder that keeps Alpaca's payloads byte for byte; `message` frames each."""
     return FrameEncoder(lambda payload, _: message(payload))
 
 
 def cursor_encoder(message: Callable[[bytes], bytes]) -> FrameEncoder:
-    """Return the framing that adds its cursor to every payload that has one, in a `message`."""
+    """Return an encoder that adds the cursor, if any, to each payload; `message` frames it."""
     return FrameEncoder(
         lambda payload, cursor: message(payload if cursor is None else with_cursor(payload, cursor))
     )
 
 
 def sse_encoder() -> FrameEncoder:
-    """Return the framing as server-sent events (WHATWG HTML, 9.2), a line of data each."""
+    """Return an encoder for server-sent events (WHATWG HTML, 9.2), one line of data per event."""
     return FrameEncoder(_server_sent)
 
 
 def _server_sent(payload: bytes, cursor: str | None) -> bytes:
     data, recovered = extract_data(payload)
-    # The mark is one of ours, unless Alpaca uses the name too.
+    # Only the proxy's own marks become a comment. If Alpaca used the same name, its value could
+    # be of any type, or contain a line end.
     comment = f": recovered {recovered}\n".encode() if recovered in MARKS else b""
     position = b"" if cursor is None else b"id: %s\n" % cursor.encode()
     return b"%s%sdata: %s\n\n" % (comment, position, data)

@@ -1,4 +1,24 @@
-"""One subscriber's place in the log: it follows the live stream while it can, and reads the log when not."""
+"""The events one client still has to get: the live stream, or the log while the client is behind.
+
+States of a feed, apart from the pause:
+
+    state    event                                       effect                  next state
+    -------  ------------------------------------------  ----------------------  ----------
+    any      start                                       plan a step             BEHIND
+    LIVE     deliver: the next batch                     write it                LIVE
+    LIVE     deliver: paused, too large, not the next    plan a step             BEHIND
+    BEHIND   step: the log has more                      write one step of rows  BEHIND
+    BEHIND   step: the log has no more                   on_caught_up            LIVE
+    BEHIND   step: the next row is a hole                on_hole                 BEHIND
+    BEHIND   step: the next rows are trimmed             on_trimmed              IDLE
+    BEHIND   step: the next rows are unreadable          on_unreadable           IDLE
+    any      stop                                        none                    IDLE
+    any      stopProducing                               cancel all timers       ENDED
+    BEHIND   step: an error                              cancel, then abort      ENDED
+
+ENDED is final. While the transport is paused, nothing is written and no step runs.
+`resumeProducing` plans the next step if the feed is BEHIND.
+"""
 
 from __future__ import annotations
 
@@ -21,64 +41,70 @@ if TYPE_CHECKING:
 
 
 MAX_DIRECT_BYTES = 256 * 1024
-"""Bytes that are sent in one piece to a client that keeps up; more is read from the log, step by step."""
+"""Bytes of the largest batch that is sent in one piece. A larger one is read from the log in steps.
+
+It bounds what Twisted buffers for a client that stops reading. A single event is always sent whole.
+"""
 
 
 class FeedSink(Protocol):
-    """Where a feed leads to: what frames its events and sends them, and what is told how it fares.
+    """The receiver of a feed: it encodes and sends the events, and reacts to changes of the feed.
 
-    Each of these may end the feed, by `stopProducing`.
+    Each method may end the feed by calling `stopProducing`.
     """
 
-    def encode(self, burst: Batch) -> bytes | None:
-        """Return the burst as it is sent, which may be nothing; None if one of its rows is a hole."""
+    def encode(self, batch: Batch) -> bytes | None:
+        """Return the encoded batch, which may be empty; None if it contains a hole."""
 
     @property
     def write(self) -> Callable[[bytes], None]:
-        """Send what `frame` returned; the feed's position is behind it already."""
+        """Sends what `encode` returned. The feed's position already includes these events."""
 
     def on_pause(self) -> None:
-        """Send no more than what must be, and read no more from the client, for it does not read."""
+        """Stop reading from the client, because the client does not read."""
 
     def on_resume(self) -> None:
-        """Go on: the client reads again."""
+        """Read from the client again, because the client reads again."""
 
     def on_caught_up(self) -> None:
-        """Note that nothing is owed any more: what comes next is news."""
+        """Handle that all events in the log have been sent. The next event is a live one."""
 
     def on_hole(self, row: Row) -> None:
-        """Note that the events at this place were not kept; the feed goes on behind it."""
+        """Handle a hole: events at this row were not stored. The feed continues after it."""
 
     def on_trimmed(self) -> None:
-        """Note that what follows the position is no longer kept; the feed waits for another start."""
+        """Handle that the next rows are no longer stored. The feed is idle until `start`."""
 
     def on_unreadable(self) -> None:
-        """Note that what follows the position cannot be read now; the feed waits for another start."""
+        """Handle that the next rows cannot be read now. The feed is idle until `start`."""
 
     def on_stall(self) -> None:
-        """Note that the client has not read for too long; the feed goes on nevertheless."""
+        """Handle that the client has not read for the stall timeout. The feed goes on."""
 
     def abort(self) -> None:
-        """End at once: the feed has failed."""
+        """Drop the connection at once: the feed has failed."""
 
 
 class _FeedState(Enum):
     IDLE = auto()
-    """No events are wanted."""
+    """The client wants no events."""
     LIVE = auto()
-    """All that was committed has been sent; what comes next is sent as it comes."""
+    """Every committed event has been sent. New batches are sent when they arrive."""
     BEHIND = auto()
-    """What comes next is read from the log, in steps, one a turn of the reactor."""
+    """Events are read from the log, one step in each turn of the reactor."""
     ENDED = auto()
+    """The connection is closing. Nothing is sent any more."""
 
 
 @implementer(IPushProducer)
 class Feed:
-    """Hands an outlet every event behind a position, once and in order, at the pace at which it is read.
+    """Sends a sink every event after a position, once and in order, as fast as the client reads.
 
-    Register it as the transport's push producer: Twisted pauses it when more than 64 KiB wait for the socket,
-    and resumes it when all of that is gone. It keeps no events itself: those that cannot be sent when they
-    come are read from the log later, so that a client that does not read costs what Twisted holds for it.
+    Register it as the transport's push producer. Twisted pauses it when more than 64 KiB wait for
+    the socket, and resumes it when all of them are sent.
+
+    A feed buffers no events. What cannot be sent on arrival is read from the log later. So a slow
+    client costs no more memory than Twisted's own buffer.
     """
 
     __slots__ = (
@@ -89,8 +115,8 @@ class Feed:
         "_next_step",
         "_paused",
         "_sink",
-        "_stall",
         "_stall_timeout",
+        "_stall_timer",
         "_state",
         "encoder",
         "position",
@@ -101,35 +127,49 @@ class Feed:
     def __init__(
         self,
         journal: Journal,
-        steps: LogReader,
-        outlet: FeedSink,
+        log_reader: LogReader,
+        sink: FeedSink,
         clock: IReactorTime,
         stall_timeout: float,
     ) -> None:
+        """Create an idle feed.
+
+        Args:
+            journal: the log of the client's account.
+            log_reader: the cache of steps, shared with other clients.
+            sink: the receiver of the events. Its `write` is read once, here.
+            clock: the reactor.
+            stall_timeout: seconds without reading after which `on_stall` is called.
+        """
         self.position = 0
+        """The sequence number of the last row that was sent or skipped."""
         self.encoder: object = None
-        """What frames this client's bursts, where it is the same for many: the key of `Burst.framed`."""
+        """The key of this client's bytes in `Batch.encoded`; None if they are never shared."""
         self._journal = journal
-        self._log_reader = steps
-        self._sink = outlet
-        self.send: Callable[[bytes], None] = outlet.write
-        """How frames are sent; an outlet may put a quicker way in the place of its `write`."""
+        self._log_reader = log_reader
+        self._sink = sink
+        self.send: Callable[[bytes], None] = sink.write
+        """How encoded events are sent. A sink may replace its `write` by a faster way here."""
         self._clock = clock
         self._stall_timeout = stall_timeout
         self._state = _FeedState.IDLE
         self._paused = False
-        self._is_ready = False  # to send the next burst as it comes: live, and not paused
+        # LIVE and not paused. `deliver` tests this one attribute instead of two, for every event.
+        self._is_ready = False
         self._next_step: IDelayedCall | None = None
-        self._stall: IDelayedCall | None = None
+        self._stall_timer: IDelayedCall | None = None
 
     @property
     def is_current(self) -> bool:
-        """Whether whatever is sent now is sent in its place: nothing older is owed, and the client reads."""
+        """Whether other frames may be sent now without overtaking older events.
+
+        False while the feed is behind or the client does not read.
+        """
         return not self._paused and self._state in (_FeedState.IDLE, _FeedState.LIVE)
 
     @property
     def is_idle(self) -> bool:
-        """Whether no events are wanted, so that `position` means nothing."""
+        """Whether the client wants no events. `position` has no meaning then."""
         return self._state is _FeedState.IDLE
 
     @property
@@ -139,65 +179,71 @@ class Feed:
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether all that is in the log has been sent, and the client reads."""
+        """Whether every event in the log has been sent and the client reads."""
         return self._is_ready and self.position == self._journal.last
 
     def start(self, position: int) -> None:
-        """Hand on all that follows `position`: the number of the last row that is not to be sent."""
+        """Send every event after `position`: the sequence number of the last row to skip."""
         if self._state is not _FeedState.ENDED:
             self.position = position
             self._fall_behind()
 
     def stop(self) -> None:
-        """Hand on nothing until the next `start`."""
+        """Send no events until the next `start`."""
         if self._state is not _FeedState.ENDED:
             self._set_state(_FeedState.IDLE)
 
-    def deliver(self, burst: Batch) -> None:
-        """Send the burst if it is next and the client reads; else it is met later, in the log.
+    def deliver(self, batch: Batch) -> None:
+        """Send the batch if it is next and the client reads; otherwise read it later in the log.
 
-        This is done for every client and event. What is nearly always so is asked first, in a few words.
+        This runs for every client and event. The usual case comes first and makes few calls.
         """
-        if self._is_ready and burst.first == self.position + 1:
-            frames = burst.encoded.get(self.encoder)
+        if self._is_ready and batch.first == self.position + 1:
+            # The cache is read here: calling `encode` costs one more call for each client.
+            frames = batch.encoded.get(self.encoder)
             if frames is None:
-                frames = self._sink.encode(burst)
+                frames = self._sink.encode(batch)
             if (
                 frames is not None
-                and not burst.overflow
-                and (len(frames) <= MAX_DIRECT_BYTES or len(burst.rows) == 1)
+                and not batch.overflow
+                and (len(frames) <= MAX_DIRECT_BYTES or len(batch.rows) == 1)
             ):
-                self.position = burst.last
+                # Position first: `send` may pause, stop or query this feed.
+                self.position = batch.last
                 self.send(frames)
                 return
         if self._state in (_FeedState.IDLE, _FeedState.ENDED):
             return
-        if burst.overflow:
-            self._deliver_overflow(burst)
-        elif burst.last > self.position:
+        if batch.overflow:
+            self._deliver_overflow(batch)
+        elif batch.last > self.position:
             self._fall_behind()
 
-    def _deliver_overflow(self, burst: Batch) -> None:
-        hole = burst.first
+    def _deliver_overflow(self, batch: Batch) -> None:
+        # All rows have the number of one hole, and several batches may have the same number.
+        # A client that is at the hole or just before it can still get these events live.
+        hole = batch.first
         if self.is_current and hole - 1 <= self.position <= hole:
-            self._write(self._sink.encode(burst), hole)
+            self._write(self._sink.encode(batch), hole)
         else:
-            # These events cannot be read later. What can, and must, is that they were there.
+            # The log does not store these events. The client must read the hole instead, even
+            # if it got earlier events of the same hole: otherwise it misses events unnoticed.
             self.position = min(self.position, hole - 1)
             self._fall_behind()
 
-    # What the transport calls.
+    # Called by the transport.
 
     def pauseProducing(self) -> None:
         """Send nothing until the transport asks for more."""
+        # Twisted may call this again for each write while it is paused. The first call counts.
         if not self._paused and self._state is not _FeedState.ENDED:
             self._paused = True
             self._is_ready = False
-            self._stall = self._clock.callLater(self._stall_timeout, self._sink.on_stall)
+            self._stall_timer = self._clock.callLater(self._stall_timeout, self._sink.on_stall)
             self._sink.on_pause()
 
     def resumeProducing(self) -> None:
-        """Go on where the log says that this client is."""
+        """Continue at the client's position: live, or from the log if it is behind."""
         if not self._paused or self._state is _FeedState.ENDED:
             return
         self._paused = False
@@ -210,14 +256,14 @@ class Feed:
             self._schedule_step()
 
     def stopProducing(self) -> None:
-        """End: the connection is ending."""
+        """End the feed, because the connection is closing."""
         self._set_state(_FeedState.ENDED)
         self._cancel_stall()
         if self._next_step is not None:
             self._next_step.cancel()
             self._next_step = None
 
-    # The log.
+    # Reading the log.
 
     def _fall_behind(self) -> None:
         self._set_state(_FeedState.BEHIND)
@@ -228,17 +274,18 @@ class Feed:
         self._is_ready = state is _FeedState.LIVE and not self._paused
 
     def _schedule_step(self) -> None:
-        """Plan the next step, unless there is none to take."""
+        """Plan the next step, or go live if the log has no more rows."""
         if self._state is not _FeedState.BEHIND or self._paused:
             return
         if self.position >= self._journal.last:
             self._set_state(_FeedState.LIVE)
             self._sink.on_caught_up()
         elif self._next_step is None:
+            # One step in each turn of the reactor: a long replay does not delay other clients.
             self._next_step = self._clock.callLater(0, self._step)
 
     def _step(self) -> None:
-        # A timer's error would be logged by the reactor, and leave the client waiting for ever.
+        # The reactor would log an error of this timer, and the client would wait forever.
         self._next_step = None
         try:
             if self._state is _FeedState.BEHIND and not self._paused:
@@ -251,28 +298,29 @@ class Feed:
 
     def _read(self) -> None:
         try:
-            burst = self._log_reader.read(self._journal, self.position)
+            batch = self._log_reader.read(self._journal, self.position)
         except TrimmedError:
-            burst = None
+            batch = None
         except UnreadableError:
             self._set_state(_FeedState.IDLE)
             self._sink.on_unreadable()
             return
-        if burst is None or burst.first != self.position + 1:
+        # Sequence numbers are contiguous. A batch that begins later means rows are trimmed.
+        if batch is None or batch.first != self.position + 1:
             self._set_state(_FeedState.IDLE)
             self._sink.on_trimmed()
-        elif burst.rows[0].payload is None:
-            self.position = burst.first
-            self._sink.on_hole(burst.rows[0])
+        elif batch.rows[0].payload is None:
+            self.position = batch.first
+            self._sink.on_hole(batch.rows[0])
         else:
-            self._write(self._sink.encode(burst), burst.last)
+            self._write(self._sink.encode(batch), batch.last)
 
     def _write(self, frames: bytes | None, position: int) -> None:
-        assert frames is not None, "there is no hole in it"
+        assert frames is not None, "the batch contains no hole"
         self.position = position
         self.send(frames)
 
     def _cancel_stall(self) -> None:
-        if self._stall is not None and self._stall.active():
-            self._stall.cancel()
-        self._stall = None
+        if self._stall_timer is not None and self._stall_timer.active():
+            self._stall_timer.cancel()
+        self._stall_timer = None

@@ -1,4 +1,8 @@
-"""Which events a client wants, in its own words: a filter that is held against what each event says."""
+"""Filters: which events a client gets, by symbol, kind of event and client_order_id.
+
+A filter drops an event only if the event has the field and the field does not match. Alpaca may
+add or omit fields at any time, and a filter must not hide an order because of that.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,10 @@ if TYPE_CHECKING:
     from tradeproxy.journal.base import Batch, Row
 
 NAMES = ("symbols", "events", "client_order_id_prefix")
-"""The parameters that make a filter."""
+"""The query parameters of a filter."""
 
-MAX_WORDS = 100
-"""Symbols, or events, of one filter."""
+MAX_LIST_ITEMS = 100
+"""The most symbols, or kinds of event, in one filter."""
 
 _SYMBOL = re.compile(r"[A-Za-z0-9./:_-]{1,32}")
 _EVENT = re.compile(r"[A-Za-z0-9_]{1,64}")
@@ -28,19 +32,21 @@ _PREFIX = re.compile(r"[!-~]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class EventTraits:
-    """What an event says of itself, in as far as filters ask; empty where it says nothing."""
+    """The fields of an event that filters compare. A field that the event lacks is empty."""
 
     symbols: frozenset[str]
-    """Of its order and of all legs, each in its one spelling."""
+    """The symbols of the order and of all legs, normalized: upper case, without the slash."""
     event: str
+    """The kind of the event, in lower case."""
     client_order_ids: tuple[str, ...]
+    """Of the order and of its legs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What a client wants: all of these must match. An empty one is not asked about.
+    """The events that a client wants: each criterion must match. An empty criterion always does.
 
-    An event is held back for what it says only: one that has no such field, or cannot be read, passes.
+    An event matches a criterion if it lacks the field. An event that cannot be read matches all.
     """
 
     symbols: frozenset[str] = frozenset()
@@ -48,7 +54,7 @@ class Filter:
     client_order_id_prefix: str = ""
 
     def matches(self, traits: EventTraits | None) -> bool:
-        """Tell whether the client wants an event; None stands for one that cannot be read."""
+        """Return whether the client wants an event. None is an event that cannot be read."""
         if traits is None:
             return True
         if self.symbols and traits.symbols and self.symbols.isdisjoint(traits.symbols):
@@ -58,39 +64,42 @@ class Filter:
         ids, prefix = traits.client_order_ids, self.client_order_id_prefix
         return not ids or any(client_order_id.startswith(prefix) for client_order_id in ids)
 
-    def select(self, burst: Batch) -> Iterator[Row]:
-        """Yield the rows that the client wants; a hole always, for nobody can tell what was there."""
-        rows = zip(burst.rows, get_traits(burst), strict=True)
+    def select(self, batch: Batch) -> Iterator[Row]:
+        """Yield the rows that match. A hole always matches: its events are unknown."""
+        rows = zip(batch.rows, get_traits(batch), strict=True)
         return (row for row, traits in rows if self.matches(traits))
 
 
 def read_filter(given: Mapping[str, str]) -> Filter | None:
-    """Read the parameters that are given; None if none of them is.
+    """Return the filter of these query parameters; None if none of them is a filter's.
 
-    Raises ValueError with a line that names the one that cannot be understood.
+    Raises ValueError with a line that names the invalid parameter.
     """
     if not any(name in given for name in NAMES):
         return None
-    symbols = _words("symbols", given, _SYMBOL, "AAPL,BTC/USD")
+    symbols = _read_list("symbols", given, _SYMBOL, "AAPL,BTC/USD")
     events = frozenset(
-        event.lower() for event in _words("events", given, _EVENT, "fill,partial_fill")
+        event.lower() for event in _read_list("events", given, _EVENT, "fill,partial_fill")
     )
     for event in sorted(events.difference(EVENT_KINDS)):
-        # Taken as it is, a misspelt event would leave the client waiting for ever.
+        # Unknown kinds are accepted: Alpaca may add some. A misspelt one would never match, and
+        # the client would wait forever.
         for nearest in get_close_matches(event, EVENT_KINDS, n=1, cutoff=0.8):
             raise ValueError(f"events: there is no {event}; the nearest is {nearest}")
     prefix = given.get("client_order_id_prefix", "")
     if prefix and _PREFIX.fullmatch(prefix) is None:
         raise ValueError(
-            "client_order_id_prefix: is not 1 to 128 printable ASCII characters without blanks (%2B is a +)"
+            "client_order_id_prefix: is not 1 to 128 printable ASCII characters without blanks"
+            " (%2B is a +)"
         )
-    return Filter(frozenset(map(_spelling, symbols)), events, prefix)
+    return Filter(frozenset(map(_normalize_symbol, symbols)), events, prefix)
 
 
 def read_traits(payload: bytes) -> EventTraits | None:
-    """Return what an event's frame says; None if it cannot be read."""
+    """Return the traits of an event's frame; None if the frame cannot be read."""
     try:
-        # An int of thousands of digits is an error, unless it stays text.
+        # json raises ValueError for an int of more than 4300 digits (Python's limit for int()).
+        # As text it cannot fail, and filters compare no numbers.
         document = json.loads(payload.decode(), parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         return None
@@ -98,47 +107,48 @@ def read_traits(payload: bytes) -> EventTraits | None:
         case {"data": {} as data}:
             order = data.get("order")
             orders = [
-                *_objects([order]),
-                *_objects(order.get("legs") if isinstance(order, dict) else None),
+                *_keep_objects([order]),
+                *_keep_objects(order.get("legs") if isinstance(order, dict) else None),
             ]
-            symbols = _texts("symbol", [*orders, *_objects(data.get("legs"))])
-            event = next(_texts("event", [data]), "").lower()
-            ids = tuple(_texts("client_order_id", orders))
-            return EventTraits(frozenset(map(_spelling, symbols)), event, ids)
+            symbols = _find_texts("symbol", [*orders, *_keep_objects(data.get("legs"))])
+            event = next(_find_texts("event", [data]), "").lower()
+            ids = tuple(_find_texts("client_order_id", orders))
+            return EventTraits(frozenset(map(_normalize_symbol, symbols)), event, ids)
     return None
 
 
-def get_traits(burst: Batch) -> Sequence[EventTraits | None]:
-    """Return what each row of a burst says: read when it is first asked for, and once for all filters."""
-    made: dict[object, Any] = burst.encoded
-    traits: list[EventTraits | None] | None = made.get(get_traits)
+def get_traits(batch: Batch) -> Sequence[EventTraits | None]:
+    """Return the traits of each row. They are parsed at the first call, once for all filters."""
+    # The batch's cache is shared with the encoders. This function is the key of the traits.
+    cache: dict[object, Any] = batch.encoded
+    traits: list[EventTraits | None] | None = cache.get(get_traits)
     if traits is None:
-        traits = made[get_traits] = [read_traits(row.payload or b"") for row in burst.rows]
+        traits = cache[get_traits] = [read_traits(row.payload or b"") for row in batch.rows]
     return traits
 
 
-def _words(
-    name: str, given: Mapping[str, str], form: re.Pattern[str], example: str
+def _read_list(
+    name: str, given: Mapping[str, str], item: re.Pattern[str], example: str
 ) -> frozenset[str]:
-    words = frozenset(given[name].split(",")) if name in given else frozenset[str]()
-    if not all(map(form.fullmatch, words)):
+    items = frozenset(given[name].split(",")) if name in given else frozenset[str]()
+    if not all(map(item.fullmatch, items)):
         raise ValueError(f"{name}: is not a list with commas and no blanks, such as {example}")
-    if len(words) > MAX_WORDS:
-        raise ValueError(f"{name}: has more than {MAX_WORDS} of them")
-    return words
+    if len(items) > MAX_LIST_ITEMS:
+        raise ValueError(f"{name}: has more than {MAX_LIST_ITEMS} items")
+    return items
 
 
-def _spelling(symbol: str) -> str:
-    # Alpaca has written pairs both ways, BTC/USD and BTCUSD.
+def _normalize_symbol(symbol: str) -> str:
+    # Alpaca writes pairs both ways: BTC/USD and BTCUSD.
     return symbol.upper().replace("/", "")
 
 
-def _objects(values: Any) -> list[dict[str, Any]]:
+def _keep_objects(values: Any) -> list[dict[str, Any]]:
     return (
         [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
     )
 
 
-def _texts(name: str, objects: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield what is under a name, wherever that is a text that says something."""
+def _find_texts(name: str, objects: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the value of a field in each object that has it as a non-empty text."""
     return (value for each in objects if isinstance(value := each.get(name), str) and value)

@@ -1,4 +1,4 @@
-"""The log in steps: as much of it at once as a client is sent before it is seen whether it reads."""
+"""Reading the log in steps: the rows that a client gets before the next check whether it reads."""
 
 from __future__ import annotations
 
@@ -13,23 +13,28 @@ if TYPE_CHECKING:
 
 STEP_ROWS = 128
 STEP_BYTES = 64 * 1024
-"""A transport holds one step at most on top of those bytes at which it asks for a pause."""
+"""Payload bytes of one step, unless one row alone is larger.
+
+A transport asks for a pause above 64 KiB. It then buffers at most one step more.
+"""
 
 
 CACHED_STEPS = 8
-"""Clients that fell behind together read at a few different positions, rarely at more."""
+"""Clients that fell behind together read at few different positions, rarely at more than these."""
 
 
 class LogReader:
-    """Reads the logs; what clients that fell behind together need is read once for all of them."""
+    """Reads logs in steps. Clients at the same position share one read and its encoded bytes."""
 
     def __init__(self) -> None:
         self._read_step = lru_cache(maxsize=CACHED_STEPS)(_read_step)
 
     def read(self, journal: Journal, after: int) -> Batch | None:
-        """Return the next step behind number `after`, None at the end: a hole alone, or rows up to one.
+        """Return the next step after sequence number `after`; None at the end of the log.
 
-        Raises TrimmedError, or UnreadableError.
+        A hole is a step of its own. Other steps end before the next hole.
+
+        Raises TrimmedError or UnreadableError.
         """
         return self._read_step(
             journal, journal.epoch, journal.first, journal.last, journal.status, after
@@ -39,18 +44,19 @@ class LogReader:
 def _read_step(
     journal: Journal, epoch: str, first: int, last: int, status: JournalStatus, after: int
 ) -> Batch | None:
-    """Read one step. All that the result depends on is an argument, and so part of the cache's key.
+    """Read one step.
 
-    Bounds and status rarely change while many clients catch up.
+    Everything that the result depends on is an argument, and so part of the cache's key. The
+    bounds and the status rarely change while many clients catch up.
     """
-    burst = journal.read(after, STEP_ROWS)
-    if burst is None:
+    batch = journal.read(after, STEP_ROWS)
+    if batch is None:
         return None
     size = 0
-    for index, row in enumerate(burst.rows):
+    for index, row in enumerate(batch.rows):
         size += len(row.payload or b"")
         if index > 0 and (
-            row.payload is None or size > STEP_BYTES or burst.rows[0].payload is None
+            row.payload is None or size > STEP_BYTES or batch.rows[0].payload is None
         ):
-            return Batch(burst.rows[:index])
-    return burst
+            return Batch(batch.rows[:index])
+    return batch

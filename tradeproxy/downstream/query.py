@@ -1,4 +1,4 @@
-"""What a client asks for in the query of its URL, and in the header in which a browser repeats it."""
+"""The query parameters of a client's URL, and the Last-Event-ID header of a browser."""
 
 from __future__ import annotations
 
@@ -19,78 +19,92 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.filters import Filter
 
 MAX_ID_LENGTH = 128
-"""Characters; a cursor has 109 at most."""
+"""Characters. A cursor has at most 109."""
 
 MAX_REPLAY = 1_000_000
-"""That can be asked for again by their number."""
+"""Events: the most that `replay` can request."""
 
 CLOCK_SKEW = 60
-"""Seconds by which a client's clock may be ahead of ours."""
+"""Seconds by which a client's clock may be ahead of the proxy's clock."""
 
 _LOST_PLUS = re.compile(r"(?P<time>.+:.+) (?P<offset>[0-9]{2}:?[0-9]{2})")
 
 
 @dataclass(frozen=True, slots=True)
 class SubscribeOptions:
-    """What a WebSocket client wants besides the events that come."""
+    """The options of a WebSocket client. By default it gets every event from now on."""
 
     position: Position | None = None
-    """Where its stream begins; None: with what comes."""
+    """Where its stream begins; None means with the next event."""
     status: bool = False
-    """Whether it is told of the proxy's own state."""
+    """Whether it gets the `proxy_status` frames."""
     filter: Filter | None = None
-    """Which of the events it gets; None: all."""
+    """Which events it gets; None means all."""
 
 
 @dataclass(frozen=True, slots=True)
 class UntilTime:
-    """Up to the events of this time (microseconds since 1970)."""
+    """The stream ends after the events of this time (microseconds since 1970)."""
 
     time: int
 
 
 @dataclass(frozen=True, slots=True)
 class UntilId:
-    """Up to the event that has this id, or to this cursor, and with it."""
+    """The stream ends with the event that has this id or cursor. That event is included."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryQuery:
-    """Which part of the log is wanted as server-sent events; without an end it goes on with what comes."""
+    """The part of the log that a client wants as server-sent events.
+
+    Without `until`, live events follow.
+    """
 
     position: Position | None = None
     until: UntilTime | UntilId | None = None
     filter: Filter | None = None
-    """Which of its events are wanted; None: all."""
+    """Which events it gets; None means all."""
 
 
 Query: TypeAlias = dict[str, str]
 
 
 class _QueryError(Exception):
-    """The query cannot be understood; the text names the parameter."""
+    """The query is invalid. The text is a line for the client that names the parameter."""
 
 
 def parse_subscribe_options(query: bytes, now: float) -> SubscribeOptions | Rejection:
-    """Read the query of a WebSocket's URL. Parameters that we don't know are for others, unless misspelt."""
+    """Parse the query of a WebSocket's URL; a Rejection with status 400 if it is invalid.
+
+    `now` is the Unix time in seconds. Unknown parameters are ignored; near-misspellings of a known
+    one are an error.
+    """
     try:
-        given = _read(query, ("since_id", "since", "replay", "proxy_status", *filters.NAMES))
+        given = _parse_query(query, ("since_id", "since", "replay", "proxy_status", *filters.NAMES))
         status = given.get("proxy_status", "0")
         if status not in ("0", "1"):
             raise _QueryError("proxy_status: is neither 1 nor 0")
-        return SubscribeOptions(_position(given, now), status == "1", _filter(given))
-    except _QueryError as unclear:
-        return Rejection(400, str(unclear))
+        return SubscribeOptions(_parse_position(given, now), status == "1", _parse_filter(given))
+    except _QueryError as error:
+        return Rejection(400, str(error))
 
 
 def parse_history_query(
     query: bytes, last_event_id: str | None, now: float
 ) -> HistoryQuery | Rejection:
-    """Read the query as Alpaca's event endpoints do; a browser's Last-Event-ID beats where it began."""
+    """Parse a query with the parameters of Alpaca's event endpoints; a Rejection if it is invalid.
+
+    `last_event_id` is the value of the Last-Event-ID header, which takes precedence over the
+    position in the query. `now` is the Unix time in seconds. Unknown parameters are ignored;
+    near-misspellings of a known one are an error.
+    """
     try:
-        given = _read(query, ("since_id", "since", "replay", "until_id", "until", *filters.NAMES))
+        given = _parse_query(
+            query, ("since_id", "since", "replay", "until_id", "until", *filters.NAMES)
+        )
         for end, begin, others in (
             ("until", "since", "since_id"),
             ("until_id", "since_id", "since"),
@@ -101,24 +115,26 @@ def parse_history_query(
                 raise _QueryError(f"{end}: needs {begin}")
         until: UntilTime | UntilId | None = None
         if "until" in given:
-            until = UntilTime(_time("until", given["until"]))
+            until = UntilTime(_parse_time("until", given["until"]))
         elif "until_id" in given:
-            until = UntilId(_id("until_id", given["until_id"]))
-        position = _position(given, now)
-        if last_event_id:  # the browser sends the same URL at each of its attempts
-            position = AfterId(_id("Last-Event-ID", last_event_id))
-        return HistoryQuery(position, until, _filter(given))
-    except _QueryError as unclear:
-        return Rejection(400, str(unclear))
+            until = UntilId(_check_id("until_id", given["until_id"]))
+        position = _parse_position(given, now)
+        if last_event_id:
+            # A browser repeats the same URL when it reconnects, so the URL has the older position
+            # (WHATWG HTML, 9.2.3).
+            position = AfterId(_check_id("Last-Event-ID", last_event_id))
+        return HistoryQuery(position, until, _parse_filter(given))
+    except _QueryError as error:
+        return Rejection(400, str(error))
 
 
 def _check_spelling(name: str, names: tuple[str, ...]) -> None:
-    # Passed over, a misspelt position would cost the client all that it asked for.
+    # If a misspelt position were ignored, the client would silently miss the events it asked for.
     for nearest in get_close_matches(name.lower(), names, n=1, cutoff=0.8):
         raise _QueryError(f"{name}: there is no such parameter; the nearest is {nearest}")
 
 
-def _read(query: bytes, names: tuple[str, ...]) -> Query:
+def _parse_query(query: bytes, names: tuple[str, ...]) -> Query:
     given: Query = {}
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in names:
@@ -132,45 +148,45 @@ def _read(query: bytes, names: tuple[str, ...]) -> Query:
     return given
 
 
-def _filter(given: Query) -> Filter | None:
+def _parse_filter(given: Query) -> Filter | None:
     try:
         return filters.read_filter(given)
-    except ValueError as unclear:
-        raise _QueryError(str(unclear)) from None
+    except ValueError as error:
+        raise _QueryError(str(error)) from None
 
 
-def _position(given: Query, now: float) -> Position | None:
+def _parse_position(given: Query, now: float) -> Position | None:
     chosen = [name for name in _POSITIONS if name in given]
     if len(chosen) > 1:
         raise _QueryError(f"{chosen[1]}: cannot be given together with {chosen[0]}")
     return _POSITIONS[chosen[0]](given[chosen[0]], now) if chosen else None
 
 
-def _after_id(text: str, _now: float) -> Position:
-    return AfterId(_id("since_id", text))
+def _parse_after_id(text: str, _now: float) -> Position:
+    return AfterId(_check_id("since_id", text))
 
 
-def _from_time(text: str, now: float) -> Position:
-    time = _time("since", text)
+def _parse_from_time(text: str, now: float) -> Position:
+    time = _parse_time("since", text)
     if time > (now + CLOCK_SKEW) * 1_000_000:
         raise _QueryError("since: lies in the future")
     return FromTime(time)
 
 
-def _last_events(text: str, _now: float) -> Position:
+def _parse_last_events(text: str, _now: float) -> Position:
     if re.fullmatch("[0-9]{1,7}", text) is None or int(text) > MAX_REPLAY:
         raise _QueryError(f"replay: is not a number from 0 to {MAX_REPLAY}")
     return LastEvents(int(text))
 
 
 _POSITIONS: dict[str, Callable[[str, float], Position]] = {
-    "since_id": _after_id,
-    "since": _from_time,
-    "replay": _last_events,
+    "since_id": _parse_after_id,
+    "since": _parse_from_time,
+    "replay": _parse_last_events,
 }
 
 
-def _id(name: str, text: str) -> str:
+def _check_id(name: str, text: str) -> str:
     if len(text) > MAX_ID_LENGTH:
         raise _QueryError(
             f"{name}: is longer than any event_id or cursor ({MAX_ID_LENGTH} characters)"
@@ -178,11 +194,11 @@ def _id(name: str, text: str) -> str:
     return text
 
 
-def _time(name: str, text: str) -> int:
-    # In a query "+" means a blank, which is what becomes of an offset that was not escaped.
-    lost = _LOST_PLUS.fullmatch(text)
+def _parse_time(name: str, text: str) -> int:
+    # In a query "+" means a blank, so an unescaped "+02:00" arrives as " 02:00".
+    unescaped = _LOST_PLUS.fullmatch(text)
     try:
-        return parse_time(f"{lost['time']}+{lost['offset']}" if lost else text)
+        return parse_time(f"{unescaped['time']}+{unescaped['offset']}" if unescaped else text)
     except (ValueError, OverflowError):
         example = "2026-01-31T14:30:00Z"
         raise _QueryError(

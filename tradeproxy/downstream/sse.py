@@ -1,4 +1,4 @@
-"""The stream as server-sent events, in the manner of Alpaca's own endpoint for trade events."""
+"""The stream as server-sent events, compatible with Alpaca's endpoint `/v2/events/trades`."""
 
 from __future__ import annotations
 
@@ -34,54 +34,61 @@ if TYPE_CHECKING:
     from tradeproxy.journal.base import Row
 
 HEARTBEAT = 15
-"""Seconds between two comments that keep the connection known to whatever is in between."""
+"""Seconds between two comments. They keep idle connections open in reverse proxies and NATs."""
 
 GRACE = 2.0
-"""Seconds that an event may take from its time to here, before a response that goes up to a time ends; also
-between two looks at whether what was missed has been found."""
+"""Seconds that an event may take from Alpaca to the proxy. A response with `until` ends this much
+later. It is also the interval at which such a response checks again whether a gap is settled."""
 
 HEADERS = {
     b"content-type": b"text/event-stream",
     b"cache-control": b"no-store",
-    b"x-accel-buffering": b"no",  # nginx would keep events until it has 4 KiB of them
+    b"x-accel-buffering": b"no",  # otherwise nginx buffers events
 }
 
 
 @dataclass(frozen=True, slots=True)
 class LogRange:
-    """The part of the log that a client is to have: behind the row `after`, as far as it wants it."""
+    """The part of the log that one response sends. Without `last` and `until` it has no end."""
 
     after: int
+    """The sequence number of the row before the first one."""
     last: int | None = None
-    """The number of the last row."""
+    """The sequence number of the last row; None means no such bound."""
     until: int | None = None
-    """The time of the last events: microseconds since 1970."""
+    """Later events are left out (microseconds since 1970); None means no such bound."""
     filter: Filter | None = None
-    """Which of its events are wanted; None: all."""
+    """Which events are sent; None means all."""
 
 
-def resolve_query(account: Account, span: HistoryQuery) -> LogRange | Rejection:
-    """Return where the span is in the account's log, or why it cannot be had."""
+def resolve_query(account: Account, query: HistoryQuery) -> LogRange | Rejection:
+    """Return the range of the account's log that the query describes, or a Rejection.
+
+    410: the position is unknown or no longer stored. 404: the end is. 503: the log cannot be read
+    now.
+    """
     try:
-        stretch = _find(account, span)
+        log_range = _find_range(account, query)
     except UnreadableError:
         return Rejection(503, CloseCode.UNREADABLE.reason)
-    return stretch if isinstance(stretch, Rejection) else replace(stretch, filter=span.filter)
+    return (
+        log_range if isinstance(log_range, Rejection) else replace(log_range, filter=query.filter)
+    )
 
 
-def _find(account: Account, span: HistoryQuery) -> LogRange | Rejection:
+def _find_range(account: Account, query: HistoryQuery) -> LogRange | Rejection:
     try:
-        after = account.journal.last if span.position is None else locate(account, span.position)
-    except UnrecoverablePositionError as lost:
-        return Rejection(410, f"position unknown: {lost}")
-    if span.position is not None and _is_before_hole(account, after):
+        after = account.journal.last if query.position is None else locate(account, query.position)
+    except UnrecoverablePositionError as error:
+        return Rejection(410, f"position unknown: {error}")
+    if query.position is not None and _is_before_hole(account, after):
         return Rejection(410, f"position unknown: {NOT_KEPT}")
-    match span.until:
+    match query.until:
         case UntilId(text):
             try:
                 return LogRange(after, last=locate(account, AfterId(text)))
-            except UnrecoverablePositionError as lost:
-                return Rejection(404, f"until_id: {lost}")
+            except UnrecoverablePositionError as error:
+                return Rejection(404, f"until_id: {error}")
         case UntilTime(time):
             return LogRange(after, until=time)
         case None:
@@ -89,16 +96,17 @@ def _find(account: Account, span: HistoryQuery) -> LogRange | Rejection:
 
 
 def _is_before_hole(account: Account, after: int) -> bool:
-    # There is no way to tell of it in the stream, and a browser would come back to it again and again.
+    # The stream has no frame that reports a hole. The connection would be dropped there, and a
+    # browser would reconnect to the same hole forever. Status 410 makes it stop.
     try:
         following = account.journal.read(after, 1)
     except TrimmedError:
-        return False  # the feed will find that too
+        return False  # the feed meets the same error and reports it
     return following is not None and following.rows[0].payload is None
 
 
 class SseResponses:
-    """Every such response, and what many of them are sent alike."""
+    """Creates the responses, and has what they share: the encoder and the log reader."""
 
     def __init__(self, clients: Clients, limits: Limits, clock: IReactorTime) -> None:
         self.clients = clients
@@ -107,39 +115,40 @@ class SseResponses:
         self.encoder = encoder.sse_encoder()
         self.log_reader = LogReader()
 
-    def render(self, request: Request, account: Account, stretch: LogRange) -> int:
-        """Answer `request`, which has been admitted; for Resource.render."""
+    def render(self, request: Request, account: Account, log_range: LogRange) -> int:
+        """Respond to an admitted request. The result is for twisted.web's `Resource.render`."""
         for name, value in HEADERS.items():
             request.setHeader(name, value)
         if request.method == b"HEAD":
             request.finish()
         else:
-            SseResponse(self, request, account, stretch).begin()
+            SseResponse(self, request, account, log_range).begin()
         return NOT_DONE_YET
 
 
 class SseResponse:
-    """One response: a client, a subscriber of its account, and the outlet of its feed.
+    """One response: a client, a subscriber of its account, and the sink of its feed.
 
-    It ends cleanly only where the client asked it to: a clean end stops Alpaca's Go SDK for good, and a
-    broken one lets every client come back.
+    The response ends cleanly (the last chunk of HTTP/1.1) only at the end that the client asked
+    for. Alpaca's Go SDK never reconnects after a clean end. After a dropped connection every
+    client does.
     """
 
     size = 1
     _log = Logger()
 
     def __init__(
-        self, shared: SseResponses, request: Request, account: Account, stretch: LogRange
+        self, shared: SseResponses, request: Request, account: Account, log_range: LogRange
     ) -> None:
         self.is_closed: Deferred[None] = Deferred()
         self._shared = shared
         self._request = request
         self._account = account
-        self._range = stretch
+        self._range = log_range
         agent = user_agent(request.getHeader(b"user-agent"))
         self._info = ClientInfo(agent, "server-sent events", shared.clock.seconds())
-        self._encoder = shared.encoder.with_filter(stretch.filter)
-        self._place = stretch.after
+        self._encoder = shared.encoder.with_filter(log_range.filter)
+        self._announced = log_range.after
         self._feed = Feed(
             account.journal, shared.log_reader, self, shared.clock, shared.limits.stall_timeout
         )
@@ -147,8 +156,8 @@ class SseResponse:
         self._time_limit: IDelayedCall | None = None
 
     def begin(self) -> None:
-        """Send the headers, and then events."""
-        self._request.notifyFinish().addBoth(self._closed)
+        """Send the headers and the first heartbeat, then events."""
+        self._request.notifyFinish().addBoth(self._on_closed)
         self._request.registerProducer(self._feed, True)
         self._shared.clients.add(self)
         self._account.broadcaster.register(self)
@@ -156,13 +165,16 @@ class SseResponse:
         if self._range.until is not None:
             remaining = self._range.until / 1_000_000 + GRACE - self._shared.clock.seconds()
             if remaining > 0:
-                self._time_limit = self._shared.clock.callLater(remaining, self._time_is_up)
+                self._time_limit = self._shared.clock.callLater(remaining, self._end_if_complete)
         self._feed.start(self._range.after)
 
-    # What the service calls.
+    # Called by the service.
 
     def close(self, code: CloseCode) -> None:
-        """Drop the connection once what was written is sent: whatever the code, that asks for a reconnect."""
+        """Drop the connection once all written bytes are sent.
+
+        HTTP has no field for the code. A dropped connection makes every client reconnect.
+        """
         self._feed.stopProducing()
         self._request.unregisterProducer()
         self._request.loseConnection()
@@ -174,105 +186,114 @@ class SseResponse:
         transport.abortConnection()
 
     def stats(self) -> ClientStats:
-        """Return how it stands."""
+        """Return the current numbers of this client."""
         lag = max(self._account.journal.last - self._feed.position, 0)
         return ClientStats(
             self._feed.is_paused, lag, self._account.name, _format_peer(self._request), self._info
         )
 
-    # What the broadcaster calls.
+    # Called by the broadcaster.
 
-    def deliver(self, burst: Batch) -> None:
-        """Pass the events on as far as the client reads."""
-        self._feed.deliver(burst)
+    def deliver(self, batch: Batch) -> None:
+        """Send the batch, or leave it to the feed to read it later."""
+        self._feed.deliver(batch)
 
     def announce(self, status: bytes) -> None:
-        """Pass over it: this stream has no place for it."""
+        """Do nothing: server-sent events have no status frames."""
 
-    # What the feed calls.
+    # Called by the feed.
 
-    def encode(self, burst: Batch) -> bytes | None:
-        """Return the events of the burst that belong to the stretch."""
-        wanted = tuple(filter(self._is_wanted, burst.rows))
-        if len(wanted) < len(burst.rows):
+    def encode(self, batch: Batch) -> bytes | None:
+        """Return the encoded rows that are in the range; None if one of them is a hole."""
+        wanted = tuple(filter(self._is_in_range, batch.rows))
+        if len(wanted) < len(batch.rows):
             if not wanted:
                 return b""
-            burst = Batch(wanted)
-        return self._encoder.encode(burst, self._account)
+            batch = Batch(wanted)
+        return self._encoder.encode(batch, self._account)
 
     def write(self, frames: bytes) -> None:
-        """Send events, and end with the last that was asked for."""
+        """Send events, and finish the response after the last one in the range."""
         self._request.write(frames)
         if self._range.last is not None and self._feed.position >= self._range.last:
             self._finish()
 
     def on_pause(self) -> None:
-        """Do nothing: twisted.web reads no further requests meanwhile."""
+        """Do nothing: twisted.web reads no further request before this response has ended."""
 
     def on_resume(self) -> None:
-        """Do nothing: the feed goes on."""
+        """Do nothing: the feed continues by itself."""
 
     def on_caught_up(self) -> None:
-        """End if there is nothing more to wait for."""
+        """Finish the response if its range is complete."""
         if self._range.last is not None and self._feed.position >= self._range.last:
             self._finish()
         elif self._range.until is not None and not _is_active(self._time_limit):
-            self._time_is_up()
+            self._end_if_complete()
 
     def on_hole(self, row: Row) -> None:
-        """Break off; where the client comes back to, it is told why it cannot have what follows."""
+        """Drop the connection. A client that reconnects here gets status 410 and the reason."""
         self._drop(NOT_KEPT)
 
     def on_trimmed(self) -> None:
-        """Break off, with the same consequence."""
+        """Drop the connection. A client that reconnects gets status 410 and the reason."""
         self._drop("what a client wanted to read is no longer kept")
 
     def on_unreadable(self) -> None:
-        """Break off; the client may come back where it was."""
+        """Drop the connection. The client may resume at its position."""
         self._drop(CloseCode.UNREADABLE.reason)
 
     def on_stall(self) -> None:
-        """Break off; the client may come back where it was."""
+        """Drop the connection. The client may resume at its position."""
         self._drop(f"read too slowly for {self._shared.limits.stall_timeout:g} s")
 
-    # Ours.
+    # Internals.
 
-    def _is_wanted(self, row: Row) -> bool:
-        stretch = self._range
-        if stretch.last is not None and row.seq > stretch.last:
+    def _is_in_range(self, row: Row) -> bool:
+        log_range = self._range
+        if log_range.last is not None and row.seq > log_range.last:
             return False
-        return stretch.until is None or row.time is None or row.time <= stretch.until
+        return log_range.until is None or row.time is None or row.time <= log_range.until
 
     def _beat(self) -> None:
+        # A client that is behind or does not read gets none: it still has events to read.
         if self._feed.is_current:
             self._request.write(b": heartbeat\n%s\n" % self._progress())
         self._heartbeat = self._shared.clock.callLater(HEARTBEAT, self._beat)
 
     def _progress(self) -> bytes:
-        """Return an id without an event, which moves a browser's place on over what was held back from it."""
-        place = self._feed.position
-        if self._range.filter is None or self._feed.is_idle or place == self._place:
+        """Return an `id:` line without data if a filter has dropped events since the last one.
+
+        It is no event, but a browser stores the id as its Last-Event-ID (WHATWG HTML, 9.2.6).
+        """
+        position = self._feed.position
+        if self._range.filter is None or self._feed.is_idle or position == self._announced:
             return b""
-        cursor = self._account.cursor_at(place)
+        cursor = self._account.cursor_at(position)
         if cursor is None:
             return b""
-        self._place = place
+        self._announced = position
         return b"id: %s\n" % cursor.encode()
 
-    def _time_is_up(self) -> None:
+    def _end_if_complete(self) -> None:
         if not self._feed.is_current:
-            return  # `caught_up` will come
+            return  # `on_caught_up` follows, and calls this again
         if self._is_complete():
             self._finish()
         else:
-            self._time_limit = self._shared.clock.callLater(GRACE, self._time_is_up)
+            self._time_limit = self._shared.clock.callLater(GRACE, self._end_if_complete)
 
     def _is_complete(self) -> bool:
-        """Whether nothing that may belong to the stretch is sought, or on its way from there to here."""
+        """Whether no further event of the range can arrive.
+
+        Events may still be buffered in the account, or a backfill of an open gap may find some.
+        """
         account, until = self._account, self._range.until
         gap = account.gaps.current
-        sought = gap is not None and until is not None and gap.begin <= until
-        return account.is_settled and self._feed.position >= account.journal.last and not sought
+        may_have_gap = gap is not None and until is not None and gap.begin <= until
+        return (
+            account.is_settled and self._feed.position >= account.journal.last and not may_have_gap
+        )
 
     def _drop(self, reason: str) -> None:
         peer = self._request.getClientAddress()
@@ -284,7 +305,7 @@ class SseResponse:
         self._request.unregisterProducer()
         self._request.finish()
 
-    def _closed(self, _: Failure | Any) -> None:
+    def _on_closed(self, _: Failure | Any) -> None:
         self._feed.stopProducing()
         self._account.broadcaster.unregister(self)
         self._shared.clients.discard(self)
@@ -295,7 +316,7 @@ class SseResponse:
 
 
 def _format_peer(request: Request) -> str:
-    """Return the client's address as Autobahn writes it."""
+    """Return the client's address in Autobahn's format, as for WebSocket clients."""
     address = request.getClientAddress()
     kind = {IPv4Address: "tcp4", IPv6Address: "tcp6"}.get(type(address))
     return "unix" if kind is None else f"{kind}:{address.host}:{address.port}"

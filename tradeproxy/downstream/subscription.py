@@ -1,4 +1,8 @@
-"""What one WebSocket client is sent of its account: events, and the status if it asks, in their order."""
+"""One WebSocket client's subscription: the events of its account, and status frames on request.
+
+A status frame never overtakes an event. Status changes are not queued while a client is behind.
+Instead it gets one `hello` with the whole state once it has caught up, so its memory is bounded.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
 NOT_KEPT = "events at this place were not kept"
 POSITION_INTERVAL = 15
-"""Seconds after which a client from which all is held back is told where its stream stands."""
+"""Seconds without a frame after which a filtered client with status gets a `position` frame."""
 
 TRIMMED = "read too slowly: what comes next is no longer kept; reconnect"
 
@@ -36,35 +40,33 @@ class ClientTransport(Protocol):
         """Send whole WebSocket frames."""
 
     def close(self, code: CloseCode, reason: str = "") -> None:
-        """Send a close frame; the subscription's feed ends with it."""
+        """Send a close frame. It also ends the subscription's feed."""
 
     def abort(self) -> None:
         """Drop the connection."""
 
     def pause_reading(self) -> None:
-        """Take nothing from the client."""
+        """Read nothing from the client."""
 
     def resume_reading(self) -> None:
-        """Take from the client again."""
+        """Read from the client again."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedEncoders:
-    """How things are said to WebSocket clients, and what is said to many of them at once."""
+    """The encoders and the log reader that all WebSocket clients share."""
 
     frame: Callable[[bytes], bytes]
-    """Makes a frame of a payload."""
+    """Makes one WebSocket frame of a payload."""
     plain: FrameEncoder
+    """For clients without `proxy_status`: Alpaca's payloads, byte for byte."""
     with_cursors: FrameEncoder
+    """For clients with `proxy_status`: each payload has its cursor, if there is one."""
     log_reader: LogReader
 
 
 class Subscription:
-    """One client's: the subscriber of its account, and the outlet of its feed.
-
-    Status frames stand in the order of the events. What changes while older events are owed to the client is
-    not kept for it: it is told the whole state once it has them.
-    """
+    """One client's subscription: a subscriber of its account, and the sink of its feed."""
 
     size = 1
 
@@ -89,32 +91,46 @@ class Subscription:
     def __init__(
         self,
         account: Account,
-        wishes: SubscribeOptions,
-        wire: ClientTransport,
-        wording: SharedEncoders,
+        options: SubscribeOptions,
+        transport: ClientTransport,
+        encoders: SharedEncoders,
         clock: IReactorTime,
         stall_timeout: float,
     ) -> None:
-        self.write = wire.write if wishes.filter is None else self._write_filtered
-        self.feed = Feed(account.journal, wording.log_reader, self, clock, stall_timeout)
+        """Create a subscription that sends nothing yet.
+
+        Args:
+            account: the account whose events are sent.
+            options: the position and the filter of the client. Its `status` is not read here.
+            transport: the connection to the client.
+            encoders: what all clients share.
+            clock: the reactor.
+            stall_timeout: seconds without reading after which the client is closed.
+        """
+        # These run for every client and event, so the calls in between are saved here once.
+        self.write = transport.write if options.filter is None else self._write_filtered
+        self.feed = Feed(account.journal, encoders.log_reader, self, clock, stall_timeout)
         self.deliver = self.feed.deliver
         self._account = account
         self._clock = clock
-        self._filter = wishes.filter
+        self._filter = options.filter
         self._sent_at = clock.seconds()
-        self._position = wishes.position
-        self._transport = wire
-        self._encoders = wording
+        self._position = options.position
+        self._transport = transport
+        self._encoders = encoders
         self._stall_timeout = stall_timeout
         self._wants_status = False
         self._hello_pending = False
         self._is_replaying = False
         self._choose_encoder()
 
-    # What the session asks for.
+    # Called by the session.
 
     def set_events(self, on: bool) -> None:
-        """Begin to send events: the first time at the client's position, then at the newest; or end it."""
+        """Start or stop sending events.
+
+        The first start begins at the client's position, each later one with the next event.
+        """
         if not on:
             self.feed.stop()
             self._is_replaying = False
@@ -128,8 +144,8 @@ class Subscription:
             return
         try:
             begin = locate(self._account, position)
-        except UnrecoverablePositionError as lost:
-            self._reject_position(str(lost), last)
+        except UnrecoverablePositionError as error:
+            self._reject_position(str(error), last)
         except UnreadableError:
             self.on_unreadable()
         else:
@@ -138,16 +154,16 @@ class Subscription:
             self.feed.start(begin)
 
     def set_status(self, on: bool) -> None:
-        """Begin to send the status, with all there is to know; or end it."""
+        """Start or stop sending status frames. The first one is a `hello` with the whole state."""
         self._wants_status = on
         self._choose_encoder()
         if on:
             self._send_hello()
 
-    # What the broadcaster calls, besides `deliver`.
+    # Called by the broadcaster, besides `deliver`.
 
     def announce(self, status: bytes) -> None:
-        """Pass a status frame on, or remember that there was one."""
+        """Send a status frame, or remember to send a `hello` once the client has caught up."""
         if not self._wants_status:
             return
         if self.feed.is_current:
@@ -156,25 +172,25 @@ class Subscription:
             self._hello_pending = True
 
     def abort(self) -> None:
-        """Drop the connection without a goodbye."""
+        """Drop the connection without a close frame."""
         self._transport.abort()
 
-    # What the feed calls, besides `write`.
+    # Called by the feed, besides `write`.
 
-    def encode(self, burst: Batch) -> bytes | None:
-        """Return the burst as this client gets it."""
-        return self._encoder.encode(burst, self._account)
+    def encode(self, batch: Batch) -> bytes | None:
+        """Return the batch encoded for this client; None if it contains a hole."""
+        return self._encoder.encode(batch, self._account)
 
     def on_pause(self) -> None:
-        """Take no questions from a client that does not read the answers."""
+        """Stop reading: replies would pile up in memory for a client that does not read them."""
         self._transport.pause_reading()
 
     def on_resume(self) -> None:
-        """Take its questions again."""
+        """Read from the client again."""
         self._transport.resume_reading()
 
     def on_caught_up(self) -> None:
-        """Say that the replay is complete, and what happened meanwhile."""
+        """Report that the replay is complete, then the state if it changed meanwhile."""
         if self._is_replaying:
             self._is_replaying = False
             self._send_replay(ReplayState.COMPLETE, self.feed.position)
@@ -182,7 +198,10 @@ class Subscription:
             self._send_hello()
 
     def on_hole(self, row: Row) -> None:
-        """Tell what cannot be had: those who understand it go on, the others must not go on unaware."""
+        """Report lost events to a client with status; close any other one.
+
+        A client without status has no other way to detect that events are missing.
+        """
         if self._wants_status:
             self._send_replay(ReplayState.IMPOSSIBLE, row.seq, NOT_KEPT)
         else:
@@ -191,7 +210,10 @@ class Subscription:
             )
 
     def on_trimmed(self) -> None:
-        """Say that the client's place has been trimmed away while it read, or before it could."""
+        """Reject the position if a replay is running; otherwise close the slow client.
+
+        In both cases the rows that the client needs next were trimmed.
+        """
         if self._is_replaying:
             self._is_replaying = False
             self._reject_position("it is no longer kept", self._account.journal.last)
@@ -199,28 +221,28 @@ class Subscription:
             self._transport.close(CloseCode.TOO_SLOW, TRIMMED)
 
     def on_unreadable(self) -> None:
-        """Ask for another try: the position is good."""
+        """Close with a code that lets the client retry: its position may still be valid."""
         self._transport.close(CloseCode.UNREADABLE)
 
     def on_stall(self) -> None:
-        """Give up on a client that does not read, and say where it stood, so that it can go on there."""
+        """Close the client. For a client with status, the reason has the cursor to resume from."""
         code = CloseCode.TOO_SLOW
         cursor = self._account.cursor_at(self.feed.position) if self._wants_status else None
         reason = f"read too slowly for {self._stall_timeout:g} s: reconnect with since_id={cursor}"
-        is_fit = cursor is not None and len(reason) <= MAX_REASON_BYTES
-        self._transport.close(code, reason if is_fit else code.reason)
+        fits = cursor is not None and len(reason) <= MAX_REASON_BYTES
+        self._transport.close(code, reason if fits else code.reason)
 
-    # What the filter leaves.
+    # Encoding and filtering.
 
     def _choose_encoder(self) -> None:
-        framing = self._encoders.with_cursors if self._wants_status else self._encoders.plain
-        self.feed.encoder = self._encoder = framing.with_filter(self._filter)
+        encoder = self._encoders.with_cursors if self._wants_status else self._encoders.plain
+        self.feed.encoder = self._encoder = encoder.with_filter(self._filter)
 
     def _write_filtered(self, frames: bytes) -> None:
-        """Write what a filter has left of some events; where that is nothing, say now and then how far it is.
+        """Write the events that match. If none does, write a `position` frame when one is due.
 
-        No timer is needed: a client's own cursor is behind its place by a few events at most, and a resume
-        from there passes over them once more.
+        The frame needs no timer: without new events the stream's position does not move, and the
+        client's cursor is at most a few events old. A resume from there skips them again.
         """
         if frames or (frames := self._due_position_frame()):
             self._sent_at = self._clock.seconds()
@@ -231,7 +253,7 @@ class Subscription:
         cursor = self._account.cursor_at(self.feed.position) if is_due else None
         return b"" if cursor is None else self._encoders.frame(encode_position(cursor))
 
-    # Words.
+    # Status frames.
 
     def _reject_position(self, reason: str, last: int) -> None:
         if self._wants_status:
@@ -248,7 +270,7 @@ class Subscription:
             self._send_status(self._account.hello(self._current_seq()))
 
     def _current_seq(self) -> int | None:
-        """Return where the client's stream stands, or will begin; None if that cannot be told now."""
+        """Return where the client's stream is or will begin; None if the journal cannot be read."""
         if not self.feed.is_idle:
             return self.feed.position
         last = self._account.journal.last
