@@ -18,7 +18,7 @@ from websockets.uri import parse_uri
 from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.processes import PATIENCE
 from tests.support.sockets import SocketTestCase
-from tests.system.chaos.clients import SMALL_BUFFER, ReadyMade
+from tests.system.chaos.clients import SMALL_BUFFER, SingleProtocolFactory
 from tradeproxy.runtime.rlimits import raise_file_limit
 
 reactor: Any = chosen
@@ -130,7 +130,7 @@ class WireTests(SocketTestCase):
         end.connect(("127.0.0.1", self.port))
         end.setblocking(False)
         peer = Peer(self.port)
-        reactor.adoptStreamConnection(end.fileno(), socket.AF_INET, ReadyMade(peer))
+        reactor.adoptStreamConnection(end.fileno(), socket.AF_INET, SingleProtocolFactory(peer))
         end.close()
         self.addCleanup(lambda: peer.ended or peer.transport.abortConnection())  # type: ignore[union-attr]
         return peer

@@ -1,7 +1,9 @@
-"""`python -m tests.system.conformance`: the Autobahn suite's cases for WebSocket servers, against the product's own.
+"""Runs the Autobahn suite's cases for WebSocket servers against the proxy's own server.
 
-The clients' factory serves, with its options and its protocol, but for the size of messages and for what is
-done with them: they are sent back.
+    python -m tests.system.conformance [--cases PATTERN]
+
+The server is DownstreamFactory with its options and its protocol. Only two things differ: messages
+may be larger, and each is sent back.
 """
 
 from __future__ import annotations
@@ -36,25 +38,25 @@ reactor: Any = chosen
 LARGEST = 64 * 1024 * 1024
 """Bytes; some cases send 16 MiB in one message."""
 
-GOOD = frozenset({"OK", "INFORMATIONAL", "NON-STRICT", "UNIMPLEMENTED"})
-"""UNIMPLEMENTED: compression (12.*, 13.*), which is not offered."""
+ACCEPTED = frozenset({"OK", "INFORMATIONAL", "NON-STRICT", "UNIMPLEMENTED"})
+"""UNIMPLEMENTED is compression (12.*, 13.*), which the proxy does not offer."""
 
 
 class Echo(DownstreamProtocol):
-    """A client's connection that answers with what it is sent."""
+    """A connection that sends every message back."""
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.sendMessage(payload, isBinary)
 
 
 class EchoFactory(DownstreamFactory):
-    """The clients' factory with that protocol."""
+    """The factory for echoing connections."""
 
     protocol = Echo
 
 
-class Everywhere(Resource):
-    """Upgrades every request, whatever its path."""
+class UpgradingResource(Resource):
+    """Upgrades every request, at any path."""
 
     isLeaf = True
 
@@ -64,20 +66,20 @@ class Everywhere(Resource):
         self._account = account
 
     def render(self, request: Request) -> bytes | int:
-        wishes = SubscribeOptions(None, False)
+        options = SubscribeOptions(None, False)
         answer = self._factory.upgrade(
-            request, self._account, ProtocolMode.ORIGINAL, wishes, lambda _: True
+            request, self._account, ProtocolMode.ORIGINAL, options, lambda _: True
         )
         return answer.reason.encode() if isinstance(answer, Rejection) else answer
 
 
 async def run_cases(directory: str, cases: str) -> dict[str, str]:
-    """Return the verdict on each case, by its number."""
+    """Return the verdict of each case, by its number."""
     journal = memory_journal(reactor)
     account = Account("paper", journal, reactor)
     factory = EchoFactory(Limits(max_message=LARGEST, auth_timeout=3600), reactor)
     site = build_site({"paper": account}, factory, Admission((), (), Tokens(())), reactor)
-    site.resource = Everywhere(factory, account)
+    site.resource = UpgradingResource(factory, account)
     port: Any = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
     address = f"127.0.0.1:{port.getHost().port}"
     suite = spawn(("kosoku", "--include", cases, "--outdir", directory, address), directory, {})
@@ -92,7 +94,7 @@ async def run_cases(directory: str, cases: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """Run, and print how many cases came to which verdict, and those that failed."""
+    """Run the cases; print the number of each verdict and the cases that failed."""
     parser = ArgumentParser(
         prog="conformance", description="The Autobahn suite's cases for servers."
     )
@@ -104,9 +106,9 @@ def main() -> None:
             verdicts = await run_cases(directory, arguments.cases)
         for verdict, count in Counter(verdicts.values()).most_common():
             sys.stdout.write(f"{verdict:15} {count:4}\n")
-        bad = [case for case, verdict in verdicts.items() if verdict not in GOOD]
+        bad = [case for case, verdict in verdicts.items() if verdict not in ACCEPTED]
         if bad or not verdicts:
-            raise SystemExit(f"not as they should be: {', '.join(bad)}")
+            raise SystemExit(f"failed: {', '.join(bad)}")
 
     task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
 

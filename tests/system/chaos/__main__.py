@@ -1,4 +1,7 @@
-"""`python -m tests.system.chaos`: a long run, its table, and status 1 if a promise was broken."""
+"""Runs chaos for minutes and prints a table; exits with 1 if a client lost events.
+
+python -m tests.system.chaos [--seed N] [--events N] [--faults N]
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ from tests.system.chaos.run import Report, chaos
 
 
 def main() -> None:
-    """Read the command line, run, and print."""
+    """Read the command line, run, and print the report."""
     parser = ArgumentParser(
-        prog="chaos", description="Kill, stall, fill and refuse; then count what was lost."
+        prog="chaos", description="Inject faults into a real proxy, then count lost events."
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--events", type=int, default=20_000)
@@ -37,9 +40,10 @@ def main() -> None:
 
 
 def print_report(report: Report, seed: int, seconds: float) -> None:
-    """Print the faults, and a row a client."""
+    """Print the faults, and one row for each client."""
     print(
-        f"seed {seed}: {report.events} events, {sum(report.faults.values())} faults, {seconds:.0f} s"
+        f"seed {seed}: {report.events} events, {sum(report.faults.values())} faults,"
+        f" {seconds:.0f} s"
     )
     for fault, count in sorted(report.faults.items()):
         print(f"  {fault:20} {count:4}")
@@ -48,7 +52,7 @@ def print_report(report: Report, seed: int, seconds: float) -> None:
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:
-    """Print a row a client, and how many events were lost without a word."""
+    """Print one row for each client, and the number of undeclared losses."""
     rows = [("client", *COUNTS)]
     rows += [(verdict.name, *(getattr(verdict, name) for name in COUNTS)) for verdict in verdicts]
     for row in rows:

@@ -1,4 +1,4 @@
-"""Whether a client's log is what it was promised; pure."""
+"""Compares the log of a client with the events that were emitted. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,121 +12,128 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event as a client got it."""
+    """One event as a client received it."""
 
     number: int
     recovered: str | None = None
-    """The mark of an event that did not come by the stream."""
+    """The value of `recovered`, if the event did not come from Alpaca's stream."""
     certain: bool = True
-    """False if it may come again on another connection: it had no cursor, or its time was asked for again."""
+    """False if the event may come again on another connection.
+
+    It had no cursor, or the client resumed from an earlier time.
+    """
     connection: int = 1
-    """On which of the client's connections it came."""
+    """The number of the client's connection on which it came."""
     time: int = 0
-    """The event's own, in microseconds since 1970."""
+    """The time of the event, in microseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredGap:
-    """A time of which the proxy has said that its events are not to be had whole: seconds, inclusive."""
+    """A period that the proxy reported as incomplete; Unix times, both inclusive."""
 
     begin: float
     end: float
 
 
 @dataclass(slots=True)
-class Log:
-    """What one client has noted."""
+class ClientLog:
+    """The record of one client."""
 
     name: str
-    knows_cursors: bool = True
-    """Whether it is told which events have no cursor."""
+    has_cursors: bool = True
+    """Whether the client sees which events have no cursor."""
     entries: list[Entry] = field(default_factory=list)
     positions_lost: list[int] = field(default_factory=list)
-    """Lengths of `entries` at which the client was told that what follows cannot be had whole."""
+    """Lengths of `entries` at the times when the proxy reported a lost position."""
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What a client's log is held against."""
+    """What a client's log is compared with."""
 
     emitted: Mapping[int, float]
-    """The numbers of the events, and the times at which they happened."""
+    """The Unix time of each event, by its number."""
     gaps: Sequence[DeclaredGap] = ()
-    retold: Container[int] = ()
-    """Those that Alpaca told twice: the second time, after newer ones, may be the first that was heard."""
-    forgotten: Container[int] = ()
-    """Those that the proxy's store had, and has lost since: they may come again, on another connection."""
+    resent: Container[int] = ()
+    """Events that Alpaca sent twice. A client may only get the second, after newer events."""
+    lost_from_log: Container[int] = ()
+    """Events that the log had and lost. They may come again, on another connection."""
     without_cursor: Mapping[int, int] = field(default_factory=dict)
-    """See `deliveries_without_cursor`; for clients that cannot know."""
+    """The result of `count_deliveries_without_cursor`, for clients that see no cursors."""
 
 
 COUNTS = ("received", "late", "repeated", "declared", "duplicates", "disorder", "lost")
-"""What a verdict counts, in the order of its fields."""
+"""The counts of a verdict, in the order of its fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Counts for one client; of the last three, none may be above 0."""
+    """Counts for one client; `duplicates`, `disorder` and `lost` must be 0."""
 
     name: str
     received: int
     late: int
-    """Marked as recovered, after newer ones."""
+    """Events that were marked as recovered."""
     repeated: int
-    """Came again though the first time was good, as the contract says they may; the last place counts."""
+    """Events that came again where the contract allows it; the last position counts."""
     declared: int
-    """Did not come, as the proxy had said."""
+    """Missing events in a declared gap or after a reported lost position."""
     duplicates: int
     disorder: int
     lost: int
     breaches: Sequence[tuple[str, int]] = field(default=(), compare=False)
-    """What was not as promised: a word, and the number of the event."""
+    """Each violation: a word, and the number of the event."""
     excused: Sequence[int] = field(default=(), compare=False)
-    """The numbers of those that were declared."""
+    """The numbers of the events that `declared` counts."""
 
     @property
     def is_clean(self) -> bool:
-        """Whether every promise was kept."""
+        """Whether the client got every event once and in order, except as declared."""
         return not (self.duplicates or self.disorder or self.lost)
 
 
-def judge(log: Log, truth: Truth) -> Verdict:
-    """Hold a log against the truth."""
-    unseen = {} if log.knows_cursors else truth.without_cursor
+def judge(log: ClientLog, truth: Truth) -> Verdict:
+    """Compare a log with the truth.
+
+    An event may come twice only if the first delivery had no cursor, and on another connection.
+    Live events must be in order. Recovered events may come at any position.
+    """
+    without_cursor = {} if log.has_cursors else truth.without_cursor
     times: Counter[int] = Counter()
-    places: dict[int, Entry] = {}
+    positions: dict[int, Entry] = {}
     breaches: list[tuple[str, int]] = []
     repeated = 0
     for entry in log.entries:
         number = entry.number
-        before = places.get(number)
+        before = positions.get(number)
         if before is not None:
-            is_certain = before.certain and number not in truth.forgotten
-            is_certain = is_certain and times[number] > unseen.get(number, 0)
+            is_certain = before.certain and number not in truth.lost_from_log
+            is_certain = is_certain and times[number] > without_cursor.get(number, 0)
             if is_certain or before.connection == entry.connection:
                 breaches.append(("again", number))
                 continue
             repeated += 1
-            del places[number]  # it counts where it came last
+            del positions[number]  # the last position counts
         times[number] += 1
-        places[number] = entry
+        positions[number] = entry
     duplicates = len(breaches)
     newest = late = 0
-    for entry in places.values():
+    for entry in positions.values():
         if entry.recovered is not None:
             late += 1
             continue
-        if entry.number < newest and entry.number not in truth.retold:
+        if entry.number < newest and entry.number not in truth.resent:
             breaches.append(("behind", entry.number))
         newest = max(newest, entry.number)
-    missing = [number for number in truth.emitted if number not in places]
+    missing = [number for number in truth.emitted if number not in positions]
     excused = [number for number in missing if _is_declared(number, log, truth)]
     lost = sorted(set(missing).difference(excused))
     disorder = len(breaches) - duplicates
     breaches += [("lost", number) for number in lost]
     return Verdict(
         log.name,
-        len(places),
+        len(positions),
         late,
         repeated,
         len(excused),
@@ -138,16 +145,16 @@ def judge(log: Log, truth: Truth) -> Verdict:
     )
 
 
-def deliveries_without_cursor(logs: Sequence[Log]) -> Counter[int]:
-    """Count for each event how many times a client got it without a cursor: one that is told, at most."""
+def count_deliveries_without_cursor(logs: Sequence[ClientLog]) -> Counter[int]:
+    """Return for each event the most deliveries without a cursor that any client saw."""
     most: Counter[int] = Counter()
     for log in logs:
-        if log.knows_cursors:
+        if log.has_cursors:
             most |= Counter(entry.number for entry in log.entries if not entry.certain)
     return most
 
 
-def _is_declared(number: int, log: Log, truth: Truth) -> bool:
+def _is_declared(number: int, log: ClientLog, truth: Truth) -> bool:
     if any(gap.begin <= truth.emitted[number] <= gap.end for gap in truth.gaps):
         return True
     for length in log.positions_lost:

@@ -1,4 +1,4 @@
-"""Clients that resume: by cursor, by the last event's id, and over server-sent events."""
+"""Resuming clients: by cursor, by the id of the last event, and over server-sent events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twisted.internet import reactor as chosen
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 
 from tests.support.frames import AUTH
-from tests.system.chaos.checker import DeclaredGap, Entry, Log
+from tests.system.chaos.checker import ClientLog, DeclaredGap, Entry
 from tradeproxy.wire.event import format_time, parse_time
 
 reactor: Any = chosen
@@ -22,13 +22,13 @@ RETRY = 0.05
 """Seconds before a client connects again."""
 
 SMALL_BUFFER = 4096
-"""Bytes that the kernel keeps for a client: one that does not read is soon felt at the other end."""
+"""Bytes of the receive buffer: the proxy soon notices a client that does not read."""
 
 PATH = "/trade-updates-paper"
 
 
-class ReadyMade(ClientFactory):
-    """Gives a connection the protocol that is there already."""
+class SingleProtocolFactory(ClientFactory):
+    """A factory that returns one existing protocol."""
 
     noisy = False
 
@@ -39,50 +39,50 @@ class ReadyMade(ClientFactory):
         return self._protocol
 
 
-class Resuming:
-    """What all of them have: a log, a connection that is made again and again, and a way to stall."""
+class ResumingClient:
+    """The base of all clients: a log, a connection that is reopened, and a way to stall."""
 
     def __init__(self, name: str, port: Callable[[], int], since: int) -> None:
-        """`port` is asked for at every attempt to connect."""
-        self.log = Log(name)
+        """`port` returns the port for each attempt to connect; `since` is in microseconds."""
+        self.log = ClientLog(name)
         self.connects = 0
         self.gaps: dict[str, DeclaredGap] = {}
-        """Those of which the client was told that they are not whole, by their beginnings."""
+        """The gaps that were reported as incomplete, by their start."""
         self._port = port
-        self._since: int | None = since  # None: nothing is asked for but what is yet to come
+        self._since: int | None = since  # None: live events only
         self._connection: Any = None
         self._running = True
 
     def start(self) -> None:
-        """Connect, and stay so."""
+        """Connect, and reconnect until `stop`."""
         self._connect()
 
     def stop(self) -> None:
-        """Disconnect for good."""
+        """Disconnect, and do not reconnect."""
         self._running = False
         self.kill()
 
     def has(self, number: int) -> bool:
-        """Whether an event has come."""
+        """Return whether the event has been received."""
         return any(entry.number == number for entry in reversed(self.log.entries))
 
     def kill(self) -> None:
-        """Lose the connection, as in a crash."""
+        """Abort the connection, as in a crash."""
         if self._connection is not None:
             self._connection.transport.abortConnection()
 
     def stall(self) -> None:
-        """Read nothing until woken."""
+        """Stop reading until `resume_reading`."""
         if self._connection is not None and self._connection.transport.connected:
             self._connection.transport.pauseProducing()
 
-    def wake(self) -> None:
+    def resume_reading(self) -> None:
         """Read again."""
         if self._connection is not None and self._connection.transport.connected:
             self._connection.transport.resumeProducing()
 
-    def ended(self) -> None:
-        """Connect again, after a moment."""
+    def connection_ended(self) -> None:
+        """Reconnect after RETRY seconds."""
         self._connection = None
         if self._running:
             reactor.callLater(RETRY, self._connect)
@@ -90,43 +90,45 @@ class Resuming:
     def _connect(self) -> None:
         if not self._running:
             return
-        end = socket.socket()
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
-        end.settimeout(5)
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+        sock.settimeout(5)
         try:
-            end.connect(("127.0.0.1", self._port()))
+            sock.connect(("127.0.0.1", self._port()))
         except OSError:
-            end.close()
-            self.ended()
+            sock.close()
+            self.connection_ended()
             return
-        end.setblocking(False)
+        sock.setblocking(False)
         self.connects += 1
         self._connection = self._protocol()
-        reactor.adoptStreamConnection(end.fileno(), socket.AF_INET, ReadyMade(self._connection))
-        end.close()
+        reactor.adoptStreamConnection(
+            sock.fileno(), socket.AF_INET, SingleProtocolFactory(self._connection)
+        )
+        sock.close()
 
     def _protocol(self) -> Any:
         raise NotImplementedError
 
-    def _note(self, data: dict[str, Any], recovered: str | None, certain: bool) -> None:
-        if "n" in data:  # not one that was made of an order
+    def _record(self, data: dict[str, Any], recovered: str | None, certain: bool) -> None:
+        if "n" in data:  # an event that was made from an order has no number
             self._since = parse_time(data["at"])
             self.log.entries.append(
                 Entry(data["n"], recovered, certain, self.connects, self._since)
             )
 
-    def _from_time(self) -> dict[str, str]:
+    def _since_query(self) -> dict[str, str]:
         return {} if self._since is None else {"since": format_time(self._since)}
 
-    def _position_lost(self) -> None:
-        """Note that what follows cannot be had whole."""
+    def _record_lost_position(self) -> None:
+        """Record that the events after this position may be incomplete."""
         self.log.positions_lost.append(len(self.log.entries))
 
 
-class SocketClient(WebSocketClientProtocol):
-    """One connection of a client over a WebSocket."""
+class ChaosConnection(WebSocketClientProtocol):
+    """One connection of a WebSocket client."""
 
-    def __init__(self, owner: WebSocketResuming) -> None:
+    def __init__(self, owner: ResumingWebSocketClient) -> None:
         super().__init__()
         self._owner = owner
 
@@ -134,61 +136,63 @@ class SocketClient(WebSocketClientProtocol):
         self.sendMessage(AUTH)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self._owner.take(json.loads(payload))
+        self._owner.receive(json.loads(payload))
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        self._owner.closed(self.remoteCloseCode)
-        self._owner.ended()
+        self._owner.connection_closed(self.remoteCloseCode)
+        self._owner.connection_ended()
 
 
-class WebSocketResuming(Resuming):
-    """A client over a WebSocket; by cursor, with `proxy_status`, or by event id, without."""
+class ResumingWebSocketClient(ResumingClient):
+    """A WebSocket client that resumes by cursor, with `proxy_status`, or by event id."""
 
     def __init__(self, name: str, port: Callable[[], int], since: int, *, by_cursor: bool) -> None:
         super().__init__(name, port, since)
-        self.log.knows_cursors = self._by_cursor = by_cursor
+        self.log.has_cursors = self._by_cursor = by_cursor
         self._position: str | None = None
 
-    def _protocol(self) -> SocketClient:
-        # It is all the same which port is named here; that of the connection is another matter.
+    def _protocol(self) -> ChaosConnection:
+        # The port in this URL only appears in the Host header, and is not checked.
         factory = WebSocketClientFactory(
             f"ws://localhost{PATH}?{urlencode(self._query())}", reactor=reactor
         )
         factory.setProtocolOptions(failByDrop=False, openHandshakeTimeout=10)
-        protocol = SocketClient(self)
+        protocol = ChaosConnection(self)
         protocol.factory = factory
         return protocol
 
     def _query(self) -> dict[str, str]:
-        query = self._from_time() if self._position is None else {"since_id": self._position}
+        query = self._since_query() if self._position is None else {"since_id": self._position}
         return query | ({"proxy_status": "1"} if self._by_cursor else {})
 
-    def take(self, frame: Any) -> None:
-        """Take one message."""
+    def receive(self, frame: Any) -> None:
+        """Record one message."""
         match frame:
             case {"stream": "trade_updates", "data": data}:
                 cursor = frame.get("cursor")
-                self._note(data, frame.get("recovered"), cursor is not None or not self._by_cursor)
+                self._record(
+                    data, frame.get("recovered"), cursor is not None or not self._by_cursor
+                )
                 position = cursor if self._by_cursor else data.get("event_id")
                 self._position = position or self._position
             case {"stream": "proxy_status", "data": data}:
                 self._take_status(data)
 
-    def closed(self, code: int | None) -> None:
-        """Note that the position was lost: all behind the first event of its time is asked for again.
+    def connection_closed(self, code: int | None) -> None:
+        """After close code 4010, resume from the time of the last event, else from live events.
 
-        If that is not to be had either, what follows is.
+        The events since that time may then come again, so they are no longer certain.
         """
         if code == 4010 and self._position is None:
             self._since = None
-            self._position_lost()
+            self._record_lost_position()
         elif code == 4010:
             self._position = None
             entries = self.log.entries
             since = self._since or 0
             later = (index for index, entry in enumerate(entries) if entry.time >= since)
-            again = next(later, len(entries))
-            entries[again:] = [replace(entry, certain=False) for entry in entries[again:]]
+            first = next(later, len(entries))
+            entries[first:] = [replace(entry, certain=False) for entry in entries[first:]]
 
     def _take_status(self, data: dict[str, Any]) -> None:
         match data:
@@ -199,7 +203,7 @@ class WebSocketResuming(Resuming):
             case {"event": "gap"}:
                 self._take_gap(data)
             case {"event": "replay", "state": "impossible"}:
-                self._position_lost()
+                self._record_lost_position()
 
     def _take_gap(self, gap: dict[str, Any]) -> None:
         if gap["outcome"] in ("orders", "lost"):
@@ -209,10 +213,10 @@ class WebSocketResuming(Resuming):
             )
 
 
-class LineClient(Protocol):
-    """One connection of a client over server-sent events, in plain HTTP/1.1 with chunks."""
+class SseConnection(Protocol):
+    """One connection of a client of server-sent events: HTTP/1.1 with chunks."""
 
-    def __init__(self, owner: EventSourceResuming, request: bytes) -> None:
+    def __init__(self, owner: ResumingSseClient, request: bytes) -> None:
         self._owner = owner
         self._request = request
         self._buffer = b""
@@ -231,7 +235,7 @@ class LineClient(Protocol):
             if not found:
                 return
             self._head, self._chunks = False, rest
-            self._owner.answered(int(head.split(b" ")[1]))
+            self._owner.status_received(int(head.split(b" ")[1]))
         while self._next_chunk():
             pass
 
@@ -243,58 +247,60 @@ class LineClient(Protocol):
         self._chunks = rest[length + 2 :]
         *events, self._buffer = self._buffer.split(b"\n\n")
         for event in events:
-            self._owner.take_event(event.decode().splitlines())
+            self._owner.receive(event.decode().splitlines())
         return True
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
-        self._owner.ended()
+        self._owner.connection_ended()
 
 
-class EventSourceResuming(Resuming):
-    """A client over server-sent events, as a browser's EventSource is."""
+class ResumingSseClient(ResumingClient):
+    """A client of server-sent events, which resumes like a browser's EventSource."""
 
     _last_id: str | None = None
     _recovered: str | None = None
 
-    def _protocol(self) -> LineClient:
-        query = urlencode(self._from_time())
+    def _protocol(self) -> SseConnection:
+        query = urlencode(self._since_query())
         last_id = "" if self._last_id is None else f"Last-Event-ID: {self._last_id}\r\n"
         request = (
             f"GET {PATH}/v2/events/trades?{query} HTTP/1.1\r\nHost: localhost\r\n{last_id}\r\n"
         )
-        return LineClient(self, request.encode())
+        return SseConnection(self, request.encode())
 
-    def answered(self, status: int) -> None:
-        """Note that the position was not to be had."""
+    def status_received(self, status: int) -> None:
+        """After HTTP 410, resume from the time of the last event, else from live events."""
         if status == 410:
-            self._position_lost()
+            self._record_lost_position()
             if self._last_id is None:
                 self._since = None
             self._last_id = None
 
-    def take_event(self, lines: list[str]) -> None:
-        """Take the lines of one event, or of a comment."""
+    def receive(self, lines: list[str]) -> None:
+        """Record the lines of one event or comment."""
         fields = dict(line.partition(": ")[::2] for line in lines)
         for line in lines:
             if line.startswith(": recovered "):
                 self._recovered = line.removeprefix(": recovered ")
         if "data" in fields:
-            self._note(json.loads(fields["data"]), self._recovered, "id" in fields)
+            self._record(json.loads(fields["data"]), self._recovered, "id" in fields)
             self._last_id = fields.get("id", self._last_id)
             self._recovered = None
 
 
-def declared_gaps(clients: Iterable[Resuming]) -> list[DeclaredGap]:
-    """Return the gaps of which one of them was told that they are not whole."""
+def declared_gaps(clients: Iterable[ResumingClient]) -> list[DeclaredGap]:
+    """Return the gaps that any client saw reported as incomplete."""
     return [gap for client in clients for gap in client.gaps.values()]
 
 
-def resuming(kinds: Mapping[str, int], port: Callable[[], int], since: int) -> list[Resuming]:
-    """Return so many clients of each kind: cursor, event_id, and sse."""
+def build_clients(
+    kinds: Mapping[str, int], port: Callable[[], int], since: int
+) -> list[ResumingClient]:
+    """Return clients; `kinds` has the number of each kind: cursor, event_id and sse."""
     return [
-        EventSourceResuming(f"{kind} {number}", port, since)
+        ResumingSseClient(f"{kind} {number}", port, since)
         if kind == "sse"
-        else WebSocketResuming(f"{kind} {number}", port, since, by_cursor=kind == "cursor")
+        else ResumingWebSocketClient(f"{kind} {number}", port, since, by_cursor=kind == "cursor")
         for kind, count in kinds.items()
         for number in range(1, count + 1)
     ]

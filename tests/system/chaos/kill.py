@@ -1,4 +1,7 @@
-"""`python -m tests.system.chaos.kill`: kill the proxy in mid-burst; what a client got must be in the journal."""
+"""Kills the proxy while events flow; every event that a client got must be in the journal.
+
+python -m tests.system.chaos.kill [--seed N] [--times N]
+"""
 
 from __future__ import annotations
 
@@ -15,41 +18,41 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 
-from tests.system.chaos.clients import WebSocketResuming
-from tests.system.chaos.run import World
+from tests.system.chaos.clients import ResumingWebSocketClient
+from tests.system.chaos.run import ChaosWorld
 
 reactor: Any = chosen
 JOURNAL = ".local/state/tradeproxy/paper.sqlite3"
 
 
 async def kill_repeatedly(directory: str, *, seed: int, times: int) -> tuple[int, list[int]]:
-    """Return how many events a client received in all, and the numbers of those not in the journal."""
+    """Return how many events a client received, and the numbers of those not in the journal."""
     random = Random(seed)
-    world = World(directory, random)
+    world = ChaosWorld(directory, random)
     await world.start()
-    client = WebSocketResuming("client", world.port, round(time() * 1e6), by_cursor=True)
+    client = ResumingWebSocketClient("client", world.port, round(time() * 1e6), by_cursor=True)
     client.start()
-    bursts = LoopingCall(lambda: world.emit(100))
-    bursting = bursts.start(0.004)
+    emitting = LoopingCall(lambda: world.emit(100))
+    emitting_done = emitting.start(0.004)
     missing: list[int] = []
     checked = 0
     for _ in range(times):
         await deferLater(reactor, random.uniform(0.05, 0.3))
         await world.proxy.stop("KILL")
-        await deferLater(reactor, 0.05)  # what the kernel still holds for the client arrives
-        kept = _kept(Path(directory, JOURNAL))
+        await deferLater(reactor, 0.05)  # for bytes in the kernel's buffers to arrive
+        stored = _read_numbers(Path(directory, JOURNAL))
         received = [entry.number for entry in client.log.entries[checked:]]
-        missing += [number for number in received if number not in kept]
+        missing += [number for number in received if number not in stored]
         checked += len(received)
         await world.start_proxy()
-    bursts.stop()
-    await bursting
+    emitting.stop()
+    await emitting_done
     client.stop()
     await world.stop()
     return checked, missing
 
 
-def _kept(journal: Path) -> set[int]:
+def _read_numbers(journal: Path) -> set[int]:
     """Return the numbers of the events on the disk, the write-ahead log included."""
     with sqlite3.connect(f"file:{journal}?mode=ro", uri=True) as connection:
         numbers = connection.execute(
@@ -60,10 +63,8 @@ def _kept(journal: Path) -> set[int]:
 
 
 def main() -> None:
-    """Read the command line, run, and print."""
-    parser = ArgumentParser(
-        prog="kill", description="Kill the proxy in mid-burst, again and again."
-    )
+    """Read the command line, run, and print the result."""
+    parser = ArgumentParser(prog="kill", description="Kill the proxy repeatedly while events flow.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--times", type=int, default=100)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What goes wrong, in an order that a seed decides."""
+"""The nemesis: it injects faults in an order that a seed determines."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from tradeproxy.simulator.faults import Fault, FaultKind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.system.chaos.clients import Resuming
-    from tests.system.chaos.run import World
+    from tests.system.chaos.clients import ResumingClient
+    from tests.system.chaos.run import ChaosWorld
 
 reactor: Any = chosen
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
 class Nemesis:
-    """Draws faults and carries them out; what it began, `heal` puts right."""
+    """Picks faults at random and injects them."""
 
-    def __init__(self, world: World, clients: Sequence[Resuming], random: Random) -> None:
+    def __init__(
+        self, world: ChaosWorld, clients: Sequence[ResumingClient], random: Random
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._world = world
         self._clients = clients
         self._random = random
-        # The weights: what is quickly over comes often, what takes the stream away for a while seldom.
+        # The weights: short faults are frequent; those that interrupt the stream for long are rare.
         self._faults = {
             self.kill_client: 14,
             self.stall_client: 12,
@@ -48,61 +50,61 @@ class Nemesis:
         }
 
     async def strike(self) -> None:
-        """Do one thing, and wait until it is done; its consequences go on."""
+        """Inject one fault and wait for its end; its effects may last longer."""
         (fault,) = self._random.choices(list(self._faults), list(self._faults.values()))
         self.counts[fault.__name__.replace("_", " ")] += 1
         await fault()
 
     async def kill_client(self) -> None:
-        """Crash a client."""
+        """Abort the connection of a client."""
         self._random.choice(self._clients).kill()
 
     async def stall_client(self) -> None:
-        """Let a client read nothing for a while, in which much happens."""
+        """Stop a client from reading while many events are emitted."""
         client = self._random.choice(self._clients)
         client.stall()
         self._world.emit(self._random.randint(50, 200))
         await self._wait(0.2, 3)
-        client.wake()
+        client.resume_reading()
 
     async def repeat_events(self) -> None:
-        """Send the last events once more."""
-        self._world.tell_again(self._random.randint(1, 50))
+        """Send the last events from Alpaca again."""
+        self._world.repeat(self._random.randint(1, 50))
 
     async def send_garbage(self) -> None:
-        """Send frames that say nothing."""
+        """Send malformed frames from Alpaca."""
         self._inject(FaultKind.GARBAGE, count=5)
 
     async def end_upstream(self) -> None:
-        """End the upstream: with a close frame, without one, by a reset."""
+        """End the upstream with a close frame, without one, or by a reset."""
         self._inject(self._random.choice((FaultKind.CLOSE, FaultKind.DROP, FaultKind.RESET)))
 
     async def silence_upstream(self) -> None:
-        """Let the upstream fall silent, so that events are told to nobody, and then break."""
+        """Silence the upstream, so that its events are missed, and then reset it."""
         self._inject(FaultKind.SILENCE)
         await self._wait(0.2, 1)
         self._inject(FaultKind.RESET)
 
     async def skip_events(self) -> None:
-        """Leave events out of the stream, and go on as if nothing had been."""
+        """Leave events out of the stream, without a disconnect."""
         self._inject(FaultKind.SILENCE, seconds=0.2)
         self._world.emit(3)
         await self._wait(0.3, 0.4)
 
     async def refuse_login(self) -> None:
-        """Refuse the next login; without a crash it is tried again after a minute only."""
+        """Reject the next login. Restart the proxy, which would retry only after a minute."""
         self._inject(FaultKind.REFUSE, count=1)
         await self.kill_proxy()
         await self._wait(0.5, 1)
         await self.kill_proxy()
 
     async def throttle_upstream(self) -> None:
-        """Let another connection hold the account for a second."""
+        """Reject connections for a second, as if another one used the account."""
         self._inject(FaultKind.THROTTLE, count=1, retry_after=1)
         self._inject(FaultKind.RESET)
 
     async def hinder_recovery(self) -> None:
-        """End the upstream, and let the history be slow, busy, cut short or incomplete."""
+        """End the upstream, and make the history slow, busy, truncated or incomplete."""
         match self._random.randrange(5):
             case 0:
                 self._inject(
@@ -123,7 +125,7 @@ class Nemesis:
         await self.end_upstream()
 
     async def refuse_history(self) -> None:
-        """Let events be missed and refuse their history for good: they are lost, and declared to be."""
+        """Miss events and refuse their history for good: they are lost and declared."""
         self._inject(FaultKind.SILENCE)
         self._world.emit(20)
         self._inject(FaultKind.HISTORY_REFUSE, status=403, seconds=3)
@@ -131,7 +133,7 @@ class Nemesis:
         await self._wait(3, 3)
 
     async def fill_disk(self) -> None:
-        """Let the kernel refuse for a while whatever the proxy writes to a file."""
+        """Make every write of the proxy to a file fail for a while."""
         resource.prlimit(self._world.proxy.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         pid = self._world.proxy.pid
         await self._wait(0.3, 2)
@@ -141,7 +143,7 @@ class Nemesis:
             await self.kill_proxy()
 
     async def kill_proxy(self) -> None:
-        """Kill the proxy, and start it again at once."""
+        """Kill the proxy and restart it."""
         await self._world.restart_proxy()
 
     async def _wait(self, least: float, most: float) -> None:

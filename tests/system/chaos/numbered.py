@@ -1,4 +1,4 @@
-"""Numbered events: what happens at Alpaca in a run, and all that is to be known of it afterwards."""
+"""Numbered events: what the simulator emits in a run, with the facts to check it later."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.service import Simulator
 
 
-class Numbered:
-    """Lets them happen at a simulator, each with its number as `n`."""
+class NumberedEvents:
+    """Emits events at a simulator, each with its number as `n`."""
 
     size = 2000
-    """About how many bytes each has."""
+    """Bytes of padding in each event."""
 
     def __init__(self, alpaca: Simulator, random: Random) -> None:
         self.alpaca = alpaca
         self.emitted: dict[int, float] = {}
-        """When each of them happened."""
+        """The Unix time of each event, by its number."""
         self.retold: set[int] = set()
         self._clock = EventClock(time, random)
 
     def emit(self, count: int) -> None:
-        """Let as many events happen."""
+        """Emit `count` events."""
         for _ in range(count):
             number = len(self.emitted) + 1
             at, event_id = self._clock.stamp()
@@ -46,7 +46,7 @@ class Numbered:
                 }
             )
 
-    def tell_again(self, count: int) -> None:
-        """Let the stream bring the last events once more."""
+    def repeat(self, count: int) -> None:
+        """Send the last `count` events again."""
         self.retold.update(range(len(self.emitted) - count + 1, len(self.emitted) + 1))
         self.alpaca.inject(Fault(FaultKind.REPEAT, count=count))

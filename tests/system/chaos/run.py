@@ -1,4 +1,4 @@
-"""One run: a simulator that emits, a real proxy, clients, the nemesis, and the verdicts at the end."""
+"""One chaos run: a simulator, a real proxy, clients, the nemesis, and the verdicts."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall, deferLater
 
 from tests.support.processes import Command, free_port, run
-from tests.system.chaos.checker import Truth, Verdict, deliveries_without_cursor, judge
-from tests.system.chaos.clients import Resuming, declared_gaps, resuming
+from tests.system.chaos.checker import Truth, Verdict, count_deliveries_without_cursor, judge
+from tests.system.chaos.clients import ResumingClient, build_clients, declared_gaps
 from tests.system.chaos.nemesis import Nemesis
-from tests.system.chaos.numbered import Numbered
+from tests.system.chaos.numbered import NumberedEvents
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.service import Simulator
 from tradeproxy.simulator.web import ApiSite
 
 reactor: Any = chosen
-EVERY = 0.05
+EMIT_INTERVAL = 0.05
 """Seconds between two emissions."""
 
-QUIET = 4.0
-"""Seconds from the last event to the verdict: the history is asked once more, and what was left out comes."""
+SETTLE_TIME = 4.0
+"""Seconds from the last event to the verdicts; includes one more check of the history."""
 
-PATIENCE = 20.0
-"""Seconds for the last event to come to every client, before that; two cores may have much else to do."""
+ARRIVAL_TIMEOUT = 20.0
+"""Seconds for the last event to reach every client, on a busy machine with two cores."""
 
-HASTE = {
+FAST_SETTINGS = {
     "PROXY_HOST": "127.0.0.1",
     "PROXY_STALL_TIMEOUT": "2",
     "PROXY_RECOVERY_DEADLINE": "2",
     "PROXY_RECONCILE_INTERVAL": "3",
 }
-"""Settings of a proxy that has no minutes to wait."""
+"""Settings with short intervals, so that a run does not take hours."""
 
 CLIENTS = {"cursor": 4, "event_id": 3, "sse": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run has come to."""
+    """The result of a run."""
 
     events: int
     faults: dict[str, int]
@@ -52,11 +52,11 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        """Whether no client has lost anything, or had it twice or out of order, without being told."""
+        """Whether no client has undeclared losses, duplicates or disorder."""
         return all(verdict.is_clean for verdict in self.verdicts)
 
 
-class World(Numbered):
+class ChaosWorld(NumberedEvents):
     """The simulated Alpaca and the proxy."""
 
     proxy: Command
@@ -68,18 +68,18 @@ class World(Numbered):
         self._listening: Any = None
 
     def port(self) -> int:
-        """Return the port to which clients connect."""
+        """Return the port of the proxy."""
         return self.proxy_port
 
     async def start(self) -> None:
-        """Start both, and return once events flow."""
+        """Start both, and return once the proxy streams."""
         endpoint = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
         self._listening = await endpoint.listen(ApiSite(self.alpaca))
         await self.start_proxy()
         await self.alpaca.when_listening()
 
     async def start_proxy(self) -> None:
-        """Start the proxy, and return once it takes connections."""
+        """Start the proxy, and return once it listens."""
         self.proxy = run(
             *("twistd", "-n", "--pidfile=", "tradeproxy"),
             directory=self._directory,
@@ -87,12 +87,12 @@ class World(Numbered):
             ALPACA_SECRET_KEY="test-secret",
             ALPACA_URL=f"http://127.0.0.1:{self._listening.getHost().port}",
             PROXY_PORT=str(self.proxy_port),
-            **HASTE,
+            **FAST_SETTINGS,
         )
         await self.proxy.says("listening on")
 
     async def restart_proxy(self) -> None:
-        """Kill the proxy with SIGKILL, and start it again."""
+        """Kill the proxy with SIGKILL, and restart it."""
         await self.proxy.stop("KILL")
         await self.start_proxy()
 
@@ -104,25 +104,32 @@ class World(Numbered):
 
 
 async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Report:
-    """Let `faults` things go wrong while `events` events are emitted, and judge every client."""
+    """Inject `faults` faults while `events` events are emitted, and judge every client.
+
+    Args:
+        directory: the home directory of the proxy.
+        seed: determines the faults and the events.
+        events: how many events to emit.
+        faults: how many faults to inject.
+    """
     random = Random(seed)
-    world = World(directory, random)
+    world = ChaosWorld(directory, random)
     await world.start()
     since = round(time() * 1e6)
-    clients = resuming(CLIENTS, world.port, since)
+    clients = build_clients(CLIENTS, world.port, since)
     for client in clients:
         client.start()
     nemesis = Nemesis(world, clients, random)
     per_fault = events // faults
 
     def emit() -> None:
-        # As many as the faults so far allow for, so that neither ends long before the other.
+        # Emit in proportion to the faults so far, so that both end at about the same time.
         due = min(events, (nemesis.counts.total() + 1) * per_fault) - len(world.emitted)
         if due > 0:
             world.emit(random.randint(1, min(due, 20)))
 
     emitting = LoopingCall(emit)
-    emitting_done = emitting.start(EVERY)
+    emitting_done = emitting.start(EMIT_INTERVAL)
     for _ in range(faults):
         await nemesis.strike()
         await deferLater(reactor, random.uniform(0.05, 0.5))
@@ -131,7 +138,11 @@ async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Repor
     await _settle(world, events, clients)
     logs = [client.log for client in clients]
     truth = Truth(
-        world.emitted, declared_gaps(clients), world.retold, (), deliveries_without_cursor(logs)
+        world.emitted,
+        declared_gaps(clients),
+        world.retold,
+        (),
+        count_deliveries_without_cursor(logs),
     )
     verdicts = [judge(log, truth) for log in logs]
     for client in clients:
@@ -145,16 +156,16 @@ async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Repor
     )
 
 
-async def _settle(world: World, events: int, clients: list[Resuming]) -> None:
-    """Put everything right, emit what is left, and wait until it can have arrived."""
+async def _settle(world: ChaosWorld, events: int, clients: list[ResumingClient]) -> None:
+    """End all faults, emit the remaining events, and wait until they can have arrived."""
     for kind in (FaultKind.REST_REFUSE, FaultKind.HISTORY_REFUSE, FaultKind.HISTORY_DELAY):
         world.alpaca.inject(Fault(kind, seconds=0.001))
     await world.restart_proxy()
     await world.alpaca.when_listening()
     while (left := events - len(world.emitted)) > 0:
         world.emit(min(left, 200))
-        await deferLater(reactor, EVERY)
-    limit = time() + PATIENCE
+        await deferLater(reactor, EMIT_INTERVAL)
+    limit = time() + ARRIVAL_TIMEOUT
     while not all(client.has(len(world.emitted)) for client in clients) and time() < limit:
-        await deferLater(reactor, EVERY)
-    await deferLater(reactor, QUIET)
+        await deferLater(reactor, EMIT_INTERVAL)
+    await deferLater(reactor, SETTLE_TIME)

@@ -1,23 +1,23 @@
-"""Tests for tests.system.chaos.checker, which judges what clients got in `make chaos`."""
+"""Tests for tests.system.chaos.checker, which checks the clients' logs in `make chaos`."""
 
 from __future__ import annotations
 
 from tests.support.sockets import SocketTestCase
 from tests.system.chaos.checker import (
+    ClientLog,
     DeclaredGap,
     Entry,
-    Log,
     Truth,
-    deliveries_without_cursor,
+    count_deliveries_without_cursor,
     judge,
 )
 
 
 class CheckerTests(SocketTestCase):
-    """The checker finds what it is there to find."""
+    """The checker finds violations and accepts what is allowed."""
 
-    def test_tells_every_breach(self) -> None:
-        """A loss, a repeat, disorder; none of them where it was declared, or may be."""
+    def test_judge_counts_every_violation(self) -> None:
+        """Losses, duplicates and disorder count, unless they are declared or allowed."""
         emitted = {number: float(number) for number in range(1, 6)}
         whole = [Entry(number) for number in emitted]
         provisional, again = Entry(5, certain=False), Entry(5, connection=2)
@@ -37,36 +37,38 @@ class CheckerTests(SocketTestCase):
             ([Entry(2), Entry(1, recovered="events"), *whole[2:]], [], (0, 0, 0)),
         ]
         for entries, gaps, breaches in table:
-            verdict = judge(Log("client", entries=entries), Truth(emitted, gaps))
+            verdict = judge(ClientLog("client", entries=entries), Truth(emitted, gaps))
             self.assertEqual(
                 (verdict.duplicates, verdict.disorder, verdict.lost), breaches, entries
             )
             self.assertEqual(verdict.is_clean, breaches == (0, 0, 0))
 
-    def test_a_client_without_cursors_is_judged_by_the_others(self) -> None:
-        """It may be handed again what those who are told got without a cursor, as often as they did."""
-        log = Log("told", entries=[Entry(1), Entry(2, certain=False), Entry(2, connection=2)])
-        unaware = Log("unaware", False, [Entry(1), Entry(2), Entry(2, connection=2)])
-        told = deliveries_without_cursor([log, unaware])
-        truth = Truth({1: 1.0, 2: 2.0}, without_cursor=told)
+    def test_judge_client_without_cursors_uses_counts_of_others(self) -> None:
+        """It may get an event again as often as others got it without a cursor."""
+        log = ClientLog(
+            "aware", entries=[Entry(1), Entry(2, certain=False), Entry(2, connection=2)]
+        )
+        unaware = ClientLog("unaware", False, [Entry(1), Entry(2), Entry(2, connection=2)])
+        counts = count_deliveries_without_cursor([log, unaware])
+        truth = Truth({1: 1.0, 2: 2.0}, without_cursor=counts)
         for further, duplicates in (
             ((), 0),
             ((Entry(2, connection=3),), 1),
             ((Entry(1, connection=3),), 1),
         ):
             entries = [*unaware.entries, *further]
-            verdict = judge(Log("unaware", False, entries), truth)
+            verdict = judge(ClientLog("unaware", False, entries), truth)
             self.assertEqual((verdict.duplicates, verdict.disorder), (duplicates, 0))
 
-    def test_what_alpaca_tells_again_may_stand_where_it_was_told(self) -> None:
-        """Its stream's order is kept, even where it is odd."""
-        log = Log("client", entries=[Entry(3), Entry(1), Entry(2)])
-        truth = Truth({1: 1.0, 2: 2.0, 3: 3.0}, retold={2})
+    def test_judge_resent_event_may_be_out_of_order(self) -> None:
+        """The order of Alpaca's stream is kept, even if an old event comes late."""
+        log = ClientLog("client", entries=[Entry(3), Entry(1), Entry(2)])
+        truth = Truth({1: 1.0, 2: 2.0, 3: 3.0}, resent={2})
         self.assertEqual(judge(log, truth).disorder, 1)
 
-    def test_a_lost_position_excuses_only_what_follows_it(self) -> None:
-        """Up to the next event that the client got."""
+    def test_judge_lost_position_excuses_only_events_after_it(self) -> None:
+        """Up to the next event that the client received."""
         emitted = {number: float(number) for number in range(1, 7)}
-        log = Log("client", entries=[Entry(1), Entry(4), Entry(6)], positions_lost=[1])
+        log = ClientLog("client", entries=[Entry(1), Entry(4), Entry(6)], positions_lost=[1])
         verdict = judge(log, Truth(emitted))
         self.assertEqual((verdict.declared, verdict.lost), (2, 1))

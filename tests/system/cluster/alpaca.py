@@ -1,4 +1,4 @@
-"""An Alpaca that knows which node each connection is of, and sees two of them at once where they are."""
+"""A simulated Alpaca that records which node each connection belongs to, and any overlaps."""
 
 from __future__ import annotations
 
@@ -22,104 +22,108 @@ reactor: Any = chosen
 
 
 @dataclass(slots=True, eq=False)
-class Visit:
+class ConnectionRecord:
     """One connection to the stream; times in monotonic seconds, None for what has not happened."""
 
     key: str = ""
-    """The id of the key that it logged in with: each node has its own."""
-    listening: float | None = None
-    """When it began to listen."""
+    """The id of its key; each node has its own key."""
+    listening_since: float | None = None
+    """When its `listen` message was accepted."""
     ended: float | None = None
     close_frame: CloseFrame | None = None
 
     @property
-    def listens(self) -> bool:
-        """Whether events go to it."""
-        return self.listening is not None and self.ended is None
+    def is_listening(self) -> bool:
+        """Whether it gets events."""
+        return self.listening_since is not None and self.ended is None
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Two that listened at once, from `begin` on."""
+    """Two connections that listened at once, from `begin` on."""
 
-    older: Visit
-    newer: Visit
+    older: ConnectionRecord
+    newer: ConnectionRecord
     begin: float
 
 
-class KnownProtocol(StreamProtocol):
-    """A connection of which the key is known."""
+class RecordedStreamProtocol(StreamProtocol):
+    """A connection whose record has its key."""
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         alpaca: Any = self.factory.simulator
         match parse_client(payload):
             case Authenticate(KeyPair(key_id)):
-                alpaca.visit(self).key = key_id.reveal()
+                alpaca.get_record(self).key = key_id.reveal()
         super().onMessage(payload, isBinary)
 
 
-class Alpaca(Simulator):
-    """Lets `most` connections in at once, where the real one lets in one; all of them are told everything."""
+class RecordingAlpaca(Simulator):
+    """Accepts up to `max_connections`, where the real one accepts one; all get every event."""
 
     def __init__(self, random: Random) -> None:
         super().__init__(reactor, random)
-        self.most = 1
-        self.visits: list[Visit] = []
-        """Those that were let in, in their order."""
+        self.max_connections = 1
+        self.records: list[ConnectionRecord] = []
+        """Of all accepted connections, in order."""
         self.overlaps: list[Overlap] = []
-        self.turned_away = 0
-        self._open: dict[StreamConnection, Visit] = {}
+        self.rejected = 0
+        self._open: dict[StreamConnection, ConnectionRecord] = {}
 
-    def visit(self, connection: StreamProtocol) -> Visit:
-        """Return what is known of a connection that was let in."""
+    def get_record(self, connection: StreamProtocol) -> ConnectionRecord:
+        """Return the record of an accepted connection."""
         return self._open[connection]
 
     @property
-    def listener(self) -> Visit | None:
-        """The one that listens; of several, the newest."""
-        listening = [visit for visit in self._open.values() if visit.listens]
+    def listener(self) -> ConnectionRecord | None:
+        """The record of the connection that listens; the newest, if there are several."""
+        listening = [record for record in self._open.values() if record.is_listening]
         return listening[-1] if listening else None
 
     def when(self, condition: Callable[[], bool]) -> Deferred[None]:
-        """Fire once this is so; it is asked again whenever somebody begins to listen, or is gone."""
+        """Fire once the condition holds; checked when a connection listens or ends."""
         return self._when(condition)
 
     def admit(self, connection: StreamConnection) -> Fault | None:
         self.handshakes += 1
-        if len(self._open) >= self.most:
-            self.turned_away += 1
-            # The real one says 429 for some 90 s after a connection that was lost, and nothing of a time.
+        if len(self._open) >= self.max_connections:
+            self.rejected += 1
+            # The real one answers 429 for some 90 s after a lost connection, without Retry-After.
             return Fault(FaultKind.THROTTLE, retry_after=1)
         self._connection = connection
-        self._open[connection] = visit = Visit()
-        self.visits.append(visit)
+        self._open[connection] = record = ConnectionRecord()
+        self.records.append(record)
         return None
 
     def release(self, connection: StreamConnection) -> None:
-        if (visit := self._open.pop(connection, None)) is None:
+        if (record := self._open.pop(connection, None)) is None:
             return  # it was turned away
-        visit.ended, visit.close_frame = monotonic(), connection.close_frame
+        record.ended, record.close_frame = monotonic(), connection.close_frame
         if connection is self._connection:
             self._connection = next(reversed(self._open), None)
-        self.tell()
+        self.notify_waiters()
 
-    def tell(self) -> None:
-        for connection, visit in self._open.items():
-            if connection.listening and visit.listening is None:
-                visit.listening = monotonic()
+    def notify_waiters(self) -> None:
+        for connection, record in self._open.items():
+            if connection.listening and record.listening_since is None:
+                record.listening_since = monotonic()
                 others = [
-                    other for other in self._open.values() if other.listens and other is not visit
+                    other
+                    for other in self._open.values()
+                    if other.is_listening and other is not record
                 ]
-                self.overlaps += [Overlap(other, visit, visit.listening) for other in others]
+                self.overlaps += [
+                    Overlap(other, record, record.listening_since) for other in others
+                ]
         super().notify_waiters()
 
     def _send(self, frames: Sequence[Frame]) -> int:
-        told = [each for each in self._open if each.listening and not each.silent]
-        for connection in told if frames else ():
+        receivers = [each for each in self._open if each.listening and not each.silent]
+        for connection in receivers if frames else ():
             connection.send_frames(frames)
-        return len(frames) if told else 0
+        return len(frames) if receivers else 0
 
-    def end(self) -> Deferred[None]:
+    def stop(self) -> Deferred[None]:
         for connection in self._open:
             connection.close(1001)
         return super().stop()

@@ -1,4 +1,4 @@
-"""The clients of a cluster: those that hop between nodes, those that stay, and a reader of the whole log."""
+"""The clients of a cluster run: some change nodes, some stay, and one reads the whole log."""
 
 from __future__ import annotations
 
@@ -8,48 +8,48 @@ from typing import Any
 
 from twisted.internet import reactor as chosen
 
-from tests.system.chaos.clients import WebSocketResuming, resuming
-from tests.system.cluster.verdicts import Line
-from tests.system.cluster.world import Node, until
+from tests.system.chaos.clients import ResumingWebSocketClient, build_clients
+from tests.system.cluster.verdicts import LogLine
+from tests.system.cluster.world import NodeProcess, until
 from tradeproxy.wire.position import Cursor
 
 reactor: Any = chosen
-EVERYTHING = "1000000"
-"""More events than any log has."""
+MAX_REPLAY = "1000000"
+"""Events to replay: more than any log has."""
 
-HOPPING = {"cursor": 3, "event_id": 1, "sse": 2}
-HOP = (0.05, 0.6)
-"""Seconds, at least and at most, until one of them goes to another node."""
+CLIENT_COUNTS = {"cursor": 3, "event_id": 1, "sse": 2}
+HOP_DELAY = (0.05, 0.6)
+"""Seconds, at least and at most, until one of the clients changes to another node."""
 
 
-class Plain(WebSocketResuming):
-    """A client that knows of nothing but events, and asks for no more than comes while it is connected."""
+class LiveOnlyClient(ResumingWebSocketClient):
+    """A client without `proxy_status` and without resume: it gets only live events."""
 
-    def __init__(self, name: str, node: Node) -> None:
+    def __init__(self, name: str, node: NodeProcess) -> None:
         super().__init__(name, lambda: node.port, 0, by_cursor=False)
 
     def _query(self) -> dict[str, str]:
         return {}
 
 
-class Hopping:
-    """Clients that resume, each on any node, and now and then on another one."""
+class HoppingClients:
+    """Clients that resume on a random node, and now and then change to another one."""
 
-    def __init__(self, nodes: Sequence[Node], random: Random, since: int) -> None:
+    def __init__(self, nodes: Sequence[NodeProcess], random: Random, since: int) -> None:
         self._nodes = nodes
         self._random = random
         self._next: Any = None
-        self.clients = resuming(HOPPING, self._port, since)
+        self.clients = build_clients(CLIENT_COUNTS, self._port, since)
 
     def _port(self) -> int:
         return self._random.choice(self._nodes).port
 
     def start(self) -> None:
-        """Begin to hop."""
-        self._next = reactor.callLater(self._random.uniform(*HOP), self._hop)
+        """Start to change nodes."""
+        self._next = reactor.callLater(self._random.uniform(*HOP_DELAY), self._hop)
 
     def stop(self) -> None:
-        """Let them stay where they are."""
+        """Stop changing nodes."""
         self._next.cancel()
 
     def _hop(self) -> None:
@@ -57,34 +57,36 @@ class Hopping:
         self._random.choice(self.clients).kill()
 
 
-class LogReader(WebSocketResuming):
+class WholeLogReader(ResumingWebSocketClient):
     """Reads the whole log of a node by a replay."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: NodeProcess) -> None:
         super().__init__(node.name, lambda: node.port, 0, by_cursor=True)
-        self.lines: list[Line] = []
+        self.lines: list[LogLine] = []
         self.payloads: list[str] = []
         self.is_done = False
 
     def _query(self) -> dict[str, str]:
         self.lines, self.payloads = [], []
-        return {"replay": EVERYTHING, "proxy_status": "1"}
+        return {"replay": MAX_REPLAY, "proxy_status": "1"}
 
-    def take(self, frame: Any) -> None:
+    def receive(self, frame: Any) -> None:
         match frame:
             case {"stream": "trade_updates", "data": data, "cursor": text} if not self.is_done:
                 cursor = Cursor.parse(text)
                 assert cursor is not None
-                self.lines.append(Line(cursor.epoch, cursor.seq, data["n"], frame.get("recovered")))
+                self.lines.append(
+                    LogLine(cursor.epoch, cursor.seq, data["n"], frame.get("recovered"))
+                )
                 self.payloads.append(repr(data))
             case {"stream": "proxy_status", "data": {"event": "replay", "state": "complete"}}:
                 self.is_done = True
 
 
-async def read_log(node: Node) -> LogReader:
-    """Return what the log of a node has."""
-    reader = LogReader(node)
+async def read_log(node: NodeProcess) -> WholeLogReader:
+    """Return a reader that has read the log of a node."""
+    reader = WholeLogReader(node)
     reader.start()
-    await until(lambda: reader.is_done, f"{node.name} tells its whole log")
+    await until(lambda: reader.is_done, f"{node.name} replays its whole log")
     reader.stop()
     return reader

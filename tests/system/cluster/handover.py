@@ -1,4 +1,4 @@
-"""How long the stream is nobody's when its leader goes: by SIGTERM, and by SIGKILL; as Alpaca sees it."""
+"""Measures how long no node is connected to Alpaca after SIGTERM and SIGKILL of the leader."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from tests.support.redis import missing_redis
-from tests.system.cluster.world import World, until
+from tests.system.cluster.world import ClusterWorld, until
 from tradeproxy.cluster.leadership import RENEW_AFTER
 
 reactor: Any = chosen
 
 
-async def hand_over(world: World, signal: str) -> float:
-    """End the leader, and return for how many seconds nobody listened; it is started again."""
-    leader, left = await world.find_leader(), world.alpaca.listener
-    assert left is not None
+async def hand_over(world: ClusterWorld, signal: str) -> float:
+    """Stop the leader; return the seconds without a listener. Then restart the node."""
+    leader, old = await world.find_leader(), world.alpaca.listener
+    assert old is not None
     await leader.stop(signal)
-    await until(lambda: left.ended is not None, "the leader's connection is over")
+    await until(lambda: old.ended is not None, "the leader's connection has ended")
     await until(lambda: world.alpaca.listener is not None, "another node listens")
-    came = world.alpaca.listener
-    assert left.ended is not None
-    assert came is not None
-    assert came.listening is not None
+    new = world.alpaca.listener
+    assert old.ended is not None
+    assert new is not None
+    assert new.listening_since is not None
     await leader.start()
-    await world.until_whole()
-    return came.listening - left.ended
+    await world.until_ready()
+    return new.listening_since - old.ended
 
 
 async def measure(
     directory: str, *, clean: int, crashes: int, nodes: int
 ) -> dict[str, list[float]]:
-    """Return the seconds without an upstream, of each handover."""
+    """Return the seconds without an upstream, for each handover."""
     random = Random(0)
-    world = World(directory, random, nodes)
+    world = ClusterWorld(directory, random, nodes)
     await world.start()
     times: dict[str, list[float]] = {"SIGTERM": [], "SIGKILL": []}
     for signal, name, count in ("TERM", "SIGTERM", clean), ("KILL", "SIGKILL", crashes):
         for _ in range(count):
             world.emit(10)
-            if signal == "KILL":  # at any time since the lease was renewed
+            if signal == "KILL":  # at a random time since the last renewal
                 await deferLater(reactor, random.uniform(0, RENEW_AFTER))
             times[name].append(await hand_over(world, signal))
     await world.stop()
@@ -57,7 +57,7 @@ async def measure(
 def main() -> None:
     """Read the command line, run, and print."""
     parser = ArgumentParser(
-        prog="handover", description="Measure how long nobody holds the stream."
+        prog="handover", description="Measure how long no node is connected to Alpaca."
     )
     parser.add_argument("--clean", type=int, default=50)
     parser.add_argument("--crashes", type=int, default=10)
@@ -70,7 +70,7 @@ def main() -> None:
     async def run(_: Any) -> None:
         with TemporaryDirectory() as directory:
             times = await measure(directory, **vars(arguments))
-        print("the stream was nobody's, in seconds, as Alpaca sees it")
+        print("seconds without a connection, as the simulated Alpaca sees it")
         for name, seconds in times.items():
             if seconds:
                 print(

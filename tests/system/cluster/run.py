@@ -1,4 +1,4 @@
-"""One run: the world, clients that hop and clients that stay, the nemesis, and the verdicts at the end."""
+"""One run: the world, clients that change nodes or stay, the nemesis, and the verdicts."""
 
 from __future__ import annotations
 
@@ -12,57 +12,62 @@ from twisted.internet import reactor as chosen
 from twisted.internet.task import LoopingCall, deferLater
 
 from tests.support.processes import SOURCES
-from tests.system.chaos.checker import Truth, Verdict, deliveries_without_cursor, judge
-from tests.system.chaos.clients import Resuming, declared_gaps
-from tests.system.cluster.clients import Hopping, LogReader, Plain, read_log
+from tests.system.chaos.checker import Truth, Verdict, count_deliveries_without_cursor, judge
+from tests.system.chaos.clients import ResumingClient, declared_gaps
+from tests.system.cluster.clients import HoppingClients, LiveOnlyClient, WholeLogReader, read_log
 from tests.system.cluster.nemesis import Nemesis
-from tests.system.cluster.verdicts import judge_log, judge_stays, unexcused, unexplained
-from tests.system.cluster.world import PATIENCE, StuckError, World
+from tests.system.cluster.verdicts import (
+    find_unexcused,
+    find_unexplained,
+    judge_live_only,
+    judge_log,
+)
+from tests.system.cluster.world import PATIENCE, ClusterWorld, StuckError
 
 reactor: Any = chosen
-EVERY = 0.1
-"""Seconds between two emissions."""
+EMIT_INTERVAL = 0.1
+"""Seconds between two emissions of events."""
 
-QUIET = 4.0
-"""Seconds from the last event to the verdict: the history is asked once more, and what was left out comes."""
+SETTLE = 4.0
+"""Seconds from the last event to the verdicts: another history check may bring missing events."""
 
 OUTPUT = SOURCES / "build/cluster"
 """Where the nodes' logs are kept after a violation."""
 
 
 @dataclass(slots=True)
-class Report:
-    """What a run has come to."""
+class ClusterReport:
+    """The results of a run."""
 
     events: int = 0
     steps: dict[str, int] = field(default_factory=dict)
     trail: list[str] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     log: tuple[int, int, int] = (0, 0, 0)
-    """How many events the log has in the end, from which number to which."""
-    told: dict[int, float] = field(default_factory=dict)
+    """How many events the log has at the end, the first number and the last."""
+    event_times: dict[int, float] = field(default_factory=dict)
     """When each event happened, in seconds since the first one."""
     reconnects: int = 0
     upstreams: int = 0
-    turned_away: int = 0
+    rejected: int = 0
     overlaps: int = 0
-    """Times at which two held the stream at once."""
+    """How often two connections listened at once."""
     broken: list[str] = field(default_factory=list)
-    """Promises that were not kept, beside those of the verdicts."""
+    """Broken promises, in addition to those in the verdicts."""
 
     @property
     def is_clean(self) -> bool:
-        """Whether all promises were kept."""
+        """Whether every promise was kept."""
         return not self.broken and all(verdict.is_clean for verdict in self.verdicts)
 
 
 async def attack(
     directory: str, *, seed: int, seconds: float = 0, steps: Sequence[str] = (), nodes: int = 3
-) -> Report:
-    """Take the steps that are named, and others until the seconds are over; judge what came of it."""
+) -> ClusterReport:
+    """Run the named steps, and random ones until `seconds` have passed; judge the results."""
     random = Random(seed)
-    world = World(directory, random, nodes)
-    report = Report()
+    world = ClusterWorld(directory, random, nodes)
+    report = ClusterReport()
     try:
         await _play(world, random, report, seconds, steps)
     except StuckError as stuck:
@@ -76,25 +81,27 @@ async def attack(
 
 
 async def _play(
-    world: World, random: Random, report: Report, seconds: float, steps: Sequence[str]
+    world: ClusterWorld, random: Random, report: ClusterReport, seconds: float, steps: Sequence[str]
 ) -> None:
     await world.start()
-    hopping = Hopping(world.nodes, random, round(time() * 1e6))
-    plain = [Plain(f"plain {number + 1}", node) for number, node in enumerate(world.nodes)]
-    clients: list[Resuming] = [*hopping.clients, *plain]
+    hopping = HoppingClients(world.nodes, random, round(time() * 1e6))
+    live_only = [
+        LiveOnlyClient(f"live {number + 1}", node) for number, node in enumerate(world.nodes)
+    ]
+    clients: list[ResumingClient] = [*hopping.clients, *live_only]
     for client in clients:
         client.start()
     hopping.start()
     nemesis = Nemesis(world, random)
     report.trail = nemesis.trail
-    emitting = LoopingCall(lambda: world.emit(_some(random)))
-    emitting_done = emitting.start(EVERY)
+    emitting = LoopingCall(lambda: world.emit(_choose_count(random)))
+    emitting_done = emitting.start(EMIT_INTERVAL)
     try:
         limit = monotonic() + seconds
         for name in steps:
-            await nemesis.strike(name)
+            await nemesis.run_step(name)
         while monotonic() < limit:
-            await nemesis.strike()
+            await nemesis.run_step()
     finally:
         emitting.stop()
         await emitting_done
@@ -106,73 +113,74 @@ async def _play(
     finally:
         for client in clients:
             client.stop()
-    of_hopping = [client.log for client in hopping.clients]
+    hopping_logs = [client.log for client in hopping.clients]
     truth = Truth(
         world.emitted,
         declared_gaps(hopping.clients),
         world.retold,
-        nemesis.forgotten,
-        deliveries_without_cursor(of_hopping),
+        nemesis.lost_events,
+        count_deliveries_without_cursor(hopping_logs),
     )
-    report.verdicts = [judge(log, truth) for log in of_hopping]
-    report.verdicts += [judge_stays(client.log, truth) for client in plain]
+    report.verdicts = [judge(log, truth) for log in hopping_logs]
+    report.verdicts += [judge_live_only(client.log, truth) for client in live_only]
     report.verdicts += [judge_log("the log", logs[0].lines, truth)]
     report.reconnects = sum(client.connects - 1 for client in hopping.clients)
-    # By server-sent events there are two answers to each, the second one to the time that is asked for then.
+    # Over server-sent events each loss has two rejections: of the id, then of the time.
     report.broken += [
-        f"{log.name} was told {len(log.positions_lost)} times that its position is lost"
-        for log in of_hopping
+        f"{log.name} lost its position {len(log.positions_lost)} times"
+        for log in hopping_logs
         if len(log.positions_lost) > len(nemesis.losses) * (2 if log.name.startswith("sse") else 1)
     ]
-    for verdict in report.verdicts[: len(of_hopping)]:
-        if strange := unexplained(verdict, truth, nemesis.losses):
+    for verdict in report.verdicts[: len(hopping_logs)]:
+        if found := find_unexplained(verdict, truth, nemesis.losses):
             report.broken.append(
-                f"{verdict.name}: {strange[0]}-{strange[-1]} were declared, and why?"
+                f"{verdict.name}: {found[0]}-{found[-1]} were declared lost without a cause"
             )
     _compare(logs, report)
-    _look_at_alpaca(world, report)
+    _report_upstreams(world, report)
 
 
-def _some(random: Random) -> int:
-    """Return how many events happen now: none, one, or a burst."""
+def _choose_count(random: Random) -> int:
+    """Return how many events happen now: none, one, or a batch."""
     return random.choices((0, 1, random.randint(2, 30)), (5, 4, 1))[0]
 
 
-async def _settle(world: World, clients: Sequence[Resuming]) -> None:
-    """Let last events happen, and wait until everybody has them."""
+async def _settle(world: ClusterWorld, clients: Sequence[ResumingClient]) -> None:
+    """Emit final events, and wait until every client has them."""
     await world.heal()
     limit = monotonic() + PATIENCE
     waiting = [client.log.name for client in clients]
-    while waiting:  # again and again: one that does not resume may just have been on its way back
+    while waiting:  # repeatedly: a client that does not resume may have been reconnecting
         if monotonic() > limit:
             raise StuckError(
-                f"not within {PATIENCE:.0f} s: the last event has come to {', '.join(waiting)}"
+                f"not within {PATIENCE:.0f} s: the last event arrives at {', '.join(waiting)}"
             )
         world.emit(1)
         await deferLater(reactor, 1.0)
         waiting = [client.log.name for client in clients if not client.has(len(world.emitted))]
-    await deferLater(reactor, QUIET)
+    await deferLater(reactor, SETTLE)
 
 
-def _compare(logs: Sequence[LogReader], report: Report) -> None:
+def _compare(logs: Sequence[WholeLogReader], report: ClusterReport) -> None:
     first, *others = logs
     lines = first.lines
     report.log = (len(lines), lines[0].seq, lines[-1].seq) if lines else (0, 0, 0)
     report.broken += [
-        f"{other.log.name} has another log than {first.log.name}: {len(other.lines)} events, not {len(lines)}"
+        f"{other.log.name} has another log than {first.log.name}:"
+        f" {len(other.lines)} events, not {len(lines)}"
         for other in others
         if (other.lines, other.payloads) != (lines, first.payloads)
     ]
 
 
-def _look_at_alpaca(world: World, report: Report) -> None:
+def _report_upstreams(world: ClusterWorld, report: ClusterReport) -> None:
     began = min(world.emitted.values())
-    report.told = {number: time - began for number, time in world.emitted.items()}
+    report.event_times = {number: time - began for number, time in world.emitted.items()}
     alpaca = world.alpaca
-    report.upstreams, report.turned_away = len(alpaca.visits), alpaca.turned_away
+    report.upstreams, report.rejected = len(alpaca.records), alpaca.rejected
     report.overlaps = len(alpaca.overlaps)
     pauses = {node.key: node.pauses for node in world.nodes}
     report.broken += [
-        f"{overlap.older.key} and {overlap.newer.key} held the stream at once"
-        for overlap in unexcused(alpaca.overlaps, pauses, monotonic())
+        f"{overlap.older.key} and {overlap.newer.key} were connected at once"
+        for overlap in find_unexcused(alpaca.overlaps, pauses, monotonic())
     ]

@@ -1,4 +1,4 @@
-"""The world of a cluster: a simulated Alpaca, a Redis, and nodes that are real processes."""
+"""The world of a cluster run: a simulated Alpaca, a Redis, and nodes as processes."""
 
 from __future__ import annotations
 
@@ -19,61 +19,61 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import deferLater
 from twisted.web.client import Agent
 
-from tests.support.cut import Cut, Way
 from tests.support.processes import Command, free_ports, run
 from tests.support.redis import Redis
-from tests.system.chaos.numbered import Numbered
-from tests.system.chaos.run import HASTE
-from tests.system.cluster.alpaca import Alpaca, KnownProtocol
+from tests.support.tcp_relay import RelayMode, TcpRelay
+from tests.system.chaos.numbered import NumberedEvents
+from tests.system.chaos.run import FAST_SETTINGS
+from tests.system.cluster.alpaca import RecordedStreamProtocol, RecordingAlpaca
 from tradeproxy.simulator.web import ApiSite
 
 reactor: Any = chosen
 ACCOUNT = "paper"
-LOOK = 0.05
-"""Seconds between two looks at what is waited for."""
+POLL_INTERVAL = 0.05
+"""Seconds between two checks of a condition."""
 
 PATIENCE = 40.0
-"""Seconds after which what should have happened has not: a lease runs out in 10, and two cores are few."""
+"""Seconds after which a condition has failed: a lease expires in 10, and two cores are few."""
 
 COMMANDS = (("twistd", "-n", "--pidfile=", "tradeproxy"), ("tradeproxy", "run"))
-"""Both ways to start it, in turn."""
+"""Both ways to start it, used in turn."""
 
 
 class StuckError(AssertionError):
-    """Something did not come to pass in time."""
+    """Something did not happen in time."""
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
-    """Wait until this is so; it may be asked asynchronously. Raises StuckError."""
+    """Wait until a condition holds; it may return an awaitable. Raises StuckError."""
     limit = monotonic() + seconds
     while True:
-        answer = condition()
-        if await answer if isawaitable(answer) else answer:
+        result = condition()
+        if await result if isawaitable(result) else result:
             return
         if monotonic() > limit:
             raise StuckError(f"not within {seconds:.0f} s: {what}")
-        await deferLater(reactor, LOOK)
+        await deferLater(reactor, POLL_INTERVAL)
 
 
-async def at_once(works: Iterable[Awaitable[None]]) -> None:
-    """Do all of it at the same time, and return when the last is done."""
-    await gatherResults([Deferred.fromCoroutine(work) for work in works], consumeErrors=True)  # type: ignore[arg-type]
+async def run_concurrently(tasks: Iterable[Awaitable[None]]) -> None:
+    """Run all of them concurrently; return when the last is done."""
+    await gatherResults([Deferred.fromCoroutine(task) for task in tasks], consumeErrors=True)  # type: ignore[arg-type]
 
 
-class Node:
-    """One process of the proxy; `key` is the id of its key at Alpaca."""
+class NodeProcess:
+    """One proxy process; `key` is the id of its key at Alpaca."""
 
     def __init__(
-        self, number: int, port: int, directory: Path, environment: dict[str, str], cut: Cut
+        self, number: int, port: int, directory: Path, environment: dict[str, str], relay: TcpRelay
     ) -> None:
         self.name = f"node {number + 1}"
         self.key = f"PKNODE{number + 1}"
         self.port = port
-        self.cut = cut
+        self.relay = relay
         self.pauses: list[tuple[float, float | None]] = []
-        """From when to when it was stopped, in monotonic seconds; None: it still is."""
+        """Begin and end of each pause, in monotonic seconds; the end is None while it lasts."""
         self.output = ""
-        """Of the processes that have ended."""
+        """The output of the processes that have ended."""
         self._command = COMMANDS[number % len(COMMANDS)]
         self._directory = directory
         self._environment = environment
@@ -81,8 +81,8 @@ class Node:
         self._http = HTTPClient(Agent(reactor, connectTimeout=2))
 
     @property
-    def runs(self) -> bool:
-        """Whether there is a process, and it has not been stopped."""
+    def is_running(self) -> bool:
+        """Whether there is a process, and it is not paused."""
         return self._process is not None and not self._is_paused
 
     @property
@@ -90,42 +90,42 @@ class Node:
         return bool(self.pauses) and self.pauses[-1][1] is None
 
     async def start(self) -> None:
-        """Start it; done when it takes connections."""
+        """Start it; done when it accepts connections."""
         self._directory.mkdir(parents=True, exist_ok=True)
         self._process = run(*self._command, directory=str(self._directory), **self._environment)
         await self._process.says("listening on")
 
     async def stop(self, by: str = "TERM") -> None:
-        """End it by a signal; done when it is gone. Harmless if it does not run."""
+        """End it by a signal; done when it has exited. Does nothing if it is not running."""
         process, self._process = self._process, None
         if process is not None:
             if by != "KILL":
-                self._wake(process)
+                self._resume(process)
             await process.stop(by)
-            self._note_awake()
+            self._record_resumed()
             self.output += process.output
 
     def pause(self) -> None:
-        """Stop the process in its tracks: its connections stay."""
+        """Stop the process with SIGSTOP: its connections stay open."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
         self.pauses.append((monotonic(), None))
 
-    def wake(self) -> None:
-        """Let it go on."""
+    def resume(self) -> None:
+        """Continue after `pause`."""
         assert self._process is not None
-        self._wake(self._process)
+        self._resume(self._process)
 
-    def _wake(self, process: Command) -> None:
+    def _resume(self, process: Command) -> None:
         os.kill(process.pid, signal.SIGCONT)
-        self._note_awake()
+        self._record_resumed()
 
-    def _note_awake(self) -> None:
+    def _record_resumed(self) -> None:
         if self._is_paused:
             self.pauses[-1] = (self.pauses[-1][0], monotonic())
 
-    async def state(self) -> dict[str, Any] | None:
-        """Return what it says of its readiness; None if it says nothing."""
+    async def read_state(self) -> dict[str, Any] | None:
+        """Return the JSON of /readyz; None if there is no answer."""
         try:
             answer = await self._http.get(f"http://127.0.0.1:{self.port}/readyz", timeout=2)
             document: dict[str, Any] = json.loads(await answer.content())
@@ -134,8 +134,8 @@ class Node:
         return document
 
     async def is_ready(self) -> bool:
-        """Whether it streams, and nothing is missing."""
-        state = await self.state()
+        """Whether it reports itself as ready."""
+        state = await self.read_state()
         return state is not None and state["ready"]
 
     async def until_ready(self) -> None:
@@ -143,32 +143,32 @@ class Node:
         try:
             await until(self.is_ready, f"{self.name} is ready")
         except StuckError as stuck:
-            state = await self.state()
+            state = await self.read_state()
             raise StuckError(
                 f"{stuck}; {'no answer' if state is None else state['reasons']}"
             ) from None
 
     def end(self) -> None:
-        """Kill it, and do not wait for that: this process is ending too."""
+        """Kill it without waiting, since this process is ending too."""
         if self._process is not None:
             self._process.end()
 
     @property
-    def said(self) -> str:
-        """All that it has written."""
+    def full_output(self) -> str:
+        """The output of all its processes."""
         return self.output + ("" if self._process is None else self._process.output)
 
 
-class World(Numbered):
-    """All of it. The nodes share one account, and nothing else."""
+class ClusterWorld(NumberedEvents):
+    """Everything in a run. The nodes share one account and nothing else."""
 
     size = 300
 
-    alpaca: Alpaca
+    alpaca: RecordingAlpaca
 
     def __init__(self, directory: str, random: Random, nodes: int = 3) -> None:
-        super().__init__(Alpaca(random), random)
-        self.nodes: list[Node] = []
+        super().__init__(RecordingAlpaca(random), random)
+        self.nodes: list[NodeProcess] = []
         self._count = nodes
         self._directory = Path(directory)
         self.redis = Redis(appendonly=True, password="a-password")
@@ -176,81 +176,81 @@ class World(Numbered):
         reactor.addSystemEventTrigger("during", "shutdown", self.end)
 
     async def start(self) -> None:
-        """Start all, and return once every node is ready."""
+        """Start everything; done when every node is ready."""
         await self.redis.start()
         endpoint = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
-        self._listening = await endpoint.listen(ApiSite(self.alpaca, KnownProtocol))
+        self._listening = await endpoint.listen(ApiSite(self.alpaca, RecordedStreamProtocol))
         for number, port in enumerate(free_ports(self._count)):
-            cut = Cut(self.redis.port)
-            await cut.start()
+            relay = TcpRelay(self.redis.port)
+            await relay.start()
             directory = self._directory / f"node-{number + 1}"
             self.nodes.append(
-                Node(number, port, directory, self._environment(number, port, cut), cut)
+                NodeProcess(number, port, directory, self._environment(number, port, relay), relay)
             )
-        await at_once(node.start() for node in self.nodes)
-        await self.until_whole()
+        await run_concurrently(node.start() for node in self.nodes)
+        await self.until_ready()
 
-    def _environment(self, number: int, port: int, cut: Cut) -> dict[str, str]:
-        return HASTE | {
+    def _environment(self, number: int, port: int, relay: TcpRelay) -> dict[str, str]:
+        return FAST_SETTINGS | {
             "ALPACA_API_KEY": f"PKNODE{number + 1}",
             "ALPACA_SECRET_KEY": "test-secret",
             "ALPACA_URL": f"http://127.0.0.1:{self._listening.getHost().port}",
             "PROXY_PORT": str(port),
-            "PROXY_REDIS_URL": f"redis://127.0.0.1:{cut.port}/0",
+            "PROXY_REDIS_URL": f"redis://127.0.0.1:{relay.port}/0",
             "PROXY_REDIS_PASSWORD": self.redis.password,
         }
 
     async def stop(self) -> None:
-        """End all."""
-        await at_once(node.stop("HUP") for node in self.nodes)
+        """Stop everything."""
+        await run_concurrently(node.stop("HUP") for node in self.nodes)
         await self.redis.kill()
-        await at_once(node.cut.stop() for node in self.nodes)
+        await run_concurrently(node.relay.stop() for node in self.nodes)
         if self._listening is not None:
             await self._listening.stopListening()
-        await self.alpaca.end()
+        await self.alpaca.stop()
 
     def end(self) -> None:
-        """Kill what runs, and do not wait for that."""
+        """Kill every node without waiting."""
         for node in self.nodes:
             node.end()
 
     @property
-    def leader(self) -> Node | None:
-        """The node that holds the stream, as Alpaca sees it."""
+    def leader(self) -> NodeProcess | None:
+        """The node that is connected to Alpaca, as the simulator sees it."""
         listener = self.alpaca.listener
-        return None if listener is None else self.node_of(listener.key)
+        return None if listener is None else self.find_node(listener.key)
 
-    def node_of(self, key: str) -> Node:
-        """Return the node that has a key."""
+    def find_node(self, key: str) -> NodeProcess:
+        """Return the node with a key."""
         return next(node for node in self.nodes if node.key == key)
 
-    async def find_leader(self) -> Node:
-        """Return the node that holds the stream, once one does."""
-        await until(lambda: self.leader is not None, "a node holds the stream")
+    async def find_leader(self) -> NodeProcess:
+        """Return the node that is connected to Alpaca, once there is one."""
+        await until(lambda: self.leader is not None, "a node is connected to Alpaca")
         assert self.leader is not None
         return self.leader
 
-    async def until_led_by_another(self, than: Node) -> None:
-        """Wait until a node other than this one holds the stream."""
-        await until(lambda: self.leader not in (None, than), f"another than {than.name} leads")
+    async def until_led_by_another(self, than: NodeProcess) -> None:
+        """Wait until a node other than this one is connected to Alpaca."""
+        await until(lambda: self.leader not in (None, than), f"a node other than {than.name} leads")
 
-    async def until_whole(self) -> None:
+    async def until_ready(self) -> None:
         """Wait until every node is ready."""
         for node in self.nodes:
             await node.until_ready()
 
     async def heal(self) -> None:
-        """Put everything right, and wait until every node is ready."""
+        """Repair everything, and wait until every node is ready."""
         self.redis.resume()
         for node in self.nodes:
-            if node.cut.way is not Way.OPEN:
-                await node.cut.mend()
+            if node.relay.mode is not RelayMode.OPEN:
+                await node.relay.restore()
             if node.pauses and node.pauses[-1][1] is None:
-                node.wake()
-        await self.until_whole()
+                node.resume()
+        await self.until_ready()
 
     def save_output(self, directory: Path) -> None:
-        """Write down what the nodes have said, for whoever looks for the cause."""
+        """Write the output of every node to files in a directory."""
         directory.mkdir(parents=True, exist_ok=True)
         for node in self.nodes:
-            Path(directory, f"{node.name.replace(' ', '-')}.log").write_text(node.said)
+            Path(directory, f"{node.name.replace(' ', '-')}.log").write_text(node.full_output)
