@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.encoder, and for what is made once."""
+"""Tests for tradeproxy.downstream.encoder."""
 
 from __future__ import annotations
 
@@ -11,35 +11,37 @@ from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Batch, Row
 
 
-def bracketed(payload: bytes) -> bytes:
-    """Stand for a WebSocket frame."""
+def frame_in_brackets(payload: bytes) -> bytes:
+    """Return a stand-in for a WebSocket frame."""
     return b"<%s>" % payload
 
 
-class FramingTests(SynchronousTestCase):
-    """A burst as the clients are sent it."""
+class FrameEncoderTests(SynchronousTestCase):
+    """FrameEncoder encodes a batch for clients."""
 
     def setUp(self) -> None:
         clock = Clock()
         self.account = Account("paper", memory_journal(clock), clock)
 
-    def test_is_made_once_for_all(self) -> None:
-        """The same bytes, not equal ones."""
-        framing = plain_encoder(bracketed)
-        burst = Batch((Row(1, b"{}"), Row(2, b"{ }")))
-        frames = framing.encode(burst, self.account)
+    def test_encode_second_call_returns_the_cached_bytes(self) -> None:
+        """The same object is returned, not only equal bytes."""
+        encoder = plain_encoder(frame_in_brackets)
+        batch = Batch((Row(1, b"{}"), Row(2, b"{ }")))
+        frames = encoder.encode(batch, self.account)
         self.assertEqual(frames, b"<{}><{ }>")
-        self.assertIs(framing.encode(burst, self.account), frames)
+        self.assertIs(encoder.encode(batch, self.account), frames)
 
-    def test_adds_a_cursor_where_there_is_one(self) -> None:
-        """A row that is not on the disk has none."""
-        burst = Batch((Row(1, b'{"a":1}'), Row(2, b'{"b":1}', durable=False)))
-        cursor = self.account.cursor_after(burst.rows[0])
+    def test_cursor_encoder_row_not_durable_has_no_cursor(self) -> None:
+        """A row that is not on the disk yet has no cursor; every other row has one."""
+        batch = Batch((Row(1, b'{"a":1}'), Row(2, b'{"b":1}', durable=False)))
+        cursor = self.account.cursor_after(batch.rows[0])
         expected = f'<{{"a":1,"cursor":"{cursor}"}}><{{"b":1}}>'.encode()
-        self.assertEqual(cursor_encoder(bracketed).encode(burst, self.account), expected)
+        self.assertEqual(cursor_encoder(frame_in_brackets).encode(batch, self.account), expected)
 
-    def test_a_burst_with_a_hole_has_no_frames(self) -> None:
-        """Nobody shall pass over it unaware."""
+    def test_encode_batch_with_hole_returns_none(self) -> None:
+        """A hole cannot be encoded, so that no caller skips it unnoticed."""
         self.assertIsNone(
-            plain_encoder(bracketed).encode(Batch((Row(1, b"{}"), Row(2, None))), self.account)
+            plain_encoder(frame_in_brackets).encode(
+                Batch((Row(1, b"{}"), Row(2, None))), self.account
+            )
         )

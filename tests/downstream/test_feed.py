@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.feed, over a log of a few rows."""
+"""Tests for tradeproxy.downstream.feed, over a journal of a few rows."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ from tradeproxy.wire.proxy_status import JournalStatus
 STALL_TIMEOUT = 30.0
 
 
-class Turns(Clock):
-    """A clock by which one turn of the reactor can pass, as `advance` does with all that follow too."""
+class TurnClock(Clock):
+    """A clock that can run one turn of the reactor.
+
+    `advance` also runs the calls that are planned during the turn; `turn` does not.
+    """
 
     def turn(self) -> None:
-        """Run what is due now, and not what that plans."""
+        """Run the calls that are due now, but not those that they plan."""
         for call in [call for call in self.getDelayedCalls() if call.getTime() <= self.seconds()]:
             if call.active():
                 planned: Any = call
@@ -33,8 +36,11 @@ class Turns(Clock):
                 planned.func(*planned.args, **planned.kw)
 
 
-class ListLog:
-    """As much of a journal as a feed reads, in a list; what is not kept is a hole of any number of events."""
+class ListJournal:
+    """The part of a journal that a feed reads, in a list.
+
+    A hole stands for any number of events that were not stored.
+    """
 
     epoch = "0123456789abcdef"
     status = JournalStatus(durable=True, reason="", since=0)
@@ -49,19 +55,19 @@ class ListLog:
         return len(self.rows)
 
     def append(self, *payloads: bytes) -> Batch:
-        """Add rows, and return them."""
+        """Add rows and return them."""
         start = self.last
         self.rows += [Row(start + n, payload) for n, payload in enumerate(payloads, 1)]
         return Batch(tuple(self.rows[start:]))
 
     def lose(self, *payloads: bytes) -> Batch:
-        """Hand on what is not kept, with the number of the hole that stands for it."""
+        """Return a batch that is not stored, with the number of its hole."""
         if not self.rows or self.rows[-1].payload is not None:
             self.rows.append(Row(self.last + 1, None))
         return Batch(tuple(Row(self.last, payload) for payload in payloads), overflow=True)
 
     def read(self, after: int, limit: int) -> Batch | None:
-        """Return what follows."""
+        """Return the rows after a number."""
         self.reads += 1
         if after < self.first - 1:
             raise TrimmedError
@@ -69,18 +75,18 @@ class ListLog:
         return Batch(rows) if rows else None
 
 
-class Notebook:
-    """An outlet that notes what it is told, and asks for a pause when it is to."""
+class RecordingSink:
+    """A sink that records all calls, and may pause the feed during a write."""
 
-    def __init__(self, log: ListLog, clock: Clock) -> None:
+    def __init__(self, log: ListJournal, clock: Clock) -> None:
         self.sent: list[bytes] = []
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.on_write: Callable[[], object] = lambda: None
         journal: Any = log
         self.feed = Feed(journal, LogReader(), self, clock, STALL_TIMEOUT)
 
-    def encode(self, burst: Batch) -> bytes | None:
-        payloads = [row.payload for row in burst.rows]
+    def encode(self, batch: Batch) -> bytes | None:
+        payloads = [row.payload for row in batch.rows]
         return None if None in payloads else b" ".join(filter(None, payloads))
 
     def write(self, frames: bytes) -> None:
@@ -88,54 +94,54 @@ class Notebook:
         self.on_write()
 
     def on_pause(self) -> None:
-        self.told.append("paused")
+        self.calls.append("paused")
 
     def on_resume(self) -> None:
-        self.told.append("resumed")
+        self.calls.append("resumed")
 
     def on_caught_up(self) -> None:
-        self.told.append("caught up")
+        self.calls.append("caught up")
 
     def on_hole(self, row: Row) -> None:
         self.sent.append(b"hole %d" % row.seq)
 
     def on_trimmed(self) -> None:
-        self.told.append("lost")
+        self.calls.append("trimmed")
 
     def on_unreadable(self) -> None:
-        self.told.append("unreadable")
+        self.calls.append("unreadable")
 
     def on_stall(self) -> None:
-        self.told.append("stalled")
+        self.calls.append("stalled")
 
     def abort(self) -> None:
-        self.told.append("severed")
+        self.calls.append("aborted")
 
 
 class FeedTestCase(SynchronousTestCase):
-    """A feed and its log; it holds no test."""
+    """A feed and its journal, without tests."""
 
     def setUp(self) -> None:
-        self.clock = Turns()
-        self.log = ListLog()
-        self.notebook = Notebook(self.log, self.clock)
-        self.feed = self.notebook.feed
+        self.clock = TurnClock()
+        self.log = ListJournal()
+        self.sink = RecordingSink(self.log, self.clock)
+        self.feed = self.sink.feed
 
     def turn(self, count: int = 1) -> None:
-        """Let the reactor turn."""
+        """Run some turns of the reactor."""
         for _ in range(count):
             self.clock.turn()
 
 
-class LiveTests(FeedTestCase):
-    """While the client reads, events are passed on as they come."""
+class FeedLiveTests(FeedTestCase):
+    """A feed whose client reads sends events on arrival."""
 
-    def test_is_a_push_producer(self) -> None:
+    def test_feed_provides_the_push_producer_interface(self) -> None:
         """Twisted may pause and resume it."""
         self.assertTrue(verifyObject(IPushProducer, self.feed))
 
-    def test_passes_on_nothing_before_it_is_started_and_after_it_is_stopped(self) -> None:
-        """Whoever does not listen gets nothing, and nothing late."""
+    def test_deliver_while_stopped_sends_nothing(self) -> None:
+        """Events before the start and after the stop are never sent, not even later."""
         self.feed.deliver(self.log.append(b"a"))
         self.feed.deliver(self.log.lose(b"b"))
         self.feed.start(self.log.last)
@@ -145,80 +151,80 @@ class LiveTests(FeedTestCase):
         self.turn(3)
         self.feed.start(self.log.last)
         self.feed.deliver(self.log.append(b"e"))
-        self.assertEqual(self.notebook.sent, [b"c", b"e"])
+        self.assertEqual(self.sink.sent, [b"c", b"e"])
 
-    def test_does_not_touch_the_log(self) -> None:
-        """One commit and one write are all that a burst costs."""
+    def test_deliver_live_batch_does_not_read_the_log(self) -> None:
+        """A live batch costs one write and no read of the journal."""
         self.feed.start(0)
         for _ in range(10):
             self.feed.deliver(self.log.append(b"a", b"b"))
-        self.assertEqual((len(self.notebook.sent), self.log.reads), (20, 0))
+        self.assertEqual((len(self.sink.sent), self.log.reads), (20, 0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_what_was_read_already_is_not_sent_again(self) -> None:
-        """A burst may be told of after it was found in the log."""
-        burst = self.log.append(b"a", b"b")
+    def test_deliver_batch_already_read_is_not_sent_again(self) -> None:
+        """A batch may be delivered after it was read from the log."""
+        batch = self.log.append(b"a", b"b")
         self.feed.start(0)
         self.turn(2)
-        self.feed.deliver(burst)
-        self.assertEqual(self.notebook.sent, [b"a", b"b"])
+        self.feed.deliver(batch)
+        self.assertEqual(self.sink.sent, [b"a", b"b"])
 
-    def test_a_burst_with_an_older_part_is_taken_apart(self) -> None:
-        """Only what follows the position is sent."""
-        burst = self.log.append(b"a", b"b", b"c")
+    def test_deliver_batch_partly_sent_sends_only_the_rest(self) -> None:
+        """Only the rows after the position are sent."""
+        batch = self.log.append(b"a", b"b", b"c")
         self.feed.start(1)
-        self.feed.deliver(burst)
+        self.feed.deliver(batch)
         self.turn(2)
-        self.assertEqual(self.notebook.sent, [b"b", b"c"])
+        self.assertEqual(self.sink.sent, [b"b", b"c"])
 
-    def test_too_large_a_burst_goes_in_steps(self) -> None:
-        """So that a client which stops reading has little waiting for it."""
+    def test_deliver_batch_over_max_direct_bytes_is_sent_in_steps(self) -> None:
+        """Little is buffered for a client that stops reading in the middle."""
         self.feed.start(0)
         size = STEP_BYTES // 2
         count = MAX_DIRECT_BYTES // size + 1
         self.feed.deliver(self.log.append(*[b"a" * size for _ in range(count)]))
-        self.assertEqual(self.notebook.sent, [])
+        self.assertEqual(self.sink.sent, [])
         self.turn()
-        self.assertEqual(len(self.notebook.sent), 2)
+        self.assertEqual(len(self.sink.sent), 2)
         self.turn(count // 2)
-        self.assertEqual(len(self.notebook.sent), count)
+        self.assertEqual(len(self.sink.sent), count)
 
-    def test_events_without_a_place_are_sent_as_they_come(self) -> None:
-        """There may be several bursts of them under one number."""
+    def test_deliver_overflow_to_a_live_client_is_sent_at_once(self) -> None:
+        """Several batches may have the sequence number of one hole."""
         self.feed.start(0)
         self.feed.deliver(self.log.append(b"a"))
         self.feed.deliver(self.log.lose(b"b", b"c"))
         self.feed.deliver(self.log.lose(b"d"))
         self.feed.deliver(self.log.append(b"e"))
-        self.assertEqual(self.notebook.sent, [b"a", b"b", b"c", b"d", b"e"])
+        self.assertEqual(self.sink.sent, [b"a", b"b", b"c", b"d", b"e"])
 
 
-class BehindTests(FeedTestCase):
-    """What could not be sent is read later."""
+class FeedBehindTests(FeedTestCase):
+    """Events that could not be sent on arrival are read from the log."""
 
-    def test_reads_in_steps_one_a_turn(self) -> None:
-        """A long replay holds up nobody else, and stops where the transport asks for a pause."""
+    def test_replay_runs_one_step_per_reactor_turn(self) -> None:
+        """A long replay delays no other client, and pauses when the transport asks for it."""
         self.log.append(*[b"x"] * (2 * STEP_ROWS + 1))
         self.feed.start(0)
         for expected in (STEP_ROWS, 2 * STEP_ROWS, 2 * STEP_ROWS + 1):
             self.turn()
-            self.assertEqual(len(self.notebook.sent), expected)
-        self.assertEqual(self.notebook.told, ["caught up"])
+            self.assertEqual(len(self.sink.sent), expected)
+        self.assertEqual(self.sink.calls, ["caught up"])
 
-    def test_tells_when_nothing_is_owed(self) -> None:
-        """At once, after the last step, and after a pause; not while it is paused."""
+    def test_on_caught_up_is_called_once_all_events_are_sent(self) -> None:
+        """It is called at the start, after the last step and after a pause, never while paused."""
         self.feed.start(0)
         self.feed.pauseProducing()
         self.feed.deliver(self.log.append(b"a"))
         self.feed.resumeProducing()
-        self.notebook.on_write = self.feed.pauseProducing
+        self.sink.on_write = self.feed.pauseProducing
         self.turn()
-        self.assertEqual(self.notebook.told, ["caught up", "paused", "resumed", "paused"])
+        self.assertEqual(self.sink.calls, ["caught up", "paused", "resumed", "paused"])
         self.feed.resumeProducing()
-        self.assertEqual(self.notebook.told[4:], ["resumed", "caught up"])
+        self.assertEqual(self.sink.calls[4:], ["resumed", "caught up"])
 
-    def test_a_client_that_missed_events_without_a_place_meets_the_hole(self) -> None:
-        """Also one that had had earlier ones under the same number."""
+    def test_deliver_overflow_while_paused_later_reads_the_hole(self) -> None:
+        """This also holds if the client got earlier events of the same hole."""
         self.feed.start(0)
         self.feed.deliver(self.log.lose(b"a"))
         self.feed.pauseProducing()
@@ -226,10 +232,10 @@ class BehindTests(FeedTestCase):
         self.feed.deliver(self.log.append(b"c"))
         self.feed.resumeProducing()
         self.turn(3)
-        self.assertEqual(self.notebook.sent, [b"a", b"hole 1", b"c"])
+        self.assertEqual(self.sink.sent, [b"a", b"hole 1", b"c"])
 
-    def test_rows_before_a_hole_come_before_it(self) -> None:
-        """And those behind it after it; it may be met in any place of a step, or in a burst that comes."""
+    def test_hole_is_reported_between_the_rows_around_it(self) -> None:
+        """A hole may be anywhere in a step, or in a delivered batch."""
         self.log.append(b"a", b"b")
         self.log.lose(b"x")
         self.log.append(b"c")
@@ -239,82 +245,80 @@ class BehindTests(FeedTestCase):
         self.log.rows += [Row(6, None), Row(7, b"d")]
         self.feed.deliver(Batch(tuple(self.log.rows[5:])))
         self.turn(5)
-        self.assertEqual(
-            self.notebook.sent, [b"a", b"b", b"hole 3", b"c", b"hole 5", b"hole 6", b"d"]
-        )
+        self.assertEqual(self.sink.sent, [b"a", b"b", b"hole 3", b"c", b"hole 5", b"hole 6", b"d"])
 
-    def test_what_is_no_longer_kept_is_told(self) -> None:
-        """After it nothing comes, until it is started anew."""
+    def test_step_trimmed_position_calls_on_trimmed_and_stops(self) -> None:
+        """Nothing is sent until the next start."""
         self.log.append(b"a", b"b", b"c")
         self.log.first = 3
         self.feed.start(0)
         self.turn(3)
-        self.assertEqual((self.notebook.sent, self.notebook.told), ([], ["lost"]))
+        self.assertEqual((self.sink.sent, self.sink.calls), ([], ["trimmed"]))
         self.feed.start(2)
         self.turn()
-        self.assertEqual(self.notebook.sent, [b"c"])
+        self.assertEqual(self.sink.sent, [b"c"])
 
-    def test_a_step_is_read_once_for_all_that_need_it(self) -> None:
-        """Clients that fell behind at the same event catch up together."""
+    def test_log_reader_same_position_reads_once(self) -> None:
+        """Clients that fell behind at the same event share each step."""
         journal: Any = self.log
-        steps = LogReader()
+        log_reader = LogReader()
         self.log.append(*[b"x"] * 10)
-        first = steps.read(journal, 0)
-        self.assertIs(steps.read(journal, 0), first)
+        first = log_reader.read(journal, 0)
+        self.assertIs(log_reader.read(journal, 0), first)
         self.assertEqual(self.log.reads, 1)
         self.log.append(b"y")
-        again = steps.read(journal, 0)
+        again = log_reader.read(journal, 0)
         assert again is not None
         self.assertEqual(again.last, 11)
 
-    def test_an_error_of_the_log_severs_the_client(self) -> None:
-        """A stream that silently stands still is worse."""
+    def test_step_read_error_aborts_the_connection(self) -> None:
+        """Without that the stream would stop silently."""
         self.log.append(b"a")
         self.feed.start(0)
         self.patch(self.log, "read", None)
         self.turn(3)
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
-        self.assertEqual(self.notebook.told, ["severed"])
+        self.assertEqual(self.sink.calls, ["aborted"])
 
 
-class StallTests(FeedTestCase):
-    """A client that does not read for too long."""
+class FeedStallTests(FeedTestCase):
+    """A client that does not read for the stall timeout."""
 
-    def test_is_told_once_after_the_timeout(self) -> None:
-        """Twisted asks for a pause at every write; the first counts."""
+    def test_stall_repeated_pauses_call_on_stall_once(self) -> None:
+        """Twisted pauses at every write. The timeout counts from the first pause."""
         self.feed.start(0)
         self.feed.pauseProducing()
         self.clock.advance(20)
         self.feed.pauseProducing()
         self.clock.advance(9.9)
-        self.assertEqual(self.notebook.told, ["caught up", "paused"])
+        self.assertEqual(self.sink.calls, ["caught up", "paused"])
         self.clock.advance(0.2)
         self.clock.advance(100)
-        self.assertEqual(self.notebook.told, ["caught up", "paused", "stalled"])
+        self.assertEqual(self.sink.calls, ["caught up", "paused", "stalled"])
 
-    def test_a_resume_ends_the_wait(self) -> None:
-        """And the next pause begins another."""
+    def test_stall_resume_cancels_the_timeout(self) -> None:
+        """The next pause starts a new one."""
         self.feed.start(0)
         for _ in range(5):
             self.feed.pauseProducing()
             self.clock.advance(STALL_TIMEOUT - 1)
             self.feed.resumeProducing()
-        self.assertNotIn("stalled", self.notebook.told)
+        self.assertNotIn("stalled", self.sink.calls)
 
-    def test_nothing_comes_after_the_end(self) -> None:
-        """No event, no timer, no word."""
+    def test_ended_feed_sends_nothing_and_has_no_timer(self) -> None:
+        """After stopProducing every other call has no effect."""
         self.log.append(b"a")
         self.feed.start(0)
         self.feed.pauseProducing()
         self.feed.stopProducing()
-        told = list(self.notebook.told)
+        calls_before = list(self.sink.calls)
         self.feed.resumeProducing()
         self.feed.start(0)
         self.feed.stop()
         self.feed.pauseProducing()
         self.feed.deliver(self.log.append(b"b"))
         self.clock.advance(STALL_TIMEOUT + 1)
-        self.assertEqual((self.notebook.sent, self.notebook.told), ([], told))
+        self.assertEqual((self.sink.sent, self.sink.calls), ([], calls_before))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
@@ -326,18 +330,18 @@ ACTIONS = st.lists(
 )
 
 
-class ContiguityTests(SynchronousTestCase):
-    """Whatever happens in whatever order, the client has a copy of the log."""
+class FeedContiguityTests(SynchronousTestCase):
+    """The client gets a contiguous copy of the log in every sequence of actions."""
 
     @settings(deadline=None, derandomize=True, max_examples=300)
     @given(ACTIONS, st.integers(0, 300), st.integers(0, 300))
-    def test_nothing_is_missing_and_nothing_comes_twice(
+    def test_any_sequence_of_actions_sends_each_event_once_in_order(
         self, actions: list[tuple[str, int]], before: int, position: int
     ) -> None:
-        """Every event is sent once and in order, or a hole stands where it is in the log."""
-        clock, log = Turns(), ListLog()
-        notebook = Notebook(log, clock)
-        feed = notebook.feed
+        """Every event is sent once and in order, or the hole that replaces it in the log is."""
+        clock, log = TurnClock(), ListJournal()
+        sink = RecordingSink(log, clock)
+        feed = sink.feed
         names = iter(range(1_000_000))
 
         def fresh(count: int) -> list[bytes]:
@@ -354,34 +358,34 @@ class ContiguityTests(SynchronousTestCase):
                     feed.deliver(log.append(*fresh(number)))
                 case "lose":
                     payloads = fresh(min(number, 3))
-                    burst = log.lose(*payloads)
-                    lost.setdefault(burst.first, []).extend(payloads)
-                    feed.deliver(burst)
+                    batch = log.lose(*payloads)
+                    lost.setdefault(batch.first, []).extend(payloads)
+                    feed.deliver(batch)
                 case "pause":
                     feed.pauseProducing()
                 case "resume":
                     feed.resumeProducing()
                 case "turn":
                     clock.turn()
-                case "fill":  # the transport asks for a pause in the middle of a write
-                    notebook.on_write = feed.pauseProducing if number % 2 else lambda: None
-        notebook.on_write = lambda: None
+                case "fill":  # the transport pauses the feed during a write
+                    sink.on_write = feed.pauseProducing if number % 2 else lambda: None
+        sink.on_write = lambda: None
         feed.resumeProducing()
         clock.advance(0)
-        self.assertEqual(self._told(notebook.sent, log, lost, begin), [])
+        self.assertEqual(self._remove_log(sink.sent, log, lost, begin), [])
         self.assertEqual(feed.position, log.last)
         self.assertTrue(feed.is_current)
 
-    def _told(
-        self, sent: list[bytes], log: ListLog, lost: dict[int, list[bytes]], begin: int
+    def _remove_log(
+        self, sent: list[bytes], log: ListJournal, lost: dict[int, list[bytes]], begin: int
     ) -> list[bytes]:
-        """Return what is left of `sent` once the log has been found in it, in its order."""
+        """Return what remains of `sent` after the rows of the log are removed in order."""
         rest = list(sent)
         for row in log.rows[begin:]:
             if row.payload is not None:
                 self.assertEqual(rest.pop(0), row.payload)
                 continue
-            # What was not kept is sent as it comes, with the hole in the stead of what could not be.
+            # Events of a hole are sent live, or the hole is sent instead of them.
             missing, hole = list(lost[row.seq]), b"hole %d" % row.seq
             while missing:
                 if rest and rest[0] == missing[0]:

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.filters, and for what its filters share."""
+"""Tests for tradeproxy.downstream.filters, and for what clients with equal filters share."""
 
 from __future__ import annotations
 
@@ -41,29 +41,27 @@ NOW = 1_800_000_000.0
 TEXT = st.text(st.characters(codec="utf-8"))
 
 
-class ReadingTests(SynchronousTestCase):
-    """The query of a URL."""
+class FilterQueryTests(SynchronousTestCase):
+    """The filter parameters in the query of a URL."""
 
     def read(self, query: str) -> Filter | Rejection | None:
-        """Return what both kinds of request make of a query."""
-        wishes, span = (
-            parse_subscribe_options(query.encode(), NOW),
-            parse_history_query(query.encode(), None, NOW),
-        )
+        """Return the filter or rejection, which both kinds of query must agree on."""
+        options = parse_subscribe_options(query.encode(), NOW)
+        history = parse_history_query(query.encode(), None, NOW)
         both = [
             read.filter if isinstance(read, (SubscribeOptions, HistoryQuery)) else read
-            for read in (wishes, span)
+            for read in (options, history)
         ]
         self.assertEqual(*both)
         return both[0]
 
-    def test_nothing_is_filtered_by_default(self) -> None:
-        """Nor by what is not for us."""
+    def test_query_without_filter_parameters_has_no_filter(self) -> None:
+        """Unknown parameters make no filter."""
         for query in ("", "x=AAPL", "replay=5"):
             self.assertIsNone(self.read(query), query)
 
-    def test_each_parameter_has_its_form(self) -> None:
-        """Lists with commas, in any case and coding; a prefix as it is."""
+    def test_query_valid_parameters_are_parsed(self) -> None:
+        """Lists have commas and any case and escaping; a prefix is taken as it is."""
         for query, expected in {
             "symbols=AAPL,SPY": Filter(symbols=frozenset({"AAPL", "SPY"})),
             "symbols=aapl%2Cspy,AAPL": Filter(symbols=frozenset({"AAPL", "SPY"})),
@@ -81,11 +79,14 @@ class ReadingTests(SynchronousTestCase):
         }.items():
             self.assertEqual(self.read(query), expected, query)
 
-    def test_each_mistake_names_its_parameter(self) -> None:
-        """One line says which one, and what it should be."""
+    def test_query_invalid_parameter_is_rejected_with_its_name(self) -> None:
+        """One line names the parameter and its valid values."""
         no_symbols = "symbols: is not a list with commas and no blanks, such as AAPL,BTC/USD"
         no_events = "events: is not a list with commas and no blanks, such as fill,partial_fill"
-        no_prefix = "client_order_id_prefix: is not 1 to 128 printable ASCII characters without blanks (%2B is a +)"
+        no_prefix = (
+            "client_order_id_prefix: is not 1 to 128 printable ASCII characters without blanks"
+            " (%2B is a +)"
+        )
         for query, line in {
             "symbols=": "symbols: is empty",
             "symbols": "symbols: is empty",
@@ -99,8 +100,7 @@ class ReadingTests(SynchronousTestCase):
             "symbols=%ff": no_symbols,
             "symbols=*": no_symbols,
             "symbols=" + "A" * 33: no_symbols,
-            "symbols="
-            + ",".join(f"S{n}" for n in range(101)): "symbols: has more than 100 items",
+            "symbols=" + ",".join(f"S{n}" for n in range(101)): "symbols: has more than 100 items",
             "symbol=AAPL": "symbol: there is no such parameter; the nearest is symbols",
             "events=": "events: is empty",
             "events=fill&events=new": "events: is given twice",
@@ -111,7 +111,9 @@ class ReadingTests(SynchronousTestCase):
             "events=" + ",".join(f"e{n}" for n in range(101)): "events: has more than 100 items",
             "event=fill": "event: there is no such parameter; the nearest is events",
             "client_order_id_prefix=": "client_order_id_prefix: is empty",
-            "client_order_id_prefix=a&client_order_id_prefix=b": "client_order_id_prefix: is given twice",
+            "client_order_id_prefix=a&client_order_id_prefix=b": (
+                "client_order_id_prefix: is given twice"
+            ),
             "client_order_id_prefix=bot+1": no_prefix,
             "client_order_id_prefix=%0A": no_prefix,
             "client_order_id_prefix=%E2%82%AC": no_prefix,
@@ -124,19 +126,21 @@ class ReadingTests(SynchronousTestCase):
 
     @settings(deadline=None, derandomize=True)
     @given(st.dictionaries(st.sampled_from(["symbols", "events", "client_order_id_prefix"]), TEXT))
-    def test_never_fails(self, given: dict[str, str]) -> None:
-        """Whatever is asked is a filter, or is refused with a line that names a parameter."""
+    def test_read_filter_any_text_returns_or_raises_value_error(
+        self, given: dict[str, str]
+    ) -> None:
+        """Any text is a filter, or an error whose text names a parameter."""
         try:
             self.assertEqual(read_filter(given) is None, not given)
-        except ValueError as unclear:
-            self.assertIn(str(unclear).partition(":")[0], given)
+        except ValueError as error:
+            self.assertIn(str(error).partition(":")[0], given)
 
 
-class MatchTests(SynchronousTestCase):
-    """What an event says, held against what a client wants."""
+class FilterMatchTests(SynchronousTestCase):
+    """Events are compared with a filter."""
 
-    def test_what_alpaca_sends_is_understood(self) -> None:
-        """Its captures: a stock, a pair, and an order of two options, which has no symbol itself."""
+    def test_read_traits_captured_events_are_complete(self) -> None:
+        """The captures have a stock, a pair, and an order of two options without a symbol."""
         self.assertEqual(
             read_traits(alpaca.PENDING_NEW),
             EventTraits(
@@ -155,8 +159,8 @@ class MatchTests(SynchronousTestCase):
             self.assertTrue(traits.symbols, payload)
             self.assertTrue(traits.event, payload)
 
-    def test_all_must_match(self) -> None:
-        """Each of them by itself; an empty one is not asked about."""
+    def test_matches_requires_every_criterion(self) -> None:
+        """An empty criterion matches every event."""
         for wanted, owner, is_wanted in (
             (Filter(), "bot1-", True),
             (Filter(frozenset({"SPY"})), "bot1-", True),
@@ -175,21 +179,21 @@ class MatchTests(SynchronousTestCase):
                 wanted.matches(read_traits(update(1, owner=owner))), is_wanted, (wanted, owner)
             )
 
-    def test_case_and_slash_make_no_difference(self) -> None:
-        """Neither in a symbol nor in the name of an event."""
+    def test_matches_ignores_case_and_slash(self) -> None:
+        """This holds for symbols and for kinds of event."""
         pair, kind = Filter(frozenset({"BTCUSD"})), Filter(events=frozenset({"fill"}))
         for symbol in ("BTC/USD", "btcusd", "BTCUSD"):
             self.assertTrue(pair.matches(read_traits(update(1, symbol=symbol))))
         self.assertTrue(kind.matches(read_traits(update(1, kind="FILL"))))
 
-    def test_an_option_is_not_its_underlying(self) -> None:
-        """And any leg of an order will do."""
+    def test_matches_any_leg_but_not_the_underlying(self) -> None:
+        """An option matches by its own symbol only. One matching leg of an order suffices."""
         traits = read_traits(alpaca.MULTI_LEG_FILL)
         self.assertTrue(Filter(frozenset({"AAPL250321C00380000"})).matches(traits))
         self.assertFalse(Filter(frozenset({"AAPL"})).matches(traits))
         self.assertTrue(Filter(client_order_id_prefix="e868fb88").matches(traits))
 
-    def test_legs_without_an_order_of_their_own_count(self) -> None:
+    def test_matches_legs_beside_the_order(self) -> None:
         """A multi-leg fill names each execution beside the order."""
         data = {
             "event": "fill",
@@ -200,8 +204,8 @@ class MatchTests(SynchronousTestCase):
         self.assertTrue(Filter(frozenset({"B"})).matches(traits))
         self.assertFalse(Filter(frozenset({"C"})).matches(traits))
 
-    def test_what_says_nothing_is_not_held_back(self) -> None:
-        """An event is held back for what it says; what we don't understand is never hidden."""
+    def test_matches_event_without_the_field(self) -> None:
+        """A filter drops an event only if the field is present and does not match."""
         strict = Filter(frozenset({"SPY"}), frozenset({"fill"}), "bot1-")
         documents: list[Any] = [None, [], "x", 1, {}, {"data": None}, {"data": []}, {"data": {}}]
         orders: list[Any] = [None, [], "x", {}, {"symbol": None}, {"symbol": ["X"]}, {"legs": "x"}]
@@ -211,13 +215,13 @@ class MatchTests(SynchronousTestCase):
         for payload in (*payloads, *NOT_JSON.values(), b"1" * 10_000, b"\xff"):
             self.assertTrue(strict.matches(read_traits(payload)), payload[:100])
 
-    def test_a_number_may_have_any_length(self) -> None:
-        """It does not hide what is beside it."""
+    def test_read_traits_very_long_number_is_read(self) -> None:
+        """A long number does not hide the fields beside it."""
         payload = b'{"data":{"x":%s,"event":"new","order":{"symbol":"SPY"}}}' % (b"1" * 10_000)
         self.assertFalse(Filter(events=frozenset({"fill"})).matches(read_traits(payload)))
 
-    def test_a_mark_changes_nothing(self) -> None:
-        """Recovered events are matched as the others are, and so are kinds that are new."""
+    def test_matches_ignores_the_recovered_mark(self) -> None:
+        """Recovered events and unknown kinds of event match like all others."""
         for mark in Recovered:
             self.assertEqual(read_traits(with_mark(update(1), mark)), read_traits(update(1)))
         kind = Filter(events=frozenset({"margin_call"}))
@@ -225,11 +229,11 @@ class MatchTests(SynchronousTestCase):
         self.assertFalse(kind.matches(read_traits(update(1, kind="margin_calm"))))
 
 
-class DocumentTests(SynchronousTestCase):
-    """What docs/protocol.md says of filters."""
+class FilterDocumentTests(SynchronousTestCase):
+    """The section about filters in docs/protocol.md."""
 
-    def test_has_the_names_and_numbers_of_the_code(self) -> None:
-        """The parameters, the limits, and how often a place is told."""
+    def test_document_names_parameters_and_limits(self) -> None:
+        """It has the parameters, the limits and the interval of position frames."""
         text = (Path(__file__).parents[2] / "docs/protocol.md").read_text(encoding="utf-8")
         section = text.partition("\n## Filters\n")[2].partition("\n## ")[0]
         for name in NAMES:
@@ -238,45 +242,45 @@ class DocumentTests(SynchronousTestCase):
         self.assertIn(f"nothing has been sent for {POSITION_INTERVAL} s", text)
 
 
-class SharingTests(SynchronousTestCase):
-    """What is done for many clients is done once."""
+class FilterSharingTests(SynchronousTestCase):
+    """Work that many clients need is done once."""
 
     def setUp(self) -> None:
         clock = Clock()
         self.account = Account("paper", memory_journal(clock), clock)
         self.plain = encoder.plain_encoder(lambda payload: b"<%s>" % payload)
-        self.burst = Batch((Row(1, update(1, "SPY")), Row(2, update(2, "AAPL"))))
+        self.batch = Batch((Row(1, update(1, "SPY")), Row(2, update(2, "AAPL"))))
 
-    def test_without_a_filter_nothing_is_parsed(self) -> None:
-        """Only the frames are made of a burst."""
-        self.plain.encode(self.burst, self.account)
-        self.assertEqual(list(self.burst.encoded), [self.plain])
+    def test_encode_without_filter_parses_nothing(self) -> None:
+        """The batch caches only its encoded bytes."""
+        self.plain.encode(self.batch, self.account)
+        self.assertEqual(list(self.batch.encoded), [self.plain])
 
-    def test_an_event_is_parsed_once_for_all_filters(self) -> None:
-        """Whatever they are."""
-        traits = get_traits(self.burst)
+    def test_encode_several_filters_parse_each_event_once(self) -> None:
+        """All filters share the traits of a batch."""
+        traits = get_traits(self.batch)
         for symbol in ("SPY", "AAPL", "QQQ"):
-            self.plain.with_filter(Filter(frozenset({symbol}))).encode(self.burst, self.account)
-        self.assertIs(get_traits(self.burst), traits)
+            self.plain.with_filter(Filter(frozenset({symbol}))).encode(self.batch, self.account)
+        self.assertIs(get_traits(self.batch), traits)
 
-    def test_equal_filters_share_their_frames(self) -> None:
-        """The same bytes, in whatever order the symbols were named."""
+    def test_equal_filters_share_encoded_bytes(self) -> None:
+        """The order and case of the symbols make no difference."""
         one = self.plain.with_filter(read_filter({"symbols": "SPY,QQQ"}))
         other = self.plain.with_filter(read_filter({"symbols": "qqq,spy"}))
         self.assertIs(one, other)
-        made = one.encode(self.burst, self.account)
+        made = one.encode(self.batch, self.account)
         self.assertEqual(made, b"<%s>" % update(1, "SPY"))
-        self.assertIs(other.encode(self.burst, self.account), made)
+        self.assertIs(other.encode(self.batch, self.account), made)
 
-    def test_other_filters_have_other_frames(self) -> None:
-        """It may be nothing; without a filter it is all of it."""
+    def test_filter_without_match_encodes_to_empty_bytes(self) -> None:
+        """Without a filter the same encoder is returned."""
         nothing = self.plain.with_filter(Filter(frozenset({"QQQ"})))
-        self.assertEqual(nothing.encode(self.burst, self.account), b"")
+        self.assertEqual(nothing.encode(self.batch, self.account), b"")
         self.assertIs(self.plain.with_filter(None), self.plain)
 
-    def test_a_hole_has_no_frames(self) -> None:
-        """Nobody can tell what was there."""
-        burst = Batch((Row(1, update(1, "AAPL")), Row(2, None)))
+    def test_encode_with_filter_batch_with_hole_returns_none(self) -> None:
+        """The events of a hole are unknown, so they may match."""
+        batch = Batch((Row(1, update(1, "AAPL")), Row(2, None)))
         self.assertIsNone(
-            self.plain.with_filter(Filter(frozenset({"QQQ"}))).encode(burst, self.account)
+            self.plain.with_filter(Filter(frozenset({"QQQ"}))).encode(batch, self.account)
         )

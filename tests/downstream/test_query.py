@@ -32,40 +32,40 @@ def _pair(name: str) -> st.SearchStrategy[bytes]:
     return st.text().map(lambda value: urlencode({name: value}, errors="surrogatepass").encode())
 
 
-class RequestTestCase(SynchronousTestCase):
-    """What the tests of both kinds of request share; it holds no test."""
+class QueryTestCase(SynchronousTestCase):
+    """Shared assertions about both kinds of query, without tests."""
 
-    def check_refusals(self, read: object, rows: dict[bytes, str]) -> None:
-        """Hold against `rows` the line with which each query is refused."""
+    def assert_rejected(self, read: object, rows: dict[bytes, str]) -> None:
+        """Assert that each query is rejected with its line."""
         assert callable(read)
         for query, line in rows.items():
             self.assertEqual(read(query), Rejection(400, line), query)
 
 
-class WishesTests(RequestTestCase):
+class SubscribeOptionsTests(QueryTestCase):
     """The query of a WebSocket's URL."""
 
     def read(self, query: bytes) -> SubscribeOptions | Rejection:
         return parse_subscribe_options(query, NOW)
 
-    def test_nothing_is_asked_for_by_default(self) -> None:
-        """What others understand is not our business, whatever it is."""
+    def test_options_unknown_parameters_are_ignored(self) -> None:
+        """Without a known parameter the options have their defaults."""
         for query in (b"", b"&&", b"token=x", b"x=1&x=2", b"until=x", b"\xff=\xff&=%"):
             self.assertEqual(self.read(query), SubscribeOptions(), query)
 
-    def test_a_name_that_is_nearly_one_is_told(self) -> None:
-        """Passed over, it would cost the client what it asked for."""
+    def test_options_near_misspelling_is_rejected(self) -> None:
+        """If it were ignored, the client would miss the events it asked for."""
         for name, nearest in (
             ("Since_id", "since_id"),
             ("sinceid", "since_id"),
             ("Replay", "replay"),
         ):
-            refusal = self.read(f"{name}=1".encode())
-            words = f"{name}: there is no such parameter; the nearest is {nearest}"
-            self.assertEqual(refusal, Rejection(400, words))
+            rejection = self.read(f"{name}=1".encode())
+            line = f"{name}: there is no such parameter; the nearest is {nearest}"
+            self.assertEqual(rejection, Rejection(400, line))
 
-    def test_a_position_has_one_of_three_forms(self) -> None:
-        """An id or a cursor, a time, or a number of events; escapes are read."""
+    def test_options_each_form_of_position_is_parsed(self) -> None:
+        """A position is an id or cursor, a time, or a number of events."""
         rows: dict[bytes, Position] = {
             b"since_id=01JZX5": AfterId("01JZX5"),
             b"since_id=" + CURSOR.encode(): AfterId(CURSOR),
@@ -78,8 +78,8 @@ class WishesTests(RequestTestCase):
         for query, position in rows.items():
             self.assertEqual(self.read(query), SubscribeOptions(position), query)
 
-    def test_a_time_has_its_offset_from_utc(self) -> None:
-        """Also where its "+" was not escaped, and so arrived as a blank."""
+    def test_options_time_with_any_offset_is_parsed(self) -> None:
+        """An unescaped "+" arrives as a blank, and is accepted."""
         for text in (
             b"2027-01-15T05:13:20Z",
             b"2027-01-15T05:13:20%2B00:00",
@@ -91,27 +91,29 @@ class WishesTests(RequestTestCase):
         ):
             self.assertEqual(self.read(b"since=" + text), SubscribeOptions(FromTime(MORNING)), text)
 
-    def test_a_clock_may_be_a_minute_ahead(self) -> None:
-        """No clocks agree; a time further on is a mistake, such as a wrong offset."""
+    def test_options_time_over_a_minute_ahead_is_rejected(self) -> None:
+        """Clocks differ a little; a later time is a mistake, such as a wrong offset."""
         self.assertEqual(
             self.read(b"since=2027-01-15T08:01:00Z"),
             SubscribeOptions(FromTime(round((NOW + 60) * 1_000_000))),
         )
-        self.check_refusals(self.read, {b"since=2027-01-15T08:01:01Z": "since: lies in the future"})
+        self.assert_rejected(
+            self.read, {b"since=2027-01-15T08:01:01Z": "since: lies in the future"}
+        )
 
-    def test_status_is_asked_for_by_one(self) -> None:
-        """With or without a position."""
+    def test_options_proxy_status_is_parsed(self) -> None:
+        """It is 1 or 0, with or without a position."""
         self.assertEqual(self.read(b"proxy_status=1"), SubscribeOptions(status=True))
         self.assertEqual(self.read(b"proxy_status=0"), SubscribeOptions())
         self.assertEqual(
             self.read(b"replay=5&proxy_status=1"), SubscribeOptions(LastEvents(5), status=True)
         )
 
-    def test_each_mistake_names_its_parameter(self) -> None:
-        """One line says which one, and what it should be."""
+    def test_options_invalid_parameter_is_rejected_with_its_name(self) -> None:
+        """One line names the parameter and its valid values."""
         no_time = "since: is not a time with its offset from UTC, such as 2026-01-31T14:30:00Z"
         no_number = "replay: is not a number from 0 to 1000000"
-        self.check_refusals(
+        self.assert_rejected(
             self.read,
             {
                 b"since_id=": "since_id: is empty",
@@ -119,9 +121,13 @@ class WishesTests(RequestTestCase):
                 b"since_id=1&since_id=1": "since_id: is given twice",
                 b"since_id="
                 + b"x" * 129: "since_id: is longer than any event_id or cursor (128 characters)",
-                b"since_id=1&since=2027-01-15T08:00:00Z": "since: cannot be given together with since_id",
+                b"since_id=1&since=2027-01-15T08:00:00Z": (
+                    "since: cannot be given together with since_id"
+                ),
                 b"replay=1&since_id=1": "replay: cannot be given together with since_id",
-                b"replay=1&since=2027-01-15T08:00:00Z": "replay: cannot be given together with since",
+                b"replay=1&since=2027-01-15T08:00:00Z": (
+                    "replay: cannot be given together with since"
+                ),
                 b"since=": "since: is empty",
                 b"since=yesterday": no_time,
                 b"since=1799990000": no_time,
@@ -148,24 +154,24 @@ class WishesTests(RequestTestCase):
         st.binary()
         | st.sampled_from(["since", "since_id", "replay", "proxy_status"]).flatmap(_pair)
     )
-    def test_never_fails(self, query: bytes) -> None:
-        """Whatever is asked is a wish, or is refused."""
+    def test_options_any_query_is_parsed_or_rejected(self, query: bytes) -> None:
+        """No query raises an error."""
         self.assertIsInstance(self.read(query), (SubscribeOptions, Rejection))
 
 
-class SpanTests(RequestTestCase):
-    """The query of the server-sent events, and the header of a browser that comes back."""
+class HistoryQueryTests(QueryTestCase):
+    """The query of server-sent events, and the Last-Event-ID header."""
 
     def read(self, query: bytes) -> HistoryQuery | Rejection:
         return parse_history_query(query, None, NOW)
 
-    def test_without_a_beginning_there_is_no_history(self) -> None:
-        """As at Alpaca; the status is not for this kind of stream."""
+    def test_history_without_position_is_live_only(self) -> None:
+        """This is what Alpaca does. Status frames do not exist in this kind of stream."""
         for query in (b"", b"proxy_status=1", b"x=1"):
             self.assertEqual(self.read(query), HistoryQuery(), query)
 
-    def test_begins_and_ends_in_pairs(self) -> None:
-        """Two times, or two ids; or a beginning alone."""
+    def test_history_valid_ranges_are_parsed(self) -> None:
+        """A range has two times, two ids, or only a beginning."""
         rows = {
             b"since=2027-01-15T05:13:20Z": HistoryQuery(FromTime(MORNING)),
             b"since=2027-01-15T05:13:20Z&until=2027-01-15T05:13:20Z": HistoryQuery(
@@ -175,18 +181,20 @@ class SpanTests(RequestTestCase):
             b"since_id=1&until_id=2": HistoryQuery(AfterId("1"), UntilId("2")),
             b"replay=3": HistoryQuery(LastEvents(3)),
         }
-        for query, span in rows.items():
-            self.assertEqual(self.read(query), span, query)
+        for query, expected in rows.items():
+            self.assertEqual(self.read(query), expected, query)
 
-    def test_an_end_may_lie_in_the_future(self) -> None:
-        """Then what comes until then is wanted too."""
-        span = self.read(b"since=2027-01-15T05:13:20Z&until=2027-01-16T05:13:20Z")
-        self.assertEqual(span, HistoryQuery(FromTime(MORNING), UntilTime(MORNING + 86_400_000_000)))
+    def test_history_until_in_the_future_is_accepted(self) -> None:
+        """Live events up to then are wanted too."""
+        history = self.read(b"since=2027-01-15T05:13:20Z&until=2027-01-16T05:13:20Z")
+        self.assertEqual(
+            history, HistoryQuery(FromTime(MORNING), UntilTime(MORNING + 86_400_000_000))
+        )
 
-    def test_each_mistake_names_its_parameter(self) -> None:
-        """One line says which one, and what it should be."""
+    def test_history_invalid_parameter_is_rejected_with_its_name(self) -> None:
+        """One line names the parameter and its valid values."""
         time = b"2027-01-15T05:13:20Z"
-        self.check_refusals(
+        self.assert_rejected(
             self.read,
             {
                 b"until=" + time: "until: needs since",
@@ -207,8 +215,8 @@ class SpanTests(RequestTestCase):
             },
         )
 
-    def test_where_a_browser_was_beats_where_it_began(self) -> None:
-        """It repeats its URL at each attempt; where that ends is still wanted."""
+    def test_history_last_event_id_takes_precedence(self) -> None:
+        """A browser repeats its URL at each attempt. The end in the URL stays valid."""
         rows = {
             b"": HistoryQuery(AfterId(CURSOR)),
             b"replay=100": HistoryQuery(AfterId(CURSOR)),
@@ -217,16 +225,18 @@ class SpanTests(RequestTestCase):
                 AfterId(CURSOR), UntilTime(MORNING)
             ),
         }
-        for query, span in rows.items():
-            self.assertEqual(parse_history_query(query, CURSOR, NOW), span, query)
+        for query, expected in rows.items():
+            self.assertEqual(parse_history_query(query, CURSOR, NOW), expected, query)
         self.assertEqual(parse_history_query(b"replay=100", "", NOW), HistoryQuery(LastEvents(100)))
         too_long = "Last-Event-ID: is longer than any event_id or cursor (128 characters)"
         self.assertEqual(parse_history_query(b"", "x" * 129, NOW), Rejection(400, too_long))
 
     @settings(deadline=None, derandomize=True)
     @given(st.binary(), st.none() | st.text())
-    def test_never_fails(self, query: bytes, last_event_id: str | None) -> None:
-        """Whatever is asked is a span, or is refused."""
+    def test_history_any_query_is_parsed_or_rejected(
+        self, query: bytes, last_event_id: str | None
+    ) -> None:
+        """No query and no header raises an error."""
         self.assertIsInstance(
             parse_history_query(query, last_event_id, NOW), (HistoryQuery, Rejection)
         )
