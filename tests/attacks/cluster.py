@@ -1,4 +1,4 @@
-"""The short form of `make cluster`: nodes and Redis come and go, and every node has one log, whole."""
+"""The short form of `make cluster`: faults in nodes and Redis must not change the log."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from tests.support.sockets import SocketTestCase
 from tests.system.cluster.run import attack
 
 STEPS = ("cut_leader_off_shortly", "restart_redis")
-"""Those that take no lease's time."""
+"""Those that end before a lease expires."""
 
 
-class ClusterTests(SocketTestCase):
-    """What goes wrong shortly, once; `make cluster` has the rest, for three minutes."""
+class ShortClusterTests(SocketTestCase):
+    """Short faults, once each; `make cluster` runs all of them for three minutes."""
 
     timeout = 100
 
-    async def test_nothing_is_lost_doubled_or_out_of_order(self) -> None:
-        """Whatever node a client is at; and never do two nodes hold the stream."""
+    async def test_short_faults_lose_repeat_or_reorder_no_event(self) -> None:
+        """For every client on every node; at most one node is connected to Alpaca at a time."""
         need_redis()
         report = await attack(self.make_directory(), seed=7, steps=STEPS, nodes=2)
         self.assertTrue(report.is_clean, (report.broken, report.verdicts, report.trail))

@@ -1,4 +1,4 @@
-"""A real redis-server on loopback, a process of its own, that can be killed, stopped and emptied."""
+"""A redis-server in a process of its own, on loopback, that tests kill, pause and empty."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ PROGRAM, COMMAND_LINE = "redis-server", "redis-cli"
 
 
 def need_redis() -> None:
-    """Skip the test where there is no Redis."""
+    """Skip the test if redis-server or redis-cli is missing."""
     if missing := missing_redis():
         raise SkipTest(missing)
 
 
 def missing_redis() -> str:
-    """Return a line that says what is missing, or nothing."""
+    """Return a line that names the missing program, or an empty string."""
     missing = [program for program in (PROGRAM, COMMAND_LINE) if shutil.which(program) is None]
     return f"there is no {missing[0]} here; Debian's package redis-server has it" if missing else ""
 
 
 class Redis:
-    """A server at a port and at a UNIX socket, both its own for good; it ends with the reactor at last."""
+    """A server at a port and a UNIX socket, which stay the same; killed when the reactor stops."""
 
     def __init__(self, *, appendonly: bool = False, password: str = "") -> None:
         self.port = free_port()
-        self._place = TemporaryDirectory(prefix="redis-")  # a socket's path may have 107 bytes
-        self._directory = self._place.name
+        self._folder = TemporaryDirectory(prefix="redis-")  # short: a socket's path has 107 bytes
+        self._directory = self._folder.name
         self.socket = f"{self._directory}/socket"
         self.password = password
         self._appendonly = appendonly
@@ -45,11 +45,11 @@ class Redis:
 
     @property
     def url(self) -> str:
-        """What PROXY_REDIS_URL is to be; the password is in it."""
+        """The value for PROXY_REDIS_URL, with the password."""
         return self.url_at(self.port)
 
     def url_at(self, port: int) -> str:
-        """Return the URL by way of another port, such as a Cut's."""
+        """Return the URL with another port, such as a TcpRelay's."""
         return f"redis://{self._login}127.0.0.1:{port}/0"
 
     @property
@@ -63,12 +63,12 @@ class Redis:
 
     @property
     def pid(self) -> int:
-        """Of the process that runs now."""
+        """The id of the running process."""
         assert self._process is not None, "it is not running"
         return self._process.pid
 
     async def start(self) -> None:
-        """Start it; done when it takes connections."""
+        """Start it; done when it accepts connections."""
         settings = {
             "port": self.port,
             "bind": "127.0.0.1",
@@ -77,73 +77,74 @@ class Redis:
             "save": '""',
             "appendonly": "yes" if self._appendonly else "no",
             "appendfsync": "everysec",
-            "auto-aof-rewrite-percentage": 0,  # one file, which can be cut short
+            "auto-aof-rewrite-percentage": 0,  # keeps one file, for roll_back
             "requirepass": self.password or '""',
             "daemonize": "no",
         }
-        file = Path(self._directory, "redis.conf")  # in which no process list shows the password
+        # A file, since process lists would show the password in an argument.
+        file = Path(self._directory, "redis.conf")
         file.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-        self._process = spawn([_found(PROGRAM), str(file)], self._directory, {})
+        self._process = spawn([_find(PROGRAM), str(file)], self._directory, {})
         await self._process.says("Ready to accept connections")
 
     async def kill(self) -> None:
-        """Kill it with SIGKILL, stopped or not; done when it is gone. Harmless if it does not run."""
+        """Kill it with SIGKILL, paused or not; does nothing if it is not running."""
         process, self._process = self._process, None
         if process is not None:
             await process.stop("KILL")
 
     async def restart(self, *, keep_data: bool) -> None:
-        """Kill it, and start it again: with all that its file has, or without."""
+        """Kill it and start it again, with or without its data."""
         await self.kill()
         if not keep_data:
-            self.forget()
+            self.delete_data()
         await self.start()
 
-    def forget(self) -> None:
-        """Drop what the file has; while it does not run."""
+    def delete_data(self) -> None:
+        """Delete the append-only file; only while it is not running."""
         assert self._process is None, "it is running"
         shutil.rmtree(Path(self._directory, "appendonlydir"), ignore_errors=True)
 
-    def written(self) -> int:
-        """Return how many bytes the file has: a moment to which it can be rolled back."""
+    def file_size(self) -> int:
+        """Return the size of the append-only file in bytes, for `roll_back`."""
         return sum(file.stat().st_size for file in self._files())
 
-    def roll_back(self, written: int) -> bytes:
-        """Drop what was written since, as a power cut does, and return it; while it does not run."""
+    def roll_back(self, size: int) -> bytes:
+        """Cut the file to a size, as a power cut does; return the rest. Only while not running."""
         assert self._process is None, "it is running"
         (file,) = self._files()
-        dropped = file.read_bytes()[written:]
-        os.truncate(file, written)
+        dropped = file.read_bytes()[size:]
+        os.truncate(file, size)
         return dropped
 
     def _files(self) -> list[Path]:
         return list(Path(self._directory, "appendonlydir").glob("*.incr.aof"))
 
     def pause(self) -> None:
-        """Stop the process: connections stay, and nothing is answered."""
+        """Stop the process: connections stay open, and no command gets a reply."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on; harmless if it does."""
+        """Continue after `pause`; does nothing if it was not paused."""
         os.kill(self.pid, signal.SIGCONT)
 
     async def cli(self, *arguments: str) -> str:
-        """Give a command by redis-cli, and return what it prints; fails with that if it is an error."""
+        """Run a command with redis-cli, and return its output. Raises AssertionError."""
         login = {"REDISCLI_AUTH": self.password} if self.password else {}
-        command = [_found(COMMAND_LINE), "-e", "-s", self.socket, *arguments]
-        told = spawn(command, self._directory, login)
-        status = await told.ended
+        command = [_find(COMMAND_LINE), "-e", "-s", self.socket, *arguments]
+        process = spawn(command, self._directory, login)
+        status = await process.ended
         if status:
-            raise AssertionError(f"redis-cli {arguments[0]}: {told.output}")
-        return told.output.strip()
+            raise AssertionError(f"redis-cli {arguments[0]}: {process.output}")
+        return process.output.strip()
 
     def end(self) -> None:
-        """Kill it, and do not wait for that: this process is ending too."""
+        """Kill it without waiting, since this process is ending too."""
         if self._process is not None:
             self._process.end()
 
 
-def _found(program: str) -> str:
+def _find(program: str) -> str:
     path = shutil.which(program)
     assert path is not None, f"there is no {program} here"
     return path

@@ -97,7 +97,7 @@ class RecordingAlpaca(Simulator):
 
     def release(self, connection: StreamConnection) -> None:
         if (record := self._open.pop(connection, None)) is None:
-            return  # it was turned away
+            return  # it was rejected
         record.ended, record.close_frame = monotonic(), connection.close_frame
         if connection is self._connection:
             self._connection = next(reversed(self._open), None)

@@ -74,7 +74,8 @@ def main() -> None:
         for name, seconds in times.items():
             if seconds:
                 print(
-                    f"{name}: {len(seconds)}; median {median(seconds):.3f}, worst {max(seconds):.3f}"
+                    f"{name}: {len(seconds)};"
+                    f" median {median(seconds):.3f}, worst {max(seconds):.3f}"
                 )
 
     task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))

@@ -28,7 +28,7 @@ reactor: Any = chosen
 EMIT_INTERVAL = 0.1
 """Seconds between two emissions of events."""
 
-SETTLE = 4.0
+SETTLE_TIME = 4.0
 """Seconds from the last event to the verdicts: another history check may bring missing events."""
 
 OUTPUT = SOURCES / "build/cluster"
@@ -158,7 +158,7 @@ async def _settle(world: ClusterWorld, clients: Sequence[ResumingClient]) -> Non
         world.emit(1)
         await deferLater(reactor, 1.0)
         waiting = [client.log.name for client in clients if not client.has(len(world.emitted))]
-    await deferLater(reactor, SETTLE)
+    await deferLater(reactor, SETTLE_TIME)
 
 
 def _compare(logs: Sequence[WholeLogReader], report: ClusterReport) -> None:

@@ -57,7 +57,9 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = PATIEN
 
 async def run_concurrently(tasks: Iterable[Awaitable[None]]) -> None:
     """Run all of them concurrently; return when the last is done."""
-    await gatherResults([Deferred.fromCoroutine(task) for task in tasks], consumeErrors=True)  # type: ignore[arg-type]
+    coroutines: Iterable[Any] = tasks
+    running = [Deferred.fromCoroutine(each) for each in coroutines]
+    await gatherResults(running, consumeErrors=True)
 
 
 class NodeProcess:
