@@ -1,11 +1,11 @@
-"""Measures what Redis in between costs, and a second node: the same clients, three ways, in turns.
+"""Measures what a log in Redis costs, and a second node: three setups with the same clients.
 
 python -m benchmarks.nodes [--clients N ...] [--rounds N] [--spread]
 
-One node with its log in SQLite, one node with it in Redis, and two nodes with it in Redis that share
-a port, so that each has about half of the clients. All nodes and Redis run on core 1, and the load on core 0:
-on a machine of two cores two nodes share what one has, and what they cost is seen, not what they gain. With
---spread they may use both cores, and take their part of the load's.
+The setups are one node with its log in SQLite, one node with it in Redis, and two nodes with it in
+Redis. The two share a port, so each has about half of the clients. All nodes and Redis run on
+core 1, and the load on core 0. So on a machine with two cores the second node's cost shows, and not
+its gain. With --spread they may use both cores, and compete with the load.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ if TYPE_CHECKING:
     from benchmarks.lab import Running
 
 RATE, SECONDS = 10, 20
-"""Events a second, and for how long, in the phase that goes by the clock."""
+"""Events per second, and seconds, of the phase at a fixed rate."""
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One of those that are compared."""
+class Setup:
+    """One of the setups to compare."""
 
     name: str
     nodes: int
     redis: bool
 
 
-ALONE = Way("one node, SQLite", 1, redis=False)
-WAYS = (ALONE, Way("one node, Redis", 1, redis=True), Way("two nodes, Redis", 2, redis=True))
+ALONE = Setup("one node, SQLite", 1, redis=False)
+SETUPS = (ALONE, Setup("one node, Redis", 1, redis=True), Setup("two nodes, Redis", 2, redis=True))
 
 FIGURES = {
     "10/s: first client p50 ms": "rate_first_p50_ms",
@@ -73,8 +73,10 @@ FIGURES = {
 
 
 @contextmanager
-def started(command: Sequence[str], directory: Path, environ: Mapping[str, str]) -> Iterator[int]:
-    """Run a program until the block ends, and give its process id."""
+def run_program(
+    command: Sequence[str], directory: Path, environ: Mapping[str, str]
+) -> Iterator[int]:
+    """Run a program until the block ends; yield its process id."""
     directory.mkdir()
     with (directory / "log").open("w") as log:
         process = subprocess.Popen(
@@ -87,12 +89,12 @@ def started(command: Sequence[str], directory: Path, environ: Mapping[str, str])
 
 
 @contextmanager
-def redis(directory: Path) -> Iterator[tuple[str, int]]:
-    """Run a Redis that keeps its data as it is advised to (fsync every second); give its URL and its id."""
+def run_redis(directory: Path) -> Iterator[tuple[str, int]]:
+    """Run a Redis with fsync every second, as advised; yield its URL and process id."""
     socket = directory / "socket"
     command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", "."]
     command += ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]
-    with started(
+    with run_program(
         pinned(SERVER_CORE, command), directory / "redis", {"PATH": os.environ["PATH"]}
     ) as pid:
         _wait_for(socket)
@@ -100,18 +102,18 @@ def redis(directory: Path) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def further_node(first: Running, directory: Path, environ: Mapping[str, str]) -> Iterator[int]:
-    """Run another node at the first one's port; give its id."""
+def run_second_node(first: Running, directory: Path, environ: Mapping[str, str]) -> Iterator[int]:
+    """Run another node at the port of the first; yield its process id."""
     place = first.place
     basic = {"PATH": os.environ["PATH"], "HOME": str(directory), "PYTHONPATH": str(ROOT)}
     command = pinned(SERVER_CORE, first.server.command(place))
-    with started(
+    with run_program(
         command, directory / "node", basic | dict(first.server.environ(place)) | dict(environ)
     ) as pid:
         log, limit = directory / "node/log", time.monotonic() + PATIENCE
         while "caught up" not in log.read_text():
             if time.monotonic() > limit:
-                raise LabError(f"the second node does not follow: {log.read_text()[-2000:]}")
+                raise LabError(f"the second node does not catch up: {log.read_text()[-2000:]}")
             time.sleep(0.05)
         yield pid
 
@@ -124,28 +126,28 @@ def _wait_for(path: Path) -> None:
         time.sleep(0.01)
 
 
-def phases(clients: int) -> list[str]:
-    """Return the phases for so many clients; what comes first of each kind warms up, and is not counted."""
+def list_phases(clients: int) -> list[str]:
+    """Return the phases for this many clients; the first of each kind is a warm-up."""
     single, bursts = min(2_000, 400_000 // clients), min(200, 40_000 // clients)
     warm_up = [f"single:{single // 5}", f"burst:{16 * (bursts // 5)}"]
     return [*warm_up, f"single:{single}", f"burst:{16 * bursts}", f"rate:{SECONDS * RATE}:{RATE}"]
 
 
-def measure(way: Way, clients: int, *, everywhere: bool) -> Figures:
-    """Start what there is to start, load it, and return the figures."""
+def measure(setup: Setup, clients: int, *, everywhere: bool) -> Figures:
+    """Run one setup under load, and return its figures."""
     with ExitStack() as stack, TemporaryDirectory(prefix="nodes-") as name:
         directory, environ, pids = Path(name), {}, []
-        if way.redis:
-            url, pid = stack.enter_context(redis(directory))
+        if setup.redis:
+            url, pid = stack.enter_context(run_redis(directory))
             environ = {"PROXY_REDIS_URL": url, "PROXY_REUSE_PORT": "1"}
             pids.append(pid)
         first = stack.enter_context(running(NORMAL, **environ))
-        for _ in range(way.nodes - 1):
-            pids.append(stack.enter_context(further_node(first, directory, environ)))
+        for _ in range(setup.nodes - 1):
+            pids.append(stack.enter_context(run_second_node(first, directory, environ)))
         for pid in (*pids, first.pid) if everywhere else ():
             os.sched_setaffinity(pid, range(os.cpu_count() or 1))
         options = [word for pid in pids for word in ("--pid", str(pid))]
-        report = run_load(first, clients, phases(clients), *options)
+        report = run_load(first, clients, list_phases(clients), *options)
     figures: Figures = {}
     for kind in ("rate", "single", "burst"):
         for figure, value in phase(report, kind).items():
@@ -154,45 +156,45 @@ def measure(way: Way, clients: int, *, everywhere: bool) -> Figures:
     return figures
 
 
-def run(
+def measure_all(
     sizes: Sequence[int], rounds: int, *, everywhere: bool
-) -> Iterator[tuple[int, Way, int, Figures]]:
-    """Measure all of them, one after the other, and that again in every round, in turn forth and back."""
+) -> Iterator[tuple[int, Setup, int, Figures]]:
+    """Measure every setup in every round, in alternating order."""
     for clients in sizes:
         for number in range(1, rounds + 1):
-            for way in WAYS if number % 2 else reversed(WAYS):
-                progress(f"{clients:,} clients, round {number} of {rounds}: {way.name}")
-                yield clients, way, number, measure(way, clients, everywhere=everywhere)
+            for setup in SETUPS if number % 2 else reversed(SETUPS):
+                progress(f"{clients:,} clients, round {number} of {rounds}: {setup.name}")
+                yield clients, setup, number, measure(setup, clients, everywhere=everywhere)
 
 
-def table(clients: int, rounds: Mapping[Way, Mapping[int, Figures]]) -> str:
-    """Return the medians in Markdown, and what the others take of what a node alone takes."""
+def format_table(clients: int, rounds: Mapping[Setup, Mapping[int, Figures]]) -> str:
+    """Return the medians in Markdown, and the ratios to a single node with a file."""
     lines = [
         f"### {clients:,} clients",
         "",
         f"| | {' | '.join(FIGURES)} |",
         "|---" * (len(FIGURES) + 1) + "|",
     ]
-    for way, own in rounds.items():
+    for setup, own in rounds.items():
         cells = (
-            _written(median(each[figure] for each in own.values())) for figure in FIGURES.values()
+            _format(median(each[figure] for each in own.values())) for figure in FIGURES.values()
         )
-        lines.append(f"| {way.name} | {' | '.join(cells)} |")
-    for way, own in rounds.items():
-        if way is not ALONE:
+        lines.append(f"| {setup.name} | {' | '.join(cells)} |")
+    for setup, own in rounds.items():
+        if setup is not ALONE:
             alone = dict(rounds[ALONE])
             cells = (spread(ratios(dict(own), alone, figure), ".2f") for figure in FIGURES.values())
-            lines.append(f"| {way.name}, of {ALONE.name} | {' | '.join(cells)} |")
+            lines.append(f"| {setup.name}, of {ALONE.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _written(value: float) -> str:
+def _format(value: float) -> str:
     return f"{value:,.0f}" if value >= 1_000 else f"{value:.2f}"
 
 
 def main() -> None:
     """Measure, and print the tables."""
-    parser = ArgumentParser(description="Measure what Redis in between costs, and a second node.")
+    parser = ArgumentParser(description="Measure what a log in Redis costs, and a second node.")
     parser.add_argument("--clients", type=int, nargs="+", default=[200, 1_000], metavar="N")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument(
@@ -202,15 +204,16 @@ def main() -> None:
     if shutil.which("redis-server") is None:
         sys.exit("skipped: there is no redis-server here; Debian's package of that name has it")
     prepare()
-    figures: dict[int, dict[Way, dict[int, Figures]]] = {}
-    for clients, way, number, measured in run(
+    figures: dict[int, dict[Setup, dict[int, Figures]]] = {}
+    for clients, setup, number, measured in measure_all(
         arguments.clients, arguments.rounds, everywhere=arguments.spread
     ):
-        figures.setdefault(clients, {each: {} for each in WAYS})[way][number] = measured
+        figures.setdefault(clients, {each: {} for each in SETUPS})[setup][number] = measured
     for clients, rounds in figures.items():
-        print(table(clients, rounds), end="\n\n")
+        print(format_table(clients, rounds), end="\n\n")
     print(
-        f"Medians of {arguments.rounds} rounds; then the ratio within a round: median (least-greatest).",
+        f"Medians of {arguments.rounds} rounds;",
+        "then the ratio within a round: median (least-greatest).",
         f"All of it runs on one machine of {os.cpu_count()} cores, the load and the clients too;",
         "µs CPU is of all nodes and Redis, for one event to one client.",
     )

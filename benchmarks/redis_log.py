@@ -1,6 +1,6 @@
-"""Measures what the log in Redis takes: memory there and in a node, a node's start, Redis' work for many.
+"""Measures the costs of the log in Redis: memory there and in nodes, a node's start, CPU time.
 
-python -m benchmarks.sharedlog [--events N ...] [--nodes N ...] [--clients N]
+python -m benchmarks.redis_log [--events N ...] [--nodes N ...] [--clients N]
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
 PAYLOAD = 1_000
-"""Bytes of an event, as in the other measurements."""
+"""Bytes of an event, as in the other benchmarks."""
 
-BURST = 16
-AN_ORDER = 3
-"""Events of one order: new, a partial fill, the fill."""
+BATCH = 16
+EVENTS_PER_ORDER = 3
+"""New, partial fill, fill."""
 
-FANNED_OUT = 2_000
+FANOUT_EVENTS = 2_000
 NOW = 1_800_000_000_000_000
 CONFIGURATION = Path(__file__).parent.parent / "deploy/cluster/redis.conf"
 
 
-class Direct:
-    """A connection that waits for each answer: a Caller (cluster.sharedlog) without a reactor."""
+class BlockingSender:
+    """A connection that waits for each reply: a CommandSender without a reactor."""
 
     def __init__(self, path: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
@@ -56,27 +56,27 @@ class Direct:
         self._reader = hiredis.Reader()
 
     def call(self, *command: str | bytes | int, timeout: float = 0.0) -> Deferred[Any]:
-        """Give a command, and wait."""
+        """Send a command, and wait for its reply."""
         self.send(*command)
-        answer = self.answer()
-        if isinstance(answer, hiredis.ReplyError):
-            return fail(NoScriptError() if str(answer).startswith("NOSCRIPT") else answer)
-        return succeed(answer)
+        reply = self.read_reply()
+        if isinstance(reply, hiredis.ReplyError):
+            return fail(NoScriptError() if str(reply).startswith("NOSCRIPT") else reply)
+        return succeed(reply)
 
     def send(self, *command: str | bytes | int) -> None:
-        """Give a command."""
+        """Send a command."""
         words: Any = tuple(str(word) if isinstance(word, int) else word for word in command)
         self._socket.sendall(hiredis.pack_command(words))
 
-    def answer(self) -> Any:
-        """Wait for an answer."""
-        while (answer := self._reader.gets()) is False:
+    def read_reply(self) -> Any:
+        """Wait for a reply."""
+        while (reply := self._reader.gets()) is False:
             self._reader.feed(self._socket.recv(1 << 20))
-        return answer
+        return reply
 
 
-def finished(work: Coroutine[Any, Any, Any]) -> Any:
-    """Return what a coroutine that never waits returns."""
+def run_now(work: Coroutine[Any, Any, Any]) -> Any:
+    """Return the result of a coroutine that does not wait."""
     results: list[Any] = []
     Deferred.fromCoroutine(work).addCallbacks(
         results.append, lambda failure: failure.raiseException()
@@ -85,8 +85,8 @@ def finished(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 @contextmanager
-def redis() -> Iterator[tuple[str, int]]:
-    """Run a Redis with the configuration of deploy/, at a socket file; yield that and its process."""
+def run_redis() -> Iterator[tuple[str, int]]:
+    """Run a Redis with the configuration of deploy/; yield its socket's path and process id."""
     program = shutil.which("redis-server") or sys.exit("there is no redis-server here")
     with TemporaryDirectory(prefix="benchmark-") as directory:
         path = f"{directory}/redis.sock"
@@ -104,29 +104,31 @@ def redis() -> Iterator[tuple[str, int]]:
             process.wait()
 
 
-def used(link: Direct) -> int:
-    """Return the bytes that Redis says it uses."""
-    link.send("INFO", "memory")
+def read_used_memory(sender: BlockingSender) -> int:
+    """Return the bytes that Redis reports as used."""
+    sender.send("INFO", "memory")
     [line] = [
-        line for line in link.answer().decode().splitlines() if line.startswith("used_memory:")
+        line
+        for line in sender.read_reply().decode().splitlines()
+        if line.startswith("used_memory:")
     ]
     return int(line.partition(":")[2])
 
 
-def cpu(process: int) -> float:
-    """Return the seconds that a process has run."""
+def read_cpu_seconds(process: int) -> float:
+    """Return the CPU seconds of a process."""
     schedstat = Path(f"/proc/{process}/task").glob("*/schedstat")
     return sum(int(each.read_text().split()[0]) for each in schedstat) / 1e9
 
 
-def resident() -> int:
+def read_resident_memory() -> int:
     """Return this process' resident memory in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def event(number: int) -> Event:
-    """Return an event as Alpaca sends them, PAYLOAD bytes long, of an order that has AN_ORDER of them."""
-    order, step = divmod(number, AN_ORDER)
+def make_event(number: int) -> Event:
+    """Return an event like Alpaca's, with PAYLOAD bytes; EVENTS_PER_ORDER share an order."""
+    order, step = divmod(number, EVENTS_PER_ORDER)
     data: dict[str, Any] = {
         "event_id": f"01KYA98DWAS5PA{number:012d}",
         "event": ("new", "partial_fill", "fill")[step],
@@ -144,41 +146,41 @@ def event(number: int) -> Event:
     return read_event(json.dumps(frame).encode(), data)
 
 
-def fill(link: Direct, count: int) -> tuple[RedisLog, str]:
-    """Write events into an empty log as a leader does; return the log, and the token that lets one write."""
-    log = RedisLog("paper", "benchmark", link)
-    token = finished(log.query_lease(3_600_000, acquire=True)).token
-    facts = {"epoch": "0" * 16, "base_url": "", "trimmed": "0", "begins": "0"}
-    finished(log.begin_epoch(token, NOW, 0, EpochStart("", 0, facts)))
-    for first in range(0, count, BURST):
-        events = [event(number) for number in range(first, min(first + BURST, count))]
-        finished(log.write(token, NOW, events, {}, ""))
+def fill(sender: BlockingSender, count: int) -> tuple[RedisLog, str]:
+    """Write events to an empty log as a leader does; return the log and the lease's token."""
+    log = RedisLog("paper", "benchmark", sender)
+    token = run_now(log.query_lease(3_600_000, acquire=True)).token
+    metadata = {"epoch": "0" * 16, "base_url": "", "trimmed": "0", "begins": "0"}
+    run_now(log.begin_epoch(token, NOW, 0, EpochStart("", 0, metadata)))
+    for first in range(0, count, BATCH):
+        events = [make_event(number) for number in range(first, min(first + BATCH, count))]
+        run_now(log.write(token, NOW, events, {}, ""))
     return log, token
 
 
-def read(path: str, count: int, answers: Any) -> None:
-    """Be a node that starts: read the whole log; tell its memory an event, and how long that took."""
-    log, replica = RedisLog("paper", "reader", Direct(path)), Replica("")
-    before, began, at = resident(), time.perf_counter(), b"0-0"
+def read_log(path: str, count: int, results: Any) -> None:
+    """Read the whole log as a new node does; report the bytes it takes, and the seconds."""
+    log, replica = RedisLog("paper", "reader", BlockingSender(path)), Replica("")
+    before, began, at = read_resident_memory(), time.perf_counter(), b"0-0"
     while replica.last < count:
-        entries = finished(log.read_entries(at))
+        entries = run_now(log.read_entries(at))
         replica.extend([entry for entry in entries if isinstance(entry, EventEntry)])
         at = entries[-1].id
-    answers.put((resident() - before, time.perf_counter() - began))
+    results.put((read_resident_memory() - before, time.perf_counter() - began))
 
 
 def measure_memory(count: int) -> None:
-    """Print the table's row for a log of so many events."""
-    with redis() as (path, process):
-        link = Direct(path)
-        before, ran = used(link), cpu(process)
-        fill(link, count)
-        in_redis, writing = used(link) - before, cpu(process) - ran
+    """Print the table's row for a log of `count` events."""
+    with run_redis() as (path, process):
+        sender = BlockingSender(path)
+        before, ran = read_used_memory(sender), read_cpu_seconds(process)
+        fill(sender, count)
+        in_redis, writing = read_used_memory(sender) - before, read_cpu_seconds(process) - ran
         spawning = multiprocessing.get_context("spawn")
-        answers: Any = spawning.Queue()
-        node = spawning.Process(target=read, args=(path, count, answers))
+        results: Any = spawning.Queue()
+        node = spawning.Process(target=read_log, args=(path, count, results))
         node.start()
-        in_node, took = answers.get()
+        in_node, took = results.get()
         node.join()
     print(
         f"| {count:,} | {in_redis / count:,.0f} | {in_node / count:,.0f} | {took:.1f}"
@@ -187,26 +189,26 @@ def measure_memory(count: int) -> None:
 
 
 def measure_fanout(nodes: int) -> None:
-    """Print what Redis' processor does for one event, written alone, that so many nodes wait for."""
-    with redis() as (path, process):
-        link = Direct(path)
-        log, token = fill(link, BURST)
+    """Print Redis' CPU time for one event that `nodes` nodes wait for."""
+    with run_redis() as (path, process):
+        sender = BlockingSender(path)
+        log, token = fill(sender, BATCH)
         stream = "tradeproxy:{paper}:stream"
-        readers, at = [Direct(path) for _ in range(nodes)], f"{BURST}-0"
-        ran = cpu(process)
-        for number in range(BURST, BURST + FANNED_OUT):
+        readers, at = [BlockingSender(path) for _ in range(nodes)], f"{BATCH}-0"
+        ran = read_cpu_seconds(process)
+        for number in range(BATCH, BATCH + FANOUT_EVENTS):
             for reader in readers:
                 reader.send("XREAD", "COUNT", 500, "BLOCK", 10_000, "STREAMS", stream, at)
-            finished(log.write(token, NOW, [event(number)], {}, ""))
+            run_now(log.write(token, NOW, [make_event(number)], {}, ""))
             for reader in readers:
-                reader.answer()
+                reader.read_reply()
             at = f"{number + 1}-0"
-        print(f"| {nodes} | {(cpu(process) - ran) / FANNED_OUT * 1e6:,.0f} |")
+        print(f"| {nodes} | {(read_cpu_seconds(process) - ran) / FANOUT_EVENTS * 1e6:,.0f} |")
 
 
 def measure_delivery(clients: int) -> None:
-    """Print how long an event takes, on the machine's own disk and by way of Redis at a socket file."""
-    with redis() as (path, _):
+    """Print the delivery times of an event with the log on disk and in Redis."""
+    with run_redis() as (path, _):
         shared = {"PROXY_REDIS_URL": f"unix://{path}?db=0"}
         by_redis = replace(
             PROXY, name="Redis", environ=lambda place: {**PROXY.environ(place), **shared}
@@ -221,7 +223,7 @@ def measure_delivery(clients: int) -> None:
 
 def main() -> None:
     """Measure, and print three tables in Markdown."""
-    parser = ArgumentParser(description="Measure what the log in Redis takes.")
+    parser = ArgumentParser(description="Measure what the log in Redis costs.")
     parser.add_argument("--events", type=int, nargs="+", default=[10_000, 100_000], metavar="N")
     parser.add_argument("--nodes", type=int, nargs="+", default=[0, 2, 10, 50, 100], metavar="N")
     parser.add_argument("--clients", type=int, default=1_000, metavar="N")
@@ -230,7 +232,8 @@ def main() -> None:
     if len(os.sched_getaffinity(0)) > 1:
         os.sched_setaffinity(0, {LOAD_CORE})
     print(
-        "| events | bytes each, Redis | bytes each, a node | a node has read all after s | CPU µs a write |"
+        "| events | bytes each, Redis | bytes each, a node "
+        "| a node has read all after s | CPU µs a write |"
     )
     print("|---" * 5 + "|")
     for count in arguments.events:
