@@ -1,1 +1,1 @@
-"""Clients that people have, each unmodified and in an environment of its own, against the real proxy."""
+"""Unmodified clients, each in its own environment, against the real proxy: `make interop`."""

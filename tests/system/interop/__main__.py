@@ -1,4 +1,7 @@
-"""`python -m tests.system.interop [name ...]`: the matrix of clients, and status 1 for an unexplained `no`."""
+"""Runs the clients and prints their matrix; exits with 1 for a `no` without a footnote.
+
+python -m tests.system.interop [--list] [name ...]
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 
 from tests.system.interop import clients_browser, clients_node, clients_python, matrix
-from tests.system.interop.clients import Client
+from tests.system.interop.clients import InteropClient
 from tests.system.interop.environments import Environment, UnavailableError, prepare
 from tests.system.interop.scenario import Outcome, play
 from tests.system.interop.stampede import stampede
@@ -25,12 +28,14 @@ STAMPEDE = "stampede"
 
 
 def main() -> None:
-    """Read the command line, run, and print."""
+    """Read the command line, run, and print the matrix."""
     parser = ArgumentParser(
-        prog="interop", description="Everybody's clients against the real proxy."
+        prog="interop", description="Run unmodified clients against the real proxy."
     )
-    parser.add_argument("names", nargs="*", help="parts of clients' names, or stampede; else all")
-    parser.add_argument("--list", action="store_true", help="only name the clients")
+    parser.add_argument(
+        "names", nargs="*", help="parts of clients' names, or stampede; default: all"
+    )
+    parser.add_argument("--list", action="store_true", help="list the clients and exit")
     arguments = parser.parse_args()
     names = [name.lower() for name in arguments.names]
     clients = [
@@ -43,19 +48,19 @@ def main() -> None:
         return
     with_stampede = not names or STAMPEDE in names
     if not clients and not with_stampede:
-        parser.error("no client has such a name; --list has them all")
+        parser.error("no client has such a name; --list shows all")
     task.react(lambda _: Deferred.fromCoroutine(run(clients, with_stampede=with_stampede)))
 
 
-def table() -> list[Client]:
-    """Return every client that there is."""
+def table() -> list[InteropClient]:
+    """Return every client."""
     return [*clients_python.CLIENTS, *clients_node.CLIENTS, *clients_browser.CLIENTS]
 
 
-async def run(clients: Sequence[Client], *, with_stampede: bool) -> None:
-    """Play everything, print what was seen, and exit with 1 if something is wrong."""
-    prepared: list[tuple[Client, Environment]] = []
-    skipped: list[tuple[Client, str]] = []
+async def run(clients: Sequence[InteropClient], *, with_stampede: bool) -> None:
+    """Run the scenario for every client, print the matrix, and exit with 1 if something failed."""
+    prepared: list[tuple[InteropClient, Environment]] = []
+    skipped: list[tuple[InteropClient, str]] = []
     print(
         "the clients are installed into .interop, which takes minutes the first time",
         file=sys.stderr,
@@ -74,18 +79,21 @@ async def run(clients: Sequence[Client], *, with_stampede: bool) -> None:
     )
     outcomes = [outcome for _, outcome in results]
     print("\n".join(matrix.lines(outcomes, skipped) if clients else ()))
-    wrong = any(matrix.unexplained(outcome) for outcome in outcomes)
+    failed = any(matrix.unexplained(outcome) for outcome in outcomes)
     if with_stampede:
         problems = await stampede()
         print("\n".join(problems))
-        wrong = wrong or bool(problems)
-    if wrong:
+        failed = failed or bool(problems)
+    if failed:
         raise SystemExit(1)
 
 
-async def _play(client: Client, environment: Environment) -> Outcome:
+async def _play(client: InteropClient, environment: Environment) -> Outcome:
     outcome = await play(client, environment)
-    print(f"{client.name}: {len(matrix.unexplained(outcome)) or 'no'} surprises", file=sys.stderr)
+    print(
+        f"{client.name}: {len(matrix.unexplained(outcome)) or 'no'} unexplained failures",
+        file=sys.stderr,
+    )
     return outcome
 
 

@@ -1,17 +1,17 @@
-"""The clients in a page of a browser: Debian's Chromium."""
+"""The clients in a browser page, in Debian's Chromium."""
 
 from __future__ import annotations
 
 import shutil
 
-from tests.system.interop.clients import Client, Runtime
+from tests.system.interop.clients import InteropClient, Runtime
 
 CHROMIUM = shutil.which("chromium")
 
 
-def _page(name: str, driver: str, refused: str) -> Client:
-    """Return a client that is a page, which `refused` must keep out when it is another site's."""
-    return Client(
+def _page(name: str, driver: str, refused: str) -> InteropClient:
+    """Return a client that is a page; on another origin the console must show `refused`."""
+    return InteropClient(
         f"{name} in Chromium",
         Runtime.BROWSER,
         driver,
@@ -21,7 +21,7 @@ def _page(name: str, driver: str, refused: str) -> Client:
         environment={"CHROMIUM": CHROMIUM or "", "REFUSED": refused},
         skipped=""
         if CHROMIUM
-        else "there is no Chromium here; in Debian, apt-get install chromium",
+        else "Chromium is not installed; in Debian, apt-get install chromium",
     )
 
 

@@ -1,24 +1,24 @@
-"""The clients in Python, those that Alpaca's users have first."""
+"""The clients in Python; Alpaca's own SDKs come first."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.system.interop.clients import Client, Column, Runtime
+from tests.system.interop.clients import Column, InteropClient, Runtime
 
 
-def python(name: str, driver: str, *packages: str, **more: Any) -> Client:
-    """Return a client whose driver prints as all in Python do."""
-    return Client(name, Runtime.PYTHON, driver, packages, files=("printing.py",), **more)
+def python(name: str, driver: str, *packages: str, **more: Any) -> InteropClient:
+    """Return a client whose driver uses printing.py."""
+    return InteropClient(name, Runtime.PYTHON, driver, packages, files=("printing.py",), **more)
 
 
-FIXED = {Column.RESUMES: "it comes back to the URL that it was made with"}
-APPENDED = {Column.RESUMES: "it appends /stream/ to the URL, so that there is no place for a query"}
-NO_IDS = {Column.RESUMES: "its user is not given the events' ids"}
+FIXED = {Column.RESUMES: "it reconnects to its first URL"}
+APPENDED = {Column.RESUMES: "it appends /stream/ to the URL, so a query is impossible"}
+NO_IDS = {Column.RESUMES: "it does not report the ids of events"}
 
 ORDERS = (
-    "it gives orders as they are by now, not events; and a multi-leg order, whose symbol is empty, stops it"
-    " for good, so that none was sent: TypeError in its handle_order, 'orders:' + None"
+    "it reports current orders instead of events; a multi-leg order, whose symbol is empty, stops"
+    " it (TypeError in its handle_order, 'orders:' + None), so none was sent"
 )
 
 OLD_ALPACA_PY = python(
@@ -40,7 +40,7 @@ CLIENTS = (
         "ccxt_pro.py",
         "ccxt==4.5.90",
         orders_only=True,
-        dies_of_legs=True,
+        fails_on_multi_leg=True,
         not_applicable=NO_IDS,
         remarks={Column.ALL_EVENTS: ORDERS},
     ),
@@ -58,7 +58,7 @@ CLIENTS = (
     python(
         "alpaca-backtrader-api 0.15.0",
         "",
-        skipped="its stream and its orders share one base URL, which is a constant of its own",
+        skipped="its stream and its orders share one base URL, which is a constant in its code",
         driver_has_snippet=False,
     ),
 )

@@ -1,4 +1,4 @@
-"""A client's program, as it runs: what its user's callback was given, line by line."""
+"""A running driver, and the events that it prints, one JSON line each."""
 
 from __future__ import annotations
 
@@ -17,83 +17,86 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from tests.support.processes import PATIENCE, SOURCES
-from tests.system.interop.clients import Client, Runtime
+from tests.system.interop.clients import InteropClient, Runtime
 from tests.system.interop.environments import Environment
-from tests.system.interop.life import Happening
+from tests.system.interop.orders import OrderEvent
 
 reactor: Any = chosen
 DRIVERS = Path(__file__).with_name("drivers")
 
 ADDRESS = "localhost:8099"
-"""What the documentation has in the place of the real address."""
+"""The address in the drivers, as in the documentation; it is replaced by the real one."""
 
 LINES = 40
-"""Lines of other output that are kept, for the case that something is wrong."""
+"""Lines of other output that are kept as evidence of a failure."""
 
 
-class SilenceError(Exception):
-    """A driver did not print what was waited for; the text says what, and what it said last."""
+class DriverTimeoutError(Exception):
+    """A driver did not print the expected event in time, or ended."""
 
 
 class Driver(ProcessProtocol):
-    """A running driver; `happenings` is what its callback was given, in order, `printed` the same lines."""
+    """A running driver. `events` are its events in order; `printed` are the same lines as JSON."""
 
     def __init__(self) -> None:
-        self.happenings: list[Happening] = []
+        self.events: list[OrderEvent] = []
         self.printed: list[dict[str, Any]] = []
         self.status: str | None = None
-        self._other: deque[str] = deque(maxlen=LINES)
+        self._other_lines: deque[str] = deque(maxlen=LINES)
         self._rest = {1: b"", 2: b""}
-        self._awaited: list[tuple[Callable[[], bool], str, Deferred[None]]] = []
+        self._waiters: list[tuple[Callable[[], bool], str, Deferred[None]]] = []
 
     @property
     def other_output(self) -> str:
-        """The last lines that were no events."""
-        return "\n".join(self._other)
+        """The last lines that are not events."""
+        return "\n".join(self._other_lines)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         *lines, self._rest[childFD] = (self._rest[childFD] + data).split(b"\n")
         for line in lines:
-            self._take(line.decode(errors="replace").rstrip())
-        self._look()
+            self._read_line(line.decode(errors="replace").rstrip())
+        self._check_waiters()
 
     def processEnded(self, reason: Failure) -> None:
         self.status = str(reason.value)
-        self._look()
+        self._check_waiters()
 
-    def prints(self, happening: Happening, patience: float) -> Deferred[None]:
-        """Fire once it has printed this; fail with SilenceError if it does not, or ends."""
+    def when_printed(self, event: OrderEvent, timeout: float) -> Deferred[None]:
+        """Fire once the event is printed; fail with DriverTimeoutError after `timeout` seconds."""
         return self.when(
-            lambda: happening in self.happenings,
-            f"{happening.event} of {happening.order}",
-            patience,
+            lambda: event in self.events,
+            f"{event.event} of {event.order}",
+            timeout,
         )
 
-    def when(self, condition: Callable[[], bool], what: str, patience: float) -> Deferred[None]:
-        """Fire once the condition holds, which is looked at when something is printed."""
+    def when(self, condition: Callable[[], bool], what: str, timeout: float) -> Deferred[None]:
+        """Fire once the condition holds; it is checked whenever a line is printed.
+
+        Fails with DriverTimeoutError after `timeout` seconds, or if the driver ends.
+        """
         if condition():
             return succeed(None)
         if self.status is not None:
-            return fail(self._silence(what))
-        happened: Deferred[None] = Deferred()
-        awaited = (condition, what, happened)
-        self._awaited.append(awaited)
+            return fail(self._silence_error(what))
+        fulfilled: Deferred[None] = Deferred()
+        waiter = (condition, what, fulfilled)
+        self._waiters.append(waiter)
 
         def give_up(*_: Any) -> None:
-            self._awaited.remove(awaited)
-            raise self._silence(what)
+            self._waiters.remove(waiter)
+            raise self._silence_error(what)
 
-        return happened.addTimeout(patience, reactor, onTimeoutCancel=give_up)
+        return fulfilled.addTimeout(timeout, reactor, onTimeoutCancel=give_up)
 
     async def stop(self) -> None:
-        """End it by force: a driver runs until it is killed."""
+        """Kill the driver; it does not end by itself."""
         if self.status is None:
             assert self.transport is not None
             with suppress(error.ProcessExitedAlready):
                 self.transport.signalProcess("KILL")
             await self.when(lambda: self.status is not None, "end", PATIENCE)
 
-    def _take(self, line: str) -> None:
+    def _read_line(self, line: str) -> None:
         printed: Any = None
         if line.startswith("{"):
             with suppress(ValueError):
@@ -101,28 +104,35 @@ class Driver(ProcessProtocol):
         match printed:
             case {"event": str(event), "order": str(order)}:
                 self.printed.append(printed)
-                self.happenings.append(Happening(event, order))
+                self.events.append(OrderEvent(event, order))
             case _:
-                self._other.append(line)
+                self._other_lines.append(line)
 
-    def _look(self) -> None:
-        for awaited in tuple(self._awaited):
-            condition, what, happened = awaited
+    def _check_waiters(self) -> None:
+        for waiter in tuple(self._waiters):
+            condition, what, fulfilled = waiter
             if condition():
-                self._awaited.remove(awaited)
-                happened.callback(None)
+                self._waiters.remove(waiter)
+                fulfilled.callback(None)
             elif self.status is not None:
-                self._awaited.remove(awaited)
-                happened.errback(self._silence(what))
+                self._waiters.remove(waiter)
+                fulfilled.errback(self._silence_error(what))
 
-    def _silence(self, what: str) -> SilenceError:
-        return SilenceError(
+    def _silence_error(self, what: str) -> DriverTimeoutError:
+        return DriverTimeoutError(
             f"no {what}" if self.status is None else f"no {what}: it has ended ({self.status})"
         )
 
 
-def start(client: Client, environment: Environment, directory: Path, port: int) -> Driver:
-    """Start a client's driver in this directory, which is below that of its environment."""
+def start(client: InteropClient, environment: Environment, directory: Path, port: int) -> Driver:
+    """Start a client's driver.
+
+    Args:
+        client: the client.
+        environment: its program and packages.
+        directory: where the driver is copied to; it must be below the environment's directory.
+        port: the port of the proxy.
+    """
     directory.mkdir(parents=True)
     files = [client.launcher] if client.launcher else []
     for name in (*files, client.driver, *client.files):
@@ -134,19 +144,19 @@ def start(client: Client, environment: Environment, directory: Path, port: int) 
         driver,
         environment.program,
         arguments,
-        env=variables(client, directory, port),
+        env=build_environment(client, directory, port),
         path=str(directory),
         childFDs={0: "w", 1: "r", 2: "r"},
     )
-    # Some never end by themselves, not even when nobody reads what they print.
+    # Some drivers do not end even if their output is closed.
     reactor.addSystemEventTrigger(
         "before", "shutdown", lambda: Deferred.fromCoroutine(driver.stop())
     )
     return driver
 
 
-def variables(client: Client, directory: Path, port: int) -> Mapping[str, str]:
-    """Return a driver's whole environment; nothing is handed down but PATH."""
+def build_environment(client: InteropClient, directory: Path, port: int) -> Mapping[str, str]:
+    """Return the complete environment of a driver; only PATH is inherited."""
     path = "/trade-updates-paper"
     common = {
         "PATH": os.environ["PATH"],

@@ -1,4 +1,4 @@
-"""The environments of the clients: what each needs, installed once from PyPI or npm and kept."""
+"""The environments of the clients: packages from PyPI or npm, installed once and kept."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ from hashlib import sha256
 from pathlib import Path
 
 from tests.support.processes import SOURCES
-from tests.system.interop.clients import Client, Runtime
+from tests.system.interop.clients import InteropClient, Runtime
 
 CACHE = SOURCES / ".interop"
 
 PATIENCE = 240
-"""Seconds that one installation may take."""
+"""Seconds for one installation."""
 
 INSTALLED = "installed"
-"""The file that says that all is there."""
+"""The name of the file that marks a complete installation."""
 
 
 class UnavailableError(Exception):
-    """What a client needs cannot be had here; the text says what, in one line."""
+    """A client cannot be installed here; the text has the reason in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """`program` runs a driver that is in a directory below `directory`."""
+    """`program` runs drivers in directories below `directory`."""
 
     program: str
     directory: Path
 
 
-def prepare(client: Client) -> Environment:
-    """Return the client's environment, after installing what is not there yet."""
+def prepare(client: InteropClient) -> Environment:
+    """Return the client's environment, installed if necessary.
+
+    Raises UnavailableError if a program is missing or an installation fails.
+    """
     match client.runtime:
         case Runtime.REPLAY:
             return Environment(sys.executable, _directory(client))
@@ -58,7 +61,7 @@ def prepare(client: Client) -> Environment:
         case Runtime.NODE | Runtime.BROWSER:
             node, npm = shutil.which("node"), shutil.which("npm")
             if node is None or npm is None:
-                raise UnavailableError("there is no Node.js here")
+                raise UnavailableError("Node.js is not installed")
             directory = _directory(client)
             quiet = ("--no-fund", "--no-audit", "--loglevel=error")
             _install(
@@ -67,8 +70,8 @@ def prepare(client: Client) -> Environment:
             return Environment(node, directory)
 
 
-def _directory(client: Client) -> Path:
-    """Return where it is: the same packages, the same place."""
+def _directory(client: InteropClient) -> Path:
+    """Return the directory, which depends only on the runtime and the packages."""
     key = "\n".join([client.runtime.value, sys.version, *client.packages])
     return CACHE / f"{client.runtime.value}-{sha256(key.encode()).hexdigest()[:12]}"
 
@@ -96,7 +99,7 @@ def _install(directory: Path, *commands: list[str]) -> None:
 
 
 def _reason(output: str) -> str:
-    """Return the line that says why an installer gave up: its first error, else its last line."""
+    """Return the first error of an installer's output, else its first line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith(("error:", "npm error"))]
     return (errors or lines or ["no reason given"])[0]

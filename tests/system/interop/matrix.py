@@ -1,15 +1,15 @@
-"""What has been seen, as a table for people."""
+"""The results as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tests.system.interop.clients import Client, Column
+from tests.system.interop.clients import Column, InteropClient
 from tests.system.interop.scenario import Outcome
 
 
 def cell(outcome: Outcome, column: Column) -> str:
-    """Return a cell: `yes`, `no` or `n/a (why)`; with a star there is a footnote."""
+    """Return a cell: `yes`, `no` or `n/a (reason)`; a star marks a footnote."""
     client = outcome.client
     if reason := _not_applicable(client, column):
         return f"n/a ({reason})"
@@ -18,19 +18,21 @@ def cell(outcome: Outcome, column: Column) -> str:
 
 
 def failed(outcome: Outcome, column: Column) -> bool:
-    """Whether a client did not do what the column asks; what was not reached counts as not done."""
+    """Return whether a client failed in a column; a column that was not reached counts."""
     if _not_applicable(outcome.client, column):
         return False
     return outcome.problems.get(column, "not reached") != ""
 
 
 def unexplained(outcome: Outcome) -> list[Column]:
-    """Return the columns that say `no` without a footnote."""
+    """Return the columns with `no` and without a footnote."""
     return [c for c in Column if failed(outcome, c) and c not in outcome.client.remarks]
 
 
-def lines(outcomes: Sequence[Outcome], skipped: Sequence[tuple[Client, str]]) -> Iterator[str]:
-    """Write the table, its footnotes, who was skipped and why, and what went wrong."""
+def lines(
+    outcomes: Sequence[Outcome], skipped: Sequence[tuple[InteropClient, str]]
+) -> Iterator[str]:
+    """Yield the lines of the table, the footnotes, the skipped clients and the problems."""
     rows = [["client", *(column.value for column in Column)]]
     rows += [
         [outcome.client.name, *(cell(outcome, column) for column in Column)] for outcome in outcomes
@@ -51,7 +53,7 @@ def lines(outcomes: Sequence[Outcome], skipped: Sequence[tuple[Client, str]]) ->
             yield outcome.evidence
 
 
-def _not_applicable(client: Client, column: Column) -> str:
+def _not_applicable(client: InteropClient, column: Column) -> str:
     if column in client.not_applicable:
         return client.not_applicable[column]
-    return "it has no way to ask" if column is Column.RESUMES and not client.resumes else ""
+    return "it cannot resume" if column is Column.RESUMES and not client.resumes else ""

@@ -1,4 +1,4 @@
-"""What every client goes through, and what becomes of each column of the matrix."""
+"""The scenario that every client runs; it determines the cells of the matrix."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from typing import Any
 from twisted.internet import reactor as chosen
 from twisted.internet.task import LoopingCall, deferLater
 
-from tests.system.interop.clients import Client, Column
-from tests.system.interop.driver import Driver, SilenceError, start
+from tests.system.interop.clients import Column, InteropClient
+from tests.system.interop.driver import Driver, DriverTimeoutError, start
 from tests.system.interop.environments import Environment
-from tests.system.interop.life import Happening
-from tests.system.interop.world import World
+from tests.system.interop.orders import OrderEvent
+from tests.system.interop.world import InteropWorld
 from tradeproxy.simulator.faults import Fault, FaultKind
 
 reactor: Any = chosen
 
 PATIENCE = 20.0
-"""Seconds within which a client must have what was sent to it."""
+"""Seconds for an event to reach a client."""
 
 PROBE = 0.25
-"""Seconds between two events that are sent until a client that connects has one."""
+"""Seconds between events while a client connects."""
 
 
 OUTAGE = 2.5
-"""Seconds for which the proxy is down: clients that try again every second find nobody at least once."""
+"""Seconds for which the proxy is down; a client that retries every second fails at least once."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What has been seen of one client: a problem, or "" for none, by column; not all may be reached."""
+    """The problem of one client in each column, "" for none; later columns may be missing."""
 
-    client: Client
+    client: InteropClient
     problems: dict[Column, str] = field(default_factory=dict)
     evidence: str = ""
-    """What the driver and the proxy said last, if there was a problem."""
+    """The last output of the driver and the proxy, if there was a problem."""
 
 
-async def play(client: Client, environment: Environment) -> Outcome:
-    """Let a client go through everything, as far as it comes."""
+async def play(client: InteropClient, environment: Environment) -> Outcome:
+    """Run the scenario for a client, up to the first column in which it does not respond."""
     outcome = Outcome(client)
     with TemporaryDirectory(dir=environment.directory, prefix="run-") as name:
         directory = Path(name)
-        world = World(directory)
+        world = InteropWorld(directory)
         await world.start()
         driver = start(client, environment, directory / "driver", world.port)
         try:
@@ -60,105 +60,106 @@ async def play(client: Client, environment: Environment) -> Outcome:
 
 
 class Scenario:
-    """One client's day, in the order of the columns; the first silence ends it."""
+    """The steps for one client, in the order of the columns; the first timeout ends it."""
 
-    def __init__(self, client: Client, world: World, driver: Driver, outcome: Outcome) -> None:
+    def __init__(
+        self, client: InteropClient, world: InteropWorld, driver: Driver, outcome: Outcome
+    ) -> None:
         self._client = client
         self._world = world
         self._driver = driver
         self._problems = outcome.problems
 
     async def play(self) -> None:
-        """Go through all of it."""
-        for column, part in (
+        """Run every step."""
+        for column, step in (
             (Column.CONNECTS, self._connect),
-            (Column.ALL_EVENTS, self._live),
-            (Column.RESTART, self._restart),
-            (Column.UNDISTURBED, self._drop),
+            (Column.ALL_EVENTS, self._check_all_events),
+            (Column.RESTART, self._restart_proxy),
+            (Column.UNDISTURBED, self._drop_upstream),
         ):
             try:
-                await part()
-            except SilenceError as silence:
-                self._problems[column] = str(silence)
+                await step()
+            except DriverTimeoutError as error:
+                self._problems[column] = str(error)
                 return
             self._problems.setdefault(column, "")
-        if problem := self._repeated():
+        if problem := self._find_repeated():
             self._problems[Column.ALL_EVENTS] = self._problems[Column.ALL_EVENTS] or problem
 
     async def _connect(self) -> None:
         await self._probe(PATIENCE)
 
-    async def _live(self) -> None:
-        self._world.alpaca.inject(
-            Fault(FaultKind.GARBAGE, count=3)
-        )  # one such frame ends an old alpaca-py
-        expected = self._world.life.scripted(multi_leg=not self._client.dies_of_legs)
-        await self._printed_behind(expected)
-        wanted = [happening for happening in expected if happening.event not in self._client.lacks]
-        self._problems[Column.ALL_EVENTS] = self._compare(wanted)
+    async def _check_all_events(self) -> None:
+        # One malformed frame ends an old alpaca-py.
+        self._world.alpaca.inject(Fault(FaultKind.GARBAGE, count=3))
+        expected = self._world.script.all_kinds(multi_leg=not self._client.fails_on_multi_leg)
+        await self._wait_until_printed(expected)
+        supported = [each for each in expected if each.event not in self._client.unsupported_events]
+        self._problems[Column.ALL_EVENTS] = self._compare(supported)
 
-    async def _restart(self) -> None:
+    async def _restart_proxy(self) -> None:
         await self._world.stop_proxy()
-        missed = self._world.life.orders(2)
+        missed = self._world.script.orders(2)
         await deferLater(reactor, OUTAGE)
         await self._world.start_proxy()
         await self._world.alpaca.when_listening()
-        missed += self._world.life.orders(2)
-        await self._probe(self._client.patience)
+        missed += self._world.script.orders(2)
+        await self._probe(self._client.reconnect_timeout)
         if self._client.resumes:
-            await self._printed_behind(missed)
+            await self._wait_until_printed(missed)
             self._problems[Column.RESUMES] = self._compare(missed)
 
-    async def _drop(self) -> None:
+    async def _drop_upstream(self) -> None:
         alpaca, before = self._world.alpaca, self._world.connections()
         alpaca.inject(Fault(FaultKind.RESET))
-        events = self._world.life.orders(2)
+        events = self._world.script.orders(2)
         await alpaca.when_gone()
-        events += self._world.life.orders(1)
+        events += self._world.script.orders(1)
         await alpaca.when_listening()
-        events += self._world.life.orders(2)
-        await self._printed_behind(events)
+        events += self._world.script.orders(2)
+        await self._wait_until_printed(events)
         problem = self._compare(events)
         if not problem and self._world.connections() != before:
             problem = "it has another connection than before"
         self._problems[Column.UNDISTURBED] = problem
 
-    async def _probe(self, patience: float) -> None:
-        """Let orders be accepted until the client has one of them: then it is connected and listens."""
-        probes: set[Happening] = set()
-        probing = LoopingCall(lambda: probes.add(self._world.life.order()))
+    async def _probe(self, timeout: float) -> None:
+        """Emit events until the client prints one: then it is connected and subscribed."""
+        probes: set[OrderEvent] = set()
+        probing = LoopingCall(lambda: probes.add(self._world.script.order()))
         probing.start(PROBE)
         try:
             await self._driver.when(
-                lambda: not probes.isdisjoint(self._driver.happenings),
+                lambda: not probes.isdisjoint(self._driver.events),
                 "event after connecting",
-                patience,
+                timeout,
             )
         finally:
             probing.stop()
 
-    async def _printed_behind(self, happenings: Sequence[Happening]) -> None:
-        """Return once the client has had time for all of these: it has one more, that came behind them."""
-        await self._driver.prints(self._world.life.order(), PATIENCE)
+    async def _wait_until_printed(self, events: Sequence[OrderEvent]) -> None:
+        """Return once the client has had time for `events`: it has printed a later one."""
+        await self._driver.when_printed(self._world.script.order(), PATIENCE)
 
-    def _compare(self, expected: Sequence[Happening]) -> str:
-        """Say what is wrong with what was printed of these, each to come once and in their order."""
-        orders = {happening.order for happening in expected}
-        printed = [happening for happening in self._driver.happenings if happening.order in orders]
+    def _compare(self, expected: Sequence[OrderEvent]) -> str:
+        """Return how the printed events differ from `expected`, in order; "" if they do not."""
+        orders = {each.order for each in expected}
+        printed = [each for each in self._driver.events if each.order in orders]
         if printed == list(expected) or (
             self._client.orders_only and _last(printed) == _last(expected)
         ):
             return ""
-        names = [happening.event for happening in printed]
-        return f"of {[happening.event for happening in expected]} it printed {names}"
+        names = [each.event for each in printed]
+        return f"of {[each.event for each in expected]} it printed {names}"
 
-    def _repeated(self) -> str:
-        """Say which events were printed twice at any time."""
-        happenings = [] if self._client.orders_only else self._driver.happenings
-        twice = {happening for happening in happenings if happenings.count(happening) > 1}
-        return f"printed twice: {sorted(happening.event for happening in twice)}" if twice else ""
+    def _find_repeated(self) -> str:
+        """Return which events were printed twice at any time; "" for none."""
+        events = [] if self._client.orders_only else self._driver.events
+        twice = {each for each in events if events.count(each) > 1}
+        return f"printed twice: {sorted(each.event for each in twice)}" if twice else ""
 
 
-def _last(happenings: Sequence[Happening]) -> dict[str, str]:
-    """Return how each order ended."""
-    return {happening.order: happening.event for happening in happenings}
+def _last(events: Sequence[OrderEvent]) -> dict[str, str]:
+    """Return the last event of each order."""
+    return {each.order: each.event for each in events}

@@ -1,6 +1,6 @@
-"""200 clients of an old alpaca-py, which tries again every 10 ms, while the proxy is stopped and started.
+"""200 clients of an old alpaca-py, which retries every 10 ms, while the proxy is restarted.
 
-Beside them a patient client that resumes, and must not miss anything of it.
+Beside them a resuming client must not miss an event.
 """
 
 from __future__ import annotations
@@ -17,85 +17,87 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 
 from tests.system.interop.clients_python import OLD_ALPACA_PY, WEBSOCKETS
-from tests.system.interop.driver import Driver, SilenceError, start
+from tests.system.interop.driver import Driver, DriverTimeoutError, start
 from tests.system.interop.environments import UnavailableError, prepare
-from tests.system.interop.life import Happening
-from tests.system.interop.world import World
+from tests.system.interop.orders import OrderEvent
+from tests.system.interop.world import InteropWorld
 
 reactor: Any = chosen
 
 PROCESSES, STREAMS = 4, 50
-"""So many processes, and so many clients in each."""
+"""The number of processes, and of clients in each."""
 
 ROUNDS = 3
 
-EVERY = 0.5
-"""Seconds between two events; they go on while the proxy is down."""
+EMIT_INTERVAL = 0.5
+"""Seconds between two events; they continue while the proxy is down."""
 
 OUTAGE = 4
-"""Seconds for which the proxy is down; two cores make some 3,600 attempts a second meanwhile."""
+"""Seconds for which the proxy is down; on two cores the clients make 3,600 attempts a second."""
 
 PATIENCE = 60
-"""Seconds within which all have an event."""
+"""Seconds for every client to receive an event."""
 
-CROWD = replace(OLD_ALPACA_PY, driver="many_alpaca_py.py", arguments=(str(STREAMS),))
+HERD = replace(OLD_ALPACA_PY, driver="many_alpaca_py.py", arguments=(str(STREAMS),))
 
 
 async def stampede() -> list[str]:
-    """Play it, print what was measured, and return what went wrong, a line each."""
+    """Run it, print the figures, and return the problems, one line each."""
     try:
-        of_crowd, of_patient = prepare(CROWD), prepare(WEBSOCKETS)
+        herd_environment, resuming_environment = prepare(HERD), prepare(WEBSOCKETS)
     except UnavailableError as reason:
         print(f"skipped: stampede: {reason}")
         return []
-    with TemporaryDirectory(dir=of_crowd.directory, prefix="run-") as name:
+    with TemporaryDirectory(dir=herd_environment.directory, prefix="run-") as name:
         directory = Path(name)
-        world = World(directory)
+        world = InteropWorld(directory)
         await world.start()
-        patient = start(WEBSOCKETS, of_patient, directory / "patient", world.port)
-        crowds = [start(CROWD, of_crowd, directory / f"{n}", world.port) for n in range(PROCESSES)]
+        resuming = start(WEBSOCKETS, resuming_environment, directory / "resuming", world.port)
+        herds = [
+            start(HERD, herd_environment, directory / f"{n}", world.port) for n in range(PROCESSES)
+        ]
         try:
-            return await Stampede(world, crowds, patient).play()
-        except SilenceError as silence:
-            return [f"stampede: {silence}", patient.other_output, world.proxy.output[-2000:]]
+            return await Stampede(world, herds, resuming).play()
+        except DriverTimeoutError as error:
+            return [f"stampede: {error}", resuming.other_output, world.proxy.output[-2000:]]
         finally:
-            for driver in (patient, *crowds):
+            for driver in (resuming, *herds):
                 await driver.stop()
             await world.stop()
 
 
 class Stampede:
-    """One run; `told` is all that happens at Alpaca meanwhile."""
+    """One run with several restarts."""
 
-    def __init__(self, world: World, crowds: Sequence[Driver], patient: Driver) -> None:
+    def __init__(self, world: InteropWorld, herds: Sequence[Driver], resuming: Driver) -> None:
         self._world = world
-        self._crowds = crowds
-        self._patient = patient
-        self._told: list[Happening] = []
+        self._herds = herds
+        self._resuming = resuming
+        self._emitted: list[OrderEvent] = []
 
     async def play(self) -> list[str]:
-        """Stop and start the proxy again and again, and compare what the patient client has with what was."""
-        telling = LoopingCall(self._tell)
-        telling.start(EVERY)
+        """Restart the proxy several times; return how the resuming client's events are wrong."""
+        emitting = LoopingCall(self._emit)
+        emitting.start(EMIT_INTERVAL)
         try:
-            await self._patient.when(lambda: bool(self._patient.happenings), "event", PATIENCE)
-            await self._everybody_has_news()
+            await self._resuming.when(lambda: bool(self._resuming.events), "event", PATIENCE)
+            await self._wait_for_new_events()
             for _ in range(ROUNDS):
                 await self._restart()
         finally:
-            telling.stop()
-        self._tell()
-        await self._patient.prints(self._told[-1], PATIENCE)
-        expected = self._told[self._told.index(self._patient.happenings[0]) :]
-        print(f"  the patient client has {len(self._patient.happenings)} of {len(expected)} events")
+            emitting.stop()
+        self._emit()
+        await self._resuming.when_printed(self._emitted[-1], PATIENCE)
+        expected = self._emitted[self._emitted.index(self._resuming.events[0]) :]
+        print(f"  the resuming client has {len(self._resuming.events)} of {len(expected)} events")
         problems = []
-        if self._patient.happenings != expected:
+        if self._resuming.events != expected:
             problems.append(
-                "stampede: the patient client does not have every event once and in order"
+                "stampede: the resuming client does not have every event once and in order"
             )
         if (handshakes := self._world.alpaca.handshakes) != 1 + ROUNDS:
             problems.append(
-                f"stampede: {handshakes} connections to Alpaca, for {1 + ROUNDS} starts of the proxy"
+                f"stampede: {handshakes} connections to Alpaca for {1 + ROUNDS} starts of the proxy"
             )
         return problems
 
@@ -105,27 +107,29 @@ class Stampede:
         began = monotonic()
         await self._world.start_proxy()
         listening = monotonic() - began
-        await self._everybody_has_news()
+        await self._wait_for_new_events()
         served = monotonic() - began
         print(
-            f"stampede: {PROCESSES * STREAMS} clients of {OLD_ALPACA_PY.name}, {OUTAGE} s without the proxy:"
-            f" it listens {listening:.1f} s after its start, and has served all {served:.1f} s after it"
+            f"stampede: {PROCESSES * STREAMS} clients of {OLD_ALPACA_PY.name}, {OUTAGE} s outage:"
+            f" the proxy listens after {listening:.1f} s and has served all after {served:.1f} s"
         )
 
-    async def _everybody_has_news(self) -> None:
-        """Return once every client in the crowds has an event of after this moment."""
-        known = len(self._told)
-        for crowd in self._crowds:
-            crowd.printed.clear()
-        for crowd in self._crowds:
-            await self._all_have_news(crowd, known)
+    async def _wait_for_new_events(self) -> None:
+        """Return once every client in the herds has an event from after this call."""
+        known = len(self._emitted)
+        for herd in self._herds:
+            herd.printed.clear()
+        for herd in self._herds:
+            await self._when_all_have_new_event(herd, known)
 
-    def _all_have_news(self, crowd: Driver, known: int) -> Deferred[None]:
-        def is_so() -> bool:
-            news = {happening.order for happening in self._told[known:]}
-            return len({p["stream"] for p in crowd.printed if p["order"] in news}) == STREAMS
+    def _when_all_have_new_event(self, herd: Driver, known: int) -> Deferred[None]:
+        def all_have_new_event() -> bool:
+            new_orders = {event.order for event in self._emitted[known:]}
+            return len({p["stream"] for p in herd.printed if p["order"] in new_orders}) == STREAMS
 
-        return crowd.when(is_so, f"event for each of {STREAMS} clients in a process", PATIENCE)
+        return herd.when(
+            all_have_new_event, f"event for each of {STREAMS} clients in a process", PATIENCE
+        )
 
-    def _tell(self) -> None:
-        self._told.append(self._world.life.order())
+    def _emit(self) -> None:
+        self._emitted.append(self._world.script.order())

@@ -1,4 +1,4 @@
-"""The two ends of a client's day: a simulated Alpaca, and the real proxy beside it."""
+"""The environment of a client under test: a simulated Alpaca and the real proxy."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ from twisted.internet import reactor as chosen
 from twisted.internet.endpoints import serverFromString
 
 from tests.support.processes import Command, free_port, run
-from tests.system.interop.life import Life
+from tests.system.interop.orders import OrderScript
 from tradeproxy.simulator.simulator import Simulator
 from tradeproxy.simulator.web import ApiSite
 
 reactor: Any = chosen
 
 ESTABLISHED = "01"
+"""The state of a connection in /proc/net/tcp."""
 
 
-class World:
-    """A proxy that can be stopped and started again, at the same port and with the same journal."""
+class InteropWorld:
+    """A proxy that can be restarted with the same port and journal."""
 
     proxy: Command
 
     def __init__(self, directory: Path) -> None:
         self.alpaca = Simulator(reactor, Random(0))
-        self.life = Life(self.alpaca)
+        self.script = OrderScript(self.alpaca)
         self.port = free_port()
         self._directory = directory
         self._listening: Any = None
 
     async def start(self) -> None:
-        """Start both, and return once events flow."""
+        """Start both, and return once the proxy streams."""
         endpoint = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
         self._listening = await endpoint.listen(ApiSite(self.alpaca))
         await self.start_proxy()
         await self.alpaca.when_listening()
 
     async def start_proxy(self) -> None:
-        """Start the proxy, and return once it takes connections."""
+        """Start the proxy, and return once it listens."""
         self.proxy = run(
             *("twistd", "-n", "--pidfile=", "tradeproxy"),
             directory=str(self._directory),
@@ -50,11 +51,11 @@ class World:
             ALPACA_URL=f"http://127.0.0.1:{self._listening.getHost().port}",
             PROXY_PORT=str(self.port),
         )
-        reactor.addSystemEventTrigger("before", "shutdown", self._end, self.proxy)
+        reactor.addSystemEventTrigger("before", "shutdown", self._terminate, self.proxy)
         await self.proxy.says("listening on")
 
     async def stop_proxy(self) -> None:
-        """Stop the proxy as systemd would, and return once it and its connection to Alpaca are gone."""
+        """Stop the proxy like systemd; return once its connection to Alpaca is closed too."""
         await self.proxy.stop()
         await self.alpaca.when_gone()
 
@@ -65,17 +66,19 @@ class World:
         await self._listening.stopListening()
 
     @staticmethod
-    def _end(proxy: Command) -> None:
-        """End a proxy with this process, whatever ends that."""
+    def _terminate(proxy: Command) -> None:
+        """End the proxy when this process ends, for example by Ctrl+C."""
         if proxy.status is None:
             os.kill(proxy.pid, signal.SIGTERM)
 
     def connections(self) -> frozenset[str]:
-        """Return what tells the clients' connections to the proxy from all others: their own ends."""
-        ours = f":{self.port:04X}"
+        """Return the remote addresses of the clients' connections to the proxy."""
+        local_port = f":{self.port:04X}"
         rows = [
             line.split()
             for table in ("tcp", "tcp6")
             for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]
         ]
-        return frozenset(row[2] for row in rows if row[1].endswith(ours) and row[3] == ESTABLISHED)
+        return frozenset(
+            row[2] for row in rows if row[1].endswith(local_port) and row[3] == ESTABLISHED
+        )

@@ -1,4 +1,4 @@
-"""aiohttp, without an SDK, resuming behind the last event that it saw."""
+"""aiohttp, without an SDK, resuming after the last event that it received."""
 # mypy: ignore-errors
 
 from printing import show_data as on_update
@@ -24,7 +24,7 @@ async def stream_updates():
                                 if "event_id" in update:
                                     position = {"since_id": update["event_id"]}
                 if ws.close_code == 4010:
-                    raise SystemExit("the position is not to be had")
+                    raise SystemExit("the position is no longer stored")
             except aiohttp.ClientError as error:
                 print(error)
             await asyncio.sleep(1)

@@ -1,11 +1,11 @@
-"""alpaca-py: TradingStream, with nothing but the URL changed."""
+"""alpaca-py: TradingStream, with only the URL changed."""
 # mypy: ignore-errors
 
 from printing import show
 
 
 async def on_update(update):
-    """Print what the SDK made of the update; it has no field for the event's id."""
+    """Print an update; the SDK's object has no field for the event's id."""
     show(update.event, update.order.id)
 
 

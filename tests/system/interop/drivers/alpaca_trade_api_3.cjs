@@ -1,4 +1,4 @@
-// @alpacahq/alpaca-trade-api 3, the JavaScript SDK as most bots have it.
+// @alpacahq/alpaca-trade-api 3, the JavaScript SDK that most bots use.
 
 // snippet:
 const Alpaca = require("@alpacahq/alpaca-trade-api");

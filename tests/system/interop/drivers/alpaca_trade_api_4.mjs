@@ -1,4 +1,4 @@
-// @alpacahq/alpaca-trade-api 4, the TypeScript SDK that took over from 3.
+// @alpacahq/alpaca-trade-api 4, the TypeScript SDK that replaces version 3.
 
 // snippet:
 import { Alpaca } from "@alpacahq/alpaca-trade-api";
@@ -6,7 +6,7 @@ import { Alpaca } from "@alpacahq/alpaca-trade-api";
 const alpaca = new Alpaca({ keyId: "any", secret: "any" });
 const updates = alpaca.trading.stream({
   url: "ws://localhost:8099/trade-updates-paper",
-  maxReconnectAttempts: -1, // for ever, instead of ten times
+  maxReconnectAttempts: -1, // no limit, instead of ten attempts
 });
 updates.onConnect(() => updates.subscribeTradeUpdates());
 updates.onTradeUpdate(({ event, order, event_id }) =>

@@ -1,4 +1,4 @@
-// @alpacahq/alpaca-trade-api 4, whose option wsFactory lets each connection begin behind the last event.
+// @alpacahq/alpaca-trade-api 4; with wsFactory each connection resumes after the last event.
 
 // snippet:
 import { Alpaca } from "@alpacahq/alpaca-trade-api";

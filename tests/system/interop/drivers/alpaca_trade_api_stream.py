@@ -1,11 +1,11 @@
-"""alpaca-trade-api, Alpaca's first SDK: Stream, with nothing but the URL changed."""
+"""alpaca-trade-api, Alpaca's first SDK: Stream, with only the URL changed."""
 # mypy: ignore-errors
 
 from printing import show
 
 
 async def on_update(update):
-    """Print an update, which is an Entity with Alpaca's own fields."""
+    """Print an update, an Entity with Alpaca's own fields."""
     show(update.event, update.order["id"], update.event_id)
 
 

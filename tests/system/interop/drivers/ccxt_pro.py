@@ -1,4 +1,4 @@
-"""ccxt pro: watch_orders, with nothing but the URL changed."""
+"""ccxt pro: watch_orders, with only the URL changed."""
 # mypy: ignore-errors
 
 from printing import show
@@ -7,7 +7,7 @@ EVENTS = {"partially_filled": "partial_fill", "filled": "fill"}
 
 
 def on_order(order):
-    """Print an order as the event that it is the outcome of; its `info` is Alpaca's own object."""
+    """Print an order as the event that led to its status; `info` is Alpaca's own object."""
     status = order["info"]["status"]
     show(EVENTS.get(status, status), order["id"])
 
@@ -21,7 +21,7 @@ exchange = ccxt.pro.alpaca({"apiKey": "any", "secret": "any"})
 exchange.urls["api"]["ws"]["trading"] = "ws://localhost:8099/trade-updates-paper"
 # snippet end
 
-exchange.set_markets([])  # else it asks Alpaca for them, over HTTP
+exchange.set_markets([])  # otherwise ccxt requests them from Alpaca over HTTP
 
 
 # snippet:

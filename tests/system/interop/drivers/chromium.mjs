@@ -1,6 +1,6 @@
-// Opens a page in Chromium: first as another site's, which must be kept out, then as the proxy's own.
+// Opens a page in Chromium: first on other origins, which must be rejected, then on the proxy's origin.
 //
-// The proxy serves no such page. Its own origin is had by opening what it does serve and putting the page there.
+// The proxy does not serve the page. To get its origin, this opens /healthz and replaces its content.
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";

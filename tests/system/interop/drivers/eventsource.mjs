@@ -1,4 +1,4 @@
-// eventsource, for Node.js what a browser has: it comes back by itself, to where it was.
+// eventsource, the browser API for Node.js: it reconnects and resumes by itself.
 
 // snippet:
 import { EventSource } from "eventsource";

@@ -1,4 +1,4 @@
-"""httpx-sse, for the stream as server-sent events, resuming where it was."""
+"""httpx-sse, for server-sent events, resuming after the last event that it received."""
 # mypy: ignore-errors
 
 from printing import show_data as on_update
@@ -23,6 +23,6 @@ with httpx.Client(timeout=60) as client:
             print(error)
         except httpx.HTTPStatusError as error:
             if error.response.status_code != 503:
-                raise  # 410: the position is not to be had
+                raise  # 410: the position is no longer stored
         time.sleep(1)
 # snippet end

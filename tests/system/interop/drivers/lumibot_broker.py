@@ -1,4 +1,4 @@
-"""lumibot: its Alpaca broker, whose stream is alpaca-py's."""
+"""lumibot: its Alpaca broker, which uses the stream of alpaca-py."""
 # mypy: ignore-errors
 
 from lumibot.entities import Asset, Order
@@ -18,10 +18,10 @@ class ProxiedAlpaca(Alpaca):
 
 
 class WatchedAlpaca(ProxiedAlpaca):
-    """Follows every order as if a strategy of its own had placed it; prints what lumibot has seen to."""
+    """Tracks every order as if a strategy had placed it, and prints the processed events."""
 
     def get_tracked_order(self, identifier, use_placeholders=False):
-        """Return the order; unknown ones become known."""
+        """Return the order; an unknown order is added to the tracked ones."""
         order = super().get_tracked_order(identifier, use_placeholders)
         if order is None:
             order = Order(

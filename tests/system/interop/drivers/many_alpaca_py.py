@@ -1,4 +1,4 @@
-"""Many TradingStreams in one process, as many as the argument says, each in a thread of its own."""
+"""Many TradingStreams in one process, each in its own thread; the argument is their number."""
 # mypy: ignore-errors
 
 import logging
@@ -10,7 +10,7 @@ from printing import show
 
 
 def watch(number):
-    """Run one, which is what `number` tells from the others."""
+    """Run the stream with this number."""
 
     async def on_update(update):
         show(update.event, update.order.id, stream=number)
@@ -20,9 +20,9 @@ def watch(number):
     stream.run()
 
 
-logging.disable()  # a traceback every 10 ms, from each
+logging.disable()  # otherwise every stream logs a traceback every 10 ms
 threads = [Thread(target=watch, args=[number]) for number in range(int(sys.argv[1]))]
 for thread in threads:
     thread.start()
 for thread in threads:
-    thread.join()  # an interpreter that is on its way out resolves no names for them
+    thread.join()  # during interpreter shutdown the threads could not resolve host names

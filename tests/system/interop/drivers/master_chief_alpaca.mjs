@@ -1,4 +1,4 @@
-// @master-chief/alpaca 6, which leaves reconnecting to its user.
+// @master-chief/alpaca 6, which does not reconnect by itself.
 
 // snippet:
 import { AlpacaStream } from "@master-chief/alpaca";
@@ -14,7 +14,7 @@ function connect() {
   });
   stream.on("authenticated", () => stream.subscribe("trade_updates"));
   stream.on("trade_updates", (update) => {
-    const { event, order, event_id } = update.raw(); // update.event_id is NaN: the SDK makes a number of it
+    const { event, order, event_id } = update.raw(); // update.event_id is NaN: the SDK converts it
     last = event_id;
     console.log(JSON.stringify({ event, order: order.id, id: event_id }));
   });

@@ -1,4 +1,4 @@
-"""picows, without an SDK, resuming behind the last event that it saw."""
+"""picows, without an SDK, resuming after the last event that it received."""
 # mypy: ignore-errors
 
 from printing import show_data as on_update
@@ -27,7 +27,7 @@ class Updates(WSListener):
                         Updates.url = f"{URL}?since_id={update['event_id']}"
         elif frame.msg_type == WSMsgType.CLOSE:
             if frame.get_close_code() == 4010:
-                raise SystemExit("the position is not to be had")
+                raise SystemExit("the position is no longer stored")
             transport.disconnect()
 
 

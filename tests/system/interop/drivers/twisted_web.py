@@ -1,4 +1,4 @@
-"""Twisted's own WebSocket client, without an SDK, resuming behind the last event that it saw."""
+"""Twisted's WebSocket client, without an SDK, resuming after the last event that it received."""
 # mypy: ignore-errors
 
 from printing import show_data as on_update
@@ -34,7 +34,7 @@ class Updates:
                 if "cursor" in more:
                     Updates.url = f"{URL}&since_id={more['cursor']}"
             case {"stream": "proxy_status", "data": {"state": "impossible", "reason": reason}}:
-                print(f"what came before is not to be had: {reason}")
+                print(f"earlier events are not available: {reason}")
 
     def bytesMessageReceived(self, data):
         pass

@@ -1,4 +1,4 @@
-"""websocket-client, without an SDK, resuming behind the last event that it saw."""
+"""websocket-client, without an SDK, resuming after the last event that it received."""
 # mypy: ignore-errors
 
 from printing import show_data as on_update
@@ -20,9 +20,9 @@ def on_message(app, message):
         case {"stream": "trade_updates", "data": update, **more}:
             on_update(update)
             if "cursor" in more:
-                app.url = f"{URL}&since_id={more['cursor']}"  # where the next connection begins
+                app.url = f"{URL}&since_id={more['cursor']}"  # the next connection resumes here
         case {"stream": "proxy_status", "data": {"state": "impossible", "reason": reason}}:
-            print(f"what came before is not to be had: {reason}")
+            print(f"earlier events are not available: {reason}")
 
 
 app = websocket.WebSocketApp(URL, on_open=on_open, on_message=on_message)

@@ -1,4 +1,4 @@
-"""websockets, without an SDK, resuming behind the last event that it saw."""
+"""websockets, without an SDK, resuming after the last event that it received."""
 # mypy: ignore-errors
 
 from printing import show_data as on_update
@@ -25,7 +25,7 @@ async def stream_updates():
         except (OSError, websockets.WebSocketException) as error:
             print(error)
             if getattr(error, "rcvd", None) and error.rcvd.code == 4010:
-                raise  # the position is not to be had
+                raise  # the position is no longer stored
         await asyncio.sleep(1)
 
 

@@ -1,4 +1,4 @@
-// ws, the WebSocket library of Node.js programs.
+// ws, the WebSocket library for Node.js.
 
 // snippet:
 import WebSocket from "ws";
@@ -18,7 +18,7 @@ function connect() {
   socket.on("error", (error) => console.error(error.message));
   socket.on("close", (code, reason) => {
     console.error(`closed: ${code} ${reason}`);
-    if (code === 4010) last = undefined; // what followed is no longer kept, as the reason says
+    if (code === 4010) last = undefined; // this position is no longer stored
     setTimeout(connect, 1000);
   });
 }
