@@ -1,4 +1,4 @@
-"""A filtered log is the filtered log, whatever happens to the client meanwhile."""
+"""Filtered streams are complete over disconnects, resumes, slow reads and a full disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.downstream.test_sse import Reader
+from tests.downstream.test_sse import SseReader
 from tests.support.filtered import update
 from tests.support.frames import AUTH
 from tests.support.journals import event_id_of
@@ -27,13 +27,14 @@ WANTED = st.tuples(
     st.sampled_from([(), KINDS[:1], KINDS[1:]]),
     st.sampled_from(["", "bot", *OWNERS]),
 )
-BURST = st.lists(TRAITS, min_size=5, max_size=30)
+BATCH = st.lists(TRAITS, min_size=5, max_size=30)
 STEPS = st.lists(
-    # Events come; or the client vanishes, having dealt with so many more messages; or something else happens.
+    # A list: events arrive. A number: the client drops the connection after it has read that many
+    # more messages.
     st.one_of(
-        *[BURST] * 3,
+        *[BATCH] * 3,
         *[st.integers(0, 20)] * 2,
-        *[st.just("come back")] * 2,
+        *[st.just("reconnect")] * 2,
         *[st.just("flush")] * 2,
         st.sampled_from(["stop reading", "read", "wait", "fill the disk", "free the disk"]),
     ),
@@ -42,61 +43,64 @@ STEPS = st.lists(
 )
 
 
-class Follower:
-    """A client that keeps its cursor, and comes back with it; what follows the cursor it then gets again."""
+class ResumingClient:
+    """A client that stores its cursor and resumes from it.
 
-    def __init__(self, case: CompletenessTests, query: str) -> None:
+    Events after the cursor are sent again, so it forgets them when it resumes.
+    """
+
+    def __init__(self, case: FilteredLogTests, query: str) -> None:
         self.case = case
         self.query = query
         self.cursor = case.paper.cursor_at(case.paper.journal.last)
         self.log: list[str] = []
-        self.certain = 0
-        """How many of the events come before the cursor."""
-        self.is_here = False
-        self.come_back()
+        self.confirmed = 0
+        """How many of the events are before the cursor."""
+        self.is_connected = False
+        self.reconnect()
 
-    def come_back(self) -> None:
-        """Connect behind what is certain, unless it is connected."""
-        if not self.is_here:
-            self.is_here = True
-            del self.log[self.certain :]
+    def reconnect(self) -> None:
+        """Connect with the stored cursor, unless connected."""
+        if not self.is_connected:
+            self.is_connected = True
+            del self.log[self.confirmed :]
             self.connect()
             self.transport = self.case.servers[-1]
 
-    def leave(self, count: int) -> None:
-        """Vanish, and deal with only so many of the messages that came."""
-        if self.is_here:
-            self.is_here = False
+    def drop(self, count: int) -> None:
+        """Drop the connection, and read only the first `count` of the messages that came."""
+        if self.is_connected:
+            self.is_connected = False
             self.transport.abortConnection()
             self.transport.blocked = False
             self.case.wires.flush()
-            self.look(count)
+            self.read(count)
 
-    def look(self, count: int | None = None) -> None:
-        """Deal with what came, or as much of it."""
-        for event_id, cursor in self.taken()[:count]:
+    def read(self, count: int | None = None) -> None:
+        """Read all messages that came, or the first `count` of them."""
+        for event_id, cursor in self.take_messages()[:count]:
             if event_id is not None:
                 self.log.append(event_id)
             if cursor is not None:
-                self.cursor, self.certain = cursor, len(self.log)
+                self.cursor, self.confirmed = cursor, len(self.log)
 
     def connect(self) -> None:
         raise NotImplementedError
 
-    def taken(self) -> list[tuple[str | None, str | None]]:
-        """Return what came since the last call: each an event's id, or a cursor, or both."""
+    def take_messages(self) -> list[tuple[str | None, str | None]]:
+        """Return the messages since the last call, each as an event id, a cursor, or both."""
         raise NotImplementedError
 
 
-class Bot(Follower):
-    """Over a WebSocket."""
+class WebSocketResumingClient(ResumingClient):
+    """A client over a WebSocket."""
 
     def connect(self) -> None:
         self.client = self.case.connect(f"/paper?proxy_status=1&since_id={self.cursor}{self.query}")
         self.client.sendMessage(AUTH)
         self.case.wires.flush()
 
-    def taken(self) -> list[tuple[str | None, str | None]]:
+    def take_messages(self) -> list[tuple[str | None, str | None]]:
         assert self.client.closed is None, self.client.closed
         found: list[tuple[str | None, str | None]] = []
         document: Any
@@ -109,14 +113,14 @@ class Bot(Follower):
         return found
 
 
-class Browser(Follower):
-    """Of server-sent events, as the standard says."""
+class SseResumingClient(ResumingClient):
+    """A client of server-sent events that follows the standard."""
 
     def connect(self) -> None:
         path = f"/paper/v2/events/trades?{self.query}"
-        self.reader = Reader(self.case.request(path, Last_Event_ID=str(self.cursor)))
+        self.reader = SseReader(self.case.request(path, Last_Event_ID=str(self.cursor)))
 
-    def taken(self) -> list[tuple[str | None, str | None]]:
+    def take_messages(self) -> list[tuple[str | None, str | None]]:
         found: list[tuple[str | None, str | None]] = []
         for block in self.reader.taken().split("\n\n"):
             fields = dict(
@@ -127,20 +131,29 @@ class Browser(Follower):
         return found
 
 
-class CompletenessTests(ProxyTestCase):
-    """Whatever happens in whatever order, a filtered log is the filtered log."""
+class FilteredLogTests(ProxyTestCase):
+    """A filtered stream has every matching event once, in every sequence of actions."""
 
     limits = Limits(stall_timeout=1e9)
 
     @settings(deadline=None, derandomize=True, max_examples=150)
-    @given(STEPS, WANTED, st.sampled_from([Bot, Browser]), st.sampled_from([10, 3_000]))
-    def test_nothing_that_matches_is_missing_or_comes_twice(
-        self, steps: list[Any], wanted: tuple[Any, ...], kind: Callable[..., Follower], size: int
+    @given(
+        STEPS,
+        WANTED,
+        st.sampled_from([WebSocketResumingClient, SseResumingClient]),
+        st.sampled_from([10, 3_000]),
+    )
+    def test_any_sequence_of_actions_sends_each_match_once_in_order(
+        self,
+        steps: list[Any],
+        wanted: tuple[Any, ...],
+        make_client: Callable[..., ResumingClient],
+        size: int,
     ) -> None:
-        """Live, behind, and over any number of resumes."""
+        """This holds live, behind, and over any number of resumes."""
         self.setUp()
         self.wires = Wires(self.clock)
-        self.wires.transport = self.narrow  # type: ignore[assignment]  # it is only called
+        self.wires.transport = self.make_transport  # type: ignore[assignment]  # it is only called
         self.servers: list[NarrowTransport] = []
         symbols, kinds, prefix = wanted
         lists = {
@@ -149,17 +162,17 @@ class CompletenessTests(ProxyTestCase):
             "client_order_id_prefix": prefix,
         }
         query = "".join(f"&{name}={quote(value)}" for name, value in lists.items() if value)
-        follower, expected, number = kind(self, query), list[str](), 0
+        client, expected, number = make_client(self, query), list[str](), 0
         for step in steps:
             match step:
                 case int():
-                    follower.leave(step)
-                case "come back":
-                    follower.come_back()
+                    client.drop(step)
+                case "reconnect":
+                    client.reconnect()
                 case "flush":
                     self.wires.flush()
                 case "stop reading" | "read":
-                    follower.transport.blocked = follower.is_here and step == "stop reading"
+                    client.transport.blocked = client.is_connected and step == "stop reading"
                 case "wait":
                     self.wires.advance(POSITION_INTERVAL + 1)
                 case "fill the disk" | "free the disk":
@@ -167,7 +180,9 @@ class CompletenessTests(ProxyTestCase):
                 case _:
                     for symbol, event_kind, owner in step:
                         number += 1
-                        self.bring(update(number, symbol, event_kind, owner, note="x" * size))
+                        self.publish_later(
+                            update(number, symbol, event_kind, owner, note="x" * size)
+                        )
                         if (
                             (not symbols or symbol in symbols)
                             and (not kinds or event_kind in kinds)
@@ -175,27 +190,27 @@ class CompletenessTests(ProxyTestCase):
                         ):
                             expected.append(event_id_of(number))
         self.disk.refuse_writing(False)
-        follower.transport.blocked = False
+        client.transport.blocked = False
         self.wires.advance(POSITION_INTERVAL + 1)
-        follower.come_back()
+        client.reconnect()
         self.wires.flush()
-        follower.look()
-        self.assertEqual(follower.log, expected)
-        follower.leave(0)
-        follower.come_back()
+        client.read()
+        self.assertEqual(client.log, expected)
+        client.drop(0)
+        client.reconnect()
         self.wires.flush()
-        follower.look()
-        self.assertEqual(follower.log, expected)
+        client.read()
+        self.assertEqual(client.log, expected)
 
-    def narrow(self, protocol: Any, is_server: bool, **options: Any) -> NarrowTransport:
-        """Return an end of a wire; the proxy's are kept."""
+    def make_transport(self, protocol: Any, is_server: bool, **options: Any) -> NarrowTransport:
+        """Return one end of a wire, and keep the proxy's ends."""
         transport = NarrowTransport(protocol, is_server, **options)
         if is_server:
             self.servers.append(transport)
         return transport
 
-    def bring(self, payload: bytes) -> None:
-        """Publish an event together with the others of this turn."""
+    def publish_later(self, payload: bytes) -> None:
+        """Publish an event together with the others of this reactor turn."""
         message = parse_server(payload)
         assert isinstance(message, TradeUpdate)
         self.paper.publish(message.event)

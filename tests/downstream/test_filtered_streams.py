@@ -1,11 +1,11 @@
-"""Filters on every stream, through the site, in memory and in fake time."""
+"""Filters on every kind of stream, through the site, in memory and in fake time."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from tests.downstream.test_sse import Reader
+from tests.downstream.test_sse import SseReader
 from tests.support.filtered import update
 from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.journals import event_id_of
@@ -18,13 +18,13 @@ from tradeproxy.downstream.subscription import POSITION_INTERVAL
 EVENTS_PATH = "/paper/v2/events/trades"
 
 
-def number_of(cursor: str) -> int:
-    """Return the number that a cursor holds."""
+def get_seq(cursor: str) -> int:
+    """Return the sequence number in a cursor."""
     return int(cursor.split(".")[2])
 
 
-class FilterTestCase(ProxyTestCase):
-    """A proxy that has had ten events, of SPY and AAPL in turn; it holds no test."""
+class FilteredTestCase(ProxyTestCase):
+    """A proxy with ten events, of SPY and AAPL in turn, without tests."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -34,18 +34,18 @@ class FilterTestCase(ProxyTestCase):
             self.publish(self.paper, *pair)
 
     def stream(self, query: str, path: str = "/paper") -> Client:
-        """Connect a client and return it, once it has what it is to be sent upon its auth message."""
+        """Connect and authenticate a client, and deliver what it gets at once."""
         client = self.connect(f"{path}?{query}")
         client.sendMessage(AUTH)
         self.wires.flush()
         return client
 
 
-class StreamTests(FilterTestCase):
-    """Over WebSockets."""
+class FilteredWebSocketTests(FilteredTestCase):
+    """Filters over WebSockets."""
 
-    def test_only_what_matches_comes_byte_for_byte(self) -> None:
-        """From the journal and live, in one burst or alone, by any of the parameters."""
+    def test_filter_sends_only_matches_byte_for_byte(self) -> None:
+        """This holds for replays and live events, in one batch or alone, for each parameter."""
         for query in ("symbols=SPY", "client_order_id_prefix=bot1-", "symbols=SPY,QQQ&events=fill"):
             client = self.stream(f"replay=10&{query}")
             self.assertEqual(client.taken(), [AUTHENTICATED, *self.spy[:5]], query)
@@ -56,8 +56,8 @@ class StreamTests(FilterTestCase):
         self.assertEqual(client.taken(), self.spy[6:9])
         self.assertEqual(self.paper.journal.last, last + 6)
 
-    def test_others_have_everything(self) -> None:
-        """And each its own."""
+    def test_filter_does_not_affect_other_clients(self) -> None:
+        """A client without a filter gets every event."""
         plain = self.stream("")
         bots = [self.stream(f"client_order_id_prefix={name}") for name in ("bot1-", "bot2-")]
         for client in (plain, *bots):
@@ -66,17 +66,17 @@ class StreamTests(FilterTestCase):
         self.assertEqual(plain.taken(), [self.spy[6], self.aapl[6]])
         self.assertEqual([bot.taken() for bot in bots], [[self.spy[6]], [self.aapl[6]]])
 
-    def test_a_number_counts_all_events(self) -> None:
-        """The last three, of which those that match are sent."""
+    def test_filter_replay_count_includes_events_without_match(self) -> None:
+        """Of the last three events the matching ones are sent."""
         self.assertEqual(self.stream("replay=3&symbols=SPY").taken()[1:], self.spy[4:5])
 
-    def test_an_event_that_does_not_match_is_a_position_too(self) -> None:
-        """What follows it is the same for everybody."""
+    def test_filter_since_id_without_match_is_a_valid_position(self) -> None:
+        """A position is found among all events."""
         client = self.stream(f"since_id={event_id_of(22)}&symbols=SPY")
         self.assertEqual(client.taken()[1:], self.spy[3:5])
 
-    def test_a_mistake_is_refused_on_every_path(self) -> None:
-        """Before anything begins, with the line that names the parameter."""
+    def test_filter_invalid_parameter_is_rejected_on_every_path(self) -> None:
+        """Status 400 names the parameter before the stream begins."""
         line = "events: there is no cancelled; the nearest is canceled\n"
         for path in ("/paper", "/trade-updates-paper/stream"):
             answer = self.upgrade(f"{path}?events=cancelled")
@@ -84,8 +84,8 @@ class StreamTests(FilterTestCase):
         answer = self.request(f"{EVENTS_PATH}?events=cancelled")
         self.assertEqual((answer.status, answer.body), (400, line))
 
-    def test_a_large_burst_of_which_little_matches_goes_at_once(self) -> None:
-        """What counts is what is sent."""
+    def test_filter_large_batch_with_few_matches_is_sent_at_once(self) -> None:
+        """The size limit of a direct write applies to the encoded matches."""
         client = self.stream("symbols=SPY")
         client.taken()
         size = "x" * (MAX_DIRECT_BYTES // 10)
@@ -98,8 +98,8 @@ class StreamTests(FilterTestCase):
         )
         self.assertEqual(len(client.taken()), 30)
 
-    def test_a_place_where_events_were_not_kept_is_told(self) -> None:
-        """Nobody can tell whether one of them would have matched."""
+    def test_filter_hole_closes_4010(self) -> None:
+        """The lost events may have matched."""
         live = self.stream("symbols=QQQ")
         live.taken()
         self.disk.refuse_writing()
@@ -115,65 +115,67 @@ class StreamTests(FilterTestCase):
         self.assertIsNone(live.closed)
 
 
-class PlaceTests(FilterTestCase):
-    """What a client with `proxy_status` learns of its place."""
+class PositionFrameTests(FilteredTestCase):
+    """A filtered client with `proxy_status` gets the position of its stream."""
 
-    def follow(self, query: str = "") -> Client:
-        """Return such a client, which wants QQQ."""
+    def subscribe_qqq(self, query: str = "") -> Client:
+        """Return a client with `proxy_status` and a filter for QQQ."""
         client = self.stream(f"proxy_status=1&symbols=QQQ{query}")
         client.taken()
         return client
 
-    def told(self, client: Client) -> list[Any]:
-        """Return the cursors that it was told since the last call, each with what told it."""
+    def take_cursors(self, client: Client) -> list[Any]:
+        """Return the kind and the cursor of each frame since the last call."""
         documents = [json.loads(message) for message in client.taken()]
         return [
             (document["data"]["event"], document.get("cursor", document["data"].get("cursor")))
             for document in documents
         ]
 
-    def place(self) -> tuple[str, str | None]:
-        """Return what says that all has been passed over."""
+    def position_frame(self) -> tuple[str, str | None]:
+        """Return the kind and the cursor of a `position` frame at the end of the log."""
         return ("position", self.paper.cursor_at(self.paper.journal.last))
 
-    def test_is_told_now_and_then_while_nothing_matches(self) -> None:
-        """Not at each event, and not while nothing happens."""
-        client = self.follow()
+    def test_position_without_matches_is_sent_once_per_interval(self) -> None:
+        """No frame is sent for each event, nor while no events arrive."""
+        client = self.subscribe_qqq()
         self.publish(self.paper, self.spy[6])
-        self.assertEqual(self.told(client), [])
+        self.assertEqual(self.take_cursors(client), [])
         self.wires.advance(POSITION_INTERVAL)
-        self.assertEqual(self.told(client), [])
+        self.assertEqual(self.take_cursors(client), [])
         self.publish(self.paper, self.spy[7], self.spy[8])
-        self.assertEqual(self.told(client), [self.place()])
+        self.assertEqual(self.take_cursors(client), [self.position_frame()])
         self.publish(self.paper, self.spy[9])
         self.wires.advance(POSITION_INTERVAL - 1)
         self.publish(self.paper, self.spy[10])
-        self.assertEqual(self.told(client), [])
+        self.assertEqual(self.take_cursors(client), [])
         self.wires.advance(1)
         self.publish(self.paper, self.spy[11])
-        self.assertEqual(self.told(client), [self.place()])
+        self.assertEqual(self.take_cursors(client), [self.position_frame()])
 
-    def test_an_event_tells_it_as_well(self) -> None:
-        """The next word is due after it."""
-        client = self.follow()
+    def test_position_after_a_match_waits_a_full_interval(self) -> None:
+        """The matching event has a cursor of its own."""
+        client = self.subscribe_qqq()
         self.wires.advance(POSITION_INTERVAL - 1)
         self.publish(self.paper, update(50, "QQQ"))
-        self.assertEqual(self.told(client), [("fill", self.paper.cursor_at(11))])
+        self.assertEqual(self.take_cursors(client), [("fill", self.paper.cursor_at(11))])
         self.wires.advance(1)
         self.publish(self.paper, self.spy[6])
-        self.assertEqual(self.told(client), [])
+        self.assertEqual(self.take_cursors(client), [])
 
-    def test_a_replay_of_nothing_ends_with_it(self) -> None:
-        """As every replay does."""
+    def test_position_replay_without_match_has_begun_and_complete(self) -> None:
+        """The last frame has the cursor at the end of the replay."""
         client = self.stream("proxy_status=1&symbols=QQQ&replay=4")
         client.messages.pop(0)
         begin, end = self.paper.cursor_at(6), self.paper.cursor_at(10)
-        self.assertEqual(self.told(client), [("hello", begin), ("replay", begin), ("replay", end)])
+        self.assertEqual(
+            self.take_cursors(client), [("hello", begin), ("replay", begin), ("replay", end)]
+        )
 
-    def test_in_the_middle_of_what_is_owed_it_is_where_that_has_come_to(self) -> None:
-        """Whoever leaves there, and comes back with it, misses nothing."""
+    def test_position_while_behind_is_the_position_of_the_replay(self) -> None:
+        """A client that resumes from it misses nothing."""
         self.wires.transport = NarrowTransport
-        client = self.follow()
+        client = self.subscribe_qqq()
         transport = self.transport_of(0)
         transport.blocked = True
         note = "x" * (STEP_BYTES // 20)
@@ -184,26 +186,27 @@ class PlaceTests(FilterTestCase):
         self.wires.advance(POSITION_INTERVAL)
         transport.blocked = False
         self.wires.flush()
-        told = self.told(client)
-        self.assertEqual([name for name, _ in told if name != "fill"], ["position"])
+        cursors = self.take_cursors(client)
+        self.assertEqual([name for name, _ in cursors if name != "fill"], ["position"])
         self.assertEqual(
-            [cursor for _, cursor in told], sorted((cursor for _, cursor in told), key=number_of)
+            [cursor for _, cursor in cursors],
+            sorted((cursor for _, cursor in cursors), key=get_seq),
         )
 
-    def test_is_not_told_while_it_may_not_last(self) -> None:
-        """An event that is not on the disk is behind no cursor."""
-        client = self.follow()
+    def test_position_events_not_durable_is_not_sent(self) -> None:
+        """A cursor includes only events that are on the disk."""
+        client = self.subscribe_qqq()
         self.wires.advance(POSITION_INTERVAL)
         self.disk.refuse_writing()
         self.publish(self.paper, self.spy[6])
-        self.assertEqual(self.told(client), [("journal", None)])
+        self.assertEqual(self.take_cursors(client), [("journal", None)])
         self.disk.refuse_writing(False)
         self.wires.advance(2)
         self.publish(self.paper, self.spy[7])
-        self.assertEqual(self.told(client), [("journal", None), self.place()])
+        self.assertEqual(self.take_cursors(client), [("journal", None), self.position_frame()])
 
-    def test_nobody_else_is_told(self) -> None:
-        """Neither without the status nor without a filter."""
+    def test_position_without_status_or_filter_is_not_sent(self) -> None:
+        """Such clients get only events."""
         clients = [self.stream("symbols=QQQ"), self.stream("")]
         self.wires.advance(POSITION_INTERVAL)
         for client in clients:
@@ -212,15 +215,15 @@ class PlaceTests(FilterTestCase):
         self.assertEqual([client.taken() for client in clients], [[], [self.spy[6]]])
 
 
-class ServerSentTests(FilterTestCase):
-    """As server-sent events."""
+class FilteredSseTests(FilteredTestCase):
+    """Filters over server-sent events."""
 
-    def get(self, query: str, **headers: str) -> Reader:
-        """Ask for the events."""
-        return Reader(self.request(f"{EVENTS_PATH}?{query}", **headers))
+    def get(self, query: str, **headers: str) -> SseReader:
+        """Request the events."""
+        return SseReader(self.request(f"{EVENTS_PATH}?{query}", **headers))
 
-    def test_only_what_matches_comes(self) -> None:
-        """From the journal and live; up to an end that need not match."""
+    def test_sse_filter_sends_only_matches(self) -> None:
+        """This holds for replays and live events. The event at the end need not match."""
         reader = self.get("replay=10&symbols=spy&events=fill")
         self.assertEqual(reader.ids(), [event_id_of(n) for n in range(5)])
         self.publish(self.paper, self.aapl[6], self.spy[6], self.aapl[7])
@@ -230,14 +233,14 @@ class ServerSentTests(FilterTestCase):
         ended = self.get(f"since_id={event_id_of(0)}&until_id={event_id_of(22)}&symbols=QQQ")
         self.assertEqual((ended.ids(), ended.has_ended), ([], True))
 
-    def test_the_heartbeat_moves_the_place_on(self) -> None:
-        """An id without data is no event, and a browser comes back with it; it comes where there is news."""
+    def test_sse_heartbeat_has_the_new_position(self) -> None:
+        """An `id:` line without data is no event, and a browser resumes from it."""
         reader = self.get("symbols=QQQ")
         self.assertEqual(reader.taken(), ": heartbeat\n\n")
         self.publish(self.paper, self.spy[6])
         self.wires.advance(31)
-        place = self.paper.cursor_at(11)
-        self.assertEqual(reader.taken(), f": heartbeat\nid: {place}\n\n: heartbeat\n\n")
+        position = self.paper.cursor_at(11)
+        self.assertEqual(reader.taken(), f": heartbeat\nid: {position}\n\n: heartbeat\n\n")
         self.disk.refuse_writing()
         self.publish(self.paper, self.spy[7])
         self.wires.advance(15)
@@ -247,16 +250,16 @@ class ServerSentTests(FilterTestCase):
         self.assertEqual(reader.taken(), f": heartbeat\nid: {self.paper.cursor_at(12)}\n\n")
 
 
-class CrowdTests(CrowdTestCase):
-    """Clients over plain TCP, some of which have a filter."""
+class FilteredSendGroupTests(CrowdTestCase):
+    """Clients over plain TCP, some with a filter."""
 
-    def test_who_has_a_filter_stays_out_of_the_crowd(self) -> None:
-        """There everybody is sent the same."""
+    def test_filtered_client_joins_no_send_group(self) -> None:
+        """All members of a send group get the same bytes."""
         filtered = self.connect("/paper?events=fill").subscribe()
-        crowded = self.crowded(2)
+        grouped = self.crowded(2)
         self.publish(event="fill")
         self.publish(2, event="canceled")
         self.publish(event="fill")
         self.assertIsNone(self.crowd_of(filtered))
-        self.assert_all_came(*crowded)
+        self.assert_all_came(*grouped)
         self.assertEqual(filtered.texts, [self.published[1], self.published[4]])

@@ -1,4 +1,4 @@
-"""The promises about events, held against whatever may happen to account, journal and clients."""
+"""The delivery promises, tested against random histories of account, journal and clients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.journals import event, journal_at
 from tests.support.plain import CLOSE, PING, TEXT, Kernel, Peer
 from tests.support.redis import need_redis
 from tests.support.redisjournals import leading_journal
-from tests.support.redislog import SyncRedisClient, SyncRedis
+from tests.support.redislog import SyncRedis, SyncRedisClient
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import send_group
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -40,88 +40,94 @@ from tradeproxy.web.site import build_site
 from tradeproxy.wire.close_codes import CloseCode
 
 MAX_EVENTS = 40
-"""What the journal keeps: little enough for readers to fall out of it."""
+"""Events that the journal stores: few, so that positions of readers get trimmed."""
 
-MOST_HELD = 4096
-"""Bytes that a transport holds before it asks for a pause: some events, so that short writes go both ways."""
+BUFFER_BYTES = 4096
+"""Bytes that a transport buffers before it pauses its producer.
+
+It is a few events, so that a short write may or may not cause a pause.
+"""
 
 LIMITS = Limits(stall_timeout=1e9)
 
-ITS_OWN = 1000
-GOODBYE = ITS_OWN.to_bytes(2)
-"""What a client's close frame says, and the answer to it."""
+NORMAL_CLOSE = 1000
+CLOSE_PAYLOAD = NORMAL_CLOSE.to_bytes(2)
+"""The payload of a client's close frame, and of the reply to it."""
 
 FRAMES = ((TEXT, AUTH), (PING, b"?"))
-"""What a client may say in between; it is answered."""
+"""Frames that a client may send at any time. Each one gets a reply."""
 
 
 @dataclass(eq=False)
-class Reader:
-    """A client that leaves and comes back; it notes what it is sent."""
+class PromiseReader:
+    """A client that disconnects and resumes, and stores what it gets."""
 
     begin: int
-    """The index of the first event that it is to have."""
+    """The index of the first event that it must get."""
     cursor: str
     """Where it would resume."""
     peer: Peer
     log: list[bytes] = field(default_factory=list, repr=False)
-    certain: int = 0
-    """How many of its events come before the cursor."""
+    confirmed: int = 0
+    """How many of its events are before the cursor."""
     is_connected: bool = True
-    was_told: bool = False
+    was_rejected: bool = False
 
     @property
     def is_reading(self) -> bool:
         return self.peer.socket.room is None
 
-    def look(self) -> None:
-        """Note what has come."""
+    def read(self) -> None:
+        """Store the events that arrived."""
         self.log += [text for text in self.peer.taken() if b'"trade_updates"' in text]
         if self.peer.closed is not None:
             assert self.peer.closed in (
-                ITS_OWN,
+                NORMAL_CLOSE,
                 CloseCode.TOO_SLOW.code,
                 CloseCode.POSITION_LOST.code,
             )
-            self.was_told = self.peer.closed != ITS_OWN
+            self.was_rejected = self.peer.closed != NORMAL_CLOSE
             self.is_connected = False
 
     def disconnect(self) -> None:
-        """Vanish without a word."""
-        self.look()
+        """Disconnect without a close frame."""
+        self.read()
         self.peer.socket.is_reset = True
         self.is_connected = False
 
 
-class Promises(RuleBasedStateMachine):
-    """Publish, repeat, stall, crash, fill the disk, trim; every reader's log stays what it was promised."""
+class PromiseMachine(RuleBasedStateMachine):
+    """Random publishing, repeats, stalls, crashes, full disks and trimming.
+
+    The log of every reader must stay a contiguous copy of the events.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.number = 0
         self.events: list[Any] = []
-        """What has been published and not lost by a crash, in order."""
-        self.readers: list[Reader] = []
+        """The events that were published and not lost in a crash, in order."""
+        self.readers: list[PromiseReader] = []
 
-    # Where the log is, and what may befall it.
+    # The storage of the log, and its faults.
 
     def open_journal(self) -> Journal:
-        """Return what the next start of the process finds there."""
+        """Return the journal that the next start of the process finds."""
         raise NotImplementedError
 
-    def break_or_mend(self, is_broken: bool) -> None:
-        """Let it take nothing more, or take everything again."""
+    def fail_or_restore(self, is_broken: bool) -> None:
+        """Make the storage reject writes, or accept them again."""
         raise NotImplementedError
 
     def kill(self) -> None:
-        """End the process as it is."""
+        """End the process in its current state."""
         raise NotImplementedError
 
-    def waiting(self) -> int:
-        """Return how many events have come, and are not handed on."""
+    def count_buffered(self) -> int:
+        """Return how many events have arrived but are not delivered."""
         return 0
 
-    # What happens.
+    # The rules.
 
     @initialize(count=st.integers(1, 6))
     def begin(self, count: int) -> None:
@@ -139,12 +145,12 @@ class Promises(RuleBasedStateMachine):
 
     def peer(self, query: str = "") -> Peer:
         peer = Peer(self.kernel, self.site, f"/trade-updates-paper{query}")
-        peer.transport.bufferSize = MOST_HELD
+        peer.transport.bufferSize = BUFFER_BYTES
         return peer
 
     @rule(count=st.integers(1, 20), turns=st.integers(1, 3))
     def publish(self, count: int, turns: int) -> None:
-        """One turn of the reactor brings some events; in the next ones they are handed on."""
+        """Receive some events in one turn of the reactor, and deliver them in the next ones."""
         for _ in range(count):
             self.number += 1
             self.events.append(event(self.number))
@@ -153,7 +159,7 @@ class Promises(RuleBasedStateMachine):
 
     @rule(data=st.data(), frame=st.sampled_from(FRAMES))
     def interrupt(self, data: st.DataObject, frame: tuple[int, bytes]) -> None:
-        """While events are handed on, some clients say something that is answered."""
+        """Let some clients send frames that need a reply while events are delivered."""
         for reader in data.draw(st.lists(st.sampled_from(self.readers), max_size=3)):
             opcode, text = frame
             reader.peer.say(text, opcode)
@@ -162,7 +168,7 @@ class Promises(RuleBasedStateMachine):
     @precondition(lambda self: self.journal.first <= self.journal.last)
     @rule(data=st.data())
     def repeat(self, data: st.DataObject) -> None:
-        """Alpaca sends some of what is still kept once more."""
+        """Alpaca repeats some of the events that are still stored."""
         count = min(self.journal.last - self.journal.first + 1, MAX_EVENTS // 2)
         for age in data.draw(st.lists(st.integers(1, count), max_size=5)):
             self.account.publish(self.events[-age])
@@ -170,39 +176,43 @@ class Promises(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 4))
     def connect(self, count: int) -> None:
-        """Connect plain clients, which begin with what comes next."""
+        """Connect plain clients, whose streams begin with the next event."""
         for _ in range(count):
             cursor = self.account.cursor_at(self.journal.last) or ""
             self.readers.append(
-                Reader(len(self.events) - self.waiting(), cursor, self.peer().subscribe())
+                PromiseReader(
+                    len(self.events) - self.count_buffered(), cursor, self.peer().subscribe()
+                )
             )
 
-    @rule(data=st.data(), says_goodbye=st.booleans())
-    def leave_or_resume(self, data: st.DataObject, says_goodbye: bool) -> None:
-        """Disconnect a client, or bring one back with its cursor."""
+    @rule(data=st.data(), sends_close=st.booleans())
+    def disconnect_or_resume(self, data: st.DataObject, sends_close: bool) -> None:
+        """Disconnect a client, or resume one from its cursor."""
         reader = data.draw(st.sampled_from(self.readers))
         if not reader.is_connected:
-            self.bring_back(reader)
+            self.resume(reader)
             return
-        if says_goodbye:
-            reader.peer.say(GOODBYE, CLOSE)
+        if sends_close:
+            reader.peer.say(CLOSE_PAYLOAD, CLOSE)
             self.kernel.turn()
         reader.disconnect()
 
-    def bring_back(self, reader: Reader) -> None:
-        """Let it resume: it gets what follows, or is told."""
-        if not reader.cursor or reader.was_told:
+    def resume(self, reader: PromiseReader) -> None:
+        """Resume a client: it gets the next events, or is closed with 4010."""
+        if not reader.cursor or reader.was_rejected:
             return
-        del reader.log[reader.certain :]  # what had no cursor comes again
+        del reader.log[reader.confirmed :]  # events after the cursor are sent again
         is_kept = int(reader.cursor.split(".")[2]) >= self.journal.first - 1
         reader.peer = self.peer(f"?since_id={reader.cursor}").subscribe()
         reader.is_connected = True
-        reader.look()
-        assert reader.was_told is not is_kept, "told if there is need, and only then"
+        reader.read()
+        assert reader.was_rejected is not is_kept, (
+            "closed with 4010 if and only if the position is trimmed"
+        )
 
     @rule(data=st.data(), room=st.integers(0, 6000), turns=st.integers(0, 3))
     def stall_or_wake(self, data: st.DataObject, room: int, turns: int) -> None:
-        """Let a client stop reading, so that its socket takes little more, or read again for some turns."""
+        """Let a client stop reading, with some room in its socket, or read again."""
         connected = [reader for reader in self.readers if reader.is_connected]
         reader = data.draw(st.sampled_from(connected or self.readers))
         reader.peer.socket.room = room if reader.is_reading else None
@@ -210,59 +220,59 @@ class Promises(RuleBasedStateMachine):
 
     @rule()
     def trim(self) -> None:
-        """Time passes, and what is beyond the limit is trimmed."""
+        """Time passes, and events beyond the limit are trimmed."""
         self.kernel.advance(11)
         if self.journal.status.durable:
             assert self.journal.last - self.journal.first + 1 <= MAX_EVENTS
 
     @rule(is_broken=st.booleans())
     def fail_or_recover(self, is_broken: bool) -> None:
-        """Fill the disk, or let Redis be away, from now on; or let it be there again."""
-        self.break_or_mend(is_broken)
+        """Fill the disk or disconnect Redis, or undo it."""
+        self.fail_or_restore(is_broken)
         if not is_broken:
             self.kernel.advance(2)
             assert self.journal.status.durable
 
     @rule()
     def crash(self) -> None:
-        """Kill the process, and start another one from the log as it is; who was there comes back."""
-        last, waiting = self.journal.last, self.waiting()
+        """Kill the process and start another one from the log; connected clients resume."""
+        last, buffered = self.journal.last, self.count_buffered()
         durable = max(
             (row.seq for row in self.rows() if row.durable), default=self.journal.first - 1
         )
         self.kill()
         self.open()
-        assert self.journal.last == durable, "what was called durable is there, and nothing else"
-        del self.events[len(self.events) - waiting - (last - durable) :]
+        assert self.journal.last == durable, "the durable rows are there, and no others"
+        del self.events[len(self.events) - buffered - (last - durable) :]
         for reader in self.readers:
             was_connected = reader.is_connected
             reader.disconnect()
             del reader.log[max(len(self.events) - reader.begin, 0) :]
             if was_connected:
-                self.bring_back(reader)
+                self.resume(reader)
 
     @rule()
     def settle(self) -> None:
-        """After some turns of the reactor a client that reads is at the newest event, or was told."""
+        """After some turns each client that reads has the newest event, or was closed."""
         self.kernel.settle()
         for reader in self.readers:
-            reader.look()
+            reader.read()
             if reader.is_connected and reader.is_reading:
-                assert reader.begin + len(reader.log) == len(self.events) - self.waiting()
+                assert reader.begin + len(reader.log) == len(self.events) - self.count_buffered()
         assert len(self.account.broadcaster) <= sum(reader.is_connected for reader in self.readers)
 
     def rows(self) -> list[Row]:
         rows: list[Row] = []
         while (
-            burst := self.journal.read(rows[-1].seq if rows else self.journal.first - 1, 100)
+            batch := self.journal.read(rows[-1].seq if rows else self.journal.first - 1, 100)
         ) is not None:
-            rows.extend(burst.rows)
+            rows.extend(batch.rows)
         return rows
 
     @invariant()
     def the_journal_has_every_event_once_in_order(self) -> None:
         kept = [row.payload for row in self.rows()]
-        end = len(self.events) - self.waiting()
+        end = len(self.events) - self.count_buffered()
         assert kept == [published.payload for published in self.events][end - len(kept) : end]
 
     @invariant()
@@ -270,16 +280,16 @@ class Promises(RuleBasedStateMachine):
         payloads = [published.payload for published in self.events]
         cursors = {row.payload: self.account.cursor_after(row) for row in self.rows()}
         for reader in self.readers:
-            reader.look()
+            reader.read()
             assert reader.log == payloads[reader.begin : reader.begin + len(reader.log)]
-            for count, payload in enumerate(reader.log[reader.certain :], reader.certain + 1):
+            for count, payload in enumerate(reader.log[reader.confirmed :], reader.confirmed + 1):
                 if (cursor := cursors.get(payload)) is not None:
-                    reader.cursor, reader.certain = cursor, count
+                    reader.cursor, reader.confirmed = cursor, count
 
     def teardown(self) -> None:
         if hasattr(self, "journal"):
             for reader in self.readers:
-                reader.peer.socket.room = None  # in the end everybody reads
+                reader.peer.socket.room = None  # at the end every client reads
             self.settle()
             for reader in self.readers:
                 reader.disconnect()
@@ -288,8 +298,8 @@ class Promises(RuleBasedStateMachine):
             self.journal.close()
 
 
-class OnDiskPromises(Promises):
-    """The log is a file."""
+class SqlitePromiseMachine(PromiseMachine):
+    """The log is a SQLite file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -311,13 +321,13 @@ class OnDiskPromises(Promises):
         self.connections.append(connection)
         return connection
 
-    def break_or_mend(self, is_broken: bool) -> None:
-        """SQLite finds no further page; or there is room again."""
+    def fail_or_restore(self, is_broken: bool) -> None:
+        """Limit the file to its current pages, or lift the limit."""
         (pages,) = self.connections[-1].execute("PRAGMA page_count").fetchone()
         self.connections[-1].execute(f"PRAGMA max_page_count = {pages if is_broken else 1_000_000}")
 
     def kill(self) -> None:
-        """Take the files as they are."""
+        """Continue with a copy of the files as they are."""
         self.lives += 1
         after = self.root / str(self.lives)
         shutil.copytree(self.directory, after)
@@ -329,54 +339,57 @@ class OnDiskPromises(Promises):
         shutil.rmtree(self.root)
 
 
-class InRedisPromises(Promises):
-    """The log is in Redis; what comes while that is away is handed on afterwards, if this process lives."""
+class RedisPromiseMachine(PromiseMachine):
+    """The log is in Redis.
 
-    links: Sequence[SyncRedisClient] | None = None
+    Events that arrive while Redis is away are delivered later, unless the process crashes before.
+    """
+
+    redis_clients: Sequence[SyncRedisClient] | None = None
 
     def open_journal(self) -> Journal:
-        self.redis = SyncRedis(self.kernel, is_empty=self.links is None)
-        self.links = ()
-        self.cut_at: int | None = None
+        self.redis = SyncRedis(self.kernel, is_empty=self.redis_clients is None)
+        self.redis_clients = ()
+        self.broken_at: int | None = None
         journal = leading_journal(self.redis, max_age=1e9, max_events=MAX_EVENTS)
-        self.links = self.redis.clients[-2:]
+        self.redis_clients = self.redis.clients[-2:]
         return journal
 
-    def break_or_mend(self, is_broken: bool) -> None:
-        if is_broken and self.cut_at is None:
-            self.cut_at = len(self.events)
-        for link in self.links or ():
-            link.cut() if is_broken else link.restore()
+    def fail_or_restore(self, is_broken: bool) -> None:
+        if is_broken and self.broken_at is None:
+            self.broken_at = len(self.events)
+        for redis_client in self.redis_clients or ():
+            redis_client.cut() if is_broken else redis_client.restore()
         if not is_broken:
-            self.cut_at = None
+            self.broken_at = None
 
-    def waiting(self) -> int:
-        return 0 if self.cut_at is None else len(self.events) - self.cut_at
+    def count_buffered(self) -> int:
+        return 0 if self.broken_at is None else len(self.events) - self.broken_at
 
     def kill(self) -> None:
         self.journal.close()
 
     def teardown(self) -> None:
-        if self.links is not None:
-            self.break_or_mend(False)
+        if self.redis_clients is not None:
+            self.fail_or_restore(False)
             self.kernel.advance(2)
         super().teardown()
 
 
-class PromisesTests(SynchronousTestCase):
-    """The machines, as tests."""
+class DeliveryPromiseTests(SynchronousTestCase):
+    """The state machines as tests."""
 
-    def test_they_are_kept_by_a_log_on_the_disk(self) -> None:
-        """Whatever happens; Hypothesis looks for a history in which one is broken."""
-        self.run_machine(OnDiskPromises, 60)
+    def test_any_history_with_a_log_on_disk_keeps_the_promises(self) -> None:
+        """Hypothesis searches for a history that breaks one."""
+        self.run_machine(SqlitePromiseMachine, 60)
 
-    def test_they_are_kept_by_a_log_in_redis(self) -> None:
-        """The same, with a Redis that goes away and comes back."""
+    def test_any_history_with_a_log_in_redis_keeps_the_promises(self) -> None:
+        """Redis is lost and restored, too."""
         need_redis()
-        self.run_machine(InRedisPromises, 40)
+        self.run_machine(RedisPromiseMachine, 40)
 
-    def run_machine(self, machine: type[Promises], examples: int) -> None:
-        """Let two or three clients be many."""
+    def run_machine(self, machine: type[PromiseMachine], examples: int) -> None:
+        """Run with limits so small that two or three clients fill a chunk or a send group."""
         self.patch(txaio.config, "loop", None)  # type: ignore[attr-defined]  # set at run time
         self.patch(broadcaster, "CHUNK", 1)
         self.patch(send_group, "MAX_GROUP_SIZE", 2)

@@ -1,4 +1,4 @@
-"""Clients that name a position, and what the proxy says of itself, over WebSockets."""
+"""Clients over WebSockets that resume from a position or ask for `proxy_status`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ BOTH = b'{"action":"listen","data":{"streams":["trade_updates","proxy_status"]}}
 LISTENING_TO_BOTH = b'{"stream":"listening","data":{"streams":["trade_updates","proxy_status"]}}'
 
 
-class ResumeTestCase(ProxyTestCase):
-    """A proxy that has had ten events; it holds no test."""
+class WebSocketResumeTestCase(ProxyTestCase):
+    """A proxy with ten events, without tests."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -28,36 +28,39 @@ class ResumeTestCase(ProxyTestCase):
         self.publish(self.paper, *self.events[:10])
 
     def resume(self, query: str, path: str = PAPER, *messages: bytes) -> list[bytes]:
-        """Return what a new client is sent upon its auth message."""
+        """Connect a client with this query, and return the messages after its auth message."""
         self.client = self.connect(f"{path}?{query}")
         return self.say(self.client, *(messages or (AUTH,)))
 
     def cursor(self, seq: int) -> str | None:
-        """Return the cursor behind the event with this number."""
+        """Return the cursor after the event with this sequence number."""
         return self.paper.cursor_at(seq)
 
-    def status(self, messages: list[bytes]) -> list[tuple[str, Any]]:
-        """Return what is told of a replay, the events' numbers, and which other status there is."""
-        told: list[tuple[str, Any]] = []
+    def get_cursors(self, messages: list[bytes]) -> list[tuple[str, Any]]:
+        """Return the kind and cursor of each frame.
+
+        The kind is the state of a replay frame, the id of an event, or the kind of another frame.
+        """
+        cursors: list[tuple[str, Any]] = []
         for document in map(json.loads, messages):
             match document:
                 case {
                     "stream": "proxy_status",
                     "data": {"event": "replay", "state": str(name), **fields},
                 }:
-                    told.append((name, fields["cursor"]))
+                    cursors.append((name, fields["cursor"]))
                 case {"stream": "proxy_status", "data": {"event": str(name), **fields}}:
-                    told.append((name, fields.get("cursor")))
+                    cursors.append((name, fields.get("cursor")))
                 case {"stream": "trade_updates", "data": {"event_id": str(name)}, **rest}:
-                    told.append((name, rest.get("cursor")))
-        return told
+                    cursors.append((name, rest.get("cursor")))
+        return cursors
 
 
-class PositionTests(ResumeTestCase):
-    """`?since_id=`, `?since=` and `?replay=`."""
+class ResumePositionTests(WebSocketResumeTestCase):
+    """The parameters `since_id`, `since` and `replay`."""
 
-    def test_all_that_followed_comes_after_the_auth_reply(self) -> None:
-        """And then the live stream, untouched, in each of the ways to name a position."""
+    def test_resume_each_position_sends_later_events_after_the_auth_reply(self) -> None:
+        """Live events follow, unchanged, for each form of position."""
         for query, number in (
             (f"since_id={event_id_of(3)}", 4),
             (f"since_id={self.cursor(4)}", 4),
@@ -71,8 +74,8 @@ class PositionTests(ResumeTestCase):
         self.publish(self.paper, *self.events[10:12])
         self.assertEqual(self.client.taken(), self.events[10:12])
 
-    def test_a_time_is_a_position_too(self) -> None:
-        """With the first event of that time or a later one; before the journal began there is none."""
+    def test_resume_since_time_begins_with_the_first_event_of_that_time(self) -> None:
+        """A time before the journal's beginning is closed with 4010."""
         now = round(self.clock.seconds() * 1_000_000)
         late = [event(n, at=format_time(now + n)).payload for n in (30, 31, 32)]
         self.publish(self.paper, *late)
@@ -82,12 +85,12 @@ class PositionTests(ResumeTestCase):
         reason = f"position unknown: the journal begins at {format_time(now)}"
         self.assertEqual(self.client.closed, (4010, reason))
 
-    def test_without_a_position_old_events_are_never_shown(self) -> None:
-        """So that none is acted on twice."""
+    def test_resume_without_position_sends_no_old_events(self) -> None:
+        """So no event is processed twice."""
         self.assertEqual(self.resume("proxy_status=0"), [AUTHENTICATED])
 
-    def test_on_alpacas_path_it_begins_with_the_ack_of_listen(self) -> None:
-        """The first time at the position, and afterwards with what comes."""
+    def test_resume_on_stream_path_begins_after_the_listen_ack(self) -> None:
+        """Only the first `listen` begins at the position; a later one begins live."""
         path = f"{PAPER}/stream"
         listen = b'{"action":"listen","data":{"streams":["trade_updates"]}}'
         self.assertEqual(self.resume("replay=2", path, AUTHENTICATE), [AUTHORIZED])
@@ -99,10 +102,10 @@ class PositionTests(ResumeTestCase):
         self.publish(self.paper, self.events[12])
         self.assertEqual(self.client.taken(), [self.events[12]])
 
-    def test_a_position_that_is_not_to_be_had_closes_the_connection(self) -> None:
-        """4010 says why; the auth reply has been sent."""
+    def test_resume_unknown_position_closes_4010_with_the_reason(self) -> None:
+        """The auth reply is sent before."""
         epoch = self.paper.journal.epoch
-        for position, why in (
+        for position, detail in (
             (
                 "01KYA98DWAS5PA5B0000009999",
                 "no such event is in the journal: it never was, or is no longer kept",
@@ -115,42 +118,43 @@ class PositionTests(ResumeTestCase):
             (f"paper.{epoch}.11.00000000", "the journal has no such event at this cursor"),
         ):
             self.assertEqual(self.resume(f"since_id={position}"), [AUTHENTICATED], position)
-            self.assertEqual(self.client.closed, (4010, f"position unknown: {why}"))
-            self.assertLessEqual(len(f"position unknown: {why}"), 123)
+            self.assertEqual(self.client.closed, (4010, f"position unknown: {detail}"))
+            self.assertLessEqual(len(f"position unknown: {detail}"), 123)
 
-    def test_what_cannot_be_read_is_refused_before_the_upgrade(self) -> None:
-        """With a line that names the parameter."""
+    def test_resume_invalid_parameter_is_rejected_before_the_upgrade(self) -> None:
+        """Status 400 names the parameter."""
         for path in ("/paper", f"{PAPER}/stream"):
             answer = self.upgrade(f"{path}?since=yesterday")
             self.assertEqual(answer.status, 400)
             self.assertTrue(answer.body.startswith("since: is not a time"), answer.body)
 
-    def test_a_place_where_events_were_not_kept_is_not_passed_over(self) -> None:
-        """What comes before it is sent; then the connection is closed, or who asked for status is told."""
+    def test_resume_across_a_hole_closes_4010_or_sends_impossible(self) -> None:
+        """Events before the hole are sent. With `proxy_status` the stream continues after it."""
         self.lose_events()
         reason = "position unknown: events at this place were not kept"
-        told = self.status(self.resume("replay=12&proxy_status=1"))
-        self.assertIn(("impossible", None), told)
-        self.assertEqual(told[-1][0], "complete")
+        cursors = self.get_cursors(self.resume("replay=12&proxy_status=1"))
+        self.assertIn(("impossible", None), cursors)
+        self.assertEqual(cursors[-1][0], "complete")
         self.assertIsNone(self.client.closed)
-        heard = self.client
+        resumed = self.client
         self.assertEqual(self.resume("since_id=" + event_id_of(8))[1], self.events[9])
         self.assertEqual(self.client.closed, (4010, reason))
         self.disk.refuse_writing(False)
         self.wires.advance(2)
         self.publish(self.paper, self.events[19])
         self.assertEqual(
-            self.status(heard.taken())[-1], (event_id_of(19), self.cursor(self.paper.journal.last))
+            self.get_cursors(resumed.taken())[-1],
+            (event_id_of(19), self.cursor(self.paper.journal.last)),
         )
 
     def lose_events(self) -> None:
-        """Let the disk refuse more events than can wait for it."""
+        """Publish more events than can wait in memory while the disk takes none."""
         self.disk.refuse_writing()
         for n in range(100, 118):
             self.publish(self.paper, event(n, note="x" * 1_000_000).payload)
 
-    def test_who_is_live_has_even_those_events(self) -> None:
-        """A hole in the journal is none in what is delivered meanwhile."""
+    def test_live_client_gets_events_that_are_not_stored(self) -> None:
+        """A hole in the journal is none in the live stream."""
         client = self.connect()
         self.say(client, AUTH)
         self.lose_events()
@@ -158,11 +162,11 @@ class PositionTests(ResumeTestCase):
         self.assertIsNone(client.closed)
 
 
-class StatusTests(ResumeTestCase):
-    """What the proxy says of itself to those who ask."""
+class ProxyStatusTests(WebSocketResumeTestCase):
+    """Frames of `proxy_status`, for clients that ask for them."""
 
-    def test_nobody_else_hears_of_it(self) -> None:
-        """Whatever happens."""
+    def test_status_not_requested_is_not_sent(self) -> None:
+        """A client that does not ask gets no status frame."""
         client = self.connect()
         self.say(client, AUTH)
         self.paper.mark_upstream_up()
@@ -170,20 +174,20 @@ class StatusTests(ResumeTestCase):
         self.wires.flush()
         self.assertEqual(client.taken(), [])
 
-    def test_hello_stands_between_the_auth_reply_and_the_events(self) -> None:
-        """It has all there is to know; every event then has its cursor."""
+    def test_hello_is_sent_between_the_auth_reply_and_the_events(self) -> None:
+        """It has the whole state. Every event after it has its cursor."""
         [reply, hello] = self.resume("proxy_status=1")
         self.assertEqual((reply, hello), (AUTHENTICATED, self.paper.hello(10)))
         self.publish(self.paper, self.events[10])
         [update] = self.client.taken()
         self.assertEqual(update, self.events[10][:-1] + f',"cursor":"{self.cursor(11)}"}}'.encode())
 
-    def test_a_replay_is_framed(self) -> None:
-        """Hello where it begins, begun, events, complete: from then on what comes is news."""
-        told = self.status(self.resume("replay=2&proxy_status=1")[1:])
+    def test_replay_has_begun_before_and_complete_after_its_events(self) -> None:
+        """After `complete` every event is live."""
+        cursors = self.get_cursors(self.resume("replay=2&proxy_status=1")[1:])
         eight, nine, ten = (self.cursor(n) for n in (8, 9, 10))
         self.assertEqual(
-            told,
+            cursors,
             [
                 ("hello", eight),
                 ("begun", eight),
@@ -193,13 +197,13 @@ class StatusTests(ResumeTestCase):
             ],
         )
 
-    def test_a_replay_of_nothing_is_complete_too(self) -> None:
-        """The client need not guess."""
-        told = self.status(self.resume("replay=0&proxy_status=1"))
-        self.assertEqual([name for name, _ in told], ["hello", "begun", "complete"])
+    def test_replay_without_events_has_begun_and_complete(self) -> None:
+        """The client need not guess that it is over."""
+        cursors = self.get_cursors(self.resume("replay=0&proxy_status=1"))
+        self.assertEqual([name for name, _ in cursors], ["hello", "begun", "complete"])
 
-    def test_a_position_that_is_not_to_be_had_is_told(self) -> None:
-        """And the live stream begins."""
+    def test_status_unknown_position_sends_impossible_and_continues_live(self) -> None:
+        """The frame has the reason and the live cursor."""
         messages = self.resume("since_id=nonsense&proxy_status=1")
         document = json.loads(messages[-1])
         self.assertEqual(
@@ -212,31 +216,33 @@ class StatusTests(ResumeTestCase):
             },
         )
         self.publish(self.paper, self.events[10])
-        self.assertEqual(self.status(self.client.taken()), [(event_id_of(10), self.cursor(11))])
+        self.assertEqual(
+            self.get_cursors(self.client.taken()), [(event_id_of(10), self.cursor(11))]
+        )
 
-    def test_it_can_be_listened_to(self) -> None:
-        """Like any stream; the ack comes first, and unlisten ends it."""
+    def test_listen_to_proxy_status_sends_hello_and_unlisten_stops_it(self) -> None:
+        """The ack comes first."""
         client = self.connect(f"{PAPER}/stream")
         self.say(client, AUTHENTICATE)
         self.assertEqual(self.say(client, BOTH), [LISTENING_TO_BOTH, self.paper.hello(10)])
         self.paper.mark_upstream_up()
         self.wires.flush()
-        self.assertEqual([name for name, _ in self.status(client.taken())][:1], ["upstream"])
+        self.assertEqual([name for name, _ in self.get_cursors(client.taken())][:1], ["upstream"])
         self.say(client, b'{"action":"unlisten","data":{"streams":["proxy_status"]}}')
         self.paper.mark_upstream_down("gone")
         self.publish(self.paper, self.events[10])
         self.assertEqual(client.taken(), [self.events[10]])
 
-    def test_events_that_are_not_on_the_disk_have_no_cursor(self) -> None:
-        """And the frame that says so comes before them."""
+    def test_status_event_not_durable_has_no_cursor(self) -> None:
+        """A `journal` frame that reports it is sent before."""
         self.resume("proxy_status=1")
         self.disk.refuse_writing()
         self.publish(self.paper, self.events[10])
-        told = self.status(self.client.taken())
-        self.assertEqual(told, [("journal", None), (event_id_of(10), None)])
+        cursors = self.get_cursors(self.client.taken())
+        self.assertEqual(cursors, [("journal", None), (event_id_of(10), None)])
 
-    def test_who_falls_behind_is_told_all_there_is_to_know_afterwards(self) -> None:
-        """Frames are not kept for it: several changes become one hello, behind the events."""
+    def test_status_changes_while_behind_become_one_hello(self) -> None:
+        """No frames are buffered. The `hello` follows the events."""
         self.wires.transport = NarrowTransport
         self.resume("proxy_status=1")
         self.client.taken()
@@ -249,21 +255,21 @@ class StatusTests(ResumeTestCase):
         self.wires.flush()
         transport.blocked = False
         self.wires.flush()
-        names = [name for name, _ in self.status(self.client.taken())]
+        names = [name for name, _ in self.get_cursors(self.client.taken())]
         self.assertEqual(names, [*map(event_id_of, range(100, 300)), "hello"])
 
-    def test_what_changes_during_a_replay_comes_after_it(self) -> None:
-        """A replay is not torn apart by news."""
+    def test_status_changes_during_a_replay_follow_it(self) -> None:
+        """No status frame is sent between the events of a replay."""
         self.begin_replay("&proxy_status=1")
         self.paper.mark_upstream_up()
         self.transport_of(0).blocked = False
         self.wires.flush()
-        names = [name for name, _ in self.status(self.client.messages)]
+        names = [name for name, _ in self.get_cursors(self.client.messages)]
         self.assertEqual(names[:2], ["hello", "begun"])
         self.assertEqual(names[-3:], [event_id_of(299), "complete", "hello"])
 
     def begin_replay(self, query: str = "") -> None:
-        """Connect a client that stops to read in the middle of a replay."""
+        """Connect a client that stops reading in the middle of a replay."""
         self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 300)])
         self.wires.transport = NarrowTransport
         self.client = self.connect(f"{PAPER}?replay=200{query}")
@@ -271,8 +277,8 @@ class StatusTests(ResumeTestCase):
         self.client.sendMessage(AUTH)
         self.wires.flush()
 
-    def test_a_replay_that_is_overtaken_by_the_trimming_is_lost(self) -> None:
-        """Its position is no longer to be had; who asked for the status is told, and goes on live."""
+    def test_replay_trimmed_meanwhile_closes_4010_or_sends_impossible(self) -> None:
+        """With `proxy_status` the stream continues live."""
         for query in ("", "&proxy_status=1"):
             self.setUp()
             self.begin_replay(query)
@@ -285,14 +291,16 @@ class StatusTests(ResumeTestCase):
                 )
                 continue
             self.assertIsNone(self.client.closed)
-            self.assertEqual(self.status(self.client.taken())[-1], ("impossible", self.cursor(210)))
+            self.assertEqual(
+                self.get_cursors(self.client.taken())[-1], ("impossible", self.cursor(210))
+            )
             self.publish(self.paper, self.events[19])
             self.assertEqual(
-                self.status(self.client.taken()), [(event_id_of(19), self.cursor(211))]
+                self.get_cursors(self.client.taken()), [(event_id_of(19), self.cursor(211))]
             )
 
-    def test_who_stops_listening_in_the_middle_of_a_replay_is_sent_no_more_of_it(self) -> None:
-        """What happened meanwhile is told at once, since no event is owed any more."""
+    def test_listen_without_trade_updates_stops_the_replay(self) -> None:
+        """Status frames are sent at once again, since no event has to come first."""
         path = f"{PAPER}/stream"
         self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 300)])
         self.wires.transport = NarrowTransport
@@ -307,7 +315,7 @@ class StatusTests(ResumeTestCase):
         self.wires.flush()
         self.paper.broadcaster.announce(self.paper.hello(0))
         self.wires.flush()
-        names = [name for name, _ in self.status(client.taken()) if not name.startswith("01")]
+        names = [name for name, _ in self.get_cursors(client.taken()) if not name.startswith("01")]
         self.assertEqual(names, ["begun", "hello"])
 
 
@@ -317,15 +325,15 @@ STEPS = st.lists(
 )
 
 
-class SeamTests(ResumeTestCase):
-    """A position, what is read of the journal, and what comes meanwhile make one stream."""
+class ResumeSeamTests(WebSocketResumeTestCase):
+    """Events from the journal and live events make one stream."""
 
     @settings(deadline=None, derandomize=True, max_examples=60)
     @given(STEPS, st.integers(0, 10), st.booleans(), st.sampled_from([200, 5_000, 60_000]))
-    def test_the_copy_is_whole(
+    def test_resume_any_reading_pace_sends_each_event_once_in_order(
         self, steps: list[tuple[str, int]], position: int, status: bool, size: int
     ) -> None:
-        """Every event behind the position comes once and in order, however the client reads."""
+        """Every event after the position is sent once and in order."""
         self.setUp()
         self.wires = Wires(self.clock)
         self.wires.transport = NarrowTransport

@@ -1,4 +1,4 @@
-"""Clients that read more slowly than events come, over wires with back-pressure."""
+"""Clients that read more slowly than events arrive, over wires with back-pressure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tradeproxy.downstream.connection import SLOW_CLOSE_TIMEOUT
 from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
 from tradeproxy.journal.base import Row
 
-MOST_HELD = 64 * 1024 + MAX_DIRECT_BYTES + 4096
-"""What a transport may hold: what made it ask for a pause, one burst, and what is said besides."""
+MAX_BUFFERED = 64 * 1024 + MAX_DIRECT_BYTES + 4096
+"""Bytes that a transport may buffer: its pause threshold, one batch, and some small frames."""
 
 
-def ids_of(messages: list[bytes]) -> list[str]:
-    """Return the ids of the events among messages."""
+def get_event_ids(messages: list[bytes]) -> list[str]:
+    """Return the ids of the events among the messages."""
     documents = map(json.loads, messages)
     return [
         d["data"]["event_id"]
@@ -27,8 +27,8 @@ def ids_of(messages: list[bytes]) -> list[str]:
     ]
 
 
-class SlowTestCase(ProxyTestCase):
-    """What the tests of slow clients share; it holds no test."""
+class SlowClientTestCase(ProxyTestCase):
+    """Shared helpers for slow clients, without tests."""
 
     limits = Limits(stall_timeout=30)
 
@@ -38,14 +38,14 @@ class SlowTestCase(ProxyTestCase):
         self.published: list[str] = []
 
     def subscribe(self, query: str = "") -> tuple[Client, Any]:
-        """Return a client that is sent events, and the proxy's end of its wire."""
+        """Return a client that gets events, and the proxy's end of its wire."""
         client = self.connect(f"/trade-updates-paper{query}")
         transport = self.transport_of(len(self.factory.clients) - 1)
         self.say(client, AUTH)
         return client, transport
 
     def publish_events(self, count: int, size: int = 1500) -> None:
-        """Publish new events of about `size` bytes, in one burst."""
+        """Publish new events of about `size` bytes in one batch."""
         for _ in range(count):
             fresh = event(len(self.published), note="x" * (size - 700))
             self.published.append(fresh.identity)
@@ -53,36 +53,36 @@ class SlowTestCase(ProxyTestCase):
         self.wires.flush()
 
 
-class BackPressureTests(SlowTestCase):
-    """A client that does not read costs bounded memory and nobody's time."""
+class BackPressureTests(SlowClientTestCase):
+    """A slow client costs bounded memory and delays no other client."""
 
-    def test_what_is_held_for_it_does_not_grow(self) -> None:
-        """However much comes, in bursts small and large; the others have everything meanwhile."""
+    def test_slow_client_buffer_is_bounded(self) -> None:
+        """Batches may be small or large. Other clients get everything meanwhile."""
         slow, transport = self.subscribe()
         other, _ = self.subscribe()
         transport.blocked = True
         for count in (1, 30, 100, 700, 1, 300):
             self.publish_events(count)
-            self.assertLess(transport.held, MOST_HELD)
-        self.assertEqual(ids_of(other.taken()), self.published)
+            self.assertLess(transport.held, MAX_BUFFERED)
+        self.assertEqual(get_event_ids(other.taken()), self.published)
         self.assertEqual(slow.taken(), [])
         transport.blocked = False
         self.wires.flush()
-        self.assertEqual(ids_of(slow.taken()), self.published)
+        self.assertEqual(get_event_ids(slow.taken()), self.published)
 
-    def test_large_events_go_one_at_a_time(self) -> None:
-        """One that is larger than a step is sent alone."""
+    def test_slow_client_event_over_a_step_is_sent_alone(self) -> None:
+        """At most one large event is buffered beyond the limit."""
         slow, transport = self.subscribe()
         transport.blocked = True
         for size in (300_000, 1500, 300_000, 200_000, 200_000):
             self.publish_events(2, size)
-            self.assertLess(transport.held, MOST_HELD + 300_000)
+            self.assertLess(transport.held, MAX_BUFFERED + 300_000)
         transport.blocked = False
         self.wires.flush()
-        self.assertEqual(ids_of(slow.taken()), self.published)
+        self.assertEqual(get_event_ids(slow.taken()), self.published)
 
-    def test_a_burst_is_one_write(self) -> None:
-        """Of the same bytes for every client that gets the same."""
+    def test_batch_is_one_write_of_shared_bytes(self) -> None:
+        """All clients that get the same events are sent the same bytes object."""
         writes: list[Any] = []
         for _ in range(2):
             _, transport = self.subscribe()
@@ -91,26 +91,26 @@ class BackPressureTests(SlowTestCase):
         self.assertEqual(len(writes), 2)
         self.assertIs(writes[0], writes[1])
 
-    def test_it_is_not_listened_to_while_it_does_not_read(self) -> None:
-        """So that the answers to what it says cannot pile up; they come once it reads."""
+    def test_slow_client_messages_are_not_read_while_it_is_paused(self) -> None:
+        """So its replies cannot pile up. They are sent once it reads."""
         slow, transport = self.subscribe()
         transport.blocked = True
         self.publish_events(60)
-        held = transport.held
+        buffered = transport.held
         for _ in range(1000):
             slow.sendMessage(AUTH)
         slow.sendPing(b"hello")
         self.wires.flush()
-        self.assertEqual(transport.held, held)
+        self.assertEqual(transport.held, buffered)
         transport.blocked = False
         self.wires.flush()
         messages = slow.taken()
-        self.assertEqual(ids_of(messages), self.published)
+        self.assertEqual(get_event_ids(messages), self.published)
         self.assertEqual(messages.count(AUTHENTICATED), 1000)
         self.assertEqual(slow.pongs, [b"hello"])
 
-    def test_it_may_be_slow_again_and_again(self) -> None:
-        """As long as it reads now and then."""
+    def test_slow_client_that_reads_now_and_then_stays_connected(self) -> None:
+        """Each pause is shorter than the stall timeout."""
         slow, transport = self.subscribe()
         for _ in range(5):
             transport.blocked = True
@@ -119,39 +119,39 @@ class BackPressureTests(SlowTestCase):
             transport.blocked = False
             self.wires.advance(1)
         self.assertIsNone(slow.closed)
-        self.assertEqual(ids_of(slow.taken()), self.published)
+        self.assertEqual(get_event_ids(slow.taken()), self.published)
 
 
-class StallTests(SlowTestCase):
-    """A client that reads nothing for a while is closed, and told where it was."""
+class SlowClientStallTests(SlowClientTestCase):
+    """A client that reads nothing for the stall timeout is closed with 4008."""
 
     def stall(self, query: str = "") -> tuple[Client, Any]:
-        """Return a client that has just been closed for it, and the proxy's end of its wire."""
+        """Return a client that has just been closed, and the proxy's end of its wire."""
         client, transport = self.subscribe(query)
         client.taken()
         transport.blocked = True
         self.publish_events(200)
         self.wires.advance(29.9)
-        held = transport.held
+        buffered = transport.held
         self.wires.advance(0.2)
-        self.assertLess(transport.held - held, 150)
+        self.assertLess(transport.held - buffered, 150)
         self.assertEqual(len(self.paper.broadcaster), 0)
         return client, transport
 
-    def test_is_closed_after_half_a_minute(self) -> None:
-        """It finds the code behind what it has not read, nothing lost before it, and nothing after."""
+    def test_stall_closes_4008_after_the_unread_events(self) -> None:
+        """Every event before the close frame is delivered, none after it."""
         slow, transport = self.stall()
         self.publish_events(1)
         transport.blocked = False
         self.wires.flush()
         reason = "read too slowly: reconnect with your cursor, or your last event_id, as since_id"
         self.assertEqual(slow.closed, (4008, reason))
-        ids = ids_of(slow.taken())
+        ids = get_event_ids(slow.taken())
         self.assertEqual(ids, self.published[: len(ids)])
         self.assertEqual(len(self.factory.clients), 0)
 
-    def test_goes_on_where_its_cursor_says(self) -> None:
-        """Who is told of cursors finds in the reason the one behind the last event that it was sent."""
+    def test_stall_with_status_has_the_cursor_in_the_reason(self) -> None:
+        """The cursor is the one after the last event that was sent."""
         slow, transport = self.stall("?proxy_status=1")
         transport.blocked = False
         self.wires.flush()
@@ -163,18 +163,20 @@ class StallTests(SlowTestCase):
             (code, reason), (4008, f"read too slowly for 30 s: reconnect with since_id={cursor}")
         )
         again = self.connect(f"/paper?since_id={cursor}")
-        self.assertEqual(ids_of(messages) + ids_of(self.say(again, AUTH)[1:]), self.published)
+        self.assertEqual(
+            get_event_ids(messages) + get_event_ids(self.say(again, AUTH)[1:]), self.published
+        )
 
-    def test_is_dropped_if_it_does_not_even_read_that(self) -> None:
-        """Half a minute later."""
+    def test_stall_close_frame_not_read_drops_the_connection(self) -> None:
+        """The connection is dropped after the close timeout."""
         self.stall()
         self.wires.advance(SLOW_CLOSE_TIMEOUT - 1)
         self.assertEqual(len(self.factory.clients), 1)
         self.wires.advance(2)
         self.assertEqual(len(self.factory.clients), 0)
 
-    def test_what_it_missed_may_be_gone(self) -> None:
-        """When it reads again after the events that it needs have been trimmed, it is closed."""
+    def test_slow_client_trimmed_events_close_4008(self) -> None:
+        """The events that it needs next were trimmed while it did not read."""
         slow, transport = self.subscribe()
         transport.blocked = True
         self.publish_events(200)
@@ -185,8 +187,8 @@ class StallTests(SlowTestCase):
         reason = "read too slowly: what comes next is no longer kept; reconnect"
         self.assertEqual(slow.closed, (4008, reason))
 
-    def test_a_disk_that_does_not_answer_asks_for_another_try(self) -> None:
-        """Its position is good: 4010 would have it given up."""
+    def test_unreadable_journal_closes_1013(self) -> None:
+        """The position is still valid. 4010 would make clients give it up."""
         slow, transport = self.subscribe()
         transport.blocked = True
         self.publish_events(200)
@@ -204,8 +206,8 @@ class StallTests(SlowTestCase):
         self.say(back, AUTH)
         self.assertEqual(back.closed, None)
 
-    def test_a_failing_journal_ends_it(self) -> None:
-        """Rather than to leave it waiting."""
+    def test_journal_error_drops_the_slow_client(self) -> None:
+        """Without that the client would wait forever."""
         slow, transport = self.subscribe()
         transport.blocked = True
         self.publish_events(200)

@@ -1,4 +1,4 @@
-"""The stream as server-sent events, through the site, in memory and in fake time."""
+"""Server-sent events through the site, in memory and in fake time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATH = "/trade-updates-paper/v2/events/trades"
 COMMENT = ": heartbeat\n\n"
 
 
-class Reader:
+class SseReader:
     """A client that reads a chunked response."""
 
     def __init__(self, raw: RawClient) -> None:
@@ -35,7 +35,7 @@ class Reader:
 
     @property
     def text(self) -> str:
-        """All that came, without the chunks around it."""
+        """The whole body that arrived, without the chunk framing."""
         rest, text = self.raw.received.partition(b"\r\n\r\n")[2], b""
         while (at := rest.find(b"\r\n")) >= 0:
             size = int(rest[:at], 16)
@@ -45,22 +45,22 @@ class Reader:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the response has come to a clean end."""
+        """Whether the response has ended cleanly."""
         return self.raw.received.endswith(b"\r\n0\r\n\r\n")
 
     def taken(self) -> str:
-        """Return what came since the last call."""
+        """Return what arrived since the last call."""
         text, start = self.text, self._seen
         self._seen = len(text)
         return text[start:]
 
     def ids(self) -> list[str]:
-        """Return the ids of all events that came."""
+        """Return the ids of all events that arrived."""
         return re.findall(r'^data: .*"event_id":"([^"]*)"', self.text, re.MULTILINE)
 
 
-class EventsTestCase(ProxyTestCase):
-    """A proxy that has had ten events; it holds no test."""
+class SseTestCase(ProxyTestCase):
+    """A proxy with ten events, without tests."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -68,20 +68,20 @@ class EventsTestCase(ProxyTestCase):
         self.ids = [*map(event_id_of, range(30))]
         self.publish(self.paper, *self.events[:10])
 
-    def get(self, query: str = "", path: str = PATH, **headers: str) -> Reader:
-        """Ask for the events."""
-        return Reader(self.request(f"{path}?{query}", **headers))
+    def get(self, query: str = "", path: str = PATH, **headers: str) -> SseReader:
+        """Request the events."""
+        return SseReader(self.request(f"{path}?{query}", **headers))
 
     def cursor(self, seq: int) -> str:
-        """Return the cursor behind the event with this number."""
+        """Return the cursor after the event with this sequence number."""
         return str(self.paper.cursor_at(seq))
 
 
-class FormTests(EventsTestCase):
-    """What is sent, byte for byte."""
+class SseFormatTests(SseTestCase):
+    """The bytes of a response."""
 
-    def test_begins_at_once(self) -> None:
-        """The headers keep everything in between from keeping it; a comment shows that it is alive."""
+    def test_response_begins_with_headers_and_a_comment(self) -> None:
+        """The headers forbid caching and buffering on the way to the client."""
         for path in (PATH, "/paper/v2/events/trades/"):
             reader = self.get(path=path)
             self.assertEqual(reader.raw.status, 200)
@@ -95,8 +95,8 @@ class FormTests(EventsTestCase):
                 self.assertIn(line, reader.raw.received)
             self.assertEqual(reader.text, COMMENT)
 
-    def test_an_event_is_its_cursor_and_one_line_of_data(self) -> None:
-        """The data object as Alpaca sent it."""
+    def test_event_is_its_cursor_and_one_line_of_data(self) -> None:
+        """The data is Alpaca's data object, byte for byte."""
         reader = self.get()
         reader.taken()
         self.publish(self.paper, FILL)
@@ -104,8 +104,8 @@ class FormTests(EventsTestCase):
         self.assertEqual(reader.taken(), f"id: {self.cursor(11)}\ndata: {data}\n\n")
         self.assertIn(b'"data":' + data.encode(), FILL)
 
-    def test_line_ends_within_an_event_are_none_here(self) -> None:
-        """White space between JSON's tokens may be other white space."""
+    def test_event_line_ends_become_blanks(self) -> None:
+        """White space between JSON tokens may be replaced by other white space."""
         reader = self.get()
         reader.taken()
         self.publish(
@@ -113,8 +113,8 @@ class FormTests(EventsTestCase):
         )
         self.assertEqual(reader.taken().splitlines()[1], 'data: {"event_id":"1",  "x":[1, 2]}')
 
-    def test_a_recovered_event_is_marked_by_a_comment(self) -> None:
-        """Which no SDK takes for an event."""
+    def test_recovered_event_has_a_comment_before_it(self) -> None:
+        """No SDK mistakes a comment for an event."""
         reader = self.get()
         reader.taken()
         for n, mark in enumerate(Recovered):
@@ -123,11 +123,12 @@ class FormTests(EventsTestCase):
             assert isinstance(update, TradeUpdate)
             self.paper.publish(update.event)
             self.wires.flush()
-            expected = f': recovered {mark.value}\nid: {self.cursor(11 + n)}\ndata: {{"event_id":"{n}"}}\n\n'
+            cursor = self.cursor(11 + n)
+            expected = f': recovered {mark.value}\nid: {cursor}\ndata: {{"event_id":"{n}"}}\n\n'
             self.assertEqual(reader.taken(), expected)
 
-    def test_a_mark_of_alpacas_own_is_no_mark(self) -> None:
-        """Whatever it may hold."""
+    def test_unknown_recovered_value_makes_no_comment(self) -> None:
+        """Alpaca may use the same name for any value."""
         reader = self.get()
         reader.taken()
         self.publish(
@@ -139,23 +140,23 @@ class FormTests(EventsTestCase):
         )
         self.assertNotIn("recovered", reader.taken())
 
-    def test_an_event_that_is_not_on_the_disk_has_no_id(self) -> None:
-        """A browser then comes back with the one before, and gets this one again."""
+    def test_event_not_durable_has_no_id(self) -> None:
+        """A browser then resumes from the event before, and gets this one again."""
         reader = self.get()
         reader.taken()
         self.disk.refuse_writing()
         self.publish(self.paper, self.events[10])
         self.assertTrue(reader.taken().startswith("data: "))
 
-    def test_a_comment_comes_every_fifteen_seconds(self) -> None:
-        """As long as nothing else waits to be read."""
+    def test_idle_stream_has_a_comment_every_15_seconds(self) -> None:
+        """It is sent as long as the client reads."""
         reader = self.get()
         reader.taken()
         self.wires.advance(61)
         self.assertEqual(reader.taken(), COMMENT * 4)
 
-    def test_head_and_other_methods(self) -> None:
-        """The one gets the headers, the others are not allowed."""
+    def test_head_gets_headers_and_other_methods_405(self) -> None:
+        """HEAD makes no client."""
         answer = self.request(PATH, method="HEAD")
         self.assertEqual((answer.status, answer.body), (200, ""))
         self.assertIn(b"text/event-stream", answer.received)
@@ -163,24 +164,24 @@ class FormTests(EventsTestCase):
         self.assertEqual(self.request(PATH, method="POST").status, 405)
         self.assertEqual(len(self.factory.clients), 0)
 
-    def test_a_websocket_is_told_where_it_is(self) -> None:
-        """Instead of waiting for an upgrade that never comes."""
+    def test_websocket_upgrade_gets_400_with_a_hint(self) -> None:
+        """Without an answer it would wait for an upgrade that never happens."""
         answer = self.upgrade(PATH)
         self.assertEqual(answer.status, 400)
         self.assertIn("server-sent events", answer.body)
 
 
-class SpanTests(EventsTestCase):
-    """Where the events begin and end."""
+class SseRangeTests(SseTestCase):
+    """The beginning and the end of a response."""
 
-    def test_without_a_beginning_only_what_comes(self) -> None:
-        """As at Alpaca."""
+    def test_range_without_position_is_live_only(self) -> None:
+        """This is what Alpaca does."""
         reader = self.get()
         self.publish(self.paper, *self.events[10:12])
         self.assertEqual(reader.ids(), self.ids[10:12])
 
-    def test_a_beginning_is_followed_by_what_comes(self) -> None:
-        """In each of the ways to name one; Last-Event-ID beats the others, as browsers need it."""
+    def test_range_from_a_position_continues_live(self) -> None:
+        """This holds for each form of position. Last-Event-ID takes precedence."""
         readers = [
             self.get(f"since_id={self.ids[6]}"),
             self.get(f"since_id={self.cursor(7)}"),
@@ -193,8 +194,8 @@ class SpanTests(EventsTestCase):
             self.assertEqual(reader.ids(), self.ids[7:12])
             self.assertFalse(reader.has_ended)
 
-    def test_ends_with_the_id_that_was_asked_for(self) -> None:
-        """Cleanly, with that event; with nothing if it is not behind the beginning."""
+    def test_range_until_id_ends_cleanly_with_that_event(self) -> None:
+        """The response is empty if the end is not after the beginning."""
         for begin, end in ((2, 5), (2, 9), (5, 5), (5, 2)):
             reader = self.get(f"since_id={self.ids[begin]}&until_id={self.ids[end]}")
             self.assertEqual(
@@ -203,8 +204,8 @@ class SpanTests(EventsTestCase):
         self.assertEqual(len(self.factory.clients), 0)
         self.assertEqual(len(self.paper.broadcaster), 0)
 
-    def test_the_connection_outlives_a_clean_end(self) -> None:
-        """Like after any response in HTTP/1.1."""
+    def test_range_clean_end_keeps_the_connection(self) -> None:
+        """HTTP/1.1 allows another request on it."""
         reader = self.get(f"since_id={self.ids[0]}&until_id={self.ids[1]}")
         self.assertFalse(reader.raw.gone)
         assert reader.raw.transport is not None
@@ -213,29 +214,29 @@ class SpanTests(EventsTestCase):
         self.wires.flush()
         self.assertEqual(reader.raw.status, 200)
 
-    def timed(self, *seconds: int) -> list[str]:
-        """Publish events of this moment and some seconds on, and return their ids."""
+    def publish_timed(self, *seconds: int) -> list[str]:
+        """Publish events with times some seconds from now, and return their ids."""
         now = round(self.clock.seconds() * 1_000_000)
         numbers = [500 + second for second in seconds]
         for n, second in zip(numbers, seconds, strict=True):
             self.publish(self.paper, event(n, at=format_time(now + second * 1_000_000)).payload)
         return [*map(event_id_of, numbers)]
 
-    def test_ends_at_a_time(self) -> None:
-        """What came late and is older is had, what is newer is not."""
+    def test_range_until_time_leaves_out_later_events(self) -> None:
+        """An older event that arrived late is included."""
         start = self.clock.seconds()
-        ids = self.timed(1, 2, 4, 3, 5)
+        ids = self.publish_timed(1, 2, 4, 3, 5)
         since, until = (format_time(round((start + second) * 1_000_000)) for second in (2, 3))
         self.wires.advance(5)
         reader = self.get(f"since={since}&until={until}")
         self.assertEqual((reader.ids(), reader.has_ended), ([ids[1], ids[3]], True))
 
-    def test_a_time_in_the_future_is_waited_for(self) -> None:
-        """What comes until then is had; the end is when the clock passes it."""
+    def test_range_until_future_time_ends_after_that_time(self) -> None:
+        """Live events up to that time are included."""
         start = self.clock.seconds()
         since, until = (format_time(round((start + second) * 1_000_000)) for second in (0, 20))
         reader = self.get(f"since={since}&until={until}")
-        ids = self.timed(1, 21, 20)
+        ids = self.publish_timed(1, 21, 20)
         self.wires.advance(19)
         self.assertEqual((reader.ids(), reader.has_ended), ([ids[0], ids[2]], False))
         self.wires.advance(2)
@@ -243,12 +244,12 @@ class SpanTests(EventsTestCase):
         self.wires.advance(2)
         self.assertTrue(reader.has_ended)
 
-    def test_does_not_end_while_something_of_that_time_is_sought(self) -> None:
-        """A clean end says that this was all; it waits for a gap to be settled, and for what is held."""
+    def test_range_until_time_waits_for_an_open_gap(self) -> None:
+        """A clean end means that nothing is missing. Buffered events are waited for, too."""
         start = self.clock.seconds()
         since, until = (format_time(round((start + second) * 1_000_000)) for second in (0, 20))
         self.paper.mark_upstream_up()
-        (first,) = self.timed(1)
+        (first,) = self.publish_timed(1)
         self.paper.mark_upstream_down("lost")
         self.wires.advance(30)
         reader = self.get(f"since={since}&until={until}")
@@ -258,18 +259,24 @@ class SpanTests(EventsTestCase):
         self.paper.gaps.settle(GapOutcome.RECOVERED)
         self.wires.advance(5)
         self.assertFalse(reader.has_ended)
-        (late,) = self.timed(-20)
+        (late,) = self.publish_timed(-20)
         self.paper.stop_buffering()
         self.wires.advance(5)
         self.assertEqual((reader.ids(), reader.has_ended), ([first, late], True))
 
-    def test_does_not_end_on_a_node_that_is_cut_off_from_the_log(self) -> None:
-        """Another node may have written more of that time; it comes before the end."""
+    def test_range_until_time_waits_for_the_shared_log(self) -> None:
+        """Another node may have written events of that time."""
         redis = SyncRedis(self.clock)
         leader = leading_journal(redis)
-        links = redis.make_client(), redis.make_client()
+        redis_clients = redis.make_client(), redis.make_client()
         journal = RedisJournal(
-            "paper", links, "reader", self.clock, base_url=BASE_URL, max_age=DAY, max_events=1000
+            "paper",
+            redis_clients,
+            "reader",
+            self.clock,
+            base_url=BASE_URL,
+            max_age=DAY,
+            max_events=1000,
         )
         self.paper = Account("paper", journal, self.clock)
         self.paper.open()
@@ -280,37 +287,38 @@ class SpanTests(EventsTestCase):
         )
         start = round(self.clock.seconds() * 1_000_000)
         missed = event(1, at=format_time(start + 1_000_000))
-        for link in links:
-            link.cut()
+        for redis_client in redis_clients:
+            redis_client.cut()
         leader.append([missed])
         reader = self.get(f"since={format_time(start)}&until={format_time(start + 2_000_000)}")
         self.wires.advance(10)
         self.assertEqual((reader.ids(), reader.has_ended), ([], False))
-        for link in links:
-            link.restore()
+        for redis_client in redis_clients:
+            redis_client.restore()
         self.wires.advance(5)
         self.assertEqual((reader.ids(), reader.has_ended), ([event_id_of(1)], True))
 
-    def test_what_cannot_be_had_is_told_before_the_response_begins(self) -> None:
-        """400 for what cannot be read, 410 for a position, 404 for an end, each with a line."""
-        gone = "position unknown: no such event is in the journal: it never was, or is no longer kept\n"
+    def test_range_unavailable_is_rejected_before_the_response(self) -> None:
+        """A bad parameter is 400, an unknown position 410, an unknown end 404, each with a line."""
+        not_found = "no such event is in the journal: it never was, or is no longer kept\n"
+        lost = f"position unknown: {not_found}"
         for query, status, line in (
             ("replay=x", 400, "replay: is not a number from 0 to 1000000\n"),
             ("until_id=1", 400, "until_id: needs since_id\n"),
-            ("since_id=nonsense", 410, gone),
+            ("since_id=nonsense", 410, lost),
             (
                 f"since_id={self.ids[1]}&until_id=nonsense",
                 404,
-                "until_id: no such event is in the journal: it never was, or is no longer kept\n",
+                f"until_id: {not_found}",
             ),
         ):
             answer = self.request(f"{PATH}?{query}")
             self.assertEqual((answer.status, answer.body), (status, line))
-        self.assertEqual(self.request(PATH, Last_Event_ID="nonsense").body, gone)
+        self.assertEqual(self.request(PATH, Last_Event_ID="nonsense").body, lost)
         self.assertEqual(self.request("/desk/v2/events/trades").status, 404)
 
-    def test_a_place_where_events_were_not_kept_breaks_it_off_once(self) -> None:
-        """A browser comes back with the last id before it, and is then told for good."""
+    def test_range_hole_drops_once_then_rejects_with_410(self) -> None:
+        """A browser resumes from the last id before the hole, and then stops."""
         self.disk.refuse_writing()
         for n in range(100, 118):
             self.publish(self.paper, event(n, note="x" * 1_000_000).payload)
@@ -331,23 +339,23 @@ READY = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 EVENTS = b"GET /paper/v2/events/trades?replay=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-class SlowTests(EventsTestCase):
+class SlowSseTests(SseTestCase):
     """Clients that do not read."""
 
     def setUp(self) -> None:
         super().setUp()
         self.servers: list[NarrowTransport] = []
-        self.wires.transport = self.narrow  # type: ignore[assignment]  # it is only called
+        self.wires.transport = self.make_transport  # type: ignore[assignment]  # it is only called
 
-    def narrow(self, protocol: Any, is_server: bool, **options: Any) -> NarrowTransport:
-        """Return an end of a wire; the proxy's are kept."""
+    def make_transport(self, protocol: Any, is_server: bool, **options: Any) -> NarrowTransport:
+        """Return one end of a wire, and keep the proxy's ends."""
         transport = NarrowTransport(protocol, is_server, **options)
         if is_server:
             self.servers.append(transport)
         return transport
 
-    def test_answers_before_it_that_nobody_reads_count_too(self) -> None:
-        """Over TLS Twisted says only once that the transport is full: to who came before, in a pipeline."""
+    def test_slow_sse_pipelined_answers_count_as_buffered(self) -> None:
+        """Over TLS Twisted reports a full transport once, to an earlier request of a pipeline."""
         self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 1100)])
         client = RawClient()
         self.wires.join(self.site.buildProtocol(CLIENT), client)
@@ -358,16 +366,16 @@ class SlowTests(EventsTestCase):
         self.wires.flush()
         self.assertLess(transport.held, 256 * 1024)
 
-    def blocked(self, query: str = "") -> tuple[Reader, NarrowTransport]:
-        """Return a client that reads no more, and the proxy's end of its wire."""
+    def get_blocked(self, query: str = "") -> tuple[SseReader, NarrowTransport]:
+        """Return a client that has stopped reading, and the proxy's end of its wire."""
         reader = self.get(query)
         transport = self.servers[-1]
         transport.blocked = True
         return reader, transport
 
-    def test_little_is_held_for_them(self) -> None:
-        """And everything comes once they read."""
-        reader, transport = self.blocked()
+    def test_slow_sse_buffer_is_bounded(self) -> None:
+        """All events are sent once the client reads."""
+        reader, transport = self.get_blocked()
         self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 1100)])
         self.wires.advance(29)
         self.assertLess(transport.held, 64 * 1024 + STEP_BYTES + 4096)
@@ -375,9 +383,9 @@ class SlowTests(EventsTestCase):
         self.wires.flush()
         self.assertEqual(reader.ids(), [*map(event_id_of, range(100, 1100))])
 
-    def test_are_dropped_after_half_a_minute(self) -> None:
-        """Without a clean end, so that they come back."""
-        reader, _ = self.blocked()
+    def test_slow_sse_stall_drops_without_a_clean_end(self) -> None:
+        """So the client reconnects."""
+        reader, _ = self.get_blocked()
         self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 300)])
         self.wires.advance(30.1)
         self.assertTrue(reader.raw.gone)
@@ -385,9 +393,9 @@ class SlowTests(EventsTestCase):
         self.assertEqual(len(self.factory.clients), 0)
         self.assertEqual(len(self.paper.broadcaster), 0)
 
-    def test_are_dropped_when_their_place_is_gone(self) -> None:
-        """They are told so when they come back."""
-        reader, transport = self.blocked()
+    def test_slow_sse_trimmed_position_drops(self) -> None:
+        """A client that reconnects gets the reason."""
+        reader, transport = self.get_blocked()
         self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 300)])
         self.paper.journal.first = self.paper.journal.last
         transport.blocked = False
@@ -395,10 +403,10 @@ class SlowTests(EventsTestCase):
         self.assertTrue(reader.raw.gone)
         self.assertFalse(reader.has_ended)
 
-    def test_the_end_of_time_finds_them_later(self) -> None:
-        """What is owed up to then comes first."""
+    def test_slow_sse_until_time_ends_after_all_events(self) -> None:
+        """Events up to that time are sent before the end."""
         now = round(self.clock.seconds() * 1_000_000)
-        reader, transport = self.blocked(
+        reader, transport = self.get_blocked(
             f"since={format_time(now)}&until={format_time(now + 20_000_000)}"
         )
         at = format_time(now + 1)
@@ -411,13 +419,13 @@ class SlowTests(EventsTestCase):
         self.assertEqual((len(reader.ids()), reader.has_ended), (200, True))
 
 
-class ServiceTests(EventsTestCase):
-    """They are clients like the others."""
+class SseServiceTests(SseTestCase):
+    """These responses are clients like all others."""
 
     limits = Limits(max_clients=2)
 
-    def test_count_against_the_limit(self) -> None:
-        """503, until one leaves."""
+    def test_sse_clients_count_against_max_clients(self) -> None:
+        """Above the limit the status is 503."""
         reader = self.get()
         self.connect()
         self.assertEqual(self.request(PATH).status, 503)
@@ -429,8 +437,8 @@ class ServiceTests(EventsTestCase):
         self.assertEqual(len(self.paper.broadcaster), 1)
         self.assertEqual(self.request(PATH).status, 200)
 
-    def test_are_dropped_when_the_proxy_stops(self) -> None:
-        """Without a clean end, after which the Go SDK would never come back."""
+    def test_stop_service_drops_sse_without_a_clean_end(self) -> None:
+        """The Go SDK never reconnects after a clean end."""
         reader = self.get("replay=3")
         stopped = self.service.stopService()
         self.wires.flush()
@@ -439,8 +447,8 @@ class ServiceTests(EventsTestCase):
             (reader.ids(), reader.raw.gone, reader.has_ended), (self.ids[7:10], True, False)
         )
 
-    def test_one_that_does_not_go_is_dropped(self) -> None:
-        """After two seconds."""
+    def test_stop_service_aborts_lingering_sse(self) -> None:
+        """It does so after two seconds."""
         self.wires.transport = LingeringTransport
         self.get()
         stopped = self.service.stopService()
@@ -451,14 +459,14 @@ class ServiceTests(EventsTestCase):
         self.assertEqual(len(self.factory.clients), 0)
 
 
-class DoorTests(EventsTestCase):
-    """Who may have them."""
+class SseAdmissionTests(SseTestCase):
+    """Requests that may get the events."""
 
     tokens = ("open-sesame",)
     origins = ("https://desk.example",)
 
-    def test_the_token_is_in_the_headers(self) -> None:
-        """No auth message can follow, whatever the request says of an upgrade."""
+    def test_sse_without_token_header_gets_401(self) -> None:
+        """No auth message can follow, even if the request asks for an upgrade."""
         self.assertEqual(self.request(PATH).status, 401)
         self.assertEqual(self.upgrade(PATH).status, 401)
         for headers in (
@@ -467,8 +475,8 @@ class DoorTests(EventsTestCase):
         ):
             self.assertEqual(self.request(PATH, **headers).status, 200)
 
-    def test_a_page_of_another_site_gets_nothing(self) -> None:
-        """With its Origin, or as an image without one; an allowed one may read what it gets."""
+    def test_sse_from_a_foreign_page_gets_403(self) -> None:
+        """This holds with an Origin or without. An allowed origin may read the response."""
         token = {"Authorization": "Bearer open-sesame"}
         for headers in ({"Origin": "https://evil.example"}, {"Sec_Fetch_Site": "cross-site"}):
             for path in (PATH, "/healthz"):
