@@ -1,4 +1,4 @@
-"""What clients notice of Alpaca's troubles: nothing but a pause."""
+"""Outages of the upstream, as clients see them: a pause and no disconnect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tradeproxy.wire.messages import Dialect
 
 
 class EveryOutageTests(ProxyTestCase):
-    """The whole way from Alpaca to a client, in memory and in fake time."""
+    """The full path from Alpaca to a client, in memory and in fake time."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -40,13 +40,13 @@ class EveryOutageTests(ProxyTestCase):
         self.upstream.advance(0)
 
     def pass_time(self, seconds: int) -> None:
-        """Let time pass, for Alpaca's end and for the clients', a second at a time."""
+        """Advance the upstream's and the clients' clocks, one second at a time."""
         for _ in range(seconds):
             self.upstream.advance(1)
             self.wires.flush()
 
-    def test_clients_stay_connected_through_all_of_them(self) -> None:
-        """Dropped, reset, closed, silent, throttled, refused: the next event reaches the same client."""
+    def test_client_stays_connected_in_every_outage(self) -> None:
+        """After each kind of outage, the next event reaches the same client."""
         client = self.connect()
         self.say(client, AUTH)
         for kind in (
@@ -69,9 +69,9 @@ class EveryOutageTests(ProxyTestCase):
 
 
 class RealOutageTests(SocketTestCase):
-    """The same over real sockets, for the outages that can be had quickly."""
+    """Outages that take little time, over real sockets."""
 
-    async def test_clients_stay_connected(self) -> None:
+    async def test_client_stays_connected_after_reset(self) -> None:
         """After a reset the same client gets the next event."""
         alpaca = await self.simulate()
         proxy = await self.proxy()
@@ -85,15 +85,15 @@ class RealOutageTests(SocketTestCase):
         self.assertEqual((client.closed, client.taken()), (None, [event]))
         self.assertIn("paper: upstream is down: ", proxy.output)
 
-    async def test_clients_are_let_in_while_alpaca_is_away(self) -> None:
-        """They wait inside; /readyz and the log say what is wrong."""
+    async def test_client_connects_while_alpaca_is_unreachable(self) -> None:
+        """The client stays connected; the log states the reason."""
         proxy = await self.proxy(ALPACA_URL="http://127.0.0.1:1")
         await proxy.says("paper: upstream is down: cannot connect")
         client = await self.subscribe()
         self.assertTrue(client.is_open_now)
 
-    async def test_a_slot_that_is_taken_is_waited_for(self) -> None:
-        """429 at the first attempt, with Alpaca's own word on how long to wait."""
+    async def test_http_429_waits_for_retry_after(self) -> None:
+        """HTTP 429 at the first attempt delays the next one by Alpaca's Retry-After."""
         alpaca = await self.simulate()
         alpaca.inject(Fault(FaultKind.THROTTLE, count=1, retry_after=1))
         proxy = await self.proxy()

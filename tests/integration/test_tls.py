@@ -1,4 +1,4 @@
-"""TLS on both sides: toward Alpaca verified, toward the clients served."""
+"""TLS on both sides: verified to Alpaca, served to clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVENT = {"event": "new", "order": {"id": "1"}}
 
 
 class CertificateTestCase(SocketTestCase):
-    """An authority of our own, and a certificate of this machine's loopback names."""
+    """A certificate authority of the test, and a certificate for the loopback names."""
 
     def setUp(self) -> None:
         self.directory = self.make_directory()
@@ -23,11 +23,11 @@ class CertificateTestCase(SocketTestCase):
         self.identity = self.authority.issue("localhost", "127.0.0.1")
 
 
-class UpstreamTests(CertificateTestCase):
-    """An Alpaca behind TLS, as the real one is."""
+class UpstreamTlsTests(CertificateTestCase):
+    """An Alpaca behind TLS."""
 
-    async def test_streams_from_a_server_that_is_trusted(self) -> None:
-        """SSL_CERT_FILE adds an authority; events come, and the goodbye goes through TLS too."""
+    async def test_upstream_trusted_certificate_streams(self) -> None:
+        """SSL_CERT_FILE adds an authority; events and the close frame go through TLS."""
         alpaca = await self.simulate(self.identity.endpoint())
         proxy = await self.proxy(
             ALPACA_URL=f"https://localhost:{self.alpaca_port}",
@@ -43,8 +43,8 @@ class UpstreamTests(CertificateTestCase):
         self.assertEqual(alpaca.last_close, (1000, None))
         self.assertNotIn("Traceback", proxy.output)
 
-    async def test_verifies_an_address_as_well_as_a_name(self) -> None:
-        """A base URL may hold an address, if the certificate does."""
+    async def test_upstream_address_in_certificate_connects(self) -> None:
+        """A base URL may hold an IP address that the certificate contains."""
         alpaca = await self.simulate(self.identity.endpoint())
         proxy = await self.proxy(
             ALPACA_URL=f"wss://127.0.0.1:{self.alpaca_port}",
@@ -53,16 +53,16 @@ class UpstreamTests(CertificateTestCase):
         await alpaca.when_listening()
         await proxy.stop()
 
-    async def test_says_nothing_to_a_server_of_an_unknown_authority(self) -> None:
-        """No handshake reaches it, and the log says why."""
-        await self.assert_stays_away(self.identity)
+    async def test_upstream_unknown_authority_is_rejected(self) -> None:
+        """No handshake reaches the server, and the log states the reason."""
+        await self.assert_rejects_server(self.identity)
 
-    async def test_says_nothing_to_a_server_with_another_name(self) -> None:
-        """A certificate that the authority issued to somebody else is no better than none."""
+    async def test_upstream_wrong_name_is_rejected(self) -> None:
+        """A trusted certificate for another name is rejected."""
         identity = self.authority.issue("other.example")
-        await self.assert_stays_away(identity, SSL_CERT_FILE=str(self.authority.certificate))
+        await self.assert_rejects_server(identity, SSL_CERT_FILE=str(self.authority.certificate))
 
-    async def assert_stays_away(self, identity: Identity, **environment: str) -> None:
+    async def assert_rejects_server(self, identity: Identity, **environment: str) -> None:
         alpaca = await self.simulate(identity.endpoint())
         proxy = await self.proxy(ALPACA_URL=f"https://localhost:{self.alpaca_port}", **environment)
         await proxy.says("upstream is down")
@@ -72,11 +72,11 @@ class UpstreamTests(CertificateTestCase):
         self.assertNotIn("Traceback", proxy.output)
 
 
-class DownstreamTests(CertificateTestCase):
-    """Clients that come over TLS, with `ssl:` in PROXY_LISTEN."""
+class DownstreamTlsTests(CertificateTestCase):
+    """Clients that connect over TLS, with `ssl:` in PROXY_LISTEN."""
 
-    async def test_serves_clients_and_takes_its_own_origin_for_https(self) -> None:
-        """A page of the proxy's own has an https origin; one of http is another's."""
+    async def test_client_tls_accepts_https_origin_only(self) -> None:
+        """The proxy's own origin is https; a page with an http origin gets 403."""
         alpaca = await self.simulate()
         port = free_port()
         proxy = await self.proxy(PROXY_LISTEN=self.identity.endpoint(port))

@@ -1,4 +1,4 @@
-"""An account whose Alpaca is the simulator, and its outages: in memory and in fake time."""
+"""An account whose Alpaca is the simulator, with outages, in memory and in fake time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twisted.web.server import Request, Site
 
 from tests.support.journals import memory_journal
 from tests.support.memory import MemoryEndpoint, fake_time, simulator
-from tests.upstream.support import BASE_URL, KEYS, Detour, MemoryHost, http_client
+from tests.upstream.support import BASE_URL, KEYS, MemoryHost, OverridingResource, http_client
 from tradeproxy.config.accounts import AccountSettings, BaseUrl
 from tradeproxy.config.settings import RecoveryMode, RecoverySettings
 from tradeproxy.hub.account import Account
@@ -37,19 +37,19 @@ from tradeproxy.wire.proxy_status import Gap
 
 INTERVAL = 900.0
 BROKEN = EventRecord(b"nonsense", 0, 8, 1_800_000_002_500_000_000, None, None)
-"""An entry of the history that is no JSON."""
+"""An entry of the history that is not JSON."""
 
 
-class Reader:
-    """A subscriber that keeps the frames that it is given."""
+class FrameRecorder:
+    """A subscriber that records the frames that it gets."""
 
     size = 1
 
     def __init__(self) -> None:
         self.frames: list[Any] = []
 
-    def deliver(self, burst: Batch) -> None:
-        self.frames += [json.loads(row.payload) for row in burst.rows if row.payload is not None]
+    def deliver(self, batch: Batch) -> None:
+        self.frames += [json.loads(row.payload) for row in batch.rows if row.payload is not None]
 
     def announce(self, status: bytes) -> None:
         pass
@@ -58,8 +58,8 @@ class Reader:
         raise AssertionError("nothing here fails")
 
 
-class BreakableBudget(RateLimiter):
-    """A budget with a mistake in it, once it is broken."""
+class BreakableRateLimiter(RateLimiter):
+    """A rate limiter that raises an error once `broken` is set."""
 
     broken = False
 
@@ -70,7 +70,7 @@ class BreakableBudget(RateLimiter):
 
 
 class RecoveryTestCase(SynchronousTestCase):
-    """An account with a recovery, whose Alpaca is the simulator; it has streamed and told of event 0."""
+    """An account with recovery, whose Alpaca is the simulator; it has delivered event 0."""
 
     mode = RecoveryMode.AUTO
 
@@ -79,12 +79,12 @@ class RecoveryTestCase(SynchronousTestCase):
         self.alpaca = simulator(self.clock, credentials=KEYS)
         self.wire = MemoryEndpoint(self.alpaca, self.clock)
         self.host = MemoryHost(ApiSite(self.alpaca), self.wire)
-        self.ours = self.our_clock()
+        self.proxy_clock = self.new_proxy_clock()
         self.journal = self.new_journal()
         self.addCleanup(self.journal.close)
-        self.account = Account("paper", self.journal, self.ours)
-        self.reader = Reader()
-        self.account.broadcaster.register(self.reader)
+        self.account = Account("paper", self.journal, self.proxy_clock)
+        self.recorder = FrameRecorder()
+        self.account.broadcaster.register(self.recorder)
         self.service = self.new_service()
         self.service.startService()
         self.addCleanup(self.stop)
@@ -93,32 +93,33 @@ class RecoveryTestCase(SynchronousTestCase):
         self.advance(1)
 
     def new_journal(self) -> SqliteJournal:
-        return memory_journal(self.ours)
+        return memory_journal(self.proxy_clock)
 
-    def our_clock(self) -> IReactorTime:
-        """Return the proxy's clock, which timers and Alpaca do not go by."""
+    def new_proxy_clock(self) -> IReactorTime:
+        """Return the proxy's clock. Timers and Alpaca use `clock`."""
         return self.clock
 
-    def new_process(self) -> None:
-        """Let another process go on with the journal."""
-        self.account = Account("paper", self.journal, self.ours)
-        self.account.broadcaster.register(self.reader)
+    def start_new_process(self) -> None:
+        """Continue with the journal in a new account and service."""
+        self.account = Account("paper", self.journal, self.proxy_clock)
+        self.account.broadcaster.register(self.recorder)
         self.service = self.new_service()
         self.service.startService()
 
-    def detour(self, answer: Callable[[Request], bytes | int | None]) -> None:
-        """Let a function of the test answer requests from now on; Alpaca answers where it says None."""
+    def override(self, answer: Callable[[Request], bytes | int | None]) -> None:
+        """Answer requests with a function of the test; Alpaca answers where that returns None."""
         self.host.site = Site(
-            Detour(ApiSite(self.alpaca).resource, self.clock, answer), reactor=self.clock
+            OverridingResource(ApiSite(self.alpaca).resource, self.clock, answer),
+            reactor=self.clock,
         )
 
     def new_service(self) -> UpstreamService:
-        self.budget = BreakableBudget()
+        self.rate_limiter = BreakableRateLimiter()
         rest = RestClient(
-            http_client(self.host, self.clock), BASE_URL, KEYS, self.ours, self.budget
+            http_client(self.host, self.clock), BASE_URL, KEYS, self.proxy_clock, self.rate_limiter
         )
         recovery = Recovery(
-            self.account, rest, RecoverySettings(self.mode, 5.0, INTERVAL), self.ours
+            self.account, rest, RecoverySettings(self.mode, 5.0, INTERVAL), self.proxy_clock
         )
         settings = AccountSettings(
             "paper", BaseUrl.parse(BASE_URL), KEYS, Dialect.AUTHENTICATE, "ALPACA_API_KEY"
@@ -143,7 +144,7 @@ class RecoveryTestCase(SynchronousTestCase):
         return stopped
 
     def emit(self, *numbers: int) -> None:
-        """Let events happen now, whether or not anybody listens."""
+        """Emit events at Alpaca now, whether or not a stream is connected."""
         for number in numbers:
             at = format_time(round(self.clock.seconds() * 1_000_000))
             order = {"id": f"order {number}", "status": "new", "filled_qty": "0"}
@@ -160,7 +161,7 @@ class RecoveryTestCase(SynchronousTestCase):
         self.alpaca.inject(Fault(kind, **details))
 
     def outage(self, happens: Callable[[], object], seconds: float = 2.0) -> None:
-        """Let the connection drop, something happen while it is down, and the connection come back."""
+        """Drop the connection, call `happens` while it is down, and let it reconnect."""
         self.wire.refusing = True
         self.inject(FaultKind.DROP)
         self.advance(0.5)
@@ -170,13 +171,13 @@ class RecoveryTestCase(SynchronousTestCase):
         while not self.alpaca.listening:
             self.advance(0.25)
 
-    def told(self) -> list[tuple[int, str | None]]:
-        """Return the numbers of the events that a client had, each with its mark."""
-        return [(frame["data"]["n"], frame.get("recovered")) for frame in self.reader.frames]
+    def delivered(self) -> list[tuple[int, str | None]]:
+        """Return the number of each event that a client got, with its mark."""
+        return [(frame["data"]["n"], frame.get("recovered")) for frame in self.recorder.frames]
 
     @property
     def gap(self) -> Gap:
-        """The last gap."""
+        """Return the last gap."""
         return tuple(self.account.gaps)[-1]
 
 
@@ -184,15 +185,15 @@ FOREVER = 1_000_000.0
 
 
 class OrdersTestCase(RecoveryTestCase):
-    """An account to which the history is refused; orders can be submitted, and asked for."""
+    """An account without access to the history. Orders can be submitted and queried."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.reader.frames.clear()
+        self.recorder.frames.clear()
         self.inject(FaultKind.HISTORY_REFUSE, status=404, seconds=FOREVER)
 
     def submit(self, **fields: Any) -> Order:
-        """Order something; without a limit price it is filled within half a second, maybe in two parts."""
+        """Submit an order; without a limit price it fills within 0.5 s, maybe in two parts."""
         asked = {
             "symbol": "SPY",
             "side": "buy",
@@ -203,26 +204,26 @@ class OrdersTestCase(RecoveryTestCase):
         (order,) = self.alpaca.apply(self.alpaca.exchange.submit(parse_order(asked | fields)))
         return order
 
-    def rest_order(self) -> Order:
-        """Order something that is never filled."""
+    def submit_resting(self) -> Order:
+        """Submit an order that never fills."""
         return self.submit(type="limit", limit_price="0.01", time_in_force="gtc")
 
     def cancel(self, order: Order) -> None:
         self.alpaca.apply(self.alpaca.exchange.cancel(order.id))
 
-    def events_of(self, order: Order) -> list[tuple[str, str | None]]:
-        """Return what was told of an order, each event with its mark."""
+    def select_events(self, order: Order) -> list[tuple[str, str | None]]:
+        """Return the delivered events of an order, each with its mark."""
         return [
             (frame["data"]["event"], frame.get("recovered"))
-            for frame in self.reader.frames
+            for frame in self.recorder.frames
             if frame["data"]["order"]["id"] == order.id
         ]
 
-    def assert_all_is_told(self) -> None:
-        """Every order's fills were told once, and the last status is the order's."""
+    def assert_all_is_delivered(self) -> None:
+        """Assert that each order's fills were delivered once, and its last status is delivered."""
         filled: defaultdict[str, Decimal] = defaultdict(Decimal)
         last: dict[str, str] = {}
-        for frame in self.reader.frames:
+        for frame in self.recorder.frames:
             data = frame["data"]
             last[data["order"]["id"]] = data["order"]["status"]
             if data["event"] in ("fill", "partial_fill"):

@@ -1,4 +1,4 @@
-"""The recovery by orders: what it tells is certain, and nothing else counts as told."""
+"""The recovery from orders under faults: nothing is delivered twice or counted too early."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.web.server import Request
 
 from tests.recovery.recovery_case import INTERVAL, OrdersTestCase
 from tests.support.journals import Connections, memory_journal
-from tests.upstream.support import Ahead, status
+from tests.upstream.support import ClockAhead, status
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.recovery.backfill import CLOCK_STEP, SECOND, SETTLE
 from tradeproxy.simulator.faults import FaultKind
@@ -18,30 +18,30 @@ from tradeproxy.wire.event import format_time
 from tradeproxy.wire.proxy_status import GapOutcome
 
 
-class CertaintyTests(OrdersTestCase):
+class OrderRecoveryFaultTests(OrdersTestCase):
     """Streams that die, lag or are released at the worst moment."""
 
-    def test_a_stream_that_dies_silently_during_the_recovery_takes_nothing_along(self) -> None:
-        """All up to the comparison's end counted as known, though a dead stream had brought nothing of it."""
+    def test_stream_dies_silently_during_recovery_loses_nothing(self) -> None:
+        """The time of the recovery counted as complete although a dead stream had sent nothing."""
         for seconds in (0.2, CLOCK_STEP + 0.5, CLOCK_STEP + SETTLE - 0.2):
             self.outage(lambda: None)
             self.advance(seconds)
             self.inject(FaultKind.SILENCE)
             self.submit()
             self.advance(100)
-            self.assert_all_is_told()
+            self.assert_all_is_delivered()
 
-    def test_what_the_deadline_releases_is_told(self) -> None:
-        """It was handed on in the very turn in which the orders were compared, and was not in the log yet."""
+    def test_events_released_at_deadline_count_as_delivered(self) -> None:
+        """They were released in the turn of the comparison, and were not in the log yet."""
         self.inject(FaultKind.REST_REFUSE, status=503, retry_after=2, count=2)
         self.outage(lambda: None, 0.5)
         self.submit()
         self.advance(20)
-        self.assert_all_is_told()
+        self.assert_all_is_delivered()
 
-    def test_a_journal_that_cannot_be_read_for_a_moment_is_waited_for(self) -> None:
-        """It was taken for a mistake of the proxy's own, and the recovery ended there."""
-        old = self.rest_order()
+    def test_journal_unreadable_is_retried(self) -> None:
+        """A read error ended the recovery as an error of the proxy's own."""
+        old = self.submit_resting()
         self.outage(lambda: self.cancel(old))
         self.connections.refuse_everything()
         self.advance(4)
@@ -49,15 +49,15 @@ class CertaintyTests(OrdersTestCase):
         self.connections.refuse_everything(False)
         self.advance(10)
         self.assertEqual(self.gap.outcome, GapOutcome.ORDERS)
-        self.assert_all_is_told()
+        self.assert_all_is_delivered()
 
     def new_journal(self) -> SqliteJournal:
         self.connections = Connections()
         return memory_journal(self.clock, connect=self.connections)
 
 
-class ShownTests(OrdersTestCase):
-    """An Alpaca that shows just the orders and fills of the test."""
+class ScriptedOrdersTests(OrdersTestCase):
+    """An Alpaca that shows only the orders and fills of the test."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -65,7 +65,7 @@ class ShownTests(OrdersTestCase):
         self.listed: Any = []
         self.by_id: dict[str, Any] = {}
         self.fills: list[Any] = []
-        self.detour(self.show)
+        self.override(self.show)
 
     def show(self, request: Request) -> bytes | None:
         path = request.path.decode()
@@ -80,7 +80,7 @@ class ShownTests(OrdersTestCase):
     def order(
         self, filled: int, ago: float = 0, age: float = 9000, **fields: Any
     ) -> dict[str, Any]:
-        """Return an order of 10 that changed some seconds ago, and is so old."""
+        """Return an order of 10 that changed `ago` seconds ago and is `age` seconds old."""
         return {
             "id": "O",
             "status": "filled" if filled == 10 else "partially_filled",
@@ -105,16 +105,16 @@ class ShownTests(OrdersTestCase):
     def time(self, ago: float) -> str:
         return format_time(round((self.clock.seconds() - ago) * SECOND))
 
-    def fills_told(self) -> list[tuple[str, str | None]]:
-        """Return the quantity of each fill that was told, with its mark."""
+    def delivered_fills(self) -> list[tuple[str, str | None]]:
+        """Return the quantity of each delivered fill, with its mark."""
         return [
             (frame["data"]["qty"], frame.get("recovered"))
-            for frame in self.reader.frames
+            for frame in self.recorder.frames
             if "qty" in frame["data"]
         ]
 
-    def test_an_order_from_before_the_proxy_that_is_filled_in_the_gap_is_told(self) -> None:
-        """No list has it and no event told of it; only its fill does."""
+    def test_old_order_filled_in_gap_is_delivered(self) -> None:
+        """No list and no event has the order; only its fill activity names it."""
 
         def happens() -> None:
             self.by_id["O"] = self.order(10)
@@ -122,10 +122,10 @@ class ShownTests(OrdersTestCase):
 
         self.outage(happens)
         self.advance(5)
-        self.assertEqual(self.fills_told(), [("10", "orders")])
+        self.assertEqual(self.delivered_fills(), [("10", "orders")])
 
-    def test_equal_fills_of_one_moment_are_as_many_as_they_are(self) -> None:
-        """Quantity, price and time were the same, so the second was dropped for a repetition."""
+    def test_equal_fills_at_one_time_are_all_delivered(self) -> None:
+        """The same quantity, price and time made later ones look like duplicates."""
 
         def happens() -> None:
             self.listed = [self.order(9)]
@@ -133,10 +133,10 @@ class ShownTests(OrdersTestCase):
 
         self.outage(happens)
         self.advance(5)
-        self.assertEqual(self.fills_told(), [("3", "orders")] * 3)
+        self.assertEqual(self.delivered_fills(), [("3", "orders")] * 3)
 
-    def test_a_stream_that_lags_a_little_is_waited_for(self) -> None:
-        """It brought a second later what the orders showed already, and that was told twice."""
+    def test_lagging_stream_event_is_delivered_once(self) -> None:
+        """The stream sent the event a second after the orders showed it; it was delivered twice."""
 
         def happens() -> None:
             self.listed = [self.order(10)]
@@ -148,36 +148,36 @@ class ShownTests(OrdersTestCase):
             {"event": "fill", "at": at, "execution_id": "e", "qty": "10", "order": order}
         )
         self.advance(5)
-        self.assertEqual(self.fills_told(), [("10", None)])
+        self.assertEqual(self.delivered_fills(), [("10", None)])
 
-    def test_a_check_leaves_what_happened_just_now_to_the_stream(self) -> None:
-        """The stream lagged by some seconds, and every fill of that time was told twice."""
+    def test_check_recent_fill_is_left_to_stream(self) -> None:
+        """The stream lagged by some seconds, and each recent fill was delivered twice."""
         self.outage(lambda: None)
         self.advance(INTERVAL)
         self.listed = [self.order(10, age=1)]
         self.fills = [self.fill(10, 10)]
         self.advance(5)
-        self.assertEqual(self.fills_told(), [])
+        self.assertEqual(self.delivered_fills(), [])
         order, at = self.listed[0], self.listed[0]["updated_at"]
         self.alpaca.emit(
             {"event": "fill", "at": at, "execution_id": "e", "qty": "10", "order": order}
         )
         self.advance(2 * INTERVAL)
-        self.assertEqual(self.fills_told(), [("10", None)])
+        self.assertEqual(self.delivered_fills(), [("10", None)])
 
-    def test_a_check_that_left_an_order_to_the_stream_looks_again(self) -> None:
-        """It moved just now, but an older fill of it was missing: that stays to be found."""
+    def test_check_order_left_to_stream_is_checked_again(self) -> None:
+        """The order changed just now, but an older fill is missing: the next check finds it."""
         self.outage(lambda: None)
         self.advance(INTERVAL)
         self.by_id["O"] = self.order(6, age=800)
         self.fills = [self.fill(4, 4, ago=500), self.fill(2, 6)]
         self.advance(5)
-        self.assertEqual(self.fills_told(), [])
+        self.assertEqual(self.delivered_fills(), [])
         self.advance(INTERVAL + 5)
-        self.assertEqual(self.fills_told(), [("4", "orders"), ("2", "orders")])
+        self.assertEqual(self.delivered_fills(), [("4", "orders"), ("2", "orders")])
 
-    def test_maintenance_is_not_an_account_without_orders(self) -> None:
-        """Its document was of another shape, and the gap counted as settled."""
+    def test_answer_of_another_shape_keeps_gap_open(self) -> None:
+        """Such an answer counted as an account without orders, and settled the gap."""
         self.listed = {"message": "maintenance"}
         self.outage(lambda: None)
         self.advance(10)
@@ -187,19 +187,19 @@ class ShownTests(OrdersTestCase):
         self.listed = [self.order(10, ago=11)]
         self.advance(60)
         self.assertEqual(
-            (self.gap.outcome, self.fills_told()), (GapOutcome.ORDERS, [("10", "orders")])
+            (self.gap.outcome, self.delivered_fills()), (GapOutcome.ORDERS, [("10", "orders")])
         )
 
 
-class AheadTests(OrdersTestCase):
-    """A proxy whose clock is a minute ahead of an Alpaca that does not say whose account it is."""
+class OrdersClockAheadTests(OrdersTestCase):
+    """A clock that is a minute ahead, and an Alpaca that does not identify the account."""
 
-    def our_clock(self) -> IReactorTime:
-        return Ahead(self.clock, 60)
+    def new_proxy_clock(self) -> IReactorTime:
+        return ClockAhead(self.clock, 60)
 
-    def test_our_clock_moves_no_horizon(self) -> None:
-        """A minute of orders to come counted as told of."""
-        self.detour(
+    def test_clock_ahead_does_not_advance_dedup_horizon(self) -> None:
+        """The orders of the next minute counted as delivered."""
+        self.override(
             lambda request: status(403)(request) if request.path == b"/v2/account" else None
         )
         self.outage(lambda: None)
@@ -207,4 +207,4 @@ class AheadTests(OrdersTestCase):
         self.outage(self.submit, 5)
         self.advance(5)
         self.assertEqual(self.gap.outcome, GapOutcome.ORDERS)
-        self.assert_all_is_told()
+        self.assert_all_is_delivered()

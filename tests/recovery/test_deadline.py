@@ -1,4 +1,4 @@
-"""Newer events wait for missed ones, but not for long."""
+"""The deadline of the buffering: newer events wait for missed ones until then."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from twisted.web.server import Request
 
 from tests.recovery.recovery_case import INTERVAL, RecoveryTestCase
 from tests.support.journals import event, memory_journal
-from tests.upstream.support import RestTestCase, event_stream, never
+from tests.upstream.support import RestClientTestCase, event_stream, never
 from tradeproxy.config.settings import RecoveryMode, RecoverySettings
 from tradeproxy.hub.account import Account
 from tradeproxy.recovery.recovery import MAX_RETRY, Recovery
@@ -16,19 +16,19 @@ from tradeproxy.wire.frame import Recovered, extract_data, with_mark
 from tradeproxy.wire.proxy_status import GapOutcome
 
 
-class LateTests(RecoveryTestCase):
-    """Newer events don't wait longer than the deadline."""
+class DeadlineTests(RecoveryTestCase):
+    """Newer events are buffered until the deadline at most."""
 
-    def test_past_the_deadline_what_was_missed_comes_late_and_marked(self) -> None:
-        """Newer events go first, the gap is open and says why; in the end it is recovered all the same."""
+    def test_deadline_passed_delivers_missed_events_late(self) -> None:
+        """Newer events are sent first and the gap is open; later it is recovered."""
         self.inject(FaultKind.HISTORY_REFUSE, status=503, seconds=12.0)
         self.outage(lambda: self.emit(1, 2))
         self.emit(3)
         with capturedLogs() as logs:
             self.advance(4.5)
-            self.assertEqual(self.told(), [(0, None)])
+            self.assertEqual(self.delivered(), [(0, None)])
             self.advance(1)
-        self.assertEqual(self.told(), [(0, None), (3, None)])
+        self.assertEqual(self.delivered(), [(0, None), (3, None)])
         self.assertEqual((self.gap.outcome, self.gap.reason), (GapOutcome.OPEN, "HTTP 503"))
         lines = [line for event in logs if "late" in (line := formatEvent(event) or "")]
         self.assertEqual(len(lines), 1)
@@ -36,24 +36,24 @@ class LateTests(RecoveryTestCase):
         self.emit(4)
         self.advance(20)
         self.assertEqual(
-            self.told(), [(0, None), (3, None), (4, None), (1, "events"), (2, "events")]
+            self.delivered(), [(0, None), (3, None), (4, None), (1, "events"), (2, "events")]
         )
         self.assertEqual((self.gap.outcome, self.gap.events), (GapOutcome.RECOVERED, 2))
 
-    def test_a_mute_alpaca_is_no_reason_to_wait(self) -> None:
-        """The deadline counts from the stream's return, whatever the requests do."""
+    def test_deadline_passed_while_alpaca_is_mute(self) -> None:
+        """The deadline starts when the stream returns, whatever the requests do."""
         self.host.hanging = True
         self.outage(lambda: self.emit(1))
         self.emit(2)
         self.advance(5.5)
-        self.assertEqual(self.told(), [(0, None), (2, None)])
+        self.assertEqual(self.delivered(), [(0, None), (2, None)])
         self.assertEqual(self.gap.reason, "Alpaca takes longer than 5 s")
         self.host.hanging = False
         self.advance(60)
-        self.assertEqual(self.told(), [(0, None), (2, None), (1, "events")])
+        self.assertEqual(self.delivered(), [(0, None), (2, None), (1, "events")])
 
-    def test_held_events_outlive_a_connection_but_not_the_deadline(self) -> None:
-        """A stream that is lost again takes nothing along."""
+    def test_deadline_of_buffered_events_survives_reconnect(self) -> None:
+        """A second loss of the stream does not drop the buffered events."""
         self.inject(FaultKind.HISTORY_DELAY, delay=60)
         self.outage(lambda: self.emit(1))
         self.emit(2)
@@ -61,15 +61,15 @@ class LateTests(RecoveryTestCase):
         self.wire.refusing = True
         self.inject(FaultKind.DROP)
         self.advance(3.5)
-        self.assertEqual(self.told(), [(0, None)])
+        self.assertEqual(self.delivered(), [(0, None)])
         self.advance(1)
-        self.assertEqual(self.told(), [(0, None), (2, None)])
+        self.assertEqual(self.delivered(), [(0, None), (2, None)])
         self.assertEqual(
             (self.gap.outcome, self.gap.reason), (GapOutcome.OPEN, "the stream was lost again")
         )
 
-    def test_a_deadline_without_held_events_opens_no_gap(self) -> None:
-        """While the stream is down nothing newer goes by, so nothing will be late."""
+    def test_deadline_without_buffered_events_keeps_gap_pending(self) -> None:
+        """While the stream is down no newer event is sent, so none is late."""
         self.inject(FaultKind.HISTORY_DELAY, delay=60)
         self.outage(lambda: self.emit(1))
         self.advance(1)
@@ -77,41 +77,41 @@ class LateTests(RecoveryTestCase):
         self.assertEqual(self.gap.outcome, GapOutcome.PENDING)
         self.emit(3)
         self.advance(3)
-        self.assertEqual(self.told(), [(n, None) for n in range(4)])
+        self.assertEqual(self.delivered(), [(n, None) for n in range(4)])
 
-    def test_a_mistake_of_our_own_holds_up_nobody(self) -> None:
-        """It is logged, the gap stays open, newer events go on at once; and it is tried again later."""
-        self.budget.broken = True
+    def test_recovery_error_releases_events_and_retries(self) -> None:
+        """The error is logged, the gap stays open, and the recovery is retried later."""
+        self.rate_limiter.broken = True
         self.outage(lambda: self.emit(1))
         self.emit(2)
         self.advance(0)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(self.told(), [(0, None), (2, None)])
+        self.assertEqual(self.delivered(), [(0, None), (2, None)])
         self.assertEqual(
             (self.gap.outcome, self.gap.reason),
             (GapOutcome.OPEN, "an error of the proxy's own: see its log"),
         )
-        self.budget.broken = False
+        self.rate_limiter.broken = False
         self.inject(FaultKind.HISTORY_DELAY, delay=10)
         with capturedLogs() as logs:
             self.advance(MAX_RETRY + 12)
-        self.assertEqual(len(logs), 1, "nothing waits any more, so no deadline passes")
-        self.assertEqual(self.told(), [(0, None), (2, None), (1, "events")])
+        self.assertEqual(len(logs), 1, "no event is buffered, so no deadline passes")
+        self.assertEqual(self.delivered(), [(0, None), (2, None), (1, "events")])
         self.assertEqual(self.gap.outcome, GapOutcome.RECOVERED)
 
-    def test_a_mistake_in_a_check_ends_no_checks(self) -> None:
-        """Neither a mistake nor the way out of it makes anything count as looked at."""
+    def test_check_error_is_followed_by_next_check(self) -> None:
+        """After an error in a check, nothing counts as checked."""
         self.inject(FaultKind.SILENCE, seconds=0.5)
         self.emit(1)
-        self.budget.broken = True
+        self.rate_limiter.broken = True
         self.advance(INTERVAL)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.budget.broken = False
+        self.rate_limiter.broken = False
         self.advance(MAX_RETRY + INTERVAL + 2)
-        self.assertEqual(self.told(), [(0, None), (1, "events")])
+        self.assertEqual(self.delivered(), [(0, None), (1, "events")])
 
-    def test_only_what_is_older_than_what_was_delivered_is_marked(self) -> None:
-        """After another outage the events of the first are late, those of the second are not."""
+    def test_recovered_events_are_marked_only_if_late(self) -> None:
+        """After a second outage, the first one's events are late, the second one's are not."""
         self.inject(FaultKind.HISTORY_REFUSE, status=503, seconds=10.0)
         self.outage(lambda: self.emit(1))
         self.emit(2)
@@ -119,12 +119,14 @@ class LateTests(RecoveryTestCase):
         self.outage(lambda: self.emit(3), 10)
         self.emit(4)
         self.advance(4)
-        self.assertEqual(self.told(), [(0, None), (2, None), (1, "events"), (3, None), (4, None)])
+        self.assertEqual(
+            self.delivered(), [(0, None), (2, None), (1, "events"), (3, None), (4, None)]
+        )
         self.assertEqual((self.gap.outcome, self.gap.events), (GapOutcome.RECOVERED, 2))
 
 
-class FlappingTests(RestTestCase):
-    """Connections that come and go while Alpaca answers nothing."""
+class FlappingTests(RestClientTestCase):
+    """Connections that open and close while Alpaca answers no request."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -149,8 +151,8 @@ class FlappingTests(RestTestCase):
         self.recovery.connection_closed()
         self.account.mark_upstream_down("lost")
 
-    def test_an_older_connections_deadline_does_not_let_go_of_newer_events(self) -> None:
-        """Nothing was held when it was lost, so what follows has a deadline of its own."""
+    def test_deadline_of_earlier_connection_keeps_newer_events(self) -> None:
+        """No event was buffered when the connection closed, so a new deadline applies."""
         self.open()
         self.come_up()
         self.clock.advance(1)
@@ -166,8 +168,8 @@ class FlappingTests(RestTestCase):
         self.clock.advance(0.2)
         self.assertFalse(self.account.is_buffering)
 
-    def test_a_deadline_of_held_events_stays_and_what_follows_waits_again(self) -> None:
-        """It passed between the new connection and its stream."""
+    def test_deadline_between_connect_and_stream_restarts_buffering(self) -> None:
+        """The deadline passed between the new connection and its stream."""
         self.open()
         self.come_up()
         self.clock.advance(1)
@@ -181,11 +183,13 @@ class FlappingTests(RestTestCase):
         self.account.publish(event(2))
         self.assertEqual(self.account.buffered, (event(2),))
 
-    def test_what_is_handed_on_in_this_very_turn_is_newer_too(self) -> None:
-        """The deadline may let go of events in the turn in which the next stream begins."""
-        told: list[bytes] = []
+    def test_events_released_in_same_turn_count_as_newer(self) -> None:
+        """The deadline can release events in the reactor turn in which the next stream starts."""
+        delivered: list[bytes] = []
         journal = self.account.journal
-        journal.on_committed = lambda burst: told.extend(row.payload or b"" for row in burst.rows)
+        journal.on_committed = lambda batch: delivered.extend(
+            row.payload or b"" for row in batch.rows
+        )
         missed, newer = event(1), event(2)
         history = [b"data: %s\n\n" % extract_data(missed.payload)[0]]
 
@@ -199,4 +203,4 @@ class FlappingTests(RestTestCase):
         for _ in range(5):
             self.wires.flush()
             self.clock.advance(0.5)
-        self.assertEqual(told, [newer.payload, with_mark(missed.payload, Recovered.EVENTS)])
+        self.assertEqual(delivered, [newer.payload, with_mark(missed.payload, Recovered.EVENTS)])

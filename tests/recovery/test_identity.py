@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.recovery.backfill, against a page in memory."""
+"""Tests for identify_account in tradeproxy.recovery.backfill, against a server in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
 from tests.support.journals import event, memory_journal, time_of
-from tests.upstream.support import RestTestCase, status
+from tests.upstream.support import RestClientTestCase, status
 from tradeproxy.hub.account import Account
 from tradeproxy.recovery.backfill import identify_account
 from tradeproxy.upstream.rest import RestUnavailableError
@@ -18,8 +18,8 @@ NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
 AT_NOON = 784_123_200_000_000
 
 
-class IdentityTests(RestTestCase):
-    """Whose account it is, and what time it is at Alpaca."""
+class IdentifyAccountTests(RestClientTestCase):
+    """Alpaca's id of the account, and the time by Alpaca's clock."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -27,46 +27,48 @@ class IdentityTests(RestTestCase):
         self.addCleanup(self.journal.close)
         self.account = Account("paper", self.journal, self.clock)
 
-    def ask(self, answer: Any) -> Deferred[Any]:
+    def identify(self, answer: Any) -> Deferred[Any]:
         self.answer = answer
         return self.start(identify_account(self.account, self.rest))
 
-    def account_of(self, account_id: Any) -> Any:
-        """Return the answer that this is the account's id."""
+    def answer_id(self, account_id: Any) -> Any:
+        """Return the answer that holds this account id."""
         return status(200, json.dumps({"id": account_id}).encode(), date=NOON)
 
-    def test_notes_whose_log_it_is(self) -> None:
-        """With other keys it begins anew, and nothing older is missing."""
+    def test_identify_another_account_starts_new_log(self) -> None:
+        """With keys of another account a new log begins, in which nothing older is missing."""
         epoch = self.journal.epoch
-        self.assertEqual(self.successResultOf(self.ask(self.account_of("one"))), AT_NOON)
+        self.assertEqual(self.successResultOf(self.identify(self.answer_id("one"))), AT_NOON)
         self.journal.append([event(1)])
-        self.successResultOf(self.ask(self.account_of("one")))
+        self.successResultOf(self.identify(self.answer_id("one")))
         self.assertEqual(
             (self.journal.epoch, self.account.gaps.complete_through), (epoch, time_of(1))
         )
         self.account.gaps.begin_gap()
-        self.successResultOf(self.ask(self.account_of("two")))
+        self.successResultOf(self.identify(self.answer_id("two")))
         self.assertNotEqual(self.journal.epoch, epoch)
         self.assertEqual(
             (self.account.gaps.current, self.account.gaps.backfill_from), (None, AT_NOON)
         )
 
-    def test_an_id_that_can_be_none_is_ignored(self) -> None:
-        """What SQLite would not take, or nobody could read, least of all."""
-        self.successResultOf(self.ask(self.account_of("one")))
+    def test_identify_invalid_id_keeps_log(self) -> None:
+        """An id that SQLite cannot store, or that is not printable, is ignored."""
+        self.successResultOf(self.identify(self.answer_id("one")))
         epoch = self.journal.epoch
         for account_id in ("", "\ud800", "é", "x" * 129, 7, None):
-            self.assertEqual(self.successResultOf(self.ask(self.account_of(account_id))), AT_NOON)
-        self.successResultOf(self.ask(status(200, b"[]", date=NOON)))
+            self.assertEqual(
+                self.successResultOf(self.identify(self.answer_id(account_id))), AT_NOON
+            )
+        self.successResultOf(self.identify(status(200, b"[]", date=NOON)))
         self.assertEqual(self.journal.epoch, epoch)
 
-    def test_a_refusal_tells_the_time_too(self) -> None:
-        """The question that follows may be answered."""
+    def test_identify_rejected_returns_time(self) -> None:
+        """The Date header of an error is used; the next request may succeed."""
         for code in (403, 503):
-            self.assertEqual(self.successResultOf(self.ask(status(code, date=NOON))), AT_NOON)
+            self.assertEqual(self.successResultOf(self.identify(status(code, date=NOON))), AT_NOON)
 
-    def test_our_own_clock_is_not_alpacas(self) -> None:
-        """Without a date there is no time."""
+    def test_identify_without_date_raises_unavailable(self) -> None:
+        """Our own clock does not replace Alpaca's."""
 
         def dateless(code: int) -> Any:
             def answer(request: Request) -> bytes:
@@ -82,6 +84,6 @@ class IdentityTests(RestTestCase):
             dateless(503),
             status(200, b"{}", date="today"),
         ):
-            self.failureResultOf(self.ask(answer), RestUnavailableError)
+            self.failureResultOf(self.identify(answer), RestUnavailableError)
         self.host.refusing = True
-        self.failureResultOf(self.ask({}), RestUnavailableError)
+        self.failureResultOf(self.identify({}), RestUnavailableError)

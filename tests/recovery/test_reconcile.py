@@ -33,12 +33,12 @@ from tradeproxy.wire.frame import Recovered, frame_event, with_mark
 
 SECOND = 1_000_000
 BEGIN = 1_790_000_000 * SECOND
-"""The gap's begin."""
+"""The begin of the gap."""
 SINCE = BEGIN - 300 * SECOND
 
 
 def order(status: str, filled: int, seconds: float = 10, **fields: Any) -> dict[str, Any]:
-    """Return an order of 10 that last changed some seconds after the gap began, and is older than that."""
+    """Return an order of 10, older than SINCE, that changed `seconds` after the gap began."""
     document = {
         "id": "O",
         "created_at": format_time(SINCE - SECOND),
@@ -58,26 +58,26 @@ def fill(start: int, end: int, seconds: float = 5) -> FillActivity:
     return FillActivity("O", QuantityRange(Decimal(start), Decimal(end)), event, f"1.{end}", time)
 
 
-def told(
+def build_delivered(
     status: str, floor: int | None, *spans: tuple[int, int], seconds: float = -60
 ) -> Delivered:
-    """Return what was told of the order."""
+    """Return what clients got about the order."""
     filled = max([floor or 0, *(end for _, end in spans)])
     state = OrderState("O", status, str(filled), BEGIN + round(seconds * SECOND))
     parts = tuple(QuantityRange(Decimal(start), Decimal(end)) for start, end in spans)
     return Delivered(state, None if floor is None else Decimal(floor), parts)
 
 
-def seen(events: list[dict[str, Any]]) -> list[tuple[str, str | None, str | None]]:
+def summarize(events: list[dict[str, Any]]) -> list[tuple[str, str | None, str | None]]:
     """Return name, quantity and price of each event."""
     return [(event["event"], event.get("qty"), event.get("price")) for event in events]
 
 
-class MissedEventsTests(SynchronousTestCase):
-    """What an order shows, compared with what was told of it."""
+class FindMissedEventsTests(SynchronousTestCase):
+    """An order compared with its delivered events."""
 
-    def test_tells_what_was_not_told(self) -> None:
-        """A row: what was told, what the order shows, the fills that are known; and the events of it."""
+    def test_find_missed_events_follows_table(self) -> None:
+        """A row holds what was delivered, the order, the known fills and the missed events."""
         rows: dict[
             str,
             tuple[
@@ -87,100 +87,105 @@ class MissedEventsTests(SynchronousTestCase):
                 list[tuple[str, str | None, str | None]],
             ],
         ] = {
-            "nothing new": (told("new", 0), order("new", 0), [], []),
+            "nothing new": (build_delivered("new", 0), order("new", 0), [], []),
             "a fill": (
-                told("new", 0),
+                build_delivered("new", 0),
                 order("filled", 10),
                 [fill(0, 10)],
                 [("fill", "10", "1.10")],
             ),
             "two fills": (
-                told("new", 0),
+                build_delivered("new", 0),
                 order("filled", 10),
                 [fill(0, 4), fill(4, 10)],
                 [("partial_fill", "4", "1.4"), ("fill", "6", "1.10")],
             ),
             "the second of two": (
-                told("partially_filled", 4),
+                build_delivered("partially_filled", 4),
                 order("filled", 10),
                 [fill(0, 4), fill(4, 10)],
                 [("fill", "6", "1.10")],
             ),
-            "a fill, and the end": (
-                told("new", 0),
+            "a fill, and a cancel": (
+                build_delivered("new", 0),
                 order("canceled", 4),
                 [fill(0, 4)],
                 [("partial_fill", "4", "1.4"), ("canceled", None, None)],
             ),
-            "the end only": (told("new", 0), order("expired", 0), [], [("expired", None, None)]),
+            "an expiry only": (
+                build_delivered("new", 0),
+                order("expired", 0),
+                [],
+                [("expired", None, None)],
+            ),
             "a fill missed, the next one live": (
-                told("filled", 0, (4, 10)),
+                build_delivered("filled", 0, (4, 10)),
                 order("filled", 10),
                 [fill(0, 4), fill(4, 10)],
                 [("partial_fill", "4", "1.4")],
             ),
             "the same fill live": (
-                told("filled", 0, (0, 10)),
+                build_delivered("filled", 0, (0, 10)),
                 order("filled", 10),
                 [fill(0, 10)],
                 [],
             ),
             "the live fill is newer than the answer": (
-                told("filled", 0, (4, 10)),
+                build_delivered("filled", 0, (4, 10)),
                 order("partially_filled", 4),
                 [fill(0, 4), fill(4, 10)],
                 [("partial_fill", "4", "1.4")],
             ),
-            "the end was live, the fill before it was not": (
-                told("canceled", 0, seconds=20),
+            "the close was live, the fill before it was missed": (
+                build_delivered("canceled", 0, seconds=20),
                 order("canceled", 4),
                 [fill(0, 4)],
                 [("partial_fill", "4", "1.4")],
             ),
-            "no fills to be had, nothing filled before": (
-                told("new", 0),
+            "fills rejected, nothing filled before": (
+                build_delivered("new", 0),
                 order("filled", 10),
                 [],
                 [("fill", "10", "5.5")],
             ),
-            "no fills to be had, something filled before": (
-                told("partially_filled", 4),
+            "fills rejected, something filled before": (
+                build_delivered("partially_filled", 4),
                 order("filled", 10),
                 [],
                 [("fill", "6", None)],
             ),
-            "no fills to be had, the last one live": (
-                told("filled", 0, (4, 10)),
+            "fills rejected, the last one live": (
+                build_delivered("filled", 0, (4, 10)),
                 order("filled", 10),
                 [],
                 [("partial_fill", "4", None)],
             ),
-            "fills that don't explain all": (
-                told("new", 0),
+            "fills for a part of the quantity": (
+                build_delivered("new", 0),
                 order("filled", 10),
                 [fill(0, 4)],
                 [("partial_fill", "4", "1.4"), ("fill", "6", None)],
             ),
             "a state that is newer than the answer": (
-                told("pending_cancel", 0, seconds=20),
+                build_delivered("pending_cancel", 0, seconds=20),
                 order("new", 0, seconds=10),
                 [],
                 [],
             ),
             "a state that is older": (
-                told("new", 0, seconds=5),
+                build_delivered("new", 0, seconds=5),
                 order("pending_cancel", 0, seconds=10),
                 [],
                 [("pending_cancel", None, None)],
             ),
-            "an end that is told is the end": (
-                told("replaced", 0, seconds=5),
+            "a closed state that was delivered": (
+                build_delivered("replaced", 0, seconds=5),
                 order("pending_replace", 0, seconds=10),
                 [],
                 [],
             ),
-            "told of after the gap only": (
-                told("filled", None, (4, 10)),
+            "delivered after the gap only": (
+                build_delivered("filled", None, (4, 10)),
                 order("filled", 10),
                 [fill(2, 4), fill(4, 10)],
                 [("partial_fill", "2", "1.4")],
@@ -212,11 +217,11 @@ class MissedEventsTests(SynchronousTestCase):
         }
         for name, (before, document, fills, events) in rows.items():
             self.assertEqual(
-                seen(find_missed_events(document, before, fills, SINCE, None)), events, name
+                summarize(find_missed_events(document, before, fills, SINCE, None)), events, name
             )
 
-    def test_an_unknown_order_before_the_horizon_is_known(self) -> None:
-        """What lies before it has been told in one way or another."""
+    def test_find_unknown_order_before_horizon_returns_nothing(self) -> None:
+        """Events up to the dedup horizon count as delivered."""
         self.assertEqual(
             find_missed_events(
                 order("new", 0, 10), NOTHING_DELIVERED, [], SINCE, BEGIN + 10 * SECOND
@@ -227,10 +232,12 @@ class MissedEventsTests(SynchronousTestCase):
             len(find_missed_events(order("new", 0, 10), NOTHING_DELIVERED, [], SINCE, BEGIN)), 1
         )
 
-    def test_has_alpacas_shape(self) -> None:
-        """The order is the real one, the time that of the fill or of the change; no id is made up."""
+    def test_find_missed_events_have_alpacas_shape(self) -> None:
+        """The order is Alpaca's, the time that of the fill or change, and no id is invented."""
         document = order("canceled", 4)
-        first, second = find_missed_events(document, told("new", 0), [fill(0, 4, 5)], SINCE, None)
+        first, second = find_missed_events(
+            document, build_delivered("new", 0), [fill(0, 4, 5)], SINCE, None
+        )
         time = format_time(BEGIN + 5 * SECOND)
         fields = {
             "event": "partial_fill",
@@ -245,11 +252,11 @@ class MissedEventsTests(SynchronousTestCase):
         )
 
 
-class ReadingTests(SynchronousTestCase):
-    """Orders and activities as they come."""
+class RestDocumentTests(SynchronousTestCase):
+    """Orders and activities as Alpaca returns them."""
 
-    def test_legs_are_orders_but_for_those_of_a_multi_leg_order(self) -> None:
-        """A bracket's legs live on their own; what is no order is passed over."""
+    def test_expand_yields_legs_except_multi_leg(self) -> None:
+        """The legs of a bracket order are separate orders; invalid entries are skipped."""
         leg = {"id": "L", "legs": None}
         for order_class, ids in (("bracket", ["P", "L"]), ("oco", ["P", "L"]), ("mleg", ["P"])):
             parent = {"id": "P", "order_class": order_class, "legs": [leg]}
@@ -257,22 +264,22 @@ class ReadingTests(SynchronousTestCase):
                 [each["id"] for each in expand([parent, None, {}, "x"])], ids, order_class
             )
 
-    def test_ids_that_can_be_none_are_passed_over(self) -> None:
-        """They would end up in the journal, and in a URL."""
+    def test_expand_invalid_id_is_skipped(self) -> None:
+        """An id is stored in the journal and used in a URL."""
         ids = ("", "é", "\ud800", "x" * 129, 7, None)
         self.assertEqual(list(expand([{"id": each} for each in ids])), [])
         self.assertEqual(len(list(expand([{"id": "x" * 128}]))), 1)
 
-    def test_legs_of_a_multi_leg_order_are_known_by_their_ids(self) -> None:
-        """Their fills are told of the whole, and no other order's legs are meant."""
+    def test_leg_ids_returns_multi_leg_legs_only(self) -> None:
+        """The legs of other orders are not included."""
         legs = [{"id": "L"}, {"id": 7}, None]
         classes = {"mleg": {"L"}, "bracket": set[str]()}
         for order_class, ids in classes.items():
             self.assertEqual(leg_ids([{"id": "P", "order_class": order_class, "legs": legs}]), ids)
         self.assertEqual(leg_ids([{"id": "P", "order_class": "mleg", "legs": None}]), set())
 
-    def test_fills_that_cannot_be_used_are_passed_over(self) -> None:
-        """One without numbers, a time or an order would only be guessed at."""
+    def test_read_fill_invalid_returns_none(self) -> None:
+        """A fill needs valid quantities, a time and an order."""
         good = {
             "id": "1",
             "order_id": "O",
@@ -299,8 +306,8 @@ class ReadingTests(SynchronousTestCase):
             self.assertIsNone(read_fill(good | {name: value}), (name, value))
         self.assertIsNone(read_fill([]))
 
-    def test_an_order_without_numbers_is_one_that_has_not_moved(self) -> None:
-        """Nothing in a document raises."""
+    def test_read_order_state_missing_fields_uses_defaults(self) -> None:
+        """No document raises an error."""
         self.assertEqual(read_order_state({"id": "O"}), OrderState("O", "None", "0", 0))
         self.assertEqual(
             read_order_state({"id": "O", "filled_qty": "x", "updated_at": 7}).filled_qty, "0"
@@ -308,10 +315,10 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(read_time("0000"), 0)
 
 
-def notice(
-    event: str, filled: str, qty: str | None, time: int, made: Recovered | None = None
+def build_event(
+    event: str, filled: str, qty: str | None, time: int, synthetic: Recovered | None = None
 ) -> DeliveredEvent:
-    """Return what a frame tells of the order."""
+    """Return the event of the order that a frame with these fields holds."""
     status = {"fill": "filled", "partial_fill": "partially_filled"}.get(event, event)
     data = {
         "event": event,
@@ -320,67 +327,68 @@ def notice(
     }
     fields = data if qty is None else data | {"qty": qty}
     frame = frame_event(json.dumps(fields).encode())
-    read = read_delivered_event(frame if made is None else with_mark(frame, made))
+    read = read_delivered_event(frame if synthetic is None else with_mark(frame, synthetic))
     assert read is not None
     return read
 
 
-class ToldTests(SynchronousTestCase):
-    """What clients have been told of an order."""
+class DeliveredTests(SynchronousTestCase):
+    """What clients got about an order."""
 
-    def test_an_untouched_order_is_known_as_far_as_the_log_goes(self) -> None:
-        """All fills up to its state were told."""
+    def test_summarize_without_events_uses_last_state(self) -> None:
+        """All fills up to the last logged state were delivered."""
         state = OrderState("O", "partially_filled", "4", BEGIN - SECOND)
         self.assertEqual(summarize_delivered(state, (), (), BEGIN), Delivered(state, Decimal(4)))
         self.assertEqual(summarize_delivered(None, (), (), BEGIN), NOTHING_DELIVERED)
 
-    def test_fills_behind_the_gaps_begin_stand_for_themselves(self) -> None:
-        """What came before them may have been missed, be they delivered or held."""
-        before = notice("partial_fill", "2", "2", BEGIN)
-        after = notice("partial_fill", "6", "3", BEGIN + SECOND)
-        held = notice("fill", "10", "4", BEGIN + 2 * SECOND)
+    def test_summarize_fills_after_gap_are_spans(self) -> None:
+        """Fills before them may be missing, whether they are delivered or buffered."""
+        before = build_event("partial_fill", "2", "2", BEGIN)
+        after = build_event("partial_fill", "6", "3", BEGIN + SECOND)
+        buffered = build_event("fill", "10", "4", BEGIN + 2 * SECOND)
         spans = (QuantityRange(Decimal(3), Decimal(6)), QuantityRange(Decimal(6), Decimal(10)))
         self.assertEqual(
-            summarize_delivered(after.state, (before, after), (held,), BEGIN),
-            Delivered(held.state, Decimal(2), spans),
+            summarize_delivered(after.state, (before, after), (buffered,), BEGIN),
+            Delivered(buffered.state, Decimal(2), spans),
         )
         self.assertEqual(
             summarize_delivered(after.state, (after,), (), BEGIN),
             Delivered(after.state, None, spans[:1]),
         )
 
-    def test_an_event_that_was_made_of_an_order_tells_all_that_the_order_shows(self) -> None:
-        """Its order is of a later time than the fill."""
-        made = notice("partial_fill", "10", "4", BEGIN + SECOND, Recovered.ORDERS)
+    def test_summarize_synthetic_event_raises_floor(self) -> None:
+        """Its order shows a later state than the fill."""
+        synthetic = build_event("partial_fill", "10", "4", BEGIN + SECOND, Recovered.ORDERS)
         self.assertEqual(
-            summarize_delivered(made.state, (made,), (), BEGIN), Delivered(made.state, Decimal(10))
+            summarize_delivered(synthetic.state, (synthetic,), (), BEGIN),
+            Delivered(synthetic.state, Decimal(10)),
         )
 
-    def test_reads_what_tells_of_an_order(self) -> None:
-        """An event without an order tells of none, and a fill without a quantity of no part."""
+    def test_read_delivered_event_without_order_or_quantity(self) -> None:
+        """Without an order there is no event; without a valid quantity there is no fill."""
         self.assertIsNone(read_delivered_event(frame_event(b'{"event":"new"}')))
         self.assertIsNone(read_delivered_event(b"nonsense"))
         for qty in (None, "x", "0", "-1"):
-            self.assertIsNone(notice("fill", "10", qty, BEGIN).fill, qty)
+            self.assertIsNone(build_event("fill", "10", qty, BEGIN).fill, qty)
 
 
 class EveryInterleavingTests(SynchronousTestCase):
-    """However fills fall before, into and behind the gap: all of the quantity is told, none of it twice."""
+    """Fills before, in and after the gap: the whole quantity is delivered once."""
 
     @settings(deadline=None, derandomize=True, max_examples=400)
     @given(st.data())
-    def test_every_fill_is_told_once(self, data: st.DataObject) -> None:
-        """Whichever fills were held or delivered late, wherever the answer was cut off, whatever it lacks."""
+    def test_every_fill_is_delivered_once(self, data: st.DataObject) -> None:
+        """Fills may be buffered, late, unlisted, or missing in a truncated answer."""
         marks = data.draw(st.lists(st.integers(1, 9), unique=True, max_size=6).map(sorted))
         cuts = [Decimal(mark) for mark in (0, *marks, 10)]
         spans = [QuantityRange(start, end) for start, end in pairwise(cuts)]
         first_missed = data.draw(st.integers(0, len(spans)))
         first_live = data.draw(st.integers(first_missed, len(spans)))
         first_unseen = data.draw(st.integers(first_missed, len(spans)))
-        delivered = data.draw(st.integers(first_live, len(spans)))
+        first_buffered = data.draw(st.integers(first_live, len(spans)))
         times = [BEGIN + (index - first_missed) * SECOND for index in range(len(spans))]
-        notices = [
-            notice(
+        events_of_fills = [
+            build_event(
                 "fill",
                 f"{span.end}",
                 f"{span.end - span.start}",
@@ -388,16 +396,21 @@ class EveryInterleavingTests(SynchronousTestCase):
             )
             for span, time in zip(spans, times, strict=True)
         ]
-        # Live events were delivered (the deadline had passed) up to one, and are held from there on.
-        late, held = notices[first_live:delivered], notices[delivered:]
+        # The first live events were released at a deadline; the others are buffered.
+        late, buffered = (
+            events_of_fills[first_live:first_buffered],
+            events_of_fills[first_buffered:],
+        )
         filled = spans[first_missed - 1].end if first_missed else Decimal(0)
         before = OrderState("O", "new", str(filled), BEGIN - 60 * SECOND)
         newest = late[-1].state if late else before
-        quiet = data.draw(st.booleans(), label="nothing happened to the order for long")
+        quiet = data.draw(st.booleans(), label="the order's last change is long ago")
         if quiet:
-            told_so_far = summarize_delivered(newest, late, held, BEGIN, before)
+            summary = summarize_delivered(newest, late, buffered, BEGIN, before)
         else:
-            told_so_far = summarize_delivered(newest, [*notices[:first_missed], *late], held, BEGIN)
+            summary = summarize_delivered(
+                newest, [*events_of_fills[:first_missed], *late], buffered, BEGIN
+            )
         created = SINCE - SECOND if quiet or first_missed else BEGIN - SECOND
         known = [
             FillActivity("O", span, "partial_fill", "1", format_time(time))
@@ -413,10 +426,10 @@ class EveryInterleavingTests(SynchronousTestCase):
             else "partially_filled"
         )
         document = order(status, int(total), created_at=format_time(created))
-        made = find_missed_events(document, told_so_far, known, SINCE, None)
-        fills = [Decimal(event["qty"]) for event in made if "qty" in event]
+        synthetic = find_missed_events(document, summary, known, SINCE, None)
+        fills = [Decimal(event["qty"]) for event in synthetic if "qty" in event]
         missed = sum((span.end - span.start for span in spans[first_missed:first_live]), Decimal(0))
-        # What the answer does not show yet comes by the stream, or with the next answer.
+        # The stream or the next answer brings the fills that this answer does not show yet.
         unseen = sum(
             (span.end - span.start for span in spans[first_unseen : max(first_live, first_unseen)]),
             Decimal(0),

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.recovery.snapshot, against a page in memory."""
+"""Tests for tradeproxy.recovery.snapshot, against a server in memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.web.server import Request
 
-from tests.upstream.support import RestTestCase
+from tests.upstream.support import RestClientTestCase
 from tradeproxy.recovery.snapshot import FILLS_A_PAGE, ORDERS_A_PAGE, take_snapshot
 from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import format_time, parse_time
@@ -17,7 +17,7 @@ SINCE = 1_790_000_000 * SECOND
 
 
 def order(number: int, status: str = "filled") -> dict[str, Any]:
-    """Return an order; two are submitted in any one second."""
+    """Return an order; two are submitted in each second."""
     return {
         "id": f"order/{number}",
         "submitted_at": format_time(SINCE + number // 2 * SECOND),
@@ -26,7 +26,7 @@ def order(number: int, status: str = "filled") -> dict[str, Any]:
 
 
 def activity(number: int) -> dict[str, Any]:
-    """Return a fill of one order."""
+    """Return the activity of a fill of one order."""
     return {
         "id": f"activity {number:05}",
         "order_id": "order/0",
@@ -37,7 +37,7 @@ def activity(number: int) -> dict[str, Any]:
     }
 
 
-class SnapshotTests(RestTestCase):
+class SnapshotTests(RestClientTestCase):
     """Orders and fills, page by page."""
 
     def setUp(self) -> None:
@@ -45,14 +45,14 @@ class SnapshotTests(RestTestCase):
         self.orders = [order(number) for number in range(1200)]
         self.old = {"order/old": order(-9000, "canceled") | {"id": "order/old"}}
         self.activities = [activity(number) for number in range(250)]
-        self.refused = ""
-        self.counted = 1
+        self.rejected_path = ""
+        self.rows_per_order = 1
         self.answer = self.respond
 
     def respond(self, request: Request) -> bytes:
         path = request.path.decode()
         given = {name.decode(): values[0].decode() for name, values in request.args.items()}
-        if self.refused and path.startswith(self.refused):
+        if self.rejected_path and path.startswith(self.rejected_path):
             request.setResponseCode(403)
             return b""
         if path == "/v2/orders":
@@ -60,7 +60,7 @@ class SnapshotTests(RestTestCase):
             after = parse_time(given["after"]) if "after" in given else 0
             known = [each for each in self.orders if parse_time(each["submitted_at"]) > after]
             found = [each for each in known if given["status"] == "all" or each["status"] == "new"]
-            return json.dumps(found[: int(given["limit"]) // self.counted]).encode()
+            return json.dumps(found[: int(given["limit"]) // self.rows_per_order]).encode()
         if path == "/v2/account/activities":
             ids = [each["id"] for each in self.activities]
             first = ids.index(given["page_token"]) + 1 if "page_token" in given else 0
@@ -71,44 +71,41 @@ class SnapshotTests(RestTestCase):
             return b""
         return json.dumps(found_order).encode()
 
-    def test_finds_all_of_it(self) -> None:
-        """All pages, and by their ids those that are known to have been open; one that is gone is skipped.
-
-        A short page is no end: the limit may count legs.
-        """
+    def test_snapshot_reads_all_pages_and_named_orders(self) -> None:
+        """A short page is not the last one: the limit may count legs. A missing id is skipped."""
         names = ("order/3", "order/old", "order/gone")
         snapshot = self.outcome(take_snapshot(self.rest, SINCE, names, set()))
         self.assertEqual(set(snapshot.orders), {*(each["id"] for each in self.orders), "order/old"})
         self.assertEqual(len(snapshot.select_fills("order/0")), len(self.activities))
         self.assertEqual(snapshot.select_fills("order/1"), [])
-        asked = self.asked()
+        asked = self.requested_uris()
         self.assertIn("/v2/orders/order%2Fold?nested=true", asked)
         self.assertEqual(sum("status=all" in uri for uri in asked), 4)
         self.assertEqual(sum("activities" in uri for uri in asked), 3)
 
-    def test_a_limit_that_counts_legs_hides_nothing(self) -> None:
-        """Of 500 orders with two legs each, Alpaca may list 166 and call that a page."""
+    def test_snapshot_limit_that_counts_legs_reads_all_orders(self) -> None:
+        """Of 500 orders with two legs each, Alpaca may return 166 as a full page."""
         for each in self.orders:
             each["legs"] = [{"id": f"{each['id']} {leg}"} for leg in (1, 2)]
-        self.counted = 3
+        self.rows_per_order = 3
         snapshot = self.outcome(take_snapshot(self.rest, SINCE, (), set()))
         self.assertEqual(len(snapshot.orders), 3 * 1200)
 
-    def test_more_orders_of_one_moment_than_a_page_has_cannot_be_had(self) -> None:
-        """They are no reason to ask for ever, nor to take the page for all of them."""
+    def test_snapshot_page_full_of_one_time_raises_unavailable(self) -> None:
+        """The request is not repeated forever, and the page does not count as complete."""
         self.orders = [order(0) | {"id": str(number)} for number in range(ORDERS_A_PAGE + 1)]
         started = self.start(take_snapshot(self.rest, SINCE, (), set()))
         self.failureResultOf(started, RestUnavailableError)
-        self.assertEqual(len(self.asked()), 2)
+        self.assertEqual(len(self.requested_uris()), 2)
 
-    def test_pages_of_fills_end_where_they_bring_nothing_new(self) -> None:
-        """They are not asked for again and again."""
+    def test_snapshot_repeated_fill_page_ends_reading(self) -> None:
+        """The same page is not requested again and again."""
         self.activities = [activity(0)] * FILLS_A_PAGE
         self.outcome(take_snapshot(self.rest, SINCE, (), set()))
-        self.assertEqual(sum("activities" in uri for uri in self.asked()), 2)
+        self.assertEqual(sum("activities" in uri for uri in self.requested_uris()), 2)
 
-    def test_orders_of_fills_are_asked_for_by_their_ids(self) -> None:
-        """One from before the proxy's time is in no list; a leg is told of with its multi-leg order."""
+    def test_snapshot_requests_orders_of_fills_by_id(self) -> None:
+        """An older order is in no list; a leg is reported with its multi-leg order."""
         parent = order(0) | {
             "id": "parent",
             "order_class": "mleg",
@@ -121,34 +118,34 @@ class SnapshotTests(RestTestCase):
         ]
         snapshot = self.outcome(take_snapshot(self.rest, SINCE, (), set()))
         self.assertEqual(set(snapshot.orders), {"parent", "order/old"})
-        by_id = [uri for uri in self.asked() if uri.startswith("/v2/orders/")]
+        by_id = [uri for uri in self.requested_uris() if uri.startswith("/v2/orders/")]
         self.assertEqual(
             by_id, [f"/v2/orders/order%2F{name}?nested=true" for name in ("old", "gone")]
         )
 
-    def test_an_order_that_alpaca_does_not_know_is_asked_for_once(self) -> None:
-        """Its end was never told, so that it looks open for ever."""
+    def test_snapshot_unknown_order_is_requested_once(self) -> None:
+        """Its last event was not delivered, so it stays open in the log."""
         unknown: set[str] = set()
         for _ in range(2):
             self.outcome(take_snapshot(self.rest, SINCE, ["order/gone"], unknown))
-        self.assertEqual(sum("gone" in uri for uri in self.asked()), 1)
+        self.assertEqual(sum("gone" in uri for uri in self.requested_uris()), 1)
         self.assertEqual(unknown, {"order/gone"})
 
-    def test_does_without_fills_that_are_refused(self) -> None:
-        """The orders tell how much was filled."""
-        self.refused = "/v2/account/activities"
+    def test_snapshot_fills_rejected_returns_orders(self) -> None:
+        """The orders still show how much is filled."""
+        self.rejected_path = "/v2/account/activities"
         snapshot = self.outcome(take_snapshot(self.rest, SINCE, (), set()))
         self.assertEqual((len(snapshot.orders), snapshot.fills), (1200, []))
 
-    def test_orders_that_are_refused_are_a_refusal(self) -> None:
-        """In the list, or by id."""
+    def test_snapshot_orders_rejected_raises_refused(self) -> None:
+        """This applies to the list and to one order."""
         for path in ("/v2/orders", "/v2/orders/"):
-            self.refused = path
+            self.rejected_path = path
             started = self.start(take_snapshot(self.rest, SINCE, ["order/old"], set()))
             self.failureResultOf(started, RestRefusedError)
 
-    def test_documents_of_another_shape_are_no_answer(self) -> None:
-        """Maintenance does not mean that there are no orders, no fills, or not this order."""
+    def test_snapshot_other_document_raises_unavailable(self) -> None:
+        """Such an answer does not mean that there are no orders or fills."""
         for path in ("/v2/orders", "/v2/account/activities", "/v2/orders/order%2Fold"):
             for document in ({"message": "hello"}, None, [None]):
 
@@ -159,4 +156,4 @@ class SnapshotTests(RestTestCase):
                 self.answer = respond
                 started = self.start(take_snapshot(self.rest, SINCE, ["order/old"], set()))
                 self.failureResultOf(started, RestUnavailableError)
-                self.wires.advance(60)  # or the requests would be too many
+                self.wires.advance(60)  # stay below the rate limit

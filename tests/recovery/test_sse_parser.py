@@ -36,35 +36,35 @@ ITEMS: list[SseItem] = [
 
 
 def parse(*chunks: bytes) -> list[SseItem]:
-    """Return what is in a body that comes in these chunks, as far as it is complete."""
+    """Return the complete items of a body that arrives in these chunks."""
     parser = SseParser()
     return [item for chunk in chunks for item in parser.feed(chunk)]
 
 
-class EventStreamParserTests(SynchronousTestCase):
-    """Server-sent events in pieces."""
+class SseParserTests(SynchronousTestCase):
+    """Server-sent events in chunks."""
 
-    def test_reads_data_and_comments(self) -> None:
-        """Both line ends, several lines of data, other fields, a byte order mark: as the standard says."""
+    def test_feed_standard_body_yields_data_and_comments(self) -> None:
+        """Both line ends, several data lines, other fields and a byte order mark are read."""
         self.assertEqual(parse(BODY), ITEMS)
 
     @settings(deadline=None, derandomize=True)
     @given(st.lists(st.integers(0, len(BODY)), max_size=20).map(sorted))
-    def test_does_not_care_how_the_body_is_cut(self, cuts: list[int]) -> None:
-        """A chunk may end anywhere, between CR and LF too."""
+    def test_feed_any_chunks_yields_same_items(self, cuts: list[int]) -> None:
+        """A chunk may end anywhere, even between CR and LF."""
         bounds = [0, *cuts, len(BODY)]
         self.assertEqual(parse(*(BODY[start:end] for start, end in pairwise(bounds))), ITEMS)
 
-    def test_an_event_is_complete_at_the_blank_line_or_at_the_end(self) -> None:
-        """What was cut off is no event; what merely lacks the blank line is one."""
+    def test_end_without_blank_line_yields_event(self) -> None:
+        """The end of a complete body completes its last event."""
         for rest in (b"data: x", b"data: x\n", b"data: x\r\n"):
             parser = SseParser()
             self.assertEqual(list(parser.feed(rest)), [])
             self.assertEqual(list(parser.end()), [SseData((b"x",))], rest)
         self.assertEqual(list(SseParser().end()), [])
 
-    def test_what_is_too_large_is_passed_over_and_not_kept(self) -> None:
-        """One line, or many; the event behind it is read."""
+    def test_feed_oversized_event_yields_oversized(self) -> None:
+        """One long line, or many lines; the next event is read."""
         half = b"data: " + b"x" * (MAX_EVENT_SIZE // 2)
         for chunks in (
             [b"data: ", *[b"x" * 65536] * 17, b"\n", b"\n"],

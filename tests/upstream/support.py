@@ -1,4 +1,4 @@
-"""Alpaca's REST interface in memory and in fake time: the simulator's, or a page of the test's own."""
+"""Alpaca's REST API in memory and in fake time: from the simulator, or from the test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BASE_URL = "http://127.0.0.1:8100"
 
 @implementer(IAgentEndpointFactory, IStreamClientEndpoint)
 class MemoryHost:
-    """Leads an Agent's connections to a site, unless the host is down (`refusing`) or mute (`hanging`)."""
+    """Connects an Agent to a site, unless the host rejects (`refusing`) or is mute (`hanging`)."""
 
     def __init__(self, site: Site, wires: Wires) -> None:
         self.refusing = False
@@ -53,7 +53,7 @@ class MemoryHost:
 
 
 class Page(Resource):
-    """Answers every request by a function of the test, and remembers the requests."""
+    """Answers every request with a function of the test, and records the requests."""
 
     isLeaf = True
 
@@ -68,13 +68,13 @@ class Page(Resource):
 
 
 def http_client(host: MemoryHost, clock: Clock) -> HTTPClient:
-    """Return a client of a host in memory."""
+    """Return an HTTP client that connects to `host`."""
     return HTTPClient(Agent.usingEndpointFactory(clock, host))
 
 
 @implementer(IReactorTime)
-class Ahead:
-    """A clock that is some seconds ahead of another, whose timers it uses."""
+class ClockAhead:
+    """A clock that is some seconds ahead of another one. It uses the other one's timers."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self.callLater = clock.callLater
@@ -86,8 +86,8 @@ class Ahead:
         return self._clock.seconds() + self._seconds
 
 
-class Detour(Resource):
-    """Answers like another resource, but for what a function of the test answers itself."""
+class OverridingResource(Resource):
+    """Answers like another resource, except where a function of the test returns an answer."""
 
     isLeaf = True
 
@@ -108,8 +108,8 @@ class Detour(Resource):
         return rendered
 
 
-class RestTestCase(SynchronousTestCase):
-    """A client of a page: `answer` is what is answered, a function of the request or a JSON value."""
+class RestClientTestCase(SynchronousTestCase):
+    """A REST client in memory. `answer` is a JSON value or a function of the request."""
 
     credentials: Credentials = KEYS
 
@@ -129,22 +129,22 @@ class RestTestCase(SynchronousTestCase):
         return json.dumps(self.answer).encode()
 
     def start(self, coroutine: Any) -> Deferred[Any]:
-        """Begin something, and let it come as far as it does without time."""
+        """Start a coroutine, and run it as far as it gets without time passing."""
         started = Deferred.fromCoroutine(coroutine)
         self.wires.flush()
         return started
 
     def outcome(self, coroutine: Any) -> Any:
-        """Return what something comes to at once."""
+        """Return the result that a coroutine has at once."""
         return self.successResultOf(self.start(coroutine))
 
-    def asked(self) -> list[str]:
-        """Return the paths that were asked for, with their queries."""
+    def requested_uris(self) -> list[str]:
+        """Return the path and query of each request."""
         return [request.uri.decode() for request in self.page.requests]
 
 
 def status(code: int, body: bytes = b"", **headers: str) -> Callable[[Request], bytes]:
-    """Return an answer with a status, headers (underscores for hyphens) and a body."""
+    """Return an answer with a status, a body and headers (underscores stand for hyphens)."""
 
     def answer(request: Request) -> bytes:
         request.setResponseCode(code)
@@ -156,7 +156,7 @@ def status(code: int, body: bytes = b"", **headers: str) -> Callable[[Request], 
 
 
 def event_stream(*chunks: bytes, complete: bool = True) -> Callable[[Request], int]:
-    """Return an answer that is an event stream in some chunks; an incomplete one is cut off behind them."""
+    """Return an answer that is an event stream; an incomplete one is cut after its chunks."""
 
     def answer(request: Request) -> int:
         request.setHeader("content-type", "text/event-stream; charset=utf-8")
@@ -172,5 +172,5 @@ def event_stream(*chunks: bytes, complete: bool = True) -> Callable[[Request], i
 
 
 def never(_: Request) -> int:
-    """Answer nothing at all."""
+    """Send no answer."""
     return NOT_DONE_YET

@@ -14,36 +14,36 @@ REFUSED = Disconnect(DisconnectCause.REFUSED, "login refused")
 LIMITED = Disconnect(DisconnectCause.LIMITED, "HTTP 429 at the handshake")
 
 CEILINGS = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
-"""Seconds that the first, second, … failure in a row may cost at most."""
+"""Seconds: the maximum jitter after the first, second, … failure in a row."""
 
 
-def backoff(drawn: float) -> Backoff:
-    """Return a Backoff for which randomness is always `drawn`."""
-    return Backoff(lambda: drawn)
+def new_backoff(random: float) -> Backoff:
+    """Return a Backoff whose random source always returns `random`."""
+    return Backoff(lambda: random)
 
 
 class BackoffTests(SynchronousTestCase):
-    """When to try Alpaca again."""
+    """The delay before the next attempt."""
 
-    def test_doubles_to_a_minute_with_full_jitter(self) -> None:
-        """The wait is a random part, from none to all, of a ceiling of 1 s that doubles to 60 s."""
-        for drawn in (0.0, 0.5, 1.0):
-            waits = backoff(drawn)
-            delays = [waits.delay_after(LOST) for _ in CEILINGS]
-            self.assertEqual(delays, [drawn * ceiling for ceiling in CEILINGS], drawn)
+    def test_delay_repeated_losses_doubles_ceiling_to_60_s(self) -> None:
+        """The delay is a random part of a ceiling that starts at 1 s and doubles to 60 s."""
+        for random in (0.0, 0.5, 1.0):
+            backoff = new_backoff(random)
+            delays = [backoff.delay_after(LOST) for _ in CEILINGS]
+            self.assertEqual(delays, [random * ceiling for ceiling in CEILINGS], random)
 
-    def test_grows_after_clean_closes_too(self) -> None:
-        """A server that closes politely in a loop is not dialled in a loop."""
-        waits = backoff(1.0)
-        self.assertEqual([waits.delay_after(CLEAN) for _ in CEILINGS], CEILINGS)
+    def test_delay_repeated_clean_closes_grows(self) -> None:
+        """A server that closes cleanly in a loop is not dialed in a tight loop."""
+        backoff = new_backoff(1.0)
+        self.assertEqual([backoff.delay_after(CLEAN) for _ in CEILINGS], CEILINGS)
 
-    def test_draws_anew_each_time(self) -> None:
-        """Two proxies that lost Alpaca together don't come back together."""
-        waits = Backoff(iter([0.25, 0.75, 0.5]).__next__)
-        self.assertEqual([waits.delay_after(LOST) for _ in range(3)], [0.25, 1.5, 2.0])
+    def test_delay_each_failure_draws_new_jitter(self) -> None:
+        """Two proxies that lost Alpaca together do not reconnect together."""
+        backoff = Backoff(iter([0.25, 0.75, 0.5]).__next__)
+        self.assertEqual([backoff.delay_after(LOST) for _ in range(3)], [0.25, 1.5, 2.0])
 
-    def test_waits_at_least_the_floor_that_the_cause_calls_for(self) -> None:
-        """A refused key waits 60 s at least, a taken slot 90 s, with the jitter on top."""
+    def test_delay_refused_or_limited_adds_jitter_to_floor(self) -> None:
+        """A rejected key waits at least 60 s, a taken slot 90 s; the jitter is added."""
         table = {
             "refused, no jitter": (REFUSED, 0.0, [60.0, 60.0, 60.0]),
             "refused, half": (REFUSED, 0.5, [60.5, 61.0, 62.0]),
@@ -52,54 +52,56 @@ class BackoffTests(SynchronousTestCase):
             "limited, half": (LIMITED, 0.5, [90.5, 91.0, 92.0]),
             "limited, all": (LIMITED, 1.0, [91.0, 92.0, 94.0]),
         }
-        for name, (ending, drawn, delays) in table.items():
-            waits = backoff(drawn)
-            self.assertEqual([waits.delay_after(ending) for _ in delays], delays, name)
+        for name, (disconnect, random, delays) in table.items():
+            backoff = new_backoff(random)
+            self.assertEqual([backoff.delay_after(disconnect) for _ in delays], delays, name)
 
-    def test_a_floor_ends_with_its_cause(self) -> None:
-        """The failure after a limited one is an ordinary one again, on the same growing ceiling."""
-        waits = backoff(1.0)
-        delays = [waits.delay_after(ending) for ending in (LOST, LIMITED, LOST, REFUSED, LOST)]
+    def test_delay_lost_after_limited_has_no_floor(self) -> None:
+        """The floor applies to one delay only; the ceiling keeps growing."""
+        backoff = new_backoff(1.0)
+        delays = [
+            backoff.delay_after(disconnect) for disconnect in (LOST, LIMITED, LOST, REFUSED, LOST)
+        ]
         self.assertEqual(delays, [1.0, 92.0, 4.0, 68.0, 16.0])
 
-    def test_what_alpaca_asks_for_replaces_the_floor(self) -> None:
-        """Retry-After is taken at its word, be it shorter or longer than our own floor; jitter stays."""
+    def test_delay_retry_after_replaces_floor(self) -> None:
+        """Retry-After replaces the floor, whether it is shorter or longer; the jitter is added."""
         for cause in (DisconnectCause.LOST, DisconnectCause.LIMITED):
             for seconds in (0.0, 5.0, 300.0):
-                ending = Disconnect(cause, "HTTP 429", retry_after=seconds)
-                self.assertEqual(backoff(0.0).delay_after(ending), seconds, cause)
-                self.assertEqual(backoff(1.0).delay_after(ending), seconds + 1.0, cause)
+                disconnect = Disconnect(cause, "HTTP 429", retry_after=seconds)
+                self.assertEqual(new_backoff(0.0).delay_after(disconnect), seconds, cause)
+                self.assertEqual(new_backoff(1.0).delay_after(disconnect), seconds + 1.0, cause)
 
-    def test_a_refused_key_waits_a_minute_at_least(self) -> None:
-        """Alpaca may ask for more, not for less: only people mend keys."""
+    def test_delay_refused_with_short_retry_after_keeps_60_s(self) -> None:
+        """Retry-After only raises the floor of a rejected key: a person has to replace the key."""
         for seconds, delay in {1.0: 60.0, 300.0: 300.0}.items():
-            ending = Disconnect(DisconnectCause.REFUSED, "HTTP 401", retry_after=seconds)
-            self.assertEqual(backoff(0.0).delay_after(ending), delay)
+            disconnect = Disconnect(DisconnectCause.REFUSED, "HTTP 401", retry_after=seconds)
+            self.assertEqual(new_backoff(0.0).delay_after(disconnect), delay)
 
-    def test_starts_over_only_after_a_minute_of_streaming(self) -> None:
-        """A session that broke off sooner did not work: the next wait goes on growing."""
+    def test_delay_after_60_s_of_streaming_resets_ceiling(self) -> None:
+        """A shorter session does not reset the ceiling."""
         table = {0.0: 8.0, 1.0: 8.0, 59.9: 8.0, 60.0: 1.0, 86_400.0: 1.0}
         for streamed, delay in table.items():
-            waits = backoff(1.0)
+            backoff = new_backoff(1.0)
             for _ in range(3):
-                waits.delay_after(LOST)
-            ending = Disconnect(DisconnectCause.LOST, "connection lost", streamed=streamed)
-            self.assertEqual(waits.delay_after(ending), delay, streamed)
+                backoff.delay_after(LOST)
+            disconnect = Disconnect(DisconnectCause.LOST, "connection lost", streamed=streamed)
+            self.assertEqual(backoff.delay_after(disconnect), delay, streamed)
 
-    def test_grows_again_after_it_started_over(self) -> None:
-        """The failure of a session that worked is the first of a new row."""
-        waits = backoff(1.0)
+    def test_delay_after_reset_grows_again(self) -> None:
+        """The failure of a stable session is the first of a new series."""
+        backoff = new_backoff(1.0)
         for _ in CEILINGS:
-            waits.delay_after(LOST)
-        waits.delay_after(Disconnect(DisconnectCause.LOST, "connection lost", streamed=3600.0))
-        self.assertEqual([waits.delay_after(LOST) for _ in range(3)], [2.0, 4.0, 8.0])
+            backoff.delay_after(LOST)
+        backoff.delay_after(Disconnect(DisconnectCause.LOST, "connection lost", streamed=3600.0))
+        self.assertEqual([backoff.delay_after(LOST) for _ in range(3)], [2.0, 4.0, 8.0])
 
 
 class ParseRetryAfterTests(SynchronousTestCase):
     """The Retry-After header: seconds or a date."""
 
-    def test_reads_seconds(self) -> None:
-        """Seconds are what they say, but never more than a quarter of an hour."""
+    def test_parse_seconds_returns_at_most_900(self) -> None:
+        """A number is in seconds; more than 15 minutes are cut to 15 minutes."""
         table = {
             "0": 0.0,
             "7": 7.0,
@@ -113,8 +115,8 @@ class ParseRetryAfterTests(SynchronousTestCase):
         for value, seconds in table.items():
             self.assertEqual(parse_retry_after(value, now=0.0), seconds, value[:20])
 
-    def test_reads_a_date(self) -> None:
-        """A date is as many seconds as it lies ahead of now; one that has passed is none."""
+    def test_parse_date_returns_seconds_until_it(self) -> None:
+        """A date counts as the seconds until it; a date in the past as 0."""
         moment = 1445412480.0  # 2015-10-21T07:28:00Z
         table = {
             ("Wed, 21 Oct 2015 07:28:00 GMT", moment - 45.5): 45.5,
@@ -129,8 +131,8 @@ class ParseRetryAfterTests(SynchronousTestCase):
         for (value, now), seconds in table.items():
             self.assertEqual(parse_retry_after(value, now), seconds, value)
 
-    def test_takes_anything_else_for_no_answer(self) -> None:
-        """Then our own floor holds."""
+    def test_parse_invalid_value_returns_none(self) -> None:
+        """Any other value is ignored."""
         for value in (
             "",
             " ",
@@ -157,8 +159,8 @@ class ParseRetryAfterTests(SynchronousTestCase):
             r"\A(Mon, )?[0-9]{0,3} (Jan|Nov) [0-9]{0,7} [0-9:.]{0,9} ([+-][0-9]{0,6}|GMT)?"
         )
     )
-    def test_never_fails(self, value: str) -> None:
-        """Whatever the header holds, the wait is bounded."""
+    def test_parse_any_text_returns_bounded_value(self, value: str) -> None:
+        """No header value raises or gives a delay above the limit."""
         seconds = parse_retry_after(value, now=1e9)
         if seconds is not None:
             self.assertTrue(0.0 <= seconds <= 900.0, value)

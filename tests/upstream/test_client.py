@@ -1,4 +1,4 @@
-"""The upstream connection and its service, against the simulator, in memory and in fake time."""
+"""Tests for the upstream client and service, against the simulator in memory and fake time."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ KEYS = KeyPair(Secret("PKUPSTREAM"), Secret("upstream-secret"))
 EVENT = {"event": "new", "order": {"id": "1", "symbol": "SPY"}}
 
 
-class Collector:
-    """A subscriber that keeps what it is given."""
+class RecordingSubscriber:
+    """A subscriber that records the payloads that it gets."""
 
     size = 1
 
     def __init__(self) -> None:
         self.events: list[bytes] = []
 
-    def deliver(self, burst: Batch) -> None:
-        self.events.extend(row.payload for row in burst.rows if row.payload is not None)
+    def deliver(self, batch: Batch) -> None:
+        self.events.extend(row.payload for row in batch.rows if row.payload is not None)
 
     def announce(self, status: bytes) -> None:
         pass
@@ -54,7 +54,7 @@ class Collector:
 
 @implementer(ILogObserver)
 class DelayObserver:
-    """Keeps every delay that the log announces, in seconds."""
+    """Records each delay that is logged, in seconds."""
 
     def __init__(self, delays: list[float]) -> None:
         self._delays = delays
@@ -65,7 +65,7 @@ class DelayObserver:
 
 
 class UpstreamTestCase(SynchronousTestCase):
-    """An account whose upstream is the simulator; half of every ceiling is waited."""
+    """An account whose upstream is the simulator. The jitter is half of the ceiling."""
 
     dialect = Dialect.AUTHENTICATE
     options: dict[str, Any] = {}
@@ -77,7 +77,7 @@ class UpstreamTestCase(SynchronousTestCase):
         journal = memory_journal(self.clock, "live")
         self.addCleanup(journal.close)
         self.account = Account("live", journal, self.clock)
-        self.subscriber = Collector()
+        self.subscriber = RecordingSubscriber()
         self.account.broadcaster.register(self.subscriber)
         self.delays: list[float] = []
         settings = AccountSettings(
@@ -114,23 +114,23 @@ class UpstreamTestCase(SynchronousTestCase):
 
 
 class StreamingTests(UpstreamTestCase):
-    """A session that works."""
+    """A session that reaches the stream."""
 
-    def test_connects_logs_in_and_listens(self) -> None:
-        """The service comes to the stream by itself, and the account says that it is up."""
+    def test_start_connects_and_starts_stream(self) -> None:
+        """The service logs in and listens, and the account is marked up."""
         self.assertTrue(self.alpaca.listening)
         self.assertTrue(self.account.upstream.streaming)
 
-    def test_hands_events_on_byte_for_byte(self) -> None:
-        """What Alpaca writes is what the subscribers get, unknown events and odd white space included."""
+    def test_event_is_published_byte_for_byte(self) -> None:
+        """Subscribers get Alpaca's bytes, also for unknown events and unusual white space."""
         odd = b'{ "stream" : "trade_updates",\n "data": {"event":"held_by_martians", "x": 1e2} }'
         first = self.alpaca.emit(EVENT)
         self.alpaca.emit_payload(odd)
         self.advance(0)
         self.assertEqual(self.subscriber.events, [first, odd])
 
-    def test_drops_and_counts_what_is_no_event_and_logs_each_kind_once(self) -> None:
-        """Junk ends nothing: it is counted by kind, logged once a kind, and the events after it arrive."""
+    def test_junk_frames_are_counted_and_logged_once_per_kind(self) -> None:
+        """Junk does not close the connection, and later events arrive."""
         with capturedLogs() as logs:
             self.inject(FaultKind.GARBAGE, count=10)
         event = self.alpaca.emit(EVENT)
@@ -139,33 +139,33 @@ class StreamingTests(UpstreamTestCase):
         self.assertEqual(self.account.dropped_frames.total(), 10)
         self.assertEqual(len(logs), len(self.account.dropped_frames))
 
-    def test_a_burst_arrives_whole_and_in_order(self) -> None:
-        """A burst is handed on whole and in its order."""
+    def test_many_events_at_once_keep_their_order(self) -> None:
+        """Events that arrive together are all published, in order."""
         events = [self.alpaca.emit(EVENT | {"n": n}) for n in range(100)]
         self.advance(0)
         self.assertEqual(self.subscriber.events, events)
 
 
 class TextFramesTests(StreamingTests):
-    """The same with an Alpaca that sends text frames, as the live one may."""
+    """The same tests with text frames, which Alpaca may send."""
 
     options = {"binary": False}
 
 
 class DocumentedDialectTests(StreamingTests):
-    """The same in the dialect of Alpaca's documentation."""
+    """The same tests in the dialect of Alpaca's documentation."""
 
     dialect = Dialect.AUTH
     options = {"credentials": KEYS}
 
 
 class WrongKeyTests(UpstreamTestCase):
-    """An account whose key Alpaca does not accept."""
+    """An account whose key Alpaca rejects."""
 
     options = {"credentials": KeyPair(Secret("another"), Secret("key"))}
 
-    def test_waits_at_least_a_minute_and_names_the_variable(self) -> None:
-        """The log says which variable holds the refused key, and never the key."""
+    def test_rejected_key_waits_60_s_and_logs_variable(self) -> None:
+        """The log names the variable of the rejected key, and never the key."""
         self.advance(1)
         self.assertIn("ALPACA_LIVE_API_KEY", self.account.upstream.reason)
         with capturedLogs() as logs:
@@ -179,7 +179,7 @@ class WrongKeyTests(UpstreamTestCase):
 
 
 class OutageTests(UpstreamTestCase):
-    """Every way in which the upstream goes away, and the way back."""
+    """Each way to lose the upstream, and the reconnect."""
 
     def assert_recovers(self) -> None:
         self.assertTrue(self.account.upstream.streaming)
@@ -187,22 +187,22 @@ class OutageTests(UpstreamTestCase):
         self.advance(0)
         self.assertEqual(self.subscriber.events[-1:], [event])
 
-    def test_a_dropped_connection_is_made_again_within_a_second(self) -> None:
-        """The first wait is full jitter under one second."""
+    def test_dropped_connection_reconnects_within_1_s(self) -> None:
+        """The first delay is full jitter below one second."""
         self.inject(FaultKind.DROP)
         self.assertFalse(self.account.upstream.streaming)
         self.advance(1)
         self.assertEqual(self.delays, [0.5])
         self.assert_recovers()
 
-    def test_a_reset_connection_is_made_again(self) -> None:
-        """A reset is no different from an end."""
+    def test_reset_connection_reconnects(self) -> None:
+        """A TCP reset is handled like a close."""
         self.inject(FaultKind.RESET)
         self.advance(1)
         self.assert_recovers()
 
-    def test_clean_closes_in_a_loop_back_off(self) -> None:
-        """Alpaca's closing cleanly, again and again, is no reason to hammer it."""
+    def test_repeated_clean_closes_back_off(self) -> None:
+        """Repeated clean closes also grow the delay."""
         for _ in range(9):
             self.inject(FaultKind.CLOSE)
             while not self.alpaca.listening:
@@ -210,8 +210,8 @@ class OutageTests(UpstreamTestCase):
         self.assertEqual(self.delays, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0])
         self.assert_recovers()
 
-    def test_an_unreachable_host_backs_off_and_says_why(self) -> None:
-        """The delays double from one second to sixty, each halved here by the jitter."""
+    def test_unreachable_host_backs_off_and_logs_reason(self) -> None:
+        """The ceiling doubles from 1 s to 60 s; the jitter halves it here."""
         self.wire.refusing = True
         self.inject(FaultKind.DROP)
         with capturedLogs() as logs:
@@ -227,15 +227,15 @@ class OutageTests(UpstreamTestCase):
         self.advance(30)
         self.assert_recovers()
 
-    def test_the_delay_starts_anew_only_after_a_session_that_worked(self) -> None:
-        """A session of some seconds does not reset the backoff; one of more than a minute does."""
+    def test_stable_session_resets_backoff(self) -> None:
+        """A session of a few seconds does not reset the backoff; one of over a minute does."""
         for seconds in (10, 10, 10, 65, 10):
             self.advance(seconds)
             self.inject(FaultKind.DROP)
         self.assertEqual(self.delays, [0.5, 1.0, 2.0, 0.5, 1.0])
 
-    def test_a_session_that_worked_counts_however_it_ended(self) -> None:
-        """Also one that we end ourselves, since Alpaca says that it no longer sends us anything."""
+    def test_stable_session_closed_by_us_resets_backoff(self) -> None:
+        """The reset also applies if the proxy closes, because Alpaca no longer lists the stream."""
         self.wire.refusing = True
         self.inject(FaultKind.DROP)
         self.advance(10)
@@ -247,8 +247,8 @@ class OutageTests(UpstreamTestCase):
         self.assertEqual(self.delays, [0.5])
         self.assert_recovers()
 
-    def test_a_silent_connection_is_found_in_less_than_thirty_seconds(self) -> None:
-        """Nothing arrives and no pong either: the connection is given up and made again."""
+    def test_silent_connection_is_dropped_within_30_s(self) -> None:
+        """A connection without data and without a pong is dropped and reconnected."""
         self.inject(FaultKind.SILENCE)
         started = self.clock.seconds()
         while self.account.upstream.streaming:
@@ -258,24 +258,24 @@ class OutageTests(UpstreamTestCase):
         self.advance(2)
         self.assert_recovers()
 
-    def test_a_second_connection_waits_for_the_slot(self) -> None:
-        """HTTP 429 means at least 90 seconds."""
+    def test_http_429_waits_90_s(self) -> None:
+        """HTTP 429 means that the slot is taken: wait at least 90 s."""
         self.inject(FaultKind.THROTTLE, count=1)
         self.inject(FaultKind.DROP)
         self.advance(95)
         self.assertEqual(self.delays, [0.5, 91.0])
         self.assert_recovers()
 
-    def test_retry_after_is_obeyed(self) -> None:
-        """Where Alpaca says how long, that is the floor."""
+    def test_http_429_with_retry_after_waits_that_long(self) -> None:
+        """Alpaca's Retry-After is the floor of the delay."""
         self.inject(FaultKind.THROTTLE, count=1, retry_after=7)
         self.inject(FaultKind.DROP)
         self.advance(20)
         self.assertEqual(self.delays, [0.5, 8.0])
         self.assert_recovers()
 
-    def test_a_goodbye_that_does_not_come_to_its_end_is_cut(self) -> None:
-        """Alpaca closes and keeps TCP open: a deaf connection must not be taken for a stream."""
+    def test_close_without_tcp_close_is_aborted(self) -> None:
+        """If Alpaca closes but keeps TCP open, the close timeout aborts the connection."""
         self.wire.transport = LingeringTransport
         self.inject(FaultKind.RESET)
         self.advance(1)
@@ -283,27 +283,27 @@ class OutageTests(UpstreamTestCase):
         self.advance(CLOSE_TIMEOUT + 1)
         self.assert_recovers()
 
-    def test_a_refusal_for_a_while_is_waited_out(self) -> None:
-        """A login that is refused now may be accepted in a minute."""
+    def test_temporary_login_rejection_is_retried(self) -> None:
+        """A login that is rejected now may be accepted a minute later."""
         self.inject(FaultKind.REFUSE, count=1)
         self.inject(FaultKind.DROP)
         self.advance(70)
         self.assert_recovers()
 
 
-class StopTests(UpstreamTestCase):
-    """How the service stops, wherever it stands."""
+class UpstreamStopTests(UpstreamTestCase):
+    """The stop of the service, in each state."""
 
-    def test_alpaca_gets_a_close_frame(self) -> None:
-        """A half-closed connection would hold the account's only slot for about 90 s."""
+    def test_stop_sends_close_frame(self) -> None:
+        """A half-closed connection would occupy the account's only slot for about 90 s."""
         stopped = self.service.stopService()
         self.advance(0.5)
         self.assertEqual(self.alpaca.last_close, (1000, None))
         assert stopped is not None
         self.successResultOf(stopped)
 
-    def test_stopping_is_bounded_when_alpaca_closed_first(self) -> None:
-        """Also where the connection is half closed already."""
+    def test_stop_of_half_closed_connection_ends_in_close_timeout(self) -> None:
+        """The stop ends in time although Alpaca keeps TCP open."""
         self.wire.transport = LingeringTransport
         self.inject(FaultKind.RESET)
         self.advance(1)
@@ -313,8 +313,8 @@ class StopTests(UpstreamTestCase):
         self.advance(CLOSE_TIMEOUT)
         self.successResultOf(stopped)
 
-    def test_stopping_is_bounded_when_alpaca_does_not_answer(self) -> None:
-        """The connection is dropped after a second or two of silence."""
+    def test_stop_of_silent_connection_ends_in_close_timeout(self) -> None:
+        """The connection is dropped if Alpaca does not answer the close frame."""
         self.inject(FaultKind.SILENCE)
         stopped = self.service.stopService()
         assert stopped is not None
@@ -322,8 +322,8 @@ class StopTests(UpstreamTestCase):
         self.advance(2.5)
         self.successResultOf(stopped)
 
-    def test_a_stop_between_two_attempts_ends_the_waiting(self) -> None:
-        """No attempt follows, and no timer stays."""
+    def test_stop_between_attempts_cancels_delay(self) -> None:
+        """No attempt follows, and no timer is left."""
         self.wire.refusing = True
         self.inject(FaultKind.DROP)
         stopped = self.service.stopService()
@@ -333,7 +333,7 @@ class StopTests(UpstreamTestCase):
         self.advance(300)
         self.assertEqual(len(self.wire.attempts), attempts)
 
-    def test_a_stop_during_the_dial_cancels_it(self) -> None:
+    def test_stop_during_connect_cancels_it(self) -> None:
         """A host that does not answer does not delay the stop."""
         self.wire.hanging = True
         self.inject(FaultKind.DROP)

@@ -1,4 +1,4 @@
-"""Host names, looked up on threads that nobody waits for."""
+"""Tests for tradeproxy.upstream.resolver."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ reactor.run()
 
 
 @implementer(IResolutionReceiver)
-class Receiver:
-    """Keeps the addresses of a name."""
+class AddressRecorder:
+    """Records the addresses of a name."""
 
     def __init__(self) -> None:
         self.hosts: list[str] = []
@@ -42,32 +42,33 @@ class Receiver:
         pass
 
     def addressResolved(self, address: object) -> None:
-        self.hosts.append(address.host)  # type: ignore[attr-defined]  # every address of TCP has one
+        self.hosts.append(address.host)  # type: ignore[attr-defined]  # TCP addresses have it
 
     def resolutionComplete(self) -> None:
         self.complete.callback(None)
 
 
 class DaemonResolverTests(TestCase):
-    """The system's resolver, without its hold on the process."""
+    """The system's resolver on daemon threads."""
 
-    async def addresses_of(self, name: str) -> list[str]:
-        receiver = Receiver()
-        DaemonResolver(reactor).resolveHostName(receiver, name, 443)  # type: ignore[arg-type]  # the reactor's
+    async def resolve(self, name: str) -> list[str]:
+        receiver = AddressRecorder()
+        resolver = DaemonResolver(reactor)  # type: ignore[arg-type]  # the reactor has threads
+        resolver.resolveHostName(receiver, name, 443)
         await receiver.complete
         return receiver.hosts
 
-    async def test_finds_this_machine(self) -> None:
-        """As Twisted's own would."""
-        self.assertIn("127.0.0.1", await self.addresses_of("localhost"))
+    async def test_resolve_localhost_finds_loopback(self) -> None:
+        """The result is that of the system's resolver."""
+        self.assertIn("127.0.0.1", await self.resolve("localhost"))
 
-    async def test_a_name_that_cannot_be_looked_up_has_no_address(self) -> None:
-        """That is no error here: the endpoint that asked makes it one."""
-        for name in ("a..b", "x" * 300):  # which never reach a name server
-            self.assertEqual(await self.addresses_of(name), [], name)
+    async def test_resolve_invalid_name_finds_no_address(self) -> None:
+        """The resolver raises no error; the endpoint that uses it does."""
+        for name in ("a..b", "x" * 300):  # invalid, so no name server is asked
+            self.assertEqual(await self.resolve(name), [], name)
 
-    async def test_a_stuck_look_up_does_not_delay_the_end(self) -> None:
-        """Without a network the system may take half a minute to give up; the process need not."""
+    async def test_stop_during_stuck_resolution_ends_process(self) -> None:
+        """A stuck getaddrinfo does not delay the end of the process."""
         started = monotonic()
         output = await getProcessOutputAndValue(sys.executable, ["-c", STUCK, str(SOURCES)])
         self.assertEqual(output, (b"", b"", 0))

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.upstream.rest, against a page in memory."""
+"""Tests for tradeproxy.upstream.rest, against a server in memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.server import NOT_DONE_YET, Request
 
-from tests.upstream.support import RestTestCase, event_stream, never, status
+from tests.upstream.support import RestClientTestCase, event_stream, never, status
 from tradeproxy.upstream.http import MAX_REQUESTS
 from tradeproxy.upstream.rest import (
     INACTIVITY_TIMEOUT,
@@ -24,40 +24,40 @@ from tradeproxy.wire.credentials import OAuthToken, Secret
 NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
 
 
-class GetTests(RestTestCase):
-    """JSON documents."""
+class RestGetTests(RestClientTestCase):
+    """GET requests for JSON documents."""
 
     def get(self) -> Deferred[Any]:
         return self.start(self.rest.get("/v2/account", {"a b": "c&d"}))
 
     def unavailable(self, answer: Any) -> RestUnavailableError:
-        """Return the error that an answer leads to at once."""
+        """Return the RestUnavailableError that an answer causes at once."""
         self.answer = answer
         error: RestUnavailableError = self.failureResultOf(self.get(), RestUnavailableError).value
         return error
 
-    def test_asks_with_the_account_s_keys(self) -> None:
-        """In Alpaca's headers, and nowhere else."""
+    def test_get_sends_keys_in_headers(self) -> None:
+        """The keys are in Alpaca's headers and nowhere else."""
         self.answer = status(200, b'{"id":"x"}', date=NOON)
         self.assertEqual(self.successResultOf(self.get()), RestResponse({"id": "x"}, 784123200.0))
         (request,) = self.page.requests
-        self.assertEqual(self.asked(), ["/v2/account?a+b=c%26d"])
+        self.assertEqual(self.requested_uris(), ["/v2/account?a+b=c%26d"])
         self.assertEqual(request.getHeader("APCA-API-KEY-ID"), "PKUPSTREAM")
         self.assertEqual(request.getHeader("APCA-API-SECRET-KEY"), "upstream-secret")
         self.assertEqual(request.getHeader("User-Agent"), "tradeproxy")
 
-    def test_a_date_without_a_zone_is_of_utc(self) -> None:
-        """As HTTP has it, whatever zone the proxy runs in."""
+    def test_get_date_without_zone_is_utc(self) -> None:
+        """HTTP dates are in UTC, whatever the local time zone."""
         self.answer = status(200, b"[]", date="Sun, 06 Nov 1994 12:00:00 -0000")
         self.assertEqual(self.successResultOf(self.get()).date, 784123200.0)
 
-    def test_a_date_that_is_none_is_none(self) -> None:
-        """Nothing raises."""
+    def test_get_invalid_date_returns_none(self) -> None:
+        """An invalid Date header raises no error."""
         self.answer = status(200, b"[]", date="today")
         self.assertIsNone(self.successResultOf(self.get()).date)
 
-    def test_what_is_refused_for_good(self) -> None:
-        """Asking again would not help."""
+    def test_get_401_403_404_raises_refused(self) -> None:
+        """A retry would not help."""
         for code in (401, 403, 404):
             self.answer = status(code, b"your key PKUPSTREAM", date=NOON)
             error = self.failureResultOf(self.get(), RestRefusedError).value
@@ -65,8 +65,8 @@ class GetTests(RestTestCase):
                 (error.reason, error.status, error.date), (f"HTTP {code}", code, 784123200.0)
             )
 
-    def test_what_may_pass(self) -> None:
-        """With the time that Alpaca asks for, if it does; a redirect is not followed with the keys."""
+    def test_get_other_status_raises_unavailable(self) -> None:
+        """The error carries Alpaca's Retry-After. A redirect is not followed with the keys."""
         rows = {
             500: 0.0,
             503: 7.0,
@@ -90,8 +90,8 @@ class GetTests(RestTestCase):
             self.clock.advance(10)
         self.assertEqual(len(self.page.requests), len(rows))
 
-    def test_a_limit_stops_all_requests_for_as_long_as_it_says(self) -> None:
-        """Not only the one that met it."""
+    def test_get_after_429_waits_for_retry_after(self) -> None:
+        """HTTP 429 blocks every request of the account, not only the one that got it."""
         self.unavailable(status(429, retry_after="30"))
         self.answer = {}
         waiting = self.get()
@@ -100,8 +100,8 @@ class GetTests(RestTestCase):
         self.wires.advance(1)
         self.assertEqual(self.successResultOf(waiting).document, {})
 
-    def test_a_used_up_budget_is_waited_for(self) -> None:
-        """The user's bots have the rest of the minute."""
+    def test_get_over_rate_limit_waits(self) -> None:
+        """The rest of the minute's requests is for the user's bots."""
         for _ in range(MAX_REQUESTS):
             self.successResultOf(self.get())
         waiting = self.get()
@@ -110,20 +110,20 @@ class GetTests(RestTestCase):
         self.wires.advance(1)
         self.successResultOf(waiting)
 
-    def test_an_answer_that_is_no_json_is_none(self) -> None:
-        """Its text is not repeated."""
+    def test_get_not_json_raises_unavailable(self) -> None:
+        """The error does not quote the body."""
         for body in (b"<html>", b"\xff", b"[" * 100_000, b""):
             self.assertEqual(
                 self.unavailable(status(200, body)).reason, "an answer that is not JSON"
             )
 
-    def test_an_answer_of_any_size_takes_a_bounded_room(self) -> None:
-        """It is left in the middle."""
+    def test_get_oversized_body_raises_unavailable(self) -> None:
+        """The response is closed when the limit is passed."""
         error = self.unavailable(status(200, b" " * (MAX_BODY_SIZE + 1)))
         self.assertEqual(error.reason, "an answer of more than 16 MiB")
 
-    def test_an_answer_that_is_cut_short_is_none(self) -> None:
-        """With or without a length, and before its first byte."""
+    def test_get_truncated_body_raises_unavailable(self) -> None:
+        """This covers a body that breaks off, and a close before the first byte."""
 
         def cut(request: Request) -> int:
             request.setHeader("content-length", "10")
@@ -140,13 +140,13 @@ class GetTests(RestTestCase):
         reason = "the connection was lost before an answer"
         self.assertEqual(self.unavailable(nothing).reason, reason)
 
-    def test_a_host_that_is_away_says_nothing_of_the_error(self) -> None:
+    def test_get_unreachable_host_hides_error_text(self) -> None:
         """The text of an exception may hold anything."""
         self.host.refusing = True
         self.assertEqual(self.unavailable({}).reason, "cannot connect")
 
-    def test_no_answer_and_no_more_of_one_are_given_up(self) -> None:
-        """Both after the same time, and nothing stays scheduled of ours."""
+    def test_get_without_data_times_out(self) -> None:
+        """The timeout applies to the first byte and to each further one."""
 
         def half(request: Request) -> int:
             request.write(b"{")
@@ -163,8 +163,8 @@ class GetTests(RestTestCase):
             self.wires.advance(0.2)
             self.assertEqual(self.failureResultOf(asked, RestUnavailableError).value.reason, reason)
 
-    def test_an_answer_that_trickles_is_given_up(self) -> None:
-        """However often a little more of it comes."""
+    def test_get_slow_body_times_out(self) -> None:
+        """The whole body has a time limit, even if data keeps arriving."""
 
         def trickle(request: Request) -> int:
             self.clock.callLater(INACTIVITY_TIMEOUT / 2, trickle, request)
@@ -179,8 +179,8 @@ class GetTests(RestTestCase):
         reason = "an answer that takes too long"
         self.assertEqual(self.failureResultOf(asked, RestUnavailableError).value.reason, reason)
 
-    def test_can_be_cancelled_anywhere(self) -> None:
-        """While it connects, waits, reads, or saves its budget: the error is always the same."""
+    def test_get_cancelled_in_any_phase_raises_cancelled(self) -> None:
+        """It can be cancelled while it connects, waits, reads or is rate limited."""
 
         def half(request: Request) -> int:
             request.write(b"{")
@@ -200,25 +200,25 @@ class GetTests(RestTestCase):
         asked = self.get()
         asked.cancel()
         self.failureResultOf(asked, CancelledError)
-        asked_for = len(self.page.requests)
+        requests = len(self.page.requests)
         self.wires.advance(100)
-        self.assertEqual(len(self.page.requests), asked_for)
+        self.assertEqual(len(self.page.requests), requests)
 
 
-class TokenTests(RestTestCase):
+class RestTokenTests(RestClientTestCase):
     """An account with an OAuth token."""
 
     credentials = OAuthToken(Secret("T"))
 
-    def test_asks_with_the_token(self) -> None:
-        """In the usual header."""
+    def test_get_sends_bearer_token(self) -> None:
+        """The token is in the Authorization header."""
         self.outcome(self.rest.get("/v2/account"))
         self.assertEqual(self.page.requests[0].getHeader("Authorization"), "Bearer T")
         self.assertIsNone(self.page.requests[0].getHeader("APCA-API-KEY-ID"))
 
 
-class StreamTests(RestTestCase):
-    """Event streams."""
+class RestStreamTests(RestClientTestCase):
+    """Streams of server-sent events."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -227,26 +227,26 @@ class StreamTests(RestTestCase):
     def stream(self) -> Deferred[Any]:
         return self.start(self.rest.stream("/v2/events/trades", {}, self.taken.append))
 
-    def test_hands_on_chunks_until_the_proper_end(self) -> None:
-        """As they come."""
+    def test_stream_passes_chunks_until_complete(self) -> None:
+        """Each chunk is passed on as it arrives."""
         self.answer = event_stream(b"data: 1\n\n", b"data: 2\n\n")
         self.successResultOf(self.stream())
         self.assertEqual(b"".join(self.taken), b"data: 1\n\ndata: 2\n\n")
 
-    def test_an_end_that_is_not_the_proper_one_is_an_error(self) -> None:
-        """What came before it has been handed on."""
+    def test_stream_broken_off_raises_unavailable(self) -> None:
+        """The chunks before the break have been passed on."""
         self.answer = event_stream(b"data: 1\n\n", complete=False)
         self.failureResultOf(self.stream(), RestUnavailableError)
         self.assertEqual(self.taken, [b"data: 1\n\n"])
 
-    def test_an_answer_of_another_kind_is_none(self) -> None:
-        """A page for people, a portal's or a proxy's, is neither a history nor Alpaca's refusal of one."""
+    def test_stream_html_raises_unavailable(self) -> None:
+        """A page of a portal or proxy is neither a history nor Alpaca's rejection."""
         self.answer = status(200, b"<html>", content_type="text/html")
         self.failureResultOf(self.stream(), RestUnavailableError)
         self.assertEqual(self.taken, [])
 
-    def test_an_error_of_the_taker_ends_the_response(self) -> None:
-        """And is raised as it is."""
+    def test_stream_callback_error_closes_response(self) -> None:
+        """The callback's exception is raised unchanged."""
 
         def take(_: bytes) -> None:
             raise ZeroDivisionError
@@ -257,17 +257,17 @@ class StreamTests(RestTestCase):
 
 
 class TcpTransport(StringTransport):
-    """A transport that Agent takes for one of TCP."""
+    """A transport that Agent accepts as TCP."""
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         pass
 
 
-class HttpClientTests(RestTestCase):
-    """The client of the real network."""
+class HttpClientTests(RestClientTestCase):
+    """The client for real networks."""
 
-    def test_speaks_tls_before_anything_else(self) -> None:
-        """To an https URL; no key goes out before the host has shown its certificate."""
+    def test_https_request_starts_with_tls(self) -> None:
+        """No key is sent before the host has shown its certificate."""
         reactor: Any = MemoryReactorClock()
         requested = http_client(reactor).get("https://127.0.0.1/v2/account", reactor=reactor)
         self.addCleanup(requested.addErrback, lambda _: None)

@@ -21,16 +21,16 @@ from tradeproxy.upstream.session import (
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import Dialect, TradeUpdate, encode, parse_server
 
-Seen: TypeAlias = tuple[UpstreamEffect | bytes, ...]
-"""Effects, those that send as the bytes that are sent."""
+EncodedEffects: TypeAlias = tuple[UpstreamEffect | bytes, ...]
+"""Effects; those that send a message as the bytes of that message."""
 
-Row: TypeAlias = tuple[Seen, UpstreamState]
-"""What the session has done to it, and where it then stands."""
+Row: TypeAlias = tuple[EncodedEffects, UpstreamState]
+"""The expected effects, and the next state."""
 
 PAIR = KeyPair(Secret("K"), Secret("S"))
 TOKEN = OAuthToken(Secret("T"))
 
-LIMIT_ERROR_IN_OTHER_WORDS = b'{"action":"error","data":{"error_message":"Too many connections"}}'
+OTHER_LIMIT_ERROR = b'{"action":"error","data":{"error_message":"Too many connections"}}'
 UNKNOWN = b'{"hello":"world"}'
 
 REFUSED = Disconnect(DisconnectCause.REFUSED, "login refused: ALPACA_API_KEY is not accepted")
@@ -41,60 +41,60 @@ NOT_LISTED = Disconnect(
     DisconnectCause.LOST, "Alpaca does not list trade_updates among our streams"
 )
 
-WAY = {
+PATHS = {
     UpstreamState.CONNECTING: (),
     UpstreamState.AUTHENTICATING: (),
     UpstreamState.SUBSCRIBING: (frames.AUTHORIZED,),
     UpstreamState.STREAMING: (frames.AUTHORIZED, frames.LISTENING),
     UpstreamState.CLOSING: (frames.UNAUTHORIZED,),
 }
-"""The frames that lead to each state."""
+"""The frames that bring a new session to each state."""
 
 
 def new_session(
     credentials: Credentials = PAIR, dialect: Dialect = Dialect.AUTHENTICATE
 ) -> UpstreamSession:
-    """Return a session that has not begun."""
+    """Return a session in CONNECTING."""
     return UpstreamSession(credentials, dialect, "ALPACA_API_KEY")
 
 
-def seen(effects: tuple[UpstreamEffect, ...]) -> Seen:
-    """Return `effects` as they are seen from outside."""
+def encode_effects(effects: tuple[UpstreamEffect, ...]) -> EncodedEffects:
+    """Return `effects` with each SendRequest as the bytes of its message."""
     return tuple(
         encode(effect.message) if isinstance(effect, SendRequest) else effect for effect in effects
     )
 
 
 def publish(payload: bytes) -> PublishEvent:
-    """Return the effect that hands on the event in a frame."""
+    """Return the effect that publishes the event of a frame."""
     message = parse_server(payload)
     assert isinstance(message, TradeUpdate), payload
     return PublishEvent(message.event)
 
 
 def session_in(state: UpstreamState) -> UpstreamSession:
-    """Return a session that came to `state` on the usual way."""
+    """Return a session that reached `state` on the usual path."""
     session = new_session()
     if state is not UpstreamState.CONNECTING:
         session.opened()
-    for payload in WAY[state]:
+    for payload in PATHS[state]:
         session.received(payload)
     assert session.state is state
     return session
 
 
 class UpstreamSessionTests(SynchronousTestCase):
-    """The conversation with Alpaca, as a table of states and frames."""
+    """The session as a table of states and frames."""
 
-    def check(self, state: UpstreamState, rows: dict[bytes, Row]) -> None:
-        """Hold what each frame does in `state` against `rows`."""
-        for payload, (effects, after) in rows.items():
+    def assert_rows(self, state: UpstreamState, rows: dict[bytes, Row]) -> None:
+        """Assert the effects and the next state of each frame in `state`."""
+        for payload, (effects, next_state) in rows.items():
             session = session_in(state)
-            self.assertEqual(seen(session.received(payload)), effects, (state, payload))
-            self.assertIs(session.state, after, (state, payload))
+            self.assertEqual(encode_effects(session.received(payload)), effects, (state, payload))
+            self.assertIs(session.state, next_state, (state, payload))
 
-    def test_begins_with_its_credentials(self) -> None:
-        """Alpaca says nothing first; the login has the configured dialect, and a token its only form."""
+    def test_opened_sends_login_in_configured_dialect(self) -> None:
+        """The client sends first. An OAuth token has the same form in both dialects."""
         table: list[tuple[Credentials, Dialect, bytes]] = [
             (PAIR, Dialect.AUTHENTICATE, frames.AUTHENTICATE),
             (PAIR, Dialect.AUTH, frames.AUTH),
@@ -104,15 +104,15 @@ class UpstreamSessionTests(SynchronousTestCase):
         for credentials, dialect, payload in table:
             session = new_session(credentials, dialect)
             self.assertIs(session.state, UpstreamState.CONNECTING)
-            self.assertEqual(seen(session.opened()), (payload,), dialect)
+            self.assertEqual(encode_effects(session.opened()), (payload,), dialect)
             self.assertIs(session.state, UpstreamState.AUTHENTICATING)
 
-    def test_comes_to_stream(self) -> None:
-        """Login, listen, ack, and from then on every event is handed on untouched."""
+    def test_received_login_and_ack_starts_stream(self) -> None:
+        """After login, listen and ack, each event is published with its bytes unchanged."""
         session = new_session()
-        self.assertEqual(seen(session.opened()), (frames.AUTHENTICATE,))
-        self.assertEqual(seen(session.received(frames.AUTHORIZED)), (frames.LISTEN,))
-        self.assertEqual(seen(session.received(frames.LISTENING)), (StreamUp(),))
+        self.assertEqual(encode_effects(session.opened()), (frames.AUTHENTICATE,))
+        self.assertEqual(encode_effects(session.received(frames.AUTHORIZED)), (frames.LISTEN,))
+        self.assertEqual(encode_effects(session.received(frames.LISTENING)), (StreamUp(),))
         for payload in frames.TRADE_UPDATES:
             (effect,) = session.received(payload)
             assert isinstance(effect, PublishEvent), payload
@@ -120,28 +120,28 @@ class UpstreamSessionTests(SynchronousTestCase):
         self.assertIs(session.state, UpstreamState.STREAMING)
         self.assertIsNone(session.disconnect)
 
-    def test_awaits_the_word_on_its_login(self) -> None:
-        """While it authenticates, `authorized` leads on, a refusal ends it, and the rest changes nothing."""
-        here = UpstreamState.AUTHENTICATING
+    def test_received_while_authenticating_follows_table(self) -> None:
+        """`authorized` sends listen, a rejection closes, and every other frame keeps the state."""
+        state = UpstreamState.AUTHENTICATING
         rows: dict[bytes, Row] = {
             frames.AUTHORIZED: ((frames.LISTEN,), UpstreamState.SUBSCRIBING),
             frames.UNAUTHORIZED: ((CloseConnection(),), UpstreamState.CLOSING),
             frames.KEY_REFUSED: ((CloseConnection(),), UpstreamState.CLOSING),
             frames.LIMIT_REFUSAL: ((CloseConnection(),), UpstreamState.CLOSING),
             frames.LIMIT_ERROR: ((CloseConnection(),), UpstreamState.CLOSING),
-            frames.FILL: ((publish(frames.FILL),), here),
-            frames.LISTENING: ((DropFrame("a frame out of turn"),), here),
-            frames.LISTENING_TO_NOTHING: ((DropFrame("a frame out of turn"),), here),
-            frames.SERVER_ERROR: ((DropFrame("an error frame"),), here),
-            frames.NULL_DATA: ((DropFrame("a frame without a data object"),), here),
-            UNKNOWN: ((DropFrame("a frame of an unknown kind"),), here),
-            b"junk": ((DropFrame("not JSON"),), here),
+            frames.FILL: ((publish(frames.FILL),), state),
+            frames.LISTENING: ((DropFrame("a frame out of turn"),), state),
+            frames.LISTENING_TO_NOTHING: ((DropFrame("a frame out of turn"),), state),
+            frames.SERVER_ERROR: ((DropFrame("an error frame"),), state),
+            frames.NULL_DATA: ((DropFrame("a frame without a data object"),), state),
+            UNKNOWN: ((DropFrame("a frame of an unknown kind"),), state),
+            b"junk": ((DropFrame("not JSON"),), state),
         }
-        self.check(here, rows)
+        self.assert_rows(state, rows)
 
-    def test_awaits_the_ack_of_listen(self) -> None:
-        """While it subscribes, an ack with trade_updates leads on, and one without them ends it."""
-        here = UpstreamState.SUBSCRIBING
+    def test_received_while_subscribing_follows_table(self) -> None:
+        """An ack with trade_updates starts the stream; one without it closes."""
+        state = UpstreamState.SUBSCRIBING
         rows: dict[bytes, Row] = {
             frames.LISTENING: ((StreamUp(),), UpstreamState.STREAMING),
             b'{"stream":"listening","data":{"streams":["x","trade_updates"]}}': (
@@ -156,83 +156,83 @@ class UpstreamSessionTests(SynchronousTestCase):
             frames.UNAUTHORIZED: ((CloseConnection(),), UpstreamState.CLOSING),
             frames.LISTEN_UNAUTHORIZED: ((CloseConnection(),), UpstreamState.CLOSING),
             frames.LIMIT_ERROR: ((CloseConnection(),), UpstreamState.CLOSING),
-            frames.FILL: ((publish(frames.FILL),), here),
-            frames.AUTHORIZED: ((DropFrame("a frame out of turn"),), here),
-            frames.SERVER_ERROR: ((DropFrame("an error frame"),), here),
-            frames.NULL_DATA: ((DropFrame("a frame without a data object"),), here),
-            UNKNOWN: ((DropFrame("a frame of an unknown kind"),), here),
-            b"junk": ((DropFrame("not JSON"),), here),
+            frames.FILL: ((publish(frames.FILL),), state),
+            frames.AUTHORIZED: ((DropFrame("a frame out of turn"),), state),
+            frames.SERVER_ERROR: ((DropFrame("an error frame"),), state),
+            frames.NULL_DATA: ((DropFrame("a frame without a data object"),), state),
+            UNKNOWN: ((DropFrame("a frame of an unknown kind"),), state),
+            b"junk": ((DropFrame("not JSON"),), state),
         }
-        self.check(here, rows)
+        self.assert_rows(state, rows)
 
-    def test_streams_until_it_is_told_otherwise(self) -> None:
-        """While it streams, junk and repeated replies are dropped; only a loss of the stream ends it."""
-        here = UpstreamState.STREAMING
+    def test_received_while_streaming_follows_table(self) -> None:
+        """Junk and repeated replies are dropped; only a loss of the stream closes."""
+        state = UpstreamState.STREAMING
         rows: dict[bytes, Row] = {
-            frames.FILL: ((publish(frames.FILL),), here),
-            frames.LISTENING: ((DropFrame("a frame out of turn"),), here),
-            frames.AUTHORIZED: ((DropFrame("a frame out of turn"),), here),
-            frames.SERVER_ERROR: ((DropFrame("an error frame"),), here),
-            frames.NULL_DATA: ((DropFrame("a frame without a data object"),), here),
-            UNKNOWN: ((DropFrame("a frame of an unknown kind"),), here),
-            b"junk": ((DropFrame("not JSON"),), here),
+            frames.FILL: ((publish(frames.FILL),), state),
+            frames.LISTENING: ((DropFrame("a frame out of turn"),), state),
+            frames.AUTHORIZED: ((DropFrame("a frame out of turn"),), state),
+            frames.SERVER_ERROR: ((DropFrame("an error frame"),), state),
+            frames.NULL_DATA: ((DropFrame("a frame without a data object"),), state),
+            UNKNOWN: ((DropFrame("a frame of an unknown kind"),), state),
+            b"junk": ((DropFrame("not JSON"),), state),
             frames.LISTENING_TO_NOTHING: ((CloseConnection(),), UpstreamState.CLOSING),
             frames.UNAUTHORIZED: ((CloseConnection(),), UpstreamState.CLOSING),
             frames.LIMIT_ERROR: ((CloseConnection(),), UpstreamState.CLOSING),
         }
-        self.check(here, rows)
+        self.assert_rows(state, rows)
 
-    def test_hands_on_events_while_it_leaves_and_hears_nothing_else(self) -> None:
-        """An event that comes before the connection is gone is an event; the rest is over."""
-        here = UpstreamState.CLOSING
+    def test_received_while_closing_publishes_events_only(self) -> None:
+        """An event that arrives before the close is published; other frames have no effect."""
+        state = UpstreamState.CLOSING
         rows: dict[bytes, Row] = {
-            frames.FILL: ((publish(frames.FILL),), here),
-            frames.AUTHORIZED: ((), here),
-            frames.UNAUTHORIZED: ((), here),
-            frames.LISTENING: ((), here),
-            frames.LISTENING_TO_NOTHING: ((), here),
-            frames.SERVER_ERROR: ((), here),
-            frames.LIMIT_ERROR: ((), here),
-            frames.NULL_DATA: ((), here),
-            UNKNOWN: ((), here),
-            b"junk": ((), here),
+            frames.FILL: ((publish(frames.FILL),), state),
+            frames.AUTHORIZED: ((), state),
+            frames.UNAUTHORIZED: ((), state),
+            frames.LISTENING: ((), state),
+            frames.LISTENING_TO_NOTHING: ((), state),
+            frames.SERVER_ERROR: ((), state),
+            frames.LIMIT_ERROR: ((), state),
+            frames.NULL_DATA: ((), state),
+            UNKNOWN: ((), state),
+            b"junk": ((), state),
         }
-        self.check(here, rows)
+        self.assert_rows(state, rows)
 
-    def test_an_event_during_the_login_delays_nothing(self) -> None:
-        """The original proxy swallowed an event where it expected the ack: here both are had."""
+    def test_received_event_during_login_is_published(self) -> None:
+        """An event may arrive where the ack is expected. The original proxy lost such an event."""
         session = session_in(UpstreamState.AUTHENTICATING)
-        self.assertEqual(seen(session.received(frames.NEW)), (publish(frames.NEW),))
-        self.assertEqual(seen(session.received(frames.AUTHORIZED)), (frames.LISTEN,))
-        self.assertEqual(seen(session.received(frames.FILL)), (publish(frames.FILL),))
-        self.assertEqual(seen(session.received(frames.LISTENING)), (StreamUp(),))
+        self.assertEqual(encode_effects(session.received(frames.NEW)), (publish(frames.NEW),))
+        self.assertEqual(encode_effects(session.received(frames.AUTHORIZED)), (frames.LISTEN,))
+        self.assertEqual(encode_effects(session.received(frames.FILL)), (publish(frames.FILL),))
+        self.assertEqual(encode_effects(session.received(frames.LISTENING)), (StreamUp(),))
 
-    def test_knows_why_it_ended(self) -> None:
-        """The ending, which decides the wait, is there with Leave: a key, a taken slot, or a lost stream."""
+    def test_received_fatal_frame_sets_disconnect(self) -> None:
+        """The disconnect tells apart a rejected key, a taken slot and a lost stream."""
         table = {
             frames.UNAUTHORIZED: REFUSED,
             frames.KEY_REFUSED: REFUSED,
             frames.LISTEN_UNAUTHORIZED: REFUSED,
             frames.LIMIT_REFUSAL: LIMITED,
             frames.LIMIT_ERROR: LIMITED,
-            LIMIT_ERROR_IN_OTHER_WORDS: LIMITED,
+            OTHER_LIMIT_ERROR: LIMITED,
             frames.LISTENING_TO_NOTHING: NOT_LISTED,
         }
         for state in (UpstreamState.SUBSCRIBING, UpstreamState.STREAMING):
-            for payload, ending in table.items():
+            for payload, disconnect in table.items():
                 session = session_in(state)
                 session.received(payload)
-                self.assertEqual(session.disconnect, ending, (state, payload))
+                self.assertEqual(session.disconnect, disconnect, (state, payload))
 
-    def test_keeps_the_first_reason_of_its_end(self) -> None:
-        """What Alpaca says after the session left does not rewrite why it left."""
+    def test_received_second_fatal_frame_keeps_first_disconnect(self) -> None:
+        """A frame that arrives after the session closed does not change the cause."""
         session = session_in(UpstreamState.AUTHENTICATING)
         session.received(frames.LIMIT_ERROR)
         session.received(frames.UNAUTHORIZED)
         self.assertEqual(session.disconnect, LIMITED)
 
-    def test_gives_up_on_a_server_that_does_not_come_to_the_point(self) -> None:
-        """Overdue ends the login and the listen with their name; before and after, it means nothing."""
+    def test_login_timed_out_before_stream_closes(self) -> None:
+        """The reason names the missing answer; in every other state the timeout has no effect."""
         table: dict[UpstreamState, tuple[tuple[UpstreamEffect, ...], Disconnect | None]] = {
             UpstreamState.CONNECTING: ((), None),
             UpstreamState.AUTHENTICATING: (
@@ -246,14 +246,14 @@ class UpstreamSessionTests(SynchronousTestCase):
             UpstreamState.STREAMING: ((), None),
             UpstreamState.CLOSING: ((), REFUSED),
         }
-        for state, (effects, ending) in table.items():
+        for state, (effects, disconnect) in table.items():
             session = session_in(state)
             self.assertEqual(session.login_timed_out(), effects, state)
-            self.assertEqual(session.disconnect, ending, state)
+            self.assertEqual(session.disconnect, disconnect, state)
             self.assertIs(session.state, UpstreamState.CLOSING if effects else state, state)
 
-    def test_shows_no_credential(self) -> None:
-        """The effect that carries the login does not show it, nor does the reason of a refusal."""
+    def test_repr_of_effects_and_disconnect_hides_credentials(self) -> None:
+        """Neither the login effect nor the reason of a rejection shows a credential."""
         session = new_session(KeyPair(Secret("HUSH"), Secret("HUSH")))
         self.assertNotIn("HUSH", repr(session.opened()))
         session.received(frames.KEY_REFUSED)

@@ -1,4 +1,4 @@
-"""What the upstream's troubles and reads leave to be counted, against the simulator."""
+"""The counters of the upstream: reconnect reasons, failures and latency."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from tradeproxy.web.health import healthz
 from tradeproxy.wire.messages import Dialect
 
 
-class SetbackTests(UpstreamTestCase):
-    """Why Alpaca had to be tried again."""
+class ReconnectReasonTests(UpstreamTestCase):
+    """The reasons for reconnects, as they are counted."""
 
-    def counted(self) -> dict[str, int]:
-        """Return the reasons that have occurred."""
+    def reason_counts(self) -> dict[str, int]:
+        """Return the counts of the reasons that have occurred."""
         return {reason: count for reason, count in self.account.reconnect_reasons.items() if count}
 
-    def test_a_stream_that_ends_is_lost(self) -> None:
-        """Once for each end."""
+    def test_stream_dropped_counts_lost(self) -> None:
+        """Each end of a stream counts once."""
         self.advance(1)
         self.inject(FaultKind.DROP)
-        self.assertEqual(self.counted(), {"lost": 1})
+        self.assertEqual(self.reason_counts(), {"lost": 1})
 
-    def test_no_stream_is_reached_at_a_host_that_is_down(self) -> None:
-        """Every attempt counts."""
+    def test_host_down_counts_unreachable_per_attempt(self) -> None:
+        """Every failed attempt counts."""
         self.advance(1)
         self.wire.refusing = True
         self.inject(FaultKind.DROP)
         self.advance(10)
         attempts = len(self.wire.attempts) - 1
         self.assertGreater(attempts, 1)
-        self.assertEqual(self.counted(), {"lost": 1, "unreachable": attempts})
+        self.assertEqual(self.reason_counts(), {"lost": 1, "unreachable": attempts})
 
-    def test_what_alpaca_refuses_is_told_apart(self) -> None:
-        """People mend the one with new keys, the other by stopping another program."""
+    def test_rejection_and_limit_are_counted_apart(self) -> None:
+        """A person fixes one with new keys, and the other by stopping another program."""
         self.inject(FaultKind.REFUSE, count=1)
         self.advance(1)
         self.inject(FaultKind.DROP)
         self.advance(5)
-        self.assertEqual(self.counted(), {"lost": 1, "refused": 1})
+        self.assertEqual(self.reason_counts(), {"lost": 1, "refused": 1})
         self.advance(90)
         self.inject(FaultKind.THROTTLE, count=1)
         self.inject(FaultKind.DROP)
         self.advance(5)
-        self.assertEqual(self.counted(), {"lost": 2, "refused": 1, "limited": 1})
+        self.assertEqual(self.reason_counts(), {"lost": 2, "refused": 1, "limited": 1})
 
-    def test_every_end_is_one_of_a_few(self) -> None:
-        """What is counted by it cannot grow."""
+    def test_every_disconnect_has_a_known_reason(self) -> None:
+        """The number of label values is fixed."""
         kinds = {
             Disconnect(cause, "x", streamed).reconnect_reason
             for cause in DisconnectCause
@@ -60,11 +60,11 @@ class SetbackTests(UpstreamTestCase):
         self.assertEqual(kinds, set(RECONNECT_REASONS))
 
 
-class FailureTests(UpstreamTestCase):
-    """The end of all attempts."""
+class UpstreamFailureTests(UpstreamTestCase):
+    """An error that ends all attempts."""
 
-    def test_after_an_error_of_our_own_a_restart_would_help(self) -> None:
-        """Nobody tries any more, which is what /healthz is for."""
+    def test_service_error_makes_healthz_503(self) -> None:
+        """The service no longer reconnects, and /healthz asks for a restart."""
 
         def broken() -> float:
             raise RuntimeError("a bug")
@@ -90,11 +90,11 @@ class FailureTests(UpstreamTestCase):
         self.assertEqual((status, document["status"]), (503, "failed"))
 
 
-class ReadTests(UpstreamTestCase):
-    """When an event came."""
+class UpstreamLatencyTests(UpstreamTestCase):
+    """The time at which an event was received."""
 
-    def test_an_event_came_when_it_was_read(self) -> None:
-        """The wait for older ones is part of what its delivery takes."""
+    def test_latency_includes_buffered_time(self) -> None:
+        """The latency counts from the read, so it includes the wait for older events."""
         self.account.start_buffering()
         self.alpaca.emit(EVENT)
         self.advance(0)
