@@ -1,1 +1,1 @@
-"""Toward the clients: who may come in, what they say, what they are sent."""
+"""The downstream side: admission, handshake, session, feed and encoding for each client."""

@@ -1,7 +1,7 @@
-"""What Autobahn does for every connection, and ours need not: adjusted for Autobahn 26.10, and for no other.
+"""Removes work and memory that Autobahn spends on every connection and the proxy does not need.
 
-With another version all of this leaves Autobahn as it is: connections then cost more, and nothing else. It is
-Autobahn that reads the frames, with every version.
+The adjustments apply to Autobahn 26.10 only. With any other version Autobahn runs unchanged, and
+each connection costs more memory and time. Autobahn parses the frames in both cases.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.http_headers import Headers
 from twisted.web.server import NOT_DONE_YET
 
-from tradeproxy.downstream.handshake import VERSION, accept
+from tradeproxy.downstream.handshake import VERSION, compute_accept
 
 if TYPE_CHECKING:
     from autobahn.twisted.websocket import WebSocketServerFactory
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="WebSocketServerProtocol")
 
 IS_SUPPORTED = __version__.startswith("26.10.")
-"""Whether this is a version that the rest of this module was written for."""
+"""Whether the adjustments of this module apply to the installed version."""
 
 IDLE_ATTRIBUTES: dict[str, Any] = {
-    # What a connection says of itself while nothing has happened: on the class it is there once for all.
+    # Autobahn sets these on every connection. As class attributes they exist once, and an instance
+    # gets its own only when Autobahn changes the value.
     "_transport_details": None,
     "autoPingPending": None,
     "autoPingPendingCall": None,
@@ -55,7 +56,7 @@ IDLE_ATTRIBUTES: dict[str, Any] = {
     "remoteCloseReason": None,
     "send_state": base.WebSocketProtocol.SEND_STATE_GROUND,
     "trackedTimings": None,
-    "trafficStats": TrafficStats(),  # counted for all together, and looked at by nobody
+    "trafficStats": TrafficStats(),  # one total for all connections; it is never read
     "triggered": False,
     "wasClean": False,
     "wasCloseHandshakeTimeout": False,
@@ -76,19 +77,22 @@ IDLE_ATTRIBUTES: dict[str, Any] = {
 }
 
 LEFTOVERS = ("current_frame_masker", "utf8validateLast", "utf8validator")
-"""What is of no use after a message, and made anew for the next one."""
+"""Attributes that Autobahn needs only inside a message, and sets again for the next one."""
 
 
 if IS_SUPPORTED:
-    # They colour and set values for log lines, at every handshake and frame, before it is known that
-    # nobody reads these. A line that is read after all has the values as they are.
+    # Autobahn formats and colours values for debug lines at every handshake and frame, before it
+    # checks the log level. With these replacements a logged line has the plain values.
     for module in (base, twisted):
         vars(module).update(hltype=lambda value: value, hlval=lambda value, *_, **__: value)
     vars(base).update(pformat=lambda value: value)
 
 
 class _Queue(list[Any]):
-    """Takes the place of an empty deque, which keeps room for 64 items: no frame of ours is ever chopped."""
+    """Replaces the send queue, a deque. An empty deque allocates a block for 64 items.
+
+    The queue stays empty: Autobahn uses it only for frames that are sent in several pieces.
+    """
 
     __slots__ = ()
 
@@ -97,7 +101,7 @@ class _Queue(list[Any]):
 
 
 class _Validator:
-    """Makes a connection's validator of UTF-8 once it is looked for."""
+    """A descriptor that creates a connection's UTF-8 validator on first access."""
 
     def __get__(self, connection: WebSocketServerProtocol, owner: Any) -> Utf8Validator:
         validator = connection.utf8validator = Utf8Validator()
@@ -105,16 +109,16 @@ class _Validator:
 
 
 def configure_class(protocol: type[T], factory: WebSocketServerFactory) -> type[T]:
-    """Return a subclass that has the factory's options once for all connections.
+    """Return a subclass of `protocol` whose class attributes are the factory's options.
 
-    Autobahn copies them onto each one, and formats them for a log line that nobody reads.
+    Autobahn copies the options onto each connection, and formats them for a debug line.
+    With an unsupported version, return `protocol`.
     """
     if not IS_SUPPORTED:
         return protocol
-    options = {
-        name: getattr(factory, name) for name in protocol.CONFIG_ATTRS
-    }  # as _connectionMade does
-    # One of them is a function; on a class it would be taken for a method.
+    # Autobahn's _connectionMade reads the same attributes.
+    options = {name: getattr(factory, name) for name in protocol.CONFIG_ATTRS}
+    # One option is a function. Without staticmethod, Python would bind it as a method.
     shared = {
         name: staticmethod(value) if callable(value) else value for name, value in options.items()
     }
@@ -123,7 +127,7 @@ def configure_class(protocol: type[T], factory: WebSocketServerFactory) -> type[
 
 
 def init_connection(connection: WebSocketServerProtocol) -> None:
-    """Take the place of Autobahn's `__init__`."""
+    """Initialize `connection` instead of Autobahn's `__init__`."""
     if IS_SUPPORTED:
         connection.is_closed = Deferred()
     else:
@@ -131,15 +135,22 @@ def init_connection(connection: WebSocketServerProtocol) -> None:
 
 
 def take_over(request: Request, connection: WebSocketServerProtocol, key: bytes) -> bytes | int:
-    """Make `connection` of a request for a WebSocket that is in order; for Resource.render."""
+    """Turn a valid WebSocket request into `connection`, and return a result for Resource.render.
+
+    Args:
+        request: the request, admitted and checked. Its transport moves to the connection.
+        connection: the new connection; its `factory` is set.
+        key: the value of Sec-WebSocket-Key.
+    """
     if not IS_SUPPORTED:
-        # Autobahn parses what is here again, and differently: it gets what it needs, and no credentials.
-        request.requestHeaders, request.uri = Headers(_needed(key)), b"/"
-        answer: bytes | int = WebSocketResource(_ReadyMade(connection)).render(request)
+        # Autobahn parses the request again, by different rules. So it gets only the headers that it
+        # needs. They contain no credentials.
+        request.requestHeaders, request.uri = Headers(_minimal_headers(key)), b"/"
+        answer: bytes | int = WebSocketResource(_SingleProtocolFactory(connection)).render(request)
         return answer
     channel: Any = request.channel
     transport, channel.transport = channel.transport, None
-    channel.requests.clear()  # it and the channel would hold each other until the collector comes
+    channel.requests.clear()  # breaks a reference cycle that only the garbage collector would free
     if isinstance(transport, ProtocolWrapper):  # over TLS
         transport.wrappedProtocol = connection
     else:
@@ -151,19 +162,20 @@ def take_over(request: Request, connection: WebSocketServerProtocol, key: bytes)
 
 
 def _begin(connection: WebSocketServerProtocol) -> None:
-    """Take the place of `connectionMade`, which sets all that the class has already."""
+    """Replace `connectionMade`, which sets on each instance what the class already has."""
     connection.peer = peer2str(connection.transport)  # type: ignore[arg-type]  # it is connected
     connection.state = connection.STATE_CONNECTING
-    connection.send_queue = _Queue()  # type: ignore[assignment]  # as much of a deque as it takes
+    connection.send_queue = _Queue()  # type: ignore[assignment]  # it has the methods that are used
     connection.factory.countConnections += 1
 
 
 def _open(connection: WebSocketServerProtocol, key: bytes) -> None:
-    """Take the place of `processHandshake`, which reads the request once more, and of `succeedHandshake`."""
+    """Replace `processHandshake`, which parses the request again, and `succeedHandshake`."""
     factory = connection.factory
     connection.sendData(
-        b"HTTP/1.1 101 Switching Protocols\r\nServer: %b\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n\r\n" % (factory.server.encode(), accept(key))
+        b"HTTP/1.1 101 Switching Protocols\r\nServer: %b\r\n"
+        b"Upgrade: WebSocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n\r\n" % (factory.server.encode(), compute_accept(key))
     )
     connection.state = connection.STATE_OPEN
     ping = connection._sendAutoPing
@@ -173,14 +185,17 @@ def _open(connection: WebSocketServerProtocol, key: bytes) -> None:
 
 
 def _end_message(connection: WebSocketServerProtocol) -> None:
-    """Take the place of `onMessageEnd`, which tells observers as well."""
+    """Replace `onMessageEnd`, which also calls observers."""
     if not connection.failedByMe:
         connection.onMessage(b"".join(connection.message_data), connection.message_is_binary)
     connection.message_data = None  # type: ignore[assignment]  # as Autobahn does
 
 
 def release_leftovers(connection: WebSocketServerProtocol) -> None:
-    """Let go of what a connection no longer needs, once its first message has been read."""
+    """Delete attributes that a connection does not need between messages.
+
+    Call it after the first message: most clients send no more than a few.
+    """
     if not IS_SUPPORTED:
         return
     own = vars(connection)
@@ -188,7 +203,7 @@ def release_leftovers(connection: WebSocketServerProtocol) -> None:
         own.pop(name, None)
 
 
-def _needed(key: bytes) -> dict[bytes, list[bytes]]:
+def _minimal_headers(key: bytes) -> dict[bytes, list[bytes]]:
     return {
         b"host": [b"localhost"],
         b"upgrade": [b"websocket"],
@@ -198,8 +213,11 @@ def _needed(key: bytes) -> dict[bytes, list[bytes]]:
     }
 
 
-class _ReadyMade:
-    """Stands for a factory, to which WebSocketResource would pass an address and nothing of the request."""
+class _SingleProtocolFactory:
+    """A factory that returns an existing connection.
+
+    WebSocketResource calls `buildProtocol` with an address only, without the request.
+    """
 
     def __init__(self, connection: WebSocketServerProtocol) -> None:
         self._connection = connection

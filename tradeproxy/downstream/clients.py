@@ -1,4 +1,4 @@
-"""All clients, whatever they speak: how many there may be, and their end when the proxy stops."""
+"""All connected clients, WebSocket and SSE: the limit, the statistics, the close at a stop."""
 
 from __future__ import annotations
 
@@ -19,32 +19,38 @@ if TYPE_CHECKING:
 
 
 MAX_USER_AGENT = 80
-"""Characters; browsers' are longer, and what tells them apart is at their beginning and end."""
+"""Characters. Browsers send more; the start and the end are kept because they differ most."""
 
 
 class ClientInfo(NamedTuple):
-    """What stays the same of a client."""
+    """The properties of a client that never change."""
 
     user_agent: str
     dialect: str
     since: float
-    """Unix time."""
+    """When the client connected (Unix time)."""
 
 
 class ClientStats(NamedTuple):
-    """How a client stands. They sort by what is wrong: those that don't read, then those furthest behind."""
+    """A client's current state. The operator sees slow clients first, then the largest lag.
+
+    The order of the fields is the sort order.
+    """
 
     is_slow: bool
-    """Whether it does not read, so that more than its socket takes waits for it."""
+    """Whether its feed is paused: the client does not read, and its socket is full."""
     lag: int
-    """How many events of the log have not been handed to its socket."""
+    """How many events of the log have not been written to its socket."""
     account: str
     peer: str
     info: ClientInfo
 
 
 def user_agent(header: bytes | None) -> str:
-    """Return what a client calls itself, bounded and printable; thousands that say the same share it."""
+    """Return a User-Agent header as printable text of at most MAX_USER_AGENT characters.
+
+    Equal values are one string in memory: thousands of clients may send the same header.
+    """
     text = (header or b"").decode(errors="replace")
     if not text.isprintable():
         text = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
@@ -55,7 +61,10 @@ def user_agent(header: bytes | None) -> str:
 
 
 class RejectionCounter:
-    """The 1st, 10th, 100th … client that has to go for a reason is logged: a page may try all day."""
+    """Counts rejected and closed clients by reason.
+
+    It logs the 1st, 10th, 100th … of each reason, because a web page may retry all day.
+    """
 
     _log = Logger()
 
@@ -63,17 +72,20 @@ class RejectionCounter:
         self.counts: Counter[str] = Counter()
 
     def record(self, peer: str, reason: str) -> None:
-        """Count one more; `peer` is its address, `reason` one of a few fixed phrases."""
+        """Count one client.
+
+        `peer` is its address. `reason` is one of a few fixed phrases: it becomes a label value.
+        """
         self.counts[reason] += 1
         count = self.counts[reason]
         if str(count).strip("0") == "1":
             self._log.info(
-                "let {peer} go: {reason} ({count} so far)", peer=peer, reason=reason, count=count
+                "rejected {peer}: {reason} ({count} so far)", peer=peer, reason=reason, count=count
             )
 
 
 STOP_TIMEOUT = 2.0
-"""Seconds that all clients together have for their goodbyes when the service stops."""
+"""Seconds that all clients together have to close when the service stops."""
 
 
 class ConnectedClient(Protocol):
@@ -83,33 +95,34 @@ class ConnectedClient(Protocol):
     """Fires when the connection is gone."""
 
     def close(self, code: CloseCode) -> None:
-        """Say goodbye, in as far as that can be said."""
+        """Close the connection, with `code` if the protocol can carry it."""
 
     def abort(self) -> None:
-        """Drop the connection without a goodbye."""
+        """Drop the connection without a close frame."""
 
     def stats(self) -> ClientStats | None:
-        """Return how it stands; None for what follows no stream, and is over soon."""
+        """Return its state; None for a short request that follows no stream."""
 
 
 class ClientLabels(NamedTuple):
-    """What clients are counted by."""
+    """The labels by which clients are counted."""
 
     account: str
     dialect: str
 
 
 class Clients:
-    """The clients that are connected, and those that were turned away."""
+    """The connected clients, and the count of rejections."""
 
     def __init__(self, limit: int) -> None:
+        """Create an empty registry that takes at most `limit` clients."""
         self.rejections = RejectionCounter()
         self.accepting = True
         self.limit = limit
         self.connected: Counter[ClientLabels] = Counter()
-        """Those that follow a stream."""
+        """The number of clients that follow a stream now."""
         self.accepted: Counter[ClientLabels] = Counter()
-        """These, and all that did before."""
+        """The number of clients that ever followed a stream."""
         self._clients: dict[ConnectedClient, ClientLabels | None] = {}
 
     def __len__(self) -> int:
@@ -120,39 +133,43 @@ class Clients:
 
     @property
     def is_full(self) -> bool:
-        """Whether no further client is taken."""
+        """Whether new clients are rejected: the limit is reached, or the proxy stops."""
         return not self.accepting or len(self) >= self.limit
 
     def list_stats(self) -> list[ClientStats]:
-        """Return how all those stand that follow a stream."""
-        standings = (client.stats() for client in self._clients)
-        return [standing for standing in standings if standing is not None]
+        """Return the state of every client that follows a stream."""
+        found = (client.stats() for client in self._clients)
+        return [stats for stats in found if stats is not None]
 
     def add(self, client: ConnectedClient) -> None:
-        """Count `client` from now on."""
-        standing = client.stats()
-        sort = None if standing is None else ClientLabels(standing.account, standing.info.dialect)
-        self._clients[client] = sort
-        if sort is not None:
-            self.connected[sort] += 1
-            self.accepted[sort] += 1
+        """Register and count `client`."""
+        stats = client.stats()
+        labels = None if stats is None else ClientLabels(stats.account, stats.info.dialect)
+        self._clients[client] = labels
+        if labels is not None:
+            self.connected[labels] += 1
+            self.accepted[labels] += 1
 
     def discard(self, client: ConnectedClient) -> None:
-        """Forget `client`; harmless if it is not known."""
-        sort = self._clients.pop(client, None)
-        if sort is not None:
-            self.connected[sort] -= 1
+        """Remove `client`. An unknown client is ignored."""
+        labels = self._clients.pop(client, None)
+        if labels is not None:
+            self.connected[labels] -= 1
 
 
 class DownstreamService(Service):
-    """Ends every client's connection, in a way that says "reconnect", when the proxy stops."""
+    """Closes all clients with 1012 (service restart: reconnect) when the proxy stops."""
 
     def __init__(self, clients: Clients, clock: IReactorTime) -> None:
         self._clients = clients
         self._clock = clock
 
     def stopService(self) -> Deferred[None]:
-        """Say goodbye to all clients; fires when they are gone, after at most STOP_TIMEOUT."""
+        """Close all clients.
+
+        The Deferred fires when every connection is closed. After STOP_TIMEOUT seconds the
+        remaining connections are aborted.
+        """
         super().stopService()
         return Deferred.fromCoroutine(self._close_all())
 
@@ -161,8 +178,8 @@ class DownstreamService(Service):
         clients = tuple(self._clients)
         for client in clients:
             client.close(CloseCode.RESTARTING)
-        gone = DeferredList([client.is_closed for client in clients], consumeErrors=True)
-        # The timeout cancels what is waited for, which ends the wait and is no error.
-        await gone.addTimeout(STOP_TIMEOUT, self._clock)
+        closed = DeferredList([client.is_closed for client in clients], consumeErrors=True)
+        # The timeout cancels the Deferreds in the list. That ends the wait and is no error.
+        await closed.addTimeout(STOP_TIMEOUT, self._clock)
         for client in self._clients:
             client.abort()

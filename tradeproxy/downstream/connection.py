@@ -1,4 +1,7 @@
-"""One client's WebSocket: Autobahn's protocol, between the client's session and its subscription."""
+"""One client's WebSocket: an adapter from Autobahn's protocol to a session and a subscription.
+
+A client is served by its own feed or by a send group, never by both. The table is in `send_group`.
+"""
 
 from __future__ import annotations
 
@@ -43,20 +46,20 @@ CLOSE_TIMEOUT = 5.0
 """Seconds for a client to answer a close frame."""
 
 SLOW_CLOSE_TIMEOUT = 30.0
-"""Seconds for one that was too slow: before the close frame it has to read the megabytes that the kernel
-took for it."""
+"""Seconds for a slow client. It must first read the megabytes that the kernel buffered before the
+close frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionContext:
-    """What all connections share."""
+    """The objects and limits that all connections share."""
 
     clock: IReactorTime
     limits: Limits
     clients: Clients
     encoders: SharedEncoders
     encode_reply: Callable[[Sendable], bytes]
-    """Returns the frame of a reply."""
+    """Returns the frame of a reply, from a cache."""
     send_groups: SendGroups
     throttle: HandshakeThrottle
     auth_deadlines: AuthDeadlines
@@ -64,10 +67,12 @@ class ConnectionContext:
     """Seconds after which a client that does not answer a ping is dropped."""
 
 
-class DownstreamProtocol(CloseTimeoutMixin, WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn's bases disagree
-    """One client: carries its session and its subscription over one connection."""
+class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
+    CloseTimeoutMixin, WebSocketServerProtocol
+):
+    """One client: runs its session and its subscription over one connection."""
 
-    # Autobahn's warnings quote what a client sent; ours say what matters of it.
+    # Autobahn's warnings quote what a client sent, which may include a secret. Ours do not.
     log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
     _log = Logger()
 
@@ -81,49 +86,62 @@ class DownstreamProtocol(CloseTimeoutMixin, WebSocketServerProtocol):  # type: i
         context: ConnectionContext,
         account: Account,
         session: ClientSession,
-        wishes: SubscribeOptions,
-        visit: ClientInfo,
+        options: SubscribeOptions,
+        info: ClientInfo,
     ) -> None:
+        """Create a connection; the factory must set `factory` before the handshake.
+
+        Args:
+            context: what all connections share.
+            account: the account whose events the client gets.
+            session: the client's session, in its first state.
+            options: the client's position, filter and status, from the query.
+            info: what the operator sees of the client.
+        """
         autobahn_slim.init_connection(self)
         self._context = context
         self.clock = context.clock
         self.account = account
         self._session = session
-        self._info = visit
+        self._info = info
         self.subscriber = Subscription(
-            account, wishes, self, context.encoders, self.clock, context.limits.stall_timeout
+            account, options, self, context.encoders, self.clock, context.limits.stall_timeout
         )
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what the client sends; its first message when it is this client's turn."""
+        """Read from the client; before authentication through the handshake throttle."""
         if self._session.state is ClientState.AWAITING_AUTH:
             self._context.throttle.submit(self.transport, super().dataReceived, data)
         else:
             super().dataReceived(data)
 
-    # What Autobahn calls.
+    # Called by Autobahn.
 
     def onOpen(self) -> None:
-        """Register with the account's broadcaster; events are passed on once the session wants them."""
+        """Register the client; the subscription sends events once the session starts them."""
         self._run_step(self._begin)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Let the session answer."""
-        was_unknown = self._session.state is ClientState.AWAITING_AUTH
+        """Pass the message to the session, and apply its effects."""
+        was_unauthenticated = self._session.state is ClientState.AWAITING_AUTH
         self._run_step(self._session.received, payload)
-        if was_unknown and self._session.state is not ClientState.AWAITING_AUTH:
+        if was_unauthenticated and self._session.state is not ClientState.AWAITING_AUTH:
             self._context.auth_deadlines.discard(self)
             autobahn_slim.release_leftovers(self)
 
     def onPing(self, payload: bytes) -> None:
-        """Answer, or remember it: of several pings the last one's answer is enough (RFC 6455, 5.5.3)."""
+        """Send a pong, or save the ping while reading is paused.
+
+        After several pings a pong for the last one is enough (RFC 6455, 5.5.3). So only one ping
+        is in memory, however many a client sends.
+        """
         if self._reads:
             self.sendPong(payload)
         else:
             self._unanswered_ping = payload
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """Unregister; also called for a connection that never opened."""
+        """Unregister the client. Autobahn also calls this for a connection that never opened."""
         if self.send_group is not None:
             self.send_group.remove(self)
         self.account.broadcaster.unregister(self.subscriber)
@@ -132,16 +150,19 @@ class DownstreamProtocol(CloseTimeoutMixin, WebSocketServerProtocol):  # type: i
         self._context.clients.discard(self)
 
     def onAutoPingTimeout(self) -> None:
-        """Drop a client that is gone."""
+        """Drop a client that does not answer pings."""
         self._context.clients.rejections.record(
             self.peer or "a client", f"no pong for {self._context.pong_timeout:g} s"
         )
         super().onAutoPingTimeout()
 
-    # What the subscription calls.
+    # Called by the subscription.
 
     def write(self, frames: bytes) -> None:
-        """Send whole frames, unless Autobahn has sent a close frame of its own, which nothing may follow."""
+        """Send whole frames, and offer the client to a send group if its socket took them all.
+
+        Autobahn may have sent a close frame. Nothing may follow it, so then the feed ends.
+        """
         if self.state != self.STATE_OPEN:
             self.subscriber.feed.stopProducing()
         elif (
@@ -150,12 +171,12 @@ class DownstreamProtocol(CloseTimeoutMixin, WebSocketServerProtocol):  # type: i
             self._context.send_groups.offer(self)
 
     def pause_reading(self) -> None:
-        """Take nothing from the client, whose answers would only pile up."""
+        """Stop reading from a slow client: the replies would only queue behind its events."""
         self._reads = False
         self.transport.pauseProducing()
 
     def resume_reading(self) -> None:
-        """Take from the client again, and answer its last ping."""
+        """Read from the client again, and answer its last ping."""
         if not self._reads:
             self._reads = True
             self.transport.resumeProducing()
@@ -163,11 +184,11 @@ class DownstreamProtocol(CloseTimeoutMixin, WebSocketServerProtocol):  # type: i
             if ping is not None:
                 self.sendPong(ping)
 
-    # What its crowd calls, and what makes it leave.
+    # Called by the send group, and the way out of it.
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether its socket has taken all that is in the log, and it is to be sent all that follows."""
+        """Whether its socket took every event of the log, and it gets every event, unfiltered."""
         feed = self.subscriber.feed
         return (
             feed.is_caught_up
@@ -179,30 +200,35 @@ class DownstreamProtocol(CloseTimeoutMixin, WebSocketServerProtocol):  # type: i
 
     @property
     def send(self) -> Callable[[bytes], int]:
-        """The socket's own."""
+        """The `send` method of the TCP socket."""
         send: Callable[[bytes], int] = self.transport.socket.send
         return send
 
     def resume_feed(self, position: int, rest: bytes) -> None:
-        """Be served by its own feed."""
+        """Continue with the client's own feed after `position`; write `rest` first.
+
+        `position` is the sequence number of the last event that was sent, in full or up to `rest`.
+        """
         self.subscriber.feed.position = position
         self.account.broadcaster.register(self.subscriber)
         if rest:
             self.transport.write(rest)
 
     def leave_group(self) -> None:
-        """Be served by its own feed, which meets a burst that the crowd has not handed on yet in the log."""
-        crowd = self.send_group
-        if crowd is not None:
-            crowd.remove(self)
-            self.resume_feed(crowd.position, b"")
-            if crowd.position < self.account.journal.last:
-                self.subscriber.feed.start(crowd.position)
+        """Leave the send group, if the client is in one, and continue with its own feed."""
+        group = self.send_group
+        if group is not None:
+            group.remove(self)
+            self.resume_feed(group.position, b"")
+            # A batch may be in the log that the group has not sent yet. The broadcaster may have
+            # called other subscribers only, so the feed reads the batch from the log.
+            if group.position < self.account.journal.last:
+                self.subscriber.feed.start(group.position)
 
-    # The way out, for the events and for whatever Autobahn has to say.
+    # Output: events, replies, and Autobahn's own frames.
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        """Send, as Autobahn does it: in one piece, unless it is told otherwise."""
+        """Send for Autobahn: directly, unless it asks for `sync` or for pieces of `chopsize`."""
         if sync or chopsize:
             self.leave_group()
             super().sendData(data, sync, chopsize)
@@ -212,39 +238,43 @@ class DownstreamProtocol(CloseTimeoutMixin, WebSocketServerProtocol):  # type: i
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
-        """Send one, which no event may follow."""
+        """Send a close frame. The client leaves its group first: no event may follow the frame."""
         self.leave_group()
         super().sendCloseFrame(code, reasonUtf8, isReply)
 
     def _write_out(self, data: bytes) -> bool:
-        """Send by the shortest way that is open, and return whether the socket has taken all of it."""
-        is_whole = write_direct(self, data, super().sendData)
-        if not is_whole:
+        """Write directly if possible, and return whether the socket took all of `data`."""
+        is_complete = write_direct(self, data, super().sendData)
+        if not is_complete:
             self.leave_group()
-        return is_whole
+        return is_complete
 
-    # What all of these and the service call.
+    # Called by the service, the subscription and the auth deadlines.
 
     def close(self, code: CloseCode, reason: str = "") -> None:
-        """Send a close frame with `code`, unless one is already under way."""
+        """Send a close frame with `code`, unless the session is closed already.
+
+        `reason` is the text of the frame, at most 123 bytes in UTF-8 (RFC 6455, 5.5). If it is
+        empty, the code's own reason is used.
+        """
         self._run_step(self._session.close, code, reason)
 
     def auth_timed_out(self) -> None:
-        """Give up on a client that has not said in time who it is."""
+        """Close the client: it did not authenticate in time."""
         self._run_step(self._session.auth_timed_out)
 
     def stats(self) -> ClientStats:
-        """Return how it stands, in its crowd if it is in one."""
-        feed, crowd = self.subscriber.feed, self.send_group
-        position = feed.position if crowd is None else crowd.position
+        """Return the client's state. In a send group the group's position counts."""
+        feed, group = self.subscriber.feed, self.send_group
+        position = feed.position if group is None else group.position
         lag = 0 if feed.is_idle else max(self.account.journal.last - position, 0)
         return ClientStats(feed.is_paused, lag, self.account.name, self.peer or "", self._info)
 
-    # Ours.
+    # Private.
 
     def _begin(self) -> tuple[ClientEffect, ...]:
         context = self._context
-        self.unregisterProducer()  # twisted.web's channel still holds the transport's one place
+        self.unregisterProducer()  # twisted.web's channel is still the transport's producer
         self.registerProducer(self.subscriber.feed, True)
         context.auth_deadlines.add(self)
         context.clients.add(self)
@@ -252,9 +282,10 @@ class DownstreamProtocol(CloseTimeoutMixin, WebSocketServerProtocol):  # type: i
         return ()
 
     def _run_step(self, step: Callable[..., tuple[ClientEffect, ...]], *arguments: Any) -> None:
-        """Take a step of the conversation, and do what it comes to.
+        """Run one step of the session, and apply its effects.
 
-        The one guard between us and Autobahn, which would leave the client connected and deaf.
+        This is the only guard between the proxy and Autobahn. Autobahn would swallow an error and
+        leave the client connected without a stream.
         """
         self.leave_group()
         try:
@@ -262,7 +293,8 @@ class DownstreamProtocol(CloseTimeoutMixin, WebSocketServerProtocol):  # type: i
                 self._apply(effect)
         except Exception:
             self._log.failure(
-                "{account}: a client's conversation failed", account=self.account.name
+                "{account}: a client's session failed; the connection is aborted",
+                account=self.account.name,
             )
             self.abort()
 
@@ -284,6 +316,6 @@ class DownstreamProtocol(CloseTimeoutMixin, WebSocketServerProtocol):  # type: i
             self.close_timeout = SLOW_CLOSE_TIMEOUT
         self.account.broadcaster.unregister(self.subscriber)
         self.subscriber.feed.stopProducing()
-        # sendClose knows no 1012.
+        # Autobahn's sendClose rejects 1012, which is newer than RFC 6455.
         self.sendCloseFrame(code.code, reason.encode(), isReply=False)
-        self.resume_reading()  # its close frame must be read
+        self.resume_reading()  # the client's close frame must be read

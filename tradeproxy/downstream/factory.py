@@ -1,4 +1,4 @@
-"""The clients' end of the wire: Autobahn's server factory, and how a request becomes a client."""
+"""The server factory: turns an admitted HTTP request into a WebSocket client."""
 
 from __future__ import annotations
 
@@ -31,18 +31,20 @@ if TYPE_CHECKING:
     from tradeproxy.wire.credentials import Credentials
 
 PING_INTERVAL = 20
-"""Seconds; keeps NATs and proxies from forgetting an idle connection, and finds clients that are gone."""
+"""Seconds. Pings keep an idle connection alive in NATs and proxies, and find dead clients."""
 
 PONG_TIMEOUT = 180
-"""Seconds, as alpaca-py has it: a bot that computes does not answer meanwhile, and with a slow reader the
-ping itself waits behind some megabytes in the kernel's buffers. Neither shall lose its stream. Where
-`stall_timeout` is longer, while which pongs are not even read, this is too."""
+"""Seconds, as in alpaca-py. A bot that computes does not answer a ping in the meantime.
+
+With a slow reader the ping itself waits behind megabytes in the kernel's buffers. Neither may lose
+its stream. The proxy does not read pongs while a client stalls, so a longer `stall_timeout` makes
+this timeout longer too."""
 
 _DIALECTS = {ProtocolMode.ORIGINAL: "WebSocket", ProtocolMode.ALPACA: "WebSocket, as Alpaca's"}
 
 
 class DownstreamFactory(WebSocketServerFactory):
-    """Every client's factory: the limits, the clients themselves, and what is said to many of them."""
+    """The factory of all WebSocket clients, with the objects that they share."""
 
     noisy = False
     protocol: Any = DownstreamProtocol
@@ -52,13 +54,13 @@ class DownstreamFactory(WebSocketServerFactory):
         pong_timeout = max(PONG_TIMEOUT, limits.stall_timeout + 2 * PING_INTERVAL)
         self.setProtocolOptions(
             webStatus=False,
-            # Host, Origin and the number of connections are decided on the HTTP request, before Autobahn.
+            # Admission checks Host, Origin and the client limit before Autobahn gets the request.
             allowNullOrigin=False,
             maxMessagePayloadSize=limits.max_message,
             maxFramePayloadSize=limits.max_message,
             failByDrop=False,
-            openHandshakeTimeout=0,  # it is over as soon as twisted.web has the request
-            closeHandshakeTimeout=0,  # BoundedGoodbye has the time limit
+            openHandshakeTimeout=0,  # twisted.web has already read the request
+            closeHandshakeTimeout=0,  # CloseTimeoutMixin limits the time
             autoPingInterval=PING_INTERVAL,
             autoPingTimeout=pong_timeout,
             tcpNoDelay=True,
@@ -67,15 +69,15 @@ class DownstreamFactory(WebSocketServerFactory):
         self.limits = limits
         self.clients = Clients(limits.max_clients)
         self.throttle = HandshakeThrottle(reactor)
-        plain = encoder.plain_encoder(self._message)
+        plain = encoder.plain_encoder(self._frame)
         self._context = ConnectionContext(
             clock=reactor,
             limits=limits,
             clients=self.clients,
             encoders=SharedEncoders(
-                self._message, plain, encoder.cursor_encoder(self._message), LogReader()
+                self._frame, plain, encoder.cursor_encoder(self._frame), LogReader()
             ),
-            encode_reply=cache(self._answer),  # there are a dozen
+            encode_reply=cache(self._encode_reply),  # about a dozen different replies exist
             send_groups=SendGroups(plain, reactor),
             throttle=self.throttle,
             auth_deadlines=AuthDeadlines(limits.auth_timeout, reactor),
@@ -86,25 +88,39 @@ class DownstreamFactory(WebSocketServerFactory):
         self,
         request: Request,
         account: Account,
-        manner: ProtocolMode,
-        wishes: SubscribeOptions,
+        mode: ProtocolMode,
+        options: SubscribeOptions,
         admits: Callable[[Credentials], bool],
     ) -> bytes | int | Rejection:
-        """Turn `request`, which has been admitted, into a new client of `account`; for Resource.render."""
+        """Turn an admitted request into a client, and return a result for Resource.render.
+
+        Args:
+            request: the request. It has been admitted, and asks for an upgrade.
+            account: the account whose events the client gets.
+            mode: the behaviour of the path: the original proxy's, or Alpaca's.
+            options: the client's position, filter and status, from the query.
+            admits: checks the credentials in the client's auth message.
+
+        Returns:
+            A rejection if the handshake is invalid. Then `request` is unchanged.
+        """
         key = read_key(request)
         if isinstance(key, Rejection):
             return key
-        session = ClientSession(manner, admits, status=wishes.status)
+        session = ClientSession(mode, admits, status=options.status)
         agent = user_agent(request.getHeader(b"user-agent"))
-        visit = ClientInfo(agent, _DIALECTS[manner], self.reactor.seconds())
-        client = self._client(self._context, account, session, wishes, visit)
+        info = ClientInfo(agent, _DIALECTS[mode], self.reactor.seconds())
+        client = self._client(self._context, account, session, options, info)
         client.factory = self
         return autobahn_slim.take_over(request, client, key)
 
-    def _answer(self, message: Sendable) -> bytes:
-        return self._message(encode(message))
+    def _encode_reply(self, message: Sendable) -> bytes:
+        return self._frame(encode(message))
 
-    def _message(self, payload: bytes) -> bytes:
-        """Frame a text message; there is no compression here, so that it is the same for all clients."""
+    def _frame(self, payload: bytes) -> bytes:
+        """Return `payload` as a text frame.
+
+        Without compression the frame is the same for all clients, so it is encoded once.
+        """
         message: bytes = self.prepareMessage(payload).payloadHybi
         return message

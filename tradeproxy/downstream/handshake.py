@@ -1,4 +1,4 @@
-"""The opening handshake's request (RFC 6455, 4.2.1), as twisted.web has read it."""
+"""The request of the opening handshake (RFC 6455, 4.2.1), as twisted.web parsed it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 VERSION = b"13"
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""The GUID that RFC 6455, 1.3 defines for every server."""
 
 
 def read_key(request: Request) -> bytes | Rejection:
-    """Return the client's key, or why it cannot be answered; that it asks for an upgrade is known already."""
+    """Return the client's Sec-WebSocket-Key, or why the handshake fails.
+
+    The caller has already checked that the request asks for an upgrade to WebSocket.
+    """
     headers = request.requestHeaders
     if request.method != b"GET" or request.clientproto != b"HTTP/1.1":
         return Rejection(400, "a WebSocket begins with GET and HTTP/1.1")
@@ -32,9 +36,10 @@ def read_key(request: Request) -> bytes | Rejection:
     return keys[0]
 
 
-def accept(key: bytes) -> bytes:
-    """Return the answer to a key, which shows that it has been read (RFC 6455, 4.2.2)."""
-    return base64.b64encode(hashlib.sha1(key + MAGIC).digest())  # as the RFC has it
+def compute_accept(key: bytes) -> bytes:
+    """Return the Sec-WebSocket-Accept value for `key` (RFC 6455, 4.2.2)."""
+    # The RFC prescribes SHA-1. It proves that the server read the key; it protects nothing.
+    return base64.b64encode(hashlib.sha1(key + MAGIC).digest())
 
 
 def _is_key(text: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""How many come in at a time: a few in a turn of the reactor, so that a crowd at the door delays no event."""
+"""Limits on clients that are not authenticated yet: a handshake throttle and the auth deadlines."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 
 PER_TURN = 32
-"""Requests, and first messages, that are answered in one turn: some 5 ms."""
+"""Requests and first messages handled in one reactor turn. They take about 5 ms together."""
 
 
 class HandshakeThrottle:
-    """Does the work that newcomers ask for, for so many of them at once, and for the others in later turns.
+    """Handles at most PER_TURN handshakes per reactor turn, so a reconnect storm delays no event.
 
-    Those who wait are not read from meanwhile, so that each has here what one read has brought.
+    The others wait in FIFO order for later turns. A waiting transport is paused. So the memory for
+    each is bounded by what one read of its socket returned.
     """
 
     _log = Logger()
@@ -29,12 +30,22 @@ class HandshakeThrottle:
         self._clock = clock
         self._remaining = PER_TURN
         self._waiting: dict[Any, list[tuple[Callable[[bytes], None], bytes]]] = {}
-        self._is_planned = False
+        self._is_scheduled = False
 
     def submit(self, transport: Any, work: Callable[[bytes], None], data: bytes) -> None:
-        """Call `work` with what was received over `transport`, now or in its turn."""
+        """Call `work(data)` now, or in a later turn if this turn's limit is reached.
+
+        Args:
+            transport: the connection that `data` came from. It is paused while it waits.
+            work: handles the data. It is not called if the connection is lost while it waits.
+            data: the received bytes.
+
+        Raises:
+            Exception: what `work` raises when it is called now. In a later turn the exception is
+                logged, and the connection is aborted.
+        """
         self._schedule()
-        if transport in self._waiting:  # over TLS one read is several pieces
+        if transport in self._waiting:  # over TLS one read arrives in several pieces
             self._waiting[transport].append((work, data))
         elif self._remaining and not self._waiting:
             self._remaining -= 1
@@ -44,22 +55,23 @@ class HandshakeThrottle:
             self._waiting[transport] = [(work, data)]
 
     def _schedule(self) -> None:
-        if not self._is_planned:
-            self._is_planned = True
+        if not self._is_scheduled:
+            self._is_scheduled = True
             self._clock.callLater(0, self._next_turn)
 
     def _next_turn(self) -> None:
-        self._is_planned = False
+        self._is_scheduled = False
         self._remaining = PER_TURN
         while self._waiting and self._remaining:
             self._remaining -= 1
             transport = next(iter(self._waiting))
-            self._serve(transport, self._waiting.pop(transport))
+            self._handle(transport, self._waiting.pop(transport))
         if self._waiting:
             self._schedule()
 
-    def _serve(self, transport: Any, pieces: list[tuple[Callable[[bytes], None], bytes]]) -> None:
-        # The failure of one is its own: it loses its connection, as it would in the reactor's hands.
+    def _handle(self, transport: Any, pieces: list[tuple[Callable[[bytes], None], bytes]]) -> None:
+        # The reactor closes a connection whose dataReceived raises. This call comes from a timer,
+        # where an exception would end the loop over the other clients.
         try:
             if _is_connected(transport):
                 transport.resumeProducing()
@@ -67,14 +79,14 @@ class HandshakeThrottle:
                 if _is_connected(transport):
                     work(data)
         except Exception:
-            self._log.failure("a newcomer could not be served, and is let go")
+            self._log.failure("a client's handshake failed; the connection is aborted")
             transport.abortConnection()
 
 
 def _is_connected(transport: Any) -> bool:
-    while isinstance(
-        transport, ProtocolWrapper
-    ):  # TLS, or what reads HAProxy's header: never not connected
+    # Twisted never resets `connected` of a wrapper (TLS, or the parser of HAProxy's header).
+    # Only the TCP transport inside has a reliable value.
+    while isinstance(transport, ProtocolWrapper):
         if transport.disconnecting:
             return False
         transport = transport.transport
@@ -82,16 +94,16 @@ def _is_connected(transport: Any) -> bool:
 
 
 class UnauthenticatedClient(Protocol):
-    """A client that is here, and has not said who it is. Compared and hashed by identity."""
+    """A connected client without an accepted auth message. Compared and hashed by identity."""
 
     def auth_timed_out(self) -> None:
-        """Do without it: its time is up."""
+        """Close the client: its auth deadline has passed."""
 
 
 class AuthDeadlines:
-    """Those who still have to say who they are.
+    """The auth deadlines of all unauthenticated clients.
 
-    All have the same number of seconds, so that who came first is due first: one timer does for all of them.
+    The timeout is the same for all, so deadlines expire in FIFO order. One timer suffices.
     """
 
     def __init__(self, seconds: float, clock: IReactorTime) -> None:
@@ -103,14 +115,14 @@ class AuthDeadlines:
     def __len__(self) -> int:
         return len(self._due)
 
-    def add(self, newcomer: UnauthenticatedClient) -> None:
-        """Give `newcomer` its time; it is told when that is up, unless it is discarded before."""
-        self._due[newcomer] = self._clock.seconds() + self._seconds
+    def add(self, client: UnauthenticatedClient) -> None:
+        """Call `client.auth_timed_out()` after the timeout, unless `client` is discarded first."""
+        self._due[client] = self._clock.seconds() + self._seconds
         self._schedule()
 
-    def discard(self, newcomer: UnauthenticatedClient) -> None:
-        """Forget `newcomer`; harmless if it is not known."""
-        self._due.pop(newcomer, None)
+    def discard(self, client: UnauthenticatedClient) -> None:
+        """Remove the deadline of `client`. An unknown client is ignored."""
+        self._due.pop(client, None)
         if not self._due and self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -123,9 +135,8 @@ class AuthDeadlines:
     def _expire(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        for newcomer in [newcomer for newcomer, due in self._due.items() if due <= now]:
-            if (
-                self._due.pop(newcomer, None) is not None
-            ):  # it has not left because of one before it
-                newcomer.auth_timed_out()
+        for client in [client for client, due in self._due.items() if due <= now]:
+            # The close of an earlier client may have discarded this one.
+            if self._due.pop(client, None) is not None:
+                client.auth_timed_out()
         self._schedule()

@@ -1,8 +1,21 @@
-"""Clients that keep up, served in one loop: the same bytes, offered to one socket after the other.
+"""Send groups and direct writes: the same bytes, sent to one socket after the other.
 
-Nearly always a client has taken all that it was sent, and is to be sent what all others are. To find that
-out client by client costs a third of what sending costs. A crowd knows it: whoever does not take a burst
-whole, or says something, leaves, is served by its own feed, and joins again once that has nothing to do.
+Most clients are caught up and get identical bytes. To check this for each client costs a third of
+what sending costs. A send group checks it once, at the join, and sends to its members in one loop:
+
+    served by   event                                          then served by
+    ----------  ---------------------------------------------  ----------------------------------
+    own feed    the socket took all; the client is caught up   the group, at the end of the turn
+    group       the socket took a whole batch                  the group
+    group       a short write, or an error of the socket       own feed, which writes the rest
+    group       a message, ping or close of the client         own feed
+    group       a batch that is missing, without a place in    own feed
+                the log, or too large for one write
+    group       the connection is lost                         nothing
+
+Twisted queues every write, and sends it when epoll reports the socket as writable. That takes four
+system calls, and three of them only confirm what is almost always true. A direct write calls the
+socket's `send` at once. docs/performance.md has the measurements.
 """
 
 from __future__ import annotations
@@ -26,42 +39,42 @@ if TYPE_CHECKING:
 
 
 MAX_GROUP_SIZE = 500
-"""Members of one crowd, which are served without a break; more make another one."""
+"""Members of one group. The loop over them does not yield; more clients form another group."""
 
 
 class GroupMember(Protocol):
-    """A client that may be in a crowd. Compared and hashed by identity."""
+    """A client that can be in a send group. Compared and hashed by identity."""
 
     send_group: SendGroup | None
     account: Account
 
     @property
     def subscriber(self) -> Subscriber:
-        """What is registered with the account's broadcaster while it is in no crowd."""
+        """The subscriber that the broadcaster serves while the client is in no group."""
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether its socket has taken all that is in the log, and it is to be sent all that follows."""
+        """Whether its socket took every event of the log, and it gets every event, unfiltered."""
 
     @property
     def send(self) -> Callable[[bytes], int]:
-        """The socket's `send`."""
+        """The socket's `send`: returns how many bytes it took; raises OSError if it took none."""
 
     def resume_feed(self, position: int, rest: bytes) -> None:
-        """Write `rest`, and be served by its own feed from then on, whose position this is."""
+        """Write `rest`, and continue with the client's own feed after the event `position`."""
 
 
 class SendGroups:
-    """All crowds of all accounts; their clients are sent the same frames."""
+    """The send groups of all accounts. All members get the frames of one encoder."""
 
-    def __init__(self, framing: FrameEncoder, clock: IReactorTime) -> None:
-        self._encoder = framing
+    def __init__(self, encoder: FrameEncoder, clock: IReactorTime) -> None:
+        self._encoder = encoder
         self._clock = clock
         self._groups: dict[Account, list[SendGroup]] = {}
         self._offered: list[GroupMember] = []
 
     def offer(self, member: GroupMember) -> None:
-        """Let `member` join a crowd at the end of this turn, if it is level then."""
+        """Add `member` to a group at the end of this turn, if it is still caught up then."""
         if not self._offered:
             self._clock.callLater(0, self._join_offered)
         self._offered.append(member)
@@ -69,41 +82,42 @@ class SendGroups:
     def _join_offered(self) -> None:
         offered, self._offered = self._offered, []
         for member in offered:
-            # While the disk is full some events have no place in the log, and are all at that of one hole:
-            # there a place does not tell which of them a client has had, and which its crowd is yet to get.
+            # While the disk is full, events may overflow the backlog. They all get the sequence
+            # number of one hole. Then equal positions do not mean that a client and a group have
+            # sent the same events, so no client joins.
             durable = member.account.journal.status.durable
             if durable and member.send_group is None and member.is_caught_up:
                 self._find_group(member.account).add(member)
 
     def _find_group(self, account: Account) -> SendGroup:
         position = account.journal.last
-        crowds = [crowd for crowd in self._groups.get(account, ()) if crowd.size]
-        self._groups[account] = crowds
-        for crowd in crowds:
-            if crowd.size < MAX_GROUP_SIZE and crowd.position == position:
-                return crowd
-        crowds.append(SendGroup(account, self._encoder, position))
-        return crowds[-1]
+        groups = [group for group in self._groups.get(account, ()) if group.size]
+        self._groups[account] = groups
+        for group in groups:
+            if group.size < MAX_GROUP_SIZE and group.position == position:
+                return group
+        groups.append(SendGroup(account, self._encoder, position))
+        return groups[-1]
 
 
 class SendGroup:
-    """Clients of one account, all at one position; one subscriber for all of them."""
+    """Clients of one account at one position in the log. It is one subscriber for all of them."""
 
     _log = Logger()
 
-    def __init__(self, account: Account, framing: FrameEncoder, position: int) -> None:
+    def __init__(self, account: Account, encoder: FrameEncoder, position: int) -> None:
         self.position = position
         self._account = account
-        self._encoder = framing
+        self._encoder = encoder
         self._members: dict[GroupMember, Callable[[bytes], int]] = {}
 
     @property
     def size(self) -> int:
-        """How many they are; at 0 it has ended."""
+        """The number of members. An empty group is unregistered and not used again."""
         return len(self._members)
 
     def add(self, member: GroupMember) -> None:
-        """Serve `member` in the place of its own subscriber."""
+        """Add `member`, and unregister its own subscriber."""
         if not self._members:
             self._account.broadcaster.register(self)
         self._account.broadcaster.unregister(member.subscriber)
@@ -111,92 +125,104 @@ class SendGroup:
         member.send_group = self
 
     def remove(self, member: GroupMember) -> None:
-        """Serve `member` no longer; nor does anybody else."""
+        """Remove `member`. Nothing serves it until the caller registers its own subscriber."""
         member.send_group = None
         del self._members[member]
         if not self._members:
             self._account.broadcaster.unregister(self)
 
-    # What the broadcaster calls.
+    # Called by the broadcaster.
 
-    def deliver(self, burst: Batch) -> None:
-        """Send the burst to all, if it is next; else each sees for itself what to make of it."""
+    def deliver(self, batch: Batch) -> None:
+        """Send the batch to all members if it is the next one and fits into one write.
+
+        Otherwise pass it to each member's own feed. This runs for every client and event.
+        """
         frames = None
-        if burst.first == self.position + 1 and not burst.overflow:
-            frames = self._encoder.encode(burst, self._account)
-        if frames is None or (len(frames) > MAX_DIRECT_BYTES and len(burst.rows) > 1):
+        if batch.first == self.position + 1 and not batch.overflow:
+            frames = self._encoder.encode(batch, self._account)
+        if frames is None or (len(frames) > MAX_DIRECT_BYTES and len(batch.rows) > 1):
             for member in tuple(self._members):
-                self._release(member, b"", burst)
+                self._release(member, b"", batch)
             return
-        self.position = burst.last
-        whole, taken = len(frames), {}
+        self.position = batch.last
+        size, short = len(frames), {}
         for send in self._members.values():
             try:
                 sent = send(frames)
-            except (
-                OSError
-            ):  # it can take nothing now, or never again: the transport finds out which
+            except OSError:
+                # The socket is full or broken. The transport finds out which when it writes the
+                # rest, and handles a lost connection as usual.
                 sent = 0
-            if sent != whole:
-                taken[send] = sent
-        if taken:
+            if sent != size:
+                short[send] = sent
+        if short:
             for member, send in tuple(self._members.items()):
-                if send in taken:
-                    self._release(member, frames[taken[send] :])
+                if send in short:
+                    self._release(member, frames[short[send] :])
 
     def announce(self, status: bytes) -> None:
-        """Nothing: none of them wants to be told."""
+        """Do nothing: no member subscribes to `proxy_status`."""
 
     def abort(self) -> None:
-        """End all of them."""
+        """Drop all members."""
         for member in tuple(self._members):
             self.remove(member)
             self._account.broadcaster.drop(member.subscriber)
 
-    # The failure of one is its own, as it is at the broadcaster.
+    # One member's failure must not affect the others. The broadcaster has the same rule.
 
-    def _release(self, member: GroupMember, rest: bytes, burst: Batch | None = None) -> None:
-        """Leave `rest` and the burst to the member's own feed."""
+    def _release(self, member: GroupMember, rest: bytes, batch: Batch | None = None) -> None:
+        """Remove `member`, and pass `rest` and the batch to its own feed."""
         self.remove(member)
         try:
             member.resume_feed(self.position, rest)
-            if burst is not None:
-                member.subscriber.deliver(burst)
+            if batch is not None:
+                member.subscriber.deliver(batch)
         except Exception:
-            self._log.failure("a client could not leave its crowd, and is ended")
+            self._log.failure("a client could not leave its send group and is dropped")
             self._account.broadcaster.drop(member.subscriber)
 
 
 def is_plain_tcp(transport: Any) -> bool:
-    """Whether this is a TCP connection of Twisted's own, accepted, with nothing in between."""
+    """Return whether this is an accepted TCP connection of Twisted's, without TLS or a wrapper."""
     return type(transport) is Server
 
 
 def is_drained(connection: Any) -> bool:
-    """Whether nothing waits on an Autobahn connection with a plain transport, and it is not ending."""
+    """Return whether an Autobahn connection has no buffered data and is not closing.
+
+    Its transport must be plain TCP.
+    """
     transport = connection.transport
     return not (
         connection.send_queue
         or transport.dataBuffer
-        or transport._tempDataBuffer  # what write_direct() has not joined to the other yet
+        or transport._tempDataBuffer  # written, but not moved to `dataBuffer` yet
         or transport.disconnecting
         or not transport.connected
     )
 
 
-def write_direct(connection: Any, data: bytes, ordinary: Callable[[bytes], None]) -> bool:
-    """Write to an Autobahn connection, and return whether its socket has taken all of it.
+def write_direct(connection: Any, data: bytes, fallback: Callable[[bytes], None]) -> bool:
+    """Write to an Autobahn connection, and return whether its socket took all of `data`.
 
-    Only where the transport is plain and the way is clear; else it goes by `ordinary`, Autobahn's own way.
-    The rest of a short write_direct waits in the transport. No error is hidden: the transport meets it itself.
+    If the transport is not plain TCP or not drained, call `fallback` and return False. After a
+    short write the rest is buffered in the transport. An error of the socket is not hidden: the
+    transport gets it again when it writes the rest, and closes the connection.
+
+    Args:
+        connection: the Autobahn protocol.
+        data: whole frames.
+        fallback: Autobahn's own `sendData`.
     """
     transport = connection.transport
     if not is_plain_tcp(transport) or not is_drained(connection):
-        ordinary(data)
+        fallback(data)
         return False
     try:
         sent: int = transport.socket.send(data)
-    except OSError:  # it can take nothing now, or never again: the transport finds out which
+    except OSError:  # full or broken: the transport finds out which
         sent = 0
     if sent < len(data):
         transport.write(data[sent:])

@@ -1,4 +1,18 @@
-"""The conversation with one client, in every dialect that Alpaca's clients speak; values in, effects out."""
+"""One client's session, in every dialect of Alpaca's clients. No I/O: values in, effects out.
+
+state          input                     effects                           next state
+-------------  ------------------------  --------------------------------  -------------
+awaiting auth  auth, accepted            authorized; ORIGINAL: + events    authenticated
+awaiting auth  listen, unlisten          ORIGINAL: ack; ALPACA: an error   awaiting auth
+awaiting auth  auth deadline             close 4002                        closed
+authenticated  auth, accepted            authorized                        authenticated
+authenticated  listen, unlisten          ack; events and status on or off  authenticated
+both           auth, rejected            unauthorized, close 4001          closed
+both           not JSON                  close 4000                        closed
+both           other JSON                none                              unchanged
+both           `close(code)`             close with this code              closed
+closed         anything                  none                              closed
+"""
 
 from __future__ import annotations
 
@@ -30,16 +44,16 @@ if TYPE_CHECKING:
 
 
 class ProtocolMode(Enum):
-    """Whose server the client believes to talk to: it decides when events flow, and one reply."""
+    """The server that a path imitates. It decides when events start, and the form of one reply."""
 
     ORIGINAL = auto()
-    """The original proxy: after any auth message every event follows, with or without `listen`."""
+    """The original proxy: events follow any accepted auth message, with or without `listen`."""
     ALPACA = auto()
-    """Alpaca itself: events follow `listen`, and only it."""
+    """Alpaca: events follow `listen` only."""
 
 
 class ClientState(Enum):
-    """Where the conversation stands."""
+    """The state of a session."""
 
     AWAITING_AUTH = auto()
     AUTHENTICATED = auto()
@@ -55,14 +69,14 @@ class SendReply:
 
 @dataclass(frozen=True, slots=True)
 class SetStatus:
-    """Begin, or end, to send the `proxy_status` stream."""
+    """Start or stop the `proxy_status` stream."""
 
     on: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SetEvents:
-    """Begin, or end, to send events."""
+    """Start or stop sending events."""
 
     on: bool
 
@@ -78,50 +92,54 @@ class CloseWith:
 ClientEffect: TypeAlias = SendReply | SetStatus | SetEvents | CloseWith
 
 STREAMS = (TRADE_UPDATES, PROXY_STATUS)
-"""The streams that can be had here; others are left out of every ack, as Alpaca does."""
+"""The available streams. An ack leaves out all others, as Alpaca's does."""
 
 
 class ClientSession:
-    """One client's conversation.
-
-    `admits` judges the credentials of an auth message. With `status` the client has asked for the status
-    before it said anything, and has it from its auth message on.
-    """
+    """One client's session."""
 
     __slots__ = ("_admits", "_listening", "_mode", "_status", "state")
 
     def __init__(
-        self, manner: ProtocolMode, admits: Callable[[Credentials], bool], *, status: bool = False
+        self, mode: ProtocolMode, admits: Callable[[Credentials], bool], *, status: bool = False
     ) -> None:
-        self._mode = manner
+        """Create a session that awaits an auth message.
+
+        Args:
+            mode: the server that the client's path imitates.
+            admits: returns whether the credentials of an auth message are accepted.
+            status: whether the query asked for `proxy_status`. Then the stream starts with the
+                accepted auth message, and `listen` cannot stop it.
+        """
+        self._mode = mode
         self._admits = admits
         self._status = status
         self._listening: tuple[str, ...] = ()
         self.state = ClientState.AWAITING_AUTH
 
     def received(self, payload: bytes) -> tuple[ClientEffect, ...]:
-        """Take one message, text or binary."""
-        had_status, had_events = self._flows()
-        replies = self._react(parse_client(payload))
+        """Handle one message, text or binary, and return the effects in order."""
+        had_status, had_events = self._wanted()
+        effects = self._react(parse_client(payload))
         if self.state is ClientState.CLOSED:
-            return replies
-        status, events = self._flows()
+            return effects
+        status, events = self._wanted()
         if status != had_status:
-            replies += (SetStatus(status),)
+            effects += (SetStatus(status),)
         if events != had_events:
-            replies += (SetEvents(events),)
-        return replies
+            effects += (SetEvents(events),)
+        return effects
 
     def auth_timed_out(self) -> tuple[ClientEffect, ...]:
-        """Give up on a client that has had its time to authenticate; nothing happens if it did."""
+        """Close a client that did not authenticate in time. In any other state, do nothing."""
         return self._close(CloseCode.NO_AUTH) if self.state is ClientState.AWAITING_AUTH else ()
 
     def close(self, code: CloseCode, reason: str = "") -> tuple[ClientEffect, ...]:
-        """End the conversation for a reason of ours, by default the code's own."""
+        """Close the session with `code`. The default reason is the code's own."""
         return () if self.state is ClientState.CLOSED else self._close(code, reason)
 
-    def _flows(self) -> tuple[bool, bool]:
-        """Return whether the client is to be sent the status, and events, as things stand."""
+    def _wanted(self) -> tuple[bool, bool]:
+        """Return whether the client gets the status, and whether it gets events."""
         if self.state is not ClientState.AUTHENTICATED:
             return False, False
         status = self._status or PROXY_STATUS in self._listening
