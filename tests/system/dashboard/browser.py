@@ -1,4 +1,4 @@
-"""Chromium, told what to do line by line."""
+"""Chromium, controlled with one JSON line for each command."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SkipTest
 
 from tests.support.processes import Command
-from tests.system.interop.clients import Client, Runtime
+from tests.system.interop.clients import InteropClient, Runtime
 from tests.system.interop.environments import UnavailableError, prepare
 
 reactor: Any = chosen
 
 DRIVER = Path(__file__).with_name("chromium.mjs")
 PATIENCE = 30.0
-"""Seconds for one answer; Chromium itself has 15 for what it is told."""
+"""Seconds for one answer; Chromium has 15 for a command."""
 
 
 class Browser(Command):
-    """One page in Chromium. Whatever it cannot do is an AssertionError that says what."""
+    """One page in Chromium. A command that fails raises AssertionError with the reason."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._asked: deque[Deferred[Any]] = deque()
+        self._pending: deque[Deferred[Any]] = deque()
         self._unread = ""
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
@@ -38,31 +38,33 @@ class Browser(Command):
             return
         *lines, self._unread = (self._unread + data.decode()).split("\n")
         for line in lines:
-            self._asked.popleft().callback(json.loads(line))
+            self._pending.popleft().callback(json.loads(line))
 
     def processEnded(self, reason: Any) -> None:
-        while self._asked:
-            self._asked.popleft().errback(AssertionError(f"the browser has ended:\n{self.output}"))
+        while self._pending:
+            self._pending.popleft().errback(
+                AssertionError(f"the browser has ended:\n{self.output}")
+            )
         super().processEnded(reason)
 
-    def answer(self) -> Deferred[Any]:
+    def next_answer(self) -> Deferred[Any]:
         """Fire with the next line."""
-        answered: Deferred[Any] = Deferred()
-        self._asked.append(answered)
-        return answered.addTimeout(PATIENCE, reactor)
+        answer: Deferred[Any] = Deferred()
+        self._pending.append(answer)
+        return answer.addTimeout(PATIENCE, reactor)
 
-    async def do(self, what: str, **details: Any) -> Any:
-        """Tell it, and return what it answers."""
+    async def do(self, command: str, **details: Any) -> Any:
+        """Send a command, and return its value."""
         assert self.transport is not None
-        answered = self.answer()
-        self.transport.write(json.dumps({"do": what, **details}).encode() + b"\n")
-        answer = await answered
+        next_answer = self.next_answer()
+        self.transport.write(json.dumps({"do": command, **details}).encode() + b"\n")
+        answer = await next_answer
         if "error" in answer:
             raise AssertionError(answer["error"])
         return answer["value"]
 
-    async def finish(self) -> None:
-        """Let it end, as it does when it is told nothing more."""
+    async def close(self) -> None:
+        """Close the browser: it ends when its input ends."""
         assert self.transport is not None
         self.transport.closeStdin()
         force = reactor.callLater(PATIENCE, self.transport.signalProcess, "KILL")
@@ -71,7 +73,7 @@ class Browser(Command):
             force.cancel()
 
     async def text(self, at: str) -> str:
-        """Return the text of an element as it is shown."""
+        """Return the text of an element as it is displayed."""
         text: str = await self.do(
             "evaluate", text=f"document.querySelector({json.dumps(at)}).innerText"
         )
@@ -82,14 +84,16 @@ class Browser(Command):
         await self.do("wait", text=expression)
 
 
-async def begin(directory: str) -> Browser:
-    """Start one; raises SkipTest where it cannot be had."""
+async def start_browser(directory: str) -> Browser:
+    """Start a browser; raise SkipTest if Chromium or Playwright is not available."""
     chromium = shutil.which("chromium")
     if chromium is None:
-        raise SkipTest("there is no Chromium here; in Debian, apt-get install chromium")
+        raise SkipTest("Chromium is not installed; in Debian, apt-get install chromium")
     try:
         environment = prepare(
-            Client("the dashboard", Runtime.BROWSER, DRIVER.name, ("playwright-core@1.65.1",))
+            InteropClient(
+                "the dashboard", Runtime.BROWSER, DRIVER.name, ("playwright-core@1.65.1",)
+            )
         )
     except UnavailableError as reason:
         raise SkipTest(str(reason)) from None
@@ -100,7 +104,7 @@ async def begin(directory: str) -> Browser:
         "MODULES": str(environment.directory / "node_modules"),
     }
     browser = Browser()
-    ready = browser.answer()
+    ready = browser.next_answer()
     arguments = [environment.program, str(DRIVER)]
     reactor.spawnProcess(browser, arguments[0], arguments, env=variables, path=directory)
     await ready

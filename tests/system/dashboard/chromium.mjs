@@ -1,6 +1,6 @@
-// Does to a page in Chromium what it is told, a line of JSON each, and answers each with one.
+// Controls a page in Chromium: each line of JSON is a command, and gets one line as its answer.
 //
-// "console" is all that the browser had to complain of, "requests" every address that the page asked for.
+// "console" returns the errors and warnings so far, "requests" every URL that the page requested.
 
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
@@ -41,9 +41,10 @@ const does = {
   choose: ({ at, text }) => page.selectOption(at, text),
   evaluate: ({ text }) => page.evaluate(text),
   wait: async ({ text }) => {
-    // Playwright's own wait evaluates the text on the page, which the page's policy forbids.
+    // Playwright's own wait uses eval on the page, which the content security policy forbids.
     for (const end = Date.now() + PATIENCE; !(await page.evaluate(text)); await sleep(50)) {
-      if (Date.now() > end) throw new Error(`not so in time; the page is:\n${await page.innerText("body")}`);
+      if (Date.now() < end) continue;
+      throw new Error(`timeout; the page is:\n${await page.innerText("body")}`);
     }
   },
   console: () => complaints.splice(0),

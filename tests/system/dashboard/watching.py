@@ -1,6 +1,7 @@
-"""The dashboard as somebody watches it: in Chromium, against the proxy and an embedded Alpaca.
+"""The dashboard in Chromium, against the proxy and a simulated Alpaca.
 
-`make dashboard` runs it, and leaves pictures in build/dashboard/.
+`make dashboard` runs these tests and writes screenshots to build/dashboard/.
+
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from twisted.web.client import Agent
 
 from tests.support.processes import SOURCES, free_port
 from tests.support.sockets import SocketTestCase
-from tests.system.dashboard.browser import Browser, begin
+from tests.system.dashboard.browser import Browser, start_browser
 from tradeproxy.simulator.service import OrderFlow, Simulator
 
 reactor: Any = chosen
 
-PICTURES = SOURCES / "build/dashboard"
+SCREENSHOTS = SOURCES / "build/dashboard"
 SIZES = {"light": (1360, 850), "dark": (1360, 850), "telephone": (390, 844)}
 
 ROWS = "[...document.querySelectorAll('#rows tr.entry')]"
@@ -37,7 +38,9 @@ MEASURES = """(() => {
   const ends = last.map((cell) => cell.getBoundingClientRect().right);
   return {
     beside: document.documentElement.scrollWidth - innerWidth,
-    cut: symbols.filter((cell) => cell.scrollWidth > cell.clientWidth).map((cell) => cell.textContent),
+    cut: symbols
+      .filter((cell) => cell.scrollWidth > cell.clientWidth)
+      .map((cell) => cell.textContent),
     ends: [...new Set(ends.map(Math.round))],
   };
 })()"""
@@ -45,19 +48,19 @@ MARKUP = "<img src=x onerror=alert(1)>"
 
 
 def column(name: str) -> str:
-    """Return the script that reads the texts of a column."""
+    """Return a script that reads the texts of a column."""
     return f"{ROWS}.map((row) => row.querySelector('.{name}').textContent)"
 
 
 class DashboardTestCase(SocketTestCase):
-    """A browser beside the proxy."""
+    """A browser and the proxy."""
 
     timeout = 180
 
-    async def watch(self, path: str = "/") -> Browser:
-        """Open the dashboard; the browser is ended with the test."""
-        browser = await begin(self.make_directory())
-        self.addCleanup(lambda: Deferred.fromCoroutine(browser.finish()))
+    async def open_dashboard(self, path: str = "/") -> Browser:
+        """Open the dashboard; the browser is closed at the end of the test."""
+        browser = await start_browser(self.make_directory())
+        self.addCleanup(lambda: Deferred.fromCoroutine(browser.close()))
         await browser.do("open", url=f"http://localhost:{self.port}{path}")
         return browser
 
@@ -69,25 +72,25 @@ class DashboardTestCase(SocketTestCase):
         return f"http://127.0.0.1:{self.port + 1}"
 
     async def fault(self, alpaca: str, **fault: Any) -> None:
-        """Let something go wrong at an Alpaca."""
+        """Inject a fault into the simulated Alpaca."""
         answer = await HTTPClient(Agent(reactor)).post(f"{alpaca}/simulator/fault", json=fault)
         await treq.content(answer)
         self.assertLess(answer.code, 300)
 
-    async def assert_no_complaints(self, browser: Browser, *expected: str) -> None:
-        """See that the console has nothing but what the browser says of a server that was not there."""
-        complaints = await browser.do("console")
-        unexpected = [line for line in complaints if not any(text in line for text in expected)]
+    async def assert_console_is_empty(self, browser: Browser, *expected: str) -> None:
+        """Assert that the browser's console has only messages with an `expected` text."""
+        messages = await browser.do("console")
+        unexpected = [line for line in messages if not any(text in line for text in expected)]
         self.assertEqual(unexpected, [])
 
 
-class DemoTests(DashboardTestCase):
-    """Against `make demo`."""
+class DemoDashboardTests(DashboardTestCase):
+    """The dashboard of `make demo`."""
 
-    async def test_shows_what_there_is(self) -> None:
-        """The account, the feed, the clients; and pictures of them."""
+    async def test_dashboard_shows_account_feed_and_clients(self) -> None:
+        """Screenshots are written, and the page fits its window."""
         await self.demo()
-        browser = await self.watch()
+        browser = await self.open_dashboard()
         await browser.until(
             f"{VERDICT} === 'all is well' && {LINK} === 'connected' && {ROWS}.length >= 20"
         )
@@ -100,23 +103,26 @@ class DemoTests(DashboardTestCase):
         self.assertIn("1 connected", clients)
         self.assertIn("HeadlessChrome", clients)
         self.assertIn("up to date", clients)
-        bars = "[...document.querySelectorAll('figure rect')].filter((bar) => bar.getAttribute('height') > 0)"
+        bars = (
+            "[...document.querySelectorAll('figure rect')]"
+            ".filter((bar) => bar.getAttribute('height') > 0)"
+        )
         self.assertGreaterEqual(await browser.do("evaluate", text=f"{bars}.length"), 2)
-        PICTURES.mkdir(parents=True, exist_ok=True)
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         for name, (width, height) in SIZES.items():
             scheme = "dark" if name == "dark" else "light"
-            path = str(PICTURES / f"{name}.png")
+            path = str(SCREENSHOTS / f"{name}.png")
             await browser.do("picture", path=path, width=width, height=height, scheme=scheme)
             wide = await browser.do(
                 "evaluate", text="document.documentElement.scrollWidth - innerWidth"
             )
             self.assertLessEqual(wide, 0, f"{name}: the page is wider than its window")
-        await self.assert_no_complaints(browser)
+        await self.assert_console_is_empty(browser)
 
-    async def test_filters_pauses_and_opens_an_event(self) -> None:
-        """What the filters leave, what waits while it is paused, and the JSON behind a row."""
+    async def test_filters_pause_and_json_work(self) -> None:
+        """Filtered rows, new events during a pause, and the JSON below a row."""
         await self.demo()
-        browser = await self.watch()
+        browser = await self.open_dashboard()
         await browser.until(f"{column('event')}.includes('fill')")
         symbol = (await browser.do("evaluate", text=column("symbol")))[0]
         await browser.do("fill", at="[name=symbol]", text=symbol.lower())
@@ -151,12 +157,12 @@ class DemoTests(DashboardTestCase):
         after = await browser.do("evaluate", text=IDS)
         self.assertEqual(after[: len(before)], before)
         self.assertGreaterEqual(len(after), len(before) + 3)
-        await self.assert_no_complaints(browser)
+        await self.assert_console_is_empty(browser)
 
-    async def test_tells_when_alpaca_is_down_and_back(self) -> None:
-        """The reason at once, and then what became of the gap."""
+    async def test_outage_shows_reason(self) -> None:
+        """The verdict has the reason, and the page stays connected."""
         alpaca = await self.demo()
-        browser = await self.watch()
+        browser = await self.open_dashboard()
         await browser.until(f"{VERDICT} === 'all is well' && {ROWS}.length >= 3")
         await self.fault(alpaca, kind="refuse", count=1)
         await self.fault(alpaca, kind="reset")
@@ -167,21 +173,21 @@ class DemoTests(DashboardTestCase):
         self.assertEqual(
             await browser.do("evaluate", text=LINK), "connected", "the page itself stays connected"
         )
-        await self.assert_no_complaints(browser)
+        await self.assert_console_is_empty(browser)
 
 
-class RestartTests(DashboardTestCase):
-    """Against the proxy alone, beside an Alpaca that outlives it."""
+class RestartDashboardTests(DashboardTestCase):
+    """The proxy restarts; the simulated Alpaca keeps running."""
 
-    async def test_comes_back_without_a_hole(self) -> None:
-        """Alpaca's stream is lost and returns, then the proxy stops and starts again, while orders go on."""
+    async def test_feed_is_complete_after_outage_and_restart(self) -> None:
+        """First Alpaca's stream is lost, then the proxy restarts, while orders continue."""
         alpaca = await self.simulate()
         proxy = await self.proxy()
         await alpaca.when_listening()
         flow = OrderFlow(alpaca, reactor, Random(1))
         flow.startService()
         self.addCleanup(flow.stopService)
-        browser = await self.watch()
+        browser = await self.open_dashboard()
         await browser.until(f"{ROWS}.length >= 5")
         await self.fault(f"http://127.0.0.1:{self.alpaca_port}", kind="reset")
         await browser.until(f"{NOTES}.some((note) => note.startsWith('gap recovered'))")
@@ -204,25 +210,27 @@ class RestartTests(DashboardTestCase):
         await again.says("is streaming")
         await browser.until(f"{LINK} === 'connected' && {VERDICT} === 'all is well'")
         flow.stopService()
-        happened = self.ids(alpaca)
-        await browser.until(f"{IDS}.includes({json.dumps(happened[-1])})")
+        emitted = self.ids(alpaca)
+        await browser.until(f"{IDS}.includes({json.dumps(emitted[-1])})")
         shown = await browser.do("evaluate", text=IDS)
         self.assertEqual(shown, self.ids(alpaca)[: len(shown)])
-        await self.assert_no_complaints(browser, "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET")
+        await self.assert_console_is_empty(
+            browser, "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET"
+        )
 
     def ids(self, alpaca: Simulator) -> list[str]:
-        """Return all that has happened at Alpaca."""
+        """Return the ids of all events at Alpaca."""
         return [
             json.loads(record.payload)["data"]["event_id"] for record in alpaca.history.last(1000)
         ]
 
-    async def test_markup_is_text(self) -> None:
-        """In whatever an order, an event or a client says."""
+    async def test_markup_is_displayed_as_text(self) -> None:
+        """In every field of an order, an event or a client."""
         alpaca = await self.simulate()
         await self.proxy()
         await alpaca.when_listening()
         await self.connect(headers={"User-Agent": f"{MARKUP}<b>bot</b>"})
-        browser = await self.watch()
+        browser = await self.open_dashboard()
         await browser.until(f"{LINK} === 'connected'")
         order = {
             "id": "1",
@@ -239,26 +247,26 @@ class RestartTests(DashboardTestCase):
         )
         await browser.until(f"{ROWS}.length === 2")
         first = "#rows tr.entry:last-child"
-        said = {"symbol": "<b>SPY</b>", "order": MARKUP, "qty": MARKUP, "price": "<i>1</i>"}
-        for name, text in said.items():
+        expected = {"symbol": "<b>SPY</b>", "order": MARKUP, "qty": MARKUP, "price": "<i>1</i>"}
+        for name, text in expected.items():
             self.assertEqual(await browser.text(f"{first} .{name}"), text)
         await browser.do("click", at=f"{first} .symbol")
         self.assertIn(MARKUP, await browser.text("#rows tr.json pre"))
         await browser.until(
             f"document.querySelector('#clients').innerText.includes({json.dumps(MARKUP)})"
         )
-        made = await browser.do(
+        created = await browser.do(
             "evaluate", text="document.querySelectorAll('main :is(img, b, i)').length"
         )
-        self.assertEqual(made, 0)
-        await self.assert_no_complaints(browser)
+        self.assertEqual(created, 0)
+        await self.assert_console_is_empty(browser)
 
 
-class RoomTests(DashboardTestCase):
-    """Two accounts, one of them down, and events that are longer than most."""
+class LayoutTests(DashboardTestCase):
+    """Two accounts, one of them down, and events with long values."""
 
-    async def test_an_options_symbol_is_whole_and_every_row_ends_where_the_others_do(self) -> None:
-        """At every width of the window, also with an event opened, and nothing beside the page."""
+    async def test_long_values_keep_layout(self) -> None:
+        """At every window width: symbols are complete, rows end together, nothing overflows."""
         alpaca = await self.simulate()
         await self.proxy(
             ALPACA_LIVE_API_KEY="x",
@@ -266,7 +274,7 @@ class RoomTests(DashboardTestCase):
             ALPACA_LIVE_URL="http://127.0.0.1:1",
         )
         await alpaca.when_listening()
-        browser = await self.watch()
+        browser = await self.open_dashboard()
         await browser.until(f"{LINK} === 'connected'")
         symbols = ["SPY", "AAPL260116C00250000"]
         for symbol in symbols:
@@ -286,19 +294,19 @@ class RoomTests(DashboardTestCase):
             found = await browser.do("evaluate", text=MEASURES)
             self.assertLessEqual(found["beside"], 0, width)
             self.assertEqual(found["cut"], [], width)
-            if width > 760:  # else it is no table
+            if width > 760:  # below that, the rows are not a table
                 self.assertEqual(len(found["ends"]), 1, (width, found["ends"]))
-        await self.assert_no_complaints(browser)
+        await self.assert_console_is_empty(browser)
 
 
-class TokenTests(DashboardTestCase):
+class DashboardTokenTests(DashboardTestCase):
     """With PROXY_TOKENS set."""
 
-    async def test_asks_for_a_token_and_keeps_it_out_of_every_address(self) -> None:
-        """A wrong one is asked for again; the right one is forgotten with the tab."""
+    async def test_token_is_asked_for_and_never_in_a_url(self) -> None:
+        """After a wrong token the page asks again; the token is stored for the tab only."""
         alpaca = await self.simulate()
         await self.proxy(PROXY_TOKENS="a-token-of-the-desk")
-        browser = await self.watch()
+        browser = await self.open_dashboard()
         for token in ("not-the-token", "a-token-of-the-desk"):
             await browser.until("document.querySelector('#ask').open")
             await browser.do("fill", at="#token", text=token)
@@ -317,4 +325,4 @@ class TokenTests(DashboardTestCase):
             "evaluate", text="JSON.stringify({...localStorage}) + document.cookie"
         )
         self.assertEqual(kept, "{}")
-        await self.assert_no_complaints(browser, "401 (Unauthorized)")
+        await self.assert_console_is_empty(browser, "401 (Unauthorized)")

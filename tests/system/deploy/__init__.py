@@ -1,1 +1,1 @@
-"""deploy/, held against the programs that it is for: `make deploy`, which skips what is not installed."""
+"""The files in deploy/ under the programs that use them: `make deploy`. Skips missing programs."""

@@ -1,4 +1,4 @@
-"""Two nodes behind a real HAProxy, with a real Redis: what a client has of it when one of them goes."""
+"""Two nodes behind a real HAProxy, with a real Redis, while nodes stop."""
 
 from __future__ import annotations
 
@@ -8,100 +8,103 @@ import re
 import treq
 
 from tests.support.processes import PATIENCE, free_ports
-from tests.system.deploy.clustercase import ClusterCase
-from tests.system.deploy.restarts import Returning
+from tests.system.deploy.clustercase import DeployedClusterTestCase
+from tests.system.deploy.restarts import ReturningClient
 from tradeproxy.simulator.faults import Fault, FaultKind
 
 CLIENTS = 20
 
 
-class Client(Returning):
-    """One that comes back whatever has ended its connection: a node that is killed says nothing."""
+class ReconnectingClient(ReturningClient):
+    """A client that reconnects after any disconnect: a killed node sends no close frame."""
 
-    has_left = False
+    is_stopped = False
 
-    def left(self, code: int | None, reason: str) -> None:
-        """Come back at once, unless it was this client that went."""
-        if not self.has_left:
-            self.returns += 1
+    def connection_closed(self, code: int | None, reason: str) -> None:
+        """Reconnect at once, unless this client disconnected."""
+        if not self.is_stopped:
+            self.reconnects += 1
             self.connect()
 
-    def leave(self) -> None:
-        """Go for good."""
-        self.has_left = True
-        super().leave()
+    def disconnect(self) -> None:
+        """Disconnect, and do not reconnect."""
+        self.is_stopped = True
+        super().disconnect()
 
 
-class BalancerTests(ClusterCase):
-    """deploy/cluster/haproxy.cfg before two processes, in the place of two containers."""
+class BalancerTests(DeployedClusterTestCase):
+    """deploy/cluster/haproxy.cfg in front of two processes instead of two containers."""
 
     timeout = 180
 
     async def start(self) -> None:
-        """Start everything, and let the clients in."""
+        """Start everything, and connect the clients."""
         self.alpaca = await self.simulate()
         redis = await self.start_redis()
         self.ports = free_ports(3)
         self.nodes = [self.start_node(port, redis.port) for port in self.ports[:2]]
-        places = [f"127.0.0.1:{port}" for port in self.ports]
-        environ = dict(zip(("NODE_A", "NODE_B", "BALANCER_BIND"), places, strict=True))
+        addresses = [f"127.0.0.1:{port}" for port in self.ports]
+        environ = dict(zip(("NODE_A", "NODE_B", "BALANCER_BIND"), addresses, strict=True))
         self.balancer = self.start_haproxy("haproxy.cfg", **environ)
         for node in self.nodes:
             await node.says("listening on")
         await self.alpaca.when_listening()
         for port in self.ports:
             await self.until_ready(port)
-        self.clients = [Client(self.ports[2]) for _ in range(CLIENTS)]
+        self.clients = [ReconnectingClient(self.ports[2]) for _ in range(CLIENTS)]
         for client in self.clients:
             client.connect()
-            self.addCleanup(client.leave)
+            self.addCleanup(client.disconnect)
         for client in self.clients:
-            await client.arrives()
+            await client.when_authenticated()
 
     def leader(self) -> int:
-        """Return which node leads: the one whose log last said so."""
-        words = [
-            re.findall("this node is (now|no longer) the leader", node.output) for node in self.nodes
+        """Return the number of the node that leads, from the nodes' logs."""
+        announcements = [
+            re.findall("this node is (now|no longer) the leader", node.output)
+            for node in self.nodes
         ]
-        [leading] = [number for number, said in enumerate(words) if said and said[-1] == "now"]
+        [leading] = [
+            number for number, words in enumerate(announcements) if words and words[-1] == "now"
+        ]
         return leading
 
     async def emit(self, times: int = 3) -> None:
-        """Let something happen at Alpaca, and wait until every client has all that happened."""
+        """Emit events at Alpaca, and wait until every client has received all events."""
         for _ in range(times):
-            self.happen()
+            self.emit_event()
         for client in self.clients:
-            await client.has(len(self.sent))
+            await client.when_received(len(self.sent))
 
-    def assert_all_is_well(self) -> None:
-        """Each client has every event once and in order, and none was refused."""
+    def assert_every_event_received(self) -> None:
+        """Each client has every event once and in order, and no problems."""
         self.assertEqual([client.events for client in self.clients], [self.sent] * CLIENTS)
-        self.assertEqual([client.troubles for client in self.clients], [[]] * CLIENTS)
+        self.assertEqual([client.problems for client in self.clients], [[]] * CLIENTS)
 
-    async def held(self) -> list[int]:
-        """Return how many clients each node has."""
-        found = []
+    async def count_clients(self) -> list[int]:
+        """Return the number of clients of each node."""
+        counts = []
         for port in self.ports[:2]:
             answer = await treq.get(f"http://127.0.0.1:{port}/readyz", persistent=False)
-            found.append(json.loads(await answer.text())["accounts"]["paper"]["clients"])
-        return found
+            counts.append(json.loads(await answer.text())["accounts"]["paper"]["clients"])
+        return counts
 
-    async def test_a_node_that_is_stopped_takes_nothing_with_it(self) -> None:
-        """Each node has half of the clients; those of the one that leads and is stopped go to the other."""
+    async def test_stopped_leader_loses_no_event(self) -> None:
+        """Each node has half of the clients; those of the stopped node move to the other."""
         await self.start()
         await self.emit()
-        self.assertEqual(await self.held(), [CLIENTS // 2] * 2)
+        self.assertEqual(await self.count_clients(), [CLIENTS // 2] * 2)
         stopped = self.leader()
         await self.nodes[stopped].stop()
         await self.emit_meanwhile()
         await self.alpaca.when_listening()
         await self.emit()
-        self.assert_all_is_well()
-        self.assertEqual(sum(client.returns > 0 for client in self.clients), CLIENTS // 2)
+        self.assert_every_event_received()
+        self.assertEqual(sum(client.reconnects > 0 for client in self.clients), CLIENTS // 2)
         await self.nodes[1 - stopped].says("recovery ended: recovered, 1 missed events")
 
-    async def test_a_node_that_is_killed_takes_nothing_with_it(self) -> None:
-        """The other one leads once the lease has run out, and asks Alpaca what happened meanwhile."""
+    async def test_killed_leader_loses_no_event(self) -> None:
+        """The other node leads once the lease expires, and backfills the gap."""
         await self.start()
         await self.emit()
         killed = self.leader()
@@ -109,25 +112,25 @@ class BalancerTests(ClusterCase):
         await self.emit_meanwhile()
         await self.alpaca.when_listening()
         await self.emit()
-        self.assert_all_is_well()
+        self.assert_every_event_received()
 
     async def emit_meanwhile(self) -> None:
-        """Let something happen while nobody listens."""
+        """Emit an event while no node is connected to Alpaca."""
         await self.alpaca.when_gone()
-        self.happen()
+        self.emit_event()
 
-    async def test_while_alpaca_is_down_clients_get_in(self) -> None:
-        """No node is ready then; who comes is served by those that live, and has what the log has."""
+    async def test_clients_connect_while_alpaca_is_down(self) -> None:
+        """No node is ready then; live nodes serve new clients from the log."""
         await self.start()
         await self.emit()
         self.alpaca.inject(Fault(FaultKind.THROTTLE, seconds=PATIENCE))
         self.alpaca.inject(Fault(FaultKind.DROP))
         await self.balancer.says("backend 'ready' has no server available!")
-        late = Client(self.ports[2])
+        late = ReconnectingClient(self.ports[2])
         late.events = self.sent[:1]
         late.connect()
-        self.addCleanup(late.leave)
-        await late.has(3)
+        self.addCleanup(late.disconnect)
+        await late.when_received(3)
         self.assertEqual(late.events, self.sent)
-        self.assert_all_is_well()
-        self.assertEqual([client.returns for client in self.clients], [0] * CLIENTS)
+        self.assert_every_event_received()
+        self.assertEqual([client.reconnects for client in self.clients], [0] * CLIENTS)

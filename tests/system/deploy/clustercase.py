@@ -1,4 +1,4 @@
-"""What the tests of nodes behind HAProxy, or with Redis behind it, have in common."""
+"""The base of tests with nodes, HAProxy and Redis."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ reactor: Any = chosen
 PASSWORD = "open-sesame"
 
 
-class ClusterCase(SocketTestCase):
-    """An Alpaca at which events happen, and whatever of HAProxy, Redis and nodes a test starts."""
+class DeployedClusterTestCase(SocketTestCase):
+    """A simulated Alpaca, and the HAProxy, Redis and nodes that a test starts."""
 
     alpaca: Simulator
 
     def setUp(self) -> None:
-        """Skip the test where a program is missing."""
+        """Skip the test if a program is missing."""
         self._haproxy = need("haproxy", "Debian's package haproxy")
         need_redis()
         self.directory = self.make_directory()
@@ -37,26 +37,26 @@ class ClusterCase(SocketTestCase):
         self._numbers = count()
         self._programs: list[Command] = []
 
-    def ended_at_last(self, program: Command) -> Command:
-        """Return a program, which does not outlive the test."""
+    def kill_at_end(self, program: Command) -> Command:
+        """Kill a program at the end of the test; return it."""
         self._programs.append(program)
         self.addCleanup(lambda: Deferred.fromCoroutine(program.stop("KILL")))
         return program
 
     async def start_redis(self) -> Redis:
-        """Start one that keeps its data, and has a password."""
+        """Start a Redis with persistence and a password."""
         redis = Redis(appendonly=True, password=PASSWORD)
         self.addCleanup(lambda: Deferred.fromCoroutine(redis.kill()))
         await redis.start()
         return redis
 
     def start_haproxy(self, file: str, **environ: str) -> Command:
-        """Start HAProxy with a configuration as it stands."""
+        """Start HAProxy with an unchanged configuration file."""
         command = [self._haproxy, "-db", "-f", str(CLUSTER / file)]
-        return self.ended_at_last(spawn(command, self.directory, environ))
+        return self.kill_at_end(spawn(command, self.directory, environ))
 
     def start_node(self, port: int, redis: int) -> Command:
-        """Start a node at a port, with Redis at another."""
+        """Start a node at a port, with Redis at another port."""
         node = run(
             *("tradeproxy", "run"),
             directory=self.directory,
@@ -67,34 +67,34 @@ class ClusterCase(SocketTestCase):
             PROXY_REDIS_URL=f"redis://127.0.0.1:{redis}/0",
             PROXY_REDIS_PASSWORD=PASSWORD,
         )
-        return self.ended_at_last(node)
+        return self.kill_at_end(node)
 
-    async def until(self, ask: Callable[[], Awaitable[object]], expected: object) -> None:
-        """Ask until this is the answer; nobody tells."""
+    async def until(self, read: Callable[[], Awaitable[object]], expected: object) -> None:
+        """Poll `read` until it returns `expected`; fail after PATIENCE seconds."""
         for _ in range(int(PATIENCE * 10)):
-            said = await ask()
-            if said == expected:
+            value = await read()
+            if value == expected:
                 return
             await task.deferLater(reactor, 0.1)
         outputs = [program.output for program in self._programs]
-        self.fail(f"it says {said}, and not {expected}; the programs: {outputs}")
+        self.fail(f"the value is {value}, not {expected}; the programs: {outputs}")
 
     async def until_ready(self, port: int) -> None:
-        """Ask whoever is at the port until it is ready."""
+        """Poll /readyz at a port until it is 200."""
         await self.until(lambda: self.status(port, "/readyz"), 200)
 
     async def status(self, port: int, path: str) -> int:
-        """Return the status of a page, 0 if there is no answer."""
+        """Return the status of a page, 0 without a response."""
         try:
             answer = await treq.get(f"http://127.0.0.1:{port}{path}", persistent=False)
             await answer.text()
-        except Exception:  # of many kinds, while it starts
+        except Exception:  # various errors while the program starts
             return 0
         status: int = answer.code
         return status
 
-    def happen(self) -> None:
-        """Let something happen at Alpaca."""
+    def emit_event(self) -> None:
+        """Emit one event at Alpaca."""
         number = next(self._numbers)
         identity = f"01KYA98DWAS5PA5B{number:010d}"
         self.alpaca.emit({"event_id": identity, "event": "new", "order": {"id": f"{number}"}})

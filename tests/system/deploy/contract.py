@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml: AsyncAPI's own judgement of it."""
+"""docs/asyncapi.yaml under AsyncAPI's own parser."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ new Parser().parse(text).then(({ diagnostics }) => {
 });
 """
 
-OUR_CHOICES = ("asyncapi-latest-version",)
-"""What it remarks on and we know: 3.0 is what tools understand."""
+IGNORED_RULES = ("asyncapi-latest-version",)
+"""Rules that do not apply: tools support 3.0, not the latest version."""
 
 
 class ContractTests(SynchronousTestCase):
-    """The document under AsyncAPI's parser, which has the specification's schema and more rules besides."""
+    """The parser checks the schema of the specification and further rules."""
 
     def setUp(self) -> None:
         self.node = need("node", "Debian's package nodejs")
@@ -34,24 +34,26 @@ class ContractTests(SynchronousTestCase):
         quiet = ("--no-fund", "--no-audit", "--loglevel=error")
         if not (CACHE / "node_modules").exists():
             CACHE.mkdir(parents=True, exist_ok=True)
-            status, said = run(npm, "install", *quiet, "--prefix", str(CACHE), PARSER)
+            status, output = run(npm, "install", *quiet, "--prefix", str(CACHE), PARSER)
             if status != 0:
-                raise SkipTest(f"npm's package {PARSER} cannot be had here: {said.strip()[:200]}")
+                raise SkipTest(
+                    f"npm's package {PARSER} cannot be installed: {output.strip()[:200]}"
+                )
 
-    def remarks(self, path: str) -> list[str]:
-        """Return what the parser has to say about a document, less what we know."""
-        status, said = run(self.node, "-e", PROGRAM, path, directory=CACHE)
-        self.assertEqual(status, 0, said)
-        return [line for line in said.splitlines() if line.split()[1] not in OUR_CHOICES]
+    def diagnostics(self, path: str) -> list[str]:
+        """Return the parser's diagnostics, without the ignored rules."""
+        status, output = run(self.node, "-e", PROGRAM, path, directory=CACHE)
+        self.assertEqual(status, 0, output)
+        return [line for line in output.splitlines() if line.split()[1] not in IGNORED_RULES]
 
-    def test_its_parser_has_nothing_to_say(self) -> None:
-        """Neither an error nor a warning."""
-        self.assertEqual(self.remarks(str(SOURCES / "docs/asyncapi.yaml")), [])
+    def test_asyncapi_document_has_no_diagnostics(self) -> None:
+        """Neither errors nor warnings."""
+        self.assertEqual(self.diagnostics(str(SOURCES / "docs/asyncapi.yaml")), [])
 
-    def test_a_mistake_would_be_told(self) -> None:
-        """So that the silence above says something."""
+    def test_broken_document_has_diagnostics(self) -> None:
+        """So that an empty result above is meaningful."""
         broken = Path(self.mktemp()).resolve()
         text = (SOURCES / "docs/asyncapi.yaml").read_text(encoding="utf-8")
         broken.parent.mkdir(parents=True, exist_ok=True)
         broken.write_text(text.replace("action: receive", "action: obey", 1), encoding="utf-8")
-        self.assertNotEqual(self.remarks(str(broken)), [])
+        self.assertNotEqual(self.diagnostics(str(broken)), [])

@@ -1,4 +1,4 @@
-"""Two Redis, three Sentinels, and an address that follows the master: and a node when that dies."""
+"""Failover of Redis: two Redis, three Sentinels, and HAProxy in front of the master."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from pathlib import Path
 from tests.support.processes import free_ports, spawn
 from tests.support.redis import Redis
 from tests.system.deploy.cluster import CLUSTER
-from tests.system.deploy.clustercase import PASSWORD, ClusterCase
-from tests.system.deploy.restarts import Returning
+from tests.system.deploy.clustercase import PASSWORD, DeployedClusterTestCase
+from tests.system.deploy.restarts import ReturningClient
 
 
-class MasterTests(ClusterCase):
-    """deploy/cluster/haproxy-redis.cfg and sentinel.conf, as they stand but for their addresses."""
+class RedisFailoverTests(DeployedClusterTestCase):
+    """deploy/cluster/haproxy-redis.cfg and sentinel.conf, with other addresses."""
 
     timeout = 120
 
-    async def test_a_node_goes_on_with_the_replica(self) -> None:
-        """A client has every event once, in order, on one connection; the old master, back, is not used."""
+    async def test_failover_keeps_client_connected_without_loss(self) -> None:
+        """A client gets every event once and in order; the old master becomes a replica."""
         await self.start()
         await self.emit(3)
-        await self.until_says(self.two, "3", "hget", "tradeproxy:{paper}:state", "last")
+        await self.wait_for_reply(self.two, "3", "hget", "tradeproxy:{paper}:state", "last")
         await self.one.kill()
-        await self.until_says(self.two, "master", "role")
+        await self.wait_for_reply(self.two, "master", "role")
         await self.until_ready(self.port)
         await self.emit(3)
-        self.assertEqual((self.client.events, self.client.troubles), (self.sent, []))
+        self.assertEqual((self.client.events, self.client.problems), (self.sent, []))
 
         await self.one.start()
-        await self.until_says(self.one, "slave", "role")
+        await self.wait_for_reply(self.one, "slave", "role")
         await self.emit(3)
-        self.assertEqual((self.client.events, self.client.troubles), (self.sent, []))
-        self.assertEqual(self.client.returns, 0)
+        self.assertEqual((self.client.events, self.client.problems), (self.sent, []))
+        self.assertEqual(self.client.reconnects, 0)
         self.assertNotIn("reading it from the start", self.node.output)
 
     async def start(self) -> None:
-        """Start everything, and let a client in."""
+        """Start everything, and connect a client."""
         self.one, self.two = await self.start_redis(), await self.start_redis()
-        for redis in (self.one, self.two):  # each could be the other's replica
+        for redis in (self.one, self.two):  # each may become the other's replica
             await redis.cli("config", "set", "masterauth", PASSWORD)
         await self.two.cli("replicaof", "127.0.0.1", str(self.one.port))
         for port in free_ports(3):
@@ -55,32 +55,32 @@ class MasterTests(ClusterCase):
         self.node = self.start_node(self.port, address)
         await self.alpaca.when_listening()
         await self.until_ready(self.port)
-        self.client = Returning(self.port)
+        self.client = ReturningClient(self.port)
         self.client.connect()
-        self.addCleanup(self.client.leave)
-        await self.client.arrives()
+        self.addCleanup(self.client.disconnect)
+        await self.client.when_authenticated()
 
     def sentinel(self, port: int) -> None:
-        """Start one of those who choose."""
+        """Start one Sentinel."""
         text = (CLUSTER / "sentinel.conf").read_text(encoding="utf-8")
-        for written, meant in (
+        for old, new in (
             ("port 26379", f"port {port}\nbind 127.0.0.1"),
             ("dir /var/lib/redis", f"dir {self.directory}"),
             ("redis-one 6379", f"127.0.0.1 {self.one.port}"),
             ("# sentinel auth-pass tradeproxy", f"sentinel auth-pass tradeproxy {PASSWORD} #"),
         ):
-            self.assertEqual(text.count(written), 1, written)
-            text = text.replace(written, meant)
+            self.assertEqual(text.count(old), 1, old)
+            text = text.replace(old, new)
         text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
         file = Path(self.directory, f"sentinel-{port}.conf")
         file.write_text(
             text.replace(f"{PASSWORD} # <the password, in the file on the machine only>", PASSWORD)
         )
         program = shutil.which("redis-server")
-        self.ended_at_last(spawn([str(program), str(file), "--sentinel"], self.directory, {}))
+        self.kill_at_end(spawn([str(program), str(file), "--sentinel"], self.directory, {}))
 
-    async def until_says(self, redis: Redis, expected: str, *command: str) -> None:
-        """Ask a Redis until this is the first line of its answer."""
+    async def wait_for_reply(self, redis: Redis, expected: str, *command: str) -> None:
+        """Send a command to Redis until the first line of the reply is `expected`."""
 
         async def first_line() -> str:
             return (await redis.cli(*command)).split("\n")[0]
@@ -88,7 +88,7 @@ class MasterTests(ClusterCase):
         await self.until(first_line, expected)
 
     async def emit(self, times: int) -> None:
-        """Let something happen at Alpaca, and wait until the client has it."""
+        """Emit events at Alpaca, and wait until the client has received them."""
         for _ in range(times):
-            self.happen()
-        await self.client.has(len(self.sent))
+            self.emit_event()
+        await self.client.when_received(len(self.sent))

@@ -1,4 +1,4 @@
-"""deploy/logrotate.conf, and the log of a daemon that goes on while its pieces are taken away."""
+"""deploy/logrotate.conf with the log of a daemon that keeps running."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LOGS = "/var/log/tradeproxy"
 class RotationTests(SocketTestCase):
     """`twistd --logfile`, SIGUSR1 and logrotate."""
 
-    async def test_the_log_goes_on_and_no_line_is_lost(self) -> None:
-        """Twisted cuts, logrotate takes the piece, compressed; what is said later is in the log as before."""
+    async def test_rotation_loses_no_line(self) -> None:
+        """Twisted rotates the file, logrotate compresses it, and the log continues."""
         logrotate = need("logrotate", "Debian's package logrotate")
         await self.simulate()
         self.directory = self.make_directory()
@@ -48,18 +48,18 @@ class RotationTests(SocketTestCase):
         )
         self.assertEqual(await parent.ended, 0, parent.output)
         process = int(pidfile.read_text())
-        self.addCleanup(lambda: self.end(process))
+        self.addCleanup(lambda: self.kill(process))
 
         await self.until(lambda: "is streaming" in log.read_text())
         os.kill(process, signal.SIGUSR1)
-        piece = log.with_name("t.log.1")
-        await self.until(piece.exists)
+        rotated = log.with_name("t.log.1")
+        await self.until(rotated.exists)
         state = str(Path(self.directory, "state"))
-        status, said = run(logrotate, "--force", f"--state={state}", str(rules))
-        self.assertEqual((status, said), (0, ""))
-        self.assertFalse(piece.exists())
-        [packed] = Path(self.directory).glob("t.log.1-*.gz")
-        self.assertIn("is streaming", gzip.decompress(packed.read_bytes()).decode())
+        status, output = run(logrotate, "--force", f"--state={state}", str(rules))
+        self.assertEqual((status, output), (0, ""))
+        self.assertFalse(rotated.exists())
+        [compressed] = Path(self.directory).glob("t.log.1-*.gz")
+        self.assertIn("is streaming", gzip.decompress(compressed.read_bytes()).decode())
 
         os.kill(process, signal.SIGTERM)
         await self.until(lambda: "Server Shut Down" in log.read_text())
@@ -67,14 +67,14 @@ class RotationTests(SocketTestCase):
         self.assertNotIn("is streaming", log.read_text())
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for what a process does to files, of which nobody tells."""
+        """Poll until the condition holds: processes do not report changes of files."""
         for _ in range(int(PATIENCE * 20)):
             if condition():
                 return
             await task.deferLater(reactor, 0.05)
-        self.fail("it did not happen in time")
+        self.fail("the condition did not hold in time")
 
-    def end(self, process: int) -> None:
-        """End the daemon, if it has not ended."""
+    def kill(self, process: int) -> None:
+        """Kill the daemon, unless it has ended."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The alert rules and the dashboard: Prometheus' own judgement, and a Prometheus that scrapes a proxy."""
+"""The alert rules and the Grafana dashboard, checked by promtool and by a real Prometheus."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ rule_files: ["%s"]
 """
 
 VARIABLES = {"$job": "tradeproxy", "$account": ".*", "$__rate_interval": "5s"}
-"""What Grafana puts in their places; the interval is four times that of the scrapes, and one more."""
+"""The values that Grafana inserts; the rate interval is four scrape intervals plus one second."""
 
 
 class RuleTests(SynchronousTestCase):
@@ -40,18 +40,18 @@ class RuleTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.promtool = need("promtool", PACKAGE)
 
-    def test_prometheus_understands_them(self) -> None:
-        """Every expression and every template."""
-        status, said = run(self.promtool, "check", "rules", str(DEPLOY / "alerts.yml"))
-        self.assertEqual(status, 0, said)
+    def test_rules_pass_promtool(self) -> None:
+        """Every expression and every template is valid."""
+        status, output = run(self.promtool, "check", "rules", str(DEPLOY / "alerts.yml"))
+        self.assertEqual(status, 0, output)
 
-    def test_each_alert_comes_when_it_should(self) -> None:
-        """deploy/alerts_test.yml says when."""
-        status, said = run(self.promtool, "test", "rules", str(DEPLOY / "alerts_test.yml"))
-        self.assertEqual(status, 0, said)
+    def test_alerts_pass_their_unit_tests(self) -> None:
+        """The unit tests are in deploy/alerts_test.yml."""
+        status, output = run(self.promtool, "test", "rules", str(DEPLOY / "alerts_test.yml"))
+        self.assertEqual(status, 0, output)
 
-    def test_each_alert_is_tested(self) -> None:
-        """A new one gets its lines there too."""
+    def test_every_alert_has_a_unit_test(self) -> None:
+        """A new alert needs lines in deploy/alerts_test.yml."""
         rules, tests = ((DEPLOY / name).read_text() for name in ("alerts.yml", "alerts_test.yml"))
         alerts = [line.split()[-1] for line in rules.splitlines() if "- alert:" in line]
         self.assertGreater(len(alerts), 10)
@@ -59,20 +59,20 @@ class RuleTests(SynchronousTestCase):
 
 
 class ScrapeTests(SocketTestCase):
-    """A demo with tokens, and a Prometheus that knows one."""
+    """A demo with tokens, scraped by a Prometheus with a token."""
 
-    async def test_metrics_are_as_prometheus_likes_them(self) -> None:
-        """In names, units and help texts."""
+    async def test_metrics_pass_promtool(self) -> None:
+        """Names, units and help texts follow Prometheus' conventions."""
         promtool = need("promtool", PACKAGE)
         await self.demo()
         text = await self.get(f"http://127.0.0.1:{self.port}/metrics")
         metrics = Path(self.directory, "metrics.txt")
         metrics.write_text(text)
-        status, said = run("/bin/sh", "-c", f'"{promtool}" check metrics < "{metrics}"')
-        self.assertEqual((status, said), (0, ""))
+        status, output = run("/bin/sh", "-c", f'"{promtool}" check metrics < "{metrics}"')
+        self.assertEqual((status, output), (0, ""))
 
-    async def test_every_rule_and_panel_has_its_data(self) -> None:
-        """And where all is well, no alert is pending."""
+    async def test_every_rule_and_panel_has_data(self) -> None:
+        """While there are no problems, no alert is pending."""
         program = need("prometheus", PACKAGE)
         await self.demo()
         client = await self.connect(
@@ -81,24 +81,24 @@ class ScrapeTests(SocketTestCase):
         await client.has(3)
         base = await self.prometheus(program)
         await self.query_until_found(base, "sum(rate(tradeproxy_events_total[5s])) > 0")
-        [target] = (await self.ask(f"{base}/targets"))["activeTargets"]
+        [target] = (await self.fetch(f"{base}/targets"))["activeTargets"]
         self.assertEqual((target["health"], target["lastError"]), ("up", ""))
 
-        [group] = (await self.ask(f"{base}/rules"))["groups"]
+        [group] = (await self.fetch(f"{base}/rules"))["groups"]
         states = {rule["name"]: (rule["health"], rule["state"]) for rule in group["rules"]}
         self.assertEqual(set(states.values()), {("ok", "inactive")}, states)
 
-        nothing = [asked for asked in dashboard_queries() if not await self.query(base, asked)]
-        # Those show what has happened only, and nothing has.
-        self.assertEqual([asked for asked in nothing if not asked.endswith("> 0")], [])
+        empty = [query for query in dashboard_queries() if not await self.query(base, query)]
+        # Queries with "> 0" show rare problems, and there were none.
+        self.assertEqual([query for query in empty if not query.endswith("> 0")], [])
 
     async def demo(self) -> None:
-        """Start one, and wait for its stream."""
+        """Start a demo, and wait until it streams."""
         proxy = await self.proxy("--demo", PROXY_TOKENS=TOKEN)
         await proxy.says("is streaming")
 
     async def prometheus(self, program: str) -> str:
-        """Start one that scrapes the demo, and return the URL of its interface."""
+        """Start a Prometheus that scrapes the demo, and return the URL of its API."""
         Path(self.directory, "token").write_text(TOKEN)
         configuration = Path(self.directory, "prometheus.yml")
         configuration.write_text(CONFIGURATION % (self.port, DEPLOY / "alerts.yml"))
@@ -109,31 +109,33 @@ class ScrapeTests(SocketTestCase):
             "--storage.tsdb.path=data",
             f"--web.listen-address=127.0.0.1:{port}",
         )
-        self.addCleanup(lambda: Deferred.fromCoroutine(command.stop()))  # which SIGHUP does not do
+        self.addCleanup(
+            lambda: Deferred.fromCoroutine(command.stop())
+        )  # SIGHUP would only reload its configuration
         await command.says("ready to receive web requests")
         return f"http://127.0.0.1:{port}/api/v1"
 
     async def query_until_found(self, base: str, expression: str) -> None:
-        """Ask again until there is something: Prometheus does not say when it has scraped."""
+        """Repeat a query until it has a result: Prometheus does not report its scrapes."""
         for _ in range(int(PATIENCE / 0.2)):
             if await self.query(base, expression):
                 return
             await deferLater(reactor, 0.2)
-        self.fail(f"nothing in time: {expression}")
+        self.fail(f"no result in time: {expression}")
 
     async def query(self, base: str, expression: str) -> list[Any]:
-        """Return what an expression yields."""
-        found: list[Any] = (await self.ask(f"{base}/query", query=expression))["result"]
-        return found
+        """Return the result of a query."""
+        result: list[Any] = (await self.fetch(f"{base}/query", query=expression))["result"]
+        return result
 
-    async def ask(self, url: str, **parameters: str) -> Any:
-        """Return what Prometheus answers; it says itself whether it has understood."""
+    async def fetch(self, url: str, **parameters: str) -> Any:
+        """Return the data of an API response, which must be successful."""
         document = json.loads(await self.get(url, **parameters))
         self.assertEqual(document["status"], "success", document)
         return document["data"]
 
     async def get(self, url: str, **parameters: str) -> str:
-        """Return a page, of which no connection is left."""
+        """Return a page, without keeping the connection."""
         headers = Headers({"Authorization": [f"Bearer {TOKEN}"]})
         answer = await treq.get(url, params=parameters, headers=headers, persistent=False)
         text: str = await answer.text()
@@ -141,7 +143,7 @@ class ScrapeTests(SocketTestCase):
 
 
 def dashboard_queries() -> list[str]:
-    """Return what the panels of deploy/grafana.json ask for."""
+    """Return the queries of the panels in deploy/grafana.json."""
     document = json.loads((DEPLOY / "grafana.json").read_text(encoding="utf-8"))
     expressions = [
         target["expr"] for panel in document["panels"] for target in panel.get("targets", ())

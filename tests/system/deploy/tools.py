@@ -1,4 +1,4 @@
-"""The programs that only some machines have."""
+"""Programs that are not installed on every machine."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from tests.support.processes import SOURCES
 DEPLOY = SOURCES / "deploy"
 
 PATIENCE = 240
-"""Seconds that a program may take; one of them installs packages."""
+"""Seconds for one program; one of them installs packages."""
 
 
 def need(program: str, package: str) -> str:
-    """Return where a program is, or skip the test with a line that says where it would come from."""
-    beside = Path(sys.executable).with_name(program)  # what pip installs is not always on the PATH
-    found = str(beside) if beside.exists() else shutil.which(program)
+    """Return the path of a program, or skip the test and name its package."""
+    # Programs that pip installs are not always on the PATH.
+    in_venv = Path(sys.executable).with_name(program)
+    found = str(in_venv) if in_venv.exists() else shutil.which(program)
     if found is None:
-        raise SkipTest(f"there is no {program} here; {package} has it")
+        raise SkipTest(f"{program} is not installed; {package} has it")
     return found
 
 
 def run(*command: str, directory: Path | None = None) -> tuple[int, str]:
-    """Run a program to its end, and return its status and all that it wrote."""
+    """Run a program, and return its exit status and its output."""
     done = subprocess.run(
         command, cwd=directory, capture_output=True, text=True, timeout=PATIENCE, check=False
     )

@@ -1,4 +1,4 @@
-"""The systemd units: systemd's own judgement of them."""
+"""The systemd units under systemd's own checks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SOCKET, SERVICE = "tradeproxy.socket", "tradeproxy.service"
 PROGRAM = "/opt/tradeproxy/bin/tradeproxy"
 
 EXPOSURE = 1.5
-"""Of 10, where systemd calls all below 2 safe; what is left is that a server has the network."""
+"""The highest exposure, of 10; systemd rates values below 2 as safe. The network remains."""
 
 
-def listeners(unit: str) -> int:
-    """Count the addresses that a socket unit opens."""
+def count_listeners(unit: str) -> int:
+    """Return the number of addresses that a socket unit opens."""
     return len(re.findall(r"^ListenStream=", unit, re.MULTILINE))
 
 
@@ -33,28 +33,30 @@ class UnitTests(SynchronousTestCase):
         for name in (SOCKET, SERVICE):
             text = (DEPLOY / name).read_text(encoding="utf-8")
             self.assertEqual(text.count(PROGRAM), int(name == SERVICE))
-            # The program is not where it would be installed; one that exists takes its place.
+            # The program is not installed at its path, so an existing one replaces it.
             (self.directory / name).write_text(text.replace(PROGRAM, sys.executable))
 
-    def test_systemd_has_nothing_to_say_about_them(self) -> None:
-        """No unknown setting, no dependency that is missing, nothing that is not as it should be."""
+    def test_units_pass_systemd_analyze_verify(self) -> None:
+        """No unknown setting and no missing dependency."""
         units = [f"./{name}" for name in (SOCKET, SERVICE)]
-        status, said = run(self.analyze, "verify", "--man=no", *units, directory=self.directory)
-        about_ours = [line for line in said.splitlines() if "tradeproxy" in line or "./" in line]
-        self.assertEqual((about_ours, status), ([], 0), said)
+        status, output = run(self.analyze, "verify", "--man=no", *units, directory=self.directory)
+        own_lines = [line for line in output.splitlines() if "tradeproxy" in line or "./" in line]
+        self.assertEqual((own_lines, status), ([], 0), output)
 
-    def test_a_mistake_in_them_would_be_told(self) -> None:
-        """So that the silence above says something."""
+    def test_misspelt_setting_fails_verify(self) -> None:
+        """So that success above is meaningful."""
         service = self.directory / SERVICE
         service.write_text(
             service.read_text().replace("ProtectSystem=strict", "ProtectSystm=strict")
         )
-        _, said = run(self.analyze, "verify", "--man=no", f"./{SERVICE}", directory=self.directory)
-        self.assertIn("ProtectSystm", said)
+        _, output = run(
+            self.analyze, "verify", "--man=no", f"./{SERVICE}", directory=self.directory
+        )
+        self.assertIn("ProtectSystm", output)
 
-    def test_the_service_is_hardened(self) -> None:
-        """As systemd-analyze security measures it."""
-        status, said = run(
+    def test_service_exposure_is_below_limit(self) -> None:
+        """The exposure is that of systemd-analyze security."""
+        status, output = run(
             self.analyze,
             "security",
             "--offline=true",
@@ -62,16 +64,16 @@ class UnitTests(SynchronousTestCase):
             f"./{SERVICE}",
             directory=self.directory,
         )
-        [exposure] = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", said)
-        self.assertLessEqual(float(exposure), EXPOSURE, said)
-        self.assertEqual(status, 0, said)
+        [exposure] = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", output)
+        self.assertLessEqual(float(exposure), EXPOSURE, output)
+        self.assertEqual(status, 0, output)
 
-    def test_the_service_serves_every_address_that_the_socket_opens(self) -> None:
-        """By their numbers, in their order."""
+    def test_service_listens_on_every_socket(self) -> None:
+        """By index and in order."""
         service = ConfigParser(strict=False, interpolation=None)
         service.read(self.directory / SERVICE)
         text = (self.directory / SERVICE).read_text()
         indices = re.findall(r"systemd:domain=INET6?:index=([0-9]+)", text)
-        opened = listeners((self.directory / SOCKET).read_text())
+        opened = count_listeners((self.directory / SOCKET).read_text())
         self.assertEqual(indices, [str(index) for index in range(opened)])
         self.assertEqual(service["Unit"]["Requires"], SOCKET)
