@@ -178,8 +178,8 @@ def _open(connection: WebSocketServerProtocol, key: bytes) -> None:
         b"Sec-WebSocket-Accept: %b\r\n\r\n" % (factory.server.encode(), compute_accept(key))
     )
     connection.state = connection.STATE_OPEN
-    ping = connection._sendAutoPing
-    timer = factory._batched_timer
+    ping = connection._sendAutoPing  # noqa: SLF001
+    timer = factory._batched_timer  # noqa: SLF001
     connection.autoPingPendingCall = timer.call_later(factory.autoPingInterval, ping)
     connection.onOpen()
 

@@ -198,7 +198,7 @@ def is_drained(connection: Any) -> bool:
     return not (
         connection.send_queue
         or transport.dataBuffer
-        or transport._tempDataBuffer  # written, but not moved to `dataBuffer` yet
+        or transport._tempDataBuffer  # noqa: SLF001  # written, but not moved to `dataBuffer` yet
         or transport.disconnecting
         or not transport.connected
     )

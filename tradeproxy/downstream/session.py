@@ -7,11 +7,13 @@ awaiting auth  listen, unlisten          ORIGINAL: ack; ALPACA: an error   await
 awaiting auth  auth deadline             close 4002                        closed
 authenticated  auth, accepted            authorized                        authenticated
 authenticated  listen, unlisten          ack; events and status on or off  authenticated
-both           auth, rejected            unauthorized, close 4001          closed
-both           not JSON                  close 4000                        closed
-both           other JSON                none                              unchanged
-both           `close(code)`             close with this code              closed
+not closed     auth, rejected            unauthorized, close 4001          closed
+not closed     not JSON                  close 4000                        closed
+not closed     other JSON                none                              unchanged
+not closed     `close(code)`             close with this code              closed
 closed         anything                  none                              closed
+
+With `status` the `proxy_status` stream also starts at the first accepted auth message.
 """
 
 from __future__ import annotations
