@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from types import FrameType
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -94,7 +95,7 @@ class HistoryParsesTests(RestClientTestCase):
             b'data: {"event_id":\ndata: "1"}\n\n': 1,
         }
         for body, events in rows.items():
-            self.assertEqual(count_parses(lambda body=body: self.read(body)), events, body)
+            self.assertEqual(count_parses(partial(self.read, body)), events, body)
             self.assertEqual(len(self.read(body)), events, body)
 
     def test_read_history_without_blank_lines_parses_lines_after_whole(self) -> None:

@@ -33,7 +33,7 @@ from tradeproxy.wire.frame import Recovered, frame_event, with_mark
 
 SECOND = 1_000_000
 BEGIN = 1_790_000_000 * SECOND
-"""The begin of the gap."""
+"""The start of the gap."""
 SINCE = BEGIN - 300 * SECOND
 
 

@@ -97,7 +97,7 @@ def summarize_delivered(
         known: its newest state in the log; None if the log has none.
         logged: its events in the log, from some time before `begin` on.
         buffered: its events that are buffered during the backfill; they follow the logged ones.
-        begin: the begin of the gap (microseconds since 1970). The log is complete up to it.
+        begin: the start of the gap (microseconds since 1970). The log is complete up to it.
         before: its state at `begin`, if it was recorded.
     """
     floors = [] if before is None else [parse_decimal(before.filled_qty) or ZERO]

@@ -49,7 +49,7 @@ class Recovery(StreamListener):
         ----------------------------  ------------------------------------------------------------
         a connection opens            Buffer its events.
         the first stream is up        Identify the account, then stop buffering.
-        the stream is up again        Start a backfill from the begin of the gap, and a deadline.
+        the stream is up again        Start a backfill from the start of the gap, and a deadline.
         the backfill ends             Settle the gap as RECOVERED, ORDERS or LOST. Stop buffering.
         the deadline passes first     Settle the gap as OPEN and stop buffering. The backfill
                                       continues; what it finds is late.
@@ -218,6 +218,8 @@ class Recovery(StreamListener):
 
     def _record_completeness(self, result: BackfillResult) -> None:
         """Save in the journal up to which time the log is complete, or cannot become so."""
+        # The found events must be in the journal first. After a crash in between, they would count
+        # as delivered and would never be requested again.
         self._account.flush()
         if result.outcome is GapOutcome.ORDERS:
             # The history has different events for the same changes. If it becomes available, they
@@ -233,10 +235,13 @@ class Recovery(StreamListener):
 
     def _deliver(self, event: Event, source: Recovered) -> None:
         key = (event.identity, event.digest)
+        # A continued response repeats events, and the overlap repeats those in the journal.
         if key in self._seen or self._account.journal.has(event):
             return
         self._seen.add(key)
         self._uncounted.add(key)
+        # A synthetic event is always marked. One from the history is marked only if it is late:
+        # in its place it looks like the event of the stream that it is.
         if source is Recovered.ORDERS or self._is_late(event):
             event = replace(event, payload=with_mark(event.payload, source))
         self._account.publish_recovered(event)
@@ -268,7 +273,7 @@ class Recovery(StreamListener):
 
     def _pass_deadline(self) -> None:
         self._deadline = None
-        self._count_found()
+        self._count_found()  # this compares with the buffer, so it comes before its release
         gap, buffered = self._account.gaps.current, len(self._account.buffered)
         self._stop_buffering()
         if gap is None or (self._task is None and not buffered):
@@ -294,7 +299,7 @@ class Recovery(StreamListener):
         self._task.addErrback(self._failed)
 
     def _cancel_task(self) -> None:
-        self._count_found()
+        self._count_found()  # the events found so far were delivered
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -304,5 +309,5 @@ class Recovery(StreamListener):
             return
         self._log.failure("{account}: the recovery failed", failure, account=self._account.name)
         self._account.gaps.settle(GapOutcome.OPEN, INTERNAL_ERROR)
-        self._stop_buffering()
+        self._stop_buffering()  # an error of ours must not delay newer events
         self._start_task(MAX_RETRY)

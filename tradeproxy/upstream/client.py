@@ -188,7 +188,7 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
             case StreamUp():
                 self._login_timeout.cancel()
                 self._up_since = self.clock.seconds()
-                self._account.mark_upstream_up()
+                self._account.mark_upstream_up()  # first: it ends the gap that the listener reads
                 self._listener.stream_up()
                 self._log.info("{account}: upstream is streaming", account=self._account.name)
             case CloseConnection():

@@ -64,7 +64,7 @@ class _HttpConnection(HTTP11ClientProtocol):
         return answered.addCallback(add_connection_header)
 
 
-class _Factory(HTTPConnectionPool._factory):  # type: ignore[misc,valid-type]  # a class attribute
+class _Factory(HTTPConnectionPool._factory):  # type: ignore[misc,valid-type]  # noqa: SLF001
     noisy = False  # Twisted would log two lines per request
 
     def buildProtocol(self, addr: IAddress | None) -> HTTP11ClientProtocol:

@@ -132,6 +132,7 @@ class RestClient:
         except OverdueError:
             raise RestUnavailableError("an answer that takes too long") from None
         try:
+            # json.loads would guess UTF-16 or UTF-32 from bytes. RecursionError: "[[[[…".
             return RestResponse(json.loads(body.decode()), _date(response))
         except (ValueError, RecursionError):
             raise RestUnavailableError("an answer that is not JSON") from None
@@ -154,6 +155,7 @@ class RestClient:
     async def _request(
         self, path: str, parameters: Mapping[str, str] | None, accepted: str
     ) -> IResponse:
+        # Another request may take the slot, or a 429 may block it, during the wait: check again.
         while (wait := self._rate_limiter.delay(self._clock.seconds())) > 0:
             await deferLater(self._clock, wait)
         self._rate_limiter.count_request(self._clock.seconds())
@@ -162,7 +164,7 @@ class RestClient:
             params=dict(parameters or {}),
             headers=self._headers(accepted),
             allow_redirects=False,  # a redirect would send the keys to another host
-            unbuffered=True,
+            unbuffered=True,  # otherwise treq keeps a copy of the whole body
             reactor=cast("Any", self._clock),  # without it, treq imports the global reactor
         )
         answered = _cancellable(sent)
@@ -191,6 +193,7 @@ class RestClient:
     def _build_error(self, response: IResponse) -> RestRefusedError | RestUnavailableError:
         status, date, now = response.code, _date(response), self._clock.seconds()
         retry_after = parse_retry_after(_header(response, b"retry-after"), now) or 0.0
+        # Alpaca's clock is in the error too: the recovery needs it even if a request is rejected.
         if status in _FINAL:
             return RestRefusedError(f"HTTP {status}", status, date)
         if status == 429:

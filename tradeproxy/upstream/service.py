@@ -94,14 +94,14 @@ class UpstreamService(Service):
     async def _run_session(self) -> Disconnect:
         try:
             protocol = await self._endpoint.connect(self._factory)
-        except CancelledError:
+        except CancelledError:  # by stopService; it is not a failed attempt
             raise
         except Exception as error:
             return Disconnect(DisconnectCause.LOST, f"cannot connect: {error}")
         assert isinstance(protocol, UpstreamProtocol)
         self._protocol = protocol
         disconnect = await protocol.disconnected
-        self._protocol = None
+        self._protocol = None  # from here on, stopService cancels the delay instead
         return disconnect
 
     def _report(self, disconnect: Disconnect) -> float:
@@ -122,5 +122,5 @@ class UpstreamService(Service):
             "{account}: the upstream service failed", failure, account=self._account.name
         )
         self._listener.stop()
-        self._account.has_failed = True
+        self._account.has_failed = True  # /healthz answers 503, since only a restart helps
         self._account.mark_upstream_down(INTERNAL_ERROR)

@@ -95,18 +95,20 @@ class UpstreamSession:
 
         state           input                          effect           next state
         --------------  -----------------------------  ---------------  --------------
-        CONNECTING      WebSocket open                 send auth        AUTHENTICATING
-        AUTHENTICATING  authorized                     send listen      SUBSCRIBING
-        SUBSCRIBING     listening, with trade_updates  StreamUp         STREAMING
+        CONNECTING      WebSocket open                 send login       AUTHENTICATING
         any             trade update                   PublishEvent     (same)
-        any but CLOSING connection limit               CloseConnection  CLOSING
-        any but CLOSING unauthorized                   CloseConnection  CLOSING
-        SUBSCRIBING or  listening, without             CloseConnection  CLOSING
-          STREAMING       trade_updates
+        CLOSING         any other message              none             (same)
+        AUTHENTICATING  authorized                     send listen      SUBSCRIBING
+        any             error: connection limit        CloseConnection  CLOSING
+        any             unauthorized                   CloseConnection  CLOSING
+        SUBSCRIBING     listening, with trade_updates  StreamUp         STREAMING
+        SUBSCRIBING     listening, without it          CloseConnection  CLOSING
+        STREAMING       listening, without it          CloseConnection  CLOSING
+        any             any other message              DropFrame        (same)
         AUTHENTICATING  login timeout                  CloseConnection  CLOSING
-          or SUBSCRIBING
-        CLOSING         anything else                  none             (same)
-        any but CLOSING anything else                  DropFrame        (same)
+        SUBSCRIBING     login timeout                  CloseConnection  CLOSING
+
+    The first row that matches applies. A login timeout has no effect in other states.
 
     A trade update is published in every state: Alpaca may send one during the login and before the
     connection is closed. `disconnect` is set with CloseConnection and never changes afterwards. It
