@@ -59,9 +59,9 @@ class RedisLogTests(LogCase):
         plain = replace(event(3), order=None, time=None)
         written = done(self.log.write(self.token, 12, [event(1), odd, plain], {}, ""))
         self.assertEqual(written, WriteResult(3, 0))
-        begun, *entries = self.read_entries()
-        assert isinstance(begun, StatusEntry)
-        self.assertEqual(begun.epoch_start, EpochStart("", 0, METADATA))
+        first, *entries = self.read_entries()
+        assert isinstance(first, StatusEntry)
+        self.assertEqual(first.epoch_start, EpochStart("", 0, METADATA))
         self.assertEqual(
             entries,
             [
@@ -106,13 +106,16 @@ class RedisLogTests(LogCase):
         """Only the stream state stays."""
         self.begin_log()
         done(self.log.write(self.token, 1, events(1, 2), {"account_id": "x"}, "up"))
-        begun = EpochStart("e1", 2, {**METADATA, "epoch": "e2"})
-        done(self.log.begin_epoch(self.token, 8, 2, begun))
+        epoch_start = EpochStart("e1", 2, {**METADATA, "epoch": "e2"})
+        done(self.log.begin_epoch(self.token, 8, 2, epoch_start))
         entries: list[Any] = self.read_entries()
-        self.assertEqual([(entry.id, entry.epoch_start) for entry in entries], [(b"2-8", begun)])
+        self.assertEqual(
+            [(entry.id, entry.epoch_start) for entry in entries], [(b"2-8", epoch_start)]
+        )
         log_state = done(self.log.read_state(2))
         self.assertEqual(
-            (log_state.metadata, log_state.epoch_start, log_state.last), (begun.metadata, begun, 2)
+            (log_state.metadata, log_state.epoch_start, log_state.last),
+            (epoch_start.metadata, epoch_start, 2),
         )
         self.assertEqual((log_state.payload, log_state.stream_state), (None, "up"))
         self.assertEqual(

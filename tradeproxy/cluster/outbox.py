@@ -102,9 +102,9 @@ class Outbox:
         self._written.clear()
         self._notify_waiter()
 
-    def begin_epoch(self, last: int, begun: EpochStart) -> None:
+    def begin_epoch(self, last: int, epoch_start: EpochStart) -> None:
         """Begin another epoch after event `last`, before anything else is written."""
-        self._epoch_start = last, begun
+        self._epoch_start = last, epoch_start
         self.flush()
 
     def drop_events(self) -> None:
@@ -230,11 +230,11 @@ class Outbox:
         Raises RedisUnavailableError.
         """
         if self._epoch_start is not None:
-            begun = self._epoch_start
+            epoch_start = self._epoch_start
             is_allowed = await self._redis_log.begin_epoch(
-                token, round(self._clock.seconds() * 1_000_000), *begun
+                token, round(self._clock.seconds() * 1_000_000), *epoch_start
             )
-            if self._epoch_start is begun:
+            if self._epoch_start is epoch_start:
                 self._epoch_start = None
             return "" if is_allowed else FENCED
         events, are_all = self._next_batch()

@@ -262,15 +262,16 @@ class RedisJournal(Replica):
             self.outbox.stop()
             self.outbox.on_rejected(LOG_SHORTENED)
 
-    def continue_in_epoch(self, begun: EpochStart) -> bool:
+    def continue_in_epoch(self, epoch_start: EpochStart) -> bool:
         """Continue in another epoch; False, without a change, unless it began after `last`."""
-        if not self.epoch or (begun.after_epoch, begun.after) != (self.epoch, self.last):
+        after = (epoch_start.after_epoch, epoch_start.after)
+        if not self.epoch or after != (self.epoch, self.last):
             return False
         own = self.encode_present()
-        if "latest" in begun.metadata:
-            self.start_epoch(begun.metadata)
+        if "latest" in epoch_start.metadata:
+            self.start_epoch(epoch_start.metadata)
         else:  # the log is another account's now, or was empty: older rows are not valid
-            self.restart(begun.metadata)
+            self.restart(epoch_start.metadata)
         if self.outbox.is_leading:
             self.adopt(own)  # this node began the epoch; its own metadata is newer
         self._is_starting_epoch = False
@@ -372,14 +373,15 @@ class RedisJournal(Replica):
 
     def _start_epoch(self) -> None:
         """Begin an epoch after the last row; it takes effect here when it is read back."""
-        begun = Metadata(self.base_url)
-        begun.load(self.encode_present(), None)
-        begun.latest_time = self.read_through  # events in the outbox come after the epoch's start
-        begun.begin_epoch(self._random_bytes(8).hex(), self.last + 1, self._now())
-        self.dedup_horizon = begun.dedup_horizon
+        metadata = Metadata(self.base_url)
+        metadata.load(self.encode_present(), None)
+        # Events in the outbox come after the epoch's start.
+        metadata.latest_time = self.read_through
+        metadata.begin_epoch(self._random_bytes(8).hex(), self.last + 1, self._now())
+        self.dedup_horizon = metadata.dedup_horizon
         self._is_starting_epoch = True
         self.outbox.begin_epoch(
-            self.last, EpochStart(self.epoch, self.last, begun.encode_present())
+            self.last, EpochStart(self.epoch, self.last, metadata.encode_present())
         )
 
     # Trimming.

@@ -205,20 +205,20 @@ class RedisLog:
         )
         return None if reply is None else WriteResult(int(reply[0]), reply[1])
 
-    async def begin_epoch(self, token: str, now: int, last: int, begun: EpochStart) -> bool:
+    async def begin_epoch(self, token: str, now: int, last: int, epoch_start: EpochStart) -> bool:
         """Begin another epoch; the events in the log are deleted.
 
         Args:
             token: the lease's token.
             now: microseconds since 1970; makes the entry's id a new one.
             last: the number of the last event; the next event gets the number after it.
-            begun: what readers learn of the epoch.
+            epoch_start: what readers learn of the epoch.
 
         Returns False, without a change, if the token is no longer the lease's.
         """
-        pairs = _flatten(begun.metadata)
+        pairs = _flatten(epoch_start.metadata)
         return (
-            await self._run(BEGIN_EPOCH, self.owner, token, last, now, begun.encode(), *pairs)
+            await self._run(BEGIN_EPOCH, self.owner, token, last, now, epoch_start.encode(), *pairs)
             is not None
         )
 
@@ -230,7 +230,7 @@ class RedisLog:
 
     async def read_state(self, seq: int) -> LogState:
         """Return the state of the log, with the payload of event `seq`."""
-        pairs, [last, state, owner, begun], entries = await self._run(READ_STATE, seq)
+        pairs, [last, state, owner, epoch_start], entries = await self._run(READ_STATE, seq)
         return LogState(
             {
                 key.decode(): value.decode()
@@ -239,7 +239,7 @@ class RedisLog:
             int(last or 0),
             None if state is None else state.decode(),
             "" if owner is None else owner.decode(),
-            None if begun is None else EpochStart.parse(begun),
+            None if epoch_start is None else EpochStart.parse(epoch_start),
             dict(zip(entries[0][1][::2], entries[0][1][1::2], strict=True)).get(b"p")
             if entries
             else None,

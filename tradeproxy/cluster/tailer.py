@@ -54,7 +54,7 @@ class TailTarget(Protocol):
     def read_from_start(self, log_state: LogState) -> None:
         """Clear the copy: the whole log follows."""
 
-    def continue_in_epoch(self, begun: EpochStart) -> bool:
+    def continue_in_epoch(self, epoch_start: EpochStart) -> bool:
         """Continue in another epoch; False, without a change, unless it began after `last`."""
 
     def apply_events(self, entries: Sequence[EventEntry]) -> None:
@@ -138,12 +138,12 @@ class LogTailer:
         if epoch != target.epoch or self._is_mismatched or not target.matches(log_state):
             self._is_mismatched = False
             self._at = _BEGINNING
-            begun = log_state.epoch_start
+            epoch_start = log_state.epoch_start
             if (
                 epoch == target.epoch
-                or begun is None
-                or begun.epoch != epoch
-                or not target.continue_in_epoch(begun)
+                or epoch_start is None
+                or epoch_start.epoch != epoch
+                or not target.continue_in_epoch(epoch_start)
             ):
                 target.read_from_start(log_state)
         # A node ignores its own stream state: the log has an older one than the node itself.
@@ -181,10 +181,10 @@ class LogTailer:
     def _apply_status(self, entry: StatusEntry) -> None:
         if entry.stream_state is not None and entry.status_owner != self._redis_log.owner:
             self._target.apply_stream_state(entry.stream_state)
-        begun = entry.epoch_start
+        epoch_start = entry.epoch_start
         if (
-            begun is not None
-            and begun.epoch != self._target.epoch
-            and not self._target.continue_in_epoch(begun)
+            epoch_start is not None
+            and epoch_start.epoch != self._target.epoch
+            and not self._target.continue_in_epoch(epoch_start)
         ):
             self._is_mismatched = True
