@@ -1,4 +1,4 @@
-"""Clients that people have, unmodified, against the real thing."""
+"""Unmodified public clients against a real proxy process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from alpaca.trading.stream import TradingStream
 
 async def show(update):
     order = update.order
-    print(str(update.event), order.symbol, order.status.value, order.filled_qty, update.price is not None)
+    has_price = update.price is not None
+    print(str(update.event), order.symbol, order.status.value, order.filled_qty, has_price)
 
 logging.basicConfig(level=logging.INFO, stream=sys.stdout)
 stream = TradingStream("any", "any", url_override=sys.argv[1])
@@ -33,10 +34,10 @@ stream.run()
 
 
 class AlpacaPyTests(SocketTestCase):
-    """alpaca-py, with nothing but the URL changed."""
+    """alpaca-py, with only its URL changed."""
 
-    async def test_orders_and_their_updates(self) -> None:
-        """Orders placed on the embedded Alpaca come out of TradingStream, with the right fields."""
+    async def test_alpaca_py_gets_the_updates_of_its_orders(self) -> None:
+        """Orders placed at the embedded Alpaca arrive in TradingStream with the right fields."""
         alpaca = await self.simulate()
         await self.proxy()
         await alpaca.when_listening()
@@ -54,7 +55,7 @@ class AlpacaPyTests(SocketTestCase):
             await bot.says(f"\n{line}\n")
 
     def trade(self) -> None:
-        """Place a market order and let it fill, place a limit order and cancel it; runs in a thread."""
+        """Place a market order that fills, and a limit order that is canceled; runs in a thread."""
         client = TradingClient("any", "any", url_override=f"http://127.0.0.1:{self.alpaca_port}")
         client.submit_order(
             MarketOrderRequest(
@@ -75,10 +76,10 @@ class AlpacaPyTests(SocketTestCase):
 
 
 class WebsocketClientTests(SocketTestCase):
-    """websocket-client, which sends its own Origin."""
+    """websocket-client, which sends an Origin of its own."""
 
-    async def test_is_let_in(self) -> None:
-        """Its Origin is the proxy's own, as that of a page of the proxy's would be."""
+    async def test_websocket_client_origin_is_accepted(self) -> None:
+        """Its Origin is the proxy's address, like that of the proxy's own pages."""
         alpaca = await self.simulate()
         await self.proxy()
         await alpaca.when_listening()
@@ -94,11 +95,11 @@ class WebsocketClientTests(SocketTestCase):
         self.assertEqual(await deferToThread(connection.recv), event.decode())
 
 
-class ReadmeTests(SocketTestCase):
-    """The README's own client."""
+class ReadmeClientTests(SocketTestCase):
+    """The client in the README."""
 
-    async def test_its_client_shows_updates(self) -> None:
-        """Word for word, but for the port."""
+    async def test_readme_client_prints_updates(self) -> None:
+        """Its code is unchanged except for the port."""
         text = Path(SOURCES, "README.md").read_text(encoding="utf-8")
         [code] = [
             code

@@ -1,4 +1,4 @@
-"""Nothing is lost: restarts, outages and clients that come back, with the product's own process."""
+"""Resumes over restarts and outages, with the product's own process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JOURNAL = ".local/state/tradeproxy/paper.sqlite3"
 
 
 def event(number: int) -> dict[str, Any]:
-    """Return the data of an event with an id of its own."""
+    """Return the data of an event with its own id."""
     return {
         "event_id": f"01KYA98DWAS5PA5B{number:010d}",
         "event": "new",
@@ -28,7 +28,7 @@ def event(number: int) -> dict[str, Any]:
     }
 
 
-def data_of(messages: list[bytes]) -> list[dict[str, Any]]:
+def get_data(messages: list[bytes]) -> list[dict[str, Any]]:
     """Return the data of every trade update among the messages."""
     frames = [json.loads(message) for message in messages]
     return [
@@ -38,7 +38,7 @@ def data_of(messages: list[bytes]) -> list[dict[str, Any]]:
     ]
 
 
-class ResumeTestCase(SocketTestCase):
+class ProcessResumeTestCase(SocketTestCase):
     """A proxy that is stopped, killed and started again over the same journal."""
 
     async def start(self, **environment: str) -> Command:
@@ -50,11 +50,11 @@ class ResumeTestCase(SocketTestCase):
         self.alpaca = await self.simulate()
 
 
-class RestartTests(ResumeTestCase):
-    """The upstream moves on while no proxy runs."""
+class ResumeAfterRestartTests(ProcessResumeTestCase):
+    """Alpaca sends events while no proxy runs."""
 
-    async def test_a_client_gets_the_events_of_the_outage_in_order(self) -> None:
-        """Killed, started again: what the client missed, what the proxy missed, and then what is new."""
+    async def test_resume_after_kill_sends_missed_events_in_order(self) -> None:
+        """What the client missed comes first, then what the proxy missed, then live events."""
         proxy = await self.start()
         client = await self.subscribe()
         self.alpaca.emit(event(1))
@@ -70,8 +70,8 @@ class RestartTests(ResumeTestCase):
         await back.has(4)
         self.assertEqual(back.messages, [client.messages[1], *missed, live])
 
-    async def test_where_the_history_is_refused_it_gets_the_recovered_states(self) -> None:
-        """Marked, made of the real order, and without an execution that nobody has seen."""
+    async def test_resume_without_history_sends_recovered_order_states(self) -> None:
+        """They are marked, have the real order object, and have no execution id."""
         exchange = self.alpaca.exchange
         proxy = await self.start()
         client = await self.subscribe()
@@ -86,7 +86,7 @@ class RestartTests(ResumeTestCase):
             exchange.submit(parse_order({**resting, "limit_price": "0.01"}))
         )
         await client.has(1)
-        seen = data_of(client.messages)[0]["event_id"]
+        seen = get_data(client.messages)[0]["event_id"]
         await proxy.stop("KILL")
         await self.alpaca.when_gone()
         self.alpaca.apply(exchange.cancel(order.id))
@@ -102,12 +102,12 @@ class RestartTests(ResumeTestCase):
         self.assertEqual(frame["data"]["order"], exchange.order(order.id).document())
         self.assertNotIn("execution_id", frame["data"])
 
-    async def test_a_position_outlives_a_graceful_stop_too(self) -> None:
-        """A cursor, told by the status stream."""
+    async def test_resume_cursor_after_a_graceful_stop_is_valid(self) -> None:
+        """The cursor is from an event of a client with `proxy_status`."""
         proxy = await self.start()
         client = await self.subscribe(f"{PATH}?proxy_status=1")
         self.alpaca.emit(event(1))
-        while not data_of(client.messages):
+        while not get_data(client.messages):
             await client.has(len(client.messages) + 1)
         cursor = json.loads(client.messages[-1])["cursor"]
         second = self.alpaca.emit(event(2))
@@ -118,8 +118,8 @@ class RestartTests(ResumeTestCase):
         await back.has(1)
         self.assertEqual(back.taken(), [second])
 
-    async def test_a_position_that_is_not_to_be_had_is_answered(self) -> None:
-        """A cursor of another account, and one that is no cursor: a code that says not to try again."""
+    async def test_resume_invalid_position_closes_4010(self) -> None:
+        """A cursor of another account, and a text that is no cursor, are closed for good."""
         await self.start()
         for position in ("live.0123456789abcdef.1.00000000", "nonsense"):
             client = await self.connect(f"{PATH}?since_id={position}", b'{"action":"auth"}')
@@ -128,11 +128,11 @@ class RestartTests(ResumeTestCase):
             self.assertEqual(client.closed[0], 4010, position)
 
 
-class JournalFileTests(ResumeTestCase):
+class JournalFileProcessTests(ProcessResumeTestCase):
     """The files of the journals."""
 
-    async def test_are_the_owners_alone(self) -> None:
-        """The folder 0700, every file 0600: they hold all orders of the account."""
+    async def test_journal_files_are_private(self) -> None:
+        """The folder is 0700 and each file 0600: they contain all orders of the account."""
         await self.start()
         client = await self.subscribe()
         self.alpaca.emit(event(1))
@@ -143,8 +143,8 @@ class JournalFileTests(ResumeTestCase):
         self.assertIn("paper.sqlite3-wal", modes)
         self.assertEqual(set(modes.values()), {0o600}, modes)
 
-    async def test_a_second_proxy_on_them_does_not_start(self) -> None:
-        """It says which file is in use, and leaves the first one alone."""
+    async def test_journal_in_use_stops_a_second_proxy(self) -> None:
+        """It names the file in use and does not disturb the first proxy."""
         first = await self.start()
         second = self.command(
             "twistd",
@@ -163,8 +163,8 @@ class JournalFileTests(ResumeTestCase):
         )
         self.assertIsNone(first.status)
 
-    async def test_one_of_a_newer_schema_is_not_touched(self) -> None:
-        """An older program must not write what it does not understand."""
+    async def test_journal_of_a_newer_schema_is_not_changed(self) -> None:
+        """An older program must not write a schema that it does not know."""
         proxy = await self.start()
         await proxy.stop()
         journal = Path(self.directory, JOURNAL)
@@ -184,8 +184,8 @@ class JournalFileTests(ResumeTestCase):
         self.assertIn("newer", line)
         self.assertEqual(journal.read_bytes(), before)
 
-    async def test_a_damaged_one_is_set_aside(self) -> None:
-        """The proxy starts with a new one, says so, and an old cursor is told so."""
+    async def test_journal_damaged_is_replaced(self) -> None:
+        """The proxy logs it and starts a new journal. Old cursors are closed with 4010."""
         proxy = await self.start()
         client = await self.subscribe(f"{PATH}?proxy_status=1")
         await client.has(1)
@@ -202,11 +202,11 @@ class JournalFileTests(ResumeTestCase):
         self.assertEqual(back.closed[0], 4010)
 
 
-class CrowdTests(ResumeTestCase):
-    """Many clients that come back at once."""
+class MassResumeTests(ProcessResumeTestCase):
+    """Many clients resume at the same time."""
 
-    async def test_everybody_gets_what_was_missed(self) -> None:
-        """A hundred of them, right after a restart, while new events arrive."""
+    async def test_resume_hundred_clients_each_get_every_event(self) -> None:
+        """They resume right after a restart, while new events arrive."""
         proxy = await self.start()
         first = await self.subscribe()
         self.alpaca.emit(event(0))
@@ -217,13 +217,13 @@ class CrowdTests(ResumeTestCase):
             self.alpaca.emit(event(number))
         await self.start()
         path = f"{PATH}?since_id={event(0)['event_id']}"
-        clients = await gatherResults([self.deferred(path) for _ in range(100)])
+        clients = await gatherResults([self.subscribe_deferred(path) for _ in range(100)])
         for number in range(501, 551):
             self.alpaca.emit(event(number))
         await gatherResults([client.has(550) for client in clients])
         expected = [event(number)["event_id"] for number in range(1, 551)]
         for client in clients:
-            self.assertEqual([data["event_id"] for data in data_of(client.messages)], expected)
+            self.assertEqual([data["event_id"] for data in get_data(client.messages)], expected)
 
-    def deferred(self, path: str) -> Deferred[Any]:
+    def subscribe_deferred(self, path: str) -> Deferred[Any]:
         return Deferred.fromCoroutine(self.subscribe(path))

@@ -1,7 +1,7 @@
-"""What the SDKs in Go, C#, Rust and Java send, byte for byte, and the replies that they need.
+"""The bytes that the SDKs in Go, C#, Rust and Java send, and the replies that they need.
 
-Each test names the files of the SDK's source from which it is taken; the headers are those of the HTTP
-library under it.
+Each test names the files of the SDK's source that it is taken from. The headers are those of the
+SDK's HTTP library.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ OKHTTP = (
 )
 
 
-class Line(Protocol):
-    """A connection on which bytes are sent as they are, and what comes back."""
+class RawConnection(Protocol):
+    """A TCP connection that sends bytes as they are, and stores what it receives."""
 
     def __init__(self) -> None:
         self.received = b""
@@ -53,17 +53,17 @@ class Line(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.received += data
-        self._look()
+        self._check_awaited()
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
         self.ended = True
-        self._look()
+        self._check_awaited()
 
     def send(self, data: bytes) -> None:
         assert self.transport is not None
         self.transport.write(data)
 
-    def frame(self, opcode: int, payload: bytes) -> None:
+    def send_frame(self, opcode: int, payload: bytes) -> None:
         """Send a frame, masked with zeros."""
         assert len(payload) < 126
         self.send(bytes((0x80 | opcode, 0x80 | len(payload))) + bytes(4) + payload)
@@ -78,218 +78,227 @@ class Line(Protocol):
 
     @property
     def frames(self) -> list[tuple[int, bytes]]:
-        """The whole frames that came: opcode and payload."""
+        """The complete frames that arrived, each as opcode and payload."""
         frames, rest = [], self.body
         while len(rest) >= 2:
             begin, size = (4, int.from_bytes(rest[2:4])) if rest[1] == 126 else (2, rest[1])
             if len(rest) < begin + size:
                 break
-            assert rest[0] & 0xF0 == 0x80, "no message is in parts, or compressed"
+            assert rest[0] & 0xF0 == 0x80, "no message is fragmented or compressed"
             frames.append((rest[0] & 0x0F, rest[begin : begin + size]))
             rest = rest[begin + size :]
         return frames
 
     @property
     def data(self) -> list[dict[str, Any]]:
-        """What the lines hold that begin with "data: ", which are all that Alpaca's Go SDK looks at."""
+        """The values of all lines with the prefix "data: ". Alpaca's Go SDK reads only these."""
         lines = [line for line in self.body.split(b"\n")[:-1] if line.startswith(b"data: ")]
         return [json.loads(line.removeprefix(b"data: ")) for line in lines]
 
-    def until(self, condition: Callable[[Line], bool]) -> Deferred[None]:
-        """Fire once this is true of what came."""
+    def until(self, condition: Callable[[RawConnection], bool]) -> Deferred[None]:
+        """Return a Deferred that fires once the condition holds."""
         if condition(self):
             return succeed(None)
-        happened: Deferred[None] = Deferred()
-        self._awaited = (lambda: condition(self), happened)
+        fired: Deferred[None] = Deferred()
+        self._awaited = (lambda: condition(self), fired)
 
         def fail(*_: Any) -> None:
-            raise AssertionError(f"ended: {self.ended}; came: {self.received[-2000:]!r}")
+            raise AssertionError(f"ended: {self.ended}; received: {self.received[-2000:]!r}")
 
-        return happened.addTimeout(PATIENCE, reactor, onTimeoutCancel=fail)
+        return fired.addTimeout(PATIENCE, reactor, onTimeoutCancel=fail)
 
-    def _look(self) -> None:
+    def _check_awaited(self) -> None:
         if self._awaited is not None and self._awaited[0]():
-            (_, happened), self._awaited = self._awaited, None
-            happened.callback(None)
+            (_, fired), self._awaited = self._awaited, None
+            fired.callback(None)
 
 
-class DialectTestCase(SocketTestCase):
-    """The proxy, an Alpaca behind it, and lines to the proxy."""
+class SdkDialectTestCase(SocketTestCase):
+    """A proxy, an Alpaca behind it, and raw connections to the proxy."""
 
     alpaca: Simulator
 
     async def start(self, **environment: str) -> Command:
-        """Start the proxy; at the second time with the journal of the first."""
+        """Start the proxy. A second start uses the journal of the first."""
         if not hasattr(self, "alpaca"):
             self.alpaca = await self.simulate()
         command = await self.proxy(**environment)
         await self.alpaca.when_listening()
         return command
 
-    async def request(self, start: str, headers: tuple[str, ...], body: bytes = b"") -> Line:
-        """Send a request, and return once the head of the answer is there."""
+    async def request(
+        self, start: str, headers: tuple[str, ...], body: bytes = b""
+    ) -> RawConnection:
+        """Send a request, and return once the head of the response has arrived."""
         endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{self.port}")
-        line: Line = await endpoint.connect(Factory.forProtocol(Line))
-        assert line.transport is not None
-        self.addCleanup(line.until, lambda line: line.ended)
-        self.addCleanup(line.transport.loseConnection)
-        line.send("\r\n".join([start, *headers, "", ""]).encode("latin-1") + body)
-        await line.until(lambda line: b"\r\n\r\n" in line.received)
-        return line
+        connection: RawConnection = await endpoint.connect(Factory.forProtocol(RawConnection))
+        assert connection.transport is not None
+        self.addCleanup(connection.until, lambda connection: connection.ended)
+        self.addCleanup(connection.transport.loseConnection)
+        connection.send("\r\n".join([start, *headers, "", ""]).encode("latin-1") + body)
+        await connection.until(lambda connection: b"\r\n\r\n" in connection.received)
+        return connection
 
-    async def upgrade(self, path: str, headers: tuple[str, ...]) -> Line:
+    async def upgrade(self, path: str, headers: tuple[str, ...]) -> RawConnection:
         """Open a WebSocket."""
-        line = await self.request(f"GET {path} HTTP/1.1", headers)
-        self.assertIn("HTTP/1.1 101 ", line.head)
-        self.assertNotIn("sec-websocket-extensions", line.head.lower())
-        return line
+        connection = await self.request(f"GET {path} HTTP/1.1", headers)
+        self.assertIn("HTTP/1.1 101 ", connection.head)
+        self.assertNotIn("sec-websocket-extensions", connection.head.lower())
+        return connection
 
-    def order(self, number: int) -> bytes:
-        """Let an order be accepted, and return the frame that tells of it."""
+    def publish_order(self, number: int) -> bytes:
+        """Publish an event of a new order, and return its frame."""
         data = json.loads(NEW)["data"]
         shape = {name: value for name, value in data.items() if name not in ("at", "event_id")}
         order = data["order"] | {"id": f"00000000-0000-0000-0000-{number:012}"}
         return self.alpaca.emit(self.alpaca.exchange.stamped(shape | {"order": order}))
 
 
-class GoTests(DialectTestCase):
+class GoSdkTests(SdkDialectTestCase):
     """alpaca-trade-api-go 3.
 
-    alpacahq/alpaca-trade-api-go, alpaca/stream.go: StreamTradeUpdatesComplex, processTradeUpdates and
-    StreamTradeUpdatesInBackground.
+    alpacahq/alpaca-trade-api-go, alpaca/stream.go: StreamTradeUpdatesComplex, processTradeUpdates
+    and StreamTradeUpdatesInBackground.
     """
 
     path = "/trade-updates-paper/v2/events/trades"
 
-    async def test_alpaca_trade_api_go(self) -> None:
-        """It asks in plain HTTP, with its keys in headers, and reads one line of JSON an event."""
+    async def test_go_sdk_gets_events(self) -> None:
+        """It sends a plain HTTP request with its keys in headers, and reads one line per event."""
         await self.start()
-        line = await self.request(f"GET {self.path} HTTP/1.1", GO_GET)
-        self.assertIn("HTTP/1.1 200 ", line.head)
-        self.assertNotIn("content-encoding", line.head.lower())
-        sent = [json.loads(self.order(number))["data"] for number in range(3)]
-        await line.until(lambda line: len(line.data) == 3)
-        self.assertEqual(line.data, sent)
+        connection = await self.request(f"GET {self.path} HTTP/1.1", GO_GET)
+        self.assertIn("HTTP/1.1 200 ", connection.head)
+        self.assertNotIn("content-encoding", connection.head.lower())
+        sent = [json.loads(self.publish_order(number))["data"] for number in range(3)]
+        await connection.until(lambda connection: len(connection.data) == 3)
+        self.assertEqual(connection.data, sent)
 
-    async def test_alpaca_trade_api_go_when_the_proxy_restarts(self) -> None:
-        """The response breaks off: its end, as HTTP knows one, would stop the SDK for good."""
+    async def test_go_sdk_restart_drops_without_a_clean_end(self) -> None:
+        """The SDK never reconnects after a clean end of the response."""
         proxy = await self.start()
-        line = await self.request(f"GET {self.path} HTTP/1.1", GO_GET)
-        self.order(1)
-        await line.until(lambda line: len(line.data) == 1)
+        connection = await self.request(f"GET {self.path} HTTP/1.1", GO_GET)
+        self.publish_order(1)
+        await connection.until(lambda connection: len(connection.data) == 1)
         await proxy.stop()
-        await line.until(lambda line: line.ended)
-        self.assertIn("transfer-encoding: chunked", line.head.lower())
-        self.assertFalse(line.body.endswith(b"0\r\n\r\n"))
+        await connection.until(lambda connection: connection.ended)
+        self.assertIn("transfer-encoding: chunked", connection.head.lower())
+        self.assertFalse(connection.body.endswith(b"0\r\n\r\n"))
 
-    async def test_alpaca_trade_api_go_comes_back(self) -> None:
-        """It asks for what is later than its last event by a nanosecond, and is not sent that event again."""
+    async def test_go_sdk_resume_since_last_event_plus_1ns_misses_nothing(self) -> None:
+        """Its `since` is a nanosecond after its last event, so that event is not sent again."""
         proxy = await self.start()
-        line = await self.request(f"GET {self.path} HTTP/1.1", GO_GET)
-        seen = json.loads(self.order(1))["data"]
-        await line.until(lambda line: line.data == [seen])
+        connection = await self.request(f"GET {self.path} HTTP/1.1", GO_GET)
+        seen = json.loads(self.publish_order(1))["data"]
+        await connection.until(lambda connection: connection.data == [seen])
         await proxy.stop()
-        missed = json.loads(self.order(2))["data"]
+        missed = json.loads(self.publish_order(2))["data"]
         await self.start()
-        line = await self.request(f"GET {self.path}?since={after(seen['at'])} HTTP/1.1", GO_GET)
-        live = json.loads(self.order(3))["data"]
-        await line.until(lambda line: line.data[-1:] == [live])
-        self.assertEqual(line.data, [missed, live])
+        connection = await self.request(
+            f"GET {self.path}?since={add_nanosecond(seen['at'])} HTTP/1.1", GO_GET
+        )
+        live = json.loads(self.publish_order(3))["data"]
+        await connection.until(lambda connection: connection.data[-1:] == [live])
+        self.assertEqual(connection.data, [missed, live])
 
-    async def test_alpaca_trade_api_go_asks_for_a_stretch(self) -> None:
-        """With SinceID and UntilID the response has an end, upon which the SDK returns."""
+    async def test_go_sdk_range_ends_cleanly(self) -> None:
+        """With SinceID and UntilID the response ends, and the SDK returns."""
         await self.start()
-        first, second, third = (json.loads(self.order(number))["data"] for number in range(3))
+        first, second, third = (
+            json.loads(self.publish_order(number))["data"] for number in range(3)
+        )
         live = await self.connect("/trade-updates-paper?replay=3", AUTH)
         await live.has(4)
         query = f"since_id={first['event_id']}&until_id={second['event_id']}"
-        line = await self.request(f"GET {self.path}?{query} HTTP/1.1", GO_GET)
-        await line.until(lambda line: line.body.endswith(b"0\r\n\r\n"))
-        self.assertEqual(line.data, [second])
-        self.assertNotIn(third["event_id"], line.body.decode())
+        connection = await self.request(f"GET {self.path}?{query} HTTP/1.1", GO_GET)
+        await connection.until(lambda connection: connection.body.endswith(b"0\r\n\r\n"))
+        self.assertEqual(connection.data, [second])
+        self.assertNotIn(third["event_id"], connection.body.decode())
 
-    async def test_alpaca_trade_api_go_places_an_order(self) -> None:
-        """Its base URL is for orders too: with PROXY_REST=1 one client places an order and hears of it."""
+    async def test_go_sdk_places_an_order_and_gets_its_events(self) -> None:
+        """Its base URL is for orders, too. PROXY_REST=1 allows one client for both."""
         await self.start(PROXY_REST="1")
         stream = await self.request(f"GET {self.path} HTTP/1.1", GO_GET)
         order = b'{"symbol":"SPY","qty":"1","side":"buy","type":"market","time_in_force":"day"}'
         headers = (*GO, f"Content-Length: {len(order)}", *GO_GET[2:])
         answer = await self.request("POST /trade-updates-paper/v2/orders HTTP/1.1", headers, order)
         self.assertIn("HTTP/1.1 200 ", answer.head)
-        await stream.until(lambda line: len(line.data) == 2)
+        await stream.until(lambda connection: len(connection.data) == 2)
         self.assertEqual([data["event"] for data in stream.data], ["new", "fill"])
 
 
-def after(at: str) -> str:
-    """Return a time of Alpaca's and a nanosecond, in RFC 3339 and as Go writes it into a query."""
+def add_nanosecond(at: str) -> str:
+    """Return a time of Alpaca's plus a nanosecond, in RFC 3339 as Go escapes it in a query."""
     seconds, _, fraction = at.removesuffix("Z").partition(".")
     return f"{seconds}.{fraction:0<6}001Z".replace(":", "%3A")
 
 
-class WebSocketTests(DialectTestCase):
+class WebSocketSdkTests(SdkDialectTestCase):
     """The SDKs that open a WebSocket."""
 
-    async def test_alpaca_markets_in_csharp(self) -> None:
-        """Alpaca.Markets says everything in binary frames, and sends pongs that nobody asked for.
+    async def test_csharp_sdk_binary_frames_get_text_replies(self) -> None:
+        """Alpaca.Markets sends binary frames only, and unsolicited pongs.
 
-        alpacahq/alpaca-trade-api-csharp, Alpaca.Markets: AlpacaStreamingClient.cs (order and needs),
-        Messages/JsonAuthRequest.cs and JsonListenRequest.cs, WebSocket/ClientWebSocketWrapper.cs (Binary).
+        alpacahq/alpaca-trade-api-csharp, Alpaca.Markets: AlpacaStreamingClient.cs (the order of its
+        messages and what it waits for), Messages/JsonAuthRequest.cs and JsonListenRequest.cs,
+        WebSocket/ClientWebSocketWrapper.cs (Binary).
         """
         await self.start()
-        line = await self.upgrade("/trade-updates-paper", DOTNET)
-        line.frame(BINARY, AUTHENTICATE)
-        await line.until(lambda line: len(line.frames) == 1)
-        line.frame(BINARY, LISTEN)
-        await line.until(lambda line: len(line.frames) == 2)
-        line.frame(PONG, b"")
-        event = self.order(1)
-        await line.until(lambda line: len(line.frames) == 3)
-        self.assertEqual(line.frames, [(TEXT, AUTHORIZED), (TEXT, LISTENING), (TEXT, event)])
-        line.frame(CLOSE, b"\x03\xe8")
-        await line.until(lambda line: line.ended)
-        self.assertEqual(line.frames[3], (CLOSE, b"\x03\xe8"))
+        connection = await self.upgrade("/trade-updates-paper", DOTNET)
+        connection.send_frame(BINARY, AUTHENTICATE)
+        await connection.until(lambda connection: len(connection.frames) == 1)
+        connection.send_frame(BINARY, LISTEN)
+        await connection.until(lambda connection: len(connection.frames) == 2)
+        connection.send_frame(PONG, b"")
+        event = self.publish_order(1)
+        await connection.until(lambda connection: len(connection.frames) == 3)
+        self.assertEqual(connection.frames, [(TEXT, AUTHORIZED), (TEXT, LISTENING), (TEXT, event)])
+        connection.send_frame(CLOSE, b"\x03\xe8")
+        await connection.until(lambda connection: connection.ended)
+        self.assertEqual(connection.frames[3], (CLOSE, b"\x03\xe8"))
 
-    async def test_apca_in_rust(self) -> None:
-        """At …/stream apca gets the authorization object to its `auth`, and the next it gets is the ack.
+    async def test_rust_sdk_auth_on_stream_path_gets_the_authorization_object(self) -> None:
+        """On …/stream apca gets the authorization object for its `auth`, then the listen ack.
 
-        d-e-s-o/apca, src/api/v2/updates.rs: Authenticate, Listen, OrderMessage, Subscription and its tests;
-        src/api_info.rs (APCA_API_STREAM_URL is taken as it is); websocket-util's pings want their pong.
+        d-e-s-o/apca, src/api/v2/updates.rs: Authenticate, Listen, OrderMessage, Subscription and
+        its tests; src/api_info.rs (APCA_API_STREAM_URL is taken as it is). The pings of
+        websocket-util need a pong.
         """
         await self.start()
-        line = await self.upgrade("/trade-updates-paper/stream", TUNGSTENITE)
-        witness = await self.subscribe()
-        line.frame(TEXT, AUTH)
-        await line.until(lambda line: len(line.frames) == 1)
-        self.order(1)
-        await witness.has(1)
-        line.frame(TEXT, LISTEN)
-        await line.until(lambda line: len(line.frames) == 2)
-        event = self.order(2)
-        await line.until(lambda line: len(line.frames) == 3)
-        self.assertEqual(line.frames, [(TEXT, AUTHORIZED), (TEXT, LISTENING), (TEXT, event)])
-        line.frame(PING, b"\x07")
-        await line.until(lambda line: len(line.frames) == 4)
-        self.assertEqual(line.frames[3], (PONG, b"\x07"))
+        connection = await self.upgrade("/trade-updates-paper/stream", TUNGSTENITE)
+        other = await self.subscribe()
+        connection.send_frame(TEXT, AUTH)
+        await connection.until(lambda connection: len(connection.frames) == 1)
+        self.publish_order(1)
+        await other.has(1)
+        connection.send_frame(TEXT, LISTEN)
+        await connection.until(lambda connection: len(connection.frames) == 2)
+        event = self.publish_order(2)
+        await connection.until(lambda connection: len(connection.frames) == 3)
+        self.assertEqual(connection.frames, [(TEXT, AUTHORIZED), (TEXT, LISTENING), (TEXT, event)])
+        connection.send_frame(PING, b"\x07")
+        await connection.until(lambda connection: len(connection.frames) == 4)
+        self.assertEqual(connection.frames[3], (PONG, b"\x07"))
 
-    async def test_alpaca_java(self) -> None:
-        """alpaca-java gets text, and at the proxy's end a close frame that OkHttp may send back.
+    async def test_java_sdk_restart_gets_a_close_code_it_may_echo(self) -> None:
+        """alpaca-java gets text frames, and at a restart a close code that OkHttp may echo.
 
         alpacahq/alpaca-java, src/main/java/markets/alpaca/client/ws: AlpacaTradingStream.java and
-        internal/AbstractAlpacaStream.java (onClosing returns the code; OkHttp refuses the reserved ones).
+        internal/AbstractAlpacaStream.java (onClosing returns the code; OkHttp rejects reserved
+        ones).
         """
         proxy = await self.start()
-        line = await self.upgrade("/trade-updates-paper", OKHTTP)
-        line.frame(TEXT, AUTHENTICATE)
-        await line.until(lambda line: len(line.frames) == 1)
-        line.frame(TEXT, LISTEN)
-        await line.until(lambda line: len(line.frames) == 2)
-        event = self.order(1)
-        await line.until(lambda line: len(line.frames) == 3)
-        self.assertEqual(line.frames, [(TEXT, AUTHORIZED), (TEXT, LISTENING), (TEXT, event)])
+        connection = await self.upgrade("/trade-updates-paper", OKHTTP)
+        connection.send_frame(TEXT, AUTHENTICATE)
+        await connection.until(lambda connection: len(connection.frames) == 1)
+        connection.send_frame(TEXT, LISTEN)
+        await connection.until(lambda connection: len(connection.frames) == 2)
+        event = self.publish_order(1)
+        await connection.until(lambda connection: len(connection.frames) == 3)
+        self.assertEqual(connection.frames, [(TEXT, AUTHORIZED), (TEXT, LISTENING), (TEXT, event)])
         stopped = Deferred.fromCoroutine(proxy.stop())
-        await line.until(lambda line: len(line.frames) == 4)
-        opcode, close = line.frames[3]
+        await connection.until(lambda connection: len(connection.frames) == 4)
+        opcode, close = connection.frames[3]
         self.assertEqual((opcode, int.from_bytes(close[:2])), (CLOSE, 1012))
-        line.frame(CLOSE, close)
-        await line.until(lambda line: line.ended)
+        connection.send_frame(CLOSE, close)
+        await connection.until(lambda connection: connection.ended)
         await stopped

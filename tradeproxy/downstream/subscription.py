@@ -66,7 +66,22 @@ class SharedEncoders:
 
 
 class Subscription:
-    """One client's subscription: a subscriber of its account, and the sink of its feed."""
+    """One client's subscription: a subscriber of its account, and the sink of its feed.
+
+    What the client gets, apart from events and its account's status frames:
+
+        event            replay  with status               without status
+        ---------------  ------  ------------------------  ---------------------
+        begin            begins  `begun`                   nothing
+        caught up        ends    `complete`                nothing
+        caught up        none    `hello` if one is due     nothing
+        hole             any     `impossible`, then on     close with 4010
+        trimmed          ends    `impossible`, then live   close with 4010
+        trimmed          none    close with 4008           close with 4008
+        bad position     none    `impossible`, then live   close with 4010
+        unreadable       any     close with 1013           close with 1013
+        stall            any     4008 with the cursor      close with 4008
+    """
 
     size = 1
 
@@ -134,9 +149,11 @@ class Subscription:
         if not on:
             self.feed.stop()
             self._is_replaying = False
+            # No event has to come before a pending `hello` now.
             if self.feed.is_current:
                 self.on_caught_up()
             return
+        # The position is used once. After `unlisten` and `listen` the stream begins live.
         position, self._position = self._position, None
         last = self._account.journal.last
         if position is None:
@@ -226,6 +243,7 @@ class Subscription:
 
     def on_stall(self) -> None:
         """Close the client. For a client with status, the reason has the cursor to resume from."""
+        # Only clients with status know cursors. The default reason names `event_id`, too.
         code = CloseCode.TOO_SLOW
         cursor = self._account.cursor_at(self.feed.position) if self._wants_status else None
         reason = f"read too slowly for {self._stall_timeout:g} s: reconnect with since_id={cursor}"
@@ -250,6 +268,7 @@ class Subscription:
 
     def _due_position_frame(self) -> bytes:
         is_due = self._wants_status and self._clock.seconds() - self._sent_at >= POSITION_INTERVAL
+        # There is no cursor while the last row is not durable.
         cursor = self._account.cursor_at(self.feed.position) if is_due else None
         return b"" if cursor is None else self._encoders.frame(encode_position(cursor))
 
