@@ -34,7 +34,7 @@ KEYS = KeyPair(Secret("PKUPSTREAM"), Secret("upstream-secret"))
 EVENT = {"event": "new", "order": {"id": "1", "symbol": "SPY"}}
 
 
-class RecordingSubscriber:
+class PayloadRecorder:
     """A subscriber that records the payloads that it gets."""
 
     size = 1
@@ -77,7 +77,7 @@ class UpstreamTestCase(SynchronousTestCase):
         journal = memory_journal(self.clock, "live")
         self.addCleanup(journal.close)
         self.account = Account("live", journal, self.clock)
-        self.subscriber = RecordingSubscriber()
+        self.subscriber = PayloadRecorder()
         self.account.broadcaster.register(self.subscriber)
         self.delays: list[float] = []
         settings = AccountSettings(
