@@ -43,7 +43,7 @@ STEPS = st.lists(
 )
 
 
-class ResumingClient:
+class CursorStoringClient:
     """A client that stores its cursor and resumes from it.
 
     Events after the cursor are sent again, so it forgets them when it resumes.
@@ -92,7 +92,7 @@ class ResumingClient:
         raise NotImplementedError
 
 
-class WebSocketResumingClient(ResumingClient):
+class WebSocketCursorClient(CursorStoringClient):
     """A client over a WebSocket."""
 
     def connect(self) -> None:
@@ -113,7 +113,7 @@ class WebSocketResumingClient(ResumingClient):
         return found
 
 
-class SseResumingClient(ResumingClient):
+class SseCursorClient(CursorStoringClient):
     """A client of server-sent events that follows the standard."""
 
     def connect(self) -> None:
@@ -140,14 +140,14 @@ class FilteredLogTests(ProxyTestCase):
     @given(
         STEPS,
         WANTED,
-        st.sampled_from([WebSocketResumingClient, SseResumingClient]),
+        st.sampled_from([WebSocketCursorClient, SseCursorClient]),
         st.sampled_from([10, 3_000]),
     )
     def test_any_sequence_of_actions_sends_each_match_once_in_order(
         self,
         steps: list[Any],
         wanted: tuple[Any, ...],
-        make_client: Callable[..., ResumingClient],
+        make_client: Callable[..., CursorStoringClient],
         size: int,
     ) -> None:
         """This holds live, behind, and over any number of resumes."""

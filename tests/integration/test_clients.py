@@ -33,7 +33,7 @@ stream.run()
 """
 
 
-class AlpacaPyTests(SocketTestCase):
+class AlpacaPyStreamTests(SocketTestCase):
     """alpaca-py, with only its URL changed."""
 
     async def test_alpaca_py_gets_the_updates_of_its_orders(self) -> None:
