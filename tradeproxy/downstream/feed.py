@@ -6,7 +6,8 @@ States of a feed, apart from the pause:
     -------  ------------------------------------------  ----------------------  ----------
     any      start                                       plan a step             BEHIND
     LIVE     deliver: the next batch                     write it                LIVE
-    LIVE     deliver: paused, too large, not the next    plan a step             BEHIND
+    LIVE     deliver: an overflow at the position        write it                LIVE
+    LIVE     deliver: any other batch with newer rows    plan a step             BEHIND
     BEHIND   step: the log has more                      write one step of rows  BEHIND
     BEHIND   step: the log has no more                   on_caught_up            LIVE
     BEHIND   step: the next row is a hole                on_hole                 BEHIND

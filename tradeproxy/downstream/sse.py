@@ -43,7 +43,7 @@ later. It is also the interval at which such a response checks again whether a g
 HEADERS = {
     b"content-type": b"text/event-stream",
     b"cache-control": b"no-store",
-    b"x-accel-buffering": b"no",  # otherwise nginx buffers events
+    b"x-accel-buffering": b"no",  # nginx would buffer 4 KiB of events
 }
 
 
