@@ -160,7 +160,7 @@ class SyncRedis:
 class _BlockingRead:
     """A blocking read that has found no entries yet."""
 
-    def __init__(self, connection: _Connection, command: Command, seconds: float) -> None:
+    def __init__(self, connection: _SyncConnection, command: Command, seconds: float) -> None:
         self.reply: Deferred[Any] = Deferred()
         self._connection = connection
         self._command = command
@@ -186,7 +186,7 @@ def _stop_timer(reply: Any, timer: IDelayedCall) -> Any:
     return reply
 
 
-class _Connection:
+class _SyncConnection:
     """The part of txredisapi's protocol that RedisClient uses."""
 
     def __init__(self, redis: SyncRedis) -> None:
@@ -292,7 +292,7 @@ class SyncRedisClient(RedisClient):
     def _connect(self) -> None:
         self._stop_retrying()
         if self._is_open and self._protocol is None:
-            self._protocol = _Connection(self._redis)
+            self._protocol = _SyncConnection(self._redis)
             self._protocol.is_silent = self._is_silent
             self.on_up()
 

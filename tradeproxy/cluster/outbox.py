@@ -230,6 +230,7 @@ class Outbox:
         Raises RedisUnavailableError.
         """
         if self._epoch_start is not None:
+            # Alone and first: the events that follow belong to the new epoch.
             epoch_start = self._epoch_start
             is_allowed = await self._redis_log.begin_epoch(
                 token, round(self._clock.seconds() * 1_000_000), *epoch_start
@@ -251,6 +252,7 @@ class Outbox:
             return LOG_SHORTENED
         if token != self._token:
             return ""  # another term has begun; what to write is no longer the same
+        # By identity: newer values may have been set during the write.
         if metadata and self._metadata is metadata:
             self._metadata = {}
         if self._stream_state is stream_state:
@@ -270,6 +272,7 @@ class Outbox:
 
     def _next_batch(self) -> tuple[list[Event], bool]:
         """Return the events to write next, and whether no others wait."""
+        # Both limits bound the time for which the script blocks Redis.
         events, size = self._next_events(), 0
         for count, event in enumerate(events):
             size += len(event.payload)

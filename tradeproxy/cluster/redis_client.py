@@ -113,7 +113,7 @@ class RedisClient:
         raise RedisUnavailableError(reason)
 
     def _drop(self, protocol: Any, reason: str) -> None:
-        if protocol is self._protocol:
+        if protocol is self._protocol:  # and not an older connection, whose replies fail late
             self._protocol = None
             protocol.transport.abortConnection()
             self._set_error(reason)

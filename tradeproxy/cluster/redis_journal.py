@@ -94,6 +94,7 @@ class RedisJournal(Replica):
         self._max_age = round(max_age * 1_000_000)
         self._max_events = max_events
         self._random_bytes = random_bytes
+        # Two connections, since a blocking XREAD delays every later command on its own.
         self._redis_status = RedisStatus(
             name, connections, clock, self._redis_connected, self._status_changed
         )
@@ -234,7 +235,7 @@ class RedisJournal(Replica):
         trimmed = int(log_state.metadata["trimmed"])
         if log_state.last < self.last:
             return False
-        if self.last <= trimmed:
+        if self.last <= trimmed:  # rows in between were trimmed before this node read them
             return self.last == trimmed
         row = self.row(self.last)
         return row is None or row.payload == log_state.payload

@@ -258,7 +258,7 @@ class RedisLog:
         operands = (len(self._keys), *self._keys, *arguments)
         try:
             return await self._redis.call("EVALSHA", script.sha, *operands)
-        except NoScriptError:
+        except NoScriptError:  # EVAL also stores the script for the next EVALSHA
             return await self._redis.call("EVAL", script.source, *operands)
 
 

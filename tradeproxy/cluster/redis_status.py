@@ -76,6 +76,7 @@ class RedisStatus:
     def _set(self, *, durable: bool, reason: str) -> None:
         if (durable, reason) == (self.status.durable, self.status.reason):
             return
+        # A new reason does not restart the outage.
         since = self._clock.seconds() if durable != self.status.durable else self.status.since
         self.status = JournalStatus(durable, reason, since)
         if durable:

@@ -186,6 +186,7 @@ class Replica(JournalBase):
 
         Raises UnreadableError while that is uncertain.
         """
+        # The event just before `first` is a valid position: the next row follows it.
         seq = self._store.find(identity)
         if seq is None or seq < self.first - 1:
             self._check_missing(identity)

@@ -69,6 +69,7 @@ LEASE = Script("""
 -- owner, token, milliseconds, 1 to acquire or renew it
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if not owner and ARGV[4] == '1' then
+  -- holder outlives the lease: a new leader keeps its outbox only if no other node led since
   local previous = redis.call('HGET', KEYS[2], 'holder') or ''
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'token', ARGV[2], 'previous', previous)
   redis.call('HSET', KEYS[2], 'holder', ARGV[1])
@@ -104,11 +105,13 @@ WRITE = Script(f"""
 {_FENCE}
 {_SAVE_METADATA}
 local last = tonumber(redis.call('HGET', KEYS[2], 'last') or '0')
+-- this node has read more than there is: the log has lost its end
 if last < tonumber(ARGV[4]) then return {{string.format('%.0f', last), 0}} end
 local epoch = redis.call('HGET', KEYS[3], 'epoch')
 local metadata, added, dropped = tonumber(ARGV[6]), 0, 0
 for i = 7 + metadata, #ARGV, 3 do
   local number = string.format('%.0f', last + 1)
+  -- after a lost reply the leader writes the same events again
   if redis.call('ZADD', KEYS[5], 'NX', number, ARGV[i]) == 1 then
     redis.call('XADD', KEYS[4], number .. '-0',
                'p', ARGV[i + 2], 'm', ARGV[i + 1], 'r', ARGV[3], 'e', epoch)
@@ -139,6 +142,7 @@ BEGIN_EPOCH = Script(f"""
 -- owner, token, the last number, now, EpochStart, metadata
 {_FENCE}
 {_SAVE_METADATA}
+-- standing stays, for READ_STATE; only its entry is gone
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
 redis.call('HDEL', KEYS[2], 'said')
 redis.call('HSET', KEYS[2], 'last', ARGV[3], 'sub', ARGV[4], 'begun', ARGV[5])
@@ -164,7 +168,7 @@ return ARGV[3]
 """Delete old events with their identities, and save metadata."""
 
 READ_STATE = Script("""
--- the number of an event
+-- the number of an event: its payload shows whether a rollback put another one there
 return {redis.call('HGETALL', KEYS[3]),
         redis.call('HMGET', KEYS[2], 'last', 'standing', 'teller', 'begun'),
         redis.call('XRANGE', KEYS[4], ARGV[1] .. '-0', ARGV[1] .. '-0')}

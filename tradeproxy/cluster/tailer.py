@@ -108,7 +108,7 @@ class LogTailer:
         self._log.failure(
             "{account}: reading the log in Redis failed", failure, account=self._account
         )
-        self._is_mismatched = True
+        self._is_mismatched = True  # an entry may be half applied: read from the start
         self._target.mark_unavailable(INTERNAL_ERROR)
         self._running = deferLater(self._clock, AFTER_ERROR, self.start)
         self._running.addErrback(lambda gone: gone.trap(CancelledError))
@@ -120,7 +120,7 @@ class LogTailer:
                     while not self._is_mismatched and not self._must_recheck:
                         self._apply_entries(await self._redis_log.read_entries(self._at))
             except RedisUnavailableError:
-                pass
+                pass  # it may be another Redis after that, so _sync compares the logs first
             await deferLater(self._clock, RETRY_DELAY)
 
     async def _sync(self) -> bool:
@@ -130,6 +130,7 @@ class LogTailer:
         """
         self._must_recheck = False
         target = self._target
+        # With the last event read: its payload shows whether another one has its number now.
         log_state = await self._redis_log.read_state(target.last)
         if not log_state.metadata:
             target.mark_unavailable(NO_LOG)

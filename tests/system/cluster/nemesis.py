@@ -33,7 +33,7 @@ SLACK = 1.0
 Step = Callable[[], Awaitable[None]]
 
 
-class Nemesis:
+class ClusterNemesis:
     """Injects one fault at a time and repairs it; between two faults every node is ready."""
 
     def __init__(self, world: ClusterWorld, random: Random) -> None:

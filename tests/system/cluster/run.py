@@ -15,7 +15,7 @@ from tests.support.processes import SOURCES
 from tests.system.chaos.checker import Truth, Verdict, count_deliveries_without_cursor, judge
 from tests.system.chaos.clients import ResumingClient, declared_gaps
 from tests.system.cluster.clients import HoppingClients, LiveOnlyClient, WholeLogReader, read_log
-from tests.system.cluster.nemesis import Nemesis
+from tests.system.cluster.nemesis import ClusterNemesis
 from tests.system.cluster.verdicts import (
     find_unexcused,
     find_unexplained,
@@ -92,7 +92,7 @@ async def _play(
     for client in clients:
         client.start()
     hopping.start()
-    nemesis = Nemesis(world, random)
+    nemesis = ClusterNemesis(world, random)
     report.trail = nemesis.trail
     emitting = LoopingCall(lambda: world.emit(_choose_count(random)))
     emitting_done = emitting.start(EMIT_INTERVAL)
