@@ -1,1 +1,1 @@
-"""What the proxy takes, beside other servers that do the same job; see README.md."""
+"""Measurements of the proxy and of other servers that do the same job; see README.md."""

@@ -1,4 +1,4 @@
-"""Measures the proxy beside other servers, in turns, and prints tables; see README.md.
+"""Measures the proxy and other servers in turns, and prints tables; see README.md.
 
 python -m benchmarks.bench [--full] [--clients N ...] [--rounds N] [--servers WORD ...]
 """
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 RESULTS = HERE / "results.json"
 ALL_CLIENTS = (100, 1_000, 5_000, 10_000)
 RATE = 10
-"""Events a second in the phase that goes by the clock."""
+"""Events a second in the phase with a fixed rate."""
 
-FEWEST_ROUNDS = 3
-"""From which on a comparison is worth something: one start of a server differs from the next by a third."""
+MIN_ROUNDS = 3
+"""Rounds for a meaningful comparison: two starts of one server may differ by a third."""
 
 Figures = dict[str, float]
 
 
-def phases(clients: int) -> list[str]:
-    """Return the phases for so many clients: fewer events for more of them, but enough for a p99.
+def choose_phases(clients: int) -> list[str]:
+    """Return the phases of the load: fewer events for more clients, but enough for a p99.
 
-    What comes first is not counted: the first hundred events cost up to a fifth more than those that follow.
+    The first phases warm up and are not counted: the first hundred events cost up to a fifth more.
     """
     single = min(2_000, max(200, 500_000 // clients))
     bursts = min(300, max(20, 60_000 // clients))
@@ -54,7 +54,7 @@ def phases(clients: int) -> list[str]:
 def measure(server: Server, clients: int) -> Figures:
     """Start a server, load it, and return its figures."""
     with running(server) as target:
-        report = run_load(target, clients, phases(clients))
+        report = run_load(target, clients, choose_phases(clients))
     figures: Figures = {
         "handshakes_per_second": report["handshakes"]["per_second"],
         "handshake_cpu_us": report["handshakes"]["cpu_us"],
@@ -63,7 +63,7 @@ def measure(server: Server, clients: int) -> Figures:
         "idle_cpu_percent": phase(report, "hold")["cpu_percent"],
     }
     for name in ("single", "burst", "rate"):
-        told: dict[str, Any] = phase(report, name)
+        phase_report: dict[str, Any] = phase(report, name)
         for figure in (
             "deliveries_per_second",
             "cpu_us",
@@ -71,12 +71,12 @@ def measure(server: Server, clients: int) -> Figures:
             "last_p50_ms",
             "last_p99_ms",
         ):
-            figures[f"{name}_{figure}"] = told[figure]
+            figures[f"{name}_{figure}"] = phase_report[figure]
     return figures
 
 
 def run(servers: Sequence[Server], sizes: Sequence[int], rounds: int) -> Iterator[dict[str, Any]]:
-    """Measure all of them, one after the other, and that again in every round, in turn forth and back."""
+    """Measure all servers in every round, forwards and backwards in turn; yield each result."""
     for clients in sizes:
         for number in range(1, rounds + 1):
             for server in servers if number % 2 else reversed(servers):
@@ -95,11 +95,11 @@ def run(servers: Sequence[Server], sizes: Sequence[int], rounds: int) -> Iterato
 
 
 Rounds = dict[str, dict[int, Figures]]
-"""By server and by number; those that failed are not there."""
+"""The figures by server and round, without failed runs."""
 
 
-def by_server(runs: Sequence[dict[str, Any]]) -> Rounds:
-    """Sort the runs, the servers in the order of SERVERS."""
+def group_by_server(runs: Sequence[dict[str, Any]]) -> Rounds:
+    """Group the runs by server, in the order of SERVERS."""
     rounds: Rounds = {}
     for server in SERVERS:
         own = [each for each in runs if each["server"] == server.name and "figures" in each]
@@ -108,35 +108,38 @@ def by_server(runs: Sequence[dict[str, Any]]) -> Rounds:
     return rounds
 
 
-def ratios(of: dict[int, Figures], to: dict[int, Figures], figure: str) -> list[float]:
-    """Compare two servers in each round that both have: what lies between rounds is the machine's doing."""
+def paired_ratios(
+    numerator: dict[int, Figures], denominator: dict[int, Figures], figure: str
+) -> list[float]:
+    """Return the ratio of a figure in each round of both servers.
+
+    Differences between rounds come from the machine, so only runs of one round are compared.
+    """
     return [
-        of[number][figure] / to[number][figure]
-        for number in of
-        if number in to and to[number][figure]
+        numerator[number][figure] / denominator[number][figure]
+        for number in numerator
+        if number in denominator and denominator[number][figure]
     ]
 
 
-def spread(values: Sequence[float], form: str) -> str:
-    """Write the median, and the least and the greatest value where there are several."""
+def format_spread(values: Sequence[float], form: str) -> str:
+    """Format the median, with the lowest and the highest of several values."""
     if not values:
         return ""
     middle = f"{median(values):{form}}"
     return middle if len(values) == 1 else f"{middle} ({min(values):{form}}-{max(values):{form}})"
 
 
-def tables(runs: Sequence[dict[str, Any]]) -> str:
+def format_tables(runs: Sequence[dict[str, Any]]) -> str:
     """Return the tables for one number of clients, in Markdown."""
-    rounds = by_server(runs)
+    rounds = group_by_server(runs)
     counts = {len(own) for own in rounds.values()}
     lines = [f"### {runs[0]['clients']:,} clients", "", *_overview(rounds), ""]
     lines.append(
-        f"Medians of {max(counts, default=0)} rounds, in brackets the least and the greatest value."
+        f"Medians of {max(counts, default=0)} rounds; the lowest and highest value in brackets."
     )
-    if min(counts, default=0) < FEWEST_ROUNDS:
-        lines.append(
-            f"Fewer than {FEWEST_ROUNDS} rounds: differences may be noise, and prove nothing."
-        )
+    if min(counts, default=0) < MIN_ROUNDS:
+        lines.append(f"Fewer than {MIN_ROUNDS} rounds: differences may be noise.")
     if PROXY.name in rounds:
         lines += ["", *_comparison(rounds)]
     failures = [f"{each['server']} (round {each['round']})" for each in runs if "error" in each]
@@ -148,7 +151,8 @@ def tables(runs: Sequence[dict[str, Any]]) -> str:
 def _overview(rounds: Rounds) -> Iterable[str]:
     yield (
         "| server | single: deliveries/s | µs CPU | times the limit | first client p50 ms "
-        "| last client p50 / p99 ms | burst: deliveries/s | µs CPU | 10/s: last client p50 / p99 ms "
+        "| last client p50 / p99 ms | burst: deliveries/s | µs CPU "
+        "| 10/s: last client p50 / p99 ms "
         "| handshakes/s | µs CPU a handshake | MB idle | KB a client |"
     )
     yield "|---" * 13 + "|"
@@ -160,12 +164,12 @@ def _overview(rounds: Rounds) -> Iterable[str]:
         cells = [
             server,
             f"{figures['single_deliveries_per_second']:,.0f}",
-            spread([each["single_cpu_us"] for each in own.values()], ".1f"),
-            spread(ratios(own, limit, "single_cpu_us"), ".2f"),
+            format_spread([each["single_cpu_us"] for each in own.values()], ".1f"),
+            format_spread(paired_ratios(own, limit, "single_cpu_us"), ".2f"),
             f"{figures['single_first_p50_ms']:.2f}",
             f"{figures['single_last_p50_ms']:.1f} / {figures['single_last_p99_ms']:.1f}",
             f"{figures['burst_deliveries_per_second']:,.0f}",
-            spread([each["burst_cpu_us"] for each in own.values()], ".2f"),
+            format_spread([each["burst_cpu_us"] for each in own.values()], ".2f"),
             f"{figures['rate_last_p50_ms']:.1f} / {figures['rate_last_p99_ms']:.1f}",
             f"{figures['handshakes_per_second']:,.0f}",
             f"{figures['handshake_cpu_us']:.0f}",
@@ -183,17 +187,20 @@ def _comparison(rounds: Rounds) -> Iterable[str]:
         "burst, last client p50": "burst_last_p50_ms",
         "CPU a handshake": "handshake_cpu_us",
     }
-    yield f"| {PROXY.name} takes, of what this one takes | {' | '.join(compared)} |"
+    yield f"| {PROXY.name} relative to | {' | '.join(compared)} |"
     yield "|---" * (len(compared) + 1) + "|"
     own = rounds[PROXY.name]
     for server, other in rounds.items():
         if server != PROXY.name:
-            cells = (spread(ratios(own, other, figure), ".2f") for figure in compared.values())
+            cells = (
+                format_spread(paired_ratios(own, other, figure), ".2f")
+                for figure in compared.values()
+            )
             yield f"| {server} | {' | '.join(cells)} |"
 
 
-def machine() -> dict[str, str]:
-    """Say on what this was measured."""
+def describe_machine() -> dict[str, str]:
+    """Describe the machine and the versions of the programs."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "?"
@@ -203,12 +210,12 @@ def machine() -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "disk": f"{sync_time() * 1e6:.0f} µs to append 8 KiB and sync it",
-        **{name: _said(*command) for name, command in _VERSIONS.items()},
+        **{name: _read_version(*command) for name, command in _VERSIONS.items()},
     }
 
 
 def sync_time() -> float:
-    """Return how many seconds the disk that holds temporary files takes for one commit, about."""
+    """Return the median time (s) of one commit on the disk of the temporary files."""
     with TemporaryFile(buffering=0) as file:
         times = []
         for _ in range(100):
@@ -233,7 +240,7 @@ _VERSIONS = {
 }
 
 
-def _said(*command: str) -> str:
+def _read_version(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
@@ -241,27 +248,31 @@ def _said(*command: str) -> str:
     return " ".join(done.stdout.split())
 
 
-def chosen(words: Sequence[str]) -> list[Server]:
-    """Return the servers whose names hold one of the words, all without any; says which are left out."""
-    wanted = [
+def select_servers(words: Sequence[str]) -> list[Server]:
+    """Return the servers whose names contain one of `words`, or all; log those that are skipped."""
+    matching = [
         server for server in SERVERS if not words or any(word in server.name for word in words)
     ]
-    for server in wanted:
+    for server in matching:
         if missing := server.missing():
-            progress(f"left out: {server.name}, for there is no {', '.join(map(str, missing))}")
-    return [server for server in wanted if not server.missing()]
+            progress(f"skipped: {server.name}, missing {', '.join(map(str, missing))}")
+    return [server for server in matching if not server.missing()]
 
 
 def main() -> None:
-    """Measure, keep the results as JSON, and print the tables."""
-    parser = ArgumentParser(description="Measure the proxy beside other servers.")
+    """Measure, store the results as JSON, and print the tables."""
+    parser = ArgumentParser(description="Measure the proxy and other servers.")
     parser.add_argument(
         "--full", action="store_true", help="with 100, 1,000, 5,000 and 10,000 clients"
     )
     parser.add_argument("--clients", type=int, nargs="+", default=[1_000], metavar="N")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument(
-        "--servers", nargs="+", default=[], metavar="WORD", help="those whose names hold it"
+        "--servers",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="only servers whose names contain it",
     )
     parser.add_argument(
         "--output", type=Path, default=RESULTS, metavar="FILE", help="for the figures, in JSON"
@@ -269,12 +280,14 @@ def main() -> None:
     arguments = parser.parse_args()
     prepare()
     sizes = ALL_CLIENTS if arguments.full else tuple(arguments.clients)
-    measured_on, runs = machine(), []
-    for result in run(chosen(arguments.servers), sizes, arguments.rounds):
+    machine, runs = describe_machine(), []
+    for result in run(select_servers(arguments.servers), sizes, arguments.rounds):
         runs.append(result)
-        arguments.output.write_text(json.dumps({"machine": measured_on, "runs": runs}, indent=1))
+        arguments.output.write_text(json.dumps({"machine": machine, "runs": runs}, indent=1))
     for clients in sizes:
-        print(tables([result for result in runs if result["clients"] == clients]), end="\n\n")
+        print(
+            format_tables([result for result in runs if result["clients"] == clients]), end="\n\n"
+        )
 
 
 if __name__ == "__main__":

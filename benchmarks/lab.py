@@ -1,4 +1,4 @@
-"""What the measurements share: the programs are built, a server is run on one core, the load on the other."""
+"""Shared by the measurements: builds the load, runs a server on one core, the load on another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.workspace import BUILD, HERE, Place
+from benchmarks.workspace import BUILD, HERE, ServerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 ROOT = HERE.parent
 LOAD = BUILD / "load"
 LOAD_CORE, SERVER_CORE = 0, 1
-PATIENCE = 30.0
-"""Seconds for a server to listen, and for one to end."""
+START_TIMEOUT = 30.0
+"""Seconds for a server to start, and to end."""
 
 COMPILER = ("cc", "-O2", "-std=gnu11", "-Wall", "-Wextra")
 
 
 class LabError(Exception):
-    """A server or the load failed; the text says what it said."""
+    """A server or the load failed; the text has its output."""
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """A server that listens. `listener` is the socket of the upstream that it dials, for the load to take."""
+class RunningServer:
+    """A listening server. `listener` is its upstream's socket, which the load inherits."""
 
     server: Server
-    place: Place
+    config: ServerConfig
     pid: int
     listener: socket.socket
 
     def rss(self) -> int:
-        """Return its resident memory in KiB."""
+        """Return the resident memory of the server in KiB."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1])
@@ -55,22 +55,22 @@ class Running:
 
 
 def prepare() -> None:
-    """Build the programs; see to it that this is the only measurement, and that its servers end with it.
+    """Build the programs, lock out other measurements, and end servers on SIGTERM.
 
-    Of two at a time, each would measure the other one too.
+    Two measurements at a time would measure each other. Exits if there is another one.
     """
     BUILD.mkdir(exist_ok=True)
     lock = os.open(BUILD / "lock", os.O_CREAT | os.O_RDWR)  # held until this process ends
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        sys.exit("another measurement is under way")
+        sys.exit("another measurement is running")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     _build()
 
 
 def _build() -> None:
-    """Compile what is older than its sources; the relay in Go only where there is Go."""
+    """Compile programs that are older than their sources; the Go relay only if Go is installed."""
     load = [HERE / name for name in ("load.c", "clients.c", "upstream.c")]
     _compile(LOAD, load, "-lssl", "-lcrypto")
     _compile(BUILD / "limit", [HERE / "peers/limit.c"], "-lcrypto")
@@ -92,29 +92,32 @@ def _compile(program: Path, sources: list[Path], *libraries: str) -> None:
 
 
 def free_port() -> int:
-    """Return a port that is free now."""
+    """Return a port that is currently free."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
 
 
 @contextmanager
-def running(server: Server, **environ: str) -> Iterator[Running]:
-    """Run a server with an upstream that nobody answers for yet, until the block ends."""
+def running(server: Server, **environ: str) -> Iterator[RunningServer]:
+    """Run a server until the block ends; its upstream accepts connections but does not reply.
+
+    Raises LabError with the end of the server's log if the server or the block fails.
+    """
     with (
         TemporaryDirectory(prefix="benchmark-") as directory,
         socket.create_server(("127.0.0.1", 0)) as listener,
         (Path(directory) / "log").open("w+") as log,
     ):
-        place = Place(free_port(), listener.getsockname()[1], Path(directory))
+        config = ServerConfig(free_port(), listener.getsockname()[1], Path(directory))
         process = subprocess.Popen(
-            pinned(SERVER_CORE, server.command(place)),
+            pinned(SERVER_CORE, server.command(config)),
             cwd=directory,
             env={
                 "PATH": os.environ["PATH"],
                 "HOME": directory,
                 "PYTHONPATH": str(ROOT),
-                **server.environ(place),
+                **server.environ(config),
                 **environ,
             },
             stdin=subprocess.DEVNULL,
@@ -122,17 +125,17 @@ def running(server: Server, **environ: str) -> Iterator[Running]:
             stderr=log,
         )
         try:
-            _await_port(process, place.port)
-            yield Running(server, place, process.pid, listener)
+            _await_port(process, config.port)
+            yield RunningServer(server, config, process.pid, listener)
         except LabError as error:
             log.seek(0)
             raise LabError(f"{server.name}: {error}\n{log.read()[-2000:]}") from None
         finally:
-            end(process)
+            terminate(process)
 
 
 def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
-    limit = time.monotonic() + PATIENCE
+    limit = time.monotonic() + START_TIMEOUT
     while process.poll() is None and time.monotonic() < limit:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -143,32 +146,39 @@ def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
     raise LabError(f"does not listen; exit status {process.poll()}")
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process, by force if it takes too long."""
+def terminate(process: subprocess.Popen[bytes]) -> None:
+    """Terminate a process; kill it after START_TIMEOUT seconds."""
     process.terminate()
     try:
-        process.wait(PATIENCE)
+        process.wait(START_TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
 def pinned(core: int, command: Sequence[str]) -> list[str]:
-    """Return the command that runs `command` on one core, where there are two."""
+    """Return a command that runs `command` on one core, if there are several."""
     if (os.cpu_count() or 1) < 2 or not shutil.which("taskset"):
         return list(command)
     return ["taskset", "-c", str(core), *command]
 
 
 def load_command(
-    target: Running, clients: int, phases: Sequence[str], options: Sequence[str] = ()
+    target: RunningServer, clients: int, phases: Sequence[str], options: Sequence[str] = ()
 ) -> list[str]:
-    """Return the command of the load against a server; it needs the file descriptor of `target.listener`."""
+    """Return the command of the load; the process must inherit `target.listener`.
+
+    Args:
+        target: the server.
+        clients: how many clients connect.
+        phases: the phases of the load, such as "single:200"; see load.c.
+        options: further options of the load.
+    """
     tls = ["--tls"] if target.server.tls else []
     return pinned(
         LOAD_CORE,
         [
-            *(str(LOAD), "--port", str(target.place.port), "--path", target.server.path),
+            *(str(LOAD), "--port", str(target.config.port), "--path", target.server.path),
             *("--upstream", str(target.listener.fileno()), "--pid", str(target.pid)),
             *("--clients", str(clients), *tls, *options, *phases),
         ],
@@ -176,9 +186,21 @@ def load_command(
 
 
 def run_load(
-    target: Running, clients: int, phases: Sequence[str], *options: str, timeout: float = 900.0
+    target: RunningServer,
+    clients: int,
+    phases: Sequence[str],
+    *options: str,
+    timeout: float = 900.0,
 ) -> dict[str, Any]:
-    """Run the load to its end, and return what it reports; raises LabError where not all went well."""
+    """Run the load and return its report; raise LabError if it fails.
+
+    Args:
+        target: the server.
+        clients: how many clients connect.
+        phases: the phases of the load, such as "single:200"; see load.c.
+        options: further options of the load.
+        timeout: seconds for the whole run.
+    """
     command = load_command(target, clients, phases, options)
     try:
         done = subprocess.run(
@@ -193,20 +215,20 @@ def run_load(
     return parse_report(done.returncode, done.stdout, done.stderr)
 
 
-def parse_report(status: int, output: str, trouble: str) -> dict[str, Any]:
-    """Read what the load printed; raises LabError where not all went well."""
+def parse_report(status: int, output: str, errors: str) -> dict[str, Any]:
+    """Parse the output of the load; raise LabError if its exit status is not 0."""
     if status:
-        raise LabError(f"the load failed: {trouble.strip()} {output.strip()}")
+        raise LabError(f"the load failed: {errors.strip()} {output.strip()}")
     report: dict[str, Any] = json.loads(output)
     return report
 
 
 def phase(report: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return what a report says of a phase, the last one of that name: those before were to warm up."""
+    """Return the report of the last phase with this name; earlier ones are warm-ups."""
     found: list[dict[str, Any]] = [each for each in report["phases"] if each["phase"] == name]
     return found[-1] if found else {}
 
 
 def progress(text: str) -> None:
-    """Tell the user, beside the result on standard output."""
+    """Print progress to standard error; the results go to standard output."""
     print(text, file=sys.stderr, flush=True)

@@ -23,26 +23,26 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from benchmarks.bench import Figures, ratios, spread
+from benchmarks.bench import Figures, format_spread, paired_ratios
 from benchmarks.lab import (
-    PATIENCE,
     ROOT,
     SERVER_CORE,
+    START_TIMEOUT,
     LabError,
-    end,
     phase,
     pinned,
     prepare,
     progress,
     run_load,
     running,
+    terminate,
 )
 from benchmarks.servers import NORMAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from benchmarks.lab import Running
+    from benchmarks.lab import RunningServer
 
 RATE, SECONDS = 10, 20
 """Events per second, and seconds, of the phase at a fixed rate."""
@@ -85,7 +85,7 @@ def run_program(
         try:
             yield process.pid
         finally:
-            end(process)
+            terminate(process)
 
 
 @contextmanager
@@ -102,15 +102,17 @@ def run_redis(directory: Path) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def run_second_node(first: Running, directory: Path, environ: Mapping[str, str]) -> Iterator[int]:
+def run_second_node(
+    first: RunningServer, directory: Path, environ: Mapping[str, str]
+) -> Iterator[int]:
     """Run another node at the port of the first; yield its process id."""
-    place = first.place
+    place = first.config
     basic = {"PATH": os.environ["PATH"], "HOME": str(directory), "PYTHONPATH": str(ROOT)}
     command = pinned(SERVER_CORE, first.server.command(place))
     with run_program(
         command, directory / "node", basic | dict(first.server.environ(place)) | dict(environ)
     ) as pid:
-        log, limit = directory / "node/log", time.monotonic() + PATIENCE
+        log, limit = directory / "node/log", time.monotonic() + START_TIMEOUT
         while "caught up" not in log.read_text():
             if time.monotonic() > limit:
                 raise LabError(f"the second node does not catch up: {log.read_text()[-2000:]}")
@@ -119,7 +121,7 @@ def run_second_node(first: Running, directory: Path, environ: Mapping[str, str])
 
 
 def _wait_for(path: Path) -> None:
-    limit = time.monotonic() + PATIENCE
+    limit = time.monotonic() + START_TIMEOUT
     while not path.exists():
         if time.monotonic() > limit:
             raise LabError(f"there is no {path}")
@@ -183,7 +185,10 @@ def format_table(clients: int, rounds: Mapping[Setup, Mapping[int, Figures]]) ->
     for setup, own in rounds.items():
         if setup is not ALONE:
             alone = dict(rounds[ALONE])
-            cells = (spread(ratios(dict(own), alone, figure), ".2f") for figure in FIGURES.values())
+            cells = (
+                format_spread(paired_ratios(dict(own), alone, figure), ".2f")
+                for figure in FIGURES.values()
+            )
             lines.append(f"| {setup.name}, of {ALONE.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Draws the results as bars, in an SVG written by hand: no library is needed.
+"""Draws the results as a bar chart in SVG, without a library.
 
 python -m benchmarks.plot [--clients N] [--figure NAME] [--output FILE]
 """
@@ -31,14 +31,17 @@ OWN, OTHER = "#1f6feb", "#9aa4b2"
 
 
 def bars(values: Sequence[tuple[str, float, float, float]], title: str, caption: str) -> str:
-    """Return a plot: for each name a bar as long as the median, and a whisker from the least to the most."""
+    """Return an SVG with a bar for each median and a whisker from the lowest to the highest value.
+
+    `values` has a name, the median, the lowest and the highest value of each server.
+    """
     top = 64
     height = top + len(values) * (BAR + GAP) + MARGIN
-    room = WIDTH - NAME_WIDTH - VALUE_WIDTH - MARGIN
-    scale = room / max((most for *_, most in values), default=1)
+    bar_width = WIDTH - NAME_WIDTH - VALUE_WIDTH - MARGIN
+    scale = bar_width / max((most for *_, most in values), default=1)
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
-        'font-size="13" fill="#24292f">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+        'font-family="sans-serif" font-size="13" fill="#24292f">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
         f'<text x="{MARGIN}" y="26" font-size="16" font-weight="bold">{escape(title)}</text>',
         f'<text x="{MARGIN}" y="46">{escape(caption)}</text>',
@@ -49,20 +52,22 @@ def bars(values: Sequence[tuple[str, float, float, float]], title: str, caption:
         colour = OWN if name.startswith("tradeproxy") else OTHER
         lines += [
             f'<text x="{NAME_WIDTH - 8}" y="{text}" text-anchor="end">{escape(name)}</text>',
-            f'<rect x="{NAME_WIDTH}" y="{y}" width="{middle * scale:.1f}" height="{BAR}" fill="{colour}"/>',
+            f'<rect x="{NAME_WIDTH}" y="{y}" width="{middle * scale:.1f}" height="{BAR}" '
+            f'fill="{colour}"/>',
             f'<path d="M{NAME_WIDTH + least * scale:.1f} {center}H{NAME_WIDTH + most * scale:.1f}" '
             'stroke="#24292f"/>',
-            f'<text x="{NAME_WIDTH + most * scale + 6:.1f}" y="{text}">{_shortened(middle)}</text>',
+            f'<text x="{NAME_WIDTH + most * scale + 6:.1f}" y="{text}">'
+            f"{_format_value(middle)}</text>",
         ]
     return "\n".join([*lines, "</svg>", ""])
 
 
-def _shortened(value: float) -> str:
+def _format_value(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def collect(runs: Sequence[dict[str, Any]], figure: str) -> list[tuple[str, float, float, float]]:
-    """Return, for every server, its name and the median, least and greatest value of a figure."""
+    """Return for every server its name and the median, lowest and highest value of a figure."""
     rounds: dict[str, list[float]] = {}
     for result in runs:
         if "figures" in result:

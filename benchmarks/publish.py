@@ -1,4 +1,4 @@
-"""Measures what one event costs with the journal at `full`, at `normal`, and in memory, side by side.
+"""Measures the cost of one event with the journal at `full`, at `normal` and in memory.
 
 python -m benchmarks.publish [--clients N] [--rounds N]
 """
@@ -19,24 +19,26 @@ COLUMNS = ("CPU ms an event", "first client p50 / p99 ms", "last client p50 / p9
 
 
 def measure(server: Server, clients: int) -> dict[str, list[float]]:
-    """Return, for events alone and in bursts, the columns' figures: one, and two pairs."""
+    """Return for single events and for bursts the CPU time (ms) and four delivery times (ms)."""
     with running(server) as target:
         report = run_load(
             target, clients, [f"{name}:{count}" for count in (WARM_UP, EVENTS) for name in PHASES]
         )
     figures: dict[str, list[float]] = {}
     for name in PHASES:
-        told = phase(report, name)
+        phase_report = phase(report, name)
         times = [
-            told[f"{which}_{rank}_ms"] for which in ("first", "last") for rank in ("p50", "p99")
+            phase_report[f"{which}_{rank}_ms"]
+            for which in ("first", "last")
+            for rank in ("p50", "p99")
         ]
-        figures[name] = [told["cpu_us"] * clients / 1_000, *times]
+        figures[name] = [phase_report["cpu_us"] * clients / 1_000, *times]
     return figures
 
 
 def main() -> None:
-    """Measure them in turns, and print the medians as a table in Markdown."""
-    parser = ArgumentParser(description="Measure what one event costs.")
+    """Measure the servers in turns, and print the medians as a table in Markdown."""
+    parser = ArgumentParser(description="Measure the cost of one event.")
     parser.add_argument("--clients", type=int, default=1_000, metavar="N")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     arguments = parser.parse_args()
@@ -55,10 +57,10 @@ def main() -> None:
         cpu, first, first_high, last, last_high = (
             median(column) for column in zip(*measured, strict=True)
         )
-        manner = "alone" if name == "single" else f"{BURST} at once"
+        batch = "alone" if name == "single" else f"{BURST} at once"
         label = "tradeproxy, journal full" if server_name == PROXY.name else server_name
         times = f"{first:.2f} / {first_high:.2f} | {last:.1f} / {last_high:.1f}"
-        print(f"| {label}, {manner} | {cpu:.2f} | {times} |")
+        print(f"| {label}, {batch} | {cpu:.2f} | {times} |")
 
 
 if __name__ == "__main__":

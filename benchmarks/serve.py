@@ -1,6 +1,8 @@
-"""Runs the proxy with its journals in memory, which no setting of it does: what it costs but for the disk.
+"""Runs the proxy with its journals in memory, to measure it without the disk.
 
-python serve.py; everything else is set in the environment, as ever.
+    python serve.py
+
+The proxy has no such setting. All other settings come from the environment as usual.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The servers that are measured: how each is started, and what it needs."""
+"""The measured servers: the command of each, and the files that it needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.certificates import Authority
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from benchmarks.workspace import Place
+    from benchmarks.workspace import ServerConfig
 
 PEER_PYTHON = HERE / ".venv/bin/python"
 TWISTD = Path(sys.executable).parent / "twistd"
@@ -21,22 +21,28 @@ TWISTD = Path(sys.executable).parent / "twistd"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One of them. Without one of the files in `needs` it is left out."""
+    """A server. It is skipped if a file in `needs` does not exist."""
 
     name: str
-    command: Callable[[Place], Sequence[str]]
-    environ: Callable[[Place], Mapping[str, str]] = field(default=lambda place: {})
+    command: Callable[[ServerConfig], Sequence[str]]
+    environ: Callable[[ServerConfig], Mapping[str, str]] = field(default=lambda config: {})
     path: str = "/"
     tls: bool = False
     needs: tuple[Path, ...] = ()
 
     def missing(self) -> list[Path]:
-        """Return the files that are not there."""
+        """Return the files in `needs` that do not exist."""
         return [path for path in self.needs if not path.exists()]
 
 
 def proxy(name: str, *, sync: str = "full", tls: bool = False) -> Server:
-    """Return the proxy as a user starts it; with `sync` "memory" with its journal in memory, by serve.py."""
+    """Return the proxy as users start it, or serve.py if the journal is in memory.
+
+    Args:
+        name: the name in the tables.
+        sync: PROXY_JOURNAL_SYNC, or "memory".
+        tls: whether clients connect over TLS.
+    """
     in_memory = sync == "memory"
     command = (
         [sys.executable, str(HERE / "serve.py")]
@@ -44,45 +50,45 @@ def proxy(name: str, *, sync: str = "full", tls: bool = False) -> Server:
         else [str(TWISTD), "-n", "--pidfile=", "tradeproxy"]
     )
 
-    def environ(place: Place) -> dict[str, str]:
-        listen = {"PROXY_HOST": "127.0.0.1", "PROXY_PORT": str(place.port)}
+    def environ(config: ServerConfig) -> dict[str, str]:
+        listen = {"PROXY_HOST": "127.0.0.1", "PROXY_PORT": str(config.port)}
         if tls:
-            identity = Authority(str(place.directory)).issue("127.0.0.1")
-            listen = {"PROXY_LISTEN": identity.endpoint(place.port)}
+            identity = Authority(str(config.directory)).issue("127.0.0.1")
+            listen = {"PROXY_LISTEN": identity.endpoint(config.port)}
         return {
             "ALPACA_API_KEY": "any",
             "ALPACA_SECRET_KEY": "any",
-            "ALPACA_URL": f"http://127.0.0.1:{place.upstream_port}",
-            "PROXY_DATA_DIR": str(place.directory / "journal"),
+            "ALPACA_URL": f"http://127.0.0.1:{config.upstream_port}",
+            "PROXY_DATA_DIR": str(config.directory / "journal"),
             "PROXY_JOURNAL_SYNC": "full" if in_memory else sync,
             "PROXY_MAX_CLIENTS": "20000",
             "PROXY_RECOVERY": "off",
             **listen,
         }
 
-    return Server(name, lambda place: command, environ, "/trade-updates-paper", tls)
+    return Server(name, lambda config: command, environ, "/trade-updates-paper", tls)
 
 
 def limit(name: str, mode: str) -> Server:
-    """Return the C loop, with a send() for each event and client, or for each burst and client ("joined")."""
+    """Return the C loop: a send() per client for each event, or for each read ("joined")."""
     program = BUILD / "limit"
     return Server(
-        name, lambda place: [str(program), str(place.port), str(place.upstream_port), mode]
+        name, lambda config: [str(program), str(config.port), str(config.upstream_port), mode]
     )
 
 
 def peer(name: str, runner: Path | str, script: str, *needs: Path) -> Server:
-    """Return a relay of the folder peers."""
+    """Return a relay in peers/."""
     path = HERE / "peers" / script
 
-    def command(place: Place) -> list[str]:
-        return [str(runner), str(path), str(place.port), str(place.upstream_port)]
+    def command(config: ServerConfig) -> list[str]:
+        return [str(runner), str(path), str(config.port), str(config.upstream_port)]
 
     return Server(name, command, needs=needs)
 
 
 def python_peer(name: str, script: str) -> Server:
-    """Return one in Python, which has an environment of its own."""
+    """Return a relay in Python, which runs in benchmarks/.venv."""
     return peer(name, PEER_PYTHON, script, PEER_PYTHON)
 
 
@@ -90,7 +96,7 @@ def _gorilla() -> Server:
     program = BUILD / "gorilla"
     return Server(
         "Go gorilla, prepared",
-        lambda place: [str(program), str(place.port), str(place.upstream_port)],
+        lambda config: [str(program), str(config.port), str(config.upstream_port)],
         needs=(program,),
     )
 
@@ -101,7 +107,7 @@ NORMAL = proxy("tradeproxy, journal normal", sync="normal")
 IN_MEMORY = proxy("tradeproxy, journal in memory", sync="memory")
 AUTOBAHN = python_peer("Autobahn sendMessage", "autobahn_relay.py")
 SITE = python_peer("twisted.web alone", "site_alone.py")
-"""Accepts clients, and relays nothing: what the kernel and twisted.web take of a handshake."""
+"""Accepts clients and relays nothing: the cost of the kernel and twisted.web in a handshake."""
 
 SERVERS = (
     LIMIT,

@@ -1,11 +1,11 @@
-"""Measures what clients that stop reading cost: the proxy's memory, and a healthy client's latency.
+"""Measures how stalled clients affect the proxy's memory and the latency of a healthy client.
 
-First one client alone has its events. Then 200 more are connected which read nothing while 100,000 events
-pass. The kernel takes some megabytes for each of them, within the first fifth; from then on they are stalled,
-and the proxy keeps their places. At last they read, and each must have the whole log, byte for byte the
-healthy client's.
+First one client is connected alone. Then 200 more connect and read nothing while 100,000 events are
+sent. The kernel buffers some megabytes for each, within the first fifth of the events. From then on
+they are stalled, and the proxy keeps only their positions. Finally they read, and each must get the
+whole log, byte for byte like the healthy client.
 
-python -m benchmarks.stalled [--stalled N] [--events N]
+    python -m benchmarks.stalled [--stalled N] [--events N]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.lab import (
     LabError,
-    Running,
+    RunningServer,
     load_command,
     parse_report,
     prepare,
@@ -40,9 +40,18 @@ SAMPLE_INTERVAL = 0.5
 
 
 def watched_load(
-    target: Running, clients: int, phases: Sequence[str], options: Sequence[str]
+    target: RunningServer, clients: int, phases: Sequence[str], options: Sequence[str]
 ) -> tuple[dict[str, Any], list[int]]:
-    """Run the load; return its report, and the proxy's memory (KiB) meanwhile."""
+    """Run the load and sample the proxy's memory.
+
+    Args:
+        target: the proxy.
+        clients: how many clients connect, the stalled ones included.
+        phases: the phases of the load; see load.c.
+        options: further options of the load.
+
+    Returns the report of the load, and the samples in KiB.
+    """
     samples = [target.rss()]
     command = load_command(target, clients, phases, options)
     process = subprocess.Popen(
@@ -55,18 +64,18 @@ def watched_load(
     try:
         while True:
             try:
-                output, trouble = process.communicate(timeout=SAMPLE_INTERVAL)
+                output, errors = process.communicate(timeout=SAMPLE_INTERVAL)
                 break
             except subprocess.TimeoutExpired:
                 samples.append(target.rss())
     finally:
         process.kill()
-    return parse_report(process.returncode, output, trouble), samples
+    return parse_report(process.returncode, output, errors), samples
 
 
 def main() -> None:
-    """Measure, print the figures, and end with status 1 if a promise is not kept."""
-    parser = ArgumentParser(description="Measure what clients that stop reading cost.")
+    """Measure, print the figures, and exit with 1 if memory grew too much."""
+    parser = ArgumentParser(description="Measure the cost of clients that stop reading.")
     parser.add_argument("--stalled", type=int, default=200, metavar="N")
     parser.add_argument("--events", type=int, default=100_000, metavar="N")
     arguments = parser.parse_args()
@@ -76,7 +85,7 @@ def main() -> None:
         progress("a healthy client alone")
         warm_up, measured = "burst:1600", f"burst:{max(16, arguments.events // 10)}"
         before = run_load(target, 1, [warm_up, measured], *small)["phases"][-1]
-        progress(f"the same beside {arguments.stalled} that don't read, which are woken at the end")
+        progress(f"the same with {arguments.stalled} stalled clients, which read at the end")
         options = (
             "--stalled",
             str(arguments.stalled),
@@ -92,25 +101,31 @@ def main() -> None:
     connected = report["memory"]["idle_kb"] + report["memory"]["client_kb"] * clients
     growth = max(samples) - connected
     print(
-        f"{arguments.events:,} events of {EVENT_SIZE} bytes, 16 at once; {arguments.stalled} stalled clients"
+        f"{arguments.events:,} events of {EVENT_SIZE} bytes, 16 at once;"
+        f" {arguments.stalled} stalled clients"
     )
     healthy = {
         "alone": before,
-        "while the kernel's buffers for the others fill": while_filling,
-        "once they are full": during,
+        "while the kernel's buffers fill": while_filling,
+        "with full buffers": during,
     }
-    for name, told in healthy.items():
+    for name, figures in healthy.items():
         print(
-            f"healthy client {name}: p50 {told['last_p50_ms']:.2f} ms, p99 {told['last_p99_ms']:.2f} ms,"
-            f" {told['deliveries_per_second']:,.0f} events/s"
+            f"healthy client {name}: p50 {figures['last_p50_ms']:.2f} ms,"
+            f" p99 {figures['last_p99_ms']:.2f} ms,"
+            f" {figures['deliveries_per_second']:,.0f} events/s"
         )
     print(
-        f"memory of the proxy: {connected / 1024:.1f} MB before, {report['end_kb'] / 1024:.1f} MB after"
+        f"memory of the proxy: {connected / 1024:.1f} MB before,"
+        f" {report['end_kb'] / 1024:.1f} MB after"
     )
-    print(f"its highest, while they slept and were woken: {max(samples) / 1024:.1f} MB")
-    print(f"woken: every one had the complete log after {report['woken']['seconds']:.1f} s")
+    print(f"highest memory in between: {max(samples) / 1024:.1f} MB")
+    print(
+        "once they read again, every client had the complete log"
+        f" after {report['woken']['seconds']:.1f} s"
+    )
     if growth > ALLOWED_GROWTH:
-        print(f"FAILED: it grew by {growth / 1024:.1f} MB, and may by {ALLOWED_GROWTH / 1024:.0f}")
+        print(f"FAILED: memory grew by {growth / 1024:.1f} MB, over {ALLOWED_GROWTH / 1024:.0f} MB")
         sys.exit(1)
 
 

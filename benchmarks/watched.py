@@ -1,4 +1,4 @@
-"""Measures what it costs to be watched: the dashboard's stream and figures, and a scrape every second.
+"""Measures the cost of an open dashboard and a Prometheus scrape every second.
 
 python -m benchmarks.watched [--clients N] [--rounds N]
 """
@@ -18,7 +18,16 @@ from urllib.request import urlopen
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-from benchmarks.lab import LOAD_CORE, LabError, Running, phase, prepare, progress, run_load, running
+from benchmarks.lab import (
+    LOAD_CORE,
+    LabError,
+    RunningServer,
+    phase,
+    prepare,
+    progress,
+    run_load,
+    running,
+)
 from benchmarks.servers import NORMAL
 
 if TYPE_CHECKING:
@@ -29,22 +38,22 @@ LOGIN = json.dumps({"action": "auth", "key": "any", "secret": "any"})
 
 
 @contextmanager
-def watching(target: Running) -> Iterator[None]:
-    """Follow the stream and ask for the figures as the dashboard does, and scrape every second."""
-    base, over = f"127.0.0.1:{target.place.port}", Event()
+def watch(target: RunningServer) -> Iterator[None]:
+    """Follow the stream and poll like the dashboard, and scrape /metrics every second."""
+    base, stopped = f"127.0.0.1:{target.config.port}", Event()
 
-    def ask() -> None:
-        turns = 0
-        while not over.wait(1.0):
-            turns += 1
-            for path in ("/metrics", "/status.json") if turns % 2 else ("/metrics",):
+    def poll() -> None:
+        polls = 0
+        while not stopped.wait(1.0):
+            polls += 1
+            for path in ("/metrics", "/status.json") if polls % 2 else ("/metrics",):
                 with urlopen(f"http://{base}{path}") as answer:
                     answer.read()
 
     def follow() -> None:
         with connect(f"ws://{base}{target.server.path}?proxy_status=1&replay=300") as stream:
             stream.send(LOGIN)
-            while not over.is_set():
+            while not stopped.is_set():
                 try:
                     stream.recv(timeout=0.2)
                 except TimeoutError:
@@ -52,32 +61,32 @@ def watching(target: Running) -> Iterator[None]:
                 except WebSocketException:
                     return
 
-    threads = [Thread(target=ask), Thread(target=follow)]
+    threads = [Thread(target=poll), Thread(target=follow)]
     for thread in threads:
         thread.start()
     try:
         yield
     finally:
-        over.set()
+        stopped.set()
         for thread in threads:
             thread.join()
 
 
 def measure(clients: int, *, watched: bool) -> tuple[float, float]:
-    """Return µs of CPU, and the last client's median in ms, for one event."""
+    """Return the CPU time (µs) per event and client, and the last client's median time (ms)."""
     with running(NORMAL) as target:
         phases = [f"{PHASE}:{WARM_UP}", f"{PHASE}:{EVENTS}"]
         if watched:
-            with watching(target):
-                told = phase(run_load(target, clients, phases), PHASE)
+            with watch(target):
+                figures = phase(run_load(target, clients, phases), PHASE)
         else:
-            told = phase(run_load(target, clients, phases), PHASE)
-    return told["cpu_us"], told["last_p50_ms"]
+            figures = phase(run_load(target, clients, phases), PHASE)
+    return figures["cpu_us"], figures["last_p50_ms"]
 
 
 def main() -> None:
-    """Measure by turns, and print the medians and the ratio."""
-    parser = ArgumentParser(description="Measure what it costs to be watched.")
+    """Measure both in turns, and print the medians and the ratio."""
+    parser = ArgumentParser(description="Measure the cost of a dashboard and of scrapes.")
     parser.add_argument("--clients", type=int, default=1_000, metavar="N")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     arguments = parser.parse_args()
@@ -97,7 +106,8 @@ def main() -> None:
         watched[0] / alone[0] for alone, watched in zip(figures[False], figures[True], strict=True)
     ]
     print(
-        f"watched takes {median(ratios):.3f} times as much CPU ({min(ratios):.3f}-{max(ratios):.3f})"
+        f"watched takes {median(ratios):.3f} times as much CPU"
+        f" ({min(ratios):.3f}-{max(ratios):.3f})"
     )
 
 

@@ -1,4 +1,4 @@
-"""Where the benchmarks keep their files, and what a server gets of it."""
+"""The directories of the benchmarks, and the ports of a server."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ BUILD = HERE / "build"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a server is to be: its port, its upstream's, and a directory of its own."""
+class ServerConfig:
+    """The port of a server, the port of its upstream, and its working directory."""
 
     port: int
     upstream_port: int
