@@ -121,7 +121,7 @@ class TwistdTests(SocketTestCase):
         await again.says("listening on")
 
 
-class DemoTests(SocketTestCase):
+class DemoRunTests(SocketTestCase):
     """`--demo`: an embedded Alpaca, without real accounts."""
 
     async def test_demo_streams_orders_without_keys(self) -> None:
@@ -157,7 +157,7 @@ class DemoTests(SocketTestCase):
             )
 
 
-class CommandTests(SocketTestCase):
+class TradeproxyCommandTests(SocketTestCase):
     """The `tradeproxy` command."""
 
     def tradeproxy(self, *arguments: str, **environment: str) -> Command:

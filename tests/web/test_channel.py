@@ -34,7 +34,7 @@ REQUEST = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
 class HttpClient:
     """A client that sends requests and records the bytes of the responses."""
 
-    def __init__(self, site: HttpTestCase) -> None:
+    def __init__(self, site: ChannelTestCase) -> None:
         self.received = b""
         self.socket = Socket(self)  # type: ignore[arg-type]  # it only calls `receive`
         protocol = site.site.buildProtocol(CLIENT)
@@ -65,7 +65,7 @@ class HttpClient:
         return len(self.transport.dataBuffer) + self.transport._tempDataLen  # noqa: SLF001
 
 
-class HttpTestCase(SynchronousTestCase):
+class ChannelTestCase(SynchronousTestCase):
     """The site with one account, on sockets whose kernel buffers the test controls."""
 
     def setUp(self) -> None:
@@ -99,7 +99,7 @@ class HttpTestCase(SynchronousTestCase):
             HttpClient(self).send_requests("/healthz")
 
 
-class PipelineTests(HttpTestCase):
+class PipelineTests(ChannelTestCase):
     """Pipelined requests: the client does not wait for responses."""
 
     names = tuple(f"a{number}" for number in range(300))
@@ -184,7 +184,7 @@ class LatePage(Resource):
         return NOT_DONE_YET
 
 
-class LateAnswerTests(HttpTestCase):
+class LateAnswerTests(ChannelTestCase):
     """A response that is ready while the next requests wait for the throttle."""
 
     def test_late_response_unread_does_not_resume_reading(self) -> None:
@@ -207,7 +207,7 @@ class LateAnswerTests(HttpTestCase):
         self.assertEqual(client.received.count(b"soon"), 2000)
 
 
-class StreamTests(HttpTestCase):
+class StreamTests(ChannelTestCase):
     """Clients of server-sent events that send more bytes during their response."""
 
     def test_bytes_during_stream_are_bounded_in_memory(self) -> None:
@@ -239,7 +239,7 @@ class StreamTests(HttpTestCase):
         self.assertEqual(client.received.count(b'"event_id"'), 1100)
 
 
-class HeaderTests(HttpTestCase):
+class HeaderTests(ChannelTestCase):
     """Headers of every response."""
 
     def test_every_response_has_nosniff(self) -> None:

@@ -150,7 +150,7 @@ class StopTests(RestTestCase):
 class SlowTests(RestTestCase):
     """Clients that do not read the response."""
 
-    says_once = False
+    pauses_once = False
 
     def setUp(self) -> None:
         super().setUp()
@@ -159,7 +159,7 @@ class SlowTests(RestTestCase):
 
     def narrow(self, protocol: Any, is_server: bool, **options: Any) -> NarrowTransport:
         transport = NarrowTransport(protocol, is_server, **options)
-        transport.says_once = self.says_once
+        transport.pauses_once = self.pauses_once
         self.transports.append(transport)
         return transport
 
@@ -179,13 +179,13 @@ class SlowTests(RestTestCase):
 
     def test_unread_response_is_bounded_in_memory(self) -> None:
         """Alpaca's response is read no faster than the client reads; over TLS too."""
-        for self.says_once in (False, True):
+        for self.pauses_once in (False, True):
             self.transports.clear()
             client, toward_client, toward_alpaca, answer = self.start_unread()
             for _ in range(100):
                 answer.write(b"x" * 10_000)
                 self.wires.flush()
-            self.assertLess(toward_client.held, 96 * 1024)
+            self.assertLess(toward_client.buffered, 96 * 1024)
             self.assertFalse(toward_alpaca.is_reading)
             toward_client.blocked = False
             self.wires.flush()

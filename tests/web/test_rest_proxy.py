@@ -214,7 +214,7 @@ class PageTests(RestTestCase):
         self.assertEqual((answer.status, self.take_requests()), (200, ["GET /v2/orders"]))
 
 
-class ResponseTests(RestTestCase):
+class RestResponseTests(RestTestCase):
     """Responses to the client."""
 
     def test_response_is_forwarded_unchanged(self) -> None:

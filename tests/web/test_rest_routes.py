@@ -123,7 +123,7 @@ class MatchRestRequestTests(SynchronousTestCase):
     @settings(deadline=None, derandomize=True)
     @given(paths | st.binary())
     def test_matched_target_never_resolves_outside_v2(self, path: bytes) -> None:
-        """However often a server decodes it, and whichever character it takes for a slash."""
+        """A server may decode it several times, and may treat a backslash as a slash."""
         rest_request = match_rest_request(b"/paper/v2/" + path)
         if rest_request is None:
             return

@@ -193,7 +193,7 @@ class AdmissionTests(ProxyTestCase):
             self.assertEqual(self.upgrade(Origin=origin).status, 101, origin)
 
 
-class TokenTests(ProxyTestCase):
+class SiteTokenTests(ProxyTestCase):
     """With PROXY_TOKENS set, everything but health needs a token."""
 
     tokens = ("open-sesame",)

@@ -129,7 +129,7 @@ class StatusTokenTests(ProxyTestCase):
         )
 
 
-class StatusTests(ProxyTestCase):
+class StatusPageTests(ProxyTestCase):
     """/status.json."""
 
     def status(self) -> dict[str, Any]:
@@ -222,7 +222,7 @@ class StatusTests(ProxyTestCase):
                 "/paper/stream" if name == "idle" else "/paper", User_Agent=name
             ).sendMessage(AUTH)
         self.wires.flush()
-        self.transport_of(1).blocked = True
+        self.server_transport(1).blocked = True
         for number in range(100):
             self.publish(self.paper, event_at("2027-01-15T08:00:05Z", number, "x" * 2000))
         clients = self.status()["clients"]
@@ -231,7 +231,7 @@ class StatusTests(ProxyTestCase):
         self.assertEqual((slow["user_agent"], slow["slow"]), ("slow", True))
         self.assertGreater(slow["lag"], 50)
         self.assertEqual([(client["lag"], client["slow"]) for client in others], [(0, False)] * 2)
-        self.transport_of(1).blocked = False
+        self.server_transport(1).blocked = False
         clients = self.status()["clients"]
         self.assertEqual(
             (clients["slow"], {client["lag"] for client in clients["listed"]}), (0, {0})

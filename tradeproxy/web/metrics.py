@@ -112,7 +112,7 @@ LABELLED_COUNTERS: tuple[tuple[str, str, str, Callable[[Account], Mapping[str, i
     (
         "upstream_reconnects",
         "reason",
-        "Attempts to connect to Alpaca again, by what ended the connection before.",
+        "Attempts to connect to Alpaca again, by reason.",
         lambda account: account.reconnect_reasons,
     ),
     (

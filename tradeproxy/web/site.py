@@ -271,7 +271,7 @@ def _get_query(request: Request) -> bytes:
 
 
 def _is_public(destination: Route | None) -> bool:
-    """Return whether a route needs no token: health and the dashboard's files hold no secrets."""
+    """Return whether a route needs no token: health and the dashboard's files are public."""
     return isinstance(destination, PageRoute | AssetRoute) and destination not in (
         PageRoute.STATUS,
         PageRoute.METRICS,

@@ -1,6 +1,6 @@
 """The dashboard's static files: one page, its style sheet and its scripts.
 
-They hold no data of the proxy, so they need no token.
+They contain no data of the proxy, so they need no token.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ReceivedEvent:
     """One event as a client received it."""
 
     number: int
@@ -43,7 +43,7 @@ class ClientLog:
     name: str
     has_cursors: bool = True
     """Whether the client sees which events have no cursor."""
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[ReceivedEvent] = field(default_factory=list)
     positions_lost: list[int] = field(default_factory=list)
     """Lengths of `entries` at the times when the proxy reported a lost position."""
 
@@ -101,7 +101,7 @@ def judge(log: ClientLog, truth: Truth) -> Verdict:
     """
     without_cursor = {} if log.has_cursors else truth.without_cursor
     times: Counter[int] = Counter()
-    positions: dict[int, Entry] = {}
+    positions: dict[int, ReceivedEvent] = {}
     breaches: list[tuple[str, int]] = []
     repeated = 0
     for entry in log.entries:

@@ -14,7 +14,7 @@ from twisted.internet import reactor as chosen
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 
 from tests.support.frames import AUTH
-from tests.system.chaos.checker import ClientLog, DeclaredGap, Entry
+from tests.system.chaos.checker import ClientLog, DeclaredGap, ReceivedEvent
 from tradeproxy.wire.event import format_time, parse_time
 
 reactor: Any = chosen
@@ -114,7 +114,7 @@ class ResumingClient:
         if "n" in data:  # an event that was made from an order has no number
             self._since = parse_time(data["at"])
             self.log.entries.append(
-                Entry(data["n"], recovered, certain, self.connects, self._since)
+                ReceivedEvent(data["n"], recovered, certain, self.connects, self._since)
             )
 
     def _since_query(self) -> dict[str, str]:

@@ -125,7 +125,7 @@ class Nemesis:
         await self.end_upstream()
 
     async def refuse_history(self) -> None:
-        """Miss events and refuse their history for good: they are lost and declared."""
+        """Miss events and refuse their history permanently: they are lost and declared."""
         self._inject(FaultKind.SILENCE)
         self._world.emit(20)
         self._inject(FaultKind.HISTORY_REFUSE, status=403, seconds=3)

@@ -6,7 +6,7 @@ from tests.support.sockets import SocketTestCase
 from tests.system.chaos.checker import (
     ClientLog,
     DeclaredGap,
-    Entry,
+    ReceivedEvent,
     Truth,
     count_deliveries_without_cursor,
     judge,
@@ -19,22 +19,22 @@ class CheckerTests(SocketTestCase):
     def test_judge_counts_every_violation(self) -> None:
         """Losses, duplicates and disorder count, unless they are declared or allowed."""
         emitted = {number: float(number) for number in range(1, 6)}
-        whole = [Entry(number) for number in emitted]
-        provisional, again = Entry(5, certain=False), Entry(5, connection=2)
+        whole = [ReceivedEvent(number) for number in emitted]
+        provisional, again = ReceivedEvent(5, certain=False), ReceivedEvent(5, connection=2)
         table = [
             (whole, [], (0, 0, 0)),
             (whole[:2] + whole[3:], [], (0, 0, 1)),
             (whole[:2] + whole[3:], [DeclaredGap(2.5, 3.5)], (0, 0, 0)),
-            ([*whole, Entry(5)], [], (1, 0, 0)),
+            ([*whole, ReceivedEvent(5)], [], (1, 0, 0)),
             ([*whole, again], [], (1, 0, 0)),
             ([*whole[:4], provisional, again], [], (0, 0, 0)),
-            ([*whole[:4], provisional, Entry(5)], [], (1, 0, 0)),
-            ([*whole[:4], provisional, again, Entry(5, connection=3)], [], (1, 0, 0)),
+            ([*whole[:4], provisional, ReceivedEvent(5)], [], (1, 0, 0)),
+            ([*whole[:4], provisional, again, ReceivedEvent(5, connection=3)], [], (1, 0, 0)),
             ([*whole[:3], provisional, whole[3], again], [], (0, 0, 0)),
             ([*whole[:3], provisional, whole[3]], [], (0, 1, 0)),
             ([*whole[:3], provisional, again, whole[3]], [], (0, 1, 0)),
-            ([Entry(2), Entry(1), *whole[2:]], [], (0, 1, 0)),
-            ([Entry(2), Entry(1, recovered="events"), *whole[2:]], [], (0, 0, 0)),
+            ([ReceivedEvent(2), ReceivedEvent(1), *whole[2:]], [], (0, 1, 0)),
+            ([ReceivedEvent(2), ReceivedEvent(1, recovered="events"), *whole[2:]], [], (0, 0, 0)),
         ]
         for entries, gaps, breaches in table:
             verdict = judge(ClientLog("client", entries=entries), Truth(emitted, gaps))
@@ -46,15 +46,22 @@ class CheckerTests(SocketTestCase):
     def test_judge_client_without_cursors_uses_counts_of_others(self) -> None:
         """It may get an event again as often as others got it without a cursor."""
         log = ClientLog(
-            "aware", entries=[Entry(1), Entry(2, certain=False), Entry(2, connection=2)]
+            "aware",
+            entries=[
+                ReceivedEvent(1),
+                ReceivedEvent(2, certain=False),
+                ReceivedEvent(2, connection=2),
+            ],
         )
-        unaware = ClientLog("unaware", False, [Entry(1), Entry(2), Entry(2, connection=2)])
+        unaware = ClientLog(
+            "unaware", False, [ReceivedEvent(1), ReceivedEvent(2), ReceivedEvent(2, connection=2)]
+        )
         counts = count_deliveries_without_cursor([log, unaware])
         truth = Truth({1: 1.0, 2: 2.0}, without_cursor=counts)
         for further, duplicates in (
             ((), 0),
-            ((Entry(2, connection=3),), 1),
-            ((Entry(1, connection=3),), 1),
+            ((ReceivedEvent(2, connection=3),), 1),
+            ((ReceivedEvent(1, connection=3),), 1),
         ):
             entries = [*unaware.entries, *further]
             verdict = judge(ClientLog("unaware", False, entries), truth)
@@ -62,13 +69,17 @@ class CheckerTests(SocketTestCase):
 
     def test_judge_resent_event_may_be_out_of_order(self) -> None:
         """The order of Alpaca's stream is kept, even if an old event comes late."""
-        log = ClientLog("client", entries=[Entry(3), Entry(1), Entry(2)])
+        log = ClientLog("client", entries=[ReceivedEvent(3), ReceivedEvent(1), ReceivedEvent(2)])
         truth = Truth({1: 1.0, 2: 2.0, 3: 3.0}, resent={2})
         self.assertEqual(judge(log, truth).disorder, 1)
 
     def test_judge_lost_position_excuses_only_events_after_it(self) -> None:
         """Up to the next event that the client received."""
         emitted = {number: float(number) for number in range(1, 7)}
-        log = ClientLog("client", entries=[Entry(1), Entry(4), Entry(6)], positions_lost=[1])
+        log = ClientLog(
+            "client",
+            entries=[ReceivedEvent(1), ReceivedEvent(4), ReceivedEvent(6)],
+            positions_lost=[1],
+        )
         verdict = judge(log, Truth(emitted))
         self.assertEqual((verdict.declared, verdict.lost), (2, 1))

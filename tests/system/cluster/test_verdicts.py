@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.system.chaos.checker import ClientLog, DeclaredGap, Entry, Truth, judge
+from tests.system.chaos.checker import ClientLog, DeclaredGap, ReceivedEvent, Truth, judge
 from tests.system.cluster.alpaca import ConnectionRecord, Overlap
 from tests.system.cluster.verdicts import (
     LogLine,
@@ -29,8 +29,8 @@ class ClusterVerdictTests(SynchronousTestCase):
             ((4, 3, 5), (7,), (0, 0, 1, 0)),
         ]
         for first, second, counts in table:
-            entries = [Entry(number) for number in first] + [
-                Entry(number, connection=2) for number in second
+            entries = [ReceivedEvent(number) for number in first] + [
+                ReceivedEvent(number, connection=2) for number in second
             ]
             verdict = judge_live_only(ClientLog("plain", False, entries), truth)
             found = (verdict.repeated, verdict.duplicates, verdict.disorder, verdict.lost)
@@ -54,7 +54,7 @@ class ClusterVerdictTests(SynchronousTestCase):
     def test_declared_loss_without_cause_is_unexplained(self) -> None:
         """A cause is a gap, or a loss of Redis soon after."""
         truth = Truth({number: float(number) for number in range(1, 101)}, [DeclaredGap(20, 21)])
-        entries = [Entry(number) for number in truth.emitted if number not in (10, 20, 70)]
+        entries = [ReceivedEvent(number) for number in truth.emitted if number not in (10, 20, 70)]
         log = ClientLog("client", entries=entries, positions_lost=[9, 67])
         verdict = judge(log, truth)
         self.assertEqual(verdict.excused, [10, 20, 70])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from tests.system.chaos.checker import COUNTS, ClientLog, Entry, Truth, Verdict, judge
+from tests.system.chaos.checker import COUNTS, ClientLog, ReceivedEvent, Truth, Verdict, judge
 from tests.system.cluster.alpaca import Overlap
 
 GRACE = 4.0
@@ -57,7 +57,7 @@ def _judge_connection(log: ClientLog, truth: Truth) -> Verdict:
 
 def judge_log(name: str, lines: Sequence[LogLine], truth: Truth) -> Verdict:
     """Judge the log from its first event on: numbers are consecutive, each event is there once."""
-    entries = [Entry(line.number, line.recovered) for line in lines]
+    entries = [ReceivedEvent(line.number, line.recovered) for line in lines]
     verdict = _judge_connection(ClientLog(name, entries=entries), truth)
     numbers = [line.seq for line in lines]
     holes = sum(after != before + 1 for before, after in pairwise(numbers))

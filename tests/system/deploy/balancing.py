@@ -96,7 +96,7 @@ class BalancerTests(DeployedClusterTestCase):
         self.assertEqual(await self.count_clients(), [CLIENTS // 2] * 2)
         stopped = self.leader()
         await self.nodes[stopped].stop()
-        await self.emit_meanwhile()
+        await self.emit_while_disconnected()
         await self.alpaca.when_listening()
         await self.emit()
         self.assert_every_event_received()
@@ -109,12 +109,12 @@ class BalancerTests(DeployedClusterTestCase):
         await self.emit()
         killed = self.leader()
         await self.nodes[killed].stop("KILL")
-        await self.emit_meanwhile()
+        await self.emit_while_disconnected()
         await self.alpaca.when_listening()
         await self.emit()
         self.assert_every_event_received()
 
-    async def emit_meanwhile(self) -> None:
+    async def emit_while_disconnected(self) -> None:
         """Emit an event while no node is connected to Alpaca."""
         await self.alpaca.when_gone()
         self.emit_event()

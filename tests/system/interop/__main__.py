@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 
 from tests.system.interop import clients_browser, clients_node, clients_python, matrix
 from tests.system.interop.clients import InteropClient
-from tests.system.interop.environments import Environment, UnavailableError, prepare
-from tests.system.interop.scenario import Outcome, play
+from tests.system.interop.environments import ClientEnvironment, UnavailableError, prepare
+from tests.system.interop.scenario import ScenarioOutcome, play
 from tests.system.interop.stampede import stampede
 
 reactor: Any = chosen
@@ -59,7 +59,7 @@ def table() -> list[InteropClient]:
 
 async def run(clients: Sequence[InteropClient], *, with_stampede: bool) -> None:
     """Run the scenario for every client, print the matrix, and exit with 1 if something failed."""
-    prepared: list[tuple[InteropClient, Environment]] = []
+    prepared: list[tuple[InteropClient, ClientEnvironment]] = []
     skipped: list[tuple[InteropClient, str]] = []
     print(
         "the clients are installed into .interop, which takes minutes the first time",
@@ -88,7 +88,7 @@ async def run(clients: Sequence[InteropClient], *, with_stampede: bool) -> None:
         raise SystemExit(1)
 
 
-async def _play(client: InteropClient, environment: Environment) -> Outcome:
+async def _play(client: InteropClient, environment: ClientEnvironment) -> ScenarioOutcome:
     outcome = await play(client, environment)
     print(
         f"{client.name}: {len(matrix.unexplained(outcome)) or 'no'} unexplained failures",

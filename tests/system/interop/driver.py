@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from tests.support.processes import PATIENCE, SOURCES
 from tests.system.interop.clients import InteropClient, Runtime
-from tests.system.interop.environments import Environment
+from tests.system.interop.environments import ClientEnvironment
 from tests.system.interop.orders import OrderEvent
 
 reactor: Any = chosen
@@ -124,7 +124,9 @@ class Driver(ProcessProtocol):
         )
 
 
-def start(client: InteropClient, environment: Environment, directory: Path, port: int) -> Driver:
+def start(
+    client: InteropClient, environment: ClientEnvironment, directory: Path, port: int
+) -> Driver:
     """Start a client's driver.
 
     Args:

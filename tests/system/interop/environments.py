@@ -26,21 +26,21 @@ class UnavailableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Environment:
+class ClientEnvironment:
     """`program` runs drivers in directories below `directory`."""
 
     program: str
     directory: Path
 
 
-def prepare(client: InteropClient) -> Environment:
+def prepare(client: InteropClient) -> ClientEnvironment:
     """Return the client's environment, installed if necessary.
 
     Raises UnavailableError if a program is missing or an installation fails.
     """
     match client.runtime:
         case Runtime.REPLAY:
-            return Environment(sys.executable, _directory(client))
+            return ClientEnvironment(sys.executable, _directory(client))
         case Runtime.PYTHON:
             directory = _directory(client)
             python = str(directory / "bin/python")
@@ -57,7 +57,7 @@ def prepare(client: InteropClient) -> Environment:
                     *client.packages,
                 ],
             )
-            return Environment(python, directory)
+            return ClientEnvironment(python, directory)
         case Runtime.NODE | Runtime.BROWSER:
             node, npm = shutil.which("node"), shutil.which("npm")
             if node is None or npm is None:
@@ -67,7 +67,7 @@ def prepare(client: InteropClient) -> Environment:
             _install(
                 directory, [npm, "install", *quiet, "--prefix", str(directory), *client.packages]
             )
-            return Environment(node, directory)
+            return ClientEnvironment(node, directory)
 
 
 def _directory(client: InteropClient) -> Path:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tests.system.interop.clients import Column, InteropClient
-from tests.system.interop.scenario import Outcome
+from tests.system.interop.scenario import ScenarioOutcome
 
 
-def cell(outcome: Outcome, column: Column) -> str:
+def cell(outcome: ScenarioOutcome, column: Column) -> str:
     """Return a cell: `yes`, `no` or `n/a (reason)`; a star marks a footnote."""
     client = outcome.client
     if reason := _not_applicable(client, column):
@@ -17,20 +17,20 @@ def cell(outcome: Outcome, column: Column) -> str:
     return f"{'no' if failed(outcome, column) else 'yes'}{star}"
 
 
-def failed(outcome: Outcome, column: Column) -> bool:
+def failed(outcome: ScenarioOutcome, column: Column) -> bool:
     """Return whether a client failed in a column; a column that was not reached counts."""
     if _not_applicable(outcome.client, column):
         return False
     return outcome.problems.get(column, "not reached") != ""
 
 
-def unexplained(outcome: Outcome) -> list[Column]:
+def unexplained(outcome: ScenarioOutcome) -> list[Column]:
     """Return the columns with `no` and without a footnote."""
     return [c for c in Column if failed(outcome, c) and c not in outcome.client.remarks]
 
 
 def lines(
-    outcomes: Sequence[Outcome], skipped: Sequence[tuple[InteropClient, str]]
+    outcomes: Sequence[ScenarioOutcome], skipped: Sequence[tuple[InteropClient, str]]
 ) -> Iterator[str]:
     """Yield the lines of the table, the footnotes, the skipped clients and the problems."""
     rows = [["client", *(column.value for column in Column)]]

@@ -13,7 +13,7 @@ from twisted.internet.task import LoopingCall, deferLater
 
 from tests.system.interop.clients import Column, InteropClient
 from tests.system.interop.driver import Driver, DriverTimeoutError, start
-from tests.system.interop.environments import Environment
+from tests.system.interop.environments import ClientEnvironment
 from tests.system.interop.orders import OrderEvent
 from tests.system.interop.world import InteropWorld
 from tradeproxy.simulator.faults import Fault, FaultKind
@@ -32,7 +32,7 @@ OUTAGE = 2.5
 
 
 @dataclass(slots=True)
-class Outcome:
+class ScenarioOutcome:
     """The problem of one client in each column, "" for none; later columns may be missing."""
 
     client: InteropClient
@@ -41,9 +41,9 @@ class Outcome:
     """The last output of the driver and the proxy, if there was a problem."""
 
 
-async def play(client: InteropClient, environment: Environment) -> Outcome:
+async def play(client: InteropClient, environment: ClientEnvironment) -> ScenarioOutcome:
     """Run the scenario for a client, up to the first column in which it does not respond."""
-    outcome = Outcome(client)
+    outcome = ScenarioOutcome(client)
     with TemporaryDirectory(dir=environment.directory, prefix="run-") as name:
         directory = Path(name)
         world = InteropWorld(directory)
@@ -63,7 +63,7 @@ class Scenario:
     """The steps for one client, in the order of the columns; the first timeout ends it."""
 
     def __init__(
-        self, client: InteropClient, world: InteropWorld, driver: Driver, outcome: Outcome
+        self, client: InteropClient, world: InteropWorld, driver: Driver, outcome: ScenarioOutcome
     ) -> None:
         self._client = client
         self._world = world
