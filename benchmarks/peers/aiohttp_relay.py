@@ -19,7 +19,7 @@ clients: set[web.WebSocketResponse] = set()
 
 
 async def serve_client(request: web.Request) -> web.WebSocketResponse:
-    """Let a client have the events from its first message on."""
+    """Send events to a client after its first message."""
     client = web.WebSocketResponse()
     await client.prepare(request)
     try:

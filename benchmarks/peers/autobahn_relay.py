@@ -24,28 +24,28 @@ LOGIN = b'{"action":"auth","key":"any","secret":"any"}'
 LISTEN = b'{"action":"listen","data":{"streams":["trade_updates"]}}'
 AUTHENTICATED = b'[{"T":"success","msg":"authenticated"}]'
 BACKLOG = 1024
-"""Connections that wait to be accepted: Twisted's 50 would only measure the kernel's retries."""
+"""The accept queue. With Twisted's 50, only the kernel's retries would be measured."""
 
 reactor: Any = chosen
 clients: set[Client] = set()
 
 
 class Client(WebSocketServerProtocol):
-    """A client, which has the events from its first message on."""
+    """A client; it gets events after its first message."""
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Take its first message."""
+        """Handle the first message, the login."""
         if self not in clients:
             self.sendMessage(AUTHENTICATED)
             clients.add(self)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """Forget it."""
+        """Remove the client."""
         clients.discard(self)
 
 
 class Upstream(WebSocketClientProtocol):
-    """Logs in, listens, and passes on what follows the two answers."""
+    """The upstream: logs in, subscribes, and relays every message after the two replies."""
 
     answers = 0
 
@@ -54,7 +54,7 @@ class Upstream(WebSocketClientProtocol):
         self.sendMessage(LOGIN)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Take a message."""
+        """Handle a message."""
         if self.answers < 2:
             self.answers += 1
             if self.answers == 1:
@@ -64,7 +64,7 @@ class Upstream(WebSocketClientProtocol):
             client.sendMessage(payload)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """End."""
+        """Stop the reactor."""
         if reactor.running:
             reactor.stop()
 

@@ -26,10 +26,10 @@ clients: set[WSTransport] = set()
 
 
 class Client(WSListener):
-    """A client, which has the events from its first message on."""
+    """A client; it gets events after its first message."""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take a frame."""
+        """Handle a frame."""
         if frame.msg_type == WSMsgType.CLOSE:
             transport.send_close(frame.get_close_code())
             transport.disconnect()
@@ -38,12 +38,12 @@ class Client(WSListener):
             clients.add(transport)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """Forget it."""
+        """Remove the client."""
         clients.discard(transport)
 
 
 class Upstream(WSListener):
-    """Logs in, listens, and passes on what follows the two answers."""
+    """The upstream: logs in, subscribes, and relays every message after the two replies."""
 
     answers = 0
 
@@ -52,7 +52,7 @@ class Upstream(WSListener):
         transport.send(WSMsgType.TEXT, LOGIN)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take a frame."""
+        """Handle a frame."""
         if frame.msg_type != WSMsgType.BINARY:
             return
         if self.answers < 2:

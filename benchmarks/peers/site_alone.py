@@ -1,4 +1,4 @@
-"""No relay, but what lies under one: twisted.web reads the request, and a fixed answer is written.
+"""Not a relay: twisted.web parses the request, and a fixed response is written.
 
 python site_alone.py PORT UPSTREAM_PORT
 """
@@ -20,33 +20,34 @@ if TYPE_CHECKING:
 LOGIN = b'{"action":"auth","key":"any","secret":"any"}'
 LISTEN = b'{"action":"listen","data":{"streams":["trade_updates"]}}'
 ANSWER = (
-    b"HTTP/1.1 101 Switching Protocols\r\nServer: any\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n"
+    b"HTTP/1.1 101 Switching Protocols\r\nServer: any\r\n"
+    b"Upgrade: WebSocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 )
 AUTHENTICATED = b'[{"T":"success","msg":"authenticated"}]'
 TEXT = 0x81
-"""The first byte of a text frame; a length below 126 is the second one."""
+"""The first byte of a text frame; the second is the length, if below 126."""
 BACKLOG = 1024
 
 reactor: Any = chosen
 
 
 class Client(Protocol):
-    """Takes whatever it is sent for a login."""
+    """A client; any message counts as its login."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Answer, as a text frame."""
+        """Send the reply as a text frame."""
         assert self.transport is not None
         self.transport.write(bytes([TEXT, len(AUTHENTICATED)]) + AUTHENTICATED)
 
 
-class Root(Resource):
-    """Hands every connection over, as Autobahn's resource does."""
+class HandshakeResource(Resource):
+    """Takes over the transport of every request, like Autobahn's resource."""
 
     isLeaf = True
 
     def render(self, request: Request) -> int:
-        """Write the answer to the one key that the load sends."""
+        """Write the response for the fixed key that the load sends."""
         channel: Any = request.channel
         transport, channel.transport = channel.transport, None
         transport.protocol = Client()
@@ -56,7 +57,7 @@ class Root(Resource):
 
 
 class Upstream(WebSocketClientProtocol):
-    """Logs in, which the load waits for."""
+    """The upstream: the load waits for its login."""
 
     answers = 0
 
@@ -65,20 +66,20 @@ class Upstream(WebSocketClientProtocol):
         self.sendMessage(LOGIN)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Listen, upon the first answer."""
+        """Subscribe after the first reply."""
         self.answers += 1
         if self.answers == 1:
             self.sendMessage(LISTEN)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """End."""
+        """Stop the reactor."""
         if reactor.running:
             reactor.stop()
 
 
 def main(port: int, upstream_port: int) -> None:
     """Serve until the upstream ends."""
-    reactor.listenTCP(port, Site(Root()), backlog=BACKLOG, interface="127.0.0.1")
+    reactor.listenTCP(port, Site(HandshakeResource()), backlog=BACKLOG, interface="127.0.0.1")
     upstream = WebSocketClientFactory(f"ws://127.0.0.1:{upstream_port}/stream")
     upstream.protocol = Upstream
     connectWS(upstream)

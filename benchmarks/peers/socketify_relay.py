@@ -1,4 +1,4 @@
-"""The relay with `socketify` (uWebSockets under Python): one topic for all, publish() for each event.
+"""The relay with `socketify` (uWebSockets): one topic, and publish() for each event.
 
 It has no client of its own: the upstream is read by `websockets` on its asyncio loop.
 
@@ -22,13 +22,13 @@ NEVER = 0
 
 
 def serve_message(client: Any, message: Any, opcode: Any) -> None:
-    """Let a client have the events from its first message on."""
+    """Send events to a client after its first message."""
     client.send(AUTHENTICATED, OpCode.TEXT)
     client.subscribe(TOPIC)
 
 
 async def relay(app: Any, upstream_port: int) -> None:
-    """Pass on what comes, until the upstream ends."""
+    """Relay messages until the upstream ends."""
     async with connect(f"ws://127.0.0.1:{upstream_port}/stream") as upstream:
         for request in (LOGIN, LISTEN):
             await upstream.send(request)

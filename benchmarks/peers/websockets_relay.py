@@ -19,7 +19,7 @@ clients: set[ServerConnection] = set()
 
 
 async def serve_client(client: ServerConnection) -> None:
-    """Let a client have the events from its first message on."""
+    """Send events to a client after its first message."""
     await client.recv()
     await client.send(AUTHENTICATED)
     clients.add(client)

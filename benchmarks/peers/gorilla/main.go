@@ -1,5 +1,5 @@
-// The relay with gorilla/websocket, as its chat example has it: a hub with a channel and a writing goroutine for
-// each client; each event is framed once, as a PreparedMessage.
+// The relay with gorilla/websocket, like its chat example: a hub, and for each client a channel and
+// a writing goroutine. Each event is framed once, as a PreparedMessage.
 //
 //	relay PORT UPSTREAM_PORT
 package main
@@ -26,7 +26,7 @@ type Hub struct {
 	clients map[*Client]bool
 }
 
-// Client is one connection; what is put into send is written to it.
+// Client is one connection; messages in its channel send are written to it.
 type Client struct {
 	connection *websocket.Conn
 	send       chan *websocket.PreparedMessage
