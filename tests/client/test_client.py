@@ -298,6 +298,6 @@ class ArgumentTests(ClientCase):
     def test_two_beginnings_are_named(self) -> None:
         """Only one can be meant; and a time that may be anybody's is none."""
         error = self.assertRaises(ValueError, self.follow, since_id="1", replay=0)
-        self.assertEqual(str(error), "since_id, replay: one of them at most")
+        self.assertEqual(str(error), "since_id, replay: at most one may be set")
         error = self.assertRaises(ValueError, self.follow, since=datetime(2026, 7, 24))
         self.assertEqual(str(error), "since: has no offset from UTC")

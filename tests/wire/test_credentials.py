@@ -105,4 +105,4 @@ class SecretTests(SynchronousTestCase):
         }
         for name, way in ways.items():
             error = self.assertRaises(TypeError, way, Secret(TEXT))
-            self.assertEqual(str(error), "a Secret is not for storing", name)
+            self.assertEqual(str(error), "a Secret cannot be pickled or copied", name)

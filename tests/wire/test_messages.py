@@ -286,7 +286,7 @@ class EncodeTests(SynchronousTestCase):
             (Authorization(authorized=True), frames.AUTHORIZED),
             (Authorization(authorized=False), frames.UNAUTHORIZED),
             (Authorization(authorized=False, action="listen"), frames.LISTEN_UNAUTHORIZED),
-            (Authorization(authorized=False, message="too many connections"), frames.LIMIT_REFUSAL),
+            (Authorization(authorized=False, message="too many connections"), frames.LIMIT_REJECTION),
             (Authenticated(), frames.AUTHENTICATED),
             (Listening(("trade_updates",)), frames.LISTENING),
             (Listening(()), frames.LISTENING_TO_NOTHING),

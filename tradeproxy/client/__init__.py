@@ -1,4 +1,7 @@
-"""A client that resumes: `Client` for Twisted, `tradeproxy.client.aio.Client` for asyncio."""
+"""A client that resumes after a disconnect.
+
+`Client` is for Twisted, `tradeproxy.client.aio.Client` for asyncio.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ __all__ = ["Client", "PositionLostError", "RefusedError", "Update"]
 
 
 def __getattr__(name: str) -> Any:
-    # Not imported before it is wanted: Autobahn's Twisted half has no place in an asyncio program.
+    # Imported on demand: an asyncio program must not load Autobahn's Twisted half.
+    # Autobahn allows only one of Twisted and asyncio per process.
     if name == "Client":
         from tradeproxy.client.tx import TwistedClient
 

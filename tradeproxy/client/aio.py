@@ -29,17 +29,20 @@ __all__ = ["Client", "PositionLostError", "RefusedError", "Update"]
 
 
 class AsyncioClient(BaseClient):
-    """Follows one account from asyncio; see Follower. To stop, cancel the task, or `close` it."""
+    """Follows one account from asyncio; see BaseClient.
+
+    To stop, cancel the task or call `close`.
+    """
 
     def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
         super().__init__(url, options)
 
-    async def _dial(self, url: str) -> AsyncioConnection:
+    async def _open(self, url: str) -> AsyncioConnection:
         try:
             websocket = await connect(
                 url,
-                compression=None,  # the proxy has none
-                proxy=None,  # it is near; an HTTP_PROXY is for what is far
+                compression=None,  # the proxy does not compress
+                proxy=None,  # the proxy is on the local network; HTTP_PROXY is for the internet
                 user_agent_header=USER_AGENT,
                 max_size=MAX_MESSAGE_SIZE,
                 open_timeout=CONNECT_TIMEOUT,
@@ -58,7 +61,7 @@ class AsyncioClient(BaseClient):
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def _seconds(self) -> float:
+    def _clock_seconds(self) -> float:
         return asyncio.get_running_loop().time()
 
 
@@ -67,27 +70,30 @@ Client = AsyncioClient
 
 
 class AsyncioConnection:
-    """One connection; what is not read waits in the library, which then stops reading too."""
+    """One connection.
+
+    `websockets` buffers unread messages and pauses reading if there are too many.
+    """
 
     def __init__(self, websocket: ClientConnection) -> None:
         self._websocket = websocket
 
     async def send(self, message: bytes) -> None:
-        """Send a text frame."""
+        """Send a text frame. Raises ConnectionClosedError."""
         try:
             await self._websocket.send(message, text=True)
         except ConnectionClosed as closed:
             raise _build_closed_error(closed) from None
 
     async def receive(self) -> bytes:
-        """Return the next message."""
+        """Return the next message. Raises ConnectionClosedError."""
         try:
             return await self._websocket.recv(decode=False)
         except ConnectionClosed as closed:
             raise _build_closed_error(closed) from None
 
     async def close(self) -> None:
-        """Say goodbye, and wait for the answer."""
+        """Send a close frame and wait up to CLOSE_TIMEOUT for the reply."""
         await self._websocket.close()
 
 

@@ -1,4 +1,14 @@
-"""The client's loop, the same over Twisted and asyncio: connect, read, and come back where it stood."""
+"""The client's loop, common to Twisted and asyncio: connect, read, reconnect and resume.
+
+state         | event                          | action                      | next
+--------------+--------------------------------+-----------------------------+-------------
+disconnected  | next event requested           | connect, log in, listen     | connected
+connected     | message                        | yield it, report it or skip | connected
+connected     | close code 4010                | raise PositionLostError     | disconnected
+any           | final close code, HTTP 4xx     | raise RefusedError          | disconnected
+any           | other close, failed connection | wait for a random delay     | disconnected
+any           | close() called                 | close, end the iteration    | closed
+"""
 
 from __future__ import annotations
 
@@ -29,24 +39,29 @@ if TYPE_CHECKING:
     from tradeproxy.client.resume import Item, StatusData
 
 INITIAL_CEILING = 0.5
-"""Seconds: the most that the first attempt waits; it doubles with every further one."""
+"""Seconds: the maximum delay before the first reconnect. It doubles with each further attempt."""
 
 MAX_CEILING = 30.0
-"""Seconds: the most that any attempt waits."""
+"""Seconds: the maximum delay before any reconnect."""
 
 STABLE_AFTER = 10.0
-"""Seconds of a connection after which its end is a first one again."""
+"""Seconds after which a connection is stable; the delay then starts at INITIAL_CEILING again."""
 
 CONNECT_TIMEOUT = 15.0
 """Seconds for TCP, TLS and the WebSocket handshake."""
 
 PING_INTERVAL = 20
-"""Seconds; a silently dead connection is found within two of them."""
+"""Seconds. A silently dead connection is detected within two intervals."""
 
 CLOSE_TIMEOUT = 2
-"""Seconds that the proxy has to answer a close frame."""
+"""Seconds to wait for the proxy's reply to a close frame."""
 
 MAX_MESSAGE_SIZE = 16 * 1024 * 1024
+"""The maximum size of a message, in bytes.
+
+A larger message closes the connection with 1009, which is final: a retry gets it again.
+"""
+
 USER_AGENT = "tradeproxy-client"
 
 _MESSAGE_TOO_BIG = 1009
@@ -54,39 +69,45 @@ _FINAL = {code.code for code in CloseCode if not code.may_reconnect} | {_MESSAGE
 
 
 class ClientOptions(TypedDict, total=False):
-    """What a client may be told beside the URL; of since_id, since and replay one at most."""
+    """The options of a client. At most one of since_id, since and replay may be set."""
 
     key: str
     secret: str
-    """Where the proxy has PROXY_TOKENS, one of these is a token. They go into the auth message alone."""
+    """If the proxy sets PROXY_TOKENS, one of these is a token.
+
+    Only the auth message contains them.
+    """
     since_id: str | None
-    """Where an earlier client stood, its `cursor`; or an `event_id`."""
+    """The `cursor` of an earlier client, or an `event_id`."""
     since: str | datetime | None
-    """An RFC 3339 time, or one that knows its offset from UTC."""
+    """An RFC 3339 time, or a datetime with an offset from UTC."""
     replay: int | None
-    """How many of the last events come first."""
+    """The number of past events to send first."""
     symbols: Iterable[str]
     events: Iterable[str]
     client_order_id_prefix: str
-    """Filters: which events come at all."""
+    """Filters: the proxy sends only events that match."""
     on_status: Callable[[StatusData], None] | None
-    """Called with the `data` of each `proxy_status` frame, in the order of the events, and with
-    `{"event": "connection", "state": "up" or "down", "reason": …, "retry_in": seconds}`."""
+    """Called with the `data` of each `proxy_status` frame, in order with the events.
+
+    Also called with `{"event": "connection", "state": "up"}` and with `{"event": "connection",
+    "state": "down", "reason": …, "retry_in": seconds}`.
+    """
     random: Callable[[], float]
-    """Floats from 0 to 1, for the time between attempts."""
+    """Returns floats from 0 to 1, for the delay between attempts."""
 
 
 class RefusedError(Exception):
-    """The proxy refuses this client for good; `code` is a close code, or the status of an HTTP answer."""
+    """The proxy rejects this client permanently. `code` is a close code or an HTTP status."""
 
     def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"refused with {code}: {reason}" if reason else f"refused with {code}")
+        super().__init__(f"rejected with {code}: {reason}" if reason else f"rejected with {code}")
         self.code = code
         self.reason = reason
 
 
 class ConnectionClosedError(Exception):
-    """A connection is over, or could not be made: a close code, an HTTP status, or neither."""
+    """A connection closed or failed to open. `code` is a close code, an HTTP status or None."""
 
     def __init__(self, reason: str, code: int | None = None) -> None:
         super().__init__(reason)
@@ -98,22 +119,28 @@ class WebSocketConnection(Protocol):
     """An open WebSocket."""
 
     async def send(self, message: bytes) -> None:
-        """Send a text frame. Raises EndedError."""
+        """Send a text frame. Raises ConnectionClosedError."""
 
     async def receive(self) -> bytes:
-        """Return the next message; all that came is returned before EndedError is raised."""
+        """Return the next message.
+
+        Raises ConnectionClosedError, but only after all received messages are returned.
+        """
 
     async def close(self) -> None:
-        """End it with a close frame, within a few seconds."""
+        """Close with a close frame, within a few seconds."""
 
 
 class BaseClient(ABC):
-    """Follows the trade updates of one account: an asynchronous iterator that yields each event once.
+    """Follows one account: an asynchronous iterator that yields each trade update once.
 
-    `url` is that of the account's stream, such as `ws://localhost:8099/trade-updates-paper`. It connects
-    when it is first asked for an event, again after every end, and goes on where it stood. It reads no
-    further than it is iterated over; one task at a time may do that. Iterating raises PositionLostError
-    where events are not to be had, after which it can be iterated on, and RefusedError for good.
+    `url` is the account's stream, such as `ws://localhost:8099/trade-updates-paper`. The client
+    connects when the first event is requested. After each disconnect it reconnects and resumes.
+    It reads only as fast as the caller iterates. Only one task at a time may iterate.
+
+    Iterating raises PositionLostError if events are lost; the caller can then iterate again. It
+    raises RefusedError if the proxy rejects the client permanently. The constructor raises
+    ValueError for an invalid URL or option.
     """
 
     def __init__(self, url: str, options: ClientOptions) -> None:
@@ -131,7 +158,7 @@ class BaseClient(ABC):
 
     @property
     def cursor(self) -> str | None:
-        """Where the client stands, behind the last event that it has yielded: a later one's `since_id`."""
+        """The position after the last yielded event. Pass it to a later client as `since_id`."""
         return self._resume.cursor
 
     def __repr__(self) -> str:
@@ -163,23 +190,23 @@ class BaseClient(ABC):
         await self.close()
 
     async def close(self) -> None:
-        """End the connection and the iteration."""
+        """Close the connection and end the iteration."""
         self._is_closed = True
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
 
-    # What is different over Twisted and asyncio.
+    # Implemented for Twisted and for asyncio.
 
     @abstractmethod
-    async def _dial(self, url: str) -> WebSocketConnection:
-        """Open a WebSocket, within CONNECT_TIMEOUT. Raises EndedError."""
+    async def _open(self, url: str) -> WebSocketConnection:
+        """Open a WebSocket within CONNECT_TIMEOUT. Raises ConnectionClosedError."""
 
     @abstractmethod
     async def _sleep(self, seconds: float) -> None: ...
 
     @abstractmethod
-    def _seconds(self) -> float: ...
+    def _clock_seconds(self) -> float: ...
 
     # The loop.
 
@@ -187,44 +214,48 @@ class BaseClient(ABC):
         try:
             if self._connection is None:
                 self._connection = await self._connect()
-                # The answer to the login comes first; if it is no, the end is next, with its reason.
-                answer = parse_server(await self._connection.receive())
-                is_refused = isinstance(answer, Authorization) and not answer.authorized
-                return None if is_refused else {"event": "connection", "state": "up"}
+                # The first message answers the login. After a rejection the proxy closes with its
+                # reason, and the next receive raises it.
+                reply = parse_server(await self._connection.receive())
+                is_rejected = isinstance(reply, Authorization) and not reply.authorized
+                return None if is_rejected else {"event": "connection", "state": "up"}
             return self._resume.receive(await self._connection.receive())
-        except ConnectionClosedError as ended:
+        except ConnectionClosedError as closed:
             self._connection = None
             if not self._is_closed:
-                await self._wait_to_reconnect(ended)
+                await self._wait_to_reconnect(closed)
             return None
 
     async def _connect(self) -> WebSocketConnection:
         self._up_since = None
         query = {**self._query, **self._resume.next_query()}
-        connection = await self._dial(f"{self._url}?{urlencode(query)}")
-        self._up_since = self._seconds()
+        connection = await self._open(f"{self._url}?{urlencode(query)}")
+        self._up_since = self._clock_seconds()
         await connection.send(encode(self._login))
-        # On `…/stream` events follow only this; elsewhere it changes nothing.
+        # `…/stream` sends events only after this message. Other paths accept it without effect.
         await connection.send(encode(Listen((TRADE_UPDATES, PROXY_STATUS))))
         return connection
 
-    async def _wait_to_reconnect(self, ended: ConnectionClosedError) -> None:
-        """Wait for the next attempt, or raise what makes it vain."""
-        if ended.code == CloseCode.POSITION_LOST.code:
+    async def _wait_to_reconnect(self, closed: ConnectionClosedError) -> None:
+        """Wait for the next attempt.
+
+        Raise PositionLostError or RefusedError if a retry cannot help.
+        """
+        if closed.code == CloseCode.POSITION_LOST.code:
             self._resume.reset()
-            raise PositionLostError(ended.reason) from None
-        if ended.code is not None and (ended.code in _FINAL or 400 <= ended.code < 500):
-            raise RefusedError(ended.code, ended.reason) from None
-        if self._up_since is not None and self._seconds() - self._up_since >= STABLE_AFTER:
+            raise PositionLostError(closed.reason) from None
+        if closed.code is not None and (closed.code in _FINAL or 400 <= closed.code < 500):
+            raise RefusedError(closed.code, closed.reason) from None
+        if self._up_since is not None and self._clock_seconds() - self._up_since >= STABLE_AFTER:
             self._ceiling = INITIAL_CEILING
-        # Full jitter, so that a proxy that comes back is not met by all at once.
+        # Full jitter: after a restart of the proxy, clients must not reconnect all at once.
         delay = self._random() * self._ceiling
         self._ceiling = min(2 * self._ceiling, MAX_CEILING)
         self._on_status(
             {
                 "event": "connection",
                 "state": "down",
-                "reason": ended.reason,
+                "reason": closed.reason,
                 "retry_in": round(delay, 1),
             }
         )
@@ -232,24 +263,25 @@ class BaseClient(ABC):
 
 
 def read_http_rejection(status: int, body: bytes) -> ConnectionClosedError:
-    """Return what an HTTP answer in the place of a WebSocket comes to: its body's first line says why."""
+    """Return the error for an HTTP response instead of a WebSocket.
+
+    Its reason is the first line.
+    """
     lines = body[:1000].decode(errors="replace").strip().splitlines()
     return ConnectionClosedError(lines[0][:300] if lines else f"HTTP {status}", status)
 
 
 def _check_url(url: str) -> str:
-    # Never quoted: a URL may hold a password.
+    # The errors never quote the URL: it may contain a password.
     try:
         parts = urlsplit(url)
-        known = parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0
+        is_valid = parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0
     except ValueError:
-        known = False
-    if not known:
-        raise ValueError("url: is not such as ws://localhost:8099/trade-updates-paper")
+        is_valid = False
+    if not is_valid:
+        raise ValueError("url: must be like ws://localhost:8099/trade-updates-paper")
     if parts.username is not None or "?" in url or "#" in url:
-        raise ValueError(
-            "url: has a user name, a query or a fragment; what they would say are arguments"
-        )
+        raise ValueError("url: must have no user name, query or fragment; pass them as arguments")
     return url
 
 
@@ -267,7 +299,7 @@ def _read_start(options: ClientOptions) -> dict[str, str]:
     }
     chosen = {name: text for name, text in given.items() if text is not None}
     if len(chosen) > 1:
-        raise ValueError(f"{', '.join(chosen)}: one of them at most")
+        raise ValueError(f"{', '.join(chosen)}: at most one may be set")
     return chosen
 
 

@@ -1,4 +1,14 @@
-"""Where a client stands: what its next connection asks for, and what each message means to it. Pure."""
+"""A client's position: the query of its next connection, and the effect of each message. Pure.
+
+message                         | cursor                    | result
+--------------------------------+---------------------------+-----------------------------
+event with a cursor             | the event's               | Update, if it is new
+event without a cursor          | unchanged                 | Update, if it is new
+status with a cursor            | its own, unless replaying | status
+replay begun, replay complete   | its own                   | status; replaying ends
+replay impossible               | its own, may be None      | PositionLostError
+anything else                   | unchanged                 | None
+"""
 
 from __future__ import annotations
 
@@ -15,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_UNCURSORED = 10_000
-"""Events without a cursor whose identity is remembered; as many as wait for the proxy's disk."""
+"""The number of events without a cursor to remember; the proxy buffers as many for its disk."""
 
 StatusData: TypeAlias = dict[str, Any]
-"""The `data` of a `proxy_status` frame, as docs/protocol.md has it; or of the client's own `connection`."""
+"""The `data` of a `proxy_status` frame (docs/protocol.md), or the client's own `connection`."""
 
 
 @dataclass(frozen=True)
@@ -26,52 +36,59 @@ class Update:
     """One trade update."""
 
     raw: bytes
-    """The `data` object as Alpaca wrote it, on one line."""
+    """The bytes of the `data` object as Alpaca sent them, on one line."""
     cursor: str | None
-    """Where a client stands that has it; None while the proxy cannot write it down."""
+    """The position after this event; None while the proxy cannot write to its journal."""
     recovered: str | None = None
-    """The mark of an event that the stream did not bring: `events`, `orders`; see docs/protocol.md."""
+    """The source of an event that the stream missed: `events` or `orders` (docs/protocol.md)."""
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """The `data` object, read; Alpaca's quantities and prices are text. Raises ValueError."""
+        """The parsed `data` object. Alpaca sends quantities and prices as text.
+
+        Raises ValueError if a number has more digits than Python accepts.
+        """
         data: dict[str, Any] = json.loads(self.raw)
         return data
 
 
 class PositionLostError(Exception):
-    """Events are not to be had, for the reason that is the text; iterate on to have what comes now."""
+    """Events are lost; the text is the reason. Iterate again to get new events."""
 
 
 Item: TypeAlias = Update | StatusData | PositionLostError
 
 
 class ResumeState:
-    """A client's place in one account's log.
+    """A client's position in one account's log.
 
-    `beginning` is what the first connection asks for: `since_id`, `since` or `replay`, or nothing.
+    `start` is the query of the first connection: one of `since_id`, `since` and `replay`, or
+    nothing.
     """
 
-    def __init__(self, beginning: Mapping[str, str]) -> None:
-        self.cursor = beginning.get("since_id")
-        self._start = dict(beginning)
+    def __init__(self, start: Mapping[str, str]) -> None:
+        self.cursor = start.get("since_id")
+        self._start = dict(start)
         self._is_replaying = False
         self._uncursored: dict[tuple[str, bytes], None] = {}
 
     def next_query(self) -> dict[str, str]:
-        """Return what the next connection is to ask for."""
+        """Return the position parameters of the next connection."""
         position = self._start if self.cursor is None else {"since_id": self.cursor}
         self._is_replaying = bool(position)
         return position
 
     def reset(self) -> None:
-        """Stand nowhere: the next connection begins with what comes."""
+        """Forget the position: the next connection starts with new events."""
         self.cursor, self._start = None, {}
 
     def receive(self, message: bytes) -> Item | None:
-        """Read a message and move on; None for what is not news, such as an event that came before."""
+        """Parse a message and update the position.
+
+        None if it is not new, such as a repeated event.
+        """
         try:
-            # Alpaca may write a number longer than Python reads.
+            # Alpaca may send a number with more digits than int() accepts.
             document = json.loads(message, parse_int=str, parse_float=str)
         except (ValueError, RecursionError):
             return None
@@ -84,7 +101,7 @@ class ResumeState:
 
     def _update(self, message: bytes, cursor: str | None) -> Update | None:
         if (cursor is None or self._uncursored) and not self._is_new(
-            message, is_placed=cursor is not None
+            message, has_cursor=cursor is not None
         ):
             self.cursor = cursor or self.cursor
             return None
@@ -92,15 +109,15 @@ class ResumeState:
         raw, recovered = extract_data(message)
         return Update(raw, cursor, recovered)
 
-    def _is_new(self, message: bytes, *, is_placed: bool) -> bool:
-        """Tell events apart that may come twice: those that the proxy had not written down."""
+    def _is_new(self, message: bytes, *, has_cursor: bool) -> bool:
+        """Detect repeats. After a crash the proxy may resend events that it had not journaled."""
         update = parse_server(message)
         if not isinstance(update, TradeUpdate):
             return True
         key = update.event.identity, update.event.digest
         if key in self._uncursored:
             return False
-        if not is_placed:
+        if not has_cursor:
             self._uncursored[key] = None
             if len(self._uncursored) > MAX_UNCURSORED:
                 del self._uncursored[next(iter(self._uncursored))]
@@ -116,7 +133,8 @@ class ResumeState:
                 return PositionLostError(_text(data.get("reason")) or "position unknown")
             case {"event": "replay"}:
                 self._is_replaying = False
-        # A hello before the replay has a place too, which is the newest where the replay is not to be had.
+        # A hello before the replay has a cursor too. If the replay is impossible, it is the newest
+        # position, and adopting it would skip events.
         if cursor is not None and not self._is_replaying:
             self.cursor = cursor
         return data

@@ -1,4 +1,4 @@
-"""The client for Twisted: an Autobahn protocol that is read from, and what dials it."""
+"""The client for Twisted, over Autobahn."""
 
 from __future__ import annotations
 
@@ -29,11 +29,17 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamClientEndpoint
 
 MAX_UNREAD = 256
-"""Messages that wait to be read; then nothing more is taken from the socket until half of them are."""
+"""The maximum of unread messages.
+
+At this number the client pauses the socket until half are read.
+"""
 
 
 class TwistedClient(BaseClient):
-    """Follows one account from Twisted; see Follower. To stop, `close` it or cancel what iterates over it."""
+    """Follows one account from Twisted; see BaseClient.
+
+    To stop, call `close` or cancel the Deferred.
+    """
 
     def __init__(
         self,
@@ -43,14 +49,21 @@ class TwistedClient(BaseClient):
         endpoint: IStreamClientEndpoint | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        """`endpoint` leads to the proxy where the URL's host and port do not, as for a UNIX socket."""
+        """Build a client that is not yet connected.
+
+        Args:
+            url: The account's stream, as for BaseClient.
+            reactor: The reactor to use; by default the global one.
+            endpoint: Replaces the URL's host and port, such as for a UNIX socket.
+            options: See ClientOptions.
+        """
         super().__init__(url, options)
         if reactor is None:
             from twisted.internet import reactor
         self._reactor: Any = reactor
-        self._endpoint = _endpoint(url, reactor) if endpoint is None else endpoint
+        self._endpoint = _build_endpoint(url, reactor) if endpoint is None else endpoint
 
-    async def _dial(self, url: str) -> ClientProtocol:
+    async def _open(self, url: str) -> ClientProtocol:
         factory = WebSocketClientFactory(url, useragent=USER_AGENT, reactor=self._reactor)
         factory.protocol = ClientProtocol
         factory.noisy = False
@@ -81,12 +94,12 @@ class TwistedClient(BaseClient):
     async def _sleep(self, seconds: float) -> None:
         await deferLater(self._reactor, seconds)
 
-    def _seconds(self) -> float:
+    def _clock_seconds(self) -> float:
         return float(self._reactor.seconds())
 
 
 class ClientProtocol(WebSocketClientProtocol):
-    """One connection, from which messages are taken one by one."""
+    """One connection. The client reads its messages one by one."""
 
     log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
     transport: Any
@@ -100,17 +113,18 @@ class ClientProtocol(WebSocketClientProtocol):
         self._message_waiter: Deferred[None] | None = None
         self._closed: Deferred[None] = Deferred()
 
-    # What the follower calls.
+    # Called by the client.
 
     async def send(self, message: bytes) -> None:
-        """Send a text frame."""
+        """Send a text frame. Raises ConnectionClosedError."""
         if self._closed_error is not None:
             raise self._closed_error
-        if self.state == self.STATE_OPEN:  # else the end is on its way, with its reason
+        # In another state the proxy is closing, and receive() raises its reason.
+        if self.state == self.STATE_OPEN:
             self.sendMessage(message)
 
     async def receive(self) -> bytes:
-        """Return the next message."""
+        """Return the next message. Raises ConnectionClosedError."""
         while not self._unread:
             if self._closed_error is not None:
                 raise self._closed_error
@@ -123,21 +137,24 @@ class ClientProtocol(WebSocketClientProtocol):
         return message
 
     async def close(self) -> None:
-        """Say goodbye, and read what still comes, among which is the answer."""
+        """Send a close frame and wait for the reply.
+
+        A paused connection resumes reading, because the reply follows unread messages.
+        """
         if self._closed_error is None:
             if self._is_paused:
                 self.transport.resumeProducing()
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
             await self._closed
 
-    # What Autobahn calls.
+    # Called by Autobahn.
 
     def onOpen(self) -> None:
-        """Let the follower begin."""
+        """Report that the handshake is complete."""
         self.opened.callback(None)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Keep a message until it is taken."""
+        """Buffer a message; pause the socket if too many are unread."""
         self._unread.append(payload)
         if (
             len(self._unread) >= MAX_UNREAD
@@ -149,12 +166,12 @@ class ClientProtocol(WebSocketClientProtocol):
         self._wake()
 
     def onAutoPingTimeout(self) -> None:
-        """Drop a connection that is dead, but not one that is not being read from."""
+        """Drop a dead connection, unless reading is paused: then the pong may be unread."""
         if not self._is_paused:
             super().onAutoPingTimeout()
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """Say how it ended; also called when the handshake was refused."""
+        """Record why the connection closed. Autobahn also calls this if the handshake fails."""
         self._closed_error = self._build_closed_error(code, reason)
         if not self.opened.called:
             self.opened.errback(self._closed_error)
@@ -174,12 +191,12 @@ class ClientProtocol(WebSocketClientProtocol):
         )
 
     def _wake(self) -> None:
-        news, self._message_waiter = self._message_waiter, None
-        if news is not None and not news.called:
-            news.callback(None)
+        waiter, self._message_waiter = self._message_waiter, None
+        if waiter is not None and not waiter.called:
+            waiter.callback(None)
 
 
-def _endpoint(url: str, reactor: Any) -> IStreamClientEndpoint:
+def _build_endpoint(url: str, reactor: Any) -> IStreamClientEndpoint:
     parts = urlsplit(url)
     host, secure = parts.hostname or "", parts.scheme == "wss"
     port = parts.port or (443 if secure else 80)

@@ -1,1 +1,4 @@
-"""What travels: frames as values, close codes; pure, with no Twisted, clock or environment."""
+"""Wire formats: frames, cursors and close codes as values.
+
+Pure: no Twisted, clock or environment.
+"""

@@ -1,18 +1,19 @@
-"""The WebSocket close codes that clients are sent, and whether to come back after each."""
+"""The WebSocket close codes that the proxy sends, and whether a client may reconnect after each."""
 
 from __future__ import annotations
 
 from enum import Enum
 
 MAX_REASON_BYTES = 123
-"""Bytes in UTF-8: a control frame carries 125, of which the code takes two (RFC 6455, 5.5)."""
+"""Bytes in UTF-8. A control frame carries 125 bytes, and the code takes two (RFC 6455, 5.5)."""
 
 
 class CloseCode(Enum):
-    """One reason to end a client's connection; where more is known, the frame has another text.
+    """One reason to close a client's connection. The close frame may add a detail to its text.
 
-    Codes 4000-4999 are for private use (RFC 6455, 7.4.2). Autobahn itself adds 1002, 1007 and 1009 for a
-    broken frame, text that is not UTF-8, and a message over the size limit.
+    Codes 4000-4999 are for private use (RFC 6455, 7.4.2). Autobahn itself adds three codes: 1002
+    for a broken frame, 1007 for text that is not UTF-8, and 1009 for a message over the size
+    limit.
     """
 
     def __init__(self, code: int, reason: str, may_reconnect: bool) -> None:
@@ -33,6 +34,6 @@ class CloseCode(Enum):
     POSITION_LOST = (4010, "position unknown", False)
 
     def with_detail(self, detail: str) -> str:
-        """Return the reason with what is known of this case, without it where both don't fit a frame."""
+        """Return the reason and `detail`; the reason alone if both do not fit a close frame."""
         text = f"{self.reason}: {detail}"
         return text if len(text.encode()) <= MAX_REASON_BYTES else self.reason

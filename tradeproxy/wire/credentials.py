@@ -1,4 +1,4 @@
-"""Values that must not be shown: a Secret, and the credentials made of them."""
+"""Secrets, and the credentials that consist of them. Their values never appear in a log."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TypeAlias
 
 
 class Secret:
-    """A piece of text that does not show itself in str(), repr(), format() or a traceback of values.
+    """A text that str(), repr(), format() and a traceback with local variables redact.
 
-    Only reveal() gives it away; its calls are the list of places where a secret leaves us.
+    Only reveal() returns the text. Its calls are the list of places where a secret leaves the
+    proxy.
     """
 
     __slots__ = ("_text",)
@@ -19,11 +20,11 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Return the text itself."""
+        """Return the text in clear."""
         return self._text
 
     def __eq__(self, other: object) -> bool:
-        """Compare in a time that does not depend on where the texts differ."""
+        """Compare in constant time, so that the duration does not reveal where the texts differ."""
         if not isinstance(other, Secret):
             return NotImplemented
         return hmac.compare_digest(_comparable(self._text), _comparable(other._text))
@@ -38,17 +39,17 @@ class Secret:
         return "<secret>" if self._text else "<no secret>"
 
     def __reduce__(self) -> str:
-        raise TypeError("a Secret is not for storing")
+        raise TypeError("a Secret cannot be pickled or copied")
 
 
 def _comparable(text: str) -> bytes:
-    # JSON may hold lone surrogates ("\ud800"), which strict UTF-8 refuses to encode.
+    # JSON may contain lone surrogates ("\ud800"), which strict UTF-8 cannot encode.
     return text.encode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """An Alpaca API key: its id and its secret. Both are treated as secrets."""
+    """An Alpaca API key: its id and its secret. The proxy treats both as secrets."""
 
     key_id: Secret
     secret_key: Secret
@@ -56,7 +57,7 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class OAuthToken:
-    """An OAuth access token, which stands in the place of a key pair."""
+    """An OAuth access token. Alpaca accepts it instead of a key pair."""
 
     token: Secret
 

@@ -1,4 +1,4 @@
-"""A trading event as the hub knows it: Alpaca's bytes, and what was read of them once, at the edge."""
+"""A trading event: Alpaca's bytes, and the fields that the proxy parses once, on receipt."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hashlib import blake2b
 from typing import Any
 
 CLOSED_STATUSES = frozenset({"filled", "canceled", "expired", "replaced", "rejected"})
-"""The states of an order to which nothing more happens (Alpaca, "Orders at Alpaca", order lifecycle)."""
+"""The final states of an order (Alpaca, "Orders at Alpaca", order lifecycle)."""
 
 EVENT_KINDS = frozenset(
     {
-        # Alpaca, "WebSocket Streaming": common, less common, and those that only captures show.
+        # Alpaca, "WebSocket Streaming": common, less common, and kinds seen only in captures.
         *(
             "new",
             "fill",
@@ -30,10 +30,10 @@ EVENT_KINDS = frozenset(
         *("trade_correct", "restated", "pending_review"),
     }
 )
-"""The events that Alpaca has; it may come to have others."""
+"""The kinds of event that Alpaca sends today. It may add others."""
 
 OTHER_KIND = "other"
-"""Stands for those."""
+"""The kind of every event that is not in EVENT_KINDS; it bounds the number of metric labels."""
 
 MAX_WORD_LENGTH = 128
 """Characters; a ULID has 26, a UUID 36."""
@@ -45,24 +45,27 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A JSON number as it is written: 1 and 1.0 differ, and it may have more digits than Python takes."""
+    """A JSON number as written: 1 and 1.0 differ, and int() may reject its number of digits."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class OrderState:
-    """What an event, or Alpaca when asked, says of an order: enough to see whether it has moved since."""
+    """The state of an order in an event or in Alpaca's REST API.
+
+    A comparison shows missed events.
+    """
 
     id: str
     status: str
     filled_qty: str
     time: int
-    """Of the event or of the order's last change: microseconds since 1970, 0 if it has none."""
+    """The time of the event or of the order's last change: microseconds since 1970, or 0."""
 
     @property
     def is_open(self) -> bool:
-        """Whether something can still happen to the order."""
+        """Whether the order can still change."""
         return self.status not in CLOSED_STATUSES
 
 
@@ -70,45 +73,46 @@ class OrderState:
 class Event:
     """One trading event.
 
-    Two events are the same when `identity` and `digest` are. An `event_id` identifies by itself, and its
-    digest is empty; other events have the hash of their parsed data, so that a correction under a known
-    identity is another event, and other white space is not.
+    Two events are the same if their `identity` and `digest` are equal. An `event_id` is unique,
+    so the digest of such an event is empty. The digest of any other event is a hash of its parsed
+    data. So a correction under a known identity is a new event, and a change of white space is
+    not.
     """
 
     payload: bytes
-    """The frame as it came, byte for byte; UTF-8 JSON with an object in `data`."""
+    """The frame as received, byte for byte: UTF-8 JSON with an object in `data`."""
     identity: str
     digest: bytes
     time: int | None
-    """`at`, else `timestamp`: microseconds since 1970."""
+    """From `at`, else from `timestamp`: microseconds since 1970."""
     order: OrderState | None
     kind: str
-    """One of KINDS, or OTHER."""
+    """One of EVENT_KINDS, or OTHER_KIND."""
 
 
 def read_event(payload: bytes, data: dict[str, Any]) -> Event:
-    """Read the event in `payload`, of which `data` is the parsed object, each number a Number.
+    """Return the event in `payload`. `data` is its parsed object, with each number as a Number.
 
-    Raises RecursionError or ValueError where the data cannot be written again.
+    Raises RecursionError or ValueError if the data cannot be serialized for the digest.
     """
     order = data.get("order")
     order = order if isinstance(order, dict) else {}
     time = _time(data.get("at")) or _time(data.get("timestamp"))
     state, kind = None, _kind(data.get("event"))
-    if order_id := _word(order.get("id")):
-        filled = _number(order.get("filled_qty"))
-        state = OrderState(order_id, _word(order.get("status")), filled, time or 0)
-    if event_id := _word(data.get("event_id")):
+    if order_id := _read_word(order.get("id")):
+        filled = _read_number(order.get("filled_qty"))
+        state = OrderState(order_id, _read_word(order.get("status")), filled, time or 0)
+    if event_id := _read_word(data.get("event_id")):
         return Event(payload, event_id, b"", time, state, kind)
     return Event(payload, _fallback_identity(data, order), _digest(data), time, state, kind)
 
 
 def parse_time(text: str) -> int:
-    """Read an RFC 3339 time as microseconds since 1970; a part of one counts as a whole.
+    """Parse an RFC 3339 time as microseconds since 1970, rounded up.
 
-    So what is asked for from a nanosecond after an event, as Alpaca's Go SDK does, begins behind that event,
-    and times that are in order stay so. Raises ValueError for anything else, a time without its offset from
-    UTC included.
+    Alpaca's Go SDK resumes one nanosecond after its last event. Rounding up excludes that event
+    and keeps the order of times. Raises ValueError for other text, and for a time without an
+    offset from UTC.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
@@ -117,7 +121,7 @@ def parse_time(text: str) -> int:
 
 
 def format_time(microseconds: int) -> str:
-    """Write a time as Alpaca does: RFC 3339 in UTC, with six digits of a second."""
+    """Format a time as Alpaca does: RFC 3339 in UTC, with six decimals of a second."""
     return (_EPOCH + microseconds * _MICROSECOND).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -132,8 +136,8 @@ def _kind(value: Any) -> str:
     return value if isinstance(value, str) and value in EVENT_KINDS else OTHER_KIND
 
 
-def _word(value: Any) -> str:
-    """Return an id or the name of a state; "" for what cannot be one, such as text that is not ASCII."""
+def _read_word(value: Any) -> str:
+    """Return an id or the name of a state; "" for other values, such as text that is not ASCII."""
     return (
         value
         if isinstance(value, str) and value.isascii() and len(value) <= MAX_WORD_LENGTH
@@ -141,18 +145,18 @@ def _word(value: Any) -> str:
     )
 
 
-def _number(value: Any) -> str:
-    return value.text if isinstance(value, Number) else _word(value) or "0"
+def _read_number(value: Any) -> str:
+    return value.text if isinstance(value, Number) else _read_word(value) or "0"
 
 
 def _fallback_identity(data: dict[str, Any], order: dict[str, Any]) -> str:
-    """Identify an event without an event_id: by its order, its kind, and the execution or the moment."""
-    occasion = data.get("execution_id") or _leg_executions(order) or data.get("timestamp")
-    return _text([order.get("id"), data.get("event"), occasion])
+    """Identify an event without an event_id by order, kind, and execution or timestamp."""
+    discriminator = data.get("execution_id") or _leg_executions(order) or data.get("timestamp")
+    return _canonical_text([order.get("id"), data.get("event"), discriminator])
 
 
 def _leg_executions(order: dict[str, Any]) -> list[str]:
-    # Multi-leg fills carry their execution ids only there.
+    # Multi-leg fills carry their execution ids only in `legs`.
     legs = order.get("legs")
     legs = legs if isinstance(legs, list) else []
     executions = [leg.get("execution_id") for leg in legs if isinstance(leg, dict)]
@@ -160,11 +164,11 @@ def _leg_executions(order: dict[str, Any]) -> list[str]:
 
 
 def _digest(data: dict[str, Any]) -> bytes:
-    return blake2b(_text(data).encode(), digest_size=16).digest()
+    return blake2b(_canonical_text(data).encode(), digest_size=16).digest()
 
 
-def _text(value: Any) -> str:
-    """Write a parsed value in the one way in which equal values are equal; it is ASCII."""
+def _canonical_text(value: Any) -> str:
+    """Serialize a parsed value canonically, in ASCII: equal values give equal text."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), default=lambda number: [number.text]
     )

@@ -1,4 +1,4 @@
-"""The frames that carry events: put together, added to, and taken apart, without touching Alpaca's bytes."""
+"""Event frames: build them, add members and extract `data`. Alpaca's bytes stay unchanged."""
 
 from __future__ import annotations
 
@@ -6,45 +6,48 @@ import json
 import re
 from enum import Enum
 
-_DECODER = json.JSONDecoder(
-    parse_int=str, parse_float=str
-)  # an int of thousands of digits is an error
-_BLANK = re.compile(r"[ \t\r\n]*")
+# Numbers stay text: int() raises ValueError for more than 4300 digits.
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class Recovered(Enum):
-    """Where an event that did not come by the stream was found; the value is its mark in the frame."""
+    """The source of an event that the stream did not deliver; the value marks its frame."""
 
     EVENTS = "events"
-    """In the history of events, after newer ones had been delivered: it is late."""
+    """Alpaca's event history. Newer events were delivered first, so it is late."""
     ORDERS = "orders"
-    """Nowhere: it was made of an order that had moved, since the history is not to be had."""
+    """An order that changed during the gap.
+
+    The history was unavailable, so the event is synthetic.
+    """
 
 
 def frame_event(data: bytes) -> bytes:
-    """Frame an event's `data`, a JSON object, as the stream does."""
+    """Wrap an event's `data`, a JSON object, in a frame as the stream does."""
     return b'{"stream":"trade_updates","data":' + data + b"}"
 
 
 def with_mark(payload: bytes, recovered: Recovered) -> bytes:
-    """Add to an event's frame where it was found."""
+    """Add the member `recovered` to an event's frame."""
     return _with(payload, "recovered", recovered.value)
 
 
 def with_cursor(payload: bytes, cursor: str) -> bytes:
-    """Add to an event's frame the position behind it."""
+    """Add the member `cursor`, the position after the event, to its frame."""
     return _with(payload, "cursor", cursor)
 
 
 def _with(payload: bytes, name: str, text: str) -> bytes:
-    """Add a member at the end of the top level; the text needs no escaping."""
+    """Add a member at the end of the top level. `text` must need no escaping."""
     return payload.rstrip()[:-1] + f',"{name}":"{text}"}}'.encode()
 
 
 def extract_data(payload: bytes) -> tuple[bytes, str | None]:
-    """Return the bytes of a frame's `data` on one line, and the mark of a recovered frame.
+    """Return the bytes of a frame's `data` on one line, and the value of `recovered` or None.
 
-    Line ends can only be white space between JSON's tokens; each becomes a blank.
+    JSON allows line breaks only as white space between tokens, so each becomes a space. Of several
+    members named `data`, the last one counts.
     """
     text = payload.decode()
     data, recovered = "", None
@@ -64,6 +67,6 @@ def extract_data(payload: bytes) -> tuple[bytes, str | None]:
 
 
 def _skip(text: str, at: int) -> int:
-    blank = _BLANK.match(text, at)
-    assert blank is not None, "the pattern matches nothing too"
-    return blank.end()
+    space = _SPACE.match(text, at)
+    assert space is not None, "the pattern matches nothing too"
+    return space.end()

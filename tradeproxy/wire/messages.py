@@ -1,8 +1,8 @@
-"""The frames of Alpaca's trade-updates stream, in both directions, as values.
+"""The messages of Alpaca's trade-updates stream, in both directions, as values.
 
-The forms are those of Alpaca's documentation ("WebSocket Streaming", trading API) and of what its SDKs send.
-A frame that cannot be understood is a value too (Malformed), never an exception: an error raised in
-Autobahn's onMessage drops the connection.
+The formats follow Alpaca's documentation ("WebSocket Streaming", trading API) and its SDKs. An
+invalid frame becomes a value too (Malformed), never an exception: Autobahn drops the connection
+if onMessage raises.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.event import Event, Number, read_event
 
 TRADE_UPDATES = "trade_updates"
-"""The one stream of trading events."""
+"""The name of the only stream of trading events."""
 
 AUTHORIZATION = "authorization"
 LISTENING = "listening"
 
 
 class Dialect(Enum):
-    """How a client says who it is: as Alpaca documents it (auth), or as every SDK does (authenticate)."""
+    """The format of a login: `auth` is what Alpaca documents, `authenticate` what SDKs send."""
 
     AUTH = "auth"
     AUTHENTICATE = "authenticate"
@@ -31,7 +31,7 @@ class Dialect(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Authenticate:
-    """A client says who it is."""
+    """A client logs in."""
 
     credentials: Credentials
     dialect: Dialect
@@ -39,26 +39,26 @@ class Authenticate:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """A client names the full set of streams that it wants; an empty one stops them."""
+    """A client sets the full list of its streams; an empty list stops them all."""
 
     streams: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Unlisten:
-    """A client names streams that it no longer wants."""
+    """A client removes streams from its list."""
 
     streams: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownRequest:
-    """JSON from a client that asks for nothing we know."""
+    """Valid JSON from a client that is no known request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """The server's word on who the client is. `action` is what it refuses or grants."""
+    """The server accepts or rejects a login. `action` names the request that it answers."""
 
     authorized: bool
     action: str = "authenticate"
@@ -67,12 +67,12 @@ class Authorization:
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """The original proxy's reply to the `auth` dialect, in the form of Alpaca's market data stream."""
+    """The original proxy's reply to an `auth` login, in Alpaca's market data format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """The server's list of the streams that it now sends."""
+    """The server confirms the list of streams that it now sends."""
 
     streams: tuple[str, ...]
 
@@ -86,14 +86,14 @@ class TradeUpdate:
 
 @dataclass(frozen=True, slots=True)
 class ServerError:
-    """The server reports a failure of its own; it closes afterwards."""
+    """The server reports an internal error and then closes the connection."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A frame that says nothing we can use. `problem` is a fixed phrase, never the frame's text."""
+    """An unusable frame. `problem` is a fixed phrase, never text from the frame."""
 
     problem: str
 
@@ -112,7 +112,7 @@ _DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number)
 
 
 def parse_client(payload: bytes) -> ClientMessage:
-    """Read what a client sent: `payload` is one message, text or binary alike."""
+    """Parse one message from a client, from a text or a binary frame."""
     match _load(payload):
         case Malformed() as malformed:
             return malformed
@@ -129,7 +129,7 @@ def parse_client(payload: bytes) -> ClientMessage:
 
 
 def parse_server(payload: bytes) -> ServerMessage:
-    """Read what Alpaca sent: `payload` is one message, text or binary alike."""
+    """Parse one message from Alpaca, from a text or a binary frame."""
     match _load(payload):
         case Malformed() as malformed:
             return malformed
@@ -149,7 +149,7 @@ def parse_server(payload: bytes) -> ServerMessage:
 
 
 def encode(message: Sendable) -> bytes:
-    """Write a message as Alpaca or its clients do: compact JSON in UTF-8."""
+    """Encode a message as Alpaca or its clients do: compact JSON in UTF-8."""
     return json.dumps(_document(message), separators=(",", ":")).encode()
 
 
@@ -163,8 +163,11 @@ def _document(message: Sendable) -> Any:
             return {"action": "unlisten", "data": {"streams": streams}}
         case Authorization(authorized, action, text):
             status = "authorized" if authorized else "unauthorized"
-            words = {"message": text} if text else {}
-            return {"stream": AUTHORIZATION, "data": {"status": status, "action": action, **words}}
+            optional = {"message": text} if text else {}
+            return {
+                "stream": AUTHORIZATION,
+                "data": {"status": status, "action": action, **optional},
+            }
         case Authenticated():
             return [{"T": "success", "msg": "authenticated"}]
         case Listening(streams):
@@ -181,7 +184,7 @@ def _authentication(credentials: Credentials, dialect: Dialect) -> Any:
             return {"action": "auth", "key": key_id.reveal(), "secret": secret_key.reveal()}
         case KeyPair(key_id, secret_key), _:
             data = {"key_id": key_id.reveal(), "secret_key": secret_key.reveal()}
-        case OAuthToken(token), _:  # has no form in the other dialect
+        case OAuthToken(token), _:  # the `auth` dialect has no OAuth
             data = {"oauth_token": token.reveal()}
         case _:  # pragma: no cover
             assert_never(credentials)
@@ -191,13 +194,14 @@ def _authentication(credentials: Credentials, dialect: Dialect) -> Any:
 def _trade_update(payload: bytes, data: dict[str, Any]) -> TradeUpdate | Malformed:
     try:
         return TradeUpdate(read_event(payload, data))
-    except (ValueError, RecursionError):  # what could just be read may be too deep to be written
+    except (ValueError, RecursionError):  # too deep to serialize for the digest, though it parsed
         return NOT_JSON
 
 
 def _load(payload: bytes) -> Any:
-    """Return the JSON value, or NOT_JSON, which no JSON value is."""
-    # json.loads would make a decoder each time, and guess UTF-16 and UTF-32. RecursionError: "[[[[…".
+    """Return the JSON value, or NOT_JSON, which never equals a JSON value."""
+    # json.loads would build a decoder per call and detect UTF-16 and UTF-32.
+    # RecursionError: "[[[[…".
     try:
         return _DECODER.decode(payload.decode("utf-8"))
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Where a client wants its stream to begin, in its own words."""
+"""Positions: where a client's stream starts, and the cursor that identifies a position."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from zlib import crc32
 
 @dataclass(frozen=True, slots=True)
 class AfterId:
-    """Behind the event that has this id, or at this cursor."""
+    """After the event with this id, or at this cursor."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class FromTime:
-    """With the first event whose time is this (microseconds since 1970) or later, and all behind it."""
+    """From the first event with this time (microseconds since 1970) or a later one."""
 
     time: int
 
 
 @dataclass(frozen=True, slots=True)
 class LastEvents:
-    """With the last so many events; with all there are, if there are fewer."""
+    """From the last `count` events; from the oldest stored event if there are fewer."""
 
     count: int
 
@@ -32,17 +32,18 @@ class LastEvents:
 Position: TypeAlias = AfterId | FromTime | LastEvents
 
 
-_FORM = re.compile(
-    r"(?P<account>[a-z0-9_]{1,64})\.(?P<epoch>[0-9a-f]{16})\.(?P<seq>[0-9]{1,18})\.(?P<check>[0-9a-f]{8})"
+_FORMAT = re.compile(
+    r"(?P<account>[a-z0-9_]{1,64})\.(?P<epoch>[0-9a-f]{16})"
+    r"\.(?P<seq>[0-9]{1,18})\.(?P<check>[0-9a-f]{8})"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The place just behind one event in one account's log; `seq` 0 is before the first.
+    """The position after one event in one account's log; `seq` 0 is before the first event.
 
-    `check` is that event's checksum: a log that lost its end, as a power cut can do to one that is not
-    synced, counts on with the same numbers, and must not take another event for the one that was meant.
+    `check` is the event's checksum. A power cut can truncate a log that is not synced, and the
+    log then reuses sequence numbers. The checksum detects that `seq` now names a different event.
     """
 
     account: str
@@ -55,13 +56,13 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor | None:
-        """Read a cursor; None for what does not have its form, such as an event's id."""
-        match = _FORM.fullmatch(text)
+        """Parse a cursor; None if the text does not have its format, such as an event's id."""
+        match = _FORMAT.fullmatch(text)
         if match is None:
             return None
         return cls(match["account"], match["epoch"], int(match["seq"]), int(match["check"], 16))
 
 
 def compute_check(payload: bytes | None) -> int:
-    """Return the checksum of an event's frame; a hole in the log has 0."""
+    """Return the checksum of an event's frame; 0 for a sequence number without an event."""
     return 0 if payload is None else crc32(payload)

@@ -1,4 +1,4 @@
-"""The `proxy_status` stream: what the proxy says of itself to the clients that ask for it."""
+"""The `proxy_status` stream: the proxy's own state, for clients that subscribe to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROXY_STATUS = "proxy_status"
 
 @dataclass(frozen=True, slots=True)
 class UpstreamStatus:
-    """Whether Alpaca's stream is up, why not, and since when (Unix time in seconds)."""
+    """Whether Alpaca's stream is up, the reason if not, and since when (Unix time in seconds)."""
 
     streaming: bool
     reason: str
@@ -27,7 +27,10 @@ class UpstreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class JournalStatus:
-    """Whether events are on the disk before they are delivered, why not, and since when (Unix time)."""
+    """Whether events are on disk before delivery, the reason if not, and since when.
+
+    `since` is Unix time in seconds.
+    """
 
     durable: bool
     reason: str
@@ -35,40 +38,46 @@ class JournalStatus:
 
 
 class GapOutcome(Enum):
-    """What became of a gap in Alpaca's stream."""
+    """The result of a gap in Alpaca's stream.
+
+    PENDING -> RECOVERED, ORDERS or LOST; or PENDING -> OPEN and then one of those three.
+    """
 
     PENDING = "pending"
-    """What was missed is being asked for, and newer events wait."""
+    """The backfill is running, and newer events are buffered."""
     OPEN = "open"
-    """It could not be had in time: newer events go on, what is found will come late, and marked."""
+    """The backfill exceeded its deadline. Newer events flow; missed ones follow late and marked."""
     RECOVERED = "recovered"
-    """All that was missed has been delivered."""
+    """All missed events are delivered."""
     ORDERS = "orders"
-    """The orders' present states have been delivered, marked; events in between are not to be had."""
+    """The current state of changed orders is delivered, marked; events in between are lost."""
     LOST = "lost"
-    """Nothing could be had of it."""
+    """Nothing of the gap could be recovered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A time in which events could not arrive: from the last moment that is known to be complete to the
-    stream's return (microseconds since 1970), which is None while it is down."""
+    """A period without events from Alpaca's stream.
+
+    `begin` is the last time up to which events are complete. `end` is the stream's return, or None
+    while it is down. Both are microseconds since 1970.
+    """
 
     begin: int
     end: int | None = None
     outcome: GapOutcome = GapOutcome.PENDING
     events: int = 0
-    """How many missed events were found, or made of orders."""
+    """The number of missed events that were found, or built from orders."""
     reason: str = ""
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the outcome is final."""
         return self.outcome not in (GapOutcome.PENDING, GapOutcome.OPEN)
 
 
 class ReplayState(Enum):
-    """How far the replay that a client asked for has come."""
+    """The progress of the replay that a client requested."""
 
     BEGUN = "begun"
     COMPLETE = "complete"
@@ -82,55 +91,66 @@ def encode_hello(
     journal: JournalStatus,
     gaps: Sequence[Gap],
 ) -> bytes:
-    """Write all there is to know. `cursor` is where this client's stream stands, None if it has no place."""
+    """Encode the complete state, the first frame that a client gets.
+
+    Args:
+        account: The account's name.
+        cursor: The position of this client's stream; None if it has none.
+        upstream: The state of Alpaca's stream.
+        journal: The state of the journal.
+        gaps: The recent gaps, oldest first.
+    """
     return _frame(
         "hello",
         account=account,
         cursor=cursor,
         upstream=describe_upstream(upstream),
-        journal=_journal(journal),
+        journal=_describe_journal(journal),
         gaps=[describe_gap(gap) for gap in gaps],
     )
 
 
 def encode_upstream(upstream: UpstreamStatus) -> bytes:
-    """Write that the upstream is up, or down."""
+    """Encode a change of Alpaca's stream to up or down."""
     return _frame("upstream", **describe_upstream(upstream))
 
 
 def encode_journal(journal: JournalStatus) -> bytes:
-    """Write that the journal is durable, or not."""
-    return _frame("journal", **_journal(journal))
+    """Encode a change of the journal to durable or not durable."""
+    return _frame("journal", **_describe_journal(journal))
 
 
 def encode_gap(gap: Gap) -> bytes:
-    """Write that a gap has begun, or what became of it."""
+    """Encode the start of a gap, or a change of its outcome."""
     return _frame("gap", **describe_gap(gap))
 
 
 def encode_position(cursor: str) -> bytes:
-    """Write where a stream stands from which events have been held back."""
+    """Encode the position of a stream after events that its filter dropped."""
     return _frame("position", cursor=cursor)
 
 
 def encode_replay(replay: ReplayState, cursor: str | None, reason: str = "") -> bytes:
-    """Write that a replay begins, is complete, or cannot be had; `cursor` is where the stream stands."""
+    """Encode that a replay begins, is complete or is impossible.
+
+    `cursor` is the stream's position.
+    """
     return _frame("replay", state=replay.value, cursor=cursor, reason=reason)
 
 
 def describe_upstream(upstream: UpstreamStatus) -> dict[str, Any]:
-    """Return how the upstream is, as JSON shows it."""
+    """Return the upstream's state as a JSON object."""
     state = "up" if upstream.streaming else "down"
     return {"state": state, "since": format_seconds(upstream.since), "reason": upstream.reason}
 
 
-def _journal(journal: JournalStatus) -> dict[str, Any]:
+def _describe_journal(journal: JournalStatus) -> dict[str, Any]:
     state = "durable" if journal.durable else "not durable"
     return {"state": state, "since": format_seconds(journal.since), "reason": journal.reason}
 
 
 def describe_gap(gap: Gap) -> dict[str, Any]:
-    """Return a gap as JSON shows it."""
+    """Return a gap as a JSON object."""
     return {
         "begin": format_time(gap.begin),
         "end": None if gap.end is None else format_time(gap.end),
@@ -141,7 +161,7 @@ def describe_gap(gap: Gap) -> dict[str, Any]:
 
 
 def format_seconds(seconds: float) -> str:
-    """Write Unix time as JSON shows it."""
+    """Format Unix time in seconds as RFC 3339."""
     return format_time(round(seconds * 1_000_000))
 
 
