@@ -1,10 +1,10 @@
-"""Tests for tradeproxy.downstream.autobahn_slim: what a connection does without, with and without a known Autobahn."""
+"""Tests for tradeproxy.downstream.autobahn_slim, with a supported and an unsupported Autobahn."""
 
 from __future__ import annotations
 
 import gc
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from tests.support.frames import AUTH, AUTHENTICATED, FILL
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
 
-class LeanTests(ProxyTestCase):
-    """A connection that is open holds little."""
+class AutobahnSlimTests(ProxyTestCase):
+    """An open connection uses little memory."""
 
-    def test_the_installed_autobahn_is_the_one_that_it_was_written_for(self) -> None:
-        """A newer one works, and connections then cost more: look at the module again."""
+    def test_installed_autobahn_is_supported(self) -> None:
+        """A newer version works, but connections cost more: the module needs an update."""
         self.assertTrue(autobahn_slim.IS_SUPPORTED)
 
-    def test_the_handshake_leaves_nothing_behind(self) -> None:
-        """Neither what a client offered, nor what read its first message, nor a copy of every option."""
+    def test_handshake_attributes_are_deleted(self) -> None:
+        """No headers, no parser state and no copies of options remain."""
         self.say(self.connect(), AUTH)
         (client,) = self.factory.clients
         self.assertEqual(
@@ -31,31 +31,33 @@ class LeanTests(ProxyTestCase):
         )
         self.assertLess(sys.getsizeof(vars(client)), 1500)
 
-    def test_the_request_is_gone_at_once(self) -> None:
-        """Also while the collector waits: its headers hold a client's token."""
+    def test_request_is_freed_without_garbage_collection(self) -> None:
+        """The request must not wait for the collector: its headers may contain a client's token."""
         requests: list[ref[Request]] = []
 
-        class Seen(self.site.requestFactory):  # type: ignore[name-defined]  # known when it runs
+        base: Any = self.site.requestFactory
+
+        class RecordingRequest(base):
             def process(self) -> None:
                 requests.append(ref(self))
                 super().process()
 
-        self.site.requestFactory = Seen
+        self.site.requestFactory = RecordingRequest
         gc.disable()
         self.addCleanup(gc.enable)
         self.connect()
         self.assertEqual([request() for request in requests], [None])
 
-    def test_the_answer_is_autobahns(self) -> None:
-        """To the letter."""
-        lean_answer = self.upgrade().received
+    def test_handshake_response_equals_autobahns(self) -> None:
+        """Every byte is the same."""
+        slim_response = self.upgrade().received
         self.patch(autobahn_slim, "IS_SUPPORTED", False)
         self.setUp()
-        self.assertEqual(self.upgrade().received, lean_answer)
-        self.assertIn(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", lean_answer)
+        self.assertEqual(self.upgrade().received, slim_response)
+        self.assertIn(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", slim_response)
 
-    def test_every_message_is_checked(self) -> None:
-        """What is no UTF-8 is seen in later messages too, and when a message comes in parts."""
+    def test_invalid_utf8_closes_1007(self) -> None:
+        """UTF-8 is checked in later messages too, and across the frames of a message."""
         client = self.connect()
         self.say(client, AUTH)
         self.assertEqual(self.say(client, '{"ä":1}'.encode()), [])
@@ -68,8 +70,8 @@ class LeanTests(ProxyTestCase):
         assert client.closed is not None
         self.assertEqual(client.closed[0], 1007)
 
-    def test_an_unknown_autobahn_is_left_as_it_is(self) -> None:
-        """Clients are served all the same."""
+    def test_unsupported_autobahn_runs_unchanged(self) -> None:
+        """Clients get their events in that case too."""
         self.patch(autobahn_slim, "IS_SUPPORTED", False)
         self.setUp()
         client = self.connect()

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.send_group: Twisted's own transport on a real socket."""
+"""Tests for write_direct of tradeproxy.downstream.send_group, on Twisted's real transport."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tradeproxy.downstream.send_group import is_plain_tcp, write_direct
 
 
 class Writers:
-    """As much of a reactor as a transport needs: who waits until its socket takes more, or gives some."""
+    """The part of a reactor that a transport needs: it records the waiting writers."""
 
     def __init__(self) -> None:
         self.waiting: set[Any] = set()
@@ -30,8 +30,8 @@ class Writers:
     def removeReader(self, transport: Any) -> None: ...
 
 
-class Ending(Protocol):
-    """Notes why it ended."""
+class RecordingProtocol(Protocol):
+    """Records the reason of the connection loss."""
 
     reason: Any = None
 
@@ -40,20 +40,20 @@ class Ending(Protocol):
 
 
 class Connection:
-    """As much of an Autobahn connection as it takes; what goes the ordinary way is kept."""
+    """The needed part of an Autobahn connection; it records the writes through the fallback."""
 
     def __init__(self, transport: Server) -> None:
         self.transport = transport
         self.send_queue: list[bytes] = []
-        self.ordinary: list[bytes] = []
+        self.fallback: list[bytes] = []
 
     def write(self, data: bytes) -> None:
-        self.ordinary.append(data)
+        self.fallback.append(data)
         self.transport.write(data)
 
 
-class DirectTests(SynchronousTestCase):
-    """What is written arrives whole and in order, whether or not the socket takes it at once."""
+class DirectWriteTests(SynchronousTestCase):
+    """All bytes arrive, in order, whether or not the socket takes them at once."""
 
     def setUp(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -62,7 +62,7 @@ class DirectTests(SynchronousTestCase):
         self.addCleanup(self.peer.close)
         accepted.setblocking(False)
         self.writers = Writers()
-        self.protocol = Ending()
+        self.protocol = RecordingProtocol()
         reactor: Any = self.writers
         port: Any = None
         self.transport = Server(accepted, self.protocol, address, port, 0, reactor)
@@ -74,7 +74,7 @@ class DirectTests(SynchronousTestCase):
         return write_direct(self.connection, data, self.connection.write)
 
     def received(self) -> bytes:
-        """Return what has arrived, letting the transport send the rest meanwhile."""
+        """Return the received bytes, while the transport sends the rest."""
         taken = b""
         while True:
             if self.transport in self.writers.waiting:
@@ -88,19 +88,19 @@ class DirectTests(SynchronousTestCase):
                 return taken
             taken += data
 
-    def test_is_for_twisteds_own_tcp_alone(self) -> None:
-        """Not for TLS, a UNIX socket or a wire in memory: these have their own ways."""
+    def test_only_twisted_tcp_is_plain(self) -> None:
+        """TLS, UNIX sockets and transports in memory are not written directly."""
         self.assertTrue(is_plain_tcp(self.transport))
         self.assertFalse(is_plain_tcp(object()))
 
-    def test_goes_at_once(self) -> None:
+    def test_write_is_sent_at_once(self) -> None:
         """Nothing waits for the reactor."""
         self.assertTrue(self.write(b"hello"))
         self.assertEqual(self.writers.waiting, set())
         self.assertEqual(self.peer.recv(100), b"hello")
 
-    def test_what_the_socket_does_not_take_waits_in_the_transport(self) -> None:
-        """A short write's rest, and all that is written after it, in order."""
+    def test_short_write_rest_is_buffered_in_transport(self) -> None:
+        """The rest of a short write and all later writes arrive in order."""
         whole = b"".join(b"%07d " % n for n in range(2_000_000))
         self.assertFalse(self.write(whole))
         self.assertIn(self.transport, self.writers.waiting)
@@ -109,14 +109,14 @@ class DirectTests(SynchronousTestCase):
         self.write(b" and at once again")
         self.assertEqual(self.peer.recv(100), b" and at once again")
 
-    def test_overtakes_nothing_that_waits(self) -> None:
-        """A frame that Autobahn has written, such as a pong, goes before it."""
+    def test_write_follows_buffered_data(self) -> None:
+        """A frame that Autobahn wrote before, such as a pong, arrives first."""
         self.transport.write(b"pong ")
         self.write(b"event")
         self.assertEqual(self.received(), b"pong event")
 
-    def test_goes_the_ordinary_way_where_something_is_unusual(self) -> None:
-        """Autobahn keeps frames of its own; the transport is closing, or has been lost."""
+    def test_undrained_or_closing_connection_uses_fallback(self) -> None:
+        """Autobahn has queued frames, or the transport is closing or lost."""
         self.connection.send_queue.append(b"a frame of Autobahn's")
         self.write(b"2")
         self.connection.send_queue.clear()
@@ -127,10 +127,10 @@ class DirectTests(SynchronousTestCase):
         self.transport.disconnecting = False
         self.transport.connected = False
         self.write(b"4")
-        self.assertEqual(self.connection.ordinary, [b"2", b"3", b"4"])
+        self.assertEqual(self.connection.fallback, [b"2", b"3", b"4"])
 
-    def test_hides_no_lost_connection(self) -> None:
-        """A reset is found by the transport, and the protocol told, as without this."""
+    def test_reset_is_reported_by_transport(self) -> None:
+        """The transport finds a reset and reports it to the protocol, as without a direct write."""
         self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.peer.close()
         self.write(b"hello")

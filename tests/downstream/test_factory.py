@@ -1,4 +1,4 @@
-"""The clients' connections, through the site, in memory and in fake time."""
+"""Tests for tradeproxy.downstream.factory and connection: through the site, in memory."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ EVENTS = [b'{"stream":"trade_updates","data":{"event":"new","n":%d}}' % n for n 
 
 
 class OriginalPathTests(ProxyTestCase):
-    """`/trade-updates-paper`, in the manner of the original proxy."""
+    """`/trade-updates-paper` behaves as the original proxy."""
 
-    def test_every_event_follows_the_auth_message(self) -> None:
-        """A client that never listens gets the array reply and, from then on, all events, untouched."""
+    def test_original_path_auth_starts_events(self) -> None:
+        """A client without `listen` gets the array reply, and then all events, byte for byte."""
         client = self.connect()
         self.assertEqual(self.say(client, AUTH), [AUTHENTICATED])
         self.publish(self.paper, *EVENTS)
         self.assertEqual(client.taken(), EVENTS)
 
-    def test_sdks_get_the_object_reply_and_the_ack(self) -> None:
-        """A client that authenticates as Alpaca's SDKs do gets what they need, in that order."""
+    def test_authenticate_gets_object_reply_and_listen_ack(self) -> None:
+        """A client that authenticates as Alpaca's SDKs do gets both replies in order."""
         client = self.connect()
         self.assertEqual(self.say(client, AUTHENTICATE, LISTEN), [AUTHORIZED, LISTENING])
 
-    def test_binary_frames_are_understood(self) -> None:
+    def test_binary_messages_are_accepted(self) -> None:
         """The C# SDK sends its JSON in binary frames."""
         client = self.connect()
         self.assertEqual(
             self.say(client, AUTHENTICATE, LISTEN, binary=True), [AUTHORIZED, LISTENING]
         )
 
-    def test_nothing_comes_before_the_auth_reply(self) -> None:
-        """An event that arrives while a client has yet to authenticate is not for it."""
+    def test_event_before_auth_is_not_sent(self) -> None:
+        """An unauthenticated client does not get events, not even after it authenticates."""
         client = self.connect()
         self.publish(self.paper, EVENTS[0])
         self.assertEqual(client.taken(), [])
         self.assertEqual(self.say(client, AUTH), [AUTHENTICATED])
 
-    def test_accounts_are_apart(self) -> None:
+    def test_client_gets_only_its_accounts_events(self) -> None:
         """A client of one account gets none of the other's events."""
         paper, live = self.connect("/paper"), self.connect("/live")
         self.say(paper, AUTH)
@@ -57,8 +57,8 @@ class OriginalPathTests(ProxyTestCase):
         self.publish(self.paper, EVENTS[1])
         self.assertEqual((paper.taken(), live.taken()), ([EVENTS[1]], [EVENTS[0]]))
 
-    def test_upstream_trouble_leaves_clients_alone(self) -> None:
-        """The stream goes on where it was, however long Alpaca was away."""
+    def test_upstream_outage_keeps_clients_connected(self) -> None:
+        """After an outage of any length the client gets the next event."""
         client = self.connect()
         self.say(client, AUTH)
         self.paper.mark_upstream_down("gone")
@@ -67,17 +67,17 @@ class OriginalPathTests(ProxyTestCase):
         self.assertEqual((client.closed, client.taken()), (None, [EVENTS[0]]))
 
 
-class HandshakeTests(ProxyTestCase):
-    """What clients offer at the handshake."""
+class HandshakeOptionTests(ProxyTestCase):
+    """Options and extensions of the handshake."""
 
-    def test_an_offer_of_compression_is_passed_over(self) -> None:
-        """Most libraries make one; the stream is not compressed, which would cost every client 200 KB."""
+    def test_offered_compression_is_declined(self) -> None:
+        """Most libraries offer it. Compression would take 200 KB of memory per client."""
         answer = self.upgrade(Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits")
         self.assertEqual(answer.status, 101)
         self.assertNotIn(b"extensions", answer.received.lower())
 
-    def test_every_client_has_the_options_of_the_factory(self) -> None:
-        """Shared or copied, they are those that were set."""
+    def test_client_options_equal_factory_options(self) -> None:
+        """The class or the instance has each option with its value."""
         self.connect()
         (client,) = self.factory.clients
         for name in self.factory.protocol.CONFIG_ATTRS:
@@ -85,10 +85,10 @@ class HandshakeTests(ProxyTestCase):
 
 
 class AlpacaPathTests(ProxyTestCase):
-    """`/trade-updates-paper/stream`, strictly as Alpaca's own."""
+    """`/trade-updates-paper/stream` behaves as Alpaca's stream."""
 
-    def test_nothing_comes_before_listen(self) -> None:
-        """Events follow the ack of `listen`, and end with an empty one."""
+    def test_alpaca_path_events_follow_listen_only(self) -> None:
+        """Events start after the ack of `listen`, and stop with an empty `listen`."""
         client = self.connect("/trade-updates-paper/stream")
         self.assertEqual(self.say(client, AUTH), [AUTHORIZED])
         self.publish(self.paper, EVENTS[0])
@@ -101,17 +101,17 @@ class AlpacaPathTests(ProxyTestCase):
         self.assertEqual(client.taken(), [])
 
 
-class CloseTests(ProxyTestCase):
-    """Every end of a connection has its code and its reason."""
+class ConnectionCloseTests(ProxyTestCase):
+    """Every close has its code and its reason."""
 
-    def test_a_message_that_is_not_json(self) -> None:
-        """4000 says that to reconnect would not help."""
+    def test_no_json_closes_4000(self) -> None:
+        """4000 means that a reconnect does not help."""
         client = self.connect()
         self.say(client, b"hello")
         self.assertEqual(client.closed, (4000, "that message is not JSON"))
 
-    def test_a_message_that_is_too_large(self) -> None:
-        """1009 is Autobahn's own; nothing follows its close frame, and the others stay."""
+    def test_too_large_message_closes_1009(self) -> None:
+        """Autobahn sends 1009; nothing follows it, and other clients stay connected."""
         client, other = self.connect(), self.connect()
         self.say(client, AUTH)
         self.say(other, AUTH)
@@ -121,12 +121,12 @@ class CloseTests(ProxyTestCase):
         self.assertEqual(client.closed[0], 1009)
         self.assertEqual((client.taken(), other.taken()), ([], [EVENTS[0]]))
 
-    def test_nothing_follows_a_close_frame_of_autobahns_own(self) -> None:
-        """It knows of protocol errors before we do; the next event must not be written behind it."""
+    def test_no_event_follows_autobahns_close_frame(self) -> None:
+        """Autobahn closes on a protocol error by itself; the next event must not follow."""
         client = self.connect()
         self.say(client, AUTH)
         client.answers_close = False
-        transport = self.transport_of(0)
+        transport = self.server_transport(0)
         self.say(client, b'"' + b"x" * 16 * 1024 + b'"')
         assert client.closed is not None
         written: list[bytes] = []
@@ -134,19 +134,19 @@ class CloseTests(ProxyTestCase):
         self.publish(self.paper, EVENTS[0])
         self.assertEqual(written, [])
 
-    def test_no_auth_in_time(self) -> None:
-        """A client that says nothing has ten seconds, one that authenticated all the time."""
-        mute, known = self.connect(), self.connect()
-        self.say(known, AUTH)
+    def test_no_auth_in_time_closes_4002(self) -> None:
+        """A silent client has ten seconds; an authenticated one stays open."""
+        silent, authenticated = self.connect(), self.connect()
+        self.say(authenticated, AUTH)
         self.wires.advance(9.9)
-        self.assertIsNone(mute.closed)
+        self.assertIsNone(silent.closed)
         self.wires.advance(0.2)
-        assert mute.closed is not None
-        self.assertEqual(mute.closed[0], 4002)
-        self.assertTrue(known.is_open_now)
+        assert silent.closed is not None
+        self.assertEqual(silent.closed[0], 4002)
+        self.assertTrue(authenticated.is_open_now)
 
-    def test_a_client_that_leaves_is_forgotten(self) -> None:
-        """After its close frame nothing is delivered to it, and its place is free."""
+    def test_closed_client_is_unregistered(self) -> None:
+        """After its close frame it gets no event, and does not count against the limit."""
         client = self.connect()
         self.say(client, AUTH)
         client.sendClose(1000)
@@ -154,8 +154,8 @@ class CloseTests(ProxyTestCase):
         self.assertEqual(len(self.paper.broadcaster), 0)
         self.assertEqual(len(self.factory.clients), 0)
 
-    def test_a_client_that_leaves_without_letting_go_is_forgotten(self) -> None:
-        """A close frame and then nothing, as over TLS, does not keep one of the places for ever."""
+    def test_client_that_keeps_tcp_open_is_aborted_after_close_timeout(self) -> None:
+        """A client that closes and keeps TCP open, as over TLS, does not count for ever."""
         self.wires.transport = LingeringTransport
         client = self.connect()
         client.sendClose(1000)
@@ -164,18 +164,20 @@ class CloseTests(ProxyTestCase):
         self.wires.advance(0.2)
         self.assertEqual(len(self.factory.clients), 0)
 
-    def test_the_service_says_goodbye(self) -> None:
-        """When the proxy stops, every client is told to reconnect, whether it has authenticated or not."""
+    def test_stop_closes_all_clients_1012(self) -> None:
+        """A stop closes authenticated and unauthenticated clients with 1012: reconnect."""
         clients = [self.connect() for _ in range(3)]
         self.say(clients[0], AUTH)
         stopped = self.service.stopService()
         self.wires.advance(1)
         self.successResultOf(stopped)
-        self.assertEqual({client.closed for client in clients}, {(1012, clients[0].closed[1])})  # type: ignore[index]
+        assert clients[0].closed is not None
+        reason = clients[0].closed[1]
+        self.assertEqual({client.closed for client in clients}, {(1012, reason)})
         self.assertEqual(self.upgrade().status, 503)
 
-    def test_goodbyes_are_bounded(self) -> None:
-        """A client that does not answer its close frame delays the stop by no more than two seconds."""
+    def test_stop_aborts_clients_after_timeout(self) -> None:
+        """A client that does not answer its close frame delays the stop by two seconds at most."""
         client = self.connect()
         client.answers_close = False
         stopped = self.service.stopService()
@@ -185,18 +187,18 @@ class CloseTests(ProxyTestCase):
         self.successResultOf(stopped)
         self.assertEqual(len(self.factory.clients), 0)
 
-    def test_without_clients_the_service_stops_at_once(self) -> None:
-        """There is nobody to wait for."""
+    def test_stop_without_clients_completes_at_once(self) -> None:
+        """No connection delays the stop."""
         self.successResultOf(self.service.stopService())
 
 
-class TokenTests(ProxyTestCase):
-    """With PROXY_TOKENS a client must hold one, in any of the places where it can put it."""
+class ClientTokenTests(ProxyTestCase):
+    """With PROXY_TOKENS a client must send one, in its headers or in its auth message."""
 
     tokens = ("first-token", "second-token")
 
-    def test_the_auth_message_may_hold_it_in_every_dialect(self) -> None:
-        """As key, as secret, as OAuth token: bots set it where they used to set their keys."""
+    def test_token_in_auth_message_is_accepted_in_every_dialect(self) -> None:
+        """Key, secret and OAuth token are checked: bots set it in place of their keys."""
         for message, reply in (
             (b'{"action":"auth","key":"first-token","secret":"x"}', AUTHENTICATED),
             (b'{"action":"auth","key":"x","secret":"second-token"}', AUTHENTICATED),
@@ -208,61 +210,61 @@ class TokenTests(ProxyTestCase):
         ):
             self.assertEqual(self.say(self.connect(), message), [reply], message)
 
-    def test_a_wrong_one_is_refused_in_either_dialect(self) -> None:
-        """The authorization object says unauthorized, then 4001 says that to reconnect would not help."""
+    def test_wrong_token_closes_4001_in_both_dialects(self) -> None:
+        """The reply is unauthorized; 4001 means that a reconnect does not help."""
         for message in (AUTH, AUTHENTICATE):
             client = self.connect()
             self.assertEqual(self.say(client, message), [UNAUTHORIZED])
             assert client.closed is not None
             self.assertEqual(client.closed[0], 4001)
 
-    def test_headers_may_hold_it(self) -> None:
-        """Then the auth message may say anything, as it may without tokens."""
+    def test_token_in_headers_accepts_any_auth_message(self) -> None:
+        """The auth message may then contain any credentials, as without tokens."""
         for headers in (
             {"Authorization": "Bearer first-token"},
             {"APCA_API_KEY_ID": "x", "APCA_API_SECRET_KEY": "second-token"},
         ):
             self.assertEqual(self.say(self.connect(**headers), AUTH), [AUTHENTICATED], headers)
 
-    def test_a_wrong_header_is_refused_before_the_upgrade(self) -> None:
-        """There is nothing to upgrade for."""
+    def test_wrong_token_in_header_is_401(self) -> None:
+        """The request is rejected before the upgrade."""
         self.assertEqual(self.upgrade(Authorization="Bearer guess").status, 401)
 
 
 class KeepAliveTests(ProxyTestCase):
-    """Pings, both ways."""
+    """Pings in both directions."""
 
-    def test_a_clients_ping_is_answered_at_once(self) -> None:
-        """Some SDKs want their pong within five seconds."""
+    def test_client_ping_is_answered_at_once(self) -> None:
+        """Some SDKs expect a pong within five seconds."""
         client = self.connect()
         client.sendPing(b"are you there")
         self.wires.flush()
         self.assertEqual(client.pongs, [b"are you there"])
 
-    def test_of_several_pings_the_last_is_answered_once_the_client_reads(self) -> None:
-        """A client that does not read must not fill memory by asking (RFC 6455, 5.5.3 lets us choose)."""
+    def test_pings_of_paused_client_get_one_pong_for_the_last(self) -> None:
+        """A client that does not read must not fill memory with pongs (RFC 6455, 5.5.3)."""
         slow = self.connect()
-        self.transport_of(
+        self.server_transport(
             0
         ).producer.pauseProducing()  # as Twisted does when its own 64 KiB are full
         for ping in (b"1", b"2", b"3"):
             slow.sendPing(ping)
         self.wires.flush()
         self.assertEqual(slow.pongs, [])
-        self.transport_of(0).producer.resumeProducing()
+        self.server_transport(0).producer.resumeProducing()
         self.wires.flush()
         self.assertEqual(slow.pongs, [b"3"])
 
-    def test_clients_are_pinged_every_twenty_seconds(self) -> None:
-        """An idle connection stays known to whatever is in between."""
+    def test_clients_are_pinged_every_20_seconds(self) -> None:
+        """Pings keep an idle connection alive in NATs and proxies."""
         client = self.connect()
         self.say(client, AUTH)
         self.wires.advance(61)
         self.assertEqual(client.pings, 3)
         self.assertTrue(client.is_open_now)
 
-    def test_a_client_that_is_gone_is_found(self) -> None:
-        """Without a pong for three minutes it is dropped."""
+    def test_no_pong_for_180_seconds_drops_client(self) -> None:
+        """A client without a pong for three minutes is dropped."""
         client = self.connect()
         self.say(client, AUTH)
         client.answers_pings = False
@@ -272,13 +274,13 @@ class KeepAliveTests(ProxyTestCase):
         self.assertEqual(len(self.factory.clients), 0)
 
 
-class CapacityTests(ProxyTestCase):
-    """PROXY_MAX_CLIENTS."""
+class MaxClientsTests(ProxyTestCase):
+    """PROXY_MAX_CLIENTS limits the clients."""
 
     limits = Limits(max_clients=2)
 
-    def test_one_more_than_the_limit_is_refused_before_the_upgrade(self) -> None:
-        """503, until somebody leaves."""
+    def test_client_above_limit_is_503(self) -> None:
+        """The upgrade is rejected with 503 until another client closes."""
         first, _ = self.connect(), self.connect("/live/stream")
         self.assertEqual(self.upgrade().status, 503)
         first.sendClose(1000)

@@ -10,7 +10,7 @@ from tests.support.filtered import update
 from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.journals import event_id_of
 from tests.support.proxy import Client, NarrowTransport, ProxyTestCase
-from tests.support.send_groups import CrowdTestCase
+from tests.support.send_groups import SendGroupTestCase
 from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
 from tradeproxy.downstream.log_reader import STEP_BYTES
 from tradeproxy.downstream.subscription import POSITION_INTERVAL
@@ -176,7 +176,7 @@ class PositionFrameTests(FilteredTestCase):
         """A client that resumes from it misses nothing."""
         self.wires.transport = NarrowTransport
         client = self.subscribe_qqq()
-        transport = self.transport_of(0)
+        transport = self.server_transport(0)
         transport.blocked = True
         note = "x" * (STEP_BYTES // 20)
         for first, symbol in ((100, "QQQ"), (200, "SPY"), (300, "QQQ")):
@@ -250,16 +250,16 @@ class FilteredSseTests(FilteredTestCase):
         self.assertEqual(reader.taken(), f": heartbeat\nid: {self.paper.cursor_at(12)}\n\n")
 
 
-class FilteredSendGroupTests(CrowdTestCase):
+class FilteredSendGroupTests(SendGroupTestCase):
     """Clients over plain TCP, some with a filter."""
 
     def test_filtered_client_joins_no_send_group(self) -> None:
         """All members of a send group get the same bytes."""
         filtered = self.connect("/paper?events=fill").subscribe()
-        grouped = self.crowded(2)
+        grouped = self.form_group(2)
         self.publish(event="fill")
         self.publish(2, event="canceled")
         self.publish(event="fill")
-        self.assertIsNone(self.crowd_of(filtered))
-        self.assert_all_came(*grouped)
+        self.assertIsNone(self.find_group(filtered))
+        self.assert_all_received(*grouped)
         self.assertEqual(filtered.texts, [self.published[1], self.published[4]])

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.handshake_limits."""
+"""Tests for the handshake throttle of tradeproxy.downstream.handshake_limits."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.support.proxy import ProxyTestCase
 from tradeproxy.downstream.handshake_limits import PER_TURN, HandshakeThrottle
 
 
-class Line:
-    """As much of a transport as it takes."""
+class FakeTransport:
+    """The part of a transport that the throttle uses."""
 
     connected = True
     disconnecting = False
@@ -31,103 +31,107 @@ class Line:
         self.connected = False
 
 
-class DoorTests(SynchronousTestCase):
-    """Newcomers, more than there are places."""
+class HandshakeThrottleTests(SynchronousTestCase):
+    """More handshakes than one turn of the reactor handles."""
 
     def setUp(self) -> None:
         self.clock = Kernel()
-        self.door = HandshakeThrottle(self.clock)
-        self.served: list[bytes] = []
-        self.lines: list[Line] = []
+        self.throttle = HandshakeThrottle(self.clock)
+        self.handled: list[bytes] = []
+        self.transports: list[FakeTransport] = []
 
-    def arrive(self, count: int) -> None:
+    def submit(self, count: int) -> None:
         for _ in range(count):
-            self.lines.append(Line())
-            self.door.submit(self.lines[-1], self.served.append, b"%d" % len(self.lines))
+            self.transports.append(FakeTransport())
+            self.throttle.submit(
+                self.transports[-1], self.handled.append, b"%d" % len(self.transports)
+            )
 
-    def test_a_few_pass_as_if_it_were_not_there(self) -> None:
-        """Turn after turn."""
+    def test_few_handshakes_are_handled_at_once(self) -> None:
+        """Every turn handles up to PER_TURN handshakes without a wait."""
         for turn in range(1, 4):
-            self.arrive(PER_TURN)
-            self.assertEqual(len(self.served), turn * PER_TURN)
+            self.submit(PER_TURN)
+            self.assertEqual(len(self.handled), turn * PER_TURN)
             self.clock.turn()
-        self.assertTrue(all(line.reads for line in self.lines))
+        self.assertTrue(all(transport.reads for transport in self.transports))
 
-    def test_the_others_come_in_their_turns(self) -> None:
-        """In order, even before those who come later; nothing is read of those who wait."""
-        self.arrive(2 * PER_TURN + 1)
-        self.assertEqual(len(self.served), PER_TURN)
-        self.assertEqual([line.reads for line in self.lines[PER_TURN:]], [False] * (PER_TURN + 1))
+    def test_excess_handshakes_wait_for_later_turns(self) -> None:
+        """They are handled in order, before later ones. Waiting transports are paused."""
+        self.submit(2 * PER_TURN + 1)
+        self.assertEqual(len(self.handled), PER_TURN)
+        self.assertEqual(
+            [transport.reads for transport in self.transports[PER_TURN:]], [False] * (PER_TURN + 1)
+        )
         self.clock.turn()
-        self.arrive(1)
-        self.assertEqual(len(self.served), 2 * PER_TURN)
+        self.submit(1)
+        self.assertEqual(len(self.handled), 2 * PER_TURN)
         self.clock.turn()
-        self.assertEqual(self.served, [b"%d" % number for number in range(1, 2 * PER_TURN + 3)])
-        self.assertTrue(all(line.reads for line in self.lines))
+        self.assertEqual(self.handled, [b"%d" % number for number in range(1, 2 * PER_TURN + 3)])
+        self.assertTrue(all(transport.reads for transport in self.transports))
         self.clock.turn()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_who_is_gone_takes_no_ones_time(self) -> None:
-        """Lost, or about to be."""
-        self.arrive(PER_TURN + 3)
-        self.lines[-3].connected = False
-        self.lines[-2].disconnecting = True
+    def test_lost_connection_is_skipped(self) -> None:
+        """A connection that is lost or closing is not handled."""
+        self.submit(PER_TURN + 3)
+        self.transports[-3].connected = False
+        self.transports[-2].disconnecting = True
         self.clock.turn()
-        self.assertEqual(self.served[PER_TURN:], [b"%d" % (PER_TURN + 3)])
+        self.assertEqual(self.handled[PER_TURN:], [b"%d" % (PER_TURN + 3)])
 
-    def test_who_is_gone_from_behind_a_wrapper_neither(self) -> None:
-        """What reads HAProxy's header, or TLS, says "connected" for ever."""
-        self.arrive(PER_TURN)
-        haproxy, outer = (
+    def test_lost_connection_behind_wrapper_is_skipped(self) -> None:
+        """The wrappers of HAProxy's header and of TLS stay `connected` after the loss."""
+        self.submit(PER_TURN)
+        haproxy, outer_factory = (
             HAProxyWrappingFactory(Factory.forProtocol(Protocol)),
             WrappingFactory(None),
         )
         for gone in ("connected", "lost", "leaving"):
-            line, wrapper = Line(), haproxy.buildProtocol(SERVER)
-            wrapper.makeConnection(line)
-            around = ProtocolWrapper(outer, Protocol())
-            around.makeConnection(wrapper)
-            self.door.submit(around, self.served.append, gone.encode())
+            transport, wrapper = FakeTransport(), haproxy.buildProtocol(SERVER)
+            wrapper.makeConnection(transport)
+            outer_wrapper = ProtocolWrapper(outer_factory, Protocol())
+            outer_wrapper.makeConnection(wrapper)
+            self.throttle.submit(outer_wrapper, self.handled.append, gone.encode())
             if gone == "lost":
                 wrapper.abortConnection()
             if gone == "leaving":
                 wrapper.disconnecting = 1
         self.clock.turn()
-        self.assertEqual(self.served[PER_TURN:], [b"connected"])
+        self.assertEqual(self.handled[PER_TURN:], [b"connected"])
 
-    def test_what_one_read_brought_stays_together(self) -> None:
-        """Over TLS it comes in several pieces."""
-        self.arrive(PER_TURN + 1)
-        self.door.submit(self.lines[-1], self.served.append, b"its second piece")
-        self.assertEqual(len(self.served), PER_TURN)
+    def test_pieces_of_one_read_are_handled_together(self) -> None:
+        """Over TLS one read arrives in several pieces."""
+        self.submit(PER_TURN + 1)
+        self.throttle.submit(self.transports[-1], self.handled.append, b"its second piece")
+        self.assertEqual(len(self.handled), PER_TURN)
         self.clock.turn()
-        self.assertEqual(self.served[PER_TURN:], [b"%d" % (PER_TURN + 1), b"its second piece"])
+        self.assertEqual(self.handled[PER_TURN:], [b"%d" % (PER_TURN + 1), b"its second piece"])
 
-    def test_the_failure_of_one_keeps_nobody_waiting(self) -> None:
-        """It loses its connection; those behind it are served in the same turn, and in the next."""
+    def test_failed_handshake_aborts_only_its_connection(self) -> None:
+        """The handshakes behind it are handled in the same turn and in the next."""
 
         def fail(data: bytes) -> None:
             raise ZeroDivisionError
 
-        self.arrive(PER_TURN)
-        bad = Line()
-        self.door.submit(bad, fail, b"")
-        self.arrive(2 * PER_TURN)
+        self.submit(PER_TURN)
+        failing = FakeTransport()
+        self.throttle.submit(failing, fail, b"")
+        self.submit(2 * PER_TURN)
         self.clock.turn(3)
-        self.assertEqual(len(self.served), 3 * PER_TURN)
-        self.assertFalse(bad.connected)
+        self.assertEqual(len(self.handled), 3 * PER_TURN)
+        self.assertFalse(failing.connected)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
-class CrowdAtTheDoorTests(ProxyTestCase):
-    """The real thing."""
+class ManyHandshakesTests(ProxyTestCase):
+    """Real requests and auth messages, many at once."""
 
-    def test_all_are_served_and_a_stream_goes_on_meanwhile(self) -> None:
-        """Requests, and then auth messages, many at once."""
-        patient = self.connect()
-        self.say(patient, AUTH)
+    def test_many_handshakes_do_not_delay_events(self) -> None:
+        """A subscriber gets its event while many clients connect and authenticate."""
+        subscriber = self.connect()
+        self.say(subscriber, AUTH)
         clients = [self.connect() for _ in range(3 * PER_TURN)]
         self.publish(self.paper, FILL)
-        self.assertEqual(patient.taken(), [FILL])
+        self.assertEqual(subscriber.taken(), [FILL])
         for client in clients:
             self.assertEqual(self.say(client, AUTH), [AUTHENTICATED])

@@ -246,7 +246,7 @@ class ProxyStatusTests(WebSocketResumeTestCase):
         self.wires.transport = NarrowTransport
         self.resume("proxy_status=1")
         self.client.taken()
-        transport = self.transport_of(0)
+        transport = self.server_transport(0)
         transport.blocked = True
         self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 300)])
         for _ in range(3):
@@ -262,7 +262,7 @@ class ProxyStatusTests(WebSocketResumeTestCase):
         """No status frame is sent between the events of a replay."""
         self.begin_replay("&proxy_status=1")
         self.paper.mark_upstream_up()
-        self.transport_of(0).blocked = False
+        self.server_transport(0).blocked = False
         self.wires.flush()
         names = [name for name, _ in self.get_cursors(self.client.messages)]
         self.assertEqual(names[:2], ["hello", "begun"])
@@ -273,7 +273,7 @@ class ProxyStatusTests(WebSocketResumeTestCase):
         self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 300)])
         self.wires.transport = NarrowTransport
         self.client = self.connect(f"{PAPER}?replay=200{query}")
-        self.transport_of(0).blocked = True
+        self.server_transport(0).blocked = True
         self.client.sendMessage(AUTH)
         self.wires.flush()
 
@@ -283,7 +283,7 @@ class ProxyStatusTests(WebSocketResumeTestCase):
             self.setUp()
             self.begin_replay(query)
             self.paper.journal.first = self.paper.journal.last + 1
-            self.transport_of(0).blocked = False
+            self.server_transport(0).blocked = False
             self.wires.flush()
             if not query:
                 self.assertEqual(
@@ -306,7 +306,7 @@ class ProxyStatusTests(WebSocketResumeTestCase):
         self.wires.transport = NarrowTransport
         client = self.connect(f"{path}?replay=200&proxy_status=1")
         self.say(client, AUTH)
-        transport = self.transport_of(0)
+        transport = self.server_transport(0)
         transport.blocked = True
         client.sendMessage(BOTH)
         client.sendMessage(b'{"action":"listen","data":{"streams":["proxy_status"]}}')
@@ -339,7 +339,7 @@ class ResumeSeamTests(WebSocketResumeTestCase):
         self.wires.transport = NarrowTransport
         numbers = list(range(10))
         client = self.connect(f"/paper?since_id={self.cursor(position)}&proxy_status={status:d}")
-        transport = self.transport_of(0)
+        transport = self.server_transport(0)
         client.sendMessage(AUTH)
         for step, number in steps:
             match step:

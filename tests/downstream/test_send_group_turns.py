@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.send_group: between the turns of one fan-out, and when one client fails."""
+"""Tests for tradeproxy.downstream.send_group: several turns per fan-out, and failing members."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.journals import event, memory_journal
 from tests.support.plain import CLOSE, Peer
-from tests.support.send_groups import LISTEN_TO_STATUS, CrowdTestCase
+from tests.support.send_groups import LISTEN_TO_STATUS, SendGroupTestCase
 from tradeproxy.downstream import send_group
 from tradeproxy.downstream.encoder import plain_encoder
 from tradeproxy.downstream.send_group import SendGroup, SendGroups
@@ -22,118 +22,120 @@ from tradeproxy.journal.backlog import MAX_EVENTS
 from tradeproxy.journal.base import Batch, Row
 
 
-class FanOutTests(CrowdTestCase):
-    """What happens between the turns in which a burst is handed to one crowd after the other."""
+class InterruptedFanOutTests(SendGroupTestCase):
+    """Clients act between the turns in which a batch is delivered to one group after another."""
 
     def setUp(self) -> None:
         super().setUp()
         self.patch(broadcaster, "CHUNK", 1)
         self.patch(send_group, "MAX_GROUP_SIZE", 2)
 
-    def interrupt(self, act: Callable[[Peer], object], who: int, after: int = 1) -> list[Peer]:
-        """Let one of six act so many turns after an event has come, and return all six."""
-        peers = self.crowded(6)
-        self.hand_in()
+    def interrupt(self, act: Callable[[Peer], object], number: int, after: int = 1) -> list[Peer]:
+        """Let client `number` of six act `after` turns after an event, and return all six."""
+        peers = self.form_group(6)
+        self.publish_without_turn()
         self.kernel.turn(after)
-        act(peers[who])
+        act(peers[number])
         self.kernel.settle()
         return peers
 
-    def test_who_speaks_misses_nothing(self) -> None:
-        """Whether its crowd has been served or is still to be, and whether or not more comes meanwhile."""
-        for who, after, more in product(range(6), range(5), range(2)):
+    def test_client_message_between_turns_misses_no_event(self) -> None:
+        """The client's group was served or not, and more events arrive or not."""
+        for number, after, more in product(range(6), range(5), range(2)):
             self.setUp()
 
             def act(peer: Peer, more: int = more) -> None:
                 peer.say(AUTH)
-                self.hand_in(more)
+                self.publish_without_turn(more)
 
-            peers = self.interrupt(act, who, after)
-            peers[who].texts.remove(AUTHENTICATED)
-            self.assert_all_came(*peers)
+            peers = self.interrupt(act, number, after)
+            peers[number].texts.remove(AUTHENTICATED)
+            self.assert_all_received(*peers)
             self.publish()
-            self.assert_all_came(*peers)
+            self.assert_all_received(*peers)
             self.assertEqual(len(self.broadcaster), 6)
-            self.assertNotIn(None, [self.crowd_of(peer) for peer in peers])
+            self.assertNotIn(None, [self.find_group(peer) for peer in peers])
 
-    def test_who_ends_harms_nobody(self) -> None:
-        """By a goodbye, a reset or a word that is not understood."""
+    def test_close_between_turns_affects_no_other_client(self) -> None:
+        """A client closes, is reset, or sends an invalid message."""
 
         def reset(peer: Peer) -> None:
             peer.socket.is_reset = True
 
         acts = (lambda peer: peer.say(b"", CLOSE), lambda peer: peer.say(b"hello"), reset)
         for act in acts:
-            for who in range(6):
+            for number in range(6):
                 self.setUp()
-                ended = self.interrupt(act, who)
-                others = [peer for peer in ended if peer is not ended[who]]
-                self.assert_all_came(*others)
+                peers = self.interrupt(act, number)
+                others = [peer for peer in peers if peer is not peers[number]]
+                self.assert_all_received(*others)
                 self.assertEqual(len(self.broadcaster), 5)
-                texts = ended[who].texts
+                texts = peers[number].texts
                 self.assertEqual(texts, self.published[: len(texts)])
 
-    def test_who_asks_for_the_status_gets_it_in_its_place(self) -> None:
-        """What it is told of the state is behind the events that were handed on before."""
-        for who in range(6):
+    def test_status_between_turns_follows_earlier_events(self) -> None:
+        """The state follows the events that were published before."""
+        for number in range(6):
             self.setUp()
-            peers = self.interrupt(lambda peer: peer.say(LISTEN_TO_STATUS), who)
-            said = [b'"proxy_status"' in text.partition(b'"data"')[0] for text in peers[who].texts]
-            self.assertEqual(said.count(True), 1)
-            self.assert_all_came(*(peer for peer in peers if peer is not peers[who]))
-            self.assertEqual(len(said), len(self.published) + 2)
+            peers = self.interrupt(lambda peer: peer.say(LISTEN_TO_STATUS), number)
+            is_status = [
+                b'"proxy_status"' in text.partition(b'"data"')[0] for text in peers[number].texts
+            ]
+            self.assertEqual(is_status.count(True), 1)
+            self.assert_all_received(*(peer for peer in peers if peer is not peers[number]))
+            self.assertEqual(len(is_status), len(self.published) + 2)
 
-    def test_what_has_no_place_in_the_log_is_missed_by_nobody(self) -> None:
-        """While the disk is full and so is the backlog, only the broadcaster knows such events."""
-        for who in (0, 3, 5):
+    def test_overflow_events_reach_every_client(self) -> None:
+        """While the disk and the backlog are full, only the broadcaster has these events."""
+        for number in (0, 3, 5):
             self.setUp()
-            peers = self.crowded(6)
+            peers = self.form_group(6)
             self.fill_backlog()
             self.publish()
             for peer in peers:
                 peer.taken()
             since = len(self.published)
-            self.hand_in()
-            peers[who].say(AUTH)
+            self.publish_without_turn()
+            peers[number].say(AUTH)
             self.kernel.turn()
             self.publish()
-            peers[who].texts.remove(AUTHENTICATED)
-            self.assert_all_came(*peers, since=since)
+            peers[number].texts.remove(AUTHENTICATED)
+            self.assert_all_received(*peers, since=since)
 
-    def test_who_leaves_before_the_first_of_them_is_told(self) -> None:
-        """It finds a hole where its crowd would still have been sent the event."""
-        for who in (0, 3, 5):
+    def test_leaving_before_first_overflow_event_closes_4010_or_misses_nothing(self) -> None:
+        """The client finds a hole in the log where its group would have sent the event."""
+        for number in (0, 3, 5):
             self.setUp()
-            peers = self.crowded(6)
+            peers = self.form_group(6)
             self.fill_backlog()
             for peer in peers:
                 peer.taken()
             since = len(self.published)
-            self.hand_in()
-            peers[who].say(AUTH)
+            self.publish_without_turn()
+            peers[number].say(AUTH)
             self.kernel.turn()
             self.publish()
-            speaker = peers.pop(who)
+            speaker = peers.pop(number)
             speaker.texts.remove(AUTHENTICATED)
-            self.assert_all_came(*peers, since=since)
+            self.assert_all_received(*peers, since=since)
             if speaker.closed is None:
-                self.assert_all_came(speaker, since=since)
+                self.assert_all_received(speaker, since=since)
             else:
                 self.assertEqual((speaker.closed, speaker.texts), (4010, []))
 
-    def test_such_events_one_behind_the_other(self) -> None:
-        """Those that come while one of them is handed on: who has had that one is at their place already."""
-        peers = self.crowded(6)
+    def test_consecutive_overflow_events_reach_every_client(self) -> None:
+        """Events with the number of one hole arrive while another of them is delivered."""
+        peers = self.form_group(6)
         self.fill_backlog()
         self.publish()
         for peer in peers:
             peer.taken()
         since = len(self.published)
         for _ in range(20):
-            self.hand_in()
+            self.publish_without_turn()
             self.kernel.turn()
         self.kernel.settle()
-        self.assert_all_came(*peers, since=since)
+        self.assert_all_received(*peers, since=since)
 
     def fill_backlog(self) -> None:
         self.disk.refuse_writing()
@@ -146,8 +148,8 @@ class FanOutTests(CrowdTestCase):
             self.assertIsNotNone(client.send_group)
 
 
-class Frail:
-    """A member that takes a part of what it is offered, and may then fail."""
+class FailingMember:
+    """A member whose socket takes one byte at a time, and which can then fail."""
 
     size = 1
     is_caught_up = True
@@ -156,12 +158,12 @@ class Frail:
         self.send_group: SendGroup | None = None
         self.account = account
         self.taken = b""
-        self.bursts: list[Batch] = []
-        self.severed = 0
+        self.batches: list[Batch] = []
+        self.aborted = 0
         self._failure = failure
 
     @property
-    def subscriber(self) -> Frail:
+    def subscriber(self) -> FailingMember:
         return self
 
     def send(self, data: bytes) -> int:
@@ -173,14 +175,14 @@ class Frail:
         self._fail()
         self.taken += rest
 
-    def deliver(self, burst: Batch) -> None:
+    def deliver(self, batch: Batch) -> None:
         self._fail()
-        self.bursts.append(burst)
+        self.batches.append(batch)
 
     def announce(self, status: bytes) -> None: ...
 
     def abort(self) -> None:
-        self.severed += 1
+        self.aborted += 1
         self._fail()
 
     def _fail(self) -> None:
@@ -188,43 +190,43 @@ class Frail:
             raise self._failure
 
 
-class FailureTests(SynchronousTestCase):
-    """Whoever cannot be served outside its crowd either is ended, alone."""
+class FailingMemberTests(SynchronousTestCase):
+    """A member that fails while it leaves its group is dropped, and no other member is."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.account = Account("paper", memory_journal(self.clock), self.clock)
-        self.crowds = SendGroups(plain_encoder(lambda payload: payload), self.clock)
+        self.groups = SendGroups(plain_encoder(lambda payload: payload), self.clock)
         failures = (None, ZeroDivisionError(), None)
-        self.members = [Frail(self.account, failure) for failure in failures]
+        self.members = [FailingMember(self.account, failure) for failure in failures]
         for member in self.members:
-            self.crowds.offer(member)
+            self.groups.offer(member)
         self.clock.advance(0)
 
-    def assert_one_ended(self, errors: int) -> None:
-        self.assertEqual([member.severed for member in self.members], [0, 1, 0])
+    def assert_one_dropped(self, errors: int) -> None:
+        self.assertEqual([member.aborted for member in self.members], [0, 1, 0])
         self.assertEqual([member.send_group for member in self.members], [None] * 3)
         self.assertEqual(len(self.account.broadcaster), 2)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), errors)
 
-    def test_by_a_short_write(self) -> None:
-        """The others' are completed."""
+    def test_failure_after_short_write_drops_one_member(self) -> None:
+        """The short writes of the others are completed."""
         self.account.broadcaster.publish(Batch((Row(1, b"event"),)))
         self.assertEqual([member.taken for member in self.members], [b"event", b"e", b"event"])
-        self.assert_one_ended(2)
+        self.assert_one_dropped(2)
 
-    def test_by_a_burst_that_each_is_to_see_for_itself(self) -> None:
-        """The others get it."""
+    def test_failure_in_own_feed_drops_one_member(self) -> None:
+        """The others get the batch."""
         hole = Batch((Row(1, None),))
         self.account.broadcaster.publish(hole)
-        self.assertEqual([member.bursts for member in self.members], [[hole], [], [hole]])
-        self.assert_one_ended(2)
+        self.assertEqual([member.batches for member in self.members], [[hole], [], [hole]])
+        self.assert_one_dropped(2)
 
-    def test_when_all_are_ended(self) -> None:
-        """One that cannot be is no reason to leave the others connected and deaf."""
-        (crowd_,) = {member.send_group for member in self.members}
-        assert crowd_ is not None
-        crowd_.abort()
-        self.assertEqual([member.severed for member in self.members], [1, 1, 1])
+    def test_abort_failure_of_one_aborts_all(self) -> None:
+        """The failure of one member does not leave the others connected without events."""
+        (group,) = {member.send_group for member in self.members}
+        assert group is not None
+        group.abort()
+        self.assertEqual([member.aborted for member in self.members], [1, 1, 1])
         self.assertEqual(len(self.account.broadcaster), 0)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

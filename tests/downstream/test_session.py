@@ -22,8 +22,8 @@ from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import encode
 
-Seen: TypeAlias = list[bytes | CloseCode]
-"""What the client gets to see: payloads, and the code of a close frame."""
+Received: TypeAlias = list[bytes | CloseCode]
+"""What the client receives: payloads, and the code of a close frame."""
 
 EMPTY_AUTH = b'{"action":"auth"}'
 LISTEN_TO_ALL = (
@@ -45,87 +45,85 @@ LISTEN_TO_STATUS = b'{"action":"listen","data":{"streams":["proxy_status","trade
 UNLISTEN_STATUS = b'{"action":"unlisten","data":{"streams":["proxy_status"]}}'
 LISTENING_TO_BOTH = b'{"stream":"listening","data":{"streams":["trade_updates","proxy_status"]}}'
 
-LOGINS = (frames.AUTH, frames.AUTHENTICATE, frames.OAUTH, EMPTY_AUTH)
+AUTH_MESSAGES = (frames.AUTH, frames.AUTHENTICATE, frames.OAUTH, EMPTY_AUTH)
 
 
-def anybody(_credentials: Credentials) -> bool:
-    """Let every client in, as without tokens."""
+def accept_any(_credentials: Credentials) -> bool:
+    """Accept any credentials, as without tokens."""
     return True
 
 
-def nobody(_credentials: Credentials) -> bool:
-    """Refuse every client."""
+def reject_any(_credentials: Credentials) -> bool:
+    """Reject any credentials."""
     return False
 
 
-class Talk:
-    """A session, and what flows to its client: events, the proxy's status."""
+class Conversation:
+    """A session, with the streams that its client gets: events, `proxy_status`."""
 
     def __init__(
         self,
-        manner: ProtocolMode,
-        admits: Callable[[Credentials], bool] = anybody,
+        mode: ProtocolMode,
+        admits: Callable[[Credentials], bool] = accept_any,
         *,
         status: bool = False,
     ) -> None:
-        self.session = ClientSession(manner, admits, status=status)
+        self.session = ClientSession(mode, admits, status=status)
         self.events = False
         self.status = False
 
-    def says(self, *payloads: bytes) -> Seen:
-        """Return what the client sees upon these messages."""
-        return [
-            sight for payload in payloads for sight in self.takes(self.session.received(payload))
-        ]
+    def receive(self, *payloads: bytes) -> Received:
+        """Handle these messages, and return what the client receives."""
+        return [item for payload in payloads for item in self.apply(self.session.received(payload))]
 
-    def takes(self, effects: tuple[ClientEffect, ...]) -> Seen:
-        """Return what the client sees of `effects`, and note what begins and ends with them."""
-        seen: Seen = []
+    def apply(self, effects: tuple[ClientEffect, ...]) -> Received:
+        """Return what the client receives of `effects`, and record which streams are on."""
+        received: Received = []
         for effect in effects:
             match effect:
                 case SendReply(message):
-                    seen.append(encode(message))
+                    received.append(encode(message))
                 case SetEvents(on):
-                    assert on is not self.events, "what flows cannot begin to"
+                    assert on is not self.events, "the stream is in that state already"
                     self.events = on
                 case SetStatus(on):
-                    assert on is not self.status, "what flows cannot begin to"
+                    assert on is not self.status, "the stream is in that state already"
                     self.status = on
                 case CloseWith(code, _):
-                    seen.append(code)
+                    received.append(code)
                     self.events = self.status = False
-        return seen
+        return received
 
 
-def talk_after(manner: ProtocolMode, *payloads: bytes) -> Talk:
-    """Return the talk with a client that is let in and sent `payloads`."""
-    talk = Talk(manner)
-    talk.says(*payloads)
-    return talk
+def converse(mode: ProtocolMode, *payloads: bytes) -> Conversation:
+    """Return a conversation after these messages, with all credentials accepted."""
+    conversation = Conversation(mode)
+    conversation.receive(*payloads)
+    return conversation
 
 
 class SessionTestCase(SynchronousTestCase):
-    """What the tests of both manners share; it holds no test."""
+    """What the tests of both modes share; it has no test."""
 
-    manner: ProtocolMode
+    mode: ProtocolMode
 
-    def check(self, before: tuple[bytes, ...], rows: dict[bytes, tuple[Seen, bool]]) -> None:
-        """Hold against `rows` what each message gets after those `before`, and if events follow it."""
+    def check(self, before: tuple[bytes, ...], rows: dict[bytes, tuple[Received, bool]]) -> None:
+        """Assert, for each message after `before`, its replies and whether events follow."""
         for payload, (expected, wants_events) in rows.items():
-            talk = talk_after(self.manner, *before)
-            self.assertEqual(talk.says(payload), expected, (before, payload))
-            self.assertIs(talk.events, wants_events, (before, payload))
-            self.assertFalse(talk.status, (before, payload))
+            conversation = converse(self.mode, *before)
+            self.assertEqual(conversation.receive(payload), expected, (before, payload))
+            self.assertIs(conversation.events, wants_events, (before, payload))
+            self.assertFalse(conversation.status, (before, payload))
 
 
-class OriginalMannerTests(SessionTestCase):
-    """On the original paths every event follows any auth message."""
+class OriginalModeTests(SessionTestCase):
+    """On the original paths events follow any auth message."""
 
-    manner = ProtocolMode.ORIGINAL
+    mode = ProtocolMode.ORIGINAL
 
-    def test_answers_each_dialect_in_its_own_words_and_begins(self) -> None:
-        """`auth` gets the original proxy's array, `authenticate` Alpaca's object; events follow both."""
-        rows: dict[bytes, tuple[Seen, bool]] = {
+    def test_auth_reply_depends_on_dialect_and_events_start(self) -> None:
+        """`auth` gets the original array, `authenticate` Alpaca's object; events follow."""
+        rows: dict[bytes, tuple[Received, bool]] = {
             frames.AUTH: ([frames.AUTHENTICATED], True),
             EMPTY_AUTH: ([frames.AUTHENTICATED], True),
             frames.AUTHENTICATE: ([frames.AUTHORIZED], True),
@@ -134,9 +132,9 @@ class OriginalMannerTests(SessionTestCase):
         }
         self.check((), rows)
 
-    def test_sends_no_events_before_the_auth_message(self) -> None:
-        """Before it `listen` and `unlisten` are acked, all else is ignored, and neither begins the events."""
-        rows: dict[bytes, tuple[Seen, bool]] = {
+    def test_messages_before_auth_start_no_events(self) -> None:
+        """Before auth, `listen` and `unlisten` are acknowledged, and other JSON is ignored."""
+        rows: dict[bytes, tuple[Received, bool]] = {
             frames.LISTEN: ([frames.LISTENING], False),
             frames.LISTEN_TO_NOTHING: ([frames.LISTENING_TO_NOTHING], False),
             frames.UNLISTEN: ([frames.LISTENING_TO_NOTHING], False),
@@ -145,9 +143,9 @@ class OriginalMannerTests(SessionTestCase):
         self.check((), rows)
         self.check((frames.LISTEN,), {frames.AUTH: ([frames.AUTHENTICATED], True)})
 
-    def test_nothing_that_is_json_ends_the_events(self) -> None:
-        """`listen` and `unlisten` are acked as asked, but whoever said auth has every event from then on."""
-        rows: dict[bytes, tuple[Seen, bool]] = {
+    def test_no_json_message_stops_events(self) -> None:
+        """`listen` and `unlisten` get an ack, but an authenticated client gets every event."""
+        rows: dict[bytes, tuple[Received, bool]] = {
             frames.LISTEN: ([frames.LISTENING], True),
             LISTEN_TO_ALL: ([frames.LISTENING], True),
             LISTEN_TO_OTHERS: ([frames.LISTENING_TO_NOTHING], True),
@@ -155,28 +153,28 @@ class OriginalMannerTests(SessionTestCase):
             frames.UNLISTEN: ([frames.LISTENING_TO_NOTHING], True),
             **{payload: ([], True) for payload in UNKNOWN},
         }
-        for login in LOGINS:
-            self.check((login,), rows)
-            self.check((login, frames.LISTEN), rows)
+        for auth in AUTH_MESSAGES:
+            self.check((auth,), rows)
+            self.check((auth, frames.LISTEN), rows)
 
-    def test_a_second_login_is_answered_like_the_first(self) -> None:
-        """A client that says auth again goes on."""
-        for login in LOGINS:
-            self.check((login,), {frames.AUTH: ([frames.AUTHENTICATED], True)})
+    def test_second_auth_gets_same_reply(self) -> None:
+        """Events continue after a second auth message."""
+        for auth in AUTH_MESSAGES:
+            self.check((auth,), {frames.AUTH: ([frames.AUTHENTICATED], True)})
 
 
-class AlpacaMannerTests(SessionTestCase):
-    """On the paths with /stream the conversation is Alpaca's own."""
+class AlpacaModeTests(SessionTestCase):
+    """On the paths with /stream the session is the same as Alpaca's."""
 
-    manner = ProtocolMode.ALPACA
+    mode = ProtocolMode.ALPACA
 
-    def test_answers_every_dialect_with_the_object_and_waits_for_listen(self) -> None:
-        """The array is no word of Alpaca's, and no event comes before `listen`."""
-        self.check((), {login: ([frames.AUTHORIZED], False) for login in LOGINS})
+    def test_auth_reply_is_object_and_starts_no_events(self) -> None:
+        """Alpaca does not send the array, and sends no event before `listen`."""
+        self.check((), {auth: ([frames.AUTHORIZED], False) for auth in AUTH_MESSAGES})
 
-    def test_refuses_listen_before_the_auth_message(self) -> None:
-        """The refusal names `listen`, the client may still authenticate, and has to listen again then."""
-        rows: dict[bytes, tuple[Seen, bool]] = {
+    def test_listen_before_auth_is_unauthorized(self) -> None:
+        """The reply names `listen`. The client can still authenticate, and must listen again."""
+        rows: dict[bytes, tuple[Received, bool]] = {
             frames.LISTEN: ([frames.LISTEN_UNAUTHORIZED], False),
             frames.LISTEN_TO_NOTHING: ([frames.LISTEN_UNAUTHORIZED], False),
             **{payload: ([], False) for payload in UNKNOWN},
@@ -184,192 +182,208 @@ class AlpacaMannerTests(SessionTestCase):
         self.check((), rows)
         self.check((frames.LISTEN,), {frames.AUTHENTICATE: ([frames.AUTHORIZED], False)})
 
-    def test_listen_names_the_full_set_of_streams(self) -> None:
-        """Events follow exactly while trade_updates is in the set; streams not had here are left out."""
-        rows: dict[bytes, tuple[Seen, bool]] = {
+    def test_listen_replaces_set_of_streams(self) -> None:
+        """Events follow while trade_updates is in the set; an ack leaves out unknown streams."""
+        rows: dict[bytes, tuple[Received, bool]] = {
             frames.LISTEN: ([frames.LISTENING], True),
             LISTEN_TO_ALL: ([frames.LISTENING], True),
             LISTEN_TO_OTHERS: ([frames.LISTENING_TO_NOTHING], False),
             frames.LISTEN_TO_NOTHING: ([frames.LISTENING_TO_NOTHING], False),
         }
-        for login in LOGINS:
-            self.check((login,), rows)
-            self.check((login, frames.LISTEN), rows)
+        for auth in AUTH_MESSAGES:
+            self.check((auth,), rows)
+            self.check((auth, frames.LISTEN), rows)
 
-    def test_unlisten_takes_streams_away(self) -> None:
-        """The ack has what is left, and `listen` brings the events back."""
-        login = frames.AUTHENTICATE
-        unlisten: dict[bytes, tuple[Seen, bool]] = {
+    def test_unlisten_removes_streams(self) -> None:
+        """The ack lists the remaining streams, and `listen` starts the events again."""
+        auth = frames.AUTHENTICATE
+        unlisten: dict[bytes, tuple[Received, bool]] = {
             frames.UNLISTEN: ([frames.LISTENING_TO_NOTHING], False),
         }
-        self.check((login,), unlisten)
-        self.check((login, frames.LISTEN), unlisten)
-        self.check((login, frames.LISTEN), {UNLISTEN_OTHERS: ([frames.LISTENING], True)})
+        self.check((auth,), unlisten)
+        self.check((auth, frames.LISTEN), unlisten)
+        self.check((auth, frames.LISTEN), {UNLISTEN_OTHERS: ([frames.LISTENING], True)})
         self.check(
-            (login, frames.LISTEN, frames.UNLISTEN), {frames.LISTEN: ([frames.LISTENING], True)}
+            (auth, frames.LISTEN, frames.UNLISTEN), {frames.LISTEN: ([frames.LISTENING], True)}
         )
 
-    def test_ignores_other_json(self) -> None:
-        """It changes nothing, before `listen` or after."""
-        login = frames.AUTHENTICATE
-        self.check((login,), {payload: ([], False) for payload in UNKNOWN})
-        self.check((login, frames.LISTEN), {payload: ([], True) for payload in UNKNOWN})
+    def test_other_json_is_ignored(self) -> None:
+        """It has no effect before or after `listen`."""
+        auth = frames.AUTHENTICATE
+        self.check((auth,), {payload: ([], False) for payload in UNKNOWN})
+        self.check((auth, frames.LISTEN), {payload: ([], True) for payload in UNKNOWN})
 
-    def test_a_second_login_leaves_the_streams_as_they_are(self) -> None:
-        """A client that says who it is again goes on listening."""
-        for login in LOGINS:
-            self.check((frames.AUTH, frames.LISTEN), {login: ([frames.AUTHORIZED], True)})
+    def test_second_auth_keeps_streams(self) -> None:
+        """A client that authenticates again still listens to its streams."""
+        for auth in AUTH_MESSAGES:
+            self.check((frames.AUTH, frames.LISTEN), {auth: ([frames.AUTHORIZED], True)})
 
 
-class StatusTests(SynchronousTestCase):
-    """The `proxy_status` stream is for those who ask for it."""
+class StatusStreamTests(SynchronousTestCase):
+    """The `proxy_status` stream is sent on request only."""
 
-    def test_a_query_brings_it_with_the_auth_message(self) -> None:
-        """On every path, after the reply and before the events, for as long as the connection lasts."""
-        for manner in ProtocolMode:
-            session = ClientSession(manner, anybody, status=True)
+    def test_status_in_query_starts_with_auth(self) -> None:
+        """It starts on every path, after the reply and before events, and never stops."""
+        for mode in ProtocolMode:
+            session = ClientSession(mode, accept_any, status=True)
             effects = session.received(frames.AUTH)
             expected = (
                 [SendReply, SetStatus, SetEvents]
-                if manner is ProtocolMode.ORIGINAL
+                if mode is ProtocolMode.ORIGINAL
                 else [SendReply, SetStatus]
             )
-            self.assertEqual([type(effect) for effect in effects], expected, manner)
-            talk = Talk(manner, status=True)
-            self.assertEqual(talk.says(frames.LISTEN)[1:], [])
-            self.assertFalse(talk.status)
-            talk.says(frames.AUTH, LISTEN_TO_STATUS, frames.LISTEN_TO_NOTHING, UNLISTEN_STATUS)
-            self.assertTrue(talk.status)
+            self.assertEqual([type(effect) for effect in effects], expected, mode)
+            conversation = Conversation(mode, status=True)
+            self.assertEqual(conversation.receive(frames.LISTEN)[1:], [])
+            self.assertFalse(conversation.status)
+            conversation.receive(
+                frames.AUTH, LISTEN_TO_STATUS, frames.LISTEN_TO_NOTHING, UNLISTEN_STATUS
+            )
+            self.assertTrue(conversation.status)
 
-    def test_listen_names_it_like_any_other_stream(self) -> None:
-        """It is in the ack, follows it, and ends when it is no longer in the set."""
-        for manner in ProtocolMode:
-            talk = talk_after(manner, frames.AUTH)
-            self.assertEqual(talk.says(LISTEN_TO_STATUS), [LISTENING_TO_BOTH])
-            self.assertEqual((talk.events, talk.status), (True, True))
-            self.assertEqual(talk.says(UNLISTEN_STATUS), [frames.LISTENING])
-            self.assertEqual((talk.events, talk.status), (True, False))
-            talk.says(LISTEN_TO_STATUS, frames.LISTEN_TO_NOTHING)
-            self.assertEqual((talk.events, talk.status), (manner is ProtocolMode.ORIGINAL, False))
+    def test_listen_controls_status_stream(self) -> None:
+        """It is in the ack, starts after it, and stops when it is not in the set."""
+        for mode in ProtocolMode:
+            conversation = converse(mode, frames.AUTH)
+            self.assertEqual(conversation.receive(LISTEN_TO_STATUS), [LISTENING_TO_BOTH])
+            self.assertEqual((conversation.events, conversation.status), (True, True))
+            self.assertEqual(conversation.receive(UNLISTEN_STATUS), [frames.LISTENING])
+            self.assertEqual((conversation.events, conversation.status), (True, False))
+            conversation.receive(LISTEN_TO_STATUS, frames.LISTEN_TO_NOTHING)
+            self.assertEqual(
+                (conversation.events, conversation.status), (mode is ProtocolMode.ORIGINAL, False)
+            )
 
-    def test_it_waits_for_the_auth_message(self) -> None:
-        """On the original paths one may listen before, and is told nothing before the auth reply."""
-        talk = talk_after(ProtocolMode.ORIGINAL, LISTEN_TO_STATUS)
-        self.assertEqual((talk.events, talk.status), (False, False))
-        talk.says(frames.AUTH)
-        self.assertEqual((talk.events, talk.status), (True, True))
+    def test_status_before_auth_starts_with_auth(self) -> None:
+        """On the original paths a client may listen before auth; status starts after auth."""
+        conversation = converse(ProtocolMode.ORIGINAL, LISTEN_TO_STATUS)
+        self.assertEqual((conversation.events, conversation.status), (False, False))
+        conversation.receive(frames.AUTH)
+        self.assertEqual((conversation.events, conversation.status), (True, True))
 
-    def test_it_comes_before_the_events(self) -> None:
-        """What begins with the same message begins with the status."""
-        session = ClientSession(ProtocolMode.ALPACA, anybody)
+    def test_status_starts_before_events(self) -> None:
+        """If one message starts both, the status starts first."""
+        session = ClientSession(ProtocolMode.ALPACA, accept_any)
         session.received(frames.AUTH)
         effects = session.received(LISTEN_TO_STATUS)
         self.assertEqual(effects[1:], (SetStatus(True), SetEvents(True)))
 
 
-class TokenTests(SynchronousTestCase):
-    """With tokens, an auth message must hold one."""
+class AuthRejectionTests(SynchronousTestCase):
+    """With tokens, the auth message must contain one."""
 
-    def test_a_refused_client_is_told_so_in_alpacas_words_and_closed(self) -> None:
-        """Either dialect gets the authorization object, on every path, and then the close code."""
-        for manner in ProtocolMode:
-            for login in LOGINS:
-                talk = Talk(manner, nobody, status=True)
-                expected: Seen = [frames.UNAUTHORIZED, CloseCode.TOKEN_REFUSED]
-                self.assertEqual(talk.says(login), expected, (manner, login))
-                self.assertIs(talk.session.state, ClientState.CLOSED)
-                self.assertFalse(talk.events or talk.status)
+    def test_rejected_auth_gets_unauthorized_and_closes(self) -> None:
+        """Both dialects get the authorization object on every path, and then the close code."""
+        for mode in ProtocolMode:
+            for auth in AUTH_MESSAGES:
+                conversation = Conversation(mode, reject_any, status=True)
+                expected: Received = [frames.UNAUTHORIZED, CloseCode.TOKEN_REFUSED]
+                self.assertEqual(conversation.receive(auth), expected, (mode, auth))
+                self.assertIs(conversation.session.state, ClientState.CLOSED)
+                self.assertFalse(conversation.events or conversation.status)
 
-    def test_what_the_client_offers_is_what_is_judged(self) -> None:
-        """The judge is given the credentials of the message, and lets in only those it knows."""
-        offered: list[Credentials] = []
+    def test_credentials_of_message_are_checked(self) -> None:
+        """`admits` gets the credentials of the message, and only accepted ones authenticate."""
+        checked: list[Credentials] = []
 
         def admits(credentials: Credentials) -> bool:
-            offered.append(credentials)
+            checked.append(credentials)
             return credentials == OAuthToken(Secret("T"))
 
-        table: dict[bytes, Seen] = {
+        table: dict[bytes, Received] = {
             frames.AUTH: [frames.UNAUTHORIZED, CloseCode.TOKEN_REFUSED],
             frames.AUTHENTICATE: [frames.UNAUTHORIZED, CloseCode.TOKEN_REFUSED],
             frames.OAUTH: [frames.AUTHORIZED],
         }
-        for login, expected in table.items():
-            self.assertEqual(Talk(ProtocolMode.ALPACA, admits).says(login), expected, login)
+        for auth, expected in table.items():
+            self.assertEqual(
+                Conversation(ProtocolMode.ALPACA, admits).receive(auth), expected, auth
+            )
         pair = KeyPair(Secret("K"), Secret("S"))
-        self.assertEqual(offered, [pair, pair, OAuthToken(Secret("T"))])
+        self.assertEqual(checked, [pair, pair, OAuthToken(Secret("T"))])
 
-    def test_a_client_that_was_let_in_is_out_after_a_wrong_second_login(self) -> None:
-        """The last word on who the client is counts."""
+    def test_rejected_second_auth_closes(self) -> None:
+        """The last auth message counts."""
         answers = iter([True, False])
-        talk = Talk(ProtocolMode.ORIGINAL, lambda _credentials: next(answers))
-        talk.says(frames.AUTH)
-        self.assertTrue(talk.events)
-        expected: Seen = [frames.UNAUTHORIZED, CloseCode.TOKEN_REFUSED]
-        self.assertEqual(talk.says(frames.AUTH), expected)
-        self.assertFalse(talk.events)
+        conversation = Conversation(ProtocolMode.ORIGINAL, lambda _credentials: next(answers))
+        conversation.receive(frames.AUTH)
+        self.assertTrue(conversation.events)
+        expected: Received = [frames.UNAUTHORIZED, CloseCode.TOKEN_REFUSED]
+        self.assertEqual(conversation.receive(frames.AUTH), expected)
+        self.assertFalse(conversation.events)
 
-    def test_nothing_but_a_login_is_judged(self) -> None:
-        """A client without a token is not closed for what it says before its auth message."""
-        for manner in ProtocolMode:
+    def test_other_messages_before_auth_do_not_close(self) -> None:
+        """Only an auth message is checked: other messages before it do not close the client."""
+        for mode in ProtocolMode:
             for payload in (frames.LISTEN, frames.UNLISTEN, *UNKNOWN):
-                talk = Talk(manner, nobody)
-                talk.says(payload)
-                self.assertIs(talk.session.state, ClientState.AWAITING_AUTH, (manner, payload))
-                self.assertFalse(talk.events, (manner, payload))
+                conversation = Conversation(mode, reject_any)
+                conversation.receive(payload)
+                self.assertIs(
+                    conversation.session.state, ClientState.AWAITING_AUTH, (mode, payload)
+                )
+                self.assertFalse(conversation.events, (mode, payload))
 
 
-class EndTests(SynchronousTestCase):
-    """A conversation ends once, with a code."""
+class SessionCloseTests(SynchronousTestCase):
+    """A session closes once, with a code."""
 
-    def test_what_is_not_json_is_closed_as_malformed(self) -> None:
-        """In every state: the code, and nothing else."""
-        for manner in ProtocolMode:
+    def test_no_json_closes_4000(self) -> None:
+        """In every state the client gets the code and nothing else."""
+        for mode in ProtocolMode:
             for before in ((), (frames.AUTH,), (frames.AUTH, frames.LISTEN)):
                 for name, payload in frames.NOT_JSON.items():
-                    talk = talk_after(manner, *before)
-                    case = (manner, before, name)
-                    self.assertEqual(talk.says(payload), [CloseCode.MALFORMED], case)
-                    self.assertFalse(talk.events, case)
+                    conversation = converse(mode, *before)
+                    case = (mode, before, name)
+                    self.assertEqual(conversation.receive(payload), [CloseCode.MALFORMED], case)
+                    self.assertFalse(conversation.events, case)
 
-    def test_a_client_that_does_not_authenticate_in_time_is_closed(self) -> None:
-        """Whatever else it said; one that did authenticate is left alone."""
-        for manner in ProtocolMode:
+    def test_auth_timeout_closes_4002(self) -> None:
+        """Other messages do not prevent it; an authenticated client stays open."""
+        for mode in ProtocolMode:
             for before in ((), (frames.LISTEN,), (b'{"action":"ping"}',)):
-                talk = talk_after(manner, *before)
+                conversation = converse(mode, *before)
                 self.assertEqual(
-                    talk.takes(talk.session.auth_timed_out()), [CloseCode.NO_AUTH], (manner, before)
+                    conversation.apply(conversation.session.auth_timed_out()),
+                    [CloseCode.NO_AUTH],
+                    (mode, before),
                 )
-                self.assertIs(talk.session.state, ClientState.CLOSED)
-            for login in LOGINS:
-                session = talk_after(manner, login).session
-                self.assertEqual(session.auth_timed_out(), (), (manner, login))
+                self.assertIs(conversation.session.state, ClientState.CLOSED)
+            for auth in AUTH_MESSAGES:
+                session = converse(mode, auth).session
+                self.assertEqual(session.auth_timed_out(), (), (mode, auth))
                 self.assertIs(session.state, ClientState.AUTHENTICATED)
 
-    def test_it_can_be_ended_for_a_reason_of_ours(self) -> None:
-        """In every state, with the code that is given, and a reason that may say more than the code's own."""
+    def test_close_sends_given_code_and_reason(self) -> None:
+        """In every state the given code is sent, with its own reason or the given one."""
         for code in (CloseCode.RESTARTING, CloseCode.TOO_SLOW):
             for before in ((), (frames.AUTH,), (frames.AUTH, frames.LISTEN)):
-                session = talk_after(ProtocolMode.ALPACA, *before).session
+                session = converse(ProtocolMode.ALPACA, *before).session
                 self.assertEqual(
                     session.close(code), (CloseWith(code, code.reason),), (code, before)
                 )
-                session = talk_after(ProtocolMode.ALPACA, *before).session
+                session = converse(ProtocolMode.ALPACA, *before).session
                 self.assertEqual(
-                    session.close(code, "so"), (CloseWith(code, "so"),), (code, before)
+                    session.close(code, "a reason"), (CloseWith(code, "a reason"),), (code, before)
                 )
 
-    def test_nothing_follows_a_close(self) -> None:
-        """No message, timer or second end has any effect after a close frame, whatever caused it."""
-        for manner in ProtocolMode:
-            malformed, refused = talk_after(manner, b"junk").session, ClientSession(manner, nobody)
-            refused.received(frames.AUTH)
-            overdue = talk_after(manner).session
-            ended = talk_after(manner, frames.AUTH, frames.LISTEN).session
-            overdue.auth_timed_out()
-            ended.close(CloseCode.TOO_SLOW)
-            for session in (malformed, refused, overdue, ended):
-                for payload in (*LOGINS, LISTEN_TO_STATUS, frames.UNLISTEN, *UNKNOWN, b"junk"):
-                    self.assertEqual(session.received(payload), (), (manner, payload))
+    def test_closed_session_ignores_all_input(self) -> None:
+        """No message, timer or second close has an effect after a close, whatever caused it."""
+        for mode in ProtocolMode:
+            malformed, rejected = converse(mode, b"junk").session, ClientSession(mode, reject_any)
+            rejected.received(frames.AUTH)
+            timed_out = converse(mode).session
+            closed = converse(mode, frames.AUTH, frames.LISTEN).session
+            timed_out.auth_timed_out()
+            closed.close(CloseCode.TOO_SLOW)
+            for session in (malformed, rejected, timed_out, closed):
+                for payload in (
+                    *AUTH_MESSAGES,
+                    LISTEN_TO_STATUS,
+                    frames.UNLISTEN,
+                    *UNKNOWN,
+                    b"junk",
+                ):
+                    self.assertEqual(session.received(payload), (), (mode, payload))
                 self.assertEqual(session.auth_timed_out(), ())
                 self.assertEqual(session.close(CloseCode.RESTARTING), ())
                 self.assertIs(session.state, ClientState.CLOSED)

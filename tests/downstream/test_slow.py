@@ -40,7 +40,7 @@ class SlowClientTestCase(ProxyTestCase):
     def subscribe(self, query: str = "") -> tuple[Client, Any]:
         """Return a client that gets events, and the proxy's end of its wire."""
         client = self.connect(f"/trade-updates-paper{query}")
-        transport = self.transport_of(len(self.factory.clients) - 1)
+        transport = self.server_transport(len(self.factory.clients) - 1)
         self.say(client, AUTH)
         return client, transport
 
@@ -63,7 +63,7 @@ class BackPressureTests(SlowClientTestCase):
         transport.blocked = True
         for count in (1, 30, 100, 700, 1, 300):
             self.publish_events(count)
-            self.assertLess(transport.held, MAX_BUFFERED)
+            self.assertLess(transport.buffered, MAX_BUFFERED)
         self.assertEqual(get_event_ids(other.taken()), self.published)
         self.assertEqual(slow.taken(), [])
         transport.blocked = False
@@ -76,7 +76,7 @@ class BackPressureTests(SlowClientTestCase):
         transport.blocked = True
         for size in (300_000, 1500, 300_000, 200_000, 200_000):
             self.publish_events(2, size)
-            self.assertLess(transport.held, MAX_BUFFERED + 300_000)
+            self.assertLess(transport.buffered, MAX_BUFFERED + 300_000)
         transport.blocked = False
         self.wires.flush()
         self.assertEqual(get_event_ids(slow.taken()), self.published)
@@ -96,12 +96,12 @@ class BackPressureTests(SlowClientTestCase):
         slow, transport = self.subscribe()
         transport.blocked = True
         self.publish_events(60)
-        buffered = transport.held
+        buffered = transport.buffered
         for _ in range(1000):
             slow.sendMessage(AUTH)
         slow.sendPing(b"hello")
         self.wires.flush()
-        self.assertEqual(transport.held, buffered)
+        self.assertEqual(transport.buffered, buffered)
         transport.blocked = False
         self.wires.flush()
         messages = slow.taken()
@@ -132,9 +132,9 @@ class SlowClientStallTests(SlowClientTestCase):
         transport.blocked = True
         self.publish_events(200)
         self.wires.advance(29.9)
-        buffered = transport.held
+        buffered = transport.buffered
         self.wires.advance(0.2)
-        self.assertLess(transport.held - buffered, 150)
+        self.assertLess(transport.buffered - buffered, 150)
         self.assertEqual(len(self.paper.broadcaster), 0)
         return client, transport
 

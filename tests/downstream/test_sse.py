@@ -360,11 +360,11 @@ class SlowSseTests(SseTestCase):
         client = RawClient()
         self.wires.join(self.site.buildProtocol(CLIENT), client)
         transport = self.servers[-1]
-        transport.says_once = transport.blocked = True
+        transport.pauses_once = transport.blocked = True
         assert client.transport is not None
         client.transport.write(READY * 120 + EVENTS)
         self.wires.flush()
-        self.assertLess(transport.held, 256 * 1024)
+        self.assertLess(transport.buffered, 256 * 1024)
 
     def get_blocked(self, query: str = "") -> tuple[SseReader, NarrowTransport]:
         """Return a client that has stopped reading, and the proxy's end of its wire."""
@@ -378,7 +378,7 @@ class SlowSseTests(SseTestCase):
         reader, transport = self.get_blocked()
         self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 1100)])
         self.wires.advance(29)
-        self.assertLess(transport.held, 64 * 1024 + STEP_BYTES + 4096)
+        self.assertLess(transport.buffered, 64 * 1024 + STEP_BYTES + 4096)
         transport.blocked = False
         self.wires.flush()
         self.assertEqual(reader.ids(), [*map(event_id_of, range(100, 1100))])

@@ -1,4 +1,4 @@
-"""Many clients at once, over real sockets."""
+"""A fan-out to many clients over real sockets."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LIVE_CLIENTS = 200
 EVENTS = 12
 
 
-class FanOutTests(SocketTestCase):
-    """Two accounts, each with its own crowd."""
+class ManyClientsFanOutTests(SocketTestCase):
+    """Two accounts, each with its own clients."""
 
     timeout = 100
 
@@ -25,8 +25,8 @@ class FanOutTests(SocketTestCase):
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
         self.assertIsNone(raise_file_limit(2 * (PAPER_CLIENTS + LIVE_CLIENTS)))
 
-    async def test_everybody_gets_their_accounts_events_in_order(self) -> None:
-        """1,000 clients of one account and 200 of another: all of their own events, none of the other's."""
+    async def test_clients_get_their_accounts_events_in_order(self) -> None:
+        """1,000 clients of one account and 200 of another get all events of their account only."""
         paper = await self.simulate()
         paper_port = self.alpaca_port
         live = await self.simulate()

@@ -1,4 +1,4 @@
-"""Clients that keep up on sockets of this machine, by the reactor that the product runs on."""
+"""Send groups over real sockets, with the real reactor."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tradeproxy.web.site import build_site
 reactor: Any = chosen
 
 
-class CrowdTests(SocketTestCase):
-    """Crowds form by themselves, and a client notices nothing of them."""
+class SendGroupSocketTests(SocketTestCase):
+    """Send groups form without a setting, and do not change what a client gets."""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
         self.account = Account("paper", memory_journal(reactor), reactor)
@@ -40,51 +40,51 @@ class CrowdTests(SocketTestCase):
         self.port = port.getHost().port
         self.published: list[bytes] = []
 
-    async def crowded(self, count: int) -> list[SocketClient]:
-        """Connect some clients that have had an event."""
+    async def form_group(self, count: int) -> list[SocketClient]:
+        """Connect some clients, and send them an event."""
         clients = [await self.subscribe() for _ in range(count)]
         await self.publish(clients)
         return clients
 
     async def publish(self, clients: list[SocketClient], count: int = 1) -> None:
-        """Bring new events in one burst, and wait until these clients have all that came so far."""
+        """Publish events in one batch, and wait until these clients have all events."""
         for _ in range(count):
-            fresh = event(len(self.published))
-            self.published.append(fresh.payload)
-            self.account.publish(fresh)
+            new_event = event(len(self.published))
+            self.published.append(new_event.payload)
+            self.account.publish(new_event)
         for client in clients:
             await client.has(len(self.published))
             self.assertEqual(client.messages, self.published)
-        await deferLater(reactor, 0)  # at the end of a turn they join
+        await deferLater(reactor, 0)  # clients join at the end of a turn
 
     @property
-    def crowds(self) -> list[SendGroup | None]:
-        """The crowd of each client, in the order in which they came."""
+    def groups(self) -> list[SendGroup | None]:
+        """The send group of each client, in the order of their connection."""
         served: Any = tuple(self.factory.clients)
         return [client.send_group for client in served]
 
-    async def assert_left(self, staying: list[SocketClient]) -> None:
-        """Only these are there, and are a crowd."""
+    async def assert_remaining(self, staying: list[SocketClient]) -> None:
+        """Assert that only these clients are connected, and that they are one group."""
         while len(self.factory.clients) > len(staying):
             await deferLater(reactor, 0.001)
         await self.publish(staying)
-        (found,) = set(self.crowds)
-        assert found is not None
-        self.assertEqual((found.size, len(self.account.broadcaster)), (len(staying), len(staying)))
+        (group,) = set(self.groups)
+        assert group is not None
+        self.assertEqual((group.size, len(self.account.broadcaster)), (len(staying), len(staying)))
 
-    async def test_clients_that_keep_up_are_a_crowd(self) -> None:
-        """That they are is what makes them cheap."""
-        clients = await self.crowded(20)
-        (found,) = set(self.crowds)
-        assert found is not None
-        self.assertEqual((found.size, len(self.account.broadcaster)), (20, 20))
+    async def test_caught_up_clients_form_one_group(self) -> None:
+        """One group serves them, which makes a fan-out cheap."""
+        clients = await self.form_group(20)
+        (group,) = set(self.groups)
+        assert group is not None
+        self.assertEqual((group.size, len(self.account.broadcaster)), (20, 20))
         for count in (1, 7, 30):
             await self.publish(clients, count)
-        self.assertEqual(set(self.crowds), {found})
+        self.assertEqual(set(self.groups), {group})
 
-    async def test_whatever_they_say_is_answered_and_nothing_is_missed(self) -> None:
-        """Pings, pongs and messages, between the events and among them."""
-        clients = await self.crowded(3)
+    async def test_client_messages_are_answered_and_no_event_is_missed(self) -> None:
+        """The clients send pings, pongs and messages between events."""
+        clients = await self.form_group(3)
         for client, payload in zip(clients, (b"1", b"2", b"3"), strict=True):
             client.sendPing(payload)
             client.sendPong(payload)
@@ -94,42 +94,42 @@ class CrowdTests(SocketTestCase):
             client.messages.remove(AUTHENTICATED)
             self.assertEqual((client.messages, client.pongs), (self.published, [payload]))
         await self.publish(clients)
-        self.assertEqual(len(set(self.crowds)), 1)
-        self.assertNotIn(None, self.crowds)
+        self.assertEqual(len(set(self.groups)), 1)
+        self.assertNotIn(None, self.groups)
 
-    async def test_who_does_not_read_leaves_and_comes_back(self) -> None:
-        """The kernel takes some megabytes for it; then it is behind, and catches up once it reads."""
-        slow, *others = await self.crowded(3)
+    async def test_slow_client_leaves_group_and_joins_again(self) -> None:
+        """The kernel buffers some megabytes; then the client is behind until it reads again."""
+        slow, *others = await self.form_group(3)
         transport: Any = slow.transport
         transport.pauseProducing()
-        while self.crowds[0] is not None:
+        while self.groups[0] is not None:
             await self.publish(others, 200)
         await self.publish(others, 200)
         transport.resumeProducing()
         await self.publish([slow, *others])
         await self.publish([slow, *others])
-        self.assertEqual(len(set(self.crowds)), 1)
+        self.assertEqual(len(set(self.groups)), 1)
 
-    async def test_who_ends_leaves_nothing_behind(self) -> None:
-        """A goodbye, a reset, and a word that is not understood."""
-        clients = await self.crowded(4)
-        endings: tuple[Callable[[SocketClient], object], ...] = (
+    async def test_closed_client_leaves_group(self) -> None:
+        """A client closes, is reset, or sends an invalid message."""
+        clients = await self.form_group(4)
+        acts: tuple[Callable[[SocketClient], object], ...] = (
             lambda client: client.sendClose(1000),
             lambda client: client.dropConnection(abort=True),
             lambda client: client.sendMessage(b"hello"),
         )
-        for end in endings:
+        for act in acts:
             client = clients.pop(0)
-            end(client)
+            act(client)
             await self.publish(clients)
             await client.gone()
-            await self.assert_left(clients)
+            await self.assert_remaining(clients)
             self.assertEqual(client.messages, self.published[: len(client.messages)])
         self.assertEqual(client.closed, (4000, "that message is not JSON"))
 
-    async def test_a_stop_ends_all_of_them(self) -> None:
-        """With 1012, and with events of the same turn before it or not at all."""
-        clients = await self.crowded(3)
+    async def test_stop_closes_all_clients_1012(self) -> None:
+        """Every client gets the events of the same turn before the close frame."""
+        clients = await self.form_group(3)
         self.account.publish(event(len(self.published)))
         await self.service.stopService()
         for client in clients:

@@ -1,4 +1,4 @@
-"""Several proxies on one port of one machine, by PROXY_REUSE_PORT or by a socket that all inherit."""
+"""Several proxies on one port, by PROXY_REUSE_PORT or by an inherited socket."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.support.processes import SCRIPTS, Command, free_port, spawn
 from tests.support.sockets import SocketTestCase
 
 MANY = 300
-"""Connections of which each of two processes gets one, but for a chance of 1 in 2 ** 299."""
+"""Connections. Each of two processes gets at least one, except with probability 2 ** -299."""
 
 
 class SharedPortTests(SocketTestCase):
-    """Each process has an account of its own, by which it is known: that of the other is not there."""
+    """Each process has its own account. A test recognizes a process by it."""
 
     def environment(self, account: str) -> dict[str, str]:
-        """Return what makes a proxy with this account, whose Alpaca is nowhere."""
+        """Return the settings of a proxy with this account and an unreachable Alpaca."""
         return {
             f"ALPACA_{account}_API_KEY": "PKTEST",
             f"ALPACA_{account}_SECRET_KEY": "test-secret",
@@ -35,8 +35,8 @@ class SharedPortTests(SocketTestCase):
     def finish(self, command: Command) -> Deferred[None]:
         return Deferred.fromCoroutine(command.finish())
 
-    async def answering(self, wanted: int) -> set[str]:
-        """Connect until so many processes have answered, or many times; return their accounts."""
+    async def list_responders(self, wanted: int) -> set[str]:
+        """Connect until `wanted` processes answered, at most MANY times; return their accounts."""
         client, accounts = HTTPClient(Agent(reactor)), set[str]()
         for _ in range(MANY):
             answer = await client.get(f"http://127.0.0.1:{self.port}/trade-updates-one")
@@ -45,24 +45,24 @@ class SharedPortTests(SocketTestCase):
                 break
         return accounts
 
-    async def test_two_processes_listen_on_one_port(self) -> None:
-        """Both serve; one that does not share is told, and when one goes the other serves all."""
+    async def test_reuse_port_shares_port_between_two_processes(self) -> None:
+        """Both serve. A third without the setting fails. After one stops, the other serves all."""
         self.port = free_port()
         one = self.run_proxy("ONE", PROXY_REUSE_PORT="1")
         await one.says("listening on")
         other = self.run_proxy("OTHER", PROXY_REUSE_PORT="1")
         await other.says("listening on")
-        self.assertEqual(await self.answering(2), {"one", "other"})
+        self.assertEqual(await self.list_responders(2), {"one", "other"})
         third = self.run_proxy("THIRD", PROXY_HOST="127.0.0.1")
         self.assertEqual(await third.ended, 1)
         self.assertIn(f"127.0.0.1:{self.port} is in use", third.output)
         await one.stop()
-        self.assertEqual(await self.answering(2), {"other"})
+        self.assertEqual(await self.list_responders(2), {"other"})
         for command in (one, other):
             self.assertNotIn("Traceback", command.output)
 
-    async def test_a_port_that_is_not_shared_is_a_line(self) -> None:
-        """The first has it for itself; the second wants to share it, and cannot."""
+    async def test_port_in_use_without_reuse_port_fails(self) -> None:
+        """The first does not share the port, so the second fails with one line."""
         self.port = free_port()
         first = self.run_proxy("ONE", PROXY_HOST="127.0.0.1")
         await first.says("listening on")
@@ -70,8 +70,8 @@ class SharedPortTests(SocketTestCase):
         self.assertEqual(await second.ended, 1)
         self.assertIn(f"127.0.0.1:{self.port} is in use", second.output)
 
-    async def test_two_processes_inherit_one_socket(self) -> None:
-        """As services do that name one socket unit: whoever is free takes the next; a stop refuses nobody."""
+    async def test_inherited_socket_serves_two_processes(self) -> None:
+        """As with one systemd socket unit: any process accepts; a stop loses no connection."""
         listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self.addCleanup(listening.close)
         self.port = listening.getsockname()[1]
@@ -90,8 +90,8 @@ class SharedPortTests(SocketTestCase):
             self.addCleanup(self.finish, command)
             await command.says("listening on")
             commands.append(command)
-        await self.answering(2)  # by whom, the kernel decides
+        await self.list_responders(2)  # the kernel decides which process answers
         await commands[0].stop()
-        self.assertEqual(await self.answering(1), {"other"})
+        self.assertEqual(await self.list_responders(1), {"other"})
         for command in commands:
             self.assertNotIn("Traceback", command.output)

@@ -1,4 +1,4 @@
-"""What travels, byte for byte: read by an implementation of WebSocket that is not the server's."""
+"""The bytes on the wire, checked by another WebSocket implementation than the server's."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tradeproxy.runtime.rlimits import raise_file_limit
 
 reactor: Any = chosen
 CLIENTS = 500
-BURSTS = 40
+ROUNDS = 40
 PADDING = "x" * 1500
 
 
-class Peer(Protocol):
-    """A client on the websockets library's protocol without I/O; what breaks the rules raises there."""
+class WebsocketsPeer(Protocol):
+    """A client on the Sans-I/O protocol of `websockets`, which raises on a protocol error."""
 
     def __init__(self, port: int) -> None:
         self.texts: list[bytes] = []
@@ -78,8 +78,14 @@ class Peer(Protocol):
     def connectionLost(self, reason: Any = connectionDone) -> None:
         self.ended = True
 
+    def abort(self) -> None:
+        """Drop the connection, unless it is lost already."""
+        if not self.ended:
+            transport: Any = self.transport
+            transport.abortConnection()
+
     def has(self, count: int) -> Deferred[None]:
-        """Fire once so many texts are there."""
+        """Return a Deferred that fires when `count` texts have arrived."""
         found: Deferred[None] = Deferred()
         self._wanted = (count, found)
         if len(self.texts) >= count:
@@ -88,15 +94,15 @@ class Peer(Protocol):
         return found.addTimeout(PATIENCE, reactor)
 
     def act(self, random: Random) -> None:
-        """Stop reading, or read on; ask for a pong; or leave."""
+        """Toggle reading, send a ping, or close; at random."""
         transport: Any = self.transport
-        match random.choices(("turn", "ping", "leave"), (6, 3, 0.2))[0]:
-            case "turn":
+        match random.choices(("toggle", "ping", "close"), (6, 3, 0.2))[0]:
+            case "toggle":
                 self.reads = not self.reads
                 (transport.resumeProducing if self.reads else transport.pauseProducing)()
             case "ping":
                 self._ping(b"%d" % random.getrandbits(32))
-            case "leave":
+            case "close":
                 self.stays = False
                 self._websocket.send_close(1000)
                 self._flush()
@@ -107,14 +113,14 @@ class Peer(Protocol):
         self._flush()
 
     def is_answered(self) -> Deferred[None]:
-        """Ask once more, and fire when that is answered, and so all that was asked before or dropped."""
+        """Send a last ping; the Deferred fires at its pong, which is the last one."""
         self._answer = Deferred()
         self._ping(b"the last")
         return self._answer.addTimeout(PATIENCE, reactor)
 
 
-class WireTests(SocketTestCase):
-    """Many clients that do as they like while events are written to them directly."""
+class WireFormatTests(SocketTestCase):
+    """Many clients stall, ping and close at random while events are written directly."""
 
     timeout = 100
 
@@ -123,20 +129,20 @@ class WireTests(SocketTestCase):
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
         self.assertIsNone(raise_file_limit(2 * CLIENTS))
 
-    def peer(self) -> Peer:
-        """Connect one more client, for which the kernel keeps little."""
+    def peer(self) -> WebsocketsPeer:
+        """Connect a client with a small receive buffer in the kernel."""
         end = socket.socket()
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
         end.connect(("127.0.0.1", self.port))
         end.setblocking(False)
-        peer = Peer(self.port)
+        peer = WebsocketsPeer(self.port)
         reactor.adoptStreamConnection(end.fileno(), socket.AF_INET, SingleProtocolFactory(peer))
         end.close()
-        self.addCleanup(lambda: peer.ended or peer.transport.abortConnection())  # type: ignore[union-attr]
+        self.addCleanup(peer.abort)
         return peer
 
-    async def test_every_stream_is_valid_and_in_order(self) -> None:
-        """Stalls, short writes, pings and closes in between: no frame is cut, lost, doubled or overtaken."""
+    async def test_random_stalls_and_closes_keep_streams_valid_and_ordered(self) -> None:
+        """No frame is cut, lost, repeated or out of order."""
         random = Random(4)
         alpaca = await self.simulate()
         await self.proxy()
@@ -144,7 +150,7 @@ class WireTests(SocketTestCase):
         peers = [self.peer() for _ in range(CLIENTS)]
         await gatherResults([peer.has(1) for peer in peers])
         events: list[bytes] = []
-        for _ in range(BURSTS):
+        for _ in range(ROUNDS):
             for peer in random.sample(peers, CLIENTS // 4):
                 if peer.stays:
                     peer.act(random)
@@ -164,5 +170,6 @@ class WireTests(SocketTestCase):
         for peer in peers:
             self.assertEqual(peer.texts, [AUTHENTICATED, *events][: len(peer.texts)])
         for peer in staying:
-            # Of pings that came while nothing could be written only the last is answered (RFC 6455, 5.5.3).
+            # While nothing can be written, only the last of several pings is answered
+            # (RFC 6455, 5.5.3).
             self.assertEqual([ping for ping in peer.pings_sent if ping in peer.pongs], peer.pongs)

@@ -1,11 +1,11 @@
-"""The frames of Alpaca's stream as literal bytes; none of them is made by the code under test."""
+"""The frames of Alpaca's stream as literal bytes, independent of the code under test."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 FRAMES = tuple(Path(__file__).with_name("trade-updates.jsonl").read_bytes().splitlines())
-"""What Alpaca sends: six from its documentation, eleven trade updates (mostly captures), one broken."""
+"""What Alpaca sends: six documented frames, eleven trade updates (mostly captures), one broken."""
 
 AUTHORIZED, UNAUTHORIZED, KEY_REFUSED, LISTEN_UNAUTHORIZED, LISTENING, SERVER_ERROR = FRAMES[:6]
 TRADE_UPDATES = FRAMES[6:17]
@@ -15,7 +15,7 @@ NULL_DATA = FRAMES[17]
 
 LISTENING_TO_NOTHING = b'{"stream":"listening","data":{"streams":[]}}'
 LIMIT_ERROR = b'{"action":"error","data":{"error_message":"Connection limit exceeded"}}'
-LIMIT_REFUSAL = (
+LIMIT_REJECTION = (
     b'{"stream":"authorization","data":'
     b'{"status":"unauthorized","action":"authenticate","message":"too many connections"}}'
 )
@@ -46,4 +46,4 @@ NOT_JSON = {
     "deep arrays that end": b"[" * 100_000 + b"]" * 100_000,
     "deep objects": b'{"data":' * 100_000,
 }
-"""Payloads that are no JSON text, or none that can be read, by what is wrong with them."""
+"""Payloads that are not JSON, or that cannot be parsed, by the problem."""

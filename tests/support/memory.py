@@ -1,4 +1,4 @@
-"""Wires in memory and time that passes when a test says so."""
+"""Connections in memory, and fake time."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ CLIENT = IPv4Address("TCP", "127.0.0.1", 50_000)
 
 
 def fake_time(case: SynchronousTestCase) -> Clock:
-    """Return a clock that Autobahn's timers run by as well, for the length of a test."""
+    """Return a fake clock. Autobahn's timers use it too until the test ends."""
     clock = Clock()
-    clock.advance(1_800_000_000)  # Unix time, as a reactor's seconds() are
-    case.patch(txaio.config, "loop", clock)  # type: ignore[attr-defined]  # set at run time
+    clock.advance(1_800_000_000)  # a reactor's seconds() are Unix time
+    module: Any = txaio  # `config` is set at run time
+    case.patch(module.config, "loop", clock)
     return clock
 
 
 class LingeringTransport(iosim.FakeTransport):
-    """An end that is not let go of before it is torn down: the other one keeps TCP, or TLS, open."""
+    """A transport that only an abort closes: the peer keeps TCP or TLS open."""
 
     def loseConnection(self) -> None:
         pass
@@ -57,14 +58,14 @@ class Wires:
         )
 
     def flush(self) -> None:
-        """Carry whatever was written to where it belongs, and run what is due at once."""
+        """Deliver all written bytes, and run the calls that are due."""
         moved = True
         while moved:
             self.clock.advance(0)
             moved = sum(pump.flush() for pump in self._pumps) > 0
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, from one timer to the next, and the wires carry what is written meanwhile."""
+        """Advance the clock from one timer to the next, and deliver bytes after each."""
         self.flush()
         end = self.clock.seconds() + seconds
         while (now := self.clock.seconds()) < end:
@@ -75,7 +76,7 @@ class Wires:
 
 @implementer(IStreamClientEndpoint)
 class MemoryEndpoint(Wires):
-    """Leads to a simulator, unless the host is down (`refusing`) or does not answer (`hanging`)."""
+    """Connects to a simulator; fails if `refusing`, and never answers if `hanging`."""
 
     def __init__(self, simulator: Simulator, clock: Clock) -> None:
         super().__init__(clock)
@@ -100,5 +101,5 @@ class MemoryEndpoint(Wires):
 
 
 def simulator(clock: Clock, **options: Any) -> Simulator:
-    """Return a simulator that runs by `clock`, the same for every test."""
+    """Return a simulator on `clock`, with the same random seed for every test."""
     return Simulator(clock, Random(0), **options)

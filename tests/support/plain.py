@@ -1,10 +1,10 @@
-"""Clients over plain TCP in fake time: Twisted's transport, on sockets that take what a test lets them."""
+"""Clients over plain TCP in fake time: Twisted's transport on sockets with limited room."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
@@ -17,9 +17,9 @@ from tests.support.memory import CLIENT, SERVER
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
 TURN = 2.0**-10
-"""Seconds that a turn of the reactor takes."""
+"""Seconds of one reactor turn."""
 
-MOST_TURNS = 1000
+MAX_TURNS = 1000
 
 HANDSHAKE = b"""\
 GET %b HTTP/1.1\r
@@ -33,7 +33,7 @@ Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r
 
 
 class Kernel(Clock):
-    """As much of a reactor as Twisted's transport takes."""
+    """The part of a reactor that Twisted's transport uses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,11 +44,11 @@ class Kernel(Clock):
     def callLater(
         self,
         delay: float,
-        callable: Callable[..., object],  # Twisted calls it so
+        callable: Callable[..., object],  # noqa: A002  # Twisted's name
         *args: object,
         **kw: object,
     ) -> IDelayedCall:
-        """Plan a call for the next turn at the earliest, as every reactor does, and no Clock."""
+        """Schedule a call for the next turn at the earliest, as reactors do and Clock does not."""
         return super().callLater(max(delay, TURN), callable, *args, **kw)
 
     def addReader(self, transport: Server) -> None:
@@ -64,44 +64,44 @@ class Kernel(Clock):
         self._writers.pop(transport, None)
 
     def turn(self, times: int = 1) -> None:
-        """Run what is due, and then let every socket read and write, as one turn of a reactor does."""
+        """Run due calls, then reads, then writes, as one turn of a reactor does."""
         for _ in range(times):
             self.advance(TURN)
             for transport in self._readable():
                 if transport in self._readers:
-                    self._serve(transport, transport.doRead())
+                    self._check(transport, transport.doRead())
             for transport in self._writable():
                 if transport in self._writers:
-                    self._serve(transport, transport.doWrite())
+                    self._check(transport, transport.doWrite())
 
     def settle(self) -> None:
-        """Take turns until there is nothing to do."""
-        for _ in range(MOST_TURNS):
+        """Run turns until nothing is due."""
+        for _ in range(MAX_TURNS):
             is_due = any(call.getTime() <= self.seconds() + TURN for call in self.getDelayedCalls())
             if not (is_due or self._readable() or self._writable()):
                 return
             self.turn()
-        raise AssertionError("it does not come to rest")
+        raise AssertionError(f"still busy after {MAX_TURNS} turns")
 
     def _readable(self) -> list[Server]:
-        return [transport for transport in self._readers if _end_of(transport).is_readable]
+        return [transport for transport in self._readers if _socket(transport).is_readable]
 
     def _writable(self) -> list[Server]:
-        return [transport for transport in self._writers if _end_of(transport).is_writable]
+        return [transport for transport in self._writers if _socket(transport).is_writable]
 
-    def _serve(self, transport: Server, end: Any) -> None:
-        if end is not None:
+    def _check(self, transport: Server, reason: Any) -> None:
+        if reason is not None:
             self.removeReader(transport)
             self.removeWriter(transport)
-            transport.connectionLost(Failure(end))
+            transport.connectionLost(Failure(reason))
 
 
 class Socket:
-    """The proxy's end of a connection: as much of a socket as Twisted's transport takes."""
+    """The proxy's socket of a connection: the part that Twisted's transport uses."""
 
     def __init__(self, peer: Peer) -> None:
         self.room: int | None = None
-        """How many bytes more it takes; None for all."""
+        """How many more bytes it takes; None: no limit."""
         self.is_reset = False
         self.is_closed = False
         self.unread = b""
@@ -151,27 +151,29 @@ class Socket:
 
 
 class Peer:
-    """A WebSocket client that notes what it is sent; whatever breaks the rules of framing raises here."""
+    """A WebSocket client that records what it receives, and raises on a framing error."""
 
     def __init__(self, kernel: Kernel, site: Any, path: str = "/trade-updates-paper") -> None:
         self.texts: list[bytes] = []
         self.pings = 0
         self.pongs: list[bytes] = []
         self.closed: int | None = None
-        """The code of the close frame that came; nothing may follow it."""
+        """The code of the received close frame; nothing may follow it."""
         self.socket = Socket(self)
         self._kernel = kernel
         self._is_open = False
         self._unparsed = b""
-        protocol, end, port = site.buildProtocol(CLIENT), self.socket, None
-        self.transport = Server(end, protocol, (CLIENT.host, CLIENT.port), port, 0, kernel)  # type: ignore[arg-type]  # as much of them as it takes
+        protocol = site.buildProtocol(CLIENT)
+        fakes: Any = (self.socket, kernel)  # the parts of them that Server uses
+        address, port = (CLIENT.host, CLIENT.port), cast(Any, None)
+        self.transport = Server(fakes[0], protocol, address, port, 0, fakes[1])
         protocol.makeConnection(self.transport)
-        end.unread += HANDSHAKE % path.encode()
+        self.socket.unread += HANDSHAKE % path.encode()
         kernel.turn(2)
         assert self._is_open, self._unparsed
 
     def subscribe(self) -> Peer:
-        """Authenticate, upon which events follow."""
+        """Authenticate: events follow."""
         self.say(AUTH)
         self._kernel.turn(2)
         assert self.texts.pop(0) == AUTHENTICATED
@@ -179,12 +181,12 @@ class Peer:
 
     def say(self, text: bytes, opcode: int = TEXT) -> None:
         """Send one frame; the proxy reads it in the next turn."""
-        assert len(text) < 126, "there is no need for longer ones"
+        assert len(text) < 126, "longer frames are not supported"
         self.socket.unread += bytes([0x80 | opcode, 0x80 | len(text), 0, 0, 0, 0]) + text
 
     @property
     def is_gone(self) -> bool:
-        """Whether the proxy has let go of the connection."""
+        """Whether the proxy closed the socket."""
         return self.socket.is_closed
 
     def taken(self) -> list[bytes]:
@@ -192,7 +194,7 @@ class Peer:
         taken, self.texts = self.texts, []
         return taken
 
-    # What its socket calls.
+    # Called by its socket.
 
     def receive(self, data: bytes) -> None:
         """Parse the next bytes."""
@@ -232,5 +234,5 @@ class Peer:
                 raise AssertionError(f"opcode {opcode}")
 
 
-def _end_of(transport: Server) -> Any:
+def _socket(transport: Server) -> Any:
     return transport.socket

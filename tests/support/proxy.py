@@ -25,39 +25,39 @@ from tradeproxy.wire.messages import TradeUpdate, parse_server
 
 @implementer(IPushProducer)
 class NarrowTransport(iosim.FakeTransport):
-    """An end of a wire with Twisted's back-pressure; while it is `blocked` the peer reads nothing."""
+    """A transport in memory with back-pressure; while `blocked`, the peer reads nothing."""
 
     blocked = False
     is_reading = True
-    says_once = False
-    """Whether the producer is asked to pause at the first write that is too much only, as over TLS."""
+    pauses_once = False
+    """Whether only the first write above the limit pauses the producer, as over TLS."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._asked = False
+        self._has_paused = False
         self._unread: list[Any] = []
 
     @property
-    def held(self) -> int:
-        """How many bytes wait to be read by the peer."""
+    def buffered(self) -> int:
+        """The number of bytes that the peer has not read."""
         return sum(map(len, self.stream))
 
     def write(self, data: bytes) -> None:
         super().write(data)
         if (
             self.producer is not None
-            and self.held > 64 * 1024
-            and not (self.says_once and self._asked)
+            and self.buffered > 64 * 1024
+            and not (self.pauses_once and self._has_paused)
         ):
-            self._asked = True
+            self._has_paused = True
             self.producer.pauseProducing()
 
     def getOutBuffer(self) -> Any:
         if self.blocked:
             return None
         taken = super().getOutBuffer()
-        if self._asked and self.producer is not None:
-            self._asked = False
+        if self._has_paused and self.producer is not None:
+            self._has_paused = False
             self.producer.resumeProducing()
         return taken
 
@@ -78,7 +78,7 @@ class NarrowTransport(iosim.FakeTransport):
 
 
 class Client(WebSocketClientProtocol):
-    """A WebSocket client that keeps all that it is sent."""
+    """A WebSocket client that records what it receives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class Client(WebSocketClientProtocol):
 
 
 class RawClient(Protocol):
-    """A client that writes bytes as they are, and keeps what comes back."""
+    """A client that writes raw bytes, and records the response."""
 
     def __init__(self) -> None:
         self.received = b""
@@ -139,7 +139,7 @@ class RawClient(Protocol):
 
 
 class ProxyTestCase(SynchronousTestCase):
-    """The site with two accounts, in memory and in fake time; a class may set other limits and tokens."""
+    """The site with two accounts, in memory and fake time; a subclass may set limits and tokens."""
 
     limits = Limits()
     tokens: tuple[str, ...] = ()
@@ -148,7 +148,7 @@ class ProxyTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = fake_time(self)
-        self.disk = Connections()  # the one under the journal of `paper`
+        self.disk = Connections()  # under the journal of `paper`
         self.paper = Account(
             "paper", memory_journal(self.clock, "paper", connect=self.disk), self.clock
         )
@@ -164,7 +164,7 @@ class ProxyTestCase(SynchronousTestCase):
         self.wires = Wires(self.clock)
 
     def connect(self, path: str = "/trade-updates-paper", **headers: str) -> Client:
-        """Open a WebSocket; underscores in the names of headers become hyphens."""
+        """Open a WebSocket. Underscores in header names become hyphens."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         factory = WebSocketClientFactory(
             f"ws://localhost:8099{path}", headers=named, reactor=self.clock
@@ -182,7 +182,7 @@ class ProxyTestCase(SynchronousTestCase):
         return client
 
     def say(self, client: Client, *messages: bytes, binary: bool = False) -> list[bytes]:
-        """Let a client send messages, and return what it is sent upon them."""
+        """Send messages from a client, and return what it receives."""
         client.taken()
         for message in messages:
             client.sendMessage(message, isBinary=binary)
@@ -190,15 +190,15 @@ class ProxyTestCase(SynchronousTestCase):
         return client.taken()
 
     def publish(self, account: Account, *events: bytes) -> None:
-        """Publish what these frames hold in one burst; the journal drops those that it has."""
+        """Publish the events of these frames in one batch; the journal drops duplicates."""
         for frame in events:
             update = parse_server(frame)
             assert isinstance(update, TradeUpdate), frame
             account.publish(update.event)
         self.wires.flush()
 
-    def transport_of(self, number: int) -> Any:
-        """Return the proxy's end of the wire to one of its clients, in the order in which they came."""
+    def server_transport(self, number: int) -> Any:
+        """Return the proxy's transport of the client `number`, in the order of connection."""
         client: Any = list(self.factory.clients)[number]
         return client.transport
 
@@ -211,12 +211,12 @@ class ProxyTestCase(SynchronousTestCase):
         return self.write("\r\n".join([*lines, "", ""]).encode())
 
     def upgrade(self, path: str = "/trade-updates-paper", **headers: str) -> RawClient:
-        """Ask for a WebSocket in plain HTTP, to see the answer."""
+        """Request an upgrade in plain HTTP, and return the client with the response."""
         wanted = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
         return self.request(path, **wanted, Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==", **headers)
 
     def write(self, data: bytes) -> RawClient:
-        """Connect and send these bytes."""
+        """Connect, and send these bytes."""
         client = RawClient()
         self.wires.join(self.site.buildProtocol(CLIENT), client)
         assert client.transport is not None

@@ -1,4 +1,4 @@
-"""Clients of one account over plain TCP, which form crowds."""
+"""Clients of one account over plain TCP, which form send groups."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from tradeproxy.web.site import build_site
 LISTEN_TO_STATUS = b'{"action":"listen","data":{"streams":["trade_updates","proxy_status"]}}'
 
 
-class CrowdTestCase(SynchronousTestCase):
-    """An account behind the site, and clients of it over plain TCP; it holds no test."""
+class SendGroupTestCase(SynchronousTestCase):
+    """An account behind the site, and its clients over plain TCP; it has no test."""
 
     def setUp(self) -> None:
         self.kernel = Kernel()
-        self.patch(txaio.config, "loop", self.kernel)  # type: ignore[attr-defined]  # set at run time
+        module: Any = txaio  # `config` is set at run time
+        self.patch(module.config, "loop", self.kernel)
         self.disk = Connections()
         self.account = Account("paper", memory_journal(self.kernel, connect=self.disk), self.kernel)
         self.broadcaster = self.account.broadcaster
@@ -35,41 +36,41 @@ class CrowdTestCase(SynchronousTestCase):
         self.served: dict[Peer, Any] = {}
 
     def connect(self, path: str = "/trade-updates-paper") -> Peer:
-        """Connect a client that has said nothing yet."""
+        """Connect a client that is not authenticated yet."""
         peer = Peer(self.kernel, self.site, path)
         self.served[peer] = list(self.factory.clients)[-1]
         return peer
 
     def peer(self) -> Peer:
-        """Connect a client that is sent events."""
+        """Connect a client that gets events."""
         return self.connect().subscribe()
 
-    def crowded(self, count: int) -> list[Peer]:
-        """Connect some clients, and let them be a crowd."""
+    def form_group(self, count: int) -> list[Peer]:
+        """Connect some clients, and publish an event so that they join a group."""
         peers = [self.peer() for _ in range(count)]
         self.publish()
         for peer in peers:
-            assert self.crowd_of(peer) is not None
+            assert self.find_group(peer) is not None
         return peers
 
-    def crowd_of(self, peer: Peer) -> SendGroup | None:
-        """Return the crowd that a client is in."""
-        found: SendGroup | None = self.served[peer].send_group
-        return found
+    def find_group(self, peer: Peer) -> SendGroup | None:
+        """Return the send group of a client, if it is in one."""
+        group: SendGroup | None = self.served[peer].send_group
+        return group
 
-    def hand_in(self, count: int = 1, **fields: Any) -> None:
-        """Bring new events, all of one turn."""
+    def publish_without_turn(self, count: int = 1, **fields: Any) -> None:
+        """Publish new events in one turn of the reactor."""
         for _ in range(count):
-            fresh = event(len(self.published), **fields)
-            self.published.append(fresh.payload)
-            self.account.publish(fresh)
+            new_event = event(len(self.published), **fields)
+            self.published.append(new_event.payload)
+            self.account.publish(new_event)
 
     def publish(self, count: int = 1, **fields: Any) -> None:
-        """Bring new events, and take turns until there is nothing to do."""
-        self.hand_in(count, **fields)
+        """Publish new events, and run turns until nothing is due."""
+        self.publish_without_turn(count, **fields)
         self.kernel.settle()
 
-    def assert_all_came(self, *peers: Peer, since: int = 0) -> None:
-        """Assert that they have every event since that one, once and in order, and nothing else."""
+    def assert_all_received(self, *peers: Peer, since: int = 0) -> None:
+        """Assert that they got every event after the first `since`, once, in order, and no more."""
         for peer in peers:
             self.assertEqual(peer.texts, self.published[since:])

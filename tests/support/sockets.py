@@ -1,4 +1,4 @@
-"""A simulated Alpaca and clients on real sockets of this machine."""
+"""A simulated Alpaca and clients over real sockets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tradeproxy.simulator.web import ApiSite
 
 
 class SocketClient(Client):
-    """A client that tells when it has been sent what a test waits for."""
+    """A client with Deferreds for what a test waits for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,22 +36,22 @@ class SocketClient(Client):
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         super().onMessage(payload, isBinary)
-        self._look()
+        self._check_awaited()
 
     def onClose(self, wasClean: bool, code: Any, reason: Any) -> None:
-        self._look()
+        self._check_awaited()
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
         self.lost = reason.type
         super().connectionLost(reason)
 
     def has(self, count: int) -> Deferred[None]:
-        """Fire once `count` messages have come in all."""
+        """Return a Deferred that fires when `count` messages have arrived in total."""
         return self._when(lambda: len(self.messages) >= count, f"{count} messages")
 
     def gone(self) -> Deferred[None]:
-        """Fire once the connection is closed."""
-        return self._when(lambda: self.state == self.STATE_CLOSED, "the end")
+        """Return a Deferred that fires when the connection is closed."""
+        return self._when(lambda: self.state == self.STATE_CLOSED, "the close")
 
     def _when(self, condition: Callable[[], bool], what: str) -> Deferred[None]:
         if condition():
@@ -61,26 +61,26 @@ class SocketClient(Client):
 
         def fail(*_: Any) -> None:
             raise AssertionError(
-                f"waited for {what}; came: {self.messages[-3:]} ({len(self.messages)})"
+                f"waited for {what}; received: {self.messages[-3:]} ({len(self.messages)})"
             )
 
         return happened.addTimeout(PATIENCE, reactor, onTimeoutCancel=fail)
 
-    def _look(self) -> None:
+    def _check_awaited(self) -> None:
         for awaited in [awaited for awaited in self._awaited if awaited[0]()]:
             self._awaited.remove(awaited)
             awaited[1].callback(None)
 
 
 class SocketTestCase(TestCase):
-    """Real sockets, and processes of the product's own; all are gone when a test is over."""
+    """Real sockets and processes of the product. All are closed when a test ends."""
 
     timeout = 60
 
     async def simulate(
         self, endpoint: str = "tcp:0:interface=127.0.0.1", **options: Any
     ) -> Simulator:
-        """Start an Alpaca of our own; its port is in `self.alpaca_port`."""
+        """Start a simulated Alpaca; its port is in `self.alpaca_port`."""
         simulator = Simulator(reactor, Random(0), **options)
         port: IListeningPort = await serverFromString(reactor, endpoint).listen(ApiSite(simulator))
         self.addCleanup(port.stopListening)
@@ -89,14 +89,14 @@ class SocketTestCase(TestCase):
         return simulator
 
     def command(self, *arguments: str, **environment: str) -> Command:
-        """Run a command in a directory of its own; it is ended with the test."""
+        """Run a command in its own directory; it ends with the test."""
         self.directory = getattr(self, "directory", None) or self.make_directory()
         command = run(*arguments, directory=self.directory, **environment)
         self.addCleanup(lambda: Deferred.fromCoroutine(command.finish()))
         return command
 
     async def proxy(self, *options: str, **environment: str) -> Command:
-        """Start `twistd -n tradeproxy` on a free port, `self.port`; its paper account is the simulator."""
+        """Start `twistd -n tradeproxy` on a free port, `self.port`, for the simulator."""
         self.port = free_port(following=1)
         account = {
             "ALPACA_API_KEY": "PKTEST",
@@ -111,7 +111,7 @@ class SocketTestCase(TestCase):
     async def connect(
         self, path: str = "/trade-updates-paper", *messages: bytes, **options: Any
     ) -> SocketClient:
-        """Open a WebSocket to the proxy; it is dropped with the test."""
+        """Open a WebSocket to the proxy; it is dropped when the test ends."""
         endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{self.port}")
         client = await self.dial(endpoint, f"ws://127.0.0.1:{self.port}{path}", **options)
         await client.opened
@@ -120,7 +120,7 @@ class SocketTestCase(TestCase):
         return client
 
     async def dial(self, endpoint: IStreamClientEndpoint, url: str, **options: Any) -> SocketClient:
-        """Begin a WebSocket handshake for `url` at an endpoint; the connection is dropped with the test."""
+        """Begin a WebSocket handshake for `url`; the connection is dropped when the test ends."""
         factory = WebSocketClientFactory(url, reactor=reactor, **options)
         factory.setProtocolOptions(failByDrop=False)
         factory.protocol = SocketClient
