@@ -264,7 +264,7 @@ class SiteTests(AdmissionTestCase):
         self.check({"other": make_request(origin="https://evil.example", site="same-origin")}, 403)
 
 
-class TokenTests(AdmissionTestCase):
+class AdmissionTokenTests(AdmissionTestCase):
     """With tokens, the headers must contain one."""
 
     admission = Admission((), (), GUARDED)

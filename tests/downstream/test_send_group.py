@@ -23,10 +23,10 @@ class JoiningTests(SendGroupTestCase):
         peers = [self.peer() for _ in range(5)]
         self.publish()
         self.assertIsNone(self.find_group(silent))
-        group = {self.find_group(peer) for peer in peers}
-        self.assertEqual([group.size for group in group if group is not None], [5])
+        groups = {self.find_group(peer) for peer in peers}
+        self.assertEqual([group.size for group in groups if group is not None], [5])
         self.publish(3)
-        self.assertEqual({self.find_group(peer) for peer in peers}, group)
+        self.assertEqual({self.find_group(peer) for peer in peers}, groups)
         self.assertEqual(len(self.broadcaster), 6)
         self.assert_all_received(*peers)
         self.assertEqual(silent.texts, [])
@@ -108,10 +108,10 @@ class JoiningTests(SendGroupTestCase):
         self.publish()
         self.assertEqual(group.position, position)
         self.form_group(1)
-        forgotten = weakref.ref(group)
+        reference = weakref.ref(group)
         del group
         gc.collect()
-        self.assertIsNone(forgotten())
+        self.assertIsNone(reference())
 
 
 class LeavingTests(SendGroupTestCase):

@@ -220,8 +220,9 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         if group is not None:
             group.remove(self)
             self.resume_feed(group.position, b"")
-            # A batch may be in the log that the group has not sent yet. The broadcaster may have
-            # called other subscribers only, so the feed reads the batch from the log.
+            # The log may have a batch that the running fan-out has not delivered to the group yet.
+            # A subscriber that registers now is not part of that fan-out, so the feed reads the
+            # batch from the log.
             if group.position < self.account.journal.last:
                 self.subscriber.feed.start(group.position)
 
@@ -310,10 +311,12 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
                 self._send_close(code, reason)
 
     def _send_close(self, code: CloseCode, reason: str) -> None:
+        # A stop closes every client. That is no rejection.
         if code is not CloseCode.RESTARTING:
             self._context.clients.rejections.record(self.peer or "a client", code.reason)
         if not self._reads:
             self.close_timeout = SLOW_CLOSE_TIMEOUT
+        # No event may follow the close frame (RFC 6455, 5.5.1).
         self.account.broadcaster.unregister(self.subscriber)
         self.subscriber.feed.stopProducing()
         # Autobahn's sendClose rejects 1012, which is newer than RFC 6455.

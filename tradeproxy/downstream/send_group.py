@@ -186,6 +186,8 @@ class SendGroup:
 
 def is_plain_tcp(transport: Any) -> bool:
     """Return whether this is an accepted TCP connection of Twisted's, without TLS or a wrapper."""
+    # Not isinstance: TLS and a UNIX socket must be excluded, and so must subclasses that change
+    # how data is written.
     return type(transport) is Server
 
 
