@@ -91,7 +91,7 @@ class SpanTests(ReplayTestCase):
         self.tell(2)
         self.assertEqual(self.numbers(replay), [6, 7])
         self.assertEqual(self.numbers(replay), [])
-        self.assertIsNone(replay.ending)
+        self.assertIsNone(replay.end)
 
     def test_with_one_the_history_comes_first(self) -> None:
         """`since` includes its moment, `since_id` excludes its event; then it goes on without an end."""
@@ -101,7 +101,7 @@ class SpanTests(ReplayTestCase):
             self.assertEqual(self.numbers(replay), [3, 4, 5])
             self.tell(1)
             self.assertEqual(self.numbers(replay), [6])
-            self.assertIsNone(replay.ending)
+            self.assertIsNone(replay.end)
 
     def test_with_both_it_ends(self) -> None:
         """`until` and `until_id` include theirs; what is past already ends at once."""
@@ -112,7 +112,7 @@ class SpanTests(ReplayTestCase):
         ):
             replay = self.replay(**span)
             self.assertEqual(self.numbers(replay), [2, 3, 4])
-            self.assertEqual(replay.ending, ResponseEnd.COMPLETE)
+            self.assertEqual(replay.end, ResponseEnd.COMPLETE)
             self.tell(1)
             self.assertEqual(self.numbers(replay), [])
 
@@ -127,15 +127,15 @@ class SpanTests(ReplayTestCase):
             replay = self.replay(**span)
             self.assertEqual(self.numbers(replay), [5])
             self.tell(1)
-            self.assertEqual((self.numbers(replay), replay.ending), ([6], None))
+            self.assertEqual((self.numbers(replay), replay.end), ([6], None))
             self.tell(3)
-            self.assertEqual((self.numbers(replay), replay.ending), ([7], ResponseEnd.COMPLETE))
+            self.assertEqual((self.numbers(replay), replay.end), ([7], ResponseEnd.COMPLETE))
 
     def test_the_last_one_by_id_ends_it_at_once(self) -> None:
         """No later event has to come before it is known to be the last."""
         replay = self.replay(since_id=ulid(5, 5000), until_id=ulid(6, 6000))
         self.tell(1)
-        self.assertEqual((self.numbers(replay), replay.ending), ([6], ResponseEnd.COMPLETE))
+        self.assertEqual((self.numbers(replay), replay.end), ([6], ResponseEnd.COMPLETE))
 
     def test_time_ends_it_as_well(self) -> None:
         """What was told before its deadline passed is still delivered, and nothing after."""
@@ -143,7 +143,7 @@ class SpanTests(ReplayTestCase):
         self.tell(1)
         replay.expire()
         self.tell(1)
-        self.assertEqual((self.numbers(replay), replay.ending), ([5, 6], ResponseEnd.COMPLETE))
+        self.assertEqual((self.numbers(replay), replay.end), ([5, 6], ResponseEnd.COMPLETE))
 
     def test_events_without_ids_are_placed_by_their_time(self) -> None:
         """After an id that is not there, they count by the millisecond; after one that is, by their place."""
@@ -175,11 +175,11 @@ class DamageTests(ReplayTestCase):
     def test_cuts_after_so_many_events(self) -> None:
         """The end is not a complete one; until there are so many, nothing is cut."""
         replay = self.replay(Damage(cut_after=2), since=0)
-        self.assertEqual((self.numbers(replay), replay.ending), ([1, 2], ResponseEnd.CUT))
+        self.assertEqual((self.numbers(replay), replay.end), ([1, 2], ResponseEnd.CUT))
         replay = self.replay(Damage(cut_after=6), since=0)
-        self.assertEqual((self.numbers(replay), replay.ending), ([1, 2, 3, 4, 5], None))
+        self.assertEqual((self.numbers(replay), replay.end), ([1, 2, 3, 4, 5], None))
         replay = self.replay(Damage(cut_after=0))
-        self.assertEqual((self.numbers(replay), replay.ending), ([], ResponseEnd.CUT))
+        self.assertEqual((self.numbers(replay), replay.end), ([], ResponseEnd.CUT))
 
     def test_drops_some_in_the_middle(self) -> None:
         """The loss is told where it is, and then it goes on; what is still to come may be lost too."""
@@ -193,7 +193,7 @@ class DamageTests(ReplayTestCase):
     def test_both_at_once(self) -> None:
         """Only what is told counts toward the cut."""
         replay = self.replay(Damage(drop_after=1, dropped=1, cut_after=2), since=0)
-        self.assertEqual((self.numbers(replay), replay.ending), ([1, -1, 3], ResponseEnd.CUT))
+        self.assertEqual((self.numbers(replay), replay.end), ([1, -1, 3], ResponseEnd.CUT))
 
     def test_a_loss_is_a_step_of_its_own(self) -> None:
         """It says how many."""

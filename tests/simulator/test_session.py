@@ -40,7 +40,7 @@ S, R, L, E = (
     SessionState.AWAITING_AUTH,
     SessionState.READY,
     SessionState.LISTENING,
-    SessionState.ENDED,
+    SessionState.CLOSED,
 )
 
 TABLE: tuple[tuple[SessionState, ClientMessage, Reply, SessionState], ...] = (

@@ -1,1 +1,1 @@
-"""An Alpaca of our own: the stream, an exchange, and faults to order."""
+"""A simulated Alpaca: the stream, an exchange, and injectable faults."""

@@ -1,4 +1,4 @@
-"""The account's activities as GET /v2/account/activities lists them: its fills; pure."""
+"""The account's fills as GET /v2/account/activities lists them. Pure."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 LARGEST_PAGE = 100
 
 FILL = "FILL"
-"""The one type of activity that exists here."""
+"""The only activity type that the simulator has."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActivityQuery:
-    """The part of the activities that a client asks for; times in nanoseconds since 1970, both exclusive."""
+    """A page of activities that a client requests.
+
+    `after` and `until` are in nanoseconds since 1970, and exclusive.
+    """
 
     fills: bool
     newest_first: bool
@@ -35,9 +38,14 @@ class ActivityQuery:
     token: str = ""
 
 
-def parse_activity_query(given: Mapping[str, str]) -> ActivityQuery:
-    """Read a request's parameters; the Refusal of bad ones names one of them."""
-    fields = {"direction": "desc", "page_size": str(LARGEST_PAGE), "activity_types": FILL, **given}
+def parse_activity_query(parameters: Mapping[str, str]) -> ActivityQuery:
+    """Parse a request's parameters. Raises ApiError with the name of an invalid one."""
+    fields = {
+        "direction": "desc",
+        "page_size": str(LARGEST_PAGE),
+        "activity_types": FILL,
+        **parameters,
+    }
     return ActivityQuery(
         fills=FILL in fields["activity_types"].split(","),
         newest_first=choice(fields, "direction", ("asc", "desc")) == "desc",
@@ -49,9 +57,9 @@ def parse_activity_query(given: Mapping[str, str]) -> ActivityQuery:
 
 
 def list_activities(history: EventHistory, page: ActivityQuery) -> list[Document]:
-    """List a page of the fills that the history holds, by their time.
+    """List a page of the fills in the history, sorted by time.
 
-    `page.token` is the id of the last one of the page before; one that is not known is refused.
+    `page.token` is the id of the last fill on the previous page. Raises ApiError if it is unknown.
     """
     fills = {
         record.fill.id: (record.fill, record) for record in history if page.fills and record.fill
@@ -68,7 +76,7 @@ def list_activities(history: EventHistory, page: ActivityQuery) -> list[Document
 
 
 def moment(fields: Mapping[str, str], name: str) -> int | None:
-    """Return a field that is a time, in nanoseconds since 1970; None without it. A bad one is refused."""
+    """Return a time field in nanoseconds since 1970; None if absent. Raises ApiError if invalid."""
     time = nanoseconds(fields.get(name))
     if time is None and name in fields:
         raise unprocessable(f"{name} must be an RFC 3339 time")
@@ -76,7 +84,7 @@ def moment(fields: Mapping[str, str], name: str) -> int | None:
 
 
 def whole_number(fields: Mapping[str, str], name: str, most: int) -> int:
-    """Return a field that is a number from 1 to `most`, or raise a Refusal."""
+    """Return an integer field from 1 to `most`. Raises ApiError if it is invalid."""
     text = fields[name]
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
         raise unprocessable(f"{name} must be from 1 to {most}")
@@ -100,15 +108,15 @@ def _document(fill: FillRecord, data: Document) -> Document:
         "qty": data.get("qty"),
         "side": order.get("side"),
         "symbol": order.get("symbol"),
-        "leaves_qty": _left(order) if data["event"] == "partial_fill" else "0",
+        "leaves_qty": _leaves_qty(order) if data["event"] == "partial_fill" else "0",
         "cum_qty": order.get("filled_qty"),
         "order_id": order.get("id"),
         "order_status": order.get("status"),
     }
 
 
-def _left(order: Document) -> Any:
+def _leaves_qty(order: Document) -> Any:
     try:
         return number_text(Decimal(str(order.get("qty"))) - Decimal(str(order.get("filled_qty"))))
-    except InvalidOperation:  # an order of a notional has no quantity
+    except InvalidOperation:  # a notional order has no quantity
         return None

@@ -1,4 +1,4 @@
-"""The time as events tell it: in UTC, never backwards, and written as Alpaca writes it."""
+"""The time and the ids of events: monotonic, in UTC, and in Alpaca's formats."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _RFC_3339 = re.compile(
 
 
 class EventClock:
-    """Stamps events and orders; `seconds` gives Unix time. It stands still while that has gone back."""
+    """Timestamps for events and orders.
+
+    `seconds` returns Unix time. If that goes backwards, the clock stops until it catches up.
+    """
 
     def __init__(self, seconds: Callable[[], float], random: Random) -> None:
         self._seconds = seconds
@@ -30,12 +33,15 @@ class EventClock:
         self._last = _EPOCH
 
     def stamp(self) -> tuple[str, str]:
-        """Return `at` and `event_id`: ids ascend strictly, and hold the millisecond of `at`."""
+        """Return `at` and `event_id`. Ids strictly ascend and contain the millisecond of `at`."""
         time = self._time()
         return f"{_text(time)}Z", self._ulids.next((time - _EPOCH) // timedelta(milliseconds=1))
 
     def timestamp(self, days: int = 0) -> str:
-        """Return the time some `days` from now, with nine digits of a second, the last three made up."""
+        """Return the time in `days` days with nine decimals of a second.
+
+        The last three are random.
+        """
         return f"{_text(self._time() + timedelta(days))}{self._random.randrange(1000):03}Z"
 
     def _time(self) -> datetime:
@@ -44,7 +50,7 @@ class EventClock:
 
 
 def nanoseconds(text: object) -> int | None:
-    """Read a time as RFC 3339 writes it, in nanoseconds since 1970; None for anything else."""
+    """Parse an RFC 3339 time as nanoseconds since 1970; None for any other value."""
     parts = _RFC_3339.fullmatch(text) if isinstance(text, str) else None
     if parts is None:
         return None
@@ -59,7 +65,7 @@ def nanoseconds(text: object) -> int | None:
 
 
 def compact(time: int) -> str:
-    """Write a time in nanoseconds since 1970 as the ids of account activities begin: to the millisecond."""
+    """Format a time in nanoseconds since 1970 as the prefix of activity ids: to the millisecond."""
     moment = _EPOCH + timedelta(microseconds=time // 1000)
     return f"{moment:%Y%m%d%H%M%S}{moment.microsecond // 1000:03}"
 
@@ -69,33 +75,33 @@ def _text(time: datetime) -> str:
 
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""Crockford's base 32, which leaves out I, L, O and U (github.com/ulid/spec)."""
+"""Crockford's base 32, without I, L, O and U (github.com/ulid/spec)."""
 
 _RANDOM_BITS = 80
-_CHARACTERS = 26
-_TIME_CHARACTERS = 10
-_ULID = re.compile(f"[0-7][{ALPHABET}]{{{_CHARACTERS - 1}}}")
+_LENGTH = 26
+_TIME_LENGTH = 10
+_ULID = re.compile(f"[0-7][{ALPHABET}]{{{_LENGTH - 1}}}")
 
 
 def random_uuid(random: Random) -> str:
-    """Make a UUID of version 4 from `random` alone."""
+    """Build a version 4 UUID from `random`, so that a seed reproduces it."""
     return str(UUID(int=random.getrandbits(128), version=4))
 
 
 def ulid_milliseconds(text: str) -> int | None:
-    """Return the time that a ULID holds, in milliseconds since 1970; None for what is not a ULID."""
+    """Return the time in a ULID, in milliseconds since 1970; None if `text` is not a ULID."""
     if _ULID.fullmatch(text) is None:
         return None
     milliseconds = 0
-    for character in text[:_TIME_CHARACTERS]:
+    for character in text[:_TIME_LENGTH]:
         milliseconds = milliseconds << 5 | ALPHABET.index(character)
     return milliseconds
 
 
 class UlidSequence:
-    """Makes ULIDs each of which sorts after the one before, for times that never go back.
+    """Builds strictly ascending ULIDs for times that never decrease.
 
-    Within one millisecond they count up from a random start, as the specification has it.
+    Within one millisecond they increment from a random start, as the specification requires.
     """
 
     def __init__(self, random: Random) -> None:
@@ -103,10 +109,8 @@ class UlidSequence:
         self._last = 0
 
     def next(self, milliseconds: int) -> str:
-        """Make the next one, for a time in milliseconds since 1970."""
-        # The top bit of the random part stays clear, so that counting up cannot reach into the time.
+        """Build the next ULID, for a time in milliseconds since 1970."""
+        # The top bit of the random part stays 0, so that increments cannot overflow into the time.
         fresh = (milliseconds << _RANDOM_BITS) | self._random.getrandbits(_RANDOM_BITS - 1)
         self._last = self._last + 1 if milliseconds == self._last >> _RANDOM_BITS else fresh
-        return "".join(
-            ALPHABET[self._last >> 5 * place & 31] for place in reversed(range(_CHARACTERS))
-        )
+        return "".join(ALPHABET[self._last >> 5 * index & 31] for index in reversed(range(_LENGTH)))

@@ -1,10 +1,13 @@
-"""What Alpaca answers in place of what was asked for."""
+"""Alpaca's error responses."""
 
 from __future__ import annotations
 
 
-class ApiError(Exception):  # an answer, not an error of ours
-    """An HTTP status, a code of Alpaca's own, and a sentence; `retry_after` is a header's, in seconds."""
+class ApiError(Exception):  # a response, not a fault of the simulator
+    """An error response: an HTTP status, Alpaca's own code, and a message.
+
+    `retry_after` is the value of the Retry-After header, in seconds.
+    """
 
     def __init__(
         self, status: int, code: int, message: str, retry_after: int | None = None
@@ -17,5 +20,5 @@ class ApiError(Exception):  # an answer, not an error of ours
 
 
 def unprocessable(message: str) -> ApiError:
-    """Return the refusal of a request that makes no sense."""
+    """Return the error for an invalid request."""
     return ApiError(422, 40010001, message)

@@ -1,4 +1,7 @@
-"""Trade events as server-sent events, in Alpaca's manner, on twisted.web: each response a feed of its own."""
+"""Trade events as server-sent events on twisted.web, in Alpaca's format.
+
+Each response is a feed.
+"""
 
 from __future__ import annotations
 
@@ -22,62 +25,65 @@ if TYPE_CHECKING:
 WELCOME = b": welcome\n\n"
 HEARTBEAT = b": heartbeat\n\n"
 HEARTBEAT_INTERVAL = 15
-"""In seconds."""
+"""Seconds."""
 
 CHUNK = 32 * 1024
-"""About how many bytes are written at once."""
+"""The approximate number of bytes in one write."""
 
 
 class SseFeeds:
-    """All responses under way, those that are held back among them; `history` is what they tell."""
+    """All open and delayed responses. They send events of `history`."""
 
     def __init__(self, reactor: IReactorTime, history: EventHistory) -> None:
         self._reactor = reactor
         self._history = history
         self._feeds: set[SseFeed] = set()
-        self._held: dict[Request, IDelayedCall] = {}
+        self._delayed: dict[Request, IDelayedCall] = {}
 
     def __len__(self) -> int:
-        return len(self._feeds) + len(self._held)
+        return len(self._feeds) + len(self._delayed)
 
-    def delay(self, request: Request, seconds: float, answer: Callable[[], None]) -> None:
-        """Call `answer` after a while, unless the client is gone by then."""
+    def delay(self, request: Request, seconds: float, respond: Callable[[], None]) -> None:
+        """Call `respond` after `seconds`, unless the client disconnects before."""
 
         def begin() -> None:
-            del self._held[request]
-            answer()
+            del self._delayed[request]
+            respond()
 
-        self._held[request] = self._reactor.callLater(seconds, begin)
+        self._delayed[request] = self._reactor.callLater(seconds, begin)
         request.notifyFinish().addErrback(lambda _: self._forget(request))
 
-    def open(self, request: Request, span: EventRange, damage: Damage) -> None:
-        """Begin a response; it ends by itself, with the client, or with `end`."""
-        replay = EventReplay(self._history, span, int(self._reactor.seconds() * 1e9), damage)
+    def open(self, request: Request, event_range: EventRange, damage: Damage) -> None:
+        """Start a response.
+
+        It ends at the end of its range, if the client disconnects, or in close_all.
+        """
+        replay = EventReplay(self._history, event_range, int(self._reactor.seconds() * 1e9), damage)
         feed = SseFeed(request, replay, self._reactor, self._feeds.discard)
         self._feeds.add(feed)
-        feed.start(span.deadline)
+        feed.start(event_range.deadline)
 
     def pump_all(self) -> None:
-        """Take note that the history has grown."""
+        """Send new events of the history."""
         for feed in tuple(self._feeds):
             feed.pump()
 
     def close_all(self) -> None:
-        """Cut every response off."""
-        for request in tuple(self._held):
+        """Abort every response."""
+        for request in tuple(self._delayed):
             self._forget(request)
             request.loseConnection()
         for feed in tuple(self._feeds):
-            feed.cut()
+            feed.abort()
 
     def _forget(self, request: Request) -> None:
-        if request in self._held:
-            self._held.pop(request).cancel()
+        if request in self._delayed:
+            self._delayed.pop(request).cancel()
 
 
 @implementer(IPushProducer)
 class SseFeed:
-    """One response. It writes no more than the client takes; `on_end` is called once, at its end."""
+    """One response. It pauses while the client is slow, and calls `on_end` once at its end."""
 
     def __init__(
         self,
@@ -96,53 +102,53 @@ class SseFeed:
         self._heartbeat.clock = reactor
 
     def start(self, deadline: int | None) -> None:
-        """Begin the response; `deadline` is the last moment that belongs to it, in nanoseconds since 1970."""
+        """Start the response. `deadline` is the end of its range, inclusive, in ns since 1970."""
         self._request.setHeader(b"Content-Type", b"text/event-stream")
         self._request.setHeader(b"Cache-Control", b"no-store")
         self._request.notifyFinish().addBoth(self._release)
         self._request.registerProducer(self, True)
         self._heartbeat.start(HEARTBEAT_INTERVAL, now=False)
-        if deadline is not None and (left := deadline / 1e9 - self._reactor.seconds()) >= 0:
-            # A millisecond later: what happens at the very moment still belongs to it.
-            self._deadline = self._reactor.callLater(left + MILLISECOND / 1e9, self._expire)
+        if deadline is not None and (remaining := deadline / 1e9 - self._reactor.seconds()) >= 0:
+            # The range includes the deadline, so the timer fires a millisecond later.
+            self._deadline = self._reactor.callLater(remaining + MILLISECOND / 1e9, self._expire)
         self._request.write(WELCOME)
         self.pump()
 
     def pump(self) -> None:
-        """Write what there is, as far as the client takes it, and end if this is the end."""
-        while not self._paused and (text := self._text()):
+        """Write available events until the client is slow. End the response if it is complete."""
+        while not self._paused and (text := self._next_chunk()):
             self._request.write(text)
-        match self._replay.ending:
+        match self._replay.end:
             case ResponseEnd.COMPLETE:
                 self._request.unregisterProducer()
                 self._request.finish()
             case ResponseEnd.CUT:
-                self.cut()
+                self.abort()
 
-    def cut(self) -> None:
-        """End the connection where it is, without the chunk that would end the response."""
+    def abort(self) -> None:
+        """Close the connection without the last chunk: the client gets an incomplete response."""
         self._release()
         self._request.unregisterProducer()
         self._request.loseConnection()
 
     def pauseProducing(self) -> None:
-        """Write nothing for now."""
+        """Pause writing."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """Go on."""
+        """Resume writing."""
         self._paused = False
         self.pump()
 
     def stopProducing(self) -> None:
-        """Take note that the client is gone."""
+        """Release the timers after the client disconnects."""
         self._release()
 
-    def _text(self) -> bytes:
+    def _next_chunk(self) -> bytes:
         lines: list[bytes] = []
         size = 0
         while size < CHUNK and (step := self._replay.next()) is not None:
-            lines.append(_lines(step))
+            lines.append(_encode_step(step))
             size += len(lines[-1])
         return b"".join(lines)
 
@@ -164,7 +170,7 @@ class SseFeed:
             self._deadline = None
 
 
-def _lines(step: Step) -> bytes:
+def _encode_step(step: Step) -> bytes:
     match step:
         case Dropped(count):
             return b": you are reading too slowly, dropped %d messages\n\n" % count

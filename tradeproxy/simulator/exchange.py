@@ -1,8 +1,9 @@
-"""The exchange: orders in, trading events out; no timers, no input or output.
+"""The exchange: it takes orders and returns trading events. No timers, no I/O.
 
-Every operation returns an Outcome, whose events are the `data` objects of Alpaca's trade-updates stream, or
-raises the Refusal that Alpaca would give. To some orders something happens by itself, such as a fill: they
-have a next step, and whoever owns the clock calls `step` after a while, as often as they have one.
+Every operation returns an ExchangeResult. Its events are the `data` objects of Alpaca's
+trade-updates stream. An invalid operation raises the ApiError that Alpaca would send. Some orders
+have a next step, such as a fill. The owner of the clock calls `step` after a delay while
+`has_next_step` is true.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from random import Random
 
 REJECTED_SYMBOL = "REJECT"
-"""Orders for this symbol are accepted and then rejected."""
+"""The exchange accepts orders for this symbol and then rejects them."""
 
 UNTRADED = {
     "ioc": OrderStatus.CANCELED,
@@ -37,20 +38,20 @@ UNTRADED = {
     "opg": OrderStatus.EXPIRED,
     "cls": OrderStatus.EXPIRED,
 }
-"""What becomes of an order that cannot trade at once, by its time in force; the others rest."""
+"""The final status of an order that cannot trade immediately, by time in force; others rest."""
 
 FINISHED_ORDERS_KEPT = 10_000
-"""So that a demonstration can run for months."""
+"""Bounds the memory of a demonstration that runs for months."""
 
 MOST_OPEN_ORDERS = 20_000
-"""One more is refused."""
+"""The maximum of open orders; the exchange rejects further ones."""
 
 _FRACTION = Decimal("1e-9")
 
 
 @dataclass(frozen=True, slots=True)
 class ExchangeResult:
-    """What an operation did: the orders it is about, and the events that it caused, in order."""
+    """The result of an operation: its orders, and the events that it caused, in order."""
 
     orders: tuple[Order, ...]
     events: tuple[Document, ...]
@@ -59,8 +60,11 @@ class ExchangeResult:
 class Exchange:
     """The orders, positions and cash of one account.
 
-    `seconds` gives Unix time. The last `keep` orders that are over stay known; older ones are forgotten.
-    No more than `most_open` are open at once.
+    Args:
+        seconds: Returns Unix time.
+        random: The source of ids, prices and partial fills.
+        keep: The number of finished orders to keep; older ones are forgotten.
+        most_open: The maximum of open orders.
     """
 
     def __init__(
@@ -82,30 +86,35 @@ class Exchange:
         self._finished: deque[str] = deque()
 
     def submit(self, request: OrderRequest) -> ExchangeResult:
-        """Take a new order."""
+        """Accept a new order. Raises ApiError if Alpaca would reject the request."""
         self._check_unused(request.client_order_id)
         return self._accept(random_uuid(self._random), request)
 
     def cancel(self, order_id: str) -> ExchangeResult:
-        """Cancel an open order."""
+        """Cancel an open order. Raises ApiError if it is unknown or not open."""
         order = self._open_order(order_id)
-        return self._end(order, OrderStatus.CANCELED, cancel_requested_at=self._clock.timestamp())
+        return self._finish(
+            order, OrderStatus.CANCELED, cancel_requested_at=self._clock.timestamp()
+        )
 
     def cancel_all(self) -> ExchangeResult:
-        """Cancel every open order, the oldest first."""
-        return _together([self.cancel(order.id) for order in self.orders()])
+        """Cancel every open order, oldest first."""
+        return _merge([self.cancel(order.id) for order in self.orders()])
 
     def replace(self, order_id: str, request: ReplaceRequest) -> ExchangeResult:
-        """End an open order and put another in its place; the outcome's order is the new one."""
+        """Replace an open order; the result contains the new order.
+
+        Raises ApiError if the order is unknown or not open, or if the client_order_id is in use.
+        """
         order = self._open_order(order_id)
         self._check_unused(request.client_order_id)
         successor_id = random_uuid(self._random)
-        ended = self._end(order, OrderStatus.REPLACED, replaced_by=successor_id)
+        finished = self._finish(order, OrderStatus.REPLACED, replaced_by=successor_id)
         successor = self._accept(successor_id, request.applied_to(order.request), replaces=order.id)
-        return ExchangeResult(successor.orders, ended.events + successor.events)
+        return ExchangeResult(successor.orders, finished.events + successor.events)
 
     def order(self, order_id: str) -> Order:
-        """Look an order up."""
+        """Return an order. Raises ApiError if it is unknown."""
         if order_id not in self._orders:
             raise ApiError(404, 40410000, "order not found")
         return self._orders[order_id]
@@ -117,9 +126,13 @@ class Exchange:
         after: int | None = None,
         until: int | None = None,
     ) -> list[Order]:
-        """List the orders that are `open`, `closed` or `all`.
+        """List orders, oldest first.
 
-        Those submitted after and before certain times, if they are given: nanoseconds since 1970, exclusive.
+        Args:
+            status: `open`, `closed` or `all`.
+            newest_first: Reverse the order.
+            after: Only orders submitted after this time (nanoseconds since 1970).
+            until: Only orders submitted before this time (nanoseconds since 1970).
         """
         orders = self._open if status == "open" else self._orders
         found = [
@@ -131,7 +144,7 @@ class Exchange:
 
     @property
     def account_id(self) -> str:
-        """The id of the account."""
+        """The account's id, a UUID."""
         return self._portfolio.account_id
 
     @account_id.setter
@@ -143,17 +156,17 @@ class Exchange:
         return self._portfolio.document()
 
     def has_next_step(self, order_id: str) -> bool:
-        """Whether something will happen to this order by itself."""
+        """Whether the order has a next step, such as a fill."""
         return order_id in self._next
 
     def step(self, order_id: str) -> ExchangeResult:
-        """Take the next step of an order that has one."""
+        """Run the next step of an order. Raises KeyError if it has none."""
         order = self._orders[order_id]
         status = self._next[order_id]
-        return self._fill(order) if status is OrderStatus.FILLED else self._end(order, status)
+        return self._fill(order) if status is OrderStatus.FILLED else self._finish(order, status)
 
     def burst(self, count: int) -> ExchangeResult:
-        """Make `count` events: orders far from the market, each accepted and then canceled."""
+        """Cause `count` events: accept and cancel orders far from the market."""
         request = OrderRequest(
             symbol="SPY",
             side="buy",
@@ -162,14 +175,16 @@ class Exchange:
             qty=Decimal(1),
             limit_price=CENT,
         )
-        outcomes: list[ExchangeResult] = []
+        results: list[ExchangeResult] = []
         for number in range(count):
-            odd = number % 2 == 1
-            outcomes.append(self.cancel(outcomes[-1].orders[0].id) if odd else self.submit(request))
-        return _together(outcomes)
+            is_odd = number % 2 == 1
+            results.append(
+                self.cancel(results[-1].orders[0].id) if is_odd else self.submit(request)
+            )
+        return _merge(results)
 
     def stamped(self, data: Document) -> Document:
-        """Return an event's data with an id and times of now, where it has none of its own."""
+        """Return an event's data; a missing id or time is set to a new id or the current time."""
         at, event_id = self._clock.stamp()
         return {"at": at, "event_id": event_id, "timestamp": at, **data}
 
@@ -218,20 +233,20 @@ class Exchange:
     def _fill(self, order: Order) -> ExchangeResult:
         request = order.request
         price = self._portfolio.instrument(request.symbol).trade_price(request)
-        remaining = _wanted(request, price) - order.filled_qty
-        qty = self._part(order, remaining)
+        remaining = _total_qty(request, price) - order.filled_qty
+        qty = self._choose_qty(order, remaining)
         filled = order.filled_qty + qty
         paid = order.filled_qty * (order.filled_avg_price or 0) + qty * price
         position = self._portfolio.settle(request.symbol, request.side, qty, price)
-        complete = qty == remaining
+        is_complete = qty == remaining
         order = self._change(
             order,
-            OrderStatus.FILLED if complete else OrderStatus.PARTIALLY_FILLED,
+            OrderStatus.FILLED if is_complete else OrderStatus.PARTIALLY_FILLED,
             filled_qty=filled,
             filled_avg_price=(paid / filled).quantize(_FRACTION),
         )
         event = self._event(
-            "fill" if complete else "partial_fill",
+            "fill" if is_complete else "partial_fill",
             order,
             price=number_text(price),
             qty=number_text(qty),
@@ -241,8 +256,8 @@ class Exchange:
         )
         return ExchangeResult((order,), (event,))
 
-    def _part(self, order: Order, remaining: Decimal) -> Decimal:
-        """Choose how much of `remaining` is filled now: at most once an order, only a part."""
+    def _choose_qty(self, order: Order, remaining: Decimal) -> Decimal:
+        """Return the quantity to fill now. An order gets at most one partial fill."""
         untouched = order.status is OrderStatus.NEW
         divisible = (
             order.request.qty is not None and order.request.time_in_force != "fok" and remaining > 1
@@ -251,9 +266,9 @@ class Exchange:
             return Decimal(self._random.randint(1, max(1, int(remaining) - 1)))
         return remaining
 
-    def _end(self, order: Order, status: OrderStatus, **changes: Any) -> ExchangeResult:
-        ended = self._change(order, status, **changes)
-        return ExchangeResult((ended,), (self._event(status.value, ended),))
+    def _finish(self, order: Order, status: OrderStatus, **changes: Any) -> ExchangeResult:
+        finished = self._change(order, status, **changes)
+        return ExchangeResult((finished,), (self._event(status.value, finished),))
 
     def _change(self, order: Order, status: OrderStatus, **changes: Any) -> Order:
         time = self._clock.timestamp()
@@ -281,14 +296,14 @@ class Exchange:
         }
 
 
-def _together(outcomes: Sequence[ExchangeResult]) -> ExchangeResult:
+def _merge(results: Sequence[ExchangeResult]) -> ExchangeResult:
     return ExchangeResult(
-        tuple(order for outcome in outcomes for order in outcome.orders),
-        tuple(event for outcome in outcomes for event in outcome.events),
+        tuple(order for result in results for order in result.orders),
+        tuple(event for result in results for event in result.events),
     )
 
 
-def _wanted(request: OrderRequest, price: Decimal) -> Decimal:
+def _total_qty(request: OrderRequest, price: Decimal) -> Decimal:
     if request.qty is not None:
         return request.qty
     assert request.notional is not None, "a request has a qty or a notional"

@@ -1,4 +1,4 @@
-"""The faults that can be ordered: what goes wrong at Alpaca, at the moment that suits a test."""
+"""The faults of Alpaca that a test can inject."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from tradeproxy.simulator.orders import Document
 
 MOST_EVENTS = 10_000
-"""The largest `count`: a burst of so many takes the reactor more than a second."""
+"""The maximum of `count`. A burst of this size blocks the reactor for over a second."""
 
 LONGEST = 1_000_000_000
-"""The most `seconds`, `delay`, `events` and `dropped`."""
+"""The maximum of `seconds`, `delay`, `events` and `dropped`."""
 
 
 class FaultKind(Enum):
-    """What goes wrong. Those marked (lasting) are still in force for connections and requests to come."""
+    """The kind of fault. A lasting one applies to later connections and requests."""
 
     DROP = "drop"
-    """TCP ends without a close frame."""
+    """TCP closes (FIN) without a close frame."""
     RESET = "reset"
-    """TCP is reset."""
+    """TCP is reset (RST)."""
     SILENCE = "silence"
-    """The connection stays, and nothing more is said on it: no event, no reply, no pong."""
+    """The connection stays open, but the server sends nothing: no event, no reply, no pong."""
     CLOSE = "close"
     """A clean close frame, 1000."""
     THROTTLE = "throttle"
@@ -34,25 +34,25 @@ class FaultKind(Enum):
     REFUSE = "refuse"
     """Logins get `unauthorized` (lasting)."""
     REPEAT = "repeat"
-    """The last `count` events once more, the same bytes."""
+    """The last `count` events are sent again, with the same bytes."""
     GARBAGE = "garbage"
-    """`count` frames that no client should have to read."""
+    """`count` invalid frames."""
     BURST = "burst"
     """`count` events in one write."""
     REST_REFUSE = "rest_refuse"
-    """GET requests to the trading API, that for the history among them, get `status` (lasting)."""
+    """GET requests to the trading API get `status`, history included (lasting)."""
     HISTORY_REFUSE = "history_refuse"
     """Requests for the history get `status` (lasting)."""
     HISTORY_DELAY = "history_delay"
-    """Requests for the history are held for `delay` seconds before an answer begins (lasting)."""
+    """Responses to history requests start after `delay` seconds (lasting)."""
     HISTORY_TRUNCATE = "history_truncate"
-    """The history is cut off after `events` events, in the middle of the response (lasting)."""
+    """History responses are cut off after `events` events (lasting)."""
     HISTORY_DROP = "history_drop"
-    """After `events` events of the history it is said that `dropped` are left out, and they are (lasting)."""
+    """After `events` events, history responses report and omit `dropped` events (lasting)."""
 
     @property
     def lasting(self) -> bool:
-        """Whether it is in force for a while, instead of happening at once."""
+        """Whether the fault lasts, instead of occurring once at injection."""
         return self in _LASTING
 
 
@@ -71,9 +71,10 @@ _LASTING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault. `count` and `seconds` say how often or how long; `seconds`, where given, wins.
+    """One fault. It lasts for `seconds` if that is set, else it applies `count` times.
 
-    `retry_after`, in seconds, is the header of that name of what is refused with an HTTP status.
+    `retry_after` is the value of the Retry-After header in error responses, in seconds. `delay`
+    is in seconds too.
     """
 
     kind: FaultKind
@@ -87,59 +88,59 @@ class Fault:
 
 
 def parse_fault(document: object) -> Fault:
-    """Read a fault from a JSON value; the Refusal of a bad one names the field."""
+    """Parse a fault from a JSON value. Raises ApiError with the name of an invalid field."""
     if not isinstance(document, dict):
-        raise _refusal("a fault is a JSON object")
+        raise _build_error("a fault is a JSON object")
     if unknown := sorted(document.keys() - {field.name for field in fields(Fault)}):
-        raise _refusal(f"{unknown[0]!r}: no such field")
+        raise _build_error(f"{unknown[0]!r}: no such field")
     kinds = [kind.value for kind in FaultKind]
     if (kind := document.get("kind")) not in kinds:
-        raise _refusal(f"kind: one of {', '.join(kinds)}")
+        raise _build_error(f"kind: one of {', '.join(kinds)}")
     retry_after = document.get("retry_after")
-    # By type(), since True is an int as well.
+    # type(), not isinstance(): bool is a subclass of int.
     if retry_after is not None and not (type(retry_after) is int and retry_after >= 0):
-        raise _refusal("retry_after: a whole number of seconds, 0 or more")
+        raise _build_error("retry_after: a whole number of seconds, 0 or more")
     return Fault(
         FaultKind(kind),
-        _whole(document, "count", 1, 1, MOST_EVENTS),
-        None if document.get("seconds") is None else _duration(document, "seconds"),
+        _read_integer(document, "count", 1, 1, MOST_EVENTS),
+        None if document.get("seconds") is None else _read_duration(document, "seconds"),
         retry_after,
-        _whole(document, "status", 403, 400, 599),
-        _duration(document, "delay") if "delay" in document else 1,
-        _whole(document, "events", 1, 0, LONGEST),
-        _whole(document, "dropped", 1, 1, LONGEST),
+        _read_integer(document, "status", 403, 400, 599),
+        _read_duration(document, "delay") if "delay" in document else 1,
+        _read_integer(document, "events", 1, 0, LONGEST),
+        _read_integer(document, "dropped", 1, 1, LONGEST),
     )
 
 
-def _whole(document: Document, name: str, default: int, least: int, most: int) -> int:
+def _read_integer(document: Document, name: str, default: int, least: int, most: int) -> int:
     value = document.get(name, default)
     if type(value) is not int or not least <= value <= most:
-        raise _refusal(f"{name}: a whole number from {least} to {most}")
+        raise _build_error(f"{name}: a whole number from {least} to {most}")
     return value
 
 
-def _duration(document: Document, name: str) -> float:
+def _read_duration(document: Document, name: str) -> float:
     value = document[name]
     if type(value) not in (int, float) or not 0 < value <= LONGEST:
-        raise _refusal(f"{name}: a number above 0, at most {LONGEST}")
+        raise _build_error(f"{name}: a number above 0, at most {LONGEST}")
     return float(value)
 
 
 class LastingFault:
-    """A fault that lasts: for its next `count` occasions, or until its seconds are over."""
+    """A fault in force: until its `seconds` elapse, or for the next `count` requests."""
 
     def __init__(self, fault: Fault, now: float) -> None:
         self.fault = fault
         self._until = None if fault.seconds is None else now + fault.seconds
-        self._left = fault.count
+        self._remaining = fault.count
 
     def applies(self, now: float) -> bool:
-        """Whether this occasion goes wrong, which thereby counts."""
+        """Return whether the fault applies to this request, and count it."""
         if self._until is not None:
             return now < self._until
-        self._left -= 1
-        return self._left >= 0
+        self._remaining -= 1
+        return self._remaining >= 0
 
 
-def _refusal(problem: str) -> ApiError:
+def _build_error(problem: str) -> ApiError:
     return ApiError(400, 40010000, problem)

@@ -1,6 +1,6 @@
-"""What the account has told, whether or not anybody listened: its trade events in order; pure.
+"""The history of the account's trade events, sent or not, in order. Pure.
 
-The time of an event is its `at`, else its `timestamp`, else the moment of its telling.
+The time of an event is its `at`, else its `timestamp`, else the time at which it was emitted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tradeproxy.simulator.orders import Document
 
 EVENTS_KEPT, BYTES_KEPT = 200_000, 128 * 1024 * 1024
-"""What a history holds at most; about 100,000 events of the common size."""
+"""The limits of a history. The bytes suffice for about 100,000 events of typical size."""
 
 FILL_EVENTS = ("fill", "partial_fill")
 
@@ -31,7 +31,7 @@ _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 @dataclass(frozen=True, slots=True)
 class FillRecord:
-    """What makes an event a fill among the account's activities: its id there, and its time."""
+    """The activity of a fill event: its id, and its time in nanoseconds since 1970."""
 
     id: str
     time: int
@@ -39,7 +39,10 @@ class FillRecord:
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """One event: the frame's payload, where in it the data is, and its time in nanoseconds since 1970."""
+    """One event.
+
+    `start` and `stop` delimit `data` in the payload. `time` is in nanoseconds since 1970.
+    """
 
     payload: bytes
     start: int
@@ -50,13 +53,13 @@ class EventRecord:
 
     @property
     def data(self) -> bytes:
-        """The `data` object as it stands in the frame, in one line."""
-        # Between the tokens of JSON a line break is a space; within them it does not occur.
+        """The bytes of the `data` object in the frame, on one line."""
+        # JSON allows line breaks only as white space between tokens.
         return self.payload[self.start : self.stop].translate(_LINE_BREAKS)
 
 
 class EventHistory:
-    """The last events, each at a position of its own; positions count up from 0 and are never reused."""
+    """The newest events. Positions count up from 0 and are never reused."""
 
     def __init__(self, events_kept: int = EVENTS_KEPT, bytes_kept: int = BYTES_KEPT) -> None:
         self.first = 0
@@ -67,7 +70,7 @@ class EventHistory:
         self._records: dict[int, EventRecord] = {}
 
     def append(self, record: EventRecord) -> None:
-        """Add an event; the oldest are forgotten for it, but it is not, however large."""
+        """Add an event. Over the limits, the oldest events are dropped, but never the new one."""
         self._records[self.end] = record
         self._bytes += len(record.payload)
         self.end += 1
@@ -84,31 +87,34 @@ class EventHistory:
         return iter(self._records.values())
 
     def last(self, count: int) -> list[EventRecord]:
-        """Return the last `count` events, or as many as there are."""
+        """Return the last `count` events, or all if there are fewer."""
         return [
             self._records[position]
             for position in range(max(self.first, self.end - count), self.end)
         ]
 
     def position_of(self, event_id: str) -> int | None:
-        """Return the position of the last event with an id; None if there is none."""
+        """Return the position of the last event with this id; None if there is none."""
         positions = range(self.end - 1, self.first - 1, -1)
         return next((at for at in positions if self._records[at].event_id == event_id), None)
 
 
 def event_payload(data: Document) -> bytes:
-    """Write an event's `data` as the stream carries it."""
+    """Return the stream's frame for an event's `data`."""
     return _HEAD + json.dumps(data, separators=(",", ":")).encode() + _TAIL
 
 
 def event_record(data: Document, now: int) -> EventRecord:
-    """Return the record of an event with this `data`, told at `now`, in nanoseconds since 1970."""
+    """Return the record of an event with this `data`, emitted at `now` (nanoseconds since 1970)."""
     payload = event_payload(data)
-    return _record(payload, len(_HEAD), len(payload) - len(_TAIL), data, now)
+    return _build_record(payload, len(_HEAD), len(payload) - len(_TAIL), data, now)
 
 
 def payload_record(payload: bytes, now: int) -> EventRecord | None:
-    """Return the record of a frame told at `now`; None for a frame that is no trade event."""
+    """Return the record of a frame emitted at `now` (nanoseconds since 1970).
+
+    None if the frame is not a trade event.
+    """
     try:
         text = payload.decode()
         frame = json.loads(text)
@@ -116,16 +122,18 @@ def payload_record(payload: bytes, now: int) -> EventRecord | None:
         return None
     match frame:
         case {"stream": "trade_updates", "data": {} as data}:
-            start, stop = _data_within(text)
-            return _record(
+            start, stop = _locate_data(text)
+            return _build_record(
                 payload, len(text[:start].encode()), len(text[:stop].encode()), data, now
             )
     return None
 
 
-def _record(payload: bytes, start: int, stop: int, data: Document, now: int) -> EventRecord:
-    moved = nanoseconds(data.get("timestamp"))
-    time = next((time for time in (nanoseconds(data.get("at")), moved) if time is not None), now)
+def _build_record(payload: bytes, start: int, stop: int, data: Document, now: int) -> EventRecord:
+    timestamp = nanoseconds(data.get("timestamp"))
+    time = next(
+        (time for time in (nanoseconds(data.get("at")), timestamp) if time is not None), now
+    )
     event_id = data.get("event_id")
     return EventRecord(
         payload,
@@ -133,11 +141,11 @@ def _record(payload: bytes, start: int, stop: int, data: Document, now: int) -> 
         stop,
         time,
         event_id if isinstance(event_id, str) else None,
-        _fill(payload, data, time if moved is None else moved),
+        _build_fill(payload, data, time if timestamp is None else timestamp),
     )
 
 
-def _fill(payload: bytes, data: Document, time: int) -> FillRecord | None:
+def _build_fill(payload: bytes, data: Document, time: int) -> FillRecord | None:
     if data.get("event") not in FILL_EVENTS or not isinstance(data.get("order"), dict):
         return None
     execution_id = data.get("execution_id")
@@ -146,20 +154,20 @@ def _fill(payload: bytes, data: Document, time: int) -> FillRecord | None:
     return FillRecord(f"{compact(time)}::{execution_id}", time)
 
 
-def _data_within(text: str) -> tuple[int, int]:
-    """Return where the value of `data` begins and ends in a JSON object that has one."""
+def _locate_data(text: str) -> tuple[int, int]:
+    """Return the start and end of the value of `data` in a JSON object that has this member."""
     decoder = json.JSONDecoder()
-    found = (0, 0)
+    data_range = (0, 0)
     index = _skip(text, _skip(text, 0) + 1)  # past the "{"
     while text[index] != "}":
         name, index = decoder.raw_decode(text, index)
         start = _skip(text, _skip(text, index) + 1)  # past the ":"
         _, stop = decoder.raw_decode(text, start)
         if name == "data":
-            found = (start, stop)  # of several the last one counts, as everywhere in Python
+            data_range = (start, stop)  # the last duplicate counts, as in json.loads
         index = _skip(text, stop)
         index = _skip(text, index + (text[index] == ","))
-    return found
+    return data_range
 
 
 def _skip(text: str, index: int) -> int:

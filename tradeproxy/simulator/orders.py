@@ -1,4 +1,4 @@
-"""Orders as values: what a client asks for, what became of it, and the JSON of both."""
+"""Orders as values: requests, their current state, and the JSON of both."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Document: TypeAlias = dict[str, Any]
-"""A JSON object, ready to be written."""
+"""A JSON object."""
 
 SIDES = ("buy", "sell")
 TYPES = ("market", "limit")
 STOP_TYPES = ("stop", "stop_limit", "trailing_stop")
 TIMES_IN_FORCE = ("day", "gtc", "ioc", "fok", "opg", "cls")
 SMALLEST, LARGEST = Decimal("1e-9"), Decimal("1e12")
-"""The range of quantities and prices; without it, "1e999999999" would be a gigabyte of digits."""
+"""The range of quantities and prices. Without it, "1e999999999" becomes a gigabyte of digits."""
 
 LONGEST_TEXT = 128
-"""In characters; the length of a client_order_id at Alpaca."""
+"""Characters; Alpaca's limit for a client_order_id."""
 
 
 class OrderStatus(Enum):
-    """Where an order stands, in Alpaca's words."""
+    """The status of an order, as Alpaca names it."""
 
     PENDING_NEW = "pending_new"
     NEW = "new"
@@ -41,13 +41,16 @@ class OrderStatus(Enum):
 
     @property
     def open(self) -> bool:
-        """Whether something can still happen to the order."""
+        """Whether the order can still change."""
         return self in (OrderStatus.PENDING_NEW, OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderRequest:
-    """What a client asks for. One of `qty` and `notional` is set; without a limit price any price will do."""
+    """A request for a new order. Exactly one of `qty` and `notional` is set.
+
+    `limit_price` is None for a market order.
+    """
 
     symbol: str
     side: str
@@ -59,7 +62,7 @@ class OrderRequest:
     client_order_id: str = ""
 
     def marketable_at(self, price: Decimal) -> bool:
-        """Whether the order trades at once while the market is at `price`."""
+        """Whether the order trades immediately at a market price of `price`."""
         if self.limit_price is None:
             return True
         return self.limit_price >= price if self.side == "buy" else self.limit_price <= price
@@ -67,7 +70,7 @@ class OrderRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReplaceRequest:
-    """What a client wants changed; None leaves a field as it was."""
+    """A request to replace an order; None keeps a field."""
 
     qty: Decimal | None = None
     limit_price: Decimal | None = None
@@ -75,7 +78,7 @@ class ReplaceRequest:
     client_order_id: str = ""
 
     def applied_to(self, request: OrderRequest) -> OrderRequest:
-        """Return the request for the order that takes the place of the one that `request` made."""
+        """Return `request` with these changes: the request for the new order."""
         return replace(
             request,
             qty=self.qty or request.qty,
@@ -87,7 +90,7 @@ class ReplaceRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One order and what has become of it. Times are RFC 3339 text; `ended_at` is None while it is open."""
+    """One order and its state. Times are RFC 3339 text; `ended_at` is None while it is open."""
 
     id: str
     asset_id: str
@@ -104,12 +107,15 @@ class Order:
     replaces: str | None = None
 
     def submitted_between(self, after: int | None, until: int | None) -> bool:
-        """Whether the order came after one time and before another; nanoseconds since 1970, None for any."""
+        """Whether the order was submitted between two times, exclusive.
+
+        Both are nanoseconds since 1970, or None for no limit.
+        """
         time = nanoseconds(self.created_at) or 0
         return (after is None or time > after) and (until is None or time < until)
 
     def document(self) -> Document:
-        """Write the order with every key that Alpaca sends, in Alpaca's order, numbers as text."""
+        """Return the order with every key that Alpaca sends, in Alpaca's order, numbers as text."""
         request = self.request
         ended_at = {self.status: self.ended_at}
         return {
@@ -152,24 +158,24 @@ class Order:
 
 
 def number_text(number: Decimal | None) -> str | None:
-    """Write a number as Alpaca does: text, plain digits, no needless zeros."""
+    """Format a number as Alpaca does: text, no exponent, no trailing zeros."""
     return None if number is None else f"{number.normalize():f}"
 
 
 def parse_order(document: object) -> OrderRequest:
-    """Read the body of POST /v2/orders, or raise a Refusal; numbers may be JSON numbers or text."""
-    fields = _fields(document)
+    """Parse the body of POST /v2/orders. Numbers may be JSON numbers or text. Raises ApiError."""
+    fields = _read_fields(document)
     if fields.get("type") in STOP_TYPES:
         raise unprocessable("stop orders are not simulated")
     request = OrderRequest(
-        symbol=_text(fields, "symbol").upper(),
+        symbol=_read_text(fields, "symbol").upper(),
         side=choice(fields, "side", SIDES),
         type=choice(fields, "type", TYPES),
         time_in_force=choice(fields, "time_in_force", TIMES_IN_FORCE),
-        qty=_number(fields, "qty"),
-        notional=_number(fields, "notional"),
-        limit_price=_number(fields, "limit_price"),
-        client_order_id=_text(fields, "client_order_id"),
+        qty=_read_number(fields, "qty"),
+        notional=_read_number(fields, "notional"),
+        limit_price=_read_number(fields, "limit_price"),
+        client_order_id=_read_text(fields, "client_order_id"),
     )
     if not request.symbol:
         raise unprocessable("symbol is required")
@@ -183,32 +189,32 @@ def parse_order(document: object) -> OrderRequest:
 
 
 def parse_replacement(document: object) -> ReplaceRequest:
-    """Read the body of PATCH /v2/orders/{id}, or raise a Refusal."""
-    fields = _fields(document)
+    """Parse the body of PATCH /v2/orders/{id}. Raises ApiError."""
+    fields = _read_fields(document)
     return ReplaceRequest(
-        qty=_number(fields, "qty"),
-        limit_price=_number(fields, "limit_price"),
+        qty=_read_number(fields, "qty"),
+        limit_price=_read_number(fields, "limit_price"),
         time_in_force=choice(fields, "time_in_force", TIMES_IN_FORCE)
         if "time_in_force" in fields
         else None,
-        client_order_id=_text(fields, "client_order_id"),
+        client_order_id=_read_text(fields, "client_order_id"),
     )
 
 
-def _fields(document: object) -> Document:
+def _read_fields(document: object) -> Document:
     if not isinstance(document, dict):
         raise unprocessable("request body must be a JSON object")
     return {name: value for name, value in document.items() if value is not None}
 
 
 def choice(fields: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str:
-    """Return a field that has to be one of some words, or raise a Refusal."""
+    """Return a field that must be one of `choices`. Raises ApiError if it is not."""
     if (value := fields.get(name)) not in choices:
         raise unprocessable(f"{name} must be one of {', '.join(choices)}")
     return str(value)
 
 
-def _number(fields: Document, name: str) -> Decimal | None:
+def _read_number(fields: Document, name: str) -> Decimal | None:
     if name not in fields:
         return None
     try:
@@ -220,7 +226,7 @@ def _number(fields: Document, name: str) -> Decimal | None:
     return number
 
 
-def _text(fields: Document, name: str) -> str:
+def _read_text(fields: Document, name: str) -> str:
     value = fields.get(name)
     if isinstance(value, str) and len(value) > LONGEST_TEXT:
         raise unprocessable(f"{name} must be at most {LONGEST_TEXT} characters long")

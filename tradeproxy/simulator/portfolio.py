@@ -1,4 +1,4 @@
-"""What the simulated account holds: cash, positions, and the prices that they are worth."""
+"""The cash, positions and prices of the simulated account."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CENT = Decimal("0.01")
 OPENING_CASH = Decimal(100_000)
 
 MOST_INSTRUMENTS = 20_000
-"""More than there are at Alpaca."""
+"""The maximum of symbols; Alpaca has fewer."""
 
 
 class Instrument:
-    """One symbol: its price, and how much of it the account holds; less than nothing when short."""
+    """One symbol: its price, and the account's position, which is negative if short."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -29,17 +29,20 @@ class Instrument:
         self.position = Decimal(0)
 
     def trade_price(self, request: OrderRequest) -> Decimal:
-        """Move the price by up to a tenth of a percent; return what an order pays, never past its limit."""
+        """Move the price by up to 0.1 %; return the trade's price, never beyond its limit."""
         drift = Decimal(self._random.randint(-1000, 1000)) / 1_000_000
         self.price = max((self.price * (1 + drift)).quantize(CENT), CENT)
         if request.limit_price is None:
             return self.price
-        better = min if request.side == "buy" else max
-        return better(self.price, request.limit_price)
+        choose_better = min if request.side == "buy" else max
+        return choose_better(self.price, request.limit_price)
 
 
 class Portfolio:
-    """The cash and the instruments of one account. Prices follow from `random` and the order of calls."""
+    """The cash and instruments of one account.
+
+    `random` and the sequence of calls fix all prices.
+    """
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -48,7 +51,10 @@ class Portfolio:
         self._instruments: dict[str, Instrument] = {}
 
     def instrument(self, symbol: str) -> Instrument:
-        """Return the instrument of a symbol; any symbol exists, up to a number of them."""
+        """Return the instrument of a symbol, and create it if it is new.
+
+        Raises ApiError for a new symbol beyond MOST_INSTRUMENTS.
+        """
         if symbol not in self._instruments:
             if len(self._instruments) >= MOST_INSTRUMENTS:
                 raise unprocessable("symbol is not known")
@@ -56,7 +62,14 @@ class Portfolio:
         return self._instruments[symbol]
 
     def settle(self, symbol: str, side: str, qty: Decimal, price: Decimal) -> Decimal:
-        """Exchange cash for `qty` of a symbol, or the reverse, and return the position that results."""
+        """Settle a trade, and return the new position.
+
+        Args:
+            symbol: The symbol.
+            side: `buy` or `sell`.
+            qty: The quantity, positive.
+            price: The price of one unit, in USD.
+        """
         instrument = self.instrument(symbol)
         signed = qty if side == "buy" else -qty
         instrument.position += signed
@@ -64,8 +77,8 @@ class Portfolio:
         return instrument.position
 
     def document(self) -> Document:
-        """Describe the account as GET /v2/account does, in few words."""
-        held = sum(
+        """Return the main fields of GET /v2/account."""
+        positions_value = sum(
             instrument.position * instrument.price for instrument in self._instruments.values()
         )
         return {
@@ -75,5 +88,5 @@ class Portfolio:
             "currency": "USD",
             "cash": number_text(self._cash),
             "buying_power": number_text(max(self._cash, Decimal(0))),
-            "equity": number_text(self._cash + held),
+            "equity": number_text(self._cash + positions_value),
         }

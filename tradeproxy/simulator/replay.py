@@ -1,15 +1,15 @@
-"""What one response of GET /v2/events/trades tells, and where it ends; pure.
+"""The events of one response to GET /v2/events/trades, and its end. Pure.
 
-| asked for          | history                                 | then                                    |
-|--------------------|-----------------------------------------|-----------------------------------------|
-| nothing            | none                                    | what happens, without an end            |
-| `since`            | the events of that time and later       | what happens, without an end            |
-| `since`, `until`   | of those, the ones up to that time      | what happens, until the time has passed |
-| `since_id`         | the events told after that one          | what happens, without an end            |
-| … and `until_id`   | of those, the ones up to that one       | what happens, up to that one            |
+| parameters             | from the history            | then live                    |
+|------------------------|-----------------------------|------------------------------|
+| none                   | nothing                     | every event, without an end  |
+| `since`                | from that time on           | every event, without an end  |
+| `since`, `until`       | between those times         | every event up to that time  |
+| `since_id`             | after that event            | every event, without an end  |
+| `since_id`, `until_id` | after one, up to the other  | every event up to that event |
 
-An id that the history does not hold stands for its place in the order of ids. What is told live is not
-held against `since`: it is new, whatever it says of its time.
+If the history does not contain an id, the order of ids decides. Live events are not compared with
+`since`: they are new, even if their own time is older.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from tradeproxy.simulator.history import EventHistory
 
 MILLISECOND = 1_000_000
-"""In nanoseconds, which are the unit of every time here."""
+"""In nanoseconds, the unit of every time in this module."""
 
 PARAMETERS = ("since", "until", "since_id", "until_id")
 
 
 @dataclass(frozen=True, slots=True)
 class EventRange:
-    """The part of all events that a client asks for: by times, by ids, or by neither."""
+    """The range of events that a client requests: by times, by ids, or unlimited."""
 
     since: int | None = None
     until: int | None = None
@@ -44,40 +44,42 @@ class EventRange:
 
     @property
     def deadline(self) -> int | None:
-        """The last moment at which something can happen that belongs to the span; None without an end."""
+        """The end of the range, inclusive; None if it has no end."""
         if self.until_id is not None:
-            return (_milliseconds(self.until_id) + 1) * MILLISECOND - 1
+            return (_read_milliseconds(self.until_id) + 1) * MILLISECOND - 1
         return self.until
 
     def begins_after(self, record: EventRecord) -> bool:
-        """Whether an event is too old."""
+        """Whether the event is before the range."""
         if self.since_id is not None:
             return not _is_later(record, self.since_id)
         return self.since is not None and record.time < self.since
 
     def ends_before(self, record: EventRecord) -> bool:
-        """Whether an event is too new."""
+        """Whether the event is after the range."""
         if self.until_id is not None:
             return record.event_id != self.until_id and _is_later(record, self.until_id)
         return self.until is not None and record.time > self.until
 
 
 def parse_event_range(fields: Mapping[str, str]) -> EventRange:
-    """Read a request's parameters; the Refusal of bad ones names one of them."""
-    given = {name: fields[name] for name in PARAMETERS if name in fields}
+    """Parse a request's parameters. Raises ApiError with the name of an invalid one."""
+    parameters = {name: fields[name] for name in PARAMETERS if name in fields}
     for end, start in (("until", "since"), ("until_id", "since_id")):
-        if end in given and start not in given:
-            raise _refusal(f"{end} needs {start}")
-    if "since" in given and "since_id" in given:
-        raise _refusal("since and since_id exclude each other")
-    times = {name: nanoseconds(text) for name, text in given.items() if not name.endswith("_id")}
-    ids = {name: text.upper() for name, text in given.items() if name.endswith("_id")}
+        if end in parameters and start not in parameters:
+            raise _build_error(f"{end} needs {start}")
+    if "since" in parameters and "since_id" in parameters:
+        raise _build_error("since and since_id exclude each other")
+    times = {
+        name: nanoseconds(text) for name, text in parameters.items() if not name.endswith("_id")
+    }
+    ids = {name: text.upper() for name, text in parameters.items() if name.endswith("_id")}
     for name, time in times.items():
         if time is None:
-            raise _refusal(f"{name} is not an RFC 3339 time")
+            raise _build_error(f"{name} is not an RFC 3339 time")
     for name, event_id in ids.items():
         if ulid_milliseconds(event_id) is None:
-            raise _refusal(f"{name} is not a ULID")
+            raise _build_error(f"{name} is not a ULID")
     return EventRange(
         times.get("since"), times.get("until"), ids.get("since_id"), ids.get("until_id")
     )
@@ -85,7 +87,11 @@ def parse_event_range(fields: Mapping[str, str]) -> EventRange:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What goes wrong with a response after so many events: it is cut, or `dropped` events are left out."""
+    """The faults of a response.
+
+    After `cut_after` events the connection closes. After `drop_after` events, `dropped` are
+    omitted.
+    """
 
     cut_after: int | None = None
     drop_after: int | None = None
@@ -97,13 +103,13 @@ INTACT = Damage()
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """So many events are missing here."""
+    """A loss of `count` events at this point of the response."""
 
     count: int
 
 
 class ResponseEnd(Enum):
-    """How a response ends: as it should, or in the middle."""
+    """How a response ends: complete, or cut off."""
 
     COMPLETE = auto()
     CUT = auto()
@@ -113,93 +119,102 @@ Step: TypeAlias = EventRecord | Dropped
 
 
 class EventReplay:
-    """One response's way through a history and along with it, from `now`. `ending` is None until the end.
+    """The iteration of one response over the history and then over live events.
 
-    A reader who is overtaken by what the history forgets is told how much it missed.
+    `end` is None until the response ends. If the history drops events before they are read, the
+    response contains a Dropped with their number.
     """
 
     def __init__(
-        self, history: EventHistory, span: EventRange, now: int, damage: Damage = INTACT
+        self, history: EventHistory, event_range: EventRange, now: int, damage: Damage = INTACT
     ) -> None:
-        self.ending: ResponseEnd | None = None
+        self.end: ResponseEnd | None = None
         self._history = history
         self._damage = damage
-        self._told = 0
+        self._sent_count = 0
         self._to_drop = 0
         self._live_from = history.end
-        self._position, self._stop, self._span = _place(history, span)
-        if span.deadline is not None and span.deadline < now:
+        self._position, self._stop, self._range = _resolve_range(history, event_range)
+        if event_range.deadline is not None and event_range.deadline < now:
             self.expire()
 
     def expire(self) -> None:
-        """Take note that the span's deadline has passed: nothing more that happens belongs to it."""
+        """End the range at the current end of the history, because its deadline has passed."""
         self._stop = self._history.end if self._stop is None else self._stop
 
     def next(self) -> Step | None:
-        """Return what is to be told next; None when there is nothing for now, or no more."""
-        if self.ending is not None:
+        """Return the next step; None if there is none yet, or after the end."""
+        if self.end is not None:
             return None
-        if self._told == self._damage.drop_after:
+        if self._sent_count == self._damage.drop_after:
             self._to_drop = self._damage.dropped
             self._damage = replace(self._damage, drop_after=None)
             return Dropped(self._to_drop)
-        if self._told == self._damage.cut_after:
-            self.ending = ResponseEnd.CUT
+        if self._sent_count == self._damage.cut_after:
+            self.end = ResponseEnd.CUT
             return None
-        if (missed := self._history.first - self._position) > 0:
+        if (lost := self._history.first - self._position) > 0:
             self._position = self._history.first
-            return Dropped(missed)
+            return Dropped(lost)
         while (record := self._advance()) is not None:
             if not self._to_drop:
-                self._told += 1
+                self._sent_count += 1
                 return record
             self._to_drop -= 1
         return None
 
     def _advance(self) -> EventRecord | None:
-        """Go on to the next event of the span, past those that do not belong to it."""
+        """Return the next event of the range, and skip events outside it."""
         while self._position < (self._history.end if self._stop is None else self._stop):
             record = self._history[self._position]
             live = self._position >= self._live_from
-            if live and self._span.ends_before(record):
+            if live and self._range.ends_before(record):
                 self._stop = self._position
                 break
             self._position += 1
-            if live and record.event_id is not None and record.event_id == self._span.until_id:
+            if live and record.event_id is not None and record.event_id == self._range.until_id:
                 self._stop = self._position
             if live or self._belongs(record):
                 return record
         if self._stop is not None:
-            self.ending = ResponseEnd.COMPLETE
+            self.end = ResponseEnd.COMPLETE
         return None
 
     def _belongs(self, record: EventRecord) -> bool:
-        return not (self._span.begins_after(record) or self._span.ends_before(record))
+        return not (self._range.begins_after(record) or self._range.ends_before(record))
 
 
-def _place(history: EventHistory, span: EventRange) -> tuple[int, int | None, EventRange]:
-    """Return where to begin, before which position to stop, and what is left to be judged by each event."""
-    if span.since is None and span.since_id is None:
-        return history.end, None, span
-    begin, stop = history.first, None
-    if span.since_id is not None and (position := history.position_of(span.since_id)) is not None:
-        begin, span = position + 1, replace(span, since_id=None)
-    if span.until_id is not None and (position := history.position_of(span.until_id)) is not None:
-        stop, span = position + 1, replace(span, until_id=None)
-    return begin, stop, span
+def _resolve_range(
+    history: EventHistory, event_range: EventRange
+) -> tuple[int, int | None, EventRange]:
+    """Return the start, the stop (exclusive), and the range that each event must still match."""
+    if event_range.since is None and event_range.since_id is None:
+        return history.end, None, event_range
+    start, stop = history.first, None
+    if (
+        event_range.since_id is not None
+        and (position := history.position_of(event_range.since_id)) is not None
+    ):
+        start, event_range = position + 1, replace(event_range, since_id=None)
+    if (
+        event_range.until_id is not None
+        and (position := history.position_of(event_range.until_id)) is not None
+    ):
+        stop, event_range = position + 1, replace(event_range, until_id=None)
+    return start, stop, event_range
 
 
 def _is_later(record: EventRecord, event_id: str) -> bool:
     if record.event_id is not None:
         return record.event_id > event_id
-    return record.time // MILLISECOND > _milliseconds(event_id)
+    return record.time // MILLISECOND > _read_milliseconds(event_id)
 
 
-def _milliseconds(event_id: str) -> int:
+def _read_milliseconds(event_id: str) -> int:
     milliseconds = ulid_milliseconds(event_id)
-    assert milliseconds is not None, "checked when it was read"
+    assert milliseconds is not None, "parse_event_range checks it"
     return milliseconds
 
 
-def _refusal(problem: str) -> ApiError:
+def _build_error(problem: str) -> ApiError:
     return ApiError(400, 40010001, problem)

@@ -1,4 +1,4 @@
-"""The simulator as a service, and a random trader for its demonstration."""
+"""The simulator as a service, and random order flow for demonstrations."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 __all__ = ["OrderFlow", "Simulator", "SimulatorService"]
 
 ORDER_INTERVAL = (0.3, 1.5)
-"""The shortest and the longest time, in seconds, between two orders of the flow."""
+"""The minimum and maximum seconds between two orders of the flow."""
 
 OPEN_ORDERS = 8
-"""How many resting orders the flow lets stand before it cancels the oldest."""
+"""The maximum of resting orders; the flow cancels the oldest beyond it."""
 
 SYMBOLS = ("AAPL", "MSFT", "NVDA", "SPY", "TSLA", "BTC/USD")
 
 
 class OrderFlow(Service):
-    """Small orders at random, so that there is something to see.
+    """Small random orders for a demonstration.
 
-    Most fill, some of them in two parts; some rest and are canceled; a few expire, and a few are rejected.
+    Most fill, some of them in two parts. Some rest and are canceled. A few expire or are rejected.
     """
 
     def __init__(self, simulator: Simulator, reactor: IReactorTime, random: Random) -> None:
@@ -44,22 +44,22 @@ class OrderFlow(Service):
         self._next: IDelayedCall | None = None
 
     def startService(self) -> None:
-        """Begin, with the first order after a moment."""
+        """Start; the first order follows after a delay of ORDER_INTERVAL."""
         super().startService()
-        self._wait()
+        self._schedule()
 
     def stopService(self) -> None:
-        """Place no more orders."""
+        """Stop placing orders."""
         super().stopService()
         if self._next is not None:
             self._next.cancel()
             self._next = None
 
-    def _wait(self) -> None:
+    def _schedule(self) -> None:
         self._next = self._reactor.callLater(self._random.uniform(*ORDER_INTERVAL), self._trade)
 
     def _trade(self) -> None:
-        self._wait()
+        self._schedule()
         exchange = self._simulator.exchange
         self._simulator.apply(exchange.submit(self._order()))
         resting = [order for order in exchange.orders() if not exchange.has_next_step(order.id)]
@@ -80,9 +80,13 @@ class OrderFlow(Service):
 
 
 class SimulatorService(MultiService):
-    """Serves a simulator on an endpoint, described as for strports; with an order flow, if asked.
+    """Serves a simulator on an endpoint; startService raises if the port is in use.
 
-    The start fails when the port is taken.
+    Args:
+        simulator: The simulator to serve.
+        description: The endpoint, as for twisted.application.strports.
+        reactor: The reactor.
+        order_flow: Whether to place random orders.
     """
 
     def __init__(
@@ -95,5 +99,5 @@ class SimulatorService(MultiService):
             OrderFlow(simulator, reactor, simulator.random).setServiceParent(self)
 
     def stopService(self) -> Deferred[Any]:
-        """Stop listening, and end the client's connection with a close frame; soon, whatever it does."""
+        """Stop listening and close the client's connection, within about a second."""
         return gatherResults([maybeDeferred(super().stopService), self._simulator.stop()])

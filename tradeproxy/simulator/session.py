@@ -1,16 +1,16 @@
-"""The conversation with one client of the stream, exactly as Alpaca holds it; pure.
+"""The session with one client of the stream, with Alpaca's behaviour. Pure.
 
-| state         | the client says | the reply                       | the next state           |
-|---------------|-----------------|---------------------------------|--------------------------|
-| not ENDED     | no JSON         | a server error, and the end     | ENDED                    |
-| not ENDED     | a login         | authorized                      | READY, or as it was      |
-| not ENDED     | a bad login     | unauthorized, and the end       | ENDED                    |
-| AWAITING_AUTH | listen          | unauthorized, action `listen`   | AWAITING_AUTH            |
-| the others    | listen          | the streams that exist of those | LISTENING, READY if none |
-| the others    | unlisten        | the streams that remain         | LISTENING, READY if none |
-| ENDED         | anything        | nothing                         | ENDED                    |
+| state              | message          | reply                         | next state               |
+|--------------------|------------------|-------------------------------|--------------------------|
+| not CLOSED         | not JSON         | server error, close           | CLOSED                   |
+| not CLOSED         | valid login      | authorized                    | READY if AWAITING_AUTH   |
+| not CLOSED         | invalid login    | unauthorized, close           | CLOSED                   |
+| AWAITING_AUTH      | listen, unlisten | unauthorized, action `listen` | AWAITING_AUTH            |
+| READY or LISTENING | listen           | the existing streams of those | LISTENING, READY if none |
+| READY or LISTENING | unlisten         | the remaining streams         | LISTENING, READY if none |
+| CLOSED             | any              | none                          | CLOSED                   |
 
-Whatever else a client says gets no reply.
+Any other message gets no reply.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 
 
 class SessionState(Enum):
-    """How far the conversation has come."""
+    """The state of a session."""
 
     AWAITING_AUTH = auto()
     READY = auto()
     LISTENING = auto()
-    ENDED = auto()
+    CLOSED = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to send, if anything, and whether to close afterwards."""
+    """The message to send, or None, and whether to close after it."""
 
     message: Authorization | Listening | ServerError | None = None
     close: bool = False
@@ -58,19 +58,19 @@ NO_REPLY = Reply()
 
 
 class StreamSession:
-    """One client's conversation. `authorize` gives the verdict on a login; no credentials are kept."""
+    """One client's session. `authorize` decides on a login. The session stores no credentials."""
 
     def __init__(self, authorize: Callable[[Credentials], Authorization]) -> None:
         self._authorize = authorize
         self.state = SessionState.AWAITING_AUTH
 
     def receive(self, message: ClientMessage) -> Reply:
-        """Take what the client said, and return the reply."""
+        """Process a message and return the reply."""
         match self.state, message:
-            case SessionState.ENDED, _:
+            case SessionState.CLOSED, _:
                 return NO_REPLY
             case _, Malformed():
-                return self._refuse(ServerError("internal server error"))
+                return self._reject(ServerError("internal server error"))
             case _, Authenticate(credentials):
                 return self._login(self._authorize(credentials))
             case SessionState.AWAITING_AUTH, Listen() | Unlisten():
@@ -84,20 +84,20 @@ class StreamSession:
         return NO_REPLY
 
     def close(self) -> None:
-        """Take note that one of the two has closed: nothing more is said."""
-        self.state = SessionState.ENDED
+        """Mark the session as closed: later messages get no reply."""
+        self.state = SessionState.CLOSED
 
-    def _login(self, verdict: Authorization) -> Reply:
-        if not verdict.authorized:
-            return self._refuse(verdict)
+    def _login(self, authorization: Authorization) -> Reply:
+        if not authorization.authorized:
+            return self._reject(authorization)
         if self.state is SessionState.AWAITING_AUTH:
             self.state = SessionState.READY
-        return Reply(verdict)
+        return Reply(authorization)
 
-    def _listen(self, wanted: bool) -> Reply:
-        self.state = SessionState.LISTENING if wanted else SessionState.READY
-        return Reply(Listening((TRADE_UPDATES,) if wanted else ()))
+    def _listen(self, is_listening: bool) -> Reply:
+        self.state = SessionState.LISTENING if is_listening else SessionState.READY
+        return Reply(Listening((TRADE_UPDATES,) if is_listening else ()))
 
-    def _refuse(self, message: Authorization | ServerError) -> Reply:
+    def _reject(self, message: Authorization | ServerError) -> Reply:
         self.close()
         return Reply(message, close=True)

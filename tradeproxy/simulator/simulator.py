@@ -1,4 +1,4 @@
-"""One simulated account: its exchange, and its one connection, on which it tells what happens there."""
+"""One simulated account: its exchange, and the single connection that receives its events."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from tradeproxy.wire.credentials import Credentials
 
 Frame: TypeAlias = tuple[bytes, bool]
-"""A payload, and whether it is sent in a binary frame."""
+"""A payload, and whether its frame is binary."""
 
 CloseFrame: TypeAlias = tuple[int | None, str | None]
-"""The code and the reason of a client's close frame; either may be absent."""
+"""The code and reason of a client's close frame; either may be absent."""
 
 STEP_DELAY = (0.02, 0.25)
-"""The shortest and the longest time, in seconds, until something happens to an order by itself."""
+"""The minimum and maximum seconds until the next step of an order."""
 
 GOING_AWAY = 1001
 
 GARBAGE: tuple[Frame, ...] = (
-    (b'{"stream":"trade_updates","data":null}', False),  # really occurred
+    (b'{"stream":"trade_updates","data":null}', False),  # seen from Alpaca
     (b"not JSON", False),
     (b'{"stream":"account_updates","data":{}}', False),
     (b'{"action":"error","data":{"error_message":"internal server error"}}', False),
@@ -45,37 +45,45 @@ GARBAGE: tuple[Frame, ...] = (
 
 
 class StreamConnection(Protocol):
-    """A client's connection to the stream, as the simulator uses it: see stream.StreamProtocol."""
+    """A client's connection to the stream; stream.StreamProtocol implements it."""
 
     close_frame: CloseFrame | None
 
     @property
     def listening(self) -> bool:
-        """Whether events go to this client."""
+        """Whether the client receives events."""
 
     @property
     def silent(self) -> bool:
-        """Whether nothing at all is sent to this client."""
+        """Whether a SILENCE fault suppresses everything."""
 
     def send_frames(self, frames: Iterable[Frame]) -> None:
-        """Send frames, all in one write."""
+        """Send frames in one write."""
 
     def silence(self, seconds: float | None) -> None:
-        """Send nothing for some seconds; None: from now on."""
+        """Send nothing for `seconds`; forever if None."""
 
     def close(self, code: int) -> None:
-        """Begin the closing handshake."""
+        """Start the closing handshake."""
 
     def drop(self, abort: bool) -> None:
-        """End TCP without a close frame: at once (RST), or after what was written (FIN)."""
+        """Close TCP without a close frame: immediately (RST), or after pending writes (FIN)."""
 
 
 class Simulator:
     """An account without a listener: serve web.ApiSite(simulator) on any endpoint.
 
-    With `credentials`, only a client that has them is let in. `history` holds every event, sent or not, and `feeds` are the responses that tell
-    of it. `handshakes` counts the WebSocket handshakes, those turned away included; `last_close` is the close
-    frame of the last client that is gone, None if it sent none.
+    `history` contains every event, sent or not, and `feeds` are the responses that send it.
+    `handshakes` counts the WebSocket handshakes, rejected ones included. `last_close` is the close
+    frame of the last disconnected client, or None if it sent none.
+
+    Args:
+        reactor: The clock and timers.
+        random: The source of ids, prices and delays.
+        binary: Whether events are binary frames, as for Alpaca's paper accounts.
+        credentials: The only valid credentials; None accepts any.
+        account_id: The account's id, a UUID; by default random.
+        history: The history to use; by default a new one.
     """
 
     def __init__(
@@ -101,11 +109,11 @@ class Simulator:
         self._connection: StreamConnection | None = None
         self._steps: dict[str, IDelayedCall] = {}
         self._faults: dict[FaultKind, LastingFault] = {}
-        self._awaited: list[tuple[Callable[[], bool], Deferred[None]]] = []
+        self._waiters: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
     @property
     def account_id(self) -> str:
-        """The account's id, a UUID; another one makes another account of it, with the same orders."""
+        """The account's id, a UUID. A new value simulates another account with the same orders."""
         return self.exchange.account_id
 
     @account_id.setter
@@ -114,49 +122,52 @@ class Simulator:
 
     @property
     def connected(self) -> bool:
-        """Whether a client has the account's one connection."""
+        """Whether a client is connected."""
         return self._connection is not None
 
     @property
     def listening(self) -> bool:
-        """Whether that client listens to trade updates."""
+        """Whether the connected client listens to trade updates."""
         return self._connection is not None and self._connection.listening
 
     def when_listening(self) -> Deferred[None]:
-        """Fire once a client listens, at once if one does."""
+        """Return a Deferred that fires when a client listens; immediately if one does."""
         return self._when(lambda: self.listening)
 
     def when_gone(self) -> Deferred[None]:
-        """Fire once no client is connected, at once if none is."""
+        """Return a Deferred that fires when no client is connected; immediately if none is."""
         return self._when(lambda: not self.connected)
 
     def emit(self, data: Document) -> bytes:
-        """Send an event with this `data`, and return the payload; unheard, it is in the history only."""
+        """Send an event with this `data` and return its payload; the history always contains it."""
         record = event_record(data, self._now())
         self._publish([record])
         return record.payload
 
     def emit_payload(self, payload: bytes) -> int:
-        """Send bytes as they are in the place of an event; return to how many clients they went, 0 or 1.
+        """Send `payload` unchanged, and return the number of clients that it went to, 0 or 1.
 
-        If they are the frame of an event, it becomes part of the history.
+        If it is the frame of an event, the history records it.
         """
         if record := payload_record(payload, self._now()):
             return self._publish([record])
         return self._send([(payload, self.binary)])
 
-    def apply(self, outcome: ExchangeResult) -> tuple[Order, ...]:
-        """Tell the stream in one write what the exchange did, see to what follows, and return the orders."""
+    def apply(self, result: ExchangeResult) -> tuple[Order, ...]:
+        """Send the events of a result in one write, schedule next steps, and return the orders."""
         now = self._now()
-        self._publish([event_record(data, now) for data in outcome.events])
-        for order in outcome.orders:
+        self._publish([event_record(data, now) for data in result.events])
+        for order in result.orders:
             if self.exchange.has_next_step(order.id):
                 delay = self.random.uniform(*STEP_DELAY)
                 self._steps[order.id] = self.reactor.callLater(delay, self._step, order.id)
-        return outcome.orders
+        return result.orders
 
     def inject(self, fault: Fault) -> None:
-        """Let something go wrong; without a client, only a fault that lasts has an effect."""
+        """Inject a fault.
+
+        Without a client, only a lasting fault and the events of a burst remain.
+        """
         match fault.kind, self._connection:
             case kind, _ if kind.lasting:
                 self._faults[kind] = LastingFault(fault, self.reactor.seconds())
@@ -176,9 +187,9 @@ class Simulator:
                 connection.drop(abort=fault.kind is FaultKind.RESET)
 
     def stop(self) -> Deferred[None]:
-        """Stop the clock, cut the feeds off, and send the client of the stream a close frame.
+        """Cancel all timers, abort the feeds, and close the client's connection with 1001.
 
-        Fires once that client is gone, a second or so at most.
+        The Deferred fires after the client disconnects, within about a second.
         """
         for call in self._steps.values():
             call.cancel()
@@ -189,17 +200,20 @@ class Simulator:
         return self.when_gone()
 
     def admit(self, connection: StreamConnection) -> Fault | None:
-        """Give the account's connection to a client, or return what turns it away: one is allowed."""
+        """Accept a connection, or return the fault that rejects it. Only one is allowed."""
         self.handshakes += 1
-        if throttle := self.fault(FaultKind.THROTTLE):
-            return throttle
+        if fault := self.fault(FaultKind.THROTTLE):
+            return fault
         if self._connection is not None:
             return Fault(FaultKind.THROTTLE)
         self._connection = connection
         return None
 
     def authorize(self, credentials: Credentials) -> Authorization:
-        """Give the verdict on a login on the stream. They are compared, and neither kept nor logged."""
+        """Decide on a login on the stream.
+
+        The simulator neither stores nor logs the credentials.
+        """
         if self.fault(FaultKind.REFUSE):
             return Authorization(False)
         if not self.accepts(credentials):
@@ -207,28 +221,28 @@ class Simulator:
         return Authorization(True)
 
     def accepts(self, credentials: Credentials) -> bool:
-        """Whether these are the account's credentials; without any, all are."""
+        """Whether the credentials are valid; any are if the account has none."""
         return self._credentials is None or credentials == self._credentials
 
     def release(self, connection: StreamConnection) -> None:
-        """Take note that a connection has ended; one that was turned away never counted."""
+        """Free the account's connection after a disconnect; ignore a rejected connection."""
         if connection is self._connection:
             self._connection = None
             self.last_close = connection.close_frame
             self.notify_waiters()
 
     def notify_waiters(self) -> None:
-        """Tell those who wait for a client to listen or to be gone, if it is so."""
-        for awaited in [awaited for awaited in self._awaited if awaited[0]()]:
-            self._awaited.remove(awaited)
-            awaited[1].callback(None)
+        """Fire each Deferred whose condition is now true."""
+        for waiter in [waiter for waiter in self._waiters if waiter[0]()]:
+            self._waiters.remove(waiter)
+            waiter[1].callback(None)
 
     def seconds(self) -> float:
-        """Return the time, in seconds since 1970."""
+        """Return Unix time in seconds."""
         return self.reactor.seconds()
 
     def fault(self, kind: FaultKind) -> Fault | None:
-        """Return the lasting fault of a kind that is in force; asking is one of its occasions."""
+        """Return the lasting fault of a kind if it applies now. The call counts as one request."""
         lasting = self._faults.get(kind)
         return lasting.fault if lasting and lasting.applies(self.reactor.seconds()) else None
 
@@ -255,7 +269,7 @@ class Simulator:
             self.apply(self.exchange.step(order_id))
 
     def _when(self, condition: Callable[[], bool]) -> Deferred[None]:
-        awaited: Deferred[None] = Deferred()
-        self._awaited.append((condition, awaited))
+        waiter: Deferred[None] = Deferred()
+        self._waiters.append((condition, waiter))
         self.notify_waiters()
-        return awaited
+        return waiter

@@ -1,6 +1,7 @@
-"""The trade-updates stream on Autobahn.
+"""The trade-updates stream over Autobahn.
 
-The factory serves plain TCP and, behind autobahn.twisted.resource.WebSocketResource, a twisted.web site.
+The factory serves plain TCP, and a twisted.web site through
+autobahn.twisted.resource.WebSocketResource.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
     from tradeproxy.simulator.simulator import CloseFrame, Frame, Simulator
 
 LARGEST_MESSAGE = 1024 * 1024
-"""What a client may send at once, in bytes; over it Autobahn closes with 1009."""
+"""The maximum of a client's message, in bytes. Autobahn closes with 1009 above it."""
 
 BANNER = "simulated-alpaca"
 
 
 class StreamProtocol(WebSocketServerProtocol):
-    """One client's connection. `close_frame` is the one that the client sent, once it has."""
+    """One client's connection. `close_frame` is the client's close frame; None before it."""
 
-    # Autobahn's lower levels would log what a client sent, keys among it.
+    # At lower levels Autobahn logs messages of clients, which contain keys.
     log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
-    tcpNoDelay = True  # here, since Autobahn reads it before it has its options
+    tcpNoDelay = True  # a class attribute: Autobahn reads it before it sets its options
 
     factory: StreamFactory
     close_frame: CloseFrame | None = None
@@ -42,21 +43,21 @@ class StreamProtocol(WebSocketServerProtocol):
     _silent_until = -inf
 
     def onConnect(self, request: ConnectionRequest) -> None:
-        """Answer the handshake with 101, or with 429."""
+        """Accept the handshake, or reject it with 429."""
         self._session = StreamSession(self.factory.simulator.authorize)
-        if throttle := self.factory.simulator.admit(self):
-            self._retry_after = throttle.retry_after
+        if fault := self.factory.simulator.admit(self):
+            self._retry_after = fault.retry_after
             raise ConnectionDeny(429, "Too Many Requests")
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        """Refuse the handshake, with the headers that ConnectionDeny has no place for."""
+        """Reject the handshake, with headers that ConnectionDeny does not support."""
         headers = [("Content-Length", "0"), ("Connection", "close")]
         if self._retry_after is not None:
             headers.append(("Retry-After", str(self._retry_after)))
         super().failHandshake(reason, code, headers)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Answer, text and binary alike."""
+        """Reply to a message from a text or a binary frame."""
         if self.silent:
             return
         reply = self._session.receive(parse_client(payload))
@@ -67,12 +68,12 @@ class StreamProtocol(WebSocketServerProtocol):
         self.factory.simulator.notify_waiters()
 
     def onPing(self, payload: bytes) -> None:
-        """Answer, unless silent."""
+        """Reply with a pong, unless silent."""
         if not self.silent:
             super().onPing(payload)
 
     def onCloseFrame(self, code: Any, reasonRaw: Any) -> Any:
-        """Answer, unless silent: then it is left to the client to give up waiting."""
+        """Reply with a close frame, unless silent: then the client's own timeout applies."""
         self.close_frame = (code, reasonRaw.decode("utf-8", "replace") if reasonRaw else None)
         self._session.close()
         if self.silent and self.state == self.STATE_OPEN:
@@ -80,41 +81,44 @@ class StreamProtocol(WebSocketServerProtocol):
         return super().onCloseFrame(code, reasonRaw)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """Give the account's connection back."""
+        """Free the account's connection."""
         self.factory.simulator.release(self)
 
     @property
     def listening(self) -> bool:
-        """Whether events go to this client."""
+        """Whether the client receives events."""
         return self._session.state is SessionState.LISTENING
 
     @property
     def silent(self) -> bool:
-        """Whether nothing at all is said to this client."""
+        """Whether a SILENCE fault suppresses everything."""
         return bool(self.factory.reactor.seconds() < self._silent_until)
 
     def send_frames(self, frames: Iterable[Frame]) -> None:
-        """Send frames, all in one write."""
+        """Send frames in one write."""
         prepare = self.factory.prepareMessage
         self.sendData(b"".join(prepare(payload, binary).payloadHybi for payload, binary in frames))
 
     def silence(self, seconds: float | None) -> None:
-        """Say nothing for some seconds; for good, without any."""
+        """Send nothing for `seconds`; forever if None."""
         self._silent_until = inf if seconds is None else self.factory.reactor.seconds() + seconds
 
     def close(self, code: int) -> None:
-        """Begin the closing handshake; Autobahn drops the connection if the client does not answer."""
+        """Start the closing handshake.
+
+        Autobahn drops the connection if the client does not reply.
+        """
         self._session.close()
         self.sendCloseFrame(code)
 
     def drop(self, abort: bool) -> None:
-        """End TCP without a close frame: at once (RST), or once what was written is sent (FIN)."""
+        """Close TCP without a close frame: immediately (RST), or after pending writes (FIN)."""
         self._session.close()
         self.dropConnection(abort)
 
 
 class StreamFactory(WebSocketServerFactory):
-    """Builds the connections that compete for a simulator's one."""
+    """Builds the connections; the simulator accepts one at a time."""
 
     protocol: Any = StreamProtocol
     noisy = False
@@ -124,7 +128,7 @@ class StreamFactory(WebSocketServerFactory):
         self.simulator = simulator
         self.setProtocolOptions(
             webStatus=False,
-            allowNullOrigin=True,  # this call would turn it off
+            allowNullOrigin=True,  # setProtocolOptions resets it to False by default
             maxFramePayloadSize=LARGEST_MESSAGE,
             maxMessagePayloadSize=LARGEST_MESSAGE,
             failByDrop=False,

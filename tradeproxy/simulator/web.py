@@ -1,4 +1,4 @@
-"""The simulated account over HTTP: the stream, orders, what happened, the account, and faults to order."""
+"""The simulated account over HTTP: stream, orders, events, activities, account and faults."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     from tradeproxy.wire.credentials import Credentials
 
 LARGEST_BODY = 1024 * 1024
-"""The largest body of a request, in bytes."""
+"""The maximum of a request's body, in bytes."""
 
 DEFAULT_LIMIT, LARGEST_LIMIT = 50, 500
-"""How many orders GET /v2/orders lists, unasked and at most."""
+"""The default and the maximum number of orders in GET /v2/orders."""
 
-Answer: TypeAlias = tuple[int, Any]
+HttpResponse: TypeAlias = tuple[int, Any]
 """An HTTP status and a JSON value; None for no body."""
 
-Answers: TypeAlias = "Callable[[], Answer | None]"
-"""What finds the answer to a request; None is one that is under way, or will be."""
+Responder: TypeAlias = "Callable[[], HttpResponse | None]"
+"""Computes the response to a request; None if the response is written elsewhere."""
 
 
 class Api(Resource):
-    """All paths."""
+    """The resource for all paths."""
 
     isLeaf = True
 
@@ -56,40 +56,40 @@ class Api(Resource):
         self._stream = WebSocketResource(stream)
 
     def render(self, request: Request) -> bytes | int:
-        """Answer a request; the stream's connection is Autobahn's from here on."""
+        """Respond to a request. Autobahn takes over the connection of the stream."""
         path = [part.decode(errors="replace") for part in request.postpath or []]
         if path == ["stream"]:
-            taken_over: bytes | int = self._stream.render(request)
-            return taken_over
-        body = self._respond(request, lambda: self._answer(request, path))
+            result: bytes | int = self._stream.render(request)
+            return result
+        body = self._respond(request, lambda: self._route(request, path))
         return NOT_DONE_YET if body is None else body
 
-    def _respond(self, request: Request, answer: Answers) -> bytes | None:
-        """Set the status and the headers, and return the body; None if someone else writes it."""
+    def _respond(self, request: Request, respond: Responder) -> bytes | None:
+        """Set status and headers and return the body; None if the body is written elsewhere."""
         request.setHeader(b"Server", BANNER.encode())
         request.setHeader(b"Date", datetimeToString(self._simulator.seconds()))
         try:
-            answered = answer()
-        except ApiError as refusal:
-            answered = refusal.status, {"code": refusal.code, "message": refusal.message}
-            if refusal.retry_after is not None:
-                request.setHeader(b"Retry-After", str(refusal.retry_after).encode())
-        if answered is None:
+            response = respond()
+        except ApiError as error:
+            response = error.status, {"code": error.code, "message": error.message}
+            if error.retry_after is not None:
+                request.setHeader(b"Retry-After", str(error.retry_after).encode())
+        if response is None:
             return None
-        status, document = answered
+        status, document = response
         request.setResponseCode(status)
         if document is None:
             return b""
         request.setHeader(b"Content-Type", b"application/json; charset=UTF-8")
         return json.dumps(document, separators=(",", ":")).encode()
 
-    def _answer(self, request: Request, path: list[str]) -> Answer | None:
+    def _route(self, request: Request, path: list[str]) -> HttpResponse | None:
         if request.requestHeaders.hasHeader(b"Origin"):
-            raise ApiError(403, 40310000, "no web page is to order anything here")
+            raise ApiError(403, 40310000, "requests from web pages are not allowed")
         if path[:1] == ["v2"] and not self._simulator.accepts(_credentials(request)):
             raise ApiError(403, 40310000, "forbidden.")
         if request.method == b"GET" and path[:1] == ["v2"]:
-            _refuse_if(self._simulator.fault(FaultKind.REST_REFUSE))
+            _raise_fault(self._simulator.fault(FaultKind.REST_REFUSE))
         match request.method, path:
             case b"POST", ["simulator", "emit"]:
                 return self._emit(_json(request))
@@ -105,7 +105,7 @@ class Api(Resource):
                 page = parse_activity_query(_query(request) | {"activity_types": activity_type})
                 return 200, list_activities(self._simulator.history, page)
             case b"GET", ["v2", "events", "trades"]:
-                return self._begin_events(request)
+                return self._start_events(request)
             case b"GET", ["v2", "orders"]:
                 return self._list(request)
             case b"POST", ["v2", "orders"]:
@@ -122,48 +122,48 @@ class Api(Resource):
                 return 204, None
         raise ApiError(404, 40410000, "endpoint not found.")
 
-    def _emit(self, data: Any) -> Answer:
+    def _emit(self, data: Any) -> HttpResponse:
         if not isinstance(data, dict):
             raise ApiError(400, 40010000, "the body is the event's data, a JSON object")
         return 200, {
             "delivered": self._simulator.emit_payload(event_payload(self._exchange.stamped(data)))
         }
 
-    def _inject(self, document: Any) -> Answer:
+    def _inject(self, document: Any) -> HttpResponse:
         fault = parse_fault(document)
         self._simulator.inject(fault)
         return 200, {"injected": fault.kind.value}
 
-    def _list(self, request: Request) -> Answer:
+    def _list(self, request: Request) -> HttpResponse:
         fields = {"status": "open", "direction": "desc", "limit": str(DEFAULT_LIMIT)} | _query(
             request
         )
         limit = whole_number(fields, "limit", LARGEST_LIMIT)
-        found = self._exchange.orders(
+        orders = self._exchange.orders(
             choice(fields, "status", ("open", "closed", "all")),
             newest_first=choice(fields, "direction", ("asc", "desc")) == "desc",
             after=moment(fields, "after"),
             until=moment(fields, "until"),
         )
-        return 200, [order.document() for order in found[:limit]]
+        return 200, [order.document() for order in orders[:limit]]
 
-    def _begin_events(self, request: Request) -> Answer | None:
-        if held := self._simulator.fault(FaultKind.HISTORY_DELAY):
-            self._simulator.feeds.delay(request, held.delay, lambda: self._answer_at_last(request))
+    def _start_events(self, request: Request) -> HttpResponse | None:
+        if fault := self._simulator.fault(FaultKind.HISTORY_DELAY):
+            self._simulator.feeds.delay(request, fault.delay, lambda: self._respond_late(request))
             return None
         return self._events(request)
 
-    def _answer_at_last(self, request: Request) -> None:
-        """Answer a request for events that was held back, as twisted.web would have."""
+    def _respond_late(self, request: Request) -> None:
+        """Respond to a delayed request for events, as twisted.web does after render."""
         body = self._respond(request, lambda: self._events(request))
         if body is not None:
             request.setHeader(b"Content-Length", str(len(body)).encode())
             request.write(body)
             request.finish()
 
-    def _events(self, request: Request) -> Answer | None:
-        _refuse_if(self._simulator.fault(FaultKind.HISTORY_REFUSE))
-        span = parse_event_range(_query(request))
+    def _events(self, request: Request) -> HttpResponse | None:
+        _raise_fault(self._simulator.fault(FaultKind.HISTORY_REFUSE))
+        event_range = parse_event_range(_query(request))
         cut = self._simulator.fault(FaultKind.HISTORY_TRUNCATE)
         drop = self._simulator.fault(FaultKind.HISTORY_DROP)
         damage = Damage(
@@ -171,14 +171,14 @@ class Api(Resource):
             drop_after=drop.events if drop else None,
             dropped=drop.dropped if drop else 0,
         )
-        self._simulator.feeds.open(request, span, damage)
+        self._simulator.feeds.open(request, event_range, damage)
         return None
 
-    def _submit(self, document: Any) -> Answer:
+    def _submit(self, document: Any) -> HttpResponse:
         (order,) = self._simulator.apply(self._exchange.submit(parse_order(document)))
         return 200, order.document()
 
-    def _replace(self, order_id: str, document: Any) -> Answer:
+    def _replace(self, order_id: str, document: Any) -> HttpResponse:
         (order,) = self._simulator.apply(
             self._exchange.replace(order_id, parse_replacement(document))
         )
@@ -186,16 +186,16 @@ class Api(Resource):
 
 
 class _BoundedRequest(Request):
-    """A request that keeps no more of its body than it takes to see that it is too large."""
+    """A request that stores LARGEST_BODY + 1 bytes at most, enough to detect a larger body."""
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Keep a chunk, or the part of it that still fits."""
-        assert self.content is not None, "opened when the headers ended"
+        """Store a chunk, or the part of it below the limit."""
+        assert self.content is not None, "twisted.web opens it after the headers"
         super().handleContentChunk(data[: LARGEST_BODY + 1 - self.content.tell()])
 
 
 class ApiSite(Site):
-    """The site of one account; it logs no requests."""
+    """The site of one account. It logs no requests."""
 
     noisy = False
 
@@ -209,17 +209,17 @@ class ApiSite(Site):
         )
 
     def log(self, request: Any) -> None:
-        """Write nothing: a line for each request is no state change."""
+        """Log nothing: a request is not a state change."""
 
 
-def _refuse_if(fault: Fault | None) -> None:
+def _raise_fault(fault: Fault | None) -> None:
     if fault is not None:
-        code = fault.status * 100_000 + 10_000  # as Alpaca's own are made
-        raise ApiError(fault.status, code, "refused as ordered", fault.retry_after)
+        code = fault.status * 100_000 + 10_000  # Alpaca's codes have this form, such as 40310000
+        raise ApiError(fault.status, code, "rejected by an injected fault", fault.retry_after)
 
 
 def _query(request: Request) -> dict[str, str]:
-    """Return the parameters in the request's URL; of several by one name, the first."""
+    """Return the parameters of the request's URL; the first of several with one name."""
     return {
         name.decode(errors="replace"): values[0].decode(errors="replace")
         for name, values in request.args.items()
@@ -227,18 +227,18 @@ def _query(request: Request) -> dict[str, str]:
 
 
 def _json(request: Request) -> Any:
-    assert request.content is not None, "the body has been received"
+    assert request.content is not None, "twisted.web renders after it has the body"
     body = request.content.read()
     if len(body) > LARGEST_BODY:
         raise ApiError(413, 41310000, f"request body is over {LARGEST_BODY} bytes")
     try:
-        return json.loads(body.decode(), parse_constant=_refuse_constant)
+        return json.loads(body.decode(), parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         raise ApiError(400, 40010000, "request body is not JSON") from None
 
 
-def _refuse_constant(name: str) -> Any:
-    # Python would read NaN and Infinity, and write them again: no JSON for anyone else.
+def _reject_constant(name: str) -> Any:
+    # Python accepts and writes NaN and Infinity, but they are not JSON.
     raise ValueError(name)
 
 
