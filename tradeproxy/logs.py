@@ -1,6 +1,7 @@
-"""What the log looks like: a line for people on a terminal, one JSON object a line elsewhere.
+"""The log format: plain text on a terminal, one JSON object a line elsewhere.
 
-`tradeproxy run` writes it so; to twistd it is given by name, as `--logger=tradeproxy.logs.json_observer`.
+`tradeproxy run` chooses the format. twistd takes an observer by its name:
+`--logger=tradeproxy.logs.json_observer`.
 """
 
 from __future__ import annotations
@@ -30,21 +31,19 @@ if TYPE_CHECKING:
     from twisted.logger import ILogObserver, LogEvent
 
 LONGEST = 1000
-"""Characters of a message, or of one of its values; more than any of ours has."""
+"""Characters of a message or of one of its values. Our own messages are shorter."""
 LONGEST_TRACEBACK = 20_000
 
 CHATTER = {"log_legacy", "twisted.scripts._twistd_unix.UnixAppLogger"}
-"""Loggers that say, beside what goes wrong, only that Twisted starts and which ports it opens; so do we."""
+"""Loggers whose info lines report only the start of Twisted and its ports. We log both."""
 
 OURS = "tradeproxy."
-"""The loggers whose values are names, ids, numbers and reasons; of others only the message is shown."""
+"""Prefix of our loggers. Only their values are logged; other loggers show only the message."""
 
 
 def observer(settings: LogSettings, stream: TextIO) -> ILogObserver:
-    """Return what writes the log to `stream`."""
-    if isinstance(
-        stream, TextIOWrapper
-    ):  # a name that its encoding does not have must not cost the line
+    """Return the observer that writes the log to `stream`."""
+    if isinstance(stream, TextIOWrapper):  # a character outside the encoding must not lose the line
         stream.reconfigure(errors="backslashreplace")
     chosen = settings.format or (LogFormat.TEXT if stream.isatty() else LogFormat.JSON)
     write = FileLogObserver(stream, as_text if chosen is LogFormat.TEXT else as_json)
@@ -53,17 +52,17 @@ def observer(settings: LogSettings, stream: TextIO) -> ILogObserver:
 
 
 def text_observer() -> ILogObserver:
-    """Return what writes text to standard output, for twistd's `--logger`."""
+    """Return the observer that writes text to standard output, for twistd's `--logger`."""
     return _named(LogFormat.TEXT)
 
 
 def json_observer() -> ILogObserver:
-    """Return what writes JSON to standard output, for twistd's `--logger`."""
+    """Return the observer that writes JSON to standard output, for twistd's `--logger`."""
     return _named(LogFormat.JSON)
 
 
 def as_text(event: LogEvent) -> str | None:
-    """Write an event as a line with its time in this place; a traceback follows, indented."""
+    """Return an event as a line with its local time. An indented traceback follows."""
     message = formatEvent(event)
     if not message or (event["log_namespace"] in CHATTER and event["log_level"] <= LogLevel.info):
         return None
@@ -76,7 +75,7 @@ def as_text(event: LogEvent) -> str | None:
 
 
 def as_json(event: LogEvent) -> str | None:
-    """Write an event as one JSON object: `time`, `level`, `logger`, `message`, and the event's own values."""
+    """Return an event as one JSON object: `time`, `level`, `logger`, `message` and its values."""
     message = formatEvent(event)
     if not message:
         return None
@@ -92,7 +91,7 @@ def as_json(event: LogEvent) -> str | None:
 
 
 def _named(form: LogFormat) -> ILogObserver:
-    # twistd gives it nothing but the environment, in which the settings have been checked by then.
+    # twistd passes no arguments, so read the environment. tap.py has already checked it.
     env = Environment(os.environ, Path(), Findings())
     return observer(replace(read_log(env), format=form), sys.stdout)
 
@@ -114,7 +113,7 @@ def _traceback(event: LogEvent) -> str:
 
 
 def _one_line(text: str) -> str:
-    # A terminal obeys some of what it is shown, and a line break would begin a line that nobody wrote.
+    # A terminal executes control characters, and a line break would forge a log line.
     return "".join(
         character if character.isprintable() else repr(character)[1:-1] for character in _cut(text)
     )

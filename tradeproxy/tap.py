@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class Options(usage.Options):
-    """The options of `twistd tradeproxy`. None of them is a secret: those stay out of the process list."""
+    """The options of `twistd tradeproxy`.
+
+    None of them is a secret, because the process list shows them.
+    """
 
     synopsis = "[options]"
     longdesc = (
@@ -49,15 +52,15 @@ class Options(usage.Options):
     opt_l = opt_listen
 
     def parseArgs(self, *words: str) -> None:
-        """Take none."""
+        """Accept no positional arguments; raises UsageError."""
         if words:
             raise usage.UsageError(f"unexpected words: {' '.join(words)}")
 
     def postOptions(self) -> None:
         """Read the settings.
 
-        Whatever is wrong with them, the addresses or the journals ends the process here with a line
-        for each problem and status 1: later it would be a traceback, or nothing but a log file would show it.
+        A problem in the settings, addresses or journals ends the process here: SystemExit with
+        one line for each problem, status 1. Later it would be a traceback, or only in a log file.
         """
         try:
             self.settings = read_settings(
@@ -75,7 +78,7 @@ class Options(usage.Options):
             raise SystemExit("\n".join(problems))
 
     def _address_problems(self) -> list[str]:
-        """Return a line for each address that cannot be had, with what chooses another."""
+        """Return a line for each address that cannot be bound, with the setting that changes it."""
         simulator = self.settings.simulator_port
         simulated = [] if simulator is None else [endpoints.describe_tcp("127.0.0.1", simulator)]
         addresses = [*self.settings.listen, *simulated]
@@ -91,17 +94,17 @@ class Options(usage.Options):
 
 
 def journal_problems(settings: Settings) -> list[str]:
-    """Return a line for each account's journal that could not be opened; none is."""
+    """Return a line for each account's journal that could not be opened. Opens none."""
     paths = (settings.journal.path(account.name) for account in settings.accounts)
     problems = (check_journal(path) for path in paths if path is not None)
     return [f"{settings.journal.source}: {problem}" for problem in problems if problem is not None]
 
 
 def makeService(options: Options) -> IService:
-    """Build the service; opens nothing, since twistd has yet to fork."""
+    """Build the service. Opens nothing, because twistd forks later."""
     from twisted.internet import (
         reactor as chosen,
-    )  # importing it installs one, which is twistd's to choose
+    )  # the import installs a reactor, and twistd chooses which
 
     from tradeproxy.service import build_service
     from tradeproxy.upstream.resolver import DaemonResolver

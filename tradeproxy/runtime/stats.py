@@ -1,4 +1,4 @@
-"""What was measured, counted by size: plain numbers, for whoever asks."""
+"""Measurements as plain numbers: histograms, and the slowest delivery of each step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMIT_BOUNDS = (
     0.5,
     1.0,
 )
-"""Seconds: an SSD without a sync, to a disk that is about to fail."""
+"""Seconds; from an SSD without a sync to a failing disk."""
 
 LATENCY_BOUNDS = (
     0.0005,
@@ -39,32 +39,32 @@ LATENCY_BOUNDS = (
     5.0,
     10.0,
 )
-"""Seconds: one client, to what waited for missed events as long as it may."""
+"""Seconds; from one client to an event that waited the longest time for a backfill."""
 
 BATCH_SIZE_BOUNDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 """Events."""
 
 
 class Histogram:
-    """How many values there were up to each of some bounds, and in all; and their sum."""
+    """Cumulative counts of values up to each bound, the count of all values, and their sum."""
 
     __slots__ = ("_counts", "bounds", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        """Bounds ascend."""
+        """Take the upper bounds, in ascending order."""
         self.bounds = bounds
         self.total = 0.0
         self._counts = [0] * (len(bounds) + 1)
 
     def observe(self, value: float) -> None:
-        """Count a value; a negative one, of a clock that was set back, as 0."""
+        """Count a value. A negative value counts as 0: the clock was set back."""
         value = max(value, 0.0)
         self._counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
     @property
     def counts(self) -> list[int]:
-        """How many values were at most each bound, and, as the last, how many there were at all."""
+        """The number of values up to each bound. The last item is the number of all values."""
         return list(accumulate(self._counts))
 
 
@@ -75,19 +75,22 @@ SERIES_LENGTH = 60
 
 
 class SlowestSeries:
-    """Times from the read of a burst to the last client's write, in seconds; kept in memory only."""
+    """Seconds from the read of a batch to the last client's write. Kept in memory only."""
 
     def __init__(self) -> None:
         self._slowest: deque[tuple[int, float]] = deque(maxlen=SERIES_LENGTH)
 
     def record(self, begun: float, done: float) -> None:
-        """Take one burst's times (Unix time); a clock that was set back counts as no time at all."""
+        """Record the start and end of a batch (Unix time). If the clock was set back, count 0 s."""
         step, taken = int(done) // SERIES_STEP, max(done - begun, 0.0)
         if self._slowest and self._slowest[-1][0] == step:
             taken = max(taken, self._slowest.pop()[1])
         self._slowest.append((step, taken))
 
     def series(self, step: int) -> list[float | None]:
-        """Return the slowest of each of the last STEPS steps, of which `step` is the last; None for none."""
+        """Return the slowest time of each of the SERIES_LENGTH steps that end with `step`.
+
+        A step without a delivery has None.
+        """
         slowest = dict(self._slowest)
         return [slowest.get(at) for at in range(step - SERIES_LENGTH + 1, step + 1)]

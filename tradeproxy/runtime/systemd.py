@@ -1,4 +1,4 @@
-"""What we tell systemd: that we serve, that we stop, and, as often as it wants to know, that we are alive.
+"""Notify systemd of the start, of the stop, and at a regular interval (the watchdog).
 
 The protocol is sd_notify(3): a datagram to the socket that NOTIFY_SOCKET names.
 """
@@ -23,9 +23,9 @@ MICROSECOND = 1e-6
 def build_notifier(
     environ: Mapping[str, str], process: int, clock: IReactorTime
 ) -> SystemdNotifier | None:
-    """Return the service that tells whoever supervises this process; None if nobody asks."""
+    """Return the service that notifies the supervisor. None without a usable NOTIFY_SOCKET."""
     address = environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):  # "vsock:" is how virtual machines are asked
+    if not address.startswith(("/", "@")):  # "vsock:" is for virtual machines
         return None
     patience = environ.get("WATCHDOG_USEC", "")
     is_watched = patience.isdigit() and environ.get("WATCHDOG_PID", str(process)) == str(process)
@@ -33,10 +33,11 @@ def build_notifier(
 
 
 class SystemdNotifier(Service):
-    """Says READY=1 at its start and STOPPING=1 at its stop: the last of the services, so that both are true.
+    """Sends READY=1 at its start and STOPPING=1 at its stop.
 
-    In between it says WATCHDOG=1 every `interval` seconds. It comes from the reactor: one that is stuck is
-    silent, and will be restarted. What is wrong at Alpaca is no reason for that.
+    It is the last of the services. READY=1 therefore means that all others have started.
+    In between it sends WATCHDOG=1 every `interval` seconds. The reactor sends it, so a stuck
+    reactor sends none, and systemd restarts the process. A fault at Alpaca does not stop it.
     """
 
     _log = Logger()
@@ -44,21 +45,21 @@ class SystemdNotifier(Service):
     def __init__(self, address: str, interval: float | None, clock: IReactorTime) -> None:
         self._address = (
             f"\0{address[1:]}" if address.startswith("@") else address
-        )  # "@": the abstract ones
+        )  # "@" marks an abstract address
         self._interval = interval
         self._is_reachable = True
         self._watchdog = LoopingCall(self._notify, "WATCHDOG=1")
         self._watchdog.clock = clock
 
     def startService(self) -> None:
-        """Say that everything is up."""
+        """Send READY=1 and start the watchdog."""
         super().startService()
         self._notify("READY=1")
         if self._interval:
             self._watchdog.start(self._interval)
 
     def stopService(self) -> None:
-        """Say that the end has begun; the watchdog does not count any more."""
+        """Stop the watchdog and send STOPPING=1. systemd then ignores the watchdog."""
         super().stopService()
         if self._watchdog.running:
             self._watchdog.stop()
