@@ -25,9 +25,9 @@ URL = "ws://localhost:8099/trade-updates-paper"
 
 @implementer(IStreamClientEndpoint)
 class SiteEndpoint:
-    """Leads to the proxy's site, unless its host is down (`refusing`) or does not answer (`hanging`)."""
+    """Connects to the proxy's site, unless it is refusing or hanging."""
 
-    def __init__(self, case: ClientCase) -> None:
+    def __init__(self, case: ClientTestBase) -> None:
         self.refusing = self.hanging = False
         self.attempts: list[float] = []
         self.cancelled = 0
@@ -47,51 +47,51 @@ class SiteEndpoint:
         self.cancelled += 1
 
 
-class ClientCase(ProxyTestCase):
-    """Clients of ours."""
+class ClientTestBase(ProxyTestCase):
+    """Clients of one proxy in memory."""
 
     def setUp(self) -> None:
         super().setUp()
         self.endpoint = SiteEndpoint(self)
-        self.told: list[dict[str, Any]] = []
+        self.statuses: list[dict[str, Any]] = []
 
     def follow(self, url: str = URL, **options: Any) -> Client:
-        """Return a client that waits as long as it may between attempts."""
-        defaults = {"on_status": self.told.append, "random": lambda: 1.0}
+        """Return a client with the maximum delay between attempts."""
+        defaults = {"on_status": self.statuses.append, "random": lambda: 1.0}
         return Client(url, reactor=self.clock, endpoint=self.endpoint, **(defaults | options))
 
     def next(self, client: Client) -> Deferred[Update]:
-        """Ask for the next event."""
+        """Request the next event."""
         asked = Deferred.fromCoroutine(client.__anext__())
         self.wires.flush()
         return asked
 
     def take(self, client: Client, count: int) -> list[bytes]:
-        """Return the data of so many events, which have to be there already."""
+        """Return the data of `count` events that are already available."""
         return [self.successResultOf(self.next(client)).raw for _ in range(count)]
 
-    def end_all(self, code: CloseCode) -> None:
-        """Let the proxy end every connection."""
+    def close_all(self, code: CloseCode) -> None:
+        """Close every connection from the proxy."""
         for each in list(self.factory.clients):
             each.close(code)
         self.wires.flush()
 
 
 def raw(*frames: bytes) -> list[bytes]:
-    """Return the data of events."""
+    """Return the `data` of events."""
     return [extract_data(frame)[0] for frame in frames]
 
 
-class ResumeTests(ClientCase):
-    """Each event once, in order, whatever happens to the connection."""
+class ResumeTests(ClientTestBase):
+    """The client yields each event once and in order across reconnects."""
 
-    def test_goes_on_where_it_stood(self) -> None:
-        """What happened while it was away comes first, then what is new."""
+    def test_reconnect_after_missed_events_yields_them_first(self) -> None:
+        """After a reconnect, missed events come before new ones."""
         client = self.follow()
         first = self.next(client)
         self.publish(self.paper, NEW, FILL)
         self.assertEqual([self.successResultOf(first).raw, *self.take(client, 1)], raw(NEW, FILL))
-        self.end_all(CloseCode.RESTARTING)
+        self.close_all(CloseCode.RESTARTING)
         self.publish(self.paper, *TRADE_UPDATES[3:5])
         coming = self.next(client)
         self.assertNoResult(coming)
@@ -101,25 +101,25 @@ class ResumeTests(ClientCase):
         self.assertEqual([self.successResultOf(coming).raw, *self.take(client, 2)], expected)
         self.assertNoResult(self.next(client))
 
-    def test_misses_nothing_before_its_first_event(self) -> None:
-        """It was cut off when it had only been greeted."""
+    def test_disconnect_before_first_event_loses_nothing(self) -> None:
+        """A disconnect right after the hello loses no event."""
         client = self.follow()
         coming = self.next(client)
-        self.end_all(CloseCode.RESTARTING)
+        self.close_all(CloseCode.RESTARTING)
         self.publish(self.paper, NEW)
         self.wires.advance(0.5)
         self.assertEqual(self.successResultOf(coming).raw, raw(NEW)[0])
 
-    def test_another_one_goes_on_at_its_cursor(self) -> None:
-        """Which is behind the last event that was handed over, not the last one that came."""
+    def test_cursor_in_second_client_resumes_after_last_yielded_event(self) -> None:
+        """The cursor is the position of the last yielded event, not of the last received one."""
         self.publish(self.paper, *TRADE_UPDATES[:3])
         first = self.follow(replay=3)
         self.take(first, 1)
         second = self.follow(since_id=first.cursor)
         self.assertEqual(self.take(second, 2), raw(*TRADE_UPDATES[1:3]))
 
-    def test_can_begin_at_a_time(self) -> None:
-        """In words or as a value; the first event of that moment is among what comes."""
+    def test_since_as_text_or_datetime_includes_that_time(self) -> None:
+        """`since` as text or datetime includes the first event of that time."""
         begin = datetime.fromtimestamp(self.clock.seconds(), UTC)
         moments = [begin + timedelta(seconds=n) for n in range(3)]
         frames = [event(n, at=moment.isoformat()).payload for n, moment in enumerate(moments)]
@@ -129,14 +129,14 @@ class ResumeTests(ClientCase):
         for since in (moments[1], elsewhere, elsewhere.isoformat()):
             self.assertEqual(self.take(self.follow(since=since), 2), raw(*frames[1:]))
 
-    def test_what_the_disk_did_not_take_comes_once(self) -> None:
-        """Such an event has no cursor; after a reconnect the proxy sends it again, with one."""
+    def test_event_without_cursor_after_reconnect_comes_once(self) -> None:
+        """The proxy resends such an event with a cursor; the client drops the repeat."""
         client = self.follow()
         coming = self.next(client)
         self.disk.refuse_writing()
         self.publish(self.paper, NEW)
         self.assertIsNone(self.successResultOf(coming).cursor)
-        self.end_all(CloseCode.RESTARTING)
+        self.close_all(CloseCode.RESTARTING)
         self.disk.refuse_writing(False)
         self.publish(self.paper, FILL)
         coming = self.next(client)
@@ -144,8 +144,8 @@ class ResumeTests(ClientCase):
         self.assertEqual(self.successResultOf(coming).raw, raw(FILL)[0])
         self.assertEqual(str(client.cursor).split(".")[2], "2")
 
-    def test_a_slow_reader_gets_all_of_it(self) -> None:
-        """What it has not asked for stays in the proxy's journal, and costs it a bounded amount."""
+    def test_slow_reader_gets_every_event(self) -> None:
+        """Unread events stay in the journal, and the client's memory is bounded."""
         self.wires.transport = NarrowTransport
         count = 20 * MAX_UNREAD
         client = self.follow()
@@ -158,19 +158,19 @@ class ResumeTests(ClientCase):
         self.assertLess(len(connection._unread), 2 * MAX_UNREAD)
         self.assertEqual(taken + self.take(client, count - 1), raw(*frames))
 
-    def test_filters_pass_over_the_rest(self) -> None:
-        """And come back behind it."""
+    def test_filter_after_reconnect_resumes_after_dropped_events(self) -> None:
+        """A filtered client resumes after the events that its filter dropped."""
         client = self.follow(events=["fill"])
         coming = self.next(client)
         self.publish(self.paper, NEW, FILL)
         self.assertEqual(self.successResultOf(coming).raw, raw(FILL)[0])
 
 
-class LostPositionTests(ClientCase):
-    """Events that are not to be had are never passed over in silence."""
+class PositionLostTests(ClientTestBase):
+    """Lost events always raise PositionLostError."""
 
-    def test_is_raised_and_what_comes_now_follows(self) -> None:
-        """Who catches it can iterate on."""
+    def test_replay_impossible_raises_then_yields_new_events(self) -> None:
+        """After the error, the caller can iterate again."""
         client = self.follow(since_id="nonsense")
         lost = self.failureResultOf(self.next(client), PositionLostError)
         self.assertIn("no such event", lost.getErrorMessage())
@@ -178,22 +178,22 @@ class LostPositionTests(ClientCase):
         self.publish(self.paper, NEW)
         self.assertEqual(self.successResultOf(coming).raw, raw(NEW)[0])
 
-    def test_is_raised_where_the_proxy_ends_the_connection_for_it(self) -> None:
-        """With 4010, upon which that position is not asked for again."""
+    def test_close_4010_raises_and_forgets_position(self) -> None:
+        """After 4010 the client does not request that position again."""
         self.publish(self.paper, NEW)
         client = self.follow(replay=1)
         self.take(client, 1)
         coming = self.next(client)
-        self.end_all(CloseCode.POSITION_LOST)
+        self.close_all(CloseCode.POSITION_LOST)
         self.failureResultOf(coming, PositionLostError)
         self.assertIsNone(client.cursor)
 
 
-class ReconnectTests(ClientCase):
-    """When it tries again, and when it does not."""
+class ReconnectTests(ClientTestBase):
+    """When the client reconnects, and when it does not."""
 
-    def test_waits_longer_and_longer(self) -> None:
-        """Up to half a minute, and from the beginning again once a connection has lasted."""
+    def test_repeated_failures_double_the_delay(self) -> None:
+        """The delay doubles up to 30 s, and restarts after a stable connection."""
         self.endpoint.refusing = True
         client = self.follow()
         self.next(client)
@@ -201,27 +201,27 @@ class ReconnectTests(ClientCase):
         attempts = self.endpoint.attempts
         waits = [round(after - before, 1) for before, after in pairwise(attempts)]
         self.assertEqual(waits, [0.5, 1, 2, 4, 8, 16, 30, 30])
-        self.assertEqual({told["state"] for told in self.told}, {"down"})
-        self.assertIn("cannot connect", self.told[0]["reason"])
+        self.assertEqual({status["state"] for status in self.statuses}, {"down"})
+        self.assertIn("cannot connect", self.statuses[0]["reason"])
         self.endpoint.refusing = False
         self.wires.advance(30)
-        self.assertEqual(self.told[-2], {"event": "connection", "state": "up"})
+        self.assertEqual(self.statuses[-2], {"event": "connection", "state": "up"})
         self.wires.advance(10)
-        self.end_all(CloseCode.RESTARTING)
-        self.assertEqual(self.told[-1]["retry_in"], 0.5)
+        self.close_all(CloseCode.RESTARTING)
+        self.assertEqual(self.statuses[-1]["retry_in"], 0.5)
 
-    def test_a_proxy_that_ends_every_connection_is_not_pestered(self) -> None:
-        """It took the connection, but that is not yet success."""
+    def test_immediate_disconnects_double_the_delay(self) -> None:
+        """An accepted connection is not stable yet, so the delay still grows."""
         client = self.follow()
         self.next(client)
         for _ in range(3):
-            self.end_all(CloseCode.UNREADABLE)
-            self.wires.advance(self.told[-1]["retry_in"])
-        waits = [told["retry_in"] for told in self.told if told.get("state") == "down"]
+            self.close_all(CloseCode.UNREADABLE)
+            self.wires.advance(self.statuses[-1]["retry_in"])
+        waits = [status["retry_in"] for status in self.statuses if status.get("state") == "down"]
         self.assertEqual(waits, [0.5, 1, 2])
 
-    def test_an_account_that_is_not_there_is_final(self) -> None:
-        """The error says what the proxy says of it."""
+    def test_unknown_account_raises_refused_error(self) -> None:
+        """The error contains the proxy's reason."""
         client = self.follow("ws://localhost:8099/trade-updates-desk")
         refused = self.failureResultOf(self.next(client), RefusedError)
         self.assertEqual(refused.value.code, 404)
@@ -229,8 +229,8 @@ class ReconnectTests(ClientCase):
         self.wires.advance(100)
         self.assertEqual(len(self.endpoint.attempts), 1)
 
-    def test_closing_ends_the_iteration(self) -> None:
-        """With a close frame, and for whoever waits for an event."""
+    def test_close_while_waiting_ends_the_iteration(self) -> None:
+        """close() sends a close frame and ends a pending iteration."""
         client = self.follow()
         coming = self.next(client)
         closing = Deferred.fromCoroutine(client.close())
@@ -240,8 +240,8 @@ class ReconnectTests(ClientCase):
         self.failureResultOf(self.next(client), StopAsyncIteration)
         self.assertEqual(len(list(self.factory.clients)), 0)
 
-    def test_who_waits_can_be_cancelled(self) -> None:
-        """While it dials, between two attempts, and for an event; then it can be asked again."""
+    def test_cancel_in_any_state_allows_another_request(self) -> None:
+        """A cancel works while connecting, between attempts, and while waiting for an event."""
         client = self.follow()
         self.endpoint.hanging = True
         for state in ("dialling", "waiting", "reading"):
@@ -255,35 +255,35 @@ class ReconnectTests(ClientCase):
         self.assertEqual(self.successResultOf(coming).raw, raw(NEW)[0])
 
 
-class TokenTests(ClientCase):
-    """A proxy that has tokens."""
+class TokenTests(ClientTestBase):
+    """A proxy with PROXY_TOKENS."""
 
     tokens = ("a-token-of-some-length",)
 
-    def test_lets_in_who_has_one(self) -> None:
-        """As the key or as the secret; the URL does not have it, nor does anything that is printed."""
+    def test_valid_token_as_key_or_secret_is_accepted(self) -> None:
+        """Neither the URL nor any printed value contains the token."""
         for name in ("key", "secret"):
             client = self.follow(**{name: self.tokens[0]})
             coming = self.next(client)
             self.publish(self.paper, NEW if name == "key" else FILL)
             self.successResultOf(coming)
-            self.assertNotIn(self.tokens[0], f"{client!r} {vars(client)} {self.told}")
+            self.assertNotIn(self.tokens[0], f"{client!r} {vars(client)} {self.statuses}")
 
-    def test_refuses_others_for_good(self) -> None:
-        """What was tried is not repeated in the error."""
+    def test_invalid_token_raises_refused_error(self) -> None:
+        """The error does not contain the token."""
         client = self.follow(key="a-wrong-token", secret="a-wrong-token")
         refused = self.failureResultOf(self.next(client), RefusedError)
         self.assertEqual(refused.value.code, 4001)
         self.assertNotIn("a-wrong-token", refused.getErrorMessage())
-        self.assertEqual(self.told, [], "it was never connected")
+        self.assertEqual(self.statuses, [], "it was never connected")
         self.assertEqual(len(self.endpoint.attempts), 1)
 
 
-class ArgumentTests(ClientCase):
-    """What is said at once, without a connection."""
+class ArgumentTests(ClientTestBase):
+    """Invalid arguments raise before any connection."""
 
-    def test_a_url_that_is_none_is_named_but_not_quoted(self) -> None:
-        """It might have a password, which belongs into the arguments."""
+    def test_invalid_url_raises_without_quoting_it(self) -> None:
+        """A URL may contain a password, so no error quotes it."""
         for url in (
             "localhost:8099",
             "http://localhost/paper",
@@ -295,8 +295,8 @@ class ArgumentTests(ClientCase):
             self.assertTrue(str(error).startswith("url: "), error)
             self.assertNotIn("hush", str(error))
 
-    def test_two_beginnings_are_named(self) -> None:
-        """Only one can be meant; and a time that may be anybody's is none."""
+    def test_two_start_options_raise_value_error(self) -> None:
+        """Two start options are ambiguous, and so is a datetime without an offset."""
         error = self.assertRaises(ValueError, self.follow, since_id="1", replay=0)
         self.assertEqual(str(error), "since_id, replay: at most one may be set")
         error = self.assertRaises(ValueError, self.follow, since=datetime(2026, 7, 24))

@@ -19,11 +19,11 @@ def status(event: str, **fields: Any) -> bytes:
     return json.dumps({"stream": "proxy_status", "data": {"event": event, **fields}}).encode()
 
 
-class PlaceTests(SynchronousTestCase):
-    """One client's place."""
+class ResumeStateTests(SynchronousTestCase):
+    """The position of one client."""
 
-    def test_an_event_moves_it(self) -> None:
-        """Its data is byte for byte Alpaca's, and the next connection begins behind it."""
+    def test_event_with_cursor_moves_position(self) -> None:
+        """Its data is byte for byte Alpaca's, and the next connection starts after it."""
         place = ResumeState({"replay": "3"})
         self.assertEqual(place.next_query(), {"replay": "3"})
         update = place.receive(
@@ -32,8 +32,8 @@ class PlaceTests(SynchronousTestCase):
         self.assertEqual(update, Update(b'{"qty": 1.10}', HERE, "events"))
         self.assertEqual(place.next_query(), {"since_id": HERE})
 
-    def test_what_is_no_news_moves_nothing(self) -> None:
-        """Acks, other streams, and what is no JSON at all."""
+    def test_other_messages_keep_position(self) -> None:
+        """Acks, other streams and invalid JSON do not change the position."""
         place = ResumeState({"since_id": HERE})
         for message in (
             AUTHENTICATED,
@@ -44,15 +44,15 @@ class PlaceTests(SynchronousTestCase):
             self.assertIsNone(place.receive(message), message[:40])
         self.assertEqual(place.cursor, HERE)
 
-    def test_without_a_position_it_begins_where_the_hello_stands(self) -> None:
-        """So what happens between a first connection and its early end is not missed."""
+    def test_hello_without_position_sets_position(self) -> None:
+        """A first connection that closes early loses no event."""
         place = ResumeState({})
         self.assertEqual(place.next_query(), {})
         place.receive(status("hello", cursor=HERE))
         self.assertEqual(place.next_query(), {"since_id": HERE})
 
-    def test_a_hello_before_a_replay_moves_nothing(self) -> None:
-        """It stands at the newest event where the position is lost, which the client has yet to be told."""
+    def test_hello_before_replay_keeps_position(self) -> None:
+        """Its cursor is the newest event, and the replay may still be impossible."""
         place = ResumeState({"since_id": HERE})
         place.next_query()
         place.receive(status("hello", cursor=THERE))
@@ -64,8 +64,8 @@ class PlaceTests(SynchronousTestCase):
         self.assertEqual(str(lost), "it is trimmed")
         self.assertEqual(place.cursor, THERE)
 
-    def test_a_hello_in_the_stream_moves_it(self) -> None:
-        """The log begins anew, and the old cursors mean nothing."""
+    def test_hello_in_stream_moves_position(self) -> None:
+        """A new log makes the old cursors invalid."""
         place = ResumeState({"since_id": HERE})
         place.next_query()
         for message in (
@@ -75,8 +75,8 @@ class PlaceTests(SynchronousTestCase):
             place.receive(message)
         self.assertEqual(place.cursor, THERE)
 
-    def test_a_place_among_what_is_held_back_moves_it(self) -> None:
-        """As a filtered stream has, so that the cursor does not grow old."""
+    def test_position_of_filtered_stream_moves_position(self) -> None:
+        """The cursor of a filtered stream stays recent."""
         place = ResumeState({})
         place.next_query()
         self.assertEqual(
@@ -84,24 +84,24 @@ class PlaceTests(SynchronousTestCase):
         )
         self.assertEqual(place.cursor, HERE)
 
-    def test_a_place_without_a_cursor_is_none(self) -> None:
-        """While the proxy's disk is full: then where it stood before is where it goes on."""
+    def test_status_without_cursor_keeps_position(self) -> None:
+        """While the proxy cannot write to its disk, the old position stays valid."""
         place = ResumeState({"since_id": HERE})
         place.next_query()
         place.receive(status("replay", state="begun", cursor=None))
         self.assertIsInstance(place.receive(FILL), Update)
         self.assertEqual(place.cursor, HERE)
 
-    def test_an_event_that_came_without_a_cursor_comes_once(self) -> None:
-        """The proxy crashed before it wrote it down: with a cursor it comes again, and moves the place."""
+    def test_repeat_of_event_without_cursor_only_moves_position(self) -> None:
+        """After a crash, the proxy resends the event with a cursor; the client drops the repeat."""
         place = ResumeState({"since_id": HERE})
         self.assertIsInstance(place.receive(FILL), Update)
         self.assertIsNone(place.receive(with_cursor(FILL, THERE)))
         self.assertEqual(place.cursor, THERE)
         self.assertIsInstance(place.receive(with_cursor(NEW, THERE)), Update)
 
-    def test_it_remembers_so_many_of_them_only(self) -> None:
-        """As many as the proxy keeps in memory."""
+    def test_events_without_cursor_are_bounded(self) -> None:
+        """The client remembers as many as the proxy buffers."""
         place = ResumeState({})
         events = [
             frame_event(b'{"event_id":"%d"}' % number) for number in range(MAX_UNCURSORED + 1)
@@ -111,8 +111,8 @@ class PlaceTests(SynchronousTestCase):
         self.assertIsNone(place.receive(events[1]))
         self.assertIsInstance(place.receive(events[0]), Update)
 
-    def test_a_number_of_any_length_is_handed_on(self) -> None:
-        """Python itself would not read it; who needs `data` is told so then, and the stream goes on."""
+    def test_number_of_any_length_is_yielded(self) -> None:
+        """Only `data` raises ValueError for it; the stream continues."""
         update = ResumeState({}).receive(frame_event(b'{"n":' + b"1" * 10_000 + b"}"))
         assert isinstance(update, Update)
         self.assertEqual(len(update.raw), 10_006)

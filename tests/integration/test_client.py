@@ -1,4 +1,4 @@
-"""The client in both its forms, `tradeproxy tail` and `tradeproxy export`, with the product's own process."""
+"""Both clients, `tradeproxy tail` and `tradeproxy export`, against a real process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOKEN = "a-token-of-some-length"
 
 
 def event(number: int, **fields: Any) -> dict[str, Any]:
-    """Return the data of an event with an id of its own."""
+    """Return the data of an event with its own id."""
     order = {"id": f"{number}", "client_order_id": f"bot{number % 2}-{number}", "symbol": "SPY"}
     return {"event_id": f"01KYA98DWAS5PA5B{number:010d}", "event": "new", "order": order, **fields}
 
@@ -40,7 +40,7 @@ IDS = [event(number)["event_id"] for number in range(COUNT)]
 
 
 class ClientTestCase(SocketTestCase):
-    """A proxy at one port, that is stopped and started again."""
+    """A proxy at one port that stops and restarts."""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
         self.alpaca = await self.simulate()
@@ -67,7 +67,7 @@ class ClientTestCase(SocketTestCase):
             self.alpaca.emit(event(number))
 
     async def restart_amid_events(self, proxy: Command, client_has: Any) -> None:
-        """Emit all events: a third before the proxy is stopped, while it is away, and once it is back."""
+        """Emit a third of the events before, during and after a restart of the proxy."""
         third = COUNT // 3
         self.emit(0, third)
         await client_has(third)
@@ -81,7 +81,7 @@ class ClientTestCase(SocketTestCase):
 
 
 class Progress:
-    """What a client has yielded; its own `has` waits for so many."""
+    """The events that a client yielded; `has` waits for a number of them."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -101,17 +101,17 @@ class Progress:
 
 
 class RestartTests(ClientTestCase):
-    """SIGKILL in the middle: nothing is lost, and nothing comes twice."""
+    """SIGKILL loses no event and repeats none."""
 
-    async def test_the_twisted_client(self) -> None:
-        """It is iterated over as if nothing had happened."""
+    async def test_twisted_client_survives_restart(self) -> None:
+        """The iteration continues across the restart."""
         proxy = await self.start()
         progress = Progress()
         began: Deferred[None] = Deferred()
         client = Client(
             self.url,
-            on_status=lambda told: (
-                None if began.called or told["event"] != "hello" else began.callback(None)
+            on_status=lambda status: (
+                None if began.called or status["event"] != "hello" else began.callback(None)
             ),
         )
 
@@ -126,8 +126,8 @@ class RestartTests(ClientTestCase):
         await following
         self.assertEqual(progress.ids, IDS)
 
-    async def test_the_asyncio_client(self) -> None:
-        """In an event loop of its own, in a thread of its own."""
+    async def test_asyncio_client_survives_restart(self) -> None:
+        """The client runs in its own event loop and thread."""
         proxy = await self.start()
         progress = Progress()
         began: Deferred[None] = Deferred()
@@ -159,10 +159,10 @@ class RestartTests(ClientTestCase):
 
 
 class DocumentTests(SocketTestCase):
-    """The programs of docs/client.md."""
+    """The programs in docs/client.md."""
 
-    async def test_they_show_updates(self) -> None:
-        """Word for word, but for the port; the one that keeps its position goes on there."""
+    async def test_documented_programs_print_updates(self) -> None:
+        """They run unchanged except for the port; the one that saves its position resumes."""
         text = Path(SOURCES, "docs/client.md").read_text(encoding="utf-8")
         programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
         self.assertEqual(len(programs), 2)
@@ -183,10 +183,10 @@ class DocumentTests(SocketTestCase):
 
 
 class TlsTests(SocketTestCase):
-    """A proxy at `wss:`, whose certificate is verified."""
+    """A proxy at `wss:` with a certificate."""
 
-    async def test_both_forms_verify_it(self) -> None:
-        """They follow where the authority is trusted, and keep away, saying why, where it is not."""
+    async def test_both_clients_verify_certificate(self) -> None:
+        """They connect if the authority is trusted, and report the error if not."""
         self.directory = self.make_directory()
         authority = Authority(self.directory)
         port = free_port()
@@ -212,10 +212,10 @@ class TlsTests(SocketTestCase):
 
 
 class AsyncioTests(ClientTestCase):
-    """The asyncio form, where it differs: what the library raises."""
+    """Errors of the asyncio client."""
 
     async def run_client(self, **options: Any) -> Any:
-        """Return the first event, or what is raised, in a loop of its own."""
+        """Run a client in its own loop; return its first event or its error."""
 
         async def first() -> Any:
             async with aio.Client(self.url, **options) as client:
@@ -223,8 +223,8 @@ class AsyncioTests(ClientTestCase):
 
         return await deferToThread(asyncio.run, first())
 
-    async def test_is_refused_with_what_the_proxy_says(self) -> None:
-        """By an HTTP answer, and by a close code; without the token that was tried."""
+    async def test_rejection_raises_refused_error(self) -> None:
+        """HTTP statuses and close codes raise with the proxy's reason, without the token."""
         await self.start(PROXY_TOKENS=TOKEN)
         for options, code, word in (
             ({"events": ["cancelled"]}, 400, "canceled"),
@@ -236,14 +236,14 @@ class AsyncioTests(ClientTestCase):
             self.assertIn(word, str(caught.exception))
             self.assertNotIn("a-wrong-token", str(caught.exception))
 
-    async def test_raises_a_lost_position(self) -> None:
-        """As the other form does."""
+    async def test_lost_position_raises_position_lost_error(self) -> None:
+        """The error is the same as in the Twisted client."""
         await self.start()
         with self.assertRaises(aio.PositionLostError):
             await self.run_client(since_id="nonsense")
 
-    async def test_does_not_load_twisted(self) -> None:
-        """Nor Autobahn, whose two halves exclude each other."""
+    async def test_import_does_not_load_twisted(self) -> None:
+        """Autobahn supports only one of Twisted and asyncio per process."""
         program = "import sys, tradeproxy.client.aio; print({'twisted', 'autobahn', 'txaio'} & {*sys.modules})"
         command = self.command(sys.executable, "-c", program, PYTHONPATH=str(SOURCES))
         self.assertEqual(await command.ended, 0, command.output)
@@ -258,8 +258,8 @@ class TailTests(ClientTestCase):
             "tradeproxy", "tail", *arguments, PROXY_PORT=str(self.port), **environment
         )
 
-    async def test_follows_through_a_restart_and_ends_at_an_interrupt(self) -> None:
-        """Every event once; what happened meanwhile is said; ^C is 130, without a traceback."""
+    async def test_restart_then_interrupt_exits_130(self) -> None:
+        """Each event appears once, the restart is reported, and ^C prints no traceback."""
         proxy = await self.start()
         command = self.tail("--json")
         await command.says("connected to the proxy")
@@ -278,16 +278,16 @@ class TailTests(ClientTestCase):
         self.assertIn("the proxy is restarting", command.output)
         self.assertNotIn("Traceback", command.output)
 
-    async def test_ends_at_a_signal_without_blaming_the_proxy(self) -> None:
-        """As under systemd, or `timeout`."""
+    async def test_sigterm_exits_without_proxy_error(self) -> None:
+        """systemd and `timeout` stop the command this way."""
         await self.start()
         command = self.tail()
         await command.says("connected to the proxy")
         self.assertEqual(await command.stop("TERM"), 143)
         self.assertNotIn("no connection", command.output)
 
-    async def test_shows_what_is_asked_for(self) -> None:
-        """From a place on, one strategy's orders only, as a table."""
+    async def test_position_and_filter_select_rows(self) -> None:
+        """The table starts at the position and has one strategy's orders."""
         await self.start()
         client = await self.subscribe()
         self.emit(0, 10)
@@ -299,8 +299,8 @@ class TailTests(ClientTestCase):
         shown = [line.split()[-1] for line in command.output.splitlines() if "SPY" in line]
         self.assertEqual(shown, ["bot1-5", "bot1-7", "bot1-9"])
 
-    async def test_a_reader_that_leaves_ends_it_quietly(self) -> None:
-        """As `| head` does."""
+    async def test_closed_pipe_exits_quietly(self) -> None:
+        """`| head` closes the pipe."""
         await self.start()
         client = await self.subscribe()
         self.emit(0, 50)
@@ -312,8 +312,8 @@ class TailTests(ClientTestCase):
         self.assertEqual(sum(line.startswith("{") for line in shell.output.splitlines()), 3)
         self.assertNotIn("BrokenPipe", shell.output)
 
-    async def test_a_refusal_is_one_line(self) -> None:
-        """With what is wrong, a status that is not 0, and no token."""
+    async def test_rejection_prints_one_line(self) -> None:
+        """The line has the reason and no token, and the status is not 0."""
         await self.start(PROXY_TOKENS=TOKEN)
         refused = {
             "ALPACA_DESK_API_KEY": self.tail("desk"),
@@ -334,10 +334,10 @@ class TailTests(ClientTestCase):
 
 
 class ExportTests(ClientTestCase):
-    """`tradeproxy export`, beside the proxy that writes."""
+    """`tradeproxy export` beside a running proxy."""
 
-    async def test_exports_while_the_proxy_runs_and_after(self) -> None:
-        """The same, and the proxy's next events are committed as ever."""
+    async def test_export_during_and_after_run_is_equal(self) -> None:
+        """The output is the same, and the proxy continues to commit events."""
         proxy = await self.start()
         client = await self.subscribe()
         self.emit(0, 3)
@@ -364,7 +364,7 @@ class CompletionTests(ClientTestCase):
     """`tradeproxy completion`."""
 
     async def test_bash_completes_commands_and_options(self) -> None:
-        """In a real one; the options of `run` are among them, which twistd reads."""
+        """A real bash completes commands, and the options of `run` that twistd parses."""
         script = await self.completion("bash")
         for words, expected in (
             (["tradeproxy", "ta"], ["tail"]),

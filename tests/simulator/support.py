@@ -22,7 +22,7 @@ from tradeproxy.simulator.web import ApiSite
 
 
 class StreamClient(Client):
-    """A client of Alpaca's stream: it takes binary frames as well, and remembers which were."""
+    """A client of Alpaca's stream. It accepts binary frames and records which were binary."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class StreamClient(Client):
         self.binary.append(isBinary)
 
     def events(self) -> list[str]:
-        """Return the names of the events among the messages since the last call."""
+        """Return the event names in the messages since the last call."""
         documents = [json.loads(message) for message in self.taken()]
         return [
             document["data"]["event"]
@@ -51,7 +51,7 @@ class SimulatorTestCase(SynchronousTestCase):
         self.simulator = simulator(self.clock)
 
     def connect(self, *messages: bytes) -> StreamClient:
-        """Connect a client and let it say something; `self.server` is what it is connected to."""
+        """Connect a client and send its messages; `self.server` is its connection."""
         client = StreamClient()
         client.factory = WebSocketClientFactory("ws://localhost/stream", reactor=self.clock)
         client.factory.setProtocolOptions(failByDrop=False)
@@ -64,13 +64,13 @@ class SimulatorTestCase(SynchronousTestCase):
         return client
 
     def listener(self) -> StreamClient:
-        """Connect a client that listens to trade updates, with its replies taken."""
+        """Connect a client that listens to trade updates, with its replies consumed."""
         client = self.connect(AUTHENTICATE, LISTEN)
         client.taken()
         return client
 
     def say(self, client: StreamClient, *messages: bytes) -> list[bytes]:
-        """Let a client send messages, and return what it has been sent since the last time."""
+        """Send a client's messages, and return what it received since the last call."""
         for message in messages:
             client.sendMessage(message)
         self.wires.flush()
@@ -82,7 +82,7 @@ class SimulatorTestCase(SynchronousTestCase):
 
 
 class Response:
-    """An HTTP response as it comes in: `ended` once it has as it should, else with a `failure`."""
+    """An HTTP response in progress: `ended` after a complete end, else with a `failure`."""
 
     status = 0
     headers: Any = None
@@ -93,16 +93,16 @@ class Response:
         self.text = ""
 
     def begin(self, response: Any) -> Any:
-        """Take the status and the headers, and return a Deferred that fires at the end."""
+        """Store status and headers, and return a Deferred that fires at the end."""
         self.status, self.headers = response.code, response.headers
         return treq.collect(response, self._take).addCallbacks(self._end, self.fail)
 
     def fail(self, failure: Failure) -> None:
-        """Take note that there is no response, or only a part of one."""
+        """Record that the response is missing or incomplete."""
         self.failure = failure
 
     def header(self, name: str) -> str | None:
-        """Return a header that is sent once at most."""
+        """Return a header that occurs at most once."""
         [value] = self.headers.getRawHeaders(name, [None])
         return value  # type: ignore[no-any-return]  # treq has no types for it
 
@@ -112,7 +112,7 @@ class Response:
 
     @property
     def lines(self) -> list[str]:
-        """The lines of an event stream, the blank ones left out."""
+        """The lines of an event stream without blank ones."""
         return [line for line in self.text.split("\n") if line]
 
     @property
@@ -133,14 +133,14 @@ class Response:
 
 
 class HttpTestCase(SimulatorTestCase):
-    """Clients of the simulator's HTTP side, by treq."""
+    """Clients of the simulator's HTTP side, with treq."""
 
     def setUp(self) -> None:
         super().setUp()
         self.agent = RequestTraversalAgent(ApiSite(self.simulator).resource)
 
     def get(self, path: str, **parameters: str) -> Response:
-        """Send a GET request; the response grows with every `flush`."""
+        """Send a GET request; each `flush` advances the response."""
         response = Response()
         begun = HTTPClient(self.agent).get(f"http://alpaca{path}", params=parameters)
         begun.addCallback(response.begin).addErrback(response.fail)
@@ -148,11 +148,11 @@ class HttpTestCase(SimulatorTestCase):
         return response
 
     def read(self, **parameters: str) -> Response:
-        """Ask for trade events."""
+        """Request trade events."""
         return self.get("/v2/events/trades", **parameters)
 
     def emit(self, *event_ids: str, **data: Any) -> None:
-        """Let the account tell events with these ids, or as many as there are of them, with this data."""
+        """Emit `data` once for each id."""
         for event_id in event_ids:
             self.simulator.emit({"event": "new", "event_id": event_id, **data})
         self.flush()
@@ -167,20 +167,20 @@ class HttpTestCase(SimulatorTestCase):
 
 
 def ulid(number: int, milliseconds: int = 1_800_000_000_000) -> str:
-    """Return a ULID of a time; of one time, they sort by their numbers."""
+    """Return a ULID of a time; ULIDs of one time sort by number."""
     value = milliseconds << 80 | number
     return "".join(ALPHABET[value >> 5 * place & 31] for place in reversed(range(26)))
 
 
 def at(text: str) -> int:
-    """Return a time of RFC 3339 in nanoseconds since 1970."""
+    """Return an RFC 3339 time in nanoseconds since 1970."""
     time = nanoseconds(text)
     assert time is not None, text
     return time
 
 
 def milliseconds_of(ulid: str) -> int:
-    """Read the time out of a ULID."""
+    """Return the time in a ULID."""
     number = 0
     for character in ulid:
         number = number << 5 | ALPHABET.index(character)

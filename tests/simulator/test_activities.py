@@ -12,7 +12,7 @@ class ActivitiesTests(HttpTestCase):
     """GET /v2/account/activities."""
 
     def fill(self, number: int, event: str = "fill", **data: Any) -> None:
-        """Let a fill happen in a certain second."""
+        """Emit a fill in a given second."""
         order = {"id": f"o{number}", "symbol": "SPY", "side": "buy", "qty": "5", "filled_qty": "2"}
         self.simulator.emit(
             {
@@ -32,8 +32,8 @@ class ActivitiesTests(HttpTestCase):
         self.assertEqual(response.status, 200, response.text)
         return [activity["order_id"] for activity in response.json]
 
-    def test_has_the_shape_of_alpacas(self) -> None:
-        """A fill is written with its id, its numbers as text, and its order in words."""
+    def test_fill_has_alpacas_fields(self) -> None:
+        """A fill has its id, its numbers as text, and its order's fields."""
         self.fill(7, "partial_fill")
         expected = {
             "id": "20260724144207123::e7",
@@ -51,15 +51,15 @@ class ActivitiesTests(HttpTestCase):
         }
         self.assertEqual(self.get("/v2/account/activities").json, [expected])
 
-    def test_what_leaves_nothing_says_so(self) -> None:
-        """A complete fill leaves 0; what is left of an order of a notional is not known."""
+    def test_complete_fill_leaves_zero(self) -> None:
+        """A complete fill has leaves_qty 0; for a notional order it is null."""
         self.fill(1)
         self.fill(2, "partial_fill", order={"id": "o2", "qty": None, "filled_qty": "2"})
         activities = self.get("/v2/account/activities", direction="asc").json
         self.assertEqual([activity["leaves_qty"] for activity in activities], ["0", None])
 
-    def test_tells_of_the_exchange(self) -> None:
-        """An order that fills is an activity, whether or not anybody listened."""
+    def test_exchange_fill_is_listed(self) -> None:
+        """A fill is an activity even if no client listens."""
         self.simulator.apply(self.simulator.exchange.submit(market()))
         self.advance(1)
         [activity] = self.get("/v2/account/activities/FILL").json
@@ -67,8 +67,8 @@ class ActivitiesTests(HttpTestCase):
             (activity["qty"], activity["cum_qty"], activity["leaves_qty"]), ("1", "1", "0")
         )
 
-    def test_lists_fills_only_and_each_once(self) -> None:
-        """Other events are no activities, other types have none, and a repeated fill is one."""
+    def test_lists_each_fill_once(self) -> None:
+        """Other events and types have no activities, and a repeated fill is one."""
         self.emit("x", order={"id": "other"})
         self.fill(1)
         self.fill(1)
@@ -81,24 +81,24 @@ class ActivitiesTests(HttpTestCase):
         self.assertEqual(self.listed("/v2/account/activities/DIV"), [])
         self.assertEqual(self.listed(activity_types="DIV"), [])
 
-    def test_sorts_by_time(self) -> None:
-        """The newest comes first unless it is asked otherwise; fills of one time stay as they came."""
+    def test_sort_is_newest_first_by_default(self) -> None:
+        """Fills with equal times keep their order."""
         for number in (3, 1, 2):
             self.fill(number)
         self.fill(2, execution_id="e0", order={"id": "o4"})
         self.assertEqual(self.listed(direction="asc"), ["o1", "o2", "o4", "o3"])
         self.assertEqual(self.listed(), ["o3", "o4", "o2", "o1"])
 
-    def test_after_and_until_exclude_their_moment(self) -> None:
-        """They compare the time of the transaction, to the nanosecond."""
+    def test_after_and_until_are_exclusive(self) -> None:
+        """They compare the transaction time, to the nanosecond."""
         for number in range(1, 5):
             self.fill(number)
         after, until = "2026-07-24T14:42:01.123456789Z", "2026-07-24T14:42:04.123456789Z"
         self.assertEqual(self.listed(direction="asc", after=after), ["o2", "o3", "o4"])
         self.assertEqual(self.listed(direction="asc", after=after, until=until), ["o2", "o3"])
 
-    def test_comes_in_pages(self) -> None:
-        """A page has 100 at most, and its last id leads to the next one, in either direction."""
+    def test_pages_continue_after_token(self) -> None:
+        """A page has up to 100 fills, and its last id starts the next one."""
         for number in range(250):
             self.fill(number % 60, execution_id=str(number), order={"id": str(number)})
         for direction in ("asc", "desc"):
@@ -114,8 +114,8 @@ class ActivitiesTests(HttpTestCase):
             self.assertEqual(times, sorted(times, reverse=direction == "desc"))
         self.assertEqual(len(self.listed(page_size="7")), 7)
 
-    def test_names_the_bad_parameter(self) -> None:
-        """What makes no sense is refused by its name."""
+    def test_invalid_parameter_is_named(self) -> None:
+        """An invalid request is rejected with the name of the parameter."""
         for name, value in (
             ("direction", "up"),
             ("page_size", "0"),

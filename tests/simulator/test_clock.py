@@ -8,10 +8,10 @@ from tradeproxy.simulator.clock import compact, nanoseconds
 
 
 class NanosecondsTests(SynchronousTestCase):
-    """Times as RFC 3339 writes them."""
+    """RFC 3339 times."""
 
-    def test_reads_what_alpaca_writes(self) -> None:
-        """Any number of digits up to nine, Z or an offset, and nothing is rounded."""
+    def test_parses_alpacas_times(self) -> None:
+        """Up to nine decimals, Z or an offset, without rounding."""
         for text, expected in (
             ("1970-01-01T00:00:01Z", 1_000_000_000),
             ("1970-01-01t00:00:01z", 1_000_000_000),
@@ -22,8 +22,8 @@ class NanosecondsTests(SynchronousTestCase):
         ):
             self.assertEqual(nanoseconds(text), expected, text)
 
-    def test_reads_nothing_else(self) -> None:
-        """A time without a zone, a day alone, and what is no text, are no times."""
+    def test_other_values_return_none(self) -> None:
+        """A time without an offset, a date alone and other types are invalid."""
         for text in (
             "",
             "2026-07-24",
@@ -39,6 +39,6 @@ class NanosecondsTests(SynchronousTestCase):
         ):
             self.assertIsNone(nanoseconds(text), text)
 
-    def test_is_written_compactly(self) -> None:
-        """An activity's id begins with the time to the millisecond, cut off, in UTC."""
+    def test_compact_time_has_milliseconds(self) -> None:
+        """An activity id starts with the time in UTC, truncated to the millisecond."""
         self.assertEqual(compact(1_784_904_169_354_999_999), "20260724144249354")

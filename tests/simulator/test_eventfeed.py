@@ -1,4 +1,4 @@
-"""Tests of trade events as server-sent events: in memory, but for what only a kernel can show."""
+"""Tests of trade events as server-sent events: in memory, and on real sockets."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ IDS = [ulid(number) for number in range(6)]
 
 
 def in_seconds(seconds: int) -> str:
-    """Return the time some seconds after the start of a test; the start is at 08:00:00."""
+    """Return the time some seconds after the start of a test, 08:00:00."""
     return f"2027-01-15T08:00:{seconds:02}Z"
 
 
 class FeedTests(HttpTestCase):
     """GET /v2/events/trades."""
 
-    def test_begins_with_a_welcome(self) -> None:
-        """The head and a comment come at once, then nothing; the clock is the simulator's."""
+    def test_response_starts_with_welcome(self) -> None:
+        """Headers and a comment come immediately; the clock is the simulator's."""
         response = self.read()
         self.assertEqual((response.status, response.text), (200, ": welcome\n\n"))
         self.assertEqual(response.header("Content-Type"), "text/event-stream")
         self.assertEqual(response.header("Date"), "Fri, 15 Jan 2027 08:00:00 GMT")
         self.assertFalse(response.ended)
 
-    def test_an_event_is_a_line(self) -> None:
-        """It is the `data` object of the stream, the same bytes, and a blank line follows."""
+    def test_event_is_one_data_line(self) -> None:
+        """It has the bytes of the stream's `data` object, and a blank line follows."""
         response = self.read()
         self.simulator.emit_payload(b'{"data":{ "n":"\xc3\xa9",\n"m":1 },"stream":"trade_updates"}')
         self.simulator.emit_payload(b'{"stream":"trade_updates","data":null}')
@@ -49,8 +49,8 @@ class FeedTests(HttpTestCase):
             response.text, ': welcome\n\ndata: { "n":"é", "m":1 }\n\ndata: {"event":"new"}\n\n'
         )
 
-    def test_history_and_then_live(self) -> None:
-        """What nobody heard is told, then what happens, with no seam."""
+    def test_history_precedes_live_events(self) -> None:
+        """Past events come first, then live ones, without a gap."""
         self.emit(*IDS[:2])
         self.listener()
         self.inject(FaultKind.SILENCE)
@@ -60,8 +60,8 @@ class FeedTests(HttpTestCase):
         self.assertEqual(response.ids, IDS[1:])
         self.assertEqual(self.read(since=EPOCH).ids, IDS)
 
-    def test_tells_of_the_exchange(self) -> None:
-        """Orders and bursts are in the history as they were on the stream."""
+    def test_orders_and_bursts_are_in_history(self) -> None:
+        """The history has the events of the stream."""
         client = self.listener()
         self.simulator.apply(self.simulator.exchange.submit(market()))
         self.advance(1)
@@ -70,16 +70,16 @@ class FeedTests(HttpTestCase):
         self.assertEqual(len(names), 6)
         self.assertEqual([event["event"] for event in self.read(since=in_seconds(0)).events], names)
 
-    def test_ends_where_it_is_to_end(self) -> None:
-        """Reaching the end of the past ends the response as HTTP has it."""
+    def test_past_end_completes_response(self) -> None:
+        """A range in the past ends with a complete HTTP response."""
         self.emit(*IDS)
         response = self.read(since_id=IDS[1], until_id=IDS[3])
         self.assertEqual((response.ids, response.ended), (IDS[2:4], True))
         self.assertEqual(len(self.simulator.feeds), 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_waits_for_an_end_that_is_to_come(self) -> None:
-        """What happens in the very moment of `until` belongs to it; then the clock passes it."""
+    def test_future_until_completes_after_it(self) -> None:
+        """The range includes the time `until`."""
         response = self.read(since=in_seconds(0), until=in_seconds(20))
         self.emit(IDS[0])
         self.advance(20)
@@ -89,14 +89,14 @@ class FeedTests(HttpTestCase):
         self.assertEqual((response.ids, response.ended), (IDS[:2], True))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_says_that_it_is_there(self) -> None:
-        """A comment comes every 15 seconds, until the client is gone."""
+    def test_heartbeat_every_15_seconds(self) -> None:
+        """Heartbeats stop when the client disconnects."""
         response = self.read()
         self.advance(31)
         self.assertEqual(response.lines, [": welcome", ": heartbeat", ": heartbeat"])
 
-    def test_forgets_a_client_that_is_gone(self) -> None:
-        """Whether it was being told something or held back, nothing of it remains."""
+    def test_disconnect_releases_the_response(self) -> None:
+        """An open and a delayed response leave nothing behind."""
         self.inject(FaultKind.HISTORY_DELAY, delay=5)
         for _ in range(2):
             client = RawClient()
@@ -111,8 +111,8 @@ class FeedTests(HttpTestCase):
             self.emit(IDS[0])
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_is_cut_off_at_the_end(self) -> None:
-        """When the simulator ends, so do its responses, in the middle, and those held back."""
+    def test_stop_aborts_all_responses(self) -> None:
+        """The simulator's stop aborts open and delayed responses."""
         first = self.read()
         self.inject(FaultKind.HISTORY_DELAY, delay=5)
         second = self.read()
@@ -124,22 +124,22 @@ class FeedTests(HttpTestCase):
             response.failure.trap(ResponseFailed)
         self.assertEqual((len(self.simulator.feeds), self.clock.getDelayedCalls()), (0, []))
 
-    def test_refuses_what_makes_no_sense(self) -> None:
-        """The answer is 400 and JSON, and it names the parameter."""
+    def test_invalid_range_returns_400(self) -> None:
+        """The response is JSON and names the parameter."""
         response = self.read(until=in_seconds(1))
         self.assertEqual((response.status, response.ended), (400, True))
         self.assertEqual(response.json, {"code": 40010001, "message": "until needs since"})
 
 
 class FeedFaultTests(HttpTestCase):
-    """What can be made to go wrong with the history."""
+    """Faults of the history."""
 
     def setUp(self) -> None:
         super().setUp()
         self.emit(*IDS[:5])
 
-    def test_refuse(self) -> None:
-        """So many requests get the status, and nothing else of the API is affected."""
+    def test_history_refuse_affects_count_requests(self) -> None:
+        """`count` requests get the status; the rest of the API is unaffected."""
         self.inject(FaultKind.HISTORY_REFUSE, count=2)
         self.inject(FaultKind.THROTTLE)
         self.assertEqual(self.read().json["code"], 40310000)
@@ -147,16 +147,16 @@ class FeedFaultTests(HttpTestCase):
         self.assertEqual(self.read(until=EPOCH).status, 403)
         self.assertEqual(self.read().status, 200)
 
-    def test_refuse_as_too_many(self) -> None:
-        """Any status of an error can be had for a time, with Retry-After."""
+    def test_history_refuse_for_seconds_sends_retry_after(self) -> None:
+        """Any error status is possible, with Retry-After."""
         self.inject(FaultKind.HISTORY_REFUSE, status=429, retry_after=7, seconds=10)
         response = self.read()
         self.assertEqual((response.status, response.header("Retry-After")), (429, "7"))
         self.advance(10)
         self.assertEqual(self.read().status, 200)
 
-    def test_delay(self) -> None:
-        """Nothing at all is answered for a while, and then what there is by then."""
+    def test_history_delay_postpones_the_response(self) -> None:
+        """The response then includes newer events."""
         self.inject(FaultKind.HISTORY_DELAY, delay=5)
         response = self.read(since_id=IDS[3])
         self.advance(4.9)
@@ -167,8 +167,8 @@ class FeedFaultTests(HttpTestCase):
         self.assertEqual(response.header("Date"), "Fri, 15 Jan 2027 08:00:05 GMT")
         self.assertEqual(self.read(since_id=IDS[3]).ids, IDS[4:])
 
-    def test_delay_of_a_refusal(self) -> None:
-        """A refusal is held back too, and is then a complete answer."""
+    def test_history_delay_of_error_is_complete(self) -> None:
+        """A delayed error is a complete response."""
         self.inject(FaultKind.HISTORY_DELAY, delay=5, count=2)
         self.inject(FaultKind.HISTORY_REFUSE)
         refused, senseless = self.read(), self.read(since="x")
@@ -178,8 +178,8 @@ class FeedFaultTests(HttpTestCase):
         )
         self.assertEqual((senseless.status, senseless.ended), (400, True))
 
-    def test_truncate(self) -> None:
-        """After so many events the connection ends, and the client can tell that this is no end."""
+    def test_history_truncate_is_an_incomplete_response(self) -> None:
+        """The client can see that the response is incomplete."""
         self.inject(FaultKind.HISTORY_TRUNCATE, events=3)
         response = self.read(since=EPOCH)
         self.assertEqual(response.ids, IDS[:3])
@@ -188,8 +188,8 @@ class FeedFaultTests(HttpTestCase):
         self.assertEqual((len(self.simulator.feeds), self.clock.getDelayedCalls()), (0, []))
         self.assertIsNone(self.read(since=EPOCH).failure)
 
-    def test_truncate_live(self) -> None:
-        """Events yet to come count as well; responses under way before the order are not affected."""
+    def test_history_truncate_counts_live_events(self) -> None:
+        """Earlier responses are unaffected."""
         before = self.read()
         self.inject(FaultKind.HISTORY_TRUNCATE, events=6)
         response = self.read(since=EPOCH)
@@ -198,8 +198,8 @@ class FeedFaultTests(HttpTestCase):
         self.assertIsNotNone(response.failure)
         self.assertEqual((response.ids, before.ids, before.failure), (IDS, IDS[5:], None))
 
-    def test_drop(self) -> None:
-        """In the middle there is Alpaca's comment on a loss, and the loss."""
+    def test_history_drop_reports_and_omits_events(self) -> None:
+        """Alpaca's comment reports the loss."""
         self.inject(FaultKind.HISTORY_DROP, events=1, dropped=2)
         lines = self.read(since=EPOCH).lines
         self.assertEqual(lines[2], ": you are reading too slowly, dropped 2 messages")
@@ -210,15 +210,15 @@ class SocketTests(SocketTestCase):
     """The feed on a real socket."""
 
     async def read(self, **parameters: str) -> tuple[Response, Any]:
-        """Begin to read; return the response, and a Deferred that fires at its end."""
+        """Start to read; return the response, and a Deferred that fires at its end."""
         agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
         url = f"http://127.0.0.1:{self.alpaca_port}/v2/events/trades"
         response = Response()
         ended = response.begin(await HTTPClient(agent).get(url, params=parameters))
         return response, ended
 
-    async def test_writes_no_more_than_is_taken(self) -> None:
-        """What a transport does not take waits in the history, and what that forgets is told as a loss."""
+    async def test_slow_client_loses_and_learns_the_count(self) -> None:
+        """Unsent events wait in the history; events that it drops are reported as a loss."""
         alpaca = await self.simulate(history=EventHistory(events_kept=500))
         last = ulid(0, 2**48 - 1)
         response, ended = await self.read(since_id=BEGINNING, until_id=last)
@@ -234,8 +234,8 @@ class SocketTests(SocketTestCase):
         self.assertEqual(response.ids, sorted(set(response.ids)))
         self.assertEqual(len(alpaca.feeds), 0)
 
-    async def test_a_large_history_is_truncated_where_it_was_ordered(self) -> None:
-        """All that was written before the cut arrives, however much it is."""
+    async def test_truncated_large_history_arrives_up_to_the_cut(self) -> None:
+        """All bytes before the cut arrive."""
         alpaca = await self.simulate()
         for number in range(3000):
             alpaca.emit({"event_id": ulid(number), "filling": "x" * 1000})

@@ -21,7 +21,7 @@ NOW = datetime(2026, 7, 24, 14, 42, 49, 354133, UTC)
 
 
 def market(**changes: Any) -> OrderRequest:
-    """Return the request for a small market order, with some of it changed."""
+    """Return a small market order with changes."""
     common: dict[str, Any] = {
         "symbol": "SPY",
         "side": "buy",
@@ -32,17 +32,17 @@ def market(**changes: Any) -> OrderRequest:
 
 
 def limit(price: str, **changes: Any) -> OrderRequest:
-    """Return the request for a small limit order, with some of it changed."""
+    """Return a small limit order with changes."""
     return market(type="limit", limit_price=Decimal(price), **changes)
 
 
 def names(outcome: ExchangeResult) -> list[str]:
-    """Return what the events are called."""
+    """Return the names of events."""
     return [event["event"] for event in outcome.events]
 
 
 class ExchangeTestCase(SynchronousTestCase):
-    """An exchange with a clock that stands still."""
+    """An exchange with a stopped clock."""
 
     def setUp(self) -> None:
         self.seconds = NOW.timestamp()
@@ -53,7 +53,7 @@ class ExchangeTestCase(SynchronousTestCase):
         return order
 
     def run_out(self, order: Order) -> list[Document]:
-        """Let everything happen to an order that happens by itself."""
+        """Run every next step of an order."""
         events: list[Document] = []
         while self.exchange.has_next_step(order.id):
             self.seconds += 0.05
@@ -61,7 +61,7 @@ class ExchangeTestCase(SynchronousTestCase):
         return events
 
     def assert_refused(self, status: int, word: str, operation: Any, *arguments: Any) -> None:
-        """Assert that an operation is refused with a status and a sentence that holds a word."""
+        """Assert that an operation raises a status and a message with a word."""
         refusal = self.assertRaises(ApiError, operation, *arguments)
         self.assertEqual(refusal.status, status)
         self.assertIn(word, refusal.message)
@@ -70,8 +70,8 @@ class ExchangeTestCase(SynchronousTestCase):
 class EventTests(ExchangeTestCase):
     """The form of events."""
 
-    def test_has_the_shape_of_alpacas(self) -> None:
-        """The keys of an event and of its order are those of the captures, in their order."""
+    def test_event_has_alpacas_keys(self) -> None:
+        """Keys and their order equal those of captured events."""
         outcome = self.exchange.submit(market())
         (new,) = outcome.events
         (fill,) = self.run_out(outcome.orders[0])
@@ -81,7 +81,7 @@ class EventTests(ExchangeTestCase):
             self.assertEqual(list(event["order"]), list(capture["order"]))
 
     def test_numbers_are_text(self) -> None:
-        """No number travels as a JSON number."""
+        """No number is a JSON number."""
         events = self.run_out(self.submit(market(qty=Decimal("2.50"))))
         self.assertEqual(events[-1]["order"]["filled_qty"], "2.5")
         for event in events:
@@ -90,8 +90,8 @@ class EventTests(ExchangeTestCase):
                 [v for v in values if isinstance(v, int | float | Decimal) and v is not False]
             )
 
-    def test_ids_sort_and_tell_the_time(self) -> None:
-        """Event ids ascend strictly, and hold the millisecond of `at`, even when the clock goes back."""
+    def test_ids_ascend_and_contain_the_time(self) -> None:
+        """They contain the millisecond of `at`, even if the clock goes back."""
         events = [*self.exchange.burst(3).events]
         self.seconds -= 5
         events += self.exchange.burst(2).events
@@ -101,8 +101,8 @@ class EventTests(ExchangeTestCase):
             at = datetime.fromisoformat(event["at"]) - datetime(1970, 1, 1, tzinfo=UTC)
             self.assertEqual(milliseconds_of(event["event_id"]), at // timedelta(milliseconds=1))
 
-    def test_times_are_of_nanoseconds_in_utc(self) -> None:
-        """`timestamp` has nine digits of a second and a Z; an order expires after a day."""
+    def test_times_have_nine_decimals(self) -> None:
+        """`timestamp` ends with Z; an order expires after a day."""
         (new,) = self.exchange.submit(market()).events
         self.assertRegex(new["timestamp"], r"\A2026-07-24T14:42:49\.354133\d{3}Z\Z")
         self.assertEqual(new["at"], "2026-07-24T14:42:49.354133Z")
@@ -110,10 +110,10 @@ class EventTests(ExchangeTestCase):
 
 
 class LifecycleTests(ExchangeTestCase):
-    """What becomes of orders."""
+    """The life of orders."""
 
     def test_market_orders_fill(self) -> None:
-        """A market order is new, and then filled, for the whole quantity."""
+        """A market order is new, then filled completely."""
         order = self.submit(market())
         self.assertEqual(order.status, OrderStatus.NEW)
         (fill,) = self.run_out(order)
@@ -122,7 +122,7 @@ class LifecycleTests(ExchangeTestCase):
         self.assertEqual(fill["order"]["status"], "filled")
 
     def test_some_orders_fill_in_two_parts(self) -> None:
-        """Of many orders some fill in part first, never more than once, and the parts add up."""
+        """Some orders get one partial fill, and the parts add up."""
         seen = set()
         for _ in range(20):
             events = self.run_out(self.submit(market(qty=Decimal(5))))
@@ -130,14 +130,14 @@ class LifecycleTests(ExchangeTestCase):
             self.assertEqual(sum(Decimal(event["qty"]) for event in events), 5)
         self.assertEqual(seen, {("fill",), ("partial_fill", "fill")})
 
-    def test_notional_orders_fill_for_their_worth(self) -> None:
-        """A notional order buys as much as the money is worth."""
+    def test_notional_order_fills_for_its_amount(self) -> None:
+        """The quantity follows from the amount."""
         (fill,) = self.run_out(self.submit(market(qty=None, notional=Decimal(15))))
         self.assertAlmostEqual(Decimal(fill["qty"]) * Decimal(fill["price"]), Decimal(15), 5)
         self.assertEqual((fill["order"]["qty"], fill["order"]["notional"]), (None, "15"))
 
-    def test_marketable_limits_fill_no_worse_than_asked(self) -> None:
-        """A limit at or past the market fills, and never beyond its price."""
+    def test_marketable_limit_fills_within_its_price(self) -> None:
+        """A limit at or beyond the market fills, never beyond its price."""
         (bought,) = self.run_out(self.submit(limit("100000")))
         (sold,) = self.run_out(self.submit(limit("0.01", side="sell")))
         self.assertLess(Decimal(bought["price"]), 100_000)
@@ -149,8 +149,8 @@ class LifecycleTests(ExchangeTestCase):
                 max((Decimal(fill["price"]) for fill in fills), default=price), price
             )
 
-    def test_an_order_away_from_the_market_ends_by_its_time_in_force(self) -> None:
-        """It rests, or is canceled when it was to trade at once, or expires when it was for an auction."""
+    def test_unmarketable_order_depends_on_time_in_force(self) -> None:
+        """It rests, is canceled, or expires."""
         for time_in_force, event, ended_at in (
             ("ioc", "canceled", "canceled_at"),
             ("fok", "canceled", "canceled_at"),
@@ -168,25 +168,25 @@ class LifecycleTests(ExchangeTestCase):
         self.assertFalse(any(self.exchange.has_next_step(order.id) for order in resting))
         self.assertEqual(self.exchange.orders(), resting)
 
-    def test_rejects_a_certain_symbol(self) -> None:
-        """An order for REJECT is accepted without an event, and rejected afterwards."""
+    def test_reject_symbol_is_rejected(self) -> None:
+        """An order for REJECT is accepted without an event, then rejected."""
         outcome = self.exchange.submit(market(symbol="REJECT"))
         self.assertEqual((outcome.events, outcome.orders[0].status), ((), OrderStatus.PENDING_NEW))
         (event,) = self.run_out(outcome.orders[0])
         self.assertEqual((event["event"], event["order"]["status"]), ("rejected", "rejected"))
         self.assertIsNotNone(event["order"]["failed_at"])
 
-    def test_is_the_same_for_the_same_random(self) -> None:
-        """Two exchanges with equal randomness tell the same story."""
+    def test_equal_seed_gives_equal_events(self) -> None:
+        """Two exchanges with equal randomness emit equal events."""
         first, second = (Exchange(lambda: self.seconds, Random(9)) for _ in range(2))
         self.assertEqual(first.burst(4), second.burst(4))
 
 
 class OperationTests(ExchangeTestCase):
-    """What a client may ask for."""
+    """The operations of a client."""
 
-    def test_cancel_ends_an_order_once(self) -> None:
-        """A canceled order never fills; a second cancel is refused, and so is one of no order."""
+    def test_cancel_is_final(self) -> None:
+        """A canceled order never fills; another cancel and an unknown order raise."""
         order = self.submit(market())
         (event,) = self.exchange.cancel(order.id).events
         self.assertEqual(event["event"], "canceled")
@@ -195,16 +195,16 @@ class OperationTests(ExchangeTestCase):
         self.assert_refused(422, "not open", self.exchange.cancel, order.id)
         self.assert_refused(404, "not found", self.exchange.cancel, "nobody")
 
-    def test_cancel_all_ends_every_open_order(self) -> None:
-        """Each open order is canceled, in the order of their coming."""
+    def test_cancel_all_cancels_oldest_first(self) -> None:
+        """Each open order is canceled."""
         orders = [self.submit(limit("0.01")) for _ in range(3)]
         outcome = self.exchange.cancel_all()
         self.assertEqual([order.id for order in outcome.orders], [order.id for order in orders])
         self.assertEqual(names(outcome), ["canceled"] * 3)
         self.assertEqual(self.exchange.orders(), [])
 
-    def test_replace_ends_the_old_and_begins_the_new(self) -> None:
-        """The old order is replaced, the new one is new, each names the other, and ids ascend."""
+    def test_replace_links_old_and_new_order(self) -> None:
+        """The orders refer to each other, and ids ascend."""
         old = self.submit(limit("0.01"))
         outcome = self.exchange.replace(old.id, ReplaceRequest(qty=Decimal(2)))
         replaced, new = outcome.events
@@ -215,8 +215,8 @@ class OperationTests(ExchangeTestCase):
         self.assertLess(replaced["event_id"], new["event_id"])
         self.assertEqual(self.exchange.orders(), list(outcome.orders))
 
-    def test_replace_refuses_what_it_cannot_do(self) -> None:
-        """An unknown order, a finished one, and an id in use are refused."""
+    def test_invalid_replace_raises(self) -> None:
+        """An unknown order, a finished one, and an id in use raise."""
         order = self.submit(limit("0.01", client_order_id="taken"))
         replace = self.exchange.replace
         self.assert_refused(
@@ -227,20 +227,20 @@ class OperationTests(ExchangeTestCase):
         self.assert_refused(404, "not found", replace, "nobody", ReplaceRequest())
 
     def test_client_order_ids_are_unique(self) -> None:
-        """The second order with an id is refused."""
+        """A second order with the same id raises."""
         self.submit(market(client_order_id="mine"))
         self.assert_refused(422, "unique", self.exchange.submit, market(client_order_id="mine"))
 
     def test_lists_orders_by_status_and_direction(self) -> None:
-        """Orders are found by where they stand, in either direction."""
+        """Orders are listed by status, in either direction."""
         first, second = self.submit(limit("0.01")), self.submit(limit("0.01"))
         (first,) = self.exchange.cancel(first.id).orders
         self.assertEqual(self.exchange.orders(), [second])
         self.assertEqual(self.exchange.orders("closed"), [first])
         self.assertEqual(self.exchange.orders("all", newest_first=True), [second, first])
 
-    def test_forgets_the_oldest_finished_orders(self) -> None:
-        """What a long demonstration leaves behind is bounded; open orders stay."""
+    def test_finished_orders_are_bounded(self) -> None:
+        """The oldest are dropped; open orders stay."""
         self.exchange = Exchange(lambda: self.seconds, Random(3), keep=2)
         resting = self.submit(limit("0.01"))
         done = [self.submit(limit("0.01", client_order_id=str(number))) for number in range(3)]
@@ -251,8 +251,8 @@ class OperationTests(ExchangeTestCase):
         self.assert_refused(404, "not found", self.exchange.order, done[0].id)
         self.submit(market(client_order_id="0"))
 
-    def test_refuses_too_many_open_orders(self) -> None:
-        """What is open is bounded as well; replacing and cancelling stay possible."""
+    def test_open_orders_are_bounded(self) -> None:
+        """Replace and cancel stay possible."""
         self.exchange = Exchange(lambda: self.seconds, Random(3), most_open=2)
         first, _ = self.submit(limit("0.01")), self.submit(limit("0.01"))
         self.assert_refused(403, "too many", self.exchange.submit, limit("0.01"))
@@ -260,22 +260,22 @@ class OperationTests(ExchangeTestCase):
         self.exchange.cancel_all()
         self.submit(limit("0.01"))
 
-    def test_refuses_to_make_up_symbols_without_end(self) -> None:
-        """Prices and positions are bounded too; what is known already stays tradable."""
+    def test_symbols_are_bounded(self) -> None:
+        """Known symbols stay tradable."""
         portfolio = Portfolio(Random(3))
         for number in range(MOST_INSTRUMENTS):
             portfolio.instrument(str(number))
         self.assert_refused(422, "symbol", portfolio.instrument, "one too many")
         self.assertIs(portfolio.instrument("0"), portfolio.instrument("0"))
 
-    def test_the_account_follows_the_fills(self) -> None:
-        """Cash goes down by what was bought; money and goods together stay close to the start."""
+    def test_account_reflects_fills(self) -> None:
+        """Cash decreases by purchases; equity stays close to its start."""
         self.run_out(self.submit(market(qty=Decimal(10))))
         account = self.exchange.account()
         self.assertLess(Decimal(account["cash"]), 100_000)
         self.assertAlmostEqual(Decimal(account["equity"]), Decimal(100_000), -2)
 
-    def test_a_burst_is_as_many_events_as_asked_for(self) -> None:
-        """Orders come and go until there are that many events."""
+    def test_burst_has_count_events(self) -> None:
+        """Orders are accepted and canceled until the count is reached."""
         for count in (1, 2, 5):
             self.assertEqual(names(self.exchange.burst(count)), (["new", "canceled"] * 3)[:count])

@@ -11,23 +11,23 @@ from tradeproxy.simulator.faults import Fault, FaultKind, LastingFault, parse_fa
 
 
 class ParseFaultTests(SynchronousTestCase):
-    """Faults as they are ordered."""
+    """Parsing of faults."""
 
-    def test_reads_every_kind(self) -> None:
-        """Every kind is known by its name, once and without an end by default."""
+    def test_every_kind_is_parsed(self) -> None:
+        """By default a fault has a count of one and no duration."""
         for kind in FaultKind:
             self.assertEqual(parse_fault({"kind": kind.value}), Fault(kind, 1, None, None))
 
-    def test_reads_every_field(self) -> None:
-        """All fields arrive."""
+    def test_every_field_is_parsed(self) -> None:
+        """All fields are kept."""
         document = {"kind": "throttle", "count": 3, "seconds": 1.5, "retry_after": 0}
         self.assertEqual(parse_fault(document), Fault(FaultKind.THROTTLE, 3, 1.5, 0))
         for fields in ({"status": 502}, {"delay": 0.5}, {"events": 0, "dropped": 7}):
             expected = Fault(FaultKind.HISTORY_DROP, **fields)
             self.assertEqual(parse_fault({"kind": "history_drop", **fields}), expected)
 
-    def test_names_the_bad_field(self) -> None:
-        """The refusal is one line, and says which field it is about."""
+    def test_invalid_field_is_named(self) -> None:
+        """The error is one line and names the field."""
         for document, word in (
             (None, "object"),
             ({}, "kind"),
@@ -58,15 +58,15 @@ class ParseFaultTests(SynchronousTestCase):
 
 
 class LastingFaultTests(SynchronousTestCase):
-    """Faults that last."""
+    """Lasting faults."""
 
-    def test_counts_occasions(self) -> None:
-        """A fault of two occasions applies twice."""
+    def test_count_limits_requests(self) -> None:
+        """A fault with a count of two applies twice."""
         fault = LastingFault(Fault(FaultKind.REFUSE, count=2), now=0)
         self.assertEqual([fault.applies(0) for _ in range(4)], [True, True, False, False])
 
-    def test_lasts_its_seconds(self) -> None:
-        """A fault of five seconds applies at every occasion in them, and at none after."""
+    def test_seconds_limit_the_duration(self) -> None:
+        """A fault of five seconds applies to every request within them."""
         fault = LastingFault(Fault(FaultKind.REFUSE, seconds=5), now=10)
         self.assertEqual(
             [fault.applies(now) for now in (10, 11, 14.9, 15)], [True, True, True, False]

@@ -1,4 +1,4 @@
-"""Tests of the event log."""
+"""Tests of the event history."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ NOW = 1_800_000_000_000_000_000
 
 
 class RecordTests(SynchronousTestCase):
-    """What is remembered of one event."""
+    """The record of one event."""
 
-    def test_keeps_the_bytes(self) -> None:
-        """The payload is the frame, and the data is the part of it, byte for byte."""
+    def test_record_keeps_the_bytes(self) -> None:
+        """The payload is the frame, and the data is a part of it, byte for byte."""
         record = event_record({"event": "new", "n": "é"}, NOW)
         self.assertEqual(
             record.payload, b'{"stream":"trade_updates","data":{"event":"new","n":"\\u00e9"}}'
@@ -25,8 +25,8 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual(record.data, b'{"event":"new","n":"\\u00e9"}')
         self.assertEqual(payload_record(record.payload, NOW), record)
 
-    def test_finds_the_data_in_any_frame(self) -> None:
-        """However a frame is laid out, the data is what stands there, on one line."""
+    def test_data_is_located_in_any_frame(self) -> None:
+        """The layout of the frame does not matter, and the data is on one line."""
         for frame, data in (
             ('{"stream":"trade_updates","data":{}}', "{}"),
             ('{ "data" : {"a" : "é}"} , "stream":"trade_updates","é":1 }', '{"a" : "é}"}'),
@@ -37,8 +37,8 @@ class RecordTests(SynchronousTestCase):
             assert record is not None, frame
             self.assertEqual((record.payload, record.data), (frame.encode(), data.encode()))
 
-    def test_other_frames_are_no_events(self) -> None:
-        """What is not an event with a data object leaves no record."""
+    def test_other_frames_have_no_record(self) -> None:
+        """Only an event with a data object has a record."""
         for frame in (
             b"",
             b"\xff",
@@ -51,8 +51,8 @@ class RecordTests(SynchronousTestCase):
         ):
             self.assertIsNone(payload_record(frame, NOW), frame[:50])
 
-    def test_its_time_is_at_or_timestamp_or_now(self) -> None:
-        """`at` counts before `timestamp`, and the moment of telling when neither is a time."""
+    def test_time_is_at_timestamp_or_now(self) -> None:
+        """The time of emission counts if both are invalid."""
         early, late = "2026-07-24T14:42:49.354133Z", "2026-07-24T14:42:49.354133999Z"
         for data, expected in (
             ({"at": late, "timestamp": early}, at(late)),
@@ -63,13 +63,13 @@ class RecordTests(SynchronousTestCase):
         ):
             self.assertEqual(event_record(data, NOW).time, expected, data)
 
-    def test_has_an_id_if_the_event_has_one(self) -> None:
-        """An id that is no text is none, and none is made up."""
+    def test_id_is_the_events_or_none(self) -> None:
+        """An id that is not text is ignored."""
         for data, expected in (({"event_id": "x"}, "x"), ({"event_id": 5}, None), ({}, None)):
             self.assertEqual(event_record(data, NOW).event_id, expected, data)
 
-    def test_fills_have_a_place_among_activities(self) -> None:
-        """A captured fill has the id made of its time and execution; other events have none."""
+    def test_fill_has_an_activity_id(self) -> None:
+        """The id has the fill's time and execution; other events have none."""
         record = payload_record(FILL, NOW)
         assert record is not None
         assert record.fill is not None
@@ -79,8 +79,8 @@ class RecordTests(SynchronousTestCase):
         for other in (data | {"event": "new"}, data | {"order": None}):
             self.assertIsNone(event_record(other, NOW).fill)
 
-    def test_fills_without_an_execution_have_ids_too(self) -> None:
-        """The same fill has the same id, and another fill another one."""
+    def test_fill_without_execution_has_a_stable_id(self) -> None:
+        """Equal fills have equal ids."""
         first, again, second = (
             event_record({"event": "fill", "order": {}, "qty": qty}, NOW).fill
             for qty in ("1", "1", "2")
@@ -90,15 +90,15 @@ class RecordTests(SynchronousTestCase):
 
 
 class HistoryTests(SynchronousTestCase):
-    """The log as a whole."""
+    """The history as a whole."""
 
     def numbered(self, history: EventHistory, count: int) -> EventHistory:
         for number in range(history.end, history.end + count):
             history.append(event_record({"event_id": str(number)}, NOW))
         return history
 
-    def test_keeps_the_order(self) -> None:
-        """Events are found by their position, by their id, and from the end."""
+    def test_events_keep_their_order(self) -> None:
+        """Events are available by position, by id and from the end."""
         history = self.numbered(EventHistory(), 5)
         self.assertEqual([record.event_id for record in history], ["0", "1", "2", "3", "4"])
         self.assertEqual((history[3].event_id, history.position_of("3")), ("3", 3))
@@ -106,21 +106,21 @@ class HistoryTests(SynchronousTestCase):
         self.assertEqual([record.event_id for record in history.last(2)], ["3", "4"])
         self.assertEqual(len(history.last(99)), 5)
 
-    def test_an_id_told_twice_is_found_where_it_was_last(self) -> None:
-        """Whoever resumes after it is not told the rest of it again."""
+    def test_repeated_id_has_its_last_position(self) -> None:
+        """A resume after it does not repeat events."""
         history = self.numbered(EventHistory(), 2)
         history.append(history[0])
         self.assertEqual(history.position_of("0"), 2)
 
-    def test_is_bounded_by_number(self) -> None:
-        """The oldest events go, and positions stay what they were."""
+    def test_number_of_events_is_bounded(self) -> None:
+        """The oldest events are dropped, and positions do not change."""
         history = self.numbered(EventHistory(events_kept=3), 10)
         self.assertEqual((history.first, history.end), (7, 10))
         self.assertEqual([record.event_id for record in history], ["7", "8", "9"])
         self.assertEqual(len(history.last(5)), 3)
 
-    def test_is_bounded_by_size(self) -> None:
-        """Bytes count as well, but the newest event is always there."""
+    def test_bytes_are_bounded(self) -> None:
+        """The newest event always stays."""
         size = len(event_payload({"event_id": "0"}))
         history = self.numbered(EventHistory(bytes_kept=2 * size), 5)
         self.assertEqual(len(list(history)), 2)

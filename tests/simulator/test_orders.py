@@ -29,21 +29,21 @@ MARKET: dict[str, Any] = {
 class ParseOrderTests(SynchronousTestCase):
     """The body of POST /v2/orders."""
 
-    def test_reads_text_and_numbers_alike(self) -> None:
-        """A quantity may be JSON text, an integer or a fraction."""
+    def test_quantity_may_be_text_or_number(self) -> None:
+        """A quantity may be text, an integer or a fraction."""
         for qty in ("2", 2, 2.0):
             request = parse_order(MARKET | {"qty": qty})
             self.assertEqual(
                 (request.symbol, request.qty, request.notional), ("SPY", Decimal(2), None)
             )
 
-    def test_reads_a_notional_order(self) -> None:
+    def test_notional_order_has_no_quantity(self) -> None:
         """An order for an amount of money has no quantity."""
         request = parse_order(MARKET | {"qty": None, "notional": "15"})
         self.assertEqual((request.qty, request.notional), (None, Decimal(15)))
 
-    def test_refuses_bad_input(self) -> None:
-        """What cannot be an order is refused with 422, code 40010001, and a sentence that names the field."""
+    def test_invalid_order_raises_422(self) -> None:
+        """The code is 40010001, and the message names the field."""
         limit = MARKET | {"type": "limit"}
         for document, word in (
             ([], "object"),
@@ -72,8 +72,8 @@ class ParseOrderTests(SynchronousTestCase):
 class ParseReplacementTests(SynchronousTestCase):
     """The body of PATCH /v2/orders/{id}."""
 
-    def test_changes_only_what_it_names(self) -> None:
-        """Fields that are absent or null stay, but for the client's id, which is used up."""
+    def test_absent_fields_stay(self) -> None:
+        """Absent and null fields stay, except the client order id."""
         request = OrderRequest(
             symbol="SPY",
             side="buy",
@@ -87,8 +87,8 @@ class ParseReplacementTests(SynchronousTestCase):
         expected = replace(request, limit_price=Decimal(9), time_in_force="gtc", client_order_id="")
         self.assertEqual(change.applied_to(request), expected)
 
-    def test_refuses_bad_input(self) -> None:
-        """A bad field is refused by its name."""
+    def test_invalid_field_is_named(self) -> None:
+        """The error names the field."""
         for document, word in (
             (None, "object"),
             ({"qty": 0}, "qty"),
@@ -99,10 +99,10 @@ class ParseReplacementTests(SynchronousTestCase):
 
 
 class MarketableTests(SynchronousTestCase):
-    """When an order trades at once."""
+    """Whether an order trades immediately."""
 
     def test_depends_on_side_and_price(self) -> None:
-        """A market order trades at any price, a limit at its own or a better one."""
+        """A market order trades at any price, a limit at its own or better."""
         for side, limit, marketable in (
             ("buy", None, True),
             ("buy", 10, True),
@@ -118,10 +118,10 @@ class MarketableTests(SynchronousTestCase):
 
 
 class NumberTextTests(SynchronousTestCase):
-    """How numbers are written."""
+    """The format of numbers."""
 
     def test_writes_plain_digits(self) -> None:
-        """Numbers have no exponent and no needless zeros."""
+        """Numbers have no exponent and no trailing zeros."""
         self.assertEqual(
             [number_text(Decimal(n)) for n in ("1E+3", "1.50", "0.000000001", "0")],
             ["1000", "1.5", "0.000000001", "0"],

@@ -1,4 +1,4 @@
-"""Tests of what a response tells, and where it ends."""
+"""Tests of the events of one response, and of its end."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ EARLY, LATE = "2026-07-24T14:42:49Z", "2026-07-24T14:42:50.5Z"
 A, B = "01KYA98DWAS5PA5BP53N9XTN5E", "01KYA98DWAS5PA5BP53N9XTN5F"
 
 
-class ParseSpanTests(SynchronousTestCase):
+class ParseEventRangeTests(SynchronousTestCase):
     """The request's parameters."""
 
-    def test_reads_times_and_ids(self) -> None:
-        """Each pair may be given, or its first, or nothing; ids may be in small letters."""
+    def test_times_and_ids_are_parsed(self) -> None:
+        """Each pair, its first or none is valid; ids may be lower case."""
         for fields, expected in (
             ({}, EventRange()),
             ({"x": "y"}, EventRange()),
@@ -38,8 +38,8 @@ class ParseSpanTests(SynchronousTestCase):
         ):
             self.assertEqual(parse_event_range(fields), expected)
 
-    def test_names_the_bad_parameter(self) -> None:
-        """What does not go together, or is no time or id, is refused with 400 by its name."""
+    def test_invalid_parameter_is_named(self) -> None:
+        """Invalid values and combinations get 400 with the parameter's name."""
         for fields, name in (
             ({"until": LATE}, "until"),
             ({"until_id": B}, "until_id"),
@@ -59,7 +59,7 @@ class ParseSpanTests(SynchronousTestCase):
 
 
 class ReplayTestCase(SynchronousTestCase):
-    """A history with an event a second from the first second on: 1, 2, 3 and so on."""
+    """A history with one event per second: 1, 2, 3 and so on."""
 
     def setUp(self) -> None:
         self.history = EventHistory()
@@ -74,18 +74,18 @@ class ReplayTestCase(SynchronousTestCase):
         return EventReplay(self.history, EventRange(**span), now * SECOND, damage or Damage())
 
     def numbers(self, replay: EventReplay) -> list[int]:
-        """Return the numbers of the events that there are to tell now; less than none for a loss."""
+        """Return the numbers of the available events; a loss is negative."""
         numbers = []
         while (step := replay.next()) is not None:
             numbers.append(step.time // SECOND if isinstance(step, EventRecord) else -step.count)
         return numbers
 
 
-class SpanTests(ReplayTestCase):
-    """Which events are told."""
+class EventRangeTests(ReplayTestCase):
+    """The events of a range."""
 
-    def test_without_a_beginning_there_is_no_history(self) -> None:
-        """Only what happens afterwards is told, each event once."""
+    def test_no_parameters_sends_only_live_events(self) -> None:
+        """Each event comes once."""
         replay = self.replay()
         self.assertEqual(self.numbers(replay), [])
         self.tell(2)
@@ -93,8 +93,8 @@ class SpanTests(ReplayTestCase):
         self.assertEqual(self.numbers(replay), [])
         self.assertIsNone(replay.end)
 
-    def test_with_one_the_history_comes_first(self) -> None:
-        """`since` includes its moment, `since_id` excludes its event; then it goes on without an end."""
+    def test_start_sends_history_then_live_events(self) -> None:
+        """`since` is inclusive, `since_id` exclusive, and there is no end."""
         for span in ({"since": 3 * SECOND}, {"since_id": ulid(2, 2000)}):
             self.setUp()
             replay = self.replay(**span)
@@ -103,8 +103,8 @@ class SpanTests(ReplayTestCase):
             self.assertEqual(self.numbers(replay), [6])
             self.assertIsNone(replay.end)
 
-    def test_with_both_it_ends(self) -> None:
-        """`until` and `until_id` include theirs; what is past already ends at once."""
+    def test_past_end_completes_immediately(self) -> None:
+        """`until` and `until_id` are inclusive."""
         for span in (
             {"since": 2 * SECOND, "until": 4 * SECOND},
             {"since_id": ulid(1, 1000), "until_id": ulid(4, 4000)},
@@ -116,8 +116,8 @@ class SpanTests(ReplayTestCase):
             self.tell(1)
             self.assertEqual(self.numbers(replay), [])
 
-    def test_what_happens_up_to_the_end_is_told(self) -> None:
-        """An end that is still to come is waited for; what comes after it is not told."""
+    def test_future_end_includes_events_up_to_it(self) -> None:
+        """Events after the end are not sent."""
         for span in (
             {"since": 5 * SECOND, "until": 7 * SECOND},
             {"since_id": ulid(4, 4000), "until_id": ulid(7, 7000)},
@@ -131,35 +131,35 @@ class SpanTests(ReplayTestCase):
             self.tell(3)
             self.assertEqual((self.numbers(replay), replay.end), ([7], ResponseEnd.COMPLETE))
 
-    def test_the_last_one_by_id_ends_it_at_once(self) -> None:
-        """No later event has to come before it is known to be the last."""
+    def test_until_id_completes_at_its_event(self) -> None:
+        """No later event is needed."""
         replay = self.replay(since_id=ulid(5, 5000), until_id=ulid(6, 6000))
         self.tell(1)
         self.assertEqual((self.numbers(replay), replay.end), ([6], ResponseEnd.COMPLETE))
 
-    def test_time_ends_it_as_well(self) -> None:
-        """What was told before its deadline passed is still delivered, and nothing after."""
+    def test_deadline_completes_after_pending_events(self) -> None:
+        """Events before the deadline are still sent."""
         replay = self.replay(since=5 * SECOND, until=99 * SECOND)
         self.tell(1)
         replay.expire()
         self.tell(1)
         self.assertEqual((self.numbers(replay), replay.end), ([5, 6], ResponseEnd.COMPLETE))
 
-    def test_events_without_ids_are_placed_by_their_time(self) -> None:
-        """After an id that is not there, they count by the millisecond; after one that is, by their place."""
+    def test_events_without_ids_compare_by_time(self) -> None:
+        """After an unknown id the millisecond counts, after a known one the position."""
         self.history.append(event_record({"at": "1970-01-01T00:00:03Z"}, 0))
         self.assertEqual(self.numbers(self.replay(since_id=ulid(9, 2000))), [3, 4, 5, 3])
         self.assertEqual(self.numbers(self.replay(since_id=ulid(9, 3000))), [4, 5])
         self.assertEqual(self.numbers(self.replay(since_id=ulid(5, 5000))), [3])
 
-    def test_what_is_new_is_told_however_old_it_says_it_is(self) -> None:
-        """`since` is about the history."""
+    def test_live_event_with_old_time_is_sent(self) -> None:
+        """`since` applies to the history only."""
         replay = self.replay(since=5 * SECOND)
         self.history.append(event_record({"at": "1970-01-01T00:00:01Z"}, 0))
         self.assertEqual(self.numbers(replay), [5, 1])
 
-    def test_a_slow_reader_is_told_what_it_missed(self) -> None:
-        """What was forgotten before it was told is counted, and the rest follows."""
+    def test_slow_reader_gets_the_number_lost(self) -> None:
+        """The rest follows."""
         self.history = EventHistory(events_kept=3)
         self.tell(3)
         replay = self.replay(since=0)
@@ -170,10 +170,10 @@ class SpanTests(ReplayTestCase):
 
 
 class DamageTests(ReplayTestCase):
-    """What goes wrong as ordered."""
+    """Injected faults."""
 
-    def test_cuts_after_so_many_events(self) -> None:
-        """The end is not a complete one; until there are so many, nothing is cut."""
+    def test_cut_after_count_is_incomplete(self) -> None:
+        """Before that number, nothing is cut."""
         replay = self.replay(Damage(cut_after=2), since=0)
         self.assertEqual((self.numbers(replay), replay.end), ([1, 2], ResponseEnd.CUT))
         replay = self.replay(Damage(cut_after=6), since=0)
@@ -181,8 +181,8 @@ class DamageTests(ReplayTestCase):
         replay = self.replay(Damage(cut_after=0))
         self.assertEqual((self.numbers(replay), replay.end), ([], ResponseEnd.CUT))
 
-    def test_drops_some_in_the_middle(self) -> None:
-        """The loss is told where it is, and then it goes on; what is still to come may be lost too."""
+    def test_drop_reports_then_continues(self) -> None:
+        """The loss may include events that are still to come."""
         replay = self.replay(Damage(drop_after=1, dropped=2), since=2 * SECOND)
         self.assertEqual(self.numbers(replay), [2, -2, 5])
         replay = self.replay(Damage(drop_after=1, dropped=5), since=4 * SECOND)
@@ -190,12 +190,12 @@ class DamageTests(ReplayTestCase):
         self.tell(5)
         self.assertEqual(self.numbers(replay), [10])
 
-    def test_both_at_once(self) -> None:
-        """Only what is told counts toward the cut."""
+    def test_cut_counts_only_sent_events(self) -> None:
+        """Dropped events do not count toward the cut."""
         replay = self.replay(Damage(drop_after=1, dropped=1, cut_after=2), since=0)
         self.assertEqual((self.numbers(replay), replay.end), ([1, -1, 3], ResponseEnd.CUT))
 
-    def test_a_loss_is_a_step_of_its_own(self) -> None:
-        """It says how many."""
+    def test_loss_is_a_separate_step(self) -> None:
+        """It contains the number."""
         replay = self.replay(Damage(drop_after=0, dropped=7), since=0)
         self.assertEqual(replay.next(), Dropped(7))

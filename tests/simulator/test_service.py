@@ -19,14 +19,14 @@ from tradeproxy.simulator.service import OrderFlow, Simulator, SimulatorService
 
 
 class TimeTests(SimulatorTestCase):
-    """The exchange and the stream together, over time."""
+    """The exchange and the stream together."""
 
     def submit(self, **changes: Any) -> Order:
         (order,) = self.simulator.apply(self.simulator.exchange.submit(market(**changes)))
         return order
 
-    def test_orders_fill_after_a_moment(self) -> None:
-        """A market order is new at once, and filled within a quarter of a second."""
+    def test_order_fills_after_delay(self) -> None:
+        """A market order is new immediately, and fills within 0.25 s."""
         client = self.listener()
         self.submit()
         self.wires.flush()
@@ -34,26 +34,26 @@ class TimeTests(SimulatorTestCase):
         self.wires.advance(0.25)
         self.assertEqual(client.events(), ["fill"])
 
-    def test_what_was_canceled_in_time_does_not_fill(self) -> None:
-        """Cancelling within the moment is the order's end."""
+    def test_cancel_before_fill_is_final(self) -> None:
+        """The cancel is the order's last event."""
         client = self.listener()
         order = self.submit()
         self.simulator.apply(self.simulator.exchange.cancel(order.id))
         self.wires.advance(1)
         self.assertEqual(client.events(), ["new", "canceled"])
 
-    def test_nothing_is_left_at_the_end(self) -> None:
-        """The end cancels what was still to happen."""
+    def test_stop_cancels_next_steps(self) -> None:
+        """No timer remains after the stop."""
         self.submit()
         self.successResultOf(self.simulator.stop())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class OrderFlowTests(SimulatorTestCase):
-    """The random trading of the demonstration."""
+    """The random orders of the demonstration."""
 
-    def test_shows_what_orders_come_to(self) -> None:
-        """In ten minutes there are fills, cancels, expiries and rejects, and few orders stay open."""
+    def test_order_flow_causes_every_kind_of_event(self) -> None:
+        """In ten minutes there are fills, cancels, expiries and rejects, and few open orders."""
         client = self.listener()
         flow = OrderFlow(self.simulator, self.clock, Random(2))
         flow.startService()
@@ -73,8 +73,8 @@ class OrderFlowTests(SimulatorTestCase):
 class SimulatorServiceTests(SocketTestCase):
     """The simulator on an endpoint."""
 
-    async def test_serves_and_stops(self) -> None:
-        """It serves the stream with an order flow, and at the stop the client gets a close frame."""
+    async def test_stop_closes_the_client(self) -> None:
+        """It serves the stream and order flow; the stop sends a close frame."""
         simulator = Simulator(reactor, Random(1), binary=False)
         service = SimulatorService(simulator, "unix:simulator.socket", reactor, order_flow=True)
         service.startService()
@@ -89,8 +89,8 @@ class SimulatorServiceTests(SocketTestCase):
         await client.gone()
         self.assertEqual(client.closed, (1001, None))
 
-    async def test_a_busy_port_fails_the_start(self) -> None:
-        """When the port is taken, startService raises; the service can still be stopped."""
+    async def test_port_in_use_fails_the_start(self) -> None:
+        """startService raises, and the service can still stop."""
         simulator = await self.simulate()
         description = f"tcp:{self.alpaca_port}:interface=127.0.0.1"
         service = SimulatorService(simulator, description, reactor, order_flow=True)

@@ -1,4 +1,4 @@
-"""Tests of the conversation with one client."""
+"""Tests of the session with one client."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ TABLE: tuple[tuple[SessionState, ClientMessage, Reply, SessionState], ...] = (
 
 
 def authorize(credentials: Credentials) -> Authorization:
-    """Know two of the credentials."""
+    """Accept two of the credentials."""
     good = credentials in (GOOD, OAUTH.credentials)
     return Authorization(good, message="" if good else "no")
 
 
-class ConversationTests(SynchronousTestCase):
-    """The conversation as a table."""
+class SessionTableTests(SynchronousTestCase):
+    """The session as a table."""
 
     def test_follows_the_table(self) -> None:
-        """Each message at each state has its reply and its next state."""
+        """Each message in each state has its reply and next state."""
         for state, message, reply, following in TABLE:
             conversation = StreamSession(authorize)
             conversation.state = state

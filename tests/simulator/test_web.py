@@ -1,4 +1,4 @@
-"""Tests of the simulator over HTTP: in memory, but for what only a kernel or alpaca-py can show."""
+"""Tests of the simulator over HTTP: in memory, on real sockets, and with alpaca-py."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class WebTestCase(SimulatorTestCase):
     """A client of the simulator's HTTP side."""
 
     def ask(self, method: str, path: str, body: Any = b"", **headers: str) -> tuple[int, Any]:
-        """Send a request, and return the status and the JSON of the answer; None for no body."""
+        """Send a request; return the status and the JSON body, None if empty."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         head = {"Host": "localhost", "Content-Length": str(len(content)), **headers}
         lines = [
@@ -57,8 +57,8 @@ class WebTestCase(SimulatorTestCase):
 class OrdersTests(WebTestCase):
     """Alpaca's orders and account."""
 
-    def test_an_order_from_its_beginning_to_its_end(self) -> None:
-        """An order is made, found, replaced, and canceled; then it is over."""
+    def test_order_submit_replace_cancel(self) -> None:
+        """An order is submitted, found, replaced and canceled."""
         made = self.submit()
         path = f"/v2/orders/{made['id']}"
         self.assertEqual(self.ask("GET", path), (200, made))
@@ -68,8 +68,8 @@ class OrdersTests(WebTestCase):
         status, refusal = self.ask("DELETE", path)
         self.assertEqual((status, refusal["code"]), (422, 42210000))
 
-    def test_lists_what_is_asked_for(self) -> None:
-        """Open orders by default, the newest first; status, direction and limit are honoured."""
+    def test_list_applies_parameters(self) -> None:
+        """The default is open orders, newest first."""
         ids = [self.submit()["id"] for _ in range(3)]
         self.ask("DELETE", f"/v2/orders/{ids[0]}")
         for query, expected in (
@@ -85,14 +85,14 @@ class OrdersTests(WebTestCase):
             self.assertEqual((status, refusal["code"]), (422, 40010001), query)
             self.assertIn(query.split("=")[0], refusal["message"])
 
-    def test_cancels_all_at_once(self) -> None:
-        """Every open order is canceled, and listed with its status."""
+    def test_cancel_all_lists_each_order(self) -> None:
+        """Every open order is canceled and listed with its status."""
         ids = [self.submit()["id"] for _ in range(3)]
         expected = [{"id": order_id, "status": 200} for order_id in ids]
         self.assertEqual(self.ask("DELETE", "/v2/orders"), (207, expected))
 
-    def test_refuses_as_alpaca_does(self) -> None:
-        """What is wrong is answered with Alpaca's status and code."""
+    def test_invalid_request_has_alpacas_error(self) -> None:
+        """The response has Alpaca's status and code."""
         for method, path, body, status, code in (
             ("GET", "/v2/orders/nobody", b"", 404, 40410000),
             ("DELETE", "/v2/orders/nobody", b"", 404, 40410000),
@@ -112,14 +112,14 @@ class OrdersTests(WebTestCase):
             answered, refusal = self.ask(method, path, body)
             self.assertEqual((answered, refusal["code"]), (status, code), (method, path, body))
 
-    def test_refuses_large_bodies(self) -> None:
-        """A body of 1 MiB is read, one byte more is refused."""
+    def test_body_over_limit_is_rejected(self) -> None:
+        """A body of 1 MiB is accepted, one more byte is not."""
         largest = b" " * (1024 * 1024)
         for body, status in ((largest, 400), (largest + b" ", 413), (largest * 3, 413)):
             self.assertEqual(self.ask("POST", "/v2/orders", body)[0], status)
 
-    def test_asks_for_the_accounts_credentials(self) -> None:
-        """With a key pair or an OAuth token set, the trading API lets in nobody without it."""
+    def test_trading_api_requires_credentials(self) -> None:
+        """A key pair or an OAuth token, if set, is required."""
         pair = {"APCA_API_KEY_ID": "k", "APCA_API_SECRET_KEY": "s"}
         token = {"Authorization": "Bearer t"}
         wrong = pair | {"APCA_API_SECRET_KEY": "x"}
@@ -138,10 +138,10 @@ class OrdersTests(WebTestCase):
 
 
 class RecoveryTests(HttpTestCase, WebTestCase):
-    """What is asked after an outage, besides the events themselves."""
+    """The requests after an outage, apart from events."""
 
-    def test_orders_by_the_time_of_their_submission(self) -> None:
-        """`after` and `until` exclude their moment, and hold for any status; `nested` is accepted."""
+    def test_after_and_until_filter_orders(self) -> None:
+        """They are exclusive and apply to any status; `nested` is accepted."""
         orders: list[Order] = []
         for _ in range(4):
             orders += self.simulator.exchange.submit(
@@ -165,8 +165,8 @@ class RecoveryTests(HttpTestCase, WebTestCase):
             self.assertEqual(response.status, 422)
             self.assertIn(name, response.json["message"])
 
-    def test_the_account_has_an_id(self) -> None:
-        """It stays the same until a test makes it another account."""
+    def test_account_id_is_stable(self) -> None:
+        """It changes only if a test sets another."""
         first = self.get("/v2/account").json["id"]
         self.assertEqual(self.get("/v2/account").json["id"], str(UUID(first)))
         self.assertEqual(self.simulator.account_id, first)
@@ -175,14 +175,14 @@ class RecoveryTests(HttpTestCase, WebTestCase):
         self.assertEqual(self.get("/v2/account").json["id"], other)
         self.assertEqual(simulator(self.clock, account_id=other).exchange.account()["id"], other)
 
-    def test_answers_carry_the_date(self) -> None:
-        """It is that of the simulator's clock, in refusals too."""
+    def test_responses_have_a_date(self) -> None:
+        """It is the simulator's time, in errors too."""
         self.advance(61)
         for path in ("/v2/account", "/nowhere"):
             self.assertEqual(self.get(path).header("Date"), "Fri, 15 Jan 2027 08:01:01 GMT")
 
-    def test_refuses_as_ordered(self) -> None:
-        """Every GET of the trading API gets the status and Retry-After; orders are taken all the same."""
+    def test_rest_refuse_affects_every_get(self) -> None:
+        """They get the status and Retry-After; new orders are still accepted."""
         self.inject(FaultKind.REST_REFUSE, seconds=10, status=429, retry_after=3)
         for path in ("account", "account/activities", "events/trades", "orders", "orders/nobody"):
             response = self.get(f"/v2/{path}")
@@ -192,8 +192,8 @@ class RecoveryTests(HttpTestCase, WebTestCase):
         self.advance(10)
         self.assertEqual(self.get("/v2/account").status, 200)
 
-    def test_faults_can_be_ordered_from_outside(self) -> None:
-        """Their fields arrive, and they hold for the next requests only."""
+    def test_posted_fault_affects_next_requests(self) -> None:
+        """Its fields apply to the next requests only."""
         self.emit(ulid(1), ulid(2))
         fault = {"kind": "history_truncate", "events": 1}
         self.assertEqual(self.ask("POST", "/simulator/fault", fault)[0], 200)
@@ -201,11 +201,11 @@ class RecoveryTests(HttpTestCase, WebTestCase):
         self.assertEqual(self.read(since_id=ulid(0)).ids, [ulid(1), ulid(2)])
 
 
-class OrderingTests(WebTestCase):
-    """Events and faults, as they are ordered from outside."""
+class InjectionTests(WebTestCase):
+    """Events and faults posted over HTTP."""
 
-    def test_emits_what_is_posted(self) -> None:
-        """The posted object is the event's data; the answer says to how many clients it went."""
+    def test_posted_event_is_emitted(self) -> None:
+        """The response is the number of clients that it went to."""
         event = {"at": "now", "event_id": "1", "timestamp": "now", "event": "new", "n": "é"}
         self.assertEqual(self.ask("POST", "/simulator/emit", event), (200, {"delivered": 0}))
         client = self.listener()
@@ -213,8 +213,8 @@ class OrderingTests(WebTestCase):
         [payload] = client.messages
         self.assertEqual(json.loads(payload), {"stream": "trade_updates", "data": event})
 
-    def test_an_event_without_an_id_is_given_one(self) -> None:
-        """And its time: else a client could not resume behind it, and the same once more is a duplicate."""
+    def test_event_without_id_gets_one(self) -> None:
+        """It gets a time too: clients resume after it, and repeats are duplicates."""
         client = self.listener()
         for _ in range(2):
             self.ask("POST", "/simulator/emit", {"event": "fill"})
@@ -222,22 +222,22 @@ class OrderingTests(WebTestCase):
         self.assertEqual(list(first), ["at", "event_id", "timestamp", "event"])
         self.assertLess(first["event_id"], second["event_id"])
 
-    def test_emits_objects_only(self) -> None:
-        """What is not a JSON object is refused, in one line."""
+    def test_event_must_be_an_object(self) -> None:
+        """Other JSON is rejected with one line."""
         for body in (b"", b"{", b"[]", b"null", b"\xff", b'{"x":Infinity}'):
             status, refusal = self.ask("POST", "/simulator/emit", body)
             self.assertEqual(status, 400)
             self.assertNotIn("\n", refusal["message"])
 
-    def test_injects_what_is_posted(self) -> None:
-        """The posted fault happens; one that is not understood is refused by the field's name."""
+    def test_posted_fault_is_injected(self) -> None:
+        """An invalid fault is rejected with the field's name."""
         self.assertEqual(self.ask("POST", "/simulator/fault", {"kind": "throttle"})[0], 200)
         self.assertIn("429", self.connect().http_status_line)
         status, refusal = self.ask("POST", "/simulator/fault", {"kind": "drop", "count": 0})
         self.assertEqual((status, refusal["message"][:5]), (400, "count"))
 
-    def test_takes_no_orders_from_web_pages(self) -> None:
-        """A browser says whose page is asking, and no page has any business here."""
+    def test_request_with_origin_is_rejected(self) -> None:
+        """Browsers send Origin, and web pages must not place orders."""
         for path in ("/simulator/fault", "/simulator/emit", "/v2/orders"):
             self.assertEqual(
                 self.ask("POST", path, {}, Origin="https://evil.example")[0], 403, path
@@ -257,8 +257,8 @@ class SocketTests(SocketTestCase):
         await client.has(2)
         return client
 
-    async def test_ends_connections_as_ordered(self) -> None:
-        """A drop is the end of TCP, a reset its reset, and a close is a WebSocket's."""
+    async def test_drop_reset_and_close_on_a_socket(self) -> None:
+        """A drop is FIN, a reset is RST, and a close is a WebSocket close."""
         alpaca = await self.simulate(binary=False)
         for kind, close_frame, causes in (
             (FaultKind.DROP, None, (ConnectionDone,)),
@@ -272,7 +272,7 @@ class SocketTests(SocketTestCase):
             self.assertIn(client.lost, causes, kind)
             await alpaca.when_gone()
 
-    async def test_trades_with_alpaca_py(self) -> None:
+    async def test_alpaca_py_trades(self) -> None:
         """alpaca-py submits, lists, replaces and cancels orders, and reads the account."""
         await self.simulate()
         await deferToThread(self.trade)

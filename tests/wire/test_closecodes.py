@@ -19,29 +19,29 @@ CODES = {
 
 
 class CloseCodeTests(SynchronousTestCase):
-    """The close codes are part of the contract with clients."""
+    """Close codes are part of the contract with clients."""
 
-    def test_each_code_says_what_the_contract_says(self) -> None:
-        """Code, wording and the answer to "shall I reconnect?" are those that are documented."""
+    def test_each_code_matches_contract(self) -> None:
+        """Code, text and reconnect flag are as documented."""
         self.assertEqual([member.name for member in CloseCode], list(CODES))
         for name, (code, words, may_reconnect) in CODES.items():
             member = CloseCode[name]
             self.assertEqual((member.code, member.may_reconnect), (code, may_reconnect), name)
             self.assertIn(words, member.reason, name)
 
-    def test_a_reconnect_is_asked_for_only_where_it_may_help(self) -> None:
-        """No reason tells a client to reconnect that must not."""
+    def test_reason_asks_for_reconnect_only_if_allowed(self) -> None:
+        """No reason asks a client to reconnect if it must not."""
         for member in CloseCode:
             if "reconnect" in member.reason:
                 self.assertTrue(member.may_reconnect, member.name)
 
     def test_every_reason_fits_a_close_frame(self) -> None:
-        """A control frame carries 125 bytes, of which the code takes two (RFC 6455, 5.5)."""
+        """A control frame has 125 bytes, and the code takes two (RFC 6455, 5.5)."""
         for member in CloseCode:
             self.assertLessEqual(len(member.reason.encode()), 123, member.name)
 
-    def test_what_more_is_known_is_said_where_it_fits(self) -> None:
-        """Else the code's own reason has to do."""
+    def test_detail_too_long_is_omitted(self) -> None:
+        """If the detail does not fit, the reason stands alone."""
         lost = CloseCode.POSITION_LOST
         self.assertEqual(lost.with_detail("it is gone"), "position unknown: it is gone")
         self.assertEqual(len(lost.with_detail("x" * 105)), 123)
@@ -49,6 +49,6 @@ class CloseCodeTests(SynchronousTestCase):
         self.assertEqual(lost.with_detail("\u00e9" * 53), lost.reason)
 
     def test_every_code_may_be_sent(self) -> None:
-        """1012 and 1013 are registered with IANA, 4000-4999 are private; 1005, 1006 and 1015 never travel."""
+        """IANA registers 1012 and 1013, 4000-4999 are private; 1005, 1006, 1015 are reserved."""
         for member in CloseCode:
             self.assertTrue(member.code in (1012, 1013) or 4000 <= member.code <= 4999, member.name)

@@ -19,14 +19,14 @@ TEXT = "PKHUSHHUSHHUSH"
 
 
 class SecretTests(SynchronousTestCase):
-    """A Secret shows itself to reveal() only."""
+    """Only reveal() shows the text of a Secret."""
 
     def test_reveals_its_text(self) -> None:
-        """reveal() is the way to the text."""
+        """reveal() returns the text."""
         self.assertEqual(Secret(TEXT).reveal(), TEXT)
 
-    def test_is_redacted_wherever_it_is_shown(self) -> None:
-        """Every way to turn a secret into text gives the same fixed word."""
+    def test_every_text_form_is_redacted(self) -> None:
+        """Every conversion to text gives the same fixed word."""
         secret = Secret(TEXT)
         shown = {
             "str": str(secret),
@@ -38,15 +38,15 @@ class SecretTests(SynchronousTestCase):
         }
         self.assertEqual(shown, dict.fromkeys(shown, "<secret>"))
 
-    def test_is_redacted_inside_other_values(self) -> None:
+    def test_secret_inside_containers_is_redacted(self) -> None:
         """Containers and credentials show their secrets redacted."""
         secret = Secret(TEXT)
         for value in ([secret], {"key": secret}, KeyPair(secret, secret), OAuthToken(secret)):
             self.assertIn("<secret>", repr(value), type(value).__name__)
             self.assertNotIn(TEXT, repr(value), type(value).__name__)
 
-    def test_is_redacted_in_a_traceback_with_local_variables(self) -> None:
-        """A crash reporter that prints the variables of each frame prints no secret."""
+    def test_secret_in_traceback_is_redacted(self) -> None:
+        """A crash reporter that prints local variables prints no secret."""
 
         def fail(secret: Secret) -> None:
             raise RuntimeError("while holding a secret")
@@ -59,8 +59,8 @@ class SecretTests(SynchronousTestCase):
             )
         self.assertIn("secret = <secret>", report)
 
-    def test_is_redacted_in_a_log(self) -> None:
-        """A secret that becomes a keyword of a log call is in neither the text log nor the JSON log."""
+    def test_secret_in_log_is_redacted(self) -> None:
+        """Neither the text log nor the JSON log contains a secret passed as a keyword."""
         with capturedLogs() as events:
             Logger().info(
                 "logged in with {credentials}", credentials=KeyPair(Secret(TEXT), Secret(TEXT))
@@ -70,14 +70,14 @@ class SecretTests(SynchronousTestCase):
         self.assertNotIn(TEXT, formatEvent(event))
         self.assertNotIn(TEXT, eventAsJSON(event))
 
-    def test_says_when_there_is_none(self) -> None:
-        """An empty secret is false and shows that it is empty: half a login is a thing to find out."""
+    def test_empty_secret_is_false_and_visible(self) -> None:
+        """Its repr shows that it is empty, so that an incomplete login is easy to find."""
         self.assertFalse(Secret(""))
         self.assertEqual(str(Secret("")), "<no secret>")
         self.assertTrue(Secret(TEXT))
 
-    def test_equals_a_secret_of_the_same_text_only(self) -> None:
-        """Two secrets are equal when their texts are, and are then the same key of a dict."""
+    def test_secrets_with_equal_text_are_equal(self) -> None:
+        """They are also the same key of a dict."""
         self.assertEqual(Secret(TEXT), Secret(TEXT))
         self.assertEqual({Secret(TEXT): 1}[Secret(TEXT)], 1)
         for other in (
@@ -90,14 +90,14 @@ class SecretTests(SynchronousTestCase):
         ):
             self.assertNotEqual(Secret(TEXT), other)
 
-    def test_compares_any_text_that_json_can_hold(self) -> None:
-        r"""Lone surrogates ("\ud800" in JSON) and characters beyond ASCII compare like all others."""
+    def test_any_json_text_is_comparable(self) -> None:
+        """Lone surrogates ("\ud800" in JSON) and other non-ASCII text compare too."""
         self.assertEqual(Secret("\ud800"), Secret("\ud800"))
         self.assertNotEqual(Secret("\ud800"), Secret("\udfff"))
         self.assertNotEqual(Secret("é"), Secret("e"))
 
-    def test_cannot_be_stored(self) -> None:
-        """Pickling and copying, which a cache or a debugger may try, fail without the text."""
+    def test_pickle_or_copy_raises_type_error(self) -> None:
+        """The error does not contain the text."""
         ways: dict[str, Callable[[Secret], object]] = {
             "pickle": pickle.dumps,
             "copy": copy.copy,

@@ -13,22 +13,22 @@ EPOCH = "0123456789abcdef"
 
 
 class CursorTests(SynchronousTestCase):
-    """A position as text."""
+    """Cursors as text."""
 
     @profile(deadline=None, derandomize=True)
     @given(
         st.from_regex(r"[a-z0-9_]{1,64}", fullmatch=True), st.integers(0, 10**18 - 1), st.binary()
     )
-    def test_it_survives_the_way_there_and_back(
+    def test_parse_of_formatted_cursor_is_equal(
         self, account: str, seq: int, payload: bytes
     ) -> None:
-        """And needs no escaping in a URL."""
+        """The text needs no escaping in a URL."""
         cursor = Cursor(account, EPOCH, seq, compute_check(payload))
         self.assertRegex(str(cursor), r"\A[a-z0-9_.]+\Z")
         self.assertEqual(Cursor.parse(str(cursor)), cursor)
 
-    def test_what_is_none_is_not_taken_for_one(self) -> None:
-        """An event's id, a cut cursor, one with something around it."""
+    def test_parse_other_text_returns_none(self) -> None:
+        """Event ids, truncated cursors and surrounding text do not parse."""
         whole = str(Cursor("paper", EPOCH, 7, 1))
         self.assertIsNotNone(Cursor.parse(whole))
         for text in (
@@ -41,7 +41,7 @@ class CursorTests(SynchronousTestCase):
         ):
             self.assertIsNone(Cursor.parse(text), text)
 
-    def test_the_check_tells_events_apart(self) -> None:
-        """A hole has none."""
+    def test_check_differs_between_events(self) -> None:
+        """A sequence number without an event has 0."""
         self.assertNotEqual(compute_check(b"one"), compute_check(b"other"))
         self.assertEqual(compute_check(None), 0)

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.wire.event: what is read of an event, and which events are the same one."""
+"""Tests for tradeproxy.wire.event: the parsed fields and the identity of an event."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def event(data: bytes) -> Event:
 
 
 class IdentityTests(SynchronousTestCase):
-    """Two frames are the same event, or they are not."""
+    """Whether two frames are the same event."""
 
     def assert_same(self, one: bytes, other: bytes, same: bool = True) -> None:
         first, second = event(one), event(other)
@@ -35,14 +35,14 @@ class IdentityTests(SynchronousTestCase):
             (first.identity, first.digest) == (second.identity, second.digest), same, (one, other)
         )
 
-    def test_an_event_id_identifies_whatever_else_the_frame_says(self) -> None:
-        """Found again in another place, an event may be written differently; it must not come twice."""
+    def test_equal_event_id_is_same_event(self) -> None:
+        """A backfilled event may differ in other fields, and must not be a duplicate."""
         self.assertEqual(read(frames.FILL).identity, "01KYA98EMMAHZ1EAE2B7SQVP4M")
         self.assert_same(b'{"event_id":"A","qty":"1"}', b'{"event_id":"A","qty":"2"}')
         self.assert_same(b'{"event_id":"A"}', b'{"event_id":"B"}', same=False)
 
-    def test_without_one_order_kind_and_execution_do(self) -> None:
-        """The execution tells two fills apart, the timestamp two events that are none."""
+    def test_missing_event_id_uses_order_kind_and_execution(self) -> None:
+        """The execution distinguishes fills, the timestamp other events."""
         table = (
             b'{"event":"fill","execution_id":"1","order":{"id":"a"}}',
             b'{"event":"fill","execution_id":"2","order":{"id":"a"}}',
@@ -55,8 +55,8 @@ class IdentityTests(SynchronousTestCase):
         )
         self.assertEqual(len({event(data).identity for data in table}), len(table))
 
-    def test_the_order_of_a_fills_legs_does_not_matter(self) -> None:
-        """Their executions are sorted before they are compared."""
+    def test_order_of_legs_is_ignored(self) -> None:
+        """Execution ids are sorted before the comparison."""
         one, other = (
             b'{"event":"fill","order":{"legs":[{"execution_id":"%s"},{"execution_id":"%s"},7]}}'
             % pair
@@ -64,14 +64,14 @@ class IdentityTests(SynchronousTestCase):
         )
         self.assertEqual(event(one).identity, event(other).identity)
 
-    def test_a_correction_is_another_event_and_white_space_is_not(self) -> None:
-        """What counts is the parsed data: numbers as they are written, keys in any order."""
+    def test_changed_data_is_another_event(self) -> None:
+        """The digest covers parsed data: numbers as written, keys in any order."""
         self.assert_same(b'{"a":1,"b":[2]}', b' { "b" : [ 2 ],\n"a" : 1 } ')
         for changed in (b'{"a":1.0}', b'{"a":"1"}', b'{"a":[1]}', b'{"a":2}', b'{"a":1,"b":null}'):
             self.assert_same(b'{"a":1}', changed, same=False)
 
-    def test_ids_that_are_none_fall_back(self) -> None:
-        """Something else than a short ASCII text in the place of an id identifies nothing."""
+    def test_invalid_event_id_falls_back(self) -> None:
+        """An id must be a short ASCII text."""
         for bad in (b"7", b"null", b'""', b'"\\ud800"', '"é"'.encode(), b'"' + b"x" * 129 + b'"'):
             found = event(b'{"event_id":' + bad + b',"event":"new"}')
             self.assertTrue(found.identity.startswith("["), bad)
@@ -79,8 +79,8 @@ class IdentityTests(SynchronousTestCase):
 
     @profile(deadline=None, derandomize=True)
     @given(st.text(st.characters(exclude_categories=())))
-    def test_every_identity_can_be_stored(self, text: str) -> None:
-        """It is ASCII, whatever Alpaca sends."""
+    def test_every_identity_is_ascii(self, text: str) -> None:
+        """It is ASCII for any input from Alpaca."""
         written = json.dumps(
             {"event_id": text, "event": text, "order": {"id": text, "status": text}}
         )
@@ -91,10 +91,10 @@ class IdentityTests(SynchronousTestCase):
 
 
 class FieldTests(SynchronousTestCase):
-    """What else the hub needs to know of an event."""
+    """The other fields that the hub needs."""
 
-    def test_its_time_is_at_else_timestamp(self) -> None:
-        """In microseconds; a part of one counts as a whole."""
+    def test_time_is_at_else_timestamp(self) -> None:
+        """In microseconds, rounded up."""
         table = {
             b'{"at":"1970-01-01T00:00:01.000002Z","timestamp":"2026-01-01T00:00:00Z"}': 1_000_002,
             b'{"timestamp":"1970-01-01T00:00:01.123456789Z"}': 1_123_457,
@@ -107,8 +107,8 @@ class FieldTests(SynchronousTestCase):
         for data, time in table.items():
             self.assertEqual(event(data).time, time, data)
 
-    def test_the_state_of_its_order(self) -> None:
-        """What recovery compares with what Alpaca says later."""
+    def test_order_state_is_parsed(self) -> None:
+        """Recovery compares it with Alpaca's later answer."""
         self.assertEqual(
             read(frames.PARTIAL_FILL).order,
             OrderState(
@@ -126,8 +126,8 @@ class FieldTests(SynchronousTestCase):
         for none in (b"{}", b'{"order":null}', b'{"order":[]}', b'{"order":{"id":7}}'):
             self.assertIsNone(event(none).order)
 
-    def test_open_orders_are_those_to_which_something_may_happen(self) -> None:
-        """An unknown state is open: to ask for it once more does no harm."""
+    def test_unknown_status_is_open(self) -> None:
+        """An unknown status is open: another request does no harm."""
         states = {
             "new": True,
             "held": True,
@@ -140,16 +140,16 @@ class FieldTests(SynchronousTestCase):
 
 
 class TimeTests(SynchronousTestCase):
-    """Times in and out."""
+    """Parsing and formatting of times."""
 
-    def test_only_a_time_with_its_offset_is_one(self) -> None:
-        """Otherwise it would mean another moment on another machine."""
+    def test_time_without_offset_is_invalid(self) -> None:
+        """Its meaning would depend on the machine's time zone."""
         for text in ("2026-07-24T14:42:49", "2026-07-24", "yesterday", ""):
             with self.assertRaises(ValueError):
                 parse_time(text)
 
     @profile(deadline=None, derandomize=True)
     @given(st.integers(0, 4_000_000_000_000_000))
-    def test_they_survive_the_way_there_and_back(self, time: int) -> None:
+    def test_parse_of_formatted_time_is_equal(self, time: int) -> None:
         """To the microsecond."""
         self.assertEqual(parse_time(format_time(time)), time)

@@ -26,46 +26,46 @@ documents = st.recursive(
 
 
 class FrameTests(SynchronousTestCase):
-    """Frames are put together and taken apart; Alpaca's bytes stay as they are."""
+    """Frames are built and split; Alpaca's bytes stay unchanged."""
 
-    def test_a_captured_frame_comes_apart_and_together_again(self) -> None:
-        """Byte for byte: what the history tells is framed as the stream would have."""
+    def test_captured_frame_round_trips(self) -> None:
+        """A frame built from history data equals the stream's frame, byte for byte."""
         for payload in frames.TRADE_UPDATES:
             data, recovered = extract_data(payload)
             self.assertIsNone(recovered)
             self.assertEqual(frame_event(data), payload)
 
-    def test_a_mark_stands_beside_the_data(self) -> None:
-        """It is found again, and is no part of the data."""
+    def test_mark_is_beside_data(self) -> None:
+        """extract_data returns it, and it is not part of the data."""
         frame = with_mark(frame_event(b'{"event":"fill"}'), Recovered.EVENTS)
         self.assertEqual(
             frame, b'{"stream":"trade_updates","data":{"event":"fill"},"recovered":"events"}'
         )
         self.assertEqual(extract_data(frame), (b'{"event":"fill"}', "events"))
 
-    def test_a_cursor_stands_at_the_end(self) -> None:
-        """White space behind the frame does not matter."""
+    def test_cursor_is_last_member(self) -> None:
+        """White space after the frame is ignored."""
         self.assertEqual(
             with_cursor(b'{"stream":"trade_updates","data":{}}\r\n ', "paper.e.1.c"),
             b'{"stream":"trade_updates","data":{},"cursor":"paper.e.1.c"}',
         )
 
-    def test_data_goes_on_one_line(self) -> None:
-        """A line end is white space there; one inside a text is escaped by JSON already."""
+    def test_data_is_on_one_line(self) -> None:
+        """Line breaks become spaces; JSON already escapes those inside a text."""
         payload = b'{ "data" :\r\n { "a" : "x\\ny" ,\n "b" : [ 1 ] } , "stream":"trade_updates" }'
         self.assertEqual(extract_data(payload), (b'{ "a" : "x\\ny" ,  "b" : [ 1 ] }', None))
 
-    def test_a_number_of_any_length_is_no_obstacle(self) -> None:
-        """Python's limit on digits is not JSON's."""
+    def test_number_of_any_length_is_kept(self) -> None:
+        """Python's limit on digits does not apply to JSON."""
         data = b'{"qty":' + b"9" * 5000 + b"}"
         self.assertEqual(extract_data(frame_event(data))[0], data)
 
     @profile(deadline=None, derandomize=True)
     @given(st.dictionaries(texts, documents, max_size=3), documents, st.sampled_from([None, 1]))
-    def test_whatever_surrounds_it_the_data_is_found(
+    def test_data_is_found_among_other_members(
         self, others: dict[str, Any], data: Any, indent: int | None
     ) -> None:
-        """The last `data` counts, as it does for every JSON parser."""
+        """The last `data` counts, as in other JSON parsers."""
         payload = json.dumps(others | {"data": data}, indent=indent).encode()
         found, _ = extract_data(payload)
         self.assertEqual(json.loads(found), json.loads(json.dumps(data)))

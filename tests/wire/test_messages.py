@@ -75,10 +75,10 @@ replies = st.fixed_dictionaries({"data": documents}, optional={"stream": texts, 
 
 
 class ParseServerTests(SynchronousTestCase):
-    """What Alpaca sends becomes a value."""
+    """Messages from Alpaca become values."""
 
-    def test_reads_the_documented_handshake_and_error_frames(self) -> None:
-        """Each frame of Alpaca's documentation is the value that it stands for."""
+    def test_documented_frames_become_values(self) -> None:
+        """Each frame in Alpaca's documentation becomes the value that it represents."""
         table: dict[bytes, ServerMessage] = {
             frames.AUTHORIZED: Authorization(authorized=True),
             frames.UNAUTHORIZED: Authorization(authorized=False),
@@ -93,16 +93,16 @@ class ParseServerTests(SynchronousTestCase):
         for payload, message in table.items():
             self.assertEqual(parse_server(payload), message, payload)
 
-    def test_passes_on_every_capture_of_a_trade_update_as_it_came(self) -> None:
-        """The payload of a trade update is the very object that was received, whatever its year and shape."""
+    def test_every_captured_update_keeps_its_payload(self) -> None:
+        """The payload is the received object itself."""
         self.assertEqual(len(frames.TRADE_UPDATES), 11)
         for payload in frames.TRADE_UPDATES:
             message = parse_server(payload)
             assert isinstance(message, TradeUpdate), payload
             self.assertIs(message.event.payload, payload)
 
-    def test_passes_on_events_and_fields_that_are_yet_unknown(self) -> None:
-        """An unheard-of event, extra keys, odd spacing and an empty `data` are still a trade update."""
+    def test_unknown_events_and_fields_are_trade_updates(self) -> None:
+        """New events, extra keys, odd spacing and empty `data` are accepted."""
         for payload in (
             b'{"stream":"trade_updates","data":{"event":"teleported"},"v":2}',
             b'{ "data" : { } , "stream" : "trade_updates" }\r\n',
@@ -116,13 +116,13 @@ class ParseServerTests(SynchronousTestCase):
         assert isinstance(message, TradeUpdate), payload
         self.assertEqual(message.event.payload, payload)
 
-    def test_passes_on_numbers_of_any_length(self) -> None:
-        """JSON knows no largest number, and Python's limit on digits is no reason to lose an event."""
+    def test_numbers_of_any_length_are_accepted(self) -> None:
+        """JSON has no limit on digits, so Python's limit must not drop an event."""
         payload = b'{"stream":"trade_updates","data":{"qty":' + b"9" * 5000 + b"}}"
         self.assert_passed_on(payload)
 
-    def test_tells_apart_what_cannot_be_used(self) -> None:
-        """A frame of no use is Malformed, with one of three phrases that count its kind."""
+    def test_unusable_frame_is_malformed(self) -> None:
+        """Each is Malformed with one of three fixed phrases."""
         table = {
             frames.NULL_DATA: "a frame without a data object",
             b'{"stream":"trade_updates"}': "a frame without a data object",
@@ -142,8 +142,8 @@ class ParseServerTests(SynchronousTestCase):
         for payload, problem in table.items():
             self.assertEqual(parse_server(payload), Malformed(problem), payload)
 
-    def test_takes_an_error_frame_without_its_text(self) -> None:
-        """The server's failure is told apart even when it does not say what failed."""
+    def test_error_frame_without_text_is_server_error(self) -> None:
+        """The text of an error frame is optional."""
         for payload in (
             b'{"action":"error","data":null}',
             b'{"action":"error","data":{}}',
@@ -151,35 +151,35 @@ class ParseServerTests(SynchronousTestCase):
         ):
             self.assertEqual(parse_server(payload), ServerError(""), payload)
 
-    def test_leaves_out_names_of_streams_that_are_no_text(self) -> None:
-        """What is not a string among the streams of an ack is no stream."""
+    def test_stream_names_other_than_text_are_ignored(self) -> None:
+        """An ack may list only strings as streams."""
         payload = b'{"stream":"listening","data":{"streams":[null,"trade_updates",1,["x"],{}]}}'
         self.assertEqual(parse_server(payload), Listening(("trade_updates",)))
 
-    def test_takes_only_the_word_authorized_for_a_yes(self) -> None:
-        """Any other status is a no."""
+    def test_other_status_is_unauthorized(self) -> None:
+        """Only the status `authorized` accepts a login."""
         for status in (b"unauthorized", b"AUTHORIZED", b"pending", b""):
             payload = b'{"stream":"authorization","data":{"status":"' + status + b'"}}'
             self.assertEqual(
                 parse_server(payload), Authorization(authorized=False, action=""), status
             )
 
-    def test_takes_what_is_not_json_for_a_value(self) -> None:
-        """Garbage is Malformed: an exception would end the connection to Alpaca."""
+    def test_invalid_json_is_malformed(self) -> None:
+        """An exception would close the connection to Alpaca."""
         for name, payload in frames.NOT_JSON.items():
             self.assertEqual(parse_server(payload), Malformed("not JSON"), name)
 
     @repeatable
     @given(st.binary())
-    def test_never_fails_on_bytes(self, payload: bytes) -> None:
-        """Whatever the bytes, there is a value for them."""
+    def test_any_bytes_become_a_value(self, payload: bytes) -> None:
+        """No input raises."""
         self.assertIsInstance(parse_server(payload), get_args(ServerMessage))
 
     @repeatable
     @given(documents | replies)
     @example({"stream": "trade_updates", "data": None})
-    def test_never_fails_on_json(self, document: Any) -> None:
-        """Whatever the JSON, it is a value, and a trade update only if it has an object as `data`."""
+    def test_any_json_becomes_a_value(self, document: Any) -> None:
+        """It is a trade update only if `data` is an object."""
         message = parse_server(json.dumps(document).encode())
         self.assertIsInstance(message, get_args(ServerMessage))
         is_event = (
@@ -191,10 +191,10 @@ class ParseServerTests(SynchronousTestCase):
 
 
 class ParseClientTests(SynchronousTestCase):
-    """What clients send becomes a value."""
+    """Messages from clients become values."""
 
-    def test_reads_both_dialects_and_oauth(self) -> None:
-        """The documented `auth`, the SDKs' `authenticate` and an OAuth token say who the client is."""
+    def test_both_dialects_and_oauth_are_parsed(self) -> None:
+        """The documented `auth`, the SDKs' `authenticate` and an OAuth token are logins."""
         table = {
             frames.AUTH: Authenticate(PAIR, Dialect.AUTH),
             frames.AUTHENTICATE: Authenticate(PAIR, Dialect.AUTHENTICATE),
@@ -204,8 +204,8 @@ class ParseClientTests(SynchronousTestCase):
         for payload, message in table.items():
             self.assertEqual(parse_client(payload), message, payload)
 
-    def test_takes_an_auth_message_without_usable_fields_for_an_empty_key_pair(self) -> None:
-        """The original proxy never looked at the fields, so that some of its clients send none."""
+    def test_auth_without_fields_is_empty_key_pair(self) -> None:
+        """The original proxy ignored the fields, so some of its clients omit them."""
         table = {
             b'{"action":"auth"}': Dialect.AUTH,
             b'{"action":"auth","key":null,"secret":7}': Dialect.AUTH,
@@ -218,8 +218,8 @@ class ParseClientTests(SynchronousTestCase):
         for payload, dialect in table.items():
             self.assertEqual(parse_client(payload), Authenticate(NO_PAIR, dialect), payload)
 
-    def test_reads_listen_and_unlisten(self) -> None:
-        """The streams are those that are named by a text; what else is in the list is left out."""
+    def test_listen_and_unlisten_are_parsed(self) -> None:
+        """Elements of the list that are not strings are ignored."""
         table = {
             frames.LISTEN: Listen(("trade_updates",)),
             frames.LISTEN_TO_NOTHING: Listen(()),
@@ -230,8 +230,8 @@ class ParseClientTests(SynchronousTestCase):
         for payload, message in table.items():
             self.assertEqual(parse_client(payload), message, payload)
 
-    def test_takes_other_json_for_an_unknown_request(self) -> None:
-        """JSON that asks for nothing we know is no reason to drop anybody."""
+    def test_other_json_is_unknown_request(self) -> None:
+        """Unknown JSON does not close the connection."""
         for payload in (
             b"null",
             b"0",
@@ -249,32 +249,32 @@ class ParseClientTests(SynchronousTestCase):
         ):
             self.assertEqual(parse_client(payload), UnknownRequest(), payload)
 
-    def test_takes_what_is_not_json_for_a_value(self) -> None:
-        """Garbage is Malformed, which the session answers with a close code."""
+    def test_invalid_json_is_malformed(self) -> None:
+        """The session closes with a close code."""
         for name, payload in frames.NOT_JSON.items():
             self.assertEqual(parse_client(payload), Malformed("not JSON"), name)
 
     @repeatable
     @given(st.binary())
-    def test_never_fails_on_bytes(self, payload: bytes) -> None:
-        """Whatever the bytes, there is a value for them."""
+    def test_any_bytes_become_a_value(self, payload: bytes) -> None:
+        """No input raises."""
         self.assertIsInstance(parse_client(payload), get_args(ClientMessage))
 
     @repeatable
     @given(documents | requests)
     @example({"action": "auth", "key": "\ud800", "secret": "\udfff"})
-    def test_never_fails_on_json(self, document: Any) -> None:
-        """Whatever the JSON, it is a value, and never Malformed: only what is not JSON is."""
+    def test_any_json_becomes_a_value(self, document: Any) -> None:
+        """Only invalid JSON is Malformed."""
         message = parse_client(json.dumps(document).encode())
         self.assertIsInstance(message, get_args(ClientMessage))
         self.assertNotIsInstance(message, Malformed)
 
 
 class EncodeTests(SynchronousTestCase):
-    """Messages are written byte for byte as Alpaca, its clients and the original proxy write them."""
+    """Messages have the exact bytes of Alpaca, its clients and the original proxy."""
 
-    def test_writes_the_documented_bytes(self) -> None:
-        """Each message has the documented form, without a space."""
+    def test_messages_have_documented_bytes(self) -> None:
+        """Each message has the documented form, without white space."""
         table: list[tuple[Sendable, bytes]] = [
             (Authenticate(PAIR, Dialect.AUTH), frames.AUTH),
             (Authenticate(PAIR, Dialect.AUTHENTICATE), frames.AUTHENTICATE),
@@ -286,7 +286,10 @@ class EncodeTests(SynchronousTestCase):
             (Authorization(authorized=True), frames.AUTHORIZED),
             (Authorization(authorized=False), frames.UNAUTHORIZED),
             (Authorization(authorized=False, action="listen"), frames.LISTEN_UNAUTHORIZED),
-            (Authorization(authorized=False, message="too many connections"), frames.LIMIT_REJECTION),
+            (
+                Authorization(authorized=False, message="too many connections"),
+                frames.LIMIT_REJECTION,
+            ),
             (Authenticated(), frames.AUTHENTICATED),
             (Listening(("trade_updates",)), frames.LISTENING),
             (Listening(()), frames.LISTENING_TO_NOTHING),
@@ -295,17 +298,17 @@ class EncodeTests(SynchronousTestCase):
         for message, payload in table:
             self.assertEqual(encode(message), payload)
 
-    def test_writes_any_text_as_utf_8(self) -> None:
-        """A key may hold any character, a lone surrogate even; the result is ASCII, hence UTF-8."""
+    def test_any_text_is_encoded(self) -> None:
+        """A key may contain any character, even a lone surrogate; the result is ASCII."""
         payload = encode(Authenticate(KeyPair(Secret('é"'), Secret("\ud800")), Dialect.AUTH))
         self.assertEqual(payload, rb'{"action":"auth","key":"\u00e9\"","secret":"\ud800"}')
 
 
 class ReprTests(SynchronousTestCase):
-    """A message that finds its way into a log or a traceback takes no credential there."""
+    """The repr of a message contains no credentials."""
 
-    def test_no_message_shows_a_credential(self) -> None:
-        """Whatever a client or Alpaca sends, its repr has none of the keys that were in the frame."""
+    def test_repr_contains_no_credential(self) -> None:
+        """This holds for any message from a client or from Alpaca."""
         for template in (
             b'{"action":"auth","key":"HUSH","secret":"HUSH"}',
             b'{"action":"authenticate","data":{"key_id":"HUSH","secret_key":"HUSH"}}',

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.wire.proxy_status: the frames, as docs/protocol.md shows them."""
+"""Tests for tradeproxy.wire.proxy_status: the frames in docs/protocol.md."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXT = "2027-01-15T08:00:00.000000Z"
 
 
 def read(frame: bytes) -> dict[str, Any]:
-    """Return a frame's data, once its stream is the right one."""
+    """Return a frame's data after a check of its stream."""
     document = json.loads(frame)
     assert document.keys() == {"stream", "data"}
     assert document["stream"] == "proxy_status"
@@ -34,10 +34,10 @@ def read(frame: bytes) -> dict[str, Any]:
 
 
 class StatusFrameTests(SynchronousTestCase):
-    """What a client that asks is told."""
+    """The frames of the `proxy_status` stream."""
 
     def test_upstream_and_journal(self) -> None:
-        """Up or down, durable or not; why, and since when."""
+        """State, reason and time of the upstream and the journal."""
         up = UpstreamStatus(True, "streaming", NOON / 1e6)
         self.assertEqual(
             read(encode_upstream(up)),
@@ -49,8 +49,8 @@ class StatusFrameTests(SynchronousTestCase):
             {"event": "journal", "state": "not durable", "since": TEXT, "reason": "disk full"},
         )
 
-    def test_a_gap(self) -> None:
-        """Its end is null while the stream is away."""
+    def test_gap_while_stream_is_down_has_null_end(self) -> None:
+        """Its end is null while the stream is down."""
         self.assertEqual(
             read(encode_gap(Gap(NOON))),
             {
@@ -69,15 +69,15 @@ class StatusFrameTests(SynchronousTestCase):
             {"pending": False, "open": False, "recovered": True, "orders": True, "lost": True},
         )
 
-    def test_a_replay(self) -> None:
-        """Begun, complete, or impossible and why."""
+    def test_replay_states(self) -> None:
+        """Begun, complete, or impossible with a reason."""
         self.assertEqual(
             read(encode_replay(ReplayState.IMPOSSIBLE, "c", "trimmed")),
             {"event": "replay", "state": "impossible", "cursor": "c", "reason": "trimmed"},
         )
 
-    def test_hello_has_everything(self) -> None:
-        """One frame after which a client knows where it stands."""
+    def test_hello_contains_the_complete_state(self) -> None:
+        """After it a client has the complete state and its position."""
         hello = encode_hello(
             "paper",
             "c",
