@@ -154,8 +154,8 @@ class ResumeTests(ClientTestBase):
         for begin in range(0, count, 100):
             self.publish(self.paper, *frames[begin : begin + 100])
         taken = [self.successResultOf(coming).raw]
-        connection: Any = client._connection  # what it holds is not to be seen from outside
-        self.assertLess(len(connection._unread), 2 * MAX_UNREAD)
+        connection: Any = client._connection  # noqa: SLF001  # the buffer is private
+        self.assertLess(len(connection._unread), 2 * MAX_UNREAD)  # noqa: SLF001
         self.assertEqual(taken + self.take(client, count - 1), raw(*frames))
 
     def test_filter_after_reconnect_resumes_after_dropped_events(self) -> None:

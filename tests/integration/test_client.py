@@ -133,8 +133,8 @@ class RestartTests(ClientTestCase):
         began: Deferred[None] = Deferred()
         loop = asyncio.new_event_loop()
 
-        def begin(told: dict[str, Any]) -> None:
-            if told["event"] == "hello" and not began.called:
+        def begin(status: dict[str, Any]) -> None:
+            if status["event"] == "hello" and not began.called:
                 reactor.callFromThread(began.callback, None)
 
         async def follow() -> None:
@@ -244,7 +244,10 @@ class AsyncioTests(ClientTestCase):
 
     async def test_import_does_not_load_twisted(self) -> None:
         """Autobahn supports only one of Twisted and asyncio per process."""
-        program = "import sys, tradeproxy.client.aio; print({'twisted', 'autobahn', 'txaio'} & {*sys.modules})"
+        program = (
+            "import sys, tradeproxy.client.aio; "
+            "print({'twisted', 'autobahn', 'txaio'} & {*sys.modules})"
+        )
         command = self.command(sys.executable, "-c", program, PYTHONPATH=str(SOURCES))
         self.assertEqual(await command.ended, 0, command.output)
         self.assertEqual(command.output.strip(), "set()")
@@ -279,7 +282,7 @@ class TailTests(ClientTestCase):
         self.assertNotIn("Traceback", command.output)
 
     async def test_sigterm_exits_without_proxy_error(self) -> None:
-        """systemd and `timeout` stop the command this way."""
+        """Service managers and `timeout` stop the command this way."""
         await self.start()
         command = self.tail()
         await command.says("connected to the proxy")

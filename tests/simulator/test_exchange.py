@@ -193,7 +193,7 @@ class OperationTests(ExchangeTestCase):
         self.assertIsNotNone(event["order"]["cancel_requested_at"])
         self.assertFalse(self.exchange.has_next_step(order.id))
         self.assert_refused(422, "not open", self.exchange.cancel, order.id)
-        self.assert_refused(404, "not found", self.exchange.cancel, "nobody")
+        self.assert_refused(404, "not found", self.exchange.cancel, "unknown")
 
     def test_cancel_all_cancels_oldest_first(self) -> None:
         """Each open order is canceled."""
@@ -224,7 +224,7 @@ class OperationTests(ExchangeTestCase):
         )
         self.exchange.cancel(order.id)
         self.assert_refused(422, "not open", replace, order.id, ReplaceRequest())
-        self.assert_refused(404, "not found", replace, "nobody", ReplaceRequest())
+        self.assert_refused(404, "not found", replace, "unknown", ReplaceRequest())
 
     def test_client_order_ids_are_unique(self) -> None:
         """A second order with the same id raises."""

@@ -90,7 +90,7 @@ class SimulatorServiceTests(SocketTestCase):
         self.assertEqual(client.closed, (1001, None))
 
     async def test_port_in_use_fails_the_start(self) -> None:
-        """startService raises, and the service can still stop."""
+        """The start raises, and the service can still stop."""
         simulator = await self.simulate()
         description = f"tcp:{self.alpaca_port}:interface=127.0.0.1"
         service = SimulatorService(simulator, description, reactor, order_flow=True)

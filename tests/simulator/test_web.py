@@ -94,11 +94,11 @@ class OrdersTests(WebTestCase):
     def test_invalid_request_has_alpacas_error(self) -> None:
         """The response has Alpaca's status and code."""
         for method, path, body, status, code in (
-            ("GET", "/v2/orders/nobody", b"", 404, 40410000),
-            ("DELETE", "/v2/orders/nobody", b"", 404, 40410000),
-            ("PATCH", "/v2/orders/nobody", {}, 404, 40410000),
-            ("PATCH", "/v2/orders/nobody", {"qty": 0}, 422, 40010001),
-            ("PATCH", "/v2/orders/nobody", b"{", 400, 40010000),
+            ("GET", "/v2/orders/unknown", b"", 404, 40410000),
+            ("DELETE", "/v2/orders/unknown", b"", 404, 40410000),
+            ("PATCH", "/v2/orders/unknown", {}, 404, 40410000),
+            ("PATCH", "/v2/orders/unknown", {"qty": 0}, 422, 40010001),
+            ("PATCH", "/v2/orders/unknown", b"{", 400, 40010000),
             ("POST", "/v2/orders", MARKET | {"qty": 0}, 422, 40010001),
             ("POST", "/v2/orders", MARKET | {"type": "stop"}, 422, 40010001),
             ("POST", "/v2/orders", b"{", 400, 40010000),
@@ -184,7 +184,7 @@ class RecoveryTests(HttpTestCase, WebTestCase):
     def test_rest_refuse_affects_every_get(self) -> None:
         """They get the status and Retry-After; new orders are still accepted."""
         self.inject(FaultKind.REST_REFUSE, seconds=10, status=429, retry_after=3)
-        for path in ("account", "account/activities", "events/trades", "orders", "orders/nobody"):
+        for path in ("account", "account/activities", "events/trades", "orders", "orders/unknown"):
             response = self.get(f"/v2/{path}")
             self.assertEqual((response.status, response.header("Retry-After")), (429, "3"), path)
             self.assertEqual(response.json["code"], 42910000)
@@ -292,4 +292,4 @@ class SocketTests(SocketTestCase):
         self.assertEqual([response.status for response in canceled], [200])
         account: Any = client.get_account()
         self.assertEqual((account.status.value, account.cash), ("ACTIVE", "100000"))
-        client._session.close()  # it has no close of its own
+        client._session.close()  # noqa: SLF001  # alpaca-py has no public close

@@ -130,7 +130,9 @@ class ParseServerTests(SynchronousTestCase):
             b'{"stream":"trade_updates","data":"x"}': "a frame without a data object",
             b'{"stream":"authorization","data":{}}': "a frame without a data object",
             b'{"stream":"listening","data":{"streams":null}}': "a frame without a data object",
-            b'{"stream":"listening","data":{"streams":"trade_updates"}}': "a frame without a data object",
+            b'{"stream":"listening","data":{"streams":"trade_updates"}}': (
+                "a frame without a data object"
+            ),
             b'{"stream":"weather","data":null}': "a frame without a data object",
             b'{"stream":7,"data":{}}': "a frame of an unknown kind",
             b'{"action":"error"}': "a frame of an unknown kind",
@@ -212,7 +214,9 @@ class ParseClientTests(SynchronousTestCase):
             b'{"action":"authenticate"}': Dialect.AUTHENTICATE,
             b'{"action":"authenticate","data":null}': Dialect.AUTHENTICATE,
             b'{"action":"authenticate","data":["K","S"]}': Dialect.AUTHENTICATE,
-            b'{"action":"authenticate","data":{"key_id":["K"],"secret_key":{}}}': Dialect.AUTHENTICATE,
+            b'{"action":"authenticate","data":{"key_id":["K"],"secret_key":{}}}': (
+                Dialect.AUTHENTICATE
+            ),
             b'{"action":"authenticate","data":{"oauth_token":""}}': Dialect.AUTHENTICATE,
         }
         for payload, dialect in table.items():
