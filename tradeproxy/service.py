@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 def build_service(settings: Settings, reactor: Any) -> MultiService:
     """Return the service that holds one connection per account and serves its events to all clients.
 
-    Events go down this list; services start in its order and stop in the reverse, one after the other: first
-    no new clients, then the clients' goodbye, then Alpaca's, and then the journals are closed.
+    Services start in the order of the list below and stop in reverse, one at a time.
+    The stop closes the listeners, then the clients, then Alpaca's streams, then the journals.
     """
     node = _node(settings, reactor)
     accounts = {
@@ -142,15 +142,15 @@ def _simulator_service(port: int, reactor: Any) -> Service:
 
 
 class OrderedService(MultiService):
-    """Starts its children in their order, and stops them in the reverse, each after the one before is done.
+    """Starts its children in order and stops them in reverse, one at a time.
 
-    MultiService stops all at once, which would cut off clients in the middle of their goodbye.
+    MultiService stops all at once. That would cut off clients during their closing handshake.
     """
 
     _log = Logger()
 
     def stopService(self) -> Deferred[None]:
-        """Stop every child, the last one first; a failure is logged and keeps none of the others."""
+        """Stop every child, the last one first. Log a failure and stop the rest."""
         Service.stopService(self)
         return Deferred.fromCoroutine(self._stop_in_order())
 
@@ -163,7 +163,7 @@ class OrderedService(MultiService):
 
 
 class JournalService(Service):
-    """Opens every account's journal before anything can come, and closes them after all is over."""
+    """Opens the journals before all other services start, and closes them after the rest stop."""
 
     _log = Logger()
 
@@ -171,13 +171,13 @@ class JournalService(Service):
         self._accounts = tuple(accounts)
 
     def startService(self) -> None:
-        """Open them; raises JournalError, which ends the start."""
+        """Open the journals. Raises JournalError, which aborts the start."""
         super().startService()
         for account in self._accounts:
             account.open()
 
     def stopService(self) -> None:
-        """Commit what can be, and let go of the files."""
+        """Commit buffered events and close the journals. Log each failure."""
         super().stopService()
         for account in self._accounts:
             try:
@@ -189,7 +189,7 @@ class JournalService(Service):
 
 
 class StartupLog(Service):
-    """Says, once everything has started, what there is and where."""
+    """Logs the addresses and accounts once all services have started."""
 
     _log = Logger()
 
@@ -222,6 +222,6 @@ class StartupLog(Service):
             )
 
     def _base(self) -> str:
-        """Return the beginning of a stream's URL at the first address, where that has one."""
+        """Return the base URL of the streams at the first address, or '' if it has no URL."""
         url = endpoints.format_url(self._settings.listen[0])
         return url.replace("http", "ws", 1) if url.startswith("http") else ""

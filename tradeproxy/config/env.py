@@ -1,4 +1,4 @@
-"""The environment: variables from a .env file under those of the process, and what is wrong with them."""
+"""Variables of the process and of a .env file, and the problems found in them."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Findings:
-    """What is wrong with the settings (problems), and what is only odd (warnings): one line each."""
+    """Problems and warnings about the settings, one line each. A problem prevents the start."""
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     _is_moot: bool = False
 
     def problem(self, text: str) -> None:
-        """Note what must be put right before anything can start."""
+        """Record a problem, which the user must fix before a start."""
         if not self._is_moot:
             self.problems.append(_one_line(text))
 
     def fatal(self, text: str) -> None:
-        """Note a problem of which others would only be what follows; none of those is told."""
+        """Record a fatal problem and suppress later ones."""
         self.problem(text)
         self._is_moot = True
 
     def warning(self, text: str) -> None:
-        """Note what is probably not meant."""
+        """Record a probable mistake."""
         self.warnings.append(_one_line(text))
 
     def attempt(self, name: str, parse: Callable[[str], T], text: str, default: T) -> T:
-        """Return what `parse` makes of the text; its ValueError becomes the problem of `name`."""
+        """Return `parse(text)`. On ValueError, record a problem of `name` and return the default."""
         try:
             return parse(text)
         except ValueError as error:
@@ -48,9 +48,10 @@ class Findings:
 
 
 class Environment:
-    """Variables by name. Values are stripped, and a blank one counts as not set.
+    """Variables by name. Values are stripped, and a blank value counts as unset.
 
-    What cannot be used is noted in `findings`, and a default takes its place: read on, then look there.
+    An invalid value adds a problem to `findings`, and the default replaces it. Read all
+    settings first, then check `findings`.
     """
 
     def __init__(self, variables: Mapping[str, str], directory: Path, findings: Findings) -> None:
@@ -61,9 +62,9 @@ class Environment:
 
     @classmethod
     def read(cls, environ: Mapping[str, str], directory: Path, env_file: str | None) -> Environment:
-        """Read the .env file of the directory, which may be absent, or the one named, which must exist.
+        """Read `env_file`, which must exist, or by default the directory's .env, if it exists.
 
-        A variable of `environ` wins over the file's, unless it is blank.
+        A variable of `environ` overrides the file, unless it is blank.
         """
         findings = Findings()
         given = {name: value for name, value in environ.items() if value.strip()}
@@ -71,46 +72,46 @@ class Environment:
 
     @property
     def directory(self) -> Path:
-        """Where .env and the files that are named are looked for."""
+        """The base directory of .env and of relative file names."""
         return self._directory
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the names of the variables that are set, in order."""
+        """Iterate over the sorted names of the set variables."""
         return iter(sorted(self._variables))
 
     def get(self, name: str) -> str | None:
-        """Return a variable as it stands."""
+        """Return a variable's stripped text, or None if it is unset."""
         return self._variables.get(name)
 
     def parse(self, name: str, parse: Callable[[str], T], default: T) -> T:
-        """Return what `parse` makes of a variable; unset, it is the default."""
+        """Return the parsed variable, or the default if it is unset or invalid."""
         text = self.get(name)
         return default if text is None else self.findings.attempt(name, parse, text, default)
 
     def parse_list(
         self, name: str, parse: Callable[[str], str], separator: str | None = ","
     ) -> tuple[str, ...]:
-        """Return what `parse` makes of every item of a list; without a separator white space is one."""
+        """Return the valid items of a list, parsed. A separator of None means white space."""
         items = [item.strip() for item in self._variables.get(name, "").split(separator)]
         parsed = (self.findings.attempt(name, parse, item, "") for item in items if item)
         return tuple(item for item in parsed if item)
 
     def find_source(self, name: str) -> str | None:
-        """Say which variable gives it, as it may be a secret: `name` itself, `<name>_FILE`, or None."""
+        """Return the variable that sets it: `name`, `<name>_FILE` (for secrets) or None."""
         return next(
             (source for source in (name, f"{name}_FILE") if source in self._variables), None
         )
 
     def warn_unused(self, names: Iterable[str], reason: str) -> None:
-        """Note those of the variables that are set, and count for nothing."""
+        """Record a warning for each of the variables that is set but not used."""
         for source in filter(None, map(self.find_source, names)):
             self.findings.warning(f"{source}: not used {reason}")
 
     def read_secret(self, name: str) -> str:
         """Return the text of a secret, from the variable or from the file that `<name>_FILE` names.
 
-        It is "" when unset or not usable. Neither the text nor the file's name is ever in a finding:
-        a secret put in the wrong one of the two variables must not be shown either.
+        It is "" if unset or invalid. No finding quotes the text or the file name: a user may
+        put the secret in the wrong one of the two variables.
         """
         text, file = self.get(name), self.get(f"{name}_FILE")
         if text is not None and file is not None:
@@ -156,7 +157,7 @@ def _assignments(text: str, label: str, findings: Findings) -> Iterator[tuple[st
         if binding.key is not None and binding.value is not None:
             yield binding.key, binding.value
         elif binding.key is not None or binding.error:
-            # A binding begins with the blank lines before it. What the line holds may be a secret.
+            # A binding starts with the blank lines before it. Do not quote it: it may be a secret.
             written = binding.original.string
             blank_lines = written[: len(written) - len(written.lstrip())].count("\n")
             findings.problem(
@@ -169,7 +170,7 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def _one_line(text: str) -> str:
-    # Names of variables and files may hold anything but a zero.
+    # Names of variables and files may contain any character except NUL.
     return "".join(
         character if character.isprintable() else repr(character)[1:-1] for character in text
     )

@@ -1,1 +1,1 @@
-"""The process and its runtime: limits, systemd, garbage collection, statistics. Imports no other room."""
+"""The process: limits, systemd, garbage collection, statistics. Imports no other package here."""

@@ -1,4 +1,4 @@
-"""An end to every closing handshake, for Autobahn's protocols on both sides of us."""
+"""A time limit for closing handshakes, for Autobahn's client and server protocols."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 
 class CloseTimeoutMixin:
-    """A mix-in, to stand before an Autobahn protocol: a farewell takes `close_timeout` seconds at most.
+    """Limits a close to `close_timeout` seconds. List it before the Autobahn protocol.
 
-    It begins with the first close frame of either side, or with the drop of the connection. Autobahn 26.10
-    has no such bound when the peer closes first and then keeps TCP open, nor while it ends TLS or waits for a
-    full pipe to drain. Its own two timeouts are to be 0 (off) here: it rounds them down to whole seconds of
-    the clock, so that one second may be none.
+    The time starts with the first close frame of either side, or when we drop the connection.
+    Autobahn 26.10 has no limit if the peer closes first and then keeps TCP open. It also has
+    none while it ends TLS or waits for a full send buffer to drain.
+    Set Autobahn's own two timeouts to 0 (off). It rounds them down to whole seconds of the
+    clock, so one second may become zero.
     """
 
     close_timeout: float
@@ -28,23 +29,23 @@ class CloseTimeoutMixin:
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
-        """Begin or answer the closing handshake."""
+        """Start or answer the closing handshake, and start the time limit."""
         self._start_close_timer()
         super().sendCloseFrame(code, reasonUtf8, isReply)  # type: ignore[misc]  # Autobahn's
 
     def dropConnection(self, abort: bool = False) -> None:
-        """End the connection, once what was written is sent, or at once."""
+        """Drop the connection after the buffered data is sent, or at once if `abort`."""
         self._start_close_timer()
         super().dropConnection(abort)  # type: ignore[misc]  # Autobahn's
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Note that it is over."""
+        """Cancel the time limit."""
         if self._close_timer is not None and self._close_timer.active():
             self._close_timer.cancel()
         super().connectionLost(reason)  # type: ignore[misc]  # Autobahn's
 
     def abort(self) -> None:
-        """End the connection at once, in whatever state Autobahn believes it to be."""
+        """Abort the connection at once, in any state of Autobahn's protocol."""
         self.transport.abortConnection()
 
     def _start_close_timer(self) -> None:

@@ -1,4 +1,4 @@
-"""When Python's garbage collector may look at everything: not while events come."""
+"""Full garbage collections run only while no events arrive."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
 CHECK_INTERVAL = 5.0
-"""Seconds between two looks at whether it is quiet."""
+"""Seconds between two checks for new events."""
 
 MAX_WAIT = 60.0
-"""Seconds after which it is done even though it never was quiet: what clients leave behind that come and go
-all the time, some kilobytes each, would fill the memory else."""
+"""Seconds: the maximum interval between full collections.
+
+It bounds the garbage from client churn, some kilobytes a client."""
 
 OLDEST_GENERATION = 2
 NEVER = 1_000_000_000
 
 
 class GcService(Service):
-    """Takes the collector's full passes out of the way of the stream.
+    """Runs full collections between events, not during them.
 
-    With 5,000 clients such a pass takes some 70 ms, and Python makes one whenever the number of objects has
-    grown by a quarter, as when many clients connect: just then events are delayed. The passes over young
-    objects go on as always. A full one is made when `progress`, a number that grows with every event, has
-    not changed from one look to the next; what it finds alive is left out of all passes until the next.
+    With 5,000 clients a full collection takes about 70 ms. Python runs one when the number of
+    objects has grown by a quarter, for example when many clients connect. Events then wait.
+    Collections of young objects go on as usual. This service runs a full collection when
+    `progress` has not changed between two checks. `progress` grows with every event.
+    Live objects are frozen until the next full collection, so no other collection scans them.
     """
 
     def __init__(self, progress: Callable[[], int], clock: IReactorTime) -> None:
@@ -43,7 +45,7 @@ class GcService(Service):
         self._thresholds = gc.get_threshold()
 
     def startService(self) -> None:
-        """Make the first full pass, over all that has been imported and built."""
+        """Run the first full collection, over all imported and built objects."""
         super().startService()
         young, middle, _ = self._thresholds
         gc.set_threshold(young, middle, NEVER)
@@ -51,7 +53,7 @@ class GcService(Service):
         self._checking.start(CHECK_INTERVAL, now=False)
 
     def stopService(self) -> None:
-        """Leave it to Python again."""
+        """Restore Python's own thresholds."""
         super().stopService()
         if self._checking.running:
             self._checking.stop()

@@ -1,4 +1,4 @@
-"""The ports that clients come to, of this process alone or shared with others."""
+"""Listening ports, owned by this process or shared with SO_REUSEPORT."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 def build_listener(
     description: str, factory: IProtocolFactory, reactor: Any, reuse_port: bool
 ) -> StreamServerEndpointService:
-    """Return the service that listens as a description says; a port that is taken fails its start.
+    """Return the service that listens on a Twisted endpoint description.
 
-    With `reuse_port` a TCP port is shared with every other process of this user that does so too.
+    Its start raises CannotListenError if the port is in use. With `reuse_port`, a TCP port is
+    shared with every other process of this user that also sets it.
     """
     if reuse_port:
         reactor = ReusePortReactor(reactor)
@@ -25,22 +26,23 @@ def build_listener(
 
 
 class ReusePortReactor:
-    """A reactor that listens on TCP with SO_REUSEPORT; all else is done by the one that it stands before.
+    """A reactor that listens on TCP with SO_REUSEPORT. It delegates the rest to another reactor.
 
-    No description can ask for that, but whichever endpoint one makes, it listens by the reactor it is given.
+    An endpoint description has no option for SO_REUSEPORT. Every endpoint listens through the
+    reactor that it gets, so the option is set here.
     """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-        """Listen, as IReactorTCP has it."""
+        """Listen with SO_REUSEPORT (IReactorTCP)."""
         return self._reactor.listenTCP(_shared(interface, port), factory, backlog, interface)
 
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
-        """Listen, as IReactorSSL has it."""
+        """Listen with SO_REUSEPORT (IReactorSSL)."""
         return self._reactor.listenSSL(
             _shared(interface, port), factory, contextFactory, backlog, interface
         )

@@ -1,4 +1,4 @@
-"""The limit of open files: raised so that every client can have its socket."""
+"""The limit of open files, raised to one socket for each client."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ SPARE_DESCRIPTORS = 64
 
 
 def raise_file_limit(clients: int) -> str | None:
-    """Raise the limit of open files, often 1,024, so that each client can have its socket.
+    """Raise the limit of open files (often 1,024) to one socket for each client.
 
-    Returns a line for the user where the hard limit is too low for that; it is then used in full.
+    If the hard limit is too low, raise it to the hard limit and return a warning for the user.
     """
     wanted = clients + SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -24,7 +24,7 @@ def raise_file_limit(clients: int) -> str | None:
     except (
         OSError,
         ValueError,
-    ):  # macOS refuses more than its kernel's own limit, whatever `hard` says
+    ):  # macOS rejects values above its kernel limit, even if `hard` is higher
         allowed = soft
     if allowed == wanted:
         return None

@@ -1,4 +1,4 @@
-"""The signals of the process beside those that Twisted handles."""
+"""Process signals that Twisted does not handle."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from twisted.internet.error import ReactorNotRunning
 
 
 def stop_on_hangup(reactor: Any) -> None:
-    """Stop as on SIGTERM when the terminal is closed: a bare end would leave Alpaca's slot taken for a while.
+    """Stop cleanly on SIGHUP (the terminal was closed), as on SIGTERM.
 
-    A process that was told to ignore SIGHUP (nohup) goes on.
+    An unclean exit leaves Alpaca's connection slot in use for a while. A process that ignores
+    SIGHUP (nohup) continues.
     """
 
     def stop() -> None:
-        with suppress(ReactorNotRunning):  # it is stopping already
+        with suppress(ReactorNotRunning):  # the reactor is already stopping
             reactor.stop()
 
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
