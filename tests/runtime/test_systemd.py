@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.runtime.systemd: what a supervisor is told, on a socket like systemd's."""
+"""Tests for tradeproxy.runtime.systemd: notifications on a socket like systemd's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.sockets import SocketTestCase
 from tradeproxy.runtime.systemd import SystemdNotifier, build_notifier
 
 US = 4711
-"""The number of this process, in as far as the environment says."""
+"""The process id in WATCHDOG_PID."""
 
 
 def supervise(address: str | bytes) -> socket.socket:
@@ -27,8 +27,8 @@ def supervise(address: str | bytes) -> socket.socket:
     return supervisor
 
 
-def told(supervisor: socket.socket) -> list[bytes]:
-    """Return what has been said since the last time."""
+def read_notifications(supervisor: socket.socket) -> list[bytes]:
+    """Return the notifications since the last call."""
     said = []
     try:
         while True:
@@ -51,37 +51,37 @@ class NotifierTests(SynchronousTestCase):
         self.clock = Clock()
 
     def notifier(self, **environ: str) -> SystemdNotifier:
-        """Return what tells the supervisor of these tests."""
+        """Return a notifier for the supervisor of these tests."""
         notifier = build_notifier({"NOTIFY_SOCKET": self.address, **environ}, US, self.clock)
         assert notifier is not None
         return notifier
 
-    def test_it_is_told_of_the_start_and_of_the_stop(self) -> None:
-        """Once each, and nothing in between if nobody watches."""
+    def test_start_and_stop_without_watchdog_send_ready_and_stopping(self) -> None:
+        """Without a watchdog it sends READY=1 and STOPPING=1 once each, and nothing in between."""
         notifier = self.notifier()
         notifier.startService()
-        self.assertEqual(told(self.supervisor), [b"READY=1"])
+        self.assertEqual(read_notifications(self.supervisor), [b"READY=1"])
         self.clock.advance(1000)
-        self.assertEqual(told(self.supervisor), [])
+        self.assertEqual(read_notifications(self.supervisor), [])
         notifier.stopService()
-        self.assertEqual(told(self.supervisor), [b"STOPPING=1"])
+        self.assertEqual(read_notifications(self.supervisor), [b"STOPPING=1"])
 
-    def test_a_watchdog_hears_twice_in_its_time(self) -> None:
-        """As systemd advises; no longer once it has been told of the end."""
+    def test_watchdog_interval_is_half_its_timeout_until_the_stop(self) -> None:
+        """The interval follows systemd's advice. After STOPPING=1 it sends nothing."""
         notifier = self.notifier(WATCHDOG_USEC="60000000", WATCHDOG_PID=str(US))
         notifier.startService()
-        self.assertEqual(told(self.supervisor), [b"READY=1", b"WATCHDOG=1"])
+        self.assertEqual(read_notifications(self.supervisor), [b"READY=1", b"WATCHDOG=1"])
         for _ in range(2):
             self.clock.advance(29)
-            self.assertEqual(told(self.supervisor), [])
+            self.assertEqual(read_notifications(self.supervisor), [])
             self.clock.advance(1)
-            self.assertEqual(told(self.supervisor), [b"WATCHDOG=1"])
+            self.assertEqual(read_notifications(self.supervisor), [b"WATCHDOG=1"])
         notifier.stopService()
         self.clock.advance(60)
-        self.assertEqual(told(self.supervisor), [b"STOPPING=1"])
+        self.assertEqual(read_notifications(self.supervisor), [b"STOPPING=1"])
 
-    def test_a_watchdog_of_another_process_is_not_ours(self) -> None:
-        """The variable may have been inherited; neither is one that is no number."""
+    def test_watchdog_of_another_process_or_invalid_is_ignored(self) -> None:
+        """An inherited or invalid WATCHDOG_USEC starts no watchdog."""
         for environ in (
             {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"},
             {"WATCHDOG_USEC": "soon"},
@@ -89,27 +89,27 @@ class NotifierTests(SynchronousTestCase):
             notifier = self.notifier(**environ)
             notifier.startService()
             self.clock.advance(60)
-            self.assertEqual(told(self.supervisor), [b"READY=1"])
+            self.assertEqual(read_notifications(self.supervisor), [b"READY=1"])
             notifier.stopService()
-            told(self.supervisor)
+            read_notifications(self.supervisor)
 
-    def test_a_supervisor_may_have_a_name_that_is_no_file(self) -> None:
-        """Linux's abstract sockets are written with an at sign."""
+    def test_abstract_socket_receives_ready(self) -> None:
+        """An at sign marks a Linux abstract socket."""
         name = f"tradeproxy-test-{free_port()}"
         supervisor = supervise(f"\0{name}".encode())
         self.addCleanup(supervisor.close)
         notifier = build_notifier({"NOTIFY_SOCKET": f"@{name}"}, US, self.clock)
         assert notifier is not None
         notifier.startService()
-        self.assertEqual(told(supervisor), [b"READY=1"])
+        self.assertEqual(read_notifications(supervisor), [b"READY=1"])
 
-    def test_without_a_supervisor_there_is_nobody_to_tell(self) -> None:
-        """Nor is there over a transport that only virtual machines have."""
+    def test_missing_or_unsupported_address_builds_no_notifier(self) -> None:
+        """An unset address and the vsock transport of virtual machines give None."""
         for environ in ({}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:1234"}):
             self.assertIsNone(build_notifier(environ, US, self.clock))
 
-    def test_a_supervisor_that_is_gone_costs_one_line(self) -> None:
-        """And never the stream; when it is back, it is told again."""
+    def test_unreachable_supervisor_logs_one_line(self) -> None:
+        """The service goes on, and notifies the supervisor again when it is back."""
         self.supervisor.close()
         Path(self.address).unlink()
         notifier = self.notifier(WATCHDOG_USEC="2000000")
@@ -123,14 +123,14 @@ class NotifierTests(SynchronousTestCase):
         supervisor = supervise(self.address)
         self.addCleanup(supervisor.close)
         self.clock.advance(1)
-        self.assertEqual(told(supervisor), [b"WATCHDOG=1"])
+        self.assertEqual(read_notifications(supervisor), [b"WATCHDOG=1"])
 
 
 class RunningTests(SocketTestCase):
-    """The whole proxy, and a supervisor."""
+    """The whole proxy with a supervisor."""
 
-    async def test_ready_means_that_clients_can_come(self) -> None:
-        """It listens by then, whether or not there is an Alpaca; the stop is announced before it begins."""
+    async def test_ready_while_upstream_is_down_means_listening(self) -> None:
+        """READY=1 needs no Alpaca. STOPPING=1 is sent when the stop starts."""
         directory = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, directory)
         address = str(Path(directory, "notify"))
@@ -138,8 +138,8 @@ class RunningTests(SocketTestCase):
         self.addCleanup(supervisor.close)
         proxy = await self.proxy(NOTIFY_SOCKET=address)
         await proxy.says("upstream is down")
-        self.assertEqual(told(supervisor), [b"READY=1"])
+        self.assertEqual(read_notifications(supervisor), [b"READY=1"])
         client = await self.subscribe()
         await proxy.stop()
         await client.gone()
-        self.assertEqual(told(supervisor), [b"STOPPING=1"])
+        self.assertEqual(read_notifications(supervisor), [b"STOPPING=1"])

@@ -1,4 +1,4 @@
-"""An authority that nobody trusts by default, and the certificates that it issues."""
+"""A test certificate authority, trusted by no default store, and its certificates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alpacas that turn what they were told against us."""
+"""Hostile Alpacas, which send our credentials back to us."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.disclosure import KEY, SECRET
 
 
 class Parrot(WebSocketServerProtocol):
-    """An Alpaca that repeats what it was told wherever there is room for it, and ends as it is made to."""
+    """An Alpaca that echoes each message in every field, then calls `end`."""
 
     def __init__(self, end: Callable[[Parrot, str], None]) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Findings:
-    """Problems and warnings about the settings, one line each. A problem prevents the start."""
+    """Problems and warnings about the settings, a line each. A problem prevents the start."""
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
