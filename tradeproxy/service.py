@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def build_service(settings: Settings, reactor: Any) -> MultiService:
-    """Return the service that holds one connection per account and serves its events to all clients.
+    """Return the service that keeps one connection per account and serves its events to clients.
 
     Services start in the order of the list below and stop in reverse, one at a time.
     The stop closes the listeners, then the clients, then Alpaca's streams, then the journals.

@@ -39,7 +39,7 @@ class Findings:
         self.warnings.append(_one_line(text))
 
     def attempt(self, name: str, parse: Callable[[str], T], text: str, default: T) -> T:
-        """Return `parse(text)`. On ValueError, record a problem of `name` and return the default."""
+        """Return `parse(text)`. On ValueError, record a problem of `name`; return the default."""
         try:
             return parse(text)
         except ValueError as error:
