@@ -8,7 +8,8 @@ let last;
 function connect() {
   const url = "ws://localhost:8099/trade-updates-paper";
   const socket = new WebSocket(last ? `${url}?since_id=${last}` : url);
-  socket.on("open", () => socket.send(JSON.stringify({ action: "auth", key: "any", secret: "any" })));
+  const login = JSON.stringify({ action: "auth", key: "any", secret: "any" });
+  socket.on("open", () => socket.send(login));
   socket.on("message", (text) => {
     const { stream, data } = JSON.parse(text);
     if (stream !== "trade_updates") return; // the reply to auth
