@@ -18,7 +18,7 @@ from tradeproxy.cluster.scripts import (
     WRITE,
     Script,
 )
-from tradeproxy.wire.event import Event, OrderState
+from tradeproxy.wire.event import Event, OrderState, is_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -282,6 +282,8 @@ def _decode(entry_id: bytes, pairs: list[bytes]) -> StatusEntry | EventEntry:
     if b"s" in fields:
         return StatusEntry(entry_id, fields[b"s"].decode(), fields[b"o"].decode())
     identity, digest, time, kind, order = json.loads(fields[b"m"])
+    if time is not None and not is_time(time):  # an earlier version wrote it
+        time = None
     state = None if order is None else OrderState(*order)
     event = Event(fields[b"p"], identity, bytes.fromhex(digest), time, state, kind)
     return EventEntry(

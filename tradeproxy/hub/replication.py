@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from tradeproxy.wire.event import is_time
 from tradeproxy.wire.proxy_status import Gap, GapOutcome, UpstreamStatus
 
 
@@ -26,12 +27,19 @@ class StreamState:
 
     @classmethod
     def parse(cls, text: str) -> StreamState:
-        """Read what `encode` wrote."""
+        """Read what `encode` wrote.
+
+        A gap outside the calendar, which an earlier version may have written, is left out.
+        """
         document = json.loads(text)
         gaps = (Gap(**_select_known(Gap, gap)) for gap in document["gaps"])
         return cls(
             UpstreamStatus(**_select_known(UpstreamStatus, document["upstream"])),
-            tuple(replace(gap, outcome=GapOutcome(gap.outcome)) for gap in gaps),
+            tuple(
+                replace(gap, outcome=GapOutcome(gap.outcome))
+                for gap in gaps
+                if is_time(gap.begin) and (gap.end is None or is_time(gap.end))
+            ),
         )
 
 

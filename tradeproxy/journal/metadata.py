@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tradeproxy.wire.event import is_time
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -65,21 +67,29 @@ class Metadata:
 
         `rows` are the sequence numbers of the first and the last stored row, and the highest time.
         None means that no row is stored. Raises ValueError or KeyError if the values are
-        incomplete or contradict each other.
+        incomplete or contradict each other. A time outside the calendar, which earlier versions
+        stored, counts as no time.
         """
-        complete_from, trimmed = int(saved["begins"]), int(saved["trimmed"])
-        latest_time, dedup_horizon = (
-            int(saved[key]) if key in saved else None for key in ("latest", "horizon")
+        trimmed = int(saved["trimmed"])
+        latest_time, dedup_horizon, complete_from = (
+            _read_time(saved[key]) if key in saved else None
+            for key in ("latest", "horizon", "begins")
         )
+        if "begins" not in saved:
+            raise KeyError("begins")
         epoch, base_url = saved["epoch"], saved["base_url"]
         first, last, max_time = (trimmed + 1, trimmed, None) if rows is None else rows
         if first != trimmed + 1:
             raise ValueError("the first rows are missing")
         self.epoch, self.base_url, self.account_id = epoch, base_url, saved.get("account_id")
-        self.first, self.last, self.complete_from = first, last, complete_from
+        self.first, self.last = first, last
         # The last row has the highest time. The saved one is needed once all rows are trimmed.
         self.latest_time = latest_time if max_time is None else max_time
         self.dedup_horizon = dedup_horizon
+        if complete_from is None:
+            # The best that is known: trimmed events are at or before the horizon.
+            complete_from = max(self.latest_time or 0, dedup_horizon or 0)
+        self.complete_from = complete_from
         self._notes = _read_notes(saved)
 
     def adopt(self, saved: Mapping[str, str]) -> None:
@@ -87,8 +97,7 @@ class Metadata:
 
         Each process derives the bounds and the latest time from its own rows.
         """
-        if "horizon" in saved:
-            horizon = int(saved["horizon"])
+        if (horizon := _read_time(saved.get("horizon"))) is not None:
             self.dedup_horizon = (
                 horizon if self.dedup_horizon is None else max(horizon, self.dedup_horizon)
             )
@@ -133,8 +142,19 @@ class Metadata:
 
 
 def _read_notes(saved: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the stored texts by key. Those of today are times: see hub/gaps.py."""
     return {
         key.removeprefix(_REMEMBERED): value
         for key, value in saved.items()
-        if key.startswith(_REMEMBERED)
+        if key.startswith(_REMEMBERED) and not (_is_number(value) and _read_time(value) is None)
     }
+
+
+def _is_number(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()
+
+
+def _read_time(text: str | None) -> int | None:
+    """Return a stored time (microseconds since 1970); None if it is outside the calendar."""
+    time = None if text is None else int(text)
+    return time if time is not None and is_time(time) else None

@@ -6,6 +6,8 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING
 
+from twisted.logger import Logger
+
 from tradeproxy.journal.backlog import Backlog, Entry, newer_state
 from tradeproxy.journal.base import (
     TRIM_STEP,
@@ -43,6 +45,7 @@ class SqliteJournal(JournalBase):
         in the backlog    last - len(backlog) + 1 ... last
     """
 
+    _log = Logger()
     is_loaded = is_current = True
 
     def __init__(
@@ -135,6 +138,13 @@ class SqliteJournal(JournalBase):
 
     def _load_metadata(self, store: Store) -> bool:
         """Load the metadata; return False for an empty database. Raises DamageError."""
+        if repaired := store.repair_times():
+            self._log.warn(
+                "{account}: {count} events in the journal had a time outside the calendar; they"
+                " have no time now",
+                account=self.name,
+                count=repaired,
+            )
         saved, rows = store.load_metadata(), store.bounds()
         if not saved and rows is None:
             # The process that created the file was killed before it saved anything.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import Row
 from tradeproxy.journal.schema import migrate
-from tradeproxy.wire.event import OrderState
+from tradeproxy.wire.event import MAX_TIME, MIN_TIME, OrderState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -121,6 +121,40 @@ class Store:
         self.commit((), metadata)
 
     # Events.
+
+    def repair_times(self) -> int:
+        """Remove times outside the calendar, which earlier versions stored.
+
+        Returns how many events had one. Without such an event this is two look-ups in an index.
+        """
+        first = self._first(
+            "SELECT min(seq) FROM events WHERE high > ? OR high < ?", MAX_TIME, MIN_TIME
+        )
+        if first is None:
+            return 0
+        with self._transaction():
+            cursor = self._execute(
+                "UPDATE events SET time = NULL WHERE time > ? OR time < ?", (MAX_TIME, MIN_TIME)
+            )
+            self._execute(
+                "UPDATE orders SET time = 0 WHERE time > ? OR time < ?", (MAX_TIME, MIN_TIME)
+            )
+            self._connection.executemany(
+                "UPDATE events SET high = ? WHERE seq = ?", self._read_max_times(first)
+            )
+        return cursor.rowcount
+
+    def _read_max_times(self, first: int) -> list[tuple[int | None, int]]:
+        """Return the highest time up to each row from `first` on, with the row's number."""
+        max_time = self._first("SELECT high FROM events WHERE seq = ?", first - 1)
+        found: list[tuple[int | None, int]] = []
+        for seq, time in self._execute(
+            "SELECT seq, time FROM events WHERE seq >= ? ORDER BY seq", (first,)
+        ):
+            if time is not None and (max_time is None or time > max_time):
+                max_time = time
+            found.append((max_time, seq))
+        return found
 
     def bounds(self) -> tuple[int, int, int | None] | None:
         """Return the first number, the last number and the highest time; None without rows."""

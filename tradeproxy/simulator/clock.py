@@ -56,8 +56,8 @@ def nanoseconds(text: object) -> int | None:
         return None
     day, time, fraction, zone = parts.groups()
     try:
-        moment = datetime.fromisoformat(f"{day}T{time}{zone.upper()}")
-    except ValueError:  # such as the 30th of February
+        moment = datetime.fromisoformat(f"{day}T{time}{zone.upper()}").astimezone(UTC)
+    except (ValueError, OverflowError):  # such as the 30th of February, or year 10,000 in UTC
         return None
     return (moment - _EPOCH) // timedelta(seconds=1) * 1_000_000_000 + int(
         (fraction or "").ljust(9, "0")
@@ -67,7 +67,7 @@ def nanoseconds(text: object) -> int | None:
 def compact(time: int) -> str:
     """Format a time in nanoseconds since 1970 as the prefix of activity ids: to the millisecond."""
     moment = _EPOCH + timedelta(microseconds=time // 1000)
-    return f"{moment:%Y%m%d%H%M%S}{moment.microsecond // 1000:03}"
+    return f"{moment.year:04}{moment:%m%d%H%M%S}{moment.microsecond // 1000:03}"
 
 
 def _text(time: datetime) -> str:

@@ -21,6 +21,7 @@ from twisted.web.http_headers import Headers
 from tradeproxy.upstream.backoff import parse_retry_after
 from tradeproxy.upstream.http import RateLimiter, build_agent
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken
+from tradeproxy.wire.event import is_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -317,9 +318,13 @@ def _header(response: IResponse, name: bytes) -> str:
 
 
 def _date(response: IResponse) -> float | None:
-    """Return the Date header as Unix time; HTTP dates are in UTC (RFC 9110, 5.6.7)."""
+    """Return the Date header as Unix time; HTTP dates are in UTC (RFC 9110, 5.6.7).
+
+    None if there is none, or if it is outside the calendar: an offset can move it there.
+    """
     try:
         moment = parsedate_to_datetime(_header(response, b"date"))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
+    return seconds if is_time(round(seconds) * 1_000_000) else None

@@ -105,10 +105,19 @@ class UpstreamService(Service):
         return disconnect
 
     def _report(self, disconnect: Disconnect) -> float:
-        """Log and publish a disconnect; return the delay before the next attempt, in seconds."""
+        """Log and publish a disconnect; return the delay before the next attempt, in seconds.
+
+        An error of the publication must not end the attempts to reach Alpaca.
+        """
         delay = self._backoff.delay_after(disconnect)
         self._account.reconnect_reasons[disconnect.reconnect_reason] += 1
-        self._account.mark_upstream_down(disconnect.reason)
+        try:
+            self._account.mark_upstream_down(disconnect.reason)
+        except Exception:
+            self._log.failure(
+                "{account}: the status of the upstream could not be published",
+                account=self._account.name,
+            )
         self._log.warn(
             "{account}: upstream is down: {reason}; next attempt in {delay:.1f} s",
             account=self._account.name,

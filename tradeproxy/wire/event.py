@@ -42,6 +42,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FINER = re.compile(r"[.,][0-9]{6}[0-9]*[1-9]")
 _MICROSECOND = timedelta(microseconds=1)
 
+MIN_TIME = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+MAX_TIME = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+"""The first and the last microsecond of the calendar, years 1 to 9999 in UTC.
+
+An offset moves a time beyond them: 9999-12-31T23:59:59-23:59 can be parsed, but not formatted.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Number:
@@ -117,12 +124,26 @@ def parse_time(text: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("no offset from UTC")
-    return (moment - _EPOCH) // _MICROSECOND + (_FINER.search(text) is not None)
+    time = (moment - _EPOCH) // _MICROSECOND + (_FINER.search(text) is not None)
+    if not is_time(time):
+        raise ValueError("outside the calendar in UTC")
+    return time
+
+
+def is_time(microseconds: int) -> bool:
+    """Whether a number of microseconds since 1970 is a time that can be formatted."""
+    return MIN_TIME <= microseconds <= MAX_TIME
 
 
 def format_time(microseconds: int) -> str:
-    """Format a time as Alpaca does: RFC 3339 in UTC, with six decimals of a second."""
-    return (_EPOCH + microseconds * _MICROSECOND).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """Format a time as Alpaca does: RFC 3339 in UTC, with six decimals of a second.
+
+    It never fails: the sum of a time and a duration that leaves the calendar becomes its first or
+    last moment.
+    """
+    moment = _EPOCH + min(max(microseconds, MIN_TIME), MAX_TIME) * _MICROSECOND
+    # Not strftime: its %Y does not pad the year on Linux, so that the result could not be parsed.
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _time(value: Any) -> int | None:
