@@ -13,6 +13,9 @@ _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<name>[a-z0-9._-]+)|\[(?P<ipv6>[0-9a-f:.]+)\])"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
+MAX_HOST_LENGTH = 253
+"""Characters of a host name (RFC 1035, 2.3.4, without the dot of the root)."""
+
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
@@ -25,7 +28,7 @@ def canonicalize(host: str) -> str:
     try:
         return str(ip_address(host))
     except ValueError:
-        if len(host) <= 253 and _NAME.fullmatch(host):
+        if len(host) <= MAX_HOST_LENGTH and _NAME.fullmatch(host):
             return host.lower()
     raise ValueError(f"{host!r} is neither a host name nor an address")
 

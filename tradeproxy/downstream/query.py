@@ -27,7 +27,16 @@ MAX_REPLAY = 1_000_000
 CLOCK_SKEW = 60
 """Seconds by which a client's clock may be ahead of the proxy's clock."""
 
-_LOST_PLUS = re.compile(r"(?P<time>.+:.+) (?P<offset>[0-9]{2}:?[0-9]{2})")
+MAX_PARAMETERS = 32
+"""Parameters in one query. A stranger chooses it, and each one is looked up."""
+
+MAX_NAME_LENGTH = 32
+"""Characters of a name that is compared with the known ones: comparing takes quadratic time."""
+
+MAX_TIME_LENGTH = 64
+"""Characters of `since` and `until`; a time with nine digits of a second and an offset has 35."""
+
+_OFFSET = re.compile("[0-9]{2}:?[0-9]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +139,21 @@ def parse_history_query(
 
 def _check_spelling(name: str, names: tuple[str, ...]) -> None:
     # If a misspelt position were ignored, the client would silently miss the events it asked for.
+    if len(name) > MAX_NAME_LENGTH:
+        return
     for nearest in get_close_matches(name.lower(), names, n=1, cutoff=0.8):
         raise _QueryError(f"{name}: there is no such parameter; the nearest is {nearest}")
 
 
 def _parse_query(query: bytes, names: tuple[str, ...]) -> Query:
     given: Query = {}
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+    try:
+        pairs = parse_qsl(
+            query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS
+        )
+    except ValueError:
+        raise _QueryError(f"the query has more than {MAX_PARAMETERS} parameters") from None
+    for name, value in pairs:
         if name not in names:
             _check_spelling(name, names)
             continue
@@ -196,9 +213,13 @@ def _check_id(name: str, text: str) -> str:
 
 def _parse_time(name: str, text: str) -> int:
     # In a query "+" means a blank, so an unescaped "+02:00" arrives as " 02:00".
-    unescaped = _LOST_PLUS.fullmatch(text)
+    head, _, offset = text[: MAX_TIME_LENGTH + 1].rpartition(" ")
+    if ":" in head and _OFFSET.fullmatch(offset):
+        text = f"{head}+{offset}"
     try:
-        return parse_time(f"{unescaped['time']}+{unescaped['offset']}" if unescaped else text)
+        if len(text) > MAX_TIME_LENGTH:
+            raise ValueError
+        return parse_time(text)
     except (ValueError, OverflowError):
         example = "2026-01-31T14:30:00Z"
         raise _QueryError(

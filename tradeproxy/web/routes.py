@@ -109,7 +109,7 @@ _UNSAFE = re.compile(rb"(?:\A|[/\\])[. ]*(?:;[^/\\]*)?(?=[/\\]|\Z)|[\x00-\x1f\x7
 A backslash separates segments too: some servers treat it as a slash.
 """
 
-_MAX_DECODINGS = 3
+MAX_DECODINGS = 3
 """Levels of percent-encoding that are checked; a path with more is not forwarded."""
 
 
@@ -136,7 +136,7 @@ def match_rest_request(uri: bytes) -> RestRequest | None:
 
 
 def _is_inside(path: bytes) -> bool:
-    for _ in range(_MAX_DECODINGS):
+    for _ in range(MAX_DECODINGS):
         if _UNSAFE.search(path):
             return False
         encoded, path = path, unquote_to_bytes(path)
