@@ -46,7 +46,8 @@ handover: $(VENV)/.development
 
 # The short forms of chaos, cluster and conformance, which the suite has no time for: half a minute.
 attacks: $(VENV)/.development
-	$(BIN)/trial tests.attacks.chaos tests.attacks.cluster tests.attacks.conformance
+	$(BIN)/trial tests.attacks.chaos tests.attacks.cluster tests.attacks.conformance \
+		tests.attacks.strangers
 
 # The Autobahn suite's cases for servers, against ours.
 conformance: $(VENV)/.development

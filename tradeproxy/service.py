@@ -36,9 +36,12 @@ if TYPE_CHECKING:
     from tradeproxy.config.settings import RecoverySettings, Settings
     from tradeproxy.config.storage import JournalSettings
     from tradeproxy.journal.base import Journal
+    from tradeproxy.runtime.socket_limit import SocketLimit
 
 
-def build_service(settings: Settings, reactor: Any) -> MultiService:
+def build_service(
+    settings: Settings, reactor: Any, sockets: SocketLimit | None = None
+) -> MultiService:
     """Return the service that keeps one connection per account and serves its events to clients.
 
     Services start in the order of the list below and stop in reverse, one at a time.
@@ -51,7 +54,7 @@ def build_service(settings: Settings, reactor: Any) -> MultiService:
         )
         for account in settings.accounts
     }
-    clients = DownstreamFactory(settings.limits, reactor)
+    clients = DownstreamFactory(settings.limits, reactor, sockets)
     admission = Admission(settings.allowed_hosts, settings.allowed_origins, Tokens(settings.tokens))
     passthrough = _passthrough(settings, clients.clients, reactor) if settings.rest else None
     site = build_site(accounts, clients, admission, reactor, passthrough)

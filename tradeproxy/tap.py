@@ -12,8 +12,10 @@ from twisted.python import usage
 from tradeproxy.config import endpoints
 from tradeproxy.config.settings import Settings, SettingsError, read_settings
 from tradeproxy.journal.file import check_journal
-from tradeproxy.runtime.rlimits import raise_file_limit
+from tradeproxy.runtime.log_throttle import LogThrottleService
+from tradeproxy.runtime.rlimits import count_free_files, raise_file_limit, reserve_for
 from tradeproxy.runtime.signals import stop_on_hangup
+from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.runtime.systemd import build_notifier
 
 if TYPE_CHECKING:
@@ -111,11 +113,16 @@ def makeService(options: Options) -> IService:
 
     reactor: Any = chosen  # of many interfaces, which mypy does not know
     settings = options.settings
-    if warning := raise_file_limit(settings.limits.max_clients):
+    clients, reserve = settings.limits.max_clients, reserve_for(len(settings.accounts))
+    if warning := raise_file_limit(
+        clients, SocketLimit(clients, outgoing=settings.rest).sockets, reserve
+    ):
         settings = replace(settings, warnings=(*settings.warnings, warning))
     stop_on_hangup(reactor)
     reactor.installNameResolver(DaemonResolver(reactor))
-    proxy = build_service(settings, reactor)
+    sockets = SocketLimit(clients, count_free_files(reserve), outgoing=settings.rest)
+    proxy = build_service(settings, reactor, sockets)
+    LogThrottleService(reactor.callWhenRunning).setServiceParent(proxy)
     notifier = build_notifier(os.environ, os.getpid(), reactor)
     if notifier is not None:
         notifier.setServiceParent(proxy)

@@ -14,7 +14,8 @@ from tradeproxy.wire.proxy_status import GapOutcome, ReplayState
 
 TEXT = (Path(__file__).parents[2] / "docs/protocol.md").read_text(encoding="utf-8")
 BLOCKS = [
-    block.splitlines() for block in re.findall(r"^```\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    re.sub(r"\n  +", "", block).splitlines()  # an indented line continues the one before
+    for block in re.findall(r"^```\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 ]
 
 SENT, GOT = "→ ", "← "

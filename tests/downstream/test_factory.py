@@ -13,7 +13,6 @@ from tests.support.frames import (
 )
 from tests.support.memory import LingeringTransport
 from tests.support.proxy import ProxyTestCase
-from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.connection import CLOSE_TIMEOUT
 
 EVENTS = [b'{"stream":"trade_updates","data":{"event":"new","n":%d}}' % n for n in range(3)]
@@ -272,17 +271,3 @@ class KeepAliveTests(ProxyTestCase):
         self.assertEqual(len(self.factory.clients), 1)
         self.wires.advance(2)
         self.assertEqual(len(self.factory.clients), 0)
-
-
-class MaxClientsTests(ProxyTestCase):
-    """PROXY_MAX_CLIENTS limits the clients."""
-
-    limits = Limits(max_clients=2)
-
-    def test_client_above_limit_is_503(self) -> None:
-        """The upgrade is rejected with 503 until another client closes."""
-        first, _ = self.connect(), self.connect("/live/stream")
-        self.assertEqual(self.upgrade().status, 503)
-        first.sendClose(1000)
-        self.wires.advance(1)
-        self.assertEqual(self.upgrade().status, 101)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tests.support.frames import FILL
+from tests.support.frames import AUTH, FILL
 from tests.support.journals import BASE_URL, DAY, event, event_id_of
 from tests.support.memory import CLIENT, LingeringTransport
 from tests.support.proxy import NarrowTransport, ProxyTestCase, RawClient
@@ -427,7 +427,7 @@ class SseServiceTests(SseTestCase):
     def test_sse_clients_count_against_max_clients(self) -> None:
         """Above the limit the status is 503."""
         reader = self.get()
-        self.connect()
+        self.say(self.connect(), AUTH)
         self.assertEqual(self.request(PATH).status, 503)
         self.assertEqual(self.upgrade().status, 503)
         self.assertEqual(len(self.paper.broadcaster), 2)

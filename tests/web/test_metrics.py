@@ -242,7 +242,8 @@ class ClientMetricsTests(MetricsTestCase):
     def test_clients_are_counted_by_dialect(self) -> None:
         """Connections of every dialect count against the limit."""
         first = self.connect()
-        self.connect(f"{STREAM}/stream")
+        for client in (first, self.connect(f"{STREAM}/stream")):
+            self.say(client, AUTH)
         self.request(f"{STREAM}/v2/events/trades")
         dialects = {"WebSocket": 1, "WebSocket, as Alpaca's": 1, "server-sent events": 1}
         self.assertEqual(self.counts("clients", "dialect"), dialects)

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet import error
 from twisted.web.server import NOT_DONE_YET, Request
 
+from tests.support.frames import AUTH
 from tests.support.proxy import NarrowTransport, RawClient
 from tests.upstream.support import never
 from tests.web.rest_case import ORDERS, RestTestCase, answer_partly, read_message
@@ -76,7 +77,7 @@ class ClientTests(RestTestCase):
         self.answer = {}
         for _ in range(3):
             self.assertEqual(self.request(ORDERS).status, 200)
-        self.assertEqual(self.upgrade().status, 101)
+        self.say(self.connect(), AUTH)
         self.assertEqual(self.request(ORDERS).status, 503)
 
     def test_idle_connection_is_kept_for_idle_timeout(self) -> None:

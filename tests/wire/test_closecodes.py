@@ -10,6 +10,7 @@ CODES = {
     # name: (code, what the client's author must read in the reason, may the client reconnect)
     "RESTARTING": (1012, "restarting", True),
     "UNREADABLE": (1013, "cannot be read at the moment", True),
+    "FULL": (1013, "no connection is free", True),
     "MALFORMED": (4000, "not JSON", False),
     "TOKEN_REFUSED": (4001, "PROXY_TOKENS", False),
     "NO_AUTH": (4002, "no auth message", True),

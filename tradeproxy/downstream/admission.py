@@ -42,6 +42,8 @@ class Rejection:
 
     status: int
     reason: str
+    retry_after: int = 1
+    """Seconds, for a 503."""
 
 
 class Tokens:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
+    from tradeproxy.runtime.socket_limit import SocketLimit
+
 
 MAX_USER_AGENT = 80
 """Characters. Browsers send more; the start and the end are kept because they differ most."""
@@ -114,11 +116,11 @@ class ClientLabels(NamedTuple):
 class Clients:
     """The connected clients, and the count of rejections."""
 
-    def __init__(self, limit: int) -> None:
-        """Create an empty registry that takes at most `limit` clients."""
+    def __init__(self, sockets: SocketLimit) -> None:
+        """Create an empty registry; `sockets` counts every accepted socket and limits clients."""
+        self.sockets = sockets
         self.rejections = RejectionCounter()
         self.accepting = True
-        self.limit = limit
         self.connected: Counter[ClientLabels] = Counter()
         """The number of clients that follow a stream now."""
         self.accepted: Counter[ClientLabels] = Counter()
@@ -134,7 +136,7 @@ class Clients:
     @property
     def is_full(self) -> bool:
         """Whether new clients are rejected: the limit is reached, or the proxy stops."""
-        return not self.accepting or len(self) >= self.limit
+        return not self.accepting or self.sockets.is_full
 
     def list_stats(self) -> list[ClientStats]:
         """Return the state of every client that follows a stream."""

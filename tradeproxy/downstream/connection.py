@@ -124,9 +124,15 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Pass the message to the session, and apply its effects."""
         was_unauthenticated = self._session.state is ClientState.AWAITING_AUTH
+        if was_unauthenticated and self._context.clients.is_full:
+            # Other clients have authenticated since this one's handshake.
+            self.close(CloseCode.FULL)
+            return
         self._run_step(self._session.received, payload)
         if was_unauthenticated and self._session.state is not ClientState.AWAITING_AUTH:
             self._context.auth_deadlines.discard(self)
+            if self._session.state is ClientState.AUTHENTICATED:
+                self._context.clients.sockets.log_in(self.transport)
             autobahn_slim.release_leftovers(self)
 
     def onPing(self, payload: bytes) -> None:
@@ -148,6 +154,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self._context.auth_deadlines.discard(self)
         self.subscriber.feed.stopProducing()
         self._context.clients.discard(self)
+        self._context.clients.sockets.discard(self.transport)
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that does not answer pings."""

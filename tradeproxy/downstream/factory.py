@@ -17,6 +17,7 @@ from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.send_group import SendGroups
 from tradeproxy.downstream.session import ClientSession, ProtocolMode
 from tradeproxy.downstream.subscription import SharedEncoders
+from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.wire.messages import Sendable, encode
 
 if TYPE_CHECKING:
@@ -43,13 +44,19 @@ this timeout longer too."""
 _DIALECTS = {ProtocolMode.ORIGINAL: "WebSocket", ProtocolMode.ALPACA: "WebSocket, as Alpaca's"}
 
 
+REPLACED = "closed for a newer connection: no place was free"
+"""The reason that is counted for a socket that had not logged in."""
+
+
 class DownstreamFactory(WebSocketServerFactory):
     """The factory of all WebSocket clients, with the objects that they share."""
 
     noisy = False
     protocol: Any = DownstreamProtocol
 
-    def __init__(self, limits: Limits, reactor: IReactorTime) -> None:
+    def __init__(
+        self, limits: Limits, reactor: IReactorTime, sockets: SocketLimit | None = None
+    ) -> None:
         super().__init__(server="tradeproxy", reactor=reactor)
         pong_timeout = max(PONG_TIMEOUT, limits.stall_timeout + 2 * PING_INTERVAL)
         self.setProtocolOptions(
@@ -67,7 +74,10 @@ class DownstreamFactory(WebSocketServerFactory):
         )
         self._client = autobahn_slim.configure_class(self.protocol, self)
         self.limits = limits
-        self.clients = Clients(limits.max_clients)
+        if sockets is None:
+            sockets = SocketLimit(limits.max_clients, outgoing=True)
+        self.clients = Clients(sockets)
+        self.clients.sockets.on_replaced = self._count_replaced
         self.throttle = HandshakeThrottle(reactor)
         plain = encoder.plain_encoder(self._frame)
         self._context = ConnectionContext(
@@ -83,6 +93,10 @@ class DownstreamFactory(WebSocketServerFactory):
             auth_deadlines=AuthDeadlines(limits.auth_timeout, reactor),
             pong_timeout=pong_timeout,
         )
+
+    def _count_replaced(self, transport: Any) -> None:
+        peer = getattr(transport.getPeer(), "host", "a client")
+        self.clients.rejections.record(peer, REPLACED)
 
     def upgrade(
         self,

@@ -142,7 +142,9 @@ class SseResponse:
     ) -> None:
         self.is_closed: Deferred[None] = Deferred()
         self._shared = shared
+        channel: Any = request.channel
         self._request = request
+        self._transport = channel.transport
         self._account = account
         self._range = log_range
         agent = user_agent(request.getHeader(b"user-agent"))
@@ -160,6 +162,7 @@ class SseResponse:
         self._request.notifyFinish().addBoth(self._on_closed)
         self._request.registerProducer(self._feed, True)
         self._shared.clients.add(self)
+        self._shared.clients.sockets.log_in(self._transport)
         self._account.broadcaster.register(self)
         self._beat()
         if self._range.until is not None:
@@ -309,6 +312,7 @@ class SseResponse:
         self._feed.stopProducing()
         self._account.broadcaster.unregister(self)
         self._shared.clients.discard(self)
+        self._shared.clients.sockets.log_out(self._transport)
         for call in (self._heartbeat, self._time_limit):
             if call is not None and call.active():
                 call.cancel()

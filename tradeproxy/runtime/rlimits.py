@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import resource
 
-SPARE_DESCRIPTORS = 64
-"""Open files beside the clients' sockets: listeners, upstreams, logs, Python's own."""
+RESERVE = 64
+"""Open files beside accepted sockets: listeners, upstreams, journals, logs, Python's own."""
+
+ACCOUNTS_IN_RESERVE = 4
+"""Accounts for which RESERVE is enough."""
+
+PER_ACCOUNT = 8
+"""Open files of a further account: its upstream, a REST request, and its journal or Redis."""
 
 
-def raise_file_limit(clients: int) -> str | None:
-    """Raise the limit of open files (often 1,024) to one socket for each client.
+def reserve_for(accounts: int) -> int:
+    """Return how many open files are kept for other things than accepted sockets."""
+    return RESERVE + PER_ACCOUNT * max(0, accounts - ACCOUNTS_IN_RESERVE)
 
-    If the hard limit is too low, raise it to the hard limit and return a warning for the user.
+
+def raise_file_limit(
+    clients: int, sockets: int | None = None, reserve: int = RESERVE
+) -> str | None:
+    """Raise the limit of open files, often 1,024, so that each client can have its socket.
+
+    Args:
+        clients: how many clients may log in, for the line that is returned.
+        sockets: how many sockets may be open for them and for handshakes; None for one each.
+        reserve: how many open files are needed besides.
+
+    Returns a line for the user if the hard limit is too low for that. It is then used in full.
     """
-    wanted = clients + SPARE_DESCRIPTORS
+    wanted = (clients if sockets is None else sockets) + reserve
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft == unlimited or soft >= wanted:
@@ -21,11 +39,18 @@ def raise_file_limit(clients: int) -> str | None:
     allowed = wanted if hard == unlimited else min(wanted, hard)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    except (
-        OSError,
-        ValueError,
-    ):  # macOS rejects values above its kernel limit, even if `hard` is higher
+    except (OSError, ValueError):
+        # macOS rejects values above its kernel limit, even if `hard` is higher.
         allowed = soft
     if allowed == wanted:
         return None
-    return f"PROXY_MAX_CLIENTS: {clients} clients need {wanted} open files, and this process gets {allowed}"
+    return (
+        f"PROXY_MAX_CLIENTS: {clients} clients need {wanted} open files,"
+        f" and this process gets {allowed}"
+    )
+
+
+def count_free_files(reserve: int) -> int | None:
+    """Return how many files the limit allows besides a reserve; None if there is no limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft - reserve

@@ -5,15 +5,36 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.web import http
 from twisted.web.server import Request, Site
 
 if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
     from tradeproxy.downstream.handshake_limits import HandshakeThrottle
+    from tradeproxy.runtime.socket_limit import SocketLimit
+
+
+_TWISTED_LOG = Logger("twisted.web.http")
+
+
+class _LibraryLog:
+    """The `_log` of the subclasses below: what Twisted logs in them is a line of the library.
+
+    Logger takes its name from the class that has it, so that these lines would count as ours, of
+    which each is logged. Of repeated lines of a library few are: see runtime/log_throttle.py.
+    """
+
+    def __get__(self, instance: object, owner: type | None = None) -> Logger:
+        return _TWISTED_LOG
 
 
 class _Request(Request):
+    _log = _LibraryLog()
+
     def process(self) -> None:
         """Answer, and forbid browsers to guess another content type."""
         self.setHeader(b"x-content-type-options", b"nosniff")
@@ -37,8 +58,19 @@ class _Channel(http.HTTPChannel):
     Here the limit starts with the connection, and again with the first byte of a later request.
     """
 
+    _log = _LibraryLog()
     site: ProxySite
     _has_answered = False
+
+    def connectionMade(self) -> None:
+        """Count the socket: over TLS this comes before the handshake."""
+        super().connectionMade()
+        self.site.sockets.accept(self.transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Count the socket no longer. A WebSocket, which took it over, does so itself."""
+        self.site.sockets.discard(self.transport)
+        super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
         """Submit received bytes to the handshake throttle, which calls back at once or later."""
@@ -101,10 +133,12 @@ class ProxySite(Site):
     It keeps no access log: health checks would fill it, and requests hold credentials.
     """
 
+    _log = _LibraryLog()
     noisy = False
     protocol = _Channel  # type: ignore[assignment]  # not the one that may switch to HTTP/2
     requestFactory = _Request
     throttle: HandshakeThrottle
+    sockets: SocketLimit
     max_body_kept = 0
     """Bytes of a request body that are kept; the rest is discarded."""
     idle_timeout: float

@@ -243,9 +243,13 @@ class ProxyCollector(Collector):
             slow,
         )
         yield GaugeMetricFamily(
-            "tradeproxy_connections", "Connections that count against the limit.", len(clients)
+            "tradeproxy_connections",
+            "Clients that count against the limit.",
+            clients.sockets.logged_in,
         )
-        yield GaugeMetricFamily("tradeproxy_connections_limit", "PROXY_MAX_CLIENTS.", clients.limit)
+        yield GaugeMetricFamily(
+            "tradeproxy_connections_limit", "PROXY_MAX_CLIENTS.", clients.sockets.clients
+        )
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:

@@ -119,10 +119,13 @@ class RestProxy:
         headers = Headers(dict(_forwarded_headers(request.requestHeaders, _NOT_SENT_TO_ALPACA)))
         headers.addRawHeader(b"via", request.clientproto.removeprefix(b"HTTP/") + b" tradeproxy")
         url = self._base_urls[rest_request.account] + rest_request.target
-        response = self._agent.request(
-            request.method, url, headers, _BodyProducer(body) if body else None
+        round_trip = _RoundTrip(request, self._clients, self._clock)
+        if not round_trip.reserve_sockets():
+            request.setHeader(b"retry-after", b"5")
+            return render_error(request, 503, "no connection is free")
+        round_trip.start(
+            self._agent.request(request.method, url, headers, _BodyProducer(body) if body else None)
         )
-        _RoundTrip(request, response, self._clients, self._clock).start()
         return NOT_DONE_YET
 
 
@@ -147,19 +150,32 @@ class _RoundTrip(TimeoutMixin, Protocol):
     def __init__(
         self,
         request: Request,
-        response: Deferred[IResponse],
         clients: Clients,
         clock: IReactorTime,
     ) -> None:
+        channel: Any = request.channel
         self.is_closed: Deferred[None] = Deferred()
         self._request = request
-        self._response = response
+        self._client_transport = channel.transport
+        self._response: Deferred[IResponse]
         self._clients = clients
         self._clock = clock
         self._is_released = False
 
-    def start(self) -> None:
+    def reserve_sockets(self) -> bool:
+        """Reserve two sockets until the end, the client's and one to Alpaca; False if none is free.
+
+        While an order is under way, its connection is not closed for a newer one.
+        """
+        sockets = self._clients.sockets
+        if sockets.log_in(self._client_transport) and sockets.open_outgoing(self):
+            return True
+        sockets.log_out(self._client_transport)
+        return False
+
+    def start(self, response: Deferred[IResponse]) -> None:
         """Wait for the response, or for the end of either connection."""
+        self._response = response
         self._clients.add(self)
         self._request.notifyFinish().addBoth(self._on_request_finished)
         self.setTimeout(STALL_TIMEOUT)
@@ -292,6 +308,8 @@ class _RoundTrip(TimeoutMixin, Protocol):
         # This comes before the end of the response, which starts the next pipelined request: both
         # must not count at the same time.
         self._clients.discard(self)
+        self._clients.sockets.discard(self)
+        self._clients.sockets.log_out(self._client_transport)
         self.setTimeout(None)
         if self.transport is None:
             self._response.cancel()

@@ -55,7 +55,7 @@ NO_WEBSOCKET = Rejection(
 )
 NOT_FOUND = Rejection(404, "not found; the streams are at /trade-updates-<account>")
 NOT_LOADED = Rejection(503, "this node has not read the shared log yet; come back in a second")
-FULL = Rejection(503, "no connection is free; PROXY_MAX_CLIENTS is the limit")
+FULL = Rejection(503, "no connection is free; PROXY_MAX_CLIENTS is the limit", retry_after=5)
 FOREIGN = Rejection(403, "a page of another origin is not to give orders")
 
 IDLE_TIMEOUT = 75.0
@@ -87,6 +87,7 @@ def build_site(
     timeout = factory.limits.handshake_timeout
     site = ProxySite(root, timeout=timeout, reactor=clock, parsePOSTFormSubmission=False)
     site.throttle = factory.throttle
+    site.sockets = factory.clients.sockets
     site.idle_timeout = timeout
     if rest_proxy is not None:
         site.max_body_kept = MAX_BODY_SIZE + 1  # one byte more shows that a body is too long
@@ -253,6 +254,7 @@ class Root(Resource):
             return self._reject_and_count(request, FOREIGN)
         if self._factory.clients.is_full:
             self._count_rejection(request, FULL)
+            request.setHeader(b"retry-after", b"%d" % FULL.retry_after)
             return render_error(request, FULL.status, FULL.reason)
         return self._rest_proxy.render(request, rest_request)
 
@@ -318,7 +320,7 @@ def _render_rejection(request: Request, rejection: Rejection) -> bytes:
         request.setHeader(b"upgrade", b"websocket")
         request.setHeader(b"sec-websocket-version", VERSION)
     if rejection.status == 503:
-        request.setHeader(b"retry-after", b"1")
+        request.setHeader(b"retry-after", b"%d" % rejection.retry_after)
     if rejection.status == 405:
         request.setHeader(b"allow", b"GET, HEAD")
     return rejection.reason.encode() + b"\n"

@@ -23,6 +23,7 @@ class CloseCode(Enum):
 
     RESTARTING = (1012, "the proxy is restarting: reconnect", True)
     UNREADABLE = (1013, "the journal cannot be read at the moment: reconnect", True)
+    FULL = (1013, "no connection is free: reconnect in a few seconds", True)
     MALFORMED = (4000, "that message is not JSON", False)
     TOKEN_REFUSED = (4001, "neither key nor secret is one of this proxy's PROXY_TOKENS", False)
     NO_AUTH = (4002, "no auth message came in time: reconnect and send one", True)

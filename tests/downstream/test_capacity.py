@@ -1,0 +1,100 @@
+"""Tests for PROXY_MAX_CLIENTS and for the limit of accepted sockets, in the whole site."""
+
+from __future__ import annotations
+
+from tests.support.frames import AUTH
+from tests.support.proxy import Client, ProxyTestCase
+from tradeproxy.config.settings import Limits
+from tradeproxy.runtime.socket_limit import SocketLimit
+from tradeproxy.wire.close_codes import CloseCode
+
+
+class CapacityTests(ProxyTestCase):
+    """Only clients that have logged in count against PROXY_MAX_CLIENTS."""
+
+    limits = Limits(max_clients=2)
+
+    def connect_authenticated(self, path: str = "/paper") -> Client:
+        client = self.connect(path)
+        self.say(client, AUTH)
+        return client
+
+    def test_client_beyond_limit_is_rejected_before_upgrade(self) -> None:
+        """The status is 503 until a client disconnects."""
+        first = self.connect_authenticated()
+        self.connect_authenticated("/live/stream")
+        rejected = self.upgrade()
+        self.assertEqual(rejected.status, 503)
+        self.assertIn(b"\r\nretry-after: 5\r\n", rejected.received.lower())
+        first.sendClose(1000)
+        self.wires.advance(1)
+        self.assertEqual(self.upgrade().status, 101)
+
+    def test_health_is_answered_beyond_limit(self) -> None:
+        """A supervisor must not restart a proxy that is merely full."""
+        self.connect_authenticated()
+        self.connect_authenticated()
+        self.assertEqual(self.request("/healthz").status, 200)
+
+    def test_strangers_do_not_keep_client_out(self) -> None:
+        """Clients that never authenticate took all places once: a good token got 503."""
+        for _ in range(10):
+            self.connect()
+        client = self.connect()
+        self.assertEqual((len(self.say(client, AUTH)), client.closed), (1, None))
+
+    def test_auth_beyond_limit_closes_1013(self) -> None:
+        """Other clients have authenticated since the handshake of this one."""
+        late = self.connect()
+        self.connect_authenticated()
+        self.connect_authenticated()
+        self.say(late, AUTH)
+        self.wires.advance(1)
+        self.assertEqual(late.closed, (CloseCode.FULL.code, CloseCode.FULL.reason))
+
+
+class SocketTests(ProxyTestCase):
+    """Every accepted socket counts, from its accept to its end."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sockets = self.factory.clients.sockets
+
+    def test_websocket_counts_once_and_until_it_ends(self) -> None:
+        """The HTTP connection becomes the WebSocket; both are one socket."""
+        client = self.connect()
+        self.assertEqual(len(self.sockets), 1)
+        self.say(client, AUTH)
+        self.assertEqual(len(self.sockets), 1)
+        client.sendClose(1000)
+        self.wires.advance(1)
+        self.assertEqual(len(self.sockets), 0)
+
+    def test_idle_http_connection_counts_until_it_ends(self) -> None:
+        """It is closed after the handshake timeout."""
+        self.request("/healthz")
+        self.assertEqual(len(self.sockets), 1)
+        self.wires.advance(self.limits.handshake_timeout + 0.1)
+        self.assertEqual(len(self.sockets), 0)
+
+
+class DescriptorTests(ProxyTestCase):
+    """At the limit of descriptors a new connection replaces an idle one."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        limit = SocketLimit(self.limits.max_clients, sockets=4)
+        limit.on_replaced = self.factory.clients.sockets.on_replaced
+        self.factory.clients.sockets = self.site.sockets = limit
+
+    def test_new_client_replaces_idle_connections_and_no_client(self) -> None:
+        """10,400 idle connections took every descriptor once, Alpaca's too."""
+        first = self.connect()
+        self.say(first, AUTH)
+        idle = [self.request("/healthz") for _ in range(6)]
+        self.assertEqual([each.gone for each in idle], [True] * 3 + [False] * 3)
+        self.assertEqual((first.closed, len(self.factory.clients.sockets)), (None, 4))
+        second = self.connect()
+        self.assertEqual((len(self.say(second, AUTH)), second.closed), (1, None))
+        [reason] = self.factory.clients.rejections.counts
+        self.assertEqual(reason, "closed for a newer connection: no place was free")

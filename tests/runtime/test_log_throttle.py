@@ -1,0 +1,100 @@
+"""Tests for tradeproxy.runtime.log_throttle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, LogPublisher, formatEvent
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from tradeproxy.runtime.log_throttle import MAX_KINDS, LogThrottle, LogThrottleService
+
+
+def line(text: str, namespace: str = "twisted.web.http", **values: Any) -> dict[str, Any]:
+    """Return an event of a logger."""
+    return {
+        "log_namespace": namespace,
+        "log_level": LogLevel.info,
+        "log_format": text,
+        **values,
+    }
+
+
+@implementer(ILogObserver)
+class Lines:
+    """An observer that keeps what the log would show."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        self.lines.append(formatEvent(event))
+
+
+class LogThrottleTests(SynchronousTestCase):
+    """A library cannot fill the log."""
+
+    def setUp(self) -> None:
+        self.shown = Lines()
+        self.lines = self.shown.lines
+        self.throttle = LogThrottle(self.shown)
+
+    def test_library_line_repeated_1000_times_is_logged_four_times(self) -> None:
+        """The 1st, 10th, 100th and 1,000th, each with the count so far."""
+        for port in range(1000):
+            self.throttle(line("Timing out client: {peer}", peer=f"tcp4:{port}"))
+        self.assertEqual(
+            self.lines,
+            [
+                "Timing out client: tcp4:0",
+                "Timing out client: tcp4:9 (10 so far)",
+                "Timing out client: tcp4:99 (100 so far)",
+                "Timing out client: tcp4:999 (1000 so far)",
+            ],
+        )
+
+    def test_numbers_in_text_do_not_make_another_kind(self) -> None:
+        """Old-style lines hold their values in the text."""
+        for port in range(9):
+            self.throttle(line(f"(TCP Port {8000 + port} Closed)", "log_legacy"))
+        self.assertEqual(self.lines, ["(TCP Port 8000 Closed)"])
+
+    def test_own_line_without_traceback_always_passes(self) -> None:
+        """It is a state change."""
+        for _ in range(3):
+            self.throttle(line("upstream is down", "tradeproxy.upstream.service"))
+        self.assertEqual(len(self.lines), 3)
+
+    def test_own_traceback_is_counted_by_account_and_type(self) -> None:
+        """A fault that is tried again every second does not fill the log; another one shows."""
+        for account, error in [("paper", KeyError())] * 9 + [
+            ("live", KeyError()),
+            ("live", OSError()),
+        ]:
+            failure = Failure(error)
+            self.throttle(
+                line(
+                    "{account}: failed", "tradeproxy.cluster", account=account, log_failure=failure
+                )
+            )
+        self.assertEqual(self.lines, ["paper: failed", "live: failed", "live: failed"])
+
+    def test_kinds_are_bounded(self) -> None:
+        """Text that a stranger chooses does not use up the memory."""
+        for number in range(3 * MAX_KINDS):
+            self.throttle(line("x" + "abcdefghij"[number % 10] * (number // 10)))
+        self.assertLessEqual(len(self.throttle._counts), MAX_KINDS)  # noqa: SLF001
+
+    def test_service_wraps_observers_and_restores_them(self) -> None:
+        """While it runs, repeated lines are counted; afterwards everything passes."""
+        publisher = LogPublisher(self.shown)
+        service = LogThrottleService(lambda wrap: wrap(), publisher)
+        service.startService()
+        for _ in range(5):
+            publisher(line("again"))
+        service.stopService()
+        for _ in range(2):
+            publisher(line("again"))
+        self.assertEqual(self.lines, ["again"] * 3)

@@ -1,0 +1,93 @@
+"""Tests for tradeproxy.runtime.socket_limit."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tradeproxy.runtime.socket_limit import MAX_SPARE, SocketLimit, spare_sockets
+
+
+class Transport:
+    """A connection that can be closed at once."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def abortConnection(self) -> None:
+        self.is_closed = True
+
+
+class SocketLimitTests(SynchronousTestCase):
+    """Strangers do not take the sockets of clients, nor the descriptors of the process."""
+
+    def accept(self, limit: SocketLimit, count: int) -> list[Transport]:
+        """Let so many connections in."""
+        transports = [Transport() for _ in range(count)]
+        for transport in transports:
+            limit.accept(transport)
+        return transports
+
+    def test_without_descriptor_limit_clients_decide(self) -> None:
+        """Some sockets more are open, for handshakes and health checks."""
+        limit = SocketLimit(100)
+        self.assertEqual((limit.clients, limit.sockets), (100, 100 + MAX_SPARE))
+
+    def test_few_descriptors_lower_both_limits(self) -> None:
+        """At least one socket is left for requests that are to be refused."""
+        limit = SocketLimit(10_000, sockets=36)
+        self.assertEqual((limit.clients, limit.sockets), (36 - spare_sockets(36), 36))
+        self.assertEqual(SocketLimit(10_000, sockets=1).clients, 1)
+
+    def test_new_socket_at_limit_closes_oldest_anonymous_one(self) -> None:
+        """And none of those that have logged in, however old they are."""
+        limit = SocketLimit(100, sockets=4)
+        replaced: list[Transport] = []
+        limit.on_replaced = replaced.append
+        transports = self.accept(limit, 4)
+        self.assertTrue(limit.log_in(transports[0]))
+        newest = self.accept(limit, 2)
+        self.assertEqual([each.is_closed for each in transports], [False, True, True, False])
+        self.assertEqual([each.is_closed for each in newest], [False, False])
+        self.assertEqual(replaced, transports[1:3])
+        self.assertEqual(len(limit), 4)
+
+    def test_log_in_beyond_client_limit_is_refused(self) -> None:
+        """The others stay as they are."""
+        limit = SocketLimit(2)
+        one, two, three = self.accept(limit, 3)
+        self.assertEqual(
+            [limit.log_in(each) for each in (one, two, three, one)], [True, True, False, True]
+        )
+        self.assertTrue(limit.is_full)
+        limit.discard(one)
+        self.assertTrue(limit.log_in(three))
+
+    def test_logged_out_socket_is_newest_anonymous_one(self) -> None:
+        """A connection whose request is answered is replaced after older idle ones."""
+        limit = SocketLimit(100, sockets=3)
+        kept, other, last = self.accept(limit, 3)
+        limit.log_in(kept)
+        limit.log_out(kept)
+        self.accept(limit, 2)
+        self.assertEqual([each.is_closed for each in (kept, other, last)], [False, True, True])
+
+    def test_sockets_to_alpaca_take_places_but_not_those_of_clients(self) -> None:
+        """A forwarded REST request needs two sockets; idle ones are closed for the second."""
+        limit = SocketLimit(2, sockets=5, outgoing=True)
+        client, idle, other, last = self.accept(limit, 4)
+        self.assertTrue(limit.log_in(client))
+        self.assertTrue(limit.open_outgoing("request 1"))
+        self.assertTrue(limit.open_outgoing("request 2"))
+        self.assertEqual([each.is_closed for each in (idle, other, last)], [True, False, False])
+        self.assertTrue(limit.log_in(other))
+        self.assertFalse(limit.open_outgoing("request 3"))
+        limit.discard("request 1")
+        self.assertTrue(limit.open_outgoing("request 3"))
+
+    def test_discard_twice_is_harmless(self) -> None:
+        """Both ends of a connection may report its end."""
+        limit = SocketLimit(100, sockets=3)
+        [transport] = self.accept(limit, 1)
+        limit.discard(transport)
+        limit.discard(transport)
+        self.assertEqual(len(limit), 0)

@@ -1,0 +1,92 @@
+"""Repeated lines of libraries, and repeated tracebacks: only the 1st, 10th, 100th is logged."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from twisted.application.service import Service
+from twisted.logger import ILogObserver, globalLogPublisher
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.logger import LogEvent, LogPublisher
+
+OURS = "tradeproxy."
+"""The loggers of this product: a line of theirs without a traceback is one state change."""
+
+MAX_KINDS = 1000
+"""Kinds of lines that are counted; beyond it counting starts over."""
+
+_VARIABLE = re.compile(r"0x[0-9a-fA-F]+|[0-9]+|'[^']*'")
+
+
+@implementer(ILogObserver)
+class LogThrottle:
+    """Passes the 1st, 10th, 100th … event of each kind on to another observer, with the count.
+
+    The kind of an event is its logger, its format without numbers, and the type of its failure.
+    """
+
+    def __init__(self, observer: ILogObserver) -> None:
+        self._observer = observer
+        self._counts: Counter[tuple[object, ...]] = Counter()
+
+    def __call__(self, event: LogEvent) -> None:
+        """Pass the event on, or only count it."""
+        namespace, failure = event.get("log_namespace", ""), event.get("log_failure")
+        if failure is None and namespace.startswith(OURS):
+            self._observer(event)
+            return
+        text = str(event.get("log_format") or event.get("log_text") or "")
+        kind = (namespace, _VARIABLE.sub("#", text), event.get("account"), failure and failure.type)
+        if len(self._counts) >= MAX_KINDS:
+            self._counts.clear()
+        self._counts[kind] += 1
+        count = self._counts[kind]
+        if count == 1:
+            self._observer(event)
+        elif str(count).strip("0") == "1":
+            self._observer({**event, "log_format": f"{text} ({{so_far}} so far)", "so_far": count})
+
+
+class LogThrottleService(Service):
+    """Puts a LogThrottle before every observer of the log, whichever program chose them.
+
+    twistd installs its observers before it starts the services, twist does it afterwards. With
+    both they are there when the reactor runs.
+    """
+
+    def __init__(
+        self,
+        when_running: Callable[[Callable[[], None]], object],
+        publisher: LogPublisher = globalLogPublisher,
+    ) -> None:
+        """`when_running` is the reactor's callWhenRunning."""
+        self._when_running = when_running
+        self._publisher = publisher
+        self._throttled: list[tuple[ILogObserver, LogThrottle]] = []
+
+    def startService(self) -> None:
+        """Begin to count, once the reactor runs."""
+        super().startService()
+        self._when_running(self._wrap_observers)
+
+    def _wrap_observers(self) -> None:
+        # The list is not public, and there is no other way to the observers that twistd chose.
+        for observer in list(getattr(self._publisher, "_observers", ())):
+            throttle = LogThrottle(observer)
+            self._publisher.removeObserver(observer)
+            self._publisher.addObserver(throttle)
+            self._throttled.append((observer, throttle))
+
+    def stopService(self) -> None:
+        """Leave the observers as they were."""
+        super().stopService()
+        for observer, throttle in self._throttled:
+            self._publisher.removeObserver(throttle)
+            self._publisher.addObserver(observer)
+        self._throttled.clear()

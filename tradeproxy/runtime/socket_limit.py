@@ -1,0 +1,130 @@
+"""The limit of accepted sockets: strangers cannot use up the file descriptors of the process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.tcp import Connection
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_SPARE = 64
+"""Sockets, at most, that logged-in clients cannot take: for handshakes and health checks."""
+
+
+class SocketLimit:
+    """Counts every accepted socket from its accept to its end, whatever protocol it speaks.
+
+    | a socket is accepted while                     | what happens                        |
+    |------------------------------------------------|-------------------------------------|
+    | fewer than `sockets` are open                  | it stays                            |
+    | `sockets` are open, some of them not logged in | the oldest of those is closed       |
+    | all of them are logged in                      | cannot happen: `clients` is smaller |
+
+    A socket counts as not logged in during the TLS and HTTP handshakes, while it is idle between
+    two requests, and until a WebSocket client has authenticated. A logged-in client is never
+    closed for another one.
+    """
+
+    def __init__(self, clients: int, sockets: int | None = None, *, outgoing: bool = False) -> None:
+        """Set the limits.
+
+        Args:
+            clients: how many sockets may be logged in, if `sockets` leaves room for them.
+            sockets: how many sockets may be open, as the file descriptors allow; None for as many
+                as `clients` need.
+            outgoing: whether each client may need a second socket, to Alpaca.
+        """
+        self.sockets = (2 * clients if outgoing else clients) + MAX_SPARE
+        if sockets is not None:
+            self.sockets = min(self.sockets, max(sockets, 2))
+        self._lasting = self.sockets - spare_sockets(self.sockets)
+        self.clients = min(clients, self._lasting)
+        self.on_replaced: Callable[[Any], None] = lambda _: None
+        """Called with the transport of a socket that is closed for a newer one."""
+        self._anonymous: dict[Any, None] = {}
+        self._logged_in: set[Any] = set()
+        self._outgoing: set[Any] = set()
+
+    def __len__(self) -> int:
+        """Return how many sockets are open."""
+        return len(self._anonymous) + len(self._logged_in) + len(self._outgoing)
+
+    @property
+    def logged_in(self) -> int:
+        """How many clients have logged in."""
+        return len(self._logged_in)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further client can log in."""
+        return len(self._logged_in) >= self.clients or not self._has_room
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._logged_in) + len(self._outgoing) < self._lasting
+
+    def accept(self, transport: Any) -> None:
+        """Count a new socket; at the limit the oldest that is not logged in is closed for it."""
+        self._anonymous[transport] = None
+        self._close_oldest_beyond_limit()
+
+    def log_in(self, transport: Any) -> bool:
+        """Count an accepted socket as logged in; return False if all places are taken."""
+        if transport in self._logged_in:
+            return True
+        if self.is_full:
+            return False
+        self._anonymous.pop(transport, None)
+        self._logged_in.add(transport)
+        return True
+
+    def open_outgoing(self, key: Any) -> bool:
+        """Count a socket to Alpaca for a client's request; return False if there is no room."""
+        if not self._has_room:
+            return False
+        self._outgoing.add(key)
+        self._close_oldest_beyond_limit()
+        return True
+
+    def log_out(self, transport: Any) -> None:
+        """Count a socket that stays open as not logged in; it is the newest of those."""
+        if transport in self._logged_in:
+            self._logged_in.remove(transport)
+            self._anonymous[transport] = None
+
+    def discard(self, key: Any) -> None:
+        """Count a socket no longer; harmless if it is not counted."""
+        self._anonymous.pop(key, None)
+        self._logged_in.discard(key)
+        self._outgoing.discard(key)
+
+    def _close_oldest_beyond_limit(self) -> None:
+        if len(self) > self.sockets and self._anonymous:
+            oldest = next(iter(self._anonymous))
+            del self._anonymous[oldest]
+            self.on_replaced(oldest)
+            close_now(oldest)
+
+
+def spare_sockets(sockets: int) -> int:
+    """Return how many of these sockets logged-in clients cannot take."""
+    return min(1 + sockets // 16, MAX_SPARE)
+
+
+def close_now(transport: Any) -> None:
+    """Close a connection and its file descriptor before this call returns.
+
+    `abortConnection` closes the descriptor in the reactor's next iteration. Until then one read
+    event of a listener accepts a hundred sockets and more (tcp.Port.numberAccepts).
+    """
+    while isinstance(transport, ProtocolWrapper):  # TLS, or the PROXY protocol
+        transport = transport.transport
+    if isinstance(transport, Connection):
+        transport.connectionLost(Failure(ConnectionAborted()))
+    else:
+        transport.abortConnection()
