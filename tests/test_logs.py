@@ -91,7 +91,7 @@ class SettingsTests(SynchronousTestCase):
             problems,
             [
                 "PROXY_LOG_FORMAT: 'yaml' is neither text nor json",
-                "PROXY_LOG_LEVEL: 'loud' is none of debug, info, warn, error, critical",
+                "PROXY_LOG_LEVEL: 'loud' is not one of debug, info, warn, error, critical",
             ],
         )
 
@@ -321,5 +321,5 @@ class CommandTests(SocketTestCase):
         for command in commands:
             self.assertEqual(
                 command.output,
-                "PROXY_LOG_LEVEL: 'loud' is none of debug, info, warn, error, critical\n",
+                "PROXY_LOG_LEVEL: 'loud' is not one of debug, info, warn, error, critical\n",
             )

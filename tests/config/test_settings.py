@@ -140,7 +140,7 @@ class ReadSettingsTests(SettingsTestCase):
               for bad in ("0", "65536", "-1", "80.0", "8_0", "٣", "9" * 5000)),
             ("PROXY_ALLOW_ANONYMOUS", "maybe", "'maybe' is neither yes (1, true) nor no (0, false)"),
             ("PROXY_REST", "on", "'on' is neither yes (1, true) nor no (0, false)"),
-            ("PROXY_RECOVERY", "yes", "'yes' is none of auto, events, off"),
+            ("PROXY_RECOVERY", "yes", "'yes' is not one of auto, events, off"),
             ("PROXY_JOURNAL_SYNC", "off", "'off' is neither full nor normal"),
             ("PROXY_UPSTREAM_AUTH", "AUTH", "'AUTH' is neither authenticate nor auth"),
             *(("PROXY_ALLOWED_ORIGINS", bad, origin)

@@ -1,1 +1,1 @@
-"""The settings: what the environment says, read once into frozen values."""
+"""The settings: the proxy reads the environment once, into frozen values."""

@@ -1,4 +1,4 @@
-"""The settings of the log: what its lines look like, and from which level on there are any."""
+"""The settings of the log: its format, and the lowest level that it contains."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 class LogFormat(Enum):
-    """For whom the log is written."""
+    """The format of the log."""
 
     TEXT = "text"
-    """For people."""
+    """Lines for people."""
     JSON = "json"
-    """For programs: one object a line."""
+    """One JSON object per line, for programs."""
 
 
 class Level(Enum):
-    """How grave an event is; the names are Twisted's."""
+    """The severity of a log event. The names are those of `twisted.logger.LogLevel`."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -31,14 +31,17 @@ class Level(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """Without a format it is text on a terminal and JSON elsewhere; events below the level are left out."""
+    """The format of the log, and its level. Events below the level are dropped.
+
+    A format of None means text on a terminal, and JSON elsewhere.
+    """
 
     format: LogFormat | None = None
     level: Level = Level.INFO
 
 
 def read_log(env: Environment) -> LogSettings:
-    """Read PROXY_LOG_FORMAT and PROXY_LOG_LEVEL."""
+    """Read PROXY_LOG_FORMAT and PROXY_LOG_LEVEL. Problems go to `env.findings`."""
     return LogSettings(
         format=env.parse("PROXY_LOG_FORMAT", _format, None),
         level=env.parse("PROXY_LOG_LEVEL", _level, Level.INFO),
@@ -57,5 +60,5 @@ def _level(text: str) -> Level:
         return Level(text.lower())
     except ValueError:
         raise ValueError(
-            f"{text!r} is none of {', '.join(level.value for level in Level)}"
+            f"{text!r} is not one of {', '.join(level.value for level in Level)}"
         ) from None

@@ -292,7 +292,7 @@ def _recovery_mode(text: str) -> RecoveryMode:
     try:
         return RecoveryMode(text)
     except ValueError:
-        raise ValueError(f"{text!r} is none of auto, events, off") from None
+        raise ValueError(f"{text!r} is not one of auto, events, off") from None
 
 
 def _dialect(text: str) -> Dialect:

@@ -1,4 +1,4 @@
-"""Values that several settings share: how each is read from text."""
+"""Parsers for values that several settings share."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import re
 
 
 def whole_number(text: str) -> int:
-    """Read a whole number of at least 1. Raises ValueError with a phrase for the user."""
+    """Parse a whole number of at least 1. Raises ValueError with a reason for the user."""
+    # The pattern bounds the length: int() of thousands of digits raises an error of its own.
+    # It also excludes "1_000" and the digits of other scripts, which int() accepts.
     if re.fullmatch(r"[0-9]{1,18}", text) and int(text) >= 1:
         return int(text)
     raise ValueError(f"{text!r} is not a whole number (1 or more)")
 
 
 def seconds(text: str) -> float:
-    """Read a number of seconds above 0. Raises ValueError with a phrase for the user."""
+    """Parse a number of seconds above 0. Raises ValueError with a reason for the user."""
+    # float() also accepts "nan", "inf" and "1e999", which no timer can use.
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) and float(text) > 0:
         return float(text)
     raise ValueError(f"{text!r} is not a number of seconds (more than 0)")
 
 
 def flag(text: str) -> bool:
-    """Read yes or no. Raises ValueError with a phrase for the user."""
+    """Parse yes or no, in any case. Raises ValueError with a reason for the user."""
     try:
         return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
             text.lower()
