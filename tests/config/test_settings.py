@@ -333,7 +333,7 @@ class AddressTests(SettingsTestCase):
         )
         self.assertEqual(
             self.problems({}, port="80", listen=("unix:/run/x.sock",)),
-            ["--port: --listen is given too, and holds the port itself"],
+            ["--port: --listen is given too, and contains the port"],
         )
 
     def test_a_description_that_is_none_is_a_problem(self) -> None:
