@@ -1,1 +1,1 @@
-"""One Alpaca trade-updates connection per account, handed on to any number of clients."""
+"""A proxy that shares one Alpaca trade-updates connection per account among many clients."""

@@ -1,4 +1,7 @@
-"""The `tradeproxy` command: run, demo, check, tail and more. To serve for good, use `twistd tradeproxy`."""
+"""The `tradeproxy` command: run, demo, simulate, check, tail, export and completion.
+
+`run` stays in the foreground. To run as a daemon, use `twistd tradeproxy`.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,20 @@ if TYPE_CHECKING:
 
 
 SIMULATED_ACCOUNT = "00000000-0000-4000-8000-000000000000"
-"""The same at every start: else each would be another account, with a journal of its own."""
+"""The account id of `tradeproxy simulate`.
+
+It is constant: for a different id, a proxy begins a new epoch of its journal.
+"""
 
 
 def main() -> None:
-    """Run the command line; what is wrong with it or with the settings is a line each, and status 1."""
-    parser = _parser()
+    """Run the command line.
+
+    Each problem with the settings, or with an option of `run` or `demo`, is one line on standard
+    error, and the exit status is 1. For any other usage error, argparse prints the usage and
+    exits with 2.
+    """
+    parser = _make_parser()
     arguments, rest = parser.parse_known_args()
     match arguments.command:
         case "run":
@@ -53,41 +64,42 @@ def main() -> None:
             print(_completion(arguments.shell))
 
 
-def _parser(twistd_options: Sequence[str] = ()) -> ArgumentParser:
-    """Return the parser; those options are in it to be completed only, since twistd reads them itself."""
+def _make_parser(twistd_options: Sequence[str] = ()) -> ArgumentParser:
+    """Return the parser.
+
+    twistd parses the options of `run` and `demo`. `twistd_options` are here for completion only.
+    """
     parser = ArgumentParser(
         prog="tradeproxy", description="One Alpaca trade-updates stream for all your clients."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     run = commands.add_parser(
-        "run", help="serve; options as `twistd tradeproxy` has them", add_help=False
+        "run", help="run the proxy; options as for `twistd tradeproxy`", add_help=False
     )
     demo = commands.add_parser(
-        "demo", help="serve an embedded Alpaca with random orders", add_help=False
+        "demo", help="run the proxy with an embedded Alpaca and random orders", add_help=False
     )
     for option in twistd_options:
         run.add_argument(option)
         demo.add_argument(option)
     simulate = commands.add_parser(
-        "simulate", help="run the embedded Alpaca alone, to try and test things on"
+        "simulate", help="run the embedded Alpaca alone, for tests and experiments"
     )
-    simulate.add_argument("--port", type=_port, default=8100, help="on 127.0.0.1; default 8100")
-    check = commands.add_parser(
-        "check", help="read the settings, try each account's login, say what is wrong"
+    simulate.add_argument(
+        "--port", type=_port, default=8100, help="the port on 127.0.0.1; default 8100"
     )
-    check.add_argument("--env-file", help="the file to read instead of .env")
+    check = commands.add_parser("check", help="check the settings and each account's login")
+    check.add_argument("--env-file", help="read this file instead of .env")
     tail.add_arguments(
         commands.add_parser("tail", help="follow an account's trade updates in the terminal")
     )
     export.add_arguments(
         commands.add_parser(
-            "export", help="write an account's trades of a day as JSON lines or CSV"
+            "export", help="write a day's trades of an account as JSON lines or CSV"
         )
     )
-    completion = commands.add_parser(
-        "completion", help="print what a shell needs to complete this command"
-    )
+    completion = commands.add_parser("completion", help="print a completion script for a shell")
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser
 
@@ -98,7 +110,7 @@ def _completion(shell: str) -> str:
     from tradeproxy.tap import Options
 
     options = {f"--{name.rstrip('=')}" for name in Options().longOpt}
-    parser = _parser(twistd_options=sorted(options - {"--version", "--help"}))
+    parser = _make_parser(twistd_options=sorted(options - {"--version", "--help"}))
     return shtab.complete(parser, shell)
 
 
@@ -106,7 +118,7 @@ def _version() -> str:
     try:
         return version("tradeproxy")
     except PackageNotFoundError:
-        return "of a checkout that is not installed"
+        return "(version unknown: the package is not installed)"
 
 
 def _port(text: str) -> int:
@@ -122,12 +134,12 @@ def _serve(command: str, options: Sequence[str]) -> None:
 
     from tradeproxy import logs
 
-    config: Any = twistd.ServerOptions()  # type: ignore[attr-defined]  # of this platform
+    config: Any = twistd.ServerOptions()  # type: ignore[attr-defined]  # defined per platform
     try:
         config.parseOptions(["--nodaemon", "--pidfile=", "tradeproxy", *options])
     except UsageError as error:
         raise SystemExit(
-            f"tradeproxy {command}: {error}; `tradeproxy {command} --help` has the options"
+            f"tradeproxy {command}: {error}; `tradeproxy {command} --help` lists the options"
         ) from None
     config["logger"] = partial(logs.observer, config.subOptions.settings.log, sys.stdout)
     twistd.runApp(config)
@@ -147,7 +159,7 @@ def _simulate(port: int) -> None:
 
     async def serve(reactor: Any) -> None:
         service.startService()
-        print(f"an Alpaca of our own: ALPACA_URL={endpoints.format_url(description)}")
+        print(f"simulating Alpaca: ALPACA_URL={endpoints.format_url(description)}")
         reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
         await Deferred()
 
@@ -165,12 +177,12 @@ def _check(env_file: str | None) -> None:
 async def _print_checks(settings: Settings, reactor: Any) -> None:
     from tradeproxy.cli.check import check_login, check_redis, check_settings
 
-    findings = list(check_settings(settings))
+    results = list(check_settings(settings))
     if settings.redis is not None:
-        findings.append(await check_redis(settings.redis, reactor))
-    findings += [await check_login(account, reactor) for account in settings.accounts]
-    print("\n".join(finding.line for finding in findings))
-    if not all(finding.well for finding in findings):
+        results.append(await check_redis(settings.redis, reactor))
+    results += [await check_login(account, reactor) for account in settings.accounts]
+    print("\n".join(result.line for result in results))
+    if not all(result.ok for result in results):
         raise SystemExit(1)
 
 

@@ -1,1 +1,1 @@
-"""The commands beside the service: check, tail and export."""
+"""The commands check, tail and export of `tradeproxy`."""

@@ -1,4 +1,4 @@
-"""`tradeproxy check`: what the settings say, and whether Alpaca lets each account in."""
+"""`tradeproxy check`: report the resulting settings, and try to log in to each account."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 
 class CheckResult(NamedTuple):
-    """A line for the user, and whether what it tells is well."""
+    """One line of output. If one is not `ok`, the exit status is 1."""
 
     line: str
-    well: bool = True
+    ok: bool = True
 
 
 def check_settings(settings: Settings) -> Iterator[CheckResult]:
-    """Yield what the settings come to; secrets are counted, never shown."""
+    """Yield one result for each group of settings. Secrets are counted, never shown."""
     for description in settings.listen:
         problems = endpoints.find_bind_problems((description,), reuse_port=settings.reuse_port)
-        # Most likely it is in use by the proxy that is being checked.
-        well = all(problem.endswith("is in use") for problem in problems)
+        # Not an error: most likely the running proxy has this port.
+        ok = all(problem.endswith("is in use") for problem in problems)
         yield CheckResult(
             " ".join(
                 (
@@ -41,43 +41,45 @@ def check_settings(settings: Settings) -> Iterator[CheckResult]:
                     *(f"({problem})" for problem in problems),
                 )
             ),
-            well,
+            ok,
         )
-    everyone = (
-        "every client of this machine"
+    anyone = (
+        "any client on this machine"
         if all(map(endpoints.is_local, settings.listen))
-        else "everyone"
+        else "any client"
     )
-    yield CheckResult(f"tokens: {len(settings.tokens) or f'none: {everyone} is let in'}")
+    yield CheckResult(f"tokens: {len(settings.tokens) or f'none: {anyone} can connect'}")
     for kind, values in (("hosts", settings.allowed_hosts), ("origins", settings.allowed_origins)):
         if values:
-            yield CheckResult(f"further {kind}: {', '.join(values)}")
+            yield CheckResult(f"additional {kind}: {', '.join(values)}")
     yield from _check_journals(settings)
     yield from (CheckResult(f"warning: {warning}") for warning in settings.warnings)
 
 
 def _check_journals(settings: Settings) -> Iterator[CheckResult]:
-    kept = settings.journal
+    journal = settings.journal
     yield CheckResult(f"events are kept in {settings.storage_label}")
-    for path in (kept.path(account.name) for account in settings.accounts):
+    for path in (journal.path(account.name) for account in settings.accounts):
         problem = None if path is None else check_journal(path)
         if problem is not None:
-            # Most likely it is in use by the proxy that is being checked.
-            yield CheckResult(f"{kept.source}: {problem}", well=problem.endswith("uses it"))
+            # Not an error: most likely the running proxy has this journal open.
+            yield CheckResult(f"{journal.source}: {problem}", ok=problem.endswith("uses it"))
 
 
 async def check_redis(redis: RedisSettings, reactor: Any) -> CheckResult:
-    """Find out whether the Redis that holds the log lets us in, and is new enough."""
-    from tradeproxy.cluster.redis_client import (
-        probe_redis,
-    )  # an extra, which only these proxies pay for
+    """Check that Redis accepts a connection and the login, and that its version is supported."""
+    # Imported here because txredisapi is an optional dependency (the extra "redis").
+    from tradeproxy.cluster.redis_client import probe_redis
 
     problem = await probe_redis(redis, reactor)
-    return CheckResult(f"{redis.label}: {problem or 'reached'}", problem is None)
+    return CheckResult(f"{redis.label}: {problem or 'connected'}", problem is None)
 
 
 async def check_login(account: AccountSettings, reactor: Any) -> CheckResult:
-    """Find out whether Alpaca lets the account in."""
+    """Check that Alpaca accepts the account's credentials.
+
+    This uses the account's one connection: if a proxy is connected, Alpaca rejects the attempt.
+    """
     problem = await _try_login(account, reactor)
     return CheckResult(
         f"{account.name}: {account.base_url.stream}: {problem or 'logged in'}", problem is None
@@ -85,8 +87,9 @@ async def check_login(account: AccountSettings, reactor: Any) -> CheckResult:
 
 
 async def _try_login(account: AccountSettings, reactor: Any) -> str | None:
-    """Connect to an account's stream as the proxy would, and leave; return what went wrong, or None."""
-    journal = SqliteJournal(  # in memory, for the events that come meanwhile
+    """Log in to an account's stream and close it; return the problem, or None if there is none."""
+    # Events can arrive before the close. They go into memory: the files belong to the proxy.
+    journal = SqliteJournal(
         account.name,
         None,
         reactor,
@@ -112,12 +115,12 @@ async def _log_in(settings: AccountSettings, account: Account, reactor: Any) -> 
         return f"cannot connect: {error}"
     assert isinstance(protocol, UpstreamProtocol)
     probe.up.addCallback(lambda _: protocol.close())
-    ending = await protocol.disconnected
-    return None if probe.up.called else ending.reason
+    disconnect = await protocol.disconnected
+    return None if probe.up.called else disconnect.reason
 
 
 class _Probe(StreamListener):
-    """Only waits for the stream to be up."""
+    """A listener that waits for the stream to be up."""
 
     def __init__(self) -> None:
         self.up: Deferred[None] = Deferred()
