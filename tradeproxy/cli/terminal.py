@@ -1,4 +1,4 @@
-"""Text for a terminal: nothing in it can steer the terminal, and it keeps to its column."""
+"""Text for a terminal: escaped, so that it cannot control the terminal, and fitted to columns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNPRINTABLE = re.compile(r"[^ -~]")
 
 
 class Style(Enum):
-    """How text is set off; the value is what SGR, the control sequence, calls it."""
+    """A text style. The value is the parameter of the control sequence SGR (ECMA-48)."""
 
     PLAIN = ""
     BOLD = "1"
@@ -34,87 +34,100 @@ class Style(Enum):
 
 
 def escape_unprintable(text: str) -> str:
-    """Return the text with every character that is not shown as itself escaped as JSON does.
+    r"""Escape every unprintable character as JSON does (`\u` and four hex digits).
 
-    Control characters, those that turn the direction of writing, and lone surrogates are among them.
-    Applied to JSON it is JSON still, with the same content.
+    These include control characters, bidirectional controls and lone surrogates. Escaped JSON is
+    still JSON with the same content.
     """
     return _UNPRINTABLE.sub(
-        lambda match: match[0] if match[0].isprintable() else _escaped(match[0]), text
+        lambda match: match[0] if match[0].isprintable() else _escape(match[0]), text
     )
 
 
 def width(text: str) -> int:
-    """Return how many cells of a terminal a visible text takes."""
+    """Return how many terminal cells a printable text takes.
+
+    A wide East Asian character takes two cells, a combining character none.
+    """
     return sum(
-        0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text
+        0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1
+        for character in text
     )
 
 
 def fit(text: str, cells: int, *, right: bool = False) -> str:
-    """Return the text made visible, in exactly so many cells: filled up, or cut and marked as cut."""
-    shown = escape_unprintable(text)
-    if width(shown) > cells:
-        shown = cut(shown, cells)
-    blanks = " " * (cells - width(shown))
-    return blanks + shown if right else shown + blanks
+    """Escape a text, and pad or cut it to exactly `cells` terminal cells."""
+    printable = escape_unprintable(text)
+    if width(printable) > cells:
+        printable = cut(printable, cells)
+    padding = " " * (cells - width(printable))
+    return padding + printable if right else printable + padding
 
 
-def cut(shown: str, cells: int) -> str:
-    """Return as much of a visible text as so many cells hold, the last of which says if there was more."""
-    if width(shown) <= cells:
-        return shown
-    taken = ""
-    for each in shown:
-        if width(taken) + width(each) > cells - 1:
+def cut(printable: str, cells: int) -> str:
+    """Cut a printable text to at most `cells` terminal cells. A cut text ends with "…"."""
+    if width(printable) <= cells:
+        return printable
+    kept = ""
+    for character in printable:
+        if width(kept) + width(character) > cells - 1:
             break
-        taken += each
-    return f"{taken}…" if cells > 0 else ""
+        kept += character
+    return f"{kept}…" if cells > 0 else ""
 
 
 def has_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether to use colour: on a terminal that knows it, unless NO_COLOR (no-color.org) says no."""
+    """Return whether to use colour.
+
+    It is used on a terminal, unless NO_COLOR is set (no-color.org) or TERM is `dumb`.
+    """
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 def paint(text: str, style: Style, colour: bool) -> str:
-    """Set a text off, where there is colour."""
+    """Apply a style to a text if `colour` is true."""
     return f"\x1b[{style.value}m{text}\x1b[m" if colour and style.value else text
 
 
 def exit_on_broken_pipe() -> SystemExit:
-    """Return the quiet end of a program whose reader has gone, as that of `… | head` does."""
-    # Python flushes once more at its end, and would complain.
+    """Prepare an exit without an error message, and return it.
+
+    Use it when the reader of standard output has closed the pipe, as in `… | head`.
+    """
+    # Python flushes standard output at exit, and would report the closed pipe.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return SystemExit(0)
 
 
 @implementer(IReadDescriptor)
 class PipeWatch:
-    """Tells when the reader of a pipe has gone, which else would show with the next event only."""
+    """Calls `on_close` when the reader of a pipe closes it.
 
-    def __init__(self, descriptor: int, gone: Callable[[], None]) -> None:
+    A write also reports that, but the next write can be hours away.
+    """
+
+    def __init__(self, descriptor: int, on_close: Callable[[], None]) -> None:
         self._descriptor = descriptor
-        self._gone = gone
+        self._on_close = on_close
 
     def fileno(self) -> int:
-        """Return what the reactor watches."""
+        """Return the descriptor for the reactor."""
         return self._descriptor
 
     def logPrefix(self) -> str:
-        """Return a name for the log."""
+        """Return the name in the log."""
         return "stdout"
 
     def doRead(self) -> Failure:
-        """Say that it is over: the end that one writes to can be read from only then."""
+        """Report the close: the write end of a pipe becomes readable only then."""
         return connectionDone
 
     def connectionLost(self, reason: Failure) -> None:
-        """Tell it."""
-        self._gone()
+        """Call `on_close`."""
+        self._on_close()
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     code = ord(character)
     if code <= 0xFFFF:
         return f"\\u{code:04x}"

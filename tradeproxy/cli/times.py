@@ -1,4 +1,4 @@
-"""Times as people type them at a prompt and read them there: by the clock of this machine."""
+"""Times in arguments and in output: in the time zone of this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def parse_time_argument(text: str) -> datetime:
-    """Read an argument: a date, or a time of a date; without an offset from UTC it is this machine's."""
+    """Parse a date, or a date with a time. Without a UTC offset it is local time.
+
+    Raises ArgumentTypeError.
+    """
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
@@ -22,7 +25,7 @@ def parse_time_argument(text: str) -> datetime:
 
 
 def parse_date_argument(text: str) -> date:
-    """Read an argument that is a day."""
+    """Parse a date. Raises ArgumentTypeError."""
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -30,18 +33,22 @@ def parse_date_argument(text: str) -> date:
 
 
 def get_day_bounds(day: date) -> tuple[datetime, datetime]:
-    """Return this machine's midnight before a day, and the one after it. Raises OverflowError."""
-    begin = datetime(day.year, day.month, day.day)  # astimezone takes it for local
+    """Return the local midnights at which a day begins and ends.
+
+    Raises OverflowError for a day next to the first or last that datetime supports.
+    """
+    # Naive: astimezone takes it as local time. A day with a clock change has 23 or 25 hours.
+    begin = datetime(day.year, day.month, day.day)
     return begin.astimezone(), (begin + timedelta(days=1)).astimezone()
 
 
 def to_microseconds(moment: datetime) -> int:
-    """Return a time as journals have it: microseconds since 1970."""
+    """Return the microseconds since 1970, as in a journal. `moment` is aware."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
 def parse_local_time(text: str) -> datetime | None:
-    """Read a time of Alpaca's or the proxy's, and return it by the clock of this machine."""
+    """Convert a time from Alpaca or the proxy to local time; return None if it is malformed."""
     try:
         return (_EPOCH + parse_time(text) * _MICROSECOND).astimezone()
     except (ValueError, OverflowError):
@@ -49,6 +56,6 @@ def parse_local_time(text: str) -> datetime | None:
 
 
 def format_local_time(text: str) -> str:
-    """Write a time of the proxy's as its reader's clock shows it."""
+    """Format a time from the proxy as local time. A malformed one is returned unchanged."""
     moment = parse_local_time(text)
     return text if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
