@@ -108,7 +108,7 @@ class CompletedTests(SynchronousTestCase):
             ("tcp:80:interface=a/b", "'a/b' is neither a host name nor an address"),
             ("unix:", "it has no path"),
             ("ssl:443:privateKey=/nonexistent.pem", "No such file"),
-            ("systemd:domain=INET:index=7", "no such socket was passed on to this process"),
+            ("systemd:domain=INET:index=7", "no such socket was passed to this process"),
             ("systemd:domain=INET", "Specify exactly one"),
         ]:
             error = self.assertRaises(ValueError, complete, description)
@@ -294,7 +294,7 @@ class BindProblemsTests(SynchronousTestCase):
         path = os.path.relpath(self.mktemp())
         Path(path).touch()
         for description in (f"unix:{path}", f"unix:{path}:lockfile=0"):
-            self.assertEqual(find_bind_problems([description]), (f"unix:{path} exists already",))
+            self.assertEqual(find_bind_problems([description]), (f"unix:{path} already exists",))
 
     def test_a_living_owner_is_named(self) -> None:
         """Twisted's lock file says who it is, ours or another user's."""
@@ -302,7 +302,9 @@ class BindProblemsTests(SynchronousTestCase):
         for owner in (os.getpid(), 1):
             os.symlink(str(owner), f"{path}.lock")
             [problem] = find_bind_problems([f"unix:{path}"])
-            self.assertEqual(problem, f"unix:{path} is in use by process {owner}, says {path}.lock")
+            self.assertEqual(
+                problem, f"unix:{path} is in use by process {owner}, according to {path}.lock"
+            )
             os.unlink(f"{path}.lock")
 
     def test_another_users_process_counts_as_living(self) -> None:
@@ -332,4 +334,4 @@ class BindProblemsTests(SynchronousTestCase):
         os.unlink(path)
         self.assertEqual(find_bind_problems([f"unix:{path}"]), ())
         Path(path).touch()
-        self.assertEqual(find_bind_problems([f"unix:{path}"]), (f"unix:{path} exists already",))
+        self.assertEqual(find_bind_problems([f"unix:{path}"]), (f"unix:{path} already exists",))

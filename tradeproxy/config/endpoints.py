@@ -1,6 +1,8 @@
-"""The addresses we listen on: what a Twisted endpoint description means to us.
+"""The addresses the proxy listens on, as Twisted endpoint descriptions.
 
-The grammar and the parameters are those of twisted.internet.endpoints.serverFromString (Twisted 26.10).
+The grammar and the parameters are those of twisted.internet.endpoints.serverFromString
+(Twisted 26.10). Twisted parses a description but does not expose the result, so this module parses
+it too.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from tradeproxy.config import hosts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# The parameters that we look into, in the order of their positions, and Twisted's defaults.
+# The parameters of each kind, in the order of their positions, and the defaults of Twisted that
+# this module reads.
 _PARAMETERS: dict[str, tuple[str, ...]] = {
     "tcp": ("port", "interface", "backlog"),
     "tcp6": ("port", "backlog", "interface"),
@@ -37,8 +40,8 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "unix": {"lockfile": "1"},
 }
 
-# Ours where a description is silent. Twisted's backlog of 50 refuses a thousand clients that come back at
-# once, and its mode of 666 lets every user of the machine in.
+# Our defaults, for what a description omits. Twisted's backlog of 50 overflows when a thousand
+# clients reconnect at once. Its mode of 666 admits every user of the machine.
 _ADDITIONS: dict[str, dict[str, str]] = {
     "tcp": {"backlog": "4096"},
     "tcp6": {"backlog": "4096"},
@@ -55,13 +58,13 @@ _PHRASES = {
 
 
 def loopback_descriptions(port: int, ipv6: bool) -> tuple[str, ...]:
-    """Describe this machine's own addresses: both of them, since "localhost" may be either."""
+    """Describe the loopback addresses, both of them: "localhost" can resolve to either."""
     addresses = ("127.0.0.1", "::1") if ipv6 else ("127.0.0.1",)
     return tuple(describe_tcp(address, port) for address in addresses)
 
 
 def has_ipv6_loopback() -> bool:
-    """Whether ::1 can be listened on."""
+    """Whether this machine can listen on ::1."""
     try:
         with socket.socket(socket.AF_INET6) as trial:
             trial.bind(("::1", 0))
@@ -71,59 +74,62 @@ def has_ipv6_loopback() -> bool:
 
 
 def describe_tcp(host: str, port: int) -> str:
-    """Describe a TCP port at an address, or at a host name, which then means its IPv4 address."""
+    """Describe a TCP port at an IP address or at a host name, which resolves to IPv4."""
     kind = "tcp6" if ":" in host else "tcp"
     return complete(f"{kind}:{port}:interface={quoteStringArgument(host)}")
 
 
 def complete(description: str) -> str:
-    """Return the description with our defaults where it is silent; nothing is opened.
+    """Return the description with our defaults for what it omits. It opens no socket.
 
-    Raises ValueError, with a phrase for the user, when it cannot be listened on for what it says.
+    Raises ValueError, with a reason for the user, if the description is invalid.
     """
-    meaning = _parse(description)
+    endpoint = _parse(description)
     try:
-        # No endpoint asks its reactor for anything before listen(); importing the real one would choose it.
+        # No endpoint uses its reactor before listen(). Importing the real one would install it.
         serverFromString(object(), description)
-        if meaning.on_tcp:
-            _check(meaning)
-        if meaning.kind == "unix" and not meaning["address"]:
+        if endpoint.on_tcp:
+            _check(endpoint)
+        if endpoint.kind == "unix" and not endpoint["address"]:
             raise ValueError("it has no path")
-    except Exception as error:  # whatever a parser, a plugin's too, makes of nonsense
-        missing = meaning.kind == "systemd" and isinstance(error, LookupError)
-        reason = "no such socket was passed on to this process" if missing else error
+    except Exception as error:  # a parser, or a plugin's parser, may raise anything
+        missing = endpoint.kind == "systemd" and isinstance(error, LookupError)
+        reason = "no such socket was passed to this process" if missing else error
         raise ValueError(f"'{description}' cannot be listened on: {reason}") from None
-    additions = _ADDITIONS.get(meaning.kind, {}).items()
+    additions = _ADDITIONS.get(endpoint.kind, {}).items()
     return description + "".join(
-        f":{name}={value}" for name, value in additions if name not in meaning.given
+        f":{name}={value}" for name, value in additions if name not in endpoint.given
     )
 
 
 def is_local(description: str) -> bool:
-    """Whether only this machine can reach the address; in doubt it is not so."""
-    meaning = _parse(description)
-    if meaning.kind == "systemd":
-        return _is_local_socket(meaning)
-    return meaning.kind == "unix" or (meaning.on_tcp and hosts.is_loopback(meaning.interface))
+    """Whether only this machine can reach the address. False if that is not certain."""
+    endpoint = _parse(description)
+    if endpoint.kind == "systemd":
+        return _is_local_socket(endpoint)
+    return endpoint.kind == "unix" or (endpoint.on_tcp and hosts.is_loopback(endpoint.interface))
 
 
 def format_url(description: str) -> str:
-    """Say how to reach an address: a URL, "unix:/path", or the description where neither says it."""
-    meaning = _parse(description)
-    if meaning.on_tcp and not meaning.behind_haproxy:
-        scheme = "https" if meaning.kind in ("ssl", "tls") else "http"
-        return f"{scheme}://{meaning.authority}"
-    if meaning.kind == "unix" and not meaning.behind_haproxy:
-        return f"unix:{meaning['address']}"
+    """Format an address for people: a URL, "unix:/path", or else the description itself.
+
+    Behind haproxy it is the description: clients connect to haproxy, at an address of its own.
+    """
+    endpoint = _parse(description)
+    if endpoint.on_tcp and not endpoint.behind_haproxy:
+        scheme = "https" if endpoint.kind in ("ssl", "tls") else "http"
+        return f"{scheme}://{endpoint.authority}"
+    if endpoint.kind == "unix" and not endpoint.behind_haproxy:
+        return f"unix:{endpoint['address']}"
     return description
 
 
 def find_bind_problems(descriptions: Iterable[str], *, reuse_port: bool = False) -> tuple[str, ...]:
-    """Try to listen on all of them at once, and say what is in the way, a line each.
+    """Try to listen on all the addresses at once. Return the problems, one line each.
 
-    At once, because `::` takes 0.0.0.0's port as well. On return nothing is open any more: twistd forks
-    later. What cannot be tried (inherited sockets, other kinds) is passed over. With `reuse_port` a TCP port
-    is free too if those who have it share it.
+    It tries all at once because `::` also takes the port of 0.0.0.0. It closes every socket before
+    it returns, because twistd forks later. It skips inherited sockets and other kinds of endpoint.
+    With `reuse_port`, a TCP port also counts as free if its owners share it (SO_REUSEPORT).
     """
     with ExitStack() as opened:
         problems = [_bind_problem(description, opened, reuse_port) for description in descriptions]
@@ -132,7 +138,7 @@ def find_bind_problems(descriptions: Iterable[str], *, reuse_port: bool = False)
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
-    """A description taken apart: its kind and what it gives; what it does not give is Twisted's default."""
+    """A parsed description. `given` has its parameters; Twisted's defaults replace missing ones."""
 
     kind: str
     given: Mapping[str, str]
@@ -160,22 +166,23 @@ class _Endpoint:
 
 def _parse(description: str) -> _Endpoint:
     positional, keywords = _split(description)
-    behind_haproxy = positional[:1] == ["haproxy"]  # what follows is a description of its own
+    behind_haproxy = positional[:1] == ["haproxy"]  # the rest is a complete description
     kind, *positional = positional[behind_haproxy:] or [""]
     kind = kind.lower()
     given = dict(zip(_PARAMETERS.get(kind, ()), positional, strict=False))
     return _Endpoint(kind, {**given, **keywords}, behind_haproxy)
 
 
-def _check(meaning: _Endpoint) -> None:
-    if not 0 <= meaning.port <= 65535:
-        raise ValueError(f"{meaning.port} is not a port")
-    if meaning.interface:
-        hosts.canonicalize(meaning.interface)
+def _check(endpoint: _Endpoint) -> None:
+    # Twisted checks neither before listen().
+    if not 0 <= endpoint.port <= 65535:
+        raise ValueError(f"{endpoint.port} is not a port")
+    if endpoint.interface:
+        hosts.canonicalize(endpoint.interface)
 
 
 def _split(description: str) -> tuple[list[str], dict[str, str]]:
-    """Part the positional arguments of a description from its keywords, as Twisted does."""
+    """Split a description into positional arguments and keywords, as Twisted does."""
     fields = [[""]]
     characters = iter(description)
     for character in characters:
@@ -191,12 +198,13 @@ def _split(description: str) -> tuple[list[str], dict[str, str]]:
     return positional, {field[0]: field[1] for field in fields if len(field) == 2}
 
 
-def _is_local_socket(meaning: _Endpoint) -> bool:
-    arguments = (f":{name}={quoteStringArgument(value)}" for name, value in meaning.given.items())
+def _is_local_socket(endpoint: _Endpoint) -> bool:
+    arguments = (f":{name}={quoteStringArgument(value)}" for name, value in endpoint.given.items())
     try:
-        # Only Twisted knows which sockets were inherited: importing it takes them out of the environment.
-        endpoint = serverFromString(object(), "systemd" + "".join(arguments))
-        with socket.socket(fileno=os.dup(endpoint.fileno)) as inherited:
+        # Only Twisted has the list of inherited sockets. Its import removes LISTEN_FDS from the
+        # environment.
+        adopted = serverFromString(object(), "systemd" + "".join(arguments))
+        with socket.socket(fileno=os.dup(adopted.fileno)) as inherited:
             address = inherited.getsockname()
             return inherited.family == socket.AF_UNIX or hosts.is_loopback(str(address[0]))
     except (OSError, LookupError, AttributeError, TypeError, ValueError):
@@ -204,25 +212,29 @@ def _is_local_socket(meaning: _Endpoint) -> bool:
 
 
 def _bind_problem(description: str, opened: ExitStack, reuse_port: bool) -> str | None:
-    meaning = _parse(description)
-    if meaning.on_tcp:
-        family = socket.AF_INET6 if ":" in meaning.interface else socket.AF_INET
+    endpoint = _parse(description)
+    if endpoint.on_tcp:
+        family = socket.AF_INET6 if ":" in endpoint.interface else socket.AF_INET
         return _try_bind(
-            family, (meaning.interface, meaning.port), meaning.authority, opened, reuse_port
+            family, (endpoint.interface, endpoint.port), endpoint.authority, opened, reuse_port
         )
-    if meaning.kind == "unix":
-        return _unix_problem(meaning["address"], int(meaning["lockfile"]) != 0, opened)
+    if endpoint.kind == "unix":
+        return _unix_problem(endpoint["address"], int(endpoint["lockfile"]) != 0, opened)
     return None
 
 
-def _unix_problem(path: str, locks: bool, opened: ExitStack) -> str | None:
-    """Foresee twisted.internet.unix.Port: its lock file tells a living owner's socket from a dead one's."""
-    owner = _lock_owner(f"{path}.lock") if locks else None
+def _unix_problem(path: str, uses_lock: bool, opened: ExitStack) -> str | None:
+    """Predict what twisted.internet.unix.Port does.
+
+    Its lock file is a symbolic link to the process id of the owner. If that process is gone,
+    Twisted removes the socket file and listens.
+    """
+    owner = _lock_owner(f"{path}.lock") if uses_lock else None
     if owner is not None and _is_alive(owner):
-        return f"unix:{path} is in use by process {owner}, says {path}.lock"
+        return f"unix:{path} is in use by process {owner}, according to {path}.lock"
     if os.path.lexists(path):
-        is_left_behind = owner is not None and Path(path).is_socket()  # and then Twisted removes it
-        return None if is_left_behind else f"unix:{path} exists already"
+        is_stale = owner is not None and Path(path).is_socket()
+        return None if is_stale else f"unix:{path} already exists"
     problem = _try_bind(socket.AF_UNIX, path, f"unix:{path}", opened)
     if problem is None:
         os.unlink(path)
@@ -241,7 +253,7 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # the process exists and belongs to another user
         return True
     return True
 
@@ -260,7 +272,7 @@ def _try_bind(
         if reuse_port:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         trial.bind(address)
-        if not reuse_port:  # it would be given connections that are for the others
+        if not reuse_port:  # the kernel would give it connections for the other processes
             trial.listen(1)
     except OSError as error:
         reason = _PHRASES.get(error.errno or 0)
