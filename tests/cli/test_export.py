@@ -27,7 +27,7 @@ class EventsTests(JournalCase):
     def found(self, begin: int = 0, end: int = EVER) -> list[bytes]:
         connection = export.open_read_only(self.path)
         self.addCleanup(connection.close)
-        return [found.raw for found in export.events_between(connection, begin, end)]
+        return [found.raw for found in export.read_events(connection, begin, end)]
 
     def test_from_a_time_on_and_before_another(self) -> None:
         """In the journal's order, byte for byte; the first moment belongs to it, the last does not."""
@@ -64,7 +64,7 @@ class EventsTests(JournalCase):
         """In the midst of a page it can commit, carry over its write-ahead log and use that anew."""
         journal = self.open()
         journal.append(events(*range(1200)))
-        reading = export.events_between(export.open_read_only(self.path), 0, EVER)
+        reading = export.read_events(export.open_read_only(self.path), 0, EVER)
         next(reading)
         journal.append(events(*range(1200, 1300)))
         self.assertTrue(journal.status.durable)
@@ -113,7 +113,7 @@ class CsvTests(JournalCase):
         out = io.StringIO()
         connection = export.open_read_only(self.path)
         self.addCleanup(connection.close)
-        export.write_csv(export.events_between(connection, 0, EVER), out)
+        export.write_csv(export.read_events(connection, 0, EVER), out)
         [row] = csv.DictReader(io.StringIO(out.getvalue()))
         self.assertEqual(
             {name: text for name, text in row.items() if text},
