@@ -221,8 +221,8 @@ class NoticesTests(TailCase):
                 "connected to the proxy",
                 "upstream down: connection lost",
                 "gap: begins at 2026-07-24 10:42:50",
-                "gap: recovered, 3 events since 2026-07-24 10:42:50",
-                "gap: lost, 0 events since 2026-07-24 10:42:50: HTTP 403",
+                "gap: recovered, 3 events found since 2026-07-24 10:42:50",
+                "gap: lost, 0 events found since 2026-07-24 10:42:50: HTTP 403",
                 "journal not durable: disk full",
             ],
         )
