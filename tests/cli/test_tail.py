@@ -309,7 +309,7 @@ class ArgumentTests(TailCase):
 
     def test_the_proxy_is_this_machines(self) -> None:
         """At its own port, from where it has it too; --url can name another, or a whole stream."""
-        read = tail._url
+        read = tail._find_url
         self.assertEqual(read(self.env(), None, None), "ws://localhost:8099/trade-updates-paper")
         self.assertEqual(
             read(self.env("PROXY_PORT=9"), None, "live"), "ws://localhost:9/trade-updates-live"
@@ -325,7 +325,7 @@ class ArgumentTests(TailCase):
 
     def test_a_token_is_never_an_argument(self) -> None:
         """It comes from a variable or a file; what is wrong with that names it, and not its content."""
-        read = tail._token
+        read = tail._read_token
         self.assertEqual(read(self.env(), None), "any")
         self.assertEqual(read(self.env(PROXY_TOKEN="hush"), None), "hush")
         file = Path(self.mktemp())

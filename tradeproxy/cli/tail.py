@@ -1,4 +1,4 @@
-"""`tradeproxy tail`: the stream of one account as lines in a terminal, through every restart."""
+"""`tradeproxy tail`: print the stream of one account, and resume it after each disconnect."""
 
 from __future__ import annotations
 
@@ -26,47 +26,57 @@ if TYPE_CHECKING:
     from tradeproxy.client import Client
 
 SIGNALLED = 128
-"""A shell adds to this the number of the signal that has ended a program, as ^C does."""
+"""The exit status after signal N is this plus N, as POSIX shells report it: 130 for ^C."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what the command takes; no secret is among it."""
-    parser.add_argument("account", nargs="?", help="paper, live or a name of yours; default paper")
+    """Add the arguments of the command.
+
+    None is a secret: every user of the machine can read command lines.
+    """
+    parser.add_argument("account", nargs="?", help="paper, live or your own name; default paper")
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument(
         "--since",
         type=parse_time_argument,
         metavar="TIME",
-        help="first, what came from this time on",
+        help="start with the first event of this time or later",
     )
-    begin.add_argument(
-        "--since-id", metavar="ID", help="first, what came behind this event_id or cursor"
-    )
-    begin.add_argument("--replay", type=int, metavar="N", help="first, the last N events")
+    begin.add_argument("--since-id", metavar="ID", help="start after this event_id or cursor")
+    begin.add_argument("--replay", type=int, metavar="N", help="start with the last N events")
     parser.add_argument(
-        "--symbol", action="append", default=[], help="only this one; may be repeated"
+        "--symbol", action="append", default=[], help="only this symbol; may be repeated"
     )
     parser.add_argument(
-        "--event", action="append", default=[], help="only this kind; may be repeated"
+        "--event", action="append", default=[], help="only this kind of event; may be repeated"
     )
     parser.add_argument(
-        "--client-order-id-prefix", default="", metavar="TEXT", help="only such orders"
+        "--client-order-id-prefix", default="", metavar="TEXT", help="only orders with this prefix"
     )
-    parser.add_argument("--json", action="store_true", help="each event's data as Alpaca wrote it")
-    parser.add_argument("--url", help="the proxy's; default ws://localhost and PROXY_PORT")
-    parser.add_argument("--token-file", metavar="FILE", help="holds the token; default PROXY_TOKEN")
-    parser.add_argument("--env-file", metavar="FILE", help="the file to read instead of .env")
+    parser.add_argument(
+        "--json", action="store_true", help="print each event's data as Alpaca sent it"
+    )
+    parser.add_argument("--url", help="the proxy; default ws://localhost with PROXY_PORT")
+    parser.add_argument(
+        "--token-file", metavar="FILE", help="read the token from this file; default PROXY_TOKEN"
+    )
+    parser.add_argument("--env-file", metavar="FILE", help="read this file instead of .env")
 
 
 def main(arguments: Namespace) -> None:
-    """Follow the stream until the proxy refuses, ^C, or the reader of standard output is gone."""
+    """Print events until a rejection by the proxy, a signal, or a closed pipe.
+
+    Raises SystemExit. A rejection or a wrong argument is one line on standard error, with status
+    1. After SIGINT or SIGTERM the status is SIGNALLED plus its number. If the reader of standard
+    output closes its pipe, the status is 0.
+    """
     from twisted.internet import task
 
     from tradeproxy.client import Client
 
     env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
-    url = _url(env, arguments.url, arguments.account)
-    token = _token(env, arguments.token_file)
+    url = _find_url(env, arguments.url, arguments.account)
+    token = _read_token(env, arguments.token_file)
     if env.findings.problems:
         raise SystemExit("\n".join(env.findings.problems))
     sink = JsonLines(sys.stdout) if arguments.json else Table(sys.stdout, os.environ)
@@ -90,65 +100,67 @@ def main(arguments: Namespace) -> None:
 
 
 async def _follow(client: Client, sink: JsonLines | Table, notices: Notices, reactor: Any) -> None:
-    following = Deferred.fromCoroutine(_show(client, sink, notices))
-    why: list[SystemExit] = []
+    printing = Deferred.fromCoroutine(_print_updates(client, sink, notices))
+    exits: list[SystemExit] = []
 
-    def leave(ending: Callable[[], SystemExit]) -> None:
-        why.append(ending())
-        following.cancel()
+    def stop(make_exit: Callable[[], SystemExit]) -> None:
+        exits.append(make_exit())
+        printing.cancel()
 
-    def interrupt(number: int, _: object) -> None:
-        reactor.callFromThread(leave, lambda: SystemExit(SIGNALLED + number))
+    def handle_signal(number: int, _: object) -> None:
+        # A signal handler runs between any two bytecodes; callFromThread defers to the reactor.
+        reactor.callFromThread(stop, lambda: SystemExit(SIGNALLED + number))
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        reactor.callWhenRunning(
-            signal.signal, number, interrupt
-        )  # then, or Twisted puts its own there
+        # Not before the reactor runs: at its start, Twisted installs its own handlers.
+        reactor.callWhenRunning(signal.signal, number, handle_signal)
     if S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
-        # A copy is watched: leave_pipe puts something else in its place, which epoll would not let go of.
-        reactor.addReader(
-            PipeWatch(os.dup(sys.stdout.fileno()), lambda: leave(exit_on_broken_pipe))
-        )
+        # The reactor watches a duplicate: exit_on_broken_pipe replaces the descriptor of standard
+        # output, and epoll cannot unregister a descriptor that was replaced.
+        reactor.addReader(PipeWatch(os.dup(sys.stdout.fileno()), lambda: stop(exit_on_broken_pipe)))
     try:
-        await following
+        await printing
     except CancelledError:
         await client.close()
-        raise why[0] from None
+        raise exits[0] from None
     except BrokenPipeError:
         raise exit_on_broken_pipe() from None
 
 
-async def _show(client: Client, sink: JsonLines | Table, notices: Notices) -> None:
+async def _print_updates(client: Client, sink: JsonLines | Table, notices: Notices) -> None:
     from tradeproxy.client import PositionLostError, RefusedError
 
     while True:
         try:
             async for update in client:
                 sink.show(update)
-        except PositionLostError as lost:
-            notices.write(f"events are missing here: {lost}")
-        except RefusedError as refused:
-            raise SystemExit(escape_unprintable(f"tradeproxy tail: {refused}")) from None
+        except PositionLostError as error:
+            notices.write(f"events are missing here: {error}")
+        except RefusedError as error:
+            raise SystemExit(escape_unprintable(f"tradeproxy tail: {error}")) from None
 
 
-def _url(env: Environment, url: str | None, account: str | None) -> str:
+def _find_url(env: Environment, url: str | None, account: str | None) -> str:
     if url is None:
         url = f"ws://localhost:{env.parse('PROXY_PORT', parse_port, DEFAULT_PORT)}"
-    if re.match("https?://", url):  # as the proxy's log has it
+    if re.match("https?://", url):  # the proxy's log shows its addresses like this
         url = url.replace("http", "ws", 1)
     try:
         has_path = urlsplit(url).path.strip("/") != ""
     except ValueError:
-        has_path = True  # the client says what is wrong with it
+        has_path = True  # Client raises the error for an invalid URL
     if not has_path:
         return f"{url.rstrip('/')}/trade-updates-{quote(account or 'paper', safe='')}"
     if account is not None:
-        raise SystemExit("--url: has a path, which names the account already")
+        raise SystemExit("--url: has a path, so an account cannot be given as well")
     return url
 
 
-def _token(env: Environment, file: str | None) -> str:
-    """Read the token; "any" without one, for a proxy that has none. No problem quotes it."""
+def _read_token(env: Environment, file: str | None) -> str:
+    """Return the token. Errors never quote it.
+
+    If none is set, return "any": a proxy without tokens accepts any text.
+    """
     if file is None:
         return env.read_secret("PROXY_TOKEN") or "any"
     try:
