@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.config.accounts: base URLs, and the accounts that an environment names."""
+"""Tests for tradeproxy.config.accounts: base URLs, and the accounts in the environment."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ PAIR = {"ALPACA_API_KEY": "key", "ALPACA_SECRET_KEY": "secret"}
 
 
 class BaseUrlTests(SynchronousTestCase):
-    """What a user writes becomes the two URLs that we call."""
+    """A user's base URL becomes a stream URL and a REST URL."""
 
-    def test_the_urls_under_a_base(self) -> None:
-        """The scheme stands for safety, default ports go, and what Alpaca's examples append is cut."""
+    def test_parse_valid_url_returns_stream_and_rest_urls(self) -> None:
+        """TLS follows the scheme; default ports and trailing "/stream" and "/v2" are removed."""
         for text, stream, rest in [
             ("https://h", "wss://h/stream", "https://h"),
             ("wss://H.Example:443/", "wss://h.example/stream", "https://h.example"),
@@ -48,8 +48,8 @@ class BaseUrlTests(SynchronousTestCase):
             base = BaseUrl.parse(text)
             self.assertEqual((base.stream, base.rest), (stream, rest))
 
-    def test_what_is_not_a_url_is_refused(self) -> None:
-        """Another scheme, no host, a port that is none, white space: each is told without quoting it."""
+    def test_parse_invalid_url_raises_without_quoting_it(self) -> None:
+        """Another scheme, no host, an invalid port and white space are errors."""
         for text in [
             "",
             "paper",
@@ -69,8 +69,8 @@ class BaseUrlTests(SynchronousTestCase):
             error = self.assertRaises(ValueError, BaseUrl.parse, text)
             self.assertEqual(str(error), "not a URL such as https://paper-api.alpaca.markets", text)
 
-    def test_what_a_base_url_must_not_have_is_refused(self) -> None:
-        """A user name may come with a password, so the URL is not repeated."""
+    def test_parse_user_query_or_fragment_raises_without_quoting_it(self) -> None:
+        """A user name may come with a password, so the error does not quote the URL."""
         for text in (
             "https://me:hush@h",
             "https://@h",
@@ -81,15 +81,15 @@ class BaseUrlTests(SynchronousTestCase):
             error = self.assertRaises(ValueError, BaseUrl.parse, text)
             self.assertEqual(str(error), "a base URL has no user name, no query and no fragment")
 
-    def test_keys_do_not_travel_in_the_clear(self) -> None:
-        """Without TLS only this machine will do."""
+    def test_parse_remote_host_without_tls_raises(self) -> None:
+        """Without TLS, only this machine is allowed."""
         for text in ("http://api.alpaca.markets", "ws://192.0.2.1", "http://localhost.example"):
             error = self.assertRaises(ValueError, BaseUrl.parse, text)
-            self.assertIn("keys don't travel in the clear", str(error))
+            self.assertIn("would send the keys unencrypted", str(error))
 
 
 class ReadAccountsTests(SynchronousTestCase):
-    """Accounts are found by the pattern of their variables."""
+    """The pattern of the variables determines the accounts."""
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
@@ -105,12 +105,12 @@ class ReadAccountsTests(SynchronousTestCase):
         return accounts
 
     def assert_problems(self, variables: dict[str, str], *problems: str) -> None:
-        """Each problem is told, in this order, and no other."""
+        """Assert that these are the problems, in this order."""
         self.read(variables)
         self.assertEqual(self.findings.problems, list(problems))
 
-    def test_the_pattern_names_the_account(self) -> None:
-        """No name is paper; the name is lower-cased; live has its own address; a token stands for a pair."""
+    def test_read_three_accounts_returns_them_sorted(self) -> None:
+        """An unnamed account is paper, names are in lower case, and live has its own URL."""
         accounts = self.read(
             {
                 **PAIR,
@@ -135,15 +135,15 @@ class ReadAccountsTests(SynchronousTestCase):
         self.assertEqual(accounts, expected)
         self.assertEqual((self.findings.problems, self.findings.warnings), ([], []))
 
-    def test_a_secret_may_be_in_a_file(self) -> None:
-        """The file's text counts without the white space around it, and the variable set is what is named."""
+    def test_read_secret_from_file_strips_it(self) -> None:
+        """`key_variable` is then the variable that names the file."""
         (self.directory / "key").write_text("  key\n")
         [account] = self.read({"ALPACA_API_KEY_FILE": "key", "ALPACA_SECRET_KEY": "secret"})
         self.assertEqual(account.credentials, KeyPair(Secret("key"), Secret("secret")))
         self.assertEqual(account.key_variable, "ALPACA_API_KEY_FILE")
 
-    def test_a_file_that_gives_no_secret_is_a_problem(self) -> None:
-        """The variable is named; the file is not, as what stands there may be the secret itself."""
+    def test_secret_file_unusable_is_a_problem_without_file_name(self) -> None:
+        """The problem names the variable only: its value may be the secret itself."""
         (self.directory / "empty").write_text(" \n")
         (self.directory / "binary").write_bytes(b"\xff")
         for file, reason in [
@@ -156,15 +156,15 @@ class ReadAccountsTests(SynchronousTestCase):
                 {"ALPACA_OAUTH_TOKEN_FILE": file}, f"ALPACA_OAUTH_TOKEN_FILE: {reason}"
             )
 
-    def test_a_secret_given_twice_is_a_problem(self) -> None:
-        """We cannot tell which one is meant."""
+    def test_secret_in_variable_and_file_is_a_problem(self) -> None:
+        """Which of the two is right is not known."""
         self.assert_problems(
             {**PAIR, "ALPACA_SECRET_KEY_FILE": "file"},
             "ALPACA_SECRET_KEY: ALPACA_SECRET_KEY_FILE is set too; keep one of them",
         )
 
-    def test_half_a_pair_is_a_problem(self) -> None:
-        """The missing half is named first, then the half that is there."""
+    def test_key_pair_incomplete_names_missing_variable(self) -> None:
+        """The problem names the missing variable first, then the one that is set."""
         self.assert_problems(
             {
                 "ALPACA_API_KEY": "key",
@@ -177,8 +177,8 @@ class ReadAccountsTests(SynchronousTestCase):
             "ALPACA_LIVE_SECRET_KEY is missing: ALPACA_LIVE_API_KEY is set",
         )
 
-    def test_a_pair_and_a_token_is_a_problem(self) -> None:
-        """Even half a pair beside the token."""
+    def test_key_pair_and_token_is_a_problem(self) -> None:
+        """So is half a pair and a token."""
         for variables, pair in (
             (PAIR, "ALPACA_API_KEY"),
             ({"ALPACA_SECRET_KEY": "s"}, "ALPACA_SECRET_KEY"),
@@ -188,18 +188,18 @@ class ReadAccountsTests(SynchronousTestCase):
                 f"ALPACA_OAUTH_TOKEN: {pair} is set too; an account has a key pair or a token",
             )
 
-    def test_a_secret_with_characters_that_no_key_has_is_a_problem(self) -> None:
-        """Mostly two lines pasted as one; the variable is named, of either half."""
+    def test_secret_with_invisible_or_non_ascii_character_is_a_problem(self) -> None:
+        """The usual cause is two lines pasted as one. Each problem names its variable."""
         for bad in ("two words", "a\tb", "a\nb", "clé", "a\x7fb"):
             self.assert_problems(
                 {"ALPACA_API_KEY": bad, "ALPACA_SECRET_KEY": bad, "ALPACA_LIVE_OAUTH_TOKEN": bad},
-                "ALPACA_API_KEY: holds white space, or a character that no key has",
-                "ALPACA_SECRET_KEY: holds white space, or a character that no key has",
-                "ALPACA_LIVE_OAUTH_TOKEN: holds white space, or a character that no key has",
+                "ALPACA_API_KEY: contains white space, or a character that is not visible ASCII",
+                "ALPACA_SECRET_KEY: contains white space, or a character that is not visible ASCII",
+                "ALPACA_LIVE_OAUTH_TOKEN: contains white space, or a character that is not visible ASCII",
             )
 
-    def test_a_name_that_is_taken_is_a_problem(self) -> None:
-        """Their paths mean something else; paper has variables of its own, which are named."""
+    def test_account_name_reserved_is_a_problem(self) -> None:
+        """Other resources have these paths. For PAPER, the problem names the right variable."""
         self.assert_problems(
             {
                 **PAIR,
@@ -208,14 +208,14 @@ class ReadAccountsTests(SynchronousTestCase):
                 "ALPACA_PAPER_SECRET_KEY_FILE": "file",
                 "ALPACA_READYZ_OAUTH_TOKEN": "token",
             },
-            "ALPACA_HEALTHZ_API_KEY: the name HEALTHZ is taken",
-            "ALPACA_METRICS_URL: the name METRICS is taken",
-            "ALPACA_PAPER_SECRET_KEY_FILE: the name PAPER is taken; use ALPACA_SECRET_KEY_FILE",
-            "ALPACA_READYZ_OAUTH_TOKEN: the name READYZ is taken",
+            "ALPACA_HEALTHZ_API_KEY: the name HEALTHZ is reserved",
+            "ALPACA_METRICS_URL: the name METRICS is reserved",
+            "ALPACA_PAPER_SECRET_KEY_FILE: the name PAPER is reserved; use ALPACA_SECRET_KEY_FILE",
+            "ALPACA_READYZ_OAUTH_TOKEN: the name READYZ is reserved",
         )
 
-    def test_a_name_that_is_none_is_a_problem(self) -> None:
-        """Lower case, dashes, nothing, or more than a path takes; the line stays one line."""
+    def test_account_name_invalid_is_a_one_line_problem(self) -> None:
+        """Lower case, dashes, an empty name and a long name are invalid."""
         for name, shown in [
             ("my-desk", "my-desk"),
             ("desk", "desk"),
@@ -225,18 +225,19 @@ class ReadAccountsTests(SynchronousTestCase):
         ]:
             self.assert_problems(
                 {f"ALPACA_{name}_API_KEY": "key"},
-                f"ALPACA_{shown}_API_KEY: the account's name must be [A-Z0-9_]+, of 64 characters at most",
+                f"ALPACA_{shown}_API_KEY: the account's name must be [A-Z0-9_]+,"
+                " at most 64 characters",
             )
 
-    def test_a_bad_url_is_a_problem(self) -> None:
-        """By its variable."""
+    def test_url_invalid_is_a_problem(self) -> None:
+        """The problem names the variable."""
         self.assert_problems(
             {**PAIR, "ALPACA_URL": "paper"},
             "ALPACA_URL: not a URL such as https://paper-api.alpaca.markets",
         )
 
-    def test_a_url_without_keys_is_warned_of(self) -> None:
-        """It has no effect; the paper account's may stand, as it may override the default for later."""
+    def test_url_without_keys_is_a_warning(self) -> None:
+        """The URL has no effect. ALPACA_URL is exempt: it overrides a default."""
         self.read(
             {
                 "ALPACA_URL": "https://h",
@@ -247,63 +248,64 @@ class ReadAccountsTests(SynchronousTestCase):
         expected = ["ALPACA_DESK_URL: not used, as ALPACA_DESK_API_KEY is not set"]
         self.assertEqual(self.findings.warnings, expected)
 
-    def test_one_account_under_two_names_is_a_problem(self) -> None:
-        """The second connection would be refused; the same key elsewhere is another account."""
+    def test_account_configured_twice_is_a_problem(self) -> None:
+        """Alpaca would reject the second connection. The same key at another URL is allowed."""
         desk = {"ALPACA_DESK_API_KEY": "key", "ALPACA_DESK_SECRET_KEY": "secret"}
         self.assert_problems(
             {**PAIR, **desk, "ALPACA_DESK_URL": "wss://PAPER-API.alpaca.markets/stream"},
-            "ALPACA_DESK_API_KEY: the account of ALPACA_API_KEY again;"
-            " Alpaca allows one connection an account",
+            "ALPACA_DESK_API_KEY: same account as ALPACA_API_KEY;"
+            " Alpaca allows one connection per account",
         )
         self.assert_problems({**PAIR, **desk, "ALPACA_DESK_URL": "https://api.alpaca.markets"})
 
-    def test_no_account_at_all_is_one_problem(self) -> None:
-        """It says what to set, and what needs nothing set; a URL alone is no account."""
+    def test_no_account_is_one_problem(self) -> None:
+        """It lists the variables to set, and mentions the demo. A URL alone is no account."""
         for variables in ({}, {"ALPACA_URL": "https://h"}, {"ALPACA_API_KEY": " "}):
             self.assert_problems(
                 variables,
-                "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is either;"
-                f" set them in {self.directory / '.env'}, or try `tradeproxy demo`, which needs none",
+                "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is set;"
+                f" set them in {self.directory / '.env'},"
+                " or try `tradeproxy demo`, which needs no account",
             )
 
-    def test_alpacas_own_names_are_recognised(self) -> None:
-        """SDKs read APCA_API_KEY_ID; who has that set is told what it is called here."""
+    def test_no_account_with_sdk_variable_names_its_equivalent(self) -> None:
+        """Alpaca's SDKs read APCA_API_KEY_ID. The problem gives the name of the proxy's variable."""
         self.read({"APCA_API_KEY_ID": "hush"})
         [problem] = self.findings.problems
         self.assertTrue(
-            problem.endswith("; APCA_API_KEY_ID has the name ALPACA_API_KEY here"), problem
+            problem.endswith("; APCA_API_KEY_ID is called ALPACA_API_KEY here"), problem
         )
 
-    def test_a_name_that_is_nearly_one_is_warned_of(self) -> None:
-        """With a misspelt URL an account would be looked for at the default one."""
+    def test_variable_misspelt_is_a_warning(self) -> None:
+        """With a misspelt URL variable, the account would be at the default URL."""
         for variable, nearest in {
             "ALPACA_URI": "ALPACA_URL",
             "ALPACA_API_KEYS": "ALPACA_API_KEY",
             "ALPACA_LIVE_API_KY": "ALPACA_LIVE_API_KEY",
         }.items():
             self.read({**PAIR, variable: "x"})
-            expected = [f"{variable}: there is no such variable; the nearest is {nearest}"]
+            expected = [f"{variable}: unknown variable; did you mean {nearest}?"]
             self.assertEqual(self.findings.warnings, expected)
         self.read({**PAIR, "ALPACA_PAPER": "true"})
         self.assertEqual(self.findings.warnings, [])
 
-    def test_a_token_has_no_form_in_the_auth_dialect(self) -> None:
-        """Alpaca documents it for a key pair only."""
+    def test_token_with_auth_dialect_is_a_problem(self) -> None:
+        """Alpaca documents the `auth` message for a key pair only."""
         self.read({"ALPACA_OAUTH_TOKEN": "token"}, Dialect.AUTH)
         expected = (
-            "PROXY_UPSTREAM_AUTH: 'auth' has no form for ALPACA_OAUTH_TOKEN; use authenticate"
+            "PROXY_UPSTREAM_AUTH: 'auth' does not support ALPACA_OAUTH_TOKEN; use authenticate"
         )
         self.assertEqual(self.findings.problems, [expected])
         [account] = self.read(PAIR, Dialect.AUTH)
         self.assertEqual((account.dialect, self.findings.problems), (Dialect.AUTH, []))
 
-    def test_the_demos_account_is_on_this_machine(self) -> None:
-        """Nothing of it could reach a real account."""
+    def test_demo_account_is_on_this_machine(self) -> None:
+        """The demo cannot reach a real account."""
         account = demo_account(8100, Dialect.AUTH)
         self.assertEqual((account.name, account.dialect), ("paper", Dialect.AUTH))
         self.assertEqual(account.base_url.stream, "ws://127.0.0.1:8100/stream")
 
-    def test_the_variables_of_an_account_can_be_told(self) -> None:
-        """Those of a name that is asked for and not there; set, they make it known."""
+    def test_name_variables_returns_the_variables_of_an_account(self) -> None:
+        """Messages about an unknown account quote them."""
         self.assertEqual(name_variables("paper"), "ALPACA_API_KEY and ALPACA_SECRET_KEY")
         self.assertEqual(name_variables("desk"), "ALPACA_DESK_API_KEY and ALPACA_DESK_SECRET_KEY")

@@ -117,8 +117,8 @@ class ReadSettingsTests(SettingsTestCase):
         """With the nearest known name, since it is most likely meant."""
         settings = self.read({**PAIR, "PROXY_PROT": "1", "PROXY_TOKEN": "x", "PROXYPORT": "1"})
         expected = (
-            "PROXY_PROT: there is no such variable; the nearest is PROXY_PORT",
-            "PROXY_TOKEN: there is no such variable; the nearest is PROXY_TOKENS",
+            "PROXY_PROT: unknown variable; did you mean PROXY_PORT?",
+            "PROXY_TOKEN: unknown variable; did you mean PROXY_TOKENS?",
         )
         self.assertEqual(settings.warnings, expected)
 
@@ -126,7 +126,7 @@ class ReadSettingsTests(SettingsTestCase):
         """Each is told by the variable, with what is accepted."""
         number = "is not a whole number (1 or more)"
         seconds = "is not a number of seconds (more than 0)"
-        origin = "each is scheme://host or scheme://host:port; neither *, nor null, nor a path"
+        origin = "each must be scheme://host or scheme://host:port, without *, null or a path"
         host = "is neither a host name nor an address"
         for name, value, reason in [
             *((f"PROXY_{name}", bad, f"{bad!r} {number}")
@@ -481,7 +481,7 @@ class EnvFileTests(SettingsTestCase):
         problems = self.problems({"PROXY_PORT": "x", "PROXY_PROT": "81"})
         self.assertEqual(
             problems[-1],
-            "warning: PROXY_PROT: there is no such variable; the nearest is PROXY_PORT",
+            "warning: PROXY_PROT: unknown variable; did you mean PROXY_PORT?",
         )
 
     def test_the_forms_of_a_line(self) -> None:

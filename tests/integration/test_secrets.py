@@ -265,5 +265,5 @@ class SecretSettingTests(DisclosureTestCase):
         )
         await command.says("listening on")
         await self.assert_silent(
-            command, "PROXY_TOKEN: there is no such variable", "PROXY_TOKENS: a token of fewer"
+            command, "PROXY_TOKEN: unknown variable", "PROXY_TOKENS: a token of fewer"
         )

@@ -1,4 +1,4 @@
-"""The accounts at Alpaca that the environment names: where each is, and what opens it."""
+"""The Alpaca accounts in the environment: base URLs and credentials."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SECURE = {"https": True, "wss": True, "http": False, "ws": False}
 
 @dataclass(frozen=True, slots=True)
 class BaseUrl:
-    """Where an account is: `path` is "" or "/prefix", without a slash at its end."""
+    """The base URL of an account. `path` is "" or "/prefix", without a trailing slash."""
 
     secure: bool
     host: str
@@ -35,7 +35,7 @@ class BaseUrl:
 
     @property
     def rest(self) -> str:
-        """The URL under which the REST paths ("/v2/…") are."""
+        """The URL that the REST paths ("/v2/…") follow."""
         return f"{'https' if self.secure else 'http'}://{self._authority}{self.path}"
 
     @property
@@ -45,12 +45,13 @@ class BaseUrl:
 
     @classmethod
     def parse(cls, text: str) -> BaseUrl:
-        """Read what a user wrote; "/stream" or "/v2" at the end, as Alpaca's own examples have it, is cut.
+        """Parse a URL. It removes a trailing "/stream" or "/v2", which Alpaca's examples include.
 
-        Raises ValueError with a phrase for the user. It never holds the URL, which may hold a password.
+        Raises ValueError with a reason for the user. The reason never quotes the URL, which may
+        contain a password.
         """
         not_a_url = ValueError("not a URL such as https://paper-api.alpaca.markets")
-        if not is_visible_ascii(text):  # urlsplit would drop line ends and tabs silently
+        if not is_visible_ascii(text):  # urlsplit removes line breaks and tabs silently
             raise not_a_url
         try:
             parts = urlsplit(text)
@@ -65,7 +66,7 @@ class BaseUrl:
             raise ValueError("a base URL has no user name, no query and no fragment")
         if not secure and not hosts.is_loopback(host):
             raise ValueError(
-                "http and ws are for this machine only: keys don't travel in the clear; use https"
+                "http and ws would send the keys unencrypted to another machine; use https"
             )
         return cls(secure, host, port, re.sub(r"(/+(stream|v2))*/*\Z", "", parts.path))
 
@@ -76,7 +77,7 @@ LIVE = BaseUrl(secure=True, host="api.alpaca.markets", port=443)
 
 @dataclass(frozen=True, slots=True)
 class AccountSettings:
-    """One account at Alpaca. `key_variable` is what to name when its key is spoken of."""
+    """One account at Alpaca. Messages about its key name `key_variable`, never the key."""
 
     name: str
     base_url: BaseUrl
@@ -89,55 +90,58 @@ _PREFIXED = re.compile(
     r"ALPACA_(?:(?P<name>.*)_)?(?P<form>(?:API_KEY|SECRET_KEY|OAUTH_TOKEN)(?:_FILE)?|URL)",
     re.DOTALL,
 )
-_USUAL = [
+_COMMON = [
     f"ALPACA_{name}{form}"
     for name in ("", "LIVE_")
     for form in ("API_KEY", "SECRET_KEY", "OAUTH_TOKEN", "URL")
 ]
 _NAME = re.compile(r"[A-Z0-9_]{1,64}")
 RESERVED_NAMES = frozenset({"healthz", "readyz", "metrics"})
-"""Names that are paths of their own, so that no account can have them."""
+"""Names that no account can have: the proxy serves other things at these paths."""
 
 
 def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, ...]:
-    """Read every account that the environment names; what is wrong with them is noted there."""
+    """Read all accounts in the environment. Problems and warnings go to `env.findings`."""
     names = sorted(_names(env), key=_prefix)
     candidates = (_read_account(env, name, dialect) for name in names)
     accounts = tuple(account for account in candidates if account is not None)
+    # Alpaca allows one stream connection per account, so a second one would fail.
     for one, other in combinations(accounts, 2):
         if (one.credentials, one.base_url) == (other.credentials, other.base_url):
             env.findings.problem(
-                f"{other.key_variable}: the account of {one.key_variable} again;"
-                " Alpaca allows one connection an account"
+                f"{other.key_variable}: same account as {one.key_variable};"
+                " Alpaca allows one connection per account"
             )
-    _warn_of_misspelt(env)
-    named = any(
+    _warn_misspelt(env)
+    has_any = any(
         (match := _PREFIXED.fullmatch(variable)) and match["form"] != "URL" for variable in env
     )
-    if not named:
+    if not has_any:
+        # The SDKs of Alpaca read APCA_API_KEY_ID.
         hint = (
-            "; APCA_API_KEY_ID has the name ALPACA_API_KEY here"
-            if env.get("APCA_API_KEY_ID")
-            else ""
+            "; APCA_API_KEY_ID is called ALPACA_API_KEY here" if env.get("APCA_API_KEY_ID") else ""
         )
         env.findings.problem(
-            "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is either;"
-            f" set them in {env.directory / '.env'}, or try `tradeproxy demo`, which needs none{hint}"
+            "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is set;"
+            f" set them in {env.directory / '.env'},"
+            f" or try `tradeproxy demo`, which needs no account{hint}"
         )
     return accounts
 
 
-def _warn_of_misspelt(env: Environment) -> None:
+def _warn_misspelt(env: Environment) -> None:
+    # Other programs may own ALPACA_* variables too, so only a close match causes a warning.
     for variable in env:
         if variable.startswith("ALPACA_") and not _PREFIXED.fullmatch(variable):
-            for nearest in get_close_matches(variable, _USUAL, n=1, cutoff=0.8):
-                env.findings.warning(
-                    f"{variable}: there is no such variable; the nearest is {nearest}"
-                )
+            for nearest in get_close_matches(variable, _COMMON, n=1, cutoff=0.8):
+                env.findings.warning(f"{variable}: unknown variable; did you mean {nearest}?")
 
 
 def demo_account(port: int, dialect: Dialect) -> AccountSettings:
-    """Return the account of the demo: a simulator on a loopback port, and a key that opens nothing else."""
+    """Return the account of the demo: the simulator on a loopback port, with fixed keys.
+
+    No other server accepts these keys.
+    """
     credentials = KeyPair(Secret("demo-key"), Secret("demo-secret"))
     return AccountSettings(
         "paper",
@@ -149,12 +153,12 @@ def demo_account(port: int, dialect: Dialect) -> AccountSettings:
 
 
 def name_variables(name: str) -> str:
-    """Say which variables would make an account of this name known."""
+    """Return the names of the variables that configure this account, joined by "and"."""
     return f"{_prefix(name)}API_KEY and {_prefix(name)}SECRET_KEY"
 
 
 def is_visible_ascii(text: str) -> bool:
-    """Whether a text is made of visible ASCII only, as keys, tokens and URLs are."""
+    """Whether all characters are visible ASCII, as in keys, tokens and URLs."""
     return all("!" <= character <= "~" for character in text)
 
 
@@ -172,12 +176,12 @@ def _names(env: Environment) -> set[str]:
             names.add("paper")
         elif not _NAME.fullmatch(name):
             env.findings.problem(
-                f"{variable}: the account's name must be [A-Z0-9_]+, of 64 characters at most"
+                f"{variable}: the account's name must be [A-Z0-9_]+, at most 64 characters"
             )
         elif name == "PAPER":
-            env.findings.problem(f"{variable}: the name PAPER is taken; use ALPACA_{form}")
+            env.findings.problem(f"{variable}: the name PAPER is reserved; use ALPACA_{form}")
         elif name.lower() in RESERVED_NAMES:
-            env.findings.problem(f"{variable}: the name {name} is taken")
+            env.findings.problem(f"{variable}: the name {name} is reserved")
         else:
             names.add(name.lower())
     return names
@@ -190,14 +194,16 @@ def _read_account(env: Environment, name: str, dialect: Dialect) -> AccountSetti
     )
     key_variable = key or token
     if key_variable is None and secret is None:
-        if name != "paper":  # this one has a default to override, keys or not
+        # ALPACA_URL alone is no mistake: it overrides the default for keys that come later.
+        if name != "paper":
             env.findings.warning(f"{prefix}URL: not used, as {prefix}API_KEY is not set")
         return None
     base_url = env.parse(f"{prefix}URL", BaseUrl.parse, LIVE if name == "live" else PAPER)
     credentials = _read_credentials(env, prefix, key, secret, token)
+    # Alpaca documents the `auth` message for a key pair only.
     if dialect is Dialect.AUTH and isinstance(credentials, OAuthToken):
         env.findings.problem(
-            f"PROXY_UPSTREAM_AUTH: 'auth' has no form for {token}; use authenticate"
+            f"PROXY_UPSTREAM_AUTH: 'auth' does not support {token}; use authenticate"
         )
     if credentials is None or key_variable is None:
         return None
@@ -207,10 +213,19 @@ def _read_account(env: Environment, name: str, dialect: Dialect) -> AccountSetti
 def _read_credentials(
     env: Environment, prefix: str, key: str | None, secret: str | None, token: str | None
 ) -> Credentials | None:
+    """Return the key pair or the token of an account, or None after a problem.
+
+    Args:
+        env: the variables; problems go to its findings.
+        prefix: the start of the account's variables, with its underscore.
+        key: the variable that sets the key, or None.
+        secret: the variable that sets the secret key, or None.
+        token: the variable that sets the OAuth token, or None.
+    """
     if token and (pair := key or secret):
         env.findings.problem(f"{token}: {pair} is set too; an account has a key pair or a token")
     elif token:
-        if text := _plain_secret(env, f"{prefix}OAUTH_TOKEN"):
+        if text := _read_visible_secret(env, f"{prefix}OAUTH_TOKEN"):
             return OAuthToken(text)
     elif not secret:
         env.findings.problem(f"{prefix}SECRET_KEY is missing: {key} is set")
@@ -218,18 +233,18 @@ def _read_credentials(
         env.findings.problem(f"{prefix}API_KEY is missing: {secret} is set")
     else:
         key_id, secret_key = (
-            _plain_secret(env, prefix + form) for form in ("API_KEY", "SECRET_KEY")
+            _read_visible_secret(env, prefix + form) for form in ("API_KEY", "SECRET_KEY")
         )
         if key_id and secret_key:
             return KeyPair(key_id, secret_key)
     return None
 
 
-def _plain_secret(env: Environment, name: str) -> Secret | None:
+def _read_visible_secret(env: Environment, name: str) -> Secret | None:
     text = env.read_secret(name)
     if not is_visible_ascii(text):
         env.findings.problem(
-            f"{env.find_source(name)}: holds white space, or a character that no key has"
+            f"{env.find_source(name)}: contains white space, or a character that is not visible ASCII"
         )
         return None
     return Secret(text) if text else None

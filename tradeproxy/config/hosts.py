@@ -1,4 +1,7 @@
-"""Hosts and origins, as people write them in settings and clients in headers, in one spelling each."""
+"""The canonical forms of hosts and origins.
+
+Users write them in settings and clients send them in headers. Canonical forms compare as text.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import re
 from functools import lru_cache
 from ipaddress import ip_address
 
-# The last label is not a number: "127.1" is an address to some resolvers, and a name to nobody.
+# The last label is not a number: some resolvers read "127.1" as the address 127.0.0.1.
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}", re.IGNORECASE | re.ASCII)
 _ORIGIN = re.compile(
@@ -14,16 +17,18 @@ _ORIGIN = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
 MAX_HOST_LENGTH = 253
-"""Characters of a host name (RFC 1035, 2.3.4, without the dot of the root)."""
+"""Maximum length of a host name in characters (RFC 1035, 2.3.4, without the root's dot)."""
 
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
+# Every handshake canonicalizes its `Host` and `Origin`, and few values occur.
 @lru_cache(maxsize=256)
 def canonicalize(host: str) -> str:
-    """Return the one spelling by which hosts compare: a name in lower case, an address compressed.
+    """Return the canonical form: a host name in lower case, an IP address compressed.
 
-    Raises ValueError, with a phrase for the user, for what is neither; brackets and ports are neither.
+    Raises ValueError, with a reason for the user, if the host is neither. A host with a port or
+    with brackets is neither.
     """
     try:
         return str(ip_address(host))
@@ -35,12 +40,12 @@ def canonicalize(host: str) -> str:
 
 @lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
-    """Whether the host is this machine for certain; a name other than localhost never is."""
+    """Whether the host is certainly this machine. Of the names, only localhost is."""
     return ip_address(host).is_loopback if is_address(host) else host.lower() == "localhost"
 
 
 def is_address(host: str) -> bool:
-    """Whether the host is an IP address, and so no name."""
+    """Whether the host is an IP address, not a name."""
     try:
         ip_address(host)
     except ValueError:
@@ -49,20 +54,23 @@ def is_address(host: str) -> bool:
 
 
 def format_in_url(host: str) -> str:
-    """Write the host as URLs do: an IPv6 address in brackets."""
+    """Format the host for a URL: an IPv6 address goes in brackets (RFC 3986, 3.2.2)."""
     return f"[{host}]" if ":" in host else host
 
 
 def canonicalize_origin(text: str) -> str:
-    """Return the one spelling by which origins compare: in lower case, without the scheme's own port.
+    """Return the canonical form: in lower case, without the default port of the scheme.
 
-    Raises ValueError, with a phrase for the user, for what is no origin: `null`, `*`, a path after it. The
-    phrase does not quote the text, which may be a URL with a password.
+    That is the form of the `Origin` header (RFC 6454, 6.2).
+
+    Raises ValueError, with a reason for the user, if the text is not an origin. `null`, `*` and a
+    URL with a path are not. The reason quotes at most the host or the port, because the text may
+    be a URL with a password.
     """
     match = _ORIGIN.fullmatch(text.lower())
     if match is None:
         raise ValueError(
-            "each is scheme://host or scheme://host:port; neither *, nor null, nor a path"
+            "each must be scheme://host or scheme://host:port, without *, null or a path"
         )
     scheme, host, port = (
         match["scheme"],

@@ -205,7 +205,7 @@ def _warn_of_unknown(env: Environment) -> None:
     for name in env:
         if name.startswith("PROXY_") and name not in VARIABLES:
             nearest, *_ = get_close_matches(name, VARIABLES, n=1, cutoff=0)
-            env.findings.warning(f"{name}: there is no such variable; the nearest is {nearest}")
+            env.findings.warning(f"{name}: unknown variable; did you mean {nearest}?")
 
 
 def _read_reuse_port(env: Environment, demo: bool) -> bool:
