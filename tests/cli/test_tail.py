@@ -1,4 +1,4 @@
-"""Tests for what `tradeproxy tail` shows, and where it connects."""
+"""Tests for the output of `tradeproxy tail`, and for its arguments."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tradeproxy.client import Update
 from tradeproxy.config.env import Environment
 from tradeproxy.wire.frame import extract_data
 
-EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\n"
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\n"
 SGR = re.compile(r"\x1b\[[0-9]*m")
 
 
-class Screen(io.StringIO):
-    """Standard output, or error, on a terminal."""
+class FakeTerminal(io.StringIO):
+    """Standard output or standard error on a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -36,14 +36,14 @@ class Screen(io.StringIO):
 def update(
     recovered: str | None = None, at: str = "2026-07-24T14:42:50.132734Z", **fields: Any
 ) -> Update:
-    """Return an update; what is no field of an event is its order's."""
-    own = {"event": fields.pop("event", "new"), "at": at}
-    own |= {name: fields.pop(name) for name in ("price", "qty") if name in fields}
-    return Update(json.dumps({**own, "order": fields}).encode(), None, recovered)
+    """Return an update. Fields other than event, at, price and qty are its order's."""
+    data = {"event": fields.pop("event", "new"), "at": at}
+    data |= {name: fields.pop(name) for name in ("price", "qty") if name in fields}
+    return Update(json.dumps({**data, "order": fields}).encode(), None, recovered)
 
 
-class TailCase(SynchronousTestCase):
-    """New York's clock, and a terminal of so many columns."""
+class TailTestCase(SynchronousTestCase):
+    """Base class: the time zone is New York's, and the terminal has `columns` columns."""
 
     columns = 100
 
@@ -51,11 +51,11 @@ class TailCase(SynchronousTestCase):
         self.patch(
             tail_output, "get_terminal_size", lambda: type("Size", (), {"columns": self.columns})
         )
-        self.environ(TZ="America/New_York")
+        self.set_environ(TZ="America/New_York")
         time.tzset()
         self.addCleanup(time.tzset)
 
-    def environ(self, **variables: str) -> None:
+    def set_environ(self, **variables: str) -> None:
         before = {name: os.environ.get(name) for name in variables}
         os.environ.update(variables)
 
@@ -65,25 +65,25 @@ class TailCase(SynchronousTestCase):
 
         self.addCleanup(restore)
 
-    def table(
+    def print_table(
         self,
         *updates: Update,
-        screen: io.StringIO | None = None,
+        out: io.StringIO | None = None,
         environ: dict[str, str] | None = None,
     ) -> list[str]:
-        """Return the lines that a table of these is."""
-        out = Screen() if screen is None else screen
+        """Return the lines of a table with these updates."""
+        out = FakeTerminal() if out is None else out
         table = tail_output.Table(out, environ or {})
         for each in updates:
             table.show(each)
         return out.getvalue().split("\n")[:-1]
 
 
-class TableTests(TailCase):
-    """The columns."""
+class TableTests(TailTestCase):
+    """Table."""
 
-    def test_shows_what_an_event_is_about(self) -> None:
-        """By this machine's clock; of a fill its own quantity and price, of an order its limit."""
+    def test_fill_shows_local_time_and_own_quantity(self) -> None:
+        """The line of a fill has its own quantity and price, and the local time."""
         fill = update(
             event="fill",
             qty="2",
@@ -93,17 +93,17 @@ class TableTests(TailCase):
             status="filled",
             client_order_id="a-1",
         )
-        head, day, line = self.table(fill, environ={"NO_COLOR": "1"})
-        self.assertEqual(head.split(), [*tail_output.NARROW_CELLS, "order"])
+        header, day, line = self.print_table(fill, environ={"NO_COLOR": "1"})
+        self.assertEqual(header.split(), [*tail_output.NARROW_CELLS, "order"])
         self.assertEqual(day, "2026-07-24")
         self.assertEqual(
             line.split(), ["10:42:50.132", "fill", "buy", "2", "SPY", "512.33", "filled", "a-1"]
         )
 
-    def test_every_column_begins_where_it_did(self) -> None:
-        """Whatever comes: real events, long words, wide characters, none at all, and a restart's notices."""
+    def test_any_update_keeps_columns_aligned(self) -> None:
+        """Real events, long words, wide characters and malformed data do not move a column."""
         for self.columns in (80, 109, 110, 200):
-            lines = self.table(
+            lines = self.print_table(
                 *(Update(extract_data(frame)[0], None) for frame in TRADE_UPDATES),
                 update(
                     event="order_replace_rejected",
@@ -117,16 +117,16 @@ class TableTests(TailCase):
                 environ={"NO_COLOR": "1"},
             )
             rows = [line for line in lines if not re.fullmatch("[0-9-]{10}", line)]
-            begin = tail_output.WIDE_CELLS if self.columns >= 110 else tail_output.NARROW_CELLS
-            at = 0
-            for cells in begin.values():
-                at += cells + 1
+            widths = tail_output.WIDE_CELLS if self.columns >= 110 else tail_output.NARROW_CELLS
+            begin = 0
+            for cells in widths.values():
+                begin += cells + 1
                 for row in rows:
-                    self.assertEqual(cell_at(row, at - 1), " ", (at, row))
+                    self.assertEqual(character_at(row, begin - 1), " ", (begin, row))
             self.assertEqual([row for row in rows if width(row) > self.columns], [])
 
-    def test_a_cell_is_filled_or_cut_to_its_width(self) -> None:
-        """In cells of the terminal, of which a wide character takes two and a combining one none."""
+    def test_fit_pads_or_cuts_to_cells(self) -> None:
+        """A wide character takes two terminal cells, a combining character none."""
         for text, cells, expected in (
             ("ab", 4, "ab  "),
             ("東京", 5, "東京 "),
@@ -139,75 +139,80 @@ class TableTests(TailCase):
             self.assertEqual(fit(text, cells), expected, text)
         self.assertEqual(fit("1.5", 5, right=True), "  1.5")
 
-    def test_no_text_steers_the_terminal(self) -> None:
-        """Whoever can place an order chooses its id, and Alpaca, or who stands in for it, all else."""
+    def test_hostile_text_on_terminal_is_escaped(self) -> None:
+        """Every field is escaped: a bot chooses the order ids, and a server the other fields."""
         hostile = update(
-            event=EVIL, side=EVIL, symbol=EVIL, status=EVIL, client_order_id=EVIL, at=EVIL
+            event=HOSTILE,
+            side=HOSTILE,
+            symbol=HOSTILE,
+            status=HOSTILE,
+            client_order_id=HOSTILE,
+            at=HOSTILE,
         )
         self.columns = 400
-        screen = Screen()
-        self.table(hostile, update(recovered=EVIL), screen=screen)
-        tail_output.JsonLines(screen).show(Update(b'{"a":"\xc2\x9b31m\xe2\x80\xae\x7f"}', None))
-        notices = tail_output.Notices(screen, {})
-        notices.show_status({"event": "upstream", "state": "down", "reason": EVIL})
-        notices.write(EVIL)
-        plain = SGR.sub("", screen.getvalue())
-        self.assertEqual({each for each in plain if not each.isprintable()}, {"\n"})
+        terminal = FakeTerminal()
+        self.print_table(hostile, update(recovered=HOSTILE), out=terminal)
+        tail_output.JsonLines(terminal).show(Update(b'{"a":"\xc2\x9b31m\xe2\x80\xae\x7f"}', None))
+        notices = tail_output.Notices(terminal, {})
+        notices.show_status({"event": "upstream", "state": "down", "reason": HOSTILE})
+        notices.write(HOSTILE)
+        plain = SGR.sub("", terminal.getvalue())
+        self.assertEqual({character for character in plain if not character.isprintable()}, {"\n"})
         self.assertIn("\\u001b[2J\\u001b]0;owned\\u0007\\u009b31m\\u202e\\u000a", plain)
 
-    def test_colour_is_for_terminals_that_want_it(self) -> None:
-        """By the kind of event; not with NO_COLOR, not in a file, and not in a terminal that cannot."""
+    def test_colour_is_used_only_on_capable_terminal(self) -> None:
+        """A fill is green; NO_COLOR, TERM=dumb and a file have no colour."""
         fill = update(event="fill")
-        self.assertTrue(self.table(fill)[-1].startswith("\x1b[32m"))
+        self.assertTrue(self.print_table(fill)[-1].startswith("\x1b[32m"))
         for environ in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-            self.assertNotIn("\x1b", "".join(self.table(fill, environ=environ)))
-        self.assertNotIn("\x1b", "".join(self.table(fill, screen=io.StringIO())))
+            self.assertNotIn("\x1b", "".join(self.print_table(fill, environ=environ)))
+        self.assertNotIn("\x1b", "".join(self.print_table(fill, out=io.StringIO())))
 
-    def test_a_file_has_whole_lines(self) -> None:
-        """With the date in each, no heads, and nothing cut at the width of some terminal."""
+    def test_file_output_is_not_cut(self) -> None:
+        """In a file, each line has the date, and there is no header."""
         self.columns = 20
-        [line] = self.table(update(client_order_id="x" * 300), screen=io.StringIO())
+        [line] = self.print_table(update(client_order_id="x" * 300), out=io.StringIO())
         self.assertTrue(line.startswith("2026-07-24 10:42:50.132 "))
         self.assertTrue(line.endswith(" " + "x" * 300))
 
-    def test_an_event_that_came_late_is_marked(self) -> None:
-        """With where it was found."""
+    def test_recovered_event_is_marked(self) -> None:
+        """The mark has the source of the event."""
         self.columns = 200
         self.assertTrue(
-            self.table(update("orders", client_order_id="a"), environ={"NO_COLOR": "1"})[-1].find(
-                "[recovered: orders] a"
-            )
+            self.print_table(update("orders", client_order_id="a"), environ={"NO_COLOR": "1"})[
+                -1
+            ].find("[recovered: orders] a")
             > 0
         )
 
-    def test_json_is_byte_for_byte_in_a_file(self) -> None:
-        """Even what a terminal is not shown."""
+    def test_json_in_file_is_byte_for_byte(self) -> None:
+        """A terminal gets the same JSON with unprintable characters escaped."""
         out = io.StringIO()
         raw = '{"qty": 1.10,"a":"\x7f\u202e"}'
         tail_output.JsonLines(out).show(Update(raw.encode(), None))
         self.assertEqual(out.getvalue(), raw + "\n")
-        screen = Screen()
-        tail_output.JsonLines(screen).show(Update(raw.encode(), None))
-        self.assertEqual(json.loads(screen.getvalue()), json.loads(raw))
+        terminal = FakeTerminal()
+        tail_output.JsonLines(terminal).show(Update(raw.encode(), None))
+        self.assertEqual(json.loads(terminal.getvalue()), json.loads(raw))
 
 
-class NoticesTests(TailCase):
-    """What goes to standard error."""
+class NoticesTests(TailTestCase):
+    """Notices."""
 
-    def told(self, *statuses: dict[str, Any]) -> list[str]:
-        """Return what is said of these, without the time."""
+    def print_notices(self, *statuses: dict[str, Any]) -> list[str]:
+        """Return the lines for these status frames, without the time."""
         err = io.StringIO()
         notices = tail_output.Notices(err, {})
         for status in statuses:
             notices.show_status(status)
         return [line[13:] for line in err.getvalue().splitlines()]
 
-    def test_one_line_a_change(self) -> None:
-        """In words, with the reason."""
+    def test_each_change_is_one_line(self) -> None:
+        """The line has the new state and the reason; other frames have none."""
         begin, end = "2026-07-24T14:42:50.132734Z", "2026-07-24T14:43:00.000000Z"
         gap = {"event": "gap", "begin": begin, "end": end, "reason": ""}
         self.assertEqual(
-            self.told(
+            self.print_notices(
                 {"event": "connection", "state": "up"},
                 {"event": "upstream", "state": "down", "since": begin, "reason": "connection lost"},
                 {**gap, "end": None, "outcome": "pending", "events": 0},
@@ -227,22 +232,22 @@ class NoticesTests(TailCase):
             ],
         )
 
-    def test_a_hello_tells_what_is_wrong(self) -> None:
-        """What is well needs no words."""
-        well = {"event": "hello", "upstream": {"state": "up"}, "journal": {"state": "durable"}}
-        bad = {
+    def test_hello_shows_only_problems(self) -> None:
+        """A hello without a problem prints nothing."""
+        healthy = {"event": "hello", "upstream": {"state": "up"}, "journal": {"state": "durable"}}
+        failing = {
             "event": "hello",
             "upstream": {"state": "down", "reason": "HTTP 429"},
             "journal": {"state": "durable"},
         }
-        self.assertEqual(self.told(well, bad), ["upstream down: HTTP 429"])
+        self.assertEqual(self.print_notices(healthy, failing), ["upstream down: HTTP 429"])
 
-    def test_a_hello_tells_of_gaps_that_are_news(self) -> None:
-        """At first those that are still open; after a reconnect also what began or ended meanwhile."""
+    def test_hello_shows_changed_gaps(self) -> None:
+        """The first hello shows open gaps; a later one those that began or ended since."""
 
         def hello(*gaps: tuple[int, str]) -> dict[str, Any]:
             end = "2026-07-24T15:00:00.000000Z"
-            told = [
+            gap_data = [
                 {
                     "begin": f"2026-07-24T14:0{n}:00Z",
                     "end": end,
@@ -252,29 +257,29 @@ class NoticesTests(TailCase):
                 }
                 for n, outcome in gaps
             ]
-            well = {"upstream": {"state": "up"}, "journal": {"state": "durable"}}
-            return {"event": "hello", **well, "gaps": told}
+            states = {"upstream": {"state": "up"}, "journal": {"state": "durable"}}
+            return {"event": "hello", **states, "gaps": gap_data}
 
         before = hello((1, "lost"), (2, "open"))
         after = hello((1, "lost"), (2, "recovered"), (3, "recovered"))
-        lines = self.told(before, before, after, after)
+        lines = self.print_notices(before, before, after, after)
         self.assertEqual(
             [line.partition(" events")[0] for line in lines],
             ["gap: open, 2", "gap: recovered, 2", "gap: recovered, 3"],
         )
 
-    def test_one_trouble_is_told_once(self) -> None:
-        """A proxy that is away for an hour does not fill the screen."""
+    def test_repeated_connection_problem_is_one_line(self) -> None:
+        """A long outage does not fill the screen: only a new reason or a reconnect adds a line."""
         down = {"event": "connection", "state": "down", "reason": "refused", "retry_in": 0.5}
         up = {"event": "connection", "state": "up"}
-        lines = self.told(down, down, {**down, "reason": "no route"}, down, down, up, down)
-        said = [line.partition("next attempt now: ")[2] or line for line in lines]
+        lines = self.print_notices(down, down, {**down, "reason": "no route"}, down, down, up, down)
+        reasons = [line.partition("next attempt now: ")[2] or line for line in lines]
         self.assertEqual(
-            said, ["refused", "no route", "refused", "connected to the proxy", "refused"]
+            reasons, ["refused", "no route", "refused", "connected to the proxy", "refused"]
         )
 
-    def test_a_trouble_that_goes_on_is_told_every_minute(self) -> None:
-        """The reason comes last: Twisted's are long, and a terminal cuts off what is behind them."""
+    def test_lasting_connection_problem_is_repeated_every_minute(self) -> None:
+        """The reason is last: Twisted's reasons are long, and a terminal cuts the line."""
         clock, err = Clock(), io.StringIO()
         notices = tail_output.Notices(err, {}, clock.seconds)
         down = {
@@ -292,10 +297,10 @@ class NoticesTests(TailCase):
         )
 
 
-class ArgumentTests(TailCase):
-    """The command line and the environment."""
+class ArgumentTests(TailTestCase):
+    """The arguments and the environment."""
 
-    def env(self, text: str = "", **variables: str) -> Environment:
+    def make_environment(self, text: str = "", **variables: str) -> Environment:
         directory = Path(self.mktemp())
         directory.mkdir()
         Path(directory, ".env").write_text(text)
@@ -307,27 +312,39 @@ class ArgumentTests(TailCase):
         tail.add_arguments(parser)
         return parser.parse_args(arguments)
 
-    def test_the_proxy_is_this_machines(self) -> None:
-        """At its own port, from where it has it too; --url can name another, or a whole stream."""
-        read = tail._find_url
-        self.assertEqual(read(self.env(), None, None), "ws://localhost:8099/trade-updates-paper")
+    def test_url_default_is_local_proxy(self) -> None:
+        """The port is PROXY_PORT's. --url overrides the proxy, or the whole path."""
+        find = tail.find_url
         self.assertEqual(
-            read(self.env("PROXY_PORT=9"), None, "live"), "ws://localhost:9/trade-updates-live"
+            find(self.make_environment(), None, None), "ws://localhost:8099/trade-updates-paper"
         )
         self.assertEqual(
-            read(self.env(), "wss://far/", "a/b?c"), "wss://far/trade-updates-a%2Fb%3Fc"
+            find(self.make_environment("PROXY_PORT=9"), None, "live"),
+            "ws://localhost:9/trade-updates-live",
         )
-        self.assertEqual(read(self.env(), "wss://far/desk/stream", None), "wss://far/desk/stream")
-        self.assertEqual(read(self.env(), "https://far", None), "wss://far/trade-updates-paper")
-        self.assertEqual(read(self.env(), "http://[::1]:9/http", None), "ws://[::1]:9/http")
-        error = self.assertRaises(SystemExit, read, self.env(), "wss://far/desk", "live")
+        self.assertEqual(
+            find(self.make_environment(), "wss://far/", "a/b?c"),
+            "wss://far/trade-updates-a%2Fb%3Fc",
+        )
+        self.assertEqual(
+            find(self.make_environment(), "wss://far/desk/stream", None), "wss://far/desk/stream"
+        )
+        self.assertEqual(
+            find(self.make_environment(), "https://far", None), "wss://far/trade-updates-paper"
+        )
+        self.assertEqual(
+            find(self.make_environment(), "http://[::1]:9/http", None), "ws://[::1]:9/http"
+        )
+        error = self.assertRaises(
+            SystemExit, find, self.make_environment(), "wss://far/desk", "live"
+        )
         self.assertTrue(str(error).startswith("--url: "), error)
 
-    def test_a_token_is_never_an_argument(self) -> None:
-        """It comes from a variable or a file; what is wrong with that names it, and not its content."""
-        read = tail._read_token
-        self.assertEqual(read(self.env(), None), "any")
-        self.assertEqual(read(self.env(PROXY_TOKEN="hush"), None), "hush")
+    def test_token_is_read_from_variable_or_file(self) -> None:
+        """No argument is a token. An error names the source and not its content."""
+        read = tail.read_token
+        self.assertEqual(read(self.make_environment(), None), "any")
+        self.assertEqual(read(self.make_environment(PROXY_TOKEN="hush"), None), "hush")
         file = Path(self.mktemp())
         for content, line in (
             (b"hush\n", ""),
@@ -336,26 +353,30 @@ class ArgumentTests(TailCase):
         ):
             file.write_bytes(content)
             if not line:
-                self.assertEqual(read(self.env(PROXY_TOKEN="other"), str(file)), "hush")
+                self.assertEqual(
+                    read(self.make_environment(PROXY_TOKEN="other"), str(file)), "hush"
+                )
                 continue
-            error = self.assertRaises(SystemExit, read, self.env(), str(file))
+            error = self.assertRaises(SystemExit, read, self.make_environment(), str(file))
             self.assertEqual(str(error), f"--token-file: {line}")
         mistaken = self.parse("--token", "hush").token_file
-        self.assertNotIn("hush", str(self.assertRaises(SystemExit, read, self.env(), mistaken)))
+        self.assertNotIn(
+            "hush", str(self.assertRaises(SystemExit, read, self.make_environment(), mistaken))
+        )
 
-    def test_a_time_without_an_offset_is_this_machines(self) -> None:
-        """As the times that it shows."""
+    def test_time_without_offset_is_local(self) -> None:
+        """The times in the output are local too."""
         for text in ("2026-07-24T10:30", "2026-07-24T14:30:00Z", "2026-07-24 16:30+02:00"):
             self.assertEqual(self.parse("--since", text).since.timestamp(), 1784903400, text)
         self.assertEqual(self.parse("--since", "2026-07-24").since.timestamp(), 1784865600)
         self.assertRaises(ArgumentTypeError, parse_time_argument, "half past ten")
 
 
-def cell_at(line: str, cell: int) -> str:
-    """Return the character in one cell of a line; a blank behind its end."""
-    at = 0
-    for each in line:
-        if at == cell and width(each):
-            return each
-        at += width(each)
+def character_at(line: str, cell: int) -> str:
+    """Return the character in one terminal cell of a line; a space after its end."""
+    position = 0
+    for character in line:
+        if position == cell and width(character):
+            return character
+        position += width(character)
     return " "

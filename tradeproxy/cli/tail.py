@@ -75,8 +75,8 @@ def main(arguments: Namespace) -> None:
     from tradeproxy.client import Client
 
     env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
-    url = _find_url(env, arguments.url, arguments.account)
-    token = _read_token(env, arguments.token_file)
+    url = find_url(env, arguments.url, arguments.account)
+    token = read_token(env, arguments.token_file)
     if env.findings.problems:
         raise SystemExit("\n".join(env.findings.problems))
     sink = JsonLines(sys.stdout) if arguments.json else Table(sys.stdout, os.environ)
@@ -140,7 +140,12 @@ async def _print_updates(client: Client, sink: JsonLines | Table, notices: Notic
             raise SystemExit(escape_unprintable(f"tradeproxy tail: {error}")) from None
 
 
-def _find_url(env: Environment, url: str | None, account: str | None) -> str:
+def find_url(env: Environment, url: str | None, account: str | None) -> str:
+    """Return the WebSocket URL for `--url` and an account; by default the local proxy and paper.
+
+    A problem with PROXY_PORT goes into `env.findings`. Raises SystemExit for an account beside a
+    URL with a path.
+    """
     if url is None:
         url = f"ws://localhost:{env.parse('PROXY_PORT', parse_port, DEFAULT_PORT)}"
     if re.match("https?://", url):  # the proxy's log shows its addresses like this
@@ -156,10 +161,11 @@ def _find_url(env: Environment, url: str | None, account: str | None) -> str:
     return url
 
 
-def _read_token(env: Environment, file: str | None) -> str:
+def read_token(env: Environment, file: str | None) -> str:
     """Return the token. Errors never quote it.
 
     If none is set, return "any": a proxy without tokens accepts any text.
+    Raises SystemExit if the file is unreadable or empty.
     """
     if file is None:
         return env.read_secret("PROXY_TOKEN") or "any"
