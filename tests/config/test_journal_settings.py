@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.config.storage: where the journals are kept, how safely, and for how long."""
+"""Tests for tradeproxy.config.storage: the settings of the journals."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ HERE = Path("/here")
 def read(
     variables: dict[str, str] | None = None, in_memory: bool = False
 ) -> tuple[JournalSettings, Findings]:
-    """Read the settings of these variables, and what is wrong with them."""
+    """Return the journal settings for these variables, and the findings."""
     findings = Findings()
     environment = Environment({"HOME": "/home/me", **(variables or {})}, HERE, findings)
     return read_journal(environment, in_memory=in_memory), findings
 
 
-class DirectoryTests(SynchronousTestCase):
-    """The directory is the user's, systemd's, or that of the XDG specification."""
+class JournalDirectoryTests(SynchronousTestCase):
+    """The directory comes from the user, from systemd or from the XDG specification."""
 
-    def test_the_first_that_is_set_counts(self) -> None:
-        """What the user says, then systemd, then the desktop, then the usual place at home."""
+    def test_directory_first_set_variable_wins(self) -> None:
+        """The order: PROXY_DATA_DIR, STATE_DIRECTORY, XDG_STATE_HOME, the default in HOME."""
         table: list[tuple[dict[str, str], str]] = [
             ({}, "/home/me/.local/state/tradeproxy"),
             ({"XDG_STATE_HOME": "/xdg"}, "/xdg/tradeproxy"),
@@ -45,26 +45,26 @@ class DirectoryTests(SynchronousTestCase):
                 (settings.directory, findings), (Path(directory), Findings()), variables
             )
 
-    def test_every_account_has_its_file(self) -> None:
-        """It is named after the account."""
+    def test_path_is_named_after_the_account(self) -> None:
+        """Each account has a journal file of its own."""
         settings, _ = read()
         self.assertEqual(
             settings.path("desk"), Path("/home/me/.local/state/tradeproxy/desk.sqlite3")
         )
 
-    def test_the_source_is_what_to_change(self) -> None:
-        """Messages about the directory name the variable that gave it."""
+    def test_source_is_the_variable_that_sets_the_directory(self) -> None:
+        """Messages about the directory name this variable."""
         self.assertEqual(read({"STATE_DIRECTORY": "/var/lib/one"})[0].source, "STATE_DIRECTORY")
         self.assertEqual(read()[0].source, "PROXY_DATA_DIR")
 
-    def test_the_demo_keeps_nothing(self) -> None:
-        """Its paper account is not the user's, whose journal it must not touch."""
+    def test_demo_has_no_directory(self) -> None:
+        """The demo's account is also called paper. It must not write to the user's journal."""
         settings, findings = read({"PROXY_DATA_DIR": "/data"}, in_memory=True)
         self.assertEqual((settings.directory, settings.path("paper")), (None, None))
         self.assertIn("PROXY_DATA_DIR", findings.warnings[0])
 
-    def test_with_redis_there_are_no_files(self) -> None:
-        """What is set for files is told to be of no use; where systemd has a directory, nobody set that."""
+    def test_redis_replaces_directory_and_warns_of_unused_variables(self) -> None:
+        """STATE_DIRECTORY causes no warning, because systemd sets it."""
         redis = {"PROXY_REDIS_URL": "redis://localhost"}
         settings, findings = read({**redis, "STATE_DIRECTORY": "/var/lib/one"})
         self.assertEqual((settings.directory, findings), (None, Findings()))
@@ -72,14 +72,14 @@ class DirectoryTests(SynchronousTestCase):
             {**redis, "PROXY_DATA_DIR": "/data", "PROXY_JOURNAL_SYNC": "normal"}
         )
         self.assertEqual((settings.directory, findings.problems), (None, []))
-        told = [warning.split(":")[0] for warning in findings.warnings]
-        self.assertEqual(told, ["PROXY_DATA_DIR", "PROXY_JOURNAL_SYNC"])
+        unused = [warning.split(":")[0] for warning in findings.warnings]
+        self.assertEqual(unused, ["PROXY_DATA_DIR", "PROXY_JOURNAL_SYNC"])
 
 
-class KeepingTests(SynchronousTestCase):
-    """How safely events are written, and how long they are kept."""
+class JournalRetentionTests(SynchronousTestCase):
+    """The settings for durability and retention."""
 
-    def test_what_is_given_counts(self) -> None:
+    def test_valid_values_override_defaults(self) -> None:
         """Days become seconds."""
         settings, _ = read(
             {
@@ -92,13 +92,13 @@ class KeepingTests(SynchronousTestCase):
             (settings.full_sync, settings.max_age, settings.max_events), (False, DAY / 2, 10)
         )
 
-    def test_each_bad_value_is_a_line_that_names_its_variable(self) -> None:
-        """The default takes its place meanwhile."""
-        bad = {
+    def test_invalid_values_are_problems_and_defaults_apply(self) -> None:
+        """Each problem names its variable."""
+        invalid = {
             "PROXY_JOURNAL_SYNC": "off",
             "PROXY_JOURNAL_DAYS": "0",
             "PROXY_JOURNAL_EVENTS": "many",
         }
-        settings, findings = read(bad)
+        settings, findings = read(invalid)
         self.assertEqual(settings, read()[0])
-        self.assertEqual([problem.split(":")[0] for problem in findings.problems], list(bad))
+        self.assertEqual([problem.split(":")[0] for problem in findings.problems], list(invalid))

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.config.storage: where the shared log is, and that what opens it is never shown."""
+"""Tests for tradeproxy.config.storage: the settings of Redis, which never show a password."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HERE = Path("/here")
 
 
 def read(url: str, password: str = "") -> tuple[RedisSettings | None, Findings]:
-    """Read the settings of this URL and this password, and what is wrong with them."""
+    """Return the Redis settings for this URL and this password, and the findings."""
     findings = Findings()
     variables = {"PROXY_REDIS_URL": url, "PROXY_REDIS_PASSWORD": password}
     return read_redis(Environment(variables, HERE, findings)), findings
@@ -33,7 +33,7 @@ def at(
     password: str | None = None,
     db: int = 0,
 ) -> RedisSettings:
-    """Return settings in a word or two."""
+    """Return settings, with a default for every field."""
     return RedisSettings(
         host, port, path, tls, username, Secret(password) if password else None, db
     )
@@ -42,15 +42,15 @@ def at(
 def at_file(
     path: str, username: str | None = None, password: str | None = None, db: int = 0
 ) -> RedisSettings:
-    """Return the settings of a socket file."""
+    """Return settings with a socket file."""
     return at("", 0, path, username=username, password=password, db=db)
 
 
-class UrlTests(SynchronousTestCase):
-    """The forms of the URL, and what each is called in a log."""
+class RedisUrlTests(SynchronousTestCase):
+    """The forms of the URL, and the label of each."""
 
-    def test_the_forms_that_are_understood(self) -> None:
-        """Hosts of every kind, TLS, socket files; what is special in a user or a password is coded."""
+    def test_url_valid_returns_settings_with_label(self) -> None:
+        """Special characters of a user or a password are percent-encoded."""
         for url, expected, label in [
             ("redis://localhost", at(), "redis://localhost:6379/0"),
             ("redis://localhost/", at(), "redis://localhost:6379/0"),
@@ -91,8 +91,8 @@ class UrlTests(SynchronousTestCase):
             assert found is not None
             self.assertEqual(found.label, label)
 
-    def test_what_is_no_such_url_is_a_problem(self) -> None:
-        """One line that names the variable, and holds nothing of the URL."""
+    def test_url_invalid_is_one_problem_without_its_text(self) -> None:
+        """The problem names the variable and quotes no part of the URL."""
         for url in [
             "hush",
             "hush:6379",
@@ -132,40 +132,40 @@ class UrlTests(SynchronousTestCase):
 
     @settings(deadline=None, derandomize=True)
     @given(st.text(":/@%?#[]=.a1\u00e9 ", max_size=20))
-    def test_no_text_is_an_error_of_ours_or_shown(self, text: str) -> None:
-        """Whatever a URL has behind its scheme."""
+    def test_url_with_any_text_is_parsed_or_a_problem(self, text: str) -> None:
+        """No text after the scheme raises an exception or appears in a problem."""
         for scheme in ("redis", "rediss", "unix"):
             found, findings = read(f"{scheme}://hush{text}")
             self.assertEqual(found is None, bool(findings.problems), text)
             self.assertNotIn("hush" + text, "".join(findings.problems), text)
 
 
-class PasswordTests(SynchronousTestCase):
-    """What opens Redis: in the URL or apart from it, and never shown."""
+class RedisPasswordTests(SynchronousTestCase):
+    """The password comes from the URL or from its own variable, and is never shown."""
 
-    def test_it_may_be_apart_from_the_url(self) -> None:
-        """For the user that the URL names, or for nobody in particular."""
+    def test_password_variable_is_used(self) -> None:
+        """The URL may contain a user for it, or none."""
         self.assertEqual(read("redis://localhost", "hush")[0], at(password="hush"))
         found, findings = read("redis://me@localhost", "hush")
         self.assertEqual((found, findings), (at(username="me", password="hush"), Findings()))
 
-    def test_it_is_one(self) -> None:
-        """Of two, nobody knows which is meant."""
+    def test_password_in_url_and_variable_is_a_problem(self) -> None:
+        """Which of the two is right is not known."""
         _, findings = read("redis://:hush@localhost", "other")
         [problem] = findings.problems
         self.assertTrue(
-            problem.startswith("PROXY_REDIS_URL: holds a password, and PROXY_REDIS_PASSWORD")
+            problem.startswith("PROXY_REDIS_URL: contains a password, and PROXY_REDIS_PASSWORD")
         )
 
-    def test_a_user_alone_is_a_problem(self) -> None:
-        """Most likely it is the password, without the colon that makes it one."""
+    def test_user_without_password_is_a_problem(self) -> None:
+        """It is probably a password without the colon before it."""
         _, findings = read("redis://hush@localhost")
         [problem] = findings.problems
         self.assertIn("no password", problem)
         self.assertNotIn("hush", problem)
 
-    def test_it_goes_to_another_machine_over_tls_only(self) -> None:
-        """Else it is warned of; without a password there is none to see."""
+    def test_password_to_another_machine_without_tls_is_a_warning(self) -> None:
+        """A URL without a password causes no warning."""
         for url, count in [
             ("redis://:hush@redis.example", 1),
             ("redis://:hush@192.0.2.1", 1),
@@ -177,10 +177,10 @@ class PasswordTests(SynchronousTestCase):
         ]:
             findings = read(url)[1]
             self.assertEqual((len(findings.warnings), findings.problems), (count, []), url)
-        self.assertIn("in the clear", read("redis://redis.example", "hush")[1].warnings[0])
+        self.assertIn("unencrypted", read("redis://redis.example", "hush")[1].warnings[0])
 
-    def test_without_a_url_it_is_of_no_use(self) -> None:
-        """And so it is warned of."""
+    def test_password_without_url_is_a_warning(self) -> None:
+        """The password has no effect then."""
         found, findings = read("", "hush")
         self.assertIsNone(found)
         self.assertEqual(
@@ -188,14 +188,14 @@ class PasswordTests(SynchronousTestCase):
         )
         self.assertEqual(read(""), (None, Findings()))
 
-    def test_files_may_hold_both(self) -> None:
-        """What is wrong names the variable that is set, and not what the file holds."""
+    def test_files_with_url_and_password_are_read(self) -> None:
+        """Problems name the variable that is set, and quote no text of the file."""
         url, password = Path(self.mktemp()).resolve(), Path(self.mktemp()).resolve()
         password.write_text("hush\n")
         files = {"PROXY_REDIS_URL_FILE": str(url), "PROXY_REDIS_PASSWORD_FILE": str(password)}
         for text, expected, problems in [
             ("redis://localhost\n", at(password="hush"), []),
-            ("redis://:hush@localhost", None, ["PROXY_REDIS_URL_FILE: holds a password"]),
+            ("redis://:hush@localhost", None, ["PROXY_REDIS_URL_FILE: contains a password"]),
             ("hush", None, ["PROXY_REDIS_URL_FILE: not a URL"]),
             ("", None, ["PROXY_REDIS_URL_FILE: the file it names is empty"]),
         ]:
@@ -209,16 +209,16 @@ class PasswordTests(SynchronousTestCase):
                 self.assertTrue(problem.startswith(beginning), problem)
                 self.assertNotIn("hush", problem)
 
-    def test_a_repr_shows_neither_user_nor_password(self) -> None:
-        """As a traceback would have it."""
+    def test_repr_shows_neither_user_nor_password(self) -> None:
+        """A log or a traceback may contain the repr."""
         self.assertNotIn("hush", repr(read("redis://hush1:hush2@localhost")[0]))
 
 
-class LibraryTests(SynchronousTestCase):
-    """The libraries are an extra of the package."""
+class RedisLibraryTests(SynchronousTestCase):
+    """The libraries for Redis are an extra of the package."""
 
-    def test_what_is_missing_is_one_line(self) -> None:
-        """Each of the two is needed; without Redis neither is."""
+    def test_library_missing_is_one_problem(self) -> None:
+        """Redis needs both libraries. Without a URL, neither is needed."""
         found = importlib.util.find_spec
         for missing in ("txredisapi", "hiredis"):
 

@@ -1,4 +1,4 @@
-"""The settings of the shared log: which Redis holds it, and what opens that."""
+"""Where events are stored: in journal files of this node, or in a Redis that nodes share."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ DAY = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class JournalSettings:
-    """`directory` None keeps the journals in no file; `source` is the variable that gave it, for messages.
+    """The journals: one SQLite file per account in `directory`, or in memory if that is None.
 
-    With `full_sync` an event survives a power cut, without it only a crash of the process. Events are kept
-    for `max_age` seconds, and at most `max_events` an account.
+    Messages about the directory name `source`, the variable that sets it. With `full_sync`, events
+    survive a power cut; without, only a crash of the process. Events are kept for `max_age`
+    seconds, and at most `max_events` per account.
     """
 
     directory: Path | None = None
@@ -36,18 +37,21 @@ class JournalSettings:
     max_events: int = 1_000_000
 
     def path(self, account: str) -> Path | None:
-        """Return the file of an account's journal."""
+        """Return the journal file of an account, or None if journals are in memory."""
         return None if self.directory is None else self.directory / f"{account}.sqlite3"
 
 
 def read_journal(env: Environment, *, in_memory: bool) -> JournalSettings:
-    """Read them; what is wrong is noted in the environment's findings."""
+    """Read the settings of the journals. Problems and warnings go to `env.findings`.
+
+    With `in_memory` (the demo) or a Redis URL, no directory is used.
+    """
     default = JournalSettings()
     source, directory = "PROXY_DATA_DIR", None
     if in_memory:
-        env.warn_unused(("PROXY_DATA_DIR",), "by the demo, which forgets everything at its end")
+        env.warn_unused(("PROXY_DATA_DIR",), "by the demo, which stores events in memory")
     elif redis := env.find_source("PROXY_REDIS_URL"):
-        reason = f"since {redis} is set: the events are kept in Redis"
+        reason = f"since {redis} is set: the events are stored in Redis"
         env.warn_unused(("PROXY_DATA_DIR", "PROXY_JOURNAL_SYNC"), reason)
     else:
         source, directory = _directory(env)
@@ -61,15 +65,20 @@ def read_journal(env: Environment, *, in_memory: bool) -> JournalSettings:
 
 
 def _directory(env: Environment) -> tuple[str, Path | None]:
-    """Choose where state is kept: as told, where systemd says, or where the XDG specification does."""
+    """Choose the directory, and return it with the variable that sets it.
+
+    The order is PROXY_DATA_DIR, STATE_DIRECTORY (systemd.exec(5)), then the directory of the XDG
+    Base Directory Specification.
+    """
     if text := env.get("PROXY_DATA_DIR"):
         return "PROXY_DATA_DIR", env.directory / re.sub(
             r"\A~(?=/|\Z)", lambda _: str(_home(env)), text
         )
     if text := env.get("STATE_DIRECTORY"):
+        # systemd separates several directories with colons.
         return "STATE_DIRECTORY", Path(text.split(":")[0])
     state = Path(env.get("XDG_STATE_HOME") or "")
-    if state.is_absolute():  # a relative one is to be ignored, says the specification
+    if state.is_absolute():  # the specification says to ignore a relative path
         return "PROXY_DATA_DIR", state / "tradeproxy"
     return "PROXY_DATA_DIR", _home(env) / ".local/state/tradeproxy"
 
@@ -77,8 +86,8 @@ def _directory(env: Environment) -> tuple[str, Path | None]:
 def _home(env: Environment) -> Path:
     try:
         return Path(env.get("HOME") or Path.home())
-    except RuntimeError:  # as in a container whose user has no entry in /etc/passwd
-        env.findings.problem("PROXY_DATA_DIR: not set, and there is no home directory either")
+    except RuntimeError:  # in some containers, the user has no entry in /etc/passwd
+        env.findings.problem("PROXY_DATA_DIR: not set, and the user has no home directory")
         return env.directory
 
 
@@ -94,20 +103,21 @@ def _days(text: str) -> float:
     raise ValueError(f"{text!r} is not a number of days (more than 0)")
 
 
-DEFAULT_PORT = 6379
+REDIS_PORT = 6379
 _LIBRARIES = ("txredisapi", "hiredis")
-_BROKEN_CODING = re.compile("%(?![0-9A-Fa-f]{2})")
+_BROKEN_ENCODING = re.compile("%(?![0-9A-Fa-f]{2})")
 _NOT_A_URL = (
     "not a URL such as redis://host:6379/0, rediss://host or unix:///path?db=0;"
-    " what is special in a password is percent-coded, or the password is in PROXY_REDIS_PASSWORD"
+    " percent-encode special characters of a password, or set PROXY_REDIS_PASSWORD"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class RedisSettings:
-    """Where Redis is: at `path`, a socket file, or where that is None at a host and port, by TLS or not.
+    """The address of Redis, and its credentials.
 
-    A user name without a password does not occur.
+    The address is the socket file `path`, or `host` and `port` if that is None. A user name always
+    comes with a password.
     """
 
     host: str
@@ -120,79 +130,91 @@ class RedisSettings:
 
     @property
     def label(self) -> str:
-        """The URL as it may be shown: without user and password."""
+        """The URL without user and password, for logs and messages."""
         if self.path is not None:
             return f"unix://{quote(self.path)}?db={self.db}"
-        return f"{'rediss' if self.tls else 'redis'}://{hosts.format_in_url(self.host)}:{self.port}/{self.db}"
+        scheme = "rediss" if self.tls else "redis"
+        return f"{scheme}://{hosts.format_in_url(self.host)}:{self.port}/{self.db}"
 
 
 def read_redis(env: Environment, *, in_memory: bool = False) -> RedisSettings | None:
-    """Read them; None if there is no URL, or none counts. What is wrong is noted in env's findings."""
-    source, password_source = (
-        env.find_source("PROXY_REDIS_URL"),
-        env.find_source("PROXY_REDIS_PASSWORD"),
-    )
+    """Read the settings of Redis. Problems and warnings go to `env.findings`.
+
+    Returns None without a valid URL, and with `in_memory` (the demo).
+    """
+    source = env.find_source("PROXY_REDIS_URL")
+    password_source = env.find_source("PROXY_REDIS_PASSWORD")
     if in_memory:
-        env.warn_unused(("PROXY_REDIS_URL",), "by the demo, which forgets everything at its end")
+        env.warn_unused(("PROXY_REDIS_URL",), "by the demo, which stores events in memory")
         return None
     if source is None:
         env.warn_unused(("PROXY_REDIS_PASSWORD",), "without PROXY_REDIS_URL")
         return None
-    if not all(
-        map(importlib.util.find_spec, _LIBRARIES)
-    ):  # importing txredisapi would install a reactor
+    # Importing txredisapi would install a reactor, so this only looks for the module.
+    if not all(map(importlib.util.find_spec, _LIBRARIES)):
         env.findings.problem(f"{source}: needs pip install 'tradeproxy[redis]'")
     password = env.read_secret("PROXY_REDIS_PASSWORD")
     text = env.read_secret("PROXY_REDIS_URL")
     settings = env.findings.attempt(source, _parse, text, None) if text else None
-    return None if settings is None else _opened(settings, source, password, password_source, env)
+    if settings is None:
+        return None
+    return _add_password(settings, source, password, password_source, env)
 
 
-def _opened(
+def _add_password(
     settings: RedisSettings,
     source: str,
     password: str,
     password_source: str | None,
     env: Environment,
 ) -> RedisSettings:
-    """Return the settings with the password, from wherever it came."""
+    """Return the settings with the password of the URL or of PROXY_REDIS_PASSWORD.
+
+    Args:
+        settings: the settings from the URL.
+        source: the variable that sets the URL.
+        password: the text of PROXY_REDIS_PASSWORD, or "".
+        password_source: the variable that sets the password, or None.
+        env: problems and warnings go to its findings.
+    """
     if settings.password is not None and password_source is not None:
         env.findings.problem(
-            f"{source}: holds a password, and {password_source} is set too; keep one"
+            f"{source}: contains a password, and {password_source} is set too; keep one"
         )
     elif settings.username is not None and settings.password is None and password_source is None:
         env.findings.problem(
-            f"{source}: has a user, but no password; a password alone is redis://:password@…"
+            f"{source}: contains a user, but no password; write redis://:password@… for no user"
         )
     elif password:
         settings = replace(settings, password=Secret(password))
-    in_the_clear = (
-        settings.path is None and not settings.tls and not hosts.is_loopback(settings.host)
-    )
-    if in_the_clear and settings.password is not None:
+    is_exposed = settings.path is None and not settings.tls and not hosts.is_loopback(settings.host)
+    if is_exposed and settings.password is not None:
         env.findings.warning(
-            f"{source}: the password travels in the clear to another machine; use rediss:"
+            f"{source}: sends the password unencrypted to another machine; use rediss:"
         )
     return settings
 
 
 def _parse(text: str) -> RedisSettings | None:
-    """Read a URL; raises ValueError with a phrase that holds nothing of it, since it may hold a password."""
-    if not is_visible_ascii(text) or "#" in text:  # urlsplit would drop line ends and tabs silently
+    """Parse a URL. Raises ValueError with a reason for the user.
+
+    The reason quotes no part of the URL, because a malformed one may show a password anywhere.
+    """
+    # urlsplit removes line breaks and tabs silently. It ends the password at a "#".
+    if not is_visible_ascii(text) or "#" in text:
         raise ValueError(_NOT_A_URL)
-    if _BROKEN_CODING.search(text):
-        raise ValueError("has a % that begins no percent-coded character; a % itself is %25")
+    if _BROKEN_ENCODING.search(text):
+        raise ValueError("contains a % that starts no percent-encoded character; write %25 for a %")
     try:
         parts = urlsplit(text)
-        username, password = _decoded(parts.username), _decoded(parts.password)
+        username, password = _decode(parts.username), _decode(parts.password)
+        path: str | None = None
         if parts.scheme == "unix":
-            host, port, path, db = "", 0, *_at_file(parts)
+            host, port = "", 0
+            path, db = _parse_file(parts)
         else:
-            host, port, path, db = (
-                *_at_host(parts),
-                None,
-                _database(r"/?|/([0-9]{1,6})", parts.path),
-            )
+            host, port = _parse_host(parts)
+            db = _parse_database(r"/?|/([0-9]{1,6})", parts.path)
     except ValueError:
         raise ValueError(_NOT_A_URL) from None
     tls = parts.scheme == "rediss"
@@ -201,27 +223,27 @@ def _parse(text: str) -> RedisSettings | None:
     )
 
 
-def _at_host(parts: SplitResult) -> tuple[str, int]:
-    port = DEFAULT_PORT if parts.port is None else parts.port
+def _parse_host(parts: SplitResult) -> tuple[str, int]:
+    port = REDIS_PORT if parts.port is None else parts.port
     if parts.scheme not in ("redis", "rediss") or not port or parts.query:
         raise ValueError
     return hosts.canonicalize(parts.hostname or ""), port
 
 
-def _at_file(parts: SplitResult) -> tuple[str, int]:
-    path = _decoded(parts.path)
+def _parse_file(parts: SplitResult) -> tuple[str, int]:
+    path = _decode(parts.path)
     if parts.netloc.rpartition("@")[2] or path is None or not path.startswith("/") or "\0" in path:
         raise ValueError
-    return path, _database("(?:db=([0-9]{1,6}))?", parts.query)
+    return path, _parse_database("(?:db=([0-9]{1,6}))?", parts.query)
 
 
-def _database(pattern: str, text: str) -> int:
+def _parse_database(pattern: str, text: str) -> int:
     match = re.fullmatch(pattern, text)
     if match is None:
         raise ValueError
     return int(match[1] or 0)
 
 
-def _decoded(text: str | None) -> str | None:
-    """Return a part of a URL as it is meant; what is empty is not there."""
+def _decode(text: str | None) -> str | None:
+    """Decode a part of a URL. Returns None if it is empty. Raises ValueError if it is not UTF-8."""
     return unquote(text, errors="strict") if text else None

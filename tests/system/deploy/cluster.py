@@ -85,7 +85,8 @@ class ClusterComposeTests(SynchronousTestCase):
             self.assertEqual(settings.redis.label, "redis://redis:6379/0")
             self.assertEqual(settings.allowed_hosts, ("tradeproxy",))
             [warning] = settings.warnings
-            self.assertIn("travels in the clear", warning)  # the network is internal to one machine
+            # The network is internal to one machine.
+            self.assertIn("sends the password unencrypted", warning)
 
 
 class HaproxyConfigurationTests(SynchronousTestCase):
