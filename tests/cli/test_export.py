@@ -1,4 +1,4 @@
-"""Tests for `tradeproxy export`: what it takes from a journal, and that it leaves that alone."""
+"""Tests for `tradeproxy export`: its output, and that it does not change the journal."""
 
 from __future__ import annotations
 
@@ -18,53 +18,56 @@ from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import Recovered, extract_data, frame_event, with_mark
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 
-EVER = 2**62
+FAR_FUTURE = 2**62
+"""A time after every event, in microseconds since 1970."""
 
 
-class EventsTests(JournalCase):
-    """The events of a span of time, read while the journal is open and written to."""
+class ReadEventsTests(JournalCase):
+    """read_events, while the proxy has the journal open."""
 
-    def found(self, begin: int = 0, end: int = EVER) -> list[bytes]:
+    def read(self, begin: int = 0, end: int = FAR_FUTURE) -> list[bytes]:
         connection = export.open_read_only(self.path)
         self.addCleanup(connection.close)
-        return [found.raw for found in export.read_events(connection, begin, end)]
+        return [exported.raw for exported in export.read_events(connection, begin, end)]
 
-    def test_from_a_time_on_and_before_another(self) -> None:
-        """In the journal's order, byte for byte; the first moment belongs to it, the last does not."""
+    def test_period_includes_begin_and_excludes_end(self) -> None:
+        """The events are in the order of the journal, byte for byte."""
         journal = self.open()
         journal.append(events(*range(2000)))
         expected = [extract_data(each.payload)[0] for each in events(*range(300, 1700))]
-        self.assertEqual(self.found(time_of(300), time_of(1700)), expected)
+        self.assertEqual(self.read(time_of(300), time_of(1700)), expected)
 
-    def test_an_event_that_came_late_is_where_its_time_says(self) -> None:
-        """Found in Alpaca's history after newer ones: it belongs to the day on which it happened."""
+    def test_late_event_is_in_period_of_its_time(self) -> None:
+        """An event that a backfill found late belongs to the day on which it happened."""
         journal = self.open()
         journal.append(events(1, 9, 2))
-        found = self.found(time_of(2), time_of(5))
+        found = self.read(time_of(2), time_of(5))
         self.assertEqual(found, [extract_data(event(2).payload)[0]])
 
-    def test_an_event_without_a_time_is_not_left_out(self) -> None:
-        """It counts to the one before it; where there is none, to the moment at which it came."""
+    def test_event_without_time_is_included(self) -> None:
+        """It counts at the highest time before it, or else at its time of arrival."""
         journal = self.open()
         timeless = [event(n, at=None) for n in (0, 2)]
         journal.append([timeless[0], event(1), timeless[1], event(3)])
-        came = round(NOW * 1_000_000)
-        self.assertEqual(self.found(came, came + 1), [extract_data(timeless[0].payload)[0]])
+        arrived_at = round(NOW * 1_000_000)
+        self.assertEqual(
+            self.read(arrived_at, arrived_at + 1), [extract_data(timeless[0].payload)[0]]
+        )
         expected = [extract_data(each.payload)[0] for each in (event(1), timeless[1])]
-        self.assertEqual(self.found(time_of(1), time_of(2)), expected)
+        self.assertEqual(self.read(time_of(1), time_of(2)), expected)
 
-    def test_nothing_is_there(self) -> None:
-        """An empty journal, and a time after the last event."""
+    def test_period_without_events_is_empty(self) -> None:
+        """Either the journal is empty, or the period begins after the last event."""
         journal = self.open()
-        self.assertEqual(self.found(), [])
+        self.assertEqual(self.read(), [])
         journal.append(events(1))
-        self.assertEqual(self.found(time_of(2)), [])
+        self.assertEqual(self.read(time_of(2)), [])
 
-    def test_the_proxy_writes_on_meanwhile(self) -> None:
-        """In the midst of a page it can commit, carry over its write-ahead log and use that anew."""
+    def test_reader_does_not_block_proxy(self) -> None:
+        """Between two queries of the reader, the proxy can truncate its write-ahead log."""
         journal = self.open()
         journal.append(events(*range(1200)))
-        reading = export.read_events(export.open_read_only(self.path), 0, EVER)
+        reading = export.read_events(export.open_read_only(self.path), 0, FAR_FUTURE)
         next(reading)
         journal.append(events(*range(1200, 1300)))
         self.assertTrue(journal.status.durable)
@@ -74,8 +77,8 @@ class EventsTests(JournalCase):
         self.assertEqual(busy, 0)
         self.assertEqual(len(list(reading)), 1299)
 
-    def test_the_file_cannot_be_written_to(self) -> None:
-        """Whatever this program does."""
+    def test_connection_is_read_only(self) -> None:
+        """SQLite rejects a write."""
         self.open()
         connection = export.open_read_only(self.path)
         self.addCleanup(connection.close)
@@ -84,8 +87,8 @@ class EventsTests(JournalCase):
         )
         self.assertIn("readonly", str(error))
 
-    def test_another_schema_is_not_touched(self) -> None:
-        """A newer one is not understood, and an older one is not for a reader to bring up to date."""
+    def test_other_schema_version_is_rejected_unchanged(self) -> None:
+        """A newer schema is unknown, and only the proxy upgrades an older one."""
         self.open().close()
         for version, word in ((99, "newer"), (0, "older")):
             with sqlite3.connect(self.path) as connection:
@@ -97,15 +100,17 @@ class EventsTests(JournalCase):
             self.assertEqual(self.path.read_bytes(), before)
 
 
-class CsvTests(JournalCase):
-    """The table."""
+class WriteCsvTests(JournalCase):
+    """write_csv."""
 
-    def test_decimals_are_what_alpaca_wrote(self) -> None:
-        """Text or number, digit for digit."""
+    def test_numbers_have_alpacas_digits(self) -> None:
+        """Alpaca may send a number or a string; both are copied digit for digit."""
         journal = self.open()
         data = (
-            b'{"event":"fill","timestamp":"2026-07-24T14:42:50Z","qty":"0.100000000000000000001","price":512.330,'
-            b'"position_qty":12345678901234567890,"order":{"id":"1","client_order_id":"a,\\"b\\"\\n","limit_price":null}}'
+            b'{"event":"fill","timestamp":"2026-07-24T14:42:50Z",'
+            b'"qty":"0.100000000000000000001","price":512.330,'
+            b'"position_qty":12345678901234567890,'
+            b'"order":{"id":"1","client_order_id":"a,\\"b\\"\\n","limit_price":null}}'
         )
         update = parse_server(with_mark(frame_event(data), Recovered.ORDERS))
         assert isinstance(update, TradeUpdate)
@@ -113,7 +118,7 @@ class CsvTests(JournalCase):
         out = io.StringIO()
         connection = export.open_read_only(self.path)
         self.addCleanup(connection.close)
-        export.write_csv(export.read_events(connection, 0, EVER), out)
+        export.write_csv(export.read_events(connection, 0, FAR_FUTURE), out)
         [row] = csv.DictReader(io.StringIO(out.getvalue()))
         self.assertEqual(
             {name: text for name, text in row.items() if text},
@@ -130,8 +135,8 @@ class CsvTests(JournalCase):
         )
 
 
-class CommandTests(JournalCase):
-    """The command line."""
+class ExportCommandTests(JournalCase):
+    """The command."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -143,7 +148,7 @@ class CommandTests(JournalCase):
         self.patch(os, "environ", self.environ)
 
     def run_export(self, *arguments: str) -> str:
-        """Return what the command writes."""
+        """Return the output of the command."""
         out = io.StringIO()
         self.patch(sys, "stdout", out)
         parser = ArgumentParser()
@@ -151,48 +156,49 @@ class CommandTests(JournalCase):
         export.main(parser.parse_args(arguments))
         return out.getvalue()
 
-    def problem(self, *arguments: str) -> str:
+    def run_failing(self, *arguments: str) -> str:
+        """Return the error line of the command."""
         return str(self.assertRaises(SystemExit, self.run_export, *arguments))
 
-    def test_trades_are_what_it_is_for(self) -> None:
-        """Executions, and what takes one back; `all` is all."""
-        begin = ("--from", format_time(FIRST_AT), "--to", format_time(time_of(10)))
-        lines = self.run_export(*begin).splitlines()
+    def test_kind_default_is_trades(self) -> None:
+        """By default the output has executions and their corrections; `all` has every event."""
+        period = ("--from", format_time(FIRST_AT), "--to", format_time(time_of(10)))
+        lines = self.run_export(*period).splitlines()
         self.assertEqual(
             [event_id_of(n) in line for n, line in zip((2, 3), lines, strict=True)], [True, True]
         )
-        self.assertEqual(len(self.run_export(*begin, "--kind", "all").splitlines()), 3)
-        self.assertEqual(len(self.run_export(*begin, "--format", "csv").splitlines()), 1 + 2)
+        self.assertEqual(len(self.run_export(*period, "--kind", "all").splitlines()), 3)
+        self.assertEqual(len(self.run_export(*period, "--format", "csv").splitlines()), 1 + 2)
 
-    def test_a_day_is_this_machines(self) -> None:
-        """From midnight to midnight."""
+    def test_date_is_local_day(self) -> None:
+        """The period is from one local midnight to the next."""
         day = datetime.fromtimestamp(FIRST_AT / 1_000_000).date()
         self.assertEqual(len(self.run_export("--date", str(day)).splitlines()), 2)
         self.assertEqual(self.run_export("--date", "1999-12-31"), "")
 
-    def test_what_is_wrong_is_named(self) -> None:
-        """The option, the argument or the variable."""
+    def test_wrong_argument_is_named(self) -> None:
+        """The line begins with the option, the argument or the variable."""
         self.assertTrue(
-            self.problem("--date", "2026-07-24", "--to", "2026-07-25").startswith("--date: ")
+            self.run_failing("--date", "2026-07-24", "--to", "2026-07-25").startswith("--date: ")
         )
-        self.assertTrue(self.problem("--date", "9999-12-31").startswith("--date: "))
+        self.assertTrue(self.run_failing("--date", "9999-12-31").startswith("--date: "))
         self.assertTrue(
-            self.problem("--from", "2026-07-24", "--to", "2026-07-24").startswith("--from: ")
+            self.run_failing("--from", "2026-07-24", "--to", "2026-07-24").startswith("--from: ")
         )
-        self.assertTrue(self.problem("../paper").startswith("account: "))
-        absent = self.problem("desk")
-        self.assertTrue(absent.startswith("PROXY_DATA_DIR: "), absent)
-        self.assertIn("`tradeproxy demo` keeps events in memory only", absent)
+        self.assertTrue(self.run_failing("../paper").startswith("account: "))
+        missing = self.run_failing("desk")
+        self.assertTrue(missing.startswith("PROXY_DATA_DIR: "), missing)
+        self.assertIn("`tradeproxy demo` keeps events in memory only", missing)
 
-    def test_a_journal_in_redis_is_not_here(self) -> None:
-        """The line says how to read it, and nothing of what opens it."""
+    def test_journal_in_redis_suggests_tail(self) -> None:
+        """The line has the variable and the command for Redis, and not the password."""
         self.patch(os, "environ", {**os.environ, "PROXY_REDIS_URL": "redis://:hush@localhost"})
-        problem = self.problem()
+        problem = self.run_failing()
         self.assertIn("PROXY_REDIS_URL: the journal is in Redis; `tradeproxy tail", problem)
         self.assertNotIn("hush", problem)
 
-    def test_what_is_no_journal_is_named(self) -> None:
-        """By its path."""
+    def test_file_that_is_no_database_is_named(self) -> None:
+        """The line begins with its path."""
         path = Path(self.path.with_name("desk.sqlite3"))
         path.write_bytes(b"this is no database" * 100)
-        self.assertTrue(self.problem("desk").startswith(f"{path.resolve()}: "))
+        self.assertTrue(self.run_failing("desk").startswith(f"{path.resolve()}: "))

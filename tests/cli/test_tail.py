@@ -297,7 +297,7 @@ class NoticesTests(TailTestCase):
         )
 
 
-class ArgumentTests(TailTestCase):
+class TailArgumentTests(TailTestCase):
     """The arguments and the environment."""
 
     def make_environment(self, text: str = "", **variables: str) -> Environment:
