@@ -1,1 +1,1 @@
-"""Tests."""
+"""Tests for the documents in docs/."""

@@ -1,4 +1,4 @@
-"""Tests for docs/asyncapi.yaml: it describes what is sent, and what docs/protocol.md shows."""
+"""Tests for docs/asyncapi.yaml: the proxy's frames and docs/protocol.md's examples match it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from jsonschema import Draft7Validator
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.docs.test_protocol import BLOCKS, GOT, SENT
+from tests.docs.test_protocol import BLOCKS, RECEIVED, SENT
 from tests.support import frames
 from tests.support.proxy import ProxyTestCase
 from tradeproxy.downstream import filters
@@ -33,81 +33,81 @@ DOCS = Path(__file__).parents[2] / "docs"
 CONTRACT: dict[str, Any] = yaml.safe_load((DOCS / "asyncapi.yaml").read_text(encoding="utf-8"))
 
 MESSAGES: dict[str, Any] = CONTRACT["components"]["messages"]
-FROM_CLIENTS = ("auth", "authenticate", "listen", "unlisten")
-TO_CLIENTS = tuple(name for name in MESSAGES if name not in FROM_CLIENTS)
+CLIENT_MESSAGES = ("auth", "authenticate", "listen", "unlisten")
+PROXY_MESSAGES = tuple(name for name in MESSAGES if name not in CLIENT_MESSAGES)
 
-CHECKS = {
+VALIDATORS = {
     name: Draft7Validator({**CONTRACT, "$ref": f"#/components/messages/{name}/payload"})
     for name in MESSAGES
 }
 
 
-def kinds_of(payload: Any) -> list[str]:
-    """Return the names of all messages that a JSON value may be."""
-    return [name for name, check in CHECKS.items() if check.is_valid(payload)]
+def match_messages(payload: Any) -> list[str]:
+    """Return the names of all messages whose schema accepts a JSON value."""
+    return [name for name, validator in VALIDATORS.items() if validator.is_valid(payload)]
 
 
-def examples(mark: str) -> list[str]:
-    """Return the frames that docs/protocol.md shows on this side."""
+def find_examples(mark: str) -> list[str]:
+    """Return the frames in docs/protocol.md with this mark, SENT or RECEIVED."""
     return [line.removeprefix(mark) for block in BLOCKS for line in block if line.startswith(mark)]
 
 
 class DocumentTests(SynchronousTestCase):
-    """The file by itself."""
+    """The file alone."""
 
-    def test_its_schemas_are_schemas(self) -> None:
-        """And every name that one refers to is there."""
+    def test_schemas_are_valid(self) -> None:
+        """Each schema is valid, and each reference exists."""
         for group in (MESSAGES, CONTRACT["components"]["schemas"]):
             for part in group.values():
                 Draft7Validator.check_schema(part.get("payload", part))
         for reference in re.findall(
             r"'#/([^']+)'", (DOCS / "asyncapi.yaml").read_text(encoding="utf-8")
         ):
-            place: Any = CONTRACT
+            node: Any = CONTRACT
             for name in reference.split("/"):
-                place = place[name]
+                node = node[name]
 
-    def test_its_own_examples_are_what_they_illustrate(self) -> None:
-        """Each message has some, and each is that message and no other."""
+    def test_examples_match_only_their_message(self) -> None:
+        """Each message has examples, and no other message's schema accepts them."""
         for name, message in MESSAGES.items():
             self.assertTrue(message["examples"])
             for example in message["examples"]:
-                self.assertEqual(kinds_of(example["payload"]), [name])
+                self.assertEqual(match_messages(example["payload"]), [name])
 
-    def test_it_is_of_this_version(self) -> None:
-        """Of the proxy."""
+    def test_version_is_the_packages(self) -> None:
+        """The version of the document is that of the proxy."""
         self.assertEqual(CONTRACT["info"]["version"], version("tradeproxy"))
 
 
 class ExampleTests(SynchronousTestCase):
-    """The examples of docs/protocol.md, and the frames that people's clients and Alpaca send."""
+    """The examples in docs/protocol.md, and captured frames from clients and Alpaca."""
 
-    def test_what_clients_say_is_described(self) -> None:
-        """Each message is one of theirs, and only one."""
-        said = [json.loads(example) for example in examples(SENT)]
-        said += [json.loads(frame) for frame in (frames.AUTH, frames.AUTHENTICATE, frames.OAUTH)]
-        said += [
+    def test_client_frames_match_one_client_message(self) -> None:
+        """Each client message has an example, and each example matches one message."""
+        sent = [json.loads(example) for example in find_examples(SENT)]
+        sent += [json.loads(frame) for frame in (frames.AUTH, frames.AUTHENTICATE, frames.OAUTH)]
+        sent += [
             json.loads(frame)
             for frame in (frames.LISTEN, frames.LISTEN_TO_NOTHING, frames.UNLISTEN)
         ]
-        found = [kinds_of(message) for message in said]
+        found = [match_messages(message) for message in sent]
         self.assertEqual([kind for kind in found if len(kind) != 1], [])
-        self.assertEqual({kind for [kind] in found}, set(FROM_CLIENTS))
+        self.assertEqual({kind for [kind] in found}, set(CLIENT_MESSAGES))
 
-    def test_what_clients_are_sent_is_described(self) -> None:
-        """Each frame is one of the proxy's, and only one; where data is left out, some is put in."""
-        got = [json.loads(example.replace("{…}", "{}")) for example in examples(GOT)]
-        found = [kinds_of(message) for message in got]
+    def test_proxy_frames_match_one_proxy_message(self) -> None:
+        """Each example matches one message. A `{…}` in the text becomes an empty object."""
+        received = [json.loads(example.replace("{…}", "{}")) for example in find_examples(RECEIVED)]
+        found = [match_messages(message) for message in received]
         self.assertEqual([kind for kind in found if len(kind) != 1], [])
-        self.assertEqual({kind for [kind] in found}, set(TO_CLIENTS))
+        self.assertEqual({kind for [kind] in found}, set(PROXY_MESSAGES))
 
-    def test_alpacas_events_are_described(self) -> None:
-        """Captured ones, and those of its documentation."""
+    def test_alpaca_events_match_trade_update(self) -> None:
+        """The events are captured, or from Alpaca's documentation."""
         for event in frames.TRADE_UPDATES:
-            self.assertEqual(kinds_of(json.loads(event)), ["tradeUpdate"])
+            self.assertEqual(match_messages(json.loads(event)), ["tradeUpdate"])
 
-    def test_what_is_none_of_them_is_not_taken_for_one(self) -> None:
-        """So that the agreement above says something."""
+    def test_invalid_messages_match_nothing(self) -> None:
+        """Without this, schemas that accept everything would pass the tests above."""
         for message in (
             {"action": "subscribe"},
             {"action": "listen"},
@@ -118,14 +118,14 @@ class ExampleTests(SynchronousTestCase):
             {"stream": "proxy_status", "data": {"event": "position", "cursor": None}},
             [{"T": "success", "msg": "connected"}],
         ):
-            self.assertEqual(kinds_of(message), [], message)
+            self.assertEqual(match_messages(message), [], message)
 
 
-class ConversationTests(ProxyTestCase):
-    """What the proxy itself sends."""
+class AsyncapiSessionTests(ProxyTestCase):
+    """The frames that a proxy sends."""
 
-    def test_every_frame_of_an_outage_is_described(self) -> None:
-        """To a client that asks for all there is, in either manner; no field is missing and none unknown."""
+    def test_outage_frames_match_one_message(self) -> None:
+        """The client has all options, in each protocol mode; each frame matches one message."""
         streams = json.dumps({"action": "listen", "data": {"streams": STREAMS}}).encode()
         for path in ("/trade-updates-paper", "/trade-updates-paper/stream"):
             client = self.connect(f"{path}?proxy_status=1&replay=5")
@@ -139,62 +139,64 @@ class ConversationTests(ProxyTestCase):
             self.paper.mark_upstream_down("connection lost")
             self.wires.flush()
             messages = [json.loads(message) for message in (*answers, *client.taken())]
-            found = [kinds_of(message) for message in messages]
+            found = [match_messages(message) for message in messages]
             self.assertEqual([kind for kind in found if len(kind) != 1], [], messages)
-            told = {kind for [kind] in found}
-            self.assertLessEqual({"authorization", "listening", "tradeUpdate", "proxyStatus"}, told)
+            kinds = {kind for [kind] in found}
+            self.assertLessEqual(
+                {"authorization", "listening", "tradeUpdate", "proxyStatus"}, kinds
+            )
             events = {
                 message["data"]["event"] for message in messages if "event" in message["data"]
             }
             self.assertLessEqual({"hello", "replay", "upstream", "gap"}, events)
 
-    def test_the_frames_of_a_failing_disk_and_of_a_filter_are_described(self) -> None:
-        """They are sent where hardly anything else is."""
+    def test_journal_and_position_frames_match_proxy_status(self) -> None:
+        """These are the frames of a failing disk and of a filtered stream."""
         for frame in (
             encode_journal(JournalStatus(durable=False, reason="the disk is full", since=1.5)),
             encode_position("paper.0123456789abcdef.42.1c291ca3"),
         ):
-            self.assertEqual(kinds_of(json.loads(frame)), ["proxyStatus"])
+            self.assertEqual(match_messages(json.loads(frame)), ["proxyStatus"])
 
-    def test_a_refusal_is_described(self) -> None:
-        """Of a client that says `listen` before it has said who it is."""
+    def test_rejection_matches_authorization(self) -> None:
+        """The client sends `listen` before it is authenticated."""
         client = self.connect("/trade-updates-paper/stream")
         [answer] = self.say(client, frames.LISTEN)
-        self.assertEqual(kinds_of(json.loads(answer)), ["authorization"])
+        self.assertEqual(match_messages(json.loads(answer)), ["authorization"])
 
 
-class WordTests(SynchronousTestCase):
-    """The words and numbers in it are the code's."""
+class AsyncapiValueTests(SynchronousTestCase):
+    """The values and numbers in the document are those of the code."""
 
     def schema(self, name: str) -> Any:
         return CONTRACT["components"]["schemas"][name]
 
-    def test_every_word_is_there(self) -> None:
-        """Outcomes, states of a replay, marks, streams."""
-        words = {
+    def test_enumerations_have_every_value(self) -> None:
+        """They are the outcomes, the states of a replay, the recovery marks and the streams."""
+        documented = {
             GapOutcome: self.schema("outcome")["enum"],
             ReplayState: self.schema("replay")["properties"]["state"]["enum"],
             Recovered: MESSAGES["tradeUpdate"]["payload"]["properties"]["recovered"]["enum"],
         }
-        for enumeration, shown in words.items():
-            self.assertEqual({member.value for member in enumeration}, set(shown))
+        for enumeration, values in documented.items():
+            self.assertEqual({member.value for member in enumeration}, set(values))
         listed = MESSAGES["listening"]["payload"]["properties"]["data"]["properties"]["streams"]
         self.assertEqual(listed["items"]["enum"], list(STREAMS))
 
-    def test_every_close_code_is_there(self) -> None:
-        """With whether to come back; 1009 is Autobahn's own."""
-        shown = {code["code"]: code["reconnect"] for code in CONTRACT["x-close-codes"]}
-        self.assertIs(shown.pop(1009), False)
-        self.assertEqual(shown, {code.code: code.may_reconnect for code in CloseCode})
+    def test_close_codes_have_every_code(self) -> None:
+        """Each code has its `reconnect`. Autobahn sends 1009, so CloseCode lacks it."""
+        codes = {code["code"]: code["reconnect"] for code in CONTRACT["x-close-codes"]}
+        self.assertIs(codes.pop(1009), False)
+        self.assertEqual(codes, {code.code: code.may_reconnect for code in CloseCode})
 
-    def test_the_parameters_are_those_that_are_understood(self) -> None:
-        """Each is read, and none is missing: one that is nearly the same is refused for it."""
+    def test_query_parameters_are_the_parsers(self) -> None:
+        """The parser accepts each documented parameter, with the documented limits."""
         query = CONTRACT["components"]["channelBindings"]["stream"]["ws"]["query"]["properties"]
         self.assertLessEqual(set(filters.NAMES), set(query))
         for name in query:
-            refusal = parse_subscribe_options(f"{name}=".encode(), 0)
-            assert isinstance(refusal, Rejection)
-            self.assertEqual(refusal.reason, f"{name}: is empty")
+            rejection = parse_subscribe_options(f"{name}=".encode(), 0)
+            assert isinstance(rejection, Rejection)
+            self.assertEqual(rejection.reason, f"{name}: is empty")
         maximum = query["replay"]["maximum"]
         self.assertNotIsInstance(
             parse_subscribe_options(f"replay={maximum}".encode(), 0), Rejection

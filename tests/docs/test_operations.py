@@ -1,4 +1,4 @@
-"""Tests for docs/operations.md: the lines that it explains are those that the proxy writes."""
+"""Tests for docs/operations.md: the log lines and reasons that it quotes exist in the code."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PACKAGE = Path(tradeproxy.__file__).parent
 
 LOGGED = ("info", "warn", "error")
 UNEXPLAINED = "…"
-"""The warnings about the settings: they explain themselves."""
+"""The log line that passes on a warning about the settings. The warning is the explanation."""
 
 
-def strings() -> set[str]:
-    """Return every text in the package, with `…` in the place of what is put into it."""
+def collect_strings() -> set[str]:
+    """Return every string in the package, with `…` for each placeholder."""
     found = set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -37,8 +37,8 @@ def strings() -> set[str]:
     return found
 
 
-def log_lines(*levels: str) -> Iterator[str]:
-    """Go through the lines of these levels that the proxy's own parts log."""
+def find_log_lines(*levels: str) -> Iterator[str]:
+    """Yield the format of each call of `self._log` with one of these levels."""
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
@@ -49,8 +49,8 @@ def log_lines(*levels: str) -> Iterator[str]:
                     yield re.sub(r"\{[^}]*\}", "…", line)
 
 
-def rows(section: str) -> list[list[str]]:
-    """Return the cells of every row of the tables of a section."""
+def read_rows(section: str) -> list[list[str]]:
+    """Return the cells of each row of the tables in a section, without the first header."""
     [part] = re.findall(
         rf"^##+ {re.escape(section)}\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL
     )
@@ -58,27 +58,30 @@ def rows(section: str) -> list[list[str]]:
     return [line.split(" | ") for line in lines[1:]]
 
 
-class LineTests(SynchronousTestCase):
-    """What it says of the log and of /readyz is what they say."""
+class OperationsTableTests(SynchronousTestCase):
+    """The quotes from the log and from /readyz."""
 
-    def test_every_line_of_the_log_is_as_the_code_has_it(self) -> None:
-        """With its level; and no warning, and no error, is left unexplained."""
-        shown = {
-            cells[1].strip("`"): cells[0] for cells in rows("The log") if cells[1].startswith("`")
+    def test_log_lines_are_the_codes(self) -> None:
+        """Each documented line exists with its level; each warning and error is documented."""
+        documented = {
+            cells[1].strip("`"): cells[0]
+            for cells in read_rows("The log")
+            if cells[1].startswith("`")
         }
         for level in LOGGED:
             self.assertLessEqual(
-                {line for line, at in shown.items() if at == level}, set(log_lines(level))
+                {line for line, cell in documented.items() if cell == level},
+                set(find_log_lines(level)),
             )
-        self.assertEqual(set(log_lines("warn", "error")) - set(shown), {UNEXPLAINED})
+        self.assertEqual(set(find_log_lines("warn", "error")) - set(documented), {UNEXPLAINED})
 
-    def test_every_reason_is_one_that_there_is(self) -> None:
-        """Of an upstream that is down, a start that fails, a client that is turned away."""
-        known = strings()
+    def test_reasons_are_the_codes(self) -> None:
+        """They are for an upstream that is down, a failed start and a rejected client."""
+        known = collect_strings()
         quoted = [
             quote
             for section in ("What is wrong", "The proxy does not start", "Clients are turned away")
-            for cells in rows(section)
+            for cells in read_rows(section)
             for quote in re.findall(r"`([^`]+)`", cells[0])
         ]
         self.assertGreater(len(quoted), 20)
@@ -92,12 +95,10 @@ class LineTests(SynchronousTestCase):
 
 
 class BackupTests(SocketTestCase):
-    """A copy of the journal, as the document says to make it and to put it back."""
+    """The documented way to copy and restore the journal."""
 
-    async def test_a_copy_is_made_while_the_proxy_runs_and_can_take_the_journals_place(
-        self,
-    ) -> None:
-        """The proxy does not notice; started over the copy it asks Alpaca for what is not in it."""
+    async def test_copy_of_open_journal_can_be_restored(self) -> None:
+        """The copy does not disturb the proxy. After the restore, a backfill finds newer events."""
         [command] = re.findall(r"\"(VACUUM INTO .*)\"$", TEXT, re.MULTILINE)
         alpaca = await self.simulate()
         proxy = await self.proxy()

@@ -1,4 +1,4 @@
-"""Tests for docs/protocol.md: its examples are played, its tables held against the code."""
+"""Tests for docs/protocol.md: a proxy replays its examples, and its tables match the code."""
 
 from __future__ import annotations
 
@@ -18,75 +18,75 @@ BLOCKS = [
     for block in re.findall(r"^```\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 ]
 
-SENT, GOT = "→ ", "← "
+SENT, RECEIVED = "→ ", "← "
 
 
-def conversations() -> list[list[str]]:
-    """Return the examples in which a client says something."""
+def find_exchanges() -> list[list[str]]:
+    """Return the examples in which a client sends messages."""
     return [block for block in BLOCKS if any(line.startswith(SENT) for line in block)]
 
 
-def shown() -> list[str]:
-    """Return the frames that are shown by themselves."""
-    lines = [line for block in BLOCKS if block not in conversations() for line in block]
-    return [line.removeprefix(GOT) for line in lines]
+def find_frames() -> list[str]:
+    """Return the frames in the other examples."""
+    lines = [line for block in BLOCKS if block not in find_exchanges() for line in block]
+    return [line.removeprefix(RECEIVED) for line in lines]
 
 
-class ConversationTests(ProxyTestCase):
-    """What a client says, and what it is answered."""
+class ProtocolExampleTests(ProxyTestCase):
+    """The examples: the frames in both directions."""
 
-    def test_every_example_goes_as_shown(self) -> None:
-        """The first one at the original path, the others at Alpaca's; byte for byte."""
-        first, *others = conversations()
+    def test_exchanges_are_byte_for_byte(self) -> None:
+        """The first example is at the original path, the others are at Alpaca's."""
+        first, *others = find_exchanges()
         self.assertTrue(others)
-        self.assert_goes(first, "/trade-updates-paper")
+        self.assert_exchange(first, "/trade-updates-paper")
         for example in others:
-            self.assert_goes(example, "/trade-updates-paper/stream")
+            self.assert_exchange(example, "/trade-updates-paper/stream")
 
-    def assert_goes(self, example: list[str], path: str) -> None:
+    def assert_exchange(self, example: list[str], path: str) -> None:
         client = self.connect(path)
         for line in example:
             if line.startswith(SENT):
                 answers = self.say(client, line.removeprefix(SENT).encode())
             else:
-                self.assertEqual(answers.pop(0).decode(), line.removeprefix(GOT))
+                self.assertEqual(answers.pop(0).decode(), line.removeprefix(RECEIVED))
 
-    def test_the_event_passes_as_shown(self) -> None:
-        """Byte for byte to a plain client; with its cursor to one that asks for the status."""
-        event, with_cursor, *_ = shown()
-        plain, knowing = self.connect(), self.connect("/trade-updates-paper?proxy_status=1")
-        for client in (plain, knowing):
-            self.say(client, conversations()[0][0].removeprefix(SENT).encode())
+    def test_event_is_byte_for_byte(self) -> None:
+        """A client without options gets the bytes; with proxy_status=1 it also gets the cursor."""
+        event, with_cursor, *_ = find_frames()
+        plain, with_status = self.connect(), self.connect("/trade-updates-paper?proxy_status=1")
+        for client in (plain, with_status):
+            self.say(client, find_exchanges()[0][0].removeprefix(SENT).encode())
         self.publish(self.paper, event.encode())
         self.assertEqual([message.decode() for message in plain.taken()], [event])
-        message = json.loads(knowing.taken()[-1])
+        message = json.loads(with_status.taken()[-1])
         self.assertEqual(list(message), ["stream", "data", "cursor"])
         form = re.compile(r'"cursor":"(paper\.[0-9a-f]{16}\.[0-9]+\.[0-9a-f]{8})"')
         self.assertRegex(with_cursor, form)
         self.assertRegex(f'"cursor":"{message["cursor"]}"', form)
 
-    def test_the_status_frames_have_the_fields_shown(self) -> None:
-        """An outage, as a client that asks is told of it."""
+    def test_status_frames_have_documented_fields(self) -> None:
+        """A client with proxy_status=1 gets these frames in an outage."""
         client = self.connect("/trade-updates-paper?proxy_status=1")
-        self.say(client, conversations()[0][0].removeprefix(SENT).encode())
+        self.say(client, find_exchanges()[0][0].removeprefix(SENT).encode())
         self.paper.mark_upstream_up()
-        self.publish(self.paper, shown()[0].encode())
+        self.publish(self.paper, find_frames()[0].encode())
         self.paper.mark_upstream_down("connection lost")
         self.wires.flush()
-        told = {
+        frames = {
             (frame := json.loads(message))["data"].get("event"): frame for message in client.taken()
         }
-        for line in shown()[2:]:
+        for line in find_frames()[2:]:
             example = json.loads(line)
             kind = example["data"]["event"]
-            self.assertEqual(list(told[kind]["data"]), list(example["data"]), kind)
+            self.assertEqual(list(frames[kind]["data"]), list(example["data"]), kind)
 
 
-class TableTests(ProxyTestCase):
-    """What the tables and the text say is what the code has."""
+class ProtocolTableTests(ProxyTestCase):
+    """The values in the tables and in the text are those of the code."""
 
-    def test_every_close_code_is_there(self) -> None:
-        """With whether to come back; 1009 is Autobahn's own."""
+    def test_close_codes_have_every_code(self) -> None:
+        """Each code has whether to reconnect. Autobahn sends 1009, so CloseCode lacks it."""
         rows = dict(
             re.findall(r"^\| ([14]\d{3}) \|.*\| (yes|no|not)\b[^|]*\|$", TEXT, re.MULTILINE)
         )
@@ -94,15 +94,15 @@ class TableTests(ProxyTestCase):
         codes = {str(code.code): code.may_reconnect for code in CloseCode}
         self.assertEqual({code: word == "yes" for code, word in rows.items()}, codes)
 
-    def test_every_word_of_the_status_is_there(self) -> None:
-        """Outcomes, states of a replay, marks."""
-        for word in (*GapOutcome, *ReplayState):
-            self.assertIn(f"`{word.value}`", TEXT)
+    def test_status_values_are_documented(self) -> None:
+        """They are the outcomes, the states of a replay and the recovery marks."""
+        for value in (*GapOutcome, *ReplayState):
+            self.assertIn(f"`{value.value}`", TEXT)
         for mark in Recovered:
             self.assertIn(f'`"recovered":"{mark.value}"`', TEXT)
 
-    def test_the_numbers_are_the_codes(self) -> None:
-        """The limits that the text names."""
+    def test_limits_are_the_defaults(self) -> None:
+        """The limits in the text are the defaults of the code."""
         self.assertIn("over 16 KiB", TEXT)
         self.assertEqual(self.limits.max_message, 16 * 1024)
         self.assertIn("within 10 s", TEXT)
