@@ -190,12 +190,13 @@ class ReadAccountsTests(SynchronousTestCase):
 
     def test_secret_with_invisible_or_non_ascii_character_is_a_problem(self) -> None:
         """The usual cause is two lines pasted as one. Each problem names its variable."""
+        reason = "contains white space, or a character that is not visible ASCII"
         for bad in ("two words", "a\tb", "a\nb", "clé", "a\x7fb"):
             self.assert_problems(
                 {"ALPACA_API_KEY": bad, "ALPACA_SECRET_KEY": bad, "ALPACA_LIVE_OAUTH_TOKEN": bad},
-                "ALPACA_API_KEY: contains white space, or a character that is not visible ASCII",
-                "ALPACA_SECRET_KEY: contains white space, or a character that is not visible ASCII",
-                "ALPACA_LIVE_OAUTH_TOKEN: contains white space, or a character that is not visible ASCII",
+                f"ALPACA_API_KEY: {reason}",
+                f"ALPACA_SECRET_KEY: {reason}",
+                f"ALPACA_LIVE_OAUTH_TOKEN: {reason}",
             )
 
     def test_account_name_reserved_is_a_problem(self) -> None:
@@ -269,7 +270,7 @@ class ReadAccountsTests(SynchronousTestCase):
             )
 
     def test_no_account_with_sdk_variable_names_its_equivalent(self) -> None:
-        """Alpaca's SDKs read APCA_API_KEY_ID. The problem gives the name of the proxy's variable."""
+        """Alpaca's SDKs read APCA_API_KEY_ID. The problem names the proxy's variable."""
         self.read({"APCA_API_KEY_ID": "hush"})
         [problem] = self.findings.problems
         self.assertTrue(

@@ -244,7 +244,8 @@ def _read_visible_secret(env: Environment, name: str) -> Secret | None:
     text = env.read_secret(name)
     if not is_visible_ascii(text):
         env.findings.problem(
-            f"{env.find_source(name)}: contains white space, or a character that is not visible ASCII"
+            f"{env.find_source(name)}: contains white space,"
+            " or a character that is not visible ASCII"
         )
         return None
     return Secret(text) if text else None

@@ -1,4 +1,7 @@
-"""The settings: the environment and .env, read once into frozen values; every problem is told at once."""
+"""The settings: the environment and .env, read once into frozen values.
+
+An invalid setting does not end the reading, so one error lists every problem.
+"""
 
 from __future__ import annotations
 
@@ -30,22 +33,22 @@ if TYPE_CHECKING:
 
 
 class RecoveryMode(Enum):
-    """What Alpaca is asked for after an outage."""
+    """The source of missed events after an outage."""
 
     AUTO = "auto"
-    """The history of events; where that is refused, the orders and the fills."""
+    """Alpaca's history of events. If Alpaca rejects that request, its orders and fills."""
     EVENTS = "events"
-    """The history of events only: nothing that Alpaca did not say is ever told."""
+    """Alpaca's history of events only. Clients get no event that the proxy reconstructed."""
     OFF = "off"
-    """Nothing: what was missed is lost."""
+    """No source: missed events are lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecoverySettings:
-    """How the recovery goes about it.
+    """The source and the times of recovery, in seconds.
 
-    For `deadline` seconds after the stream's return newer events wait for the missed ones; every
-    `reconcile_interval` seconds of a healthy stream it is checked that nothing was missed.
+    After a reconnect, new events wait up to `deadline` for missed events. While the stream is up,
+    recovery checks for missed events every `reconcile_interval`.
     """
 
     mode: RecoveryMode = RecoveryMode.AUTO
@@ -54,7 +57,7 @@ class RecoverySettings:
 
 
 WEAK_TOKEN = 16
-"""A token of fewer characters is warned of."""
+"""A token with fewer characters causes a warning."""
 
 VARIABLES = (
     "PROXY_ALLOWED_HOSTS",
@@ -87,12 +90,17 @@ VARIABLES = (
     "PROXY_TOKENS_FILE",
     "PROXY_UPSTREAM_AUTH",
 )
-"""Every PROXY_* variable there is."""
+"""All PROXY_* variables. An unknown one causes a warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one client, and all of them, may take: timeouts in seconds, sizes in bytes."""
+    """Limits on clients. Timeouts are in seconds, `max_message` is in bytes.
+
+    `max_clients` limits connections. `handshake_timeout` starts with the connection,
+    `auth_timeout` with the open WebSocket. A client must read its buffered data within
+    `stall_timeout`.
+    """
 
     max_clients: int = 10_000
     handshake_timeout: float = 5.0
@@ -103,13 +111,19 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that is settable. `listen` holds complete Twisted endpoint descriptions.
+    """All settings.
 
-    `listen_source` is what chose them: PROXY_HOST, which a port goes with, PROXY_LISTEN or --listen. With
-    `reuse_port` other processes may listen on their TCP ports too. Origins are in lower case without a
-    default port, hosts without any port, so that both compare as text. `redis` is where the log is that all
-    nodes share, None if this process has one of its own. `rest` says whether REST is passed through.
-    `simulator_port` is None except in the demo. The warnings are lines for the user.
+    accounts: sorted by their variables' names.
+    listen: complete Twisted endpoint descriptions.
+    listen_source: what set `listen`: PROXY_HOST (with a port), PROXY_LISTEN or --listen.
+    reuse_port: other processes may listen on the same TCP ports (SO_REUSEPORT).
+    tokens: empty if clients need no token.
+    allowed_origins: in the canonical form of `hosts.canonicalize_origin`.
+    allowed_hosts: in the canonical form of `hosts.canonicalize`, without ports.
+    redis: the Redis with the log that nodes share, or None if this node has its own journal.
+    rest: whether the proxy forwards Alpaca's REST interface.
+    simulator_port: the port of the demo's simulator, or None outside the demo.
+    warnings: probable mistakes, one line each.
     """
 
     accounts: tuple[AccountSettings, ...]
@@ -130,14 +144,14 @@ class Settings:
 
     @property
     def storage_label(self) -> str:
-        """Where the events are kept, in words."""
+        """Where events are stored: a directory, a Redis without its password, or memory."""
         if self.redis is not None:
             return f"Redis at {self.redis.label}"
         return "memory only" if self.journal.directory is None else str(self.journal.directory)
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; `problems`, with warnings behind them, are lines without a secret."""
+    """The settings are invalid. `problems`, then warnings, are lines that contain no secret."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -154,16 +168,26 @@ def read_settings(
     demo: bool = False,
     ipv6_loopback: bool | None = None,
 ) -> Settings:
-    """Read the environment over the directory's .env, or over `env_file`; the options beat both.
+    """Read all settings. Options override the environment, which overrides the .env file.
 
-    `ipv6_loopback` says whether ::1 exists; None: find out. Raises SettingsError with every problem.
+    Args:
+        environ: the environment variables.
+        directory: the base directory of .env and of relative file names.
+        env_file: a file to read instead of .env. It must exist.
+        port: the text of --port, or None.
+        listen: the endpoint descriptions of --listen.
+        demo: replace the accounts by the demo's, and store events in memory.
+        ipv6_loopback: whether ::1 exists; None tries to bind it.
+
+    Raises SettingsError with every problem.
     """
     env = Environment.read(environ, directory, env_file)
-    _warn_of_unknown(env)
+    _warn_unknown(env)
     addresses = read_addresses(env, port, listen, ipv6_loopback)
     tokens = _read_tokens(env)
     _check_exposure(env, addresses)
     dialect = env.parse("PROXY_UPSTREAM_AUTH", _dialect, Dialect.AUTHENTICATE)
+    # The demo ignores the real accounts, so it cannot reach one.
     simulator_port = addresses.port + 1 if demo else None
     if simulator_port is None:
         accounts = read_accounts(env, dialect)
@@ -171,7 +195,7 @@ def read_settings(
         accounts = (demo_account(simulator_port, dialect),)
         if simulator_port > 65535:
             env.findings.problem(
-                f"{addresses.port_source}: --demo takes the next port too, and there is none"
+                f"{addresses.port_source}: --demo also uses the next port, and there is none"
             )
     settings = Settings(
         accounts=accounts,
@@ -201,7 +225,7 @@ def read_settings(
     return settings
 
 
-def _warn_of_unknown(env: Environment) -> None:
+def _warn_unknown(env: Environment) -> None:
     for name in env:
         if name.startswith("PROXY_") and name not in VARIABLES:
             nearest, *_ = get_close_matches(name, VARIABLES, n=1, cutoff=0)
@@ -211,13 +235,14 @@ def _warn_of_unknown(env: Environment) -> None:
 def _read_reuse_port(env: Environment, demo: bool) -> bool:
     reuse_port = env.parse("PROXY_REUSE_PORT", flag, default=False)
     if reuse_port and demo:
-        env.warn_unused(("PROXY_REUSE_PORT",), "by the demo, which shares nothing")
+        env.warn_unused(("PROXY_REUSE_PORT",), "by the demo, which is a single process")
         return False
     if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
         env.findings.problem("PROXY_REUSE_PORT: this system has no SO_REUSEPORT")
     if reuse_port and env.find_source("PROXY_REDIS_URL") is None:
         env.findings.warning(
-            "PROXY_REUSE_PORT: PROXY_REDIS_URL is not set; who shares the port must share the log"
+            "PROXY_REUSE_PORT: PROXY_REDIS_URL is not set;"
+            " processes that share a port must share the log"
         )
     return reuse_port
 
@@ -226,11 +251,12 @@ def _read_tokens(env: Environment) -> tuple[Secret, ...]:
     source = env.find_source("PROXY_TOKENS")
     text = env.read_secret("PROXY_TOKENS")
     tokens = [token.strip() for token in text.split(",") if token.strip()]
+    # Without this problem, a list of blanks would mean that no token is necessary.
     if text and not tokens:
-        env.findings.problem(f"{source}: holds no token")
+        env.findings.problem(f"{source}: contains no token")
     if not all(map(is_visible_ascii, tokens)):
         env.findings.problem(
-            f"{source}: a token holds white space, or is not ASCII; commas separate tokens"
+            f"{source}: a token contains white space, or is not ASCII; separate tokens by commas"
         )
     if any(len(token) < WEAK_TOKEN for token in tokens):
         env.findings.warning(
@@ -246,8 +272,9 @@ def _check_exposure(env: Environment, addresses: Addresses) -> None:
     for description in addresses.descriptions:
         if not is_local(description):
             env.findings.problem(
-                f"{addresses.source}: other machines may reach {format_url(description)}, and would see every order;"
-                " set PROXY_TOKENS, or PROXY_ALLOW_ANONYMOUS=1 if they may"
+                f"{addresses.source}: other machines may reach {format_url(description)}"
+                " and read every order;"
+                " set PROXY_TOKENS, or PROXY_ALLOW_ANONYMOUS=1 to allow that"
             )
 
 
@@ -277,13 +304,15 @@ def _read_rest(env: Environment, addresses: Addresses) -> bool:
     rest = env.parse("PROXY_REST", flag, default=False)
     if rest and (tokens := env.find_source("PROXY_TOKENS")):
         env.findings.problem(
-            f"PROXY_REST: {tokens} is set too; the headers of a request cannot hold a token and Alpaca's keys"
+            f"PROXY_REST: {tokens} is set too;"
+            " the headers of a request cannot carry a token and Alpaca's keys"
         )
     elif rest and any(
-        format_url(it).startswith("http:") and not is_local(it) for it in addresses.descriptions
+        format_url(description).startswith("http:") and not is_local(description)
+        for description in addresses.descriptions
     ):
         env.findings.warning(
-            "PROXY_REST: keys travel in the clear from other machines to this one; use ssl: in PROXY_LISTEN"
+            "PROXY_REST: other machines send their keys unencrypted; use ssl: in PROXY_LISTEN"
         )
     return rest
 
