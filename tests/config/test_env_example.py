@@ -64,7 +64,7 @@ class EnvExampleTests(SynchronousTestCase):
 
     def test_example_uncommented_and_filled_in_is_valid(self) -> None:
         """No variable is unknown or invalid."""
-        settings = settings_of({**self.shown, **FILLED_IN})
+        settings = settings_for({**self.shown, **FILLED_IN})
         self.assertEqual(settings.warnings, ())
         self.assertEqual([account.name for account in settings.accounts], ["paper", "desk", "live"])
 
@@ -75,7 +75,7 @@ class EnvExampleTests(SynchronousTestCase):
             for name, value in self.shown.items()
         }
         redis = {"PROXY_REDIS_URL": "rediss://redis.example", "PROXY_REDIS_PASSWORD": "hush"}
-        settings = settings_of({**shown, **FILLED_IN, **redis})
+        settings = settings_for({**shown, **FILLED_IN, **redis})
         self.assertEqual(
             (settings.storage_label, settings.warnings),
             ("Redis at rediss://redis.example:6379/0", ()),
@@ -84,9 +84,9 @@ class EnvExampleTests(SynchronousTestCase):
     def test_default_values_match_the_code(self) -> None:
         """A line that is only uncommented changes nothing."""
         defaults = {name: value for name, value in self.shown.items() if name.startswith("PROXY_")}
-        self.assertEqual(settings_of({**defaults, **KEYS}), settings_of(KEYS))
-        self.assertEqual(settings_of(KEYS).limits, Limits())
-        self.assertEqual(settings_of(KEYS).accounts[0].dialect, Dialect.AUTHENTICATE)
+        self.assertEqual(settings_for({**defaults, **KEYS}), settings_for(KEYS))
+        self.assertEqual(settings_for(KEYS).limits, Limits())
+        self.assertEqual(settings_for(KEYS).accounts[0].dialect, Dialect.AUTHENTICATE)
 
     def test_limits_are_not_blank(self) -> None:
         """A blank value would equal the default without showing it."""
