@@ -52,7 +52,7 @@ def find_examples(mark: str) -> list[str]:
     return [line.removeprefix(mark) for block in BLOCKS for line in block if line.startswith(mark)]
 
 
-class DocumentTests(SynchronousTestCase):
+class AsyncapiDocumentTests(SynchronousTestCase):
     """The file alone."""
 
     def test_schemas_are_valid(self) -> None:
@@ -79,7 +79,7 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(CONTRACT["info"]["version"], version("tradeproxy"))
 
 
-class ExampleTests(SynchronousTestCase):
+class AsyncapiExampleTests(SynchronousTestCase):
     """The examples in docs/protocol.md, and captured frames from clients and Alpaca."""
 
     def test_client_frames_match_one_client_message(self) -> None:
@@ -190,7 +190,7 @@ class AsyncapiValueTests(SynchronousTestCase):
         self.assertEqual(codes, {code.code: code.may_reconnect for code in CloseCode})
 
     def test_query_parameters_are_the_parsers(self) -> None:
-        """The parser accepts each documented parameter, with the documented limits."""
+        """Every filter is documented. The parser has the documented parameters and limits."""
         query = CONTRACT["components"]["channelBindings"]["stream"]["ws"]["query"]["properties"]
         self.assertLessEqual(set(filters.NAMES), set(query))
         for name in query:
