@@ -1,1 +1,1 @@
-"""Tests."""
+"""Tests for tradeproxy.config."""

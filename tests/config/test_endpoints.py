@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.config.endpoints: what Twisted does with a description is what we say it does."""
+"""Tests for tradeproxy.config.endpoints: it parses descriptions as Twisted does."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from tradeproxy.config.endpoints import (
 CERTIFICATE = "privateKey=key.pem"
 
 
-def listening_at(description: str) -> tuple[int, str, int]:
-    """Let Twisted listen, on no network, and return the port, the interface and the backlog it took."""
+def listen_in_memory(description: str) -> tuple[int, str, int]:
+    """Return the port, the interface and the backlog that Twisted uses for a description."""
     reactor = MemoryReactor()
     serverFromString(reactor, description).listen(Factory())
     [(port, _factory, backlog, interface)] = reactor.tcpServers
@@ -40,7 +40,7 @@ def listening_at(description: str) -> tuple[int, str, int]:
 def listener(
     family: socket.AddressFamily = socket.AF_INET, host: str = "127.0.0.1", shared: bool = False
 ) -> socket.socket:
-    """Return a socket that listens on a free port."""
+    """Return a socket that listens on a free port, which others can share if `shared`."""
     listening = socket.socket(family)
     if shared:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -50,34 +50,36 @@ def listener(
 
 
 class DescribeTests(SynchronousTestCase):
-    """Hosts and ports become descriptions that Twisted reads as meant."""
+    """Hosts and ports become descriptions."""
 
-    def test_addresses_and_names(self) -> None:
-        """IPv4, IPv6 and names arrive at Twisted as they are, with a backlog for many reconnects."""
+    def test_describe_tcp_host_reaches_twisted_unchanged(self) -> None:
+        """IPv4, IPv6 and names do, with a backlog for many reconnects."""
         for host in ("127.0.0.1", "0.0.0.0", "::1", "fe80::1%eth0", "proxy.example"):
-            self.assertEqual(listening_at(describe_tcp(host, 8099)), (8099, host, 4096))
+            self.assertEqual(listen_in_memory(describe_tcp(host, 8099)), (8099, host, 4096))
 
-    def test_loopback_is_both_families_where_both_exist(self) -> None:
-        """The name localhost may be either."""
-        both = [listening_at(description) for description in loopback_descriptions(80, ipv6=True)]
+    def test_loopback_with_ipv6_has_both_addresses(self) -> None:
+        """The name localhost can resolve to either."""
+        both = [
+            listen_in_memory(description) for description in loopback_descriptions(80, ipv6=True)
+        ]
         self.assertEqual(both, [(80, "127.0.0.1", 4096), (80, "::1", 4096)])
         self.assertEqual(len(loopback_descriptions(80, ipv6=False)), 1)
 
-    def test_ipv6_loopback_is_missing_where_the_system_refuses_it(self) -> None:
-        """A kernel without IPv6 refuses the socket; it is asked by trying, not by its settings."""
+    def test_ipv6_loopback_without_ipv6_is_false(self) -> None:
+        """A kernel without IPv6 raises an error for the socket."""
 
-        def refuse(*_: object) -> None:
+        def fail(*_: object) -> None:
             raise OSError
 
-        self.patch(socket, "socket", refuse)
+        self.patch(socket, "socket", fail)
         self.assertFalse(has_ipv6_loopback())
 
 
-class CompletedTests(SynchronousTestCase):
-    """A description gets our defaults, or a reason why it cannot be used."""
+class CompleteTests(SynchronousTestCase):
+    """A description gets our defaults, or an error with the reason."""
 
-    def test_defaults_are_added_only_where_it_is_silent(self) -> None:
-        """A backlog or a mode that is given stays, by name or by position."""
+    def test_complete_adds_only_missing_parameters(self) -> None:
+        """A given backlog or mode stays, by name or by position."""
         for description, expected in [
             ("tcp:80", "tcp:80:backlog=4096"),
             ("tcp:80:127.0.0.1:7", "tcp:80:127.0.0.1:7"),
@@ -91,12 +93,12 @@ class CompletedTests(SynchronousTestCase):
         ]:
             self.assertEqual(complete(description), expected)
 
-    def test_the_addition_behind_haproxy_reaches_the_wrapped_endpoint(self) -> None:
-        """Twisted hands keywords on to the description inside."""
-        self.assertEqual(listening_at(complete("haproxy:tcp:80")), (80, "", 4096))
+    def test_complete_haproxy_default_reaches_wrapped_endpoint(self) -> None:
+        """Twisted passes keywords to the wrapped description."""
+        self.assertEqual(listen_in_memory(complete("haproxy:tcp:80")), (80, "", 4096))
 
-    def test_nonsense_is_refused_with_a_reason(self) -> None:
-        """Each is told in a phrase, whatever Twisted raises for it."""
+    def test_complete_invalid_description_raises_with_reason(self) -> None:
+        """It is a ValueError, whatever Twisted raises."""
         for description, reason in [
             ("", "Unknown endpoint type"),
             ("=", "cannot be listened on"),
@@ -116,10 +118,10 @@ class CompletedTests(SynchronousTestCase):
 
 
 class IsLocalTests(SynchronousTestCase):
-    """What only this machine can reach is told from the rest, and doubt counts as the rest."""
+    """An address is local only if it is certain that no other machine can reach it."""
 
-    def test_by_the_interface(self) -> None:
-        """TCP in all its kinds goes by the interface; Twisted's default is every one."""
+    def test_is_local_depends_on_the_interface(self) -> None:
+        """This applies to TCP of all kinds. Twisted's default is all interfaces."""
         for description, expected in [
             ("tcp:80", False),
             ("tcp:80:interface=", False),
@@ -149,8 +151,8 @@ class IsLocalTests(SynchronousTestCase):
         ]:
             self.assertIs(is_local(description), expected, description)
 
-    def test_an_inherited_socket_goes_by_its_own_address(self) -> None:
-        """Whatever domain the description claims, the socket itself is asked; it stays open."""
+    def test_is_local_inherited_socket_depends_on_its_address(self) -> None:
+        """The domain in the description does not matter. The socket stays open."""
         path = self.mktemp()
         with (
             listener() as near,
@@ -178,33 +180,35 @@ class IsLocalTests(SynchronousTestCase):
                 self.assertIs(is_local(description), expected, description)
             self.assertEqual(near.getsockname()[0], "127.0.0.1")
 
-    def test_a_descriptor_that_is_no_socket_is_not_local(self) -> None:
-        """It cannot be inspected."""
+    def test_is_local_inherited_file_is_false(self) -> None:
+        """A descriptor that is not a socket has no address."""
         with open(os.devnull) as file:
             self.patch(systemdEndpointParser, "_sddaemon", ListenFDs([file.fileno()], ["file"]))
             self.assertFalse(is_local("systemd:domain=INET:index=0"))
 
     @settings(deadline=None, derandomize=True)
     @given(st.text(":=\\a1é ", max_size=8), st.text(":=\\a1é ", max_size=8))
-    def test_what_twisted_quotes_is_read_back(self, path: str, interface: str) -> None:
-        """Colons and backslashes arrive, by position and by keyword, and so does all but the first "="."""
+    def test_arguments_of_quote_string_argument_are_preserved(
+        self, path: str, interface: str
+    ) -> None:
+        """It does not escape "=", so a positional argument cannot contain that character."""
         quoted = f"unix:address={quoteStringArgument(path)}"
         self.assertEqual(format_url(quoted), f"unix:{path}")
         if "=" not in path:
             self.assertEqual(format_url(f"unix:{quoteStringArgument(path)}"), f"unix:{path}")
         description = f"tcp:80:interface={quoteStringArgument(interface)}"
-        self.assertEqual(listening_at(description)[1], interface)
+        self.assertEqual(listen_in_memory(description)[1], interface)
         self.assertEqual(
             format_url(description),
             format_url(f"tcp:interface={quoteStringArgument(interface)}:port=80"),
         )
 
 
-class UrlTests(SynchronousTestCase):
-    """An address is shown as what a client would write."""
+class FormatUrlTests(SynchronousTestCase):
+    """An address is formatted as a client would write it."""
 
-    def test_each_kind(self) -> None:
-        """A URL for TCP, the path for a socket file, and the description for what has neither."""
+    def test_format_url_depends_on_the_kind(self) -> None:
+        """It is a URL for TCP, a path for a socket file, and else the description."""
         for description, expected in [
             ("tcp:8099:interface=127.0.0.1:backlog=4096", "http://127.0.0.1:8099"),
             ("tcp:8099", "http://0.0.0.0:8099"),
@@ -220,10 +224,10 @@ class UrlTests(SynchronousTestCase):
 
 
 class BindProblemsTests(SynchronousTestCase):
-    """What would keep us from listening is found before the start, and nothing stays open."""
+    """Obstacles to listening are found before the start, and no socket stays open."""
 
-    def test_a_busy_port_is_named(self) -> None:
-        """IPv4 and IPv6 alike; a port that is free, once the other is gone, is no problem."""
+    def test_bind_port_in_use_is_a_problem(self) -> None:
+        """It is free again after the other socket closes."""
         with listener() as busy:
             port = busy.getsockname()[1]
             descriptions = (
@@ -235,25 +239,25 @@ class BindProblemsTests(SynchronousTestCase):
         self.assertEqual(find_bind_problems(descriptions), ())
         self.assertEqual(find_bind_problems(descriptions), ())
 
-    def test_a_busy_ipv6_port_is_named(self) -> None:
-        """The address is in brackets."""
+    def test_bind_ipv6_port_in_use_is_a_problem(self) -> None:
+        """The problem has the address in brackets."""
         if not has_ipv6_loopback():
-            self.skipTest("there is no ::1 here")
+            self.skipTest("this machine has no ::1")
         with listener(socket.AF_INET6, "::1") as busy:
             port = busy.getsockname()[1]
             self.assertEqual(
                 find_bind_problems([describe_tcp("::1", port)]), (f"[::1]:{port} is in use",)
             )
 
-    def test_addresses_that_exclude_each_other_are_found(self) -> None:
-        """Each alone would do; together the second cannot have the port."""
+    def test_bind_conflicting_addresses_is_a_problem(self) -> None:
+        """Each address alone is free. Together, the second one is in use."""
         with listener() as free:
             port = free.getsockname()[1]
         twice = [describe_tcp("127.0.0.1", port), describe_tcp("127.0.0.1", port)]
         self.assertEqual(find_bind_problems(twice), (f"127.0.0.1:{port} is in use",))
 
-    def test_a_port_that_is_shared_is_free_to_those_who_share_it(self) -> None:
-        """It is not, if only one of the two shares; what the trial opened is in nobody's way."""
+    def test_bind_shared_port_is_free_only_with_reuse_port(self) -> None:
+        """Both sides must share it. The check takes no connection from the other process."""
         with listener(shared=True) as other:
             port = other.getsockname()[1]
             description = describe_tcp("127.0.0.1", port)
@@ -268,36 +272,36 @@ class BindProblemsTests(SynchronousTestCase):
                 find_bind_problems([describe_tcp("127.0.0.1", port)], reuse_port=True), busy
             )
 
-    def test_an_address_of_another_machine_is_named(self) -> None:
-        """192.0.2.1 is set aside for documentation."""
+    def test_bind_foreign_address_is_a_problem(self) -> None:
+        """192.0.2.1 is reserved for documentation (RFC 5737)."""
         expected = ("192.0.2.1:8099 is not an address of this machine",)
         self.assertEqual(find_bind_problems([describe_tcp("192.0.2.1", 8099)]), expected)
 
-    def test_a_socket_file_may_be_made(self) -> None:
-        """The trial leaves no file behind."""
+    def test_bind_free_path_leaves_no_file(self) -> None:
+        """The check removes its socket file."""
         path = os.path.relpath(self.mktemp())
         self.assertEqual(find_bind_problems([f"unix:{path}"]), ())
         self.assertFalse(os.path.lexists(path))
 
-    def test_a_socket_file_whose_folder_is_missing_is_named(self) -> None:
-        """The system's own reason is given."""
+    def test_bind_missing_directory_is_a_problem(self) -> None:
+        """The problem contains the reason of the operating system."""
         expected = ("unix:/nonexistent/x.sock: No such file or directory",)
         self.assertEqual(find_bind_problems(["unix:/nonexistent/x.sock"]), expected)
 
-    def test_a_path_that_is_too_long_is_named(self) -> None:
-        """Python refuses it without an error number."""
+    def test_bind_long_path_is_a_problem(self) -> None:
+        """Python raises an OSError without an error number."""
         [problem] = find_bind_problems([f"unix:/{'x' * 200}"])
         self.assertIn("too long", problem)
 
-    def test_a_path_that_exists_is_named(self) -> None:
-        """A file, or a socket that nobody says is left behind, is not ours to remove."""
+    def test_bind_existing_path_is_a_problem(self) -> None:
+        """Twisted does not remove a file, or a socket without a lock file."""
         path = os.path.relpath(self.mktemp())
         Path(path).touch()
         for description in (f"unix:{path}", f"unix:{path}:lockfile=0"):
             self.assertEqual(find_bind_problems([description]), (f"unix:{path} already exists",))
 
-    def test_a_living_owner_is_named(self) -> None:
-        """Twisted's lock file says who it is, ours or another user's."""
+    def test_bind_path_of_running_process_is_a_problem(self) -> None:
+        """Twisted's lock file contains the process id. The process may have another user."""
         path = os.path.relpath(self.mktemp())
         for owner in (os.getpid(), 1):
             os.symlink(str(owner), f"{path}.lock")
@@ -307,8 +311,8 @@ class BindProblemsTests(SynchronousTestCase):
             )
             os.unlink(f"{path}.lock")
 
-    def test_another_users_process_counts_as_living(self) -> None:
-        """The system forbids to signal it, which it would not of a dead one."""
+    def test_bind_path_of_another_users_process_is_a_problem(self) -> None:
+        """A signal raises PermissionError, which means that the process exists."""
 
         def forbid(*_: object) -> None:
             raise PermissionError
@@ -318,13 +322,13 @@ class BindProblemsTests(SynchronousTestCase):
         self.patch(os, "kill", forbid)
         self.assertEqual(len(find_bind_problems([f"unix:{path}"])), 1)
 
-    def test_what_a_dead_owner_left_is_no_problem(self) -> None:
-        """Twisted removes the socket and the lock of a process that is gone, but no other file."""
+    def test_bind_stale_socket_file_is_no_problem(self) -> None:
+        """Twisted removes the socket and the lock of an ended process, but no other file."""
 
-        def gone(*_: object) -> None:
+        def not_found(*_: object) -> None:
             raise ProcessLookupError
 
-        self.patch(os, "kill", gone)
+        self.patch(os, "kill", not_found)
         path = os.path.relpath(self.mktemp())
         os.symlink("12345", f"{path}.lock")
         with closing(socket.socket(socket.AF_UNIX)) as dead:
