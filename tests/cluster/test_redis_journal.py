@@ -7,7 +7,8 @@ from twisted.logger import capturedLogs
 from tests.support.journals import DAY, event, event_id_of, events, order_id_of, time_of
 from tests.support.nodes import IDS_KEY, METADATA_KEY, STATE_KEY, STREAM_KEY, Member, NodesCase
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
-from tradeproxy.journal.base import TRIM_EVERY, UnreadableError
+from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.wire.position import AfterId
 
 

@@ -7,7 +7,8 @@ from tests.support.nodes import METADATA_KEY, Member, NodesCase
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE, RENEW_AFTER
 from tradeproxy.cluster.replica import CHECKS_KEPT
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
-from tradeproxy.journal.base import TRIM_EVERY, UnreadableError
+from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.wire.position import AfterId, Cursor, FromTime, compute_check
 
 

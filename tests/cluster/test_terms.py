@@ -20,7 +20,7 @@ from tradeproxy.cluster.leadership import (
 )
 from tradeproxy.cluster.redis_log import RedisLog
 from tradeproxy.hub.account import INTERNAL_ERROR
-from tradeproxy.journal.base import TRIM_EVERY
+from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.wire.proxy_status import GapOutcome
 
 

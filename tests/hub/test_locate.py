@@ -8,7 +8,8 @@ from tests.support.journals import MemoryCase, event, event_id_of, events, time_
 from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
-from tradeproxy.journal.base import TRIM_EVERY, UnreadableError
+from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.wire.position import AfterId, Cursor, FromTime, LastEvents, Position
 
 

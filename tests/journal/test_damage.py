@@ -8,9 +8,10 @@ from typing import Any
 from twisted.logger import capturedLogs
 
 from tests.support.journals import DiskCase, event, events, row, time_of
-from tradeproxy.journal.base import TRIM_EVERY, Batch, TrimmedError
+from tradeproxy.journal.base import Batch, TrimmedError
 from tradeproxy.journal.disk import RETRY_EVERY
 from tradeproxy.journal.metadata import OPEN_SINCE
+from tradeproxy.journal.retention import TRIM_EVERY
 
 
 class DamagedFileTests(DiskCase):

@@ -14,8 +14,9 @@ from tests.support.journals import (
     time_of,
 )
 from tests.support.redisjournals import RedisJournalCase
-from tradeproxy.journal.base import TRIM_AGAIN, TRIM_EVERY, TRIM_STEP, Journal, TrimmedError
+from tradeproxy.journal.base import Journal, TrimmedError
 from tradeproxy.journal.disk import RETRY_EVERY
+from tradeproxy.journal.retention import TRIM_AGAIN, TRIM_EVERY, TRIM_STEP
 
 HOUR = 3600.0
 

@@ -12,7 +12,7 @@ from tests.recovery.recovery_case import INTERVAL, RecoveryTestCase
 from tests.support.journals import Connections, journal_at, memory_journal
 from tests.upstream.support import ClockAhead, status
 from tradeproxy.hub.account import ANOTHER_ACCOUNT
-from tradeproxy.journal.base import TRIM_EVERY
+from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.recovery.backfill import SECOND
 from tradeproxy.recovery.recovery import MAX_RETRY

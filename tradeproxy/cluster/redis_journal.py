@@ -28,8 +28,9 @@ from tradeproxy.cluster.redis_status import RedisStatus
 from tradeproxy.cluster.replica import Replica, max_optional
 from tradeproxy.cluster.tailer import RETRY_DELAY, LogTailer
 from tradeproxy.journal.backlog import newer_state
-from tradeproxy.journal.base import TRIM_STEP, Batch, Trimmer
+from tradeproxy.journal.base import Batch
 from tradeproxy.journal.metadata import Metadata
+from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,8 +92,7 @@ class RedisJournal(Replica):
         """The last number in the log when this node last checked it."""
         self._configured_url = base_url
         self._clock = clock
-        self._max_age = round(max_age * 1_000_000)
-        self._max_events = max_events
+        self._retention = Retention(max_age, max_events)
         self._random_bytes = random_bytes
         # Two connections, since a blocking XREAD delays every later command on its own.
         self._redis_status = RedisStatus(
@@ -389,7 +389,7 @@ class RedisJournal(Replica):
 
     def _trim(self) -> bool:
         """Trim rows here and, on the leader, in Redis; return whether more may be due."""
-        count = self.trim_before(self.last - self._max_events + 1, self._now() - self._max_age)
+        count = self.trim(*self._retention.get_due(self.last, self._clock.seconds()))
         # Until `lead` has adopted the log's metadata there is no token. Saving this node's metadata
         # before that would overwrite newer values.
         token = self.outbox.token

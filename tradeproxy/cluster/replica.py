@@ -18,7 +18,8 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.backlog import Entry
-from tradeproxy.journal.base import TRIM_STEP, Batch, JournalBase, TrimmedError, UnreadableError
+from tradeproxy.journal.base import Batch, JournalBase, TrimmedError, UnreadableError
+from tradeproxy.journal.retention import TRIM_STEP
 from tradeproxy.journal.store import Store
 
 if TYPE_CHECKING:
@@ -117,12 +118,12 @@ class Replica(JournalBase):
         self.missing.record_read_to(self.last)
         return tuple([entry.row(durable=True) for entry in entries])
 
-    def trim_before(self, seq: int, received: int) -> int:
-        """Drop rows before number `seq`, or received before a time (microseconds since 1970).
+    def trim(self, seq: int, received: int) -> int:
+        """Drop rows up to number `seq`, or received before a time (microseconds since 1970).
 
         Drops TRIM_STEP rows at most, and returns how many.
         """
-        through = min(self._store.find_due(self.first, TRIM_STEP, seq - 1, received), self.last)
+        through = min(self._store.find_due(self.first, TRIM_STEP, seq, received), self.last)
         count = through + 1 - self.first
         if count <= 0:
             return 0

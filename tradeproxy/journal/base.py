@@ -17,8 +17,6 @@ from tradeproxy.runtime.stats import COMMIT_BOUNDS, Histogram
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
     from tradeproxy.wire.event import Event, OrderState
     from tradeproxy.wire.proxy_status import JournalStatus
 
@@ -229,41 +227,3 @@ class JournalBase(Metadata, ABC):
     @abstractmethod
     def _save(self) -> None:
         """Save the metadata as it is now, at once or when the store accepts it."""
-
-
-TRIM_STEP = 1000
-"""Rows trimmed in one step. It bounds the time for which the reactor is blocked."""
-
-TRIM_EVERY = 10.0
-"""Seconds between two checks for rows to trim."""
-
-TRIM_AGAIN = 0.1
-"""Seconds until the next check while more rows are due."""
-
-
-class Trimmer:
-    """Calls `step` repeatedly. A step trims at most TRIM_STEP rows.
-
-    A step returns whether more rows may be due. The next one then follows sooner.
-    """
-
-    def __init__(self, clock: IReactorTime, step: Callable[[], bool]) -> None:
-        self._clock = clock
-        self._step = step
-        self._timer: IDelayedCall | None = None
-
-    def start(self) -> None:
-        """Schedule the first step, in TRIM_EVERY seconds."""
-        self._timer = self._clock.callLater(TRIM_EVERY, self._trim)
-
-    def stop(self) -> None:
-        """Cancel further steps. A second call has no effect."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _trim(self) -> None:
-        # Scheduled before the step, so that a step that raises does not end the trimming.
-        timer = self._timer = self._clock.callLater(TRIM_EVERY, self._trim)
-        if self._step():
-            timer.reset(TRIM_AGAIN)

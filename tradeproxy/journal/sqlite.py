@@ -10,16 +10,15 @@ from twisted.logger import Logger
 
 from tradeproxy.journal.backlog import Backlog, Entry, newer_state
 from tradeproxy.journal.base import (
-    TRIM_STEP,
     Batch,
     JournalBase,
     JournalError,
     TrimmedError,
-    Trimmer,
     UnreadableError,
 )
 from tradeproxy.journal.disk import Disk
 from tradeproxy.journal.file import JournalFile
+from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.journal.store import DamageError, Store, describe_error, is_damage
 
@@ -78,8 +77,7 @@ class SqliteJournal(JournalBase):
         self.name = name
         self._clock = clock
         self._base_url = base_url
-        self._max_age = round(max_age * 1_000_000)
-        self._max_events = max_events
+        self._retention = Retention(max_age, max_events)
         self._random_bytes = random_bytes
         self._backlog = Backlog()
         self._trimmer = Trimmer(clock, lambda: self._disk.query(self._trim, False))
@@ -328,10 +326,8 @@ class SqliteJournal(JournalBase):
     def _trim(self, store: Store) -> bool:
         """Trim rows that are due, and return whether there may be more."""
         before = self.first, self.complete_from, self.dedup_horizon
-        due = store.find_due(
-            self.first, TRIM_STEP, self.last - self._max_events, self._now() - self._max_age
-        )
-        through = min(due, self._last_on_disk)
+        due = self._retention.get_due(self.last, self._clock.seconds())
+        through = min(store.find_due(self.first, TRIM_STEP, *due), self._last_on_disk)
         if through < self.first:
             return False
         self.record_trim(through, store.get_max_time(through))
