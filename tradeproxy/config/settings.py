@@ -97,8 +97,8 @@ VARIABLES = (
 class Limits:
     """Limits on clients. Timeouts are in seconds, `max_message` is in bytes.
 
-    `max_clients` limits connections. `handshake_timeout` starts with the connection,
-    `auth_timeout` with the open WebSocket. A client must read its buffered data within
+    `max_clients` limits the clients that have logged in. `handshake_timeout` starts with the
+    connection, `auth_timeout` with the open WebSocket. A client must read its buffered data within
     `stall_timeout`.
     """
 
