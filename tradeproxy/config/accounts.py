@@ -41,7 +41,7 @@ class BaseUrl:
     @property
     def _authority(self) -> str:
         host = hosts.format_in_url(self.host)
-        return host if self.port == _default_port(self.secure) else f"{host}:{self.port}"
+        return host if self.port == _get_default_port(self.secure) else f"{host}:{self.port}"
 
     @classmethod
     def parse(cls, text: str) -> BaseUrl:
@@ -57,7 +57,7 @@ class BaseUrl:
             parts = urlsplit(text)
             secure = _SECURE[parts.scheme]
             host = hosts.canonicalize(parts.hostname or "")
-            port = _default_port(secure) if parts.port is None else parts.port
+            port = _get_default_port(secure) if parts.port is None else parts.port
         except (ValueError, KeyError):
             raise not_a_url from None
         if not port:
@@ -102,7 +102,7 @@ RESERVED_NAMES = frozenset({"healthz", "readyz", "metrics"})
 
 def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, ...]:
     """Read all accounts in the environment. Problems and warnings go to `env.findings`."""
-    names = sorted(_names(env), key=_prefix)
+    names = sorted(_find_names(env), key=_prefix)
     candidates = (_read_account(env, name, dialect) for name in names)
     accounts = tuple(account for account in candidates if account is not None)
     # Alpaca allows one stream connection per account, so a second one would fail.
@@ -166,7 +166,7 @@ def _prefix(name: str) -> str:
     return "ALPACA_" if name == "paper" else f"ALPACA_{name.upper()}_"
 
 
-def _names(env: Environment) -> set[str]:
+def _find_names(env: Environment) -> set[str]:
     names = set()
     for variable in env:
         if (match := _PREFIXED.fullmatch(variable)) is None:
@@ -251,5 +251,5 @@ def _read_visible_secret(env: Environment, name: str) -> Secret | None:
     return Secret(text) if text else None
 
 
-def _default_port(secure: bool) -> int:
+def _get_default_port(secure: bool) -> int:
     return 443 if secure else 80

@@ -132,7 +132,9 @@ def find_bind_problems(descriptions: Iterable[str], *, reuse_port: bool = False)
     With `reuse_port`, a TCP port also counts as free if its owners share it (SO_REUSEPORT).
     """
     with ExitStack() as opened:
-        problems = [_bind_problem(description, opened, reuse_port) for description in descriptions]
+        problems = [
+            _find_bind_problem(description, opened, reuse_port) for description in descriptions
+        ]
     return tuple(problem for problem in problems if problem is not None)
 
 
@@ -212,7 +214,7 @@ def _is_local_socket(endpoint: _Endpoint) -> bool:
         return False
 
 
-def _bind_problem(description: str, opened: ExitStack, reuse_port: bool) -> str | None:
+def _find_bind_problem(description: str, opened: ExitStack, reuse_port: bool) -> str | None:
     endpoint = _parse(description)
     if endpoint.on_tcp:
         family = socket.AF_INET6 if ":" in endpoint.interface else socket.AF_INET
@@ -220,17 +222,17 @@ def _bind_problem(description: str, opened: ExitStack, reuse_port: bool) -> str 
             family, (endpoint.interface, endpoint.port), endpoint.authority, opened, reuse_port
         )
     if endpoint.kind == "unix":
-        return _unix_problem(endpoint["address"], int(endpoint["lockfile"]) != 0, opened)
+        return _find_unix_problem(endpoint["address"], int(endpoint["lockfile"]) != 0, opened)
     return None
 
 
-def _unix_problem(path: str, uses_lock: bool, opened: ExitStack) -> str | None:
+def _find_unix_problem(path: str, uses_lock: bool, opened: ExitStack) -> str | None:
     """Predict what twisted.internet.unix.Port does.
 
     Its lock file is a symbolic link to the process id of the owner. If that process is gone,
     Twisted removes the socket file and listens.
     """
-    owner = _lock_owner(f"{path}.lock") if uses_lock else None
+    owner = _read_lock_owner(f"{path}.lock") if uses_lock else None
     if owner is not None and _is_alive(owner):
         return f"unix:{path} is in use by process {owner}, according to {path}.lock"
     if os.path.lexists(path):
@@ -242,7 +244,7 @@ def _unix_problem(path: str, uses_lock: bool, opened: ExitStack) -> str | None:
     return problem
 
 
-def _lock_owner(lock: str) -> int | None:
+def _read_lock_owner(lock: str) -> int | None:
     try:
         return int(os.readlink(lock))
     except (OSError, ValueError):

@@ -22,21 +22,21 @@ class Findings:
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    _is_moot: bool = False
+    _has_fatal: bool = False
 
     def problem(self, text: str) -> None:
         """Record a problem, which the user must fix before a start."""
-        if not self._is_moot:
-            self.problems.append(_one_line(text))
+        if not self._has_fatal:
+            self.problems.append(_escape(text))
 
     def fatal(self, text: str) -> None:
         """Record a fatal problem and suppress later ones."""
         self.problem(text)
-        self._is_moot = True
+        self._has_fatal = True
 
     def warning(self, text: str) -> None:
         """Record a probable mistake."""
-        self.warnings.append(_one_line(text))
+        self.warnings.append(_escape(text))
 
     def attempt(self, name: str, parse: Callable[[str], T], text: str, default: T) -> T:
         """Return `parse(text)`. On ValueError, record a problem of `name`; return the default."""
@@ -118,14 +118,16 @@ class Environment:
             self.findings.problem(f"{name}: {name}_FILE is set too; keep one of them")
             return ""
         if file is not None:
-            return self.findings.attempt(f"{name}_FILE", self._content, file, "")
+            return self.findings.attempt(f"{name}_FILE", self._read_content, file, "")
         return text or ""
 
-    def _content(self, file: str) -> str:
+    def _read_content(self, file: str) -> str:
         try:
             text = (self._directory / file).read_text(encoding="utf-8-sig").strip()
         except (OSError, ValueError) as error:
-            raise ValueError(f"the file it names cannot be read ({_reason(error)})") from None
+            raise ValueError(
+                f"the file it names cannot be read ({_describe_error(error)})"
+            ) from None
         if not text:
             raise ValueError("the file it names is empty")
         return text
@@ -140,19 +142,19 @@ def _read_env_file(directory: Path, named: str | None, findings: Findings) -> di
             text = file.read()
     except (OSError, ValueError) as error:
         if named is not None or not isinstance(error, FileNotFoundError):
-            findings.fatal(f"{label}: cannot be read ({_reason(error)})")
+            findings.fatal(f"{label}: cannot be read ({_describe_error(error)})")
         return {}
     if mode & 0o044:
         findings.warning(f"{label}: others can read it; run chmod 600 on it")
     variables: dict[str, str] = {}
-    for name, value in _assignments(text, label, findings):
+    for name, value in _parse_assignments(text, label, findings):
         if name in variables:
             findings.warning(f"{label}: {name} is set twice; the last one counts")
         variables[name] = value
     return variables
 
 
-def _assignments(text: str, label: str, findings: Findings) -> Iterator[tuple[str, str]]:
+def _parse_assignments(text: str, label: str, findings: Findings) -> Iterator[tuple[str, str]]:
     for binding in parse_stream(io.StringIO(text)):
         if binding.key is not None and binding.value is not None:
             yield binding.key, binding.value
@@ -165,11 +167,11 @@ def _assignments(text: str, label: str, findings: Findings) -> Iterator[tuple[st
             )
 
 
-def _reason(error: OSError | ValueError) -> str:
+def _describe_error(error: OSError | ValueError) -> str:
     return str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
 
 
-def _one_line(text: str) -> str:
+def _escape(text: str) -> str:
     # Names of variables and files may contain any character except NUL.
     return "".join(
         character if character.isprintable() else repr(character)[1:-1] for character in text

@@ -43,19 +43,19 @@ class LogSettings:
 def read_log(env: Environment) -> LogSettings:
     """Read PROXY_LOG_FORMAT and PROXY_LOG_LEVEL. Problems go to `env.findings`."""
     return LogSettings(
-        format=env.parse("PROXY_LOG_FORMAT", _format, None),
-        level=env.parse("PROXY_LOG_LEVEL", _level, Level.INFO),
+        format=env.parse("PROXY_LOG_FORMAT", _parse_format, None),
+        level=env.parse("PROXY_LOG_LEVEL", _parse_level, Level.INFO),
     )
 
 
-def _format(text: str) -> LogFormat | None:
+def _parse_format(text: str) -> LogFormat | None:
     try:
         return LogFormat(text.lower())
     except ValueError:
         raise ValueError(f"{text!r} is neither text nor json") from None
 
 
-def _level(text: str) -> Level:
+def _parse_level(text: str) -> Level:
     try:
         return Level(text.lower())
     except ValueError:

@@ -186,7 +186,7 @@ def read_settings(
     addresses = read_addresses(env, port, listen, ipv6_loopback)
     tokens = _read_tokens(env)
     _check_exposure(env, addresses)
-    dialect = env.parse("PROXY_UPSTREAM_AUTH", _dialect, Dialect.AUTHENTICATE)
+    dialect = env.parse("PROXY_UPSTREAM_AUTH", _parse_dialect, Dialect.AUTHENTICATE)
     # The demo ignores the real accounts, so it cannot reach one.
     simulator_port = addresses.port + 1 if demo else None
     if simulator_port is None:
@@ -292,7 +292,7 @@ def _read_limits(env: Environment) -> Limits:
 def _read_recovery(env: Environment) -> RecoverySettings:
     default = RecoverySettings()
     return RecoverySettings(
-        mode=env.parse("PROXY_RECOVERY", _recovery_mode, default.mode),
+        mode=env.parse("PROXY_RECOVERY", _parse_recovery_mode, default.mode),
         deadline=env.parse("PROXY_RECOVERY_DEADLINE", seconds, default.deadline),
         reconcile_interval=env.parse(
             "PROXY_RECONCILE_INTERVAL", seconds, default.reconcile_interval
@@ -317,14 +317,14 @@ def _read_rest(env: Environment, addresses: Addresses) -> bool:
     return rest
 
 
-def _recovery_mode(text: str) -> RecoveryMode:
+def _parse_recovery_mode(text: str) -> RecoveryMode:
     try:
         return RecoveryMode(text)
     except ValueError:
         raise ValueError(f"{text!r} is not one of auto, events, off") from None
 
 
-def _dialect(text: str) -> Dialect:
+def _parse_dialect(text: str) -> Dialect:
     try:
         return Dialect(text)
     except ValueError:

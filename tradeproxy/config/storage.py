@@ -54,17 +54,17 @@ def read_journal(env: Environment, *, in_memory: bool) -> JournalSettings:
         reason = f"since {redis} is set: the events are stored in Redis"
         env.warn_unused(("PROXY_DATA_DIR", "PROXY_JOURNAL_SYNC"), reason)
     else:
-        source, directory = _directory(env)
+        source, directory = _choose_directory(env)
     return JournalSettings(
         directory=directory,
         source=source,
-        full_sync=env.parse("PROXY_JOURNAL_SYNC", _full_sync, default.full_sync),
-        max_age=env.parse("PROXY_JOURNAL_DAYS", _days, default.max_age),
+        full_sync=env.parse("PROXY_JOURNAL_SYNC", _parse_sync, default.full_sync),
+        max_age=env.parse("PROXY_JOURNAL_DAYS", _parse_days, default.max_age),
         max_events=env.parse("PROXY_JOURNAL_EVENTS", whole_number, default.max_events),
     )
 
 
-def _directory(env: Environment) -> tuple[str, Path | None]:
+def _choose_directory(env: Environment) -> tuple[str, Path | None]:
     """Choose the directory, and return it with the variable that sets it.
 
     The order is PROXY_DATA_DIR, STATE_DIRECTORY (systemd.exec(5)), then the directory of the XDG
@@ -72,7 +72,7 @@ def _directory(env: Environment) -> tuple[str, Path | None]:
     """
     if text := env.get("PROXY_DATA_DIR"):
         return "PROXY_DATA_DIR", env.directory / re.sub(
-            r"\A~(?=/|\Z)", lambda _: str(_home(env)), text
+            r"\A~(?=/|\Z)", lambda _: str(_find_home(env)), text
         )
     if text := env.get("STATE_DIRECTORY"):
         # systemd separates several directories with colons.
@@ -80,24 +80,24 @@ def _directory(env: Environment) -> tuple[str, Path | None]:
     state = Path(env.get("XDG_STATE_HOME") or "")
     if state.is_absolute():  # the specification says to ignore a relative path
         return "PROXY_DATA_DIR", state / "tradeproxy"
-    return "PROXY_DATA_DIR", _home(env) / ".local/state/tradeproxy"
+    return "PROXY_DATA_DIR", _find_home(env) / ".local/state/tradeproxy"
 
 
-def _home(env: Environment) -> Path:
+def _find_home(env: Environment) -> Path:
     try:
         return Path(env.get("HOME") or Path.home())
     except RuntimeError:  # in some containers, the user has no entry in /etc/passwd
-        env.findings.problem("PROXY_DATA_DIR: not set, and the user has no home directory")
+        env.findings.problem("PROXY_DATA_DIR: the user has no home directory; set an absolute path")
         return env.directory
 
 
-def _full_sync(text: str) -> bool:
+def _parse_sync(text: str) -> bool:
     if text not in ("full", "normal"):
         raise ValueError(f"{text!r} is neither full nor normal")
     return text == "full"
 
 
-def _days(text: str) -> float:
+def _parse_days(text: str) -> float:
     if re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,9})?", text) and float(text) > 0:
         return float(text) * DAY
     raise ValueError(f"{text!r} is not a number of days (more than 0)")
@@ -155,7 +155,7 @@ def read_redis(env: Environment, *, in_memory: bool = False) -> RedisSettings | 
         env.findings.problem(f"{source}: needs pip install 'tradeproxy[redis]'")
     password = env.read_secret("PROXY_REDIS_PASSWORD")
     text = env.read_secret("PROXY_REDIS_URL")
-    settings = env.findings.attempt(source, _parse, text, None) if text else None
+    settings = env.findings.attempt(source, _parse_url, text, None) if text else None
     if settings is None:
         return None
     return _add_password(settings, source, password, password_source, env)
@@ -195,7 +195,7 @@ def _add_password(
     return settings
 
 
-def _parse(text: str) -> RedisSettings | None:
+def _parse_url(text: str) -> RedisSettings | None:
     """Parse a URL. Raises ValueError with a reason for the user.
 
     The reason quotes no part of the URL, because a malformed one may show a password anywhere.
