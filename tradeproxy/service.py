@@ -88,7 +88,8 @@ def build_service(
 def _node(settings: Settings, reactor: Any) -> Node | None:
     if settings.redis is None:
         return None
-    from tradeproxy.cluster.node import Node  # an extra, which only these proxies pay for
+    # Its packages are an extra: a proxy without Redis does not install them.
+    from tradeproxy.cluster.node import Node
 
     return Node(settings.redis, reactor)
 
@@ -134,10 +135,8 @@ def _passthrough(settings: Settings, clients: Clients, reactor: Any) -> RestProx
 
 
 def _simulator_service(port: int, reactor: Any) -> Service:
-    from tradeproxy.simulator.service import (
-        Simulator,
-        SimulatorService,
-    )  # only the demo pays for it
+    # Only the demo needs the simulator, so no other start imports it.
+    from tradeproxy.simulator.service import Simulator, SimulatorService
 
     description = endpoints.describe_tcp("127.0.0.1", port)
     random = SystemRandom()
@@ -208,7 +207,7 @@ class StartupLog(Service):
             self._log.info("listening on {url}", url=endpoints.format_url(description))
         for account in self._settings.accounts:
             self._log.info(
-                "{account}: {stream} has the events of {upstream}; at {alpaca} it is in Alpaca's own manner",
+                "{account}: {stream} relays {upstream}; {alpaca} follows Alpaca's protocol",
                 account=account.name,
                 stream=self._base() + account_paths(account.name).original,
                 upstream=account.base_url.stream,

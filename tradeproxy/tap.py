@@ -30,7 +30,7 @@ class Options(usage.Options):
 
     synopsis = "[options]"
     longdesc = (
-        "Holds one connection per Alpaca account for trading updates, and serves any number of clients. "
+        "Keeps one trade-updates connection per Alpaca account and serves any number of clients. "
         "Accounts, tokens and limits are set in the environment or in .env; see .env.example."
     )
     optParameters = [
@@ -48,7 +48,7 @@ class Options(usage.Options):
         self["listen"] = []
 
     def opt_listen(self, description: str) -> None:
-        """A Twisted endpoint to listen on, instead of PROXY_LISTEN; may be given several times."""
+        """A Twisted endpoint to listen on, instead of PROXY_LISTEN; may be given several times."""  # noqa: D401 (its text in --help)
         self["listen"].append(description)
 
     opt_l = opt_listen
@@ -88,9 +88,13 @@ class Options(usage.Options):
         by_port = self.settings.listen_source == "PROXY_HOST"
         chosen = "PROXY_PORT or --port" if by_port else "PROXY_LISTEN or --listen"
         of_simulator = f"127.0.0.1:{simulator} "
-        beside = "the embedded Alpaca takes the port after the proxy's, which PROXY_PORT or --port chooses"
+        beside = (
+            "the embedded Alpaca takes the port after the proxy's, "
+            "which PROXY_PORT or --port chooses"
+        )
+        another = f"{chosen} chooses another"
         return [
-            f"{problem}: {beside if problem.startswith(of_simulator) else f'{chosen} chooses another'}"
+            f"{problem}: {beside if problem.startswith(of_simulator) else another}"
             for problem in problems
         ]
 
@@ -104,14 +108,13 @@ def journal_problems(settings: Settings) -> list[str]:
 
 def makeService(options: Options) -> IService:
     """Build the service. Opens nothing, because twistd forks later."""
-    from twisted.internet import (
-        reactor as chosen,
-    )  # the import installs a reactor, and twistd chooses which
+    # The import installs a reactor. It waits until twistd has installed the chosen one.
+    from twisted.internet import reactor as chosen
 
     from tradeproxy.service import build_service
     from tradeproxy.upstream.resolver import DaemonResolver
 
-    reactor: Any = chosen  # of many interfaces, which mypy does not know
+    reactor: Any = chosen  # mypy does not know all interfaces that a reactor provides
     settings = options.settings
     clients, reserve = settings.limits.max_clients, reserve_for(len(settings.accounts))
     if warning := raise_file_limit(
