@@ -58,7 +58,7 @@ class CollectorTests(SynchronousTestCase):
         self.assertIsNone(garbage())
 
     def test_looks_now_and_then_even_if_nothing_is_made(self) -> None:
-        """When many clients leave, more is let go of than made."""
+        """When many clients disconnect, more objects are freed than created."""
         cycle = Cycle()
         garbage = weakref.ref(cycle)
         gc.collect(1)

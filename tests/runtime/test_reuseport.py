@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.runtime.reuseport: which ports others may have too. On real sockets: only a kernel shares them."""
+"""Tests for tradeproxy.runtime.reuseport, on real sockets: the kernel decides who shares a port."""
 
 from __future__ import annotations
 

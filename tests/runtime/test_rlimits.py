@@ -21,7 +21,7 @@ class OpenFilesTests(TestCase):
     """In a process of its own, since a hard limit cannot be raised again."""
 
     async def test_the_limit_is_raised_as_far_as_needed_and_allowed(self) -> None:
-        """It is never lowered; where the hard limit is too low, it is used in full and a line says so."""
+        """It is never lowered. If the hard limit is too low, all of it is used, with a warning."""
         command = run(sys.executable, "-c", PROGRAM, directory=".")
         self.assertEqual(await command.ended, 0, command.output)
         high_enough, raised, too_low = command.output.splitlines()

@@ -1,4 +1,4 @@
-"""A test certificate authority, trusted by no default store, and its certificates."""
+"""A test certificate authority and its certificates. No default store trusts it."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A server's private key and certificate, as files in PEM."""
+    """A server's private key and certificate: two PEM files."""
 
     key: Path
     certificate: Path
 
     def endpoint(self, port: int = 0) -> str:
-        """Describe an endpoint on 127.0.0.1 that shows this certificate."""
+        """Return the description of an endpoint on 127.0.0.1 with this certificate."""
         return f"ssl:{port}:interface=127.0.0.1:privateKey={self.key}:certKey={self.certificate}"
 
 
 class Authority:
     """Issues certificates into a directory.
 
-    `certificate` is the file that makes one trust them. It alone ends in ".pem", so that the directory can be
-    the `trustRoots` of an endpoint.
+    `certificate` is the file of the root certificate. It is the only file that ends in ".pem":
+    an endpoint with this directory as its `trustRoots` trusts the root alone.
     """
 
     def __init__(self, directory: str) -> None:
@@ -49,7 +49,7 @@ class Authority:
         self.certificate.write_bytes(root.public_bytes(Encoding.PEM))
 
     def issue(self, *hosts: str) -> Identity:
-        """Issue a certificate for names and addresses, the first of which names its files."""
+        """Issue a certificate for host names and addresses. The first one names the files."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             _builder(_name(hosts[0]), self._issuer, key.public_key())

@@ -1,4 +1,4 @@
-"""Secrets to look for, the search for them, and the product's commands with all the logging there can be."""
+"""Marked secrets, a search for them in output, and commands that run with full logging."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.support.sockets import SocketTestCase
 from tradeproxy.simulator.faults import Fault, FaultKind
 
 MARK = "hushhush"
-"""What every secret holds, and nothing else."""
+"""A text that occurs in every secret and nowhere else."""
 
 KEY, SECRET, TOKEN = f"{MARK}-our-key", f"{MARK}-our-secret", f"{MARK}-our-oauth-token"
 PASSWORD = f"{MARK}-one-of-proxy-tokens"
 THEIRS = f"{MARK}-what-a-client-sends"
 
 CLOSED_PORT = 1
-"""A port of this machine at which nobody listens."""
+"""A port of this machine on which no process listens."""
 
 DEBUG = """
 import txaio
@@ -37,13 +37,13 @@ txaio.make_logger().debug("Autobahn debugs")
 from autobahn.websocket.protocol import WebSocketProtocol
 WebSocketProtocol.logFrames = WebSocketProtocol.logOctets = True
 """
-"""Lets Autobahn log all that it can: every octet, frame and header."""
+"""Makes Autobahn log every octet, frame and header."""
 
 TWISTD = "from twisted.scripts.twistd import run; run()"
 
 
 def disclosures(text: str) -> list[str]:
-    """Return the lines in which a secret shows, as it is, in hexadecimal or in base64."""
+    """Return the lines that contain a secret in plain text, hexadecimal or base64."""
     codings = {MARK, MARK.encode().hex()} | {_base64_anywhere(shift) for shift in range(3)}
     return [
         line for line in text.splitlines() if any(c in line or c in line.lower() for c in codings)
@@ -51,13 +51,13 @@ def disclosures(text: str) -> list[str]:
 
 
 def _base64_anywhere(shift: int) -> str:
-    # The characters that do not depend on what stands before and after.
+    # Only the characters that do not depend on the bytes before and after the mark.
     coded = b64encode(b"\0" * shift + MARK.encode()).decode()
     return coded[(0, 2, 3)[shift] : (shift + len(MARK)) * 8 // 6]
 
 
 def accounts_at(**ports: int) -> dict[str, str]:
-    """Return the variables of accounts with our key, by the ports of their Alpacas."""
+    """Return the variables of accounts with our key: an account name and port for each."""
     environment: dict[str, str] = {}
     for name, port in ports.items():
         environment |= {f"ALPACA_{name}_API_KEY": KEY, f"ALPACA_{name}_SECRET_KEY": SECRET}
@@ -68,7 +68,7 @@ def accounts_at(**ports: int) -> dict[str, str]:
 def request(
     *lines: str, start: str = "GET /trade-updates-paper HTTP/1.1", upgrade: bool = True
 ) -> bytes:
-    """Write a request, by default for a WebSocket, to which `lines` are added."""
+    """Return an HTTP request with the header `lines`; by default it asks for a WebSocket."""
     head = [start, "Host: localhost"]
     if upgrade:
         head += ["Upgrade: websocket", "Connection: Upgrade"]
@@ -77,7 +77,7 @@ def request(
 
 
 class RawSocketClient(RawClient):
-    """Sends bytes; `answered` fires with a whole HTTP response, or with the end of the connection."""
+    """Sends bytes. `answered` fires after a full HTTP response or when the connection closes."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__()
@@ -104,14 +104,14 @@ class RawSocketClient(RawClient):
 
 
 class DisclosureTestCase(SocketTestCase):
-    """Commands that log all that they can, and what they talk to."""
+    """Runs commands with full logging, and the servers that they connect to."""
 
     def debugged(self, code: str, *arguments: str, **environment: str) -> Command:
-        """Run Python code that begins with Autobahn told to log everything."""
+        """Run Python code after `DEBUG`, which makes Autobahn log everything."""
         return self.command(sys.executable, "-c", f"{DEBUG}{code}", *arguments, **environment)
 
     def start(self, *options: str, code: str = TWISTD, **environment: str) -> Command:
-        """Start the proxy on `self.port`, which is free."""
+        """Start the proxy on a free port, and set `self.port` to it."""
         self.port = free_port()
         own = {"PROXY_PORT": str(self.port), "PROXY_HOST": "127.0.0.1", "PROXY_TOKENS": PASSWORD}
         return self.debugged(code, *options, "tradeproxy", **(own | environment))
@@ -124,14 +124,14 @@ class DisclosureTestCase(SocketTestCase):
         return number
 
     async def serve_fault(self, fault: FaultKind) -> int:
-        """Start an Alpaca that has a fault for as long as a test lasts, and return its port."""
+        """Start a simulated Alpaca with a fault for the whole test, and return its port."""
         alpaca = await self.simulate()
         alpaca.inject(Fault(fault, seconds=PATIENCE))
         port: int = self.alpaca_port
         return port
 
     async def visit(self, data: bytes) -> RawClient:
-        """Send bytes to the proxy, and return once it has answered or closed."""
+        """Send bytes to the proxy. Return when it has answered or closed the connection."""
         client = RawSocketClient(data)
         endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{self.port}")
         await endpoint.connect(Factory.forProtocol(lambda: client))
@@ -142,7 +142,10 @@ class DisclosureTestCase(SocketTestCase):
         return client
 
     async def assert_silent(self, command: Command, *lines: str) -> None:
-        """Stop it, and assert that it said these lines, and no secret; nor /readyz, nor the process list."""
+        """Stop the command, and assert that its output has these lines and no secret.
+
+        /readyz and the process list must not show a secret either.
+        """
         readiness = await self.visit(request(start="GET /readyz HTTP/1.1", upgrade=False))
         self.assertIn('"accounts"', readiness.body)
         self.assertEqual(disclosures(readiness.received.decode()), [])
@@ -151,7 +154,7 @@ class DisclosureTestCase(SocketTestCase):
         self.assert_said(command, "Autobahn debugs", *lines)
 
     def assert_said(self, command: Command, *lines: str) -> None:
-        """Assert that the output holds these, no secret and no traceback."""
+        """Assert that the output has these lines, no secret and no traceback."""
         for line in lines:
             self.assertIn(line, command.output)
         self.assertEqual(disclosures(command.output), [])

@@ -18,11 +18,11 @@ from twisted.python.failure import Failure
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 SOURCES = Path(__file__).parents[2]
 PATIENCE = 20.0
-"""Seconds after which a process that does not say what is expected fails its test."""
+"""Seconds. A test fails if a process has not written the expected text by this time."""
 
 
 def free_port(following: int = 0) -> int:
-    """Return a port that is free now, as are as many `following` ones."""
+    """Return a port that is free now. The `following` ports after it are free too."""
     while True:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port: int = server.getsockname()[1]
@@ -35,14 +35,14 @@ def free_port(following: int = 0) -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return as many ports that are free now, no two the same."""
+    """Return `count` different ports that are free now."""
     with ExitStack() as held:
         servers = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [server.getsockname()[1] for server in servers]
 
 
 class Command(ProcessProtocol):
-    """A running command; `output` is all that it wrote, to standard output and error alike."""
+    """A running command. `output` is the text of its standard output and standard error."""
 
     def __init__(self) -> None:
         self.output = ""
@@ -61,7 +61,7 @@ class Command(ProcessProtocol):
         self.status = -ended.signal if ended.signal else ended.exitCode
         awaited, self._awaited = self._awaited, []
         for text, said in awaited:
-            said.errback(AssertionError(f"ended without saying {text!r}:\n{self.output}"))
+            said.errback(AssertionError(f"ended without writing {text!r}:\n{self.output}"))
         self.ended.callback(self.status)
 
     def says(self, text: str) -> Deferred[None]:
@@ -73,7 +73,7 @@ class Command(ProcessProtocol):
         return said.addTimeout(PATIENCE, reactor, onTimeoutCancel=lambda *_: self._fail(text))
 
     def _fail(self, text: str) -> None:
-        raise AssertionError(f"did not say {text!r} in time:\n{self.output}")
+        raise AssertionError(f"did not write {text!r} in time:\n{self.output}")
 
     @property
     def pid(self) -> int:
@@ -82,10 +82,10 @@ class Command(ProcessProtocol):
         return pid
 
     async def finish(self) -> None:
-        """End the command, if need be by force.
+        """Stop the command with SIGHUP. Kill it after `PATIENCE` seconds.
 
-        By SIGHUP first: after SIGTERM or SIGINT Twisted ends itself by that signal, and what coverage has
-        measured is lost.
+        After SIGTERM or SIGINT, Twisted kills its own process with the same signal. That would
+        lose the data of coverage.
         """
         assert self.transport is not None
         force = reactor.callLater(PATIENCE, self.transport.signalProcess, "KILL")
@@ -94,14 +94,14 @@ class Command(ProcessProtocol):
             force.cancel()
 
     def end(self) -> None:
-        """Kill it, and do not wait for that: this process is ending too."""
+        """Kill the command without waiting, because this process exits too."""
         if self.status is None:
             assert self.transport is not None
             with suppress(error.ProcessExitedAlready):
                 self.transport.signalProcess("KILL")
 
     async def stop(self, signal: str = "TERM") -> int:
-        """Send a signal, and return the exit status; negative, if it was the signal's."""
+        """Send a signal and return the exit status: negative if the signal killed the process."""
         if self.status is None:
             assert self.transport is not None
             with suppress(error.ProcessExitedAlready):
@@ -112,7 +112,7 @@ class Command(ProcessProtocol):
 
 
 def run(*arguments: str, directory: str, **environment: str) -> Command:
-    """Run a script of this Python environment with nothing but these variables."""
+    """Run a script of this Python environment with only these variables and the basic ones."""
     return spawn(arguments, directory, environment)
 
 
@@ -122,7 +122,13 @@ def spawn(
     environment: Mapping[str, str],
     inherited: int | None = None,
 ) -> Command:
-    """Run a script, or a program by its path; it has the file descriptor `inherited` as its number 3."""
+    """Run a script of this Python environment, or a program by its absolute path.
+
+    arguments: the script or program, then its arguments.
+    directory: the working directory, and the value of HOME.
+    environment: variables that are added to the basic ones.
+    inherited: a file descriptor of this process that the program gets as number 3.
+    """
     command = Command()
     executable = str(SCRIPTS / arguments[0])
     basic = {
