@@ -1,4 +1,4 @@
-"""Tests for write_direct of tradeproxy.downstream.send_group, on Twisted's real transport."""
+"""Tests for tradeproxy.downstream.direct_write, on Twisted's real transport."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Server
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.downstream.send_group import is_plain_tcp, write_direct
+from tradeproxy.downstream.direct_write import is_plain_tcp, write_direct
 
 
 class Writers:

@@ -28,7 +28,7 @@ from tradeproxy.simulator.orders import Order, parse_order
 from tradeproxy.simulator.web import ApiSite
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory
-from tradeproxy.upstream.http import RateLimiter
+from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.wire.event import format_time

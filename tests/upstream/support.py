@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
 from tests.support.memory import CLIENT, Wires, fake_time
-from tradeproxy.upstream.http import RateLimiter
+from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.wire.credentials import Credentials, KeyPair, Secret
 

@@ -1,10 +1,10 @@
-"""Tests for the rate limiter in tradeproxy.upstream.http."""
+"""Tests for the rate limiter in tradeproxy.upstream.rate_limiter."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.upstream.http import MAX_REQUESTS, PERIOD, RateLimiter
+from tradeproxy.upstream.rate_limiter import MAX_REQUESTS, PERIOD, RateLimiter
 
 
 class RateLimiterTests(SynchronousTestCase):

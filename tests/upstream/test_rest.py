@@ -9,7 +9,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.server import NOT_DONE_YET, Request
 
 from tests.upstream.support import RestClientTestCase, event_stream, never, status
-from tradeproxy.upstream.http import MAX_REQUESTS
+from tradeproxy.upstream.rate_limiter import MAX_REQUESTS
 from tradeproxy.upstream.rest import (
     INACTIVITY_TIMEOUT,
     MAX_BODY_SIZE,

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from tradeproxy.downstream import autobahn_slim
 from tradeproxy.downstream.clients import ClientInfo, ClientStats
-from tradeproxy.downstream.send_group import is_drained, is_plain_tcp, write_direct
+from tradeproxy.downstream.direct_write import is_drained, is_plain_tcp, write_direct
 from tradeproxy.downstream.session import (
     ClientEffect,
     ClientSession,

@@ -1,4 +1,4 @@
-"""Send groups and direct writes: the same bytes, sent to one socket after the other.
+"""Send groups: the same bytes, sent to one socket after the other.
 
 Most clients are caught up and get identical bytes. To check this for each client costs a third of
 what sending costs. A send group checks it once, at the join, and sends to its members in one loop:
@@ -12,17 +12,12 @@ what sending costs. A send group checks it once, at the join, and sends to its m
     group       a batch that is missing, without a place in    own feed
                 the log, or too large for one write
     group       the connection is lost                         nothing
-
-Twisted queues every write, and sends it when epoll reports the socket as writable. That takes four
-system calls, and three of them only confirm what is almost always true. A direct write calls the
-socket's `send` at once. docs/performance.md has the measurements.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from twisted.internet.tcp import Server
 from twisted.logger import Logger
 
 from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
@@ -182,51 +177,3 @@ class SendGroup:
         except Exception:
             self._log.failure("a client could not leave its send group and is dropped")
             self._account.broadcaster.drop(member.subscriber)
-
-
-def is_plain_tcp(transport: Any) -> bool:
-    """Return whether this is an accepted TCP connection of Twisted's, without TLS or a wrapper."""
-    # Not isinstance: TLS and a UNIX socket must be excluded, and so must subclasses that change
-    # how data is written.
-    return type(transport) is Server
-
-
-def is_drained(connection: Any) -> bool:
-    """Return whether an Autobahn connection has no buffered data and is not closing.
-
-    Its transport must be plain TCP.
-    """
-    transport = connection.transport
-    return not (
-        connection.send_queue
-        or transport.dataBuffer
-        or transport._tempDataBuffer  # noqa: SLF001  # written, but not moved to `dataBuffer` yet
-        or transport.disconnecting
-        or not transport.connected
-    )
-
-
-def write_direct(connection: Any, data: bytes, fallback: Callable[[bytes], None]) -> bool:
-    """Write to an Autobahn connection, and return whether its socket took all of `data`.
-
-    If the transport is not plain TCP or not drained, call `fallback` and return False. After a
-    short write the rest is buffered in the transport. An error of the socket is not hidden: the
-    transport gets it again when it writes the rest, and closes the connection.
-
-    Args:
-        connection: the Autobahn protocol.
-        data: whole frames.
-        fallback: Autobahn's own `sendData`.
-    """
-    transport = connection.transport
-    if not is_plain_tcp(transport) or not is_drained(connection):
-        fallback(data)
-        return False
-    try:
-        sent: int = transport.socket.send(data)
-    except OSError:  # full or broken: the transport finds out which
-        sent = 0
-    if sent < len(data):
-        transport.write(data[sent:])
-        return False
-    return True

@@ -19,7 +19,8 @@ from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
 
 from tradeproxy.upstream.backoff import parse_retry_after
-from tradeproxy.upstream.http import RateLimiter, build_agent
+from tradeproxy.upstream.http import build_agent
+from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken
 from tradeproxy.wire.event import is_time
 
