@@ -1,9 +1,11 @@
-# Two commands matter: `make demo` (with keys in .env: `make run`) and `make test`. `make check` is what CI runs.
+# Start here: `make demo` and `make test`. `make run` needs keys in .env. `make check` is lint,
+# types and coverage.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo run test lint types coverage check attacks chaos kill cluster handover conformance interop deploy dashboard promtool bench stalled soak clean
+.PHONY: demo run test lint types coverage check attacks chaos kill cluster handover conformance \
+	interop deploy dashboard promtool bench stalled soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/tradeproxy demo
@@ -27,66 +29,72 @@ coverage: $(VENV)/.development
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# Everything that can go wrong, for three minutes; SEED=2 is another order of it.
+# All kinds of faults for three minutes. SEED selects their order.
 SEED ?= 1
 chaos: $(VENV)/.development
 	$(BIN)/python -m tests.system.chaos --seed $(SEED)
 
-# SIGKILL in mid-burst, a hundred times.
+# SIGKILL in the middle of a batch, a hundred times.
 kill: $(VENV)/.development
 	$(BIN)/python -m tests.system.chaos.kill --seed $(SEED)
 
-# Three nodes and one Redis: all of them are killed, stopped and cut off, for three minutes; needs redis-server.
+# Three nodes and one Redis. Each is killed, stopped and disconnected, for three minutes.
+# Needs redis-server.
 cluster: $(VENV)/.development
 	$(BIN)/python -m tests.system.cluster --seed $(SEED)
 
-# How long nobody holds the stream when its leader goes: 50 clean handovers, and 10 crashes; needs redis-server.
+# The time without a leader's stream after 50 clean handovers and 10 crashes. Needs redis-server.
 handover: $(VENV)/.development
 	$(BIN)/python -m tests.system.cluster.handover
 
-# The short forms of chaos, cluster and conformance, which the suite has no time for: half a minute.
+# Short forms of chaos, cluster and conformance: half a minute, too slow for the suite.
 attacks: $(VENV)/.development
 	$(BIN)/trial tests.attacks.chaos tests.attacks.cluster tests.attacks.conformance \
 		tests.attacks.strangers
 
-# The Autobahn suite's cases for servers, against ours.
+# The Autobahn suite's server cases against the proxy.
 conformance: $(VENV)/.development
 	$(BIN)/python -m tests.system.conformance
 
-# Everybody's clients against the proxy, each from PyPI or npm into .interop (a few minutes; CLIENTS="ccxt aiohttp").
+# Public clients against the proxy, installed from PyPI or npm into .interop: a few minutes.
+# CLIENTS="ccxt aiohttp" selects some of them.
 interop: $(VENV)/.development
 	$(BIN)/python -m tests.system.interop $(CLIENTS)
 
-# The dashboard in Chromium; pictures of it are in build/dashboard/ then.
+# The dashboard in Chromium. It writes screenshots to build/dashboard/.
 dashboard: $(VENV)/.development
 	$(BIN)/trial tests.system.dashboard.watching
 
-# The alert rules, the dashboard, and a Prometheus that scrapes the proxy; skips what is not installed.
+# The alert rules, the dashboard, and a Prometheus that scrapes the proxy. Skips tests whose
+# programs are not installed.
 promtool: $(VENV)/.development
 	$(BIN)/trial tests.system.deploy.scraping
 
-# The units, the restart without a refusal, the image, the log's rotation, the contract, several nodes behind HAProxy and
-# on Redis with Sentinels; skips what is not installed.
+# The systemd units, a restart that rejects no client, the image, log rotation, the contract, and
+# several nodes behind HAProxy and on Redis with Sentinels. Skips tests whose programs are not
+# installed.
 deploy: $(VENV)/.development
-	$(BIN)/trial tests.system.deploy.units tests.system.deploy.restarts tests.system.deploy.container tests.system.deploy.rotation tests.system.deploy.contract \
+	$(BIN)/trial tests.system.deploy.units tests.system.deploy.restarts \
+		tests.system.deploy.container tests.system.deploy.rotation tests.system.deploy.contract \
 		tests.system.deploy.cluster tests.system.deploy.balancing tests.system.deploy.mastership
 
-# The proxy beside other servers (about 20 minutes; see benchmarks/README.md).
+# The proxy compared with other servers (about 20 minutes; see benchmarks/README.md).
 bench: $(VENV)/.development benchmarks/.venv/.peers
 	$(BIN)/python -m benchmarks.bench
 
-# 200 clients that do not read, while 100,000 events pass.
+# 200 clients that do not read while 100,000 events are sent.
 stalled: $(VENV)/.development
 	$(BIN)/python -m benchmarks.stalled
 
-# 10,000 clients that come and go, for ten minutes.
+# 10,000 clients that connect and disconnect, for ten minutes.
 soak: $(VENV)/.development
 	$(BIN)/python -m benchmarks.soak
 
 check: lint types coverage
 
 clean:
-	rm -rf $(VENV) .interop benchmarks/.venv benchmarks/build benchmarks/node_modules build dist *.egg-info _trial_temp* .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .interop benchmarks/.venv benchmarks/build benchmarks/node_modules build dist \
+		*.egg-info _trial_temp* .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis
 
 benchmarks/.venv/.peers: benchmarks/peers/requirements.txt benchmarks/package.json
 	$(PYTHON) -m venv benchmarks/.venv

@@ -7,51 +7,51 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 
 INSTALL_REQUIRES = [
-    # 26.4: security fixes of twisted.web; 26.10: the release this is written against.
+    # 26.4: security fixes of twisted.web. 26.10: the release that we develop with.
     "twisted >= 26.10",
     # 26.10.1: security fixes, and importing it no longer loads numpy.
     "autobahn >= 26.10.1",
     # Twisted verifies the names in TLS certificates with these two.
     "service-identity >= 24.1",
     "pyopenssl >= 25.1",
-    # 24.9: typed, and without the last of Python 2; asks Alpaca's REST API for what was missed.
+    # Requests missed events from Alpaca's REST API. 24.9: typed, and without Python 2 code.
     "treq >= 24.9",
-    # 0.21.1: the first seen to answer with the version of OpenMetrics that Prometheus asks for.
+    # 0.21.1: our oldest known release that answers in the OpenMetrics version of the request.
     "prometheus-client >= 0.21.1",
-    # 1.0: its parser tells the lines that it does not understand; keys may contain a "$".
+    # 1.0: its parser reports the lines that it cannot parse. Keys may contain a "$".
     "python-dotenv >= 1.0",
-    # 1.7: `tradeproxy completion`: makes the completions of bash, zsh and tcsh out of argparse's parser.
+    # `tradeproxy completion` for bash, zsh and tcsh, from argparse's parser. 1.7: as tested.
     "shtab >= 1.7",
 ]
 
-# 14: recv() of bytes; Autobahn's own half for asyncio cannot be loaded beside that for Twisted.
+# Autobahn cannot load its asyncio and Twisted parts together. 14: recv() of bytes.
 ASYNCIO_REQUIRES = ["websockets >= 14"]
 
 REDIS_REQUIRES = [
-    # Redis' protocol for Twisted; 1.6: the release this is written against, logs in with a user name too.
+    # Redis' protocol for Twisted. 1.6: the release that we develop with; it supports user names.
     "txredisapi >= 1.6",
-    # Without it txredisapi parses in Python, and spends a turn of the reactor on each value; 3: as tested.
+    # Without it txredisapi parses in Python, one reactor turn for each value. 3: as tested.
     "hiredis >= 3",
 ]
 
 TEST_REQUIRES = [
     *REDIS_REQUIRES,
-    # 7.10: measures subprocesses by itself (patch = subprocess).
+    # 7.10: measures subprocesses (patch = subprocess).
     "coverage >= 7.10",
     "hypothesis >= 6.100",
-    # Independent clients, so that the stream is not only judged by the library that serves it.
+    # Independent clients: the library that serves the stream must not be its only test.
     "websockets >= 14",
     "websocket-client >= 1.8",
-    # The newest of Alpaca's own SDKs; 0.44 has TradingStream's url_override and a sane reconnect.
+    # Alpaca's newest SDK. 0.44: TradingStream's url_override, and a reconnect that works.
     "alpaca-py >= 0.44",
-    # The cases of the Autobahn suite for WebSocket servers, driven natively; 0.1: the first release.
+    # The Autobahn suite's cases for WebSocket servers, in Python. 0.1: the first release.
     "kosoku >= 0.1",
-    # Certificates for the TLS tests; Twisted's TLS stands on it anyway.
+    # Certificates for the TLS tests. Twisted's TLS needs it too.
     "cryptography >= 44",
-    # A test holds docs/asyncapi.yaml against what is sent; AsyncAPI 3 has JSON Schema's draft 7.
+    # A test compares docs/asyncapi.yaml with the frames. AsyncAPI 3 uses JSON Schema draft 7.
     "jsonschema >= 4.23",
     "pyyaml >= 6",
-    # A test builds the wheel, without the isolation that would fetch this from the network.
+    # A test builds the wheel without isolation, because isolation would use the network.
     "setuptools >= 77",
 ]
 
@@ -63,7 +63,7 @@ DEV_REQUIRES = [
     "types-jsonschema",
     "types-pyyaml",
     "mypy >= 1.15",
-    # 1.0.11: the first to know zope interfaces under mypy 1.15.
+    # 1.0.11: the first release that supports mypy 1.15.
     "mypy-zope >= 1.0.11",
 ]
 
