@@ -20,7 +20,7 @@ INSTALL_REQUIRES = [
     "prometheus-client >= 0.21.1",
     # 1.0: its parser reports the lines that it cannot parse. Keys may contain a "$".
     "python-dotenv >= 1.0",
-    # `tradeproxy completion` for bash, zsh and tcsh, from argparse's parser. 1.7: as tested.
+    # `tradeproxy completion` for bash, zsh and tcsh: shtab reads argparse's parser.
     "shtab >= 1.7",
 ]
 
@@ -44,7 +44,7 @@ TEST_REQUIRES = [
     "websocket-client >= 1.8",
     # Alpaca's newest SDK. 0.44: TradingStream's url_override, and a reconnect that works.
     "alpaca-py >= 0.44",
-    # The Autobahn suite's cases for WebSocket servers, in Python. 0.1: the first release.
+    # The Autobahn suite's cases for WebSocket servers, run natively. 0.1: the first release.
     "kosoku >= 0.1",
     # Certificates for the TLS tests. Twisted's TLS needs it too.
     "cryptography >= 44",
@@ -63,7 +63,7 @@ DEV_REQUIRES = [
     "types-jsonschema",
     "types-pyyaml",
     "mypy >= 1.15",
-    # 1.0.11: the first release that supports mypy 1.15.
+    # 1.0.11: the first release that resolves zope interfaces under mypy 1.15.
     "mypy-zope >= 1.0.11",
 ]
 
