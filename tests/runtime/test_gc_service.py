@@ -12,14 +12,14 @@ from tradeproxy.runtime.gc_service import CHECK_INTERVAL, MAX_WAIT, GcService
 
 
 class Cycle:
-    """Something that only the collector can take away."""
+    """An object that only the garbage collector can free."""
 
     def __init__(self) -> None:
         self.itself = self
 
 
 def old_garbage() -> weakref.ref[Cycle]:
-    """Return a reference to garbage that the passes over young objects have left behind."""
+    """Return a weak reference to garbage in the oldest generation."""
     cycle = Cycle()
     gc.collect(1)
     found = weakref.ref(cycle)
@@ -30,7 +30,7 @@ def old_garbage() -> weakref.ref[Cycle]:
 
 
 class CollectorTests(SynchronousTestCase):
-    """Full passes are made while nothing happens."""
+    """Full collections run while no events arrive."""
 
     def setUp(self) -> None:
         self.events = 0
@@ -39,8 +39,8 @@ class CollectorTests(SynchronousTestCase):
         self.service.startService()
         self.addCleanup(self.service.stopService)
 
-    def test_waits_until_it_is_quiet(self) -> None:
-        """While events come, what is old and unused stays; then it goes."""
+    def test_collection_waits_for_quiet(self) -> None:
+        """While events arrive, old garbage stays. It is freed later."""
         garbage = old_garbage()
         for _ in range(3):
             self.events += 1
@@ -49,15 +49,15 @@ class CollectorTests(SynchronousTestCase):
         self.clock.advance(CHECK_INTERVAL)
         self.assertIsNone(garbage())
 
-    def test_does_not_wait_for_ever(self) -> None:
-        """Where events never cease, memory matters more than one delay of some milliseconds."""
+    def test_collection_runs_after_max_wait(self) -> None:
+        """If events never stop, memory matters more than a delay of some milliseconds."""
         garbage = old_garbage()
         for _ in range(int(MAX_WAIT / CHECK_INTERVAL)):
             self.events += 1
             self.clock.advance(CHECK_INTERVAL)
         self.assertIsNone(garbage())
 
-    def test_looks_now_and_then_even_if_nothing_is_made(self) -> None:
+    def test_collection_runs_without_new_objects(self) -> None:
         """When many clients disconnect, more objects are freed than created."""
         cycle = Cycle()
         garbage = weakref.ref(cycle)
@@ -68,12 +68,12 @@ class CollectorTests(SynchronousTestCase):
             self.clock.advance(CHECK_INTERVAL)
         self.assertIsNone(garbage())
 
-    def test_a_stop_before_the_start_is_harmless(self) -> None:
-        """As when a port was taken."""
+    def test_stop_before_start_is_harmless(self) -> None:
+        """This happens if a port is in use."""
         GcService(lambda: 0, self.clock).stopService()
 
-    def test_python_itself_makes_no_full_pass(self) -> None:
-        """Whatever is allocated meanwhile; after the stop it does as before."""
+    def test_python_runs_no_full_collection(self) -> None:
+        """Allocations do not trigger one. The stop restores Python's thresholds."""
         before = gc.get_stats()[2]["collections"]
         kept = [[n] for n in range(200_000)]
         self.assertEqual(gc.get_stats()[2]["collections"], before, len(kept))

@@ -8,17 +8,17 @@ from tradeproxy.runtime.stats import Histogram
 
 
 class HistogramTests(SynchronousTestCase):
-    """Values, counted by size."""
+    """A histogram counts values by size."""
 
-    def test_counts_up_to_each_bound_and_in_all(self) -> None:
-        """A value that equals a bound is within it."""
+    def test_values_are_counted_per_bound_and_in_total(self) -> None:
+        """A value equal to a bound counts in it."""
         histogram = Histogram((1.0, 2.0, 5.0))
         for value in (0.5, 1, 1.5, 5, 7):
             histogram.observe(value)
         self.assertEqual((histogram.counts, histogram.total), ([2, 3, 4, 5], 15.0))
 
-    def test_takes_time_that_went_backwards_for_none(self) -> None:
-        """A sum that falls would look like a restart."""
+    def test_negative_duration_counts_as_zero(self) -> None:
+        """Prometheus would read a falling sum as a restart."""
         histogram = Histogram((1.0,))
         histogram.observe(-3)
         self.assertEqual((histogram.counts, histogram.total), ([1, 1], 0.0))

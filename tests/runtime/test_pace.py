@@ -10,17 +10,17 @@ NOW = 1_800_000_000
 
 
 class PaceTests(SynchronousTestCase):
-    """The slowest delivery of every ten seconds."""
+    """The slowest delivery in each step of ten seconds."""
 
-    def test_the_slowest_of_a_step_counts(self) -> None:
-        """One that was quicker, before or after, does not hide it."""
+    def test_step_keeps_its_slowest_delivery(self) -> None:
+        """A quicker delivery, before or after, does not replace it."""
         pace = SlowestSeries()
         for taken in (0.25, 0.5, 0.125):
             pace.record(NOW - taken, NOW)
         self.assertEqual(pace.series(NOW // SERIES_STEP), [None] * (SERIES_LENGTH - 1) + [0.5])
 
-    def test_each_step_has_its_place(self) -> None:
-        """Where nothing was delivered is a gap, and what is older than all steps is gone."""
+    def test_steps_without_delivery_are_gaps(self) -> None:
+        """A step without a delivery is a gap. Steps beyond the range are dropped."""
         pace = SlowestSeries()
         pace.record(NOW - 1, NOW)
         pace.record(NOW + 18, NOW + 20)
@@ -29,14 +29,14 @@ class PaceTests(SynchronousTestCase):
             pace.series(NOW // SERIES_STEP + SERIES_LENGTH + 2), [None] * SERIES_LENGTH
         )
 
-    def test_a_clock_that_is_set_back_takes_no_time(self) -> None:
-        """Rather than less than none."""
+    def test_clock_set_back_counts_as_zero(self) -> None:
+        """The duration is never negative."""
         pace = SlowestSeries()
         pace.record(NOW + 5, NOW)
         self.assertEqual(pace.series(NOW // SERIES_STEP)[-1], 0)
 
-    def test_keeps_no_more_than_it_shows(self) -> None:
-        """However long the proxy runs."""
+    def test_number_of_steps_is_bounded(self) -> None:
+        """It does not grow while the proxy runs."""
         pace = SlowestSeries()
         for step in range(3 * SERIES_LENGTH):
             pace.record(NOW + step * SERIES_STEP, NOW + step * SERIES_STEP)

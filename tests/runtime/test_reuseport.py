@@ -20,7 +20,7 @@ from tradeproxy.runtime import reuseport
 
 
 class Door(Factory):
-    """Drops each connection that comes, and tells of the first."""
+    """Drops each connection and reports the first."""
 
     noisy = False
 
@@ -28,7 +28,7 @@ class Door(Factory):
         self.reached: Deferred[None] = Deferred()
 
     def buildProtocol(self, addr: IAddress | None) -> None:
-        """Refuse it, which closes it."""
+        """Return None, which closes the connection."""
         if not self.reached.called:
             self.reached.callback(None)
 
@@ -39,15 +39,15 @@ class PortTests(TestCase):
     timeout = 60
 
     def start(self, description: str, reuse_port: bool = True) -> Door:
-        """Listen on a description; raises CannotListenError."""
+        """Listen on a description. Raises CannotListenError."""
         door = Door()
         service = reuseport.build_listener(description, door, reactor, reuse_port)
         service.startService()
         self.addCleanup(service.stopService)
         return door
 
-    async def test_both_are_given_connections(self) -> None:
-        """Whose turn it is the kernel decides by the client's port; of many, each gets some."""
+    async def test_both_services_get_connections(self) -> None:
+        """The kernel chooses by the client's port. Of many connections, each gets some."""
         port = free_port()
         one, other = (self.start(describe_tcp("127.0.0.1", port)) for _ in range(2))
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
@@ -61,8 +61,8 @@ class PortTests(TestCase):
         both = gatherResults([one.reached, other.reached])
         await both.addTimeout(PATIENCE, reactor)
 
-    def test_every_kind_of_tcp_is_shared(self) -> None:
-        """TLS, IPv6, and behind a load balancer that speaks its own protocol first."""
+    def test_every_tcp_endpoint_shares_its_port(self) -> None:
+        """This includes TLS, IPv6 and the PROXY protocol of a load balancer."""
         directory = self.mktemp()
         os.mkdir(directory)
         identity = Authority(directory).issue("127.0.0.1")
@@ -78,14 +78,14 @@ class PortTests(TestCase):
             self.start(description)
             self.assertRaises(CannotListenError, self.start, description, reuse_port=False)
 
-    def test_a_port_that_is_not_shared_is_taken(self) -> None:
-        """It is enough that one of the two does not share; the start fails, at once."""
+    def test_unshared_port_fails_the_start(self) -> None:
+        """The start fails at once if either service does not share the port."""
         description = describe_tcp("127.0.0.1", free_port())
         self.start(description, reuse_port=False)
         self.assertRaises(CannotListenError, self.start, description)
 
-    def test_nothing_else_of_a_description_is_lost(self) -> None:
-        """The address, and room for many that come at once."""
+    def test_other_endpoint_options_are_kept(self) -> None:
+        """The address and the backlog are unchanged."""
         memory = MemoryReactor()
         reuseport.build_listener(
             describe_tcp("127.0.0.1", 80), Factory(), memory, reuse_port=True
@@ -93,8 +93,8 @@ class PortTests(TestCase):
         [(_, _, backlog, interface)] = memory.tcpServers
         self.assertEqual((backlog, interface), (4096, "127.0.0.1"))
 
-    def test_a_socket_file_is_as_ever(self) -> None:
-        """It has no port."""
+    def test_unix_socket_is_unchanged(self) -> None:
+        """A Unix socket has no port to share."""
         memory = MemoryReactor()
         reuseport.build_listener(
             "unix:/run/x.sock:mode=600", Factory(), memory, reuse_port=True

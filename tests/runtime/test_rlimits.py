@@ -1,4 +1,4 @@
-"""The limit of open files."""
+"""Tests for tradeproxy.runtime.rlimits."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ for soft, hard in (2048, 4096), (256, 4096), (256, 512):
 
 
 class OpenFilesTests(TestCase):
-    """In a process of its own, since a hard limit cannot be raised again."""
+    """Runs in a separate process, because a hard limit cannot be raised again."""
 
-    async def test_the_limit_is_raised_as_far_as_needed_and_allowed(self) -> None:
+    async def test_limit_is_raised_as_needed_up_to_hard_limit(self) -> None:
         """It is never lowered. If the hard limit is too low, all of it is used, with a warning."""
         command = run(sys.executable, "-c", PROGRAM, directory=".")
         self.assertEqual(await command.ended, 0, command.output)

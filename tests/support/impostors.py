@@ -1,4 +1,4 @@
-"""Hostile Alpacas, which send our credentials back to us."""
+"""Hostile Alpaca servers that send our credentials back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.disclosure import KEY, SECRET
 
 
 class Parrot(WebSocketServerProtocol):
-    """An Alpaca that echoes each message in every field, then calls `end`."""
+    """An Alpaca server that echoes each message in every field, then calls `end`."""
 
     def __init__(self, end: Callable[[Parrot, str], None]) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Parrot(WebSocketServerProtocol):
 
 
 def say(document: dict[str, Any]) -> Callable[[Parrot, str], None]:
-    """Return an end by a message, in which "{}" is what was said."""
+    """Return an `end` that sends a message. The echoed text replaces "{}"."""
     message = json.dumps(document)
     return lambda parrot, text: parrot.sendMessage(
         message.replace("{}", json.dumps(text)[1:-1]).encode()
@@ -78,11 +78,11 @@ HANDSHAKES = (
     f"{UPGRADED}Sec-WebSocket-Accept: {{accept}}\r\nSec-WebSocket-Extensions: {KEY}\r\n\r\n",
     f"{UPGRADED}Sec-WebSocket-Accept: {{accept}}\r\nSec-WebSocket-Protocol: {KEY}\r\n\r\n",
 )
-"""What an Alpaca that knows the key may answer to a handshake."""
+"""Answers to a handshake from a server that knows the key."""
 
 
 class Impostor(Protocol):
-    """Answers an HTTP request with what it was given."""
+    """Answers each HTTP request with a fixed text."""
 
     def __init__(self, answer: str) -> None:
         self._answer = answer
@@ -105,7 +105,7 @@ def _accept(request: bytes) -> str:
 
 
 def parrot(end: Callable[[Parrot, str], None]) -> IProtocolFactory:
-    """Return an Alpaca that accepts the handshake, and repeats."""
+    """Return a server that accepts the handshake and echoes messages."""
     factory: Any = WebSocketServerFactory(reactor=reactor)
     factory.noisy = False
     factory.setProtocolOptions(failByDrop=False, closeHandshakeTimeout=0)
@@ -114,5 +114,5 @@ def parrot(end: Callable[[Parrot, str], None]) -> IProtocolFactory:
 
 
 def impostor(answer: str) -> IProtocolFactory:
-    """Return an Alpaca that gives this answer to the handshake."""
+    """Return a server that sends this answer to the handshake."""
     return Factory.forProtocol(lambda: Impostor(answer))

@@ -10,7 +10,7 @@ from tests.support.redislog import SyncRedis
 from tradeproxy.cluster.redis_log import RedisLog
 
 METADATA = {"epoch": "e1", "base_url": "b", "trimmed": "0", "begins": "1"}
-"""What a log needs at least."""
+"""The minimal metadata of a log."""
 
 
 class LogCase(SynchronousTestCase):
