@@ -48,7 +48,7 @@ class Options(usage.Options):
         self["listen"] = []
 
     def opt_listen(self, description: str) -> None:
-        """A Twisted endpoint to listen on, instead of PROXY_LISTEN; may be given several times."""  # noqa: D401 (its text in --help)
+        """A Twisted endpoint to listen on instead of PROXY_LISTEN; repeatable."""  # noqa: D401
         self["listen"].append(description)
 
     opt_l = opt_listen
