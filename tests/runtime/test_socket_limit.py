@@ -33,7 +33,7 @@ class SocketLimitTests(SynchronousTestCase):
         self.assertEqual((limit.clients, limit.sockets), (100, 100 + MAX_SPARE))
 
     def test_few_descriptors_lower_both_limits(self) -> None:
-        """At least one socket is left for requests that are to be refused."""
+        """At least one socket is left for requests that get a 503."""
         limit = SocketLimit(10_000, sockets=36)
         self.assertEqual((limit.clients, limit.sockets), (36 - spare_sockets(36), 36))
         self.assertEqual(SocketLimit(10_000, sockets=1).clients, 1)
@@ -71,7 +71,7 @@ class SocketLimitTests(SynchronousTestCase):
         self.accept(limit, 2)
         self.assertEqual([each.is_closed for each in (kept, other, last)], [False, True, True])
 
-    def test_sockets_to_alpaca_take_places_but_not_those_of_clients(self) -> None:
+    def test_sockets_to_alpaca_count_but_do_not_displace_clients(self) -> None:
         """A forwarded REST request needs two sockets; idle ones are closed for the second."""
         limit = SocketLimit(2, sockets=5, outgoing=True)
         client, idle, other, last = self.accept(limit, 4)
