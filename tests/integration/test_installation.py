@@ -53,7 +53,7 @@ class WheelTests(SocketTestCase):
         await gatherResults([plugins.ended, usage.ended, origin.ended])
         await demo.says("is streaming")
         self.assertIn("tradeproxy", plugins.output)
-        self.assertIn("try each account's login", usage.output)
+        self.assertIn("check the settings and each account's login", usage.output)
         self.assertEqual(origin.output.strip(), str(self.packages / "tradeproxy" / "__init__.py"))
         client = await self.subscribe()
         await client.has(1)
