@@ -45,12 +45,14 @@ class BalancerTests(DeployedClusterTestCase):
         self.nodes = [self.start_node(port, redis.port) for port in self.ports[:2]]
         addresses = [f"127.0.0.1:{port}" for port in self.ports]
         environ = dict(zip(("NODE_A", "NODE_B", "BALANCER_BIND"), addresses, strict=True))
-        self.balancer = self.start_haproxy("haproxy.cfg", **environ)
         for node in self.nodes:
             await node.says("listening on")
         await self.alpaca.when_listening()
-        for port in self.ports:
+        for port in self.ports[:2]:
             await self.until_ready(port)
+        # Last: HAProxy regards a server as up at first, so both nodes get clients from the start.
+        self.balancer = self.start_haproxy("haproxy.cfg", **environ)
+        await self.until_ready(self.ports[2])
         self.clients = [ReconnectingClient(self.ports[2]) for _ in range(CLIENTS)]
         for client in self.clients:
             client.connect()
