@@ -19,7 +19,7 @@ from tradeproxy.cluster.redis_log import (
     StatusEntry,
     WriteResult,
 )
-from tradeproxy.wire.event import OrderState
+from tradeproxy.wire.event import MAX_TIME, OrderState
 
 
 class RedisLogTests(LogCase):
@@ -52,7 +52,7 @@ class RedisLogTests(LogCase):
             event(2),
             payload=b"\x00\xff\r\n{}",
             identity="caf\u00e9 \ud800",
-            order=OrderState("\ud800", "\u00fc", "1", 2**60),
+            order=OrderState("\ud800", "\u00fc", "1", MAX_TIME),
             time=2**53 - 1,
             kind="\U0001f600",
         )
@@ -70,6 +70,16 @@ class RedisLogTests(LogCase):
                 EventEntry(b"3-0", 3, plain, "e1", 12),
             ],
         )
+
+    def test_times_outside_calendar_are_read_as_none(self) -> None:
+        """An earlier version wrote them. Such an order would never change again."""
+        self.begin_log()
+        order = OrderState("id", "new", "0", MAX_TIME + 1)
+        spoiled = replace(event(1), order=order, time=MAX_TIME + 1)
+        done(self.log.write(self.token, 12, [spoiled], {}, ""))
+        entry = self.read_entries()[-1]
+        assert isinstance(entry, EventEntry)
+        self.assertEqual(entry.event, replace(spoiled, order=replace(order, time=0), time=None))
 
     def test_write_drops_known_events(self) -> None:
         """The same identity with another digest is another event."""

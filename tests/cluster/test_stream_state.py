@@ -61,6 +61,16 @@ class StreamStateTests(NodesCase):
         self.assertEqual([gap["events"] for gap in hello["gaps"]], [2])
         self.assertEqual(hello["upstream"]["state"], "up")
 
+    def test_unreadable_state_is_ignored_and_events_follow(self) -> None:
+        """Whoever has the password of Redis can write one; a follower must not stop at it."""
+        before = self.node.account.upstream
+        for text in ("not JSON", "[]", '{"upstream":{"streaming":true,"reason":"","since":1e999}}'):
+            self.leader.journal.publish_state(text)
+        self.leader.publish(1)
+        self.advance(1)
+        self.assertEqual(self.node.account.upstream, before)
+        self.assertEqual(self.node.journal.last, 1)
+
     def test_late_node_reads_current_stream_state(self) -> None:
         """Whether or not events followed the state in the log."""
         self.leader.account.mark_upstream_up()

@@ -11,7 +11,12 @@ from tests.support.frames import AUTH, AUTHENTICATED, FILL
 from tests.support.memory import SERVER
 from tests.support.plain import Kernel
 from tests.support.proxy import ProxyTestCase
-from tradeproxy.downstream.handshake_limits import PER_TURN, HandshakeThrottle
+from tradeproxy.downstream.handshake_limits import (
+    MAX_READ,
+    PER_TURN,
+    HandshakeThrottle,
+    bound_reads,
+)
 
 
 class FakeTransport:
@@ -20,6 +25,7 @@ class FakeTransport:
     connected = True
     disconnecting = False
     reads = True
+    bufferSize = 2**16
 
     def pauseProducing(self) -> None:
         self.reads = False
@@ -78,6 +84,25 @@ class HandshakeThrottleTests(SynchronousTestCase):
         self.transports[-2].disconnecting = True
         self.clock.turn()
         self.assertEqual(self.handled[PER_TURN:], [b"%d" % (PER_TURN + 3)])
+
+    def test_discarded_connection_uses_up_no_turn(self) -> None:
+        """In a flood, most of the waiting connections are lost before their turn."""
+        self.submit(3 * PER_TURN)
+        for transport in self.transports[PER_TURN : 2 * PER_TURN]:
+            self.throttle.discard(transport)
+        self.clock.turn()
+        self.assertEqual(
+            self.handled[PER_TURN:],
+            [b"%d" % number for number in range(2 * PER_TURN + 1, 3 * PER_TURN + 1)],
+        )
+
+    def test_reads_are_bounded_behind_wrappers(self) -> None:
+        """64 KiB of 6-byte frames from each of 20 sockets blocked the reactor for 4 s."""
+        transport = FakeTransport()
+        wrapper = HAProxyWrappingFactory(Factory.forProtocol(Protocol)).buildProtocol(SERVER)
+        wrapper.makeConnection(transport)
+        bound_reads(wrapper)
+        self.assertEqual(transport.bufferSize, MAX_READ)
 
     def test_lost_connection_behind_wrapper_is_skipped(self) -> None:
         """The wrappers of HAProxy's header and of TLS stay `connected` after the loss."""

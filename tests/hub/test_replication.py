@@ -40,3 +40,20 @@ class StreamStateEncodingTests(SynchronousTestCase):
         for outcome in GapOutcome:
             [gap] = StreamState.parse(StreamState(up, (Gap(1, 2, outcome),)).encode()).gaps
             self.assertIs(gap.outcome, outcome)
+
+    def test_parse_state_of_another_type_raises(self) -> None:
+        """Whoever has the password of Redis can write one; it must not reach /status.json."""
+        good = {"streaming": True, "reason": "", "since": 1.0}
+        states: list[object] = [
+            {**good, "since": float("inf")},
+            {**good, "since": float("nan")},
+            {**good, "since": 1e300},
+            {**good, "since": "x"},
+            {**good, "streaming": "yes"},
+            {**good, "reason": None},
+            {},
+            [],
+        ]
+        for upstream in states:
+            text = json.dumps({"upstream": upstream, "gaps": []})
+            self.assertRaises((TypeError, ValueError), StreamState.parse, text)

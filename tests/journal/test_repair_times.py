@@ -74,3 +74,14 @@ class RepairTests(DiskCase):
             journal = self.reopen(self.journal)
         self.assertEqual([log for log in logs if "count" in log], [])
         self.assertEqual(journal.latest_time, time_of(4))
+
+    def test_order_without_its_event_is_repaired(self) -> None:
+        """Its event was trimmed, but a later event must still change it."""
+        known = self.journal.open_orders()[0]
+        self.journal.close()
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("UPDATE orders SET time = ?", (MAX_TIME + 1,))
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (x'00', x'ff')")
+        order = self.reopen(self.journal).order(known.id)
+        assert order is not None
+        self.assertEqual(order.time, 0)

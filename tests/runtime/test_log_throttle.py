@@ -81,6 +81,36 @@ class LogThrottleTests(SynchronousTestCase):
             )
         self.assertEqual(self.lines, ["paper: failed", "live: failed", "live: failed"])
 
+    def test_legacy_lines_of_different_text_are_all_logged(self) -> None:
+        """Twisted gives every line of log.msg and print one format, which must not merge them."""
+        for text in ("Port 1 closed", "Could not bind", "Port 2 closed"):
+            self.throttle(line("{log_text}", "log_legacy", log_text=text))
+            self.throttle(line("{log_io}", "stderr", log_io=text))
+        shown = ["Port 1 closed"] * 2 + ["Could not bind"] * 2
+        self.assertEqual(self.lines, shown)
+
+    def test_legacy_line_with_braces_is_counted(self) -> None:
+        """A text is not a format: its braces mean nothing."""
+        for _ in range(10):
+            self.throttle(line("{log_text}", "log_legacy", log_text="{a} {0}"))
+        self.assertEqual(self.lines, ["{a} {0}", "{a} {0} (10 so far)"])
+
+    def test_failures_of_different_places_are_all_logged(self) -> None:
+        """log.err gives them one format, and keeps the failure under an older key."""
+
+        def first() -> None:
+            raise ValueError
+
+        def second() -> None:
+            raise ValueError
+
+        for place in (first, second, first):
+            try:
+                place()
+            except ValueError:
+                self.throttle(line("{log_text}", log_text="Unhandled Error", failure=Failure()))
+        self.assertEqual(self.lines, ["Unhandled Error"] * 2)
+
     def test_kinds_are_bounded(self) -> None:
         """Text that a stranger chooses does not use up the memory."""
         for number in range(3 * MAX_KINDS):

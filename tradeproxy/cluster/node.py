@@ -7,6 +7,8 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from twisted.logger import Logger
+
 from tradeproxy.cluster.leadership import Leadership
 from tradeproxy.cluster.redis_client import RedisClient
 from tradeproxy.cluster.redis_journal import RedisJournal
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from tradeproxy.config.storage import JournalSettings, RedisSettings
     from tradeproxy.hub.account import Account
 
+_log = Logger()
+
 
 def monotonic() -> float:
     """Return seconds of a clock that also counts the time for which the machine sleeps.
@@ -29,6 +33,21 @@ def monotonic() -> float:
     """
     boottime = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+
+
+def _apply_stream_state(account: Account, text: str) -> None:
+    # Redis holds what anyone with its password wrote. A state that cannot be read must not stop
+    # this node from reading the events after it.
+    try:
+        state = StreamState.parse(text)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        _log.warn(
+            "{account}: the stream state in Redis cannot be read, and is ignored: {error}",
+            account=account.name,
+            error=type(error).__name__,
+        )
+        return
+    account.apply_stream_state(state)
 
 
 class Node:
@@ -79,5 +98,5 @@ class Node:
         """
         journal = self._journals[account.name]
         account.on_stream_state = lambda state: journal.publish_state(state.encode())
-        journal.on_stream_state = lambda text: account.apply_stream_state(StreamState.parse(text))
+        journal.on_stream_state = lambda text: _apply_stream_state(account, text)
         return Leadership(account, journal, make_upstream, self._reactor, self._monotonic)

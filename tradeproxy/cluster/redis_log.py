@@ -282,9 +282,12 @@ def _decode(entry_id: bytes, pairs: list[bytes]) -> StatusEntry | EventEntry:
     if b"s" in fields:
         return StatusEntry(entry_id, fields[b"s"].decode(), fields[b"o"].decode())
     identity, digest, time, kind, order = json.loads(fields[b"m"])
-    if time is not None and not is_time(time):  # an earlier version wrote it
-        time = None
-    state = None if order is None else OrderState(*order)
+    # An earlier version wrote times outside the calendar too.
+    time = time if is_time(time) else None
+    state = None
+    if order is not None:
+        order_id, status, filled_qty, changed = order
+        state = OrderState(order_id, status, filled_qty, changed if is_time(changed) else 0)
     event = Event(fields[b"p"], identity, bytes.fromhex(digest), time, state, kind)
     return EventEntry(
         entry_id, int(entry_id.partition(b"-")[0]), event, fields[b"e"].decode(), int(fields[b"r"])

@@ -155,6 +155,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self.subscriber.feed.stopProducing()
         self._context.clients.discard(self)
         self._context.clients.sockets.discard(self.transport)
+        self._context.throttle.discard(self.transport)
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that does not answer pings."""

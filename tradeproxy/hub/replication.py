@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -29,12 +30,18 @@ class StreamState:
     def parse(cls, text: str) -> StreamState:
         """Read what `encode` wrote.
 
-        A gap outside the calendar, which an earlier version may have written, is left out.
+        A gap outside the calendar, which an earlier version may have written, is left out. Raises
+        ValueError, TypeError or KeyError for anything else.
         """
         document = json.loads(text)
+        upstream = UpstreamStatus(**_select_known(UpstreamStatus, document["upstream"]))
+        if not math.isfinite(upstream.since) or not is_time(round(upstream.since * 1_000_000)):
+            raise ValueError("the upstream's time is outside the calendar")
+        if not isinstance(upstream.streaming, bool) or not isinstance(upstream.reason, str):
+            raise ValueError("the upstream's status has another type")
         gaps = (Gap(**_select_known(Gap, gap)) for gap in document["gaps"])
         return cls(
-            UpstreamStatus(**_select_known(UpstreamStatus, document["upstream"])),
+            upstream,
             tuple(
                 replace(gap, outcome=GapOutcome(gap.outcome))
                 for gap in gaps

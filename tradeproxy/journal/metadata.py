@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 OPEN_SINCE = "open gap since"
 """The key for the beginning of a gap that is still open (microseconds since 1970)."""
 
+MAX_SEQ = 2**62
+"""A limit that no log reaches, so that the store's 64-bit numbers cannot overflow."""
+
 _REMEMBERED = "remembered "
 
 
@@ -81,6 +84,8 @@ class Metadata:
         first, last, max_time = (trimmed + 1, trimmed, None) if rows is None else rows
         if first != trimmed + 1:
             raise ValueError("the first rows are missing")
+        if not 0 < first <= last + 1 <= MAX_SEQ:
+            raise ValueError("the sequence numbers are out of range")
         self.epoch, self.base_url, self.account_id = epoch, base_url, saved.get("account_id")
         self.first, self.last = first, last
         # The last row has the highest time. The saved one is needed once all rows are trimmed.
@@ -142,19 +147,21 @@ class Metadata:
 
 
 def _read_notes(saved: Mapping[str, str]) -> dict[str, str | None]:
-    """Return the stored texts by key. Those of today are times: see hub/gaps.py."""
+    """Return the stored texts by key, without damaged ones: all are times, see hub/gaps.py."""
     return {
         key.removeprefix(_REMEMBERED): value
         for key, value in saved.items()
-        if key.startswith(_REMEMBERED) and not (_is_number(value) and _read_time(value) is None)
+        if key.startswith(_REMEMBERED) and _read_time(value) is not None
     }
 
 
-def _is_number(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
-
-
 def _read_time(text: str | None) -> int | None:
-    """Return a stored time (microseconds since 1970); None if it is outside the calendar."""
-    time = None if text is None else int(text)
-    return time if time is not None and is_time(time) else None
+    """Return a stored time (microseconds since 1970); None if it is none, or outside the calendar.
+
+    Python's int() raises ValueError for a number of over 4,300 digits too.
+    """
+    try:
+        time = int(text or "")
+    except ValueError:
+        return None
+    return time if is_time(time) else None

@@ -114,7 +114,11 @@ class Store:
 
     def load_metadata(self) -> dict[str, str]:
         """Return all metadata."""
-        return dict(self._execute("SELECT key, value FROM meta"))
+        return {
+            key: value
+            for key, value in self._execute("SELECT key, value FROM meta")
+            if isinstance(key, str) and isinstance(value, str)
+        }
 
     def save_metadata(self, metadata: Mapping[str, str | None]) -> None:
         """Save metadata. None deletes a key."""
@@ -125,8 +129,14 @@ class Store:
     def repair_times(self) -> int:
         """Remove times outside the calendar, which earlier versions stored.
 
-        Returns how many events had one. Without such an event this is two look-ups in an index.
+        Returns how many events had one. Without such an event this is two look-ups in an index,
+        and a pass over the orders, which are few.
         """
+        if self._first("SELECT 1 FROM orders WHERE time > ? OR time < ?", MAX_TIME, MIN_TIME):
+            with self._transaction():
+                self._execute(
+                    "UPDATE orders SET time = 0 WHERE time > ? OR time < ?", (MAX_TIME, MIN_TIME)
+                )
         first = self._first(
             "SELECT min(seq) FROM events WHERE high > ? OR high < ?", MAX_TIME, MIN_TIME
         )
@@ -135,9 +145,6 @@ class Store:
         with self._transaction():
             cursor = self._execute(
                 "UPDATE events SET time = NULL WHERE time > ? OR time < ?", (MAX_TIME, MIN_TIME)
-            )
-            self._execute(
-                "UPDATE orders SET time = 0 WHERE time > ? OR time < ?", (MAX_TIME, MIN_TIME)
             )
             self._connection.executemany(
                 "UPDATE events SET high = ? WHERE seq = ?", self._read_max_times(first)

@@ -14,12 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.logger import LogEvent, LogPublisher
+    from twisted.python.failure import Failure
 
 OURS = "tradeproxy."
 """The loggers of this product: a line of theirs without a traceback is one state change."""
 
 MAX_KINDS = 1000
 """Kinds of lines that are counted; beyond it counting starts over."""
+
+MAX_TEXT = 100
+"""Characters of a text that stand for its format."""
+
+_TEXTS = {"{log_text}": "log_text", "{log_io}": "log_io"}
+"""The formats that hold a whole text, with the key of the text."""
 
 _VARIABLE = re.compile(r"0x[0-9a-fA-F]+|[0-9]+|'[^']*'")
 
@@ -28,7 +35,9 @@ _VARIABLE = re.compile(r"0x[0-9a-fA-F]+|[0-9]+|'[^']*'")
 class LogThrottle:
     """Passes the 1st, 10th, 100th … event of each kind on to another observer, with the count.
 
-    The kind of an event is its logger, its format without numbers, and the type of its failure.
+    The kind of an event is its logger, its format without numbers, and the type and the place of
+    its failure. Twisted gives one format to all lines of its older interface and of `print`. For
+    them the beginning of the text stands for the format.
     """
 
     def __init__(self, observer: ILogObserver) -> None:
@@ -37,12 +46,14 @@ class LogThrottle:
 
     def __call__(self, event: LogEvent) -> None:
         """Pass the event on, or only count it."""
-        namespace, failure = event.get("log_namespace", ""), event.get("log_failure")
+        namespace = event.get("log_namespace", "")
+        failure = event.get("log_failure") or event.get("failure")
         if failure is None and namespace.startswith(OURS):
             self._observer(event)
             return
-        text = str(event.get("log_format") or event.get("log_text") or "")
-        kind = (namespace, _VARIABLE.sub("#", text), event.get("account"), failure and failure.type)
+        line = str(event.get("log_format") or "")
+        text = str(event.get(_TEXTS.get(line, ""), line))[:MAX_TEXT]
+        kind = (namespace, _VARIABLE.sub("#", text), event.get("account"), _find_place(failure))
         if len(self._counts) >= MAX_KINDS:
             self._counts.clear()
         self._counts[kind] += 1
@@ -50,7 +61,15 @@ class LogThrottle:
         if count == 1:
             self._observer(event)
         elif str(count).strip("0") == "1":
-            self._observer({**event, "log_format": f"{text} ({{so_far}} so far)", "so_far": count})
+            self._observer({**event, "log_format": f"{line} ({{so_far}} so far)", "so_far": count})
+
+
+def _find_place(failure: Failure | None) -> tuple[object, ...] | None:
+    """Return the type of a failure, and the file and the line of its innermost frame."""
+    if failure is None:
+        return None
+    frame = failure.frames[-1] if failure.frames else ()
+    return (failure.type, *frame[1:3])
 
 
 class LogThrottleService(Service):

@@ -11,6 +11,8 @@ from twisted.protocols.basic import LineReceiver
 from twisted.web import http
 from twisted.web.server import Request, Site
 
+from tradeproxy.downstream.handshake_limits import bound_reads
+
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
@@ -63,13 +65,15 @@ class _Channel(http.HTTPChannel):
     _has_answered = False
 
     def connectionMade(self) -> None:
-        """Count the socket: over TLS this comes before the handshake."""
+        """Count the socket and bound its reads: over TLS this comes before the handshake."""
         super().connectionMade()
+        bound_reads(self.transport)
         self.site.sockets.accept(self.transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Count the socket no longer. A WebSocket, which took it over, does so itself."""
         self.site.sockets.discard(self.transport)
+        self.site.throttle.discard(self.transport)
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:

@@ -130,9 +130,9 @@ def parse_time(text: str) -> int:
     return time
 
 
-def is_time(microseconds: int) -> bool:
-    """Whether a number of microseconds since 1970 is a time that can be formatted."""
-    return MIN_TIME <= microseconds <= MAX_TIME
+def is_time(microseconds: object) -> bool:
+    """Whether a value is a whole number of microseconds since 1970 that can be formatted."""
+    return type(microseconds) is int and MIN_TIME <= microseconds <= MAX_TIME
 
 
 def format_time(microseconds: int) -> str:
