@@ -22,28 +22,33 @@ ROOT_MODULES = {"__init__", "__main__", "logs", "service", "tap"}
 NETWORK = ("twisted", "autobahn", "txaio")
 AMBIENT = ("os", "time", "random")
 
+PURE = (
+    "tradeproxy.wire",
+    "tradeproxy.client.resume",
+    "tradeproxy.client.aio",
+    "tradeproxy.config.values",
+    "tradeproxy.journal.backlog",
+    "tradeproxy.journal.metadata",
+    "tradeproxy.runtime.stats",
+    "tradeproxy.hub.replication",
+    "tradeproxy.upstream.session",
+    "tradeproxy.upstream.backoff",
+    "tradeproxy.recovery.sse_parser",
+    "tradeproxy.recovery.reconcile",
+    "tradeproxy.recovery.delivered",
+    "tradeproxy.downstream.session",
+    "tradeproxy.downstream.admission",
+    "tradeproxy.downstream.filters",
+    "tradeproxy.downstream.query",
+    "tradeproxy.downstream.encoder",
+    "tradeproxy.web.routes",
+)
+"""Modules with a name that begins so are values in, values out: no network, no clock."""
+
 BANS = {
     # A module whose name begins with the left side imports none of the libraries on the right.
-    "tradeproxy.wire": NETWORK + AMBIENT,
-    "tradeproxy.client.resume": NETWORK + AMBIENT,
+    **dict.fromkeys(PURE, NETWORK + AMBIENT),
     "tradeproxy.client.base": (*NETWORK, "os", "time"),
-    "tradeproxy.client.aio": NETWORK,
-    "tradeproxy.config.values": NETWORK + AMBIENT,
-    "tradeproxy.journal.backlog": NETWORK + AMBIENT,
-    "tradeproxy.journal.metadata": NETWORK + AMBIENT,
-    "tradeproxy.runtime.stats": NETWORK + AMBIENT,
-    "tradeproxy.hub.replication": NETWORK + AMBIENT,
-    "tradeproxy.upstream.session": NETWORK,
-    "tradeproxy.upstream.backoff": NETWORK,
-    "tradeproxy.recovery.sse_parser": NETWORK,
-    "tradeproxy.recovery.reconcile": NETWORK,
-    "tradeproxy.recovery.delivered": NETWORK,
-    "tradeproxy.downstream.session": NETWORK,
-    "tradeproxy.downstream.admission": NETWORK,
-    "tradeproxy.downstream.filters": NETWORK,
-    "tradeproxy.downstream.query": NETWORK,
-    "tradeproxy.downstream.encoder": NETWORK,
-    "tradeproxy.web.routes": NETWORK,
 }
 
 MONOPOLIES = {
@@ -88,9 +93,8 @@ def read_modules(package: str) -> list[Module]:
     found = []
     for path in sorted((ROOT / package).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
-        if not all(
-            map(str.isidentifier, parts)
-        ):  # an environment beside the sources, such as .venv
+        # An environment beside the sources, such as .venv, is left out.
+        if not all(map(str.isidentifier, parts)):
             continue
         is_package = parts[-1] == "__init__"
         name = ".".join(parts[:-1] if is_package else parts)

@@ -44,7 +44,7 @@ def build_service(
 ) -> MultiService:
     """Return the service that keeps one connection per account and serves its events to clients.
 
-    Services start in the order of the list below and stop in reverse, one at a time.
+    Services start in the order in which they are added here, and stop in reverse, one at a time.
     The stop closes the listeners, then the clients, then Alpaca's streams, then the journals.
     """
     node = _node(settings, reactor)
@@ -165,7 +165,7 @@ class OrderedService(MultiService):
 
 
 class JournalService(Service):
-    """Opens the journals before all other services start, and closes them after the rest stop."""
+    """Opens the journals before the services that use them, and closes them afterwards."""
 
     _log = Logger()
 

@@ -62,7 +62,7 @@ class StreamStateTests(NodesCase):
         self.assertEqual(hello["upstream"]["state"], "up")
 
     def test_unreadable_state_is_ignored_and_events_follow(self) -> None:
-        """Whoever has the password of Redis can write one; a follower must not stop at it."""
+        """Any program with Redis's password can write one; a follower must not stop at it."""
         before = self.node.account.upstream
         for text in ("not JSON", "[]", '{"upstream":{"streaming":true,"reason":"","since":1e999}}'):
             self.leader.journal.publish_state(text)

@@ -100,9 +100,9 @@ class GapsTests(MemoryCase):
         self.journal.identify("one")
         self.journal.identify("two")
         self.assertIsNone(self.gaps.complete_through)
-        self.gaps.start_log(BACK)
+        self.gaps.check_through(BACK)
         self.assertEqual((self.gaps.backfill_from, self.gaps.complete_through), (BACK, BACK))
-        self.gaps.start_log(BACK + 2)
+        self.gaps.check_through(BACK + 2)
         self.assertEqual((self.gaps.current, self.gaps.complete_through), (None, BACK + 2))
 
     def test_gap_every_change_is_announced(self) -> None:

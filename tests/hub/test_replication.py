@@ -42,7 +42,7 @@ class StreamStateEncodingTests(SynchronousTestCase):
             self.assertIs(gap.outcome, outcome)
 
     def test_parse_state_of_another_type_raises(self) -> None:
-        """Whoever has the password of Redis can write one; it must not reach /status.json."""
+        """Any program with Redis's password can write one; it must not reach /status.json."""
         good = {"streaming": True, "reason": "", "since": 1.0}
         states: list[object] = [
             {**good, "since": float("inf")},

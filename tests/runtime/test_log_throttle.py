@@ -58,7 +58,8 @@ class LogThrottleTests(SynchronousTestCase):
     def test_numbers_in_text_do_not_make_another_kind(self) -> None:
         """Old-style lines hold their values in the text."""
         for port in range(9):
-            self.throttle(line(f"(TCP Port {8000 + port} Closed)", "log_legacy"))
+            text = f"(TCP Port {8000 + port} Closed)"
+            self.throttle(line("{log_text}", "log_legacy", log_text=text))
         self.assertEqual(self.lines, ["(TCP Port 8000 Closed)"])
 
     def test_own_line_without_traceback_always_passes(self) -> None:

@@ -151,7 +151,7 @@ def take_over(request: Request, connection: WebSocketServerProtocol, key: bytes)
     channel: Any = request.channel
     transport, channel.transport = channel.transport, None
     channel.requests.clear()  # breaks a reference cycle that only the garbage collector would free
-    if isinstance(transport, ProtocolWrapper):  # over TLS
+    if isinstance(transport, ProtocolWrapper):  # TLS, or the PROXY protocol
         transport.wrappedProtocol = connection
     else:
         transport.protocol = connection

@@ -10,6 +10,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
+from tradeproxy.runtime.log_throttle import is_logged
 from tradeproxy.wire.close_codes import CloseCode
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class RejectionCounter:
         """
         self.counts[reason] += 1
         count = self.counts[reason]
-        if str(count).strip("0") == "1":
+        if is_logged(count):
             self._log.info(
                 "rejected {peer}: {reason} ({count} so far)", peer=peer, reason=reason, count=count
             )

@@ -107,12 +107,10 @@ def read_traits(payload: bytes) -> EventTraits | None:
     except (ValueError, RecursionError):
         return None
     match document:
-        case {"data": {} as data}:
+        case {"data": dict(data)}:
             order = data.get("order")
-            orders = [
-                *_keep_objects([order]),
-                *_keep_objects(order.get("legs") if isinstance(order, dict) else None),
-            ]
+            order = order if isinstance(order, dict) else {}
+            orders = [order, *_keep_objects(order.get("legs"))]
             symbols = _find_texts("symbol", [*orders, *_keep_objects(data.get("legs"))])
             event = next(_find_texts("event", [data]), "").lower()
             ids = tuple(_find_texts("client_order_id", orders))

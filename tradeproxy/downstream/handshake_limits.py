@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 
+from tradeproxy.runtime.socket_limit import unwrap
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -93,9 +95,7 @@ class HandshakeThrottle:
 
 def bound_reads(transport: Any) -> None:
     """Limit what one read of an accepted connection returns to MAX_READ bytes."""
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
-    transport.bufferSize = MAX_READ
+    unwrap(transport).bufferSize = MAX_READ
 
 
 def _is_connected(transport: Any) -> bool:

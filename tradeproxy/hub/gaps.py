@@ -32,8 +32,11 @@ GAPS_KEPT = 20
 
 # Metadata keys in the journal. Both values are microseconds since 1970.
 
-_COMPLETE_FROM = "complete from"
-"""When the first stream began, by this machine's clock. Alpaca's clock is not known then."""
+_FIRST_STREAM = "complete from"
+"""When the first stream began, by this machine's clock. Alpaca's clock is not known then.
+
+The key is older than the name.
+"""
 
 _CHECKED_THROUGH = "checked through"
 
@@ -75,7 +78,7 @@ class Gaps:
         times = (self._journal.latest_time, self._journal.dedup_horizon, self.checked_through)
         # These are by Alpaca's clock. Our own clock, which may be ahead, is the last resort.
         known = max((time for time in times if time is not None), default=None)
-        return self._read_time(_COMPLETE_FROM) if known is None else known
+        return self._read_time(_FIRST_STREAM) if known is None else known
 
     @property
     def checked_through(self) -> int | None:
@@ -92,13 +95,6 @@ class Gaps:
         """Record that the log was compared with Alpaca's history up to `time`."""
         if (known := self.checked_through) is None or time > known:
             self._journal.set_metadata(_CHECKED_THROUGH, str(time))
-
-    def start_log(self, now: int) -> None:
-        """Record that the log begins `now`, by Alpaca's clock: no older event is missing.
-
-        This is for another account's log.
-        """
-        self.check_through(now)
 
     def begin_gap(self) -> None:
         """Begin a gap at `complete_through`, or reopen the end of the current gap.
@@ -121,7 +117,7 @@ class Gaps:
             # Alpaca's clock may be ahead of ours: a gap must not end before it begins.
             self._change(replace(gap, end=max(now, gap.begin)))
         elif self.complete_through is None:
-            self._journal.set_metadata(_COMPLETE_FROM, str(now))
+            self._journal.set_metadata(_FIRST_STREAM, str(now))
 
     def replicate(self, gaps: Iterable[Gap]) -> None:
         """Replace the gaps by those of the leader, and announce the ones that are new.

@@ -74,12 +74,8 @@ class Metadata:
         stored, counts as no time.
         """
         trimmed = int(saved["trimmed"])
-        latest_time, dedup_horizon, complete_from = (
-            _read_time(saved[key]) if key in saved else None
-            for key in ("latest", "horizon", "begins")
-        )
-        if "begins" not in saved:
-            raise KeyError("begins")
+        complete_from = _read_time(saved["begins"])
+        latest_time, dedup_horizon = (_read_time(saved.get(key)) for key in ("latest", "horizon"))
         epoch, base_url = saved["epoch"], saved["base_url"]
         first, last, max_time = (trimmed + 1, trimmed, None) if rows is None else rows
         if first != trimmed + 1:
@@ -103,9 +99,7 @@ class Metadata:
         Each process derives the bounds and the latest time from its own rows.
         """
         if (horizon := _read_time(saved.get("horizon"))) is not None:
-            self.dedup_horizon = (
-                horizon if self.dedup_horizon is None else max(horizon, self.dedup_horizon)
-            )
+            self.dedup_horizon = _find_later(self.dedup_horizon, horizon)
         self.account_id = saved.get("account_id")
         self._notes = _read_notes(saved)
 
@@ -117,11 +111,7 @@ class Metadata:
         if self.latest_time is not None:
             # The discarded file held the identities of delivered events. The horizon replaces
             # them. It stays before an open gap, whose missing events are still to be delivered.
-            delivered_to = (
-                self.latest_time
-                if self.dedup_horizon is None
-                else max(self.latest_time, self.dedup_horizon)
-            )
+            delivered_to = _find_later(self.dedup_horizon, self.latest_time)
             open_since = self.get_metadata(OPEN_SINCE)
             self.dedup_horizon = (
                 delivered_to if open_since is None else min(delivered_to, int(open_since))
@@ -141,9 +131,11 @@ class Metadata:
         self.first = through + 1
         if max_time is not None:
             self.complete_from = max(self.complete_from, max_time + 1)
-            self.dedup_horizon = (
-                max_time if self.dedup_horizon is None else max(self.dedup_horizon, max_time)
-            )
+            self.dedup_horizon = _find_later(self.dedup_horizon, max_time)
+
+
+def _find_later(known: int | None, time: int) -> int:
+    return time if known is None else max(known, time)
 
 
 def _read_notes(saved: Mapping[str, str]) -> dict[str, str | None]:

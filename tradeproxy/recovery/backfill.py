@@ -280,8 +280,9 @@ async def identify_account(account: Account, rest: RestClient) -> int:
     match answer.document:
         case {"id": account_id} if is_id(account_id):
             account.identify(account_id)
-    if account.gaps.complete_through is None:  # `identify` has begun another account's log
-        account.gaps.start_log(now)
+    if account.gaps.complete_through is None:
+        # `identify` has begun another account's log: no older event is missing.
+        account.gaps.check_through(now)
     return now
 
 

@@ -31,13 +31,18 @@ _TEXTS = {"{log_text}": "log_text", "{log_io}": "log_io"}
 _VARIABLE = re.compile(r"0x[0-9a-fA-F]+|[0-9]+|'[^']*'")
 
 
+def is_logged(count: int) -> bool:
+    """Whether the count is 1, 10, 100 …: these occurrences of one kind are logged."""
+    return str(count).strip("0") == "1"
+
+
 @implementer(ILogObserver)
 class LogThrottle:
     """Passes the 1st, 10th, 100th … event of each kind on to another observer, with the count.
 
-    The kind of an event is its logger, its format without numbers, and the type and the place of
-    its failure. Twisted gives one format to all lines of its older interface and of `print`. For
-    them the beginning of the text stands for the format.
+    The kind of an event is its logger, its account, its format without numbers and quoted text,
+    and the type and the place of its failure. Twisted gives one format to all lines of its older
+    interface and of `print`. For them the beginning of the text stands for the format.
     """
 
     def __init__(self, observer: ILogObserver) -> None:
@@ -60,7 +65,7 @@ class LogThrottle:
         count = self._counts[kind]
         if count == 1:
             self._observer(event)
-        elif str(count).strip("0") == "1":
+        elif is_logged(count):
             self._observer({**event, "log_format": f"{line} ({{so_far}} so far)", "so_far": count})
 
 

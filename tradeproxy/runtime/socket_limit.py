@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_SPARE = 64
-"""Sockets, at most, that logged-in clients cannot take: for handshakes and health checks."""
+"""At most so many sockets are kept for handshakes and health checks."""
 
 
 class SocketLimit:
-    """Counts every accepted socket from its accept to its end, whatever protocol it speaks.
+    """Counts every accepted socket until its end, and the sockets to Alpaca of REST requests.
 
-    | a socket is accepted while                     | what happens                        |
-    |------------------------------------------------|-------------------------------------|
-    | fewer than `sockets` are open                  | it stays                            |
-    | `sockets` are open, some of them not logged in | the oldest of those is closed       |
-    | all of them are logged in                      | cannot happen: `clients` is smaller |
+    | a socket is accepted while                     | what happens                              |
+    |------------------------------------------------|-------------------------------------------|
+    | fewer than `sockets` are open                  | it stays                                  |
+    | `sockets` are open, some of them not logged in | the oldest of those is closed             |
+    | all of them are logged in or to Alpaca         | cannot happen: `spare_sockets` stay free  |
 
     A socket counts as not logged in during the TLS and HTTP handshakes, while it is idle between
     two requests, and until a WebSocket client has authenticated. A logged-in client is never
@@ -42,8 +42,8 @@ class SocketLimit:
         self.sockets = (2 * clients if outgoing else clients) + MAX_SPARE
         if sockets is not None:
             self.sockets = min(self.sockets, max(sockets, 2))
-        self._lasting = self.sockets - spare_sockets(self.sockets)
-        self.clients = min(clients, self._lasting)
+        self._takeable = self.sockets - spare_sockets(self.sockets)
+        self.clients = min(clients, self._takeable)
         self.on_replaced: Callable[[Any], None] = lambda _: None
         """Called with the transport of a socket that is closed for a newer one."""
         self._anonymous: dict[Any, None] = {}
@@ -66,7 +66,7 @@ class SocketLimit:
 
     @property
     def _has_room(self) -> bool:
-        return len(self._logged_in) + len(self._outgoing) < self._lasting
+        return len(self._logged_in) + len(self._outgoing) < self._takeable
 
     def accept(self, transport: Any) -> None:
         """Count a new socket; at the limit the oldest that is not logged in is closed for it."""
@@ -104,7 +104,7 @@ class SocketLimit:
         self._outgoing.discard(key)
 
     def _close_oldest_beyond_limit(self) -> None:
-        if len(self) > self.sockets and self._anonymous:
+        if len(self) > self.sockets:  # then some are not logged in: the spare ones
             oldest = next(iter(self._anonymous))
             del self._anonymous[oldest]
             self.on_replaced(oldest)
@@ -116,14 +116,20 @@ def spare_sockets(sockets: int) -> int:
     return min(1 + sockets // 16, MAX_SPARE)
 
 
+def unwrap(transport: Any) -> Any:
+    """Return the transport of the socket itself, beneath TLS and the PROXY protocol."""
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
+
+
 def close_now(transport: Any) -> None:
     """Close a connection and its file descriptor before this call returns.
 
     `abortConnection` closes the descriptor in the reactor's next iteration. Until then one read
     event of a listener accepts a hundred sockets and more (tcp.Port.numberAccepts).
     """
-    while isinstance(transport, ProtocolWrapper):  # TLS, or the PROXY protocol
-        transport = transport.transport
+    transport = unwrap(transport)
     if isinstance(transport, Connection):
         transport.connectionLost(Failure(ConnectionAborted()))
     else:

@@ -26,8 +26,8 @@ _TWISTED_LOG = Logger("twisted.web.http")
 class _LibraryLog:
     """The `_log` of the subclasses below: what Twisted logs in them is a line of the library.
 
-    Logger takes its name from the class that has it, so that these lines would count as ours, of
-    which each is logged. Of repeated lines of a library few are: see runtime/log_throttle.py.
+    Twisted's Logger is named after the subclass, so these lines would pass as ours, which are never
+    throttled: see runtime/log_throttle.py.
     """
 
     def __get__(self, instance: object, owner: type | None = None) -> Logger:
@@ -71,7 +71,7 @@ class _Channel(http.HTTPChannel):
         self.site.sockets.accept(self.transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Count the socket no longer. A WebSocket, which took it over, does so itself."""
+        """Stop counting the socket. A WebSocket that took it over does this in `onClose`."""
         self.site.sockets.discard(self.transport)
         self.site.throttle.discard(self.transport)
         super().connectionLost(reason)

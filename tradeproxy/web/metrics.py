@@ -248,7 +248,9 @@ class ProxyCollector(Collector):
             clients.sockets.logged_in,
         )
         yield GaugeMetricFamily(
-            "tradeproxy_connections_limit", "PROXY_MAX_CLIENTS.", clients.sockets.clients
+            "tradeproxy_connections_limit",
+            "PROXY_MAX_CLIENTS, or fewer if the limit of open files is low.",
+            clients.sockets.clients,
         )
 
 

@@ -46,7 +46,8 @@ MIN_TIME = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 MAX_TIME = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 """The first and the last microsecond of the calendar, years 1 to 9999 in UTC.
 
-An offset moves a time beyond them: 9999-12-31T23:59:59-23:59 can be parsed, but not formatted.
+`datetime.fromisoformat` accepts times beyond them: 9999-12-31T23:59:59-23:59 is in year 10000 in
+UTC.
 """
 
 
@@ -138,7 +139,7 @@ def is_time(microseconds: object) -> bool:
 def format_time(microseconds: int) -> str:
     """Format a time as Alpaca does: RFC 3339 in UTC, with six decimals of a second.
 
-    It never fails: the sum of a time and a duration that leaves the calendar becomes its first or
+    A number outside the calendar, such as the sum of a time and a duration, becomes its first or
     last moment.
     """
     moment = _EPOCH + min(max(microseconds, MIN_TIME), MAX_TIME) * _MICROSECOND
@@ -149,7 +150,7 @@ def format_time(microseconds: int) -> str:
 def _time(value: Any) -> int | None:
     try:
         return parse_time(value) if isinstance(value, str) else None
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
 
 
