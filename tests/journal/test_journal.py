@@ -177,6 +177,20 @@ class JournalOrderTests(JournalCase):
         assert state is not None
         self.assertEqual((state.status, state.time), ("replaced", time_of(5)))
 
+    def test_order_event_without_time_is_newest(self) -> None:
+        """A time outside the calendar counts as none; the order must not stay open for good.
+
+        The state keeps the last known time, so that a late event does not replace it.
+        """
+        journal = self.open()
+        one = order_id_of(1)
+        journal.append([event(2, order_id=one)])
+        bad = "9999-12-31T23:59:59-23:59"
+        journal.append([event(3, order_id=one, status="filled", filled_qty="1", at=bad)])
+        journal.append([event(1, order_id=one, status="pending_new")])
+        journal = self.reopen(journal)
+        self.assertEqual(journal.order(one), OrderState(one, "filled", "1", time_of(2)))
+
 
 class JournalRestartTests(JournalCase):
     """A restarted journal continues where it was."""

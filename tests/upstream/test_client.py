@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.logger import (
     ILogObserver,
     LogEvent,
@@ -83,10 +84,13 @@ class UpstreamTestCase(SynchronousTestCase):
         settings = AccountSettings(
             "live", BaseUrl(False, "127.0.0.1", 8100), KEYS, self.dialect, "ALPACA_LIVE_API_KEY"
         )
+        self.upstream_factory = UpstreamFactory(
+            settings, self.account, StreamListener(), self.clock
+        )
         self.service = UpstreamService(
             self.account,
             self.wire,
-            UpstreamFactory(settings, self.account, StreamListener(), self.clock),
+            self.upstream_factory,
             StreamListener(),
             Backoff(lambda: 0.5),
             self.clock,
@@ -144,6 +148,24 @@ class StreamingTests(UpstreamTestCase):
         events = [self.alpaca.emit(EVENT | {"n": n}) for n in range(100)]
         self.advance(0)
         self.assertEqual(self.subscriber.events, events)
+
+
+class EndlessHandshakeTests(UpstreamTestCase):
+    """A server whose answer to the handshake has no end."""
+
+    def test_connection_is_aborted(self) -> None:
+        """Autobahn collects the answer, and searches all of it again after every read."""
+        protocol: Any = self.upstream_factory.buildProtocol(None)
+        transport = StringTransportWithDisconnection()
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        protocol.dataReceived(b"HTTP/1.1 101 Switching Protocols\r\n")
+        for _ in range(10):
+            if transport.connected:
+                protocol.dataReceived(b"x: y\r\n" * 2000)
+        self.assertFalse(transport.connected)
+        disconnect = self.successResultOf(protocol.disconnected)
+        self.assertEqual(disconnect.reason, "the answer to the handshake is too long")
 
 
 class TextFramesTests(StreamingTests):

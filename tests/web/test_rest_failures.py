@@ -81,6 +81,12 @@ class FailureTests(RestTestCase):
             self.assertEqual(answer.status, 502)
             self.assertIn(MAY_BE_DONE, read_message(answer))
 
+    def test_headers_without_end_are_502(self) -> None:
+        """Twisted limits the length of a line, not their number: memory grew by 55 MB/s."""
+        self.serve(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 20_000, closes=False)
+        client = self.request(ORDERS)
+        self.assertEqual(client.status, 502)
+
     def test_request_after_error_on_same_connection_is_answered(self) -> None:
         """An error does not affect the client's connection."""
         self.host.refusing = True

@@ -144,6 +144,8 @@ class Backlog:
 def newer_state(known: OrderState | None, state: OrderState) -> OrderState:
     """Return the newer of two states of one order. At equal times `state` wins.
 
-    Alpaca can send an order's events late and out of order.
+    Alpaca can send an order's events late and out of order. A state without a time counts as newer.
     """
-    return state if known is None or state.time >= known.time else known
+    if known is None or state.time >= known.time:
+        return state
+    return known if state.time else replace(state, time=known.time)

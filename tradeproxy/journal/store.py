@@ -29,8 +29,8 @@ _UPDATE_ORDER = """
     INSERT INTO orders (id, seq, status, filled_qty, time, closed) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET
         seq = excluded.seq, status = excluded.status, filled_qty = excluded.filled_qty,
-        time = excluded.time, closed = excluded.closed
-    WHERE excluded.time >= orders.time
+        time = max(excluded.time, orders.time), closed = excluded.closed
+    WHERE excluded.time >= orders.time OR excluded.time = 0
 """
 _SAVE = """
     INSERT INTO meta (key, value) VALUES (?, ?)

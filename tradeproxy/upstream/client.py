@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
 from tradeproxy.upstream.backoff import Disconnect, DisconnectCause, parse_retry_after
+from tradeproxy.upstream.http import MAX_HEAD_SIZE
 from tradeproxy.upstream.session import (
     CloseConnection,
     DropFrame,
@@ -113,9 +114,15 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
 
     def dataReceived(self, data: bytes) -> None:
-        """Record the time of the data, then parse it."""
+        """Record the time of the data, then parse it; abort if the handshake's answer is too long.
+
+        Autobahn collects that answer without a limit.
+        """
         self._account.mark_received()
         super().dataReceived(data)
+        if self.state == self.STATE_CONNECTING and len(self.data) > MAX_HEAD_SIZE:
+            self._failure_reason = "the answer to the handshake is too long"
+            self.abort()
 
     def onOpen(self) -> None:
         """Start the session. It must reach STREAMING within LOGIN_TIMEOUT seconds."""

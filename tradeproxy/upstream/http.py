@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.web._newclient import HTTP11ClientProtocol
+from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
 from twisted.web.client import Agent, HTTPConnectionPool
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for the TCP connect."""
+
+MAX_HEAD_SIZE = 65_536
+"""Bytes of the status line and the headers of one answer of Alpaca's."""
 
 
 def build_agent(reactor: Any) -> Agent:
@@ -41,6 +44,21 @@ class _HttpConnection(HTTP11ClientProtocol):
     twisted.web.client.readBody expects. With loseConnection over TLS, the whole rest of the body
     would be read before the connection closes.
     """
+
+    _head_size = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        """Parse the data; abort if the status line and the headers have no end.
+
+        Twisted limits the length of one line, but not their number.
+        """
+        super().dataReceived(data)
+        parser: Any = self._parser
+        if parser is not None and parser.state in (STATUS, HEADER):
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD_SIZE:
+                transport: Any = self.transport
+                transport.abortConnection()
 
     def request(self, request: Request) -> Deferred[IResponse]:
         answered: Deferred[IResponse] = super().request(request)
