@@ -102,10 +102,14 @@ class ResumingClient:
         sock.setblocking(False)
         self.connects += 1
         self._connection = self._protocol()
-        reactor.adoptStreamConnection(
-            sock.fileno(), socket.AF_INET, SingleProtocolFactory(self._connection)
-        )
-        sock.close()
+        try:
+            reactor.adoptStreamConnection(
+                sock.fileno(), socket.AF_INET, SingleProtocolFactory(self._connection)
+            )
+        except OSError:  # a proxy that was killed just now has reset the connection
+            self.connection_ended()
+        finally:
+            sock.close()
 
     def _protocol(self) -> Any:
         raise NotImplementedError
