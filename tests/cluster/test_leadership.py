@@ -36,7 +36,7 @@ class TermTests(NodesCase):
         self.assertEqual((leader.subscriber.seqs, follower.subscriber.seqs), ([1, 2], [1, 2]))
 
     def test_stop_releases_lease_after_last_write(self) -> None:
-        """The order is: close the upstream, write what is left, release the lease."""
+        """The order is: close the upstream, write the remaining rows, release the lease."""
         leader, follower = self.start_node(), self.start_node()
         leader.account.publish(event(1))
         leader.stop()

@@ -35,7 +35,7 @@ class RepairTests(DiskCase):
                 )
 
     def test_late_time_is_removed_and_order_of_times_restored(self) -> None:
-        """The events stay; what was derived from the time is derived from the others."""
+        """The events stay. Derived times come from the other events."""
         self.spoil(MAX_TIME + 1)
         with capturedLogs() as logs:
             journal = self.reopen(self.journal)

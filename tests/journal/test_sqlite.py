@@ -49,7 +49,7 @@ class MemoryJournalTests(SqliteCase):
 
 
 class SqliteFileTests(SqliteCase):
-    """The file contains what was passed on, after a crash as after a stop."""
+    """After a crash or a stop, the file contains every event that was passed on."""
 
     def test_open_intact_file_writes_nothing(self) -> None:
         """Content and modification time stay the same."""

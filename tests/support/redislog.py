@@ -176,7 +176,7 @@ class _BlockingRead:
         return self._found is not None
 
     def reply_now(self) -> None:
-        """Deliver what was found."""
+        """Deliver the events that were found."""
         self._connection.deliver(self.reply, self._found)
 
 

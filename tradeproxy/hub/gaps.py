@@ -108,8 +108,7 @@ class Gaps:
         if begin is not None:
             self._gaps.append(Gap(begin))
             self.outcomes[GapOutcome.PENDING] += 1
-            self._save_open_gap(self._gaps[-1])
-            self._announce(encode_gap(self._gaps[-1]))
+            self._change(self._gaps[-1])
 
     def end_gap(self, now: int) -> None:
         """Record that the stream is back. Without a gap, record when the first stream began."""
@@ -129,8 +128,7 @@ class Gaps:
         for gap in self._gaps:
             if gap not in known:
                 self._announce(encode_gap(gap))
-        current = self.current
-        self._journal.set_metadata(OPEN_SINCE, None if current is None else str(current.begin))
+        self._save_open_gap()
 
     def count_found(self, events: int) -> None:
         """Count missed events that were found: in the gap, or by a check if there is no gap."""
@@ -150,11 +148,12 @@ class Gaps:
 
     def _change(self, gap: Gap) -> None:
         self._gaps[-1] = gap
-        self._save_open_gap(gap)
+        self._save_open_gap()
         self._announce(encode_gap(gap))
 
-    def _save_open_gap(self, gap: Gap) -> None:
-        self._journal.set_metadata(OPEN_SINCE, None if gap.is_closed else str(gap.begin))
+    def _save_open_gap(self) -> None:
+        gap = self.current
+        self._journal.set_metadata(OPEN_SINCE, None if gap is None else str(gap.begin))
 
     def _read_time(self, key: str) -> int | None:
         text = self._journal.get_metadata(key)

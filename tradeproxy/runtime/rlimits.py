@@ -1,4 +1,4 @@
-"""The limit of open files, raised to one socket for each client."""
+"""The limit of open files, and the part of it that is not for accepted sockets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def raise_file_limit(
         sockets: how many sockets may be open for them and for handshakes; None for one each.
         reserve: how many open files are needed besides.
 
-    Returns a line for the user if the hard limit is too low for that. It is then used in full.
+    Returns a line for the user if less is allowed. On Linux all of the hard limit is used then;
+    macOS may reject that, and the limit stays.
     """
     wanted = (clients if sockets is None else sockets) + reserve
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -51,6 +52,6 @@ def raise_file_limit(
 
 
 def count_free_files(reserve: int) -> int | None:
-    """Return how many files the limit allows besides a reserve; None if there is no limit."""
+    """Return the limit of open files minus a reserve; None if there is no limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else soft - reserve
