@@ -148,8 +148,10 @@ def _serve(command: str, options: Sequence[str]) -> None:
 def _simulate(port: int) -> None:
     from twisted.internet import reactor
 
+    from tradeproxy.runtime.monotonic import use_monotonic_clock
     from tradeproxy.simulator.service import Simulator, SimulatorService
 
+    use_monotonic_clock(reactor)
     description = endpoints.describe_tcp("127.0.0.1", port)
     if problems := endpoints.find_bind_problems((description,)):
         raise SystemExit("\n".join(problems))
@@ -176,7 +178,9 @@ def _check(env_file: str | None) -> None:
 
 async def _print_checks(settings: Settings, reactor: Any) -> None:
     from tradeproxy.cli.check import check_login, check_redis, check_settings
+    from tradeproxy.runtime.monotonic import use_monotonic_clock
 
+    use_monotonic_clock(reactor)
     results = list(check_settings(settings))
     if settings.redis is not None:
         results.append(await check_redis(settings.redis, reactor))

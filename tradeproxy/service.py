@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from tradeproxy.hub.account import Account
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.recovery.recovery import Recovery
 from tradeproxy.runtime import reuseport
+from tradeproxy.runtime.dates import Dates
 from tradeproxy.runtime.gc_service import GcService
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory, upstream_endpoint
@@ -29,7 +31,7 @@ from tradeproxy.web.routes import account_paths
 from tradeproxy.web.site import build_site
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from tradeproxy.cluster.node import Node
     from tradeproxy.config.accounts import AccountSettings
@@ -40,35 +42,47 @@ if TYPE_CHECKING:
 
 
 def build_service(
-    settings: Settings, reactor: Any, sockets: SocketLimit | None = None
+    settings: Settings,
+    reactor: Any,
+    sockets: SocketLimit | None = None,
+    wall_clock: Callable[[], float] = time.time,
 ) -> MultiService:
     """Return the service that keeps one connection per account and serves its events to clients.
 
     Services start in the order in which they are added here, and stop in reverse, one at a time.
     The stop closes the listeners, then the clients, then Alpaca's streams, then the journals.
+
+    Args:
+        settings: the accounts, the addresses and the limits.
+        reactor: sockets, timers and intervals; see runtime.monotonic.use_monotonic_clock.
+        sockets: the limit of sockets; by default none.
+        wall_clock: dates, as Unix time in seconds.
     """
     node = _node(settings, reactor)
     accounts = {
         account.name: Account(
-            account.name, _journal(account, settings.journal, node, reactor), reactor
+            account.name,
+            _journal(account, settings.journal, node, reactor, Dates(reactor.seconds, wall_clock)),
+            reactor,
         )
         for account in settings.accounts
     }
     clients = DownstreamFactory(settings.limits, reactor, sockets)
     admission = Admission(settings.allowed_hosts, settings.allowed_origins, Tokens(settings.tokens))
     passthrough = _passthrough(settings, clients.clients, reactor) if settings.rest else None
-    site = build_site(accounts, clients, admission, reactor, passthrough)
+    site = build_site(accounts, clients, admission, reactor, wall_clock, passthrough)
 
     proxy = OrderedService()
     proxy.setName("tradeproxy")
     if settings.simulator_port is not None:
-        _simulator_service(settings.simulator_port, reactor).setServiceParent(proxy)
+        _simulator_service(settings.simulator_port, reactor, wall_clock).setServiceParent(proxy)
     JournalService(accounts.values()).setServiceParent(proxy)
     upstream = MultiService()
     upstream.setServiceParent(proxy)
     http = http_client(reactor)
     for account in settings.accounts:
-        rest = RestClient(http, account.base_url.rest, account.credentials, reactor)
+        dates = accounts[account.name].dates
+        rest = RestClient(http, account.base_url.rest, account.credentials, reactor, dates)
         make = partial(
             _upstream_service, account, accounts[account.name], rest, settings.recovery, reactor
         )
@@ -95,14 +109,19 @@ def _node(settings: Settings, reactor: Any) -> Node | None:
 
 
 def _journal(
-    account: AccountSettings, settings: JournalSettings, node: Node | None, reactor: Any
+    account: AccountSettings,
+    settings: JournalSettings,
+    node: Node | None,
+    reactor: Any,
+    dates: Dates,
 ) -> Journal:
     if node is not None:
-        return node.journal(account.name, account.base_url.stream, settings)
+        return node.journal(account.name, account.base_url.stream, settings, dates)
     return SqliteJournal(
         account.name,
         settings.path(account.name),
         reactor,
+        dates,
         base_url=account.base_url.stream,
         full_sync=settings.full_sync,
         max_age=settings.max_age,
@@ -134,13 +153,15 @@ def _passthrough(settings: Settings, clients: Clients, reactor: Any) -> RestProx
     return RestProxy(build_agent(reactor), urls, own_pages, clients, reactor)
 
 
-def _simulator_service(port: int, reactor: Any) -> Service:
+def _simulator_service(port: int, reactor: Any, wall_clock: Callable[[], float]) -> Service:
     # Only the demo needs the simulator, so no other start imports it.
     from tradeproxy.simulator.service import Simulator, SimulatorService
 
     description = endpoints.describe_tcp("127.0.0.1", port)
     random = SystemRandom()
-    return SimulatorService(Simulator(reactor, random), description, reactor, order_flow=True)
+    return SimulatorService(
+        Simulator(reactor, random, wall_clock=wall_clock), description, reactor, order_flow=True
+    )
 
 
 class OrderedService(MultiService):

@@ -13,6 +13,7 @@ from tradeproxy.config import endpoints
 from tradeproxy.config.settings import Settings, SettingsError, read_settings
 from tradeproxy.journal.file import check_journal
 from tradeproxy.runtime.log_throttle import LogThrottleService
+from tradeproxy.runtime.monotonic import use_monotonic_clock
 from tradeproxy.runtime.rlimits import count_free_files, raise_file_limit, reserve_for
 from tradeproxy.runtime.signals import stop_on_hangup
 from tradeproxy.runtime.socket_limit import SocketLimit
@@ -115,6 +116,7 @@ def makeService(options: Options) -> IService:
     from tradeproxy.upstream.resolver import DaemonResolver
 
     reactor: Any = chosen  # mypy does not know all interfaces that a reactor provides
+    use_monotonic_clock(reactor)
     settings = options.settings
     clients, reserve = settings.limits.max_clients, reserve_for(len(settings.accounts))
     if warning := raise_file_limit(

@@ -19,7 +19,7 @@ class OutboxTests(LogCase):
     def setUp(self) -> None:
         super().setUp()
         [self.client] = self.redis.clients
-        self.outbox = Outbox(self.log, self.clock)
+        self.outbox = Outbox(self.log, self.clock, self.clock.seconds)
         self.written: list[WriteResult] = []
         self.rejected: list[str] = []
         self.outbox.on_written = lambda written, _: self.written.append(written)

@@ -141,7 +141,9 @@ class PromiseMachine(RuleBasedStateMachine):
         self.account = Account("paper", self.journal, self.kernel)
         self.factory = DownstreamFactory(LIMITS, self.kernel)
         admission = Admission((), (), Tokens(()))
-        self.site = build_site({"paper": self.account}, self.factory, admission, self.kernel)
+        self.site = build_site(
+            {"paper": self.account}, self.factory, admission, self.kernel, self.kernel.seconds
+        )
 
     def peer(self, query: str = "") -> Peer:
         peer = Peer(self.kernel, self.site, f"/trade-updates-paper{query}")

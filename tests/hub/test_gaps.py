@@ -43,6 +43,7 @@ class GapsTests(MemoryCase):
         self.gaps.settle(GapOutcome.LOST)
         self.gaps.count_found(1)
         self.assertIsNone(self.gaps.current)
+        self.clock.advance(100)
         self.gaps.end_gap(BACK)
         self.assertEqual((list(self.gaps), self.frames), ([], []))
         self.gaps.begin_gap()

@@ -10,7 +10,15 @@ from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.journal.retention import TRIM_EVERY
-from tradeproxy.wire.position import AfterId, Cursor, FromTime, LastEvents, Position
+from tradeproxy.wire.event import format_time
+from tradeproxy.wire.position import (
+    AfterId,
+    AfterTime,
+    Cursor,
+    FromTime,
+    LastEvents,
+    Position,
+)
 
 
 class LocateTests(MemoryCase):
@@ -73,12 +81,13 @@ class LocateTests(MemoryCase):
         self.assert_unrecoverable(AfterId(str(replace(cursor, seq=2))), "no such event")
 
     def test_locate_event_id_returns_its_row(self) -> None:
-        """An unknown id is rejected, and so is the id of a trimmed event."""
+        """An unknown id is rejected, and so is that of a trimmed event, unless it is the newest."""
         self.assertEqual(locate(self.account, AfterId(event_id_of(2))), 2)
         self.assert_unrecoverable(AfterId(event_id_of(9)), "no such event")
         self.assert_unrecoverable(AfterId("paper.0.0"), "no such event")
         self.trim()
-        self.assert_unrecoverable(AfterId(event_id_of(2)), "no longer kept")
+        self.assertEqual(locate(self.account, AfterId(event_id_of(2))), 2)
+        self.assert_unrecoverable(AfterId(event_id_of(1)), "no longer kept")
 
     def test_locate_time_returns_row_before_its_first_event(self) -> None:
         """A future time is the end; a time before the log is complete is rejected."""
@@ -94,6 +103,37 @@ class LocateTests(MemoryCase):
             FromTime(time_of(2)), "^the journal begins at 2026-09-21T14:13:22.000001Z"
         )
         self.assertEqual(locate(self.account, FromTime(time_of(2) + 1)), 2)
+
+    def test_locate_after_time_returns_first_event_of_that_time(self) -> None:
+        """Alpaca's Go SDK resumes 1 ns after its last event. Later rows may be older.
+
+        It missed an event of the same microsecond, one that was a millisecond older, and one that
+        was recovered late.
+        """
+        times = [time_of(7), time_of(7), time_of(7) - 1000, time_of(6), time_of(8)]
+        self.journal = self.open(name="live")
+        self.account = Account("live", self.journal, self.clock)
+        rows = [event(n, at=format_time(time)) for n, time in enumerate(times)]
+        self.journal.append(rows)
+        for seen, seq in ((1, 1), (2, 1), (3, 3), (4, 4), (5, 5)):
+            self.assertEqual(locate(self.account, AfterTime(times[seen - 1])), seq, seen)
+        self.assertEqual(locate(self.account, AfterTime(time_of(7) - 1)), 0)
+        self.assertEqual(locate(self.account, AfterTime(time_of(7) + 1)), 4)
+        self.assertEqual(locate(self.account, AfterTime(time_of(9))), 5)
+
+    def test_locate_after_time_of_trimmed_event_needs_the_newest(self) -> None:
+        """Of an older one, the events that follow are trimmed too."""
+        self.trim()
+        self.assertEqual(locate(self.account, AfterTime(time_of(2))), 2)
+        self.assert_unrecoverable(AfterTime(time_of(1)), "^the journal begins at")
+
+    def test_locate_after_time_of_two_trimmed_events_fails(self) -> None:
+        """A client may have got only the first of them."""
+        at = format_time(time_of(3))
+        self.journal.append([event(n, at=at) for n in (4, 5, 6, 7)])
+        self.clock.advance(TRIM_EVERY)
+        self.assertEqual(self.journal.first, 5)
+        self.assert_unrecoverable(AfterTime(time_of(3)), "^the journal begins at")
 
     def test_locate_count_returns_row_before_that_many_events(self) -> None:
         """Zero is the end; a count above the number of stored rows is all of them."""

@@ -180,7 +180,7 @@ class SocketOptionTests(EndpointTestCase):
             self.addCleanup(journal.close)
             accounts = {"paper": Account("paper", journal, reactor)}
             admission = Admission((), (), Tokens(()))
-            site = build_site(accounts, factory, admission, reactor)
+            site = build_site(accounts, factory, admission, reactor, reactor.seconds)
             port: Any = await serverFromString(reactor, server_endpoint).listen(site)
             self.addCleanup(port.stopListening)
             await self.client_at(client_endpoint.format(port=port.getHost().port))

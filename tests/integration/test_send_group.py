@@ -33,7 +33,11 @@ class SendGroupSocketTests(SocketTestCase):
         self.service.startService()
         self.addCleanup(self.service.stopService)
         site = build_site(
-            {"paper": self.account}, self.factory, Admission((), (), Tokens(())), reactor
+            {"paper": self.account},
+            self.factory,
+            Admission((), (), Tokens(())),
+            reactor,
+            reactor.seconds,
         )
         port = reactor.listenTCP(0, site, interface="127.0.0.1")
         self.addCleanup(port.stopListening)

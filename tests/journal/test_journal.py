@@ -17,7 +17,7 @@ from tests.support.journals import (
 )
 from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.journal.base import Batch, Journal, TrimmedError
-from tradeproxy.wire.event import OrderState
+from tradeproxy.wire.event import OrderState, format_time
 
 LIVE = "wss://api.alpaca.markets/stream"
 
@@ -52,15 +52,60 @@ class AppendTests(JournalCase):
         self.assertEqual((listener.calls, journal.last, journal.duplicates), ([], 3, 3))
 
     def test_append_correction_without_event_id_adds_it(self) -> None:
-        """Without an event_id the content counts too. `find` returns the last event."""
+        """Without an event_id the content counts too. `find` returns the first event."""
         journal = self.open()
         bare = {"event_id": None, "execution_id": "x"}
         original, corrected = event(1, qty="1", **bare), event(1, qty="2", **bare)
         journal.append([original, corrected, original])
         self.assertEqual((journal.last, journal.duplicates), (2, 1))
         self.assertEqual(
-            (original.identity, journal.find(original.identity)), (corrected.identity, 2)
+            (original.identity, journal.find(original.identity)), (corrected.identity, 1)
         )
+
+    def test_append_copies_of_one_execution_adds_one(self) -> None:
+        """The stream's copy had no ids and the history's had both: clients got two fills."""
+        bare = {"event": "fill", "execution_id": "x", "qty": "1", "price": "2.5"}
+        stream = event(1, event_id=None, at=None, timestamp="2026-07-24T14:42:50Z", **bare)
+        history, reissued = event(1, **bare), event(1, **{**bare, "event_id": "another"})
+        journal = self.open()
+        journal.append([stream, history])
+        journal.append([reissued])
+        self.assertEqual((journal.last, journal.duplicates), (1, 2))
+        journal = self.reopen(journal)
+        self.assertTrue(journal.has(history))
+        journal.append([history, reissued, event(2, **{**bare, "execution_id": "y"})])
+        self.assertEqual((journal.last, journal.duplicates), (2, 2))
+
+    def test_append_corrected_execution_under_one_id_adds_it_once(self) -> None:
+        """Its event_id is then a position behind the first: a client may have only that one."""
+        bare = {"event": "fill", "execution_id": "x", "qty": "1"}
+        original, corrected = event(1, price="2.5", **bare), event(1, price="2.6", **bare)
+        journal = self.open()
+        journal.append([original, event(2), corrected, corrected, original])
+        self.assertEqual((journal.last, journal.duplicates), (3, 2))
+        journal = self.reopen(journal)
+        journal.append([corrected, original])
+        self.assertEqual((journal.last, journal.duplicates), (3, 2))
+        self.assertEqual(journal.find(event_id_of(1)), 1)
+
+    def test_append_bust_and_correction_under_one_id_adds_both(self) -> None:
+        """Alpaca's documentation of server-sent events shows one id for both."""
+        bust, correction = event(1, event="trade_bust"), event(1, event="trade_correct")
+        journal = self.open()
+        journal.append([bust, correction, bust])
+        self.assertEqual((journal.last, journal.duplicates), (2, 1))
+
+    def test_first_at_returns_first_event_of_exactly_that_time(self) -> None:
+        """It may come after a later one, and several events may share a microsecond."""
+        journal = self.open()
+        same = format_time(time_of(5))
+        journal.append([event(3), event(5), event(4), event(6, at=same), event(7)])
+        for reopened in (False, True):
+            journal = self.reopen(journal) if reopened else journal
+            for n, seq in ((3, 1), (5, 2), (4, 3), (7, 5)):
+                self.assertEqual(journal.first_at(time_of(n)), seq, n)
+            self.assertIsNone(journal.first_at(time_of(6)))
+            self.assertIsNone(journal.first_at(time_of(5) + 1))
 
     def test_append_event_without_time_or_order_adds_row_only(self) -> None:
         """It gets a number, but changes neither times nor orders."""

@@ -9,6 +9,7 @@ from tests.support.journals import (
     JournalCase,
     JournalListener,
     event,
+    event_id_of,
     events,
     order_id_of,
     time_of,
@@ -16,6 +17,7 @@ from tests.support.journals import (
 from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.journal.base import Journal, TrimmedError
 from tradeproxy.journal.disk import RETRY_EVERY
+from tradeproxy.journal.metadata import TrimmedEvent
 from tradeproxy.journal.retention import TRIM_AGAIN, TRIM_EVERY, TRIM_STEP
 
 HOUR = 3600.0
@@ -67,13 +69,13 @@ class TrimmingTests(TrimmingCase):
         self.assertEqual(self.read_seqs(journal, 2), [3])
         self.assertEqual(journal.first, 3)
 
-    def test_reopen_after_everything_was_trimmed_keeps_numbers_and_times(self) -> None:
-        """No number is reused after a restart, and no time is lost."""
+    def test_reopen_after_all_old_rows_were_trimmed_keeps_the_newest(self) -> None:
+        """Its id stays a valid position, whatever its age: on day 8 it was closed with 4010."""
         journal = self.open_bounded()
         journal.append(events(1, 2))
         journal.advance_dedup_horizon(time_of(7))
         self.clock.advance(2 * HOUR)
-        self.assertEqual((journal.first, journal.last, journal.dedup_horizon), (3, 2, time_of(7)))
+        self.assertEqual((journal.first, journal.last, journal.dedup_horizon), (2, 2, time_of(7)))
         self.assertIsNone(journal.read(2, 1))
         self.clock.advance(TRIM_EVERY)
         before = self.bounds(journal)
@@ -84,6 +86,28 @@ class TrimmingTests(TrimmingCase):
         journal.append(events(8))
         self.assertEqual(listener.batches[0].first, 3)
         self.assertEqual(self.reopen(journal).read(2, 1), listener.batches[0])
+
+    def test_trim_keeps_the_newest_trimmed_event_as_position(self) -> None:
+        """A client that has read everything up to it has missed nothing, even after a restart."""
+        journal = self.open_bounded(max_events=2)
+        journal.append(events(1, 2, 3, 4))
+        self.clock.advance(TRIM_EVERY)
+        for reopened in (False, True):
+            journal = self.reopen(journal, max_events=2) if reopened else journal
+            self.assertEqual((journal.first, journal.find(event_id_of(2))), (3, 2))
+            self.assertIsNone(self.find(journal, event_id_of(1)))
+            self.assertEqual(journal.newest_trimmed, TrimmedEvent(2, event_id_of(2), time_of(2)))
+
+    def test_trim_event_of_the_future_moves_no_bound(self) -> None:
+        """Every missed event counted as a duplicate once such an event was trimmed."""
+        journal = self.open_bounded(max_events=1)
+        journal.append([event(1), event(2, at="2999-01-01T00:00:00Z"), event(3), event(4)])
+        self.clock.advance(TRIM_EVERY)
+        self.assertEqual(
+            (journal.first, journal.complete_from, journal.dedup_horizon),
+            (4, time_of(3) + 1, time_of(3)),
+        )
+        self.assertFalse(journal.has(event(5)))
 
     def test_trim_late_event_does_not_move_bounds_back(self) -> None:
         """`complete_from` is behind the newest trimmed event, not behind the last one."""

@@ -22,6 +22,7 @@ from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Batch
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.recovery.recovery import Recovery
+from tradeproxy.runtime.dates import Dates
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.history import EventRecord
 from tradeproxy.simulator.orders import Order, parse_order
@@ -93,7 +94,9 @@ class RecoveryTestCase(SynchronousTestCase):
         self.advance(1)
 
     def new_journal(self) -> SqliteJournal:
-        return memory_journal(self.proxy_clock)
+        return memory_journal(
+            self.proxy_clock, dates=Dates(self.clock.seconds, self.proxy_clock.seconds)
+        )
 
     def new_proxy_clock(self) -> IReactorTime:
         """Return the proxy's clock. Timers and Alpaca use `clock`."""
@@ -116,7 +119,12 @@ class RecoveryTestCase(SynchronousTestCase):
     def new_service(self) -> UpstreamService:
         self.rate_limiter = BreakableRateLimiter()
         rest = RestClient(
-            http_client(self.host, self.clock), BASE_URL, KEYS, self.proxy_clock, self.rate_limiter
+            http_client(self.host, self.clock),
+            BASE_URL,
+            KEYS,
+            self.proxy_clock,
+            self.account.dates,
+            self.rate_limiter,
         )
         recovery = Recovery(
             self.account, rest, RecoverySettings(self.mode, 5.0, INTERVAL), self.proxy_clock

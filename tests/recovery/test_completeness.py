@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from email.utils import formatdate
 from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
@@ -16,6 +15,7 @@ from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.recovery.backfill import SECOND
 from tradeproxy.recovery.recovery import MAX_RETRY
+from tradeproxy.runtime.dates import Dates
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.wire.proxy_status import GapOutcome
 
@@ -90,28 +90,38 @@ class FirstStreamTests(RecoveryTestCase):
 class AlpacaClockTests(RecoveryTestCase):
     """Alpaca's time is from Alpaca's Date header only."""
 
-    def test_alpaca_clock_behind_keeps_gap_open(self) -> None:
-        """By a slow clock the missed time is in the future; an empty answer is no recovery."""
+    def shift_date(self, offset: float) -> None:
+        """Let the Date of every answer be wrong for the next 5 seconds."""
+        self.inject(FaultKind.DATE_SHIFT, offset=offset, seconds=5.0)
 
-        def answer(request: Request) -> bytes | None:
-            if request.path != b"/v2/account":
-                return None
-            request.setHeader("date", formatdate(self.clock.seconds() - 3600, usegmt=True))
-            return b"{}"
+    def test_wrong_date_is_ignored_once_the_clock_is_known(self) -> None:
+        """A Date an hour behind hid missed events; one a year ahead left the gap open for good."""
+        for shift, number in ((-3600, 1), (365 * 86_400, 3)):
+            self.shift_date(shift)
+            self.outage(lambda: self.emit(number))  # noqa: B023  # called at once
+            self.emit(number + 1)
+            self.advance(6)
+            self.assertEqual(self.gap.outcome, GapOutcome.RECOVERED)
+            self.assertEqual(self.delivered()[-2:], [(number, None), (number + 1, None)])
+            checked = self.account.gaps.checked_through
+            assert checked is not None
+            self.assertLess(abs(checked / SECOND - self.clock.seconds()), 10)
 
-        self.override(answer)
-        self.outage(lambda: self.emit(1))
-        self.emit(2)
-        self.advance(6)
-        self.assertEqual(
-            (self.gap.outcome, self.delivered()), (GapOutcome.OPEN, [(0, None), (2, None)])
-        )
-        self.assertIn("Alpaca's clock", self.gap.reason)
-        self.override(lambda request: None)
-        self.advance(MAX_RETRY)
-        self.assertEqual(
-            (self.gap.outcome, self.delivered()[-1]), (GapOutcome.RECOVERED, (1, "events"))
-        )
+    def test_wrong_date_after_start_keeps_gap_open_until_the_next(self) -> None:
+        """It counted as the time up to which the log is complete, even after a restart."""
+        for shift, number in ((-3600, 1), (365 * 86_400, 3)):
+            self.stop()
+            self.emit(number)
+            self.journal.dates = Dates(self.clock.seconds, self.clock.seconds)
+            self.shift_date(shift)
+            self.start_new_process()
+            self.advance(1)
+            self.emit(number + 1)
+            self.advance(6)
+            self.assertEqual(self.gap.outcome, GapOutcome.OPEN)
+            self.advance(MAX_RETRY)
+            self.assertEqual(self.gap.outcome, GapOutcome.RECOVERED)
+            self.assertIn(number, [each for each, _ in self.delivered()])
 
     def test_answer_without_date_keeps_gap_open(self) -> None:
         """Our own clock may be wrong. Newer events are released at the deadline."""

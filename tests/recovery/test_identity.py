@@ -8,14 +8,15 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
-from tests.support.journals import event, memory_journal, time_of
+from tests.support.journals import event, memory_journal
 from tests.upstream.support import RestClientTestCase, status
 from tradeproxy.hub.account import Account
 from tradeproxy.recovery.backfill import identify_account
 from tradeproxy.upstream.rest import RestUnavailableError
+from tradeproxy.wire.event import format_time
 
-NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
-AT_NOON = 784_123_200_000_000
+EIGHT = "Fri, 15 Jan 2027 08:00:00 GMT"
+AT_EIGHT = 1_800_000_000_000_000
 
 
 class IdentifyAccountTests(RestClientTestCase):
@@ -33,22 +34,22 @@ class IdentifyAccountTests(RestClientTestCase):
 
     def answer_id(self, account_id: Any) -> Any:
         """Return the answer that holds this account id."""
-        return status(200, json.dumps({"id": account_id}).encode(), date=NOON)
+        return status(200, json.dumps({"id": account_id}).encode(), date=EIGHT)
 
     def test_identify_another_account_starts_new_log(self) -> None:
         """With keys of another account a new log begins, in which nothing older is missing."""
         epoch = self.journal.epoch
-        self.assertEqual(self.successResultOf(self.identify(self.answer_id("one"))), AT_NOON)
-        self.journal.append([event(1)])
+        self.assertEqual(self.successResultOf(self.identify(self.answer_id("one"))), AT_EIGHT)
+        self.journal.append([event(1, at=format_time(AT_EIGHT + 1))])
         self.successResultOf(self.identify(self.answer_id("one")))
         self.assertEqual(
-            (self.journal.epoch, self.account.gaps.complete_through), (epoch, time_of(1))
+            (self.journal.epoch, self.account.gaps.complete_through), (epoch, AT_EIGHT + 1)
         )
         self.account.gaps.begin_gap()
         self.successResultOf(self.identify(self.answer_id("two")))
         self.assertNotEqual(self.journal.epoch, epoch)
         self.assertEqual(
-            (self.account.gaps.current, self.account.gaps.backfill_from), (None, AT_NOON)
+            (self.account.gaps.current, self.account.gaps.backfill_from), (None, AT_EIGHT)
         )
 
     def test_identify_invalid_id_keeps_log(self) -> None:
@@ -57,15 +58,16 @@ class IdentifyAccountTests(RestClientTestCase):
         epoch = self.journal.epoch
         for account_id in ("", "\ud800", "é", "x" * 129, 7, None):
             self.assertEqual(
-                self.successResultOf(self.identify(self.answer_id(account_id))), AT_NOON
+                self.successResultOf(self.identify(self.answer_id(account_id))), AT_EIGHT
             )
-        self.successResultOf(self.identify(status(200, b"[]", date=NOON)))
+        self.successResultOf(self.identify(status(200, b"[]", date=EIGHT)))
         self.assertEqual(self.journal.epoch, epoch)
 
     def test_identify_rejected_returns_time(self) -> None:
         """The Date header of an error is used; the next request may succeed."""
         for code in (403, 503):
-            self.assertEqual(self.successResultOf(self.identify(status(code, date=NOON))), AT_NOON)
+            answer = status(code, date=EIGHT)
+            self.assertEqual(self.successResultOf(self.identify(answer)), AT_EIGHT)
 
     def test_identify_without_date_raises_unavailable(self) -> None:
         """Our own clock does not replace Alpaca's."""

@@ -6,7 +6,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.recovery.recovery_case import BROKEN, OrdersTestCase, RecoveryTestCase
-from tests.support.journals import BASE_URL, DAY
+from tests.support.journals import BASE_URL, DAY, dates_of
 from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.simulator.faults import FaultKind
@@ -230,6 +230,7 @@ class OrderRecordingJournal(SqliteJournal):
             "paper",
             None,
             clock,
+            dates_of(clock),
             base_url=BASE_URL,
             full_sync=False,
             max_age=7 * DAY,

@@ -16,9 +16,3 @@ class HistogramTests(SynchronousTestCase):
         for value in (0.5, 1, 1.5, 5, 7):
             histogram.observe(value)
         self.assertEqual((histogram.counts, histogram.total), ([2, 3, 4, 5], 15.0))
-
-    def test_negative_duration_counts_as_zero(self) -> None:
-        """Prometheus would read a falling sum as a restart."""
-        histogram = Histogram((1.0,))
-        histogram.observe(-3)
-        self.assertEqual((histogram.counts, histogram.total), ([1, 1], 0.0))

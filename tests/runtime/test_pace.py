@@ -16,30 +16,24 @@ class PaceTests(SynchronousTestCase):
         """A quicker delivery, before or after, does not replace it."""
         pace = SlowestSeries()
         for taken in (0.25, 0.5, 0.125):
-            pace.record(NOW - taken, NOW)
+            pace.record(NOW, taken)
         self.assertEqual(pace.series(NOW // SERIES_STEP), [None] * (SERIES_LENGTH - 1) + [0.5])
 
     def test_steps_without_delivery_are_gaps(self) -> None:
         """A step without a delivery is a gap. Steps beyond the range are dropped."""
         pace = SlowestSeries()
-        pace.record(NOW - 1, NOW)
-        pace.record(NOW + 18, NOW + 20)
+        pace.record(NOW, 1)
+        pace.record(NOW + 20, 2)
         self.assertEqual(pace.series(NOW // SERIES_STEP + 3)[-4:], [1, None, 2, None])
         self.assertEqual(
             pace.series(NOW // SERIES_STEP + SERIES_LENGTH + 2), [None] * SERIES_LENGTH
         )
 
-    def test_clock_set_back_counts_as_zero(self) -> None:
-        """The duration is never negative."""
-        pace = SlowestSeries()
-        pace.record(NOW + 5, NOW)
-        self.assertEqual(pace.series(NOW // SERIES_STEP)[-1], 0)
-
     def test_number_of_steps_is_bounded(self) -> None:
         """It does not grow while the proxy runs."""
         pace = SlowestSeries()
         for step in range(3 * SERIES_LENGTH):
-            pace.record(NOW + step * SERIES_STEP, NOW + step * SERIES_STEP)
+            pace.record(NOW + step * SERIES_STEP, 0.0)
         self.assertEqual(
             pace.series(NOW // SERIES_STEP + 3 * SERIES_LENGTH - 1), [0.0] * SERIES_LENGTH
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, nan
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.simulator.errors import ApiError
-from tradeproxy.simulator.faults import Fault, FaultKind, LastingFault, parse_fault
+from tradeproxy.simulator.faults import LARGEST_OFFSET, Fault, FaultKind, LastingFault, parse_fault
 
 
 class ParseFaultTests(SynchronousTestCase):
@@ -22,9 +22,25 @@ class ParseFaultTests(SynchronousTestCase):
         """All fields are kept."""
         document = {"kind": "throttle", "count": 3, "seconds": 1.5, "retry_after": 0}
         self.assertEqual(parse_fault(document), Fault(FaultKind.THROTTLE, 3, 1.5, 0))
-        for fields in ({"status": 502}, {"delay": 0.5}, {"events": 0, "dropped": 7}):
+        for fields in (
+            {"status": 502},
+            {"delay": 0.5},
+            {"events": 0, "dropped": 7},
+            {"offset": -0.5},
+        ):
             expected = Fault(FaultKind.HISTORY_DROP, **fields)
             self.assertEqual(parse_fault({"kind": "history_drop", **fields}), expected)
+
+    def test_offset_is_bounded_in_both_directions(self) -> None:
+        """By default it is a year; the error is one line with the bounds."""
+        self.assertEqual(parse_fault({"kind": "time_shift"}).offset, 365 * 86_400)
+        for offset in (LARGEST_OFFSET, -LARGEST_OFFSET, 0):
+            self.assertEqual(parse_fault({"kind": "date_shift", "offset": offset}).offset, offset)
+        document = {"kind": "date_shift", "offset": LARGEST_OFFSET + 1}
+        self.assertEqual(
+            self.assertRaises(ApiError, parse_fault, document).message,
+            "offset: a number from -1576800000 to 1576800000",
+        )
 
     def test_invalid_field_is_named(self) -> None:
         """The error is one line and names the field."""
@@ -49,6 +65,10 @@ class ParseFaultTests(SynchronousTestCase):
                 for delay in (0, -1, True, None, 10**400)
             ),
             *(({"kind": "drop", "events": events}, "events") for events in (-1, 1.5, True, None)),
+            *(
+                ({"kind": "drop", "offset": offset}, "offset")
+                for offset in (True, "1", None, nan, inf, LARGEST_OFFSET + 1, -(10**400))
+            ),
             *(({"kind": "drop", "dropped": dropped}, "dropped") for dropped in (0, "1", None)),
         ):
             refusal = self.assertRaises(ApiError, parse_fault, document)

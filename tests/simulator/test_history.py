@@ -37,6 +37,14 @@ class RecordTests(SynchronousTestCase):
             assert record is not None, frame
             self.assertEqual((record.payload, record.data), (frame.encode(), data.encode()))
 
+    def test_differing_copy_is_the_historys(self) -> None:
+        """Its id and time count; the payload is the stream's frame."""
+        record = event_record({"event_id": "x", "event": "new"}, NOW, {"event": "new"})
+        self.assertEqual(record.payload, b'{"stream":"trade_updates","data":{"event":"new"}}')
+        self.assertEqual(record.data, b'{"event_id":"x","event":"new"}')
+        self.assertEqual((record.event_id, record.time), ("x", NOW))
+        self.assertEqual(record.size, len(record.payload) + len(record.data))
+
     def test_other_frames_have_no_record(self) -> None:
         """Only an event with a data object has a record."""
         for frame in (
@@ -111,6 +119,14 @@ class HistoryTests(SynchronousTestCase):
         history = self.numbered(EventHistory(), 2)
         history.append(history[0])
         self.assertEqual(history.position_of("0"), 2)
+
+    def test_last_fills_are_oldest_first(self) -> None:
+        """Other events are skipped."""
+        history = EventHistory()
+        for number, kind in enumerate(("fill", "new", "partial_fill", "fill", "canceled")):
+            history.append(event_record({"event": kind, "event_id": str(number), "order": {}}, NOW))
+        self.assertEqual([record.event_id for record in history.last_fills(2)], ["2", "3"])
+        self.assertEqual([record.event_id for record in history.last_fills(9)], ["0", "2", "3"])
 
     def test_number_of_events_is_bounded(self) -> None:
         """The oldest events are dropped, and positions do not change."""

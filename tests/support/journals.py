@@ -15,21 +15,34 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support import frames
 from tradeproxy.journal.base import Batch, Journal, Row
 from tradeproxy.journal.sqlite import SqliteJournal
+from tradeproxy.runtime.dates import Dates
 from tradeproxy.wire.event import Event, format_time
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.proxy_status import JournalStatus
 
 BASE_URL = "wss://paper-api.alpaca.markets/stream"
 DAY = 86_400.0
-NOW = 1_785_000_000.0
+NOW = 1_790_000_000.0
 """When the tests of journals on the disk begin (Unix time)."""
 
 FIRST_AT = 1_790_000_000_000_000
 """The time of event 0 (microseconds since 1970)."""
 
 
+def dates_of(clock: IReactorTime) -> Dates:
+    """Return dates by this clock. Alpaca's clock agrees, unless a test lets time begin at 0."""
+    dates = Dates(clock.seconds, clock.seconds)
+    if clock.seconds() >= NOW:
+        dates.observe(clock.seconds())
+    return dates
+
+
 def journal_at(
-    path: Path | None, clock: IReactorTime, name: str = "paper", **options: Any
+    path: Path | None,
+    clock: IReactorTime,
+    name: str = "paper",
+    dates: Dates | None = None,
+    **options: Any,
 ) -> SqliteJournal:
     """Return a journal that is not open yet; `path` None keeps it in memory."""
     defaults = {
@@ -38,7 +51,7 @@ def journal_at(
         "max_age": 7 * DAY,
         "max_events": 1_000_000,
     }
-    return SqliteJournal(name, path, clock, **{**defaults, **options})
+    return SqliteJournal(name, path, clock, dates or dates_of(clock), **{**defaults, **options})
 
 
 def memory_journal(clock: IReactorTime, name: str = "paper", **options: Any) -> SqliteJournal:

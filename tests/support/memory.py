@@ -102,4 +102,4 @@ class MemoryEndpoint(Wires):
 
 def simulator(clock: Clock, **options: Any) -> Simulator:
     """Return a simulator on `clock`, with the same random seed for every test."""
-    return Simulator(clock, Random(0), **options)
+    return Simulator(clock, Random(0), wall_clock=clock.seconds, **options)

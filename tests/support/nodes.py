@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.journals import BASE_URL, DAY, NOW, event
+from tests.support.journals import BASE_URL, DAY, NOW, dates_of, event
 from tests.support.redislog import UNUSED_SETTINGS, SyncRedis, SyncRedisClient
 from tradeproxy.cluster.node import Node
 from tradeproxy.config.storage import JournalSettings
@@ -68,6 +69,19 @@ class RecordingSubscriber:
         return [row.payload for batch in self.batches for row in batch.rows]
 
 
+class LateClock:
+    """The timers of a clock, and a time that may be ahead of it."""
+
+    def __init__(self, clock: Clock, get_lateness: Callable[[], float]) -> None:
+        self.callLater = clock.callLater
+        self._clock = clock
+        self._get_lateness = get_lateness
+
+    def seconds(self) -> float:
+        seconds: float = self._clock.seconds()
+        return seconds + self._get_lateness()
+
+
 class Member:
     """One node with one account, a fake upstream, and one subscriber."""
 
@@ -77,16 +91,11 @@ class Member:
         self.error: Exception | None = None
         """Raised instead of connecting to Alpaca."""
         self.lateness = 0.0
-        """Seconds by which the monotonic clock is ahead of the reactor's."""
+        """Seconds by which its clock is ahead of the others', after its machine has slept."""
         self.subscriber = RecordingSubscriber()
         self._redis = redis
-        clock = redis.clock
-        node = Node(
-            UNUSED_SETTINGS,
-            clock,
-            connect=lambda *_: self._make_client(),
-            monotonic=lambda: clock.seconds() + self.lateness,
-        )
+        clock: Any = LateClock(redis.clock, lambda: self.lateness)
+        node = Node(UNUSED_SETTINGS, clock, connect=lambda *_: self._make_client())
         base_url = options.pop("base_url", BASE_URL)
         defaults = {
             "directory": Path(),
@@ -94,7 +103,8 @@ class Member:
             "max_age": 7 * DAY,
             "max_events": 1_000_000,
         }
-        self.journal = node.journal("paper", base_url, JournalSettings(**{**defaults, **options}))
+        settings = JournalSettings(**{**defaults, **options})
+        self.journal = node.journal("paper", base_url, settings, dates_of(redis.clock))
         self.command_client, self.read_client = self.clients
         self.account = Account("paper", self.journal, clock)
         self.account.broadcaster.register(self.subscriber)

@@ -159,7 +159,11 @@ class ProxyTestCase(SynchronousTestCase):
         tokens = Tokens(map(Secret, self.tokens))
         accounts = {"paper": self.paper, "live": self.live}
         self.site = build_site(
-            accounts, self.factory, Admission(self.hosts, self.origins, tokens), self.clock
+            accounts,
+            self.factory,
+            Admission(self.hosts, self.origins, tokens),
+            self.clock,
+            self.clock.seconds,
         )
         self.wires = Wires(self.clock)
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import count
 from typing import Any
 
-from tests.support.journals import BASE_URL, DAY, JournalCase
+from tests.support.journals import BASE_URL, DAY, JournalCase, dates_of
 from tests.support.redislog import SyncRedis, done
 from tradeproxy.cluster.redis_journal import RedisJournal
 from tradeproxy.journal.base import Journal, UnreadableError
@@ -25,7 +25,12 @@ def leading_journal(redis: SyncRedis, name: str = "paper", **options: Any) -> Re
     clients = redis.make_client(), redis.make_client()
     defaults = {"base_url": BASE_URL, "max_age": 7 * DAY, "max_events": 1_000_000}
     journal = RedisJournal(
-        name, clients, f"node {next(_node_numbers)}", redis.clock, **{**defaults, **options}
+        name,
+        clients,
+        f"node {next(_node_numbers)}",
+        redis.clock,
+        dates_of(redis.clock),
+        **{**defaults, **options},
     )
     redis.execute("DEL", f"tradeproxy:{{{name}}}:lease")
     clients[0].open()

@@ -31,7 +31,9 @@ class SendGroupTestCase(SynchronousTestCase):
         self.broadcaster = self.account.broadcaster
         self.factory = DownstreamFactory(Limits(), self.kernel)
         admission = Admission((), (), Tokens(()))
-        self.site = build_site({"paper": self.account}, self.factory, admission, self.kernel)
+        self.site = build_site(
+            {"paper": self.account}, self.factory, admission, self.kernel, self.kernel.seconds
+        )
         self.published: list[bytes] = []
         self.served: dict[Peer, Any] = {}
 

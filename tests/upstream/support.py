@@ -19,6 +19,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
+from tests.support.journals import dates_of
 from tests.support.memory import CLIENT, Wires, fake_time
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.upstream.rest import RestClient
@@ -120,7 +121,9 @@ class RestClientTestCase(SynchronousTestCase):
         self.page = Page(self._respond)
         self.host = MemoryHost(Site(self.page, reactor=self.clock), self.wires)
         http = http_client(self.host, self.clock)
-        self.rest = RestClient(http, BASE_URL, self.credentials, self.clock, RateLimiter())
+        self.rest = RestClient(
+            http, BASE_URL, self.credentials, self.clock, dates_of(self.clock), RateLimiter()
+        )
 
     def _respond(self, request: Request) -> bytes | int:
         if callable(self.answer):

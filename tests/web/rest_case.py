@@ -39,7 +39,9 @@ class RestTestCase(ProxyTestCase):
         )
         admission = Admission(self.hosts, self.origins, Tokens(()))
         accounts = {"paper": self.paper, "live": self.live}
-        self.site = build_site(accounts, self.factory, admission, self.clock, rest_proxy)
+        self.site = build_site(
+            accounts, self.factory, admission, self.clock, self.clock.seconds, rest_proxy
+        )
 
     def _respond(self, request: Request) -> bytes | int:
         assert request.content is not None

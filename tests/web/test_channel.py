@@ -74,7 +74,11 @@ class ChannelTestCase(SynchronousTestCase):
         self.paper.mark_upstream_up()
         factory = DownstreamFactory(Limits(handshake_timeout=60), self.kernel)
         self.site = build_site(
-            {"paper": self.paper}, factory, Admission((), (), Tokens(())), self.kernel
+            {"paper": self.paper},
+            factory,
+            Admission((), (), Tokens(())),
+            self.kernel,
+            self.kernel.seconds,
         )
 
     def publish(self, count: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from hypothesis import given
 from hypothesis import settings as profile
@@ -30,10 +31,7 @@ class IdentityTests(SynchronousTestCase):
     """Whether two frames are the same event."""
 
     def assert_same(self, one: bytes, other: bytes, same: bool = True) -> None:
-        first, second = event(one), event(other)
-        self.assertEqual(
-            (first.identity, first.digest) == (second.identity, second.digest), same, (one, other)
-        )
+        self.assertEqual(event(one).key == event(other).key, same, (one, other))
 
     def test_equal_event_id_is_same_event(self) -> None:
         """A backfilled event may differ in other fields, and must not be a duplicate."""
@@ -88,6 +86,89 @@ class IdentityTests(SynchronousTestCase):
         self.assertTrue(found.identity.isascii())
         if found.order is not None:
             self.assertTrue((found.order.id + found.order.status).isascii())
+
+
+def fill(order: str = '"id":"a"', **fields: str | None) -> bytes:
+    """Return the data of a fill; each field is JSON text, and None omits it."""
+    execution = {"event": '"fill"', "execution_id": '"1"', "qty": '"10"', "price": '"2.5"'}
+    given = {**execution, **fields, "order": "{" + order + "}"}
+    members = [f'"{name}":{text}' for name, text in given.items() if text is not None]
+    return ("{" + ",".join(members) + "}").encode()
+
+
+class ExecutionTests(SynchronousTestCase):
+    """An execution comes once, although Alpaca has several copies of it."""
+
+    def assert_same(self, one: bytes, other: bytes, same: bool = True) -> None:
+        self.assertEqual(event(one).key == event(other).key, same, (one, other))
+
+    def test_copy_with_more_fields_is_same_execution(self) -> None:
+        """The history has ids, a time and the account, which the stream's copy may lack."""
+        stream = fill()
+        at = '"2026-07-24T14:42:50.132734Z"'
+        for more in (
+            {"event_id": '"A"', "at": at},
+            {"account_id": '"x"'},
+            {"event_id": '"A"', "timestamp": at, "position_qty": '"10"'},
+        ):
+            self.assert_same(stream, fill(**more))
+        self.assert_same(fill(event_id='"A"'), fill(event_id='"B"'))
+
+    def test_equal_amounts_in_another_form_are_same_execution(self) -> None:
+        """Alpaca writes numbers as texts; not every source does."""
+        for qty in ("10", '"10.0"', "1e1", '"10"'):
+            self.assert_same(fill(), fill(qty=qty))
+        self.assert_same(fill(qty=None), fill(qty=None))
+
+    def test_other_amount_is_a_correction(self) -> None:
+        """It must reach clients, even under the same event_id."""
+        for changed in ({"qty": '"11"'}, {"price": '"2.51"'}, {"price": "null"}, {"qty": '"x"'}):
+            self.assert_same(fill(), fill(**changed), same=False)
+            self.assert_same(fill(event_id='"A"'), fill(event_id='"A"', **changed), same=False)
+
+    def test_other_order_kind_or_execution_is_another_one(self) -> None:
+        """One order can have many executions of one size and price."""
+        self.assert_same(fill(), fill(order='"id":"b"'), same=False)
+        self.assert_same(fill(), fill(event='"partial_fill"'), same=False)
+        self.assert_same(fill(), fill(execution_id='"2"'), same=False)
+
+    def test_legs_stand_for_the_execution_of_a_multi_leg_order(self) -> None:
+        """Their execution ids are sorted. They are in the data, or in the order."""
+        legs = '"legs":[{"execution_id":"%s"},{"execution_id":"%s"}]'
+        for where in ("data", "order"):
+
+            def build(one: str, two: str, where: str = where, **more: str) -> bytes:
+                text = legs % (one, two)
+                if where == "order":
+                    return fill(order='"id":"a",' + text, execution_id=None, **more)
+                return fill(execution_id=None, legs=text.removeprefix('"legs":'), **more)
+
+            self.assert_same(build("1", "2"), build("2", "1", event_id='"A"'))
+            self.assert_same(build("1", "2"), build("1", "3"), same=False)
+
+    def test_without_execution_or_order_the_former_rule_holds(self) -> None:
+        """Then the event_id or all the data decide."""
+        bare: dict[str, Any] = {"execution_id": None}
+        self.assert_same(fill(**bare), fill(account_id='"x"', **bare), same=False)
+        self.assert_same(fill(event_id='"A"', **bare), fill(event_id='"A"', qty='"1"', **bare))
+        self.assert_same(fill(order=""), fill(order="", account_id='"x"'), same=False)
+
+    def test_bust_and_correction_with_one_event_id_are_two_events(self) -> None:
+        """Alpaca's documentation shows both under one id. A second copy of each is a repeat."""
+        bust, correction = (
+            fill(event=f'"{kind}"', event_id='"A"') for kind in ("trade_bust", "trade_correct")
+        )
+        self.assert_same(bust, correction, same=False)
+        copy = fill(event='"trade_bust"', event_id='"A"', account_id='"x"')
+        self.assert_same(bust, copy)
+        self.assertEqual(event(bust).identity, "A")
+
+    @profile(deadline=None, derandomize=True)
+    @given(st.text(st.characters(exclude_categories=())), st.text())
+    def test_any_amount_and_id_is_accepted(self, amount: str, execution: str) -> None:
+        """Nothing from Alpaca may raise here."""
+        found = event(fill(qty=json.dumps(amount), execution_id=json.dumps(execution)))
+        self.assertIn(len(found.execution), (0, 16))
 
 
 class FieldTests(SynchronousTestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -10,6 +11,7 @@ from tradeproxy.config import endpoints
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.file import check_journal
 from tradeproxy.journal.sqlite import SqliteJournal
+from tradeproxy.runtime.dates import Dates
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol, upstream_endpoint
 from tradeproxy.upstream.session import StreamListener
 
@@ -93,6 +95,7 @@ async def _try_login(account: AccountSettings, reactor: Any) -> str | None:
         account.name,
         None,
         reactor,
+        Dates(reactor.seconds, time.time),
         base_url=account.base_url.stream,
         full_sync=False,
         max_age=60,

@@ -18,6 +18,7 @@ from tradeproxy.cli.terminal import PipeWatch, escape_unprintable, exit_on_broke
 from tradeproxy.cli.times import parse_time_argument
 from tradeproxy.config.addresses import DEFAULT_PORT, parse_port
 from tradeproxy.config.env import Environment
+from tradeproxy.runtime.monotonic import use_monotonic_clock
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -100,6 +101,7 @@ def main(arguments: Namespace) -> None:
 
 
 async def _follow(client: Client, sink: JsonLines | Table, notices: Notices, reactor: Any) -> None:
+    use_monotonic_clock(reactor)
     printing = Deferred.fromCoroutine(_print_updates(client, sink, notices))
     exits: list[SystemExit] = []
 

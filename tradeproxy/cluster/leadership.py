@@ -84,7 +84,6 @@ class Leadership(Service):
         journal: RedisJournal,
         make_upstream: Callable[[], Service],
         clock: IReactorTime,
-        monotonic: Callable[[], float],
     ) -> None:
         """Follow until started; nothing is sent before that.
 
@@ -92,14 +91,13 @@ class Leadership(Service):
             account: gets its role, and the status of the upstream while no node leads.
             journal: the account's log; written to only during a term.
             make_upstream: returns a service that connects to Alpaca, for one term.
-            clock: timers, and Unix time in seconds.
-            monotonic: seconds; must also count the time for which the machine sleeps.
+            clock: timers and intervals. It must count the time for which the machine sleeps.
         """
         self._account = account
         self._journal = journal
         self._make_upstream = make_upstream
         self._clock = clock
-        self._monotonic = monotonic
+        self._dates = account.dates
         self._upstream: Service | None = None
         self._running_terms: Deferred[None] | None = None
         self._term_over: Deferred[str] | None = None  # fires with the reason for the term's end
@@ -113,7 +111,7 @@ class Leadership(Service):
         self._background: list[Deferred[None]] = []
         journal.outbox.on_rejected = self._write_rejected
         journal.on_connected = self._redis_connected
-        self._role = account.role = NodeRole(clock.seconds())
+        self._role = account.role = NodeRole(self._dates.own())
 
     def startService(self) -> None:
         """Start to follow, and to compete for the lease."""
@@ -154,7 +152,7 @@ class Leadership(Service):
             except RedisUnavailableError:
                 self._lease_state = None
                 # Until then the last known leader may still be connected.
-                if self._monotonic() >= self._held_elsewhere_until:
+                if self._clock.seconds() >= self._held_elsewhere_until:
                     self._mark_down(LEADER_UNKNOWN)
             else:
                 if acquire and self._is_ours(lease):
@@ -166,22 +164,24 @@ class Leadership(Service):
         return None
 
     def _may_acquire(self) -> bool:
-        is_free = self._monotonic() >= self._held_elsewhere_until and not self._account.has_failed
+        is_free = (
+            self._clock.seconds() >= self._held_elsewhere_until and not self._account.has_failed
+        )
         return is_free and self._journal.may_lead(self._lease_state)
 
     async def _query_lease(self, *, acquire: bool) -> LeaseState:
         # All three are taken before the request: its reply is true of a later moment.
-        sent, asked, read = self._monotonic(), self._journal.missing.asked, self._journal.last
+        sent, asked, read = self._clock.seconds(), self._journal.missing.asked, self._journal.last
         lease = await self._journal.redis_log.query_lease(round(LEASE * 1000), acquire=acquire)
         self._lease_state = lease
         self._journal.observe_lease(lease, asked, read)
         if self._is_ours(lease):
             self._renewed = sent if acquire else self._renewed
         elif lease.owner is not None:
-            self._held_elsewhere_until = self._monotonic() + lease.remaining
+            self._held_elsewhere_until = self._clock.seconds() + lease.remaining
         elif lease.is_released:
             self._held_elsewhere_until = 0.0
-        self._role.update(lease.last - self._journal.last, self._clock.seconds())
+        self._role.update(lease.last - self._journal.last, self._dates.own())
         return lease
 
     def _is_ours(self, lease: LeaseState) -> bool:
@@ -198,7 +198,7 @@ class Leadership(Service):
         """Mark the upstream as down. No gap begins here: the next leader finds what was missed."""
         state = self._account.stream_state
         if state.upstream.streaming:
-            down = UpstreamStatus(streaming=False, reason=reason, since=self._clock.seconds())
+            down = UpstreamStatus(streaming=False, reason=reason, since=self._dates.own())
             self._account.apply_stream_state(replace(state, upstream=down))
 
     # A term.
@@ -206,7 +206,7 @@ class Leadership(Service):
     async def _lead(self, lease: LeaseState) -> None:
         over: Deferred[str] = Deferred()
         self._term_over = over
-        self._role.start_leading(self._clock.seconds())
+        self._role.start_leading(self._dates.own())
         self._log.info("{account}: this node is now the leader", account=self._account.name)
         self._grant = lease
         # Concurrent, since reading the log may take longer than the lease lasts.
@@ -224,7 +224,7 @@ class Leadership(Service):
                 self._log.failure(
                     "{account}: a term did not end cleanly", account=self._account.name
                 )
-        self._role.start_following(self._clock.seconds())
+        self._role.start_following(self._dates.own())
         if self.running:
             self._account.mark_upstream_down(reason)
             self._journal.reapply_stream_state()
@@ -271,7 +271,7 @@ class Leadership(Service):
 
     def _remaining(self) -> float:
         """Return the seconds for which this node may still lead."""
-        return self._renewed + STOP_AFTER - self._monotonic()
+        return self._renewed + STOP_AFTER - self._clock.seconds()
 
     async def _renew(self) -> None:
         if self._is_renewing or self._remaining() <= 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
@@ -21,18 +20,9 @@ if TYPE_CHECKING:
 
     from tradeproxy.config.storage import JournalSettings, RedisSettings
     from tradeproxy.hub.account import Account
+    from tradeproxy.runtime.dates import Dates
 
 _log = Logger()
-
-
-def monotonic() -> float:
-    """Return seconds of a clock that also counts the time for which the machine sleeps.
-
-    A lease expires during sleep too, and CLOCK_MONOTONIC stops then. Linux has CLOCK_BOOTTIME;
-    on other systems this is time.monotonic().
-    """
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
 def _apply_stream_state(account: Account, text: str) -> None:
@@ -59,15 +49,13 @@ class Node:
         reactor: Any,
         *,
         connect: Callable[[RedisSettings, Any], RedisClient] = RedisClient,
-        monotonic: Callable[[], float] = monotonic,
     ) -> None:
         """Choose a name; nothing connects before the services start.
 
         Args:
             redis: where the logs are.
-            reactor: for sockets, timers and Unix time.
+            reactor: for sockets, timers and intervals.
             connect: makes a RedisClient, not yet open.
-            monotonic: seconds, for leases.
         """
         # Random, since two containers may have the same host name and process id.
         self._name = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(6).hex()}"
@@ -75,15 +63,17 @@ class Node:
         self._redis = redis
         self._reactor = reactor
         self._connect = connect
-        self._monotonic = monotonic
 
-    def journal(self, account: str, base_url: str, settings: JournalSettings) -> RedisJournal:
+    def journal(
+        self, account: str, base_url: str, settings: JournalSettings, dates: Dates
+    ) -> RedisJournal:
         """Return the journal of one account."""
         journal = RedisJournal(
             account,
             (self._connect(self._redis, self._reactor), self._connect(self._redis, self._reactor)),
             self._name,
             self._reactor,
+            dates,
             base_url=base_url,
             max_age=settings.max_age,
             max_events=settings.max_events,
@@ -99,4 +89,4 @@ class Node:
         journal = self._journals[account.name]
         account.on_stream_state = lambda state: journal.publish_state(state.encode())
         journal.on_stream_state = lambda text: _apply_stream_state(account, text)
-        return Leadership(account, journal, make_upstream, self._reactor, self._monotonic)
+        return Leadership(account, journal, make_upstream, self._reactor)

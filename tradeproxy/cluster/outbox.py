@@ -47,13 +47,15 @@ class Outbox:
 
     _log = Logger()
 
-    def __init__(self, log: RedisLog, clock: IReactorTime) -> None:
+    def __init__(self, log: RedisLog, clock: IReactorTime, wall_clock: Callable[[], float]) -> None:
+        """Create an outbox that writes nothing yet. `wall_clock` returns Unix time in seconds."""
         self.on_written: Callable[[WriteResult, float], None] = lambda _written, _seconds: None
         """Called with the result of a write that had events, and the seconds it took."""
         self.on_rejected: Callable[[str], None] = lambda _: None
         """Called with FENCED, LOG_SHORTENED or FULL when events cannot be written or kept."""
         self._redis_log = log
         self._clock = clock
+        self._wall_clock = wall_clock
         self._events = Backlog()
         # Covers the first events: how many one write had, and the log's last number after it.
         self._written: deque[tuple[int, int]] = deque()
@@ -137,7 +139,7 @@ class Outbox:
         self.flush()
 
     def has(self, event: Event) -> bool:
-        """Whether this event is here, by identity and digest."""
+        """Whether this event is here, by its key."""
         return self._events.has(event)
 
     @property
@@ -185,11 +187,9 @@ class Outbox:
             self._forget(self._written[0][0])
 
     def _first_up_to(self, events: Sequence[Event]) -> int:
-        found = {(event.identity, event.digest) for event in events if self._events.has(event)}
+        found = {event.key for event in events if self._events.has(event)}
         waiting = enumerate(self._next_events(0) if found else ())
-        return max(
-            (index + 1 for index, it in waiting if (it.identity, it.digest) in found), default=0
-        )
+        return max((index + 1 for index, it in waiting if it.key in found), default=0)
 
     def _forget(self, count: int) -> None:
         if count:
@@ -233,7 +233,7 @@ class Outbox:
             # Alone and first: the events that follow belong to the new epoch.
             epoch_start = self._epoch_start
             is_allowed = await self._redis_log.begin_epoch(
-                token, round(self._clock.seconds() * 1_000_000), *epoch_start
+                token, round(self._wall_clock() * 1_000_000), *epoch_start
             )
             if self._epoch_start is epoch_start:
                 self._epoch_start = None
@@ -244,7 +244,7 @@ class Outbox:
         metadata, stream_state = (self._metadata, self._stream_state) if are_all else ({}, "")
         read = self._read
         began = self._clock.seconds()
-        now = round(began * 1_000_000)
+        now = round(self._wall_clock() * 1_000_000)
         written = await self._redis_log.write(token, now, events, metadata, stream_state, read)
         if written is None:
             return FENCED

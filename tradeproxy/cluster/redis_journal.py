@@ -15,6 +15,7 @@ nodes, the leader too, deliver in one order, and only what is in the log.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -39,10 +40,11 @@ if TYPE_CHECKING:
 
     from tradeproxy.cluster.redis_client import RedisClient
     from tradeproxy.cluster.redis_log import EventEntry, LeaseState, LogState, WriteResult
+    from tradeproxy.runtime.dates import Dates
     from tradeproxy.wire.event import Event, OrderState
     from tradeproxy.wire.proxy_status import JournalStatus
 
-BOUND_KEYS = ("epoch", "base_url", "trimmed", "begins")
+BOUND_KEYS = ("epoch", "base_url", "trimmed", "begins", "trimmed event")
 """Metadata that changes only when an epoch begins or rows are trimmed, and is saved only then."""
 
 NOT_READ = "it has not all been read yet"
@@ -63,6 +65,7 @@ class RedisJournal(Replica):
         connections: tuple[RedisClient, RedisClient],
         owner: str,
         clock: IReactorTime,
+        dates: Dates,
         *,
         base_url: str,
         max_age: float,
@@ -75,13 +78,14 @@ class RedisJournal(Replica):
             name: the account's.
             connections: the first for commands, the second for reads that wait for new entries.
             owner: this node's name, unique to the process.
-            clock: timers, and Unix time in seconds.
+            clock: timers and intervals.
+            dates: the time of receipt, and the age of rows.
             base_url: Alpaca's address. A log of another address gets another epoch.
             max_age: seconds after which a row is trimmed.
             max_events: rows to keep, at most.
             random_bytes: for the ids of epochs.
         """
-        super().__init__(base_url)
+        super().__init__(base_url, dates)
         self.name = name
         self.on_stream_state: Callable[[str], None] = lambda _: None
         """Called with the encoded stream state that the leader published."""
@@ -96,15 +100,16 @@ class RedisJournal(Replica):
         self._random_bytes = random_bytes
         # Two connections, since a blocking XREAD delays every later command on its own.
         self._redis_status = RedisStatus(
-            name, connections, clock, self._redis_connected, self._status_changed
+            name, connections, dates.own, self._redis_connected, self._status_changed
         )
         self.status = self._redis_status.status
         self.redis_log = RedisLog(name, owner, connections[0])
         self._tailer = LogTailer(name, RedisLog(name, owner, connections[1]), self, clock)
-        self.outbox = Outbox(self.redis_log, clock)
+        self.outbox = Outbox(self.redis_log, clock, dates.own)
         self.outbox.on_written = self._written
         self._is_starting_epoch = False  # an epoch in which the rows here are not valid
         self._trimmer = Trimmer(clock, self._trim)
+        self._trimmed = 0  # the number up to which the leader has trimmed the log
         self._token: str | None = None
         self._last_stream_state = ""  # as read since this node last led
 
@@ -146,6 +151,7 @@ class RedisJournal(Replica):
                 is now, so only an end before this number shows that it has lost rows.
         """
         self.end = lease.last
+        self._trimmed = lease.trimmed if lease.epoch == self.epoch else 0
         if lease.epoch != self.epoch or lease.last < last:
             self._tailer.recheck()
         if lease.owner not in (None, self.redis_log.owner):
@@ -286,10 +292,10 @@ class RedisJournal(Replica):
             self.event_counts.update([each.event.kind for each in entries])
         self.outbox.confirm(self.last, [each.event for each in entries])
         if self.is_loaded:
-            # On other nodes the leader's clock may differ, so they take their own.
-            is_leading = self.outbox.is_leading
-            received = entries[0].received / 1_000_000 if is_leading else self._clock.seconds()
-            self.on_committed(Batch(rows, received_at=received))
+            # On other nodes the leader's clock may differ: there it counts from now.
+            age = self.dates.own() - entries[0].received / 1_000_000
+            age = max(age, 0) if self.outbox.is_leading else 0
+            self.on_committed(Batch(rows, received_at=self._clock.seconds() - age))
 
     def apply_stream_state(self, stream_state: str) -> None:
         """Pass on the stream state of another node; if this node leads, only after its term.
@@ -372,13 +378,23 @@ class RedisJournal(Replica):
                 {key: value for key, value in encoded if key not in BOUND_KEYS}
             )
 
+    def _save_bounds(self) -> None:
+        if self.outbox.is_leading:
+            encoded = self.encode().items()
+            bounds = set(BOUND_KEYS) - {"begins"}
+            self.outbox.save_metadata({key: value for key, value in encoded if key not in bounds})
+
     def _start_epoch(self) -> None:
         """Begin an epoch after the last row; it takes effect here when it is read back."""
         metadata = Metadata(self.base_url)
         metadata.load(self.encode_present(), None)
         # Events in the outbox come after the epoch's start.
-        metadata.latest_time = self.read_through
-        metadata.begin_epoch(self._random_bytes(8).hex(), self.last + 1, self._now())
+        latest, now = self.read_through, self.dates.now_microseconds()
+        metadata.latest_time = latest
+        if latest is not None and self.dates.is_future(latest):
+            latest = now
+        metadata.begin_epoch(self._random_bytes(8).hex(), self.last + 1, now, latest)
+        self._begun = metadata.epoch, self.dates.clock()
         self.dedup_horizon = metadata.dedup_horizon
         self._is_starting_epoch = True
         self.outbox.begin_epoch(
@@ -388,8 +404,12 @@ class RedisJournal(Replica):
     # Trimming.
 
     def _trim(self) -> bool:
-        """Trim rows here and, on the leader, in Redis; return whether more may be due."""
-        count = self.trim(*self._retention.get_due(self.last, self._clock.seconds()))
+        """Trim rows here and, on the leader, in Redis; return whether more may be due.
+
+        The other nodes have no estimate of Alpaca's clock: they trim what the leader has trimmed.
+        """
+        due = self._retention.get_due(self.last, self.dates)
+        count = self.trim(replace(due, seq=max(due.seq, self._trimmed)))
         # Until `lead` has adopted the log's metadata there is no token. Saving this node's metadata
         # before that would overwrite newer values.
         token = self.outbox.token
@@ -401,4 +421,4 @@ class RedisJournal(Replica):
         return count == TRIM_STEP
 
     def _now(self) -> int:
-        return round(self._clock.seconds() * 1_000_000)
+        return round(self.dates.own() * 1_000_000)

@@ -18,7 +18,14 @@ from tradeproxy.cluster.scripts import (
     WRITE,
     Script,
 )
-from tradeproxy.wire.event import Event, OrderState, is_time
+from tradeproxy.wire.event import (
+    AMENDMENT_KINDS,
+    EXECUTION_KINDS,
+    Event,
+    OrderState,
+    is_time,
+)
+from tradeproxy.wire.messages import TradeUpdate, parse_server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,6 +67,8 @@ class LeaseState:
     """Seconds until the lease expires."""
     is_released: bool = False
     """Whether the lease is free because its last owner released it."""
+    trimmed: int = 0
+    """The number up to which the log is trimmed."""
 
 
 class WriteResult(NamedTuple):
@@ -159,8 +168,8 @@ class RedisLog:
         `milliseconds` is the time until an acquired or renewed lease expires.
         """
         reply = await self._run(LEASE, self.owner, next(self._tokens), milliseconds, int(acquire))
-        *fields, remaining, released = (None if each is None else each.decode() for each in reply)
-        owner, token, previous, epoch, last = fields
+        fields = (None if each is None else each.decode() for each in reply)
+        owner, token, previous, epoch, last, remaining, released, trimmed = fields
         return LeaseState(
             owner,
             token,
@@ -169,6 +178,7 @@ class RedisLog:
             int(last or 0),
             int(remaining or 0) / 1000,
             released is not None,
+            int(trimmed or 0),
         )
 
     async def release(self, token: str) -> None:
@@ -266,13 +276,14 @@ def _flatten(metadata: Mapping[str, str | None]) -> list[str]:
     return [text for key, value in metadata.items() for text in (key, value or "")]
 
 
-def _encode(event: Event) -> tuple[bytes, str, bytes]:
+def _encode(event: Event) -> tuple[bytes, str, bytes, str]:
     state = event.order
     order = None if state is None else [state.id, state.status, state.filled_qty, state.time]
     meta = [event.identity, event.digest.hex(), event.time, event.kind, order]
+    identity, digest = event.key
     # JSON may carry lone surrogates, which strict UTF-8 refuses.
-    identity = event.digest.hex().encode() + b" " + event.identity.encode("utf-8", "surrogatepass")
-    return identity, json.dumps(meta, separators=(",", ":")), event.payload
+    key = digest.hex().encode() + b" " + identity.encode("utf-8", "surrogatepass")
+    return key, json.dumps(meta, separators=(",", ":")), event.payload, event.execution.hex()
 
 
 def _decode(entry_id: bytes, pairs: list[bytes]) -> StatusEntry | EventEntry:
@@ -288,7 +299,19 @@ def _decode(entry_id: bytes, pairs: list[bytes]) -> StatusEntry | EventEntry:
     if order is not None:
         order_id, status, filled_qty, changed = order
         state = OrderState(order_id, status, filled_qty, changed if is_time(changed) else 0)
-    event = Event(fields[b"p"], identity, bytes.fromhex(digest), time, state, kind)
+    payload = fields[b"p"]
+    execution = _read_execution(payload, kind, fields.get(b"x"))
+    event = Event(payload, identity, bytes.fromhex(digest), time, state, kind, execution)
     return EventEntry(
         entry_id, int(entry_id.partition(b"-")[0]), event, fields[b"e"].decode(), int(fields[b"r"])
     )
+
+
+def _read_execution(payload: bytes, kind: str, text: bytes | None) -> bytes:
+    if text is not None:
+        return bytes.fromhex(text.decode())
+    if kind not in EXECUTION_KINDS | AMENDMENT_KINDS:
+        return b""
+    # A node of a version without this field has written the entry.
+    message = parse_server(payload)
+    return message.event.execution if isinstance(message, TradeUpdate) else b""

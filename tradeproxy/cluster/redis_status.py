@@ -11,8 +11,6 @@ from tradeproxy.wire.proxy_status import JournalStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IReactorTime
-
     from tradeproxy.cluster.redis_client import RedisClient
 
 NOT_REACHED = "Redis has not been reached yet"
@@ -27,7 +25,7 @@ class RedisStatus:
         self,
         account: str,
         connections: tuple[RedisClient, RedisClient],
-        clock: IReactorTime,
+        wall_clock: Callable[[], float],
         on_connected: Callable[[], None],
         on_status: Callable[[JournalStatus], None],
     ) -> None:
@@ -36,14 +34,14 @@ class RedisStatus:
         Args:
             account: its name, for the log.
             connections: one for commands, one for blocking reads.
-            clock: Unix time in seconds.
+            wall_clock: Unix time in seconds.
             on_connected: called when the first connection can send commands again.
             on_status: called with every new status.
         """
-        self.status = JournalStatus(durable=False, reason=NOT_REACHED, since=clock.seconds())
+        self.status = JournalStatus(durable=False, reason=NOT_REACHED, since=wall_clock())
         self._account = account
         self._connections = connections
-        self._clock = clock
+        self._wall_clock = wall_clock
         self._on_status = on_status
         connections[0].on_up = on_connected
         for each in connections:
@@ -77,7 +75,7 @@ class RedisStatus:
         if (durable, reason) == (self.status.durable, self.status.reason):
             return
         # A new reason does not restart the outage.
-        since = self._clock.seconds() if durable != self.status.durable else self.status.since
+        since = self._wall_clock() if durable != self.status.durable else self.status.since
         self.status = JournalStatus(durable, reason, since)
         if durable:
             self._log.info("{account}: caught up with the log in Redis", account=self._account)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from tradeproxy.cluster.redis_log import EventEntry
     from tradeproxy.journal.base import Row
+    from tradeproxy.journal.retention import Due
+    from tradeproxy.runtime.dates import Dates
     from tradeproxy.wire.event import Event, OrderState
 
 
@@ -75,8 +77,8 @@ class MissingPositions:
 class Replica(JournalBase):
     """The rows and metadata of one account's log; `extend` appends what the tailer has read."""
 
-    def __init__(self, base_url: str) -> None:
-        super().__init__(base_url)
+    def __init__(self, base_url: str, dates: Dates) -> None:
+        super().__init__(base_url, dates)
         self._store = _empty_store()
         self.missing = MissingPositions()
         """Positions that clients asked for and this replica does not have."""
@@ -118,16 +120,13 @@ class Replica(JournalBase):
         self.missing.record_read_to(self.last)
         return tuple([entry.row(durable=True) for entry in entries])
 
-    def trim(self, seq: int, received: int) -> int:
-        """Drop rows up to number `seq`, or received before a time (microseconds since 1970).
-
-        Drops TRIM_STEP rows at most, and returns how many.
-        """
-        through = min(self._store.find_due(self.first, TRIM_STEP, seq, received), self.last)
+    def trim(self, due: Due) -> int:
+        """Drop the rows that are due, TRIM_STEP rows at most, and return how many."""
+        through = min(self._store.find_due(self.first, TRIM_STEP, due), self.last - 1)
         count = through + 1 - self.first
         if count <= 0:
             return 0
-        self.record_trim(through, self._store.get_max_time(through))
+        self.record_trim(through, *self._store.read_trimmed(through, due.latest))
         self._store.trim(through, {})
         return count
 
@@ -169,12 +168,20 @@ class Replica(JournalBase):
     def _save(self) -> None:
         """Do nothing: a node that only reads must not change the log."""
 
+    def _save_bounds(self) -> None:
+        """Do nothing: a node that only reads must not change the log."""
+
     def first_since(self, time: int) -> int | None:
         """Return the number of the first event at or after this time; None if all are earlier."""
         seq = self._store.first_since(time)
         if seq is None or self.first > self.last:
             return None
         return max(seq, self.first)
+
+    def first_at(self, time: int) -> int | None:
+        """Return the number of the first event with exactly this time; None if there is none."""
+        seq = self._store.first_at(time)
+        return seq if seq is None or seq >= self.first else None
 
     def reaches(self, seq: int) -> bool:
         """Whether the log has this number. Raises UnreadableError while that is uncertain."""
@@ -183,10 +190,12 @@ class Replica(JournalBase):
         return seq <= self.last
 
     def find(self, identity: str) -> int | None:
-        """Return the number of the last event with this identity; None if there is none.
+        """Return the number of the first event with this identity; None if there is none.
 
         Raises UnreadableError while that is uncertain.
         """
+        if self.newest_trimmed is not None and identity == self.newest_trimmed.identity:
+            return self.first - 1
         # The event just before `first` is a valid position: the next row follows it.
         seq = self._store.find(identity)
         if seq is None or seq < self.first - 1:

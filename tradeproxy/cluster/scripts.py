@@ -9,11 +9,11 @@
 |        |        | `said`: the stream state, its node, its entry's id; `begun`: EpochStart    |
 | facts  | hash   | journal.metadata.Metadata                                                 |
 | stream | stream | event n is the entry `n-0`; other entries after it are `n-1`, `n-2`, …     |
-| ids    | zset   | every event's digest and identity, by the event's number                  |
+| ids    | zset   | every event's key, by the event's number                                  |
 
 An event's entry has the fields `p` (payload), `m` (its other values, JSON), `r` (received,
-microseconds) and `e` (epoch). Other entries have `s` (stream state) and `o` (its node), or `b`
-(EpochStart).
+microseconds) and `e` (epoch). That of an execution has `x` too, its hash. Other entries have `s`
+(stream state) and `o` (its node), or `b` (EpochStart).
 
 Stored names are older than the code's: nodes of different versions share a log, so they stay.
 
@@ -82,7 +82,8 @@ end
 local lease = redis.call('HMGET', KEYS[1], 'owner', 'token', 'previous')
 local epoch, last = redis.call('HGET', KEYS[3], 'epoch'), redis.call('HGET', KEYS[2], 'last')
 local released = redis.call('HGET', KEYS[2], 'released')
-return {lease[1], lease[2], lease[3], epoch, last, tostring(redis.call('PTTL', KEYS[1])), released}
+local remaining, trimmed = redis.call('PTTL', KEYS[1]), redis.call('HGET', KEYS[3], 'trimmed')
+return {lease[1], lease[2], lease[3], epoch, last, tostring(remaining), released, trimmed}
 """)
 """Acquire the lease if it is free, or renew it, or only read it.
 
@@ -101,7 +102,7 @@ return freed
 
 WRITE = Script(f"""
 -- owner, token, now, the number read, stream state, how many arguments of metadata, these;
--- then for every event: identity, meta, payload
+-- then for every event: key, meta, payload, execution
 {_FENCE}
 {_SAVE_METADATA}
 local last = tonumber(redis.call('HGET', KEYS[2], 'last') or '0')
@@ -109,12 +110,13 @@ local last = tonumber(redis.call('HGET', KEYS[2], 'last') or '0')
 if last < tonumber(ARGV[4]) then return {{string.format('%.0f', last), 0}} end
 local epoch = redis.call('HGET', KEYS[3], 'epoch')
 local metadata, added, dropped = tonumber(ARGV[6]), 0, 0
-for i = 7 + metadata, #ARGV, 3 do
+for i = 7 + metadata, #ARGV, 4 do
   local number = string.format('%.0f', last + 1)
   -- after a lost reply the leader writes the same events again
   if redis.call('ZADD', KEYS[5], 'NX', number, ARGV[i]) == 1 then
-    redis.call('XADD', KEYS[4], number .. '-0',
-               'p', ARGV[i + 2], 'm', ARGV[i + 1], 'r', ARGV[3], 'e', epoch)
+    local fields = {{'p', ARGV[i + 2], 'm', ARGV[i + 1], 'r', ARGV[3], 'e', epoch}}
+    if ARGV[i + 3] ~= '' then fields[9], fields[10] = 'x', ARGV[i + 3] end
+    redis.call('XADD', KEYS[4], number .. '-0', unpack(fields))
     last, added = last + 1, added + 1
   else
     dropped = dropped + 1

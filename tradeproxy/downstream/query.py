@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl
 
 from tradeproxy.downstream import filters
 from tradeproxy.downstream.admission import Rejection
-from tradeproxy.wire.event import parse_time
-from tradeproxy.wire.position import AfterId, FromTime, LastEvents, Position
+from tradeproxy.wire.event import parse_time_down
+from tradeproxy.wire.position import AfterId, AfterTime, FromTime, LastEvents, Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +23,6 @@ MAX_ID_LENGTH = 128
 
 MAX_REPLAY = 1_000_000
 """Events: the most that `replay` can request."""
-
-CLOCK_SKEW = 60
-"""Seconds by which a client's clock may be ahead of the proxy's clock."""
 
 MAX_PARAMETERS = 32
 """Parameters in one query. A stranger chooses it, and each one is looked up."""
@@ -85,30 +82,31 @@ class _QueryError(Exception):
     """The query is invalid. The text is a line for the client that names the parameter."""
 
 
-def parse_subscribe_options(query: bytes, now: float) -> SubscribeOptions | Rejection:
+def parse_subscribe_options(query: bytes, latest: float) -> SubscribeOptions | Rejection:
     """Parse the query of a WebSocket's URL; a Rejection with status 400 if it is invalid.
 
-    `now` is the Unix time in seconds. Unknown parameters are ignored; near-misspellings of a known
-    one are an error.
+    `latest` is the latest time for `since` (Unix time in seconds): see Dates.latest_start. Unknown
+    parameters are ignored; near-misspellings of a known one are an error.
     """
     try:
         given = _parse_query(query, ("since_id", "since", "replay", "proxy_status", *filters.NAMES))
         status = given.get("proxy_status", "0")
         if status not in ("0", "1"):
             raise _QueryError("proxy_status: is neither 1 nor 0")
-        return SubscribeOptions(_parse_position(given, now), status == "1", _parse_filter(given))
+        return SubscribeOptions(_parse_position(given, latest), status == "1", _parse_filter(given))
     except _QueryError as error:
         return Rejection(400, str(error))
 
 
 def parse_history_query(
-    query: bytes, last_event_id: str | None, now: float
+    query: bytes, last_event_id: str | None, latest: float
 ) -> HistoryQuery | Rejection:
     """Parse a query with the parameters of Alpaca's event endpoints; a Rejection if it is invalid.
 
     `last_event_id` is the value of the Last-Event-ID header, which takes precedence over the
-    position in the query. `now` is the Unix time in seconds. Unknown parameters are ignored;
-    near-misspellings of a known one are an error.
+    position in the query. `latest` is the latest time for `since` (Unix time in seconds): see
+    Dates.latest_start. Unknown parameters are ignored; near-misspellings of a known one are an
+    error.
     """
     try:
         given = _parse_query(
@@ -124,10 +122,10 @@ def parse_history_query(
                 raise _QueryError(f"{end}: needs {begin}")
         until: UntilTime | UntilId | None = None
         if "until" in given:
-            until = UntilTime(_parse_time("until", given["until"]))
+            until = UntilTime(_parse_time("until", given["until"])[0])
         elif "until_id" in given:
             until = UntilId(_check_id("until_id", given["until_id"]))
-        position = _parse_position(given, now)
+        position = _parse_position(given, latest)
         if last_event_id:
             # A browser repeats the same URL when it reconnects, so the URL has the older position
             # (WHATWG HTML, 9.2.3).
@@ -172,25 +170,25 @@ def _parse_filter(given: Query) -> Filter | None:
         raise _QueryError(str(error)) from None
 
 
-def _parse_position(given: Query, now: float) -> Position | None:
+def _parse_position(given: Query, latest: float) -> Position | None:
     chosen = [name for name in _POSITIONS if name in given]
     if len(chosen) > 1:
         raise _QueryError(f"{chosen[1]}: cannot be given together with {chosen[0]}")
-    return _POSITIONS[chosen[0]](given[chosen[0]], now) if chosen else None
+    return _POSITIONS[chosen[0]](given[chosen[0]], latest) if chosen else None
 
 
-def _parse_after_id(text: str, _now: float) -> Position:
+def _parse_after_id(text: str, _latest: float) -> Position:
     return AfterId(_check_id("since_id", text))
 
 
-def _parse_from_time(text: str, now: float) -> Position:
-    time = _parse_time("since", text)
-    if time > (now + CLOCK_SKEW) * 1_000_000:
+def _parse_from_time(text: str, latest: float) -> Position:
+    time, is_exact = _parse_time("since", text)
+    if time > latest * 1_000_000:
         raise _QueryError("since: lies in the future")
-    return FromTime(time)
+    return FromTime(time) if is_exact else AfterTime(time)
 
 
-def _parse_last_events(text: str, _now: float) -> Position:
+def _parse_last_events(text: str, _latest: float) -> Position:
     if re.fullmatch("[0-9]{1,7}", text) is None or int(text) > MAX_REPLAY:
         raise _QueryError(f"replay: is not a number from 0 to {MAX_REPLAY}")
     return LastEvents(int(text))
@@ -211,7 +209,8 @@ def _check_id(name: str, text: str) -> str:
     return text
 
 
-def _parse_time(name: str, text: str) -> int:
+def _parse_time(name: str, text: str) -> tuple[int, bool]:
+    """Return the last microsecond that is not after a time, and whether the time is exactly it."""
     # In a query "+" means a blank, so an unescaped "+02:00" arrives as " 02:00".
     head, _, offset = text[: MAX_TIME_LENGTH + 1].rpartition(" ")
     if ":" in head and _OFFSET.fullmatch(offset):
@@ -219,7 +218,7 @@ def _parse_time(name: str, text: str) -> int:
     try:
         if len(text) > MAX_TIME_LENGTH:
             raise ValueError
-        return parse_time(text)
+        return parse_time_down(text)
     except ValueError:
         example = "2026-01-31T14:30:00Z"
         raise _QueryError(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tradeproxy.journal.base import Row
 
 HEARTBEAT = 15
-"""Seconds between two comments. They keep idle connections open in reverse proxies and NATs."""
+"""Seconds between two heartbeats. They keep idle connections open in reverse proxies and NATs."""
 
 GRACE = 2.0
 """Seconds that an event may take from Alpaca to the proxy. A response with `until` ends this much
@@ -148,9 +148,9 @@ class SseResponse:
         self._account = account
         self._range = log_range
         agent = user_agent(request.getHeader(b"user-agent"))
-        self._info = ClientInfo(agent, "server-sent events", shared.clock.seconds())
+        self._info = ClientInfo(agent, "server-sent events", account.dates.own())
         self._encoder = shared.encoder.with_filter(log_range.filter)
-        self._announced = log_range.after
+        self._id_epoch: str | None = None
         self._feed = Feed(
             account.journal, shared.log_reader, self, shared.clock, shared.limits.stall_timeout
         )
@@ -164,9 +164,12 @@ class SseResponse:
         self._shared.clients.add(self)
         self._shared.clients.sockets.log_in(self._transport)
         self._account.broadcaster.register(self)
-        self._beat()
+        # It is sent to any client, even to one that is behind or does not read: a client waits for
+        # the first bytes. Its position is the beginning: the feed has not started.
+        self._write_heartbeat(self._range.after)
+        self._heartbeat = self._shared.clock.callLater(HEARTBEAT, self._beat)
         if self._range.until is not None:
-            remaining = self._range.until / 1_000_000 + GRACE - self._shared.clock.seconds()
+            remaining = self._range.until / 1_000_000 + GRACE - self._account.dates.now()
             if remaining > 0:
                 self._time_limit = self._shared.clock.callLater(remaining, self._end_if_complete)
         self._feed.start(self._range.after)
@@ -202,7 +205,12 @@ class SseResponse:
         self._feed.deliver(batch)
 
     def announce(self, status: bytes) -> None:
-        """Do nothing: server-sent events have no status frames."""
+        """Send the position if the client has none of this epoch. There are no status frames.
+
+        The journal may have begun a new epoch, or its last row may be durable only now.
+        """
+        if self._feed.is_current and self._id_epoch != self._account.journal.epoch:
+            self._write_heartbeat(self._feed.position)
 
     # Called by the feed.
 
@@ -261,22 +269,19 @@ class SseResponse:
     def _beat(self) -> None:
         # A client that is behind or does not read gets none: it still has events to read.
         if self._feed.is_current:
-            self._request.write(b": heartbeat\n%s\n" % self._progress())
+            self._write_heartbeat(self._feed.position)
         self._heartbeat = self._shared.clock.callLater(HEARTBEAT, self._beat)
 
-    def _progress(self) -> bytes:
-        """Return an `id:` line without data if a filter has dropped events since the last one.
+    def _write_heartbeat(self, position: int) -> None:
+        """Send a comment, and an `id:` line with the cursor of `position` if there is one.
 
-        It is no event, but a browser stores the id as its Last-Event-ID (WHATWG HTML, 9.2.6).
+        Without data it is no event, but a browser stores the id as its Last-Event-ID (WHATWG HTML,
+        9.2.6). So a client that reconnects before its first event misses none.
         """
-        position = self._feed.position
-        if self._range.filter is None or self._feed.is_idle or position == self._announced:
-            return b""
         cursor = self._account.cursor_at(position)
-        if cursor is None:
-            return b""
-        self._announced = position
-        return b"id: %s\n" % cursor.encode()
+        self._id_epoch = None if cursor is None else self._account.journal.epoch
+        line = b"" if cursor is None else b"id: %s\n" % cursor.encode()
+        self._request.write(b": heartbeat\n%s\n" % line)
 
     def _end_if_complete(self) -> None:
         if not self._feed.is_current:

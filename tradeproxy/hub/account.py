@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -70,6 +71,8 @@ class Account:
         self.journal = journal
         self.broadcaster = Broadcaster(clock)
         self.gaps = Gaps(journal, self._announce)
+        self.dates = journal.dates
+        """The account's dates: by this machine's clock, and by Alpaca's."""
         self.role: NodeRole | None = None
         """The role of this node; None unless several nodes share the account."""
         self.on_stream_state: Callable[[StreamState], None] = lambda _: None
@@ -93,7 +96,7 @@ class Account:
         self._buffer: list[Event] | None = None
         self._has_streamed = False
         self.upstream = UpstreamStatus(
-            streaming=False, reason="not connected yet", since=clock.seconds()
+            streaming=False, reason="not connected yet", since=self.dates.own()
         )
         journal.on_committed = self._deliver
         self.broadcaster.on_idle = self._record_latency
@@ -183,6 +186,9 @@ class Account:
         if not self._pending:
             self._clock.callLater(0, self.flush)
             self._pending_since = self._clock.seconds() if received_at is None else received_at
+        if event.order is not None and self.dates.is_future(event.order.time):
+            # Every later state of the order would count as older.
+            event = replace(event, order=replace(event.order, time=0))
         self._pending.append(event)
 
     def flush(self) -> None:
@@ -203,9 +209,9 @@ class Account:
     def _record_latency(self) -> None:
         since, self._delivering_since = self._delivering_since, None
         if since is not None:
-            now = self._clock.seconds()
-            self.slowest.record(since, now)
-            self.latency.observe(now - since)
+            seconds = self._clock.seconds() - since
+            self.slowest.record(self.dates.own(), seconds)
+            self.latency.observe(seconds)
 
     # The upstream and its gaps.
 
@@ -218,13 +224,21 @@ class Account:
         if self.journal.identify(account_id):
             self.gaps.settle(GapOutcome.LOST, ANOTHER_ACCOUNT)
 
+    def correct_times(self) -> None:
+        """Correct what a wrong clock or a wrong time has set.
+
+        Call it when `dates` has a new estimate of Alpaca's clock.
+        """
+        self.journal.correct_times()
+        self.gaps.correct_times()
+
     def _announce_hello(self) -> None:
         self.broadcaster.announce(self.hello(self.journal.last))
 
     def mark_upstream_up(self) -> None:
         """Record that Alpaca streams this account's events from now on. This ends the gap."""
-        now = self._clock.seconds()
-        self._set_upstream(UpstreamStatus(streaming=True, reason="streaming", since=now))
+        status = UpstreamStatus(streaming=True, reason="streaming", since=self.dates.own())
+        self._set_upstream(status)
         if not self._has_streamed:
             # The first stream of this process. The log may be an earlier process's: events
             # between its end and now were missed.
@@ -232,12 +246,12 @@ class Account:
             self.gaps.begin_gap()
         else:
             self.reconnects += 1
-        self.gaps.end_gap(round(now * 1_000_000))
+        self.gaps.end_gap(self.dates.now_microseconds())
 
     def mark_upstream_down(self, reason: str) -> None:
         """Record that the stream is down. `since` stays at the beginning of the outage."""
         previous = self.upstream
-        since = self._clock.seconds() if previous.streaming else previous.since
+        since = self.dates.own() if previous.streaming else previous.since
         self._set_upstream(UpstreamStatus(streaming=False, reason=reason, since=since))
         if previous.streaming:
             self.gaps.begin_gap()

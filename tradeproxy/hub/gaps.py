@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from tradeproxy.journal.base import Journal
 
+SECOND = 1_000_000
+"""In microseconds."""
+
 GAPS_KEPT = 20
 """How many gaps a hello frame lists: the last ones."""
 
@@ -50,6 +53,9 @@ class Gaps:
 
     def __init__(self, journal: Journal, announce: Callable[[bytes], None]) -> None:
         self._journal = journal
+        self._dates = journal.dates
+        # When the first stream began, by the clock of intervals; None if it began earlier.
+        self._streamed_at: float | None = None
         self._announce = announce
         self._gaps: deque[Gap] = deque(maxlen=GAPS_KEPT)
         self.outcomes: Counter[GapOutcome] = Counter()
@@ -71,14 +77,24 @@ class Gaps:
     def complete_through(self) -> int | None:
         """The time up to which the log is complete; None before the first stream.
 
-        Events that a healthy stream omitted are not considered: see `backfill_from`.
+        Events that a healthy stream omitted are not considered: see `backfill_from`. Times that
+        lie in the future are ignored: a wrong time of an event or a wrong Date has set them.
         """
-        if (since := self._journal.get_metadata(OPEN_SINCE)) is not None:
-            return int(since)
-        times = (self._journal.latest_time, self._journal.dedup_horizon, self.checked_through)
-        # These are by Alpaca's clock. Our own clock, which may be ahead, is the last resort.
+        if (since := self._read_time(OPEN_SINCE)) is not None:
+            return since
+        latest = self._drop_future(self._journal.latest_time)
+        times = (latest, self._drop_future(self._journal.dedup_horizon), self.checked_through)
+        # These are by Alpaca's clock. Our own clock, which may be wrong, is the last resort.
         known = max((time for time in times if time is not None), default=None)
-        return self._read_time(_FIRST_STREAM) if known is None else known
+        return self._first_stream if known is None else known
+
+    @property
+    def _first_stream(self) -> int | None:
+        if self._streamed_at is not None:
+            began = self._dates.alpaca_at(self._streamed_at)
+            if began is not None:
+                return round(began * SECOND)
+        return self._read_time(_FIRST_STREAM)
 
     @property
     def checked_through(self) -> int | None:
@@ -116,7 +132,23 @@ class Gaps:
             # Alpaca's clock may be ahead of ours: a gap must not end before it begins.
             self._change(replace(gap, end=max(now, gap.begin)))
         elif self.complete_through is None:
+            self._streamed_at = self._dates.clock()
             self._journal.set_metadata(_FIRST_STREAM, str(now))
+
+    def correct_times(self) -> None:
+        """Move the beginning of the open gap to a time that is not in the future.
+
+        Call it when there is a new estimate of Alpaca's clock. If no event before the gap is known,
+        the gap begins now: only its end can be wrong then.
+        """
+        gap = self.current
+        if gap is None or not self._dates.is_future(gap.begin):
+            return
+        begin = self.complete_through
+        begin = self._dates.now_microseconds() if begin is None else begin
+        self._change(
+            replace(gap, begin=begin, end=None if gap.end is None else max(gap.end, begin))
+        )
 
     def replicate(self, gaps: Iterable[Gap]) -> None:
         """Replace the gaps by those of the leader, and announce the ones that are new.
@@ -157,4 +189,7 @@ class Gaps:
 
     def _read_time(self, key: str) -> int | None:
         text = self._journal.get_metadata(key)
-        return None if text is None else int(text)
+        return None if text is None else self._drop_future(int(text))
+
+    def _drop_future(self, time: int | None) -> int | None:
+        return None if time is None or self._dates.is_future(time) else time

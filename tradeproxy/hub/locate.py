@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from tradeproxy.wire.event import format_time
-from tradeproxy.wire.position import AfterId, Cursor, FromTime, LastEvents, Position, compute_check
+from tradeproxy.wire.position import (
+    AfterId,
+    AfterTime,
+    Cursor,
+    FromTime,
+    LastEvents,
+    Position,
+    compute_check,
+)
 
 if TYPE_CHECKING:
     from tradeproxy.hub.account import Account
@@ -37,16 +45,32 @@ def locate(account: Account, position: Position) -> int:
                 )
             return seq
         case FromTime(time):
-            if time < journal.complete_from:
-                raise UnrecoverablePositionError(
-                    f"the journal begins at {format_time(journal.complete_from)}"
-                )
-            seq = journal.first_since(time)
-            return journal.last if seq is None else seq - 1
+            return _locate_time(journal, time)
+        case AfterTime(time):
+            return _locate_after_time(journal, time)
         case LastEvents(count):
             return max(journal.last - count, journal.first - 1)
         case _:  # pragma: no cover
             assert_never(position)
+
+
+def _locate_time(journal: Journal, time: int) -> int:
+    if time < journal.complete_from:
+        raise UnrecoverablePositionError(
+            f"the journal begins at {format_time(journal.complete_from)}"
+        )
+    seq = journal.first_since(time)
+    return journal.last if seq is None else seq - 1
+
+
+def _locate_after_time(journal: Journal, time: int) -> int:
+    # Later rows may have the same time or an earlier one, and the client may lack them. So its
+    # stream begins behind the first event of that time, and may repeat some that it has.
+    if time < journal.complete_from and (trimmed := journal.newest_trimmed) is not None:
+        # An event of that time may be trimmed, unless it is the newest one that is.
+        return journal.first - 1 if trimmed.time == time else _locate_time(journal, time)
+    seq = journal.first_at(time)
+    return _locate_time(journal, time + 1) if seq is None else seq
 
 
 def _locate_cursor(account: Account, cursor: Cursor) -> int:

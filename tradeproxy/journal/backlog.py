@@ -77,7 +77,7 @@ class Backlog:
         if (event := entry.event) is None:
             return
         self._bytes += len(event.payload)
-        self._keys.add((event.identity, event.digest))
+        self._keys.add(event.key)
         if (state := event.order) is not None:
             self._orders[state.id] = newer_state(self._orders.get(state.id), state)
 
@@ -115,14 +115,12 @@ class Backlog:
         return [entry.row(durable=False) for entry in self._entries[start : start + limit]]
 
     def has(self, event: Event) -> bool:
-        """Whether this event is here: same identity and same digest."""
-        return (event.identity, event.digest) in self._keys
+        """Whether this event is here, by its key."""
+        return event.key in self._keys
 
     def find(self, identity: str) -> int | None:
-        """Return the number of the last event with this identity; None if there is none."""
-        matches = (
-            e.seq for e in reversed(self._entries) if e.event and e.event.identity == identity
-        )
+        """Return the number of the first event with this identity; None if there is none."""
+        matches = (e.seq for e in self._entries if e.event and e.event.identity == identity)
         return next(matches, None)
 
     def first_since(self, time: int) -> int | None:
@@ -135,6 +133,11 @@ class Backlog:
             self._entries, time, key=lambda e: time - 1 if e.max_time is None else e.max_time
         )
         return self._entries[at].seq if at < len(self._entries) else None
+
+    def first_at(self, time: int) -> int | None:
+        """Return the number of the first entry with exactly this time (microseconds)."""
+        matches = (e.seq for e in self._entries if e.event and e.event.time == time)
+        return next(matches, None)
 
     def order(self, order_id: str) -> OrderState | None:
         """Return the newest state of an order; None if no event here is about it."""

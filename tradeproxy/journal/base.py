@@ -11,14 +11,21 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from tradeproxy.journal.metadata import Metadata
+from tradeproxy.journal.metadata import Metadata, TrimmedEvent
 from tradeproxy.runtime.stats import COMMIT_BOUNDS, Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tradeproxy.runtime.dates import Dates
     from tradeproxy.wire.event import Event, OrderState
     from tradeproxy.wire.proxy_status import JournalStatus
+
+
+MAX_DEVIATION = 2_000_000
+"""Microseconds by which two right clocks may differ here: a Date header has whole seconds."""
+
+_SECOND = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +94,15 @@ class Journal(Protocol):
     """The lowest number that can be read; last + 1 if there are no rows."""
     last: int
     """The highest number in use; 0 in a new log."""
+    dates: Dates
+    """The account's dates: by this machine's clock, and by Alpaca's."""
     complete_from: int
     """The log has every event from this time on (microseconds since 1970).
 
     It is the time of creation, or just after the newest event that was trimmed.
     """
+    newest_trimmed: TrimmedEvent | None
+    """The event of row `first` - 1; None if it is not known."""
     latest_time: int | None
     """The highest time of all events (microseconds since 1970), trimmed ones included."""
     dedup_horizon: int | None
@@ -148,9 +159,15 @@ class Journal(Protocol):
         """Whether the log has assigned this number. Raises UnreadableError if that is unknown."""
 
     def find(self, identity: str) -> int | None:
-        """Return the number of the last event with this identity; None if there is none.
+        """Return the number of the first event with this identity; None if there is none.
 
-        Raises UnreadableError.
+        The event may be the newest one that was trimmed. Raises UnreadableError.
+        """
+
+    def first_at(self, time: int) -> int | None:
+        """Return the number of the first event with exactly this time (microseconds since 1970).
+
+        Returns None if there is none. Raises UnreadableError while that is not known.
         """
 
     def first_since(self, time: int) -> int | None:
@@ -174,6 +191,15 @@ class Journal(Protocol):
     def advance_dedup_horizon(self, time: int) -> None:
         """Move the dedup horizon to `time` (microseconds since 1970). It never moves back."""
 
+    def began(self, now: int) -> int:
+        """Return `complete_from` by a clock that shows `now` (microseconds since 1970)."""
+
+    def correct_times(self) -> None:
+        """Correct the bounds that a wrong clock or a wrong time has set.
+
+        Call it when `dates` has a new estimate of Alpaca's clock.
+        """
+
     def identify(self, account_id: str) -> bool:
         """Record Alpaca's id of the account. Begin a new epoch if the log has another one.
 
@@ -188,8 +214,11 @@ class JournalError(Exception):
 class JournalBase(Metadata, ABC):
     """The part of Journal that does not depend on where the log is stored."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, dates: Dates) -> None:
         super().__init__(base_url)
+        self.dates = dates
+        # The epoch that this process began, and when, by `dates.clock`: until it is corrected.
+        self._begun: tuple[str, float] | None = None
         self.duplicates = 0
         self.event_counts: Counter[str] = Counter()
         self.commit_seconds = Histogram(COMMIT_BOUNDS)
@@ -219,6 +248,48 @@ class JournalBase(Metadata, ABC):
         if self.dedup_horizon is None or time > self.dedup_horizon:
             self.dedup_horizon = time
             self._save()
+
+    def correct_times(self) -> None:
+        """Correct the bounds that a wrong clock or a wrong time has set.
+
+        The log began by this machine's clock, which may have been wrong. Versions before 2 moved
+        the bounds to the time of an event even if that was years ahead.
+        """
+        if self.dates.alpaca() is None:
+            return
+        before = self.complete_from, self.dedup_horizon
+        self.complete_from = self.began(self.dates.now_microseconds())
+        self._begun = None
+        if self.dates.is_future(self.complete_from):
+            self.complete_from = self.dates.now_microseconds()
+        if self.dedup_horizon is not None and self.dates.is_future(self.dedup_horizon):
+            self.dedup_horizon = None
+        if (self.complete_from, self.dedup_horizon) != before:
+            self._save_bounds()
+
+    def began(self, now: int) -> int:
+        """Return `complete_from` by a clock that shows `now` (microseconds since 1970)."""
+        if self._begun is None or self._begun[0] != self.epoch:
+            return self.complete_from
+        began = now - round((self.dates.clock() - self._begun[1]) * _SECOND)
+        is_right = abs(began - self.complete_from) <= MAX_DEVIATION
+        return self.complete_from if is_right else began
+
+    def begin_epoch(self, epoch: str, first: int, now: int, latest: int | None) -> None:
+        """See Metadata.begin_epoch; `latest` may be a wrong time that lies in the future."""
+        if latest is not None and self.dates.is_future(latest):
+            latest = now
+        super().begin_epoch(epoch, first, now, latest)
+        self._begun = (epoch, self.dates.clock()) if self.complete_from == now else None
+
+    def record_trim(self, through: int, newest: TrimmedEvent | None, max_time: int | None) -> None:
+        """See Metadata.record_trim."""
+        super().record_trim(through, newest, max_time)
+        self._begun = None
+
+    @abstractmethod
+    def _save_bounds(self) -> None:
+        """Save the metadata with the bounds."""
 
     @abstractmethod
     def _contains(self, event: Event) -> bool:

@@ -56,6 +56,7 @@ class Disk:
         name: str,
         file: JournalFile | None,
         clock: IReactorTime,
+        wall_clock: Callable[[], float],
         backlog: Backlog,
         *,
         full_sync: bool,
@@ -70,6 +71,7 @@ class Disk:
             name: the account, for the log.
             file: the files of the journal; None keeps the store in memory.
             clock: schedules the retries.
+            wall_clock: Unix time in seconds, for the status.
             backlog: the events to commit when the disk works again.
             full_sync: whether every commit is synced to the disk.
             connect: sqlite3.connect, or a replacement for tests.
@@ -77,10 +79,11 @@ class Disk:
             metadata: returns what to save in a new file, and after every failure.
             on_status: called with every new status.
         """
-        self.status = JournalStatus(durable=True, reason="", since=clock.seconds())
+        self.status = JournalStatus(durable=True, reason="", since=wall_clock())
         self._name = name
         self._file = file
         self._clock = clock
+        self._wall_clock = wall_clock
         self._backlog = backlog
         self._full_sync = full_sync
         self._connect = connect
@@ -250,5 +253,5 @@ class Disk:
         return True
 
     def _change_status(self, *, durable: bool, reason: str) -> None:
-        self.status = JournalStatus(durable, reason, self._clock.seconds())
+        self.status = JournalStatus(durable, reason, self._wall_clock())
         self._on_status(self.status)

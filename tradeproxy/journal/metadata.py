@@ -7,11 +7,14 @@ It is saved as short texts by key. Some keys are older than the names in the cod
     begins              complete_from
     latest              latest_time
     horizon             dedup_horizon
+    trimmed event       newest_trimmed, as a JSON list
     remembered KEY      set_metadata(KEY, ...)
 """
 
 from __future__ import annotations
 
+import json
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING
 
 from tradeproxy.wire.event import is_time
@@ -28,6 +31,16 @@ MAX_SEQ = 2**62
 _REMEMBERED = "remembered "
 
 
+@dataclass(frozen=True, slots=True)
+class TrimmedEvent:
+    """The last event that was trimmed. A client may have it as its position."""
+
+    seq: int
+    identity: str
+    time: int | None
+    """Microseconds since 1970; None unless it is later than that of every event before it."""
+
+
 class Metadata:
     """The state of a journal besides its rows, and its saved form."""
 
@@ -37,6 +50,7 @@ class Metadata:
         self.complete_from = 0
         self.latest_time: int | None = None
         self.dedup_horizon: int | None = None
+        self.newest_trimmed: TrimmedEvent | None = None
         self.account_id: str | None = None
         self.base_url = base_url
         self._notes: dict[str, str | None] = {}
@@ -57,6 +71,7 @@ class Metadata:
             "epoch": self.epoch,
             "base_url": self.base_url,
             "account_id": self.account_id,
+            "trimmed event": _encode_trimmed(self.newest_trimmed),
             **{key: None if number is None else str(number) for key, number in numbers.items()},
             **{_REMEMBERED + key: value for key, value in self._notes.items()},
         }
@@ -91,6 +106,7 @@ class Metadata:
             # The best that is known: trimmed events are at or before the horizon.
             complete_from = max(self.latest_time or 0, dedup_horizon or 0)
         self.complete_from = complete_from
+        self.newest_trimmed = _read_trimmed(saved.get("trimmed event"), trimmed)
         self._notes = _read_notes(saved)
 
     def adopt(self, saved: Mapping[str, str]) -> None:
@@ -103,15 +119,22 @@ class Metadata:
         self.account_id = saved.get("account_id")
         self._notes = _read_notes(saved)
 
-    def begin_epoch(self, epoch: str, first: int, now: int) -> None:
-        """Continue with number `first` under another epoch, at `now` (microseconds since 1970)."""
-        self.epoch, self.first = epoch, first
+    def begin_epoch(self, epoch: str, first: int, now: int, latest: int | None) -> None:
+        """Continue with number `first` under another epoch.
+
+        Args:
+            epoch: the new epoch.
+            first: the number of its first row.
+            now: the time (microseconds since 1970).
+            latest: the highest time of all earlier events; None if there were none.
+        """
+        self.epoch, self.first, self.newest_trimmed = epoch, first, None
         # Positions in the discarded file are invalid. A time up to its newest event must be, too.
-        self.complete_from = now if self.latest_time is None else max(now, self.latest_time + 1)
-        if self.latest_time is not None:
+        self.complete_from = now if latest is None else max(now, latest + 1)
+        if latest is not None:
             # The discarded file held the identities of delivered events. The horizon replaces
             # them. It stays before an open gap, whose missing events are still to be delivered.
-            delivered_to = _find_later(self.dedup_horizon, self.latest_time)
+            delivered_to = _find_later(self.dedup_horizon, latest)
             open_since = self.get_metadata(OPEN_SINCE)
             self.dedup_horizon = (
                 delivered_to if open_since is None else min(delivered_to, int(open_since))
@@ -123,15 +146,39 @@ class Metadata:
         self.base_url = base_url
         self._notes = {}
 
-    def record_trim(self, through: int, max_time: int | None) -> None:
-        """Move the bounds behind row `through`. `max_time` is the highest time up to that row.
+    def record_trim(self, through: int, newest: TrimmedEvent | None, max_time: int | None) -> None:
+        """Move the bounds behind row `through`.
 
         Trimmed events were delivered, so the dedup horizon moves to their highest time.
+
+        Args:
+            through: the number of the last row that is trimmed.
+            newest: the event of that row; None for a hole.
+            max_time: the highest time of the trimmed rows (microseconds since 1970).
         """
         self.first = through + 1
+        if newest is not None and newest.time is not None and newest.time < self.complete_from:
+            # An event that was trimmed earlier may have the same time.
+            newest = replace(newest, time=None)
+        self.newest_trimmed = newest
         if max_time is not None:
             self.complete_from = max(self.complete_from, max_time + 1)
             self.dedup_horizon = _find_later(self.dedup_horizon, max_time)
+
+
+def _encode_trimmed(event: TrimmedEvent | None) -> str | None:
+    return None if event is None else json.dumps(astuple(event))
+
+
+def _read_trimmed(text: str | None, trimmed: int) -> TrimmedEvent | None:
+    """Return the trimmed event; None if there is none, or if an older version has trimmed since."""
+    try:
+        match json.loads(text or "null"):
+            case [int(seq), str(identity), time] if seq == trimmed:
+                return TrimmedEvent(seq, identity, time if is_time(time) else None)
+    except (ValueError, RecursionError):
+        pass
+    return None
 
 
 def _find_later(known: int | None, time: int) -> int:

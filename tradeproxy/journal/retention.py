@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tradeproxy.wire.event import MAX_TIME
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from tradeproxy.runtime.dates import Dates
+
+SECOND = 1_000_000
+"""In microseconds."""
 
 TRIM_STEP = 1000
 """Rows trimmed in one step. It bounds the time for which the reactor is blocked."""
@@ -21,10 +28,24 @@ TRIM_AGAIN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
+class Due:
+    """Which rows are due. All times are microseconds since 1970."""
+
+    seq: int
+    """Rows up to this number are due, whatever their age."""
+    before: int | None = None
+    """Rows from before this time are due; None if no row is due by its age."""
+    latest: int = MAX_TIME
+    """An event with a later time has a wrong one: it does not count."""
+
+
+@dataclass(frozen=True, slots=True)
 class Retention:
     """The rule: a row is due when it is too old, or when enough newer rows are stored.
 
-    A row is trimmed only together with all rows before it.
+    Its age counts only if it is too old by this machine's clock and by Alpaca's: one of them may
+    be wrong for a while. A row is trimmed only together with all rows before it. The journals never
+    trim the newest row, so that the position of a client that has read everything stays valid.
     """
 
     max_age: float
@@ -32,14 +53,14 @@ class Retention:
     max_events: int
     """How many rows are kept at most."""
 
-    def get_due(self, last: int, now: float) -> tuple[int, int]:
-        """Return what is due: the last sequence number, and the time of receipt before which.
-
-        Args:
-            last: the highest sequence number of the log.
-            now: Unix time in seconds. The returned time is in microseconds.
-        """
-        return last - self.max_events, round((now - self.max_age) * 1_000_000)
+    def get_due(self, last: int, dates: Dates) -> Due:
+        """Return which rows are due. `last` is the highest sequence number of the log."""
+        seq = last - self.max_events
+        alpaca, latest = dates.alpaca(), dates.latest_event()
+        if alpaca is None or latest is None:
+            return Due(seq)
+        before = min(alpaca, dates.own()) - self.max_age
+        return Due(seq, round(before * SECOND), latest)
 
 
 class Trimmer:

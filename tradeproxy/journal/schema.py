@@ -40,6 +40,16 @@ MIGRATIONS = (
     CREATE INDEX orders_by_state ON orders (closed, seq);
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     """,
+    # `executions` has the hash of each event that has one (Event.execution in wire/event.py); its
+    # row in `events` then has it as its digest. `late` has each event whose time is before that
+    # of an earlier one. Indexes would do, but building them would read every page of a large
+    # file. So upgrade.py adds rows of version 1 in short steps: up to `unindexed` they are missing.
+    """
+    CREATE TABLE executions (seq INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE);
+    CREATE TABLE late (seq INTEGER PRIMARY KEY, time INTEGER NOT NULL);
+    CREATE INDEX late_by_time ON late (time);
+    INSERT INTO meta SELECT 'unindexed', seq FROM events ORDER BY seq DESC LIMIT 1;
+    """,
 )
 """SQL scripts. The nth one upgrades version n - 1 to version n.
 
@@ -82,8 +92,10 @@ def check_header(header: Header, known: int = len(MIGRATIONS)) -> None:
         )
 
 
-def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> None:
+def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> int:
     """Upgrade the tables to the newest version, one transaction per step.
+
+    Returns the version before, which is 0 for a new file.
 
     Writes nothing if they are up to date. Raises SchemaError before any change if the file is not
     for this version, and sqlite3.Error if a step fails; that step is then rolled back.
@@ -107,3 +119,4 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIO
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+    return int(version)

@@ -19,16 +19,18 @@ from tradeproxy.journal.base import (
 from tradeproxy.journal.disk import Disk
 from tradeproxy.journal.file import JournalFile
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
-from tradeproxy.journal.schema import SchemaError
+from tradeproxy.journal.schema import MIGRATIONS, SchemaError
 from tradeproxy.journal.store import DamageError, Store, describe_error, is_damage
+from tradeproxy.journal.upgrade import MAX_STEP, STEP_EVERY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from twisted.internet.interfaces import IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from tradeproxy.journal.base import Row
+    from tradeproxy.runtime.dates import Dates
     from tradeproxy.wire.event import Event, OrderState
     from tradeproxy.wire.proxy_status import JournalStatus
 
@@ -52,11 +54,13 @@ class SqliteJournal(JournalBase):
         name: str,
         path: Path | None,
         clock: IReactorTime,
+        dates: Dates,
         *,
         base_url: str,
         full_sync: bool,
         max_age: float,
         max_events: int,
+        upgrade_step: float = MAX_STEP,
         random_bytes: Callable[[int], bytes] = os.urandom,
         connect: Callable[..., sqlite3.Connection] = sqlite3.connect,
     ) -> None:
@@ -65,26 +69,31 @@ class SqliteJournal(JournalBase):
         Args:
             name: the account, for the log.
             path: the database file; None keeps the log in memory.
-            clock: the time of receipt, and the timers for retries and trimming.
+            clock: the timers for retries and trimming.
+            dates: the time of receipt, and the age of rows.
             base_url: the account's address at Alpaca; another one in the file begins a new epoch.
             full_sync: whether every commit is synced to the disk.
             max_age: seconds after receipt for which events are kept.
             max_events: how many events are kept at most.
+            upgrade_step: seconds for which a step of the upgrade reads rows.
             random_bytes: the source of epochs; called with a number of bytes.
             connect: sqlite3.connect, or a replacement for tests.
         """
-        super().__init__(base_url)
+        super().__init__(base_url, dates)
         self.name = name
         self._clock = clock
         self._base_url = base_url
         self._retention = Retention(max_age, max_events)
         self._random_bytes = random_bytes
+        self._upgrade_step = upgrade_step
         self._backlog = Backlog()
+        self._upgrading: IDelayedCall | None = None
         self._trimmer = Trimmer(clock, lambda: self._disk.query(self._trim, False))
         self._disk = Disk(
             name,
             None if path is None else JournalFile(path),
             clock,
+            dates.own,
             self._backlog,
             full_sync=full_sync,
             connect=connect,
@@ -111,11 +120,24 @@ class SqliteJournal(JournalBase):
             )
             raise JournalError(f"{self._disk}: {reason}") from None
         self._trimmer.start()
+        self._add_older_rows()
 
     def close(self) -> None:
         """Commit what can be committed, and release the file. A second call has no effect."""
         self._trimmer.stop()
+        if self._upgrading is not None:
+            self._upgrading.cancel()
+            self._upgrading = None
         self._disk.close()
+
+    def _add_older_rows(self) -> None:
+        """Run steps of the upgrade of rows until all are in the present form."""
+        must_continue = self._disk.query(
+            lambda store: store.add_older_rows(self._upgrade_step), True
+        )
+        self._upgrading = (
+            self._clock.callLater(STEP_EVERY, self._add_older_rows) if must_continue else None
+        )
 
     def _load(self) -> None:
         why = ""
@@ -136,6 +158,14 @@ class SqliteJournal(JournalBase):
 
     def _load_metadata(self, store: Store) -> bool:
         """Load the metadata; return False for an empty database. Raises DamageError."""
+        if 0 < store.upgraded_from < len(MIGRATIONS):
+            self._log.info(
+                "{account}: upgraded the journal's tables from version {old} to version {new};"
+                " an earlier tradeproxy cannot use it any more",
+                account=self.name,
+                old=store.upgraded_from,
+                new=len(MIGRATIONS),
+            )
         if repaired := store.repair_times():
             self._log.warn(
                 "{account}: {count} events in the journal had a time outside the calendar; they"
@@ -154,7 +184,8 @@ class SqliteJournal(JournalBase):
         return True
 
     def _begin_epoch(self) -> str:
-        self.begin_epoch(self._random_bytes(8).hex(), self._last_on_disk + 1, self._now())
+        epoch, first = self._random_bytes(8).hex(), self._last_on_disk + 1
+        self.begin_epoch(epoch, first, self.dates.now_microseconds(), self.latest_time)
         return self.epoch
 
     def _status_changed(self, status: JournalStatus) -> None:
@@ -169,14 +200,14 @@ class SqliteJournal(JournalBase):
         If the disk fails, the events are passed on nevertheless, after `on_status` was called.
         """
         self._disk.retry_now()
-        received = self._now()
+        received, began = self._now(), self._clock.seconds()
         added = self._disk.write(
             lambda store: store.append(events, self.last, self.latest_time, received)
         )
         if added is None:
             self._append_to_backlog(events)
             return
-        self.commit_seconds.observe((self._now() - received) / 1_000_000)
+        self.commit_seconds.observe(self._clock.seconds() - began)
         self.duplicates += len(events) - len(added)
         if added:
             self.event_counts.update(
@@ -210,11 +241,10 @@ class SqliteJournal(JournalBase):
     def _without_duplicates(self, events: Sequence[Event]) -> list[Event]:
         new: dict[tuple[str, bytes], Event] = {}
         for event in events:
-            key = (event.identity, event.digest)
-            if key in new or self._contains(event):
+            if event.key in new or self._contains(event):
                 self.duplicates += 1
             else:
-                new[key] = event
+                new[event.key] = event
         return list(new.values())
 
     def _add(self, event: Event | None) -> Entry:
@@ -258,18 +288,34 @@ class SqliteJournal(JournalBase):
         return self._backlog.has(event) or self._disk.query(lambda store: store.has(event), False)
 
     def find(self, identity: str) -> int | None:
-        """Return the number of the last event with this identity; None if there is none.
+        """Return the number of the first event with this identity; None if there is none.
 
         Raises UnreadableError.
         """
-        if (seq := self._backlog.find(identity)) is not None:
-            return seq
+        if self.newest_trimmed is not None and identity == self.newest_trimmed.identity:
+            return self.first - 1
+        in_backlog = self._backlog.find(identity)
+        return self._search(lambda store: store.find(identity), in_backlog)
+
+    def first_at(self, time: int) -> int | None:
+        """Return the number of the first event with exactly this time (microseconds since 1970).
+
+        Returns None if there is none. Raises UnreadableError while that is not known.
+        """
+        in_backlog = self._backlog.first_at(time)
+        return self._search(lambda store: store.first_at(time), in_backlog)
+
+    def _search(self, search: Callable[[Store], int | None], in_backlog: int | None) -> int | None:
+        """Return what a search on the disk finds, or else what was found in the backlog.
+
+        Raises UnreadableError if nothing was found and the disk fails.
+        """
         # A failed query gives None, so "not found" is 0, which is no sequence number.
         not_found = 0
-        found = self._disk.query(lambda store: store.find(identity) or not_found, None)
-        if found is None and not self.status.durable:
+        found = self._disk.query(lambda store: search(store) or not_found, None)
+        if found is None and in_backlog is None and not self.status.durable:
             raise UnreadableError
-        return found or None
+        return found or in_backlog
 
     def first_since(self, time: int) -> int | None:
         """Return the number of the first event at or after `time` (microseconds since 1970).
@@ -300,6 +346,9 @@ class SqliteJournal(JournalBase):
     def _save(self) -> None:
         self._disk.save()
 
+    def _save_bounds(self) -> None:
+        self._disk.save()
+
     def identify(self, account_id: str) -> bool:
         """Record Alpaca's id of the account. Begin a new epoch if the log has another one.
 
@@ -325,17 +374,18 @@ class SqliteJournal(JournalBase):
 
     def _trim(self, store: Store) -> bool:
         """Trim rows that are due, and return whether there may be more."""
-        before = self.first, self.complete_from, self.dedup_horizon
-        due = self._retention.get_due(self.last, self._clock.seconds())
-        through = min(store.find_due(self.first, TRIM_STEP, *due), self._last_on_disk)
+        before = self.first, self.complete_from, self.dedup_horizon, self.newest_trimmed
+        due = self._retention.get_due(self.last, self.dates)
+        newest_to_trim = min(self._last_on_disk, self.last - 1)
+        through = min(store.find_due(self.first, TRIM_STEP, due), newest_to_trim)
         if through < self.first:
             return False
-        self.record_trim(through, store.get_max_time(through))
+        self.record_trim(through, *store.read_trimmed(through, due.latest))
         try:
             store.trim(through, self.encode())
         except sqlite3.Error:
             # The rows are still there. A later save must not store the new bounds.
-            self.first, self.complete_from, self.dedup_horizon = before
+            self.first, self.complete_from, self.dedup_horizon, self.newest_trimmed = before
             raise
         return self.first - before[0] == TRIM_STEP
 
@@ -344,4 +394,4 @@ class SqliteJournal(JournalBase):
         return self.last - len(self._backlog)
 
     def _now(self) -> int:
-        return round(self._clock.seconds() * 1_000_000)
+        return round(self.dates.own() * 1_000_000)

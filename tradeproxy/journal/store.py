@@ -7,13 +7,16 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.backlog import Entry
-from tradeproxy.journal.base import Row
+from tradeproxy.journal.base import Row, UnreadableError
+from tradeproxy.journal.metadata import TrimmedEvent
 from tradeproxy.journal.schema import migrate
+from tradeproxy.journal.upgrade import OlderRows
 from tradeproxy.wire.event import MAX_TIME, MIN_TIME, OrderState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from tradeproxy.journal.retention import Due
     from tradeproxy.wire.event import Event
 
 READ_BYTES = 256 * 1024
@@ -36,6 +39,10 @@ _SAVE = """
     INSERT INTO meta (key, value) VALUES (?, ?)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value
 """
+_INSERT_EXECUTION = """
+    INSERT INTO executions (seq, digest) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING
+"""
+_INSERT_LATE = "INSERT INTO late (seq, time) VALUES (?, ?)"
 _READ = "SELECT seq, payload, time FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
 _ORDER = "SELECT id, status, filled_qty, time FROM orders"
 
@@ -93,7 +100,9 @@ class Store:
             self._execute(f"PRAGMA fullfsync = {full_sync}")
             # Debian's SQLite overwrites deleted rows by default, which takes 30 times as long.
             self._execute("PRAGMA secure_delete = OFF")
-            migrate(connection)
+            self.upgraded_from = migrate(connection)
+            """The schema version that was found; 0 for a new file."""
+            self._older = OlderRows(connection)
             # After migrate: WAL mode changes the file, which may be another program's.
             self._execute("PRAGMA journal_mode = WAL")
         except BaseException:
@@ -203,12 +212,7 @@ class Store:
                 if event is None or not self._insert(entry, event):
                     # The disk could not be read when the event came, so a duplicate was not
                     # recognised. Its number has been delivered: it is stored without identity.
-                    payload = None if event is None else event.payload
-                    time = None if event is None else event.time
-                    self._execute(
-                        _INSERT,
-                        (entry.seq, None, None, time, entry.max_time, entry.received, payload),
-                    )
+                    self._insert_row(entry, None, None, event)
             self._save(metadata)
 
     def read(self, after: int, limit: int) -> list[Row]:
@@ -235,16 +239,22 @@ class Store:
         return rows
 
     def has(self, event: Event) -> bool:
-        """Whether this event is stored: same identity and same digest."""
-        query = "SELECT seq FROM events WHERE identity = ? AND digest = ?"
-        return self._first(query, event.identity, event.digest) is not None
+        """Whether this event is stored, by its key."""
+        if not event.execution:
+            query = "SELECT seq FROM events WHERE identity = ? AND digest = ?"
+            return self._first(query, event.identity, event.digest) is not None
+        query = "SELECT seq FROM executions WHERE digest = ?"
+        return self._first(query, event.execution) is not None or self._is_older(event)
 
     def find(self, identity: str) -> int | None:
-        """Return the number of the last event with this identity; None if there is none."""
+        """Return the number of the first event with this identity; None if there is none.
+
+        A correction may have the id of what it corrects, and a client may have only the first.
+        """
         # Identities are ASCII. A str with a lone surrogate cannot be passed to SQLite at all.
         if not identity.isascii():
             return None
-        return self._first("SELECT max(seq) FROM events WHERE identity = ?", identity)
+        return self._first("SELECT min(seq) FROM events WHERE identity = ?", identity)
 
     def first_since(self, time: int) -> int | None:
         """Return the number of the first row whose `max_time` is at least `time` (microseconds).
@@ -254,6 +264,22 @@ class Store:
         return self._first(
             "SELECT seq FROM events WHERE high >= ? ORDER BY high, seq LIMIT 1", time
         )
+
+    def first_at(self, time: int) -> int | None:
+        """Return the number of the first row with exactly this time (microseconds).
+
+        Returns None if there is none. Raises UnreadableError while that is not known.
+        """
+        # The first row that reaches a time has the highest time so far, unless it is higher.
+        row = self._execute(
+            "SELECT seq, time FROM events WHERE high >= ? ORDER BY high, seq LIMIT 1", (time,)
+        ).fetchone()
+        if row is not None and row[1] == time:
+            return int(row[0])
+        seq = self._first("SELECT min(seq) FROM late WHERE time = ?", time)
+        if self._older.last and time < (self._older.max_time or 0):
+            raise UnreadableError  # an older row that is not in `late` yet may have this time
+        return seq
 
     # Orders.
 
@@ -270,29 +296,46 @@ class Store:
 
     # Trimming.
 
-    def find_due(self, first: int, count: int, seq: int, received: int) -> int:
+    def find_due(self, first: int, count: int, due: Due) -> int:
         """Return the number of the last row to trim; `first` - 1 if no row is due.
 
-        Rows up to number `seq` are due, and rows that were received before `received`. A row is
-        trimmed only together with all rows before it.
+        A row is trimmed only together with all rows before it.
 
         Args:
             first: the number of the first stored row.
             count: the maximum number of rows to trim.
-            seq: the number up to which rows are due whatever their age.
-            received: the time before which rows are due (microseconds since 1970).
+            due: which rows are due.
         """
+        if due.before is None:
+            return min(due.seq, first + count - 1)
+        # The clock may have been years behind when a row was received. Its event's time is then
+        # the better date, unless that is wrong and lies in the future.
         kept = (
-            "SELECT seq FROM events WHERE seq > ? AND seq < ? AND received >= ?"
-            " ORDER BY seq LIMIT 1"
+            "SELECT seq FROM events WHERE seq > ? AND seq < ?"
+            " AND (received >= ? OR time >= ? AND time <= ?) ORDER BY seq LIMIT 1"
         )
         end = first + count
-        first_kept = self._first(kept, max(first - 1, seq), end, received)
+        first_kept = self._first(
+            kept, max(first - 1, due.seq), end, due.before, due.before, due.latest
+        )
         return (end if first_kept is None else first_kept) - 1
 
-    def get_max_time(self, seq: int) -> int | None:
-        """Return the highest time up to row `seq` (microseconds since 1970)."""
-        return self._first("SELECT high FROM events WHERE seq = ?", seq)
+    def read_trimmed(self, through: int, latest: int) -> tuple[TrimmedEvent | None, int | None]:
+        """Return what stays known of the rows up to number `through` after they are trimmed.
+
+        That is their last event, and their highest time that is not after `latest`. All times are
+        microseconds since 1970.
+        """
+        max_time = self._first(
+            "SELECT max(time) FROM events WHERE seq <= ? AND time <= ?", through, latest
+        )
+        identity, time = self._execute(
+            "SELECT identity, time FROM events WHERE seq = ?", (through,)
+        ).fetchone()
+        others = self._first("SELECT max(time) FROM events WHERE seq < ?", through)
+        is_only = time is not None and (others is None or time > others)
+        event = TrimmedEvent(through, identity, time if is_only else None) if identity else None
+        return event, max_time
 
     def trim(self, through: int, metadata: Mapping[str, str | None]) -> None:
         """Delete the rows up to number `through`, and save metadata, in one transaction.
@@ -301,8 +344,35 @@ class Store:
         """
         with self._transaction():
             self._execute("DELETE FROM events WHERE seq <= ?", (through,))
+            self._execute("DELETE FROM executions WHERE seq <= ?", (through,))
+            self._execute("DELETE FROM late WHERE seq <= ?", (through,))
             self._execute("DELETE FROM orders WHERE closed = 1 AND seq <= ?", (through,))
             self._save(metadata)
+
+    # Rows of an older version.
+
+    def add_older_rows(self, seconds: float) -> bool:
+        """Run one step of the upgrade (journal.upgrade); return whether more must follow."""
+        if self._older.last:
+            # Without a sync of the disk, which takes longer than the step: after a power cut the
+            # step may be lost as a whole. And with ten times as many checkpoints, each as short.
+            [synchronous] = self._execute("PRAGMA synchronous").fetchone()
+            [checkpoint] = self._execute("PRAGMA wal_autocheckpoint").fetchone()
+            self._execute("PRAGMA synchronous = NORMAL")
+            self._execute(f"PRAGMA wal_autocheckpoint = {checkpoint // 10}")
+            try:
+                with self._transaction():
+                    self._older.add_some(seconds)
+            finally:
+                self._execute(f"PRAGMA synchronous = {synchronous}")
+                self._execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
+        return self._older.last > 0
+
+    def _is_older(self, event: Event) -> bool:
+        """Whether a row that is not in `executions` yet has this event, by its former key."""
+        query = "SELECT seq FROM events WHERE identity = ? AND digest = ? AND seq <= ?"
+        last = self._older.last
+        return last > 0 and self._first(query, event.identity, event.digest, last) is not None
 
     # Parts of transactions.
 
@@ -321,14 +391,29 @@ class Store:
             raise
 
     def _insert(self, entry: Entry, event: Event) -> bool:
-        key = (entry.seq, event.identity, event.digest)
-        values = (*key, event.time, entry.max_time, entry.received, event.payload)
-        if self._execute(_INSERT, values).rowcount == 0:
+        if (execution := event.execution) and (
+            self._is_older(event)
+            or self._execute(_INSERT_EXECUTION, (entry.seq, execution)).rowcount == 0
+        ):
+            return False
+        if not self._insert_row(entry, event.identity, execution or event.digest, event):
             return False
         if (order := event.order) is not None:
             closed = not order.is_open
             state = (order.id, entry.seq, order.status, order.filled_qty, order.time, closed)
             self._execute(_UPDATE_ORDER, state)
+        return True
+
+    def _insert_row(
+        self, entry: Entry, identity: str | None, digest: bytes | None, event: Event | None
+    ) -> bool:
+        payload, time = (None, None) if event is None else (event.payload, event.time)
+        key = (entry.seq, identity, digest)
+        values = (*key, time, entry.max_time, entry.received, payload)
+        if self._execute(_INSERT, values).rowcount == 0:
+            return False
+        if time is not None and entry.max_time is not None and time < entry.max_time:
+            self._execute(_INSERT_LATE, (entry.seq, time))
         return True
 
     def _save(self, metadata: Mapping[str, str | None]) -> None:

@@ -25,7 +25,8 @@ from tradeproxy.recovery.reconcile import (
     read_time,
 )
 from tradeproxy.recovery.snapshot import Snapshot, take_snapshot
-from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
+from tradeproxy.runtime.dates import CONFIRM_AFTER, TOLERANCE
+from tradeproxy.upstream.rest import RestRefusedError, RestResponse, RestUnavailableError
 from tradeproxy.wire.frame import Recovered, frame_event
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.proxy_status import GapOutcome
@@ -99,7 +100,7 @@ class Backfill:
         Args:
             account: its log is compared with Alpaca's data.
             rest: the account's REST client.
-            clock: schedules the waits; its seconds are Unix time.
+            clock: schedules the waits.
             mode: EVENTS forbids the orders, if Alpaca rejects the history.
             deliver: gets each event found, duplicates included, and its source.
             unknown: ids of orders that Alpaca does not have; new ones are added.
@@ -134,6 +135,7 @@ class Backfill:
         # The range was empty, so an answer without events proves nothing.
         if until <= max(begin, self._since):
             raise RestUnavailableError("by Alpaca's clock, the missed time is in the future")
+        require_estimate(self._account, now)
         return result
 
     async def _find(self, begin: int, now: int, until: int) -> BackfillResult:
@@ -168,9 +170,8 @@ class Backfill:
         # The first run, or `identify_account` has found that the log is another account's.
         if begin != self._begin:
             self._begin, self._history = begin, None
-            # `complete_from` is by our clock, which may be ahead of Alpaca's.
-            ahead = max(round(self._clock.seconds() * SECOND) - now, 0)
-            log_begins = min(self._journal.complete_from - ahead - SECOND, begin)
+            # `now` is truncated to a second.
+            log_begins = min(self._journal.began(now) - SECOND, begin)
             self._since = max(min(begin, now) - OVERLAP, log_begins)
         return begin
 
@@ -265,28 +266,56 @@ async def identify_account(account: Account, rest: RestClient) -> int:
     """Record Alpaca's id of the account, and return the time by Alpaca's clock.
 
     The time is in microseconds, truncated to whole seconds. It is from the Date header, which a
-    rejection has too. Our own clock is no substitute: a difference would hide missed events. Raises
-    RestUnavailableError if there is no date.
+    rejection has too. Our own clock is no substitute: a difference would hide missed events. The
+    header may be wrong: see `require_estimate`. Raises RestUnavailableError if there is no date.
     """
-    try:
-        answer = await rest.get("/v2/account")
-    except RestRefusedError as error:
-        return _to_microseconds(error.date)
-    except RestUnavailableError as error:
-        if error.date is None:
-            raise
-        return _to_microseconds(error.date)
-    now = _to_microseconds(answer.date)
+    answer = await _ask_account(rest)
+    if account.dates.alpaca() is None:
+        # The Date or this machine's clock is wrong. A second Date shows whether the first one was.
+        answer = await _ask_account(rest)
+    account.correct_times()
+    now = _read_now(account, answer.date)
     match answer.document:
         case {"id": account_id} if is_id(account_id):
             account.identify(account_id)
-    if account.gaps.complete_through is None:
+    if account.gaps.complete_through is None and _is_believed(account, now):
         # `identify` has begun another account's log: no older event is missing.
         account.gaps.check_through(now)
     return now
 
 
-def _to_microseconds(date: float | None) -> int:
+def require_estimate(account: Account, now: int) -> None:
+    """Raise RestUnavailableError unless `now` agrees with the estimate of Alpaca's clock.
+
+    Events that were found up to `now` are delivered in any case. But a log that counts as complete
+    up to a wrong time would hide missed events.
+    """
+    if not _is_believed(account, now):
+        raise RestUnavailableError("Alpaca's clock is not known yet", CONFIRM_AFTER)
+
+
+def _is_believed(account: Account, now: int) -> bool:
+    alpaca = account.dates.alpaca()
+    return alpaca is not None and abs(now / SECOND - alpaca) <= TOLERANCE
+
+
+async def _ask_account(rest: RestClient) -> RestResponse:
+    """Return the account; only the date, if Alpaca answers with an error that has one."""
+    try:
+        return await rest.get("/v2/account")
+    except RestRefusedError as error:
+        return RestResponse(None, error.date)
+    except RestUnavailableError as error:
+        if error.date is None:
+            raise
+        return RestResponse(None, error.date)
+
+
+def _read_now(account: Account, date: float | None) -> int:
+    """Return the time of an answer, or the estimate of it if its Date is wrong."""
     if date is None:
         raise RestUnavailableError("an answer without a date")
-    return round(date) * SECOND
+    alpaca = account.dates.alpaca()
+    if alpaca is not None and abs(date - alpaca) > TOLERANCE:
+        date = alpaca
+    return int(date) * SECOND

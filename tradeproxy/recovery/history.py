@@ -87,7 +87,7 @@ class HistoryReader:
             except RestUnavailableError as unavailable:
                 error = unavailable
             if self._newest is not None:
-                self._since = max(self._since, min(self._newest, until) - STEP_BACK)
+                self._since = max(self._since, self._newest - STEP_BACK)
             if self._since <= before:  # no progress: an immediate retry would loop
                 raise error
 
@@ -127,10 +127,10 @@ class HistoryReader:
             return
         match message:
             case TradeUpdate(event):
-                if event.time is not None:
+                # A later time is wrong. To continue from there would skip the events before it.
+                if event.time is not None and event.time <= self._until:
                     self._newest = max(event.time, self._newest or 0)
-                    if event.time <= self._until:
-                        self._last_progress = self._clock.seconds()
+                    self._last_progress = self._clock.seconds()
                 self._take(event)
             case Malformed(problem):
                 self._drop(problem)

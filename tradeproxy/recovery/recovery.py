@@ -14,7 +14,13 @@ from twisted.logger import Logger
 
 from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.hub.account import INTERNAL_ERROR
-from tradeproxy.recovery.backfill import SECOND, Backfill, BackfillResult, identify_account
+from tradeproxy.recovery.backfill import (
+    SECOND,
+    Backfill,
+    BackfillResult,
+    identify_account,
+    require_estimate,
+)
 from tradeproxy.upstream.rest import RestUnavailableError
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.wire.frame import Recovered, with_mark
@@ -137,8 +143,12 @@ class Recovery(StreamListener):
     async def _start_log(self) -> None:
         """Identify the account before its first event. A new log has no older events to find."""
         self._start_deadline()
-        now = await self._retry_until_answered(lambda: identify_account(self._account, self._rest))
-        self._account.gaps.check_through(now)
+        self._account.gaps.check_through(await self._retry_until_answered(self._ask_time))
+
+    async def _ask_time(self) -> int:
+        now = await identify_account(self._account, self._rest)
+        require_estimate(self._account, now)
+        return now
 
     async def _recover(self, gap: Gap) -> None:
         """Backfill a gap until it is settled."""
@@ -234,12 +244,11 @@ class Recovery(StreamListener):
         self._found = 0
 
     def _deliver(self, event: Event, source: Recovered) -> None:
-        key = (event.identity, event.digest)
         # A continued response repeats events, and the overlap repeats those in the journal.
-        if key in self._seen or self._account.journal.has(event):
+        if event.key in self._seen or self._account.journal.has(event):
             return
-        self._seen.add(key)
-        self._uncounted.add(key)
+        self._seen.add(event.key)
+        self._uncounted.add(event.key)
         # A synthetic event is always marked. One from the history is marked only if it is late:
         # in its place it looks like the event of the stream that it is.
         if source is Recovered.ORDERS or self._is_late(event):
@@ -254,9 +263,7 @@ class Recovery(StreamListener):
 
     def _count_found(self) -> None:
         """Count the events found, without those that the stream delivered too (now buffered)."""
-        missed = self._uncounted - {
-            (event.identity, event.digest) for event in self._account.buffered
-        }
+        missed = self._uncounted - {event.key for event in self._account.buffered}
         self._uncounted.clear()
         self._found += len(missed)
         self._account.gaps.count_found(len(missed))

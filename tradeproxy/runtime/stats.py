@@ -57,8 +57,7 @@ class Histogram:
         self._counts = [0] * (len(bounds) + 1)
 
     def observe(self, value: float) -> None:
-        """Count a value. A negative value counts as 0: the clock was set back."""
-        value = max(value, 0.0)
+        """Count a value, which is not negative."""
         self._counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
@@ -80,9 +79,9 @@ class SlowestSeries:
     def __init__(self) -> None:
         self._slowest: deque[tuple[int, float]] = deque(maxlen=SERIES_LENGTH)
 
-    def record(self, begun: float, done: float) -> None:
-        """Record the start and end of a batch (Unix time). If the clock was set back, count 0 s."""
-        step, taken = int(done) // SERIES_STEP, max(done - begun, 0.0)
+    def record(self, done: float, taken: float) -> None:
+        """Record when a batch was delivered (Unix time), and how long that took (seconds)."""
+        step = int(done) // SERIES_STEP
         if self._slowest and self._slowest[-1][0] == step:
             taken = max(taken, self._slowest.pop()[1])
         self._slowest.append((step, taken))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1) * 1000
 
 _RFC_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})"
@@ -70,6 +71,16 @@ def compact(time: int) -> str:
     return f"{moment.year:04}{moment:%m%d%H%M%S}{moment.microsecond // 1000:03}"
 
 
+def format_time(time: int) -> str:
+    """Format a time in nanoseconds since 1970 as Alpaca does, with six or nine decimals.
+
+    A time before 1970 or after the year 9999 becomes the first or last one in that range.
+    """
+    microseconds, finer = divmod(min(max(time, 0), _LAST), 1000)
+    text = _text(_EPOCH + timedelta(microseconds=microseconds))
+    return f"{text}{finer:03}Z" if finer else f"{text}Z"
+
+
 def _text(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S.%f")
 
@@ -96,6 +107,15 @@ def ulid_milliseconds(text: str) -> int | None:
     for character in text[:_TIME_LENGTH]:
         milliseconds = milliseconds << 5 | ALPHABET.index(character)
     return milliseconds
+
+
+def move_ulid(text: str, milliseconds: int) -> str:
+    """Return a ULID with another time, in milliseconds since 1970. Other text is unchanged."""
+    if _ULID.fullmatch(text) is None:
+        return text
+    time = min(max(milliseconds, 0), (1 << 48) - 1)
+    digits = (ALPHABET[time >> 5 * index & 31] for index in reversed(range(_TIME_LENGTH)))
+    return "".join(digits) + text[_TIME_LENGTH:]
 
 
 class UlidSequence:

@@ -32,10 +32,16 @@ CHUNK = 32 * 1024
 
 
 class SseFeeds:
-    """All open and delayed responses. They send events of `history`."""
+    """All open and delayed responses. They send events of `history`.
 
-    def __init__(self, reactor: IReactorTime, history: EventHistory) -> None:
+    `wall_clock` returns Unix time in seconds.
+    """
+
+    def __init__(
+        self, reactor: IReactorTime, history: EventHistory, wall_clock: Callable[[], float]
+    ) -> None:
         self._reactor = reactor
+        self._wall_clock = wall_clock
         self._history = history
         self._feeds: set[SseFeed] = set()
         self._delayed: dict[Request, IDelayedCall] = {}
@@ -58,10 +64,12 @@ class SseFeeds:
 
         It ends at the end of its range, if the client disconnects, or in close_all.
         """
-        replay = EventReplay(self._history, event_range, int(self._reactor.seconds() * 1e9), damage)
+        now = self._wall_clock()
+        replay = EventReplay(self._history, event_range, int(now * 1e9), damage)
         feed = SseFeed(request, replay, self._reactor, self._feeds.discard)
         self._feeds.add(feed)
-        feed.start(event_range.deadline)
+        deadline = event_range.deadline
+        feed.start(None if deadline is None else deadline / 1e9 - now)
 
     def pump_all(self) -> None:
         """Send new events of the history."""
@@ -101,15 +109,15 @@ class SseFeed:
         self._heartbeat = LoopingCall(self._beat)
         self._heartbeat.clock = reactor
 
-    def start(self, deadline: int | None) -> None:
-        """Start the response. `deadline` is the end of its range, inclusive, in ns since 1970."""
+    def start(self, remaining: float | None) -> None:
+        """Start the response. Its range ends in `remaining` seconds, or never if that is None."""
         self._request.setHeader(b"Content-Type", b"text/event-stream")
         self._request.setHeader(b"Cache-Control", b"no-store")
         self._request.notifyFinish().addBoth(self._release)
         self._request.registerProducer(self, True)
         self._heartbeat.start(HEARTBEAT_INTERVAL, now=False)
-        if deadline is not None and (remaining := deadline / 1e9 - self._reactor.seconds()) >= 0:
-            # The range includes the deadline, so the timer fires a millisecond later.
+        if remaining is not None and remaining >= 0:
+            # The range includes its end, so the timer fires a millisecond later.
             self._deadline = self._reactor.callLater(remaining + MILLISECOND / 1e9, self._expire)
         self._request.write(WELCOME)
         self.pump()

@@ -188,6 +188,10 @@ class Exchange:
         at, event_id = self._clock.stamp()
         return {"at": at, "event_id": event_id, "timestamp": at, **data}
 
+    def stamp(self) -> tuple[str, str]:
+        """Return the `at` and `event_id` of a new event."""
+        return self._clock.stamp()
+
     def _open_order(self, order_id: str) -> Order:
         order = self.order(order_id)
         if not order.status.open:

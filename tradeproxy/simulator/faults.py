@@ -17,9 +17,15 @@ MOST_EVENTS = 10_000
 LONGEST = 1_000_000_000
 """The maximum of `seconds`, `delay`, `events` and `dropped`."""
 
+YEAR = 365 * 24 * 3600
+"""In seconds."""
+
+LARGEST_OFFSET = 50 * YEAR
+"""The maximum of `offset` in both directions, in seconds."""
+
 
 class FaultKind(Enum):
-    """The kind of fault. A lasting one applies to later connections and requests."""
+    """The kind of fault. A lasting one applies to later connections, requests or events."""
 
     DROP = "drop"
     """TCP closes (FIN) without a close frame."""
@@ -49,6 +55,24 @@ class FaultKind(Enum):
     """History responses are cut off after `events` events (lasting)."""
     HISTORY_DROP = "history_drop"
     """After `events` events, history responses report and omit `dropped` events (lasting)."""
+    DATE_SHIFT = "date_shift"
+    """The Date header of responses is wrong by `offset` seconds (lasting)."""
+    STREAM_WITHOUT_IDS = "stream_without_ids"
+    """Events lack `event_id` and `at` on the stream; the history has both (lasting)."""
+    WITHOUT_IDS = "without_ids"
+    """Events lack `event_id` and `at`; their copy in the history has `account_id` (lasting)."""
+    SAME_TIME = "same_time"
+    """The `at` of events equals that of the event before (lasting)."""
+    OLDER_TIME = "older_time"
+    """The `at` of events is a millisecond older than that of the event before (lasting)."""
+    TIME_SHIFT = "time_shift"
+    """The `at` and `timestamp` of events are wrong by `offset` seconds (lasting)."""
+    REISSUE = "reissue"
+    """The last `count` fills are sent again, each under a new event id and with a new `at`."""
+    CORRECT = "correct"
+    """The last fill is sent again with the same ids and another price."""
+    BUST_CORRECT = "bust_correct"
+    """A trade_bust and a trade_correct of the last fill, both under one new event id."""
 
     @property
     def lasting(self) -> bool:
@@ -65,6 +89,12 @@ _LASTING = frozenset(
         FaultKind.HISTORY_DELAY,
         FaultKind.HISTORY_TRUNCATE,
         FaultKind.HISTORY_DROP,
+        FaultKind.DATE_SHIFT,
+        FaultKind.STREAM_WITHOUT_IDS,
+        FaultKind.WITHOUT_IDS,
+        FaultKind.SAME_TIME,
+        FaultKind.OLDER_TIME,
+        FaultKind.TIME_SHIFT,
     }
 )
 
@@ -74,7 +104,7 @@ class Fault:
     """One fault. It lasts for `seconds` if that is set, else it applies `count` times.
 
     `retry_after` is the value of the Retry-After header in error responses, in seconds. `delay`
-    is in seconds too.
+    and `offset` are in seconds too; a negative `offset` means the past.
     """
 
     kind: FaultKind
@@ -85,6 +115,7 @@ class Fault:
     delay: float = 1
     events: int = 1
     dropped: int = 1
+    offset: float = YEAR
 
 
 def parse_fault(document: object) -> Fault:
@@ -109,6 +140,7 @@ def parse_fault(document: object) -> Fault:
         _read_duration(document, "delay") if "delay" in document else 1,
         _read_integer(document, "events", 1, 0, LONGEST),
         _read_integer(document, "dropped", 1, 1, LONGEST),
+        _read_offset(document),
     )
 
 
@@ -126,8 +158,18 @@ def _read_duration(document: Document, name: str) -> float:
     return float(value)
 
 
+def _read_offset(document: Document) -> float:
+    value = document.get("offset", YEAR)
+    if type(value) not in (int, float) or not -LARGEST_OFFSET <= value <= LARGEST_OFFSET:
+        raise _build_error(f"offset: a number from -{LARGEST_OFFSET} to {LARGEST_OFFSET}")
+    return float(value)
+
+
 class LastingFault:
-    """A fault in force: until its `seconds` elapse, or for the next `count` requests."""
+    """A fault in force: until its `seconds` elapse, or for the next `count` requests or events.
+
+    `now` is in seconds of any clock that does not go back.
+    """
 
     def __init__(self, fault: Fault, now: float) -> None:
         self.fault = fault
@@ -135,7 +177,7 @@ class LastingFault:
         self._remaining = fault.count
 
     def applies(self, now: float) -> bool:
-        """Return whether the fault applies to this request, and count it."""
+        """Return whether the fault applies to this request or event, and count it."""
         if self._until is not None:
             return now < self._until
         self._remaining -= 1

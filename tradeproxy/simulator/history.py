@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid5
 
@@ -41,7 +42,8 @@ class FillRecord:
 class EventRecord:
     """One event.
 
-    `start` and `stop` delimit `data` in the payload. `time` is in nanoseconds since 1970.
+    `payload` is the frame on the stream. `start` and `stop` delimit `data` in it. `time` is in
+    nanoseconds since 1970. `differing` is the history's copy of `data` if it is not the stream's.
     """
 
     payload: bytes
@@ -50,10 +52,18 @@ class EventRecord:
     time: int
     event_id: str | None
     fill: FillRecord | None
+    differing: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of bytes of both copies."""
+        return len(self.payload) + len(self.differing or b"")
 
     @property
     def data(self) -> bytes:
-        """The bytes of the `data` object in the frame, on one line."""
+        """The bytes of the `data` object in the history, on one line."""
+        if self.differing is not None:
+            return self.differing
         # JSON allows line breaks only as white space between tokens.
         return self.payload[self.start : self.stop].translate(_LINE_BREAKS)
 
@@ -72,12 +82,12 @@ class EventHistory:
     def append(self, record: EventRecord) -> None:
         """Add an event. Over the limits, the oldest events are dropped, but never the new one."""
         self._records[self.end] = record
-        self._bytes += len(record.payload)
+        self._bytes += record.size
         self.end += 1
         while len(self._records) > 1 and (
             len(self._records) > self._events_kept or self._bytes > self._bytes_kept
         ):
-            self._bytes -= len(self._records.pop(self.first).payload)
+            self._bytes -= self._records.pop(self.first).size
             self.first += 1
 
     def __getitem__(self, position: int) -> EventRecord:
@@ -93,6 +103,11 @@ class EventHistory:
             for position in range(max(self.first, self.end - count), self.end)
         ]
 
+    def last_fills(self, count: int) -> list[EventRecord]:
+        """Return the last `count` fills, oldest first, or all if there are fewer."""
+        newest_first = (record for record in reversed(self._records.values()) if record.fill)
+        return list(islice(newest_first, count))[::-1]
+
     def position_of(self, event_id: str) -> int | None:
         """Return the position of the last event with this id; None if there is none."""
         positions = range(self.end - 1, self.first - 1, -1)
@@ -101,13 +116,20 @@ class EventHistory:
 
 def event_payload(data: Document) -> bytes:
     """Return the stream's frame for an event's `data`."""
-    return _HEAD + json.dumps(data, separators=(",", ":")).encode() + _TAIL
+    return _HEAD + _encode(data) + _TAIL
 
 
-def event_record(data: Document, now: int) -> EventRecord:
-    """Return the record of an event with this `data`, emitted at `now` (nanoseconds since 1970)."""
-    payload = event_payload(data)
-    return _build_record(payload, len(_HEAD), len(payload) - len(_TAIL), data, now)
+def event_record(data: Document, now: int, streamed: Document | None = None) -> EventRecord:
+    """Return the record of an event.
+
+    Args:
+        data: The event's data in the history.
+        now: The time at which it is emitted, in nanoseconds since 1970.
+        streamed: The event's data on the stream, if it is different.
+    """
+    payload = event_payload(data if streamed is None else streamed)
+    record = _build_record(payload, len(_HEAD), len(payload) - len(_TAIL), data, now)
+    return record if streamed is None else replace(record, differing=_encode(data))
 
 
 def payload_record(payload: bytes, now: int) -> EventRecord | None:
@@ -127,6 +149,10 @@ def payload_record(payload: bytes, now: int) -> EventRecord | None:
                 payload, len(text[:start].encode()), len(text[:stop].encode()), data, now
             )
     return None
+
+
+def _encode(data: Document) -> bytes:
+    return json.dumps(data, separators=(",", ":")).encode()
 
 
 def _build_record(payload: bytes, start: int, stop: int, data: Document, now: int) -> EventRecord:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -11,6 +13,7 @@ from tradeproxy.simulator.eventfeed import SseFeeds
 from tradeproxy.simulator.exchange import Exchange
 from tradeproxy.simulator.faults import Fault, FaultKind, LastingFault
 from tradeproxy.simulator.history import EventHistory, event_record, payload_record
+from tradeproxy.simulator.variants import EVENT_FAULTS, FILL_FAULTS, follow_fills, make_copies
 from tradeproxy.wire.messages import Authorization
 
 if TYPE_CHECKING:
@@ -84,6 +87,7 @@ class Simulator:
         credentials: The only valid credentials; None accepts any.
         account_id: The account's id, a UUID; by default random.
         history: The history to use; by default a new one.
+        wall_clock: Returns Unix time in seconds; the reactor's clock only measures intervals.
     """
 
     def __init__(
@@ -95,16 +99,18 @@ class Simulator:
         credentials: Credentials | None = None,
         account_id: str | None = None,
         history: EventHistory | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.random = random
         self.binary = binary
-        self.exchange = Exchange(reactor.seconds, random)
+        self.exchange = Exchange(wall_clock, random)
         self.account_id = account_id or self.exchange.account_id
         self.history = EventHistory() if history is None else history
-        self.feeds = SseFeeds(reactor, self.history)
+        self.feeds = SseFeeds(reactor, self.history, wall_clock)
         self.handshakes = 0
         self.last_close: CloseFrame | None = None
         self.reactor = reactor
+        self._wall_clock = wall_clock
         self._credentials = credentials
         self._connection: StreamConnection | None = None
         self._steps: dict[str, IDelayedCall] = {}
@@ -139,10 +145,17 @@ class Simulator:
         return self._when(lambda: not self.connected)
 
     def emit(self, data: Document) -> bytes:
-        """Send an event with this `data` and return its payload; the history always contains it."""
-        record = event_record(data, self._now())
+        """Send an event with this `data` and return its payload on the stream.
+
+        The history always contains it. Faults may change it.
+        """
+        record = self._record(data)
         self._publish([record])
         return record.payload
+
+    def emit_stamped(self, data: Document) -> int:
+        """Send an event; a missing id or time is set. Return the number of clients, 0 or 1."""
+        return self._publish([self._record(self.exchange.stamped(data))])
 
     def emit_payload(self, payload: bytes) -> int:
         """Send `payload` unchanged, and return the number of clients that it went to, 0 or 1.
@@ -150,13 +163,13 @@ class Simulator:
         If it is the frame of an event, the history records it.
         """
         if record := payload_record(payload, self._now()):
+            self.history.append(record)
             return self._publish([record])
         return self._send([(payload, self.binary)])
 
     def apply(self, result: ExchangeResult) -> tuple[Order, ...]:
         """Send the events of a result in one write, schedule next steps, and return the orders."""
-        now = self._now()
-        self._publish([event_record(data, now) for data in result.events])
+        self._publish([self._record(data) for data in result.events])
         for order in result.orders:
             if self.exchange.has_next_step(order.id):
                 delay = self.random.uniform(*STEP_DELAY)
@@ -166,13 +179,15 @@ class Simulator:
     def inject(self, fault: Fault) -> None:
         """Inject a fault.
 
-        Without a client, only a lasting fault and the events of a burst remain.
+        Without a client, only a lasting fault and new events remain.
         """
         match fault.kind, self._connection:
             case kind, _ if kind.lasting:
                 self._faults[kind] = LastingFault(fault, self.reactor.seconds())
             case FaultKind.BURST, _:
                 self.apply(self.exchange.burst(fault.count))
+            case kind, _ if kind in FILL_FAULTS:
+                self._follow_fills(fault)
             case FaultKind.REPEAT, _:
                 self._send(
                     [(record.payload, self.binary) for record in self.history.last(fault.count)]
@@ -237,21 +252,42 @@ class Simulator:
             self._waiters.remove(waiter)
             waiter[1].callback(None)
 
-    def seconds(self) -> float:
-        """Return Unix time in seconds."""
-        return self.reactor.seconds()
+    def date(self) -> float:
+        """Return the Unix time for the Date header of one response, in seconds.
+
+        A DATE_SHIFT fault makes it wrong.
+        """
+        shift = self.fault(FaultKind.DATE_SHIFT)
+        return self._wall_clock() + (shift.offset if shift else 0)
 
     def fault(self, kind: FaultKind) -> Fault | None:
-        """Return the lasting fault of a kind if it applies now. The call counts as one request."""
+        """Return the lasting fault of a kind if it applies now.
+
+        The call counts as one request or event.
+        """
         lasting = self._faults.get(kind)
         return lasting.fault if lasting and lasting.applies(self.reactor.seconds()) else None
 
     def _now(self) -> int:
-        return int(self.reactor.seconds() * 1e9)
+        return int(self._wall_clock() * 1e9)
+
+    def _follow_fills(self, fault: Fault) -> None:
+        fills = [json.loads(record.data) for record in self.history.last_fills(fault.count)]
+        events = follow_fills(fault, fills, self.exchange.stamp)
+        self._publish([self._record(data) for data in events])
+
+    def _record(self, data: Document) -> EventRecord:
+        """Apply the event faults, and append the event to the history."""
+        faults = [fault for kind in EVENT_FAULTS if (fault := self.fault(kind)) is not None]
+        previous = [record.time for record in self.history.last(1)]
+        copies = make_copies(data, faults, previous[0] if previous else None, self.account_id)
+        streamed = None if copies.stream is copies.history else copies.stream
+        record = event_record(copies.history, self._now(), streamed)
+        self.history.append(record)
+        return record
 
     def _publish(self, records: Sequence[EventRecord]) -> int:
-        for record in records:
-            self.history.append(record)
+        """Send events that the history has, and return how many went to a client."""
         sent = self._send([(record.payload, self.binary) for record in records])
         self.feeds.pump_all()
         return sent

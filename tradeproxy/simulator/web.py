@@ -18,7 +18,6 @@ from tradeproxy.simulator.activities import (
 )
 from tradeproxy.simulator.errors import ApiError
 from tradeproxy.simulator.faults import FaultKind, parse_fault
-from tradeproxy.simulator.history import event_payload
 from tradeproxy.simulator.orders import choice, parse_order, parse_replacement
 from tradeproxy.simulator.replay import Damage, parse_event_range
 from tradeproxy.simulator.stream import BANNER, StreamFactory, StreamProtocol
@@ -67,7 +66,6 @@ class Api(Resource):
     def _respond(self, request: Request, respond: Responder) -> bytes | None:
         """Set status and headers and return the body; None if the body is written elsewhere."""
         request.setHeader(b"Server", BANNER.encode())
-        request.setHeader(b"Date", datetimeToString(self._simulator.seconds()))
         try:
             response = respond()
         except ApiError as error:
@@ -76,12 +74,17 @@ class Api(Resource):
                 request.setHeader(b"Retry-After", str(error.retry_after).encode())
         if response is None:
             return None
+        self._set_date(request)
         status, document = response
         request.setResponseCode(status)
         if document is None:
             return b""
         request.setHeader(b"Content-Type", b"application/json; charset=UTF-8")
         return json.dumps(document, separators=(",", ":")).encode()
+
+    def _set_date(self, request: Request) -> None:
+        """Set the Date header; called once for each response."""
+        request.setHeader(b"Date", datetimeToString(self._simulator.date()))
 
     def _route(self, request: Request, path: list[str]) -> HttpResponse | None:
         if request.requestHeaders.hasHeader(b"Origin"):
@@ -125,9 +128,7 @@ class Api(Resource):
     def _emit(self, data: Any) -> HttpResponse:
         if not isinstance(data, dict):
             raise ApiError(400, 40010000, "the body is the event's data, a JSON object")
-        return 200, {
-            "delivered": self._simulator.emit_payload(event_payload(self._exchange.stamped(data)))
-        }
+        return 200, {"delivered": self._simulator.emit_stamped(data)}
 
     def _inject(self, document: Any) -> HttpResponse:
         fault = parse_fault(document)
@@ -171,6 +172,7 @@ class Api(Resource):
             drop_after=drop.events if drop else None,
             dropped=drop.dropped if drop else 0,
         )
+        self._set_date(request)
         self._simulator.feeds.open(request, event_range, damage)
         return None
 

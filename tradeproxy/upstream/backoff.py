@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from tradeproxy.upstream.http_date import parse_date
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,13 +97,11 @@ def parse_retry_after(value: str, now: float) -> float | None:
     is neither a number nor a date.
     """
     try:
-        seconds = float(value) if value.strip().isdecimal() else _seconds_until(value, now)
+        seconds = float(value) if value.strip().isdecimal() else None
     except (ValueError, OverflowError):
         return None
+    if seconds is None:
+        if (date := parse_date(value)) is None:
+            return None
+        seconds = date - now
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
-
-
-def _seconds_until(date: str, now: float) -> float:
-    moment = parsedate_to_datetime(date)
-    # HTTP dates are in UTC, but "-0000" is parsed as a date without a zone (RFC 5322, 3.3).
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now

@@ -20,6 +20,7 @@ from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
 from tradeproxy.upstream.backoff import Disconnect, DisconnectCause, parse_retry_after
 from tradeproxy.upstream.http import MAX_HEAD_SIZE
+from tradeproxy.upstream.http_date import parse_date
 from tradeproxy.upstream.session import (
     CloseConnection,
     DropFrame,
@@ -35,6 +36,7 @@ from tradeproxy.wire.messages import encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from autobahn.websocket.types import ConnectionResponse
     from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
     from twisted.python.failure import Failure
 
@@ -123,6 +125,11 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
         if self.state == self.STATE_CONNECTING and len(self.data) > MAX_HEAD_SIZE:
             self._failure_reason = "the answer to the handshake is too long"
             self.abort()
+
+    def onConnect(self, response: ConnectionResponse) -> None:
+        """Take the Date header of the answer, if it has one."""
+        if (date := parse_date(response.headers.get("date", ""))) is not None:
+            self._account.dates.observe(date)
 
     def onOpen(self) -> None:
         """Start the session. It must reach STREAMING within LOGIN_TIMEOUT seconds."""
@@ -225,7 +232,7 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
                 DisconnectCause.LOST, self._failure_reason or timeout or "no WebSocket handshake"
             )
         retry_after = parse_retry_after(
-            self.http_headers.get("retry-after", ""), self.clock.seconds()
+            self.http_headers.get("retry-after", ""), self._account.dates.now()
         )
         cause = _CAUSES.get(status, DisconnectCause.LOST)
         hint = (

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from treq.client import HTTPClient
@@ -20,9 +18,9 @@ from twisted.web.http_headers import Headers
 
 from tradeproxy.upstream.backoff import parse_retry_after
 from tradeproxy.upstream.http import build_agent
+from tradeproxy.upstream.http_date import parse_date
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken
-from tradeproxy.wire.event import is_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
     from twisted.web.iweb import IResponse
+
+    from tradeproxy.runtime.dates import Dates
 
 INACTIVITY_TIMEOUT = 20.0
 """Seconds without data from Alpaca. Its event streams send a comment more often than that."""
@@ -97,6 +97,7 @@ class RestClient:
         base_url: str,
         credentials: Credentials,
         clock: IReactorTime,
+        dates: Dates,
         rate_limiter: RateLimiter | None = None,
     ) -> None:
         """Create the client.
@@ -105,13 +106,15 @@ class RestClient:
             http: sends the requests; see `http_client`.
             base_url: scheme and host, without a slash at the end.
             credentials: the account's key pair or OAuth token.
-            clock: schedules the timeouts; its seconds are Unix time.
+            clock: schedules the timeouts.
+            dates: gets the Date header of every answer.
             rate_limiter: shared by all requests of the account; a new one by default.
         """
         self._http = http
         self._base_url = base_url
         self._credentials = credentials
         self._clock = clock
+        self._dates = dates
         self._rate_limiter = rate_limiter or RateLimiter()
 
     async def get(self, path: str, parameters: Mapping[str, str] | None = None) -> RestResponse:
@@ -172,6 +175,8 @@ class RestClient:
         answered = _cancellable(sent)
         answered.addTimeout(INACTIVITY_TIMEOUT, self._clock)
         response = await _await_response(answered)
+        if (date := _date(response)) is not None:
+            self._dates.observe(date)
         if response.code != 200:
             _discard(response)
             raise self._build_error(response)
@@ -193,13 +198,14 @@ class RestClient:
         return reader.ended
 
     def _build_error(self, response: IResponse) -> RestRefusedError | RestUnavailableError:
-        status, date, now = response.code, _date(response), self._clock.seconds()
-        retry_after = parse_retry_after(_header(response, b"retry-after"), now) or 0.0
+        status, date = response.code, _date(response)
+        sent = self._dates.own() if date is None else date
+        retry_after = parse_retry_after(_header(response, b"retry-after"), sent) or 0.0
         # Alpaca's clock is in the error too: the recovery needs it even if a request is rejected.
         if status in _FINAL:
             return RestRefusedError(f"HTTP {status}", status, date)
         if status == 429:
-            self._rate_limiter.block_until(now + retry_after)
+            self._rate_limiter.block_until(self._clock.seconds() + retry_after)
         return RestUnavailableError(f"HTTP {status}", retry_after, date)
 
 
@@ -319,13 +325,5 @@ def _header(response: IResponse, name: bytes) -> str:
 
 
 def _date(response: IResponse) -> float | None:
-    """Return the Date header as Unix time; HTTP dates are in UTC (RFC 9110, 5.6.7).
-
-    None if there is none, or if it is outside the calendar: an offset can move it there.
-    """
-    try:
-        moment = parsedate_to_datetime(_header(response, b"date"))
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return seconds if is_time(round(seconds) * 1_000_000) else None
+    """Return the Date header as Unix time; None if there is none."""
+    return parse_date(_header(response, b"date"))

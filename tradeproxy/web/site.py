@@ -35,7 +35,7 @@ from tradeproxy.web.status import StatusPage
 from tradeproxy.wire.credentials import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
@@ -71,6 +71,7 @@ def build_site(
     factory: DownstreamFactory,
     admission: Admission,
     clock: IReactorTime,
+    wall_clock: Callable[[], float],
     rest_proxy: RestProxy | None = None,
 ) -> ProxySite:
     """Return the site of `accounts`.
@@ -79,11 +80,12 @@ def build_site(
         accounts: the accounts by name, as in the paths.
         factory: upgrades requests to WebSockets; its limits and its throttle apply to the site.
         admission: checks Host, Origin and token.
-        clock: for time limits and time stamps.
+        clock: for time limits.
+        wall_clock: for time stamps; Unix time in seconds.
         rest_proxy: forwards REST requests; None answers them with 404.
     """
     events = SseResponses(factory.clients, factory.limits, clock)
-    root = Root(accounts, factory, events, admission, rest_proxy, clock)
+    root = Root(accounts, factory, events, admission, rest_proxy, wall_clock)
     timeout = factory.limits.handshake_timeout
     site = ProxySite(root, timeout=timeout, reactor=clock, parsePOSTFormSubmission=False)
     site.throttle = factory.throttle
@@ -110,7 +112,7 @@ class Root(Resource):
         events: SseResponses,
         admission: Admission,
         rest_proxy: RestProxy | None,
-        clock: IReactorTime,
+        wall_clock: Callable[[], float],
     ) -> None:
         super().__init__()
         self._accounts = accounts
@@ -118,8 +120,7 @@ class Root(Resource):
         self._events = events
         self._admission = admission
         self._rest_proxy = rest_proxy
-        self._clock = clock
-        self._status = StatusPage(accounts, factory.clients, clock)
+        self._status = StatusPage(accounts, factory.clients, wall_clock)
         self._metrics = Metrics(accounts.values(), factory.clients)
         self._pages = StaticFiles()
 
@@ -204,9 +205,9 @@ class Root(Resource):
                 request, Rejection(426, "this is a WebSocket: connect to it with ws:// or wss://")
             )
         query = _get_query(request)
-        options = (
-            parse_subscribe_options(query, self._clock.seconds()) if query else DEFAULT_OPTIONS
-        )
+        options: SubscribeOptions | Rejection = DEFAULT_OPTIONS
+        if query:
+            options = parse_subscribe_options(query, account.dates.latest_start())
         if isinstance(options, Rejection):
             return _render_rejection(request, options)
         if not account.journal.is_loaded:
@@ -224,7 +225,9 @@ class Root(Resource):
         if (_get_header(request, b"upgrade") or "").lower() == "websocket":
             return _render_rejection(request, NO_WEBSOCKET)
         query = parse_history_query(
-            _get_query(request), _get_header(request, b"last-event-id"), self._clock.seconds()
+            _get_query(request),
+            _get_header(request, b"last-event-id"),
+            account.dates.latest_start(),
         )
         if isinstance(query, Rejection):
             return _render_rejection(request, query)

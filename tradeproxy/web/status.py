@@ -13,9 +13,7 @@ from tradeproxy.web.routes import account_paths
 from tradeproxy.wire.proxy_status import describe_gap, describe_upstream, format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from twisted.internet.interfaces import IReactorTime
+    from collections.abc import Callable, Mapping
 
     from tradeproxy.downstream.clients import Clients, ClientStats
     from tradeproxy.hub.account import Account
@@ -40,17 +38,17 @@ class StatusPage:
     """The document at /status.json."""
 
     def __init__(
-        self, accounts: Mapping[str, Account], clients: Clients, clock: IReactorTime
+        self, accounts: Mapping[str, Account], clients: Clients, wall_clock: Callable[[], float]
     ) -> None:
         self._accounts = accounts
         self._clients = clients
-        self._clock = clock
-        self._since = clock.seconds()
+        self._wall_clock = wall_clock
+        self._since = wall_clock()
         self._cached: tuple[float, bytes] | None = None
 
     def render(self) -> bytes:
         """Return the JSON document, which is up to MAX_AGE seconds old."""
-        now = self._clock.seconds()
+        now = self._wall_clock()
         # A clock that was set back must not keep an old document alive.
         if self._cached is None or not 0 <= now - self._cached[0] < MAX_AGE:
             self._cached = (

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
@@ -34,6 +35,12 @@ EVENT_KINDS = frozenset(
 
 OTHER_KIND = "other"
 """The kind of every event that is not in EVENT_KINDS; it bounds the number of metric labels."""
+
+EXECUTION_KINDS = frozenset({"fill", "partial_fill"})
+"""The kinds that report an execution."""
+
+AMENDMENT_KINDS = frozenset({"trade_bust", "trade_correct"})
+"""The kinds that cancel or change an execution. Alpaca gives both of one execution one id."""
 
 MAX_WORD_LENGTH = 128
 """Characters; a ULID has 26, a UUID 36."""
@@ -81,21 +88,37 @@ class OrderState:
 class Event:
     """One trading event.
 
-    Two events are the same if their `identity` and `digest` are equal. An `event_id` is unique,
-    so the digest of such an event is empty. The digest of any other event is a hash of its parsed
-    data. So a correction under a known identity is a new event, and a change of white space is
-    not.
+    Two events are the same if their keys are equal:
+
+        event                                   key
+        --------------------------------------  ----------------------------------------------
+        a fill or partial fill of an execution  order, kind, execution, quantity and price
+        trade_bust, trade_correct, by event_id  the same, and the event_id
+        any other with an event_id              the event_id
+        any other                               order, kind, execution or time, and all its data
+
+    So a correction of a known event is a new event. A change of white space is not, and for an
+    execution neither is a field that only one of Alpaca's copies has.
     """
 
     payload: bytes
     """The frame as received, byte for byte: UTF-8 JSON with an object in `data`."""
     identity: str
+    """The `event_id`; without one, a text made of order, kind, and execution or time."""
     digest: bytes
+    """A hash of the parsed data; empty with an `event_id`."""
     time: int | None
     """From `at`, else from `timestamp`: microseconds since 1970."""
     order: OrderState | None
     kind: str
     """One of EVENT_KINDS, or OTHER_KIND."""
+    execution: bytes = b""
+    """A hash that identifies the event alone; empty if `identity` and `digest` do."""
+
+    @property
+    def key(self) -> tuple[str, bytes]:
+        """What identifies the event: two events with one key are the same."""
+        return ("", self.execution) if self.execution else (self.identity, self.digest)
 
 
 def read_event(payload: bytes, data: dict[str, Any]) -> Event:
@@ -110,25 +133,37 @@ def read_event(payload: bytes, data: dict[str, Any]) -> Event:
     if order_id := _read_word(order.get("id")):
         filled = _read_number(order.get("filled_qty"))
         state = OrderState(order_id, _read_word(order.get("status")), filled, time or 0)
-    if event_id := _read_word(data.get("event_id")):
-        return Event(payload, event_id, b"", time, state, kind)
-    return Event(payload, _fallback_identity(data, order), _digest(data), time, state, kind)
+    event_id = _read_word(data.get("event_id"))
+    execution = _read_execution(data, order, kind, event_id)
+    identity = event_id or _fallback_identity(data, order)
+    digest = b"" if event_id else _digest(data)
+    return Event(payload, identity, digest, time, state, kind, execution)
 
 
 def parse_time(text: str) -> int:
     """Parse an RFC 3339 time as microseconds since 1970, rounded up.
 
-    Alpaca's Go SDK resumes one nanosecond after its last event. Rounding up excludes that event
-    and keeps the order of times. Raises ValueError for other text, and for a time without an
+    Rounding keeps the order of times. Raises ValueError for other text, and for a time without an
     offset from UTC.
+    """
+    time, is_exact = parse_time_down(text)
+    if not is_exact and not is_time(time + 1):
+        raise ValueError("outside the calendar in UTC")
+    return time if is_exact else time + 1
+
+
+def parse_time_down(text: str) -> tuple[int, bool]:
+    """Parse an RFC 3339 time as microseconds since 1970, rounded down, and whether it is exact.
+
+    Raises ValueError as `parse_time` does.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("no offset from UTC")
-    time = (moment - _EPOCH) // _MICROSECOND + (_FINER.search(text) is not None)
+    time = (moment - _EPOCH) // _MICROSECOND
     if not is_time(time):
         raise ValueError("outside the calendar in UTC")
-    return time
+    return time, _FINER.search(text) is None
 
 
 def is_time(microseconds: object) -> bool:
@@ -177,9 +212,43 @@ def _fallback_identity(data: dict[str, Any], order: dict[str, Any]) -> str:
     return _canonical_text([order.get("id"), data.get("event"), discriminator])
 
 
-def _leg_executions(order: dict[str, Any]) -> list[str]:
-    # Multi-leg fills carry their execution ids only in `legs`.
-    legs = order.get("legs")
+def _read_execution(data: dict[str, Any], order: dict[str, Any], kind: str, event_id: str) -> bytes:
+    """Return the hash that identifies an execution; empty for other events.
+
+    Alpaca's history has fields that the stream's copy lacks, `event_id` and `at` among them. It
+    has been seen to report one execution under two ids, and a bust and its correction under one.
+    """
+    if kind not in EXECUTION_KINDS and not (kind in AMENDMENT_KINDS and event_id):
+        return b""
+    order_id = _read_word(order.get("id"))
+    execution = _read_word(data.get("execution_id")) or [
+        *_leg_executions(data),
+        *_leg_executions(order),
+    ]
+    if kind in EXECUTION_KINDS:
+        if not order_id or not execution:
+            return b""
+        event_id = ""
+    amounts = [_read_amount(data.get(name)) for name in ("qty", "price")]
+    previous = _read_word(data.get("previous_execution_id"))
+    parts = (event_id, order_id, kind, execution, *amounts, previous)
+    return blake2b(repr(parts).encode(), digest_size=16).digest()
+
+
+def _read_amount(value: Any) -> str:
+    """Return a quantity or a price such that 10, "10" and "10.0" are equal; "" for none."""
+    text = value.text if isinstance(value, Number) else _read_word(value)
+    text = text[:MAX_WORD_LENGTH]
+    try:
+        number = Decimal(text)
+        return str(number.normalize()) if number else "0"
+    except ArithmeticError:  # not a number, or one beyond the exponents of Decimal
+        return text
+
+
+def _leg_executions(parent: dict[str, Any]) -> list[str]:
+    # Multi-leg fills carry their execution ids only in the `legs` of the data or of the order.
+    legs = parent.get("legs")
     legs = legs if isinstance(legs, list) else []
     executions = [leg.get("execution_id") for leg in legs if isinstance(leg, dict)]
     return sorted(execution for execution in executions if isinstance(execution, str))

@@ -23,13 +23,24 @@ class FromTime:
 
 
 @dataclass(frozen=True, slots=True)
+class AfterTime:
+    """After the first event with this time (microseconds since 1970).
+
+    The client asked for a time less than a microsecond later, as Alpaca's Go SDK does: it resumes
+    one nanosecond after its last event. Without such an event, from the first later one.
+    """
+
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
 class LastEvents:
     """From the last `count` events; from the oldest stored event if there are fewer."""
 
     count: int
 
 
-Position: TypeAlias = AfterId | FromTime | LastEvents
+Position: TypeAlias = AfterId | FromTime | AfterTime | LastEvents
 
 
 _FORMAT = re.compile(

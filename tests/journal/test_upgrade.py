@@ -1,0 +1,110 @@
+"""Tests for tradeproxy.journal: a journal of schema version 1 is upgraded in place."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+
+from twisted.logger import capturedLogs, formatEvent
+
+from tests.support.journals import SqliteCase, event, event_id_of, events, time_of
+from tradeproxy.hub.account import Account
+from tradeproxy.hub.locate import locate
+from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.schema import APPLICATION_ID, MIGRATIONS
+from tradeproxy.journal.upgrade import STEP_EVERY
+from tradeproxy.wire.event import Event, format_time
+from tradeproxy.wire.position import AfterId, AfterTime, Cursor, compute_check
+
+EXECUTION = {"event": "fill", "execution_id": "x", "qty": "1", "price": "2.5"}
+EPOCH = "0123456789abcdef"
+
+
+class UpgradeTests(SqliteCase):
+    """Positions stay valid, and older rows count for repeats and for times as positions."""
+
+    def write_version_1(self, rows: Sequence[Event]) -> None:
+        """Write a journal as the version before wrote it."""
+        self.path.parent.mkdir(parents=True)
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.executescript(MIGRATIONS[0])
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute("PRAGMA user_version = 1")
+            high = None
+            for seq, each in enumerate(rows, 1):
+                high = max(filter(None, (high, each.time)), default=None)
+                connection.execute(
+                    "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (seq, each.identity, each.digest, each.time, high, 0, each.payload),
+                )
+            metadata = {"trimmed": "0", "begins": "1", "epoch": EPOCH}
+            metadata["base_url"] = "wss://paper-api.alpaca.markets/stream"
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", metadata.items())
+
+    def read_versions(self) -> tuple[int, list[str]]:
+        """Return the schema version, and the keys of the metadata that tell of the upgrade."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            [version] = connection.execute("PRAGMA user_version").fetchone()
+            rows = connection.execute("SELECT value FROM meta WHERE key = 'unindexed'")
+            return version, [value for (value,) in rows]
+
+    def test_upgrade_keeps_positions_and_is_logged(self) -> None:
+        """Clients resume from cursors and ids that the version before gave them."""
+        self.write_version_1(events(1, 2, 3))
+        with capturedLogs() as logs:
+            journal = self.open()
+        lines = [formatEvent(each) or "" for each in logs]
+        self.assertEqual(sum("from version 1 to version 2" in line for line in lines), 1)
+        account = Account("paper", journal, self.clock)
+        cursor = Cursor("paper", EPOCH, 2, compute_check(event(2).payload))
+        self.assertEqual(locate(account, AfterId(str(cursor))), 2)
+        self.assertEqual(locate(account, AfterId(event_id_of(1))), 1)
+        journal.append(events(3, 4))
+        self.assertEqual(journal.last, 4)
+        journal.close()
+        with capturedLogs() as logs:
+            self.open()
+        self.assertFalse([each for each in logs if "from version" in (formatEvent(each) or "")])
+        self.assertEqual(self.read_versions(), (2, []))
+
+    def test_execution_of_older_row_is_a_repeat(self) -> None:
+        """The stream's copy was written before the upgrade, the history's copy comes after it."""
+        stream = event(1, event_id=None, at=None, timestamp=format_time(time_of(1)), **EXECUTION)
+        self.write_version_1([stream, event(2)])
+        journal = self.open()
+        history, corrected = event(1, **EXECUTION), event(1, **{**EXECUTION, "price": "2.6"})
+        journal.append([history, corrected])
+        self.assertEqual((journal.last, journal.duplicates), (3, 1))
+
+    def test_older_late_row_is_found_by_its_time(self) -> None:
+        """A client of the Go SDK resumes one nanosecond after it."""
+        self.write_version_1(events(3, 1, 4))
+        account = Account("paper", self.open(), self.clock)
+        self.assertEqual(locate(account, AfterTime(time_of(1))), 2)
+
+    def test_upgrade_takes_many_steps_newest_rows_first(self) -> None:
+        """A step is short. Until the last one, a time that an older row may have is not known."""
+        fills = [event(n, **{**EXECUTION, "execution_id": str(n)}) for n in (3, 1, 4, 2)]
+        self.write_version_1(fills)
+        journal = self.open(upgrade_step=0.0)  # one row
+        account = Account("paper", journal, self.clock)
+        self.assertEqual(locate(account, AfterTime(time_of(4))), 3)
+        self.assertRaises(UnreadableError, locate, account, AfterTime(time_of(1)))
+        journal.append(fills)
+        self.assertEqual(journal.duplicates, 4)
+        for _ in range(3):
+            self.clock.advance(STEP_EVERY)
+        self.assertEqual(locate(account, AfterTime(time_of(1))), 2)
+        self.assertEqual(self.read_versions(), (2, []))
+        self.assertEqual(self.clock.getDelayedCalls()[1:], [])  # the trimming goes on
+
+    def test_upgrade_continues_after_restart(self) -> None:
+        """The process may end before the last step."""
+        self.write_version_1([event(n, **{**EXECUTION, "execution_id": str(n)}) for n in (1, 2)])
+        self.open(upgrade_step=0.0).close()
+        self.assertEqual(self.read_versions(), (2, ["1"]))
+        journal = self.open()
+        again = event(1, **{**EXECUTION, "execution_id": "1", "event_id": "another"})
+        self.assertTrue(journal.has(again))
+        self.assertEqual(self.read_versions(), (2, []))

@@ -1,0 +1,115 @@
+"""Dates: what time it is, by this machine's clock and by Alpaca's, which is estimated.
+
+A machine's clock can be wrong by years, for example on a Raspberry Pi before NTP has set it. So can
+a single Date header. An estimate of Alpaca's clock needs two witnesses:
+
+    Date header                                              effect
+    -------------------------------------------------------  -----------------------------
+    near the estimate                                        believed: the new estimate
+    near this machine's clock, while there is no estimate    believed: the first estimate
+    agrees with another one, CONFIRM_AFTER seconds or older  believed: the new estimate
+    any other                                                waits for one that agrees
+
+The times of events never change the estimate.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TOLERANCE = 300.0
+"""Seconds by which a believed Date may differ from the estimate. A backfill overlaps as much."""
+
+CONFIRM_AFTER = 30.0
+"""Seconds between two answers that confirm each other. A cached answer would repeat its Date."""
+
+AGREEMENT = 10.0
+"""Seconds by which two such answers may differ, the time between them considered."""
+
+CLIENT_SKEW = 60.0
+"""Seconds by which a client's clock may be ahead of Alpaca's."""
+
+UNKNOWN_SKEW = 86_400.0
+"""Seconds by which this machine's clock may be behind, while there is no estimate."""
+
+_SECOND = 1_000_000
+
+
+class Dates:
+    """The dates of one account. Seconds are Unix time; microseconds are since 1970."""
+
+    def __init__(self, clock: Callable[[], float], own: Callable[[], float]) -> None:
+        """Begin without an estimate.
+
+        Args:
+            clock: seconds of the clock that measures intervals.
+            own: this machine's clock: Unix time in seconds.
+        """
+        self.clock = clock
+        """Seconds of the clock that measures intervals."""
+        self.own = own
+        """Unix time in seconds, by this machine's clock."""
+        # A Date header, and the time of `clock` at which it came.
+        self._believed: tuple[float, float] | None = None
+        self._waiting: tuple[float, float] | None = None
+
+    def observe(self, date: float) -> bool:
+        """Take the Date header of one of Alpaca's answers (Unix time in seconds).
+
+        Return whether it is believed.
+        """
+        now = self.clock()
+        reference = self.own() if self._believed is None else self._extrapolate(self._believed)
+        if abs(date - reference) <= TOLERANCE or self._is_confirmed(date):
+            self._believed, self._waiting = (date, now), None
+            return True
+        if self._waiting is None or abs(date - self._extrapolate(self._waiting)) > AGREEMENT:
+            self._waiting = date, now
+        return False
+
+    def alpaca(self) -> float | None:
+        """Return the estimate of Alpaca's clock (Unix time in seconds); None if there is none."""
+        return None if self._believed is None else self._extrapolate(self._believed)
+
+    def alpaca_at(self, moment: float) -> float | None:
+        """Return what Alpaca's clock was at a time of `clock` (Unix time in seconds), or None."""
+        now = self.alpaca()
+        return None if now is None else now - (self.clock() - moment)
+
+    def now(self) -> float:
+        """Return the best date that is known: Alpaca's, or this machine's without an estimate."""
+        now = self.alpaca()
+        return self.own() if now is None else now
+
+    def now_microseconds(self) -> int:
+        """Return `now` in microseconds."""
+        return round(self.now() * _SECOND)
+
+    def latest_event(self) -> int | None:
+        """Return the latest time that an event can have (microseconds); None if it is unknown."""
+        now = self.alpaca()
+        return None if now is None else round((now + TOLERANCE) * _SECOND)
+
+    def is_future(self, time: int) -> bool:
+        """Whether a time (microseconds) is later than that. False if that is unknown."""
+        latest = self.latest_event()
+        return latest is not None and time > latest
+
+    def latest_start(self) -> float:
+        """Return the latest time from which a client may ask for events (Unix time in seconds)."""
+        now = self.alpaca()
+        return self.own() + UNKNOWN_SKEW if now is None else now + CLIENT_SKEW
+
+    def _extrapolate(self, witness: tuple[float, float]) -> float:
+        date, moment = witness
+        return date + self.clock() - moment
+
+    def _is_confirmed(self, date: float) -> bool:
+        return (
+            self._waiting is not None
+            and self.clock() - self._waiting[1] >= CONFIRM_AFTER
+            and abs(date - self._extrapolate(self._waiting)) <= AGREEMENT
+        )
