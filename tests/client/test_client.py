@@ -110,6 +110,23 @@ class ResumeTests(ClientTestBase):
         self.wires.advance(0.5)
         self.assertEqual(self.successResultOf(coming).raw, raw(NEW)[0])
 
+    def test_disconnect_after_first_event_without_cursor_loses_nothing(self) -> None:
+        """The client connected while the proxy could not write, and missed events of its outage."""
+        self.disk.refuse_writing()
+        self.publish(self.paper, NEW)
+        client = self.follow()
+        coming = self.next(client)
+        self.publish(self.paper, FILL)
+        self.assertEqual(self.successResultOf(coming).raw, raw(FILL)[0])
+        self.assertIsNone(client.cursor)
+        self.close_all(CloseCode.RESTARTING)
+        coming = self.next(client)
+        self.publish(self.paper, *TRADE_UPDATES[3:5])
+        self.wires.advance(0.5)
+        expected = raw(*TRADE_UPDATES[3:5])
+        self.assertEqual([self.successResultOf(coming).raw, *self.take(client, 1)], expected)
+        self.assertNoResult(self.next(client))
+
     def test_cursor_in_second_client_resumes_after_last_yielded_event(self) -> None:
         """The cursor is the position of the last yielded event, not of the last received one."""
         self.publish(self.paper, *TRADE_UPDATES[:3])
@@ -177,6 +194,19 @@ class PositionLostTests(ClientTestBase):
         coming = self.next(client)
         self.publish(self.paper, NEW)
         self.assertEqual(self.successResultOf(coming).raw, raw(NEW)[0])
+
+    def test_replay_impossible_without_cursor_raises_again_after_disconnect(self) -> None:
+        """The proxy cannot write, so the client gets no new position. Later losses raise, too."""
+        self.publish(self.paper, NEW)
+        self.disk.refuse_writing()
+        self.publish(self.paper, FILL)
+        client = self.follow(since_id="paper.0123456789abcdef.1.00000001")
+        self.failureResultOf(self.next(client), PositionLostError)
+        coming = self.next(client)
+        self.close_all(CloseCode.RESTARTING)
+        self.publish(self.paper, PARTIAL_FILL)
+        self.wires.advance(0.5)
+        self.failureResultOf(coming, PositionLostError)
 
     def test_close_4010_raises_and_forgets_position(self) -> None:
         """After 4010 the client does not request that position again."""

@@ -64,6 +64,46 @@ class ResumeStateTests(SynchronousTestCase):
         self.assertEqual(str(lost), "it is trimmed")
         self.assertEqual(place.cursor, THERE)
 
+    def test_hello_before_counted_replay_sets_position(self) -> None:
+        """After an early disconnect, the last n events may be later ones; some would be missed."""
+        place = ResumeState({"replay": "3"})
+        place.next_query()
+        place.receive(status("hello", cursor=HERE))
+        self.assertEqual(place.next_query(), {"since_id": HERE})
+
+    def test_hello_before_replay_from_time_keeps_start(self) -> None:
+        """A time stays the same position, and the replay may be impossible."""
+        place = ResumeState({"since": "2026-07-24T09:30:00Z"})
+        place.next_query()
+        place.receive(status("hello", cursor=THERE))
+        self.assertEqual(place.next_query(), {"since": "2026-07-24T09:30:00Z"})
+
+    def test_lost_position_without_new_cursor_is_requested_again(self) -> None:
+        """Otherwise the next connection would silently miss what follows."""
+        for start in ({"since_id": HERE}, {"since": "2026-07-24T09:30:00Z"}):
+            place = ResumeState(start)
+            place.next_query()
+            lost = place.receive(status("replay", state="impossible", cursor=None))
+            self.assertIsInstance(lost, PositionLostError)
+            self.assertEqual(place.next_query(), start)
+
+    def test_event_without_cursor_is_the_position_if_there_is_no_other(self) -> None:
+        """The first events of a client may come while the proxy cannot write to its journal.
+
+        A cursor takes precedence: a crash of the proxy may lose such an event. An event without an
+        id is no position.
+        """
+        place = ResumeState({})
+        place.receive(frame_event(b'{"event_id":"1"}'))
+        place.receive(frame_event(b'{"event":"new"}'))
+        self.assertEqual(place.next_query(), {"since_id": "1"})
+        self.assertIsNone(place.cursor)
+        place.receive(status("replay", state="complete", cursor=HERE))
+        place.receive(frame_event(b'{"event_id":"2"}'))
+        self.assertEqual(place.next_query(), {"since_id": HERE})
+        place.reset()
+        self.assertEqual(place.next_query(), {})
+
     def test_hello_in_stream_moves_position(self) -> None:
         """A new log makes the old cursors invalid."""
         place = ResumeState({"since_id": HERE})
@@ -99,6 +139,15 @@ class ResumeStateTests(SynchronousTestCase):
         self.assertIsNone(place.receive(with_cursor(FILL, THERE)))
         self.assertEqual(place.cursor, THERE)
         self.assertIsInstance(place.receive(with_cursor(NEW, THERE)), Update)
+
+    def test_bust_and_correction_without_cursor_are_two_events(self) -> None:
+        """Alpaca gives both the `event_id` of the fill that they are about."""
+        place = ResumeState({})
+        for kind in ("trade_bust", "trade_correct"):
+            data = {"event": kind, "event_id": "1", "execution_id": "2", "order": {"id": "3"}}
+            frame = frame_event(json.dumps(data).encode())
+            self.assertIsInstance(place.receive(frame), Update)
+            self.assertIsNone(place.receive(frame))
 
     def test_events_without_cursor_are_bounded(self) -> None:
         """The client remembers as many as the proxy buffers."""

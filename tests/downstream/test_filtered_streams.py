@@ -236,17 +236,19 @@ class FilteredSseTests(FilteredTestCase):
     def test_sse_heartbeat_has_the_new_position(self) -> None:
         """An `id:` line without data is no event, and a browser resumes from it."""
         reader = self.get("symbols=QQQ")
-        self.assertEqual(reader.taken(), ": heartbeat\n\n")
+        before = self.paper.cursor_at(10)
         self.publish(self.paper, self.spy[6])
-        self.wires.advance(31)
-        position = self.paper.cursor_at(11)
-        self.assertEqual(reader.taken(), f": heartbeat\nid: {position}\n\n: heartbeat\n\n")
+        after = self.paper.cursor_at(11)
+        self.wires.advance(15)
+        self.assertEqual(
+            reader.taken(), f": heartbeat\nid: {before}\n\n: heartbeat\nid: {after}\n\n"
+        )
         self.disk.refuse_writing()
         self.publish(self.paper, self.spy[7])
         self.wires.advance(15)
         self.assertEqual(reader.taken(), ": heartbeat\n\n")
         self.disk.refuse_writing(False)
-        self.wires.advance(15)
+        self.wires.advance(2)
         self.assertEqual(reader.taken(), f": heartbeat\nid: {self.paper.cursor_at(12)}\n\n")
 
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from tests.support.frames import AUTH, FILL
-from tests.support.journals import BASE_URL, DAY, event, event_id_of
+from tests.support.journals import BASE_URL, DAY, dates_of, event, event_id_of
 from tests.support.memory import CLIENT, LingeringTransport
 from tests.support.proxy import NarrowTransport, ProxyTestCase, RawClient
 from tests.support.redisjournals import leading_journal
@@ -23,7 +23,6 @@ from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.proxy_status import GapOutcome
 
 PATH = "/trade-updates-paper/v2/events/trades"
-COMMENT = ": heartbeat\n\n"
 
 
 class SseReader:
@@ -54,6 +53,13 @@ class SseReader:
         self._seen = len(text)
         return text[start:]
 
+    @property
+    def last_event_id(self) -> str:
+        """The id from which a browser resumes: of the last complete block with an `id:` line."""
+        complete = self.text.rpartition("\n\n")[0]
+        ids: list[str] = re.findall("^id: (.*)$", complete, re.MULTILINE)
+        return ids[-1] if ids else ""
+
     def ids(self) -> list[str]:
         """Return the ids of all events that arrived."""
         return re.findall(r'^data: .*"event_id":"([^"]*)"', self.text, re.MULTILINE)
@@ -76,11 +82,15 @@ class SseTestCase(ProxyTestCase):
         """Return the cursor after the event with this sequence number."""
         return str(self.paper.cursor_at(seq))
 
+    def heartbeat(self, seq: int) -> str:
+        """Return a heartbeat of a stream that is behind the event with this sequence number."""
+        return f": heartbeat\nid: {self.cursor(seq)}\n\n"
+
 
 class SseFormatTests(SseTestCase):
     """The bytes of a response."""
 
-    def test_response_begins_with_headers_and_a_comment(self) -> None:
+    def test_response_begins_with_headers_and_a_heartbeat(self) -> None:
         """The headers forbid caching and buffering on the way to the client."""
         for path in (PATH, "/paper/v2/events/trades/"):
             reader = self.get(path=path)
@@ -93,7 +103,7 @@ class SseFormatTests(SseTestCase):
                 b"Transfer-Encoding: chunked\r\n",
             ):
                 self.assertIn(line, reader.raw.received)
-            self.assertEqual(reader.text, COMMENT)
+            self.assertEqual(reader.text, self.heartbeat(10))
 
     def test_event_is_its_cursor_and_one_line_of_data(self) -> None:
         """The data is Alpaca's data object, byte for byte."""
@@ -148,12 +158,12 @@ class SseFormatTests(SseTestCase):
         self.publish(self.paper, self.events[10])
         self.assertTrue(reader.taken().startswith("data: "))
 
-    def test_idle_stream_has_a_comment_every_15_seconds(self) -> None:
+    def test_idle_stream_has_a_heartbeat_every_15_seconds(self) -> None:
         """It is sent as long as the client reads."""
         reader = self.get()
         reader.taken()
         self.wires.advance(61)
-        self.assertEqual(reader.taken(), COMMENT * 4)
+        self.assertEqual(reader.taken(), self.heartbeat(10) * 4)
 
     def test_head_gets_headers_and_other_methods_405(self) -> None:
         """HEAD makes no client."""
@@ -169,6 +179,106 @@ class SseFormatTests(SseTestCase):
         answer = self.upgrade(PATH)
         self.assertEqual(answer.status, 400)
         self.assertIn("server-sent events", answer.body)
+
+
+class SsePositionTests(SseTestCase):
+    """The `id:` lines of heartbeats, from which a client resumes before its first event."""
+
+    def lose(self, reader: SseReader) -> None:
+        """Close the connection of a client."""
+        assert reader.raw.transport is not None
+        reader.raw.transport.loseConnection()
+        self.wires.flush()
+
+    def resume(self, reader: SseReader, query: str = "") -> SseReader:
+        """Reconnect as a browser does."""
+        last = {"Last_Event_ID": reader.last_event_id} if reader.last_event_id else {}
+        return self.get(query, **last)
+
+    def test_reconnect_before_first_event_gets_those_of_the_outage(self) -> None:
+        """A browser whose network failed before its first event missed the next one.
+
+        It gets no older events. This holds for each form of request, right after the first bytes
+        and much later.
+        """
+        for seconds in (0, 40):
+            for query in ("", "symbols=SPY", "symbols=QQQ", "replay=0"):
+                reader = self.get(query)
+                self.wires.advance(seconds)
+                self.lose(reader)
+                n = self.paper.journal.last
+                self.publish(self.paper, self.events[n])
+                self.assertEqual(reader.ids(), [])
+                expected = [] if query == "symbols=QQQ" else [self.ids[n]]
+                self.assertEqual(self.resume(reader, query).ids(), expected, query)
+
+    def test_first_heartbeat_has_the_position_before_the_first_event(self) -> None:
+        """A client that gets only the first bytes of a replay resumes at the replay's beginning."""
+        for query, seq in (
+            ("replay=3", 7),
+            ("replay=99", 0),
+            (f"since_id={self.ids[4]}", 5),
+            (f"since_id={self.ids[4]}&until_id={self.ids[6]}", 5),
+        ):
+            reader = self.get(query)
+            self.assertTrue(reader.text.startswith(self.heartbeat(seq)), query)
+            self.assertEqual(self.get(Last_Event_ID=self.cursor(seq)).ids(), self.ids[seq:10])
+
+    def test_heartbeat_after_events_has_their_position(self) -> None:
+        """It counts events that the client has got, and those that its filter has dropped."""
+        reader, filtered = self.get(), self.get("symbols=QQQ")
+        self.publish(self.paper, *self.events[10:12])
+        for each in (reader, filtered):
+            each.taken()
+        self.wires.advance(15)
+        self.assertEqual(reader.taken(), self.heartbeat(12))
+        self.assertEqual(filtered.taken(), self.heartbeat(12))
+
+    def test_heartbeat_not_durable_has_no_id_until_it_is(self) -> None:
+        """A crash would lose the event and reuse its number. The id follows once it is durable."""
+        self.disk.refuse_writing()
+        self.publish(self.paper, self.events[10])
+        for query in ("", "symbols=QQQ", "replay=0"):
+            reader = self.get(query)
+            self.wires.advance(15)
+            self.assertEqual(reader.taken(), ": heartbeat\n\n" * 2, query)
+        self.disk.refuse_writing(False)
+        self.wires.advance(2)
+        self.assertEqual(reader.taken(), self.heartbeat(11))
+        self.publish(self.paper, self.events[11])
+        self.assertEqual(self.resume(reader).ids(), [])
+
+    def test_replay_while_not_durable_begins_with_an_id(self) -> None:
+        """Its first position is durable: only what follows may be lost."""
+        self.disk.refuse_writing()
+        self.publish(self.paper, self.events[10])
+        reader = self.get("replay=3")
+        self.assertTrue(reader.text.startswith(self.heartbeat(8)))
+        self.assertEqual(reader.last_event_id, self.cursor(10))
+        self.assertEqual(self.resume(reader).ids(), [self.ids[10]])
+
+    def test_new_epoch_sends_the_new_position_at_once(self) -> None:
+        """The old id is invalid then. A browser that reconnects with it gets 410 and stops."""
+        self.paper.identify("one")
+        reader = self.get()
+        old = reader.last_event_id
+        reader.taken()
+        self.paper.identify("two")
+        self.wires.flush()
+        self.assertEqual(reader.taken(), self.heartbeat(10))
+        self.assertNotEqual(reader.last_event_id, old)
+        self.lose(reader)
+        self.publish(self.paper, self.events[10])
+        self.assertEqual(self.resume(reader).ids(), [self.ids[10]])
+
+    def test_status_change_alone_sends_nothing(self) -> None:
+        """The client has the position already."""
+        reader = self.get()
+        reader.taken()
+        self.paper.mark_upstream_up()
+        self.paper.mark_upstream_down("lost")
+        self.wires.flush()
+        self.assertEqual(reader.taken(), "")
 
 
 class SseRangeTests(SseTestCase):
@@ -274,6 +384,7 @@ class SseRangeTests(SseTestCase):
             redis_clients,
             "reader",
             self.clock,
+            dates_of(self.clock),
             base_url=BASE_URL,
             max_age=DAY,
             max_events=1000,
@@ -283,7 +394,11 @@ class SseRangeTests(SseTestCase):
         for each in (leader, journal):
             self.addCleanup(each.close)
         self.site = build_site(
-            {"paper": self.paper}, self.factory, Admission((), (), Tokens(())), self.clock
+            {"paper": self.paper},
+            self.factory,
+            Admission((), (), Tokens(())),
+            self.clock,
+            self.clock.seconds,
         )
         start = round(self.clock.seconds() * 1_000_000)
         missed = event(1, at=format_time(start + 1_000_000))
@@ -293,6 +408,8 @@ class SseRangeTests(SseTestCase):
         reader = self.get(f"since={format_time(start)}&until={format_time(start + 2_000_000)}")
         self.wires.advance(10)
         self.assertEqual((reader.ids(), reader.has_ended), ([], False))
+        # What this node has sent is in the log, so the position is valid on every node.
+        self.assertEqual(reader.last_event_id, self.cursor(0))
         for redis_client in redis_clients:
             redis_client.restore()
         self.wires.advance(5)
@@ -382,6 +499,17 @@ class SlowSseTests(SseTestCase):
         transport.blocked = False
         self.wires.flush()
         self.assertEqual(reader.ids(), [*map(event_id_of, range(100, 1100))])
+
+    def test_slow_sse_ids_are_never_ahead_of_the_events(self) -> None:
+        """A heartbeat that overtook events would make the client skip them when it resumes."""
+        reader, transport = self.get_blocked()
+        self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 1100)])
+        self.wires.advance(20)
+        transport.blocked = False
+        self.wires.flush()
+        self.wires.advance(15)
+        ids = re.findall("^id: (.*)$", reader.text, re.MULTILINE)
+        self.assertEqual(ids, [*map(self.cursor, range(10, 1011)), self.cursor(1010)])
 
     def test_slow_sse_stall_drops_without_a_clean_end(self) -> None:
         """So the client reconnects."""

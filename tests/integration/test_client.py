@@ -199,7 +199,7 @@ class TlsTests(SocketTestCase):
         program = program.partition("```")[0].replace(
             "ws://localhost:8099/trade-updates-paper", url
         )
-        program = program.replace("since_id=since_id", "since_id=since_id, on_status=print")
+        program = program.replace("on_status=save", "on_status=print")
         forms = ("tradeproxy", "tail", "--url", url), (sys.executable, "-u", "-c", program)
         trusting = [self.command(*form, SSL_CERT_FILE=str(authority.certificate)) for form in forms]
         wary = [self.command(*form) for form in forms]

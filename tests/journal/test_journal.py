@@ -107,6 +107,21 @@ class AppendTests(JournalCase):
             self.assertIsNone(journal.first_at(time_of(6)))
             self.assertIsNone(journal.first_at(time_of(5) + 1))
 
+    def test_newest_time_leaves_out_times_in_the_future(self) -> None:
+        """Gaps begin there. A time years ahead is wrong; it is kept for `since` only."""
+        journal = self.open()
+        far = "2999-01-01T00:00:00Z"
+        for each, newest in (
+            (event(1, at=far), None),
+            (event(3), time_of(3)),
+            (event(4, at=far), time_of(3)),
+            (event(2), time_of(3)),
+            (event(5), time_of(5)),
+        ):
+            journal.append([each])
+            self.assertEqual(journal.newest_time, newest)
+        self.assertEqual(self.reopen(journal).newest_time, time_of(5))
+
     def test_append_event_without_time_or_order_adds_row_only(self) -> None:
         """It gets a number, but changes neither times nor orders."""
         journal = self.open()

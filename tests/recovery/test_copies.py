@@ -85,6 +85,17 @@ class WrongTimesTests(RecoveryTestCase):
         self.assertEqual(self.gap.outcome, GapOutcome.RECOVERED)
         self.assertLess(self.gap.begin, (self.clock.seconds() + 300) * 1_000_000)
 
+    def test_event_of_the_future_does_not_make_later_ones_late(self) -> None:
+        """Every event that was found in a gap was then marked as recovered."""
+        self.inject(FaultKind.TIME_SHIFT, offset=365 * 86_400)
+        self.emit(1)
+        self.emit(2)
+        self.advance(1)
+        self.outage(lambda: self.emit(3))
+        self.emit(4)
+        self.advance(3)
+        self.assertEqual(self.delivered(), [(number, None) for number in range(5)])
+
     def test_order_with_time_of_the_future_changes_later(self) -> None:
         """Every later state of the order counted as older, so it stayed open."""
         order = {"id": "one", "status": "new", "filled_qty": "0"}

@@ -6,8 +6,11 @@ event with a cursor             | the event's               | Update, if it is n
 event without a cursor          | unchanged                 | Update, if it is new
 status with a cursor            | its own, unless replaying | status
 replay begun, replay complete   | its own                   | status; replaying ends
-replay impossible               | its own, may be None      | PositionLostError
+replay impossible               | its own                   | PositionLostError
+any status without a cursor     | unchanged                 | as above
 anything else                   | unchanged                 | None
+
+"Replaying" is from a connection with `since_id` or `since` to its first `replay` frame.
 """
 
 from __future__ import annotations
@@ -71,16 +74,20 @@ class ResumeState:
         self._start = dict(start)
         self._is_replaying = False
         self._uncursored: dict[tuple[str, bytes], None] = {}
+        self._last_id: str | None = None  # of the last event without a cursor
 
     def next_query(self) -> dict[str, str]:
         """Return the position parameters of the next connection."""
-        position = self._start if self.cursor is None else {"since_id": self.cursor}
-        self._is_replaying = bool(position)
+        # A cursor is better than the id of a later event: the proxy may lose that event in a crash.
+        since_id = self.cursor or self._last_id
+        position = self._start if since_id is None else {"since_id": since_id}
+        # `replay` is always possible, and the hello has the cursor before its first event.
+        self._is_replaying = bool(position) and "replay" not in position
         return position
 
     def reset(self) -> None:
         """Forget the position: the next connection starts with new events."""
-        self.cursor, self._start = None, {}
+        self.cursor, self._last_id, self._start = None, None, {}
 
     def receive(self, message: bytes) -> Item | None:
         """Parse a message and update the position.
@@ -114,11 +121,13 @@ class ResumeState:
         update = parse_server(message)
         if not isinstance(update, TradeUpdate):
             return True
-        key = update.event.identity, update.event.digest
+        key = update.event.key
         if key in self._uncursored:
             return False
         if not has_cursor:
             self._uncursored[key] = None
+            if not update.event.digest:  # the identity is Alpaca's `event_id`
+                self._last_id = update.event.identity
             if len(self._uncursored) > MAX_UNCURSORED:
                 del self._uncursored[next(iter(self._uncursored))]
         return True
@@ -128,8 +137,9 @@ class ResumeState:
         match data:
             case {"event": "replay", "state": ReplayState.IMPOSSIBLE.value}:
                 self._is_replaying = False
-                self.reset()
-                self.cursor = cursor
+                # Without a cursor the lost position stays. If this connection closes before the
+                # next cursor, the next one reports the loss again, instead of missing events.
+                self.cursor = cursor or self.cursor
                 return PositionLostError(_text(data.get("reason")) or "position unknown")
             case {"event": "replay"}:
                 self._is_replaying = False

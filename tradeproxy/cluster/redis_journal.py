@@ -26,10 +26,10 @@ from tradeproxy.cluster.outbox import LOG_SHORTENED, Outbox
 from tradeproxy.cluster.redis_client import RedisUnavailableError
 from tradeproxy.cluster.redis_log import EpochStart, RedisLog
 from tradeproxy.cluster.redis_status import RedisStatus
-from tradeproxy.cluster.replica import Replica, max_optional
+from tradeproxy.cluster.replica import Replica
 from tradeproxy.cluster.tailer import RETRY_DELAY, LogTailer
 from tradeproxy.journal.backlog import newer_state
-from tradeproxy.journal.base import Batch
+from tradeproxy.journal.base import Batch, max_optional
 from tradeproxy.journal.metadata import Metadata
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 

@@ -18,7 +18,13 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.backlog import Entry
-from tradeproxy.journal.base import Batch, JournalBase, TrimmedError, UnreadableError
+from tradeproxy.journal.base import (
+    Batch,
+    JournalBase,
+    TrimmedError,
+    UnreadableError,
+    max_optional,
+)
 from tradeproxy.journal.retention import TRIM_STEP
 from tradeproxy.journal.store import Store
 
@@ -165,6 +171,9 @@ class Replica(JournalBase):
     def _contains(self, event: Event) -> bool:
         return not self._is_reset and self._store.has(event)
 
+    def _find_max_time(self, latest: int) -> int | None:
+        return self._store.find_max_time(latest)
+
     def _save(self) -> None:
         """Do nothing: a node that only reads must not change the log."""
 
@@ -215,11 +224,6 @@ class Replica(JournalBase):
     def list_open_orders(self) -> Sequence[OrderState]:
         """Return the orders whose newest state is open."""
         return [] if self._is_reset else self._store.open_orders()
-
-
-def max_optional(one: int | None, other: int | None) -> int | None:
-    """Return the later of two times; None only if both are None."""
-    return max((time for time in (one, other) if time is not None), default=None)
 
 
 def _empty_store() -> Store:

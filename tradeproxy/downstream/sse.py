@@ -273,12 +273,13 @@ class SseResponse:
         self._heartbeat = self._shared.clock.callLater(HEARTBEAT, self._beat)
 
     def _write_heartbeat(self, position: int) -> None:
-        """Send a comment, and an `id:` line with the cursor of `position` if there is one.
+        """Send a comment, and an `id:` line with the cursor of `position` if the log is durable.
 
         Without data it is no event, but a browser stores the id as its Last-Event-ID (WHATWG HTML,
         9.2.6). So a client that reconnects before its first event misses none.
         """
-        cursor = self._account.cursor_at(position)
+        is_durable = self._account.journal.status.durable
+        cursor = self._account.cursor_at(position) if is_durable else None
         self._id_epoch = None if cursor is None else self._account.journal.epoch
         line = b"" if cursor is None else b"id: %s\n" % cursor.encode()
         self._request.write(b": heartbeat\n%s\n" % line)

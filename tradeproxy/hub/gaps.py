@@ -82,8 +82,8 @@ class Gaps:
         """
         if (since := self._read_time(OPEN_SINCE)) is not None:
             return since
-        latest = self._drop_future(self._journal.latest_time)
-        times = (latest, self._drop_future(self._journal.dedup_horizon), self.checked_through)
+        horizon = self._drop_future(self._journal.dedup_horizon)
+        times = (self._journal.newest_time, horizon, self.checked_through)
         # These are by Alpaca's clock. Our own clock, which may be wrong, is the last resort.
         known = max((time for time in times if time is not None), default=None)
         return self._first_stream if known is None else known

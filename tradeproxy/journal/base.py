@@ -131,6 +131,10 @@ class Journal(Protocol):
     def __hash__(self) -> int: ...
 
     @property
+    def newest_time(self) -> int | None:
+        """The highest time of all events, without times that lie in the future."""
+
+    @property
     def is_current(self) -> bool:
         """Whether every row of the log has been passed on, as far as this process can see."""
 
@@ -227,6 +231,14 @@ class JournalBase(Metadata, ABC):
         self.on_new_epoch: Callable[[], None] = lambda: None
         self.on_replaced: Callable[[], None] = lambda: None
 
+    @property
+    def newest_time(self) -> int | None:
+        """The highest time of all events, without times that lie in the future."""
+        latest = self.dates.latest_event()
+        if self.latest_time is None or latest is None or self.latest_time <= latest:
+            return self.latest_time
+        return self._find_max_time(latest)
+
     def has(self, event: Event) -> bool:
         """Whether this event was appended before, or is not after the dedup horizon."""
         # The log is queried first: a file that turns out to be damaged moves the horizon.
@@ -276,7 +288,7 @@ class JournalBase(Metadata, ABC):
         return self.complete_from if is_right else began
 
     def begin_epoch(self, epoch: str, first: int, now: int, latest: int | None) -> None:
-        """See Metadata.begin_epoch; `latest` may be a wrong time that lies in the future."""
+        """See Metadata.begin_epoch. A `latest` that lies in the future is a wrong time."""
         if latest is not None and self.dates.is_future(latest):
             latest = now
         super().begin_epoch(epoch, first, now, latest)
@@ -292,9 +304,18 @@ class JournalBase(Metadata, ABC):
         """Save the metadata with the bounds."""
 
     @abstractmethod
+    def _find_max_time(self, latest: int) -> int | None:
+        """Return the highest time of the stored events that is not after `latest`."""
+
+    @abstractmethod
     def _contains(self, event: Event) -> bool:
         """Whether this event is stored or queued to be stored."""
 
     @abstractmethod
     def _save(self) -> None:
         """Save the metadata as it is now, at once or when the store accepts it."""
+
+
+def max_optional(one: int | None, other: int | None) -> int | None:
+    """Return the later of two times; None only if both are None."""
+    return max((time for time in (one, other) if time is not None), default=None)

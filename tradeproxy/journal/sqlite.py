@@ -15,6 +15,7 @@ from tradeproxy.journal.base import (
     JournalError,
     TrimmedError,
     UnreadableError,
+    max_optional,
 )
 from tradeproxy.journal.disk import Disk
 from tradeproxy.journal.file import JournalFile
@@ -340,6 +341,10 @@ class SqliteJournal(JournalBase):
         for state in self._backlog.orders:
             states[state.id] = self.order(state.id) or state
         return [state for state in states.values() if state.is_open]
+
+    def _find_max_time(self, latest: int) -> int | None:
+        on_disk = self._disk.query(lambda store: store.find_max_time(latest), None)
+        return max_optional(on_disk, self._backlog.find_max_time(latest))
 
     # Metadata.
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.backlog import Entry
-from tradeproxy.journal.base import Row, UnreadableError
+from tradeproxy.journal.base import Row, UnreadableError, max_optional
 from tradeproxy.journal.metadata import TrimmedEvent
 from tradeproxy.journal.schema import migrate
 from tradeproxy.journal.upgrade import OlderRows
@@ -281,6 +281,12 @@ class Store:
             raise UnreadableError  # an older row that is not in `late` yet may have this time
         return seq
 
+    def find_max_time(self, latest: int) -> int | None:
+        """Return the highest time of a row that is not after `latest` (microseconds since 1970)."""
+        risen = self._first("SELECT max(high) FROM events WHERE high <= ?", latest)
+        late = self._first("SELECT max(time) FROM late WHERE time <= ?", latest)
+        return max_optional(risen, late)
+
     # Orders.
 
     def order(self, order_id: str) -> OrderState | None:
@@ -329,9 +335,12 @@ class Store:
         max_time = self._first(
             "SELECT max(time) FROM events WHERE seq <= ? AND time <= ?", through, latest
         )
-        identity, time = self._execute(
+        row = self._execute(
             "SELECT identity, time FROM events WHERE seq = ?", (through,)
         ).fetchone()
+        if row is None:
+            raise DamageError(f"event {through} is missing")
+        identity, time = row
         others = self._first("SELECT max(time) FROM events WHERE seq < ?", through)
         is_only = time is not None and (others is None or time > others)
         event = TrimmedEvent(through, identity, time if is_only else None) if identity else None

@@ -154,7 +154,7 @@ class Recovery(StreamListener):
         """Backfill a gap until it is settled."""
         started = self._clock.seconds()
         self._account.flush()  # events released in this reactor turn are newer as well
-        self._newest = self._account.journal.latest_time
+        self._newest = self._account.journal.newest_time
         self._reason = f"Alpaca takes longer than {self._settings.deadline:g} s"
         self._begin_search()
         if self._account.is_buffering:

@@ -43,7 +43,7 @@ GAUGES: tuple[AccountMetric, ...] = (
     (
         "last_event_timestamp_seconds",
         "The time of the newest event in the journal, by Alpaca's clock.",
-        lambda account: _seconds(account.journal.latest_time),
+        lambda account: _seconds(account.journal.newest_time),
     ),
     (
         "gap_open",

@@ -82,7 +82,7 @@ class StatusPage:
 
 def _describe_account(account: Account, now: float) -> dict[str, Any]:
     journal = account.journal
-    latest = journal.latest_time
+    latest = journal.newest_time
     return {
         "path": account_paths(account.name).original.removeprefix("/"),
         "upstream": describe_upstream(account.upstream),

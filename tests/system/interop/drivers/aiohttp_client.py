@@ -11,20 +11,22 @@ import aiohttp
 
 async def stream_updates():
     url = "ws://localhost:8099/trade-updates-paper"
-    position = {}
+    params = {"proxy_status": "1"}
     async with aiohttp.ClientSession() as session:
         while True:
             try:
-                async with session.ws_connect(url, params=position) as ws:
+                async with session.ws_connect(url, params=params) as ws:
                     await ws.send_json({"action": "auth", "key": "any", "secret": "any"})
                     async for message in ws:
                         match message.json():
-                            case {"stream": "trade_updates", "data": update}:
+                            case {"stream": "trade_updates", "data": update, **more}:
                                 on_update(update)
-                                if "event_id" in update:
-                                    position = {"since_id": update["event_id"]}
-                if ws.close_code == 4010:
-                    raise SystemExit("the position is no longer stored")
+                                if "cursor" in more:
+                                    params["since_id"] = more["cursor"]
+                            case {"data": {"event": "hello", "cursor": str(cursor)}}:
+                                params["since_id"] = cursor
+                            case {"data": {"state": "impossible", "reason": reason}}:
+                                print(f"earlier events are not available: {reason}")
             except aiohttp.ClientError as error:
                 print(error)
             await asyncio.sleep(1)

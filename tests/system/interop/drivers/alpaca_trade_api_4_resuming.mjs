@@ -4,18 +4,25 @@
 import { Alpaca } from "@alpacahq/alpaca-trade-api";
 import WebSocket from "ws";
 
-let last;
+let position = "";
 
 const alpaca = new Alpaca({ keyId: "any", secret: "any" });
 const updates = alpaca.trading.stream({
-  url: "ws://localhost:8099/trade-updates-paper",
+  url: "ws://localhost:8099/trade-updates-paper?proxy_status=1",
   maxReconnectAttempts: -1,
-  wsFactory: (url) => new WebSocket(last ? `${url}?since_id=${last}` : url),
+  wsFactory: (url) => {
+    const socket = new WebSocket(url + position);
+    socket.on("message", (text) => {
+      const { data, cursor = data?.cursor } = JSON.parse(text);
+      if (cursor) position = `&since_id=${cursor}`;
+      if (data?.state === "impossible") console.error(`missing events: ${data.reason}`);
+    });
+    return socket;
+  },
 });
 updates.onConnect(() => updates.subscribeTradeUpdates());
-updates.onTradeUpdate(({ event, order, event_id }) => {
-  last = event_id;
-  console.log(JSON.stringify({ event, order: order.id, id: event_id }));
-});
+updates.onTradeUpdate(({ event, order, event_id }) =>
+  console.log(JSON.stringify({ event, order: order.id, id: event_id })),
+);
 updates.connect();
 // snippet end

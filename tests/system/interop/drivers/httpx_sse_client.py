@@ -17,8 +17,10 @@ with httpx.Client(timeout=60) as client:
             with connect_sse(client, "GET", url, headers=position) as source:
                 source.response.raise_for_status()
                 for event in source.iter_sse():
-                    on_update(event.json())
-                    position = {"Last-Event-ID": event.id}
+                    if event.data:  # a heartbeat has only an id
+                        on_update(event.json())
+                    if event.id:
+                        position = {"Last-Event-ID": event.id}
         except httpx.TransportError as error:
             print(error)
         except httpx.HTTPStatusError as error:

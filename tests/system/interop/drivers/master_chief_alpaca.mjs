@@ -3,19 +3,22 @@
 // snippet:
 import { AlpacaStream } from "@master-chief/alpaca";
 
-let last;
+let position = "";
 
 function connect() {
-  const url = "ws://localhost:8099/trade-updates-paper";
+  const url = "ws://localhost:8099/trade-updates-paper?proxy_status=1";
   const stream = new AlpacaStream({
     credentials: { key: "any", secret: "any" },
     type: "account",
-    endpoints: { websocket: { account: last ? `${url}?since_id=${last}` : url } },
+    endpoints: { websocket: { account: url + position } },
   });
   stream.on("authenticated", () => stream.subscribe("trade_updates"));
+  stream.on("message", ({ data, cursor = data.cursor }) => {
+    if (cursor) position = `&since_id=${cursor}`;
+    if (data.state === "impossible") console.error(`missing events: ${data.reason}`);
+  });
   stream.on("trade_updates", (update) => {
     const { event, order, event_id } = update.raw(); // update.event_id is NaN: the SDK converts it
-    last = event_id;
     console.log(JSON.stringify({ event, order: order.id, id: event_id }));
   });
   stream.on("close", () => setTimeout(connect, 1000));

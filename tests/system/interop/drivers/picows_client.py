@@ -9,7 +9,7 @@ import json
 
 from picows import WSError, WSListener, WSMsgType, ws_connect
 
-URL = "ws://localhost:8099/trade-updates-paper"
+URL = "ws://localhost:8099/trade-updates-paper?proxy_status=1"
 
 
 class Updates(WSListener):
@@ -21,13 +21,15 @@ class Updates(WSListener):
     def on_ws_frame(self, transport, frame):
         if frame.msg_type == WSMsgType.TEXT:
             match json.loads(frame.get_payload_as_utf8_text()):
-                case {"stream": "trade_updates", "data": update}:
+                case {"stream": "trade_updates", "data": update, **more}:
                     on_update(update)
-                    if "event_id" in update:
-                        Updates.url = f"{URL}?since_id={update['event_id']}"
+                    if "cursor" in more:
+                        Updates.url = f"{URL}&since_id={more['cursor']}"
+                case {"data": {"event": "hello", "cursor": str(cursor)}}:
+                    Updates.url = f"{URL}&since_id={cursor}"
+                case {"data": {"state": "impossible", "reason": reason}}:
+                    print(f"earlier events are not available: {reason}")
         elif frame.msg_type == WSMsgType.CLOSE:
-            if frame.get_close_code() == 4010:
-                raise SystemExit("the position is no longer stored")
             transport.disconnect()
 
 

@@ -33,7 +33,9 @@ class Updates:
                 on_update(update)
                 if "cursor" in more:
                     Updates.url = f"{URL}&since_id={more['cursor']}"
-            case {"stream": "proxy_status", "data": {"state": "impossible", "reason": reason}}:
+            case {"data": {"event": "hello", "cursor": str(cursor)}}:
+                Updates.url = f"{URL}&since_id={cursor}"
+            case {"data": {"state": "impossible", "reason": reason}}:
                 print(f"earlier events are not available: {reason}")
 
     def bytesMessageReceived(self, data):

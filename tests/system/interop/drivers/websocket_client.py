@@ -21,7 +21,9 @@ def on_message(app, message):
             on_update(update)
             if "cursor" in more:
                 app.url = f"{URL}&since_id={more['cursor']}"  # the next connection resumes here
-        case {"stream": "proxy_status", "data": {"state": "impossible", "reason": reason}}:
+        case {"data": {"event": "hello", "cursor": str(cursor)}}:
+            app.url = f"{URL}&since_id={cursor}"
+        case {"data": {"state": "impossible", "reason": reason}}:
             print(f"earlier events are not available: {reason}")
 
 

@@ -11,21 +11,24 @@ import websockets
 
 
 async def stream_updates():
-    url = "ws://localhost:8099/trade-updates-paper"
-    last = None
+    url = "ws://localhost:8099/trade-updates-paper?proxy_status=1"
+    position = ""
     while True:
         try:
-            async with websockets.connect(f"{url}?since_id={last}" if last else url) as ws:
+            async with websockets.connect(url + position) as ws:
                 await ws.send(json.dumps({"action": "auth", "key": "any", "secret": "any"}))
-                await ws.recv()
                 async for message in ws:
-                    update = json.loads(message)["data"]
-                    on_update(update)
-                    last = update.get("event_id", last)
+                    match json.loads(message):
+                        case {"stream": "trade_updates", "data": update, **more}:
+                            on_update(update)
+                            if "cursor" in more:
+                                position = f"&since_id={more['cursor']}"
+                        case {"data": {"event": "hello", "cursor": str(cursor)}}:
+                            position = f"&since_id={cursor}"
+                        case {"data": {"state": "impossible", "reason": reason}}:
+                            print(f"earlier events are not available: {reason}")
         except (OSError, websockets.WebSocketException) as error:
             print(error)
-            if getattr(error, "rcvd", None) and error.rcvd.code == 4010:
-                raise  # the position is no longer stored
         await asyncio.sleep(1)
 
 
