@@ -78,7 +78,9 @@ async def run_cases(directory: str, cases: str) -> dict[str, str]:
     journal = memory_journal(reactor)
     account = Account("paper", journal, reactor)
     factory = EchoFactory(Limits(max_message=LARGEST, auth_timeout=3600), reactor)
-    site = build_site({"paper": account}, factory, Admission((), (), Tokens(())), reactor, reactor.seconds)
+    site = build_site(
+        {"paper": account}, factory, Admission((), (), Tokens(())), reactor, reactor.seconds
+    )
     site.resource = UpgradingResource(factory, account)
     port: Any = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
     address = f"127.0.0.1:{port.getHost().port}"
