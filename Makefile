@@ -38,7 +38,8 @@ chaos: $(VENV)/.development
 kill: $(VENV)/.development
 	$(BIN)/python -m tests.system.chaos.kill --seed $(SEED)
 
-# Three nodes and one Redis. Each is killed, stopped and disconnected, for three minutes.
+# A rolling update from the former version under load. Then three nodes and one Redis: each is
+# killed, stopped and disconnected. About four minutes.
 # Needs redis-server.
 cluster: $(VENV)/.development
 	$(BIN)/python -m tests.system.cluster --seed $(SEED)

@@ -1,9 +1,10 @@
-"""`python -m tests.system.cluster`: a long run and its table; status 1 if a promise was broken."""
+"""`python -m tests.system.cluster`: a rolling update, then faults; 1 if a promise was broken."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, BooleanOptionalAction
 from collections.abc import Mapping
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
@@ -14,33 +15,60 @@ from twisted.internet.defer import Deferred
 from tests.support.redis import missing_redis
 from tests.system.chaos.__main__ import print_verdicts
 from tests.system.chaos.checker import Verdict
-from tests.system.cluster.run import OUTPUT, ClusterReport, attack
+from tests.system.cluster.run import OUTPUT, ClusterReport, attack, update
+from tests.system.cluster.update import extract_former
 
 
 def main() -> None:
     """Read the command line, run, and print."""
     parser = ArgumentParser(
         prog="cluster",
-        description="Kill, pause and cut off nodes and Redis; then compare what every client got.",
+        description="Update every node, then kill, pause and cut off nodes and Redis; compare what"
+        " every client got.",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=170)
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--steps", nargs="+", default=[], metavar="NAME", help="these first")
+    parser.add_argument(
+        "--update", action=BooleanOptionalAction, default=True, help="the rolling update first"
+    )
     arguments = parser.parse_args()
     if missing := missing_redis():
         print(f"skipped: {missing}")
         return
 
     async def run(_: Any) -> None:
+        seed: int = arguments.seed
+        reports = [await run_update(seed)] if arguments.update else []
         began = monotonic()
         with TemporaryDirectory() as directory:
-            report = await attack(directory, **vars(arguments))
-        print_report(report, arguments.seed, monotonic() - began)
-        if not report.is_clean:
+            report = await attack(
+                directory,
+                seed=seed,
+                seconds=arguments.seconds,
+                steps=arguments.steps,
+                nodes=arguments.nodes,
+            )
+        print_report(report, seed, monotonic() - began)
+        reports.append(report)
+        if not all(report is None or report.is_clean for report in reports):
             raise SystemExit(1)
 
     task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+
+
+async def run_update(seed: int) -> ClusterReport | None:
+    """Run the rolling update and print it; None if the former version is not available."""
+    began = monotonic()
+    with TemporaryDirectory() as directory:
+        former = Path(directory, "former")
+        if missing := extract_former(former):
+            print(f"no rolling update: {missing}")
+            return None
+        report = await update(directory, former, seed=seed)
+    print_report(report, seed, monotonic() - began)
+    return report
 
 
 def print_report(report: ClusterReport, seed: int, seconds: float) -> None:
@@ -48,7 +76,8 @@ def print_report(report: ClusterReport, seed: int, seconds: float) -> None:
     if not report.is_clean:
         print("\n".join(report.trail))
     print(
-        f"seed {seed}: {report.events} events, {sum(report.steps.values())} steps, {seconds:.0f} s"
+        f"{report.scenario}, seed {seed}: {report.events} events,"
+        f" {sum(report.steps.values())} steps, {seconds:.0f} s"
     )
     for step, count in sorted(report.steps.items()):
         print(f"  {step:28} {count:4}")

@@ -8,7 +8,12 @@ from typing import Any
 
 from twisted.internet import reactor as chosen
 
-from tests.system.chaos.clients import ResumingWebSocketClient, build_clients
+from tests.system.chaos.clients import (
+    ResumingClient,
+    ResumingSseClient,
+    ResumingWebSocketClient,
+    build_clients,
+)
 from tests.system.cluster.verdicts import LogLine
 from tests.system.cluster.world import NodeProcess, until
 from tradeproxy.wire.position import Cursor
@@ -17,7 +22,8 @@ reactor: Any = chosen
 MAX_REPLAY = "1000000"
 """Events to replay: more than any log has."""
 
-CLIENT_COUNTS = {"cursor": 3, "event_id": 1, "sse": 2}
+CLIENT_COUNTS = {"cursor": 3, "event_id": 1}
+SSE_CLIENTS = 2
 HOP_DELAY = (0.05, 0.6)
 """Seconds, at least and at most, until one of the clients changes to another node."""
 
@@ -32,6 +38,18 @@ class LiveOnlyClient(ResumingWebSocketClient):
         return {}
 
 
+class RetryingSseClient(ResumingSseClient):
+    """A client of server-sent events that reconnects at once when it is rejected.
+
+    The proxy keeps the connection open for the next request.
+    """
+
+    def status_received(self, status: int) -> None:
+        super().status_received(status)
+        if status != 200:
+            self.kill()
+
+
 class HoppingClients:
     """Clients that resume on a random node, and now and then change to another one."""
 
@@ -39,7 +57,13 @@ class HoppingClients:
         self._nodes = nodes
         self._random = random
         self._next: Any = None
-        self.clients = build_clients(CLIENT_COUNTS, self._port, since)
+        self.clients: list[ResumingClient] = [
+            *build_clients(CLIENT_COUNTS, self._port, since),
+            *(
+                RetryingSseClient(f"sse {number + 1}", self._port, since)
+                for number in range(SSE_CLIENTS)
+            ),
+        ]
 
     def _port(self) -> int:
         return self._random.choice(self._nodes).port

@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from math import inf
 from random import Random
 from time import monotonic, time
-from typing import Any
-
-from twisted.internet import reactor as chosen
-from twisted.internet.task import deferLater
 
 from tests.support.tcp_relay import RelayMode
-from tests.system.cluster.world import (
-    ClusterWorld,
-    NodeProcess,
-    StuckError,
-    run_concurrently,
-    until,
-)
+from tests.system.cluster.scenario import Scenario, Step
+from tests.system.cluster.world import ClusterWorld, NodeProcess, run_concurrently, until
 from tradeproxy.simulator.faults import Fault, FaultKind
 
-reactor: Any = chosen
 MAX_TERM = 9.0
 """Seconds after its last renewal in which a leader must disconnect: STOP_AFTER, and 2 to close."""
 
 SLACK = 1.0
 """Seconds more, since two cores run everything."""
 
-Step = Callable[[], Awaitable[None]]
 
-
-class ClusterNemesis:
+class ClusterNemesis(Scenario):
     """Injects one fault at a time and repairs it; between two faults every node is ready."""
 
-    def __init__(self, world: ClusterWorld, random: Random) -> None:
-        self.counts: Counter[str] = Counter()
-        self.trail: list[str] = []
-        """The steps, with the seconds since the start."""
-        self.lost_events: set[int] = set()
-        """The events that Redis lost in rollbacks; those lost by emptying it are not included."""
-        self.losses: list[tuple[float, float]] = []
-        """When Redis lost events, and when every node was ready again (Unix time)."""
-        self._world = world
-        self._random = random
-        self._began = monotonic()
+    def __init__(
+        self, world: ClusterWorld, random: Random, names: Sequence[str], seconds: float
+    ) -> None:
+        """Run the steps in `names` first, then random ones until `seconds` have passed."""
+        super().__init__(world, random)
+        self._names = names
+        self._seconds = seconds
         self._due: list[Step] = []
         self._steps: tuple[Step, ...] = (
             self.kill_leader,
@@ -65,23 +48,25 @@ class ClusterNemesis:
             self.end_upstream,
         )
 
-    async def run_step(self, name: str = "") -> None:
+    async def run(self) -> None:
+        limit = monotonic() + self._seconds
+        for name in self._names:
+            await self._run_step(name)
+        while monotonic() < limit:
+            await self._run_step()
+
+    async def _run_step(self, name: str = "") -> None:
         """Run the named step, or the next random one; each runs once before any repeats."""
         if not self._due:
             self._due = self._random.sample(self._steps, len(self._steps))
         step: Step = getattr(self, name) if name else self._due.pop()
-        text = step.__name__.replace("_", " ")
-        self.counts[text] += 1
+        text = self._count(step)
         # With one, the next leader waits until the old connection ends; with two, an overlap shows.
         self._world.alpaca.max_connections = self._random.choice((1, 2, 2))
         self.note(f"{text}, {self._world.alpaca.max_connections} allowed")
         await step()
         await self._world.heal()
         self.losses = [(begin, min(end, time())) for begin, end in self.losses]
-
-    def note(self, text: str) -> None:
-        """Add a line to the trail."""
-        self.trail.append(f"{monotonic() - self._began:6.1f} {text}")
 
     # The nodes.
 
@@ -220,9 +205,9 @@ class ClusterNemesis:
         """Kill it, and start it again without any data."""
         self._emit_events()
         await self._world.redis.kill()
+        self.losses.append((time(), inf))
         await self._wait(0.1, 3)
         self._world.redis.delete_data()
-        self.losses.append((time(), inf))
         await self._world.redis.start()
 
     async def pause_redis(self) -> None:
@@ -243,19 +228,3 @@ class ClusterNemesis:
             kind = self._random.choice((FaultKind.CLOSE, FaultKind.DROP, FaultKind.RESET))
             self._world.alpaca.inject(Fault(kind))
             await self._wait(0.1, 1)
-
-    async def _leader_and_follower(self) -> tuple[NodeProcess, NodeProcess]:
-        leader = await self._world.find_leader()
-        return leader, self._random.choice(
-            [node for node in self._world.nodes if node is not leader]
-        )
-
-    def _emit_events(self) -> None:
-        self._world.emit(self._random.randint(5, 100))
-
-    def _expect(self, is_true: bool, what: str) -> None:
-        if not is_true:
-            raise StuckError(f"not so: {what}")
-
-    async def _wait(self, least: float, most: float) -> None:
-        await deferLater(reactor, self._random.uniform(least, most))

@@ -1,9 +1,10 @@
-"""One run: the world, clients that change nodes or stay, the nemesis, and the verdicts."""
+"""One run: the world, clients that change nodes or stay, a scenario, and the verdicts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from time import monotonic, time
 from typing import Any
@@ -16,6 +17,8 @@ from tests.system.chaos.checker import Truth, Verdict, count_deliveries_without_
 from tests.system.chaos.clients import ResumingClient, declared_gaps
 from tests.system.cluster.clients import HoppingClients, LiveOnlyClient, WholeLogReader, read_log
 from tests.system.cluster.nemesis import ClusterNemesis
+from tests.system.cluster.scenario import Scenario
+from tests.system.cluster.update import RollingUpdate
 from tests.system.cluster.verdicts import (
     find_unexcused,
     find_unexplained,
@@ -32,13 +35,14 @@ SETTLE_TIME = 4.0
 """Seconds from the last event to the verdicts: another history check may bring missing events."""
 
 OUTPUT = SOURCES / "build/cluster"
-"""Where the nodes' logs are kept after a violation."""
+"""Has a folder for each scenario, where the nodes' logs are kept after a violation."""
 
 
 @dataclass(slots=True)
 class ClusterReport:
     """The results of a run."""
 
+    scenario: str
     events: int = 0
     steps: dict[str, int] = field(default_factory=dict)
     trail: list[str] = field(default_factory=list)
@@ -67,21 +71,44 @@ async def attack(
     """Run the named steps, and random ones until `seconds` have passed; judge the results."""
     random = Random(seed)
     world = ClusterWorld(directory, random, nodes)
-    report = ClusterReport()
+    return await _play("faults", world, ClusterNemesis(world, random, steps, seconds), random)
+
+
+async def update(
+    directory: str, former: Path, *, seed: int, with_crash: bool = True
+) -> ClusterReport:
+    """Update three nodes of the former version one by one; judge the results.
+
+    Args:
+        directory: gets a home directory for each node.
+        former: the sources of the former version.
+        seed: determines the events.
+        with_crash: whether an updated leader dies meanwhile, which takes ten seconds more.
+    """
+    random = Random(seed)
+    world = ClusterWorld(directory, random, sources=former)
+    scenario = RollingUpdate(world, random, former, with_crash=with_crash)
+    return await _play("rolling update", world, scenario, random)
+
+
+async def _play(
+    name: str, world: ClusterWorld, scenario: Scenario, random: Random
+) -> ClusterReport:
+    report = ClusterReport(name, trail=scenario.trail)
     try:
-        await _play(world, random, report, seconds, steps)
+        await _run_and_judge(world, scenario, random, report)
     except StuckError as stuck:
         report.broken.append(str(stuck))
     finally:
         report.events = len(world.emitted)
         if not report.is_clean:
-            world.save_output(OUTPUT)
+            world.save_output(OUTPUT / name.replace(" ", "-"))
         await world.stop()
     return report
 
 
-async def _play(
-    world: ClusterWorld, random: Random, report: ClusterReport, seconds: float, steps: Sequence[str]
+async def _run_and_judge(
+    world: ClusterWorld, scenario: Scenario, random: Random, report: ClusterReport
 ) -> None:
     await world.start()
     hopping = HoppingClients(world.nodes, random, round(time() * 1e6))
@@ -92,21 +119,15 @@ async def _play(
     for client in clients:
         client.start()
     hopping.start()
-    nemesis = ClusterNemesis(world, random)
-    report.trail = nemesis.trail
     emitting = LoopingCall(lambda: world.emit(_choose_count(random)))
     emitting_done = emitting.start(EMIT_INTERVAL)
     try:
-        limit = monotonic() + seconds
-        for name in steps:
-            await nemesis.run_step(name)
-        while monotonic() < limit:
-            await nemesis.run_step()
+        await scenario.run()
     finally:
         emitting.stop()
         await emitting_done
         hopping.stop()
-        report.steps = dict(nemesis.counts)
+        report.steps = dict(scenario.counts)
     try:
         await _settle(world, clients)
         logs = [await read_log(node) for node in world.nodes]
@@ -118,7 +139,7 @@ async def _play(
         world.emitted,
         declared_gaps(hopping.clients),
         world.retold,
-        nemesis.lost_events,
+        scenario.lost_events,
         count_deliveries_without_cursor(hopping_logs),
     )
     report.verdicts = [judge(log, truth) for log in hopping_logs]
@@ -129,10 +150,10 @@ async def _play(
     report.broken += [
         f"{log.name} lost its position {len(log.positions_lost)} times"
         for log in hopping_logs
-        if len(log.positions_lost) > len(nemesis.losses) * (2 if log.name.startswith("sse") else 1)
+        if len(log.positions_lost) > len(scenario.losses) * (2 if log.name.startswith("sse") else 1)
     ]
     for verdict in report.verdicts[: len(hopping_logs)]:
-        if found := find_unexplained(verdict, truth, nemesis.losses):
+        if found := find_unexplained(verdict, truth, scenario.losses):
             report.broken.append(
                 f"{verdict.name}: {found[0]}-{found[-1]} were declared lost without a cause"
             )

@@ -52,13 +52,15 @@ class ClusterVerdictTests(SynchronousTestCase):
         self.assertFalse(judge_log("log", two, truth).is_clean)
 
     def test_declared_loss_without_cause_is_unexplained(self) -> None:
-        """A cause is a gap, or a loss of Redis soon after."""
+        """A cause is a gap, or a loss of Redis soon after or just before."""
         truth = Truth({number: float(number) for number in range(1, 101)}, [DeclaredGap(20, 21)])
         entries = [ReceivedEvent(number) for number in truth.emitted if number not in (10, 20, 70)]
         log = ClientLog("client", entries=entries, positions_lost=[9, 67])
         verdict = judge(log, truth)
         self.assertEqual(verdict.excused, [10, 20, 70])
         self.assertEqual(find_unexplained(verdict, truth, [(75.0, 80.0)]), [10])
+        self.assertEqual(find_unexplained(verdict, truth, [(60.0, 69.0)]), [10])
+        self.assertEqual(find_unexplained(verdict, truth, [(60.0, 65.0)]), [10, 70])
 
     def test_overlap_without_paused_leader_is_unexcused(self) -> None:
         """The paused leader must disconnect soon after its pause."""

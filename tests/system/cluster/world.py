@@ -79,6 +79,7 @@ class NodeProcess:
         self._command = COMMANDS[number % len(COMMANDS)]
         self._directory = directory
         self._environment = environment
+        self._sources: Path | None = None
         self._process: Command | None = None
         self._http = HTTPClient(Agent(reactor, connectTimeout=2))
 
@@ -91,17 +92,29 @@ class NodeProcess:
     def _is_paused(self) -> bool:
         return bool(self.pauses) and self.pauses[-1][1] is None
 
+    @property
+    def is_former(self) -> bool:
+        """Whether it starts, or last started, with the code of another directory."""
+        return self._sources is not None
+
+    def use_sources(self, sources: Path | None) -> None:
+        """Start with the code in a directory from now on; None is this checkout's."""
+        self._sources = sources
+
     async def start(self) -> None:
         """Start it; done when it accepts connections."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._process = run(*self._command, directory=str(self._directory), **self._environment)
+        sources = {} if self._sources is None else {"PYTHONPATH": str(self._sources)}
+        self._process = run(
+            *self._command, directory=str(self._directory), **self._environment, **sources
+        )
         await self._process.says("listening on")
 
     async def stop(self, by: str = "TERM") -> None:
         """End it by a signal; done when it has exited. Does nothing if it is not running."""
         process, self._process = self._process, None
         if process is not None:
-            if by != "KILL":
+            if by != "KILL" and process.status is None:
                 self._resume(process)
             await process.stop(by)
             self._record_resumed()
@@ -168,11 +181,22 @@ class ClusterWorld(NumberedEvents):
 
     alpaca: RecordingAlpaca
 
-    def __init__(self, directory: str, random: Random, nodes: int = 3) -> None:
+    def __init__(
+        self, directory: str, random: Random, nodes: int = 3, sources: Path | None = None
+    ) -> None:
+        """Nothing runs before `start`.
+
+        Args:
+            directory: gets a home directory for each node.
+            random: the source of ids.
+            nodes: how many nodes.
+            sources: the code of the nodes; None is this checkout's.
+        """
         super().__init__(RecordingAlpaca(random), random)
         self.nodes: list[NodeProcess] = []
         self._count = nodes
         self._directory = Path(directory)
+        self._sources = sources
         self.redis = Redis(appendonly=True, password="a-password")
         self._listening: Any = None
         reactor.addSystemEventTrigger("during", "shutdown", self.end)
@@ -186,9 +210,10 @@ class ClusterWorld(NumberedEvents):
             relay = TcpRelay(self.redis.port)
             await relay.start()
             directory = self._directory / f"node-{number + 1}"
-            self.nodes.append(
-                NodeProcess(number, port, directory, self._environment(number, port, relay), relay)
-            )
+            environment = self._environment(number, port, relay)
+            node = NodeProcess(number, port, directory, environment, relay)
+            node.use_sources(self._sources)
+            self.nodes.append(node)
         await run_concurrently(node.start() for node in self.nodes)
         await self.until_ready()
 
