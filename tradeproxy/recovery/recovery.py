@@ -154,7 +154,6 @@ class Recovery(StreamListener):
         """Backfill a gap until it is settled."""
         started = self._clock.seconds()
         self._account.flush()  # events released in this reactor turn are newer as well
-        self._newest = self._account.journal.newest_time
         self._reason = f"Alpaca takes longer than {self._settings.deadline:g} s"
         self._begin_search()
         if self._account.is_buffering:
@@ -247,6 +246,9 @@ class Recovery(StreamListener):
         # A continued response repeats events, and the overlap repeats those in the journal.
         if event.key in self._seen or self._account.journal.has(event):
             return
+        if not self._seen:
+            # Not earlier: before Alpaca's answer, a wrong time of an event may not be known as such.
+            self._newest = self._account.journal.newest_time
         self._seen.add(event.key)
         self._uncounted.add(event.key)
         # A synthetic event is always marked. One from the history is marked only if it is late:

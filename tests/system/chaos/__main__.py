@@ -1,6 +1,6 @@
 """Runs chaos for minutes and prints a table; exits with 1 if a client lost events.
 
-python -m tests.system.chaos [--seed N] [--events N] [--faults N]
+python -m tests.system.chaos [--seed N] [--events N] [--faults N] [--proxy DIRECTORY]
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--faults", type=int, default=200)
+    parser.add_argument("--proxy", metavar="DIRECTORY", help="a checkout whose proxy is tested")
     arguments = parser.parse_args()
 
     async def run(_: Any) -> None:
@@ -47,8 +48,25 @@ def print_report(report: Report, seed: int, seconds: float) -> None:
     )
     for fault, count in sorted(report.faults.items()):
         print(f"  {fault:20} {count:4}")
+    if not report.has_clock_faults:
+        print("without faults of the proxy's clock: libfaketime is not installed")
     print(f"{report.reconnects} reconnects of clients")
     print_verdicts(report.verdicts)
+    print_breaches(report)
+
+
+def print_breaches(report: Report) -> None:
+    """Print each kind of breach and the faults during which its events were emitted."""
+    clients: dict[tuple[str, str], set[str]] = {}
+    numbers: dict[tuple[str, str], set[int]] = {}
+    for verdict in report.verdicts:
+        for kind, number in verdict.breaches:
+            key = kind, report.find_fault(number)
+            clients.setdefault(key, set()).add(verdict.name)
+            numbers.setdefault(key, set()).add(number)
+    for (kind, fault), found in sorted(numbers.items(), key=lambda item: min(item[1])):
+        names = ", ".join(sorted(clients[kind, fault]))
+        print(f"{kind}: {len(found)} events from {min(found)} on, during {fault!r}, at {names}")
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:

@@ -46,6 +46,8 @@ class ClientLog:
     entries: list[ReceivedEvent] = field(default_factory=list)
     positions_lost: list[int] = field(default_factory=list)
     """Lengths of `entries` at the times when the proxy reported a lost position."""
+    may_repeat: bool = False
+    """Whether the client resumes so that any event may come again, on another connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Truth:
     """Events that the log had and lost. They may come again, on another connection."""
     without_cursor: Mapping[int, int] = field(default_factory=dict)
     """The result of `count_deliveries_without_cursor`, for clients that see no cursors."""
+    unfindable: Container[int] = ()
+    """Events that the stream did not deliver, and no request for the history can return."""
 
 
 COUNTS = ("received", "late", "repeated", "declared", "duplicates", "disorder", "lost")
@@ -78,7 +82,7 @@ class Verdict:
     repeated: int
     """Events that came again where the contract allows it; the last position counts."""
     declared: int
-    """Missing events in a declared gap or after a reported lost position."""
+    """Missing events that are unfindable, in a declared gap, or after a lost position."""
     duplicates: int
     disorder: int
     lost: int
@@ -96,7 +100,8 @@ class Verdict:
 def judge(log: ClientLog, truth: Truth) -> Verdict:
     """Compare a log with the truth.
 
-    An event may come twice only if the first delivery had no cursor, and on another connection.
+    An event may come twice only on another connection, and if the first delivery had no cursor or
+    the client resumes by time.
     Live events must be in order. Recovered events may come at any position.
     """
     without_cursor = {} if log.has_cursors else truth.without_cursor
@@ -108,7 +113,8 @@ def judge(log: ClientLog, truth: Truth) -> Verdict:
         number = entry.number
         before = positions.get(number)
         if before is not None:
-            is_certain = before.certain and number not in truth.lost_from_log
+            is_certain = before.certain and not log.may_repeat
+            is_certain = is_certain and number not in truth.lost_from_log
             is_certain = is_certain and times[number] > without_cursor.get(number, 0)
             if is_certain or before.connection == entry.connection:
                 breaches.append(("again", number))
@@ -155,6 +161,8 @@ def count_deliveries_without_cursor(logs: Sequence[ClientLog]) -> Counter[int]:
 
 
 def _is_declared(number: int, log: ClientLog, truth: Truth) -> bool:
+    if number in truth.unfindable:
+        return True
     if any(gap.begin <= truth.emitted[number] <= gap.end for gap in truth.gaps):
         return True
     for length in log.positions_lost:

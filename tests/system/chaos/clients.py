@@ -1,4 +1,4 @@
-"""Resuming clients: by cursor, by the id of the last event, and over server-sent events."""
+"""Resuming clients: by cursor, by event id, by time, and over server-sent events."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from time import time
 from typing import Any
 from urllib.parse import urlencode
 
@@ -53,6 +54,11 @@ class ResumingClient:
         self._connection: Any = None
         self._running = True
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether every event from now on must reach the client."""
+        return True
+
     def start(self) -> None:
         """Connect, and reconnect until `stop`."""
         self._connect()
@@ -65,6 +71,11 @@ class ResumingClient:
     def has(self, number: int) -> bool:
         """Return whether the event has been received."""
         return any(entry.number == number for entry in reversed(self.log.entries))
+
+    def has_stored(self, number: int, newest: int = 500) -> bool:
+        """Return whether one of the `newest` entries proves that the event is on the disk."""
+        entries = self.log.entries[-newest:] if self.log.has_cursors else ()
+        return any(entry.number == number and entry.certain for entry in entries)
 
     def kill(self) -> None:
         """Abort the connection, as in a crash."""
@@ -116,9 +127,11 @@ class ResumingClient:
 
     def _record(self, data: dict[str, Any], recovered: str | None, certain: bool) -> None:
         if "n" in data:  # an event that was made from an order has no number
-            self._since = parse_time(data["at"])
+            event_time = parse_time(data.get("at") or data["timestamp"])
+            # The time of an event may lie far in the future. A position in the future is invalid.
+            self._since = min(event_time, round(time() * 1e6))
             self.log.entries.append(
-                ReceivedEvent(data["n"], recovered, certain, self.connects, self._since)
+                ReceivedEvent(data["n"], recovered, certain, self.connects, event_time)
             )
 
     def _since_query(self) -> dict[str, str]:
@@ -127,6 +140,17 @@ class ResumingClient:
     def _record_lost_position(self) -> None:
         """Record that the events after this position may be incomplete."""
         self.log.positions_lost.append(len(self.log.entries))
+
+    def _resume_from_time(self) -> None:
+        """Resume from the time of the last event: the events since that time may come again."""
+        since = self._since or 0
+        later = (index for index, entry in enumerate(self.log.entries) if entry.time >= since)
+        self._allow_repeats(next(later, len(self.log.entries)))
+
+    def _allow_repeats(self, first: int) -> None:
+        """Record that the entries from an index on may come again on another connection."""
+        entries = self.log.entries
+        entries[first:] = [replace(entry, certain=False) for entry in entries[first:]]
 
 
 class ChaosConnection(WebSocketClientProtocol):
@@ -154,6 +178,8 @@ class ResumingWebSocketClient(ResumingClient):
         super().__init__(name, port, since)
         self.log.has_cursors = self._by_cursor = by_cursor
         self._position: str | None = None
+        self._first_entries: dict[str, int] = {}
+        """The index of the first entry with each event id. A correction has the id of its fill."""
 
     def _protocol(self) -> ChaosConnection:
         # The port in this URL only appears in the Host header, and is not checked.
@@ -167,36 +193,34 @@ class ResumingWebSocketClient(ResumingClient):
 
     def _query(self) -> dict[str, str]:
         query = self._since_query() if self._position is None else {"since_id": self._position}
+        if self._position is not None and not self._by_cursor:
+            # Later events without an id of their own come again.
+            self._allow_repeats(self._first_entries[self._position] + 1)
         return query | ({"proxy_status": "1"} if self._by_cursor else {})
 
     def receive(self, frame: Any) -> None:
         """Record one message."""
         match frame:
             case {"stream": "trade_updates", "data": data}:
-                cursor = frame.get("cursor")
+                cursor, event_id = frame.get("cursor"), data.get("event_id")
+                if event_id is not None:
+                    self._first_entries.setdefault(event_id, len(self.log.entries))
                 self._record(
                     data, frame.get("recovered"), cursor is not None or not self._by_cursor
                 )
-                position = cursor if self._by_cursor else data.get("event_id")
+                position = cursor if self._by_cursor else event_id
                 self._position = position or self._position
             case {"stream": "proxy_status", "data": data}:
                 self._take_status(data)
 
     def connection_closed(self, code: int | None) -> None:
-        """After close code 4010, resume from the time of the last event, else from live events.
-
-        The events since that time may then come again, so they are no longer certain.
-        """
+        """After close code 4010, resume from the time of the last event, else from live events."""
         if code == 4010 and self._position is None:
             self._since = None
             self._record_lost_position()
         elif code == 4010:
             self._position = None
-            entries = self.log.entries
-            since = self._since or 0
-            later = (index for index, entry in enumerate(entries) if entry.time >= since)
-            first = next(later, len(entries))
-            entries[first:] = [replace(entry, certain=False) for entry in entries[first:]]
+            self._resume_from_time()
 
     def _take_status(self, data: dict[str, Any]) -> None:
         match data:
@@ -211,10 +235,9 @@ class ResumingWebSocketClient(ResumingClient):
 
     def _take_gap(self, gap: dict[str, Any]) -> None:
         if gap["outcome"] in ("orders", "lost"):
-            end = gap["end"] or gap["begin"]
-            self.gaps[gap["begin"]] = DeclaredGap(
-                parse_time(gap["begin"]) / 1e6, parse_time(end) / 1e6
-            )
+            end = parse_time(gap["end"] or gap["begin"]) / 1e6
+            # By a clock that is ahead, a gap may end in the future. It has no event from there.
+            self.gaps[gap["begin"]] = DeclaredGap(parse_time(gap["begin"]) / 1e6, min(end, time()))
 
 
 class SseConnection(Protocol):
@@ -265,12 +288,15 @@ class ResumingSseClient(ResumingClient):
     _recovered: str | None = None
 
     def _protocol(self) -> SseConnection:
-        query = urlencode(self._since_query())
+        query = urlencode(self._query())
         last_id = "" if self._last_id is None else f"Last-Event-ID: {self._last_id}\r\n"
         request = (
             f"GET {PATH}/v2/events/trades?{query} HTTP/1.1\r\nHost: localhost\r\n{last_id}\r\n"
         )
         return SseConnection(self, request.encode())
+
+    def _query(self) -> dict[str, str]:
+        return self._since_query()
 
     def status_received(self, status: int) -> None:
         """After HTTP 410, resume from the time of the last event, else from live events."""
@@ -278,6 +304,8 @@ class ResumingSseClient(ResumingClient):
             self._record_lost_position()
             if self._last_id is None:
                 self._since = None
+            else:
+                self._resume_from_time()
             self._last_id = None
 
     def receive(self, lines: list[str]) -> None:
@@ -288,8 +316,57 @@ class ResumingSseClient(ResumingClient):
                 self._recovered = line.removeprefix(": recovered ")
         if "data" in fields:
             self._record(json.loads(fields["data"]), self._recovered, "id" in fields)
-            self._last_id = fields.get("id", self._last_id)
             self._recovered = None
+        # As in browsers, an id without data counts too.
+        self._last_id = fields.get("id", self._last_id)
+
+
+class LiveSseClient(ResumingSseClient):
+    """A client that starts with live events, and resumes by the ids of events and comments."""
+
+    def __init__(self, name: str, port: Callable[[], int], since: int) -> None:
+        super().__init__(name, port, since)
+        self._since = None
+        self._is_answered = False
+
+    @property
+    def is_ready(self) -> bool:
+        return self._is_answered
+
+    def status_received(self, status: int) -> None:
+        super().status_received(status)
+        self._is_answered = self._is_answered or status == 200
+
+
+class SinceSseClient(ResumingSseClient):
+    """A client that resumes as Alpaca's Go SDK: one nanosecond after the `at` of its last event.
+
+    Several events may have that time, so events may come again. It sends no Last-Event-ID.
+    """
+
+    _last_at: str | None = None
+
+    def __init__(self, name: str, port: Callable[[], int], since: int) -> None:
+        super().__init__(name, port, since)
+        self.log.may_repeat = True
+
+    def _query(self) -> dict[str, str]:
+        if self._last_at is None:
+            return self._since_query()
+        return {"since": f"{self._last_at.removesuffix('Z')}001Z"}  # Alpaca sends six decimals
+
+    def status_received(self, status: int) -> None:
+        if status == 410:
+            self._last_at = None
+        super().status_received(status)
+
+    def receive(self, lines: list[str]) -> None:
+        super().receive(lines)
+        self._last_id = None
+
+    def _record(self, data: dict[str, Any], recovered: str | None, certain: bool) -> None:
+        super()._record(data, recovered, certain)
+        self._last_at = data.get("at", self._last_at)
 
 
 def declared_gaps(clients: Iterable[ResumingClient]) -> list[DeclaredGap]:
@@ -297,13 +374,21 @@ def declared_gaps(clients: Iterable[ResumingClient]) -> list[DeclaredGap]:
     return [gap for client in clients for gap in client.gaps.values()]
 
 
+SSE_CLIENTS: dict[str, type[ResumingSseClient]] = {
+    "sse": ResumingSseClient,
+    "live": LiveSseClient,
+    "since": SinceSseClient,
+}
+"""The kinds of clients of server-sent events."""
+
+
 def build_clients(
     kinds: Mapping[str, int], port: Callable[[], int], since: int
 ) -> list[ResumingClient]:
-    """Return clients; `kinds` has the number of each kind: cursor, event_id and sse."""
+    """Return clients; `kinds` has the number of each: cursor, event_id, or one of SSE_CLIENTS."""
     return [
-        ResumingSseClient(f"{kind} {number}", port, since)
-        if kind == "sse"
+        SSE_CLIENTS[kind](f"{kind} {number}", port, since)
+        if kind in SSE_CLIENTS
         else ResumingWebSocketClient(f"{kind} {number}", port, since, by_cursor=kind == "cursor")
         for kind, count in kinds.items()
         for number in range(1, count + 1)

@@ -38,7 +38,7 @@ async def kill_repeatedly(directory: str, *, seed: int, times: int) -> tuple[int
     checked = 0
     for _ in range(times):
         await deferLater(reactor, random.uniform(0.05, 0.3))
-        await world.proxy.stop("KILL")
+        await world.kill_proxy()
         await deferLater(reactor, 0.05)  # for bytes in the kernel's buffers to arrive
         stored = _read_numbers(Path(directory, JOURNAL))
         received = [entry.number for entry in client.log.entries[checked:]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from collections import Counter
 from random import Random
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import reactor as chosen
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
     from tests.system.chaos.run import ChaosWorld
 
 reactor: Any = chosen
+DAY = 86_400
+"""In seconds."""
+
+FUTURE_TIMEOUT = 3.0
+"""Seconds in which the proxy must store an event: a backfill delays it by two at most."""
+
+POLL_INTERVAL = 0.05
+"""Seconds."""
+
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
@@ -29,6 +39,8 @@ class Nemesis:
         self, world: ChaosWorld, clients: Sequence[ResumingClient], random: Random
     ) -> None:
         self.counts: Counter[str] = Counter()
+        self.trail: list[tuple[int, str]] = []
+        """Each fault: how many events were emitted before it, and its name."""
         self._world = world
         self._clients = clients
         self._random = random
@@ -38,21 +50,34 @@ class Nemesis:
             self.stall_client: 12,
             self.repeat_events: 8,
             self.send_garbage: 4,
-            self.end_upstream: 10,
+            self.end_upstream: 8,
             self.silence_upstream: 5,
             self.skip_events: 4,
             self.refuse_login: 2,
             self.throttle_upstream: 2,
-            self.hinder_recovery: 14,
+            self.hinder_recovery: 12,
             self.refuse_history: 2,
             self.fill_disk: 7,
-            self.kill_proxy: 8,
+            self.kill_proxy: 10,
+            self.omit_stream_ids: 6,
+            self.omit_ids: 6,
+            self.reissue_fills: 5,
+            self.correct_fill: 6,
+            self.bust_fill: 5,
+            self.repeat_time: 6,
+            self.send_older_times: 5,
+            self.send_future_event: 3,
+            self.send_wrong_date: 4,
         }
+        if world.fake_clock is not None:
+            self._faults |= {self.set_clock_back: 4, self.set_clock_ahead: 4}
 
     async def strike(self) -> None:
         """Inject one fault and wait for its end; its effects may last longer."""
         (fault,) = self._random.choices(list(self._faults), list(self._faults.values()))
-        self.counts[fault.__name__.replace("_", " ")] += 1
+        name = fault.__name__.replace("_", " ")
+        self.counts[name] += 1
+        self.trail.append((len(self._world.emitted), name))
         await fault()
 
     async def kill_client(self) -> None:
@@ -141,6 +166,92 @@ class Nemesis:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, UNLIMITED)
         else:
             await self.kill_proxy()
+
+    async def omit_stream_ids(self) -> None:
+        """Send events without id and time, which their copies in the history have."""
+        self._inject(FaultKind.STREAM_WITHOUT_IDS, count=self._random.randint(1, 40))
+        await self._interrupt()
+
+    async def omit_ids(self) -> None:
+        """Send events without id and time, and with another field in the history."""
+        self._inject(FaultKind.WITHOUT_IDS, count=self._random.randint(1, 40))
+        await self._interrupt()
+
+    async def reissue_fills(self) -> None:
+        """Send the last executions again under other event ids."""
+        self._world.reissue(self._random.randint(1, 20))
+        await self._interrupt()
+
+    async def correct_fill(self) -> None:
+        """Send the last fill again with another price."""
+        await self._interrupt()
+        self._world.correct()
+
+    async def bust_fill(self) -> None:
+        """Send a bust and a correction of the last fill under one event id."""
+        await self._interrupt()
+        self._world.bust()
+
+    async def repeat_time(self) -> None:
+        """Send events of one microsecond."""
+        self._world.emit(1)  # the event before may be from the future
+        self._inject(FaultKind.SAME_TIME, count=self._random.randint(2, 40))
+        await self._interrupt()
+
+    async def send_older_times(self) -> None:
+        """Send events that are older than the ones before them."""
+        self._world.emit(1)  # the event before may be from the future
+        self._inject(FaultKind.OLDER_TIME, count=self._random.randint(1, 10))
+        await self._interrupt()
+
+    async def send_future_event(self) -> None:
+        """Send an event of the far future. If the stream loses it, no request can find it."""
+        number = self._world.emit_shifted(self._random.choice((3_600, 10 * DAY, 365 * DAY)))
+        limit = monotonic() + FUTURE_TIMEOUT
+        while not any(client.has_stored(number) for client in self._clients):
+            if monotonic() > limit or not self._world.alpaca.listening:
+                self._world.unfindable.add(number)
+                break
+            await deferLater(reactor, POLL_INTERVAL)  # not random: its number varies
+
+    async def send_wrong_date(self) -> None:
+        """Send a wrong Date header to the next backfill, of a reconnect or of a restart."""
+        offset = self._random.choice((-DAY, -90, 90, 3_600, 10 * DAY))
+        self._inject(FaultKind.DATE_SHIFT, offset=offset, count=self._random.randint(1, 2))
+        await self._random.choice((self.end_upstream, self.kill_proxy))()
+
+    async def set_clock_back(self) -> None:
+        """Set the proxy's clock back by an hour for some seconds."""
+        await self._set_clock(-3_600)
+
+    async def set_clock_ahead(self) -> None:
+        """Set the proxy's clock ahead by ten days for some seconds."""
+        await self._set_clock(10 * DAY)
+
+    async def _set_clock(self, offset: int) -> None:
+        clock = self._world.fake_clock
+        assert clock is not None
+        clock.set_offset(offset)
+        await self._wait(0.2, 1)
+        match self._random.randrange(3):
+            case 0:
+                await self.end_upstream()
+            case 1:
+                await self.kill_proxy()
+        await self._wait(0.5, 2.5)
+        clock.set_offset(0)
+
+    async def _interrupt(self) -> None:
+        """In every second case, make the stream miss some of the next events.
+
+        Frequent reconnects would lengthen the proxy's backoff; a restart resets it.
+        """
+        match self._random.randrange(4):
+            case 0:
+                await self.skip_events()
+            case 1:
+                await self._wait(0, 0.1)
+                await self.kill_proxy()
 
     async def kill_proxy(self) -> None:
         """Kill the proxy and restart it."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from time import time
 from typing import Any
@@ -14,9 +17,10 @@ from twisted.internet.task import LoopingCall, deferLater
 from tests.support.processes import Command, free_port, run
 from tests.system.chaos.checker import Truth, Verdict, count_deliveries_without_cursor, judge
 from tests.system.chaos.clients import ResumingClient, build_clients, declared_gaps
+from tests.support.faketime import FakeClock, find_library
 from tests.system.chaos.nemesis import Nemesis
 from tests.system.chaos.numbered import NumberedEvents
-from tradeproxy.simulator.faults import Fault, FaultKind
+from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.simulator.service import Simulator
 from tradeproxy.simulator.web import ApiSite
 
@@ -38,7 +42,7 @@ FAST_SETTINGS = {
 }
 """Settings with short intervals, so that a run does not take hours."""
 
-CLIENTS = {"cursor": 4, "event_id": 3, "sse": 2}
+CLIENTS = {"cursor": 4, "event_id": 3, "sse": 2, "live": 1, "since": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,15 @@ class Report:
     faults: dict[str, int]
     verdicts: list[Verdict]
     reconnects: int
+    trail: list[tuple[int, str]]
+    """Each fault: how many events were emitted before it, and its name."""
+    has_clock_faults: bool
+    """Whether the proxy's clock could be changed."""
+
+    def find_fault(self, number: int) -> str:
+        """Return the fault during which an event was emitted; "" before the first one."""
+        index = bisect_left(self.trail, (number, ""))
+        return self.trail[index - 1][1] if index else ""
 
     @property
     def is_clean(self) -> bool:
@@ -61,10 +74,22 @@ class ChaosWorld(NumberedEvents):
 
     proxy: Command
 
-    def __init__(self, directory: str, random: Random) -> None:
+    def __init__(self, directory: str, random: Random, sources: str | None = None) -> None:
+        """Create both, without starting them.
+
+        Args:
+            directory: the home directory of the proxy.
+            random: the source of everything random.
+            sources: a checkout whose proxy runs; by default this one.
+        """
         super().__init__(Simulator(reactor, random), random)
         self.proxy_port = free_port()
+        self.fake_clock: FakeClock | None = None
+        """The proxy's wall clock; None without libfaketime."""
+        if (library := find_library()) is not None:
+            self.fake_clock = FakeClock(library, Path(directory, "clock"))
         self._directory = directory
+        self._sources = {} if sources is None else {"PYTHONPATH": str(Path(sources).resolve())}
         self._listening: Any = None
 
     def port(self) -> int:
@@ -88,22 +113,35 @@ class ChaosWorld(NumberedEvents):
             ALPACA_URL=f"http://127.0.0.1:{self._listening.getHost().port}",
             PROXY_PORT=str(self.proxy_port),
             **FAST_SETTINGS,
+            **self._sources,
+            **({} if self.fake_clock is None else self.fake_clock.environment),
         )
         await self.proxy.says("listening on")
 
     async def restart_proxy(self) -> None:
         """Kill the proxy with SIGKILL, and restart it."""
-        await self.proxy.stop("KILL")
+        await self.kill_proxy()
         await self.start_proxy()
+
+    async def kill_proxy(self) -> None:
+        """Kill the proxy with SIGKILL."""
+        await self._stop_proxy("KILL")
 
     async def stop(self) -> None:
         """Stop both."""
-        await self.proxy.stop()
+        await self._stop_proxy("TERM")
         await self._listening.stopListening()
         await self.alpaca.stop()
 
+    async def _stop_proxy(self, signal: str) -> None:
+        pid = self.proxy.pid  # None once the process has ended
+        await self.proxy.stop(signal)
+        FakeClock.clean_up(pid)
 
-async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Report:
+
+async def chaos(
+    directory: str, *, seed: int, events: int, faults: int, proxy: str | None = None
+) -> Report:
     """Inject `faults` faults while `events` events are emitted, and judge every client.
 
     Args:
@@ -111,15 +149,17 @@ async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Repor
         seed: determines the faults and the events.
         events: how many events to emit.
         faults: how many faults to inject.
+        proxy: a checkout whose proxy runs; by default this one.
     """
     random = Random(seed)
-    world = ChaosWorld(directory, random)
+    world = ChaosWorld(directory, random, proxy)
     await world.start()
     since = round(time() * 1e6)
     clients = build_clients(CLIENTS, world.port, since)
     for client in clients:
         client.start()
-    nemesis = Nemesis(world, clients, random)
+    await _wait_until(lambda: all(client.is_ready for client in clients))
+    nemesis = Nemesis(world, clients, Random(seed))  # its own: other draws depend on the time
     per_fault = events // faults
 
     def emit() -> None:
@@ -143,6 +183,7 @@ async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Repor
         world.retold,
         (),
         count_deliveries_without_cursor(logs),
+        world.unfindable,
     )
     verdicts = [judge(log, truth) for log in logs]
     for client in clients:
@@ -153,19 +194,25 @@ async def chaos(directory: str, *, seed: int, events: int, faults: int) -> Repor
         dict(nemesis.counts),
         verdicts,
         sum(client.connects - 1 for client in clients),
+        nemesis.trail,
+        world.fake_clock is not None,
     )
 
 
 async def _settle(world: ChaosWorld, events: int, clients: list[ResumingClient]) -> None:
     """End all faults, emit the remaining events, and wait until they can have arrived."""
-    for kind in (FaultKind.REST_REFUSE, FaultKind.HISTORY_REFUSE, FaultKind.HISTORY_DELAY):
-        world.alpaca.inject(Fault(kind, seconds=0.001))
+    world.end_faults(*(kind for kind in FaultKind if kind.lasting))
     await world.restart_proxy()
     await world.alpaca.when_listening()
     while (left := events - len(world.emitted)) > 0:
         world.emit(min(left, 200))
         await deferLater(reactor, EMIT_INTERVAL)
-    limit = time() + ARRIVAL_TIMEOUT
-    while not all(client.has(len(world.emitted)) for client in clients) and time() < limit:
-        await deferLater(reactor, EMIT_INTERVAL)
+    await _wait_until(lambda: all(client.has(len(world.emitted)) for client in clients))
     await deferLater(reactor, SETTLE_TIME)
+
+
+async def _wait_until(condition: Callable[[], bool]) -> None:
+    """Return once the condition holds, or after ARRIVAL_TIMEOUT."""
+    limit = time() + ARRIVAL_TIMEOUT
+    while not condition() and time() < limit:
+        await deferLater(reactor, EMIT_INTERVAL)

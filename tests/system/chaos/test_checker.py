@@ -43,6 +43,27 @@ class CheckerTests(SocketTestCase):
             )
             self.assertEqual(verdict.is_clean, breaches == (0, 0, 0))
 
+    def test_judge_client_that_resumes_by_time_may_repeat(self) -> None:
+        """Any event may come again on another connection, but none may be missing."""
+        whole = [ReceivedEvent(number) for number in (1, 2, 3)]
+        again = [ReceivedEvent(number, connection=2) for number in (2, 3)]
+        truth = Truth({number: float(number) for number in (1, 2, 3, 4)})
+        for entries, counts in (
+            ([*whole, *again, ReceivedEvent(4, connection=2)], (2, 0, 0, 0)),
+            ([*whole, ReceivedEvent(4), ReceivedEvent(3)], (0, 1, 0, 0)),
+            ([*whole, *again], (2, 0, 0, 1)),
+        ):
+            verdict = judge(ClientLog("since", may_repeat=True, entries=entries), truth)
+            found = (verdict.repeated, verdict.duplicates, verdict.disorder, verdict.lost)
+            self.assertEqual(found, counts, entries)
+
+    def test_judge_unfindable_event_may_be_missing(self) -> None:
+        """It counts as declared if it is missing, and as received if it is not."""
+        truth = Truth({1: 1.0, 2: 2.0, 3: 3.0}, unfindable={2, 3})
+        log = ClientLog("client", entries=[ReceivedEvent(1), ReceivedEvent(3)])
+        verdict = judge(log, truth)
+        self.assertEqual((verdict.received, verdict.declared, verdict.lost), (2, 1, 0))
+
     def test_judge_client_without_cursors_uses_counts_of_others(self) -> None:
         """It may get an event again as often as others got it without a cursor."""
         log = ClientLog(
