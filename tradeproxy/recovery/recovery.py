@@ -247,7 +247,7 @@ class Recovery(StreamListener):
         if event.key in self._seen or self._account.journal.has(event):
             return
         if not self._seen:
-            # Not earlier: before Alpaca's answer, a wrong time of an event may not be known as such.
+            # Before Alpaca's answer, a time that lies in the future may not be known as such.
             self._newest = self._account.journal.newest_time
         self._seen.add(event.key)
         self._uncounted.add(event.key)

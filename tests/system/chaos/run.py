@@ -14,10 +14,10 @@ from twisted.internet import reactor as chosen
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall, deferLater
 
+from tests.support.faketime import FakeClock, find_library
 from tests.support.processes import Command, free_port, run
 from tests.system.chaos.checker import Truth, Verdict, count_deliveries_without_cursor, judge
 from tests.system.chaos.clients import ResumingClient, build_clients, declared_gaps
-from tests.support.faketime import FakeClock, find_library
 from tests.system.chaos.nemesis import Nemesis
 from tests.system.chaos.numbered import NumberedEvents
 from tradeproxy.simulator.faults import FaultKind
