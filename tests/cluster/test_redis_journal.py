@@ -9,6 +9,7 @@ from tests.support.nodes import IDS_KEY, METADATA_KEY, STATE_KEY, STREAM_KEY, Me
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.journal.retention import TRIM_EVERY
+from tradeproxy.runtime.dates import CONFIRM_AFTER, Dates
 from tradeproxy.wire.position import AfterId
 
 
@@ -178,6 +179,40 @@ class SharedTrimTests(NodesCase):
         self.advance(3)
         self.assertTrue(node.is_leader)
         self.assertEqual((node.journal.first, node.journal.last), (2, 2))
+
+    def test_event_of_the_future_moves_no_bound_of_any_node(self) -> None:
+        """The other nodes have no estimate of Alpaca's clock: they take the leader's bounds."""
+        own = Dates(self.clock.seconds, self.clock.seconds)
+        leader, node = self.start_node(max_events=3), self.start_node(max_events=3, dates=own)
+        leader.account.publish(event(1, at="2999-01-01T00:00:00Z"))
+        leader.publish(2, 3, 4, 5, 6)
+        self.advance(2 * TRIM_EVERY)
+        for member in (leader, node):
+            self.assertEqual(member.journal.first, 4)
+            self.assertEqual(member.journal.complete_from, time_of(3) + 1)
+            self.assertEqual(member.journal.dedup_horizon, time_of(3))
+        leader.stop()
+        self.advance(3)
+        self.assertTrue(node.is_leader)
+        self.assertEqual(node.journal.dedup_horizon, time_of(3))
+
+    def test_corrected_beginning_reaches_every_node(self) -> None:
+        """The first leader's clock was an hour behind. Clients got times from before the log."""
+        dates = [Dates(self.clock.seconds, lambda: self.clock.seconds() - 3600) for _ in range(2)]
+        leader, node = (self.start_node(dates=each) for each in dates)
+        began = leader.journal.complete_from
+        for _ in range(2):
+            dates[0].observe(self.clock.seconds())
+            self.advance(CONFIRM_AFTER + 1)
+        leader.account.correct_times()
+        leader.account.identify("one")
+        self.advance(1)
+        corrected = leader.journal.complete_from
+        self.assertLess(abs(corrected - began - 3_600_000_000), 2_000_000)
+        self.assertEqual(node.journal.complete_from, corrected)
+        leader.stop()
+        self.advance(3)
+        self.assertEqual((node.is_leader, node.journal.complete_from), (True, corrected))
 
     def test_trim_during_outage_is_done_later(self) -> None:
         """The leader's next trim includes it."""

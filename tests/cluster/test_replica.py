@@ -109,30 +109,6 @@ class NewEpochTests(ReplicaCase):
         self.assertEqual(len(self.leader.upstreams), 1)
 
 
-class TrimmedReplicaTests(ReplicaCase):
-    """A node with few rows still detects a log that lost its end."""
-
-    def test_shortened_log_is_read_from_start(self) -> None:
-        """It has only the row at the end to compare. That number was used again."""
-        leader = self.start_node()
-        leader.publish(1, 2)
-        node = self.start_follower(max_events=1)
-        dump = self.redis.dump()
-        leader.publish(3, 4)
-        self.advance(TRIM_EVERY + 2)
-        self.assertEqual((node.journal.first, node.journal.last), (4, 4))
-        for member in (leader, node):
-            member.cut()
-        self.redis.roll_back(dump)
-        for member in (leader, node):
-            member.restore()
-        self.advance(LEASE)
-        self.assertTrue(node.subscriber.is_aborted)
-        leader.publish(5, 6, 7)
-        self.assertEqual(leader.journal.last, 5)
-        self.assertEqual(node.journal.last, 5)
-
-
 class UnknownPositionTests(ReplicaCase):
     """A number beyond the log's end may belong to an event later."""
 

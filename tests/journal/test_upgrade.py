@@ -5,13 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from typing import Any
 
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.support.journals import SqliteCase, event, event_id_of, events, time_of
 from tradeproxy.hub.account import Account
-from tradeproxy.hub.locate import locate
+from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.disk import RETRY_EVERY
 from tradeproxy.journal.schema import APPLICATION_ID, MIGRATIONS
 from tradeproxy.journal.upgrade import STEP_EVERY
 from tradeproxy.wire.event import Event, format_time
@@ -53,7 +55,7 @@ class UpgradeTests(SqliteCase):
         """Clients resume from cursors and ids that the version before gave them."""
         self.write_version_1(events(1, 2, 3))
         with capturedLogs() as logs:
-            journal = self.open()
+            journal = self.open(upgrade_step=60.0)
         lines = [formatEvent(each) or "" for each in logs]
         self.assertEqual(sum("from version 1 to version 2" in line for line in lines), 1)
         account = Account("paper", journal, self.clock)
@@ -72,7 +74,7 @@ class UpgradeTests(SqliteCase):
         """The stream's copy was written before the upgrade, the history's copy comes after it."""
         stream = event(1, event_id=None, at=None, timestamp=format_time(time_of(1)), **EXECUTION)
         self.write_version_1([stream, event(2)])
-        journal = self.open()
+        journal = self.open(upgrade_step=60.0)  # all rows in one step
         history, corrected = event(1, **EXECUTION), event(1, **{**EXECUTION, "price": "2.6"})
         journal.append([history, corrected])
         self.assertEqual((journal.last, journal.duplicates), (3, 1))
@@ -80,7 +82,7 @@ class UpgradeTests(SqliteCase):
     def test_older_late_row_is_found_by_its_time(self) -> None:
         """A client of the Go SDK resumes one nanosecond after it."""
         self.write_version_1(events(3, 1, 4))
-        account = Account("paper", self.open(), self.clock)
+        account = Account("paper", self.open(upgrade_step=60.0), self.clock)
         self.assertEqual(locate(account, AfterTime(time_of(1))), 2)
 
     def test_upgrade_takes_many_steps_newest_rows_first(self) -> None:
@@ -104,7 +106,60 @@ class UpgradeTests(SqliteCase):
         self.write_version_1([event(n, **{**EXECUTION, "execution_id": str(n)}) for n in (1, 2)])
         self.open(upgrade_step=0.0).close()
         self.assertEqual(self.read_versions(), (2, ["1"]))
-        journal = self.open()
+        journal = self.open(upgrade_step=60.0)
         again = event(1, **{**EXECUTION, "execution_id": "1", "event_id": "another"})
         self.assertTrue(journal.has(again))
         self.assertEqual(self.read_versions(), (2, []))
+
+    def test_step_that_fails_is_repeated(self) -> None:
+        """The rows of a step whose commit failed were in no table: their fills came twice."""
+        fills = [event(n, **{**EXECUTION, "execution_id": str(n)}) for n in (1, 2, 3)]
+        self.write_version_1(fills)
+        disk = FullDisk()
+        journal = self.open(connect=disk, upgrade_step=60.0)
+        self.assertFalse(journal.status.durable)
+        disk.is_full = False
+        self.clock.advance(RETRY_EVERY)
+        journal.append(fills)
+        self.assertEqual((journal.last, journal.duplicates), (3, 3))
+
+    def test_correction_of_older_row_is_no_repeat(self) -> None:
+        """The older row had only its event_id as a key."""
+        bust = event(2, event="trade_bust")
+        self.write_version_1([event(1, **EXECUTION), bust, event(3), event(4)])
+        journal = self.open(upgrade_step=0.0)
+        corrected = event(1, **{**EXECUTION, "price": "2.6"})
+        journal.append([corrected, event(2, event="trade_correct"), bust, event(1, **EXECUTION)])
+        self.assertEqual((journal.last, journal.duplicates), (6, 2))
+
+    def test_time_of_row_that_was_trimmed_before_skips_no_row(self) -> None:
+        """Which event the former version trimmed last is not known."""
+        self.write_version_1(events(10, 7, 12))
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("DELETE FROM events WHERE seq = 1")
+            connection.execute("UPDATE meta SET value = '1' WHERE key = 'trimmed'")
+            begins = str(time_of(10) + 1)
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'begins'", (begins,))
+        account = Account("paper", self.open(upgrade_step=60.0), self.clock)
+        with self.assertRaises(UnrecoverablePositionError):
+            locate(account, AfterTime(time_of(10)))
+
+
+class FullDisk:
+    """Connects to databases whose commits fail while `is_full`. Migrations commit otherwise."""
+
+    def __init__(self) -> None:
+        self.is_full = True
+
+    def __call__(self, path: str, **options: Any) -> sqlite3.Connection:
+        disk = self
+
+        class Connection(sqlite3.Connection):
+            def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+                if sql == "COMMIT" and disk.is_full:
+                    error = sqlite3.OperationalError("database or disk is full")
+                    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                    raise error
+                return super().execute(sql, *values)
+
+        return sqlite3.connect(path, factory=Connection, **options)

@@ -171,6 +171,30 @@ class HistoryClockAheadTests(RecoveryTestCase):
         self.assertEqual((self.delivered(), self.gap.outcome), ([(1, None)], GapOutcome.RECOVERED))
 
 
+class SleepTests(RecoveryTestCase):
+    """The clock of intervals stops while the machine sleeps, as on macOS."""
+
+    slept = 0.0
+
+    def new_journal(self) -> SqliteJournal:
+        dates = Dates(lambda: self.clock.seconds() - self.slept, self.clock.seconds)
+        return memory_journal(self.clock, dates=dates)
+
+    def test_events_during_sleep_are_recovered_in_their_place(self) -> None:
+        """The estimate was behind by the sleep, and the history was read only up to there."""
+
+        def sleep() -> None:
+            self.advance(600)
+            self.slept += 600
+            self.emit(1)
+
+        self.outage(sleep)
+        self.emit(2)
+        self.advance(3)
+        self.assertEqual(self.delivered(), [(0, None), (1, None), (2, None)])
+        self.assertEqual(self.gap.outcome, GapOutcome.RECOVERED)
+
+
 class PortalTests(RecoveryTestCase):
     """Answers that are not from Alpaca."""
 

@@ -65,6 +65,13 @@ class DatesTests(SynchronousTestCase):
             self.clock.advance(CONFIRM_AFTER)
         self.assertEqual(self.dates.alpaca(), self.true())
 
+    def test_date_after_a_sleep_is_confirmed_by_this_machine(self) -> None:
+        """On macOS the clock of intervals stops while the machine sleeps; its date does not."""
+        self.dates.observe(self.true())
+        self.error = 3600.0
+        self.assertTrue(self.dates.observe(self.own() + 1))
+        self.assertEqual(self.dates.alpaca(), self.own() + 1)
+
     def test_repeated_date_of_a_cache_is_ignored(self) -> None:
         """It does not advance between two answers."""
         self.dates.observe(self.true())

@@ -18,6 +18,7 @@ from tradeproxy.cluster.node import Node
 from tradeproxy.config.storage import JournalSettings
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Batch
+from tradeproxy.runtime.dates import Dates
 
 LEASE_KEY, STATE_KEY, METADATA_KEY, STREAM_KEY, IDS_KEY = (
     f"tradeproxy:{{paper}}:{key}" for key in ("lease", "state", "facts", "stream", "ids")
@@ -85,7 +86,7 @@ class LateClock:
 class Member:
     """One node with one account, a fake upstream, and one subscriber."""
 
-    def __init__(self, redis: SyncRedis, **options: Any) -> None:
+    def __init__(self, redis: SyncRedis, dates: Dates | None = None, **options: Any) -> None:
         self.clients: list[SyncRedisClient] = []
         self.upstreams: list[FakeUpstream] = []
         self.error: Exception | None = None
@@ -104,7 +105,7 @@ class Member:
             "max_events": 1_000_000,
         }
         settings = JournalSettings(**{**defaults, **options})
-        self.journal = node.journal("paper", base_url, settings, dates_of(redis.clock))
+        self.journal = node.journal("paper", base_url, settings, dates or dates_of(redis.clock))
         self.command_client, self.read_client = self.clients
         self.account = Account("paper", self.journal, clock)
         self.account.broadcaster.register(self.subscriber)

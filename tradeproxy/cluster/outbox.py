@@ -129,8 +129,8 @@ class Outbox:
         return True
 
     def save_metadata(self, metadata: Mapping[str, str | None]) -> None:
-        """Save metadata with the next write; replaces what was not written yet. None deletes."""
-        self._metadata = metadata
+        """Save metadata with the next write. None deletes a key."""
+        self._metadata = {**self._metadata, **metadata}
         self.flush()
 
     def publish_state(self, stream_state: str) -> None:

@@ -15,7 +15,6 @@ nodes, the leader too, deliver in one order, and only what is in the log.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -34,7 +33,7 @@ from tradeproxy.journal.metadata import Metadata
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.interfaces import IReactorTime
 
@@ -109,7 +108,8 @@ class RedisJournal(Replica):
         self.outbox.on_written = self._written
         self._is_starting_epoch = False  # an epoch in which the rows here are not valid
         self._trimmer = Trimmer(clock, self._trim)
-        self._trimmed = 0  # the number up to which the leader has trimmed the log
+        # The epoch and the bounds of the log when this node last checked it.
+        self._bounds: tuple[str | None, Mapping[str, str]] = None, {}
         self._token: str | None = None
         self._last_stream_state = ""  # as read since this node last led
 
@@ -151,7 +151,9 @@ class RedisJournal(Replica):
                 is now, so only an end before this number shows that it has lost rows.
         """
         self.end = lease.last
-        self._trimmed = lease.trimmed if lease.epoch == self.epoch else 0
+        self._bounds = lease.epoch, lease.bounds
+        if lease.epoch == self.epoch and not self.outbox.is_leading:
+            self.adopt_bounds(lease.bounds)
         if lease.epoch != self.epoch or lease.last < last:
             self._tailer.recheck()
         if lease.owner not in (None, self.redis_log.owner):
@@ -185,6 +187,7 @@ class RedisJournal(Replica):
             await deferLater(self._clock, RETRY_DELAY)
         if not continuing:
             self.adopt(metadata)
+            self.adopt_bounds(metadata)
         self._start_writing(lease)
         self._save()
 
@@ -406,10 +409,13 @@ class RedisJournal(Replica):
     def _trim(self) -> bool:
         """Trim rows here and, on the leader, in Redis; return whether more may be due.
 
-        The other nodes have no estimate of Alpaca's clock: they trim what the leader has trimmed.
+        The other nodes have no estimate of Alpaca's clock. They trim what the leader has trimmed.
         """
-        due = self._retention.get_due(self.last, self.dates)
-        count = self.trim(replace(due, seq=max(due.seq, self._trimmed)))
+        epoch, bounds = self._bounds
+        if self.outbox.is_leading:
+            count = self.trim(self._retention.get_due(self.last, self.dates))
+        else:
+            count = self.follow_trim(bounds) if epoch == self.epoch else 0
         # Until `lead` has adopted the log's metadata there is no token. Saving this node's metadata
         # before that would overwrite newer values.
         token = self.outbox.token

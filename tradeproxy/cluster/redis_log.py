@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -18,14 +18,9 @@ from tradeproxy.cluster.scripts import (
     WRITE,
     Script,
 )
-from tradeproxy.wire.event import (
-    AMENDMENT_KINDS,
-    EXECUTION_KINDS,
-    Event,
-    OrderState,
-    is_time,
-)
-from tradeproxy.wire.messages import TradeUpdate, parse_server
+from tradeproxy.journal.metadata import TRIM_KEYS
+from tradeproxy.journal.upgrade import read_execution
+from tradeproxy.wire.event import Event, OrderState, is_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,8 +62,8 @@ class LeaseState:
     """Seconds until the lease expires."""
     is_released: bool = False
     """Whether the lease is free because its last owner released it."""
-    trimmed: int = 0
-    """The number up to which the log is trimmed."""
+    bounds: Mapping[str, str] = field(default_factory=dict)
+    """The part of the metadata that a trim changes; see journal.metadata."""
 
 
 class WriteResult(NamedTuple):
@@ -167,9 +162,10 @@ class RedisLog:
 
         `milliseconds` is the time until an acquired or renewed lease expires.
         """
-        reply = await self._run(LEASE, self.owner, next(self._tokens), milliseconds, int(acquire))
+        arguments = (self.owner, next(self._tokens), milliseconds, int(acquire), *TRIM_KEYS)
+        reply = await self._run(LEASE, *arguments)
         fields = (None if each is None else each.decode() for each in reply)
-        owner, token, previous, epoch, last, remaining, released, trimmed = fields
+        owner, token, previous, epoch, last, remaining, released, *bounds = fields
         return LeaseState(
             owner,
             token,
@@ -178,7 +174,7 @@ class RedisLog:
             int(last or 0),
             int(remaining or 0) / 1000,
             released is not None,
-            int(trimmed or 0),
+            {key: text for key, text in zip(TRIM_KEYS, bounds, strict=True) if text is not None},
         )
 
     async def release(self, token: str) -> None:
@@ -300,18 +296,10 @@ def _decode(entry_id: bytes, pairs: list[bytes]) -> StatusEntry | EventEntry:
         order_id, status, filled_qty, changed = order
         state = OrderState(order_id, status, filled_qty, changed if is_time(changed) else 0)
     payload = fields[b"p"]
-    execution = _read_execution(payload, kind, fields.get(b"x"))
+    # A node of a version without `x` may have written the entry.
+    text = fields.get(b"x")
+    execution = read_execution(payload) if text is None else bytes.fromhex(text.decode())
     event = Event(payload, identity, bytes.fromhex(digest), time, state, kind, execution)
     return EventEntry(
         entry_id, int(entry_id.partition(b"-")[0]), event, fields[b"e"].decode(), int(fields[b"r"])
     )
-
-
-def _read_execution(payload: bytes, kind: str, text: bytes | None) -> bytes:
-    if text is not None:
-        return bytes.fromhex(text.decode())
-    if kind not in EXECUTION_KINDS | AMENDMENT_KINDS:
-        return b""
-    # A node of a version without this field has written the entry.
-    message = parse_server(payload)
-    return message.event.execution if isinstance(message, TradeUpdate) else b""

@@ -136,6 +136,24 @@ class Replica(JournalBase):
         self._store.trim(through, {})
         return count
 
+    def follow_trim(self, bounds: Mapping[str, str]) -> int:
+        """Drop the rows that the leader has trimmed, TRIM_STEP at most, and return how many.
+
+        Args:
+            bounds: the metadata of the log under TRIM_KEYS.
+        """
+        try:
+            trimmed = int(bounds.get("trimmed", "0"))
+        except ValueError:  # not written by the proxy
+            return 0
+        through = min(trimmed, self.first + TRIM_STEP - 1, self.last - 1)
+        count = max(through + 1 - self.first, 0)
+        if count:
+            self._store.trim(through, {})
+            self.first = through + 1
+        self.adopt_bounds(bounds)
+        return count
+
     def reset_account(self, base_url: str) -> None:
         """Keep only the numbers: the rows are another account's, and ignored until `restart`."""
         super().reset_account(base_url)
@@ -203,7 +221,7 @@ class Replica(JournalBase):
 
         Raises UnreadableError while that is uncertain.
         """
-        if self.newest_trimmed is not None and identity == self.newest_trimmed.identity:
+        if self.newest_trimmed is not None and identity == self.newest_trimmed.identity != "":
             return self.first - 1
         # The event just before `first` is a valid position: the next row follows it.
         seq = self._store.find(identity)

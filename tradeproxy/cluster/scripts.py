@@ -66,7 +66,7 @@ end
 """
 
 LEASE = Script("""
--- owner, token, milliseconds, 1 to acquire or renew it
+-- owner, token, milliseconds, 1 to acquire or renew it, the keys of metadata to return
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if not owner and ARGV[4] == '1' then
   -- holder outlives the lease: a new leader keeps its outbox only if no other node led since
@@ -82,8 +82,9 @@ end
 local lease = redis.call('HMGET', KEYS[1], 'owner', 'token', 'previous')
 local epoch, last = redis.call('HGET', KEYS[3], 'epoch'), redis.call('HGET', KEYS[2], 'last')
 local released = redis.call('HGET', KEYS[2], 'released')
-local remaining, trimmed = redis.call('PTTL', KEYS[1]), redis.call('HGET', KEYS[3], 'trimmed')
-return {lease[1], lease[2], lease[3], epoch, last, tostring(remaining), released, trimmed}
+local remaining = tostring(redis.call('PTTL', KEYS[1]))
+return {lease[1], lease[2], lease[3], epoch, last, remaining, released,
+        unpack(redis.call('HMGET', KEYS[3], unpack(ARGV, 5)))}
 """)
 """Acquire the lease if it is free, or renew it, or only read it.
 

@@ -237,6 +237,7 @@ class Account:
 
     def mark_upstream_up(self) -> None:
         """Record that Alpaca streams this account's events from now on. This ends the gap."""
+        self.correct_times()  # the handshake may have had a Date header
         status = UpstreamStatus(streaming=True, reason="streaming", since=self.dates.own())
         self._set_upstream(status)
         if not self._has_streamed:

@@ -66,11 +66,18 @@ def _locate_time(journal: Journal, time: int) -> int:
 def _locate_after_time(journal: Journal, time: int) -> int:
     # Later rows may have the same time or an earlier one, and the client may lack them. So its
     # stream begins behind the first event of that time, and may repeat some that it has.
-    if time < journal.complete_from and (trimmed := journal.newest_trimmed) is not None:
-        # An event of that time may be trimmed, unless it is the newest one that is.
-        return journal.first - 1 if trimmed.time == time else _locate_time(journal, time)
+    if time < journal.complete_from and journal.first > 1:
+        return _locate_after_trimmed(journal, time)
     seq = journal.first_at(time)
     return _locate_time(journal, time + 1) if seq is None else seq
+
+
+def _locate_after_trimmed(journal: Journal, time: int) -> int:
+    # The first event of that time may be trimmed, with events after it, unless it is the newest
+    # one that is. If that is not known, at least no stored row may be skipped.
+    begin, trimmed = journal.first - 1, journal.newest_trimmed
+    is_valid = _locate_time(journal, time + 1) == begin if trimmed is None else trimmed.time == time
+    return begin if is_valid else _locate_time(journal, time)
 
 
 def _locate_cursor(account: Account, cursor: Cursor) -> int:

@@ -102,7 +102,7 @@ class Journal(Protocol):
     It is the time of creation, or just after the newest event that was trimmed.
     """
     newest_trimmed: TrimmedEvent | None
-    """The event of row `first` - 1; None if it is not known."""
+    """The event of row `first` - 1; None if nothing was trimmed, or by an older version."""
     latest_time: int | None
     """The highest time of all events (microseconds since 1970), trimmed ones included."""
     dedup_horizon: int | None
@@ -271,7 +271,8 @@ class JournalBase(Metadata, ABC):
             return
         before = self.complete_from, self.dedup_horizon
         self.complete_from = self.began(self.dates.now_microseconds())
-        self._begun = None
+        if self._begun is not None and self._begun[0] == self.epoch:
+            self._begun = None
         if self.dates.is_future(self.complete_from):
             self.complete_from = self.dates.now_microseconds()
         if self.dedup_horizon is not None and self.dates.is_future(self.dedup_horizon):
@@ -294,7 +295,7 @@ class JournalBase(Metadata, ABC):
         super().begin_epoch(epoch, first, now, latest)
         self._begun = (epoch, self.dates.clock()) if self.complete_from == now else None
 
-    def record_trim(self, through: int, newest: TrimmedEvent | None, max_time: int | None) -> None:
+    def record_trim(self, through: int, newest: TrimmedEvent, max_time: int | None) -> None:
         """See Metadata.record_trim."""
         super().record_trim(through, newest, max_time)
         self._begun = None

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 OPEN_SINCE = "open gap since"
 """The key for the beginning of a gap that is still open (microseconds since 1970)."""
 
+TRIM_KEYS = ("trimmed", "begins", "horizon", "trimmed event")
+"""The keys that a trim changes."""
+
 MAX_SEQ = 2**62
 """A limit that no log reaches, so that the store's 64-bit numbers cannot overflow."""
 
@@ -37,6 +40,7 @@ class TrimmedEvent:
 
     seq: int
     identity: str
+    """Empty for a hole."""
     time: int | None
     """Microseconds since 1970; None unless it is later than that of every event before it."""
 
@@ -119,6 +123,20 @@ class Metadata:
         self.account_id = saved.get("account_id")
         self._notes = _read_notes(saved)
 
+    def adopt_bounds(self, saved: Mapping[str, str]) -> None:
+        """Take over what the process that trims this same log has saved under TRIM_KEYS.
+
+        This process may have trimmed fewer rows, or more if an outage has delayed the other one.
+        """
+        complete_from, trimmed = (_read_time(saved.get(key)) for key in ("begins", "trimmed"))
+        if complete_from is not None:
+            has_all = trimmed is not None and trimmed >= self.first - 1
+            self.complete_from = (
+                complete_from if has_all else max(complete_from, self.complete_from)
+            )
+        self.dedup_horizon = _read_time(saved.get("horizon"))
+        self.newest_trimmed = _read_trimmed(saved.get("trimmed event"), self.first - 1)
+
     def begin_epoch(self, epoch: str, first: int, now: int, latest: int | None) -> None:
         """Continue with number `first` under another epoch.
 
@@ -146,18 +164,18 @@ class Metadata:
         self.base_url = base_url
         self._notes = {}
 
-    def record_trim(self, through: int, newest: TrimmedEvent | None, max_time: int | None) -> None:
+    def record_trim(self, through: int, newest: TrimmedEvent, max_time: int | None) -> None:
         """Move the bounds behind row `through`.
 
         Trimmed events were delivered, so the dedup horizon moves to their highest time.
 
         Args:
             through: the number of the last row that is trimmed.
-            newest: the event of that row; None for a hole.
+            newest: the event of that row.
             max_time: the highest time of the trimmed rows (microseconds since 1970).
         """
         self.first = through + 1
-        if newest is not None and newest.time is not None and newest.time < self.complete_from:
+        if newest.time is not None and newest.time < self.complete_from:
             # An event that was trimmed earlier may have the same time.
             newest = replace(newest, time=None)
         self.newest_trimmed = newest

@@ -44,8 +44,9 @@ class Retention:
     """The rule: a row is due when it is too old, or when enough newer rows are stored.
 
     Its age counts only if it is too old by this machine's clock and by Alpaca's: one of them may
-    be wrong for a while. A row is trimmed only together with all rows before it. The journals never
-    trim the newest row, so that the position of a client that has read everything stays valid.
+    be wrong for a while. A row is trimmed only together with all rows before it. Whatever their
+    age, the last row is kept, and the rows from the first one with the newest time on. So the id,
+    the cursor and the time of the last event of a quiet account stay valid positions.
     """
 
     max_age: float

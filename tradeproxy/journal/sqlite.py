@@ -293,7 +293,7 @@ class SqliteJournal(JournalBase):
 
         Raises UnreadableError.
         """
-        if self.newest_trimmed is not None and identity == self.newest_trimmed.identity:
+        if self.newest_trimmed is not None and identity == self.newest_trimmed.identity != "":
             return self.first - 1
         in_backlog = self._backlog.find(identity)
         return self._search(lambda store: store.find(identity), in_backlog)
@@ -309,12 +309,13 @@ class SqliteJournal(JournalBase):
     def _search(self, search: Callable[[Store], int | None], in_backlog: int | None) -> int | None:
         """Return what a search on the disk finds, or else what was found in the backlog.
 
-        Raises UnreadableError if nothing was found and the disk fails.
+        Raises UnreadableError if rows on the disk cannot be read: the one that is searched may be
+        among them, before the one in the backlog.
         """
         # A failed query gives None, so "not found" is 0, which is no sequence number.
         not_found = 0
         found = self._disk.query(lambda store: search(store) or not_found, None)
-        if found is None and in_backlog is None and not self.status.durable:
+        if found is None and not self.status.durable and self.first <= self._last_on_disk:
             raise UnreadableError
         return found or in_backlog
 

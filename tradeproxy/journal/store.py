@@ -10,7 +10,7 @@ from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import Row, UnreadableError, max_optional
 from tradeproxy.journal.metadata import TrimmedEvent
 from tradeproxy.journal.schema import migrate
-from tradeproxy.journal.upgrade import OlderRows
+from tradeproxy.journal.upgrade import OlderRows, read_execution
 from tradeproxy.wire.event import MAX_TIME, MIN_TIME, OrderState
 
 if TYPE_CHECKING:
@@ -211,8 +211,9 @@ class Store:
                 event = entry.event
                 if event is None or not self._insert(entry, event):
                     # The disk could not be read when the event came, so a duplicate was not
-                    # recognised. Its number has been delivered: it is stored without identity.
-                    self._insert_row(entry, None, None, event)
+                    # recognised. Its number has been delivered, so it is stored too. Without a
+                    # digest it is no duplicate for SQLite, and clients can name it.
+                    self._insert_row(entry, None if event is None else event.identity, None, event)
             self._save(metadata)
 
     def read(self, after: int, limit: int) -> list[Row]:
@@ -270,16 +271,18 @@ class Store:
 
         Returns None if there is none. Raises UnreadableError while that is not known.
         """
-        # The first row that reaches a time has the highest time so far, unless it is higher.
+        if (seq := self._find_risen_to(time)) is not None:
+            return seq
+        if self._older.last and time < (self._older.max_time or 0):
+            raise UnreadableError  # an older row that is not in `late` yet may have this time
+        return self._first("SELECT min(seq) FROM late WHERE time = ?", time)
+
+    def _find_risen_to(self, time: int) -> int | None:
+        """Return the number of the row with which the highest time rises to exactly this one."""
         row = self._execute(
             "SELECT seq, time FROM events WHERE high >= ? ORDER BY high, seq LIMIT 1", (time,)
         ).fetchone()
-        if row is not None and row[1] == time:
-            return int(row[0])
-        seq = self._first("SELECT min(seq) FROM late WHERE time = ?", time)
-        if self._older.last and time < (self._older.max_time or 0):
-            raise UnreadableError  # an older row that is not in `late` yet may have this time
-        return seq
+        return int(row[0]) if row is not None and row[1] == time else None
 
     def find_max_time(self, latest: int) -> int | None:
         """Return the highest time of a row that is not after `latest` (microseconds since 1970)."""
@@ -305,7 +308,8 @@ class Store:
     def find_due(self, first: int, count: int, due: Due) -> int:
         """Return the number of the last row to trim; `first` - 1 if no row is due.
 
-        A row is trimmed only together with all rows before it.
+        A row is trimmed only together with all rows before it. Whatever their age, the rows from
+        the first one with the highest time on are kept.
 
         Args:
             first: the number of the first stored row.
@@ -324,13 +328,21 @@ class Store:
         first_kept = self._first(
             kept, max(first - 1, due.seq), end, due.before, due.before, due.latest
         )
-        return (end if first_kept is None else first_kept) - 1
+        newest = self._find_newest(due.latest)
+        return max(min(first_kept or end, newest or end) - 1, min(due.seq, end - 1))
 
-    def read_trimmed(self, through: int, latest: int) -> tuple[TrimmedEvent | None, int | None]:
+    def _find_newest(self, latest: int) -> int | None:
+        """Return the number of the first row with the highest time that is not after `latest`."""
+        if (time := self.find_max_time(latest)) is None:
+            return None
+        seq = self._find_risen_to(time)
+        return self._first("SELECT min(seq) FROM late WHERE time = ?", time) if seq is None else seq
+
+    def read_trimmed(self, through: int, latest: int) -> tuple[TrimmedEvent, int | None]:
         """Return what stays known of the rows up to number `through` after they are trimmed.
 
         That is their last event, and their highest time that is not after `latest`. All times are
-        microseconds since 1970.
+        microseconds since 1970. A hole has the identity "", which no event has.
         """
         max_time = self._first(
             "SELECT max(time) FROM events WHERE seq <= ? AND time <= ?", through, latest
@@ -343,8 +355,7 @@ class Store:
         identity, time = row
         others = self._first("SELECT max(time) FROM events WHERE seq < ?", through)
         is_only = time is not None and (others is None or time > others)
-        event = TrimmedEvent(through, identity, time if is_only else None) if identity else None
-        return event, max_time
+        return TrimmedEvent(through, identity or "", time if is_only else None), max_time
 
     def trim(self, through: int, metadata: Mapping[str, str | None]) -> None:
         """Delete the rows up to number `through`, and save metadata, in one transaction.
@@ -371,17 +382,22 @@ class Store:
             self._execute(f"PRAGMA wal_autocheckpoint = {checkpoint // 10}")
             try:
                 with self._transaction():
-                    self._older.add_some(seconds)
+                    last = self._older.add_some(seconds)
+                self._older.last = last
             finally:
                 self._execute(f"PRAGMA synchronous = {synchronous}")
                 self._execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
         return self._older.last > 0
 
     def _is_older(self, event: Event) -> bool:
-        """Whether a row that is not in `executions` yet has this event, by its former key."""
-        query = "SELECT seq FROM events WHERE identity = ? AND digest = ? AND seq <= ?"
-        last = self._older.last
-        return last > 0 and self._first(query, event.identity, event.digest, last) is not None
+        """Whether a row that is not in `executions` yet has this event."""
+        if not self._older.last:
+            return False
+        rows = self._execute(
+            "SELECT payload FROM events WHERE identity = ? AND seq <= ?",
+            (event.identity, self._older.last),
+        )
+        return any(read_execution(payload) == event.execution for (payload,) in rows)
 
     # Parts of transactions.
 

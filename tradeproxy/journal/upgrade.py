@@ -33,8 +33,15 @@ class OlderRows:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
         row = self._execute("SELECT value FROM meta WHERE key = ?", (_UNINDEXED,)).fetchone()
-        self.last = 0 if row is None else int(row[0])
+        self.last = 0 if row is None else self._read_number(row[0])
         """The number of the last row that is missing in the new tables; 0 if none is."""
+
+    def _read_number(self, text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:  # damaged: begin again
+            [last] = self._execute("SELECT max(seq) FROM events").fetchone()
+            return last or 0
 
     @property
     def max_time(self) -> int | None:
@@ -44,8 +51,11 @@ class OlderRows:
         ).fetchone()
         return None if row is None else row[0]
 
-    def add_some(self, seconds: float) -> None:
-        """Add rows for some seconds. Call it in a transaction, while `last` is not 0."""
+    def add_some(self, seconds: float) -> int:
+        """Add rows for some seconds, and return the next value of `last`.
+
+        Call it in a transaction, while `last` is not 0. Set `last` once that is committed.
+        """
         end = perf_counter() + seconds
         cursor = self._execute(
             "SELECT seq, time, high, payload FROM events WHERE seq <= ? ORDER BY seq DESC",
@@ -55,7 +65,7 @@ class OlderRows:
         for seq, time, max_time, payload in cursor:
             if time is not None and time < max_time:
                 self._execute("INSERT OR IGNORE INTO late VALUES (?, ?)", (seq, time))
-            if digest := _read_execution(payload):
+            if digest := read_execution(payload):
                 self._execute("INSERT OR IGNORE INTO executions VALUES (?, ?)", (seq, digest))
             if perf_counter() >= end:
                 last = seq - 1
@@ -65,10 +75,11 @@ class OlderRows:
             self._execute("UPDATE meta SET value = ? WHERE key = ?", (str(last), _UNINDEXED))
         else:
             self._execute("DELETE FROM meta WHERE key = ?", (_UNINDEXED,))
-        self.last = last
+        return last
 
 
-def _read_execution(payload: bytes | None) -> bytes:
+def read_execution(payload: bytes | None) -> bytes:
+    """Return the hash of the execution in an event's frame; empty if there is none."""
     if payload is None or not any(each in payload for each in _CANDIDATES):
         return b""
     message = parse_server(payload)

@@ -25,7 +25,7 @@ from tradeproxy.recovery.reconcile import (
     read_time,
 )
 from tradeproxy.recovery.snapshot import Snapshot, take_snapshot
-from tradeproxy.runtime.dates import CONFIRM_AFTER, TOLERANCE
+from tradeproxy.runtime.dates import CONFIRM_AFTER
 from tradeproxy.upstream.rest import RestRefusedError, RestResponse, RestUnavailableError
 from tradeproxy.wire.frame import Recovered, frame_event
 from tradeproxy.wire.messages import TradeUpdate, parse_server
@@ -278,7 +278,7 @@ async def identify_account(account: Account, rest: RestClient) -> int:
     match answer.document:
         case {"id": account_id} if is_id(account_id):
             account.identify(account_id)
-    if account.gaps.complete_through is None and _is_believed(account, now):
+    if account.gaps.complete_through is None and account.dates.is_right(now / SECOND):
         # `identify` has begun another account's log: no older event is missing.
         account.gaps.check_through(now)
     return now
@@ -290,13 +290,8 @@ def require_estimate(account: Account, now: int) -> None:
     Events that were found up to `now` are delivered in any case. But a log that counts as complete
     up to a wrong time would hide missed events.
     """
-    if not _is_believed(account, now):
+    if not account.dates.is_right(now / SECOND):
         raise RestUnavailableError("Alpaca's clock is not known yet", CONFIRM_AFTER)
-
-
-def _is_believed(account: Account, now: int) -> bool:
-    alpaca = account.dates.alpaca()
-    return alpaca is not None and abs(now / SECOND - alpaca) <= TOLERANCE
 
 
 async def _ask_account(rest: RestClient) -> RestResponse:
@@ -312,10 +307,16 @@ async def _ask_account(rest: RestClient) -> RestResponse:
 
 
 def _read_now(account: Account, date: float | None) -> int:
-    """Return the time of an answer, or the estimate of it if its Date is wrong."""
+    """Return the time of an answer, or the estimate of it if its Date is wrong.
+
+    Raises RestUnavailableError if neither is certain: the estimate is behind if the clock of
+    intervals has stopped while the machine slept.
+    """
+    dates = account.dates
     if date is None:
         raise RestUnavailableError("an answer without a date")
-    alpaca = account.dates.alpaca()
-    if alpaca is not None and abs(date - alpaca) > TOLERANCE:
+    if (alpaca := dates.alpaca()) is not None and not dates.is_right(date):
+        if not dates.is_right(dates.own()):
+            raise RestUnavailableError("Alpaca's clock is not certain", CONFIRM_AFTER)
         date = alpaca
     return int(date) * SECOND

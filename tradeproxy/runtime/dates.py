@@ -6,7 +6,7 @@ a single Date header. An estimate of Alpaca's clock needs two witnesses:
     Date header                                              effect
     -------------------------------------------------------  -----------------------------
     near the estimate                                        believed: the new estimate
-    near this machine's clock, while there is no estimate    believed: the first estimate
+    near this machine's clock                                believed: the new estimate
     agrees with another one, CONFIRM_AFTER seconds or older  believed: the new estimate
     any other                                                waits for one that agrees
 
@@ -62,8 +62,9 @@ class Dates:
         Return whether it is believed.
         """
         now = self.clock()
-        reference = self.own() if self._believed is None else self._extrapolate(self._believed)
-        if abs(date - reference) <= TOLERANCE or self._is_confirmed(date):
+        # On some systems the clock of intervals stops while the machine sleeps. The estimate is
+        # then behind, and this machine's own clock is the second witness.
+        if self.is_right(date) or abs(date - self.own()) <= TOLERANCE or self._is_confirmed(date):
             self._believed, self._waiting = (date, now), None
             return True
         if self._waiting is None or abs(date - self._extrapolate(self._waiting)) > AGREEMENT:
@@ -87,6 +88,11 @@ class Dates:
     def now_microseconds(self) -> int:
         """Return `now` in microseconds."""
         return round(self.now() * _SECOND)
+
+    def is_right(self, date: float) -> bool:
+        """Whether a date (Unix time in seconds) is near the estimate. False without one."""
+        now = self.alpaca()
+        return now is not None and abs(date - now) <= TOLERANCE
 
     def latest_event(self) -> int | None:
         """Return the latest time that an event can have (microseconds); None if it is unknown."""

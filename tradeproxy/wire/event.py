@@ -42,6 +42,9 @@ EXECUTION_KINDS = frozenset({"fill", "partial_fill"})
 AMENDMENT_KINDS = frozenset({"trade_bust", "trade_correct"})
 """The kinds that cancel or change an execution. Alpaca gives both of one execution one id."""
 
+AMOUNTS = ("qty", "price")
+"""The fields in which a correction of an execution differs from it."""
+
 MAX_WORD_LENGTH = 128
 """Characters; a ULID has 26, a UUID 36."""
 
@@ -113,7 +116,10 @@ class Event:
     kind: str
     """One of EVENT_KINDS, or OTHER_KIND."""
     execution: bytes = b""
-    """A hash that identifies the event alone; empty if `identity` and `digest` do."""
+    """A hash of an execution and its amounts, which replaces `identity` and `digest` as the key.
+
+    Empty for other events.
+    """
 
     @property
     def key(self) -> tuple[str, bytes]:
@@ -134,7 +140,7 @@ def read_event(payload: bytes, data: dict[str, Any]) -> Event:
         filled = _read_number(order.get("filled_qty"))
         state = OrderState(order_id, _read_word(order.get("status")), filled, time or 0)
     event_id = _read_word(data.get("event_id"))
-    execution = _read_execution(data, order, kind, event_id)
+    execution = _hash_execution(data, order, kind, event_id)
     identity = event_id or _fallback_identity(data, order)
     digest = b"" if event_id else _digest(data)
     return Event(payload, identity, digest, time, state, kind, execution)
@@ -212,7 +218,7 @@ def _fallback_identity(data: dict[str, Any], order: dict[str, Any]) -> str:
     return _canonical_text([order.get("id"), data.get("event"), discriminator])
 
 
-def _read_execution(data: dict[str, Any], order: dict[str, Any], kind: str, event_id: str) -> bytes:
+def _hash_execution(data: dict[str, Any], order: dict[str, Any], kind: str, event_id: str) -> bytes:
     """Return the hash that identifies an execution; empty for other events.
 
     Alpaca's history has fields that the stream's copy lacks, `event_id` and `at` among them. It
@@ -221,17 +227,13 @@ def _read_execution(data: dict[str, Any], order: dict[str, Any], kind: str, even
     if kind not in EXECUTION_KINDS and not (kind in AMENDMENT_KINDS and event_id):
         return b""
     order_id = _read_word(order.get("id"))
-    execution = _read_word(data.get("execution_id")) or [
-        *_leg_executions(data),
-        *_leg_executions(order),
-    ]
-    if kind in EXECUTION_KINDS:
-        if not order_id or not execution:
-            return b""
-        event_id = ""
-    amounts = [_read_amount(data.get(name)) for name in ("qty", "price")]
-    previous = _read_word(data.get("previous_execution_id"))
-    parts = (event_id, order_id, kind, execution, *amounts, previous)
+    legs = {*_leg_executions(data), *_leg_executions(order)}
+    execution = _read_word(data.get("execution_id")) or sorted(legs)
+    parts = [order_id, kind, execution, *(_read_amount(data.get(name)) for name in AMOUNTS)]
+    if kind in AMENDMENT_KINDS:
+        parts += [event_id, _read_word(data.get("previous_execution_id"))]
+    elif not order_id or not execution:
+        return b""
     return blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
