@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from tests.support.proxy import ProxyTestCase
-from tradeproxy.recovery.backfill import OVERLAP, SECOND
+from tradeproxy.recovery.backfill import OVERLAP
+from tradeproxy.runtime.dates import SECOND
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.frame import Recovered
 from tradeproxy.wire.proxy_status import GapOutcome, ReplayState

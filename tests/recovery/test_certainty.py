@@ -12,7 +12,8 @@ from tests.recovery.recovery_case import INTERVAL, OrdersTestCase
 from tests.support.journals import Connections, memory_journal
 from tests.upstream.support import ClockAhead, status
 from tradeproxy.journal.sqlite import SqliteJournal
-from tradeproxy.recovery.backfill import CLOCK_STEP, SECOND, SETTLE
+from tradeproxy.recovery.backfill import CLOCK_STEP, SETTLE
+from tradeproxy.runtime.dates import SECOND
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.proxy_status import GapOutcome

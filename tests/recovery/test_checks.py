@@ -6,7 +6,8 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.web.server import Request
 
 from tests.recovery.recovery_case import INTERVAL, RecoveryTestCase
-from tradeproxy.recovery.backfill import OVERLAP, SECOND
+from tradeproxy.recovery.backfill import OVERLAP
+from tradeproxy.runtime.dates import SECOND
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.wire.event import format_time
 

@@ -13,9 +13,8 @@ from tests.upstream.support import ClockAhead, status
 from tradeproxy.hub.account import ANOTHER_ACCOUNT
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.sqlite import SqliteJournal
-from tradeproxy.recovery.backfill import SECOND
 from tradeproxy.recovery.recovery import MAX_RETRY
-from tradeproxy.runtime.dates import Dates
+from tradeproxy.runtime.dates import SECOND, Dates
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.wire.proxy_status import GapOutcome
 

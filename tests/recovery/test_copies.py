@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.web.server import Request
+
 from tests.recovery.recovery_case import INTERVAL, RecoveryTestCase
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.wire.event import format_time
@@ -95,6 +97,23 @@ class WrongTimesTests(RecoveryTestCase):
         self.emit(4)
         self.advance(3)
         self.assertEqual(self.delivered(), [(number, None) for number in range(5)])
+
+    def test_found_event_of_the_future_is_marked(self) -> None:
+        """Its place among the events that clients have is unknown."""
+        self.outage(lambda: None)
+        self.emit(1)
+        line = b'data: {"event":"new","event_id":"2","at":"2999-01-01T00:00:00Z","n":2}'
+
+        def answer(request: Request) -> bytes | None:
+            if request.path != b"/v2/events/trades":
+                return None
+            request.setHeader("content-type", "text/event-stream")
+            return line + b"\n\n"
+
+        self.override(answer)
+        self.outage(lambda: None)
+        self.advance(3)
+        self.assertIn((2, "events"), self.delivered())
 
     def test_order_with_time_of_the_future_changes_later(self) -> None:
         """Every later state of the order counted as older, so it stayed open."""

@@ -32,7 +32,7 @@ class DatesTests(SynchronousTestCase):
     def true(self) -> float:
         return NOW + self.clock.seconds()
 
-    def test_first_date_needs_a_second_witness(self) -> None:
+    def test_first_date_needs_a_second_source(self) -> None:
         """That is this machine's clock, or another answer half a minute later."""
         self.assertIsNone(self.dates.alpaca())
         self.assertTrue(self.dates.observe(self.true()))
@@ -97,9 +97,9 @@ class DatesTests(SynchronousTestCase):
         self.assertTrue(self.dates.is_future(far))
         self.assertFalse(self.dates.is_future(round((NOW + TOLERANCE) * 1_000_000)))
 
-    def test_latest_start_without_estimate_allows_for_a_wrong_clock(self) -> None:
+    def test_since_limit_without_estimate_allows_for_a_wrong_clock(self) -> None:
         """Over a minute behind, the proxy rejected every position of a client."""
-        self.assertEqual(self.dates.latest_start(), NOW + UNKNOWN_SKEW)
+        self.assertEqual(self.dates.since_limit(), NOW + UNKNOWN_SKEW)
         self.dates.observe(self.true())
         self.error = -YEAR
-        self.assertEqual(self.dates.latest_start(), NOW + CLIENT_SKEW)
+        self.assertEqual(self.dates.since_limit(), NOW + CLIENT_SKEW)

@@ -7,18 +7,17 @@ import time
 from twisted.internet.base import ReactorBase
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tradeproxy.runtime.monotonic import monotonic, use_monotonic_clock
+from tradeproxy.runtime.monotonic import CLOCK, monotonic, use_monotonic_clock
 
 
 class MonotonicTests(SynchronousTestCase):
     """Timers and intervals do not depend on the date of the machine."""
 
-    def test_monotonic_counts_sleep_of_machine(self) -> None:
+    def test_clock_counts_sleep_of_machine(self) -> None:
         """It is CLOCK_BOOTTIME where the system has that."""
         if not hasattr(time, "CLOCK_BOOTTIME"):
             raise SkipTest("this system has no such clock")
-        before = time.clock_gettime(time.CLOCK_BOOTTIME)
-        self.assertTrue(before <= monotonic() <= time.clock_gettime(time.CLOCK_BOOTTIME))
+        self.assertEqual(CLOCK, time.CLOCK_BOOTTIME)
 
     def test_reactor_measures_timers_without_the_date(self) -> None:
         """After the date is set back by an hour, a timer must not wait for an hour."""

@@ -25,7 +25,7 @@ class FakeClock:
             library: see `find_library`.
             file: keeps the offset; it is created.
             intervals: whether CLOCK_MONOTONIC and CLOCK_BOOTTIME change too, as if the machine had
-                slept. Otherwise only the date changes, as if someone had set it.
+                slept. (In a real suspend CLOCK_MONOTONIC stops.) Otherwise only the date changes.
         """
         self._file = file
         self.environment = {

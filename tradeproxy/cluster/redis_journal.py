@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from tradeproxy.wire.proxy_status import JournalStatus
 
 BOUND_KEYS = ("epoch", "base_url", "trimmed", "begins", "trimmed event")
-"""Metadata that changes only when an epoch begins or rows are trimmed, and is saved only then."""
+"""Metadata that an epoch or a trim sets. `begins` is saved too when a clock is corrected."""
 
 NOT_READ = "it has not all been read yet"
 
@@ -375,29 +375,24 @@ class RedisJournal(Replica):
         return known is not None
 
     def _save(self) -> None:
-        if self.outbox.is_leading:
-            encoded = self.encode().items()
-            self.outbox.save_metadata(
-                {key: value for key, value in encoded if key not in BOUND_KEYS}
-            )
+        self._save_without(BOUND_KEYS)
 
     def _save_bounds(self) -> None:
+        self._save_without([key for key in BOUND_KEYS if key != "begins"])
+
+    def _save_without(self, keys: Sequence[str]) -> None:
         if self.outbox.is_leading:
-            encoded = self.encode().items()
-            bounds = set(BOUND_KEYS) - {"begins"}
-            self.outbox.save_metadata({key: value for key, value in encoded if key not in bounds})
+            self.outbox.save_metadata(
+                {key: value for key, value in self.encode().items() if key not in keys}
+            )
 
     def _start_epoch(self) -> None:
         """Begin an epoch after the last row; it takes effect here when it is read back."""
         metadata = Metadata(self.base_url)
         metadata.load(self.encode_present(), None)
         # Events in the outbox come after the epoch's start.
-        latest, now = self.read_through, self.dates.now_microseconds()
-        metadata.latest_time = latest
-        if latest is not None and self.dates.is_future(latest):
-            latest = now
-        metadata.begin_epoch(self._random_bytes(8).hex(), self.last + 1, now, latest)
-        self._begun = metadata.epoch, self.dates.clock()
+        metadata.latest_time = self.read_through
+        self._begin(metadata, self._random_bytes(8).hex(), self.last + 1, self.read_through)
         self.dedup_horizon = metadata.dedup_horizon
         self._is_starting_epoch = True
         self.outbox.begin_epoch(

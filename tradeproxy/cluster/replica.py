@@ -132,7 +132,7 @@ class Replica(JournalBase):
         count = through + 1 - self.first
         if count <= 0:
             return 0
-        self.record_trim(through, *self._store.read_trimmed(through, due.latest))
+        self.record_trim(through, *self._store.read_trimmed(through, due.event_limit))
         self._store.trim(through, {})
         return count
 
@@ -189,13 +189,10 @@ class Replica(JournalBase):
     def _contains(self, event: Event) -> bool:
         return not self._is_reset and self._store.has(event)
 
-    def _find_max_time(self, latest: int) -> int | None:
-        return self._store.find_max_time(latest)
+    def _find_max_time(self, limit: int) -> int | None:
+        return self._store.find_max_time(limit)
 
     def _save(self) -> None:
-        """Do nothing: a node that only reads must not change the log."""
-
-    def _save_bounds(self) -> None:
         """Do nothing: a node that only reads must not change the log."""
 
     def first_since(self, time: int) -> int | None:

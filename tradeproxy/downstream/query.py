@@ -82,30 +82,32 @@ class _QueryError(Exception):
     """The query is invalid. The text is a line for the client that names the parameter."""
 
 
-def parse_subscribe_options(query: bytes, latest: float) -> SubscribeOptions | Rejection:
+def parse_subscribe_options(query: bytes, since_limit: float) -> SubscribeOptions | Rejection:
     """Parse the query of a WebSocket's URL; a Rejection with status 400 if it is invalid.
 
-    `latest` is the latest time for `since` (Unix time in seconds): see Dates.latest_start. Unknown
-    parameters are ignored; near-misspellings of a known one are an error.
+    `since_limit` is the latest time for `since` (Unix time in seconds): see Dates.since_limit.
+    Unknown parameters are ignored; near-misspellings of a known one are an error.
     """
     try:
         given = _parse_query(query, ("since_id", "since", "replay", "proxy_status", *filters.NAMES))
         status = given.get("proxy_status", "0")
         if status not in ("0", "1"):
             raise _QueryError("proxy_status: is neither 1 nor 0")
-        return SubscribeOptions(_parse_position(given, latest), status == "1", _parse_filter(given))
+        return SubscribeOptions(
+            _parse_position(given, since_limit), status == "1", _parse_filter(given)
+        )
     except _QueryError as error:
         return Rejection(400, str(error))
 
 
 def parse_history_query(
-    query: bytes, last_event_id: str | None, latest: float
+    query: bytes, last_event_id: str | None, since_limit: float
 ) -> HistoryQuery | Rejection:
     """Parse a query with the parameters of Alpaca's event endpoints; a Rejection if it is invalid.
 
     `last_event_id` is the value of the Last-Event-ID header, which takes precedence over the
-    position in the query. `latest` is the latest time for `since` (Unix time in seconds): see
-    Dates.latest_start. Unknown parameters are ignored; near-misspellings of a known one are an
+    position in the query. `since_limit` is the latest time for `since` (Unix time in seconds): see
+    Dates.since_limit. Unknown parameters are ignored; near-misspellings of a known one are an
     error.
     """
     try:
@@ -125,7 +127,7 @@ def parse_history_query(
             until = UntilTime(_parse_time("until", given["until"])[0])
         elif "until_id" in given:
             until = UntilId(_check_id("until_id", given["until_id"]))
-        position = _parse_position(given, latest)
+        position = _parse_position(given, since_limit)
         if last_event_id:
             # A browser repeats the same URL when it reconnects, so the URL has the older position
             # (WHATWG HTML, 9.2.3).
@@ -170,25 +172,25 @@ def _parse_filter(given: Query) -> Filter | None:
         raise _QueryError(str(error)) from None
 
 
-def _parse_position(given: Query, latest: float) -> Position | None:
+def _parse_position(given: Query, since_limit: float) -> Position | None:
     chosen = [name for name in _POSITIONS if name in given]
     if len(chosen) > 1:
         raise _QueryError(f"{chosen[1]}: cannot be given together with {chosen[0]}")
-    return _POSITIONS[chosen[0]](given[chosen[0]], latest) if chosen else None
+    return _POSITIONS[chosen[0]](given[chosen[0]], since_limit) if chosen else None
 
 
-def _parse_after_id(text: str, _latest: float) -> Position:
+def _parse_after_id(text: str, _since_limit: float) -> Position:
     return AfterId(_check_id("since_id", text))
 
 
-def _parse_from_time(text: str, latest: float) -> Position:
+def _parse_from_time(text: str, since_limit: float) -> Position:
     time, is_exact = _parse_time("since", text)
-    if time > latest * 1_000_000:
+    if time > since_limit * 1_000_000:
         raise _QueryError("since: lies in the future")
     return FromTime(time) if is_exact else AfterTime(time)
 
 
-def _parse_last_events(text: str, _latest: float) -> Position:
+def _parse_last_events(text: str, _since_limit: float) -> Position:
     if re.fullmatch("[0-9]{1,7}", text) is None or int(text) > MAX_REPLAY:
         raise _QueryError(f"replay: is not a number from 0 to {MAX_REPLAY}")
     return LastEvents(int(text))

@@ -164,8 +164,8 @@ class SseResponse:
         self._shared.clients.add(self)
         self._shared.clients.sockets.log_in(self._transport)
         self._account.broadcaster.register(self)
-        # It is sent to any client, even to one that is behind or does not read: a client waits for
-        # the first bytes. Its position is the beginning: the feed has not started.
+        # Sent even to a client that does not read: clients wait for the first bytes. The feed has
+        # not started, so the position is that of the range.
         self._write_heartbeat(self._range.after)
         self._heartbeat = self._shared.clock.callLater(HEARTBEAT, self._beat)
         if self._range.until is not None:

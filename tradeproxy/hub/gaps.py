@@ -20,15 +20,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.metadata import OPEN_SINCE
+from tradeproxy.runtime.dates import SECOND
 from tradeproxy.wire.proxy_status import Gap, GapOutcome, encode_gap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from tradeproxy.journal.base import Journal
-
-SECOND = 1_000_000
-"""In microseconds."""
 
 GAPS_KEPT = 20
 """How many gaps a hello frame lists: the last ones."""
@@ -54,7 +52,7 @@ class Gaps:
     def __init__(self, journal: Journal, announce: Callable[[bytes], None]) -> None:
         self._journal = journal
         self._dates = journal.dates
-        # When the first stream began, by the clock of intervals; None if it began earlier.
+        # When the first stream began, by `dates.clock`; None if an earlier process had it.
         self._streamed_at: float | None = None
         self._announce = announce
         self._gaps: deque[Gap] = deque(maxlen=GAPS_KEPT)

@@ -139,10 +139,10 @@ class Backlog:
         matches = (e.seq for e in self._entries if e.event and e.event.time == time)
         return next(matches, None)
 
-    def find_max_time(self, latest: int) -> int | None:
-        """Return the highest time of an entry that is not after `latest`; None if there is none."""
+    def find_max_time(self, limit: int) -> int | None:
+        """Return the highest time of an entry that is not after `limit`; None if there is none."""
         times = (e.event.time for e in self._entries if e.event and e.event.time is not None)
-        return max((time for time in times if time <= latest), default=None)
+        return max((time for time in times if time <= limit), default=None)
 
     def order(self, order_id: str) -> OrderState | None:
         """Return the newest state of an order; None if no event here is about it."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from tradeproxy.journal.metadata import Metadata, TrimmedEvent
+from tradeproxy.runtime.dates import SECOND
 from tradeproxy.runtime.stats import COMMIT_BOUNDS, Histogram
 
 if TYPE_CHECKING:
@@ -21,11 +22,8 @@ if TYPE_CHECKING:
     from tradeproxy.wire.event import Event, OrderState
     from tradeproxy.wire.proxy_status import JournalStatus
 
-
 MAX_DEVIATION = 2_000_000
 """Microseconds by which two right clocks may differ here: a Date header has whole seconds."""
-
-_SECOND = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +193,7 @@ class Journal(Protocol):
     def advance_dedup_horizon(self, time: int) -> None:
         """Move the dedup horizon to `time` (microseconds since 1970). It never moves back."""
 
-    def began(self, now: int) -> int:
+    def correct_complete_from(self, now: int) -> int:
         """Return `complete_from` by a clock that shows `now` (microseconds since 1970)."""
 
     def correct_times(self) -> None:
@@ -234,10 +232,10 @@ class JournalBase(Metadata, ABC):
     @property
     def newest_time(self) -> int | None:
         """The highest time of all events, without times that lie in the future."""
-        latest = self.dates.latest_event()
-        if self.latest_time is None or latest is None or self.latest_time <= latest:
+        limit = self.dates.event_limit()
+        if self.latest_time is None or limit is None or self.latest_time <= limit:
             return self.latest_time
-        return self._find_max_time(latest)
+        return self._find_max_time(limit)
 
     def has(self, event: Event) -> bool:
         """Whether this event was appended before, or is not after the dedup horizon."""
@@ -264,13 +262,13 @@ class JournalBase(Metadata, ABC):
     def correct_times(self) -> None:
         """Correct the bounds that a wrong clock or a wrong time has set.
 
-        The log began by this machine's clock, which may have been wrong. Versions before 2 moved
-        the bounds to the time of an event even if that was years ahead.
+        The log began by this machine's clock, which may have been wrong. Earlier versions moved the
+        bounds to the time of an event even if that was years ahead.
         """
         if self.dates.alpaca() is None:
             return
         before = self.complete_from, self.dedup_horizon
-        self.complete_from = self.began(self.dates.now_microseconds())
+        self.complete_from = self.correct_complete_from(self.dates.now_microseconds())
         if self._begun is not None and self._begun[0] == self.epoch:
             self._begun = None
         if self.dates.is_future(self.complete_from):
@@ -280,33 +278,35 @@ class JournalBase(Metadata, ABC):
         if (self.complete_from, self.dedup_horizon) != before:
             self._save_bounds()
 
-    def began(self, now: int) -> int:
+    def correct_complete_from(self, now: int) -> int:
         """Return `complete_from` by a clock that shows `now` (microseconds since 1970)."""
         if self._begun is None or self._begun[0] != self.epoch:
             return self.complete_from
-        began = now - round((self.dates.clock() - self._begun[1]) * _SECOND)
+        began = now - round((self.dates.clock() - self._begun[1]) * SECOND)
         is_right = abs(began - self.complete_from) <= MAX_DEVIATION
         return self.complete_from if is_right else began
 
-    def begin_epoch(self, epoch: str, first: int, now: int, latest: int | None) -> None:
-        """See Metadata.begin_epoch. A `latest` that lies in the future is a wrong time."""
-        if latest is not None and self.dates.is_future(latest):
-            latest = now
-        super().begin_epoch(epoch, first, now, latest)
-        self._begun = (epoch, self.dates.clock()) if self.complete_from == now else None
+    def _begin(self, metadata: Metadata, epoch: str, first: int, max_time: int | None) -> None:
+        """Begin an epoch in `metadata` now. A `max_time` that lies in the future is a wrong one."""
+        now = self.dates.now_microseconds()
+        if max_time is not None and self.dates.is_future(max_time):
+            max_time = now
+        metadata.begin_epoch(epoch, first, now, max_time)
+        is_set_by_clock = metadata.complete_from == now
+        self._begun = (epoch, self.dates.clock()) if is_set_by_clock else None
 
     def record_trim(self, through: int, newest: TrimmedEvent, max_time: int | None) -> None:
         """See Metadata.record_trim."""
         super().record_trim(through, newest, max_time)
         self._begun = None
 
-    @abstractmethod
     def _save_bounds(self) -> None:
         """Save the metadata with the bounds."""
+        self._save()
 
     @abstractmethod
-    def _find_max_time(self, latest: int) -> int | None:
-        """Return the highest time of the stored events that is not after `latest`."""
+    def _find_max_time(self, limit: int) -> int | None:
+        """Return the highest time of the stored events that is not after `limit`."""
 
     @abstractmethod
     def _contains(self, event: Event) -> bool:

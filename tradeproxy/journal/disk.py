@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from twisted.logger import Logger
 
+from tradeproxy.journal.connection import describe_error, is_damage
 from tradeproxy.journal.schema import SchemaError
-from tradeproxy.journal.store import Store, describe_error, is_damage
+from tradeproxy.journal.store import Store
 from tradeproxy.wire.proxy_status import JournalStatus
 
 if TYPE_CHECKING:

@@ -137,22 +137,22 @@ class Metadata:
         self.dedup_horizon = _read_time(saved.get("horizon"))
         self.newest_trimmed = _read_trimmed(saved.get("trimmed event"), self.first - 1)
 
-    def begin_epoch(self, epoch: str, first: int, now: int, latest: int | None) -> None:
+    def begin_epoch(self, epoch: str, first: int, now: int, max_time: int | None) -> None:
         """Continue with number `first` under another epoch.
 
         Args:
             epoch: the new epoch.
             first: the number of its first row.
             now: the time (microseconds since 1970).
-            latest: the highest time of all earlier events; None if there were none.
+            max_time: the highest time of all earlier events; None if there were none.
         """
         self.epoch, self.first, self.newest_trimmed = epoch, first, None
         # Positions in the discarded file are invalid. A time up to its newest event must be, too.
-        self.complete_from = now if latest is None else max(now, latest + 1)
-        if latest is not None:
+        self.complete_from = now if max_time is None else max(now, max_time + 1)
+        if max_time is not None:
             # The discarded file held the identities of delivered events. The horizon replaces
             # them. It stays before an open gap, whose missing events are still to be delivered.
-            delivered_to = _find_later(self.dedup_horizon, latest)
+            delivered_to = _find_later(self.dedup_horizon, max_time)
             open_since = self.get_metadata(OPEN_SINCE)
             self.dedup_horizon = (
                 delivered_to if open_since is None else min(delivered_to, int(open_since))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tradeproxy.runtime.dates import SECOND
 from tradeproxy.wire.event import MAX_TIME
 
 if TYPE_CHECKING:
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from tradeproxy.runtime.dates import Dates
-
-SECOND = 1_000_000
-"""In microseconds."""
 
 TRIM_STEP = 1000
 """Rows trimmed in one step. It bounds the time for which the reactor is blocked."""
@@ -35,7 +33,7 @@ class Due:
     """Rows up to this number are due, whatever their age."""
     before: int | None = None
     """Rows from before this time are due; None if no row is due by its age."""
-    latest: int = MAX_TIME
+    event_limit: int = MAX_TIME
     """An event with a later time has a wrong one: it does not count."""
 
 
@@ -57,11 +55,11 @@ class Retention:
     def get_due(self, last: int, dates: Dates) -> Due:
         """Return which rows are due. `last` is the highest sequence number of the log."""
         seq = last - self.max_events
-        alpaca, latest = dates.alpaca(), dates.latest_event()
-        if alpaca is None or latest is None:
+        alpaca, limit = dates.alpaca(), dates.event_limit()
+        if alpaca is None or limit is None:
             return Due(seq)
         before = min(alpaca, dates.own()) - self.max_age
-        return Due(seq, round(before * SECOND), latest)
+        return Due(seq, round(before * SECOND), limit)
 
 
 class Trimmer:

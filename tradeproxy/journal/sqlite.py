@@ -17,11 +17,12 @@ from tradeproxy.journal.base import (
     UnreadableError,
     max_optional,
 )
+from tradeproxy.journal.connection import DamageError, describe_error, is_damage
 from tradeproxy.journal.disk import Disk
 from tradeproxy.journal.file import JournalFile
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 from tradeproxy.journal.schema import MIGRATIONS, SchemaError
-from tradeproxy.journal.store import DamageError, Store, describe_error, is_damage
+from tradeproxy.journal.store import Store
 from tradeproxy.journal.upgrade import MAX_STEP, STEP_EVERY
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class SqliteJournal(JournalBase):
     def _add_older_rows(self) -> None:
         """Run steps of the upgrade of rows until all are in the present form."""
         must_continue = self._disk.query(
-            lambda store: store.add_older_rows(self._upgrade_step), True
+            lambda store: store.older_rows.add_some(self._upgrade_step), True
         )
         self._upgrading = (
             self._clock.callLater(STEP_EVERY, self._add_older_rows) if must_continue else None
@@ -186,7 +187,7 @@ class SqliteJournal(JournalBase):
 
     def _begin_epoch(self) -> str:
         epoch, first = self._random_bytes(8).hex(), self._last_on_disk + 1
-        self.begin_epoch(epoch, first, self.dates.now_microseconds(), self.latest_time)
+        self._begin(self, epoch, first, self.latest_time)
         return self.epoch
 
     def _status_changed(self, status: JournalStatus) -> None:
@@ -343,16 +344,13 @@ class SqliteJournal(JournalBase):
             states[state.id] = self.order(state.id) or state
         return [state for state in states.values() if state.is_open]
 
-    def _find_max_time(self, latest: int) -> int | None:
-        on_disk = self._disk.query(lambda store: store.find_max_time(latest), None)
-        return max_optional(on_disk, self._backlog.find_max_time(latest))
+    def _find_max_time(self, limit: int) -> int | None:
+        on_disk = self._disk.query(lambda store: store.find_max_time(limit), None)
+        return max_optional(on_disk, self._backlog.find_max_time(limit))
 
     # Metadata.
 
     def _save(self) -> None:
-        self._disk.save()
-
-    def _save_bounds(self) -> None:
         self._disk.save()
 
     def identify(self, account_id: str) -> bool:
@@ -386,7 +384,7 @@ class SqliteJournal(JournalBase):
         through = min(store.find_due(self.first, TRIM_STEP, due), newest_to_trim)
         if through < self.first:
             return False
-        self.record_trim(through, *store.read_trimmed(through, due.latest))
+        self.record_trim(through, *store.read_trimmed(through, due.event_limit))
         try:
             store.trim(through, self.encode())
         except sqlite3.Error:

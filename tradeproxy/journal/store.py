@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import Row, UnreadableError, max_optional
+from tradeproxy.journal.connection import DamageError, fetch_value, transaction
 from tradeproxy.journal.metadata import TrimmedEvent
 from tradeproxy.journal.schema import migrate
-from tradeproxy.journal.upgrade import OlderRows, read_execution
-from tradeproxy.wire.event import MAX_TIME, MIN_TIME, OrderState
+from tradeproxy.journal.upgrade import OlderRows, read_execution, repair_times
+from tradeproxy.wire.event import OrderState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from tradeproxy.journal.retention import Due
     from tradeproxy.wire.event import Event
@@ -46,42 +47,6 @@ _INSERT_LATE = "INSERT INTO late (seq, time) VALUES (?, ?)"
 _READ = "SELECT seq, payload, time FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
 _ORDER = "SELECT id, status, filled_qty, time FROM orders"
 
-_DAMAGE = {
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-    sqlite3.SQLITE_ERROR,  # a table or column is missing
-    sqlite3.SQLITE_CONSTRAINT,  # another program has used a sequence number
-}
-_REASONS = {
-    sqlite3.SQLITE_FULL: "disk full",
-    sqlite3.SQLITE_READONLY: "the file is read-only",
-    sqlite3.SQLITE_IOERR: "disk error",
-    sqlite3.SQLITE_BUSY: "another program holds the file",
-    sqlite3.SQLITE_LOCKED: "another program holds the file",
-    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
-    sqlite3.SQLITE_PERM: "the file cannot be opened",
-}
-
-
-class DamageError(sqlite3.DatabaseError):
-    """The file has lost rows or metadata in a way that SQLite itself does not detect."""
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file is unusable for good, so that retrying is useless."""
-    return isinstance(error, DamageError) or _get_code(error) in _DAMAGE
-
-
-def describe_error(error: sqlite3.Error) -> str:
-    """Return what is wrong with the disk, as a short phrase for users."""
-    return _REASONS.get(_get_code(error), "SQLite cannot use the file")
-
-
-def _get_code(error: sqlite3.Error) -> int:
-    # An extended result code has the primary code in its low byte ("Result and Error Codes",
-    # sqlite.org). Errors that the Python module itself raises have no code.
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF
-
 
 class Store:
     """The events, orders and metadata of one journal. Every method may raise sqlite3.Error.
@@ -102,7 +67,8 @@ class Store:
             self._execute("PRAGMA secure_delete = OFF")
             self.upgraded_from = migrate(connection)
             """The schema version that was found; 0 for a new file."""
-            self._older = OlderRows(connection)
+            self.older_rows = OlderRows(connection)
+            """The rows that are not in every table yet."""
             # After migrate: WAL mode changes the file, which may be another program's.
             self._execute("PRAGMA journal_mode = WAL")
         except BaseException:
@@ -136,41 +102,8 @@ class Store:
     # Events.
 
     def repair_times(self) -> int:
-        """Remove times outside the calendar, which earlier versions stored.
-
-        Returns how many events had one. Without such an event this is two look-ups in an index,
-        and a pass over the orders, which are few.
-        """
-        if self._first("SELECT 1 FROM orders WHERE time > ? OR time < ?", MAX_TIME, MIN_TIME):
-            with self._transaction():
-                self._execute(
-                    "UPDATE orders SET time = 0 WHERE time > ? OR time < ?", (MAX_TIME, MIN_TIME)
-                )
-        first = self._first(
-            "SELECT min(seq) FROM events WHERE high > ? OR high < ?", MAX_TIME, MIN_TIME
-        )
-        if first is None:
-            return 0
-        with self._transaction():
-            cursor = self._execute(
-                "UPDATE events SET time = NULL WHERE time > ? OR time < ?", (MAX_TIME, MIN_TIME)
-            )
-            self._connection.executemany(
-                "UPDATE events SET high = ? WHERE seq = ?", self._read_max_times(first)
-            )
-        return cursor.rowcount
-
-    def _read_max_times(self, first: int) -> list[tuple[int | None, int]]:
-        """Return the highest time up to each row from `first` on, with the row's number."""
-        max_time = self._first("SELECT high FROM events WHERE seq = ?", first - 1)
-        found: list[tuple[int | None, int]] = []
-        for seq, time in self._execute(
-            "SELECT seq, time FROM events WHERE seq >= ? ORDER BY seq", (first,)
-        ):
-            if time is not None and (max_time is None or time > max_time):
-                max_time = time
-            found.append((max_time, seq))
-        return found
+        """Remove times outside the calendar, and return how many events had one."""
+        return repair_times(self._connection)
 
     def bounds(self) -> tuple[int, int, int | None] | None:
         """Return the first number, the last number and the highest time; None without rows."""
@@ -192,7 +125,7 @@ class Store:
             received: when the events were received (microseconds since 1970).
         """
         added: list[Entry] = []
-        with self._transaction():
+        with transaction(self._connection):
             for event in events:
                 time = event.time
                 new_max = (
@@ -206,7 +139,7 @@ class Store:
 
     def commit(self, entries: Sequence[Entry], metadata: Mapping[str, str | None]) -> None:
         """Add entries that have their numbers, and save metadata, in one transaction."""
-        with self._transaction():
+        with transaction(self._connection):
             for entry in entries:
                 event = entry.event
                 if event is None or not self._insert(entry, event):
@@ -273,7 +206,7 @@ class Store:
         """
         if (seq := self._find_risen_to(time)) is not None:
             return seq
-        if self._older.last and time < (self._older.max_time or 0):
+        if self.older_rows.last and time < (self.older_rows.max_time or 0):
             raise UnreadableError  # an older row that is not in `late` yet may have this time
         return self._first("SELECT min(seq) FROM late WHERE time = ?", time)
 
@@ -284,10 +217,10 @@ class Store:
         ).fetchone()
         return int(row[0]) if row is not None and row[1] == time else None
 
-    def find_max_time(self, latest: int) -> int | None:
-        """Return the highest time of a row that is not after `latest` (microseconds since 1970)."""
-        risen = self._first("SELECT max(high) FROM events WHERE high <= ?", latest)
-        late = self._first("SELECT max(time) FROM late WHERE time <= ?", latest)
+    def find_max_time(self, limit: int) -> int | None:
+        """Return the highest time of a row that is not after `limit` (microseconds since 1970)."""
+        risen = self._first("SELECT max(high) FROM events WHERE high <= ?", limit)
+        late = self._first("SELECT max(time) FROM late WHERE time <= ?", limit)
         return max_optional(risen, late)
 
     # Orders.
@@ -326,26 +259,26 @@ class Store:
         )
         end = first + count
         first_kept = self._first(
-            kept, max(first - 1, due.seq), end, due.before, due.before, due.latest
+            kept, max(first - 1, due.seq), end, due.before, due.before, due.event_limit
         )
-        newest = self._find_newest(due.latest)
+        newest = self._find_newest(due.event_limit)
         return max(min(first_kept or end, newest or end) - 1, min(due.seq, end - 1))
 
-    def _find_newest(self, latest: int) -> int | None:
-        """Return the number of the first row with the highest time that is not after `latest`."""
-        if (time := self.find_max_time(latest)) is None:
+    def _find_newest(self, limit: int) -> int | None:
+        """Return the number of the first row with the highest time that is not after `limit`."""
+        if (time := self.find_max_time(limit)) is None:
             return None
         seq = self._find_risen_to(time)
         return self._first("SELECT min(seq) FROM late WHERE time = ?", time) if seq is None else seq
 
-    def read_trimmed(self, through: int, latest: int) -> tuple[TrimmedEvent, int | None]:
+    def read_trimmed(self, through: int, limit: int) -> tuple[TrimmedEvent, int | None]:
         """Return what stays known of the rows up to number `through` after they are trimmed.
 
-        That is their last event, and their highest time that is not after `latest`. All times are
+        That is their last event, and their highest time that is not after `limit`. All times are
         microseconds since 1970. A hole has the identity "", which no event has.
         """
         max_time = self._first(
-            "SELECT max(time) FROM events WHERE seq <= ? AND time <= ?", through, latest
+            "SELECT max(time) FROM events WHERE seq <= ? AND time <= ?", through, limit
         )
         row = self._execute(
             "SELECT identity, time FROM events WHERE seq = ?", (through,)
@@ -362,7 +295,7 @@ class Store:
 
         Closed orders without a later event are deleted too. Open orders stay.
         """
-        with self._transaction():
+        with transaction(self._connection):
             self._execute("DELETE FROM events WHERE seq <= ?", (through,))
             self._execute("DELETE FROM executions WHERE seq <= ?", (through,))
             self._execute("DELETE FROM late WHERE seq <= ?", (through,))
@@ -371,49 +304,17 @@ class Store:
 
     # Rows of an older version.
 
-    def add_older_rows(self, seconds: float) -> bool:
-        """Run one step of the upgrade (journal.upgrade); return whether more must follow."""
-        if self._older.last:
-            # Without a sync of the disk, which takes longer than the step: after a power cut the
-            # step may be lost as a whole. And with ten times as many checkpoints, each as short.
-            [synchronous] = self._execute("PRAGMA synchronous").fetchone()
-            [checkpoint] = self._execute("PRAGMA wal_autocheckpoint").fetchone()
-            self._execute("PRAGMA synchronous = NORMAL")
-            self._execute(f"PRAGMA wal_autocheckpoint = {checkpoint // 10}")
-            try:
-                with self._transaction():
-                    last = self._older.add_some(seconds)
-                self._older.last = last
-            finally:
-                self._execute(f"PRAGMA synchronous = {synchronous}")
-                self._execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
-        return self._older.last > 0
-
     def _is_older(self, event: Event) -> bool:
         """Whether a row that is not in `executions` yet has this event."""
-        if not self._older.last:
+        if not self.older_rows.last:
             return False
         rows = self._execute(
             "SELECT payload FROM events WHERE identity = ? AND seq <= ?",
-            (event.identity, self._older.last),
+            (event.identity, self.older_rows.last),
         )
         return any(read_execution(payload) == event.execution for (payload,) in rows)
 
     # Parts of transactions.
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        # IMMEDIATE takes the write lock at once, so that a busy file fails here.
-        self._execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._execute("COMMIT")
-        except BaseException:
-            # SQLite rolls back by itself after some errors. An error of the ROLLBACK would hide
-            # the cause.
-            with suppress(sqlite3.Error):
-                self._execute("ROLLBACK")
-            raise
 
     def _insert(self, entry: Entry, event: Event) -> bool:
         if (execution := event.execution) and (
@@ -449,5 +350,5 @@ class Store:
                 self._execute(_SAVE, (key, value))
 
     def _first(self, query: str, *values: object) -> int | None:
-        row = self._execute(query, values).fetchone()
-        return None if row is None else row[0]
+        value: int | None = fetch_value(self._connection, query, *values)
+        return value

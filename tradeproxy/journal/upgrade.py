@@ -1,14 +1,18 @@
-"""Rows that an older version wrote: what the tables need of them is added in short steps."""
+"""Rows that an older version wrote: repaired, and added to newer tables in short steps."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from tradeproxy.journal.connection import fetch_value, transaction
+from tradeproxy.wire.event import MAX_TIME, MIN_TIME
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterator
 
 MAX_STEP = 0.001
 """Seconds for which one step reads rows. With the commit it blocks the reactor for 2 to 4 ms."""
@@ -23,6 +27,44 @@ _CANDIDATES = (b'"fill"', b'"partial_fill"', b'"trade_bust"', b'"trade_correct"'
 """What the payload of an execution contains. Searching for it saves parsing most of the rows."""
 
 
+def repair_times(connection: sqlite3.Connection) -> int:
+    """Remove times outside the calendar, which earlier versions stored.
+
+    Returns how many events had one. Without such an event this is two look-ups in an index, and a
+    pass over the orders, which are few. May raise sqlite3.Error.
+    """
+    limits = MAX_TIME, MIN_TIME
+    if fetch_value(connection, "SELECT 1 FROM orders WHERE time > ? OR time < ?", *limits):
+        with transaction(connection):
+            connection.execute("UPDATE orders SET time = 0 WHERE time > ? OR time < ?", limits)
+    first = fetch_value(
+        connection, "SELECT min(seq) FROM events WHERE high > ? OR high < ?", *limits
+    )
+    if first is None:
+        return 0
+    with transaction(connection):
+        cursor = connection.execute(
+            "UPDATE events SET time = NULL WHERE time > ? OR time < ?", limits
+        )
+        connection.executemany(
+            "UPDATE events SET high = ? WHERE seq = ?", _read_max_times(connection, first)
+        )
+    return cursor.rowcount
+
+
+def _read_max_times(connection: sqlite3.Connection, first: int) -> list[tuple[int | None, int]]:
+    """Return the highest time up to each row from `first` on, with the row's number."""
+    max_time = fetch_value(connection, "SELECT high FROM events WHERE seq = ?", first - 1)
+    found: list[tuple[int | None, int]] = []
+    for seq, time in connection.execute(
+        "SELECT seq, time FROM events WHERE seq >= ? ORDER BY seq", (first,)
+    ):
+        if time is not None and (max_time is None or time > max_time):
+            max_time = time
+        found.append((max_time, seq))
+    return found
+
+
 class OlderRows:
     """The rows of schema version 1, which are not in the tables of version 2 yet.
 
@@ -31,31 +73,35 @@ class OlderRows:
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
         self._execute = connection.execute
-        row = self._execute("SELECT value FROM meta WHERE key = ?", (_UNINDEXED,)).fetchone()
-        self.last = 0 if row is None else self._read_number(row[0])
+        text = fetch_value(connection, "SELECT value FROM meta WHERE key = ?", _UNINDEXED)
+        self.last = 0 if text is None else self._read_number(text)
         """The number of the last row that is missing in the new tables; 0 if none is."""
 
     def _read_number(self, text: str) -> int:
         try:
             return int(text)
         except ValueError:  # damaged: begin again
-            [last] = self._execute("SELECT max(seq) FROM events").fetchone()
-            return last or 0
+            return fetch_value(self._connection, "SELECT max(seq) FROM events") or 0
 
     @property
     def max_time(self) -> int | None:
         """The highest time up to row `last` (microseconds since 1970); None without such a row."""
-        row = self._execute(
-            "SELECT high FROM events WHERE seq <= ? ORDER BY seq DESC LIMIT 1", (self.last,)
-        ).fetchone()
-        return None if row is None else row[0]
+        query = "SELECT high FROM events WHERE seq <= ? ORDER BY seq DESC LIMIT 1"
+        max_time: int | None = fetch_value(self._connection, query, self.last)
+        return max_time
 
-    def add_some(self, seconds: float) -> int:
-        """Add rows for some seconds, and return the next value of `last`.
+    def add_some(self, seconds: float) -> bool:
+        """Add rows for some seconds, in one transaction; return whether more must follow."""
+        if self.last:
+            with _unsynced(self._connection), transaction(self._connection):
+                last = self._add_rows(seconds)
+            self.last = last  # not earlier: a failed COMMIT rolls the rows back
+        return self.last > 0
 
-        Call it in a transaction, while `last` is not 0. Set `last` once that is committed.
-        """
+    def _add_rows(self, seconds: float) -> int:
+        """Add rows, and return the next value of `last`."""
         end = perf_counter() + seconds
         cursor = self._execute(
             "SELECT seq, time, high, payload FROM events WHERE seq <= ? ORDER BY seq DESC",
@@ -76,6 +122,24 @@ class OlderRows:
         else:
             self._execute("DELETE FROM meta WHERE key = ?", (_UNINDEXED,))
         return last
+
+
+@contextmanager
+def _unsynced(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit without a sync of the disk, which takes longer than a step.
+
+    After a power cut the step may be lost as a whole. There are ten times as many checkpoints,
+    each as short.
+    """
+    synchronous = fetch_value(connection, "PRAGMA synchronous")
+    checkpoint = fetch_value(connection, "PRAGMA wal_autocheckpoint")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint // 10}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
 
 
 def read_execution(payload: bytes | None) -> bytes:

@@ -25,7 +25,7 @@ from tradeproxy.recovery.reconcile import (
     read_time,
 )
 from tradeproxy.recovery.snapshot import Snapshot, take_snapshot
-from tradeproxy.runtime.dates import CONFIRM_AFTER
+from tradeproxy.runtime.dates import CONFIRM_AFTER, SECOND
 from tradeproxy.upstream.rest import RestRefusedError, RestResponse, RestUnavailableError
 from tradeproxy.wire.frame import Recovered, frame_event
 from tradeproxy.wire.messages import TradeUpdate, parse_server
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from tradeproxy.upstream.rest import RestClient
     from tradeproxy.wire.event import Event
 
-
-SECOND = 1_000_000
-"""In microseconds."""
 
 OVERLAP = 300 * SECOND
 """The request starts this long before the time up to which the log is complete.
@@ -171,7 +168,7 @@ class Backfill:
         if begin != self._begin:
             self._begin, self._history = begin, None
             # `now` is truncated to a second.
-            log_begins = min(self._journal.began(now) - SECOND, begin)
+            log_begins = min(self._journal.correct_complete_from(now) - SECOND, begin)
             self._since = max(min(begin, now) - OVERLAP, log_begins)
         return begin
 

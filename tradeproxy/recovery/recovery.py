@@ -15,12 +15,12 @@ from twisted.logger import Logger
 from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.recovery.backfill import (
-    SECOND,
     Backfill,
     BackfillResult,
     identify_account,
     require_estimate,
 )
+from tradeproxy.runtime.dates import SECOND
 from tradeproxy.upstream.rest import RestUnavailableError
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.wire.frame import Recovered, with_mark
@@ -261,7 +261,10 @@ class Recovery(StreamListener):
         """Whether clients already got newer events, after or before the buffering."""
         if not self._account.is_buffering:
             return True
-        return self._newest is not None and (event.time is None or event.time < self._newest)
+        if self._newest is None:
+            return False
+        time = event.time
+        return time is None or time < self._newest or self._account.dates.is_future(time)
 
     def _count_found(self) -> None:
         """Count the events found, without those that the stream delivered too (now buffered)."""

@@ -1,14 +1,14 @@
 """Dates: what time it is, by this machine's clock and by Alpaca's, which is estimated.
 
 A machine's clock can be wrong by years, for example on a Raspberry Pi before NTP has set it. So can
-a single Date header. An estimate of Alpaca's clock needs two witnesses:
+a single Date header. The estimate of Alpaca's clock needs two sources that agree:
 
     Date header                                              effect
-    -------------------------------------------------------  -----------------------------
-    near the estimate                                        believed: the new estimate
-    near this machine's clock                                believed: the new estimate
-    agrees with another one, CONFIRM_AFTER seconds or older  believed: the new estimate
-    any other                                                waits for one that agrees
+    -------------------------------------------------------  ------------------------------
+    near the estimate                                        accepted as the new estimate
+    near this machine's clock                                accepted as the new estimate
+    agrees with another one, CONFIRM_AFTER seconds or older  accepted as the new estimate
+    any other                                                kept until another one agrees
 
 The times of events never change the estimate.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TOLERANCE = 300.0
-"""Seconds by which a believed Date may differ from the estimate. A backfill overlaps as much."""
+"""Seconds by which an accepted Date may differ from the estimate. A backfill overlaps as much."""
 
 CONFIRM_AFTER = 30.0
 """Seconds between two answers that confirm each other. A cached answer would repeat its Date."""
@@ -35,7 +35,8 @@ CLIENT_SKEW = 60.0
 UNKNOWN_SKEW = 86_400.0
 """Seconds by which this machine's clock may be behind, while there is no estimate."""
 
-_SECOND = 1_000_000
+SECOND = 1_000_000
+"""In microseconds."""
 
 
 class Dates:
@@ -53,27 +54,27 @@ class Dates:
         self.own = own
         """Unix time in seconds, by this machine's clock."""
         # A Date header, and the time of `clock` at which it came.
-        self._believed: tuple[float, float] | None = None
-        self._waiting: tuple[float, float] | None = None
+        self._accepted: tuple[float, float] | None = None
+        self._candidate: tuple[float, float] | None = None
 
     def observe(self, date: float) -> bool:
         """Take the Date header of one of Alpaca's answers (Unix time in seconds).
 
-        Return whether it is believed.
+        Return whether it is accepted.
         """
         now = self.clock()
         # On some systems the clock of intervals stops while the machine sleeps. The estimate is
-        # then behind, and this machine's own clock is the second witness.
+        # then behind, and this machine's own clock is the second source.
         if self.is_right(date) or abs(date - self.own()) <= TOLERANCE or self._is_confirmed(date):
-            self._believed, self._waiting = (date, now), None
+            self._accepted, self._candidate = (date, now), None
             return True
-        if self._waiting is None or abs(date - self._extrapolate(self._waiting)) > AGREEMENT:
-            self._waiting = date, now
+        if self._candidate is None or abs(date - self._extrapolate(self._candidate)) > AGREEMENT:
+            self._candidate = date, now
         return False
 
     def alpaca(self) -> float | None:
         """Return the estimate of Alpaca's clock (Unix time in seconds); None if there is none."""
-        return None if self._believed is None else self._extrapolate(self._believed)
+        return None if self._accepted is None else self._extrapolate(self._accepted)
 
     def alpaca_at(self, moment: float) -> float | None:
         """Return what Alpaca's clock was at a time of `clock` (Unix time in seconds), or None."""
@@ -87,35 +88,35 @@ class Dates:
 
     def now_microseconds(self) -> int:
         """Return `now` in microseconds."""
-        return round(self.now() * _SECOND)
+        return round(self.now() * SECOND)
 
     def is_right(self, date: float) -> bool:
         """Whether a date (Unix time in seconds) is near the estimate. False without one."""
         now = self.alpaca()
         return now is not None and abs(date - now) <= TOLERANCE
 
-    def latest_event(self) -> int | None:
+    def event_limit(self) -> int | None:
         """Return the latest time that an event can have (microseconds); None if it is unknown."""
         now = self.alpaca()
-        return None if now is None else round((now + TOLERANCE) * _SECOND)
+        return None if now is None else round((now + TOLERANCE) * SECOND)
 
     def is_future(self, time: int) -> bool:
         """Whether a time (microseconds) is later than that. False if that is unknown."""
-        latest = self.latest_event()
-        return latest is not None and time > latest
+        limit = self.event_limit()
+        return limit is not None and time > limit
 
-    def latest_start(self) -> float:
+    def since_limit(self) -> float:
         """Return the latest time from which a client may ask for events (Unix time in seconds)."""
         now = self.alpaca()
         return self.own() + UNKNOWN_SKEW if now is None else now + CLIENT_SKEW
 
-    def _extrapolate(self, witness: tuple[float, float]) -> float:
-        date, moment = witness
+    def _extrapolate(self, sample: tuple[float, float]) -> float:
+        date, moment = sample
         return date + self.clock() - moment
 
     def _is_confirmed(self, date: float) -> bool:
         return (
-            self._waiting is not None
-            and self.clock() - self._waiting[1] >= CONFIRM_AFTER
-            and abs(date - self._extrapolate(self._waiting)) <= AGREEMENT
+            self._candidate is not None
+            and self.clock() - self._candidate[1] >= CONFIRM_AFTER
+            and abs(date - self._extrapolate(self._candidate)) <= AGREEMENT
         )

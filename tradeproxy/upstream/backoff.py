@@ -96,12 +96,10 @@ def parse_retry_after(value: str, now: float) -> float | None:
     `now` is Unix time in seconds. The result is from 0 to MAX_RETRY_AFTER; it is None if the value
     is neither a number nor a date.
     """
-    try:
-        seconds = float(value) if value.strip().isdecimal() else None
-    except (ValueError, OverflowError):
-        return None
-    if seconds is None:
-        if (date := parse_date(value)) is None:
-            return None
+    if value.strip().isdecimal():
+        seconds = float(value)
+    elif (date := parse_date(value)) is not None:
         seconds = date - now
+    else:
+        return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)

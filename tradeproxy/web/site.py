@@ -207,7 +207,7 @@ class Root(Resource):
         query = _get_query(request)
         options: SubscribeOptions | Rejection = DEFAULT_OPTIONS
         if query:
-            options = parse_subscribe_options(query, account.dates.latest_start())
+            options = parse_subscribe_options(query, account.dates.since_limit())
         if isinstance(options, Rejection):
             return _render_rejection(request, options)
         if not account.journal.is_loaded:
@@ -227,7 +227,7 @@ class Root(Resource):
         query = parse_history_query(
             _get_query(request),
             _get_header(request, b"last-event-id"),
-            account.dates.latest_start(),
+            account.dates.since_limit(),
         )
         if isinstance(query, Rejection):
             return _render_rejection(request, query)

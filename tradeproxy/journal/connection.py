@@ -1,0 +1,68 @@
+"""A connection to SQLite: transactions, single values, and what errors mean."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DAMAGE = {
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_ERROR,  # a table or column is missing
+    sqlite3.SQLITE_CONSTRAINT,  # another program has used a sequence number
+}
+_REASONS = {
+    sqlite3.SQLITE_FULL: "disk full",
+    sqlite3.SQLITE_READONLY: "the file is read-only",
+    sqlite3.SQLITE_IOERR: "disk error",
+    sqlite3.SQLITE_BUSY: "another program holds the file",
+    sqlite3.SQLITE_LOCKED: "another program holds the file",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
+    sqlite3.SQLITE_PERM: "the file cannot be opened",
+}
+
+
+class DamageError(sqlite3.DatabaseError):
+    """The file has lost rows or metadata in a way that SQLite itself does not detect."""
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is unusable for good, so that retrying is useless."""
+    return isinstance(error, DamageError) or _get_code(error) in _DAMAGE
+
+
+def describe_error(error: sqlite3.Error) -> str:
+    """Return what is wrong with the disk, as a short phrase for users."""
+    return _REASONS.get(_get_code(error), "SQLite cannot use the file")
+
+
+def _get_code(error: sqlite3.Error) -> int:
+    # An extended result code has the primary code in its low byte ("Result and Error Codes",
+    # sqlite.org). Errors that the Python module itself raises have no code.
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what happens inside, or roll it back if that raises. May raise sqlite3.Error."""
+    # IMMEDIATE takes the write lock at once, so that a busy file fails here.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # SQLite rolls back by itself after some errors. An error of the ROLLBACK would hide
+        # the cause.
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def fetch_value(connection: sqlite3.Connection, query: str, *values: object) -> Any:
+    """Return the first value of the first row; None without a row. May raise sqlite3.Error."""
+    row = connection.execute(query, values).fetchone()
+    return None if row is None else row[0]
