@@ -227,8 +227,9 @@ def _hash_execution(data: dict[str, Any], order: dict[str, Any], kind: str, even
     if kind not in EXECUTION_KINDS and not (kind in AMENDMENT_KINDS and event_id):
         return b""
     order_id = _read_word(order.get("id"))
-    legs = {*_leg_executions(data), *_leg_executions(order)}
-    execution = _read_word(data.get("execution_id")) or sorted(legs)
+    execution = _read_word(data.get("execution_id")) or sorted(
+        {*_leg_executions(data), *_leg_executions(order)}
+    )
     parts = [order_id, kind, execution, *(_read_amount(data.get(name)) for name in AMOUNTS)]
     if kind in AMENDMENT_KINDS:
         parts += [event_id, _read_word(data.get("previous_execution_id"))]
