@@ -7,8 +7,10 @@ from typing import Any
 from twisted.web.server import Request
 
 from tests.recovery.recovery_case import INTERVAL, RecoveryTestCase
+from tradeproxy.hub.locate import locate
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.wire.event import format_time
+from tradeproxy.wire.position import FromTime
 from tradeproxy.wire.proxy_status import GapOutcome
 
 
@@ -97,6 +99,18 @@ class WrongTimesTests(RecoveryTestCase):
         self.emit(4)
         self.advance(3)
         self.assertEqual(self.delivered(), [(number, None) for number in range(5)])
+
+    def test_event_of_the_future_counts_at_its_receipt(self) -> None:
+        """Otherwise every later `since` would begin at it, and later at the oldest stored event."""
+        self.advance(1)
+        before = round(self.clock.seconds() * 1_000_000)
+        self.inject(FaultKind.TIME_SHIFT, offset=365 * 86_400)
+        self.emit(1)
+        self.advance(1)
+        self.emit(2)
+        self.advance(1)
+        for time, begin in ((before, 1), (before + 500_000, 2)):
+            self.assertEqual(locate(self.account, FromTime(time)), begin)
 
     def test_found_event_of_the_future_is_marked(self) -> None:
         """Its place among the events that clients have is unknown."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -186,9 +185,9 @@ class Account:
         if not self._pending:
             self._clock.callLater(0, self.flush)
             self._pending_since = self._clock.seconds() if received_at is None else received_at
-        if event.order is not None and self.dates.is_future(event.order.time):
-            # Every later state of the order would count as older.
-            event = replace(event, order=replace(event.order, time=0))
+        if event.time is not None and self.dates.is_future(event.time):
+            # The time is wrong. With it, every later event and order state would count as older.
+            event = event.with_time(self.dates.now_microseconds())
         self._pending.append(event)
 
     def flush(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import blake2b
@@ -120,6 +120,11 @@ class Event:
 
     Empty for other events.
     """
+
+    def with_time(self, time: int) -> Event:
+        """Return the event with another time (microseconds since 1970); the payload stays."""
+        order = None if self.order is None else replace(self.order, time=time)
+        return replace(self, time=time, order=order)
 
     @property
     def key(self) -> tuple[str, bytes]:
