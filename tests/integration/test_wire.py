@@ -18,7 +18,7 @@ from websockets.uri import parse_uri
 from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.processes import PATIENCE
 from tests.support.sockets import SocketTestCase
-from tests.system.chaos.clients import SMALL_BUFFER, SingleProtocolFactory
+from tests.system.chaos.resuming import SMALL_BUFFER, SingleProtocolFactory
 from tradeproxy.runtime.rlimits import raise_file_limit
 
 reactor: Any = chosen

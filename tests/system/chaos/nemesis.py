@@ -16,7 +16,7 @@ from tradeproxy.simulator.faults import Fault, FaultKind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.system.chaos.clients import ResumingClient
+    from tests.system.chaos.resuming import ResumingClient
     from tests.system.chaos.run import ChaosWorld
 
 reactor: Any = chosen

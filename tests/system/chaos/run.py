@@ -17,9 +17,10 @@ from twisted.internet.task import LoopingCall, deferLater
 from tests.support.faketime import FakeClock, find_library
 from tests.support.processes import Command, free_port, run
 from tests.system.chaos.checker import Truth, Verdict, count_deliveries_without_cursor, judge
-from tests.system.chaos.clients import ResumingClient, build_clients, declared_gaps
+from tests.system.chaos.clients import build_clients, declared_gaps
 from tests.system.chaos.nemesis import Nemesis
 from tests.system.chaos.numbered import NumberedEvents
+from tests.system.chaos.resuming import ResumingClient
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.simulator.service import Simulator
 from tradeproxy.simulator.web import ApiSite

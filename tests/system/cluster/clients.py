@@ -9,11 +9,11 @@ from typing import Any
 from twisted.internet import reactor as chosen
 
 from tests.system.chaos.clients import (
-    ResumingClient,
     ResumingSseClient,
     ResumingWebSocketClient,
     build_clients,
 )
+from tests.system.chaos.resuming import ResumingClient
 from tests.system.cluster.verdicts import LogLine
 from tests.system.cluster.world import NodeProcess, until
 from tradeproxy.wire.position import Cursor

@@ -14,7 +14,8 @@ from twisted.internet.task import LoopingCall, deferLater
 
 from tests.support.processes import SOURCES
 from tests.system.chaos.checker import Truth, Verdict, count_deliveries_without_cursor, judge
-from tests.system.chaos.clients import ResumingClient, declared_gaps
+from tests.system.chaos.clients import declared_gaps
+from tests.system.chaos.resuming import ResumingClient
 from tests.system.cluster.clients import HoppingClients, LiveOnlyClient, WholeLogReader, read_log
 from tests.system.cluster.nemesis import ClusterNemesis
 from tests.system.cluster.scenario import Scenario
