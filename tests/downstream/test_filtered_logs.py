@@ -10,12 +10,12 @@ from urllib.parse import quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.downstream.test_sse import SseReader
 from tests.support.filtered import update
 from tests.support.frames import AUTH
 from tests.support.journals import event_id_of
 from tests.support.memory import Wires
 from tests.support.proxy import NarrowTransport, ProxyTestCase
+from tests.support.sse import SseReader
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.subscription import POSITION_INTERVAL
 from tradeproxy.wire.messages import TradeUpdate, parse_server

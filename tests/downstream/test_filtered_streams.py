@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.downstream.test_sse import SseReader
 from tests.support.filtered import update
 from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.journals import event_id_of
 from tests.support.proxy import Client, NarrowTransport, ProxyTestCase
 from tests.support.send_groups import SendGroupTestCase
+from tests.support.sse import SseReader
 from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
 from tradeproxy.downstream.log_reader import STEP_BYTES
 from tradeproxy.downstream.subscription import POSITION_INTERVAL

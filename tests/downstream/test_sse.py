@@ -8,9 +8,10 @@ from typing import Any
 from tests.support.frames import AUTH, FILL
 from tests.support.journals import BASE_URL, DAY, dates_of, event, event_id_of
 from tests.support.memory import CLIENT, LingeringTransport
-from tests.support.proxy import NarrowTransport, ProxyTestCase, RawClient
+from tests.support.proxy import NarrowTransport, RawClient
 from tests.support.redisjournals import leading_journal
 from tests.support.redislog import SyncRedis
+from tests.support.sse import PATH, SseReader, SseTestCase
 from tradeproxy.cluster.redis_journal import RedisJournal
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -21,70 +22,6 @@ from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import Recovered, frame_event, with_mark
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.proxy_status import GapOutcome
-
-PATH = "/trade-updates-paper/v2/events/trades"
-
-
-class SseReader:
-    """A client that reads a chunked response."""
-
-    def __init__(self, raw: RawClient) -> None:
-        self.raw = raw
-        self._seen = 0
-
-    @property
-    def text(self) -> str:
-        """The whole body that arrived, without the chunk framing."""
-        rest, text = self.raw.received.partition(b"\r\n\r\n")[2], b""
-        while (at := rest.find(b"\r\n")) >= 0:
-            size = int(rest[:at], 16)
-            text += rest[at + 2 : at + 2 + size]
-            rest = rest[at + 2 + size + 2 :]
-        return text.decode()
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the response has ended cleanly."""
-        return self.raw.received.endswith(b"\r\n0\r\n\r\n")
-
-    def taken(self) -> str:
-        """Return what arrived since the last call."""
-        text, start = self.text, self._seen
-        self._seen = len(text)
-        return text[start:]
-
-    @property
-    def last_event_id(self) -> str:
-        """The id from which a browser resumes: of the last complete block with an `id:` line."""
-        complete = self.text.rpartition("\n\n")[0]
-        ids: list[str] = re.findall("^id: (.*)$", complete, re.MULTILINE)
-        return ids[-1] if ids else ""
-
-    def ids(self) -> list[str]:
-        """Return the ids of all events that arrived."""
-        return re.findall(r'^data: .*"event_id":"([^"]*)"', self.text, re.MULTILINE)
-
-
-class SseTestCase(ProxyTestCase):
-    """A proxy with ten events, without tests."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.events = [event(n).payload for n in range(30)]
-        self.ids = [*map(event_id_of, range(30))]
-        self.publish(self.paper, *self.events[:10])
-
-    def get(self, query: str = "", path: str = PATH, **headers: str) -> SseReader:
-        """Request the events."""
-        return SseReader(self.request(f"{path}?{query}", **headers))
-
-    def cursor(self, seq: int) -> str:
-        """Return the cursor after the event with this sequence number."""
-        return str(self.paper.cursor_at(seq))
-
-    def heartbeat(self, seq: int) -> str:
-        """Return a heartbeat of a stream that is behind the event with this sequence number."""
-        return f": heartbeat\nid: {self.cursor(seq)}\n\n"
 
 
 class SseFormatTests(SseTestCase):
@@ -179,106 +116,6 @@ class SseFormatTests(SseTestCase):
         answer = self.upgrade(PATH)
         self.assertEqual(answer.status, 400)
         self.assertIn("server-sent events", answer.body)
-
-
-class SsePositionTests(SseTestCase):
-    """The `id:` lines of heartbeats, from which a client resumes before its first event."""
-
-    def lose(self, reader: SseReader) -> None:
-        """Close the connection of a client."""
-        assert reader.raw.transport is not None
-        reader.raw.transport.loseConnection()
-        self.wires.flush()
-
-    def resume(self, reader: SseReader, query: str = "") -> SseReader:
-        """Reconnect as a browser does."""
-        last = {"Last_Event_ID": reader.last_event_id} if reader.last_event_id else {}
-        return self.get(query, **last)
-
-    def test_reconnect_before_first_event_gets_those_of_the_outage(self) -> None:
-        """A browser whose network failed before its first event missed the next one.
-
-        It gets no older events. This holds for each form of request, right after the first bytes
-        and much later.
-        """
-        for seconds in (0, 40):
-            for query in ("", "symbols=SPY", "symbols=QQQ", "replay=0"):
-                reader = self.get(query)
-                self.wires.advance(seconds)
-                self.lose(reader)
-                n = self.paper.journal.last
-                self.publish(self.paper, self.events[n])
-                self.assertEqual(reader.ids(), [])
-                expected = [] if query == "symbols=QQQ" else [self.ids[n]]
-                self.assertEqual(self.resume(reader, query).ids(), expected, query)
-
-    def test_first_heartbeat_has_the_position_before_the_first_event(self) -> None:
-        """A client that gets only the first bytes of a replay resumes at the replay's beginning."""
-        for query, seq in (
-            ("replay=3", 7),
-            ("replay=99", 0),
-            (f"since_id={self.ids[4]}", 5),
-            (f"since_id={self.ids[4]}&until_id={self.ids[6]}", 5),
-        ):
-            reader = self.get(query)
-            self.assertTrue(reader.text.startswith(self.heartbeat(seq)), query)
-            self.assertEqual(self.get(Last_Event_ID=self.cursor(seq)).ids(), self.ids[seq:10])
-
-    def test_heartbeat_after_events_has_their_position(self) -> None:
-        """It counts events that the client has got, and those that its filter has dropped."""
-        reader, filtered = self.get(), self.get("symbols=QQQ")
-        self.publish(self.paper, *self.events[10:12])
-        for each in (reader, filtered):
-            each.taken()
-        self.wires.advance(15)
-        self.assertEqual(reader.taken(), self.heartbeat(12))
-        self.assertEqual(filtered.taken(), self.heartbeat(12))
-
-    def test_heartbeat_not_durable_has_no_id_until_it_is(self) -> None:
-        """A crash would lose the event and reuse its number. The id follows once it is durable."""
-        self.disk.refuse_writing()
-        self.publish(self.paper, self.events[10])
-        for query in ("", "symbols=QQQ", "replay=0"):
-            reader = self.get(query)
-            self.wires.advance(15)
-            self.assertEqual(reader.taken(), ": heartbeat\n\n" * 2, query)
-        self.disk.refuse_writing(False)
-        self.wires.advance(2)
-        self.assertEqual(reader.taken(), self.heartbeat(11))
-        self.publish(self.paper, self.events[11])
-        self.assertEqual(self.resume(reader).ids(), [])
-
-    def test_replay_while_not_durable_has_ids_of_durable_events_only(self) -> None:
-        """The first comment has none, as the contract promises while the journal is not durable."""
-        self.disk.refuse_writing()
-        self.publish(self.paper, self.events[10])
-        reader = self.get("replay=3")
-        self.assertTrue(reader.text.startswith(": heartbeat\n\n"))
-        self.assertEqual(reader.last_event_id, self.cursor(10))
-        self.assertEqual(self.resume(reader).ids(), [self.ids[10]])
-
-    def test_new_epoch_sends_the_new_position_at_once(self) -> None:
-        """The old id is invalid then. A browser that reconnects with it gets 410 and stops."""
-        self.paper.identify("one")
-        reader = self.get()
-        old = reader.last_event_id
-        reader.taken()
-        self.paper.identify("two")
-        self.wires.flush()
-        self.assertEqual(reader.taken(), self.heartbeat(10))
-        self.assertNotEqual(reader.last_event_id, old)
-        self.lose(reader)
-        self.publish(self.paper, self.events[10])
-        self.assertEqual(self.resume(reader).ids(), [self.ids[10]])
-
-    def test_status_change_alone_sends_nothing(self) -> None:
-        """The client has the position already."""
-        reader = self.get()
-        reader.taken()
-        self.paper.mark_upstream_up()
-        self.paper.mark_upstream_down("lost")
-        self.wires.flush()
-        self.assertEqual(reader.taken(), "")
 
 
 class SseRangeTests(SseTestCase):

@@ -1,0 +1,72 @@
+"""Readers of server-sent events, and a proxy that sends them."""
+
+from __future__ import annotations
+
+import re
+
+from tests.support.journals import event, event_id_of
+from tests.support.proxy import ProxyTestCase, RawClient
+
+PATH = "/trade-updates-paper/v2/events/trades"
+
+
+class SseReader:
+    """A client that reads a chunked response."""
+
+    def __init__(self, raw: RawClient) -> None:
+        self.raw = raw
+        self._seen = 0
+
+    @property
+    def text(self) -> str:
+        """The whole body that arrived, without the chunk framing."""
+        rest, text = self.raw.received.partition(b"\r\n\r\n")[2], b""
+        while (at := rest.find(b"\r\n")) >= 0:
+            size = int(rest[:at], 16)
+            text += rest[at + 2 : at + 2 + size]
+            rest = rest[at + 2 + size + 2 :]
+        return text.decode()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the response has ended cleanly."""
+        return self.raw.received.endswith(b"\r\n0\r\n\r\n")
+
+    def taken(self) -> str:
+        """Return what arrived since the last call."""
+        text, start = self.text, self._seen
+        self._seen = len(text)
+        return text[start:]
+
+    @property
+    def last_event_id(self) -> str:
+        """The id from which a browser resumes: of the last complete block with an `id:` line."""
+        complete = self.text.rpartition("\n\n")[0]
+        ids: list[str] = re.findall("^id: (.*)$", complete, re.MULTILINE)
+        return ids[-1] if ids else ""
+
+    def ids(self) -> list[str]:
+        """Return the ids of all events that arrived."""
+        return re.findall(r'^data: .*"event_id":"([^"]*)"', self.text, re.MULTILINE)
+
+
+class SseTestCase(ProxyTestCase):
+    """A proxy with ten events, without tests."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.events = [event(n).payload for n in range(30)]
+        self.ids = [*map(event_id_of, range(30))]
+        self.publish(self.paper, *self.events[:10])
+
+    def get(self, query: str = "", path: str = PATH, **headers: str) -> SseReader:
+        """Request the events."""
+        return SseReader(self.request(f"{path}?{query}", **headers))
+
+    def cursor(self, seq: int) -> str:
+        """Return the cursor after the event with this sequence number."""
+        return str(self.paper.cursor_at(seq))
+
+    def heartbeat(self, seq: int) -> str:
+        """Return a heartbeat of a stream that is behind the event with this sequence number."""
+        return f": heartbeat\nid: {self.cursor(seq)}\n\n"
