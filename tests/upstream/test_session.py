@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TypeAlias
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,7 +20,13 @@ from tradeproxy.upstream.session import (
     UpstreamState,
 )
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
-from tradeproxy.wire.messages import Dialect, TradeUpdate, encode, parse_server
+from tradeproxy.wire.messages import (
+    Authorization,
+    Dialect,
+    TradeUpdate,
+    encode,
+    parse_server,
+)
 
 EncodedEffects: TypeAlias = tuple[UpstreamEffect | bytes, ...]
 """Effects; those that send a message as the bytes of that message."""
@@ -251,6 +258,57 @@ class UpstreamSessionTests(SynchronousTestCase):
             self.assertEqual(session.login_timed_out(), effects, state)
             self.assertEqual(session.disconnect, disconnect, state)
             self.assertIs(session.state, UpstreamState.CLOSING if effects else state, state)
+
+    def test_received_other_wordings_of_limit_is_limit(self) -> None:
+        """Alpaca's text for the limit is not documented. Users report these."""
+        refusals = (
+            "Your connection is rejected while another connection is open under the same account",
+            "connection limit exceeded",
+        )
+        errors = (
+            {"T": "error", "code": 406, "msg": "connection limit exceeded"},
+            {"T": "error", "code": 406, "msg": "maximum reached"},
+            {"T": "error", "msg": "ANOTHER CONNECTION is open"},
+        )
+        payloads = [
+            *(encode(Authorization(authorized=False, message=text)) for text in refusals),
+            *(json.dumps(error).encode() for error in errors),
+            *(json.dumps([error]).encode() for error in errors),
+        ]
+        for payload in payloads:
+            session = session_in(UpstreamState.AUTHENTICATING)
+            session.received(payload)
+            self.assertEqual(session.disconnect, LIMITED, payload)
+
+    def test_received_refusal_with_unknown_message_waits_as_for_limit(self) -> None:
+        """It may be another wording of the limit. The message is bounded and escaped."""
+        reason = "login refused for a reason that is not known: see the log"
+        for message, quote in (
+            ("account is \x1b[31m frozen", "account is \\x1b[31m frozen"),
+            ("no " * 100, " ".join(["no"] * 67)),
+        ):
+            session = session_in(UpstreamState.AUTHENTICATING)
+            session.received(encode(Authorization(authorized=False, message=message)))
+            self.assertEqual(
+                session.disconnect, Disconnect(DisconnectCause.LIMITED, reason, quote=quote)
+            )
+
+    def test_received_refusal_about_key_is_refusal(self) -> None:
+        """A person has to replace the key: the reason names its variable."""
+        for message in ("", "access key verification failed", "Invalid credentials"):
+            session = session_in(UpstreamState.AUTHENTICATING)
+            session.received(encode(Authorization(authorized=False, message=message)))
+            self.assertEqual(session.disconnect, REFUSED, message)
+
+    def test_received_message_with_credentials_is_quoted_without_them(self) -> None:
+        """A hostile server may send them back: whole, in part, or encoded."""
+        secret = "AKHUSH0123456789"
+        session = new_session(KeyPair(Secret(secret), Secret("S")))
+        session.opened()
+        echo = f"{secret} x{secret[:9]} {secret.encode().hex()} frozen: {secret[6:12]}."
+        session.received(encode(Authorization(authorized=False, message=echo)))
+        assert session.disconnect is not None
+        self.assertEqual(session.disconnect.quote, "... ... ... frozen: ...")
 
     def test_repr_of_effects_and_disconnect_hides_credentials(self) -> None:
         """Neither the login effect nor the reason of a rejection shows a credential."""

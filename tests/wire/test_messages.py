@@ -153,6 +153,17 @@ class ParseServerTests(SynchronousTestCase):
         ):
             self.assertEqual(parse_server(payload), ServerError(""), payload)
 
+    def test_errors_of_data_streams_have_code(self) -> None:
+        """They come in an array. An invalid code counts as none."""
+        for payload, message in (
+            (b'[{"T":"error","code":406,"msg":"full"}]', ServerError("full", 406)),
+            (b'{"T":"error","code":406,"msg":"full"}', ServerError("full", 406)),
+            (b'[{"T":"error","code":4e2},{}]', ServerError("")),
+            (b'[{"T":"error","code":"406","msg":null}]', ServerError("")),
+            (b'[{"T":"error","code":' + b"9" * 5000 + b"}]", ServerError("")),
+        ):
+            self.assertEqual(parse_server(payload), message, payload[:99])
+
     def test_stream_names_other_than_text_are_ignored(self) -> None:
         """An ack may list only strings as streams."""
         payload = b'{"stream":"listening","data":{"streams":[null,"trade_updates",1,["x"],{}]}}'
@@ -298,6 +309,7 @@ class EncodeTests(SynchronousTestCase):
             (Listening(("trade_updates",)), frames.LISTENING),
             (Listening(()), frames.LISTENING_TO_NOTHING),
             (ServerError("internal server error"), frames.SERVER_ERROR),
+            (ServerError("full", 406), b'[{"T":"error","code":406,"msg":"full"}]'),
         ]
         for message, payload in table:
             self.assertEqual(encode(message), payload)

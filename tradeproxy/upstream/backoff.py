@@ -52,6 +52,9 @@ class Disconnect:
     the floor of REFUSED, because Alpaca cannot predict when a key is replaced.
     """
 
+    quote: str = ""
+    """What Alpaca said, if the reason does not tell: for the log only, bounded and escaped."""
+
     @property
     def reconnect_reason(self) -> str:
         """Return the matching value of hub.account.RECONNECT_REASONS."""

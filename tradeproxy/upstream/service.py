@@ -118,6 +118,12 @@ class UpstreamService(Service):
                 "{account}: the status of the upstream could not be published",
                 account=self._account.name,
             )
+        if disconnect.quote:
+            self._log.warn(
+                "{account}: Alpaca's reply to the login: {quote}",
+                account=self._account.name,
+                quote=disconnect.quote,
+            )
         self._log.warn(
             "{account}: upstream is down: {reason}; next attempt in {delay:.1f} s",
             account=self._account.name,

@@ -7,6 +7,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
 from tradeproxy.upstream.backoff import Disconnect, DisconnectCause
+from tradeproxy.wire.credentials import list_secrets
 from tradeproxy.wire.messages import (
     TRADE_UPDATES,
     Authenticate,
@@ -44,6 +45,19 @@ class StreamListener:
 
     def stop(self) -> None:
         """Cancel all work: no connection follows."""
+
+
+MAX_QUOTE = 200
+"""Characters of a text of Alpaca's that the log quotes."""
+
+MAX_WORD = 15
+"""Characters of a word that the log quotes. Keys are longer, and so are encoded ones."""
+
+FRAGMENT = 4
+"""Characters of a credential that make a word unfit for the log."""
+
+_LIMIT_WORDINGS = ("connection limit", "too many connections", "another connection")
+_KEY_WORDINGS = ("key", "credential", "auth failed", "authentication failed", "not authenticated")
 
 
 class UpstreamState(Enum):
@@ -99,7 +113,7 @@ class UpstreamSession:
         any             trade update                   PublishEvent     (same)
         CLOSING         any other message              none             (same)
         AUTHENTICATING  authorized                     send listen      SUBSCRIBING
-        any             error: connection limit        CloseConnection  CLOSING
+        any             error: connection limit, 406   CloseConnection  CLOSING
         any             unauthorized                   CloseConnection  CLOSING
         SUBSCRIBING     listening, with trade_updates  StreamUp         STREAMING
         SUBSCRIBING     listening, without it          CloseConnection  CLOSING
@@ -152,16 +166,21 @@ class UpstreamSession:
             case UpstreamState.AUTHENTICATING, Authorization(authorized=True):
                 self.state = UpstreamState.SUBSCRIBING
                 return (SendRequest(Listen((TRADE_UPDATES,))),)
-            case _, Authorization(authorized=False, message=text) | ServerError(text) if _is_limit(
-                text
-            ):
+            case _, _ if _is_limit(message):
                 return self._close(
                     DisconnectCause.LIMITED,
                     "connection limit: somebody else holds this account's stream",
                 )
-            case _, Authorization(authorized=False):
+            case _, Authorization(authorized=False, message=text) if _is_about_key(text):
                 return self._close(
                     DisconnectCause.REFUSED, f"login refused: {self._key_variable} is not accepted"
+                )
+            case _, Authorization(authorized=False, message=text):
+                # Maybe another wording of the limit.
+                return self._close(
+                    DisconnectCause.LIMITED,
+                    "login refused for a reason that is not known: see the log",
+                    self._quote(text),
                 )
             case UpstreamState.SUBSCRIBING, Listening(streams) if TRADE_UPDATES in streams:
                 self.state = UpstreamState.STREAMING
@@ -178,13 +197,40 @@ class UpstreamSession:
                 return (DropFrame(problem),)
         return (DropFrame("a frame out of turn"),)
 
-    def _close(self, cause: DisconnectCause, reason: str) -> tuple[UpstreamEffect, ...]:
+    def _close(
+        self, cause: DisconnectCause, reason: str, quote: str = ""
+    ) -> tuple[UpstreamEffect, ...]:
         self.state = UpstreamState.CLOSING
-        self.disconnect = Disconnect(cause, reason)
+        self.disconnect = Disconnect(cause, reason, quote=quote)
         return (CloseConnection(),)
 
+    def _quote(self, text: str) -> str:
+        """Return a text of Alpaca's for the log: bounded, escaped, and without our credentials.
 
-def _is_limit(text: str) -> bool:
-    # Alpaca's data streams send "connection limit exceeded". The trading stream's text is not
-    # documented.
-    return "connection limit" in text.lower() or "too many connections" in text.lower()
+        A server may send them back, as they are or encoded. A word that may hold one is left out.
+        """
+        secrets = [secret.reveal() for secret in list_secrets(self._credentials)]
+        fragments = {
+            secret[at : at + FRAGMENT]
+            for secret in secrets
+            for at in range(max(1, len(secret) - FRAGMENT + 1))
+        }
+        return " ".join(
+            "..." if len(word) > MAX_WORD or any(each in word for each in fragments) else word
+            for word in ascii(text[:MAX_QUOTE])[1:-1].split()
+        )
+
+
+def _is_limit(message: ServerMessage) -> bool:
+    # Code and text are documented for Alpaca's data streams only ("connection limit exceeded").
+    # Users of the trading stream report the other wordings.
+    match message:
+        case ServerError(code=406):
+            return True
+        case ServerError(text) | Authorization(authorized=False, message=text):
+            return any(wording in text.lower() for wording in _LIMIT_WORDINGS)
+    return False
+
+
+def _is_about_key(text: str) -> bool:
+    return not text or any(wording in text.lower() for wording in _KEY_WORDINGS)

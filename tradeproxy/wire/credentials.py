@@ -63,3 +63,13 @@ class OAuthToken:
 
 
 Credentials: TypeAlias = KeyPair | OAuthToken
+
+
+def list_secrets(credentials: Credentials) -> list[Secret]:
+    """Return the secrets in credentials, without empty ones."""
+    match credentials:
+        case KeyPair(key_id, secret_key):
+            secrets = [key_id, secret_key]
+        case OAuthToken(token):
+            secrets = [token]
+    return [secret for secret in secrets if secret]

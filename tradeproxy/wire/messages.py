@@ -8,6 +8,7 @@ if onMessage raises.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias, assert_never
@@ -86,9 +87,13 @@ class TradeUpdate:
 
 @dataclass(frozen=True, slots=True)
 class ServerError:
-    """The server reports an internal error and then closes the connection."""
+    """The server reports an error. It then usually closes the connection.
+
+    `code` is that of Alpaca's data streams, such as 406: connection limit exceeded; None without.
+    """
 
     message: str
+    code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,7 @@ NO_DATA = Malformed("a frame without a data object")
 UNKNOWN_FRAME = Malformed("a frame of an unknown kind")
 
 _DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number)
+_CODE = re.compile("[1-9][0-9]{2}", re.ASCII)
 
 
 def parse_client(payload: bytes) -> ClientMessage:
@@ -143,6 +149,9 @@ def parse_server(payload: bytes) -> ServerMessage:
             return Listening(_names(streams))
         case {"action": "error", "data": data}:
             return ServerError(_text(data, "error_message"))
+        case ({"T": "error"} as error) | [{"T": "error"} as error, *_]:
+            # The form of Alpaca's data streams ("Real-time Stock Data": Errors).
+            return ServerError(_text(error, "msg"), _read_code(error.get("code")))
         case {"stream": str()}:
             return NO_DATA
     return UNKNOWN_FRAME
@@ -172,8 +181,10 @@ def _document(message: Sendable) -> Any:
             return [{"T": "success", "msg": "authenticated"}]
         case Listening(streams):
             return {"stream": LISTENING, "data": {"streams": streams}}
-        case ServerError(text):
+        case ServerError(text, None):
             return {"action": "error", "data": {"error_message": text}}
+        case ServerError(text, code):
+            return [{"T": "error", "code": code, "msg": text}]
         case _:  # pragma: no cover
             assert_never(message)
 
@@ -216,6 +227,11 @@ def _credentials(fields: Any, key_name: str, secret_name: str) -> Credentials:
 
 def _names(streams: list[Any]) -> tuple[str, ...]:
     return tuple(name for name in streams if isinstance(name, str))
+
+
+def _read_code(value: Any) -> int | None:
+    text = value.text if isinstance(value, Number) else ""
+    return int(text) if _CODE.fullmatch(text) else None
 
 
 def _text(fields: Any, name: str) -> str:
