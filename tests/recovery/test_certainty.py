@@ -12,7 +12,8 @@ from tests.recovery.recovery_case import INTERVAL, OrdersTestCase
 from tests.support.journals import Connections, memory_journal
 from tests.upstream.support import ClockAhead, status
 from tradeproxy.journal.sqlite import SqliteJournal
-from tradeproxy.recovery.backfill import CLOCK_STEP, SETTLE
+from tradeproxy.recovery.order_backfill import CLOCK_STEP, SETTLE
+from tradeproxy.recovery.recovery import FIRST_CHECK
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.wire.event import format_time
@@ -114,6 +115,11 @@ class ScriptedOrdersTests(OrdersTestCase):
             if "qty" in frame["data"]
         ]
 
+    def advance_to_check(self) -> None:
+        """Advance to a few seconds before a check that follows the one before after minutes."""
+        self.outage(lambda: None)
+        self.advance(INTERVAL + FIRST_CHECK + 7)
+
     def test_old_order_filled_in_gap_is_delivered(self) -> None:
         """No list and no event has the order; only its fill activity names it."""
 
@@ -153,8 +159,7 @@ class ScriptedOrdersTests(OrdersTestCase):
 
     def test_check_recent_fill_is_left_to_stream(self) -> None:
         """The stream lagged by some seconds, and each recent fill was delivered twice."""
-        self.outage(lambda: None)
-        self.advance(INTERVAL)
+        self.advance_to_check()
         self.listed = [self.order(10, age=1)]
         self.fills = [self.fill(10, 10)]
         self.advance(5)
@@ -168,10 +173,9 @@ class ScriptedOrdersTests(OrdersTestCase):
 
     def test_check_order_left_to_stream_is_checked_again(self) -> None:
         """The order changed just now, but an older fill is missing: the next check finds it."""
-        self.outage(lambda: None)
-        self.advance(INTERVAL)
+        self.advance_to_check()
         self.by_id["O"] = self.order(6, age=800)
-        self.fills = [self.fill(4, 4, ago=500), self.fill(2, 6)]
+        self.fills = [self.fill(4, 4, ago=400), self.fill(2, 6)]
         self.advance(5)
         self.assertEqual(self.delivered_fills(), [])
         self.advance(INTERVAL + 5)

@@ -10,7 +10,7 @@ from tests.support.journals import event, memory_journal
 from tests.upstream.support import RestClientTestCase, event_stream, never
 from tradeproxy.config.settings import RecoveryMode, RecoverySettings
 from tradeproxy.hub.account import Account
-from tradeproxy.recovery.recovery import MAX_RETRY, Recovery
+from tradeproxy.recovery.recovery import FIRST_CHECK, MAX_RETRY, Recovery
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.wire.frame import Recovered, extract_data, with_mark
 from tradeproxy.wire.proxy_status import GapOutcome
@@ -92,7 +92,7 @@ class DeadlineTests(RecoveryTestCase):
             (GapOutcome.OPEN, "an error of the proxy's own: see its log"),
         )
         self.rate_limiter.broken = False
-        self.inject(FaultKind.HISTORY_DELAY, delay=10)
+        self.inject(FaultKind.HISTORY_DELAY, delay=9)
         with capturedLogs() as logs:
             self.advance(MAX_RETRY + 12)
         self.assertEqual(len(logs), 1, "no event is buffered, so no deadline passes")
@@ -104,10 +104,10 @@ class DeadlineTests(RecoveryTestCase):
         self.inject(FaultKind.SILENCE, seconds=0.5)
         self.emit(1)
         self.rate_limiter.broken = True
-        self.advance(INTERVAL)
+        self.advance(FIRST_CHECK)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.rate_limiter.broken = False
-        self.advance(MAX_RETRY + INTERVAL + 2)
+        self.advance(MAX_RETRY + FIRST_CHECK + 2)
         self.assertEqual(self.delivered(), [(0, None), (1, "events")])
 
     def test_recovered_events_are_marked_only_if_late(self) -> None:

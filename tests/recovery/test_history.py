@@ -106,8 +106,8 @@ class HistoryReaderTests(RestClientTestCase):
         beat = b": heartbeat\n\n"
         event = b"data: %s\n\n"
         for chunks, end in (
-            ([beat] * 5, 30),
-            ([event % line(1), event % line(2), event % line(601), event % line(602)], 45),
+            ([beat] * 5, 20),
+            ([event % line(1), event % line(2), event % line(601), event % line(602)], 35),
         ):
             reading = self.read(going_on(*chunks), status(500))
             self.wires.advance(end - 0.1)

@@ -11,7 +11,7 @@ from twisted.web.server import Request
 from tests.support.journals import event, memory_journal
 from tests.upstream.support import RestClientTestCase, status
 from tradeproxy.hub.account import Account
-from tradeproxy.recovery.backfill import identify_account
+from tradeproxy.recovery.identity import identify_account
 from tradeproxy.upstream.rest import RestUnavailableError
 from tradeproxy.wire.event import format_time
 

@@ -53,9 +53,10 @@ class ReconnectReasonTests(UpstreamTestCase):
     def test_every_disconnect_has_a_known_reason(self) -> None:
         """The number of label values is fixed."""
         kinds = {
-            Disconnect(cause, "x", streamed).reconnect_reason
+            Disconnect(cause, "x", streamed, is_reopening=is_reopening).reconnect_reason
             for cause in DisconnectCause
             for streamed in (0.0, 1.0)
+            for is_reopening in (False, True)
         }
         self.assertEqual(kinds, set(RECONNECT_REASONS))
 

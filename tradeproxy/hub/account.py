@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 INTERNAL_ERROR = "an error of the proxy's own: see its log"
 """The reason in status frames and in /readyz after a bug has stopped something."""
 
-RECONNECT_REASONS = ("lost", "unreachable", "refused", "limited")
+RECONNECT_REASONS = ("lost", "unreachable", "refused", "limited", "mute")
 """Label values of tradeproxy_upstream_reconnects_total.
 
 `lost`: a stream ended. `unreachable`: no connection was possible. `refused`: Alpaca rejected the
 login. `limited`: another connection uses the only one that Alpaca allows per account (HTTP 429).
+`mute`: the proxy closed a stream that brought no events.
 """
 
 ANOTHER_ACCOUNT = "Alpaca answers with another account than before"
@@ -94,6 +95,10 @@ class Account:
         self._delivering_since: float | None = None
         self._buffer: list[Event] | None = None
         self._has_streamed = False
+        self.newest_streamed = 0
+        """The highest time of the events that the stream brought (microseconds since 1970)."""
+        self.is_mute = False
+        """Whether a check has found that the stream brings no events."""
         self.upstream = UpstreamStatus(
             streaming=False, reason="not connected yet", since=self.dates.own()
         )
@@ -127,7 +132,9 @@ class Account:
     def publish(self, event: Event) -> None:
         """Take one event of the stream."""
         if self._buffer is None:
-            self._enqueue(event, self._received_at)
+            self.newest_streamed = max(
+                self.newest_streamed, self._enqueue(event, self._received_at)
+            )
             return
         if not self._buffer:
             self._buffered_since = self._received_at
@@ -146,7 +153,9 @@ class Account:
         """Release the buffered events, and pass on later ones at once."""
         buffered, self._buffer = self._buffer or (), None
         for event in buffered:
-            self._enqueue(event, self._buffered_since)
+            self.newest_streamed = max(
+                self.newest_streamed, self._enqueue(event, self._buffered_since)
+            )
         if buffered and self._buffered_since is not None:
             # A recovered event may be pending already. The buffered events came before it.
             self._pending_since = min(self._pending_since, self._buffered_since)
@@ -180,15 +189,21 @@ class Account:
                 problem=problem,
             )
 
-    def _enqueue(self, event: Event, received_at: float | None) -> None:
-        """Commit the event at the end of this turn. None for `received_at` means now."""
+    def _enqueue(self, event: Event, received_at: float | None) -> int:
+        """Commit the event at the end of this turn. None for `received_at` means now.
+
+        Returns its time (microseconds since 1970); 0 without one.
+        """
         if not self._pending:
             self._clock.callLater(0, self.flush)
             self._pending_since = self._clock.seconds() if received_at is None else received_at
-        if event.time is not None and self.dates.is_future(event.time):
+        time = event.time
+        if time is not None and self.dates.is_future(time):
             # The time is wrong. With it, every later event and order state would count as older.
-            event = event.with_time(self.dates.now_microseconds())
+            time = self.dates.now_microseconds()
+            event = event.with_time(time)
         self._pending.append(event)
+        return time or 0
 
     def flush(self) -> None:
         """Commit and deliver the pending events now, before the end of the turn."""

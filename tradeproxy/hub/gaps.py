@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 GAPS_KEPT = 20
 """How many gaps a hello frame lists: the last ones."""
 
-# Metadata keys in the journal. Both values are microseconds since 1970.
+# Metadata keys in the journal. The values are microseconds since 1970.
 
 _FIRST_STREAM = "complete from"
 """When the first stream began, by this machine's clock. Alpaca's clock is not known then.
@@ -40,6 +40,8 @@ The key is older than the name.
 """
 
 _CHECKED_THROUGH = "checked through"
+
+_ORDERS_THROUGH = "orders through"
 
 
 class Gaps:
@@ -100,6 +102,11 @@ class Gaps:
         return self._read_time(_CHECKED_THROUGH)
 
     @property
+    def orders_through(self) -> int | None:
+        """The time, by Alpaca's clock, up to which events were made of orders at the last."""
+        return self._read_time(_ORDERS_THROUGH)
+
+    @property
     def backfill_from(self) -> int | None:
         """The time from which a backfill must start; None if no event can have been missed."""
         known, checked = self.complete_through, self.checked_through
@@ -109,6 +116,11 @@ class Gaps:
         """Record that the log was compared with Alpaca's history up to `time`."""
         if (known := self.checked_through) is None or time > known:
             self._journal.set_metadata(_CHECKED_THROUGH, str(time))
+
+    def make_through(self, time: int) -> None:
+        """Record that events were made of orders, for changes up to `time`."""
+        if (known := self.orders_through) is None or time > known:
+            self._journal.set_metadata(_ORDERS_THROUGH, str(time))
 
     def begin_gap(self) -> None:
         """Begin a gap at `complete_through`, or reopen the end of the current gap.
@@ -187,7 +199,10 @@ class Gaps:
 
     def _read_time(self, key: str) -> int | None:
         text = self._journal.get_metadata(key)
-        return None if text is None else self._drop_future(int(text))
+        try:
+            return None if text is None else self._drop_future(int(text))
+        except ValueError:  # damaged
+            return None
 
     def _drop_future(self, time: int | None) -> int | None:
         return None if time is None or self._dates.is_future(time) else time

@@ -153,9 +153,9 @@ class Metadata:
             # The discarded file held the identities of delivered events. The horizon replaces
             # them. It stays before an open gap, whose missing events are still to be delivered.
             delivered_to = _find_later(self.dedup_horizon, max_time)
-            open_since = self.get_metadata(OPEN_SINCE)
+            open_since = _read_time(self.get_metadata(OPEN_SINCE))
             self.dedup_horizon = (
-                delivered_to if open_since is None else min(delivered_to, int(open_since))
+                delivered_to if open_since is None else min(delivered_to, open_since)
             )
 
     def reset_account(self, base_url: str) -> None:
@@ -204,11 +204,11 @@ def _find_later(known: int | None, time: int) -> int:
 
 
 def _read_notes(saved: Mapping[str, str]) -> dict[str, str | None]:
-    """Return the stored texts by key, without damaged ones: all are times, see hub/gaps.py."""
+    """Return the stored texts by key. Who reads one must expect a damaged one."""
     return {
         key.removeprefix(_REMEMBERED): value
         for key, value in saved.items()
-        if key.startswith(_REMEMBERED) and _read_time(value) is not None
+        if key.startswith(_REMEMBERED)
     }
 
 

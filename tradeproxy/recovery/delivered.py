@@ -38,6 +38,7 @@ class QuantityRange(NamedTuple):
 class DeliveredEvent:
     """What one event states about its order."""
 
+    kind: str
     state: OrderState
     filled: Decimal
     """The order's filled quantity after the event."""
@@ -79,9 +80,11 @@ def read_delivered_event(payload: bytes) -> DeliveredEvent | None:
     if state is None:
         return None
     filled = parse_decimal(state.filled_qty) or ZERO
-    qty = parse_decimal(data.get("qty")) if data.get("event") in FILLS else None
+    kind = str(data.get("event"))
+    qty = parse_decimal(data.get("qty")) if kind in FILLS else None
     fill = None if qty is None or qty <= 0 else QuantityRange(max(filled - qty, ZERO), filled)
-    return DeliveredEvent(state, filled, fill, frame.get("recovered") == Recovered.ORDERS.value)
+    is_synthetic = frame.get("recovered") == Recovered.ORDERS.value
+    return DeliveredEvent(kind, state, filled, fill, is_synthetic)
 
 
 def summarize_delivered(

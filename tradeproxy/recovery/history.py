@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError, Deferred
 
 from tradeproxy.recovery.sse_parser import SseComment, SseData, SseOversized, SseParser
 from tradeproxy.upstream.rest import RestUnavailableError
@@ -14,7 +15,7 @@ from tradeproxy.wire.messages import NO_DATA, Malformed, TradeUpdate, parse_serv
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from twisted.internet.interfaces import IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from tradeproxy.recovery.sse_parser import SseItem
     from tradeproxy.upstream.rest import RestClient
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 PATH = "/v2/events/trades"
 
-EVENT_TIMEOUT = 20.0
+PATIENCE = 20.0
 """Seconds without an event of the requested time. Comments alone could keep a response open."""
 
 STEP_BACK = 1_000_000
@@ -56,7 +57,7 @@ class HistoryReader:
 
         Args:
             rest: the account's REST client.
-            clock: measures EVENT_TIMEOUT.
+            clock: measures the time without an event.
             since: the start of the history (microseconds since 1970).
             take: gets each event, framed as in the stream.
             drop: gets a fixed phrase for each line that is not an event.
@@ -69,18 +70,19 @@ class HistoryReader:
         self._newest: int | None = None
         self._until = 0
         self._last_progress = 0.0
+        self._watchdog: IDelayedCall | None = None
 
-    async def read(self, until: int) -> None:
+    async def read(self, until: int, patience: float = PATIENCE) -> None:
         """Read on, up to `until` (microseconds since 1970).
 
         A response that breaks off after new events is continued at once. `until` must be close to
-        now: a response without a matching event for EVENT_TIMEOUT seconds fails. Raises
+        now: without a matching event for `patience` seconds the request fails. Raises
         RestRefusedError, or RestUnavailableError; after the latter this can be called again.
         """
         while True:
             before = self._since
             try:
-                await self._read_once(until)
+                await self._read_once(until, patience)
                 return
             except _LossError:
                 error = RestUnavailableError("Alpaca leaves events out")
@@ -91,21 +93,35 @@ class HistoryReader:
             if self._since <= before:  # no progress: an immediate retry would loop
                 raise error
 
-    async def _read_once(self, until: int) -> None:
+    async def _read_once(self, until: int, patience: float) -> None:
         parser = SseParser()
-        self._until, self._last_progress = until, math.inf
-
-        def take(chunk: bytes) -> None:
-            now = self._clock.seconds()
-            # The time counts from the first chunk: RestClient limits the wait for that.
-            self._last_progress = min(self._last_progress, now)
-            self._receive(parser.feed(chunk))
-            if now - self._last_progress > EVENT_TIMEOUT:
-                raise RestUnavailableError("a history that does not end")
-
+        self._until, self._last_progress = until, self._clock.seconds()
         query = {"since": format_time(self._since), "until": format_time(until)}
-        await self._rest.stream(PATH, query, take)
+        reading = Deferred.fromCoroutine(
+            self._rest.stream(PATH, query, lambda chunk: self._receive(parser.feed(chunk)))
+        )
+
+        self._watch(reading, patience)
+        try:
+            await reading
+        except CancelledError:
+            if self._watchdog is not None:  # the caller was cancelled
+                raise
+            raise RestUnavailableError("no event of the history in time") from None
+        finally:
+            if self._watchdog is not None:
+                self._watchdog.cancel()
+                self._watchdog = None
         self._receive(parser.end())
+
+    def _watch(self, reading: Deferred[None], patience: float) -> None:
+        """Cancel `reading` after `patience` seconds without an event of the requested time."""
+        remaining = patience - (self._clock.seconds() - self._last_progress)
+        if remaining > 0:
+            self._watchdog = self._clock.callLater(remaining, self._watch, reading, patience)
+        else:
+            self._watchdog = None
+            reading.cancel()
 
     def _receive(self, items: Iterable[SseItem]) -> None:
         for item in items:

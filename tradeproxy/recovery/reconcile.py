@@ -7,15 +7,20 @@ part of the quantity is reported once. All functions are pure.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tradeproxy.recovery.delivered import ZERO, Delivered, QuantityRange, parse_decimal
 from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, OrderState, parse_time
+from tradeproxy.wire.frame import frame_event
+from tradeproxy.wire.messages import TradeUpdate, parse_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from tradeproxy.wire.event import Event
 
 Document: TypeAlias = dict[str, Any]
 """A JSON object."""
@@ -134,6 +139,14 @@ def find_missed_events(
         *_missed_fills(order, now, delivered, fills, since),
         *_missed_status(order, now, delivered),
     ]
+
+
+def read_synthetic(data: Document) -> Event | None:
+    """Return the event with this `data`; None if an answer of Alpaca's makes it unusable."""
+    payload = json.dumps(data, separators=(",", ":")).encode()
+    # The parser is what makes an Event: it keeps numbers as texts, which the digest needs.
+    message = parse_server(frame_event(payload))
+    return message.event if isinstance(message, TradeUpdate) else None
 
 
 def _missed_fills(

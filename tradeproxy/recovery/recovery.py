@@ -6,6 +6,7 @@ The buffering ends at a deadline. Events that are found later are delivered late
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -14,14 +15,15 @@ from twisted.logger import Logger
 
 from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.hub.account import INTERNAL_ERROR
-from tradeproxy.recovery.backfill import (
-    Backfill,
-    BackfillResult,
-    identify_account,
-    require_estimate,
-)
+from tradeproxy.recovery.backfill import TRIES, Backfill, BackfillResult
+from tradeproxy.recovery.identity import identify_account, require_estimate
+from tradeproxy.recovery.mute import MuteDetector
+from tradeproxy.recovery.open_orders import OpenOrders
+from tradeproxy.recovery.order_backfill import OrderBackfill
+from tradeproxy.recovery.reconcile import read_synthetic
+from tradeproxy.recovery.synthetic import SyntheticEvents
 from tradeproxy.runtime.dates import SECOND
-from tradeproxy.upstream.rest import RestUnavailableError
+from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.wire.frame import Recovered, with_mark
 from tradeproxy.wire.proxy_status import Gap, GapOutcome
@@ -39,6 +41,12 @@ if TYPE_CHECKING:
 
 FIRST_RETRY, MAX_RETRY = 1.0, 60.0
 """Seconds before a retry: the first delay, and the maximum. The delay doubles each time."""
+
+FIRST_CHECK = 30.0
+"""Seconds from the end of a backfill to the first check. The time doubles with each check."""
+
+MUTE = "the stream was mute; it is opened again"
+"""The reason of that disconnect, in `proxy_status` and /readyz."""
 
 RECONCILE_SLACK = 10 * SECOND
 """A check leaves out this long before now: the stream may still deliver those events."""
@@ -61,7 +69,9 @@ class Recovery(StreamListener):
                                       continues; what it finds is late.
         the connection closes first   Cancel the backfill. The deadline continues. The next stream
                                       starts a new backfill, because the gap is longer.
-        the stream stays up           Check at an interval that the stream missed nothing.
+        the stream stays up           Check that it missed nothing: after FIRST_CHECK, then at
+                                      doubling intervals up to that of the settings.
+        a check finds it mute         Open the stream again.
         stop                          Cancel everything. Buffered events go to the journal, where
                                       the gap stays open.
 
@@ -92,8 +102,12 @@ class Recovery(StreamListener):
         self._seen: set[tuple[str, bytes]] = set()
         self._uncounted: set[tuple[str, bytes]] = set()
         self._found = 0
+        self._newest_found: int | None = None
         self._check_failure = ""
-        self._unknown_orders: set[str] = set()
+        self._history_fails = False
+        self._mute = MuteDetector(account)
+        self._open_orders = OpenOrders(account.journal, rest)
+        self._synthetic = SyntheticEvents(account.journal)
 
     # Callbacks of the stream.
 
@@ -111,6 +125,7 @@ class Recovery(StreamListener):
             self._account.gaps.settle(GapOutcome.LOST, "recovery is off")
             return
         self._cancel_task()
+        self._mute.stream_up()
         # The deadline of older events may have ended the buffering since the connection opened.
         self._account.start_buffering()
         self._start_task()
@@ -126,6 +141,7 @@ class Recovery(StreamListener):
         """Cancel everything. Buffered events go to the journal; the gap stays open there."""
         self._cancel_task()
         self._stop_buffering()
+        self._account.is_mute = False
 
     async def _run(self, delay: float) -> None:
         if delay:
@@ -136,14 +152,24 @@ class Recovery(StreamListener):
         elif self._account.gaps.checked_through is None:
             await self._start_log()
         self._stop_buffering()
+        await self._compare_open_orders()
+        interval = min(FIRST_CHECK, self._settings.reconcile_interval)
         while True:
-            await deferLater(self._clock, self._settings.reconcile_interval)
+            await deferLater(self._clock, self._shorten(interval))
             await self._check()
+            interval = min(2 * interval, self._settings.reconcile_interval)
+
+    def _shorten(self, interval: float) -> float:
+        """Return the seconds until the next check, at most `interval`."""
+        if self._history_fails:
+            interval = min(interval, MAX_RETRY)
+        # A mute stream is opened again when a check finds it still mute, so one is due then.
+        return min(interval, self._mute.wait) if self._mute.wait else interval
 
     async def _start_log(self) -> None:
         """Identify the account before its first event. A new log has no older events to find."""
         self._start_deadline()
-        self._account.gaps.check_through(await self._retry_until_answered(self._ask_time))
+        self._account.gaps.check_through(await self._retry(self._ask_time))
 
     async def _ask_time(self) -> int:
         now = await identify_account(self._account, self._rest)
@@ -158,7 +184,7 @@ class Recovery(StreamListener):
         self._begin_search()
         if self._account.is_buffering:
             self._start_deadline()
-        result = await self._retry_until_answered(self._build_backfill().run)
+        result = await self._retry(self._build_backfill().run)
         # Read this first: recording the result may advance it. Beyond the gap's begin, the journal
         # has trimmed events of the gap, and drops those that the backfill found as duplicates.
         dedup_horizon = self._account.journal.dedup_horizon
@@ -177,28 +203,34 @@ class Recovery(StreamListener):
             because=f"; {result.reason}" if result.reason else "",
         )
 
-    async def _retry_until_answered(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+    async def _retry(self, ask: Callable[[], Awaitable[_T]], tries: float = inf) -> _T:
+        """Return what `ask` returns, at the last try or before. Raises RestUnavailableError."""
         delay = FIRST_RETRY
         while True:
             try:
                 return await ask()
             except RestUnavailableError as error:
+                tries -= 1
+                if tries < 1:
+                    raise
                 self._reason = error.reason
                 self._count_found()
                 await deferLater(self._clock, max(delay, error.retry_after))
             delay = min(2 * delay, MAX_RETRY)
 
     async def _check(self) -> None:
-        """Look for events that a healthy stream omitted. A failed check is not retried early."""
+        """Look for events that a healthy stream omitted."""
         self._begin_search()
         try:
-            result = await self._build_backfill(RECONCILE_SLACK).run()
+            result = await self._retry(self._build_backfill(RECONCILE_SLACK).run, TRIES)
         except RestUnavailableError as error:
             problem = error.reason
         else:
-            problem = result.reason if result.outcome is GapOutcome.LOST else ""
-            if not problem:
+            is_checked = result.outcome is not GapOutcome.LOST
+            problem = "" if is_checked and result.history_from is None else result.reason
+            if is_checked:
                 self._record_completeness(result)
+                await self._compare_open_orders()
         self._count_found()
         if self._found:
             self._log.warn(
@@ -213,6 +245,37 @@ class Recovery(StreamListener):
                 reason=problem,
             )
         self._check_failure = problem
+        if self._newest_found is not None and self._mute.is_mute(self._newest_found):
+            self._handle_mute_stream()
+        elif not problem and not self._found:
+            self._account.is_mute = False
+
+    def _handle_mute_stream(self) -> None:
+        self._account.is_mute = True
+        if self._mute.may_reopen():
+            self._log.warn(
+                "{account}: the stream is mute: it brought none of the last events;"
+                " it is opened again",
+                account=self._account.name,
+            )
+            # In a turn of its own: the end of the connection cancels this task.
+            self._clock.callLater(0, self.reopen, MUTE)
+
+    async def _compare_open_orders(self) -> None:
+        """Deliver events of orders that closed without one. The next check retries a failure."""
+        checked = self._account.gaps.checked_through
+        if self._settings.mode is not RecoveryMode.AUTO or checked is None:
+            return
+        self._account.flush()
+        try:
+            closed = await self._open_orders.find_closed(checked)
+        except (RestRefusedError, RestUnavailableError):
+            return
+        for data in closed:
+            if (event := read_synthetic(data)) is not None:
+                self._deliver(event, Recovered.ORDERS)
+        if closed:
+            self._account.gaps.make_through(self._account.dates.now_microseconds())
 
     def _build_backfill(self, slack: int = 0) -> Backfill:
         return Backfill(
@@ -221,7 +284,8 @@ class Recovery(StreamListener):
             self._clock,
             self._settings.mode,
             self._deliver,
-            self._unknown_orders,
+            OrderBackfill(self._account, self._rest, self._clock, self._open_orders, slack),
+            self._synthetic,
             slack,
         )
 
@@ -230,17 +294,23 @@ class Recovery(StreamListener):
         # The found events must be in the journal first. After a crash in between, they would count
         # as delivered and would never be requested again.
         self._account.flush()
+        gaps = self._account.gaps
+        self._history_fails = result.history_from is not None
+        if result.history_from is not None:
+            gaps.check_through(result.history_from)
+            return
         if result.outcome is GapOutcome.ORDERS:
             # The history has different events for the same changes. If it becomes available, they
             # must count as duplicates of the synthetic ones.
             self._account.journal.advance_dedup_horizon(result.through)
-        self._account.gaps.check_through(result.through)
+        gaps.check_through(result.through)
 
     # Events that are found.
 
     def _begin_search(self) -> None:
         self._seen.clear()
         self._found = 0
+        self._newest_found = None
 
     def _deliver(self, event: Event, source: Recovered) -> None:
         # A continued response repeats events, and the overlap repeats those in the journal.
@@ -251,6 +321,13 @@ class Recovery(StreamListener):
             self._newest = self._account.journal.newest_time
         self._seen.add(event.key)
         self._uncounted.add(event.key)
+        time = event.time
+        if (
+            source is Recovered.EVENTS
+            and time is not None
+            and not self._account.dates.is_future(time)
+        ):
+            self._newest_found = max(time, self._newest_found or 0)
         # A synthetic event is always marked. One from the history is marked only if it is late:
         # in its place it looks like the event of the stream that it is.
         if source is Recovered.ORDERS or self._is_late(event):

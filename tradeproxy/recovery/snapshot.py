@@ -61,9 +61,9 @@ async def take_snapshot(
         open_orders: the ids of the orders that are open according to the log.
         unknown: ids for which Alpaca answered 404; they are not requested. New ones are added.
     """
-    snapshot = Snapshot()
-    await _add_orders(rest, snapshot, "all", since)
-    await _add_orders(rest, snapshot, "open", None)
+    orders = await _read_orders(rest, "all", since)
+    orders |= await read_open_orders(rest)
+    snapshot = Snapshot(orders)
     await _add_named(rest, snapshot, open_orders, unknown)
     # Fills come after the orders. A fill that is newer than its order's answer is outside the
     # order's quantity, and the stream brings it. With fills first, an order could show a quantity
@@ -79,37 +79,21 @@ async def take_snapshot(
     return snapshot
 
 
-async def _add_orders(rest: RestClient, snapshot: Snapshot, status: str, after: int | None) -> None:
-    parameters = {
-        "status": status,
-        "direction": "asc",
-        "limit": str(ORDERS_A_PAGE),
-        "nested": "true",
-    }
-    seen: set[str] = set()
-    while True:
-        if after is not None:
-            parameters["after"] = format_time(after - _TICK)
-        page = _objects((await rest.get("/v2/orders", parameters)).document)
-        orders = list(expand(page))
-        snapshot.orders.update((order["id"], order) for order in orders)
-        new = {order["id"] for order in orders} - seen
-        # A page is the last one if it has no new order. Its length does not show that: Alpaca may
-        # count nested legs in the limit.
-        if not new:
-            if len(orders) >= ORDERS_A_PAGE:
-                raise RestUnavailableError("more orders at one time than fit on a page")
-            return
-        seen |= new
-        after = max([after or 0, *(read_time(order.get("submitted_at")) for order in page)])
+async def read_open_orders(rest: RestClient) -> dict[str, Document]:
+    """Return the open orders by id. Raises RestRefusedError or RestUnavailableError."""
+    return await _read_orders(rest, "open", None)
 
 
-async def _add_named(
-    rest: RestClient, snapshot: Snapshot, order_ids: Iterable[str], unknown: set[str]
-) -> None:
+async def read_named_orders(
+    rest: RestClient, order_ids: Iterable[str], unknown: set[str]
+) -> list[Document]:
+    """Return the orders with these ids, and the orders nested in them.
+
+    The ids of those that Alpaca does not have are added to `unknown`. Raises RestRefusedError or
+    RestUnavailableError.
+    """
+    found: list[Document] = []
     for order_id in order_ids:
-        if order_id in snapshot.orders or order_id in unknown:
-            continue
         try:
             answer = await rest.get(f"/v2/orders/{quote(order_id, safe='')}", {"nested": "true"})
         except RestRefusedError as error:
@@ -119,6 +103,41 @@ async def _add_named(
         else:
             if not (orders := list(expand([answer.document]))):
                 raise RestUnavailableError(_SHAPE)
+            found += orders
+    return found
+
+
+async def _read_orders(rest: RestClient, status: str, after: int | None) -> dict[str, Document]:
+    found: dict[str, Document] = {}
+    parameters = {
+        "status": status,
+        "direction": "asc",
+        "limit": str(ORDERS_A_PAGE),
+        "nested": "true",
+    }
+    while True:
+        if after is not None:
+            parameters["after"] = format_time(after - _TICK)
+        page = _objects((await rest.get("/v2/orders", parameters)).document)
+        orders = list(expand(page))
+        new = {order["id"] for order in orders} - found.keys()
+        found.update((order["id"], order) for order in orders)
+        # A page is the last one if it has no new order. Its length does not show that: Alpaca may
+        # count nested legs in the limit.
+        if not new:
+            if len(orders) >= ORDERS_A_PAGE:
+                raise RestUnavailableError("more orders at one time than fit on a page")
+            return found
+        after = max([after or 0, *(read_time(order.get("submitted_at")) for order in page)])
+
+
+async def _add_named(
+    rest: RestClient, snapshot: Snapshot, order_ids: Iterable[str], unknown: set[str]
+) -> None:
+    # One by one: an order may be nested in one that was requested before it.
+    for order_id in order_ids:
+        if order_id not in snapshot.orders and order_id not in unknown:
+            orders = await read_named_orders(rest, [order_id], unknown)
             snapshot.orders.update((order["id"], order) for order in orders)
 
 

@@ -52,12 +52,16 @@ class Disconnect:
     the floor of REFUSED, because Alpaca cannot predict when a key is replaced.
     """
 
+    is_reopening: bool = False
+    """Whether the proxy itself ended the session to begin another one at once."""
     quote: str = ""
     """What Alpaca said, if the reason does not tell: for the log only, bounded and escaped."""
 
     @property
     def reconnect_reason(self) -> str:
         """Return the matching value of hub.account.RECONNECT_REASONS."""
+        if self.is_reopening:
+            return "mute"
         if self.cause is DisconnectCause.LOST:
             return "lost" if self.streamed else "unreachable"
         return self.cause.name.lower()
@@ -86,6 +90,8 @@ class Backoff:
 
     def delay_after(self, disconnect: Disconnect) -> float:
         """Return the seconds to wait before the next attempt, and double the ceiling."""
+        if disconnect.is_reopening:
+            return 0.0
         if disconnect.streamed >= STABLE_AFTER:
             self._ceiling = INITIAL_CEILING
         jitter = self._random() * self._ceiling

@@ -107,6 +107,12 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
         self._up_since: float | None = None
         self._login_timeout: Any = None
         self._failure_reason: str | None = None
+        self._reopening: Disconnect | None = None
+
+    def reopen(self, reason: str) -> None:
+        """Close, so that UpstreamService connects again at once."""
+        self._reopening = Disconnect(DisconnectCause.LOST, reason, is_reopening=True)
+        self.close()
 
     def close(self) -> None:
         """Send a close frame; abort if the WebSocket handshake is not complete."""
@@ -212,8 +218,8 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
         if self._session.state is UpstreamState.CONNECTING:
             return self._build_handshake_rejection()
         streamed = 0.0 if self._up_since is None else self.clock.seconds() - self._up_since
-        if self._session.disconnect is not None:
-            return replace(self._session.disconnect, streamed=streamed)
+        if (known := self._session.disconnect or self._reopening) is not None:
+            return replace(known, streamed=streamed)
         if self.failedByMe:
             reason = "Alpaca broke the WebSocket protocol"
         elif was_clean:

@@ -60,6 +60,7 @@ class UpstreamService(Service):
         self._clock = clock
         self._protocol: UpstreamProtocol | None = None
         self._running: Deferred[None] | None = None
+        listener.reopen = self.reopen
 
     def startService(self) -> None:
         """Start to connect."""
@@ -78,6 +79,11 @@ class UpstreamService(Service):
         elif self._running is not None:
             self._running.cancel()
         return self._running
+
+    def reopen(self, reason: str) -> None:
+        """Close the stream cleanly and connect again at once. Has no effect while it is down."""
+        if self._protocol is not None:
+            self._protocol.reopen(reason)
 
     async def _keep_connected(self) -> None:
         try:

@@ -24,12 +24,17 @@ from tradeproxy.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tradeproxy.wire.credentials import Credentials
     from tradeproxy.wire.event import Event
 
 
 class StreamListener:
     """Callbacks for one account's stream, across all of its connections. Here they do nothing."""
+
+    reopen: Callable[[str], None] = staticmethod(lambda _: None)
+    """Closes the stream for this reason and opens it again. Set by UpstreamService."""
 
     def connection_opened(self) -> None:
         """Handle an open WebSocket. Events can arrive from now on."""

@@ -80,6 +80,7 @@ def _list_problems(account: Account) -> list[str]:
             upstream.streaming and account.gaps.current is not None,
             "events may have been missed, and are not found yet",
         ),
+        (account.is_mute, "the stream is mute: only the regular check finds events"),
         (account.is_buffering, "new events wait for older ones"),
     )
     return [reason for applies, reason in problems if applies]

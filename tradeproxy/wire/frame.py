@@ -33,6 +33,11 @@ def with_mark(payload: bytes, recovered: Recovered) -> bytes:
     return _with(payload, "recovered", recovered.value)
 
 
+def build_mark(recovered: Recovered) -> bytes:
+    """Return the member that `with_mark` adds: every frame with this mark contains it."""
+    return f'"recovered":"{recovered.value}"'.encode()
+
+
 def with_cursor(payload: bytes, cursor: str) -> bytes:
     """Add the member `cursor`, the position after the event, to its frame."""
     return _with(payload, "cursor", cursor)

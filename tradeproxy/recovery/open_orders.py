@@ -1,0 +1,120 @@
+"""The open orders: those of the log, and those of Alpaca's list that the log has no event of.
+
+Two kinds of changes would stay unnoticed without them. An order that was open before the log began
+has no event in the log; if Alpaca refuses the history, only its id shows that it has closed. And
+Alpaca does not report the cancellation of some held legs (alpaca-py, issue 198): such an order is
+open in the log for ever.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import astuple
+from typing import TYPE_CHECKING
+
+from tradeproxy.recovery.delivered import ZERO, Delivered, parse_decimal
+from tradeproxy.recovery.reconcile import find_missed_events, read_order_state
+from tradeproxy.recovery.snapshot import read_named_orders, read_open_orders
+from tradeproxy.wire.event import OrderState, is_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tradeproxy.journal.base import Journal
+    from tradeproxy.recovery.reconcile import Document
+    from tradeproxy.upstream.rest import RestClient
+
+MAX_REMEMBERED = 1000
+"""Orders without an event in the log that are remembered: about 100 bytes of metadata each."""
+
+MAX_REQUESTS = 10
+"""Single orders that one comparison requests. The others are left to the next one."""
+
+_KEY = "open orders"
+"""The key in the journal's metadata. The value is a JSON list of order states."""
+
+
+class OpenOrders:
+    """The orders that are open by the log or by Alpaca's last list, and who closed unnoticed."""
+
+    def __init__(self, journal: Journal, rest: RestClient) -> None:
+        self._journal = journal
+        self._rest = rest
+        self.unknown: set[str] = set()
+        """Ids of orders that Alpaca does not have. They are not requested again."""
+        # The orders that the last comparison missed in Alpaca's list.
+        self._missing: set[str] = set()
+
+    def read_states(self) -> dict[str, OrderState]:
+        """Return the newest known state of every open order, by id."""
+        states = {state.id: state for state in self._journal.open_orders()}
+        return self._read_remembered() | states
+
+    def remember(self, orders: Iterable[Document], since: int) -> None:
+        """Remember the open orders of Alpaca's answer that the log has no event of.
+
+        An order that changed after `since` (microseconds since 1970) is left out: its events are
+        still to be delivered, so its present state must not count as known.
+        """
+        remembered = self._read_remembered()
+        for order in orders:
+            state = read_order_state(order)
+            is_known = state.id in remembered or self._journal.order(state.id) is not None
+            if state.is_open and state.time <= since and not is_known:
+                remembered[state.id] = state
+        states = [astuple(state) for state in remembered.values()][-MAX_REMEMBERED:]
+        text = json.dumps(states, separators=(",", ":")) if states else None
+        self._journal.set_metadata(_KEY, text)
+
+    async def find_closed(self, since: int) -> list[Document]:
+        """Compare with Alpaca's open orders, and remember those.
+
+        Returns the `data` of synthetic events for the orders that are missing there in two
+        comparisons in a row, if they have closed. In between, an event of the stream or of the
+        history may arrive. Raises RestRefusedError or RestUnavailableError.
+
+        Args:
+            since: the log is complete up to this time (microseconds since 1970).
+        """
+        listed = await read_open_orders(self._rest)
+        self.remember(listed.values(), since)
+        missing = self.read_states().keys() - listed.keys() - self.unknown
+        requested = sorted(missing & self._missing)[:MAX_REQUESTS]
+        # An order that turns out to be open is requested again only after two more comparisons.
+        self._missing = missing - set(requested)
+        closed = await read_named_orders(self._rest, requested, self.unknown)
+        states = self.read_states()  # without the orders whose events arrived meanwhile
+        return [
+            event
+            for order in closed
+            if order["id"] in states and not read_order_state(order).is_open
+            for event in _find_missed(order, states[order["id"]], since)
+        ]
+
+    def _read_remembered(self) -> dict[str, OrderState]:
+        """Return the remembered orders that the log still has no event of."""
+        states = _parse_states(self._journal.get_metadata(_KEY))
+        return {
+            state.id: state
+            for state in states
+            if state.id not in self.unknown and self._journal.order(state.id) is None
+        }
+
+
+def _find_missed(order: Document, known: OrderState, since: int) -> list[Document]:
+    delivered = Delivered(known, parse_decimal(known.filled_qty) or ZERO)
+    return find_missed_events(order, delivered, (), since, None)
+
+
+def _parse_states(text: str | None) -> list[OrderState]:
+    """Return the stored states; none if the text is damaged."""
+    try:
+        documents = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        return []
+    states = []
+    for document in documents if isinstance(documents, list) else ():
+        match document:
+            case [str(order_id), str(status), str(filled), time] if is_time(time):
+                states.append(OrderState(order_id, status, filled, time))
+    return states

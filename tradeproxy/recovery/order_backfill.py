@@ -1,0 +1,150 @@
+"""Missed events, made of the account's orders and fills where the history does not help."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from twisted.internet.task import deferLater
+
+from tradeproxy.journal.base import TrimmedError, UnreadableError
+from tradeproxy.recovery.delivered import DeliveredEvent, read_delivered_event, summarize_delivered
+from tradeproxy.recovery.reconcile import (
+    Document,
+    find_missed_events,
+    last_change,
+    read_synthetic,
+    read_time,
+)
+from tradeproxy.recovery.snapshot import Snapshot, take_snapshot
+from tradeproxy.runtime.dates import SECOND
+from tradeproxy.upstream.rest import RestUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from tradeproxy.hub.account import Account
+    from tradeproxy.journal.base import Journal
+    from tradeproxy.recovery.open_orders import OpenOrders
+    from tradeproxy.upstream.rest import RestClient
+    from tradeproxy.wire.event import Event
+
+MARGIN = 60 * SECOND
+"""Our log is read from this long before the request's start.
+
+An event's time may be a little later than that of the fill that it reports.
+"""
+
+SETTLE = 2.0
+"""Seconds in which the stream may deliver the events of changes that the snapshot shows."""
+
+CLOCK_STEP = 1.0
+"""Seconds: the resolution of Alpaca's Date header. After them, the second that it named is over."""
+
+ROWS_A_READ = 1000
+"""Rows of the log per read."""
+
+
+class OrderBackfill:
+    """Compares Alpaca's orders and fills with the log. Create it before newer events arrive."""
+
+    def __init__(
+        self,
+        account: Account,
+        rest: RestClient,
+        clock: IReactorTime,
+        open_orders: OpenOrders,
+        slack: int,
+    ) -> None:
+        """Create the backfill; `find` sends the requests.
+
+        Args:
+            account: its log is compared with the orders.
+            rest: the account's REST client.
+            clock: schedules the waits.
+            open_orders: the orders that are open, and those that Alpaca does not have.
+            slack: microseconds before now that are left out; 0 includes everything up to now.
+        """
+        self._account = account
+        self._journal = account.journal
+        self._rest = rest
+        self._clock = clock
+        self._open_orders = open_orders
+        self._slack = slack
+        # Recorded now: once newer events are delivered, the journal has only the newer states.
+        self._before = open_orders.read_states()
+
+    async def find(self, begin: int, since: int, until: int) -> tuple[list[Event], int]:
+        """Return synthetic events for missed changes, by time, and up to when they are complete.
+
+        All times are microseconds since 1970. Raises RestRefusedError or RestUnavailableError.
+
+        Args:
+            begin: the log is complete up to this time.
+            since: the start of the search.
+            until: its end.
+        """
+        if not self._slack:
+            # `until` is then in the past: the snapshot shows all changes up to it. The stream
+            # delivers the later ones.
+            await deferLater(self._clock, CLOCK_STEP)
+        open_orders = self._open_orders.read_states()
+        snapshot = await take_snapshot(self._rest, since, open_orders, self._open_orders.unknown)
+        await deferLater(self._clock, SETTLE)
+        try:
+            missed, through = self._find_missed(snapshot, begin, since, until)
+        except (TrimmedError, UnreadableError):
+            raise RestUnavailableError("the journal cannot be read") from None
+        events = (read_synthetic(data) for data in missed)
+        return [event for event in events if event is not None], through
+
+    def _find_missed(
+        self, snapshot: Snapshot, begin: int, since: int, until: int
+    ) -> tuple[list[Document], int]:
+        """Return the synthetic events, ordered by time, and the time up to which they are complete.
+
+        With slack, an order that changed after `until` is left to the stream. If one of its older
+        events is missing, nothing after `begin` counts as complete, so the next check finds it.
+        """
+        self._account.flush()  # the pending batch of this reactor turn counts as delivered
+        logged = _group_by_order(_read_log_from(self._journal, since - MARGIN))
+        buffered = _group_by_order(event.payload for event in self._account.buffered)
+        dedup_horizon = self._journal.dedup_horizon
+        missed: list[Document] = []
+        through = until
+        for order_id, order in snapshot.orders.items():
+            before = self._before.get(order_id)
+            delivered = summarize_delivered(
+                self._journal.order(order_id) or before,
+                logged[order_id],
+                buffered[order_id],
+                begin,
+                before if before is not None and before.time <= begin else None,
+            )
+            fills = snapshot.select_fills(order_id)
+            events = find_missed_events(order, delivered, fills, since, dedup_horizon)
+            if self._slack and last_change(order, fills) > until:
+                if any(read_time(event["timestamp"]) <= until for event in events):
+                    through = begin
+            else:
+                missed += events
+        return sorted(missed, key=lambda event: read_time(event["timestamp"])), through
+
+
+def _read_log_from(journal: Journal, time: int) -> Iterator[bytes]:
+    """Yield the logged events from a time on. Raises TrimmedError or UnreadableError."""
+    first = journal.first_since(time)
+    after = journal.last if first is None else first - 1
+    while (batch := journal.read(after, ROWS_A_READ)) is not None:
+        yield from (row.payload for row in batch.rows if row.payload is not None)
+        after = batch.last
+
+
+def _group_by_order(payloads: Iterable[bytes]) -> defaultdict[str, list[DeliveredEvent]]:
+    events: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
+    for payload in payloads:
+        if (event := read_delivered_event(payload)) is not None:
+            events[event.state.id].append(event)
+    return events
