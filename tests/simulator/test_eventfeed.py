@@ -198,6 +198,45 @@ class FeedFaultTests(HttpTestCase):
         self.assertIsNotNone(response.failure)
         self.assertEqual((response.ids, before.ids, before.failure), (IDS, IDS[5:], None))
 
+    def test_history_not_sse_is_any_body(self) -> None:
+        """By default it is a web page; the next response is a feed."""
+        error = '{"code":50010000,"message":"internal server error"}'
+        for details, content_type, body in (
+            ({}, "text/html", "<html><body>Please try again later.</body></html>"),
+            ({"content_type": "text/event-stream", "body": error}, "text/event-stream", error),
+        ):
+            self.inject(FaultKind.HISTORY_NOT_SSE, **details)
+            response = self.read(since=EPOCH)
+            self.assertEqual((response.status, response.ended), (200, True))
+            self.assertEqual((response.header("Content-Type"), response.text), (content_type, body))
+            self.assertIsNotNone(response.header("Date"))
+        self.assertEqual(self.read(since=EPOCH).ids, IDS[:5])
+
+    def test_history_hang_sends_nothing(self) -> None:
+        """Not even headers come; other requests are unaffected."""
+        self.inject(FaultKind.HISTORY_HANG)
+        response = self.read(since=EPOCH)
+        self.advance(1_000)
+        self.assertEqual((response.status, response.failure), (0, None))
+        self.assertEqual(len(self.simulator.feeds), 1)
+        self.assertEqual(self.read(since=EPOCH).ids, IDS[:5])
+        self.simulator.feeds.close_all()
+        self.flush()
+        self.assertIsNotNone(response.failure)
+
+    def test_history_stall_sends_headers_and_some_events(self) -> None:
+        """Neither a heartbeat, nor a live event, nor the end follows."""
+        until = in_seconds(5)
+        for events, lines in ((0, []), (2, [": welcome", "data", "data"])):
+            self.inject(FaultKind.HISTORY_STALL, events=events)
+            response = self.read(since=EPOCH, until=until)
+            self.emit(IDS[5])
+            self.advance(1_000)
+            self.assertEqual(
+                (response.status, response.ended, response.failure), (200, False, None)
+            )
+            self.assertEqual([line.partition(": {")[0] for line in response.lines], lines)
+
     def test_history_drop_reports_and_omits_events(self) -> None:
         """Alpaca's comment reports the loss."""
         self.inject(FaultKind.HISTORY_DROP, events=1, dropped=2)

@@ -27,6 +27,8 @@ class ParseFaultTests(SynchronousTestCase):
             {"delay": 0.5},
             {"events": 0, "dropped": 7},
             {"offset": -0.5},
+            {"message": "no", "code": 406},
+            {"content_type": "application/json", "body": "{}"},
         ):
             expected = Fault(FaultKind.HISTORY_DROP, **fields)
             self.assertEqual(parse_fault({"kind": "history_drop", **fields}), expected)
@@ -70,6 +72,13 @@ class ParseFaultTests(SynchronousTestCase):
                 for offset in (True, "1", None, nan, inf, LARGEST_OFFSET + 1, -(10**400))
             ),
             *(({"kind": "drop", "dropped": dropped}, "dropped") for dropped in (0, "1", None)),
+            *(({"kind": "limit", "message": text}, "message") for text in (1, None, "x" * 10_001)),
+            *(({"kind": "limit", "code": code}, "code") for code in (0, 1000, True, "406")),
+            *(({"kind": "drop", "body": body}, "body") for body in (1, None, "x" * 10_001)),
+            *(
+                ({"kind": "drop", "content_type": text}, "content_type")
+                for text in (1, None, "text/html\r\nX: y", "é", "x" * 10_001)
+            ),
         ):
             refusal = self.assertRaises(ApiError, parse_fault, document)
             self.assertEqual(refusal.status, 400)

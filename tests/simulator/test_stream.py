@@ -196,6 +196,33 @@ class FaultTests(SimulatorTestCase):
         self.wires.advance(10)
         self.assertEqual(self.connect(AUTHENTICATE).messages, [AUTHORIZED])
 
+    def test_refuse_with_message_sends_it(self) -> None:
+        """The text of `unauthorized` is any."""
+        self.inject(FaultKind.REFUSE, message="no such plan")
+        [refusal] = self.connect(AUTHENTICATE).messages
+        data = {"status": "unauthorized", "action": "authenticate", "message": "no such plan"}
+        self.assertEqual(json.loads(refusal), {"stream": "authorization", "data": data})
+
+    def test_limit_rejects_logins_in_either_format(self) -> None:
+        """With a code the error is an array; then a login is accepted."""
+        for details, frame in (
+            (
+                {},
+                b'{"action":"error","data":{"error_message":"connection limit exceeded"}}',
+            ),
+            (
+                {"code": 406, "message": "too many"},
+                b'[{"T":"error","code":406,"msg":"too many"}]',
+            ),
+        ):
+            self.inject(FaultKind.LIMIT, **details)
+            client = self.connect(AUTHENTICATE, LISTEN)
+            self.assertEqual((client.messages, client.closed), ([frame], (1000, None)))
+            client = self.connect(AUTHENTICATE)
+            self.assertEqual(client.messages, [AUTHORIZED])
+            client.sendClose(1000)
+            self.wires.flush()
+
     def test_repeat_sends_the_same_bytes(self) -> None:
         """The last events are sent again, byte for byte."""
         client = self.listener()

@@ -12,9 +12,9 @@ from tradeproxy.simulator.errors import unprocessable
 from tradeproxy.simulator.orders import choice, number_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from tradeproxy.simulator.history import EventHistory, FillRecord
+    from tradeproxy.simulator.history import EventRecord, FillRecord
     from tradeproxy.simulator.orders import Document
 
 LARGEST_PAGE = 100
@@ -56,13 +56,13 @@ def parse_activity_query(parameters: Mapping[str, str]) -> ActivityQuery:
     )
 
 
-def list_activities(history: EventHistory, page: ActivityQuery) -> list[Document]:
-    """List a page of the fills in the history, sorted by time.
+def list_activities(records: Iterable[EventRecord], page: ActivityQuery) -> list[Document]:
+    """List a page of the fills in these events, sorted by time.
 
     `page.token` is the id of the last fill on the previous page. Raises ApiError if it is unknown.
     """
     fills = {
-        record.fill.id: (record.fill, record) for record in history if page.fills and record.fill
+        record.fill.id: (record.fill, record) for record in records if page.fills and record.fill
     }
     found = sorted(fills.values(), key=lambda pair: pair[0].time)
     if page.newest_first:

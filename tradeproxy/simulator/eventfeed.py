@@ -32,7 +32,7 @@ CHUNK = 32 * 1024
 
 
 class SseFeeds:
-    """All open and delayed responses. They send events of `history`.
+    """All open, delayed and hanging responses. They send events of `history`.
 
     `wall_clock` returns Unix time in seconds.
     """
@@ -45,9 +45,10 @@ class SseFeeds:
         self._history = history
         self._feeds: set[SseFeed] = set()
         self._delayed: dict[Request, IDelayedCall] = {}
+        self._hanging: set[Request] = set()
 
     def __len__(self) -> int:
-        return len(self._feeds) + len(self._delayed)
+        return len(self._feeds) + len(self._delayed) + len(self._hanging)
 
     def delay(self, request: Request, seconds: float, respond: Callable[[], None]) -> None:
         """Call `respond` after `seconds`, unless the client disconnects before."""
@@ -58,6 +59,11 @@ class SseFeeds:
 
         self._delayed[request] = self._reactor.callLater(seconds, begin)
         request.notifyFinish().addErrback(lambda _: self._forget(request))
+
+    def hang(self, request: Request) -> None:
+        """Send nothing, not even headers, until the client disconnects."""
+        self._hanging.add(request)
+        request.notifyFinish().addErrback(lambda _: self._hanging.discard(request))
 
     def open(self, request: Request, event_range: EventRange, damage: Damage) -> None:
         """Start a response.
@@ -80,6 +86,8 @@ class SseFeeds:
         """Abort every response."""
         for request in tuple(self._delayed):
             self._forget(request)
+            request.loseConnection()
+        for request in tuple(self._hanging):
             request.loseConnection()
         for feed in tuple(self._feeds):
             feed.abort()
@@ -119,7 +127,7 @@ class SseFeed:
         if remaining is not None and remaining >= 0:
             # The range includes its end, so the timer fires a millisecond later.
             self._deadline = self._reactor.callLater(remaining + MILLISECOND / 1e9, self._expire)
-        self._request.write(WELCOME)
+        self._request.write(b"" if self._replay.stalled else WELCOME)  # the headers in any case
         self.pump()
 
     def pump(self) -> None:
@@ -161,7 +169,7 @@ class SseFeed:
         return b"".join(lines)
 
     def _beat(self) -> None:
-        if not self._paused:
+        if not (self._paused or self._replay.stalled):
             self._request.write(HEARTBEAT)
 
     def _expire(self) -> None:

@@ -23,6 +23,14 @@ YEAR = 365 * 24 * 3600
 LARGEST_OFFSET = 50 * YEAR
 """The maximum of `offset` in both directions, in seconds."""
 
+LONGEST_TEXT = 10_000
+"""The maximum of `message`, `content_type` and `body`, in characters."""
+
+LARGEST_CODE = 999
+
+ERROR_PAGE = "<html><body>Please try again later.</body></html>"
+"""A web page, as a gateway in front of an API sends it."""
+
 
 class FaultKind(Enum):
     """The kind of fault. A lasting one applies to later connections, requests or events."""
@@ -33,12 +41,18 @@ class FaultKind(Enum):
     """TCP is reset (RST)."""
     SILENCE = "silence"
     """The connection stays open, but the server sends nothing: no event, no reply, no pong."""
+    MUTE = "mute"
+    """The connection stays open and gets replies and pongs, but no event. The next one does."""
+    OMIT = "omit"
+    """Events are not sent on the stream; the history has them (lasting)."""
     CLOSE = "close"
     """A clean close frame, 1000."""
     THROTTLE = "throttle"
     """Handshakes get HTTP 429 (lasting)."""
     REFUSE = "refuse"
-    """Logins get `unauthorized` (lasting)."""
+    """Logins get `unauthorized` with `message` (lasting)."""
+    LIMIT = "limit"
+    """Logins get an error with `message` (lasting): with `code` an array as on market data."""
     REPEAT = "repeat"
     """The last `count` events are sent again, with the same bytes."""
     GARBAGE = "garbage"
@@ -49,12 +63,20 @@ class FaultKind(Enum):
     """GET requests to the trading API get `status`, history included (lasting)."""
     HISTORY_REFUSE = "history_refuse"
     """Requests for the history get `status` (lasting)."""
+    HISTORY_NOT_SSE = "history_not_sse"
+    """Requests for the history get 200 with `content_type` and `body` (lasting)."""
+    HISTORY_HANG = "history_hang"
+    """Requests for the history get no response at all (lasting)."""
+    HISTORY_STALL = "history_stall"
+    """History responses send nothing after the headers and `events` events (lasting)."""
     HISTORY_DELAY = "history_delay"
     """Responses to history requests start after `delay` seconds (lasting)."""
     HISTORY_TRUNCATE = "history_truncate"
     """History responses are cut off after `events` events (lasting)."""
     HISTORY_DROP = "history_drop"
     """After `events` events, history responses report and omit `dropped` events (lasting)."""
+    UNREPORTED = "unreported"
+    """Changes of orders give no event, neither on the stream nor in the history (lasting)."""
     DATE_SHIFT = "date_shift"
     """The Date header of responses is wrong by `offset` seconds (lasting)."""
     STREAM_WITHOUT_IDS = "stream_without_ids"
@@ -82,13 +104,19 @@ class FaultKind(Enum):
 
 _LASTING = frozenset(
     {
+        FaultKind.OMIT,
         FaultKind.THROTTLE,
         FaultKind.REFUSE,
+        FaultKind.LIMIT,
         FaultKind.REST_REFUSE,
         FaultKind.HISTORY_REFUSE,
+        FaultKind.HISTORY_NOT_SSE,
+        FaultKind.HISTORY_HANG,
+        FaultKind.HISTORY_STALL,
         FaultKind.HISTORY_DELAY,
         FaultKind.HISTORY_TRUNCATE,
         FaultKind.HISTORY_DROP,
+        FaultKind.UNREPORTED,
         FaultKind.DATE_SHIFT,
         FaultKind.STREAM_WITHOUT_IDS,
         FaultKind.WITHOUT_IDS,
@@ -104,7 +132,8 @@ class Fault:
     """One fault. It lasts for `seconds` if that is set, else it applies `count` times.
 
     `retry_after` is the value of the Retry-After header in error responses, in seconds. `delay`
-    and `offset` are in seconds too; a negative `offset` means the past.
+    and `offset` are in seconds too; a negative `offset` means the past. Without a `message`, each
+    kind has its default. `content_type` and `body` are those of an HTTP response.
     """
 
     kind: FaultKind
@@ -116,6 +145,10 @@ class Fault:
     events: int = 1
     dropped: int = 1
     offset: float = YEAR
+    message: str = ""
+    code: int | None = None
+    content_type: str = "text/html"
+    body: str = ERROR_PAGE
 
 
 def parse_fault(document: object) -> Fault:
@@ -133,18 +166,24 @@ def parse_fault(document: object) -> Fault:
         raise _build_error("retry_after: a whole number of seconds, 0 or more")
     return Fault(
         FaultKind(kind),
-        _read_integer(document, "count", 1, 1, MOST_EVENTS),
+        _read_integer(document, "count", 1, MOST_EVENTS, 1),
         None if document.get("seconds") is None else _read_duration(document, "seconds"),
         retry_after,
-        _read_integer(document, "status", 403, 400, 599),
+        _read_integer(document, "status", 400, 599, 403),
         _read_duration(document, "delay") if "delay" in document else 1,
-        _read_integer(document, "events", 1, 0, LONGEST),
-        _read_integer(document, "dropped", 1, 1, LONGEST),
+        _read_integer(document, "events", 0, LONGEST, 1),
+        _read_integer(document, "dropped", 1, LONGEST, 1),
         _read_offset(document),
+        _read_text(document, "message", ""),
+        None if document.get("code") is None else _read_integer(document, "code", 1, LARGEST_CODE),
+        _read_content_type(document),
+        _read_text(document, "body", ERROR_PAGE),
     )
 
 
-def _read_integer(document: Document, name: str, default: int, least: int, most: int) -> int:
+def _read_integer(
+    document: Document, name: str, least: int, most: int, default: int | None = None
+) -> int:
     value = document.get(name, default)
     if type(value) is not int or not least <= value <= most:
         raise _build_error(f"{name}: a whole number from {least} to {most}")
@@ -163,6 +202,20 @@ def _read_offset(document: Document) -> float:
     if type(value) not in (int, float) or not -LARGEST_OFFSET <= value <= LARGEST_OFFSET:
         raise _build_error(f"offset: a number from -{LARGEST_OFFSET} to {LARGEST_OFFSET}")
     return float(value)
+
+
+def _read_text(document: Document, name: str, default: str) -> str:
+    value = document.get(name, default)
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
+        raise _build_error(f"{name}: text of at most {LONGEST_TEXT} characters")
+    return value
+
+
+def _read_content_type(document: Document) -> str:
+    value = _read_text(document, "content_type", "text/html")
+    if not (value.isascii() and value.isprintable()):  # a line break would begin another header
+        raise _build_error("content_type: printable ASCII text")
+    return value
 
 
 class LastingFault:

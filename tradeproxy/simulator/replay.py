@@ -90,12 +90,13 @@ class Damage:
     """The faults of a response.
 
     After `cut_after` events the connection closes. After `drop_after` events, `dropped` are
-    omitted.
+    omitted. After `stall_after` events nothing follows, not even the end.
     """
 
     cut_after: int | None = None
     drop_after: int | None = None
     dropped: int = 0
+    stall_after: int | None = None
 
 
 INTACT = Damage()
@@ -138,13 +139,18 @@ class EventReplay:
         if event_range.deadline is not None and event_range.deadline < now:
             self.expire()
 
+    @property
+    def stalled(self) -> bool:
+        """Whether a fault has stopped the response without an end."""
+        return self._sent_count == self._damage.stall_after
+
     def expire(self) -> None:
         """End the range at the current end of the history, because its deadline has passed."""
         self._stop = self._history.end if self._stop is None else self._stop
 
     def next(self) -> Step | None:
         """Return the next step; None if there is none yet, or after the end."""
-        if self.end is not None:
+        if self.end is not None or self.stalled:
             return None
         if self._sent_count == self._damage.drop_after:
             self._to_drop = self._damage.dropped

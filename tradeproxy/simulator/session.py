@@ -5,6 +5,7 @@
 | not CLOSED         | not JSON         | server error, close           | CLOSED                   |
 | not CLOSED         | valid login      | authorized                    | READY if AWAITING_AUTH   |
 | not CLOSED         | invalid login    | unauthorized, close           | CLOSED                   |
+| not CLOSED         | login over limit | an error, close               | CLOSED                   |
 | AWAITING_AUTH      | listen, unlisten | unauthorized, action `listen` | AWAITING_AUTH            |
 | READY or LISTENING | listen           | the existing streams of those | LISTENING, READY if none |
 | READY or LISTENING | unlisten         | the remaining streams         | LISTENING, READY if none |
@@ -15,9 +16,10 @@ Any other message gets no reply.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from tradeproxy.wire.messages import (
     TRADE_UPDATES,
@@ -28,6 +30,7 @@ from tradeproxy.wire.messages import (
     Malformed,
     ServerError,
     Unlisten,
+    encode,
 )
 
 if TYPE_CHECKING:
@@ -47,10 +50,24 @@ class SessionState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class CodedError:
+    """An error in the format of Alpaca's market data: an array with a code and a message."""
+
+    code: int
+    message: str
+
+
+LoginResult: TypeAlias = Authorization | ServerError | CodedError
+"""The answer to a login. Only an Authorization can accept it."""
+
+ReplyMessage: TypeAlias = LoginResult | Listening
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """The message to send, or None, and whether to close after it."""
 
-    message: Authorization | Listening | ServerError | None = None
+    message: ReplyMessage | None = None
     close: bool = False
 
 
@@ -60,7 +77,7 @@ NO_REPLY = Reply()
 class StreamSession:
     """One client's session. `authorize` decides on a login. The session stores no credentials."""
 
-    def __init__(self, authorize: Callable[[Credentials], Authorization]) -> None:
+    def __init__(self, authorize: Callable[[Credentials], LoginResult]) -> None:
         self._authorize = authorize
         self.state = SessionState.AWAITING_AUTH
 
@@ -87,17 +104,25 @@ class StreamSession:
         """Mark the session as closed: later messages get no reply."""
         self.state = SessionState.CLOSED
 
-    def _login(self, authorization: Authorization) -> Reply:
-        if not authorization.authorized:
-            return self._reject(authorization)
+    def _login(self, result: LoginResult) -> Reply:
+        if not (isinstance(result, Authorization) and result.authorized):
+            return self._reject(result)
         if self.state is SessionState.AWAITING_AUTH:
             self.state = SessionState.READY
-        return Reply(authorization)
+        return Reply(result)
 
     def _listen(self, is_listening: bool) -> Reply:
         self.state = SessionState.LISTENING if is_listening else SessionState.READY
         return Reply(Listening((TRADE_UPDATES,) if is_listening else ()))
 
-    def _reject(self, message: Authorization | ServerError) -> Reply:
+    def _reject(self, message: LoginResult) -> Reply:
         self.close()
         return Reply(message, close=True)
+
+
+def encode_reply(message: ReplyMessage) -> bytes:
+    """Encode a reply as Alpaca does."""
+    if isinstance(message, CodedError):
+        frame = [{"T": "error", "code": message.code, "msg": message.message}]
+        return json.dumps(frame, separators=(",", ":")).encode()
+    return encode(message)

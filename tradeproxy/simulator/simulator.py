@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from itertools import cycle, islice
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from itertools import chain, cycle, islice
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
@@ -13,30 +13,29 @@ from tradeproxy.simulator.eventfeed import SseFeeds
 from tradeproxy.simulator.exchange import Exchange
 from tradeproxy.simulator.faults import Fault, FaultKind, LastingFault
 from tradeproxy.simulator.history import EventHistory, event_record, payload_record
+from tradeproxy.simulator.session import CodedError
 from tradeproxy.simulator.variants import EVENT_FAULTS, FILL_FAULTS, follow_fills, make_copies
-from tradeproxy.wire.messages import Authorization
+from tradeproxy.wire.messages import Authorization, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from random import Random
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+    from tradeproxy.simulator.connection import CloseFrame, Frame, StreamConnection
     from tradeproxy.simulator.exchange import ExchangeResult
     from tradeproxy.simulator.history import EventRecord
     from tradeproxy.simulator.orders import Document, Order
+    from tradeproxy.simulator.session import LoginResult
     from tradeproxy.wire.credentials import Credentials
-
-Frame: TypeAlias = tuple[bytes, bool]
-"""A payload, and whether its frame is binary."""
-
-CloseFrame: TypeAlias = tuple[int | None, str | None]
-"""The code and reason of a client's close frame; either may be absent."""
 
 STEP_DELAY = (0.02, 0.25)
 """The minimum and maximum seconds until the next step of an order."""
 
 GOING_AWAY = 1001
+
+LIMIT_MESSAGE = "connection limit exceeded"
 
 GARBAGE: tuple[Frame, ...] = (
     (b'{"stream":"trade_updates","data":null}', False),  # seen from Alpaca
@@ -45,32 +44,6 @@ GARBAGE: tuple[Frame, ...] = (
     (b'{"action":"error","data":{"error_message":"internal server error"}}', False),
     (b'{"stream":"trade_updates","data":{', True),
 )
-
-
-class StreamConnection(Protocol):
-    """A client's connection to the stream; stream.StreamProtocol implements it."""
-
-    close_frame: CloseFrame | None
-
-    @property
-    def listening(self) -> bool:
-        """Whether the client receives events."""
-
-    @property
-    def silent(self) -> bool:
-        """Whether a SILENCE fault suppresses everything."""
-
-    def send_frames(self, frames: Iterable[Frame]) -> None:
-        """Send frames in one write."""
-
-    def silence(self, seconds: float | None) -> None:
-        """Send nothing for `seconds`; forever if None."""
-
-    def close(self, code: int) -> None:
-        """Start the closing handshake."""
-
-    def drop(self, abort: bool) -> None:
-        """Close TCP without a close frame: immediately (RST), or after pending writes (FIN)."""
 
 
 class Simulator:
@@ -106,6 +79,7 @@ class Simulator:
         self.exchange = Exchange(wall_clock, random)
         self.account_id = account_id or self.exchange.account_id
         self.history = EventHistory() if history is None else history
+        self._unreported = EventHistory()
         self.feeds = SseFeeds(reactor, self.history, wall_clock)
         self.handshakes = 0
         self.last_close: CloseFrame | None = None
@@ -169,7 +143,7 @@ class Simulator:
 
     def apply(self, result: ExchangeResult) -> tuple[Order, ...]:
         """Send the events of a result in one write, schedule next steps, and return the orders."""
-        self._publish([self._record(data) for data in result.events])
+        self._publish([self._record(data) for data in result.events if self._is_reported(data)])
         for order in result.orders:
             if self.exchange.has_next_step(order.id):
                 delay = self.random.uniform(*STEP_DELAY)
@@ -196,6 +170,8 @@ class Simulator:
                 self._send(list(islice(cycle(GARBAGE), fault.count)))
             case FaultKind.SILENCE, connection if connection is not None:
                 connection.silence(fault.seconds)
+            case FaultKind.MUTE, connection if connection is not None:
+                connection.mute(fault.seconds)
             case FaultKind.CLOSE, connection if connection is not None:
                 connection.close(1000)
             case FaultKind.DROP | FaultKind.RESET, connection if connection is not None:
@@ -224,13 +200,16 @@ class Simulator:
         self._connection = connection
         return None
 
-    def authorize(self, credentials: Credentials) -> Authorization:
+    def authorize(self, credentials: Credentials) -> LoginResult:
         """Decide on a login on the stream.
 
         The simulator neither stores nor logs the credentials.
         """
-        if self.fault(FaultKind.REFUSE):
-            return Authorization(False)
+        if fault := self.fault(FaultKind.REFUSE):
+            return Authorization(False, message=fault.message)
+        if fault := self.fault(FaultKind.LIMIT):
+            message = fault.message or LIMIT_MESSAGE
+            return ServerError(message) if fault.code is None else CodedError(fault.code, message)
         if not self.accepts(credentials):
             return Authorization(False, message="access key verification failed")
         return Authorization(True)
@@ -252,6 +231,13 @@ class Simulator:
             self._waiters.remove(waiter)
             waiter[1].callback(None)
 
+    def executions(self) -> Iterator[EventRecord]:
+        """Iterate over the events of which the account's activities list the fills.
+
+        An unreported fill has no event for clients, but an activity.
+        """
+        return chain(self.history, self._unreported)
+
     def date(self) -> float:
         """Return the Unix time for the Date header of one response, in seconds.
 
@@ -271,6 +257,13 @@ class Simulator:
     def _now(self) -> int:
         return int(self._wall_clock() * 1e9)
 
+    def _is_reported(self, data: Document) -> bool:
+        """Whether a change of an order has an event. One that has none is recorded apart."""
+        if self.fault(FaultKind.UNREPORTED) is None:
+            return True
+        self._unreported.append(event_record(data, self._now()))
+        return False
+
     def _follow_fills(self, fault: Fault) -> None:
         fills = [json.loads(record.data) for record in self.history.last_fills(fault.count)]
         events = follow_fills(fault, fills, self.exchange.stamp)
@@ -288,13 +281,16 @@ class Simulator:
 
     def _publish(self, records: Sequence[EventRecord]) -> int:
         """Send events that the history has, and return how many went to a client."""
-        sent = self._send([(record.payload, self.binary) for record in records])
+        streamed = [record for record in records if self.fault(FaultKind.OMIT) is None]
+        sent = self._send([(record.payload, self.binary) for record in streamed])
         self.feeds.pump_all()
         return sent
 
     def _send(self, frames: Sequence[Frame]) -> int:
         connection = self._connection
-        if connection is None or not connection.listening or connection.silent or not frames:
+        if connection is None or not connection.listening or not frames:
+            return 0
+        if connection.silent or connection.muted:
             return 0
         connection.send_frames(frames)
         return len(frames)

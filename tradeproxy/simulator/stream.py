@@ -13,15 +13,16 @@ import txaio
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny
 
-from tradeproxy.simulator.session import SessionState, StreamSession
-from tradeproxy.wire.messages import encode, parse_client
+from tradeproxy.simulator.session import SessionState, StreamSession, encode_reply
+from tradeproxy.wire.messages import parse_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from autobahn.websocket.types import ConnectionRequest
 
-    from tradeproxy.simulator.simulator import CloseFrame, Frame, Simulator
+    from tradeproxy.simulator.connection import CloseFrame, Frame
+    from tradeproxy.simulator.simulator import Simulator
 
 LARGEST_MESSAGE = 1024 * 1024
 """The maximum of a client's message, in bytes. Autobahn closes with 1009 above it."""
@@ -41,6 +42,7 @@ class StreamProtocol(WebSocketServerProtocol):
     _session: StreamSession
     _retry_after: int | None = None
     _silent_until = -inf
+    _muted_until = -inf
 
     def onConnect(self, request: ConnectionRequest) -> None:
         """Accept the handshake, or reject it with 429."""
@@ -62,7 +64,7 @@ class StreamProtocol(WebSocketServerProtocol):
             return
         reply = self._session.receive(parse_client(payload))
         if reply.message is not None:
-            self.send_frames([(encode(reply.message), self.factory.simulator.binary)])
+            self.send_frames([(encode_reply(reply.message), self.factory.simulator.binary)])
         if reply.close:
             self.close(1000)
         self.factory.simulator.notify_waiters()
@@ -94,6 +96,11 @@ class StreamProtocol(WebSocketServerProtocol):
         """Whether a SILENCE fault suppresses everything."""
         return bool(self.factory.reactor.seconds() < self._silent_until)
 
+    @property
+    def muted(self) -> bool:
+        """Whether a MUTE fault suppresses the events."""
+        return bool(self.factory.reactor.seconds() < self._muted_until)
+
     def send_frames(self, frames: Iterable[Frame]) -> None:
         """Send frames in one write."""
         prepare = self.factory.prepareMessage
@@ -101,7 +108,11 @@ class StreamProtocol(WebSocketServerProtocol):
 
     def silence(self, seconds: float | None) -> None:
         """Send nothing for `seconds`; forever if None."""
-        self._silent_until = inf if seconds is None else self.factory.reactor.seconds() + seconds
+        self._silent_until = self._end_of(seconds)
+
+    def mute(self, seconds: float | None) -> None:
+        """Send no event for `seconds`; never again if None."""
+        self._muted_until = self._end_of(seconds)
 
     def close(self, code: int) -> None:
         """Start the closing handshake.
@@ -115,6 +126,9 @@ class StreamProtocol(WebSocketServerProtocol):
         """Close TCP without a close frame: immediately (RST), or after pending writes (FIN)."""
         self._session.close()
         self.dropConnection(abort)
+
+    def _end_of(self, seconds: float | None) -> float:
+        return inf if seconds is None else self.factory.reactor.seconds() + float(seconds)
 
 
 class StreamFactory(WebSocketServerFactory):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tradeproxy.simulator.faults import Fault
+    from tradeproxy.simulator.orders import Document
     from tradeproxy.simulator.simulator import Simulator
     from tradeproxy.wire.credentials import Credentials
 
@@ -101,12 +102,11 @@ class Api(Resource):
             case b"GET", ["v2", "account"]:
                 return 200, self._exchange.account()
             case b"GET", ["v2", "account", "activities"]:
-                return 200, list_activities(
-                    self._simulator.history, parse_activity_query(_query(request))
-                )
+                return 200, self._list_activities(_query(request))
             case b"GET", ["v2", "account", "activities", activity_type]:
-                page = parse_activity_query(_query(request) | {"activity_types": activity_type})
-                return 200, list_activities(self._simulator.history, page)
+                return 200, self._list_activities(
+                    _query(request) | {"activity_types": activity_type}
+                )
             case b"GET", ["v2", "events", "trades"]:
                 return self._start_events(request)
             case b"GET", ["v2", "orders"]:
@@ -134,6 +134,9 @@ class Api(Resource):
         fault = parse_fault(document)
         self._simulator.inject(fault)
         return 200, {"injected": fault.kind.value}
+
+    def _list_activities(self, parameters: dict[str, str]) -> list[Document]:
+        return list_activities(self._simulator.executions(), parse_activity_query(parameters))
 
     def _list(self, request: Request) -> HttpResponse:
         fields = {"status": "open", "direction": "desc", "limit": str(DEFAULT_LIMIT)} | _query(
@@ -163,18 +166,33 @@ class Api(Resource):
             request.finish()
 
     def _events(self, request: Request) -> HttpResponse | None:
+        if self._simulator.fault(FaultKind.HISTORY_HANG):
+            self._simulator.feeds.hang(request)
+            return None
         _raise_fault(self._simulator.fault(FaultKind.HISTORY_REFUSE))
+        if fault := self._simulator.fault(FaultKind.HISTORY_NOT_SSE):
+            self._send_body(request, fault)
+            return None
         event_range = parse_event_range(_query(request))
         cut = self._simulator.fault(FaultKind.HISTORY_TRUNCATE)
         drop = self._simulator.fault(FaultKind.HISTORY_DROP)
+        stall = self._simulator.fault(FaultKind.HISTORY_STALL)
         damage = Damage(
             cut_after=cut.events if cut else None,
             drop_after=drop.events if drop else None,
             dropped=drop.dropped if drop else 0,
+            stall_after=stall.events if stall else None,
         )
         self._set_date(request)
         self._simulator.feeds.open(request, event_range, damage)
         return None
+
+    def _send_body(self, request: Request, fault: Fault) -> None:
+        """Send what is no event stream, with status 200."""
+        self._set_date(request)
+        request.setHeader(b"Content-Type", fault.content_type.encode())
+        request.write(fault.body.encode(errors="replace"))
+        request.finish()
 
     def _submit(self, document: Any) -> HttpResponse:
         (order,) = self._simulator.apply(self._exchange.submit(parse_order(document)))

@@ -11,9 +11,9 @@ from typing import Any
 from twisted.internet import reactor as chosen
 from twisted.internet.defer import Deferred
 
+from tradeproxy.simulator.connection import CloseFrame, Frame, StreamConnection
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.service import Simulator
-from tradeproxy.simulator.simulator import CloseFrame, Frame, StreamConnection
 from tradeproxy.simulator.stream import StreamProtocol
 from tradeproxy.wire.credentials import KeyPair
 from tradeproxy.wire.messages import Authenticate, parse_client

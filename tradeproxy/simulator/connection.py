@@ -1,0 +1,47 @@
+"""What the simulator needs of a client's connection to the stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Frame: TypeAlias = tuple[bytes, bool]
+"""A payload, and whether its frame is binary."""
+
+CloseFrame: TypeAlias = tuple[int | None, str | None]
+"""The code and reason of a client's close frame; either may be absent."""
+
+
+class StreamConnection(Protocol):
+    """A client's connection to the stream; stream.StreamProtocol implements it."""
+
+    close_frame: CloseFrame | None
+
+    @property
+    def listening(self) -> bool:
+        """Whether the client receives events."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether a SILENCE fault suppresses everything."""
+
+    @property
+    def muted(self) -> bool:
+        """Whether a MUTE fault suppresses the events."""
+
+    def send_frames(self, frames: Iterable[Frame]) -> None:
+        """Send frames in one write."""
+
+    def silence(self, seconds: float | None) -> None:
+        """Send nothing for `seconds`; forever if None."""
+
+    def mute(self, seconds: float | None) -> None:
+        """Send no event for `seconds`; never again if None."""
+
+    def close(self, code: int) -> None:
+        """Start the closing handshake."""
+
+    def drop(self, abort: bool) -> None:
+        """Close TCP without a close frame: immediately (RST), or after pending writes (FIN)."""
