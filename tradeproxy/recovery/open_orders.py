@@ -70,8 +70,8 @@ class OpenOrders:
         """Compare with Alpaca's open orders, and remember those.
 
         Returns the `data` of synthetic events for the orders that are missing there in two
-        comparisons in a row, if they have closed. In between, an event of the stream or of the
-        history may arrive. Raises RestRefusedError or RestUnavailableError.
+        comparisons in a row, if they closed before `since`. In between, an event of the stream or
+        of the history may arrive. Raises RestRefusedError or RestUnavailableError.
 
         Args:
             since: the log is complete up to this time (microseconds since 1970).
@@ -82,14 +82,17 @@ class OpenOrders:
         requested = sorted(missing & self._missing)[:MAX_REQUESTS]
         # An order that turns out to be open is requested again only after two more comparisons.
         self._missing = missing - set(requested)
-        closed = await read_named_orders(self._rest, requested, self.unknown)
-        states = self.read_states()  # without the orders whose events arrived meanwhile
-        return [
-            event
-            for order in closed
-            if order["id"] in states and not read_order_state(order).is_open
-            for event in _find_missed(order, states[order["id"]], since)
-        ]
+        events: list[Document] = []
+        for order in await read_named_orders(self._rest, requested, self.unknown):
+            now = read_order_state(order)
+            known = self.read_states().get(now.id)  # None if its event has arrived meanwhile
+            if known is None or now.is_open:
+                continue
+            if now.time > since:
+                self._missing.add(now.id)
+            else:
+                events += _find_missed(order, known, since)
+        return events
 
     def _read_remembered(self) -> dict[str, OrderState]:
         """Return the remembered orders that the log still has no event of."""

@@ -1,0 +1,136 @@
+"""Mute streams: they answer pings and bring no events, so only the history has them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from tests.recovery.recovery_case import INTERVAL, OrdersTestCase, RecoveryTestCase
+from tradeproxy.recovery.mute import MAX_REOPEN_AFTER, REOPEN_AFTER
+from tradeproxy.recovery.recovery import FIRST_CHECK
+from tradeproxy.simulator.faults import FaultKind
+from tradeproxy.simulator.history import event_record
+from tradeproxy.web.health import readyz
+from tradeproxy.wire.event import format_time
+from tradeproxy.wire.proxy_status import GapOutcome
+
+MUTE = "paper: the stream is mute: only the regular check finds events"
+
+
+class MuteStreamTests(RecoveryTestCase):
+    """A stream that falls silent, with a history that works."""
+
+    def reasons(self) -> Any:
+        return readyz([self.account])[1]["reasons"]
+
+    def mute_reconnects(self) -> int:
+        return self.account.reconnect_reasons["mute"]
+
+    def emit_while_mute(self, number: int) -> None:
+        """Emit an event that the stream omits, long enough before the next check."""
+        self.inject(FaultKind.OMIT, count=1)
+        self.emit(number)
+
+    def test_mute_stream_is_closed_cleanly_and_opened_at_once(self) -> None:
+        """All events came by the check, up to 15 minutes late, all day."""
+        self.inject(FaultKind.MUTE)
+        self.emit(1)
+        self.advance(FIRST_CHECK)
+        self.assertEqual(self.delivered(), [(0, None), (1, "events")])
+        self.assertEqual(self.reasons(), [MUTE])
+        assert self.alpaca.last_close is not None
+        self.assertEqual(self.alpaca.last_close[0], 1000)
+        self.assertTrue(self.alpaca.listening)
+        self.assertEqual(self.mute_reconnects(), 1)
+        self.emit(2)
+        self.advance(1)
+        self.assertEqual(self.delivered()[-1], (2, None))
+        self.assertEqual(self.gap.outcome, GapOutcome.RECOVERED)
+
+    def test_mute_stream_is_ready_again_when_check_finds_nothing(self) -> None:
+        """An open connection proves nothing: the one before was open too."""
+        self.inject(FaultKind.MUTE)
+        self.emit(1)
+        self.advance(FIRST_CHECK)
+        self.advance(FIRST_CHECK - 5)
+        self.assertEqual(self.reasons(), [MUTE])
+        self.advance(10)
+        self.assertEqual(self.reasons(), [])
+
+    def test_stream_that_stays_mute_is_opened_at_growing_intervals(self) -> None:
+        """At once, then after 5, 10, 20, 40 and 60 minutes. The checks bring the events."""
+        opened: list[float] = []
+        number = 1
+        while len(opened) < 7:
+            before = self.mute_reconnects()
+            self.emit_while_mute(number)
+            number += 1
+            self.advance(20)
+            if self.mute_reconnects() > before:
+                opened.append(self.clock.seconds())
+        intervals = [later - earlier for earlier, later in pairwise(opened)]
+        expected = (300, 600, 1200, 2400, MAX_REOPEN_AFTER, MAX_REOPEN_AFTER)
+        for interval, delay in zip(intervals, expected, strict=True):
+            self.assertTrue(delay <= interval <= delay + 60, intervals)
+        self.advance(INTERVAL)
+        self.assertEqual(sorted(n for n, _ in self.delivered()), list(range(number)))
+
+    def test_stream_that_brought_events_since_is_opened_at_once(self) -> None:
+        """A second silence is a new one, not the first one that goes on."""
+        for number in (1, 3):
+            self.inject(FaultKind.MUTE)
+            self.emit(number)
+            self.advance(FIRST_CHECK + 5)
+            self.emit(number + 1)
+            self.advance(REOPEN_AFTER / 10)
+        self.assertEqual(self.mute_reconnects(), 2)
+        self.assertEqual([n for n, _ in self.delivered()], [0, 1, 2, 3, 4])
+
+    def test_stream_that_omitted_one_event_is_not_mute(self) -> None:
+        """It has brought a later one, so a new connection would not help."""
+        self.emit_while_mute(1)
+        self.emit(2)
+        self.advance(2 * FIRST_CHECK)
+        self.assertEqual(self.delivered(), [(0, None), (2, None), (1, "events")])
+        self.assertEqual((self.mute_reconnects(), self.reasons()), (0, []))
+
+    def test_event_from_before_connection_does_not_make_it_mute(self) -> None:
+        """The history may be late too. The new connection could not bring that event."""
+        at = format_time(round(self.clock.seconds() * 1_000_000) + 1)
+        self.outage(lambda: None)
+        self.advance(5)
+        late = {"at": at, "event_id": "late", "event": "new", "n": 1, "order": {"id": "late"}}
+        self.alpaca.history.append(event_record(late, 0))
+        self.advance(FIRST_CHECK)
+        self.assertEqual(self.delivered(), [(0, None), (1, "events")])
+        self.assertEqual((self.mute_reconnects(), self.reasons()), (0, []))
+
+    def test_checks_run_soon_after_reconnect_then_less_often(self) -> None:
+        """After 30 s, then at doubling intervals. An omitted event was 15 minutes late."""
+        self.outage(lambda: None)
+        self.advance(5)
+        for number in (1, 3):
+            self.emit_while_mute(number)
+            self.emit(number + 1)
+            self.advance(2 * FIRST_CHECK + 2)
+        self.assertEqual([n for n, _ in self.delivered()], [0, 2, 1, 4, 3])
+
+    def test_stopped_account_is_not_mute(self) -> None:
+        """Another node may hold the connection now."""
+        self.inject(FaultKind.MUTE)
+        self.emit(1)
+        self.advance(FIRST_CHECK)
+        self.stop()
+        self.assertFalse(self.account.is_mute)
+
+
+class MuteWithoutHistoryTests(OrdersTestCase):
+    """Events made of orders prove no silence: the order may have had none."""
+
+    def test_synthetic_events_do_not_make_stream_mute(self) -> None:
+        """Alpaca omits some cancellations on healthy streams too."""
+        self.inject(FaultKind.MUTE)
+        self.submit()
+        self.advance(2 * FIRST_CHECK)
+        self.assert_all_is_delivered()
+        self.assertEqual(self.account.reconnect_reasons["mute"], 0)

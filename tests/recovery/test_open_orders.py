@@ -1,0 +1,173 @@
+"""Orders that close without an event: the comparison of open orders with Alpaca's finds them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.web.server import Request
+
+from tests.recovery.recovery_case import OrdersTestCase, RecoveryTestCase
+from tradeproxy.config.settings import RecoveryMode
+from tradeproxy.recovery.open_orders import MAX_REMEMBERED, MAX_REQUESTS
+from tradeproxy.recovery.recovery import FIRST_CHECK
+from tradeproxy.simulator.faults import FaultKind
+from tradeproxy.simulator.orders import Order
+
+TWO_CHECKS = 3 * FIRST_CHECK + 10
+"""Seconds from the start of the stream to the end of the second check."""
+
+
+class OlderOrderTests(OrdersTestCase):
+    """An order that is older than the log, at an Alpaca that rejects the history."""
+
+    def setUp(self) -> None:
+        self.older: Order | None = None
+        super().setUp()
+
+    def new_service(self) -> Any:
+        # Before the first connection of the proxy.
+        if self.older is None:
+            self.older = self.submit_resting()
+            self.advance(1000)
+        return super().new_service()
+
+    def test_older_order_cancelled_in_outage_is_delivered(self) -> None:
+        """No list and no event of the log has such an order; it was never reported."""
+        assert self.older is not None
+        self.outage(lambda: self.cancel(self.older))  # type: ignore[arg-type]
+        self.advance(10)
+        self.assertEqual(self.select_events(self.older), [("canceled", "orders")])
+
+    def test_older_order_cancelled_while_proxy_is_stopped_is_delivered(self) -> None:
+        """The journal remembers it."""
+        assert self.older is not None
+        self.stop()
+        self.cancel(self.older)
+        self.start_new_process()
+        self.advance(10)
+        self.assertEqual(self.select_events(self.older), [("canceled", "orders")])
+
+    def test_older_order_that_stays_open_gives_no_event(self) -> None:
+        """It has not changed."""
+        assert self.older is not None
+        self.outage(lambda: None)
+        self.advance(10)
+        self.assertEqual(self.select_events(self.older), [])
+
+
+class ClosedOrderTests(OrdersTestCase):
+    """Orders that close at Alpaca without any event, with a history that works."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.inject(FaultKind.HISTORY_REFUSE, seconds=0.001)
+        self.advance(0.01)
+        self.requested: list[str] = []
+        self.override(self.record)
+
+    def record(self, request: Request) -> None:
+        path = request.path.decode()
+        if path.startswith("/v2/orders/") and not path.endswith("order%200"):
+            self.requested.append(path)
+
+    def cancel_silently(self, *orders: Order) -> None:
+        self.inject(FaultKind.UNREPORTED, seconds=0.1)
+        for order in orders:
+            self.cancel(order)
+        self.advance(1)
+
+    def test_order_closed_without_event_is_delivered_after_two_checks(self) -> None:
+        """Alpaca does not stream the cancellation of some held legs (alpaca-py, issue 198)."""
+        order = self.submit_resting()
+        self.advance(1)
+        before = self.select_events(order)
+        self.cancel_silently(order)
+        self.outage(lambda: None)
+        self.advance(FIRST_CHECK)
+        self.assertEqual(self.select_events(order), before)
+        self.advance(FIRST_CHECK)
+        self.assertEqual(self.select_events(order), [*before, ("canceled", "orders")])
+        self.advance(2000)
+        self.assertEqual(self.select_events(order), [*before, ("canceled", "orders")])
+
+    def test_order_filled_without_event_is_delivered(self) -> None:
+        """The whole quantity that is missing comes as one fill."""
+        order = self.submit()
+        self.inject(FaultKind.UNREPORTED, seconds=2)
+        self.advance(2)
+        before = self.select_events(order)
+        self.advance(2 * TWO_CHECKS)
+        self.assertEqual(self.select_events(order), [*before, ("fill", "orders")])
+        self.assert_all_is_delivered()
+
+    def test_event_between_two_checks_is_not_repeated(self) -> None:
+        """The stream was late."""
+        order = self.submit_resting()
+        self.outage(lambda: None)
+        self.advance(15)
+        self.inject(FaultKind.OMIT, count=1)
+        self.cancel(order)
+        self.advance(300)
+        kinds = [event for event, _ in self.select_events(order)]
+        self.assertEqual(kinds.count("canceled"), 1, kinds)
+        self.assertEqual(self.requested, [])
+
+    def test_history_that_is_late_repeats_nothing(self) -> None:
+        """The event appears in the history after it was made of the order."""
+        order = self.submit_resting()
+        self.advance(1)
+        self.cancel_silently(order)
+        self.advance(2 * TWO_CHECKS)
+        frame = self.recorder.frames[-1]
+        self.assertEqual(frame["recovered"], "orders")
+        self.inject(FaultKind.OMIT, count=1)
+        self.alpaca.emit({**frame["data"], "event_id": "late", "at": frame["data"]["timestamp"]})
+        self.advance(500)
+        kinds = [event for event, _ in self.select_events(order)]
+        self.assertEqual(kinds.count("canceled"), 1, kinds)
+
+    def test_comparison_requests_few_orders_at_once(self) -> None:
+        """The user's bots share Alpaca's limit. The rest follows in the next checks."""
+        orders = [self.submit_resting() for _ in range(MAX_REQUESTS + 2)]
+        self.advance(1)
+        self.cancel_silently(*orders)
+        self.outage(lambda: None)
+        self.advance(FIRST_CHECK + 10)
+        self.assertEqual(len(self.requested), MAX_REQUESTS)
+        self.advance(1000)
+        self.assertEqual(len(self.requested), MAX_REQUESTS + 2)
+        self.assert_all_is_delivered()
+
+    def test_orders_that_cannot_be_read_do_not_fail_check(self) -> None:
+        """The history is enough; it shows no order without an event, as before."""
+        self.override(lambda request: 403 if request.path == b"/v2/orders" else None)
+        self.inject(FaultKind.OMIT, count=1)
+        self.emit(7)
+        self.advance(TWO_CHECKS)
+        self.assertEqual(
+            [frame["data"]["n"] for frame in self.recorder.frames if "n" in frame["data"]], [7]
+        )
+
+    def test_damaged_note_counts_as_none(self) -> None:
+        """Another program may have written into the file."""
+        for text in ("", "[", "7", '[["a"]]', "[" * 9999, '[["a","new","0",1e99]]'):
+            self.journal.set_metadata("open orders", text)
+            self.advance(2 * FIRST_CHECK)
+        self.assertLessEqual(len(json.loads(text)), MAX_REMEMBERED)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class EventsOnlyTests(RecoveryTestCase):
+    """PROXY_RECOVERY=events forbids events that are made of orders."""
+
+    mode = RecoveryMode.EVENTS
+
+    def test_orders_are_not_requested(self) -> None:
+        """Neither at the start nor in a check."""
+        paths: list[bytes] = []
+        self.override(lambda request: paths.append(request.path))
+        self.outage(lambda: None)
+        self.advance(TWO_CHECKS)
+        self.assertIn(b"/v2/events/trades", paths)
+        self.assertNotIn(b"/v2/orders", paths)
