@@ -36,6 +36,11 @@ GAUGES: tuple[AccountMetric, ...] = (
         lambda account: account.upstream.streaming,
     ),
     (
+        "upstream_mute",
+        "Whether only the regular check finds events: 1, or 0.",
+        lambda account: account.is_mute,
+    ),
+    (
         "upstream_since_timestamp_seconds",
         "When the stream went up or down; failed attempts do not change it.",
         lambda account: account.upstream.since,
