@@ -275,7 +275,9 @@ class Recovery(StreamListener):
             if (event := read_synthetic(data)) is not None:
                 self._deliver(event, Recovered.ORDERS)
         if closed:
-            self._account.gaps.make_through(self._account.dates.now_microseconds())
+            self._count_found()
+            self._account.flush()
+            self._account.gaps.make_through(checked)
 
     def _build_backfill(self, slack: int = 0) -> Backfill:
         return Backfill(
