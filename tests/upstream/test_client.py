@@ -288,6 +288,26 @@ class OutageTests(UpstreamTestCase):
         self.assertEqual(self.delays, [0.5, 91.0])
         self.assert_recovers()
 
+    def test_limit_at_login_or_close_waits_90_s(self) -> None:
+        """The frames of another wording were no login, or a rejected one: 1 s, or 60 s."""
+        text = "Your connection is rejected while another connection is open"
+        for fault in (
+            Fault(FaultKind.LIMIT, message=text, code=406),
+            Fault(FaultKind.REFUSE, message=text),
+            Fault(FaultKind.REFUSE, message="a text that nobody has seen"),
+        ):
+            self.delays.clear()
+            self.alpaca.inject(fault)
+            self.inject(FaultKind.DROP)
+            self.advance(150)
+            self.assertTrue(90 < self.delays[1] < 150, (fault, self.delays))
+            self.assert_recovers()
+        self.delays.clear()
+        connection: Any = self.alpaca._connection  # noqa: SLF001
+        connection.sendClose(4406, text)
+        self.advance(150)
+        self.assertTrue(90 < self.delays[0] < 150, self.delays)
+
     def test_http_429_with_retry_after_waits_that_long(self) -> None:
         """Alpaca's Retry-After is the floor of the delay."""
         self.inject(FaultKind.THROTTLE, count=1, retry_after=7)

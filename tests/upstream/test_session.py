@@ -282,7 +282,7 @@ class UpstreamSessionTests(SynchronousTestCase):
 
     def test_received_refusal_with_unknown_message_waits_as_for_limit(self) -> None:
         """It may be another wording of the limit. The message is bounded and escaped."""
-        reason = "login refused for a reason that is not known: see the log"
+        reason = "login refused for an unknown reason"
         for message, quote in (
             ("account is \x1b[31m frozen", "account is \\x1b[31m frozen"),
             ("no " * 100, " ".join(["no"] * 67)),

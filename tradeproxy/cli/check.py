@@ -119,7 +119,9 @@ async def _log_in(settings: AccountSettings, account: Account, reactor: Any) -> 
     assert isinstance(protocol, UpstreamProtocol)
     probe.up.addCallback(lambda _: protocol.close())
     disconnect = await protocol.disconnected
-    return None if probe.up.called else disconnect.reason
+    if probe.up.called:
+        return None
+    return disconnect.reason + (f": {disconnect.quote}" if disconnect.quote else "")
 
 
 class _Probe(StreamListener):

@@ -22,6 +22,7 @@ from tradeproxy.upstream.backoff import Disconnect, DisconnectCause, parse_retry
 from tradeproxy.upstream.http import MAX_HEAD_SIZE
 from tradeproxy.upstream.http_date import parse_date
 from tradeproxy.upstream.session import (
+    LIMIT,
     CloseConnection,
     DropFrame,
     PublishEvent,
@@ -30,6 +31,7 @@ from tradeproxy.upstream.session import (
     UpstreamEffect,
     UpstreamSession,
     UpstreamState,
+    is_limit,
 )
 from tradeproxy.wire.messages import encode
 
@@ -220,6 +222,8 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
         streamed = 0.0 if self._up_since is None else self.clock.seconds() - self._up_since
         if (known := self._session.disconnect or self._reopening) is not None:
             return replace(known, streamed=streamed)
+        if is_limit(self.remoteCloseReason or ""):  # the text of the close frame
+            return Disconnect(DisconnectCause.LIMITED, LIMIT, streamed)
         if self.failedByMe:
             reason = "Alpaca broke the WebSocket protocol"
         elif was_clean:

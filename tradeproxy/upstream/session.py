@@ -61,6 +61,9 @@ MAX_WORD = 15
 FRAGMENT = 4
 """Characters of a credential that make a word unfit for the log."""
 
+LIMIT = "connection limit: somebody else holds this account's stream"
+"""The reason of a disconnect by that limit."""
+
 _LIMIT_WORDINGS = ("connection limit", "too many connections", "another connection")
 _KEY_WORDINGS = ("key", "credential", "auth failed", "authentication failed", "not authenticated")
 
@@ -172,10 +175,7 @@ class UpstreamSession:
                 self.state = UpstreamState.SUBSCRIBING
                 return (SendRequest(Listen((TRADE_UPDATES,))),)
             case _, _ if _is_limit(message):
-                return self._close(
-                    DisconnectCause.LIMITED,
-                    "connection limit: somebody else holds this account's stream",
-                )
+                return self._close(DisconnectCause.LIMITED, LIMIT)
             case _, Authorization(authorized=False, message=text) if _is_about_key(text):
                 return self._close(
                     DisconnectCause.REFUSED, f"login refused: {self._key_variable} is not accepted"
@@ -184,7 +184,7 @@ class UpstreamSession:
                 # Maybe another wording of the limit.
                 return self._close(
                     DisconnectCause.LIMITED,
-                    "login refused for a reason that is not known: see the log",
+                    "login refused for an unknown reason",
                     self._quote(text),
                 )
             case UpstreamState.SUBSCRIBING, Listening(streams) if TRADE_UPDATES in streams:
@@ -226,14 +226,21 @@ class UpstreamSession:
         )
 
 
+def is_limit(text: str) -> bool:
+    """Whether an error text of Alpaca's reports its limit of one connection per account.
+
+    It is documented for Alpaca's data streams only ("connection limit exceeded"). Users of the
+    trading stream report the other wordings.
+    """
+    return any(wording in text.lower() for wording in _LIMIT_WORDINGS)
+
+
 def _is_limit(message: ServerMessage) -> bool:
-    # Code and text are documented for Alpaca's data streams only ("connection limit exceeded").
-    # Users of the trading stream report the other wordings.
     match message:
         case ServerError(code=406):
             return True
         case ServerError(text) | Authorization(authorized=False, message=text):
-            return any(wording in text.lower() for wording in _LIMIT_WORDINGS)
+            return is_limit(text)
     return False
 
 
