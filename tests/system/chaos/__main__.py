@@ -1,6 +1,6 @@
 """Runs chaos for minutes and prints a table; exits with 1 if a client lost events.
 
-python -m tests.system.chaos [--seed N] [--events N] [--faults N] [--proxy DIRECTORY]
+python -m tests.system.chaos [--seed N] [--events N] [--faults N] [--only NAMES] [--proxy DIRECTORY]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred
 
 from tests.system.chaos.checker import COUNTS, Verdict
+from tests.system.chaos.nemesis import UnknownFaultError
 from tests.system.chaos.run import Report, chaos
 
 
@@ -25,14 +26,26 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--events", type=int, default=20_000)
-    parser.add_argument("--faults", type=int, default=200)
+    parser.add_argument("--faults", type=int, help="how many; each of --only once, else 200")
+    parser.add_argument(
+        "--only",
+        metavar="NAMES",
+        type=lambda text: text.split(","),
+        default=[],
+        help="names of faults, such as mute_stream,history_500; an unknown one lists all",
+    )
     parser.add_argument("--proxy", metavar="DIRECTORY", help="a checkout whose proxy is tested")
     arguments = parser.parse_args()
+    if arguments.faults is None and not arguments.only:
+        arguments.faults = 200
 
     async def run(_: Any) -> None:
         began = monotonic()
         with TemporaryDirectory() as directory:
-            report = await chaos(directory, **vars(arguments))
+            try:
+                report = await chaos(directory, **vars(arguments))
+            except UnknownFaultError as error:
+                raise SystemExit(str(error)) from None
         print_report(report, arguments.seed, monotonic() - began)
         if not report.is_clean:
             raise SystemExit(1)
@@ -53,6 +66,8 @@ def print_report(report: Report, seed: int, seconds: float) -> None:
     print(f"{report.reconnects} reconnects of clients")
     print_verdicts(report.verdicts)
     print_breaches(report)
+    for problem in report.problems:
+        print(f"late: {problem}")
 
 
 def print_breaches(report: Report) -> None:

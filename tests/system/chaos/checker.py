@@ -26,6 +26,8 @@ class ReceivedEvent:
     """The number of the client's connection on which it came."""
     time: int = 0
     """The time of the event, in microseconds since 1970."""
+    replaces: Sequence[int] = ()
+    """The earlier events of its order, if the proxy made it of the order's present state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class DeclaredGap:
 
     begin: float
     end: float
+    has_orders: bool = False
+    """Whether the proxy made events of the orders that changed. Only the other events may miss."""
 
 
 @dataclass(slots=True)
@@ -63,6 +67,8 @@ class Truth:
     """Events that the log had and lost. They may come again, on another connection."""
     without_cursor: Mapping[int, int] = field(default_factory=dict)
     """The result of `count_deliveries_without_cursor`, for clients that see no cursors."""
+    order_events: Container[int] = ()
+    """Events of orders that Alpaca's list of orders has."""
     unfindable: Container[int] = ()
     """Events that the stream did not deliver, and no request for the history can return."""
 
@@ -101,17 +107,19 @@ def judge(log: ClientLog, truth: Truth) -> Verdict:
     """Compare a log with the truth.
 
     An event may come twice only on another connection, and if the first delivery had no cursor or
-    the client resumes by time.
+    the client resumes by time. An event that was made of an order counts as the event that it
+    equals, and replaces the earlier ones of that order that are missing: they must not come later.
     Live events must be in order. Recovered events may come at any position.
     """
     without_cursor = {} if log.has_cursors else truth.without_cursor
     times: Counter[int] = Counter()
     positions: dict[int, ReceivedEvent] = {}
+    replaced: dict[int, ReceivedEvent] = {}
     breaches: list[tuple[str, int]] = []
     repeated = 0
     for entry in log.entries:
         number = entry.number
-        before = positions.get(number)
+        before = positions.get(number) or replaced.get(number)
         if before is not None:
             is_certain = before.certain and not log.may_repeat
             is_certain = is_certain and number not in truth.lost_from_log
@@ -120,9 +128,14 @@ def judge(log: ClientLog, truth: Truth) -> Verdict:
                 breaches.append(("again", number))
                 continue
             repeated += 1
-            del positions[number]  # the last position counts
+            positions.pop(number, None)  # the last position counts
+            replaced.pop(number, None)
         times[number] += 1
         positions[number] = entry
+        for other in entry.replaces:
+            if other not in positions:
+                replaced[other] = entry
+                times[other] += 1
     duplicates = len(breaches)
     newest = late = 0
     for entry in positions.values():
@@ -132,7 +145,7 @@ def judge(log: ClientLog, truth: Truth) -> Verdict:
         if entry.number < newest and entry.number not in truth.resent:
             breaches.append(("behind", entry.number))
         newest = max(newest, entry.number)
-    missing = [number for number in truth.emitted if number not in positions]
+    missing = [number for number in truth.emitted if number not in positions | replaced]
     excused = [number for number in missing if _is_declared(number, log, truth)]
     lost = sorted(set(missing).difference(excused))
     disorder = len(breaches) - duplicates
@@ -163,13 +176,15 @@ def count_deliveries_without_cursor(logs: Sequence[ClientLog]) -> Counter[int]:
 def _is_declared(number: int, log: ClientLog, truth: Truth) -> bool:
     if number in truth.unfindable:
         return True
-    if any(gap.begin <= truth.emitted[number] <= gap.end for gap in truth.gaps):
-        return True
+    for gap in truth.gaps:
+        is_covered = gap.has_orders and number in truth.order_events
+        if not is_covered and gap.begin <= truth.emitted[number] <= gap.end:
+            return True
     for length in log.positions_lost:
         before = max((entry.number for entry in log.entries[:length]), default=0)
-        after = min(
-            (entry.number for entry in log.entries[length:] if entry.number > before), default=None
-        )
+        # Recovered events come at any position, so they do not show where the stream goes on.
+        live = (entry.number for entry in log.entries[length:] if entry.recovered is None)
+        after = min((number for number in live if number > before), default=None)
         if before < number and (after is None or number < after):
             return True
     return False

@@ -49,6 +49,10 @@ class ResumingWebSocketClient(ResumingClient):
         self._first_entries: dict[str, int] = {}
         """The index of the first entry with each event id. A correction has the id of its fill."""
 
+    @property
+    def resumes_by_cursor(self) -> bool:
+        return self._by_cursor
+
     def _protocol(self) -> ChaosConnection:
         # The port in this URL only appears in the Host header, and is not checked.
         factory = WebSocketClientFactory(
@@ -105,7 +109,9 @@ class ResumingWebSocketClient(ResumingClient):
         if gap["outcome"] in ("orders", "lost"):
             end = parse_time(gap["end"] or gap["begin"]) / 1e6
             # By a clock that is ahead, a gap may end in the future. It has no event from there.
-            self.gaps[gap["begin"]] = DeclaredGap(parse_time(gap["begin"]) / 1e6, min(end, time()))
+            self.gaps[gap["begin"]] = DeclaredGap(
+                parse_time(gap["begin"]) / 1e6, min(end, time()), gap["outcome"] == "orders"
+            )
 
 
 class SseConnection(Protocol):

@@ -22,7 +22,6 @@ from tests.system.chaos.clients import ResumingWebSocketClient
 from tests.system.chaos.run import ChaosWorld
 
 reactor: Any = chosen
-JOURNAL = ".local/state/tradeproxy/paper.sqlite3"
 
 
 async def kill_repeatedly(directory: str, *, seed: int, times: int) -> tuple[int, list[int]]:
@@ -40,7 +39,7 @@ async def kill_repeatedly(directory: str, *, seed: int, times: int) -> tuple[int
         await deferLater(reactor, random.uniform(0.05, 0.3))
         await world.kill_proxy()
         await deferLater(reactor, 0.05)  # for bytes in the kernel's buffers to arrive
-        stored = _read_numbers(Path(directory, JOURNAL))
+        stored = _read_numbers(world.journal)
         received = [entry.number for entry in client.log.entries[checked:]]
         missing += [number for number in received if number not in stored]
         checked += len(received)

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import resource
 from collections import Counter
 from random import Random
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from twisted.internet import reactor as chosen
-from twisted.internet.task import deferLater
-
-from tradeproxy.simulator.faults import Fault, FaultKind
+from tests.system.chaos.journal_faults import JournalFaults
+from tests.system.chaos.outages import Outages
+from tests.system.chaos.short_faults import ShortFaults
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
+    from tests.system.chaos.fault_group import Strike
     from tests.system.chaos.resuming import ResumingClient
     from tests.system.chaos.run import ChaosWorld
 
-reactor: Any = chosen
-DAY = 86_400
-"""In seconds."""
+ALL_FROM = 100
+"""The number of faults from which a run has each long one."""
 
-FUTURE_TIMEOUT = 3.0
-"""Seconds in which the proxy must store an event: a backfill delays it by two at most."""
 
-POLL_INTERVAL = 0.05
-"""Seconds."""
-
-UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+class UnknownFaultError(Exception):
+    """No fault has this name. The message lists all names."""
 
 
 class Nemesis:
-    """Picks faults at random and injects them."""
+    """Picks faults at random and injects them.
+
+    A fault is named after its function. The long ones take about 20 seconds each. A run of many
+    faults has each of them once, at a random place.
+    """
 
     def __init__(
         self, world: ChaosWorld, clients: Sequence[ResumingClient], random: Random
@@ -42,223 +39,51 @@ class Nemesis:
         self.trail: list[tuple[int, str]] = []
         """Each fault: how many events were emitted before it, and its name."""
         self._world = world
-        self._clients = clients
         self._random = random
-        # The weights: short faults are frequent; those that interrupt the stream for long are rare.
-        self._faults = {
-            self.kill_client: 14,
-            self.stall_client: 12,
-            self.repeat_events: 8,
-            self.send_garbage: 4,
-            self.end_upstream: 8,
-            self.silence_upstream: 5,
-            self.skip_events: 4,
-            self.refuse_login: 2,
-            self.throttle_upstream: 2,
-            self.hinder_recovery: 12,
-            self.refuse_history: 2,
-            self.fill_disk: 7,
-            self.kill_proxy: 10,
-            self.omit_stream_ids: 6,
-            self.omit_ids: 6,
-            self.reissue_fills: 5,
-            self.correct_fill: 6,
-            self.bust_fill: 5,
-            self.repeat_time: 6,
-            self.send_older_times: 5,
-            self.send_future_event: 3,
-            self.send_wrong_date: 4,
+        self._short = ShortFaults(world, clients, random)
+        self._long = (Outages(world, clients, random), JournalFaults(world, clients, random))
+        self._weights = {strike.__name__: w for strike, w in self._short.weigh().items()}
+        self._long_names = [name for group in self._long for name in group.list_faults()]
+        self._strikes: dict[str, Strike] = {
+            strike.__name__: strike for strike in self._short.weigh()
         }
-        if world.fake_clock is not None:
-            self._faults |= {self.set_clock_back: 4, self.set_clock_ahead: 4}
+        for group in self._long:
+            self._strikes |= group.list_faults()
 
-    async def strike(self) -> None:
+    @property
+    def problems(self) -> list[str]:
+        """What had to happen in time and did not, one line each."""
+        return [line for group in (self._short, *self._long) for line in group.problems]
+
+    def plan(self, count: int | None, only: Collection[str] = ()) -> Iterator[str]:
+        """Yield the names of the faults of a run.
+
+        Args:
+            count: how many; None for each of `only` once.
+            only: the names to choose from, in turn; by default all are chosen from at random.
+
+        Raises UnknownFaultError before the first one.
+        """
+        if unknown := sorted(set(only) - self._strikes.keys()):
+            raise UnknownFaultError(f"{unknown[0]}: one of {', '.join(sorted(self._strikes))}")
+        count = len(only) if count is None else count
+        if only:
+            names = list(only)
+            return (names[number % len(names)] for number in range(count))
+        return self._mix(count)
+
+    async def strike(self, fault: str) -> None:
         """Inject one fault and wait for its end; its effects may last longer."""
-        (fault,) = self._random.choices(list(self._faults), list(self._faults.values()))
-        name = fault.__name__.replace("_", " ")
+        name = fault.replace("_", " ")
         self.counts[name] += 1
         self.trail.append((len(self._world.emitted), name))
-        await fault()
+        await self._strikes[fault]()
 
-    async def kill_client(self) -> None:
-        """Abort the connection of a client."""
-        self._random.choice(self._clients).kill()
-
-    async def stall_client(self) -> None:
-        """Stop a client from reading while many events are emitted."""
-        client = self._random.choice(self._clients)
-        client.stall()
-        self._world.emit(self._random.randint(50, 200))
-        await self._wait(0.2, 3)
-        client.resume_reading()
-
-    async def repeat_events(self) -> None:
-        """Send the last events from Alpaca again."""
-        self._world.repeat(self._random.randint(1, 50))
-
-    async def send_garbage(self) -> None:
-        """Send malformed frames from Alpaca."""
-        self._inject(FaultKind.GARBAGE, count=5)
-
-    async def end_upstream(self) -> None:
-        """End the upstream with a close frame, without one, or by a reset."""
-        self._inject(self._random.choice((FaultKind.CLOSE, FaultKind.DROP, FaultKind.RESET)))
-
-    async def silence_upstream(self) -> None:
-        """Silence the upstream, so that its events are missed, and then reset it."""
-        self._inject(FaultKind.SILENCE)
-        await self._wait(0.2, 1)
-        self._inject(FaultKind.RESET)
-
-    async def skip_events(self) -> None:
-        """Leave events out of the stream, without a disconnect."""
-        self._inject(FaultKind.SILENCE, seconds=0.2)
-        self._world.emit(3)
-        await self._wait(0.3, 0.4)
-
-    async def refuse_login(self) -> None:
-        """Reject the next login. Restart the proxy, which would retry only after a minute."""
-        self._inject(FaultKind.REFUSE, count=1)
-        await self.kill_proxy()
-        await self._wait(0.5, 1)
-        await self.kill_proxy()
-
-    async def throttle_upstream(self) -> None:
-        """Reject connections for a second, as if another one used the account."""
-        self._inject(FaultKind.THROTTLE, count=1, retry_after=1)
-        self._inject(FaultKind.RESET)
-
-    async def hinder_recovery(self) -> None:
-        """End the upstream, and make the history slow, busy, truncated or incomplete."""
-        match self._random.randrange(5):
-            case 0:
-                self._inject(
-                    FaultKind.HISTORY_REFUSE, status=503, seconds=self._random.uniform(0.5, 4)
-                )
-            case 1:
-                self._inject(FaultKind.REST_REFUSE, status=429, retry_after=1, seconds=1)
-            case 2:
-                self._inject(FaultKind.HISTORY_DELAY, delay=self._random.uniform(0.5, 4), count=1)
-            case 3:
-                self._inject(
-                    FaultKind.HISTORY_TRUNCATE, events=self._random.randint(0, 20), count=2
-                )
-            case _:
-                self._inject(
-                    FaultKind.HISTORY_DROP, events=self._random.randint(0, 5), dropped=5, count=1
-                )
-        await self.end_upstream()
-
-    async def refuse_history(self) -> None:
-        """Miss events and refuse their history permanently: they are lost and declared."""
-        self._inject(FaultKind.SILENCE)
-        self._world.emit(20)
-        self._inject(FaultKind.HISTORY_REFUSE, status=403, seconds=3)
-        self._inject(FaultKind.RESET)
-        await self._wait(3, 3)
-
-    async def fill_disk(self) -> None:
-        """Make every write of the proxy to a file fail for a while."""
-        resource.prlimit(self._world.proxy.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-        pid = self._world.proxy.pid
-        await self._wait(0.3, 2)
-        if self._random.random() < 0.7 and pid == self._world.proxy.pid:
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, UNLIMITED)
-        else:
-            await self.kill_proxy()
-
-    async def omit_stream_ids(self) -> None:
-        """Send events without id and time, which their copies in the history have."""
-        self._inject(FaultKind.STREAM_WITHOUT_IDS, count=self._random.randint(1, 40))
-        await self._interrupt()
-
-    async def omit_ids(self) -> None:
-        """Send events without id and time, and with another field in the history."""
-        self._inject(FaultKind.WITHOUT_IDS, count=self._random.randint(1, 40))
-        await self._interrupt()
-
-    async def reissue_fills(self) -> None:
-        """Send the last executions again under other event ids."""
-        self._world.reissue(self._random.randint(1, 20))
-        await self._interrupt()
-
-    async def correct_fill(self) -> None:
-        """Send the last fill again with another price."""
-        await self._interrupt()
-        self._world.correct()
-
-    async def bust_fill(self) -> None:
-        """Send a bust and a correction of the last fill under one event id."""
-        await self._interrupt()
-        self._world.bust()
-
-    async def repeat_time(self) -> None:
-        """Send events of one microsecond."""
-        self._world.emit(1)  # the event before may be from the future
-        self._inject(FaultKind.SAME_TIME, count=self._random.randint(2, 40))
-        await self._interrupt()
-
-    async def send_older_times(self) -> None:
-        """Send events that are older than the ones before them."""
-        self._world.emit(1)  # the event before may be from the future
-        self._inject(FaultKind.OLDER_TIME, count=self._random.randint(1, 10))
-        await self._interrupt()
-
-    async def send_future_event(self) -> None:
-        """Send an event of the far future. If the stream loses it, no request can find it."""
-        number = self._world.emit_shifted(self._random.choice((3_600, 10 * DAY, 365 * DAY)))
-        limit = monotonic() + FUTURE_TIMEOUT
-        while not any(client.has_stored(number) for client in self._clients):
-            if monotonic() > limit or not self._world.alpaca.listening:
-                self._world.unfindable.add(number)
-                break
-            await deferLater(reactor, POLL_INTERVAL)  # not random: its number varies
-
-    async def send_wrong_date(self) -> None:
-        """Send a wrong Date header to the next backfill, of a reconnect or of a restart."""
-        offset = self._random.choice((-DAY, -90, 90, 3_600, 10 * DAY))
-        self._inject(FaultKind.DATE_SHIFT, offset=offset, count=self._random.randint(1, 2))
-        await self._random.choice((self.end_upstream, self.kill_proxy))()
-
-    async def set_clock_back(self) -> None:
-        """Set the proxy's clock back by an hour for some seconds."""
-        await self._set_clock(-3_600)
-
-    async def set_clock_ahead(self) -> None:
-        """Set the proxy's clock ahead by ten days for some seconds."""
-        await self._set_clock(10 * DAY)
-
-    async def _set_clock(self, offset: int) -> None:
-        clock = self._world.fake_clock
-        assert clock is not None
-        clock.set_offset(offset)
-        await self._wait(0.2, 1)
-        match self._random.randrange(3):
-            case 0:
-                await self.end_upstream()
-            case 1:
-                await self.kill_proxy()
-        await self._wait(0.5, 2.5)
-        clock.set_offset(0)
-
-    async def _interrupt(self) -> None:
-        """In every second case, make the stream miss some of the next events.
-
-        Frequent reconnects would lengthen the proxy's backoff; a restart resets it.
-        """
-        match self._random.randrange(4):
-            case 0:
-                await self.skip_events()
-            case 1:
-                await self._wait(0, 0.1)
-                await self.kill_proxy()
-
-    async def kill_proxy(self) -> None:
-        """Kill the proxy and restart it."""
-        await self._world.restart_proxy()
-
-    async def _wait(self, least: float, most: float) -> None:
-        await deferLater(reactor, self._random.uniform(least, most))
-
-    def _inject(self, kind: FaultKind, **details: Any) -> None:
-        self._world.alpaca.inject(Fault(kind, **details))
+    def _mix(self, count: int) -> Iterator[str]:
+        long = self._random.sample(range(count), len(self._long_names)) if count >= ALL_FROM else []
+        places = dict(zip(long, self._long_names, strict=False))
+        for number in range(count):
+            if number in places:
+                yield places[number]
+            else:
+                yield self._random.choices(list(self._weights), list(self._weights.values()))[0]

@@ -38,6 +38,8 @@ class NumberedEvents:
         """The numbers of the events that were sent again."""
         self.unfindable: set[int] = set()
         """The numbers of missed events whose time excludes them from requests for the history."""
+        self.lost_from_log: set[int] = set()
+        """The numbers of the events that were in a journal which was damaged or removed."""
         self._random = random
         self._clock = EventClock(time, random)
 
@@ -98,10 +100,14 @@ class NumberedEvents:
             "x": "x" * self.size,
         }
 
-    def _emit(self, data: dict[str, Any]) -> None:
+    def assign_number(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return an event with the next number. From now on every client must get it."""
         number = len(self.emitted) + 1
         self.emitted[number] = time()
-        self.alpaca.emit(data | {"n": number})
+        return data | {"n": number}
+
+    def _emit(self, data: dict[str, Any]) -> None:
+        self.alpaca.emit(self.assign_number(data))
 
     def _read_last_fill(self) -> list[dict[str, Any]]:
         # A copy of a fill from the future would be unfindable too.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from time import time
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.internet import reactor as chosen
 from twisted.internet.protocol import ClientFactory
@@ -20,6 +20,10 @@ RETRY = 0.05
 
 SMALL_BUFFER = 4096
 """Bytes of the receive buffer: the proxy soon notices a client that does not read."""
+
+
+FindOrderEvent: TypeAlias = Callable[[str, str], tuple[int, Sequence[int]] | None]
+"""Returns the number of an order's event by its kind, and those before it; None if unknown."""
 
 
 class SingleProtocolFactory(ClientFactory):
@@ -43,6 +47,7 @@ class ResumingClient:
         self.connects = 0
         self.gaps: dict[str, DeclaredGap] = {}
         """The gaps that were reported as incomplete, by their start."""
+        self.find_order_event: FindOrderEvent = lambda order_id, kind: None
         self._port = port
         self._since: int | None = since  # None: live events only
         self._connection: Any = None
@@ -52,6 +57,11 @@ class ResumingClient:
     def is_ready(self) -> bool:
         """Whether every event from now on must reach the client."""
         return True
+
+    @property
+    def resumes_by_cursor(self) -> bool:
+        """Whether the client sees cursors, and resumes by time if its cursor is unknown."""
+        return False
 
     def start(self) -> None:
         """Connect, and reconnect until `stop`."""
@@ -64,7 +74,20 @@ class ResumingClient:
 
     def has(self, number: int) -> bool:
         """Return whether the event has been received."""
-        return any(entry.number == number for entry in reversed(self.log.entries))
+        return any(
+            number == entry.number or number in entry.replaces
+            for entry in reversed(self.log.entries)
+        )
+
+    def count_missing(self, numbers: Collection[int]) -> int:
+        """Return how many events were neither received nor replaced."""
+        missing = set(numbers)
+        for entry in reversed(self.log.entries):
+            missing.discard(entry.number)
+            missing.difference_update(entry.replaces)
+            if not missing:
+                break
+        return len(missing)
 
     def has_stored(self, number: int, newest: int = 500) -> bool:
         """Return whether one of the `newest` entries proves that the event is on the disk."""
@@ -120,13 +143,20 @@ class ResumingClient:
         raise NotImplementedError
 
     def _record(self, data: dict[str, Any], recovered: str | None, certain: bool) -> None:
-        if "n" in data:  # an event that was made from an order has no number
-            event_time = parse_time(data.get("at") or data["timestamp"])
-            # The time of an event may lie far in the future. A position in the future is invalid.
-            self._since = min(event_time, round(time() * 1e6))
-            self.log.entries.append(
-                ReceivedEvent(data["n"], recovered, certain, self.connects, event_time)
-            )
+        found = (data["n"], ()) if "n" in data else self._find_number(data)
+        if found is None:
+            return
+        event_time = parse_time(data.get("at") or data["timestamp"])
+        # The time of an event may lie far in the future. A position in the future is invalid.
+        self._since = min(event_time, round(time() * 1e6))
+        number, replaces = found
+        self.log.entries.append(
+            ReceivedEvent(number, recovered, certain, self.connects, event_time, replaces)
+        )
+
+    def _find_number(self, data: dict[str, Any]) -> tuple[int, Sequence[int]] | None:
+        """Return the number of an event that the proxy made of an order."""
+        return self.find_order_event(data["order"]["id"], data["event"])
 
     def _since_query(self) -> dict[str, str]:
         return {} if self._since is None else {"since": format_time(self._since)}

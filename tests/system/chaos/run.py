@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -20,6 +20,7 @@ from tests.system.chaos.checker import Truth, Verdict, count_deliveries_without_
 from tests.system.chaos.clients import build_clients, declared_gaps
 from tests.system.chaos.nemesis import Nemesis
 from tests.system.chaos.numbered import NumberedEvents
+from tests.system.chaos.orders import NumberedOrders
 from tests.system.chaos.resuming import ResumingClient
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.simulator.service import Simulator
@@ -34,6 +35,12 @@ SETTLE_TIME = 4.0
 
 ARRIVAL_TIMEOUT = 20.0
 """Seconds for the last event to reach every client, on a busy machine with two cores."""
+
+JOURNAL = ".local/state/tradeproxy/paper.sqlite3"
+"""The journal's place in the home directory of the proxy."""
+
+OLD_ORDERS, OLD_ORDERS_AGE = 20, 3_600.0
+"""Orders that are open before the journal begins, and their age in seconds."""
 
 FAST_SETTINGS = {
     "PROXY_HOST": "127.0.0.1",
@@ -53,6 +60,8 @@ class Report:
     events: int
     faults: dict[str, int]
     verdicts: list[Verdict]
+    problems: list[str]
+    """What had to happen in time and did not, one line each."""
     reconnects: int
     trail: list[tuple[int, str]]
     """Each fault: how many events were emitted before it, and its name."""
@@ -66,8 +75,8 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        """Whether no client has undeclared losses, duplicates or disorder."""
-        return all(verdict.is_clean for verdict in self.verdicts)
+        """Whether no client has undeclared losses, duplicates or disorder, and none had to wait."""
+        return not self.problems and all(verdict.is_clean for verdict in self.verdicts)
 
 
 class ChaosWorld(NumberedEvents):
@@ -83,7 +92,10 @@ class ChaosWorld(NumberedEvents):
             random: the source of everything random.
             sources: a checkout whose proxy runs; by default this one.
         """
-        super().__init__(Simulator(reactor, random), random)
+        self._age = OLD_ORDERS_AGE
+        super().__init__(Simulator(reactor, random, wall_clock=self._now), random)
+        self.orders = NumberedOrders(self)
+        self.journal = Path(directory, JOURNAL)
         self.proxy_port = free_port()
         self.fake_clock: FakeClock | None = None
         """The proxy's wall clock; None without libfaketime."""
@@ -93,6 +105,9 @@ class ChaosWorld(NumberedEvents):
         self._sources = {} if sources is None else {"PYTHONPATH": str(Path(sources).resolve())}
         self._listening: Any = None
 
+    def _now(self) -> float:
+        return time() - self._age
+
     def port(self) -> int:
         """Return the port of the proxy."""
         return self.proxy_port
@@ -101,6 +116,8 @@ class ChaosWorld(NumberedEvents):
         """Start both, and return once the proxy streams."""
         endpoint = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
         self._listening = await endpoint.listen(ApiSite(self.alpaca))
+        self.orders.open_unseen(OLD_ORDERS)
+        self._age = 0.0
         await self.start_proxy()
         await self.alpaca.when_listening()
 
@@ -128,6 +145,10 @@ class ChaosWorld(NumberedEvents):
         """Kill the proxy with SIGKILL."""
         await self._stop_proxy("KILL")
 
+    async def end_proxy(self) -> None:
+        """Stop the proxy cleanly."""
+        await self._stop_proxy("TERM")
+
     async def stop(self) -> None:
         """Stop both."""
         await self._stop_proxy("TERM")
@@ -141,7 +162,13 @@ class ChaosWorld(NumberedEvents):
 
 
 async def chaos(
-    directory: str, *, seed: int, events: int, faults: int, proxy: str | None = None
+    directory: str,
+    *,
+    seed: int,
+    events: int,
+    faults: int | None,
+    proxy: str | None = None,
+    only: Sequence[str] = (),
 ) -> Report:
     """Inject `faults` faults while `events` events are emitted, and judge every client.
 
@@ -149,19 +176,24 @@ async def chaos(
         directory: the home directory of the proxy.
         seed: determines the faults and the events.
         events: how many events to emit.
-        faults: how many faults to inject.
+        faults: how many faults to inject; None for each of `only` once.
         proxy: a checkout whose proxy runs; by default this one.
+        only: the names of the faults to inject, in turn; by default they are random.
+
+    Raises UnknownFaultError.
     """
     random = Random(seed)
     world = ChaosWorld(directory, random, proxy)
+    clients: list[ResumingClient] = []
+    nemesis = Nemesis(world, clients, Random(seed))  # its own: other draws depend on the time
+    plan = list(nemesis.plan(faults, only))
     await world.start()
-    since = round(time() * 1e6)
-    clients = build_clients(CLIENTS, world.port, since)
+    clients += build_clients(CLIENTS, world.port, round(time() * 1e6))
     for client in clients:
+        client.find_order_event = world.orders.find
         client.start()
     await _wait_until(lambda: all(client.is_ready for client in clients))
-    nemesis = Nemesis(world, clients, Random(seed))  # its own: other draws depend on the time
-    per_fault = events // faults
+    per_fault = events // len(plan)
 
     def emit() -> None:
         # Emit in proportion to the faults so far, so that both end at about the same time.
@@ -171,8 +203,8 @@ async def chaos(
 
     emitting = LoopingCall(emit)
     emitting_done = emitting.start(EMIT_INTERVAL)
-    for _ in range(faults):
-        await nemesis.strike()
+    for fault in plan:
+        await nemesis.strike(fault)
         await deferLater(reactor, random.uniform(0.05, 0.5))
     emitting.stop()
     await emitting_done
@@ -182,8 +214,9 @@ async def chaos(
         world.emitted,
         declared_gaps(clients),
         world.retold,
-        (),
+        world.lost_from_log,
         count_deliveries_without_cursor(logs),
+        world.orders.numbers,
         world.unfindable,
     )
     verdicts = [judge(log, truth) for log in logs]
@@ -194,6 +227,7 @@ async def chaos(
         len(world.emitted),
         dict(nemesis.counts),
         verdicts,
+        nemesis.problems,
         sum(client.connects - 1 for client in clients),
         nemesis.trail,
         world.fake_clock is not None,

@@ -104,3 +104,43 @@ class CheckerTests(SocketTestCase):
         )
         verdict = judge(log, Truth(emitted))
         self.assertEqual((verdict.declared, verdict.lost), (2, 1))
+
+    def test_judge_event_made_of_an_order_replaces_earlier_ones(self) -> None:
+        """It counts as its own event, and the missing ones before it are not lost."""
+        emitted = {number: float(number) for number in range(1, 5)}
+        made = ReceivedEvent(3, "orders", replaces=(1, 2))
+        first, last = ReceivedEvent(1), ReceivedEvent(4)
+        unsure = ReceivedEvent(3, "orders", certain=False, replaces=(1, 2))
+        table = [
+            ([made, last], (0, 0, 0)),
+            ([first, made, last], (0, 0, 0)),
+            ([last, made], (0, 0, 0)),
+            ([made, last, ReceivedEvent(3)], (1, 0, 0)),
+            ([made, last, ReceivedEvent(2, "events")], (1, 0, 0)),
+            ([made, last, ReceivedEvent(2, connection=2)], (1, 0, 0)),
+            ([ReceivedEvent(3), made, last], (1, 0, 2)),
+            ([unsure, last, ReceivedEvent(3, connection=2)], (0, 1, 0)),
+            ([unsure, last, ReceivedEvent(2, "events", connection=2)], (0, 0, 0)),
+        ]
+        for entries, breaches in table:
+            verdict = judge(ClientLog("client", entries=entries), Truth(emitted))
+            found = (verdict.duplicates, verdict.disorder, verdict.lost)
+            self.assertEqual(found, breaches, entries)
+
+    def test_judge_gap_with_orders_excuses_only_other_events(self) -> None:
+        """An event of an order must be there, or one that was made of it."""
+        emitted = {number: float(number) for number in range(1, 4)}
+        log = ClientLog("client", entries=[ReceivedEvent(1)])
+        for gap, lost in (
+            (DeclaredGap(1.5, 3.5), 0),
+            (DeclaredGap(1.5, 3.5, has_orders=True), 1),
+        ):
+            verdict = judge(log, Truth(emitted, [gap], order_events={2}))
+            self.assertEqual((verdict.lost, verdict.declared), (lost, 2 - lost))
+
+    def test_judge_recovered_event_does_not_end_a_lost_position(self) -> None:
+        """The events between the lost position and the next live one are excused."""
+        entries = [ReceivedEvent(1), ReceivedEvent(2, "events"), ReceivedEvent(5)]
+        log = ClientLog("client", entries=entries, positions_lost=[1])
+        verdict = judge(log, Truth({number: float(number) for number in range(1, 7)}))
+        self.assertEqual((verdict.declared, verdict.lost), (2, 1))
