@@ -131,6 +131,27 @@ class ScriptedOrdersTests(OrdersTestCase):
         self.advance(5)
         self.assertEqual(self.delivered_fills(), [("10", "orders")])
 
+    def test_orders_of_delivered_fills_are_not_requested(self) -> None:
+        """Each is a request. The fills of a busy account took the whole budget of a minute."""
+        self.by_id["O"] = self.order(10)
+        self.fills = [self.fill(10, 10)]
+        order = {"id": "O", "status": "filled", "filled_qty": "10"}
+        self.alpaca.emit(
+            {"event": "fill", "at": self.time(0), "execution_id": "e", "qty": "10", "order": order}
+        )
+        del self.by_id["O"]
+        requested: list[bytes] = []
+
+        def record(request: Request) -> bytes | None:
+            requested.append(request.path)
+            return self.show(request)
+
+        self.override(record)
+        self.outage(lambda: None)
+        self.advance(5)
+        self.assertIn(b"/v2/account/activities", requested)
+        self.assertNotIn(b"/v2/orders/O", requested)
+
     def test_equal_fills_at_one_time_are_all_delivered(self) -> None:
         """The same quantity, price and time made later ones look like duplicates."""
 

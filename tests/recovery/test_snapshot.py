@@ -8,7 +8,7 @@ from typing import Any
 from twisted.web.server import Request
 
 from tests.upstream.support import RestClientTestCase
-from tradeproxy.recovery.snapshot import FILLS_A_PAGE, ORDERS_A_PAGE, take_snapshot
+from tradeproxy.recovery.snapshot import FILLS_A_PAGE, ORDERS_A_PAGE, add_named, take_snapshot
 from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import format_time, parse_time
 
@@ -104,7 +104,7 @@ class SnapshotTests(RestClientTestCase):
         self.outcome(take_snapshot(self.rest, SINCE, (), set()))
         self.assertEqual(sum("activities" in uri for uri in self.requested_uris()), 2)
 
-    def test_snapshot_requests_orders_of_fills_by_id(self) -> None:
+    def test_snapshot_shows_orders_of_fills_that_it_lacks(self) -> None:
         """An older order is in no list; a leg is reported with its multi-leg order."""
         parent = order(0) | {
             "id": "parent",
@@ -117,6 +117,11 @@ class SnapshotTests(RestClientTestCase):
             activity(number) | {"order_id": order_id} for number, order_id in enumerate(ids)
         ]
         snapshot = self.outcome(take_snapshot(self.rest, SINCE, (), set()))
+        missing = snapshot.group_other_fills()
+        self.assertEqual(
+            {name: len(fills) for name, fills in missing.items()}, {"order/old": 2, "order/gone": 1}
+        )
+        self.outcome(add_named(self.rest, snapshot, missing, set()))
         self.assertEqual(set(snapshot.orders), {"parent", "order/old"})
         by_id = [uri for uri in self.requested_uris() if uri.startswith("/v2/orders/")]
         self.assertEqual(

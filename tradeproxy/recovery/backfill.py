@@ -38,7 +38,7 @@ The journal drops the duplicates. docs/protocol.md promises these five minutes.
 """
 
 TRIES = 3
-"""How often the history may fail before the orders are used as well."""
+"""How often the history may fail, by default, before the orders are used as well."""
 
 ORDERS_AFTER = 10.0
 """Seconds after which the orders are used as well, even if the history failed less often."""
@@ -70,7 +70,7 @@ class Backfill:
         answers                 RECOVERED
         is rejected             ORDERS, or LOST if the orders are rejected or forbidden too. The
                                 history is not requested for this time again.
-        fails TRIES times, or   Events are made of the orders once. Then the history is tried on.
+        fails `tries` times, or  Events are made of the orders once. Then the history is tried on.
         for ORDERS_AFTER s      What was made of orders is not delivered again.
         fails GIVE_UP_AFTER s,  ORDERS, with `history_from`: the next check requests the history
         or in a check           again.
@@ -86,6 +86,7 @@ class Backfill:
         orders: OrderBackfill,
         synthetic: SyntheticEvents,
         slack: int = 0,
+        tries: int = TRIES,
     ) -> None:
         """Create the backfill; `run` sends the requests.
 
@@ -98,6 +99,7 @@ class Backfill:
             orders: makes events of orders.
             synthetic: the events that were made of orders before.
             slack: microseconds before now that are left out; 0 includes everything up to now.
+            tries: how often the history may fail before the orders are used as well.
         """
         self._account = account
         self._journal = account.journal
@@ -108,6 +110,7 @@ class Backfill:
         self._orders = orders
         self._synthetic = synthetic
         self._slack = slack
+        self._tries = tries
         self._begin: int | None = None
         self._since = 0
         self._history: HistoryReader | None = None
@@ -184,7 +187,7 @@ class Backfill:
             return False
         if self._has_used_orders:
             return self._failed_for >= GIVE_UP_AFTER
-        return self._failures >= TRIES or self._failed_for >= ORDERS_AFTER
+        return self._failures >= self._tries or self._failed_for >= ORDERS_AFTER
 
     @property
     def _failed_for(self) -> float:

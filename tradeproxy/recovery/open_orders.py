@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MAX_REMEMBERED = 1000
 """Orders without an event in the log that are remembered: about 100 bytes of metadata each."""
 
+COMPARE_EVERY = 10.0
+"""Seconds between two comparisons, at least: each is one request more for a check."""
+
 MAX_REQUESTS = 10
 """Single orders that one comparison requests. The others are left to the next one."""
 

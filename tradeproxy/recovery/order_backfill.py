@@ -16,7 +16,7 @@ from tradeproxy.recovery.reconcile import (
     read_synthetic,
     read_time,
 )
-from tradeproxy.recovery.snapshot import Snapshot, take_snapshot
+from tradeproxy.recovery.snapshot import Snapshot, add_named, take_snapshot
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.upstream.rest import RestUnavailableError
 
@@ -91,7 +91,9 @@ class OrderBackfill:
             # delivers the later ones.
             await deferLater(self._clock, CLOCK_STEP)
         open_orders = self._open_orders.read_states()
-        snapshot = await take_snapshot(self._rest, since, open_orders, self._open_orders.unknown)
+        unknown = self._open_orders.unknown
+        snapshot = await take_snapshot(self._rest, since, open_orders, unknown)
+        await add_named(self._rest, snapshot, self._list_undelivered(snapshot, since), unknown)
         await deferLater(self._clock, SETTLE)
         try:
             missed, through = self._find_missed(snapshot, begin, since, until)
@@ -99,6 +101,29 @@ class OrderBackfill:
             raise RestUnavailableError("the journal cannot be read") from None
         events = (read_synthetic(data) for data in missed)
         return [event for event in events if event is not None], through
+
+    def _list_undelivered(self, snapshot: Snapshot, since: int) -> list[str]:
+        """Return the orders that the snapshot lacks, and that have an undelivered fill.
+
+        Each of them is a request, and an account may have many fills. Raises RestUnavailableError.
+        """
+        fills = snapshot.group_other_fills()
+        if not fills:
+            return []
+        try:
+            logged = self._read_logged(since)
+        except (TrimmedError, UnreadableError):
+            raise RestUnavailableError("the journal cannot be read") from None
+        return [
+            order_id
+            for order_id, of_order in fills.items()
+            if not {fill.span for fill in of_order} <= {event.fill for event in logged[order_id]}
+        ]
+
+    def _read_logged(self, since: int) -> defaultdict[str, list[DeliveredEvent]]:
+        """Return the delivered events by order. Raises TrimmedError or UnreadableError."""
+        self._account.flush()  # the pending batch of this reactor turn counts as delivered
+        return _group_by_order(_read_log_from(self._journal, since - MARGIN))
 
     def _find_missed(
         self, snapshot: Snapshot, begin: int, since: int, until: int
@@ -108,8 +133,7 @@ class OrderBackfill:
         With slack, an order that changed after `until` is left to the stream. If one of its older
         events is missing, nothing after `begin` counts as complete, so the next check finds it.
         """
-        self._account.flush()  # the pending batch of this reactor turn counts as delivered
-        logged = _group_by_order(_read_log_from(self._journal, since - MARGIN))
+        logged = self._read_logged(since)
         buffered = _group_by_order(event.payload for event in self._account.buffered)
         dedup_horizon = self._journal.dedup_horizon
         missed: list[Document] = []

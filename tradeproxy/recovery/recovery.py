@@ -18,7 +18,7 @@ from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.recovery.backfill import TRIES, Backfill, BackfillResult
 from tradeproxy.recovery.identity import identify_account, require_estimate
 from tradeproxy.recovery.mute import MuteDetector
-from tradeproxy.recovery.open_orders import OpenOrders
+from tradeproxy.recovery.open_orders import COMPARE_EVERY, OpenOrders
 from tradeproxy.recovery.order_backfill import OrderBackfill
 from tradeproxy.recovery.reconcile import read_synthetic
 from tradeproxy.recovery.synthetic import SyntheticEvents
@@ -105,6 +105,7 @@ class Recovery(StreamListener):
         self._newest_found: int | None = None
         self._check_failure = ""
         self._history_fails = False
+        self._compared_at = -inf
         self._mute = MuteDetector(account)
         self._open_orders = OpenOrders(account.journal, rest)
         self._synthetic = SyntheticEvents(account.journal)
@@ -155,14 +156,15 @@ class Recovery(StreamListener):
         await self._compare_open_orders()
         interval = min(FIRST_CHECK, self._settings.reconcile_interval)
         while True:
-            await deferLater(self._clock, self._shorten(interval))
+            await deferLater(self._clock, self._adjust(interval))
             await self._check()
             interval = min(2 * interval, self._settings.reconcile_interval)
 
-    def _shorten(self, interval: float) -> float:
-        """Return the seconds until the next check, at most `interval`."""
+    def _adjust(self, interval: float) -> float:
+        """Return the seconds until the next check: usually `interval`."""
+        # While the history fails, a check takes several requests, and events may wait for it.
         if self._history_fails:
-            interval = min(interval, MAX_RETRY)
+            return FIRST_CHECK
         # A mute stream is opened again when a check finds it still mute, so one is due then.
         return min(interval, self._mute.wait) if self._mute.wait else interval
 
@@ -222,7 +224,8 @@ class Recovery(StreamListener):
         """Look for events that a healthy stream omitted."""
         self._begin_search()
         try:
-            result = await self._retry(self._build_backfill(RECONCILE_SLACK).run, TRIES)
+            backfill = self._build_backfill(RECONCILE_SLACK, 1 if self._history_fails else TRIES)
+            result = await self._retry(backfill.run, TRIES)
         except RestUnavailableError as error:
             problem = error.reason
         else:
@@ -263,9 +266,12 @@ class Recovery(StreamListener):
 
     async def _compare_open_orders(self) -> None:
         """Deliver events of orders that closed without one. The next check retries a failure."""
-        checked = self._account.gaps.checked_through
+        checked, now = self._account.gaps.checked_through, self._clock.seconds()
         if self._settings.mode is not RecoveryMode.AUTO or checked is None:
             return
+        if now < self._compared_at + COMPARE_EVERY:
+            return
+        self._compared_at = now
         self._account.flush()
         try:
             closed = await self._open_orders.find_closed(checked)
@@ -279,7 +285,7 @@ class Recovery(StreamListener):
             self._account.flush()
             self._account.gaps.make_through(checked)
 
-    def _build_backfill(self, slack: int = 0) -> Backfill:
+    def _build_backfill(self, slack: int = 0, tries: int = TRIES) -> Backfill:
         return Backfill(
             self._account,
             self._rest,
@@ -289,6 +295,7 @@ class Recovery(StreamListener):
             OrderBackfill(self._account, self._rest, self._clock, self._open_orders, slack),
             self._synthetic,
             slack,
+            tries,
         )
 
     def _record_completeness(self, result: BackfillResult) -> None:

@@ -45,15 +45,27 @@ class Snapshot:
         """Return one order's fills."""
         return [fill for fill in self.fills if fill.order_id == order_id]
 
+    def group_other_fills(self) -> dict[str, list[FillActivity]]:
+        """Return the fills of orders that are not here, by order.
+
+        Fills of legs are left out: events of the multi-leg order report them.
+        """
+        legs = leg_ids(self.orders.values())
+        fills: dict[str, list[FillActivity]] = {}
+        for fill in self.fills:
+            if fill.order_id not in self.orders and fill.order_id not in legs:
+                fills.setdefault(fill.order_id, []).append(fill)
+        return fills
+
 
 async def take_snapshot(
     rest: RestClient, since: int, open_orders: Iterable[str], unknown: set[str]
 ) -> Snapshot:
     """Return the orders that may have changed since a time, and the fills since that time.
 
-    These are the orders submitted since then, the open ones, `open_orders`, and those of the fills.
-    Alpaca lists orders by submission time, so an older order that closed meanwhile is only found
-    by its id. Raises RestRefusedError or RestUnavailableError.
+    These are the orders submitted since then, the open ones, and `open_orders`. Alpaca lists
+    orders by submission time, so an older order that closed meanwhile is only found by its id. See
+    `add_named` for the orders of the fills. Raises RestRefusedError or RestUnavailableError.
 
     Args:
         rest: the account's REST client.
@@ -64,7 +76,7 @@ async def take_snapshot(
     orders = await _read_orders(rest, "all", since)
     orders |= await read_open_orders(rest)
     snapshot = Snapshot(orders)
-    await _add_named(rest, snapshot, open_orders, unknown)
+    await add_named(rest, snapshot, open_orders, unknown)
     # Fills come after the orders. A fill that is newer than its order's answer is outside the
     # order's quantity, and the stream brings it. With fills first, an order could show a quantity
     # whose fill is not in the snapshot.
@@ -72,10 +84,6 @@ async def take_snapshot(
         await _add_fills(rest, snapshot, since)
     except RestRefusedError:
         snapshot.fills.clear()  # the orders still show how much is filled, but not each price
-    # Fills of legs are reported by events of the multi-leg order.
-    legs = leg_ids(snapshot.orders.values())
-    filled = [fill.order_id for fill in snapshot.fills if fill.order_id not in legs]
-    await _add_named(rest, snapshot, filled, unknown)
     return snapshot
 
 
@@ -131,9 +139,13 @@ async def _read_orders(rest: RestClient, status: str, after: int | None) -> dict
         after = max([after or 0, *(read_time(order.get("submitted_at")) for order in page)])
 
 
-async def _add_named(
+async def add_named(
     rest: RestClient, snapshot: Snapshot, order_ids: Iterable[str], unknown: set[str]
 ) -> None:
+    """Add the orders with these ids that are not there yet.
+
+    Raises RestRefusedError or RestUnavailableError.
+    """
     # One by one: an order may be nested in one that was requested before it.
     for order_id in order_ids:
         if order_id not in snapshot.orders and order_id not in unknown:
