@@ -243,8 +243,6 @@ class HoleTests(DiskCase):
             [(3, large(3).payload), (4, None), (5, event(5).payload), (6, None)],
         )
         self.assertEqual(self.journal.row(6), Row(6, None))
-        self.journal.append([large(6)])
-        self.assertEqual(self.journal.row(7), row(7, large(6)))
         again = self.reopen(self.journal)
         self.assertEqual((again.latest_time, again.first_since(time_of(6))), (time_of(6), 6))
 

@@ -57,7 +57,7 @@ class UpgradeTests(SqliteCase):
         with capturedLogs() as logs:
             journal = self.open(upgrade_step=60.0)
         lines = [formatEvent(each) or "" for each in logs]
-        self.assertEqual(sum("from version 1 to version 2" in line for line in lines), 1)
+        self.assertEqual(sum("from version 1 to version 3" in line for line in lines), 1)
         account = Account("paper", journal, self.clock)
         cursor = Cursor("paper", EPOCH, 2, compute_check(event(2).payload))
         self.assertEqual(locate(account, AfterId(str(cursor))), 2)
@@ -68,7 +68,7 @@ class UpgradeTests(SqliteCase):
         with capturedLogs() as logs:
             self.open()
         self.assertFalse([each for each in logs if "from version" in (formatEvent(each) or "")])
-        self.assertEqual(self.read_versions(), (2, []))
+        self.assertEqual(self.read_versions(), (3, []))
 
     def test_execution_of_older_row_is_a_repeat(self) -> None:
         """The stream's copy was written before the upgrade, the history's copy comes after it."""
@@ -98,18 +98,18 @@ class UpgradeTests(SqliteCase):
         for _ in range(3):
             self.clock.advance(STEP_EVERY)
         self.assertEqual(locate(account, AfterTime(time_of(1))), 2)
-        self.assertEqual(self.read_versions(), (2, []))
+        self.assertEqual(self.read_versions(), (3, []))
         self.assertEqual(self.clock.getDelayedCalls()[1:], [])  # the trimming goes on
 
     def test_upgrade_continues_after_restart(self) -> None:
         """The process may end before the last step."""
         self.write_version_1([event(n, **{**EXECUTION, "execution_id": str(n)}) for n in (1, 2)])
         self.open(upgrade_step=0.0).close()
-        self.assertEqual(self.read_versions(), (2, ["1"]))
+        self.assertEqual(self.read_versions(), (3, ["1"]))
         journal = self.open(upgrade_step=60.0)
         again = event(1, **{**EXECUTION, "execution_id": "1", "event_id": "another"})
         self.assertTrue(journal.has(again))
-        self.assertEqual(self.read_versions(), (2, []))
+        self.assertEqual(self.read_versions(), (3, []))
 
     def test_step_that_fails_is_repeated(self) -> None:
         """The rows of a step whose commit failed were in no table: their fills came twice."""

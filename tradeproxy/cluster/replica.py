@@ -186,6 +186,10 @@ class Replica(JournalBase):
             return None
         return self._store.read(seq - 1, 1)[0]
 
+    def next_hole(self, after: int) -> int | None:
+        """Return None: the log in Redis has every row with its event."""
+        return None
+
     def _contains(self, event: Event) -> bool:
         return not self._is_reset and self._store.has(event)
 

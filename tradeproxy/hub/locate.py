@@ -69,7 +69,12 @@ def _locate_after_time(journal: Journal, time: int) -> int:
     if time < journal.complete_from and journal.first > 1:
         return _locate_after_trimmed(journal, time)
     seq = journal.first_at(time)
-    return _locate_time(journal, time + 1) if seq is None else seq
+    after = _locate_time(journal, time + 1) if seq is None else seq
+    # The client's event may have been one of a hole. All events of its time are in or behind the
+    # first row that reaches this time.
+    reached = journal.first_since(time)
+    hole = None if reached is None else journal.next_hole(reached - 1)
+    return after if hole is None or hole > after else hole - 1
 
 
 def _locate_after_trimmed(journal: Journal, time: int) -> int:

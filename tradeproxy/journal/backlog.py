@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.base import Row
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
 MAX_EVENTS = 10_000
 MAX_BYTES = 16 * 1024 * 1024
 """Limit of the payloads together, in bytes."""
+
+MAX_UNSTORED = 100_000
+"""Events of holes that are remembered, so that a repeat is recognised.
+
+Their hashes take 10 MB, and storing them 0.3 s. Beyond the limit the oldest tenth is forgotten: a
+check of Alpaca's history asks for the newest ones.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,8 @@ class Entry:
     """
     received: int
     """When the proxy received the event (microseconds since 1970)."""
+    unstored: tuple[bytes, ...] = ()
+    """The hashes of the keys of the events that a hole stands for, as far as remembered."""
 
     def row(self, *, durable: bool) -> Row:
         """Return the row that readers get."""
@@ -42,16 +53,25 @@ class Entry:
 class Backlog:
     """Entries with consecutive sequence numbers. A hole stands for events that exceed the limits.
 
-    The limits bound the memory that a failing disk can cost.
+    The limits bound the memory that a failing disk can cost. Of the events of holes, only hashes
+    are kept, and at most `max_unstored` of them.
     """
 
-    def __init__(self, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        max_events: int = MAX_EVENTS,
+        max_bytes: int = MAX_BYTES,
+        max_unstored: int = MAX_UNSTORED,
+    ) -> None:
         self._max_events = max_events
         self._max_bytes = max_bytes
+        self._max_unstored = max_unstored
         self._bytes = 0
         self._entries: list[Entry] = []
         self._keys: set[tuple[str, bytes]] = set()
         self._orders: dict[str, OrderState] = {}
+        # The hash of each event of a hole, with the hole's number: oldest first.
+        self._unstored: dict[bytes, int] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -91,20 +111,44 @@ class Backlog:
         self._entries[-1] = replace(self._entries[-1], max_time=max_time)
         return self._entries[-1].seq
 
+    def remember(self, event: Event) -> None:
+        """Remember an event that the hole at the end stands for: `has` then finds it."""
+        self._unstored[event.key_hash] = self._entries[-1].seq
+        if len(self._unstored) > self._max_unstored:
+            # Many at once: the front of a dict gets slow to reach when single keys are deleted.
+            for key in list(islice(self._unstored, self._max_unstored // 10 + 1)):
+                del self._unstored[key]
+
     def head(self, count: int) -> Sequence[Entry]:
-        """Return the first `count` entries."""
-        return self._entries[:count]
+        """Return the first `count` entries. Holes have the hashes of their events."""
+        entries = self._entries[:count]
+        if not self._unstored:
+            return entries
+        unstored: defaultdict[int, list[bytes]] = defaultdict(list)
+        for key, seq in self._unstored.items():
+            if seq > entries[-1].seq:
+                break
+            unstored[seq].append(key)
+        return [
+            replace(entry, unstored=tuple(unstored[entry.seq])) if entry.event is None else entry
+            for entry in entries
+        ]
 
     def drop(self, count: int) -> None:
         """Remove the first `count` entries."""
         remaining = self._entries[count:]
+        unstored = {
+            key: seq for key, seq in self._unstored.items() if remaining and seq >= remaining[0].seq
+        }
         self.clear()
+        self._unstored = unstored
         for entry in remaining:
             self.add(entry)
 
     def clear(self) -> None:
         """Remove all entries."""
         self._entries, self._keys, self._orders, self._bytes = [], set(), {}, 0
+        self._unstored = {}
 
     def read(self, after: int, limit: int) -> list[Row]:
         """Return up to `limit` rows that follow number `after`.
@@ -115,8 +159,15 @@ class Backlog:
         return [entry.row(durable=False) for entry in self._entries[start : start + limit]]
 
     def has(self, event: Event) -> bool:
-        """Whether this event is here, by its key."""
-        return event.key in self._keys
+        """Whether this event is here or a hole here stands for it, by its key."""
+        return event.key in self._keys or (
+            bool(self._unstored) and event.key_hash in self._unstored
+        )
+
+    def next_hole(self, after: int) -> int | None:
+        """Return the number of the first hole behind number `after`; None if there is none."""
+        holes = (entry.seq for entry in self._entries if entry.event is None and entry.seq > after)
+        return next(holes, None)
 
     def find(self, identity: str) -> int | None:
         """Return the number of the first event with this identity; None if there is none."""

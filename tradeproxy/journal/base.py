@@ -157,6 +157,12 @@ class Journal(Protocol):
     def has(self, event: Event) -> bool:
         """Whether this event was appended before, or is not after the dedup horizon."""
 
+    def next_hole(self, after: int) -> int | None:
+        """Return the number of the first hole behind number `after`; None if there is none.
+
+        Raises UnreadableError while that is not known.
+        """
+
     def reaches(self, seq: int) -> bool:
         """Whether the log has assigned this number. Raises UnreadableError if that is unknown."""
 

@@ -50,6 +50,12 @@ MIGRATIONS = (
     CREATE INDEX late_by_time ON late (time);
     INSERT INTO meta SELECT 'unindexed', seq FROM events ORDER BY seq DESC LIMIT 1;
     """,
+    # `unstored` has the hash of the key of each event that a hole stands for (Event.key_hash), so
+    # that a repeat of it is recognised. The index finds the keys of the holes that are trimmed.
+    """
+    CREATE TABLE unstored (key BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX unstored_by_seq ON unstored (seq);
+    """,
 )
 """SQL scripts. The nth one upgrades version n - 1 to version n.
 

@@ -235,6 +235,7 @@ class SqliteJournal(JournalBase):
             seq = self._backlog.widen_hole(self.latest_time)
             if seq is None:
                 seq = self._add(None).seq
+            self._backlog.remember(event)
             overflow.append(Entry(seq, event, None, 0).row(durable=False))
         for rows, is_overflow in ((stored, False), (overflow, True)):
             if rows:
@@ -281,6 +282,16 @@ class SqliteJournal(JournalBase):
         except TrimmedError:
             return None
         return None if batch is None else batch.rows[0]
+
+    def next_hole(self, after: int) -> int | None:
+        """Return the number of the first hole behind number `after`; None if there is none.
+
+        Raises UnreadableError if the disk fails.
+        """
+        in_backlog = self._backlog.next_hole(after)
+        if after >= self._last_on_disk:
+            return in_backlog
+        return self._search(lambda store: store.next_hole(after), in_backlog)
 
     def reaches(self, seq: int) -> bool:
         """Whether the log has assigned this number."""

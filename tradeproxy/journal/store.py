@@ -43,8 +43,15 @@ _SAVE = """
 _INSERT_EXECUTION = """
     INSERT INTO executions (seq, digest) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING
 """
+_INSERT_UNSTORED = "INSERT OR REPLACE INTO unstored (key, seq) VALUES (?, ?)"
 _INSERT_LATE = "INSERT INTO late (seq, time) VALUES (?, ?)"
 _READ = "SELECT seq, payload, time FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+# A hole stands for events with times up to its `high`.
+_MAX_TIME = """
+    SELECT max(at) FROM (
+        SELECT seq, CASE WHEN identity IS NULL THEN high ELSE time END AS at FROM events
+    ) WHERE seq <= ?
+"""
 _ORDER = "SELECT id, status, filled_qty, time FROM orders"
 
 
@@ -69,6 +76,7 @@ class Store:
             """The schema version that was found; 0 for a new file."""
             self.older_rows = OlderRows(connection)
             """The rows that are not in every table yet."""
+            self._has_unstored = self._find_any_unstored()
             # After migrate: WAL mode changes the file, which may be another program's.
             self._execute("PRAGMA journal_mode = WAL")
         except BaseException:
@@ -142,6 +150,10 @@ class Store:
         with transaction(self._connection):
             for entry in entries:
                 event = entry.event
+                if entry.unstored:
+                    self._has_unstored = True
+                    keys = ((key, entry.seq) for key in entry.unstored)
+                    self._connection.executemany(_INSERT_UNSTORED, keys)
                 if event is None or not self._insert(entry, event):
                     # The disk could not be read when the event came, so a duplicate was not
                     # recognised. Its number has been delivered, so it is stored too. Without a
@@ -173,12 +185,22 @@ class Store:
         return rows
 
     def has(self, event: Event) -> bool:
-        """Whether this event is stored, by its key."""
+        """Whether this event is stored or a hole stands for it, by its key."""
+        if self._is_unstored(event):
+            return True
         if not event.execution:
             query = "SELECT seq FROM events WHERE identity = ? AND digest = ?"
             return self._first(query, event.identity, event.digest) is not None
         query = "SELECT seq FROM executions WHERE digest = ?"
         return self._first(query, event.execution) is not None or self._is_older(event)
+
+    def next_hole(self, after: int) -> int | None:
+        """Return the number of the first hole behind number `after`; None if there is none."""
+        # Both columns: SQLite then finds the row in the index of the UNIQUE constraint.
+        return self._first(
+            "SELECT min(seq) FROM events WHERE identity IS NULL AND digest IS NULL AND seq > ?",
+            after,
+        )
 
     def find(self, identity: str) -> int | None:
         """Return the number of the first event with this identity; None if there is none.
@@ -277,16 +299,14 @@ class Store:
         That is their last event, and their highest time that is not after `limit`. All times are
         microseconds since 1970. A hole has the identity "", which no event has.
         """
-        max_time = self._first(
-            "SELECT max(time) FROM events WHERE seq <= ? AND time <= ?", through, limit
-        )
+        max_time = self._first(f"{_MAX_TIME} AND at <= ?", through, limit)
         row = self._execute(
             "SELECT identity, time FROM events WHERE seq = ?", (through,)
         ).fetchone()
         if row is None:
             raise DamageError(f"event {through} is missing")
         identity, time = row
-        others = self._first("SELECT max(time) FROM events WHERE seq < ?", through)
+        others = self._first(_MAX_TIME, through - 1)
         is_only = time is not None and (others is None or time > others)
         return TrimmedEvent(through, identity or "", time if is_only else None), max_time
 
@@ -300,7 +320,9 @@ class Store:
             self._execute("DELETE FROM executions WHERE seq <= ?", (through,))
             self._execute("DELETE FROM late WHERE seq <= ?", (through,))
             self._execute("DELETE FROM orders WHERE closed = 1 AND seq <= ?", (through,))
+            self._execute("DELETE FROM unstored WHERE seq <= ?", (through,))
             self._save(metadata)
+        self._has_unstored = self._find_any_unstored()
 
     # Rows of an older version.
 
@@ -314,9 +336,22 @@ class Store:
         )
         return any(read_execution(payload) == event.execution for (payload,) in rows)
 
+    # Events of holes.
+
+    def _find_any_unstored(self) -> bool:
+        return self._first("SELECT seq FROM unstored LIMIT 1") is not None
+
+    def _is_unstored(self, event: Event) -> bool:
+        """Whether a hole stands for this event. There is no query while the log has no hole."""
+        return self._has_unstored and (
+            self._first("SELECT seq FROM unstored WHERE key = ?", event.key_hash) is not None
+        )
+
     # Parts of transactions.
 
     def _insert(self, entry: Entry, event: Event) -> bool:
+        if self._is_unstored(event):
+            return False
         if (execution := event.execution) and (
             self._is_older(event)
             or self._execute(_INSERT_EXECUTION, (entry.seq, execution)).rowcount == 0
