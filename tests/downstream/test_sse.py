@@ -269,23 +269,6 @@ class SseRangeTests(SseTestCase):
         self.assertEqual(self.request(PATH, Last_Event_ID="nonsense").body, lost)
         self.assertEqual(self.request("/desk/v2/events/trades").status, 404)
 
-    def test_range_hole_drops_once_then_rejects_with_410(self) -> None:
-        """A browser resumes from the last id before the hole, and then stops."""
-        self.disk.refuse_writing()
-        for n in range(100, 118):
-            self.publish(self.paper, event(n, note="x" * 1_000_000).payload)
-        self.disk.refuse_writing(False)
-        self.wires.advance(2)
-        reader = self.get(f"since_id={self.ids[8]}")
-        self.assertTrue(reader.raw.gone)
-        self.assertFalse(reader.has_ended)
-        last = re.findall("^id: (.*)$", reader.text, re.MULTILINE)[-1]
-        answer = self.request(PATH, Last_Event_ID=last)
-        self.assertEqual(
-            (answer.status, answer.body),
-            (410, "position unknown: events at this place were not kept\n"),
-        )
-
 
 READY = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 EVENTS = b"GET /paper/v2/events/trades?replay=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n"

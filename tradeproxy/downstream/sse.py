@@ -18,7 +18,7 @@ from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.query import HistoryQuery, UntilId, UntilTime
 from tradeproxy.downstream.subscription import NOT_KEPT
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
-from tradeproxy.journal.base import Batch, TrimmedError, UnreadableError
+from tradeproxy.journal.base import Batch, UnreadableError
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.position import AfterId
 
@@ -64,8 +64,8 @@ class LogRange:
 def resolve_query(account: Account, query: HistoryQuery) -> LogRange | Rejection:
     """Return the range of the account's log that the query describes, or a Rejection.
 
-    410: the position is unknown or no longer stored. 404: the end is. 503: the log cannot be read
-    now.
+    410: the position is unknown or no longer stored, or events of the range were not stored. 404:
+    the end is unknown. 503: the log cannot be read now.
     """
     try:
         log_range = _find_range(account, query)
@@ -81,28 +81,40 @@ def _find_range(account: Account, query: HistoryQuery) -> LogRange | Rejection:
         after = account.journal.last if query.position is None else locate(account, query.position)
     except UnrecoverablePositionError as error:
         return Rejection(410, f"position unknown: {error}")
-    if query.position is not None and _is_before_hole(account, after):
-        return Rejection(410, f"position unknown: {NOT_KEPT}")
+    last = until = None
     match query.until:
         case UntilId(text):
             try:
-                return LogRange(after, last=locate(account, AfterId(text)))
+                last = locate(account, AfterId(text))
             except UnrecoverablePositionError as error:
                 return Rejection(404, f"until_id: {error}")
         case UntilTime(time):
-            return LogRange(after, until=time)
-        case None:
-            return LogRange(after)
-
-
-def _is_before_hole(account: Account, after: int) -> bool:
+            until = time
     # The stream has no frame that reports a hole. The connection would be dropped there, and a
-    # browser would reconnect to the same hole forever. Status 410 makes it stop.
-    try:
-        following = account.journal.read(after, 1)
-    except TrimmedError:
-        return False  # the feed meets the same error and reports it
-    return following is not None and following.rows[0].payload is None
+    # client that reconnects would come to the same hole forever. Status 410 makes it stop.
+    hole = account.journal.next_hole(after)
+    if hole is None or (last is not None and hole > last):
+        return LogRange(after, last, until)
+    if after < hole - 1 and _makes_progress(account, query, hole):
+        return LogRange(after)
+    cursor = account.cursor_at(hole - 1)
+    reason = NOT_KEPT if cursor is None else f"events after {cursor} were not kept"
+    return Rejection(410, f"position unknown: {reason}")
+
+
+def _makes_progress(account: Account, query: HistoryQuery, hole: int) -> bool:
+    """Whether the client gets each event before `hole` once, and next asks for the hole itself.
+
+    It needs an exact position, every event, and the id of the last one. A time may be before
+    events that the client has. With a filter, or before rows are durable, its id may be an older
+    one. Two events may have one `event_id`, which then stands for the first one.
+    """
+    if not isinstance(query.position, AfterId) or query.filter is not None or query.until:
+        return False
+    last = account.journal.row(hole - 1)
+    if last is None or last.payload is None or not last.durable:
+        return False
+    return query.position.text.encode() not in last.payload
 
 
 class SseResponses:
@@ -156,6 +168,7 @@ class SseResponse:
         )
         self._heartbeat: IDelayedCall | None = None
         self._time_limit: IDelayedCall | None = None
+        self._close_limit: IDelayedCall | None = None
 
     def begin(self) -> None:
         """Send the headers and the first heartbeat, then events."""
@@ -209,7 +222,9 @@ class SseResponse:
 
         The journal may have begun a new epoch, or its last row may be durable only now.
         """
-        if self._feed.is_current and self._id_epoch != self._account.journal.epoch:
+        if not self._account.journal.status.durable:
+            self._id_epoch = None  # the next events have no id
+        elif self._feed.is_current and self._id_epoch != self._account.journal.epoch:
             self._write_heartbeat(self._feed.position)
 
     # Called by the feed.
@@ -243,8 +258,20 @@ class SseResponse:
             self._end_if_complete()
 
     def on_hole(self, row: Row) -> None:
-        """Drop the connection. A client that reconnects here gets status 410 and the reason."""
-        self._drop(NOT_KEPT)
+        """Drop the connection once the client has read the events before the hole.
+
+        A client that reconnects from there gets status 410 and the reason. If it lost those events
+        with the connection, it would ask for them again, and might never get to the hole.
+        """
+        if self._range.last is not None and row.seq > self._range.last:
+            self._finish()
+            return
+        self._record_drop(NOT_KEPT)
+        # A comment, for a client that has no position to resume from: it gets no 410.
+        self._request.write(b": %s\n\n" % NOT_KEPT.encode())
+        stall_timeout = self._shared.limits.stall_timeout
+        self._close_limit = self._shared.clock.callLater(stall_timeout, self.abort)
+        self.close(CloseCode.POSITION_LOST)
 
     def on_trimmed(self) -> None:
         """Drop the connection. A client that reconnects gets status 410 and the reason."""
@@ -305,9 +332,12 @@ class SseResponse:
         )
 
     def _drop(self, reason: str) -> None:
+        self._record_drop(reason)
+        self.abort()
+
+    def _record_drop(self, reason: str) -> None:
         peer = self._request.getClientAddress()
         self._shared.clients.rejections.record(getattr(peer, "host", "a client"), reason)
-        self.abort()
 
     def _finish(self) -> None:
         self._feed.stopProducing()
@@ -319,7 +349,7 @@ class SseResponse:
         self._account.broadcaster.unregister(self)
         self._shared.clients.discard(self)
         self._shared.clients.sockets.log_out(self._transport)
-        for call in (self._heartbeat, self._time_limit):
+        for call in (self._heartbeat, self._time_limit, self._close_limit):
             if call is not None and call.active():
                 call.cancel()
         self.is_closed.callback(None)
