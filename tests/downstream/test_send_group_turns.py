@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.journals import event, memory_journal
-from tests.support.plain import CLOSE, Peer
+from tests.support.plain import CLOSE, TURN, Peer
 from tests.support.send_groups import LISTEN_TO_STATUS, SendGroupTestCase
 from tradeproxy.downstream import send_group
 from tradeproxy.downstream.encoder import plain_encoder
@@ -20,6 +20,7 @@ from tradeproxy.hub import broadcaster
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.backlog import MAX_EVENTS
 from tradeproxy.journal.base import Batch, Row
+from tradeproxy.journal.disk import RETRY_EVERY
 
 
 class InterruptedFanOutTests(SendGroupTestCase):
@@ -136,6 +137,38 @@ class InterruptedFanOutTests(SendGroupTestCase):
             self.kernel.turn()
         self.kernel.settle()
         self.assert_all_received(*peers, since=since)
+
+    def test_disk_works_again_during_overflow_event_reaches_every_client(self) -> None:
+        """A client that joined a group then was skipped by the running delivery of the event.
+
+        Clients at the number of one hole look caught up, whether they have the event or not.
+        """
+        for number, turns in product((1, 3, 5), range(1, 5)):
+            self.setUp()
+            peers = self.form_group(6)
+            self.fill_backlog()
+            self.publish()
+            for peer in peers:
+                peer.taken()
+            since = len(self.published)
+            failing_for = self.kernel.seconds() - self.account.journal.status.since
+            self.kernel.advance(RETRY_EVERY - failing_for % RETRY_EVERY - turns * TURN)
+            self.assertFalse(self.account.journal.status.durable)
+            self.publish_overflow()
+            self.kernel.turn(turns)
+            self.assertTrue(self.account.journal.status.durable)
+            peers[number].say(AUTH)
+            self.kernel.settle()
+            self.publish()
+            peers[number].texts.remove(AUTHENTICATED)
+            self.assert_all_received(*peers, since=since)
+
+    def publish_overflow(self) -> None:
+        """Publish an event while the disk fails for a last time."""
+        self.disk.refuse_writing()
+        self.publish_without_turn()
+        self.account.flush()
+        self.disk.refuse_writing(False)
 
     def fill_backlog(self) -> None:
         self.disk.refuse_writing()

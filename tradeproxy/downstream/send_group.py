@@ -79,9 +79,10 @@ class SendGroups:
         for member in offered:
             # While the disk is full, events may overflow the backlog. They all get the sequence
             # number of one hole. Then equal positions do not mean that a client and a group have
-            # sent the same events, so no client joins.
-            durable = member.account.journal.status.durable
-            if durable and member.send_group is None and member.is_caught_up:
+            # sent the same events, so no client joins, nor while such events are being delivered.
+            account = member.account
+            is_safe = account.journal.status.durable and not account.broadcaster.has_overflow
+            if is_safe and member.send_group is None and member.is_caught_up:
                 self._find_group(member.account).add(member)
 
     def _find_group(self, account: Account) -> SendGroup:

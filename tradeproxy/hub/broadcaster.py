@@ -79,6 +79,14 @@ class Broadcaster:
         """How many clients the subscribers serve together."""
         return sum(subscriber.size for subscriber in self._subscribers)
 
+    @property
+    def has_overflow(self) -> bool:
+        """Whether a batch that the log does not store is still to be delivered to some subscribers.
+
+        A client that changes its subscriber meanwhile would miss it, and not find it in the log.
+        """
+        return any(not isinstance(item, bytes) and item.overflow for item in self._queue)
+
     def register(self, subscriber: Subscriber) -> None:
         """Deliver to `subscriber` from the next batch on. A second call has no effect."""
         self._subscribers[subscriber] = subscriber.deliver
