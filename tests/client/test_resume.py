@@ -9,9 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import AUTHENTICATED, FILL, LISTENING, NEW, NOT_JSON
 from tradeproxy.client.resume import MAX_UNCURSORED, PositionLostError, ResumeState, Update
+from tradeproxy.journal.backlog import MAX_EVENTS
 from tradeproxy.wire.frame import Recovered, frame_event, with_cursor, with_mark
 
 HERE, THERE = "paper.0123456789abcdef.1.00000001", "paper.0123456789abcdef.9.00000009"
+LAST = "paper.0123456789abcdef.10002.00000000"
 
 
 def status(event: str, **fields: Any) -> bytes:
@@ -159,6 +161,25 @@ class ResumeStateTests(SynchronousTestCase):
             self.assertIsInstance(place.receive(event), Update)
         self.assertIsNone(place.receive(events[1]))
         self.assertIsInstance(place.receive(events[0]), Update)
+
+    def test_replay_of_backlog_after_overflow_events_repeats_none(self) -> None:
+        """The proxy kept 10,000 events for its disk, and delivered more that it could not keep.
+
+        The client forgot the first ones. It yielded them again when it resumed from its cursor.
+        """
+        place = ResumeState({"since_id": HERE})
+        backlog, overflow = (
+            [frame_event(b'{"event_id":"%d"}' % number) for number in numbers]
+            for numbers in (range(MAX_EVENTS), range(MAX_EVENTS, MAX_EVENTS + 600))
+        )
+        for event in (*backlog, *overflow):
+            self.assertIsInstance(place.receive(event), Update)
+        self.assertEqual(place.next_query(), {"since_id": HERE})
+        for event in backlog:
+            self.assertIsNone(place.receive(with_cursor(event, THERE)))
+        lost = place.receive(status("replay", state="impossible", cursor=LAST, reason="lost"))
+        self.assertIsInstance(lost, PositionLostError)
+        self.assertEqual(place.next_query(), {"since_id": LAST})
 
     def test_number_of_any_length_is_yielded(self) -> None:
         """Only `data` raises ValueError for it; the stream continues."""

@@ -27,8 +27,11 @@ from tradeproxy.wire.proxy_status import PROXY_STATUS, ReplayState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_UNCURSORED = 10_000
-"""The number of events without a cursor to remember; the proxy buffers as many for its disk."""
+MAX_UNCURSORED = 110_000
+"""The number of events without a cursor to remember, which take about 20 MB.
+
+While its disk fails, the proxy keeps 10,000 events, and hashes of 100,000 more.
+"""
 
 StatusData: TypeAlias = dict[str, Any]
 """The `data` of a `proxy_status` frame (docs/protocol.md), or the client's own `connection`."""
