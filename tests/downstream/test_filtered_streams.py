@@ -202,8 +202,10 @@ class PositionFrameTests(FilteredTestCase):
         self.assertEqual(self.take_cursors(client), [("journal", None)])
         self.disk.refuse_writing(False)
         self.wires.advance(2)
+        hello = ("hello", self.paper.cursor_at(self.paper.journal.last))
         self.publish(self.paper, self.spy[7])
-        self.assertEqual(self.take_cursors(client), [("journal", None), self.position_frame()])
+        expected = [("journal", None), hello, self.position_frame()]
+        self.assertEqual(self.take_cursors(client), expected)
 
     def test_position_without_status_or_filter_is_not_sent(self) -> None:
         """Such clients get only events."""

@@ -299,6 +299,9 @@ class Account:
 
     def _journal_changed(self, status: JournalStatus) -> None:
         self.broadcaster.announce(encode_journal(status))
+        if status.durable:
+            # The last events had no cursor. A client that resumes before the next event needs it.
+            self._announce_hello()
 
     # Status frames and cursors.
 
