@@ -12,12 +12,13 @@ from twisted.web.resource import Resource
 from tradeproxy.config.accounts import name_variables
 from tradeproxy.downstream.admission import Admission, Rejection, RequestInfo
 from tradeproxy.downstream.handshake import VERSION
+from tradeproxy.downstream.log_range import resolve_query
 from tradeproxy.downstream.query import (
     SubscribeOptions,
     parse_history_query,
     parse_subscribe_options,
 )
-from tradeproxy.downstream.sse import SseResponses, resolve_query
+from tradeproxy.downstream.sse import SseResponses
 from tradeproxy.web.channel import ProxySite
 from tradeproxy.web.health import healthz, readyz
 from tradeproxy.web.metrics import Metrics
