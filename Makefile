@@ -29,7 +29,7 @@ coverage: $(VENV)/.development
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# All kinds of faults for three minutes. SEED selects their order.
+# All kinds of faults for about ten minutes. SEED selects their order.
 SEED ?= 1
 chaos: $(VENV)/.development
 	$(BIN)/python -m tests.system.chaos --seed $(SEED)

@@ -11,6 +11,9 @@ from tradeproxy.simulator.faults import FaultKind
 CHECK_TIMEOUT = 30.0
 """Seconds. A check leaves out the last 10 s, and some findings need two checks, 3 s apart."""
 
+RETRY_TIMEOUT = 5.0
+"""Seconds. After most failures the proxy connects again within them, above the limit it waits."""
+
 LIVE_TIMEOUT = 3.0
 """Seconds for an event on a healthy stream, on a busy machine."""
 
@@ -105,11 +108,19 @@ class Outages(FaultGroup):
         self._world.end_faults(FaultKind.HISTORY_REFUSE)
 
     async def limit_logins(self) -> None:
-        """Reject logins as above the limit. Restart the proxy, which would retry after a minute."""
+        """Reject logins as above the limit. The proxy must wait; then restart it."""
+        alpaca = self._world.alpaca
         for kind, details in LOGIN_ERRORS:
+            await self._world.kill_proxy()
+            await alpaca.when_gone()
+            before = alpaca.handshakes
             self._inject(kind, count=1, **details)
-            await self.kill_proxy()
-            await self._until(lambda: self._world.alpaca.last_close is not None, LIVE_TIMEOUT)
+            await self._world.start_proxy()
+            await self._wait(RETRY_TIMEOUT, RETRY_TIMEOUT)
+            if (attempts := alpaca.handshakes - before) != 1:
+                self.problems.append(
+                    f"limit logins: {attempts} attempts, after {kind.value} {details}"
+                )
         await self._restart()
 
     async def fail_history(self, name: str) -> None:
