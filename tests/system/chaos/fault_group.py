@@ -20,6 +20,9 @@ reactor: Any = chosen
 POLL_INTERVAL = 0.05
 """Seconds."""
 
+UP_TIMEOUT = 30.0
+"""Seconds from a start of the proxy to its first event, on a busy machine."""
+
 Strike: TypeAlias = Callable[[], Awaitable[None]]
 """Injects one fault and returns at its end; its effects may last longer."""
 
@@ -39,6 +42,14 @@ class FaultGroup:
     async def kill_proxy(self) -> None:
         """Kill the proxy and restart it."""
         await self._world.restart_proxy()
+
+    async def _restart(self) -> None:
+        """Restart the proxy, whose waits begin again, and return once its backfill is over."""
+        await self._world.kill_proxy()
+        await self._world.alpaca.when_gone()
+        await self._world.start_proxy()
+        await self._demand_arrival("restart", self._world.orders.trade(), UP_TIMEOUT)
+        await self._wait(2, 3)  # the backfill of the restart reads the history for a second more
 
     async def _wait(self, least: float, most: float) -> None:
         await deferLater(reactor, self._random.uniform(least, most))

@@ -87,6 +87,7 @@ class JournalFaults(FaultGroup):
 
     async def damage_stopped(self, name: str) -> None:
         """Kill the proxy, damage its journal, emit events, and restart it."""
+        await self._restart()
         before = [*self._world.orders.trade(), *self._emit(50)]
         await self._demand_arrival("before the damage", before, ARRIVAL_TIMEOUT)
         # A clean stop moves everything from the write-ahead log to the file.
@@ -100,6 +101,7 @@ class JournalFaults(FaultGroup):
 
     async def remove_open(self, name: str) -> None:
         """Remove the journal of a running proxy, emit events, and restart the proxy."""
+        await self._restart()
         REMOVALS[name](self._world.journal)
         for _ in range(4):
             numbers = [*self._world.orders.trade(), *self._emit(5)]
@@ -122,6 +124,7 @@ class JournalFaults(FaultGroup):
         await self._demand_arrival("after the full disk", self._emit(10), ARRIVAL_TIMEOUT)
 
     async def _overflow(self) -> None:
+        await self._restart()
         pid = self._world.proxy.pid
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         for _ in range(OVERFLOW // CHUNK):

@@ -69,10 +69,10 @@ class Outages(FaultGroup):
     async def mute_stream(self) -> None:
         """Send no events on the present connection. The proxy must open another one."""
         await self._restart()
+        opened = self._world.alpaca.handshakes
         self._inject(FaultKind.MUTE)
         await self._emit_unheard("mute stream")
-        handshakes = self._world.alpaca.handshakes
-        if not self._world.alpaca.listening or handshakes == self._handshakes:
+        if self._world.alpaca.handshakes == opened:
             self.problems.append("mute stream: no other connection was opened")
         await self._until(lambda: self._world.alpaca.listening, CHECK_TIMEOUT)
         await self._demand_arrival(
@@ -83,16 +83,18 @@ class Outages(FaultGroup):
     async def mute_all_streams(self) -> None:
         """Send no events on any connection. The proxy must find them, and not reconnect often."""
         await self._restart()
+        before = self._world.alpaca.handshakes
         self._inject(FaultKind.OMIT, seconds=1_000)
         await self._emit_unheard("mute streams")
         await self._emit_unheard("mute streams, again")
-        if (opened := self._world.alpaca.handshakes - self._handshakes) > 2:
+        if (opened := self._world.alpaca.handshakes - before) > 2:
             self.problems.append(f"mute streams: {opened} connections were opened")
         self._world.end_faults(FaultKind.OMIT)
         await self.kill_proxy()
 
     async def cancel_unreported(self) -> None:
         """Cancel orders without any event. The proxy must find them by itself."""
+        await self._restart()
         opened = self._world.orders.open(6)
         await self._demand_arrival("before the unreported changes", opened, FALLBACK_TIMEOUT)
         numbers = self._world.orders.cancel_unreported(3)
@@ -100,6 +102,7 @@ class Outages(FaultGroup):
 
     async def cancel_unseen(self) -> None:
         """Cancel orders that are older than the journal in an outage, and refuse the history."""
+        await self._restart()
         self._inject(FaultKind.SILENCE)
         numbers = self._world.orders.cancel_unseen(3)
         self._inject(FaultKind.HISTORY_REFUSE, status=403, seconds=1_000)
@@ -126,6 +129,7 @@ class Outages(FaultGroup):
     async def fail_history(self, name: str) -> None:
         """Miss events while the history fails. The orders must replace it."""
         kind, details = FAILURES[name]
+        await self._restart()
         self._world.orders.open(4)
         self._inject(FaultKind.SILENCE)
         numbers = self._world.orders.trade()
@@ -135,14 +139,6 @@ class Outages(FaultGroup):
         self._world.end_faults(kind)
         await self._wait(3, 4)  # a check reads the history, which has those events too
         self._inject(FaultKind.RESET)
-
-    async def _restart(self) -> None:
-        """Restart the proxy: its waits begin again."""
-        await self.kill_proxy()
-        await self._until(lambda: self._world.alpaca.listening, CHECK_TIMEOUT)
-        await self._demand_arrival("restart", self._world.orders.trade(), CHECK_TIMEOUT)
-        await self._wait(2, 3)  # the backfill of the restart reads the history for a second more
-        self._handshakes = self._world.alpaca.handshakes
 
     async def _emit_unheard(self, what: str) -> None:
         self._world.emit(5)

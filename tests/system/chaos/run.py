@@ -195,11 +195,17 @@ async def chaos(
     await _wait_until(lambda: all(client.is_ready for client in clients))
     per_fault = events // len(plan)
 
+    emitted = 0
+
     def emit() -> None:
-        # Emit in proportion to the faults so far, so that both end at about the same time.
-        due = min(events, (nemesis.counts.total() + 1) * per_fault) - len(world.emitted)
+        # Emit in proportion to the faults so far, so that both end at about the same time. The
+        # events of faults do not count: after a fault with thousands, no others would follow.
+        nonlocal emitted
+        due = min(events, (nemesis.counts.total() + 1) * per_fault) - emitted
         if due > 0:
-            world.emit(random.randint(1, min(due, 20)))
+            count = random.randint(1, min(due, 20))
+            world.emit(count)
+            emitted += count
 
     emitting = LoopingCall(emit)
     emitting_done = emitting.start(EMIT_INTERVAL)
