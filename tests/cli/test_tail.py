@@ -218,6 +218,8 @@ class NoticesTests(TailTestCase):
                 {**gap, "end": None, "outcome": "pending", "events": 0},
                 {**gap, "outcome": "recovered", "events": 3},
                 {**gap, "outcome": "lost", "events": 0, "reason": "HTTP 403"},
+                {**gap, "begin": None, "end": None, "outcome": "pending", "events": 0},
+                {**gap, "begin": None, "outcome": "lost", "events": 1},
                 {"event": "journal", "state": "not durable", "since": begin, "reason": "disk full"},
                 {"event": "replay", "state": "complete", "cursor": "x", "reason": ""},
                 {"event": "something new"},
@@ -228,6 +230,8 @@ class NoticesTests(TailTestCase):
                 "gap: begins at 2026-07-24 10:42:50",
                 "gap: recovered, 3 events found since 2026-07-24 10:42:50",
                 "gap: lost, 0 events found since 2026-07-24 10:42:50: HTTP 403",
+                "gap: begins at an unknown time",
+                "gap: lost, 1 events found",
                 "journal not durable: disk full",
             ],
         )

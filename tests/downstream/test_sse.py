@@ -17,6 +17,7 @@ from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.log_reader import STEP_BYTES
 from tradeproxy.hub.account import Account
+from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
 from tradeproxy.web.site import build_site
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import Recovered, frame_event, with_mark
@@ -210,6 +211,20 @@ class SseRangeTests(SseTestCase):
         self.paper.stop_buffering()
         self.wires.advance(5)
         self.assertEqual((reader.ids(), reader.has_ended), ([first, late], True))
+
+    def test_range_until_time_waits_for_a_gap_of_unknown_begin(self) -> None:
+        """The gap may lie in the range."""
+        self.paper.journal.set_metadata(OPEN_SINCE, UNKNOWN)
+        start = self.clock.seconds()
+        since, until = (format_time(round((start + second) * 1_000_000)) for second in (0, 20))
+        self.paper.mark_upstream_up()
+        self.wires.advance(30)
+        reader = self.get(f"since={since}&until={until}")
+        self.wires.advance(5)
+        self.assertFalse(reader.has_ended)
+        self.paper.gaps.settle(GapOutcome.LOST)
+        self.wires.advance(5)
+        self.assertTrue(reader.has_ended)
 
     def test_range_until_time_waits_for_the_shared_log(self) -> None:
         """Another node may have written events of that time."""

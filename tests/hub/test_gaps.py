@@ -7,6 +7,7 @@ import json
 from tests.support.journals import MemoryCase, events, time_of
 from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.hub.gaps import GAPS_KEPT, Gaps
+from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
 from tradeproxy.wire.event import parse_time
 from tradeproxy.wire.proxy_status import Gap, GapOutcome, encode_gap
 
@@ -179,6 +180,60 @@ class GapsTests(MemoryCase):
             self.gaps.settle(GapOutcome.LOST)
         kept = [gap.begin for gap in self.gaps]
         self.assertEqual(kept, [time_of(n) for n in range(5, GAPS_KEPT + 5)])
+
+
+class UnknownBeginTests(MemoryCase):
+    """The gap after a journal that is lost with its bookmark has no known beginning."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.journal = self.open()
+        self.journal.set_metadata(OPEN_SINCE, UNKNOWN)
+        self.frames: list[bytes] = []
+        self.gaps = Gaps(self.journal, self.frames.append)
+
+    def test_begin_gap_begin_is_unknown(self) -> None:
+        """It is announced as null. The backfill starts where the new journal begins."""
+        self.gaps.begin_gap()
+        self.gaps.correct_times()
+        self.gaps.end_gap(BACK)
+        self.assertEqual(self.gaps.current, Gap(None, BACK))
+        data = json.loads(self.frames[-1])["data"]
+        self.assertEqual((data["begin"], data["outcome"]), (None, "pending"))
+        self.assertEqual(self.gaps.backfill_from, self.journal.complete_from)
+
+    def test_gap_of_unknown_begin_survives_restart_until_settled(self) -> None:
+        """Then the next gap begins at the stream or at the last event, as ever."""
+        self.gaps.begin_gap()
+        self.gaps.end_gap(BACK)
+        again = Gaps(self.journal, self.frames.append)
+        again.begin_gap()
+        self.assertEqual(again.current, Gap(None))
+        self.clock.advance(100)
+        again.end_gap(BACK)
+        again.settle(GapOutcome.LOST)
+        again.begin_gap()
+        self.assertEqual(again.current, Gap(BACK))
+        self.journal.append(events(101))
+        again.settle(GapOutcome.LOST)
+        again.begin_gap()
+        self.assertEqual(again.current, Gap(time_of(101)))
+
+
+class DamagedNotesTests(MemoryCase):
+    """Another program or a damaged disk has written texts that are no times."""
+
+    def test_times_that_are_no_numbers_count_as_none(self) -> None:
+        """An error here would end every attempt to connect."""
+        journal = self.open()
+        for text in ("abc", "", "1.5", "9" * 30, "9" * 5000):
+            for key in (OPEN_SINCE, "complete from", "checked through"):
+                journal.set_metadata(key, text)
+            gaps = Gaps(journal, lambda _: None)
+            gaps.begin_gap()
+            self.assertEqual((gaps.complete_through, gaps.backfill_from, gaps.current), (None,) * 3)
+            gaps.end_gap(time_of(0))
+            self.assertEqual(gaps.complete_through, time_of(0))
 
 
 class ReplicatedGapsTests(MemoryCase):

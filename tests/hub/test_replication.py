@@ -20,6 +20,7 @@ class StreamStateEncodingTests(SynchronousTestCase):
             Gap(2**53, None, GapOutcome.OPEN, 3, "HTTP 500"),
             Gap(1, 2, GapOutcome.LOST, 0, "gone"),
             Gap(3),
+            Gap(None, 5),
         )
         for state in (StreamState(up, gaps), StreamState(up, ())):
             self.assertEqual(StreamState.parse(state.encode()), state)

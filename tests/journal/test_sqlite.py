@@ -65,7 +65,7 @@ class SqliteFileTests(SqliteCase):
     def assert_no_temporary_files(self) -> None:
         self.doCleanups()
         names = sorted(path.name for path in self.path.parent.iterdir())
-        self.assertEqual(names, ["paper.lock", "paper.sqlite3"])
+        self.assertEqual(names, ["paper.bookmark", "paper.lock", "paper.sqlite3"])
 
     def test_open_after_kill_has_every_committed_event(self) -> None:
         """No number is assigned a second time."""

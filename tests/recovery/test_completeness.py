@@ -141,13 +141,17 @@ class AlpacaClockTests(RecoveryTestCase):
         self.assertEqual(self.delivered(), [(0, None), (2, None)])
 
     def test_log_begun_by_clock_ahead_recovers_missed_events(self) -> None:
-        """The clock was corrected since; events after the last one are still found."""
+        """The clock was corrected since; events after the last one are still found.
+
+        They are marked, as if the log had begun after them.
+        """
         self.journal.complete_from += 3600 * SECOND
         self.advance(600)
         self.outage(lambda: self.emit(1))
         self.advance(3)
         self.assertEqual(
-            (self.delivered(), self.gap.outcome), ([(0, None), (1, None)], GapOutcome.RECOVERED)
+            (self.delivered(), self.gap.outcome),
+            ([(0, None), (1, "events")], GapOutcome.RECOVERED),
         )
 
 
@@ -272,7 +276,7 @@ class DamagedJournalTests(RecoveryTestCase):
         self.assertNotEqual(self.journal.epoch, epoch)
 
     def test_damage_during_outage_recovers_missed_events_once(self) -> None:
-        """The new log began in the middle of the outage, and nothing older was requested."""
+        """The new log began in the middle of the outage: an older event is marked."""
 
         def happens() -> None:
             self.emit(1)
@@ -283,7 +287,7 @@ class DamagedJournalTests(RecoveryTestCase):
         self.advance(5)
         self.outage(happens)
         self.advance(5)
-        self.assertEqual(self.delivered(), [(0, None), (1, None), (2, None)])
+        self.assertEqual(self.delivered(), [(0, None), (1, "events"), (2, None)])
         self.assertEqual((self.gap.outcome, self.gap.events), (GapOutcome.RECOVERED, 2))
 
     def test_damage_of_healthy_stream_repeats_nothing(self) -> None:

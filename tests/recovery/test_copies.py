@@ -87,6 +87,7 @@ class WrongTimesTests(RecoveryTestCase):
         self.advance(3)
         self.assertEqual([number for number, _ in self.delivered()], [0, 1, 2])
         self.assertEqual(self.gap.outcome, GapOutcome.RECOVERED)
+        assert self.gap.begin is not None
         self.assertLess(self.gap.begin, (self.clock.seconds() + 300) * 1_000_000)
 
     def test_event_of_the_future_does_not_make_later_ones_late(self) -> None:

@@ -231,14 +231,11 @@ def format_status(status: StatusData) -> list[str]:
         case {"event": "upstream" | "journal" as name, "state": state}:
             return [_with_reason(f"{name} {state}", status)]
         case {"event": "gap", "end": None, "begin": begin}:
-            return [f"gap: begins at {format_local_time(begin)}"]
+            at = "an unknown time" if begin is None else format_local_time(begin)
+            return [f"gap: begins at {at}"]
         case {"event": "gap", "outcome": outcome, "begin": begin, "events": events}:
-            return [
-                _with_reason(
-                    f"gap: {outcome}, {events} events found since {format_local_time(begin)}",
-                    status,
-                )
-            ]
+            since = "" if begin is None else f" since {format_local_time(begin)}"
+            return [_with_reason(f"gap: {outcome}, {events} events found{since}", status)]
     return []
 
 

@@ -251,7 +251,9 @@ class SseResponse:
         """
         account, until = self._account, self._range.until
         gap = account.gaps.current
-        may_have_gap = gap is not None and until is not None and gap.begin <= until
+        may_have_gap = (
+            gap is not None and until is not None and (gap.begin is None or gap.begin <= until)
+        )
         return (
             account.is_settled and self._feed.position >= account.journal.last and not may_have_gap
         )

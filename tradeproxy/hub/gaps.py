@@ -11,6 +11,9 @@ A gap is a period in which events may have been missed:
     PENDING, OPEN  all missed events are found          RECOVERED (closed)
     PENDING, OPEN  only final order states are found    ORDERS (closed)
     PENDING, OPEN  nothing more can be found            LOST (closed)
+
+After a journal that is lost with its bookmark, the first gap has no known beginning. A backfill
+then finds what came after the new journal began, and the gap is LOST.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from collections import Counter, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tradeproxy.journal.metadata import OPEN_SINCE
+from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN, read_time
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.wire.proxy_status import Gap, GapOutcome, encode_gap
 
@@ -80,6 +83,10 @@ class Gaps:
         Events that a healthy stream omitted are not considered: see `backfill_from`. Times that
         lie in the future are ignored: a wrong time of an event or a wrong Date has set them.
         """
+        if self._journal.get_metadata(OPEN_SINCE) == UNKNOWN:
+            # Earlier events are lost with the old log. From its beginning on, the new one can be
+            # completed.
+            return self._drop_future(self._journal.complete_from)
         if (since := self._read_time(OPEN_SINCE)) is not None:
             return since
         horizon = self._drop_future(self._journal.dedup_horizon)
@@ -130,18 +137,24 @@ class Gaps:
         if (gap := self.current) is not None:
             self._change(replace(gap, end=None))
             return
-        begin = self.complete_through
-        if begin is not None:
+        is_unknown = self._journal.get_metadata(OPEN_SINCE) == UNKNOWN
+        begin = None if is_unknown else self.complete_through
+        if is_unknown or begin is not None:
             self._gaps.append(Gap(begin))
             self.outcomes[GapOutcome.PENDING] += 1
             self._change(self._gaps[-1])
 
     def end_gap(self, now: int) -> None:
-        """Record that the stream is back. Without a gap, record when the first stream began."""
+        """Record that the stream is back.
+
+        If nothing is known of an earlier one, record when the first stream began.
+        """
+        is_first = self.complete_through is None
         if (gap := self.current) is not None:
+            is_first = gap.begin is None
             # Alpaca's clock may be ahead of ours: a gap must not end before it begins.
-            self._change(replace(gap, end=max(now, gap.begin)))
-        elif self.complete_through is None:
+            self._change(replace(gap, end=now if gap.begin is None else max(now, gap.begin)))
+        if is_first:
             self._streamed_at = self._dates.clock()
             self._journal.set_metadata(_FIRST_STREAM, str(now))
 
@@ -152,7 +165,7 @@ class Gaps:
         the gap begins now: only its end can be wrong then.
         """
         gap = self.current
-        if gap is None or not self._dates.is_future(gap.begin):
+        if gap is None or gap.begin is None or not self._dates.is_future(gap.begin):
             return
         begin = self.complete_through
         begin = self._dates.now_microseconds() if begin is None else begin
@@ -195,14 +208,11 @@ class Gaps:
 
     def _save_open_gap(self) -> None:
         gap = self.current
-        self._journal.set_metadata(OPEN_SINCE, None if gap is None else str(gap.begin))
+        begin = UNKNOWN if gap is None or gap.begin is None else str(gap.begin)
+        self._journal.set_metadata(OPEN_SINCE, None if gap is None else begin)
 
     def _read_time(self, key: str) -> int | None:
-        text = self._journal.get_metadata(key)
-        try:
-            return None if text is None else self._drop_future(int(text))
-        except ValueError:  # damaged
-            return None
+        return self._drop_future(read_time(self._journal.get_metadata(key)))
 
     def _drop_future(self, time: int | None) -> int | None:
         return None if time is None or self._dates.is_future(time) else time

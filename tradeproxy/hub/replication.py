@@ -45,7 +45,7 @@ class StreamState:
             tuple(
                 replace(gap, outcome=GapOutcome(gap.outcome))
                 for gap in gaps
-                if is_time(gap.begin) and (gap.end is None or is_time(gap.end))
+                if all(time is None or is_time(time) for time in (gap.begin, gap.end))
             ),
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from twisted.logger import Logger
 
-from tradeproxy.journal.connection import describe_error, is_damage
+from tradeproxy.journal.connection import DamageError, describe_error, is_damage
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.journal.store import Store
 from tradeproxy.wire.proxy_status import JournalStatus
@@ -107,6 +107,9 @@ class Disk:
         if self._file is None:
             return None
         self._file.acquire()
+        if self._file.has_lost_database:
+            # SQLite would take what is left for a part of the next database.
+            raise DamageError("the database is missing")
         if self._file.size > 0:
             self._store = self._open_store()
         return self._store
@@ -192,11 +195,12 @@ class Disk:
             if self._aside_suffix:
                 aside = self._file.set_aside(self._aside_suffix)
                 self._aside_suffix = ""
-                self._log.warn(
-                    "{account}: started a new journal; the old one is kept as {aside}",
-                    account=self._name,
-                    aside=aside,
-                )
+                if aside is not None:
+                    self._log.warn(
+                        "{account}: started a new journal; the old one is kept as {aside}",
+                        account=self._name,
+                        aside=aside,
+                    )
             self._file.create()
         self._store = self._open_store()
         self._store.save_metadata(self._metadata())

@@ -20,6 +20,8 @@ _SUFFIXES = ("", "-wal", "-shm", "-journal")
 class JournalFile:
     """The files of one account's journal: `<account>.sqlite3` and `<account>.lock`.
 
+    bookmark.py has the third one, `<account>.bookmark`.
+
     Only the owner can read them. The lock ends with the process, even if that is killed.
     """
 
@@ -34,6 +36,13 @@ class JournalFile:
             return self.path.stat().st_size
         except FileNotFoundError:
             return 0
+
+    @property
+    def has_lost_database(self) -> bool:
+        """Whether SQLite's other files are left, although the database is missing or empty."""
+        return self.size == 0 and any(
+            self.path.with_name(self.path.name + suffix).exists() for suffix in ("-wal", "-shm")
+        )
 
     def acquire(self) -> None:
         """Lock the journal for this process. Raises JournalError if it cannot be used."""
@@ -63,21 +72,21 @@ class JournalFile:
         """
         os.close(_open_private(self.path))
 
-    def set_aside(self, suffix: str) -> str:
-        """Rename the database, which must not be open, and return its new name.
+    def set_aside(self, suffix: str) -> str | None:
+        """Rename the database, which must not be open, and its other files.
 
-        Raises OSError.
+        Returns the new name of the first file, or None if there is none. Raises OSError.
         """
         # Fails if the directory is missing, as with an unmounted volume. The old file may return
         # with the directory; it must not be overlooked.
         self.path.parent.stat()
-        aside = f"{self.path.name}.{suffix}"
+        found = None
         for file_suffix in _SUFFIXES:
+            aside = f"{self.path.name}.{suffix}{file_suffix}"
             with suppress(FileNotFoundError):
-                self.path.with_name(self.path.name + file_suffix).rename(
-                    self.path.with_name(aside + file_suffix)
-                )
-        return aside
+                self.path.with_name(self.path.name + file_suffix).rename(self.path.with_name(aside))
+                found = found or aside
+        return found
 
 
 def check_journal(path: Path) -> str | None:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OPEN_SINCE = "open gap since"
-"""The key for the beginning of a gap that is still open (microseconds since 1970)."""
+"""The key for the beginning of a gap that is still open (microseconds since 1970), or UNKNOWN."""
+
+UNKNOWN = "unknown"
+"""The beginning of a gap after a log that is lost with its bookmark."""
 
 TRIM_KEYS = ("trimmed", "begins", "horizon", "trimmed event")
 """The keys that a trim changes."""
@@ -84,6 +87,23 @@ class Metadata:
         """Return the values that are not None: what must be saved to an empty store."""
         return {key: value for key, value in self.encode().items() if value is not None}
 
+    def encode_state(self) -> dict[str, str]:
+        """Return what a new log must have of this one if its rows are lost: see `continue_from`."""
+        kept = ("base_url", "account_id", "latest", "horizon")
+        return {
+            key: value
+            for key, value in self.encode_present().items()
+            if key in kept or key.startswith(_REMEMBERED)
+        }
+
+    def continue_from(self, state: Mapping[str, str]) -> None:
+        """Take over what `encode_state` returned for a log whose rows are lost."""
+        self.latest_time, self.dedup_horizon = (
+            read_time(state.get(key)) for key in ("latest", "horizon")
+        )
+        self.account_id = state.get("account_id")
+        self._notes = _read_notes(state)
+
     def load(self, saved: Mapping[str, str], rows: tuple[int, int, int | None] | None) -> None:
         """Replace this state by the saved one, base URL included.
 
@@ -93,8 +113,8 @@ class Metadata:
         stored, counts as no time.
         """
         trimmed = int(saved["trimmed"])
-        complete_from = _read_time(saved["begins"])
-        latest_time, dedup_horizon = (_read_time(saved.get(key)) for key in ("latest", "horizon"))
+        complete_from = read_time(saved["begins"])
+        latest_time, dedup_horizon = (read_time(saved.get(key)) for key in ("latest", "horizon"))
         epoch, base_url = saved["epoch"], saved["base_url"]
         first, last, max_time = (trimmed + 1, trimmed, None) if rows is None else rows
         if first != trimmed + 1:
@@ -118,7 +138,7 @@ class Metadata:
 
         Each process derives the bounds and the latest time from its own rows.
         """
-        if (horizon := _read_time(saved.get("horizon"))) is not None:
+        if (horizon := read_time(saved.get("horizon"))) is not None:
             self.dedup_horizon = _find_later(self.dedup_horizon, horizon)
         self.account_id = saved.get("account_id")
         self._notes = _read_notes(saved)
@@ -128,13 +148,13 @@ class Metadata:
 
         This process may have trimmed fewer rows, or more if an outage has delayed the other one.
         """
-        complete_from, trimmed = (_read_time(saved.get(key)) for key in ("begins", "trimmed"))
+        complete_from, trimmed = (read_time(saved.get(key)) for key in ("begins", "trimmed"))
         if complete_from is not None:
             has_all = trimmed is not None and trimmed >= self.first - 1
             self.complete_from = (
                 complete_from if has_all else max(complete_from, self.complete_from)
             )
-        self.dedup_horizon = _read_time(saved.get("horizon"))
+        self.dedup_horizon = read_time(saved.get("horizon"))
         self.newest_trimmed = _read_trimmed(saved.get("trimmed event"), self.first - 1)
 
     def begin_epoch(self, epoch: str, first: int, now: int, max_time: int | None) -> None:
@@ -153,7 +173,7 @@ class Metadata:
             # The discarded file held the identities of delivered events. The horizon replaces
             # them. It stays before an open gap, whose missing events are still to be delivered.
             delivered_to = _find_later(self.dedup_horizon, max_time)
-            open_since = _read_time(self.get_metadata(OPEN_SINCE))
+            open_since = read_time(self.get_metadata(OPEN_SINCE))
             self.dedup_horizon = (
                 delivered_to if open_since is None else min(delivered_to, open_since)
             )
@@ -204,7 +224,7 @@ def _find_later(known: int | None, time: int) -> int:
 
 
 def _read_notes(saved: Mapping[str, str]) -> dict[str, str | None]:
-    """Return the stored texts by key. Who reads one must expect a damaged one."""
+    """Return the stored texts by key. Those who store them check what they read."""
     return {
         key.removeprefix(_REMEMBERED): value
         for key, value in saved.items()
@@ -212,7 +232,7 @@ def _read_notes(saved: Mapping[str, str]) -> dict[str, str | None]:
     }
 
 
-def _read_time(text: str | None) -> int | None:
+def read_time(text: str | None) -> int | None:
     """Return a stored time (microseconds since 1970); None if it is none, or outside the calendar.
 
     Python's int() raises ValueError for a number of over 4,300 digits too.

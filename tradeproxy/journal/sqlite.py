@@ -17,9 +17,11 @@ from tradeproxy.journal.base import (
     UnreadableError,
     max_optional,
 )
+from tradeproxy.journal.bookmark import Bookmark
 from tradeproxy.journal.connection import DamageError, describe_error, is_damage
 from tradeproxy.journal.disk import Disk
 from tradeproxy.journal.file import JournalFile
+from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 from tradeproxy.journal.schema import MIGRATIONS, SchemaError
 from tradeproxy.journal.store import Store
@@ -104,6 +106,13 @@ class SqliteJournal(JournalBase):
             on_status=self._status_changed,
         )
         self.status = self._disk.status
+        self._bookmark = (
+            None
+            if path is None
+            else Bookmark(
+                path.with_suffix(".bookmark"), clock, self.encode_state, full_sync=full_sync
+            )
+        )
 
     # Opening and closing.
 
@@ -122,6 +131,8 @@ class SqliteJournal(JournalBase):
             )
             raise JournalError(f"{self._disk}: {reason}") from None
         self._trimmer.start()
+        if self._bookmark is not None:
+            self._bookmark.start()
         self._add_older_rows()
 
     def close(self) -> None:
@@ -130,6 +141,8 @@ class SqliteJournal(JournalBase):
         if self._upgrading is not None:
             self._upgrading.cancel()
             self._upgrading = None
+        if self._bookmark is not None:
+            self._bookmark.stop()
         self._disk.close()
 
     def _add_older_rows(self) -> None:
@@ -156,7 +169,23 @@ class SqliteJournal(JournalBase):
             self.reset_account(self._base_url)
             is_usable, why = False, why or "other-url"
         if not is_usable:
+            if not self.epoch and self._bookmark is not None:
+                self._continue_from(self._bookmark, is_damaged=why == "damaged")
             self._disk.replace(why)
+
+    def _continue_from(self, bookmark: Bookmark, *, is_damaged: bool) -> None:
+        """Take over the state of a lost log. Without it, a gap with an unknown beginning is open.
+
+        Raises OSError.
+        """
+        state = bookmark.read()
+        if state:
+            if state["base_url"] == self.base_url:
+                self.continue_from(state)
+        elif is_damaged or state is not None:
+            self.set_metadata(OPEN_SINCE, UNKNOWN)
+            # Once the old journal is set aside, nothing else shows that there was one.
+            bookmark.write()
 
     def _load_metadata(self, store: Store) -> bool:
         """Load the metadata; return False for an empty database. Raises DamageError."""

@@ -140,7 +140,8 @@ class Backfill:
         """Return the time up to which the log is complete, and set where the request starts.
 
         The request starts OVERLAP earlier, but not before the log began: older events were never
-        in it. Exception: a log that replaced a damaged file began after the missed time.
+        in it. Exception: with a dedup horizon, events up to it count as duplicates in any case. A
+        log that replaced a lost one has a horizon, and began after the missed time.
         """
         known = self._account.gaps.backfill_from
         begin = now if known is None else known
@@ -149,7 +150,9 @@ class Backfill:
             self._begin, self._history = begin, None
             # `now` is truncated to a second.
             log_begins = min(self._journal.correct_complete_from(now) - SECOND, begin)
-            self._since = max(min(begin, now) - OVERLAP, log_begins)
+            self._since = min(begin, now) - OVERLAP
+            if self._journal.dedup_horizon is None:
+                self._since = max(self._since, log_begins)
         return begin
 
     async def _find(self, begin: int, now: int, until: int) -> BackfillResult:

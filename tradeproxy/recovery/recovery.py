@@ -52,6 +52,7 @@ RECONCILE_SLACK = 10 * SECOND
 """A check leaves out this long before now: the stream may still deliver those events."""
 
 _TRIMMED = "the journal was trimmed beyond the gap's begin"
+_UNKNOWN_BEGIN = "the journal was replaced, and the time of its last event is unknown"
 
 _T = TypeVar("_T")
 
@@ -191,7 +192,9 @@ class Recovery(StreamListener):
         # has trimmed events of the gap, and drops those that the backfill found as duplicates.
         dedup_horizon = self._account.journal.dedup_horizon
         self._record_completeness(result)
-        if dedup_horizon is not None and dedup_horizon > gap.begin:
+        if gap.begin is None:
+            result = replace(result, outcome=GapOutcome.LOST, reason=_UNKNOWN_BEGIN)
+        elif dedup_horizon is not None and dedup_horizon > gap.begin:
             result = replace(result, outcome=GapOutcome.LOST, reason=_TRIMMED)
         self._count_found()
         self._account.gaps.settle(result.outcome, result.reason)
@@ -347,9 +350,11 @@ class Recovery(StreamListener):
         """Whether clients already got newer events, after or before the buffering."""
         if not self._account.is_buffering:
             return True
+        time = event.time
+        if time is not None and time < self._account.journal.complete_from:
+            return True  # the log that had its place is lost
         if self._newest is None:
             return False
-        time = event.time
         return time is None or time < self._newest or self._account.dates.is_future(time)
 
     def _count_found(self) -> None:

@@ -59,11 +59,11 @@ class GapOutcome(Enum):
 class Gap:
     """A period without events from Alpaca's stream.
 
-    `begin` is the last time up to which events are complete. `end` is the stream's return, or None
-    while it is down. Both are microseconds since 1970.
+    `begin` is the last time up to which events are complete, or None if that is unknown. `end` is
+    the stream's return, or None while it is down. Both are microseconds since 1970.
     """
 
-    begin: int
+    begin: int | None
     end: int | None = None
     outcome: GapOutcome = GapOutcome.PENDING
     events: int = 0
@@ -152,12 +152,16 @@ def _describe_journal(journal: JournalStatus) -> dict[str, Any]:
 def describe_gap(gap: Gap) -> dict[str, Any]:
     """Return a gap as a JSON object."""
     return {
-        "begin": format_time(gap.begin),
-        "end": None if gap.end is None else format_time(gap.end),
+        "begin": _format_optional(gap.begin),
+        "end": _format_optional(gap.end),
         "outcome": gap.outcome.value,
         "events": gap.events,
         "reason": gap.reason,
     }
+
+
+def _format_optional(time: int | None) -> str | None:
+    return None if time is None else format_time(time)
 
 
 def format_seconds(seconds: float) -> str:

@@ -112,12 +112,14 @@ function part(role) {
 }
 
 function describe(gap, now) {
-  const begin = Date.parse(gap.begin);
+  const begin = gap.begin === null ? null : Date.parse(gap.begin);
   const end = gap.end === null ? null : Date.parse(gap.end);
   const badge = make("span", "badge", gap.outcome);
   badge.dataset.tone = GOOD.has(gap.outcome) ? "good" : BAD.has(gap.outcome) ? "bad" : "warn";
-  const length = end === null ? "still open" : duration(end - begin);
+  const since = begin === null ? "begin unknown" : moment(begin, now, false);
+  const known = begin === null ? "" : duration(end - begin);
+  const length = end === null ? "still open" : known;
   const found = `${plural(gap.events, "event")} found`;
-  const words = [moment(begin, now, false), length, found, gap.reason].filter(Boolean).join(" · ");
+  const words = [since, length, found, gap.reason].filter(Boolean).join(" · ");
   return [badge, words];
 }
