@@ -20,8 +20,10 @@ from tests.support.journals import (
 )
 from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.hub.account import ANOTHER_ACCOUNT, Account
+from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.hub.replication import StreamState
-from tradeproxy.wire.position import Cursor
+from tradeproxy.journal.disk import WATCH_EVERY
+from tradeproxy.wire.position import AfterId, Cursor
 from tradeproxy.wire.proxy_status import Gap, GapOutcome, UpstreamStatus
 
 if TYPE_CHECKING:
@@ -420,6 +422,42 @@ class ReplacedFileTests(MemoryCase):
         gap = account.gaps.current
         assert gap is not None
         self.assertEqual(gap.outcome, GapOutcome.PENDING)
+
+    def test_lost_file_announces_new_epoch(self) -> None:
+        """Clients get the new cursor. Live ones continue; older positions are unknown."""
+        path = Path(self.mktemp()) / "paper.sqlite3"
+        disk = Connections()
+        journal = journal_at(path, self.clock, connect=disk)
+        account = Account("paper", journal, self.clock)
+        account.open()
+        self.addCleanup(account.close)
+        for number, lose in enumerate(
+            (
+                lambda: disk.execute("DROP TABLE meta"),
+                path.unlink,
+                lambda: path.parent.rename(self.mktemp()),
+            )
+        ):
+            account.publish(event(2 * number))
+            self.clock.advance(0)
+            subscriber = PayloadSubscriber()
+            account.broadcaster.register(subscriber)
+            cursor = account.cursor_at(journal.last)
+            assert cursor is not None
+            lose()
+            journal.set_metadata("open orders", str(number))
+            self.clock.advance(WATCH_EVERY)
+            self.clock.advance(0)
+            account.publish(event(2 * number + 1))
+            self.clock.advance(0)
+            [hello] = subscriber.statuses
+            self.assertEqual(hello["event"], "hello")
+            self.assertEqual(hello["cursor"].split(".")[1], journal.epoch)
+            self.assertEqual(hello["journal"]["state"], "durable")
+            self.assertEqual(locate(account, AfterId(hello["cursor"])), journal.last - 1)
+            self.assertEqual(subscriber.batches, [[event(2 * number + 1).payload]])
+            self.assertRaises(UnrecoverablePositionError, locate, account, AfterId(cursor))
+            account.broadcaster.unregister(subscriber)
 
 
 class AccountStreamStateTests(AccountTestCase):

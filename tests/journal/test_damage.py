@@ -155,7 +155,8 @@ class DamagedFileTests(DiskCase):
         moved = self.path.parent.rename(self.path.parent.with_name("gone"))
         self.journal.append(events(3))
         self.assertEqual([status.durable for status in self.listener.statuses], [False])
-        self.assertEqual(self.journal.status.reason, "the file is damaged")
+        reason = f"the file is damaged; {self.path.parent}: No such file or directory"
+        self.assertEqual(self.journal.status.reason, reason)
         self.assertEqual(self.listener.batches, [Batch((row(3, event(3), durable=False),))])
         self.assertEqual((self.journal.first, self.read_seqs(self.journal, 2)), (3, [3]))
         self.assertRaises(TrimmedError, self.journal.read, 0, 1)
@@ -192,7 +193,8 @@ class DamagedFileTests(DiskCase):
         self.journal.identify("one")
         moved = self.path.parent.rename(self.path.parent.with_name("away"))
         self.journal.identify("two")
-        self.assertEqual(self.journal.status.reason, "the file cannot be replaced")
+        reason = f"{self.path.parent}: No such file or directory"
+        self.assertEqual(self.journal.status.reason, reason)
         self.journal.append(events(1))
         moved.rename(self.path.parent)
         self.clock.advance(RETRY_EVERY)
@@ -218,7 +220,8 @@ class DamagedFileTests(DiskCase):
         journal = self.open(connect=connect)
         self.damage()
         journal.append(events(3))
-        self.assertEqual(journal.status.reason, "the file is damaged")
+        reason = f"the file is damaged; the file is read-only: {self.path}"
+        self.assertEqual(journal.status.reason, reason)
         self.clock.advance(RETRY_EVERY)
         self.assertFalse(journal.status.durable)
         self.clock.advance(RETRY_EVERY)

@@ -42,14 +42,15 @@ class FailingDiskTests(DiskCase):
             self.journal.append(events(3, 4))
             self.journal.append(events(5))
             self.clock.advance(RETRY_EVERY)
-        status = JournalStatus(durable=False, reason=READ_ONLY, since=NOW + 5)
+        reason = f"{READ_ONLY}: {self.path}"
+        status = JournalStatus(durable=False, reason=reason, since=NOW + 5)
         batches = [
             Batch((row(3, event(3), durable=False), row(4, event(4), durable=False))),
             Batch((row(5, event(5), durable=False),)),
         ]
         self.assertEqual(self.listener.calls, [status, *batches])
         self.assertEqual((self.journal.status, self.journal.last), (status, 5))
-        self.assertEqual([(log["account"], log["reason"]) for log in logs], [("paper", READ_ONLY)])
+        self.assertEqual([(log["account"], log["reason"]) for log in logs], [("paper", reason)])
 
     def test_read_backlog_is_part_of_log(self) -> None:
         """A new client finds every event by number, identity, time and order."""
@@ -88,7 +89,7 @@ class FailingDiskTests(DiskCase):
         while self.journal.status.durable:
             n += 1
             self.journal.append(events(n))
-        self.assertEqual(self.journal.status.reason, "disk full")
+        self.assertEqual(self.journal.status.reason, f"disk full: {self.path}")
         self.connections.free_disk()
         with capturedLogs() as logs:
             self.clock.advance(RETRY_EVERY)
@@ -151,7 +152,8 @@ class FailingDiskTests(DiskCase):
         self.addCleanup(other.close)
         other.execute("BEGIN IMMEDIATE")
         self.journal.append(events(3))
-        self.assertEqual(self.journal.status.reason, "another program holds the file")
+        reason = f"another program holds the file: {self.path}"
+        self.assertEqual(self.journal.status.reason, reason)
         other.execute("COMMIT")
         self.clock.advance(RETRY_EVERY)
         self.assertTrue(self.journal.status.durable)

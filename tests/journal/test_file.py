@@ -170,7 +170,8 @@ class SetAsideTests(JournalFileCase):
         file.acquire()
         for suffix in ("", "-wal"):
             self.path.with_name(f"paper.sqlite3{suffix}").write_bytes(suffix.encode())
-        self.assertEqual(file.set_aside("damaged-0123"), "paper.sqlite3.damaged-0123")
+        names = ["paper.sqlite3.damaged-0123", "paper.sqlite3.damaged-0123-wal"]
+        self.assertEqual(file.set_aside("damaged", "0123"), names)
         kept = {
             "paper.sqlite3.damaged-0123": b"",
             "paper.sqlite3.damaged-0123-wal": b"-wal",

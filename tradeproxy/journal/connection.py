@@ -25,14 +25,27 @@ _REASONS = {
     sqlite3.SQLITE_PERM: "the file cannot be opened",
 }
 
+_VAGUE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+
 
 class DamageError(sqlite3.DatabaseError):
     """The file has lost rows or metadata in a way that SQLite itself does not detect."""
 
 
+class BusyError(sqlite3.OperationalError):
+    """Another program uses the file at the moment, which SQLite reports as a value."""
+
+    sqlite_errorcode = sqlite3.SQLITE_BUSY
+
+
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether the file is unusable for good, so that retrying is useless."""
     return isinstance(error, DamageError) or _get_code(error) in _DAMAGE
+
+
+def is_vague(error: sqlite3.Error) -> bool:
+    """Whether SQLite's error may have one of many causes in the operating system."""
+    return _get_code(error) in _VAGUE
 
 
 def describe_error(error: sqlite3.Error) -> str:

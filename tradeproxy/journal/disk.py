@@ -1,19 +1,23 @@
-"""The store of a journal and its failures: retry what fails, replace a file that is damaged."""
+"""The store of a journal and its failures: retry what fails, replace a file that is lost."""
 
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from twisted.logger import Logger
 
-from tradeproxy.journal.connection import DamageError, describe_error, is_damage
+from tradeproxy.journal.base import JournalError
+from tradeproxy.journal.connection import DamageError, describe_error, is_damage, is_vague
+from tradeproxy.journal.file import describe_os_error, find_problem
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.journal.store import Store
 from tradeproxy.wire.proxy_status import JournalStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -26,8 +30,17 @@ STEP = 1000
 RETRY_EVERY = 1.0
 """Seconds between two attempts to write while the disk fails."""
 
+WATCH_EVERY = 2.0
+"""Seconds between two looks at the paths of the open files."""
+
 CHECKED_SIZE = 32 * 1024 * 1024
 """The largest file (bytes) that is checked when it is opened: a fraction of a second."""
+
+_LOST = "lost"
+"""Part of the new name of what is left of a database that was removed."""
+
+_NO_FILE = (OSError, JournalError, SchemaError)
+"""What prevents a new file, besides sqlite3.Error."""
 
 _T = TypeVar("_T")
 
@@ -37,17 +50,21 @@ class Disk:
 
     `status.durable` and the presence of a store make three states:
 
-        state             event                            next state
-        ----------------  -------------------------------  ----------------
-        durable           the disk fails                   retrying
-        durable           damage, new file created         durable
-        durable           damage, no new file possible     without a store
-        retrying          a retry commits the backlog      durable
-        retrying          damage, new file created         retrying
-        retrying          damage, no new file possible     without a store
-        without a store   a retry creates a file           durable
+        state             event                                       next state
+        ----------------  ------------------------------------------  ----------------
+        durable           the disk fails                              retrying
+        durable           damage or loss, new file created            durable
+        durable           damage or loss, no new file possible        without a store
+        durable           the write-ahead log is gone, reopened       durable
+        durable           the same, and the database cannot be        retrying
+                          written
+        retrying          a retry commits the backlog                 durable
+        retrying          damage or loss, new file created            retrying
+        retrying          damage or loss, no new file possible        without a store
+        without a store   a retry creates a file                      durable
 
-    A new file begins a new epoch. An old file is renamed, never deleted.
+    Loss: the database is gone from its path, or is another file now, or another process has the
+    lock. A new file begins a new epoch. An old file is renamed, never deleted.
     """
 
     _log = Logger()
@@ -65,6 +82,7 @@ class Disk:
         begin_epoch: Callable[[], str],
         metadata: Callable[[], Mapping[str, str | None]],
         on_status: Callable[[JournalStatus], None],
+        on_replaced: Callable[[], None],
     ) -> None:
         """Open nothing yet.
 
@@ -79,6 +97,7 @@ class Disk:
             begin_epoch: called before a new file begins; returns the epoch.
             metadata: returns what to save in a new file, and after every failure.
             on_status: called with every new status.
+            on_replaced: called when a new epoch has begun because the file was lost.
         """
         self.status = JournalStatus(durable=True, reason="", since=wall_clock())
         self._name = name
@@ -91,10 +110,13 @@ class Disk:
         self._begin_epoch = begin_epoch
         self._metadata = metadata
         self._on_status = on_status
+        self._on_replaced = on_replaced
         self._store: Store | None = None
-        # The suffix for renaming the old file, kept until the renaming succeeds.
-        self._aside_suffix = ""
+        # The parts of the old file's new name, kept until the renaming succeeds.
+        self._aside: tuple[str, str] | None = None
+        self._reported: Path | None = None  # the file that is lost, as it was logged
         self._retry_timer: IDelayedCall | None = None
+        self._watch_timer: IDelayedCall | None = None
 
     def __str__(self) -> str:
         return ":memory:" if self._file is None else str(self._file.path)
@@ -110,6 +132,7 @@ class Disk:
         if self._file.has_lost_database:
             # SQLite would take what is left for a part of the next database.
             raise DamageError("the database is missing")
+        self._file.watch.forget()
         if self._file.size > 0:
             self._store = self._open_store()
         return self._store
@@ -119,8 +142,66 @@ class Disk:
         if self._store is not None and self._file is not None and self._file.size <= CHECKED_SIZE:
             self._store.check_integrity()
 
+    def start_watching(self) -> None:
+        """Look regularly whether the files are still at their paths."""
+        if self._file is not None:
+            self._watch_timer = self._clock.callLater(WATCH_EVERY, self._watch)
+            with suppress(OSError):
+                self._remember()
+
+    def _watch(self) -> None:
+        self._watch_timer = self._clock.callLater(WATCH_EVERY, self._watch)
+        self.check_paths()
+
+    def check_paths(self) -> bool:
+        """Replace a database that is lost. Open it again if only another file of it is.
+
+        Returns whether the store writes to the files at the paths.
+        """
+        if self._file is None or self._store is None:
+            return True
+        try:
+            lost = self._file.find_lost()
+        except OSError:
+            return True  # the directory cannot be read at the moment
+        if lost is not None and lost != self._reported:
+            self._log.error(
+                "{account}: {path} was removed, or is another file now",
+                account=self._name,
+                path=str(lost),
+            )
+        self._reported = lost
+        if lost is None:
+            return True
+        if lost == self._file.path:
+            self._replace_lost(_LOST)
+        else:
+            self._reopen()
+        return self._reported is None
+
+    def _reopen(self) -> None:
+        """Write to the database what only the open files have, and open it again."""
+        assert self._file is not None
+        assert self._store is not None
+        try:
+            self._store.checkpoint()
+            before = self._store.bounds()
+            # On closing, SQLite deletes what is at these paths, without a look at what it is.
+            self._file.set_aside_foreign(self._metadata()["epoch"] or "")
+            self._close_store()
+            self._create()
+            if self._store.bounds() != before:
+                raise DamageError("rows")
+        except sqlite3.Error as error:
+            self._handle_error(error)
+        except _NO_FILE as error:
+            self._degrade(self._describe(error))
+
     def close(self) -> None:
         """Commit what can be committed, and release the files. A second call has no effect."""
+        if self._watch_timer is not None:
+            self._watch_timer.cancel()
+            self._watch_timer = None
         if self._retry_timer is not None:
             self._retry_timer.cancel()
             self._retry_timer = None
@@ -155,8 +236,9 @@ class Disk:
         for _ in range(2):
             if self.status.durable and (result := self.query(command, None)) is not None:
                 return result
-        # Has no effect if the first attempt has already reported another reason.
-        self._degrade("the file is damaged, and a new one too")
+        # The first attempt may have reported another reason already.
+        if self.status.durable:
+            self._degrade(f"the file is damaged, and a new one too: {self}")
         return None
 
     def save(self) -> None:
@@ -178,32 +260,47 @@ class Disk:
         self._close_store()
         epoch = self._begin_epoch()
         if why:
-            self._aside_suffix = f"{why}-{epoch}"
+            self._aside = why, epoch
         self._create()
 
     def replace_when_possible(self, why: str, reason: str = "") -> None:
-        """Replace the file now, or by retrying. `reason` is the status until that succeeds."""
+        """Replace the file now, or by retrying. The status is `reason` and what prevents it."""
         try:
             self.replace(why)
-        except (OSError, SchemaError):
-            self._degrade(reason or "the file cannot be replaced")
-        except sqlite3.Error as error:
-            self._degrade(reason or describe_error(error))
+        except (*_NO_FILE, sqlite3.Error) as error:
+            self._degrade(reason + self._describe(error))
+
+    def _replace_lost(self, why: str, reason: str = "") -> None:
+        self.replace_when_possible(why, reason)
+        self._on_replaced()
 
     def _create(self) -> None:
         if self._file is not None:
-            if self._aside_suffix:
-                aside = self._file.set_aside(self._aside_suffix)
-                self._aside_suffix = ""
-                if aside is not None:
-                    self._log.warn(
-                        "{account}: started a new journal; the old one is kept as {aside}",
-                        account=self._name,
-                        aside=aside,
-                    )
+            if self._aside is not None:
+                why, epoch = self._aside
+                if why == _LOST:
+                    self._file.lock()  # makes the directory, if that is gone too
+                self._report_aside(self._file.set_aside(why, epoch))
+                self._aside = None
+            self._file.lock()
+            self._file.watch.forget()
             self._file.create()
         self._store = self._open_store()
         self._store.save_metadata(self._metadata())
+        self._remember()
+
+    def _remember(self) -> None:
+        self._reported = None
+        if self._file is not None:
+            self._file.watch.remember()
+
+    def _report_aside(self, names: Sequence[str]) -> None:
+        if names:
+            self._log.warn(
+                "{account}: started a new journal; the old one is kept as {aside}",
+                account=self._name,
+                aside=names[0],
+            )
 
     def _open_store(self) -> Store:
         # timeout=0: waiting for another program's lock would block the reactor.
@@ -219,19 +316,36 @@ class Disk:
 
     def _handle_error(self, error: sqlite3.Error) -> None:
         if is_damage(error):
-            self.replace_when_possible("damaged", "the file is damaged")
+            self._replace_lost("damaged", "the file is damaged; ")
+        elif self.status.durable:
+            self._degrade(self._describe(error))
+
+    def _describe(self, error: Exception) -> str:
+        """Return what is wrong with the disk, as a short phrase that names the file."""
+        if isinstance(error, JournalError):
+            return str(error)  # it begins with the path
+        path = None if self._file is None else self._file.path
+        if path is not None and isinstance(error, sqlite3.Error) and is_vague(error):
+            error = find_problem(path) or error
+        if isinstance(error, sqlite3.Error):
+            reason = describe_error(error)
+        elif isinstance(error, OSError) and path is not None:
+            reason = describe_os_error(error, path)
         else:
-            self._degrade(describe_error(error))
+            reason = str(error)
+        return reason if path is None or str(path.parent) in reason else f"{reason}: {path}"
 
     def _degrade(self, reason: str) -> None:
-        if not self.status.durable:
+        """Report why the disk does not accept writes. The status of an outage begins once."""
+        if not self.status.durable and reason in self.status.reason:
             return
         self._log.error(
             "{account}: events are delivered without being on the disk: {reason}",
             account=self._name,
             reason=reason,
         )
-        self._retry_timer = self._clock.callLater(RETRY_EVERY, self._retry)
+        if self._retry_timer is None:
+            self._retry_timer = self._clock.callLater(RETRY_EVERY, self._retry)
         self._change_status(durable=False, reason=reason)
 
     def _retry(self) -> None:
@@ -239,6 +353,8 @@ class Disk:
         self.retry_now()
 
     def _retry_once(self) -> bool:
+        if not self.check_paths():
+            return False
         try:
             if self._store is None:
                 self._create()
@@ -248,15 +364,17 @@ class Disk:
             while entries := self._backlog.head(STEP):
                 self._store.commit(entries, {})
                 self._backlog.drop(len(entries))
-        except (OSError, SchemaError):
-            return False
-        except sqlite3.Error as error:
-            self._handle_error(error)
+        except (*_NO_FILE, sqlite3.Error) as error:
+            if isinstance(error, sqlite3.Error) and is_damage(error):
+                self._handle_error(error)
+            else:
+                self._degrade(self._describe(error))
             return False
         self._log.info("{account}: every event is on the disk again", account=self._name)
         self._change_status(durable=True, reason="")
         return True
 
     def _change_status(self, *, durable: bool, reason: str) -> None:
-        self.status = JournalStatus(durable, reason, self._wall_clock())
+        since = self._wall_clock() if durable is not self.status.durable else self.status.since
+        self.status = JournalStatus(durable, reason, since)
         self._on_status(self.status)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 from contextlib import suppress
+from errno import ENOSPC
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.schema import Header, SchemaError, check_header
+from tradeproxy.journal.watch import SUFFIXES, FileWatch, identify
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-_SUFFIXES = ("", "-wal", "-shm", "-journal")
-"""SQLite's files of one database. The database is first: the others are useless without it."""
+NEEDED = 256 * 1024
+"""Bytes that must be free for a first start. The empty tables and SQLite's other files have 140."""
 
 
 class JournalFile:
@@ -27,6 +32,7 @@ class JournalFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.watch = FileWatch(path)
         self._lock: int | None = None
 
     @property
@@ -41,19 +47,54 @@ class JournalFile:
     def has_lost_database(self) -> bool:
         """Whether SQLite's other files are left, although the database is missing or empty."""
         return self.size == 0 and any(
-            self.path.with_name(self.path.name + suffix).exists() for suffix in ("-wal", "-shm")
+            self.watch.path(suffix).exists() for suffix in ("-wal", "-shm")
         )
+
+    def find_lost(self) -> Path | None:
+        """Return the first file of the open database that is gone, or is another one now.
+
+        A lock file that is gone is made again: a lock on a file without a name protects nothing.
+        If another process has the new one, the database is lost. Raises OSError if the directory
+        cannot be read.
+        """
+        lost = self.watch.find_lost()
+        if lost != self.path and not self._has_lock():
+            try:
+                self.lock()
+            except JournalError:
+                return self.path
+        return lost
+
+    def _has_lock(self) -> bool:
+        if self._lock is None:
+            return False
+        held = os.fstat(self._lock)
+        return identify(_lock_path(self.path)) == (held.st_dev, held.st_ino)
 
     def acquire(self) -> None:
         """Lock the journal for this process. Raises JournalError if it cannot be used."""
+        self.lock()
         try:
+            _check_header(self.path)
+        except JournalError:
+            self.release()
+            raise
+
+    def lock(self) -> None:
+        """Make the directory if it is missing, and lock the journal, unless it is locked already.
+
+        Raises JournalError.
+        """
+        try:
+            if self._has_lock():
+                return
+            self.release()
             _make_directory(self.path.parent)
             lock = _open_private(_lock_path(self.path))
         except OSError as error:
-            raise JournalError(f"{self.path}: {_describe_os_error(error)}") from None
+            raise JournalError(f"{self.path}: {describe_os_error(error, self.path)}") from None
         try:
             _lock_exclusively(lock, self.path)
-            _check_header(self.path)
         except JournalError:
             os.close(lock)
             raise
@@ -72,21 +113,33 @@ class JournalFile:
         """
         os.close(_open_private(self.path))
 
-    def set_aside(self, suffix: str) -> str | None:
+    def set_aside(self, why: str, epoch: str) -> list[str]:
         """Rename the database, which must not be open, and its other files.
 
-        Returns the new name of the first file, or None if there is none. Raises OSError.
+        Returns the new names. `why` and `epoch` become part of them. Files with which another
+        program has replaced the open ones have `foreign` instead of `why`. Raises OSError.
         """
         # Fails if the directory is missing, as with an unmounted volume. The old file may return
         # with the directory; it must not be overlooked.
         self.path.parent.stat()
-        found = None
-        for file_suffix in _SUFFIXES:
-            aside = f"{self.path.name}.{suffix}{file_suffix}"
+        foreign = self.set_aside_foreign(epoch)
+        return foreign + self._rename(SUFFIXES, f"{self.path.name}.{why}-{epoch}")
+
+    def set_aside_foreign(self, epoch: str) -> list[str]:
+        """Rename the files with which another program has replaced the open ones."""
+        foreign = [suffix for suffix in SUFFIXES if self.watch.is_foreign(suffix)]
+        return self._rename(foreign, f"{self.path.name}.foreign-{epoch}")
+
+    def _rename(self, suffixes: Sequence[str], name: str) -> list[str]:
+        used = {each.name for each in self.path.parent.iterdir()}
+        numbered = (name if count == 1 else f"{name}.{count}" for count in itertools.count(1))
+        name = next(each for each in numbered if not used & {each + end for end in SUFFIXES})
+        renamed = []
+        for suffix in suffixes:
             with suppress(FileNotFoundError):
-                self.path.with_name(self.path.name + file_suffix).rename(self.path.with_name(aside))
-                found = found or aside
-        return found
+                self.watch.path(suffix).rename(self.path.with_name(name + suffix))
+                renamed.append(name + suffix)
+        return renamed
 
 
 def check_journal(path: Path) -> str | None:
@@ -108,7 +161,7 @@ def check_journal(path: Path) -> str | None:
     except JournalError as error:
         return str(error)
     except OSError as error:
-        return f"{path}: {_describe_os_error(error)}"
+        return f"{path}: {describe_os_error(error, path)}"
     return None
 
 
@@ -140,7 +193,7 @@ def _check_header(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise JournalError(f"{path}: {_describe_os_error(error)}") from None
+        raise JournalError(f"{path}: {describe_os_error(error, path)}") from None
     if header is not None:
         try:
             check_header(header)
@@ -171,7 +224,33 @@ def _open_private(path: Path) -> int:
     return descriptor
 
 
-def _describe_os_error(error: OSError) -> str:
+def find_problem(path: Path, size: int = NEEDED) -> OSError | None:
+    """Return why no file of `size` bytes can be made beside `path`; None if one can.
+
+    SQLite does not report the error of the operating system. The file has no name, if possible.
+    """
+    try:
+        with TemporaryFile(dir=path.parent, buffering=0) as file:
+            file.write(bytes(size))
+    except OSError as error:
+        return OSError(error.errno, error.strerror, str(path.parent))
+    return None
+
+
+def describe_os_error(error: OSError, path: Path) -> str:
+    """Return what is wrong, as a short phrase with the file that the error names.
+
+    `path` is on the disk of which the error tells.
+    """
     if error.strerror is None:
         return str(error)
+    if error.errno == ENOSPC:
+        return "disk full, no inode is free" if _has_no_inodes(path) else "disk full"
     return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+
+
+def _has_no_inodes(path: Path) -> bool:
+    with suppress(OSError, StopIteration):
+        found = os.statvfs(next(each for each in path.parents if each.exists()))
+        return found.f_files > 0 and found.f_favail == 0  # some file systems do not count them
+    return False

@@ -92,6 +92,7 @@ class SqliteJournal(JournalBase):
         self._upgrade_step = upgrade_step
         self._backlog = Backlog()
         self._upgrading: IDelayedCall | None = None
+        self._announcing: IDelayedCall | None = None
         self._trimmer = Trimmer(clock, lambda: self._disk.query(self._trim, False))
         self._disk = Disk(
             name,
@@ -104,6 +105,7 @@ class SqliteJournal(JournalBase):
             begin_epoch=self._begin_epoch,
             metadata=self.encode,
             on_status=self._status_changed,
+            on_replaced=self._file_replaced,
         )
         self.status = self._disk.status
         self._bookmark = (
@@ -131,6 +133,7 @@ class SqliteJournal(JournalBase):
             )
             raise JournalError(f"{self._disk}: {reason}") from None
         self._trimmer.start()
+        self._disk.start_watching()
         if self._bookmark is not None:
             self._bookmark.start()
         self._add_older_rows()
@@ -138,12 +141,13 @@ class SqliteJournal(JournalBase):
     def close(self) -> None:
         """Commit what can be committed, and release the file. A second call has no effect."""
         self._trimmer.stop()
-        if self._upgrading is not None:
-            self._upgrading.cancel()
-            self._upgrading = None
+        self._disk.check_paths()
         if self._bookmark is not None:
             self._bookmark.stop()
         self._disk.close()
+        for call in (self._upgrading, self._announcing):
+            if call is not None and call.active():
+                call.cancel()
 
     def _add_older_rows(self) -> None:
         """Run steps of the upgrade of rows until all are in the present form."""
@@ -218,6 +222,11 @@ class SqliteJournal(JournalBase):
         epoch, first = self._random_bytes(8).hex(), self._last_on_disk + 1
         self._begin(self, epoch, first, self.latest_time)
         return self.epoch
+
+    def _file_replaced(self) -> None:
+        # Not at once: the damage may have been found while a client's rows are read.
+        if self._announcing is None or not self._announcing.active():
+            self._announcing = self._clock.callLater(0, lambda: self.on_new_epoch())
 
     def _status_changed(self, status: JournalStatus) -> None:
         self.status = status

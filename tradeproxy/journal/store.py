@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import Row, UnreadableError, max_optional
-from tradeproxy.journal.connection import DamageError, fetch_value, transaction
+from tradeproxy.journal.connection import BusyError, DamageError, fetch_value, transaction
 from tradeproxy.journal.metadata import TrimmedEvent
 from tradeproxy.journal.schema import migrate
 from tradeproxy.journal.upgrade import OlderRows, read_execution, repair_times
@@ -87,6 +87,12 @@ class Store:
         """Merge the write-ahead log into the file if possible, and close it. Never raises."""
         with suppress(sqlite3.Error):
             self._connection.close()
+
+    def checkpoint(self) -> None:
+        """Write to the file what only the write-ahead log has. Raises BusyError if it must wait."""
+        busy, pages, written = self._execute("PRAGMA wal_checkpoint").fetchone()
+        if busy or pages != written:
+            raise BusyError("checkpoint")
 
     def check_integrity(self) -> None:
         """Read the whole file. Raises DamageError if it is damaged."""
