@@ -16,6 +16,7 @@ from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.clients import Clients, DownstreamService
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
+from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.recovery.recovery import Recovery
 from tradeproxy.runtime import reuseport
@@ -185,6 +186,14 @@ class OrderedService(MultiService):
                 self._log.failure("{service} did not stop cleanly", service=type(service).__name__)
 
 
+class StartError(SystemExit, Exception):
+    """Ends the process with one line and status 1.
+
+    For Python it is a SystemExit, so there is no traceback. twistd removes its pidfile, and reports
+    to the process that started the daemon, only after an Exception.
+    """
+
+
 class JournalService(Service):
     """Opens the journals before the services that use them, and closes them afterwards."""
 
@@ -194,10 +203,13 @@ class JournalService(Service):
         self._accounts = tuple(accounts)
 
     def startService(self) -> None:
-        """Open the journals. Raises JournalError, which aborts the start."""
+        """Open the journals. Raises StartError, whose text is a line for the user."""
         super().startService()
         for account in self._accounts:
-            account.open()
+            try:
+                account.open()
+            except JournalError as error:
+                raise StartError(str(error)) from None
 
     def stopService(self) -> None:
         """Commit buffered events and close the journals. Log each failure."""

@@ -11,7 +11,7 @@ from twisted.python import usage
 
 from tradeproxy.config import endpoints
 from tradeproxy.config.settings import Settings, SettingsError, read_settings
-from tradeproxy.journal.file import check_journal
+from tradeproxy.journal.file import check_journal, describe_os_error, find_problem
 from tradeproxy.runtime.log_throttle import LogThrottleService
 from tradeproxy.runtime.monotonic import use_monotonic_clock
 from tradeproxy.runtime.rlimits import count_free_files, raise_file_limit, reserve_for
@@ -62,8 +62,9 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Read the settings.
 
-        A problem in the settings, addresses or journals ends the process here: SystemExit with
-        one line for each problem, status 1. Later it would be a traceback, or only in a log file.
+        A problem in the settings, addresses, journals or twistd's own files ends the process here:
+        SystemExit with one line for each problem, status 1. Later it would be a traceback, or only
+        in a log file.
         """
         try:
             self.settings = read_settings(
@@ -76,7 +77,11 @@ class Options(usage.Options):
             )
         except SettingsError as error:
             raise SystemExit(str(error)) from None
-        problems = [*self._address_problems(), *journal_problems(self.settings)]
+        problems = [
+            *self._address_problems(),
+            *journal_problems(self.settings),
+            *self._twistd_problems(),
+        ]
         if problems:
             raise SystemExit("\n".join(problems))
 
@@ -97,6 +102,22 @@ class Options(usage.Options):
         return [
             f"{problem}: {beside if problem.startswith(of_simulator) else another}"
             for problem in problems
+        ]
+
+    def _twistd_problems(self) -> list[str]:
+        """Return a line for each file of twistd itself that it could not create."""
+        twistd = getattr(self, "parent", None) or {}
+        # A log may be empty: on a full disk the proxy runs without it. A pidfile has a number.
+        files = {"pidfile": len(str(os.getpid())), "logfile": 0}
+        named = [
+            (option, Path(twistd.get("rundir") or ".", twistd[option]), size)
+            for option, size in files.items()
+            if twistd.get(option) not in (None, "", "-")
+        ]
+        return [
+            f"--{option} {path}: {describe_os_error(problem, path)}"
+            for option, path, size in named
+            if not path.exists() and (problem := find_problem(path, size)) is not None
         ]
 
 

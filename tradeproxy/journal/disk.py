@@ -320,20 +320,25 @@ class Disk:
         elif self.status.durable:
             self._degrade(self._describe(error))
 
-    def _describe(self, error: Exception) -> str:
-        """Return what is wrong with the disk, as a short phrase that names the file."""
-        if isinstance(error, JournalError):
-            return str(error)  # it begins with the path
+    def describe(self, error: Exception) -> str:
+        """Return what is wrong with the disk, as a short phrase.
+
+        SQLite hides the error of the operating system. An attempt to write another file shows it.
+        """
         path = None if self._file is None else self._file.path
         if path is not None and isinstance(error, sqlite3.Error) and is_vague(error):
             error = find_problem(path) or error
         if isinstance(error, sqlite3.Error):
-            reason = describe_error(error)
-        elif isinstance(error, OSError) and path is not None:
-            reason = describe_os_error(error, path)
-        else:
-            reason = str(error)
-        return reason if path is None or str(path.parent) in reason else f"{reason}: {path}"
+            return describe_error(error)
+        if isinstance(error, OSError) and path is not None:
+            return describe_os_error(error, path)
+        return str(error)
+
+    def _describe(self, error: Exception) -> str:
+        """Return the same with the path of what it is about."""
+        reason = self.describe(error)
+        has_path = self._file is None or str(self._file.path.parent) in reason
+        return reason if has_path else f"{reason}: {self}"
 
     def _degrade(self, reason: str) -> None:
         """Report why the disk does not accept writes. The status of an outage begins once."""

@@ -145,7 +145,8 @@ class JournalFile:
 def check_journal(path: Path) -> str | None:
     """Return why no journal can be opened at `path`, as one line; None if it can.
 
-    The line begins with the path. Nothing is changed, and no lock is kept. A later version's file
+    The line begins with the path. For a first start, there must be room for the empty tables.
+    Nothing is changed, and no lock is kept. A later version's file
     can go undetected if that version was killed while it changed the tables: `acquire` or the
     opening of the store reports it.
     """
@@ -174,6 +175,9 @@ def _check_access(path: Path) -> None:
         raise JournalError(f"{path}: the directory {ancestor} cannot be written to")
     if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         raise JournalError(f"{path}: it cannot be written to")
+    is_first = not path.exists() or path.stat().st_size == 0
+    if is_first and (problem := find_problem(ancestor / path.name)) is not None:
+        raise problem
 
 
 def _lock_exclusively(lock: int, path: Path) -> None:
@@ -230,8 +234,9 @@ def find_problem(path: Path, size: int = NEEDED) -> OSError | None:
     SQLite does not report the error of the operating system. The file has no name, if possible.
     """
     try:
-        with TemporaryFile(dir=path.parent, buffering=0) as file:
+        with TemporaryFile(dir=path.parent) as file:
             file.write(bytes(size))
+            file.flush()
     except OSError as error:
         return OSError(error.errno, error.strerror, str(path.parent))
     return None

@@ -18,7 +18,7 @@ from tradeproxy.journal.base import (
     max_optional,
 )
 from tradeproxy.journal.bookmark import Bookmark
-from tradeproxy.journal.connection import DamageError, describe_error, is_damage
+from tradeproxy.journal.connection import DamageError, is_damage
 from tradeproxy.journal.disk import Disk
 from tradeproxy.journal.file import JournalFile
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
@@ -125,12 +125,10 @@ class SqliteJournal(JournalBase):
         except JournalError:
             raise
         except (OSError, SchemaError, sqlite3.Error) as error:
+            reason = self._disk.describe(error)
+            if isinstance(error, sqlite3.Error):
+                reason += f" ({error})"
             self._disk.close()
-            reason = (
-                f"{describe_error(error)} ({error})"
-                if isinstance(error, sqlite3.Error)
-                else str(error)
-            )
             raise JournalError(f"{self._disk}: {reason}") from None
         self._trimmer.start()
         self._disk.start_watching()
