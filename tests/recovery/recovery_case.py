@@ -74,6 +74,7 @@ class RecoveryTestCase(SynchronousTestCase):
     """An account with recovery, whose Alpaca is the simulator; it has delivered event 0."""
 
     mode = RecoveryMode.AUTO
+    deadline = 5.0
 
     def setUp(self) -> None:
         self.clock = fake_time(self)
@@ -127,7 +128,10 @@ class RecoveryTestCase(SynchronousTestCase):
             self.rate_limiter,
         )
         recovery = Recovery(
-            self.account, rest, RecoverySettings(self.mode, 5.0, INTERVAL), self.proxy_clock
+            self.account,
+            rest,
+            RecoverySettings(self.mode, self.deadline, INTERVAL),
+            self.proxy_clock,
         )
         settings = AccountSettings(
             "paper", BaseUrl.parse(BASE_URL), KEYS, Dialect.AUTHENTICATE, "ALPACA_API_KEY"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import pairwise
 from typing import Any
 
@@ -75,16 +76,34 @@ class MuteStreamTests(RecoveryTestCase):
         self.advance(INTERVAL)
         self.assertEqual(sorted(n for n, _ in self.delivered()), list(range(number)))
 
-    def test_stream_that_brought_events_since_is_opened_at_once(self) -> None:
-        """A second silence is a new one, not the first one that goes on."""
-        for number in (1, 3):
-            self.inject(FaultKind.MUTE)
+    def test_stream_that_brought_events_since_begins_again(self) -> None:
+        """A second silence is a new one, but a stream that lags must not be opened all the time."""
+        self.inject(FaultKind.MUTE)
+        self.emit(1)
+        self.advance(FIRST_CHECK + 5)
+        self.emit(2)
+        self.advance(1)
+        self.inject(FaultKind.MUTE)
+        self.emit(3)
+        self.advance(REOPEN_AFTER / 2)
+        self.assertEqual(self.mute_reconnects(), 1)
+        for number in (4, 5, 6):
             self.emit(number)
-            self.advance(FIRST_CHECK + 5)
-            self.emit(number + 1)
-            self.advance(REOPEN_AFTER / 10)
+            self.advance(60)
         self.assertEqual(self.mute_reconnects(), 2)
-        self.assertEqual([n for n, _ in self.delivered()], [0, 1, 2, 3, 4])
+        self.assertEqual([n for n, _ in self.delivered()], [0, 1, 2, 3, 4, 5, 6])
+
+    def test_lagging_stream_is_rarely_opened(self) -> None:
+        """The history was 15 s ahead, and the stream was opened every half minute."""
+        late: deque[Any] = deque()
+        for number in range(1, 600):
+            self.inject(FaultKind.OMIT, count=1)
+            self.emit(number)
+            late.append(self.alpaca.history.last(1)[0].payload)
+            if len(late) > 15:
+                self.alpaca._send([(late.popleft(), False)])  # noqa: SLF001
+            self.advance(1)
+        self.assertLessEqual(self.mute_reconnects(), 2)
 
     def test_stream_that_omitted_one_event_is_not_mute(self) -> None:
         """It has brought a later one, so a new connection would not help."""

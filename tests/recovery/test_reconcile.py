@@ -17,6 +17,7 @@ from tradeproxy.recovery.delivered import (
     DeliveredEvent,
     QuantityRange,
     read_delivered_event,
+    read_time,
     summarize_delivered,
 )
 from tradeproxy.recovery.reconcile import (
@@ -26,7 +27,6 @@ from tradeproxy.recovery.reconcile import (
     leg_ids,
     read_fill,
     read_order_state,
-    read_time,
 )
 from tradeproxy.wire.event import OrderState, format_time
 from tradeproxy.wire.frame import Recovered, frame_event, with_mark

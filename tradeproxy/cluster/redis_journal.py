@@ -221,7 +221,7 @@ class RedisJournal(Replica):
         """Write new events; `on_committed` gets them when they are read back."""
         now = self._now()
         for event in events:
-            if self._contains(event):
+            if self.contains(event):
                 self.duplicates += 1
             elif self.outbox.add(event, now):
                 self.latest_time = max_optional(self.latest_time, event.time)
@@ -339,8 +339,9 @@ class RedisJournal(Replica):
 
     # Reading: the replica, with the events in the outbox, which are newer.
 
-    def _contains(self, event: Event) -> bool:
-        return super()._contains(event) or self.outbox.has(event)
+    def contains(self, event: Event) -> bool:
+        """Whether this event is stored or queued to be stored, by its key."""
+        return super().contains(event) or self.outbox.has(event)
 
     def order(self, order_id: str) -> OrderState | None:
         """Return the newest state of an order; None if no event had it."""

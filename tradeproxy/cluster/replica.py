@@ -190,7 +190,8 @@ class Replica(JournalBase):
         """Return None: the log in Redis has every row with its event."""
         return None
 
-    def _contains(self, event: Event) -> bool:
+    def contains(self, event: Event) -> bool:
+        """Whether this event is stored or queued to be stored, by its key."""
         return not self._is_reset and self._store.has(event)
 
     def _find_max_time(self, limit: int) -> int | None:

@@ -204,7 +204,13 @@ def newer_state(known: OrderState | None, state: OrderState) -> OrderState:
     """Return the newer of two states of one order. At equal times `state` wins.
 
     Alpaca can send an order's events late and out of order. A state without a time counts as newer.
+    Times alone do not show the order of events: an event may have a time a little before that of
+    the previous one. So an order that has closed, or is filled further, is newer too.
     """
     if known is None or state.time >= known.time:
         return state
-    return known if state.time else replace(state, time=known.time)
+    if state.is_open == known.is_open:
+        is_newer = float(state.filled_qty) > float(known.filled_qty)
+    else:
+        is_newer = known.is_open
+    return replace(state, time=known.time) if is_newer or not state.time else known

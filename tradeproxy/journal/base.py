@@ -157,6 +157,9 @@ class Journal(Protocol):
     def has(self, event: Event) -> bool:
         """Whether this event was appended before, or is not after the dedup horizon."""
 
+    def contains(self, event: Event) -> bool:
+        """Whether this event is stored or queued to be stored, by its key."""
+
     def next_hole(self, after: int) -> int | None:
         """Return the number of the first hole behind number `after`; None if there is none.
 
@@ -246,7 +249,7 @@ class JournalBase(Metadata, ABC):
     def has(self, event: Event) -> bool:
         """Whether this event was appended before, or is not after the dedup horizon."""
         # The log is queried first: a file that turns out to be damaged moves the horizon.
-        known = self._contains(event)
+        known = self.contains(event)
         return known or (
             event.time is not None
             and self.dedup_horizon is not None
@@ -315,8 +318,8 @@ class JournalBase(Metadata, ABC):
         """Return the highest time of the stored events that is not after `limit`."""
 
     @abstractmethod
-    def _contains(self, event: Event) -> bool:
-        """Whether this event is stored or queued to be stored."""
+    def contains(self, event: Event) -> bool:
+        """Whether this event is stored or queued to be stored, by its key."""
 
     @abstractmethod
     def _save(self) -> None:

@@ -280,7 +280,7 @@ class SqliteJournal(JournalBase):
     def _without_duplicates(self, events: Sequence[Event]) -> list[Event]:
         new: dict[tuple[str, bytes], Event] = {}
         for event in events:
-            if event.key in new or self._contains(event):
+            if event.key in new or self.contains(event):
                 self.duplicates += 1
             else:
                 new[event.key] = event
@@ -333,7 +333,8 @@ class SqliteJournal(JournalBase):
         """Whether the log has assigned this number."""
         return seq <= self.last
 
-    def _contains(self, event: Event) -> bool:
+    def contains(self, event: Event) -> bool:
+        """Whether this event is stored or queued to be stored, by its key."""
         return self._backlog.has(event) or self._disk.query(lambda store: store.has(event), False)
 
     def find(self, identity: str) -> int | None:

@@ -29,12 +29,15 @@ _INSERT = """
     VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (identity, digest) DO NOTHING
 """
+# See newer_state in backlog.py.
 _UPDATE_ORDER = """
     INSERT INTO orders (id, seq, status, filled_qty, time, closed) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET
         seq = excluded.seq, status = excluded.status, filled_qty = excluded.filled_qty,
         time = max(excluded.time, orders.time), closed = excluded.closed
-    WHERE excluded.time >= orders.time OR excluded.time = 0
+    WHERE excluded.time >= orders.time OR excluded.time = 0 OR excluded.closed > orders.closed
+        OR excluded.closed = orders.closed
+            AND CAST(excluded.filled_qty AS REAL) > CAST(orders.filled_qty AS REAL)
 """
 _SAVE = """
     INSERT INTO meta (key, value) VALUES (?, ?)

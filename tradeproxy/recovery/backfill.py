@@ -198,6 +198,8 @@ class Backfill:
         return self._clock.seconds() - self._tried_at
 
     async def _read_history(self, until: int) -> BackfillResult:
+        # Our own limit is no failure of the history.
+        await self._rest.wait_for_slot()
         if not self._failures:
             self._tried_at = self._clock.seconds()
         if self._history is None:
@@ -217,12 +219,14 @@ class Backfill:
         return BackfillResult(GapOutcome.RECOVERED, "", until)
 
     def _find_synthetic(self) -> None:
-        made_through = self._account.gaps.orders_through
-        if made_through is None or made_through < self._since - MARGIN:
+        made_until = self._account.gaps.made_until
+        if made_until is None or made_until < self._since - MARGIN:
             self._synthetic.clear()
             return
         self._account.flush()
         try:
+            if not self._journal.is_current:  # the newest events are not in the log yet
+                raise UnreadableError
             self._synthetic.update(self._since - MARGIN)
         except UnreadableError:
             raise RestUnavailableError("the journal cannot be read") from None
@@ -245,5 +249,5 @@ class Backfill:
         self._has_used_orders = True
         # The events must be in the journal first: the time says that they are delivered.
         self._account.flush()
-        self._account.gaps.make_through(through)
+        self._account.gaps.compare_through(through)
         return through

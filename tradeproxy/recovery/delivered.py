@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tradeproxy.wire.event import Number, read_event
+from tradeproxy.wire.event import Number, parse_time, read_event
 from tradeproxy.wire.frame import Recovered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from tradeproxy.wire.event import OrderState
 
@@ -39,13 +39,20 @@ class DeliveredEvent:
     """What one event states about its order."""
 
     kind: str
+    time: int
+    """When it happened (microseconds since 1970): its `timestamp`, else the event's time."""
     state: OrderState
     filled: Decimal
     """The order's filled quantity after the event."""
     fill: QuantityRange | None
     """The part that this event fills; None if it is not a fill."""
     is_synthetic: bool
-    """Whether the proxy built it from an order. It then shows the order's state at that time."""
+    """Whether the proxy made it of an order."""
+    covers_all: bool
+    """Whether every fill of the order up to `filled` is delivered with it.
+
+    Earlier versions wrote such synthetic events. They have no `cum_qty`.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +88,15 @@ def read_delivered_event(payload: bytes) -> DeliveredEvent | None:
         return None
     filled = parse_decimal(state.filled_qty) or ZERO
     kind = str(data.get("event"))
+    is_synthetic = frame.get("recovered") == Recovered.ORDERS.value
+    # A synthetic event has the order as it was when the event was made, maybe after more fills.
+    made_to = parse_decimal(data.get("cum_qty")) if is_synthetic and kind in FILLS else None
+    filled = filled if made_to is None else made_to
     qty = parse_decimal(data.get("qty")) if kind in FILLS else None
     fill = None if qty is None or qty <= 0 else QuantityRange(max(filled - qty, ZERO), filled)
-    is_synthetic = frame.get("recovered") == Recovered.ORDERS.value
-    return DeliveredEvent(kind, state, filled, fill, is_synthetic)
+    covers_all = is_synthetic and kind in FILLS and made_to is None
+    time = read_time(data.get("timestamp")) or state.time
+    return DeliveredEvent(kind, time, state, filled, fill, is_synthetic, covers_all)
 
 
 def summarize_delivered(
@@ -106,8 +118,7 @@ def summarize_delivered(
     floors = [] if before is None else [parse_decimal(before.filled_qty) or ZERO]
     later: list[DeliveredEvent] = []
     for event in logged:
-        # The log is complete up to `begin`. A synthetic event covers the fills before it as well.
-        if event.state.time <= begin or event.is_synthetic:
+        if event.state.time <= begin or event.covers_all:  # the log is complete up to `begin`
             floors.append(event.filled)
         else:
             later.append(event)
@@ -126,3 +137,20 @@ def parse_decimal(value: Any) -> Decimal | None:
     except InvalidOperation:
         return None
     return number if number.is_finite() and abs(number.adjusted()) <= MAX_EXPONENT else None
+
+
+def read_time(text: Any) -> int:
+    """Parse a time as microseconds since 1970; 0 for anything else."""
+    try:
+        return parse_time(text) if isinstance(text, str) else 0
+    except (ValueError, OverflowError):
+        return 0
+
+
+def subtract(parts: Sequence[QuantityRange], removed: QuantityRange) -> list[QuantityRange]:
+    """Return the parts without `removed`, in order."""
+    rest = []
+    for part in parts:
+        rest.append(QuantityRange(part.start, min(part.end, removed.start)))
+        rest.append(QuantityRange(max(part.start, removed.end), part.end))
+    return [part for part in rest if part.start < part.end]

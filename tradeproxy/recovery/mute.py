@@ -6,7 +6,7 @@ Only the history shows that events are missing. A new connection may bring them 
     -------------------------------------------------  -----------------------------------------
     a check finds the stream mute                      open it again at once
     the next checks find it mute too                   open it again after 5, 10, 20, 40, 60 min
-    the stream brings an event                         begin with "at once" again
+    the stream brings an event                         begin again, but not within 5 min
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class MuteDetector:
     @property
     def wait(self) -> float:
         """Seconds until the stream may be opened again; 0.0 if it may be now."""
-        return max(self._reopened_at + self._delay - self._clock(), 0.0)
+        delay = max(self._delay, REOPEN_AFTER)
+        return max(self._reopened_at + delay - self._clock(), 0.0)
 
     def may_reopen(self) -> bool:
         """Handle a stream that was found mute: return whether to open it again now."""

@@ -81,7 +81,9 @@ class OpenOrders:
         """
         listed = await read_open_orders(self._rest)
         self.remember(listed.values(), since)
-        missing = self.read_states().keys() - listed.keys() - self.unknown
+        # A closed leg is listed with its open parent.
+        still_open = {key for key, order in listed.items() if read_order_state(order).is_open}
+        missing = self.read_states().keys() - still_open - self.unknown
         requested = sorted(missing & self._missing)[:MAX_REQUESTS]
         # An order that turns out to be open is requested again only after two more comparisons.
         self._missing = missing - set(requested)

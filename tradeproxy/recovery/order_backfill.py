@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 from twisted.internet.task import deferLater
 
 from tradeproxy.journal.base import TrimmedError, UnreadableError
-from tradeproxy.recovery.delivered import DeliveredEvent, read_delivered_event, summarize_delivered
+from tradeproxy.recovery.delivered import (
+    DeliveredEvent,
+    read_delivered_event,
+    read_time,
+    summarize_delivered,
+)
 from tradeproxy.recovery.reconcile import (
     Document,
     find_missed_events,
     last_change,
     read_synthetic,
-    read_time,
 )
 from tradeproxy.recovery.snapshot import Snapshot, add_named, take_snapshot
 from tradeproxy.runtime.dates import SECOND

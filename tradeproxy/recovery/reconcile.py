@@ -1,8 +1,8 @@
 """Synthetic events, built from orders and fills when Alpaca's event history is not available.
 
 An order shows its present state, not the events that led to it. For the filled quantity that has
-not been delivered, emit one fill per matching fill activity, then one event for the rest. So each
-part of the quantity is reported once. All functions are pure.
+not been delivered, emit one fill per matching fill activity, then one per part that is left. So
+each part of the quantity is reported once. All functions are pure.
 """
 
 from __future__ import annotations
@@ -12,8 +12,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tradeproxy.recovery.delivered import ZERO, Delivered, QuantityRange, parse_decimal
-from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, OrderState, parse_time
+from tradeproxy.recovery.delivered import (
+    ZERO,
+    Delivered,
+    QuantityRange,
+    parse_decimal,
+    read_time,
+    subtract,
+)
+from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, OrderState
 from tradeproxy.wire.frame import frame_event
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 
@@ -105,14 +112,6 @@ def last_change(order: Document, fills: Iterable[FillActivity]) -> int:
     return max([read_time(order.get("updated_at")), *(read_time(fill.time) for fill in fills)])
 
 
-def read_time(text: Any) -> int:
-    """Parse a time as microseconds since 1970; 0 for anything else."""
-    try:
-        return parse_time(text) if isinstance(text, str) else 0
-    except (ValueError, OverflowError):
-        return 0
-
-
 def find_missed_events(
     order: Document,
     delivered: Delivered,
@@ -128,17 +127,20 @@ def find_missed_events(
         fills: its fill activities from `since` on.
         since: the start of the search (microseconds since 1970). An order without a delivered
             event is ignored if its last change is older.
-        dedup_horizon: such an order is also ignored if its last change is not after this time.
+        dedup_horizon: changes of such an order that are not after this time are ignored too.
     """
     now = read_order_state(order)
     if delivered.state is None and (
         now.time < since or (dedup_horizon is not None and now.time <= dedup_horizon)
     ):
         return []
-    return [
+    events = [
         *_missed_fills(order, now, delivered, fills, since),
         *_missed_status(order, now, delivered),
     ]
+    if delivered.state is None and dedup_horizon is not None:
+        return [event for event in events if read_time(event["timestamp"]) > dedup_horizon]
+    return events
 
 
 def read_synthetic(data: Document) -> Event | None:
@@ -156,29 +158,29 @@ def _missed_fills(
     fills: Sequence[FillActivity],
     since: int,
 ) -> Iterator[Document]:
+    # Each event has `cum_qty`: it shows which part of the quantity the event reports. It also makes
+    # the digests differ of two fills with the same time, price and quantity.
     total = Decimal(now.filled_qty)
     floor = _find_floor(order, delivered, fills, since)
     missing = [QuantityRange(floor, total)] if floor < total else []
     for span in delivered.spans:
-        missing = _subtract(missing, span)
+        missing = subtract(missing, span)
     is_whole = missing == [QuantityRange(ZERO, total)]
     for fill in sorted(fills, key=lambda fill: fill.span.end):
         if any(part.start <= fill.span.start and fill.span.end <= part.end for part in missing):
-            missing = _subtract(missing, fill.span)
+            missing = subtract(missing, fill.span)
             is_whole = False
             event = _build_event(
                 fill.event, fill.time, order, fill.span.end - fill.span.start, fill.price
             )
-            # Two fills may have the same time, price and quantity. `cum_qty` makes their digests
-            # differ, so that the second one is not dropped as a duplicate.
             yield event | {"cum_qty": f"{fill.span.end:f}"}
-    if rest := sum((part.end - part.start for part in missing), ZERO):
+    for part in missing:
         # The average price is the price of this event only if the event covers the whole quantity.
         price = order.get("filled_avg_price") if is_whole else None
-        is_complete = now.status == "filled" and missing[-1].end == total
-        yield _build_event(
-            "fill" if is_complete else "partial_fill", order.get("updated_at"), order, rest, price
-        )
+        is_complete = now.status == "filled" and part.end == total
+        kind = "fill" if is_complete else "partial_fill"
+        event = _build_event(kind, order.get("updated_at"), order, part.end - part.start, price)
+        yield event | {"cum_qty": f"{part.end:f}"}
 
 
 def _find_floor(
@@ -210,12 +212,3 @@ def _missed_status(order: Document, now: OrderState, delivered: Delivered) -> It
 def _build_event(event: str, time: Any, order: Document, qty: Decimal, price: Any) -> Document:
     prices = {} if price is None else {"price": price}
     return {"event": event, "timestamp": time, "order": order, **prices, "qty": f"{qty:f}"}
-
-
-def _subtract(parts: Sequence[QuantityRange], removed: QuantityRange) -> list[QuantityRange]:
-    """Return the parts without `removed`, in order."""
-    rest = []
-    for part in parts:
-        rest.append(QuantityRange(part.start, min(part.end, removed.start)))
-        rest.append(QuantityRange(max(part.start, removed.end), part.end))
-    return [part for part in rest if part.start < part.end]

@@ -191,12 +191,15 @@ class Recovery(StreamListener):
         # Read this first: recording the result may advance it. Beyond the gap's begin, the journal
         # has trimmed events of the gap, and drops those that the backfill found as duplicates.
         dedup_horizon = self._account.journal.dedup_horizon
+        # The orders' events count the buffered ones as delivered: one commit has both. The count
+        # comes before, because it compares with the buffer.
+        self._count_found()
+        self._stop_buffering()
         self._record_completeness(result)
         if gap.begin is None:
             result = replace(result, outcome=GapOutcome.LOST, reason=_UNKNOWN_BEGIN)
         elif dedup_horizon is not None and dedup_horizon > gap.begin:
             result = replace(result, outcome=GapOutcome.LOST, reason=_TRIMMED)
-        self._count_found()
         self._account.gaps.settle(result.outcome, result.reason)
         self._log.info(
             "{account}: recovery ended: {outcome}, "
@@ -226,6 +229,7 @@ class Recovery(StreamListener):
     async def _check(self) -> None:
         """Look for events that a healthy stream omitted."""
         self._begin_search()
+        is_checked = False
         try:
             backfill = self._build_backfill(RECONCILE_SLACK, 1 if self._history_fails else TRIES)
             result = await self._retry(backfill.run, TRIES)
@@ -253,7 +257,7 @@ class Recovery(StreamListener):
         self._check_failure = problem
         if self._newest_found is not None and self._mute.is_mute(self._newest_found):
             self._handle_mute_stream()
-        elif not problem and not self._found:
+        elif is_checked and not self._found:
             self._account.is_mute = False
 
     def _handle_mute_stream(self) -> None:
@@ -280,13 +284,9 @@ class Recovery(StreamListener):
             closed = await self._open_orders.find_closed(checked)
         except (RestRefusedError, RestUnavailableError):
             return
-        for data in closed:
-            if (event := read_synthetic(data)) is not None:
-                self._deliver(event, Recovered.ORDERS)
-        if closed:
-            self._count_found()
-            self._account.flush()
-            self._account.gaps.make_through(checked)
+        for event in filter(None, map(read_synthetic, closed)):
+            self._deliver(event, Recovered.ORDERS)
+        self._count_found()
 
     def _build_backfill(self, slack: int = 0, tries: int = TRIES) -> Backfill:
         return Backfill(
@@ -325,26 +325,43 @@ class Recovery(StreamListener):
         self._newest_found = None
 
     def _deliver(self, event: Event, source: Recovered) -> None:
-        # A continued response repeats events, and the overlap repeats those in the journal.
-        if event.key in self._seen or self._account.journal.has(event):
+        # A continued response repeats events, and the overlap repeats those in the journal. An
+        # order shows what is missing whatever its time: see find_missed_events for the horizon.
+        journal = self._account.journal
+        is_known = journal.has if source is Recovered.EVENTS else journal.contains
+        if event.key in self._seen or is_known(event):
             return
+        if source is Recovered.ORDERS:
+            # Saved before the event: after a crash in between, the history must not repeat it.
+            self._account.gaps.make_until(self._account.dates.now_microseconds())
         if not self._seen:
             # Before Alpaca's answer, a time that lies in the future may not be known as such.
             self._newest = self._account.journal.newest_time
         self._seen.add(event.key)
         self._uncounted.add(event.key)
         time = event.time
-        if (
-            source is Recovered.EVENTS
-            and time is not None
-            and not self._account.dates.is_future(time)
-        ):
+        if source is Recovered.EVENTS and time is not None and not self._is_known_state(event):
             self._newest_found = max(time, self._newest_found or 0)
         # A synthetic event is always marked. One from the history is marked only if it is late:
         # in its place it looks like the event of the stream that it is.
         if source is Recovered.ORDERS or self._is_late(event):
             event = replace(event, payload=with_mark(event.payload, source))
         self._account.publish_recovered(event)
+
+    def _is_known_state(self, event: Event) -> bool:
+        """Whether the log has this state of the event's order, or its time cannot be right.
+
+        Without ids, the stream's copy of an event may not be recognised. It was brought, though.
+        """
+        if event.time is None or self._account.dates.is_future(event.time):
+            return True
+        state = event.order
+        known = None if state is None else self._account.journal.order(state.id)
+        return (
+            state is not None
+            and known is not None
+            and (known.status, known.filled_qty) == (state.status, state.filled_qty)
+        )
 
     def _is_late(self, event: Event) -> bool:
         """Whether clients already got newer events, after or before the buffering."""

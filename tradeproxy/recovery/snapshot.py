@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from tradeproxy.recovery.delivered import read_time
 from tradeproxy.recovery.reconcile import (
     Document,
     FillActivity,
     expand,
     leg_ids,
     read_fill,
-    read_time,
 )
 from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import format_time

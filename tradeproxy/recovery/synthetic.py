@@ -10,13 +10,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.base import TrimmedError
-from tradeproxy.recovery.delivered import FILLS, ZERO, read_delivered_event
+from tradeproxy.recovery.delivered import (
+    FILLS,
+    ZERO,
+    QuantityRange,
+    read_delivered_event,
+    subtract,
+)
 from tradeproxy.runtime.dates import SECOND
+from tradeproxy.wire.event import CLOSED_STATUSES
 from tradeproxy.wire.frame import Recovered, build_mark
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from tradeproxy.journal.base import Journal
     from tradeproxy.recovery.delivered import DeliveredEvent
     from tradeproxy.wire.event import Event
@@ -25,7 +30,7 @@ ROWS_A_READ = 1000
 """Rows of the log per read."""
 
 LATER = 60 * SECOND
-"""An event's time may be this much later than the change of the order that it reports."""
+"""The times of a change may differ by this much in an order and in an event."""
 
 _MARK = build_mark(Recovered.ORDERS)
 
@@ -34,10 +39,10 @@ _MARK = build_mark(Recovered.ORDERS)
 class _MadeOfOrder:
     """What the synthetic events of one order report."""
 
-    filled: Decimal = ZERO
-    """The filled quantity up to which every fill has been delivered."""
-    changes: dict[str, int] = field(default_factory=dict)
-    """The time of the newest event of each other kind (microseconds since 1970)."""
+    fills: list[tuple[QuantityRange, int]] = field(default_factory=list)
+    """The parts of its quantity, each with the time of the change (microseconds since 1970)."""
+    changes: list[tuple[str, int]] = field(default_factory=list)
+    """The kind and the time of each other event."""
 
 
 class SyntheticEvents:
@@ -81,24 +86,28 @@ class SyntheticEvents:
         self._read_to = epoch, after
 
     def covers(self, event: Event) -> bool:
-        """Whether this event of the history reports what was already made of its order.
-
-        A synthetic event shows its order's state at that time: every fill up to the order's filled
-        quantity has been delivered, and its last status.
-        """
+        """Whether this event of the history reports what was already made of its order."""
         if not self._orders or (read := read_delivered_event(event.payload)) is None:
             return False
         if (made := self._orders.get(read.state.id)) is None:
             return False
-        if event.kind in FILLS:
-            return read.filled <= made.filled
-        time = made.changes.get(event.kind)
-        return time is not None and read.state.time <= time + LATER
+        if read.fill is not None:
+            # A busted quantity may be filled again, later.
+            parts = [read.fill]
+            for part, time in made.fills:
+                parts = subtract(parts, part) if read.time <= time + LATER else parts
+            return not parts
+        return any(
+            kind == read.kind and (kind in CLOSED_STATUSES or abs(read.time - time) <= LATER)
+            for kind, time in made.changes
+        )
 
     def _add(self, event: DeliveredEvent | None) -> None:
         if event is None or not event.is_synthetic:
             return
         made = self._orders.setdefault(event.state.id, _MadeOfOrder())
-        made.filled = max(made.filled, event.filled)
         if event.kind not in FILLS:
-            made.changes[event.kind] = max(made.changes.get(event.kind, 0), event.state.time)
+            made.changes.append((event.kind, event.time))
+        elif event.fill is not None:
+            part = QuantityRange(ZERO, event.filled) if event.covers_all else event.fill
+            made.fills.append((part, event.time))

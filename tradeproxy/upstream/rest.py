@@ -157,12 +157,16 @@ class RestClient:
             raise RestUnavailableError("an answer that is not an event stream")
         await self._read(response, take)
 
-    async def _request(
-        self, path: str, parameters: Mapping[str, str] | None, accepted: str
-    ) -> IResponse:
+    async def wait_for_slot(self) -> None:
+        """Wait until the rate limit allows a request."""
         # Another request may take the slot, or a 429 may block it, during the wait: check again.
         while (wait := self._rate_limiter.delay(self._clock.seconds())) > 0:
             await deferLater(self._clock, wait)
+
+    async def _request(
+        self, path: str, parameters: Mapping[str, str] | None, accepted: str
+    ) -> IResponse:
+        await self.wait_for_slot()
         self._rate_limiter.count_request(self._clock.seconds())
         sent = self._http.get(
             self._base_url + path,

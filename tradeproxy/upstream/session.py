@@ -220,10 +220,17 @@ class UpstreamSession:
             for secret in secrets
             for at in range(max(1, len(secret) - FRAGMENT + 1))
         }
-        return " ".join(
+        quote = " ".join(
             "..." if len(word) > MAX_WORD or any(each in word for each in fragments) else word
             for word in ascii(text[:MAX_QUOTE])[1:-1].split()
         )
+        # Split into short words, as they are or as hexadecimal digits?
+        joined = "".join(filter(str.isalnum, quote))
+        coded = {each.encode().hex() for each in fragments}
+        is_split = any(each in joined for each in fragments) or any(
+            each in joined.lower() for each in coded
+        )
+        return "..." if is_split else quote
 
 
 def is_limit(text: str) -> bool:
