@@ -199,7 +199,7 @@ class ScriptedOrdersTests(OrdersTestCase):
         self.fills = [self.fill(4, 4, ago=400), self.fill(2, 6)]
         self.advance(5)
         self.assertEqual(self.delivered_fills(), [])
-        self.advance(INTERVAL + 5)
+        self.advance(INTERVAL + 10)
         self.assertEqual(self.delivered_fills(), [("4", "orders"), ("2", "orders")])
 
     def test_answer_of_another_shape_keeps_gap_open(self) -> None:

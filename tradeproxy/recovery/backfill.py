@@ -243,9 +243,7 @@ class Backfill:
         # While the history fails, its own time does not advance.
         begin = max(begin, self._account.gaps.orders_through or begin)
         since = max(self._since, begin - OVERLAP)
-        missed, through = await self._orders.find(begin, since, until)
-        for event in missed:
-            self._deliver(event, Recovered.ORDERS)
+        through = await self._orders.run(begin, since, until)
         self._has_used_orders = True
         # The events must be in the journal first: the time says that they are delivered.
         self._account.flush()

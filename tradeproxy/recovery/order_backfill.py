@@ -25,7 +25,7 @@ from tradeproxy.runtime.dates import SECOND
 from tradeproxy.upstream.rest import RestUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from twisted.internet.interfaces import IReactorTime
 
@@ -60,15 +60,17 @@ class OrderBackfill:
         rest: RestClient,
         clock: IReactorTime,
         open_orders: OpenOrders,
+        deliver: Callable[[Event], None],
         slack: int,
     ) -> None:
-        """Create the backfill; `find` sends the requests.
+        """Create the backfill; `run` sends the requests.
 
         Args:
             account: its log is compared with the orders.
             rest: the account's REST client.
             clock: schedules the waits.
             open_orders: the orders that are open, and those that Alpaca does not have.
+            deliver: gets each event, duplicates included.
             slack: microseconds before now that are left out; 0 includes everything up to now.
         """
         self._account = account
@@ -76,12 +78,13 @@ class OrderBackfill:
         self._rest = rest
         self._clock = clock
         self._open_orders = open_orders
+        self._deliver = deliver
         self._slack = slack
         # Recorded now: once newer events are delivered, the journal has only the newer states.
         self._before = open_orders.read_states()
 
-    async def find(self, begin: int, since: int, until: int) -> tuple[list[Event], int]:
-        """Return synthetic events for missed changes, by time, and up to when they are complete.
+    async def run(self, begin: int, since: int, until: int) -> int:
+        """Deliver synthetic events for missed changes, and return up to when they are complete.
 
         All times are microseconds since 1970. Raises RestRefusedError or RestUnavailableError.
 
@@ -97,42 +100,40 @@ class OrderBackfill:
         open_orders = self._open_orders.read_states()
         unknown = self._open_orders.unknown
         snapshot = await take_snapshot(self._rest, since, open_orders, unknown)
-        await add_named(self._rest, snapshot, self._list_undelivered(snapshot, since), unknown)
-        await deferLater(self._clock, SETTLE)
         try:
-            missed, through = self._find_missed(snapshot, begin, since, until)
+            await deferLater(self._clock, SETTLE)
+            through = self._deliver_missed(snapshot, begin, since, until)
+            if undelivered := self._list_undelivered(snapshot, since):
+                # Each is a request. The events above do not wait for them.
+                others = Snapshot(fills=snapshot.fills)
+                await add_named(self._rest, others, undelivered, unknown)
+                await deferLater(self._clock, SETTLE)
+                through = min(through, self._deliver_missed(others, begin, since, until))
         except (TrimmedError, UnreadableError):
             raise RestUnavailableError("the journal cannot be read") from None
-        events = (read_synthetic(data) for data in missed)
-        return [event for event in events if event is not None], through
+        return through
 
     def _list_undelivered(self, snapshot: Snapshot, since: int) -> list[str]:
         """Return the orders that the snapshot lacks, and that have an undelivered fill.
 
-        Each of them is a request, and an account may have many fills. Raises RestUnavailableError.
+        Raises TrimmedError or UnreadableError.
         """
         fills = snapshot.group_other_fills()
-        if not fills:
-            return []
-        try:
-            logged = self._read_logged(since)
-        except (TrimmedError, UnreadableError):
-            raise RestUnavailableError("the journal cannot be read") from None
+        logged = self._read_logged(since) if fills else {}
         return [
             order_id
             for order_id, of_order in fills.items()
-            if not {fill.span for fill in of_order} <= {event.fill for event in logged[order_id]}
+            if not {fill.span for fill in of_order}
+            <= {event.fill for event in logged.get(order_id, ())}
         ]
 
-    def _read_logged(self, since: int) -> defaultdict[str, list[DeliveredEvent]]:
+    def _read_logged(self, since: int) -> dict[str, list[DeliveredEvent]]:
         """Return the delivered events by order. Raises TrimmedError or UnreadableError."""
         self._account.flush()  # the pending batch of this reactor turn counts as delivered
         return _group_by_order(_read_log_from(self._journal, since - MARGIN))
 
-    def _find_missed(
-        self, snapshot: Snapshot, begin: int, since: int, until: int
-    ) -> tuple[list[Document], int]:
-        """Return the synthetic events, ordered by time, and the time up to which they are complete.
+    def _deliver_missed(self, snapshot: Snapshot, begin: int, since: int, until: int) -> int:
+        """Deliver synthetic events by time, and return the time up to which they are complete.
 
         With slack, an order that changed after `until` is left to the stream. If one of its older
         events is missing, nothing after `begin` counts as complete, so the next check finds it.
@@ -146,8 +147,8 @@ class OrderBackfill:
             before = self._before.get(order_id)
             delivered = summarize_delivered(
                 self._journal.order(order_id) or before,
-                logged[order_id],
-                buffered[order_id],
+                logged.get(order_id, ()),
+                buffered.get(order_id, ()),
                 begin,
                 before if before is not None and before.time <= begin else None,
             )
@@ -158,7 +159,10 @@ class OrderBackfill:
                     through = begin
             else:
                 missed += events
-        return sorted(missed, key=lambda event: read_time(event["timestamp"])), through
+        for data in sorted(missed, key=lambda event: read_time(event["timestamp"])):
+            if (event := read_synthetic(data)) is not None:
+                self._deliver(event)
+        return through
 
 
 def _read_log_from(journal: Journal, time: int) -> Iterator[bytes]:
@@ -170,7 +174,7 @@ def _read_log_from(journal: Journal, time: int) -> Iterator[bytes]:
         after = batch.last
 
 
-def _group_by_order(payloads: Iterable[bytes]) -> defaultdict[str, list[DeliveredEvent]]:
+def _group_by_order(payloads: Iterable[bytes]) -> dict[str, list[DeliveredEvent]]:
     events: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
     for payload in payloads:
         if (event := read_delivered_event(payload)) is not None:

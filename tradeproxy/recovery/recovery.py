@@ -240,7 +240,11 @@ class Recovery(StreamListener):
             problem = "" if is_checked and result.history_from is None else result.reason
             if is_checked:
                 self._record_completeness(result)
-                await self._compare_open_orders()
+        # A mute stream is opened again first: every request after this one is a delay.
+        if is_mute := self._newest_found is not None and self._mute.is_mute(self._newest_found):
+            self._handle_mute_stream()
+        if is_checked:
+            await self._compare_open_orders()
         self._count_found()
         if self._found:
             self._log.warn(
@@ -255,9 +259,7 @@ class Recovery(StreamListener):
                 reason=problem,
             )
         self._check_failure = problem
-        if self._newest_found is not None and self._mute.is_mute(self._newest_found):
-            self._handle_mute_stream()
-        elif is_checked and not self._found:
+        if is_checked and not self._found and not is_mute:
             self._account.is_mute = False
 
     def _handle_mute_stream(self) -> None:
@@ -295,7 +297,14 @@ class Recovery(StreamListener):
             self._clock,
             self._settings.mode,
             self._deliver,
-            OrderBackfill(self._account, self._rest, self._clock, self._open_orders, slack),
+            OrderBackfill(
+                self._account,
+                self._rest,
+                self._clock,
+                self._open_orders,
+                lambda event: self._deliver(event, Recovered.ORDERS),
+                slack,
+            ),
             self._synthetic,
             slack,
             tries,
