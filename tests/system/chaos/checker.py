@@ -108,19 +108,18 @@ def judge(log: ClientLog, truth: Truth) -> Verdict:
 
     An event may come twice only on another connection, and if the first delivery had no cursor or
     the client resumes by time. An event that was made of an order counts as the event that it
-    equals, and replaces the earlier ones of that order that are missing: they must not come later.
+    equals, and replaces the earlier ones of that order that are missing. Those may come later.
     Live events must be in order. Recovered events may come at any position.
     """
     without_cursor = {} if log.has_cursors else truth.without_cursor
     times: Counter[int] = Counter()
     positions: dict[int, ReceivedEvent] = {}
-    replaced: dict[int, ReceivedEvent] = {}
+    replaced: set[int] = set()
     breaches: list[tuple[str, int]] = []
     repeated = 0
     for entry in log.entries:
         number = entry.number
-        before = positions.get(number) or replaced.get(number)
-        if before is not None:
+        if (before := positions.get(number)) is not None:
             is_certain = before.certain and not log.may_repeat
             is_certain = is_certain and number not in truth.lost_from_log
             is_certain = is_certain and times[number] > without_cursor.get(number, 0)
@@ -128,14 +127,10 @@ def judge(log: ClientLog, truth: Truth) -> Verdict:
                 breaches.append(("again", number))
                 continue
             repeated += 1
-            positions.pop(number, None)  # the last position counts
-            replaced.pop(number, None)
+            del positions[number]  # the last position counts
         times[number] += 1
         positions[number] = entry
-        for other in entry.replaces:
-            if other not in positions:
-                replaced[other] = entry
-                times[other] += 1
+        replaced.update(entry.replaces)
     duplicates = len(breaches)
     newest = late = 0
     for entry in positions.values():
@@ -145,7 +140,9 @@ def judge(log: ClientLog, truth: Truth) -> Verdict:
         if entry.number < newest and entry.number not in truth.resent:
             breaches.append(("behind", entry.number))
         newest = max(newest, entry.number)
-    missing = [number for number in truth.emitted if number not in positions | replaced]
+    missing = [
+        number for number in truth.emitted if number not in positions and number not in replaced
+    ]
     excused = [number for number in missing if _is_declared(number, log, truth)]
     lost = sorted(set(missing).difference(excused))
     disorder = len(breaches) - duplicates

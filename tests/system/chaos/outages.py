@@ -72,9 +72,11 @@ class Outages(FaultGroup):
         opened = self._world.alpaca.handshakes
         self._inject(FaultKind.MUTE)
         await self._emit_unheard("mute stream")
-        if self._world.alpaca.handshakes == opened:
+        alpaca = self._world.alpaca
+        if not await self._until(
+            lambda: alpaca.listening and alpaca.handshakes > opened, LIVE_TIMEOUT
+        ):
             self.problems.append("mute stream: no other connection was opened")
-        await self._until(lambda: self._world.alpaca.listening, CHECK_TIMEOUT)
         await self._demand_arrival(
             "after the mute stream", self._world.orders.trade(), LIVE_TIMEOUT
         )
