@@ -39,8 +39,8 @@ RECONNECT_REASONS = ("lost", "unreachable", "refused", "limited", "mute")
 """Label values of tradeproxy_upstream_reconnects_total.
 
 `lost`: a stream ended. `unreachable`: no connection was possible. `refused`: Alpaca rejected the
-login. `limited`: another connection uses the only one that Alpaca allows per account (HTTP 429).
-`mute`: the proxy closed a stream that brought no events.
+login. `limited`: another connection uses the only one that Alpaca allows per account, or a login
+was refused with an unknown message. `mute`: the proxy closed a stream that brought no events.
 """
 
 ANOTHER_ACCOUNT = "Alpaca answers with another account than before"

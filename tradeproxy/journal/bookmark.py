@@ -31,7 +31,7 @@ WRITE_EVERY = 10.0
 """Seconds between two writes, at least. If a crash and the loss of the journal come together, the
 events since the last write are delivered again."""
 
-MAX_SIZE = 64 * 1024
+MAX_SIZE = 1024 * 1024
 """Bytes. A larger file is none of ours."""
 
 
