@@ -16,6 +16,11 @@ from tradeproxy.wire.proxy_status import GapOutcome
 FAILURES: tuple[dict[str, Any], ...] = (
     *({"kind": FaultKind.HISTORY_REFUSE, "status": status} for status in (400, 422, 500, 501)),
     {"kind": FaultKind.HISTORY_NOT_SSE, "content_type": "text/html"},
+    {
+        "kind": FaultKind.HISTORY_NOT_SSE,
+        "content_type": "text/event-stream",
+        "body": '{"code":50010000,"message":"internal server error"}',
+    },
     {"kind": FaultKind.HISTORY_HANG},
     {"kind": FaultKind.HISTORY_STALL, "events": 0},
     {"kind": FaultKind.HISTORY_TRUNCATE, "events": 0},

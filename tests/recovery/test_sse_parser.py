@@ -12,6 +12,7 @@ from tradeproxy.recovery.sse_parser import (
     MAX_EVENT_SIZE,
     SseComment,
     SseData,
+    SseForeign,
     SseItem,
     SseOversized,
     SseParser,
@@ -62,6 +63,12 @@ class SseParserTests(SynchronousTestCase):
             self.assertEqual(list(parser.feed(rest)), [])
             self.assertEqual(list(parser.end()), [SseData((b"x",))], rest)
         self.assertEqual(list(SseParser().end()), [])
+
+    def test_feed_lines_of_other_formats_yields_foreign(self) -> None:
+        """A gateway may answer with its error. It must not count as an empty stream."""
+        for line in (b'{"code":500}', b"<html>", b"[]", b'"error"', b"  x: 1", b"502 Bad Gateway"):
+            self.assertEqual(parse(line + b"\n"), [SseForeign()], line)
+        self.assertEqual(parse(b"unknown\nun-known: 1\n"), [])
 
     def test_feed_oversized_event_yields_oversized(self) -> None:
         """One long line, or many lines; the next event is read."""

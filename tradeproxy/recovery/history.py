@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from tradeproxy.recovery.sse_parser import SseComment, SseData, SseOversized, SseParser
+from tradeproxy.recovery.sse_parser import (
+    SseComment,
+    SseData,
+    SseForeign,
+    SseOversized,
+    SseParser,
+)
 from tradeproxy.upstream.rest import RestUnavailableError
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import frame_event
@@ -130,6 +136,8 @@ class HistoryReader:
                     self._receive_data(lines)
                 case SseComment(text) if text.startswith(_LOSS):
                     raise _LossError
+                case SseForeign():
+                    raise RestUnavailableError("an answer that is not an event stream")
                 case SseOversized():
                     self._drop("an event of more than 1 MiB")
 

@@ -6,6 +6,7 @@ a line end here.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 MAX_EVENT_SIZE = 1024 * 1024
 """Bytes of one line, and of the data of one event. A trade update has a few thousand."""
+
+_FIELD = re.compile(rb"[A-Za-z][A-Za-z0-9_-]*")
+"""A field's name. The standard allows any, and unknown ones are ignored."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -37,7 +41,12 @@ class SseOversized:
     """An event or a line larger than MAX_EVENT_SIZE was skipped here."""
 
 
-SseItem: TypeAlias = SseData | SseComment | SseOversized
+@dataclass(frozen=True, slots=True)
+class SseForeign:
+    """A line that no event stream has, such as one of JSON or HTML: a gateway's error."""
+
+
+SseItem: TypeAlias = SseData | SseComment | SseOversized | SseForeign
 
 
 class SseParser:
@@ -91,6 +100,8 @@ class SseParser:
             self._size += len(value)
             if self._size <= MAX_EVENT_SIZE:
                 self._lines.append(value)
+        elif not _FIELD.fullmatch(field):
+            yield SseForeign()
 
     def _dispatch(self) -> Iterator[SseItem]:
         lines, self._lines = tuple(self._lines), []
