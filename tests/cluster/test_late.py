@@ -47,6 +47,7 @@ class DelayedReplyTests(NodesCase):
 
     def test_stop_during_lease_request_releases_lease(self) -> None:
         """Redis had granted the lease already; the next node had to wait until it expired."""
+        self.start_node().stop()
         node = self.make_node()
         node.follow()
         delay = ReplyDelay(node)

@@ -11,6 +11,7 @@ from tests.support.redislog import Command
 from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE, NO_LEADER, RENEW_AFTER, STOP_AFTER
 from tradeproxy.cluster.redis_log import RedisLog
+from tradeproxy.cluster.roll_call import CALL_TIME
 from tradeproxy.hub.replication import StreamState
 from tradeproxy.wire.proxy_status import UpstreamStatus
 
@@ -322,11 +323,12 @@ class NoLeaderTests(NodesCase):
         self.assertFalse(node.is_leader)
         self.assertFalse(node.journal.status.durable)
         node.restore()
-        self.advance(2)
+        self.advance(CALL_TIME + 2)
         self.assertTrue(node.is_leader)
 
     def test_outage_at_start_of_term_ends_it_before_upstream(self) -> None:
         """The lease is still this node's, and leads to another term."""
+        self.start_node().stop()
         node = self.make_node()
         node.follow()
         node.command_client.lose_reply(3)  # to reading the state: check and acquisition succeed
@@ -344,6 +346,7 @@ class NoLeaderTests(NodesCase):
     def test_internal_error_ends_term_and_is_logged(self) -> None:
         """This node or another one then tries again."""
         node = self.make_node()
+        self.start_node().stop()
         node.error = ZeroDivisionError()
         node.start()
         self.advance(0.7)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from twisted.logger import capturedLogs
 
-from tests.support.journals import DAY, event, event_id_of, events, order_id_of, time_of
-from tests.support.nodes import IDS_KEY, METADATA_KEY, STATE_KEY, STREAM_KEY, Member, NodesCase
+from tests.support.journals import BASE_URL, DAY, event, event_id_of, events, order_id_of, time_of
+from tests.support.logcase import METADATA
+from tests.support.nodes import IDS_KEY, STATE_KEY, STREAM_KEY, Member, NodesCase
+from tests.support.redislog import done
+from tradeproxy.cluster.redis_log import EpochStart, RedisLog
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.journal.retention import TRIM_EVERY
@@ -29,6 +32,17 @@ class SharedLogTests(NodesCase):
             self.assertEqual(
                 (node.journal.epoch, node.journal.latest_time), (leader.journal.epoch, time_of(3))
             )
+
+    def begin_log(self, last: int) -> None:
+        """Begin a log after number `last`."""
+        client = self.redis.make_client()
+        client.open()
+        log = RedisLog("paper", "another", client)
+        token = done(log.query_lease(10_000, acquire=True)).token
+        assert token is not None
+        metadata = {**METADATA, "base_url": BASE_URL, "trimmed": str(last)}
+        done(log.begin_epoch(token, 1, last, EpochStart("", 0, metadata)))
+        done(log.release(token))
 
     def test_late_node_reads_whole_log_and_delivers_only_new_events(self) -> None:
         """Until it is loaded it delivers nothing."""
@@ -118,12 +132,7 @@ class SharedLogTests(NodesCase):
         """Lua's own conversion rounds from 10^14 on."""
         for last in (2**31 - 1, 2**32, 10**14, 10**15 + 7):
             self.redis.flush()
-            node = self.make_node()
-            node.start()
-            self.advance(1)
-            self.redis.execute("HSET", STATE_KEY, "last", last)
-            self.redis.execute("HSET", METADATA_KEY, "trimmed", last)
-            node.stop()
+            self.begin_log(last)
             node = self.start_node()
             node.publish(1, 2)
             self.assertEqual(node.subscriber.seqs, [last + 1, last + 2])
@@ -291,10 +300,11 @@ class TailerErrorTests(NodesCase):
     """An internal error or an invalid entry is reported, and reading continues later."""
 
     def test_invalid_entry_is_logged_and_reading_resumes(self) -> None:
-        """An operator added it to the stream."""
+        """Something else wrote it to the stream, with the state that belongs to it."""
         leader, node = self.start_node(), self.start_node()
         leader.publish(1)
         self.redis.execute("XADD", STREAM_KEY, "1-999999", "x", "y")
+        self.redis.execute("HSET", STATE_KEY, "sub", "999999")
         with capturedLogs() as logs:
             self.advance(1)
             leader.publish(2)

@@ -9,7 +9,6 @@ from twisted.internet.defer import Deferred
 
 from tests.support.journals import event, events
 from tests.support.logcase import METADATA, LogCase
-from tests.support.nodes import STREAM_KEY
 from tests.support.redislog import done
 from tradeproxy.cluster.redis_log import (
     BLOCK,
@@ -116,7 +115,7 @@ class RedisLogTests(LogCase):
         """Only the stream state stays."""
         self.begin_log()
         done(self.log.write(self.token, 1, events(1, 2), {"account_id": "x"}, "up"))
-        epoch_start = EpochStart("e1", 2, {**METADATA, "epoch": "e2"})
+        epoch_start = EpochStart("e1", 2, {**METADATA, "epoch": "e2", "trimmed": "2"})
         done(self.log.begin_epoch(self.token, 8, 2, epoch_start))
         entries: list[Any] = self.read_entries()
         self.assertEqual(
@@ -147,12 +146,12 @@ class RedisLogTests(LogCase):
         self.begin_log()
         for n in (1, 2, 3):
             done(self.log.write(self.token, 1, events(n), {}, "up"))
-        done(self.log.trim(self.token, 3, {"trimmed": "3"}))
-        self.assertEqual(self.redis.execute("XLEN", STREAM_KEY), 0)
+        done(self.log.trim(self.token, 2, {"trimmed": "2"}))
+        self.assertEqual([entry.id for entry in self.read_entries()], [b"3-0", b"3-1"])
         self.assertEqual(
-            done(self.log.write(self.token, 1, events(3), {}, "down")), WriteResult(4, 0)
+            done(self.log.write(self.token, 1, events(2, 3), {}, "down")), WriteResult(4, 1)
         )
-        self.assertEqual([entry.id for entry in self.read_entries()], [b"4-0", b"4-1"])
+        self.assertEqual([entry.id for entry in self.read_entries()], [b"3-0", b"4-0", b"4-1"])
 
     def test_read_state_returns_payload_of_event(self) -> None:
         """None where there is no log, or no such event."""

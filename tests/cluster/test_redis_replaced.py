@@ -6,6 +6,7 @@ from tests.support.journals import event, event_id_of, order_id_of, time_of
 from tests.support.nodes import LEASE_KEY, STATE_KEY, Member, NodesCase
 from tradeproxy.cluster.leadership import LEASE
 from tradeproxy.cluster.outbox import LOG_SHORTENED
+from tradeproxy.cluster.roll_call import CALL_TIME
 from tradeproxy.cluster.tailer import NO_LOG
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import TrimmedError
@@ -150,7 +151,7 @@ class ReplacedLogTests(NodesCase):
         self.node.cut()
         self.redis.flush()
         self.leader.restore()
-        self.advance(3)
+        self.advance(CALL_TIME + 1)
         self.leader.publish(5)
         self.node.restore()
         self.advance(3)

@@ -32,7 +32,7 @@ FIRST_AT = 1_790_000_000_000_000
 def dates_of(clock: IReactorTime) -> Dates:
     """Return dates by this clock. Alpaca's clock agrees, unless a test lets time begin at 0."""
     dates = Dates(clock.seconds, clock.seconds)
-    if clock.seconds() >= NOW:
+    if clock.seconds() >= NOW - DAY:
         dates.observe(clock.seconds())
     return dates
 

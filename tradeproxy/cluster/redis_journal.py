@@ -130,15 +130,21 @@ class RedisJournal(Replica):
 
     # Leading: cluster.leadership.Leadership calls these.
 
-    def may_lead(self, lease: LeaseState | None) -> bool:
-        """Whether this node has read the whole log, as of a check of the lease.
+    @property
+    def is_connected(self) -> bool:
+        """Whether both connections to Redis can send commands."""
+        return self._redis_status.is_up
+
+    def may_lead(self, lease: LeaseState) -> bool:
+        """Whether this node has read the whole log, as of a check of the lease that found one.
 
         What a node that lags behind gets from Alpaca may be in the log already.
         """
-        if lease is None or not self._redis_status.is_up:
-            return False
-        return lease.epoch is None or (
-            self.is_loaded and lease.epoch == self.epoch and lease.last <= self.last
+        return (
+            self.is_connected
+            and self.is_loaded
+            and lease.epoch == self.epoch
+            and lease.last <= self.last
         )
 
     def observe_lease(self, lease: LeaseState, asked: frozenset[object], last: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from tradeproxy.cluster.redis_client import NoScriptError
 from tradeproxy.cluster.scripts import (
     BEGIN_EPOCH,
+    CALL_ROLL,
     KEYS,
     LEASE,
     READ_STATE,
@@ -55,7 +56,7 @@ class LeaseState:
     previous: str | None
     """The node that had the lease before; "" if none had."""
     epoch: str | None
-    """None while there is no log."""
+    """None while there is no log, or while a part of it is missing: see cluster.scripts."""
     last: int
     """The highest number in the log."""
     remaining: float = 0.0
@@ -126,7 +127,7 @@ class LogState:
     """The state of the log at one moment."""
 
     metadata: Mapping[str, str]
-    """Empty while there is no log."""
+    """Empty while there is no log, or while a part of it is missing: see cluster.scripts."""
     last: int
     """The highest number in the log."""
     stream_state: str | None
@@ -202,7 +203,8 @@ class RedisLog:
             stream_state: "" publishes nothing.
             read_to: nothing is written to a log whose last number is lower: it lost its end.
 
-        Returns None, without a change, if the token is no longer the lease's.
+        Returns None, without a change, if the token is no longer the lease's, or if a part of the
+        log is missing.
         """
         pairs = _flatten(metadata)
         encoded = [field for event in events for field in _encode(event)]
@@ -250,6 +252,15 @@ class RedisLog:
             if entries
             else None,
         )
+
+    async def call_roll(self, report: str, milliseconds: int) -> dict[str, str]:
+        """Report to the roll call, and return the reports of all nodes, by their names.
+
+        All of them are deleted `milliseconds` after the last one, and when an epoch begins.
+        """
+        reply = await self._run(CALL_ROLL, self.owner, report, milliseconds)
+        fields = [each.decode() for each in reply]
+        return dict(zip(fields[::2], fields[1::2], strict=True))
 
     async def read_entries(self, after: bytes) -> list[StatusEntry | EventEntry]:
         """Return the entries after an id; an empty list if none come within BLOCK.

@@ -10,6 +10,7 @@
 | facts  | hash   | journal.metadata.Metadata                                                 |
 | stream | stream | event n is the entry `n-0`; other entries after it are `n-1`, `n-2`, …     |
 | ids    | zset   | every event's key, by the event's number                                  |
+| roll   | hash   | while there is no log: each node's report, see cluster.roll_call          |
 
 An event's entry has the fields `p` (payload), `m` (its other values, JSON), `r` (received,
 microseconds) and `e` (epoch). That of an execution has `x` too, its hash. Other entries have `s`
@@ -26,6 +27,10 @@ Stored names are older than the code's: nodes of different versions share a log,
 | `begun`, entry `b`    | epoch_start            |
 | JSON `facts` in `b`   | EpochStart.metadata    |
 
+A log is whole if its metadata is there, the newest entry of `stream` is that of `state`, and the
+newest number of `ids` too. Otherwise a key was deleted or restored alone. What is left can neither
+be read nor continued correctly, so it counts as no log.
+
 Numbers are formatted with %.0f, since Lua's own conversion rounds from 10^14 on.
 """
 
@@ -33,7 +38,7 @@ from __future__ import annotations
 
 from hashlib import sha1
 
-KEYS = ("lease", "state", "facts", "stream", "ids")
+KEYS = ("lease", "state", "facts", "stream", "ids", "roll")
 """In the order in which every script gets them as KEYS."""
 
 
@@ -65,8 +70,25 @@ local function save_metadata(from, count)
 end
 """
 
-LEASE = Script("""
+_READ_EPOCH = """
+local function read_epoch()
+  local epoch, url, begins, trimmed =
+    unpack(redis.call('HMGET', KEYS[3], 'epoch', 'base_url', 'begins', 'trimmed'))
+  local last, sub = unpack(redis.call('HMGET', KEYS[2], 'last', 'sub'))
+  if not (epoch and url and begins and trimmed and last and sub) then return false end
+  local newest = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)[1]
+  if not newest or newest[1] ~= last .. '-' .. sub then return false end
+  local number = redis.call('ZRANGE', KEYS[5], -1, -1, 'WITHSCORES')[2]
+  -- a log without events has no ids
+  if last ~= trimmed and tonumber(number) ~= tonumber(last) then return false end
+  return epoch
+end
+"""
+"""Return the epoch of the log; false if there is none, or if it is not whole."""
+
+LEASE = Script(f"""
 -- owner, token, milliseconds, 1 to acquire or renew it, the keys of metadata to return
+{_READ_EPOCH}
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if not owner and ARGV[4] == '1' then
   -- holder outlives the lease: a new leader keeps its outbox only if no other node led since
@@ -80,11 +102,11 @@ if owner == ARGV[1] and ARGV[4] == '1' then
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 end
 local lease = redis.call('HMGET', KEYS[1], 'owner', 'token', 'previous')
-local epoch, last = redis.call('HGET', KEYS[3], 'epoch'), redis.call('HGET', KEYS[2], 'last')
+local epoch, last = read_epoch(), redis.call('HGET', KEYS[2], 'last')
 local released = redis.call('HGET', KEYS[2], 'released')
 local remaining = tostring(redis.call('PTTL', KEYS[1]))
-return {lease[1], lease[2], lease[3], epoch, last, remaining, released,
-        unpack(redis.call('HMGET', KEYS[3], unpack(ARGV, 5)))}
+return {{lease[1], lease[2], lease[3], epoch, last, remaining, released,
+         unpack(redis.call('HMGET', KEYS[3], unpack(ARGV, 5)))}}
 """)
 """Acquire the lease if it is free, or renew it, or only read it.
 
@@ -105,11 +127,14 @@ WRITE = Script(f"""
 -- owner, token, now, the number read, stream state, how many arguments of metadata, these;
 -- then for every event: key, meta, payload, execution
 {_FENCE}
+{_READ_EPOCH}
 {_SAVE_METADATA}
-local last = tonumber(redis.call('HGET', KEYS[2], 'last') or '0')
+-- before the first change: an error in the middle would leave an id without its event
+local epoch = read_epoch()
+if not epoch then return false end
+local last = tonumber(redis.call('HGET', KEYS[2], 'last'))
 -- this node has read more than there is: the log has lost its end
 if last < tonumber(ARGV[4]) then return {{string.format('%.0f', last), 0}} end
-local epoch = redis.call('HGET', KEYS[3], 'epoch')
 local metadata, added, dropped = tonumber(ARGV[6]), 0, 0
 for i = 7 + metadata, #ARGV, 4 do
   local number = string.format('%.0f', last + 1)
@@ -138,7 +163,7 @@ return {{number, dropped}}
 """Append the events that are new, save metadata, publish the stream state.
 
 Only the newest stream state stays in the stream: the entry of the one before is deleted. Nothing is
-written if the log's last number is below the number read: the log has lost its end.
+written to a log that is not whole, or whose last number is below the number read: it lost its end.
 """
 
 BEGIN_EPOCH = Script(f"""
@@ -146,7 +171,7 @@ BEGIN_EPOCH = Script(f"""
 {_FENCE}
 {_SAVE_METADATA}
 -- standing stays, for READ_STATE; only its entry is gone
-redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
+redis.call('DEL', KEYS[3], KEYS[4], KEYS[5], KEYS[6])
 redis.call('HDEL', KEYS[2], 'said')
 redis.call('HSET', KEYS[2], 'last', ARGV[3], 'sub', ARGV[4], 'begun', ARGV[5])
 save_metadata(6, #ARGV - 5)
@@ -162,18 +187,29 @@ entries of this number still reads it.
 TRIM = Script(f"""
 -- owner, token, the last number to delete, the first one to keep, metadata
 {_FENCE}
+{_READ_EPOCH}
 {_SAVE_METADATA}
+if not read_epoch() then return false end
 redis.call('XTRIM', KEYS[4], 'MINID', ARGV[4] .. '-0')
 redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', ARGV[3])
 save_metadata(5, #ARGV - 4)
 return ARGV[3]
 """)
-"""Delete old events with their identities, and save metadata."""
+"""Delete old events with their identities, and save metadata; nothing if the log is not whole."""
 
-READ_STATE = Script("""
+READ_STATE = Script(f"""
 -- the number of an event: its payload shows whether a rollback put another one there
-return {redis.call('HGETALL', KEYS[3]),
-        redis.call('HMGET', KEYS[2], 'last', 'standing', 'teller', 'begun'),
-        redis.call('XRANGE', KEYS[4], ARGV[1] .. '-0', ARGV[1] .. '-0')}
+{_READ_EPOCH}
+return {{read_epoch() and redis.call('HGETALL', KEYS[3]) or {{}},
+         redis.call('HMGET', KEYS[2], 'last', 'standing', 'teller', 'begun'),
+         redis.call('XRANGE', KEYS[4], ARGV[1] .. '-0', ARGV[1] .. '-0')}}
 """)
-"""Return the state of the log, and one event, at one moment."""
+"""Return the state of the log, and one event, at one moment; no metadata if it is not whole."""
+
+CALL_ROLL = Script("""
+-- owner, its report, milliseconds until the reports are deleted unless another one comes
+redis.call('HSET', KEYS[6], ARGV[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[6], ARGV[3])
+return redis.call('HGETALL', KEYS[6])
+""")
+"""Report to the roll call, and return all reports."""

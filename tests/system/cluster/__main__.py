@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet import task
 from twisted.internet.defer import Deferred
 
-from tests.support.redis import missing_redis
+from tests.support.redis import SERVERS, missing_server
 from tests.system.chaos.__main__ import print_verdicts
 from tests.system.chaos.checker import Verdict
 from tests.system.cluster.run import OUTPUT, ClusterReport, attack, update
@@ -33,14 +33,16 @@ def main() -> None:
     parser.add_argument(
         "--update", action=BooleanOptionalAction, default=True, help="the rolling update first"
     )
+    parser.add_argument("--server", choices=SERVERS, default="redis", help="holds the log")
     arguments = parser.parse_args()
-    if missing := missing_redis():
+    if missing := missing_server(arguments.server):
         print(f"skipped: {missing}")
         return
 
     async def run(_: Any) -> None:
         seed: int = arguments.seed
-        reports = [await run_update(seed)] if arguments.update else []
+        server: str = arguments.server
+        reports = [await run_update(seed, server)] if arguments.update else []
         began = monotonic()
         with TemporaryDirectory() as directory:
             report = await attack(
@@ -49,6 +51,7 @@ def main() -> None:
                 seconds=arguments.seconds,
                 steps=arguments.steps,
                 nodes=arguments.nodes,
+                server=server,
             )
         print_report(report, seed, monotonic() - began)
         reports.append(report)
@@ -58,7 +61,7 @@ def main() -> None:
     task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
 
 
-async def run_update(seed: int) -> ClusterReport | None:
+async def run_update(seed: int, server: str) -> ClusterReport | None:
     """Run the rolling update and print it; None if the former version is not available."""
     began = monotonic()
     with TemporaryDirectory() as directory:
@@ -66,7 +69,7 @@ async def run_update(seed: int) -> ClusterReport | None:
         if missing := extract_former(former):
             print(f"no rolling update: {missing}")
             return None
-        report = await update(directory, former, seed=seed)
+        report = await update(directory, former, seed=seed, server=server)
     print_report(report, seed, monotonic() - began)
     return report
 

@@ -10,7 +10,14 @@ from time import monotonic, time
 
 from tests.support.tcp_relay import RelayMode
 from tests.system.cluster.scenario import Scenario, Step
-from tests.system.cluster.world import ClusterWorld, NodeProcess, run_concurrently, until
+from tests.system.cluster.world import (
+    ACCOUNT,
+    ClusterWorld,
+    NodeProcess,
+    run_concurrently,
+    until,
+)
+from tradeproxy.cluster.scripts import KEYS
 from tradeproxy.simulator.faults import Fault, FaultKind
 
 MAX_TERM = 9.0
@@ -43,6 +50,12 @@ class ClusterNemesis(Scenario):
             self.restart_redis,
             self.roll_redis_back,
             self.empty_redis,
+            self.flush_redis_and_replace_leader,
+            self.empty_redis_and_replace_nodes,
+            self.delete_a_key,
+            self.delete_a_key_and_kill_leader,
+            self.restore_older_snapshot,
+            self.restore_older_snapshot_and_kill_leader,
             self.pause_redis,
             self.restart_all_in_turn,
             self.end_upstream,
@@ -194,6 +207,10 @@ class ClusterNemesis(Scenario):
         size = self._world.redis.file_size()
         self._emit_events()
         await self._wait(0.2, 1)
+        await self._roll_back(size)
+
+    async def _roll_back(self, size: int) -> None:
+        """Start Redis again with the first `size` bytes of its file."""
         await self._world.redis.kill()
         dropped = self._world.redis.roll_back(size)
         self.lost_events |= {int(number) for number in re.findall(rb'"n":([0-9]+)', dropped)}
@@ -209,6 +226,81 @@ class ClusterNemesis(Scenario):
         await self._wait(0.1, 3)
         self._world.redis.delete_data()
         await self._world.redis.start()
+
+    async def flush_redis_and_replace_leader(self) -> None:
+        """Delete all data, and kill the leader; it returns within two seconds, knowing nothing."""
+        leader = await self._world.find_leader()
+        self._emit_events()
+        self.losses.append((time(), inf))
+        await self._world.redis.cli("FLUSHALL")
+        await leader.stop("KILL")
+        await self._wait(0, 2)
+        await leader.start()
+        await self._emit_until_ready()
+
+    async def empty_redis_and_replace_nodes(self) -> None:
+        """Empty Redis, and kill all nodes, or all but one."""
+        nodes = self._random.sample(self._world.nodes, len(self._world.nodes))
+        killed = nodes[self._random.choice((0, 1)) :]
+        self.note(f"  killed: {', '.join(sorted(node.name for node in killed))}")
+        self._emit_events()
+        await self._world.redis.kill()
+        self.losses.append((time(), inf))
+        await run_concurrently(node.stop("KILL") for node in killed)
+        self._world.redis.delete_data()
+        await self._world.redis.start()
+        await run_concurrently(node.start() for node in killed)
+        await self._emit_until_ready()
+
+    async def delete_a_key(self) -> None:
+        """Delete one key of the log, as an operator does by mistake."""
+        await self._delete_key(self._random.choice(KEYS))
+        await self._wait(0, 5)
+        await self._emit_until_ready()
+
+    async def delete_a_key_and_kill_leader(self) -> None:
+        """Delete one key of the log, and kill the leader soon after."""
+        leader = await self._world.find_leader()
+        await self._delete_key(self._random.choice(KEYS))
+        await self._wait(0, 1)
+        await leader.stop("KILL")
+        await self._wait(0, 2)
+        await leader.start()
+        await self._emit_until_ready()
+
+    async def _delete_key(self, key: str) -> None:
+        self.note(f"  deleted: {key}")
+        self._emit_events()
+        self.losses.append((time(), inf))
+        await self._world.redis.cli("DEL", f"tradeproxy:{{{ACCOUNT}}}:{key}")
+
+    async def restore_older_snapshot(self) -> None:
+        """Start Redis with the data of several seconds and one leader ago."""
+        await self._restore_snapshot(self._world.nodes[:0])
+
+    async def restore_older_snapshot_and_kill_leader(self) -> None:
+        """Start Redis with older data; the leader is a new process."""
+        await self._restore_snapshot([await self._world.find_leader()])
+
+    async def _restore_snapshot(self, killed: Sequence[NodeProcess]) -> None:
+        size = self._world.redis.file_size()
+        for _ in range(self._random.randint(0, 2)):
+            self._emit_events()
+            if self._random.random() < 0.5:
+                leader = await self._world.find_leader()
+                await leader.stop()
+                await leader.start()
+            await self._wait(0.5, 2)
+        self._emit_events()
+        await run_concurrently(node.stop("KILL") for node in killed)
+        await self._roll_back(size)
+        await run_concurrently(node.start() for node in killed)
+        await self._emit_until_ready()
+
+    async def _emit_until_ready(self) -> None:
+        self._emit_events()
+        await self._world.until_ready()
+        self._emit_events()
 
     async def pause_redis(self) -> None:
         """Pause it, for less than STOP_AFTER or for longer."""

@@ -13,7 +13,13 @@ from twisted.internet import reactor as chosen
 from twisted.internet.task import LoopingCall, deferLater
 
 from tests.support.processes import SOURCES
-from tests.system.chaos.checker import Truth, Verdict, count_deliveries_without_cursor, judge
+from tests.system.chaos.checker import (
+    ClientLog,
+    Truth,
+    Verdict,
+    count_deliveries_without_cursor,
+    judge,
+)
 from tests.system.chaos.clients import declared_gaps
 from tests.system.chaos.resuming import ResumingClient
 from tests.system.cluster.clients import HoppingClients, LiveOnlyClient, WholeLogReader, read_log
@@ -67,16 +73,31 @@ class ClusterReport:
 
 
 async def attack(
-    directory: str, *, seed: int, seconds: float = 0, steps: Sequence[str] = (), nodes: int = 3
+    directory: str,
+    *,
+    seed: int,
+    seconds: float = 0,
+    steps: Sequence[str] = (),
+    nodes: int = 3,
+    server: str = "redis",
 ) -> ClusterReport:
-    """Run the named steps, and random ones until `seconds` have passed; judge the results."""
+    """Run the named steps, and random ones until `seconds` have passed; judge the results.
+
+    Args:
+        directory: gets a home directory for each node.
+        seed: determines the events and the faults.
+        seconds: for random steps.
+        steps: names of methods of ClusterNemesis.
+        nodes: how many nodes.
+        server: the program with the log, one of tests.support.redis.SERVERS.
+    """
     random = Random(seed)
-    world = ClusterWorld(directory, random, nodes)
+    world = ClusterWorld(directory, random, nodes, server=server)
     return await _play("faults", world, ClusterNemesis(world, random, steps, seconds), random)
 
 
 async def update(
-    directory: str, former: Path, *, seed: int, with_crash: bool = True
+    directory: str, former: Path, *, seed: int, with_crash: bool = True, server: str = "redis"
 ) -> ClusterReport:
     """Update three nodes of the former version one by one; judge the results.
 
@@ -85,9 +106,10 @@ async def update(
         former: the sources of the former version.
         seed: determines the events.
         with_crash: whether an updated leader dies meanwhile, which takes ten seconds more.
+        server: the program with the log, one of tests.support.redis.SERVERS.
     """
     random = Random(seed)
-    world = ClusterWorld(directory, random, sources=former)
+    world = ClusterWorld(directory, random, sources=former, server=server)
     scenario = RollingUpdate(world, random, former, with_crash=with_crash)
     return await _play("rolling update", world, scenario, random)
 
@@ -160,6 +182,21 @@ async def _run_and_judge(
             )
     _compare(logs, report)
     _report_upstreams(world, report)
+    if not report.is_clean:
+        _save_logs(hopping_logs, OUTPUT / report.scenario.replace(" ", "-"))
+
+
+def _save_logs(logs: Sequence[ClientLog], directory: Path) -> None:
+    """Write what each client received to a file: connection, event number, marks."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for log in logs:
+        lines = [
+            f"{entry.connection} {entry.number} {entry.recovered or ''}"
+            f" {'' if entry.certain else 'may repeat'}{' LOST' * log.positions_lost.count(index)}"
+            for index, entry in enumerate(log.entries)
+        ]
+        file = Path(directory, f"{log.name.replace(' ', '-')}.txt")
+        file.write_text("\n".join([*lines, f"lost at: {log.positions_lost}\n"]))
 
 
 def _choose_count(random: Random) -> int:

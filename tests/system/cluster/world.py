@@ -182,7 +182,12 @@ class ClusterWorld(NumberedEvents):
     alpaca: RecordingAlpaca
 
     def __init__(
-        self, directory: str, random: Random, nodes: int = 3, sources: Path | None = None
+        self,
+        directory: str,
+        random: Random,
+        nodes: int = 3,
+        sources: Path | None = None,
+        server: str = "redis",
     ) -> None:
         """Nothing runs before `start`.
 
@@ -191,13 +196,14 @@ class ClusterWorld(NumberedEvents):
             random: the source of ids.
             nodes: how many nodes.
             sources: the code of the nodes; None is this checkout's.
+            server: the program with the log, one of tests.support.redis.SERVERS.
         """
         super().__init__(RecordingAlpaca(random), random)
         self.nodes: list[NodeProcess] = []
         self._count = nodes
         self._directory = Path(directory)
         self._sources = sources
-        self.redis = Redis(appendonly=True, password="a-password")
+        self.redis = Redis(appendonly=True, password="a-password", server=server)
         self._listening: Any = None
         reactor.addSystemEventTrigger("during", "shutdown", self.end)
 

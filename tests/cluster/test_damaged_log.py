@@ -1,0 +1,73 @@
+"""Tests for tradeproxy.cluster.redis_journal after Redis lost one of the log's keys."""
+
+from __future__ import annotations
+
+from tests.support.journals import event
+from tests.support.nodes import (
+    IDS_KEY,
+    LEASE_KEY,
+    METADATA_KEY,
+    STATE_KEY,
+    STREAM_KEY,
+    Member,
+    NodesCase,
+)
+from tradeproxy.cluster.leadership import LEASE, RENEW_AFTER
+
+LOG_KEYS = (STATE_KEY, METADATA_KEY, STREAM_KEY, IDS_KEY)
+
+
+class DamagedLogTests(NodesCase):
+    """An operator, or a restore of single keys, leaves a part of the log."""
+
+    def begin(self) -> tuple[Member, Member]:
+        """Return a leader and a follower of a log with two events."""
+        for member in self.members:
+            member.kill()
+        self.members.clear()
+        self.redis.flush()
+        leader, node = self.start_node(), self.start_node()
+        leader.publish(1, 2)
+        return leader, node
+
+    def test_write_without_key_loses_no_event(self) -> None:
+        """Without the metadata the script failed after it had recorded the event's identity.
+
+        Each retry then dropped one more event as a duplicate.
+        """
+        for key in (*LOG_KEYS, LEASE_KEY):
+            leader, node = self.begin()
+            self.redis.execute("DEL", key)
+            leader.publish(3)
+            leader.publish(4, 5)
+            self.advance(RENEW_AFTER + 1)
+            leader.publish(6)
+            self.advance(1)
+            payloads = [event(n).payload for n in range(1, 7)]
+            for member in (leader, node):
+                self.assertEqual(member.subscriber.payloads, payloads, key)
+                self.assertFalse(member.subscriber.is_aborted, key)
+            self.assertEqual(len(leader.upstreams), 1)
+
+    def test_missing_key_is_replaced_without_write(self) -> None:
+        """A node that starts later could read no log, or read it again and again."""
+        for key in LOG_KEYS:
+            leader, node = self.begin()
+            self.redis.execute("DEL", key)
+            self.advance(RENEW_AFTER + 1)
+            leader.publish(3)
+            self.assertEqual(node.subscriber.seqs, [1, 2, 3], key)
+            self.assertEqual(self.start_follower().rows, [(3, event(3).payload)], key)
+
+    def test_missing_key_after_death_of_leader_is_replaced_by_follower(self) -> None:
+        """Numbers continue, and the gap begins at the last event."""
+        for key in LOG_KEYS:
+            leader, node = self.begin()
+            leader.kill()
+            self.redis.execute("DEL", key)
+            self.advance(LEASE + 2)
+            self.assertTrue(node.is_streaming, key)
+            node.account.mark_upstream_up()
+            self.assertIsNotNone(node.account.gaps.current, key)
+            node.publish(3)
+            self.assertEqual(node.subscriber.seqs, [1, 2, 3], key)
