@@ -86,13 +86,10 @@ class ResumingWebSocketClient(ResumingClient):
                 self._take_status(data)
 
     def connection_closed(self, code: int | None) -> None:
-        """After close code 4010, resume from the time of the last event, else from live events."""
-        if code == 4010 and self._position is None:
-            self._since = None
-            self._record_lost_position()
-        elif code == 4010:
-            self._position = None
-            self._resume_from_time()
+        """After close code 4010, resume from the time of the newest event, or live."""
+        if code == 4010:
+            was_time, self._position = self._position is None, None
+            self._position_rejected(was_time=was_time)
 
     def _take_status(self, data: dict[str, Any]) -> None:
         match data:
@@ -173,14 +170,10 @@ class ResumingSseClient(ResumingClient):
         return self._since_query()
 
     def status_received(self, status: int) -> None:
-        """After HTTP 410, resume from the time of the last event, else from live events."""
+        """After HTTP 410, resume from the time of the newest event, or live."""
         if status == 410:
-            self._record_lost_position()
-            if self._last_id is None:
-                self._since = None
-            else:
-                self._resume_from_time()
-            self._last_id = None
+            was_time, self._last_id = self._last_id is None, None
+            self._position_rejected(was_time=was_time)
 
     def receive(self, lines: list[str]) -> None:
         """Record the lines of one event or comment."""

@@ -147,8 +147,10 @@ class ResumingClient:
         if found is None:
             return
         event_time = parse_time(data.get("at") or data["timestamp"])
-        # The time of an event may lie far in the future. A position in the future is invalid.
-        self._since = min(event_time, round(time() * 1e6))
+        # The newest time: after a late event its own would bring most events again. A time that
+        # lies in the future is invalid as a position.
+        if event_time <= time() * 1e6:
+            self._since = max(event_time, self._since or 0)
         number, replaces = found
         self.log.entries.append(
             ReceivedEvent(number, recovered, certain, self.connects, event_time, replaces)
@@ -165,9 +167,17 @@ class ResumingClient:
         """Record that the events after this position may be incomplete."""
         self.log.positions_lost.append(len(self.log.entries))
 
-    def _resume_from_time(self) -> None:
-        """Resume from the time of the last event: the events since that time may come again."""
-        since = self._since or 0
+    def _position_rejected(self, *, was_time: bool) -> None:
+        """Resume from the time of the newest event; if that was rejected too, from live events.
+
+        The events since that time may come again, and none may be missing: only the second
+        rejection declares a loss.
+        """
+        since = self._since
+        if was_time or since is None:
+            self._since = None
+            self._record_lost_position()
+            return
         later = (index for index, entry in enumerate(self.log.entries) if entry.time >= since)
         self._allow_repeats(next(later, len(self.log.entries)))
 

@@ -169,11 +169,10 @@ async def _run_and_judge(
     report.verdicts += [judge_live_only(client.log, truth) for client in live_only]
     report.verdicts += [judge_log("the log", logs[0].lines, truth)]
     report.reconnects = sum(client.connects - 1 for client in hopping.clients)
-    # Over server-sent events each loss has two rejections: of the id, then of the time.
     report.broken += [
         f"{log.name} lost its position {len(log.positions_lost)} times"
         for log in hopping_logs
-        if len(log.positions_lost) > len(scenario.losses) * (2 if log.name.startswith("sse") else 1)
+        if len(log.positions_lost) > len(scenario.losses)
     ]
     for verdict in report.verdicts[: len(hopping_logs)]:
         if found := find_unexplained(verdict, truth, scenario.losses):
