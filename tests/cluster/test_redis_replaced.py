@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from tests.support.journals import event, event_id_of, order_id_of, time_of
 from tests.support.nodes import LEASE_KEY, STATE_KEY, Member, NodesCase
-from tradeproxy.cluster.leadership import LEASE
+from tradeproxy.cluster.leadership import LEASE, RENEW_AFTER
 from tradeproxy.cluster.outbox import LOG_SHORTENED
 from tradeproxy.cluster.roll_call import CALL_TIME
 from tradeproxy.cluster.tailer import NO_LOG
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
-from tradeproxy.journal.base import TrimmedError
+from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.journal.metadata import OPEN_SINCE
 from tradeproxy.wire.event import format_time
-from tradeproxy.wire.position import AfterId
+from tradeproxy.wire.position import AfterId, FromTime
 from tradeproxy.wire.proxy_status import GapOutcome
 
 
@@ -290,6 +290,36 @@ class ReplacedLogTests(NodesCase):
         self.assertRaises(
             UnrecoverablePositionError, locate, self.find_leader().account, AfterId(cursor)
         )
+
+    def test_id_of_lost_event_after_newer_events_is_unrecoverable(self) -> None:
+        """It had come before them at first; a client that had it resumed behind them."""
+        dump = self.redis.dump()
+        self.leader.publish(3)
+        self.cut_all()
+        self.redis.roll_back(dump)
+        self.restore_all()
+        leader = self.find_leader()
+        leader.publish(4, 5)
+        leader.account.publish_recovered(event(3))
+        leader.account.flush()
+        fresh = self.start_follower()
+        self.advance(1)
+        self.assertEqual(
+            fresh.rows[2:], [(3 + i, event(n).payload) for i, n in enumerate((4, 5, 3))]
+        )
+        for member in self.members[:2]:
+            self.assertRaises(UnreadableError, locate, member.account, AfterId(event_id_of(3)))
+        self.advance(RENEW_AFTER + 1)
+        for member in self.members[:2]:
+            self.assertRaises(
+                UnrecoverablePositionError, locate, member.account, AfterId(event_id_of(3))
+            )
+            self.assertEqual(locate(member.account, FromTime(time_of(3))), 2)
+            self.assertEqual(locate(member.account, AfterId(event_id_of(5))), 4)
+        leader.publish(7)
+        leader.account.publish_recovered(event(6))
+        leader.account.flush()
+        self.assertEqual(locate(leader.account, AfterId(event_id_of(6))), 7)
 
     def test_other_account_begins_new_epoch_on_every_node(self) -> None:
         """Numbers continue, and no client is aborted."""

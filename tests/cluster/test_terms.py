@@ -20,7 +20,6 @@ from tradeproxy.cluster.leadership import (
 )
 from tradeproxy.cluster.redis_log import RedisLog
 from tradeproxy.hub.account import INTERNAL_ERROR
-from tradeproxy.journal.metadata import TRIM_KEYS
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.wire.proxy_status import GapOutcome
 
@@ -253,7 +252,7 @@ class TakeOverTests(NodesCase):
 
         def lead_briefly(command: Command) -> None:
             # The node has seen that the lease is free, and is about to acquire it.
-            if command[1] == scripts.LEASE.sha and command[-len(TRIM_KEYS) - 1] == 1:
+            if command[1] == scripts.LEASE.sha and command[6 + len(scripts.KEYS)] == 1:
                 self.redis.on_command = lambda _: None
                 token = done(other.query_lease(10_000, acquire=True)).token
                 assert token is not None

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 
 from tradeproxy.cluster.outbox import LOG_SHORTENED, Outbox
 from tradeproxy.cluster.redis_client import RedisUnavailableError
-from tradeproxy.cluster.redis_log import EpochStart, RedisLog
+from tradeproxy.cluster.redis_log import ROLLED_BACK, EpochStart, ReadPosition, RedisLog
 from tradeproxy.cluster.redis_status import RedisStatus
 from tradeproxy.cluster.replica import Replica
 from tradeproxy.cluster.tailer import RETRY_DELAY, LogTailer
@@ -131,6 +131,11 @@ class RedisJournal(Replica):
     # Leading: cluster.leadership.Leadership calls these.
 
     @property
+    def position(self) -> ReadPosition:
+        """How far this node has read the log."""
+        return ReadPosition(self.epoch, self.last, self.read_through)
+
+    @property
     def is_connected(self) -> bool:
         """Whether both connections to Redis can send commands."""
         return self._redis_status.is_up
@@ -158,8 +163,10 @@ class RedisJournal(Replica):
         """
         self.end = lease.last
         self._bounds = lease.epoch, lease.bounds
-        if lease.epoch == self.epoch and not self.outbox.is_leading:
-            self.adopt_bounds(lease.bounds)
+        if lease.epoch == self.epoch:
+            self.record_rollback(lease.bounds.get(ROLLED_BACK))
+            if not self.outbox.is_leading:
+                self.adopt_bounds(lease.bounds)
         if lease.epoch != self.epoch or lease.last < last:
             self._tailer.recheck()
         if lease.owner not in (None, self.redis_log.owner):

@@ -38,11 +38,31 @@ MAX_ENTRIES = 500
 """Entries per read, at most."""
 
 
+ROLLED_BACK = "rolled back"
+"""The key for the highest time of the events that the log has lost (microseconds since 1970)."""
+
+CHECKED_KEYS = (*TRIM_KEYS, ROLLED_BACK)
+"""The metadata that every check of the lease returns."""
+
+
 class CommandSender(Protocol):
     """The part of cluster.redis_client.RedisClient that a RedisLog needs."""
 
     def call(self, *command: str | bytes | int, timeout: float = ...) -> Deferred[Any]:
         """Send Redis a command; see RedisClient.call."""
+
+
+class ReadPosition(NamedTuple):
+    """How far a node has read the log."""
+
+    epoch: str
+    """Empty if it has read no log."""
+    last: int
+    max_time: int | None
+    """The highest time of the events (microseconds since 1970)."""
+
+
+NOTHING_READ = ReadPosition("", 0, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +84,7 @@ class LeaseState:
     is_released: bool = False
     """Whether the lease is free because its last owner released it."""
     bounds: Mapping[str, str] = field(default_factory=dict)
-    """The part of the metadata that a trim changes; see journal.metadata."""
+    """The metadata under CHECKED_KEYS."""
 
 
 class WriteResult(NamedTuple):
@@ -158,13 +178,20 @@ class RedisLog:
 
     # The lease.
 
-    async def query_lease(self, milliseconds: int, *, acquire: bool) -> LeaseState:
+    async def query_lease(
+        self, milliseconds: int, *, acquire: bool, read: ReadPosition = NOTHING_READ
+    ) -> LeaseState:
         """Return the lease's state; with `acquire`, first acquire it if free, renew it if ours.
 
-        `milliseconds` is the time until an acquired or renewed lease expires.
+        Args:
+            milliseconds: the time until an acquired or renewed lease expires.
+            acquire: whether to acquire or renew it.
+            read: what this node has read. If it is more than there is, the log has lost its end,
+                and the metadata records that.
         """
-        arguments = (self.owner, next(self._tokens), milliseconds, int(acquire), *TRIM_KEYS)
-        reply = await self._run(LEASE, *arguments)
+        own = (read.epoch, read.last, "" if read.max_time is None else read.max_time)
+        arguments = (self.owner, next(self._tokens), milliseconds, int(acquire), *own)
+        reply = await self._run(LEASE, *arguments, *CHECKED_KEYS)
         fields = (None if each is None else each.decode() for each in reply)
         owner, token, previous, epoch, last, remaining, released, *bounds = fields
         return LeaseState(
@@ -175,7 +202,7 @@ class RedisLog:
             int(last or 0),
             int(remaining or 0) / 1000,
             released is not None,
-            {key: text for key, text in zip(TRIM_KEYS, bounds, strict=True) if text is not None},
+            {key: text for key, text in zip(CHECKED_KEYS, bounds, strict=True) if text is not None},
         )
 
     async def release(self, token: str) -> None:

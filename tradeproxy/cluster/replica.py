@@ -89,6 +89,7 @@ class Replica(JournalBase):
         self.missing = MissingPositions()
         """Positions that clients asked for and this replica does not have."""
         self._is_reset = False
+        self._rolled_back: int | None = None  # the highest time of the events that the log lost
         self._before: int | None = None  # the highest event time before this epoch
         # The highest time of the rows; `latest_time` may be later, since the leader saves it.
         self._max_time: int | None = None
@@ -153,6 +154,10 @@ class Replica(JournalBase):
             self.first = through + 1
         self.adopt_bounds(bounds)
         return count
+
+    def record_rollback(self, time: str | None) -> None:
+        """Record the highest time of the events that the log has lost, as saved; None if none."""
+        self._rolled_back = int(time) if time is not None and time.isdecimal() else None
 
     def reset_account(self, base_url: str) -> None:
         """Keep only the numbers: the rows are another account's, and ignored until `restart`."""
@@ -221,16 +226,26 @@ class Replica(JournalBase):
     def find(self, identity: str) -> int | None:
         """Return the number of the first event with this identity; None if there is none.
 
-        Raises UnreadableError while that is uncertain.
+        None too if a rollback may have moved it behind newer events. Raises UnreadableError while
+        that is uncertain.
         """
         if self.newest_trimmed is not None and identity == self.newest_trimmed.identity != "":
             return self.first - 1
         # The event just before `first` is a valid position: the next row follows it.
         seq = self._store.find(identity)
-        if seq is None or seq < self.first - 1:
+        if seq is None or seq < self.first - 1 or self._has_moved(seq):
             self._check_missing(identity)
             return None
         return seq
+
+    def _has_moved(self, seq: int) -> bool:
+        """Whether a client may have got this event before others that now precede it.
+
+        The log had lost it, and it came again from the history after newer events. A client that
+        got it the first time lacks those.
+        """
+        time = self._store.get_late_time(seq) if self._rolled_back is not None else None
+        return time is not None and self._rolled_back is not None and time <= self._rolled_back
 
     def _check_missing(self, position: object) -> None:
         """Raise UnreadableError unless a position is certainly not in the log."""

@@ -248,6 +248,10 @@ class Store:
         ).fetchone()
         return int(row[0]) if row is not None and row[1] == time else None
 
+    def get_late_time(self, seq: int) -> int | None:
+        """Return the time of a row that follows one with a higher time; None for any other."""
+        return self._first("SELECT time FROM late WHERE seq = ?", seq)
+
     def find_max_time(self, limit: int) -> int | None:
         """Return the highest time of a row that is not after `limit` (microseconds since 1970)."""
         risen = self._first("SELECT max(high) FROM events WHERE high <= ?", limit)
