@@ -131,3 +131,13 @@ class NewLogTests(NodesCase):
         self.assertFalse(any(node.is_leader for node in nodes))
         self.advance(2 * CHECK_INTERVAL)
         self.assertEqual([node.is_leader for node in nodes].count(True), 1)
+
+    def test_roll_call_survives_loss_of_reply(self) -> None:
+        """It ended leader election on this node for good."""
+        node = self.make_node()
+        node.account.open()
+        node.command_client.lose_reply(4)
+        node.leadership.startService()
+        self.advance(CALL_TIME + 2)
+        self.assertEqual(node.command_client.last_error, "the connection was lost")
+        self.assertTrue(node.is_leader)

@@ -154,16 +154,16 @@ class Leadership(Service):
             try:
                 acquire = self._may_acquire()
                 lease = await self._query_lease(acquire=acquire)
+                if acquire and self._is_ours(lease):
+                    return lease
+                await self._call_roll(lease)
             except RedisUnavailableError:
                 self._lease_state = None
                 # Until then the last known leader may still be connected.
                 if self._clock.seconds() >= self._held_elsewhere_until:
                     self._mark_down(LEADER_UNKNOWN)
             else:
-                if acquire and self._is_ours(lease):
-                    return lease
                 self._apply_leader(lease)
-                await self._call_roll(lease)
                 if lease.owner is None and self._may_acquire():
                     continue  # it has just been released: do not wait for the next check
             await self._pause_for(CHECK_INTERVAL)
