@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from tests.support.journals import event, events
 from tests.support.logcase import METADATA, LogCase
+from tests.support.nodes import STREAM_KEY
 from tests.support.redislog import done
 from tradeproxy.cluster.redis_log import (
     BLOCK,
@@ -152,6 +153,18 @@ class RedisLogTests(LogCase):
             done(self.log.write(self.token, 1, events(2, 3), {}, "down")), WriteResult(4, 1)
         )
         self.assertEqual([entry.id for entry in self.read_entries()], [b"3-0", b"4-0", b"4-1"])
+
+    def test_log_without_rows_is_whole(self) -> None:
+        """The former version trimmed the last event too."""
+        self.begin_log()
+        for n in (1, 2, 3):
+            done(self.log.write(self.token, 1, events(n), {}, "up"))
+        done(self.log.trim(self.token, 3, {"trimmed": "3"}))
+        self.assertEqual(self.redis.execute("XLEN", STREAM_KEY), 0)
+        self.assertEqual(
+            done(self.log.write(self.token, 1, events(3), {}, "down")), WriteResult(4, 0)
+        )
+        self.assertEqual([entry.id for entry in self.read_entries()], [b"4-0", b"4-1"])
 
     def test_read_state_returns_payload_of_event(self) -> None:
         """None where there is no log, or no such event."""

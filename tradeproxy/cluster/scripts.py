@@ -27,8 +27,8 @@ Stored names are older than the code's: nodes of different versions share a log,
 | `begun`, entry `b`    | epoch_start            |
 | JSON `facts` in `b`   | EpochStart.metadata    |
 
-A log is whole if its metadata is there, the newest entry of `stream` is that of `state`, and the
-newest number of `ids` too. Otherwise a key was deleted or restored alone. What is left can neither
+A log is whole if its metadata is there, and if the newest id of `stream` and the newest number of
+`ids` are those of `state`. Otherwise a key was deleted or restored alone. What is left can neither
 be read nor continued correctly, so it counts as no log.
 
 Numbers are formatted with %.0f, since Lua's own conversion rounds from 10^14 on.
@@ -71,13 +71,20 @@ end
 """
 
 _READ_EPOCH = """
+local function read_newest_id()
+  if redis.call('EXISTS', KEYS[4]) == 0 then return false end
+  local info = redis.call('XINFO', 'STREAM', KEYS[4])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then return info[i + 1] end
+  end
+end
 local function read_epoch()
   local epoch, url, begins, trimmed =
     unpack(redis.call('HMGET', KEYS[3], 'epoch', 'base_url', 'begins', 'trimmed'))
   local last, sub = unpack(redis.call('HMGET', KEYS[2], 'last', 'sub'))
   if not (epoch and url and begins and trimmed and last and sub) then return false end
-  local newest = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)[1]
-  if not newest or newest[1] ~= last .. '-' .. sub then return false end
+  -- not the newest entry that is left: the former version trimmed every one
+  if read_newest_id() ~= last .. '-' .. sub then return false end
   local number = redis.call('ZRANGE', KEYS[5], -1, -1, 'WITHSCORES')[2]
   -- a log without events has no ids
   if last ~= trimmed and tonumber(number) ~= tonumber(last) then return false end
