@@ -189,18 +189,18 @@ class Leadership(Service):
 
     async def _query_lease(self, *, acquire: bool) -> LeaseState:
         # All three are taken before the request: its reply is true of a later moment.
-        sent, asked, read = (
-            self._clock.seconds(),
-            self._journal.missing.asked,
-            self._journal.position,
-        )
-        lease = await self._journal.redis_log.query_lease(
-            round(LEASE * 1000), acquire=acquire, read=read
+        journal = self._journal
+        sent, asked, read = self._clock.seconds(), journal.missing.asked, journal.last
+        lease = await journal.redis_log.query_lease(
+            round(LEASE * 1000),
+            acquire=acquire,
+            epoch=journal.epoch,
+            lost_through=journal.lost_through,
         )
         self._lease_state = lease
         if lease.epoch is not None:
             self._roll_call.end()
-        self._journal.observe_lease(lease, asked, read.last)
+        journal.observe_lease(lease, asked, read)
         if self._is_ours(lease):
             self._renewed = sent if acquire else self._renewed
         elif lease.owner is not None:

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 
 from tradeproxy.cluster.outbox import LOG_SHORTENED, Outbox
 from tradeproxy.cluster.redis_client import RedisUnavailableError
-from tradeproxy.cluster.redis_log import ROLLED_BACK, EpochStart, ReadPosition, RedisLog
+from tradeproxy.cluster.redis_log import ROLLED_BACK, EpochStart, RedisLog
 from tradeproxy.cluster.redis_status import RedisStatus
 from tradeproxy.cluster.replica import Replica
 from tradeproxy.cluster.tailer import RETRY_DELAY, LogTailer
@@ -131,11 +131,6 @@ class RedisJournal(Replica):
     # Leading: cluster.leadership.Leadership calls these.
 
     @property
-    def position(self) -> ReadPosition:
-        """How far this node has read the log."""
-        return ReadPosition(self.epoch, self.last, self.read_through)
-
-    @property
     def is_connected(self) -> bool:
         """Whether both connections to Redis can send commands."""
         return self._redis_status.is_up
@@ -164,7 +159,7 @@ class RedisJournal(Replica):
         self.end = lease.last
         self._bounds = lease.epoch, lease.bounds
         if lease.epoch == self.epoch:
-            self.record_rollback(lease.bounds.get(ROLLED_BACK))
+            self.adopt_lost_through(lease.bounds.get(ROLLED_BACK))
             if not self.outbox.is_leading:
                 self.adopt_bounds(lease.bounds)
         if lease.epoch != self.epoch or lease.last < last:
@@ -254,19 +249,26 @@ class RedisJournal(Replica):
 
     def matches(self, log_state: LogState) -> bool:
         """Whether the last row read is in the log, or was the last one trimmed from it."""
-        trimmed = int(log_state.metadata["trimmed"])
-        if log_state.last < self.last:
-            return False
-        if self.last <= trimmed:  # rows in between were trimmed before this node read them
-            return self.last == trimmed
+        # With a lower number, rows in between were trimmed before this node read them.
+        return not self._has_lost(log_state) and self.last >= int(log_state.metadata["trimmed"])
+
+    def _has_lost(self, log_state: LogState) -> bool:
+        """Whether the log, of this epoch, has lost the last row read."""
+        if self.last <= int(log_state.metadata["trimmed"]):
+            return log_state.last < self.last
         row = self.row(self.last)
-        return row is None or row.payload == log_state.payload
+        return log_state.last < self.last or (row is not None and row.payload != log_state.payload)
 
     def read_from_start(self, log_state: LogState) -> None:
         """Drop every row: the whole log follows, and it is another one than before."""
         was_empty, own = not self.epoch, self.encode_present()
         self.is_loaded = self._is_starting_epoch = False
+        lost_through = None
+        if log_state.metadata["epoch"] == self.epoch:
+            lost = self.read_through if self._has_lost(log_state) else None
+            lost_through = max_optional(self.lost_through, lost)
         self.restart(log_state.metadata)
+        self.lost_through = lost_through
         if was_empty and self.outbox.is_leading:
             self.adopt(own)  # this node began this log; its own metadata is newer
         elif not was_empty:

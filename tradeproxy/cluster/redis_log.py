@@ -52,19 +52,6 @@ class CommandSender(Protocol):
         """Send Redis a command; see RedisClient.call."""
 
 
-class ReadPosition(NamedTuple):
-    """How far a node has read the log."""
-
-    epoch: str
-    """Empty if it has read no log."""
-    last: int
-    max_time: int | None
-    """The highest time of the events (microseconds since 1970)."""
-
-
-NOTHING_READ = ReadPosition("", 0, None)
-
-
 @dataclass(frozen=True, slots=True)
 class LeaseState:
     """The lease and the end of the log, at one moment."""
@@ -179,26 +166,27 @@ class RedisLog:
     # The lease.
 
     async def query_lease(
-        self, milliseconds: int, *, acquire: bool, read: ReadPosition = NOTHING_READ
+        self, milliseconds: int, *, acquire: bool, epoch: str = "", lost_through: int | None = None
     ) -> LeaseState:
         """Return the lease's state; with `acquire`, first acquire it if free, renew it if ours.
 
         Args:
             milliseconds: the time until an acquired or renewed lease expires.
             acquire: whether to acquire or renew it.
-            read: what this node has read. If it is more than there is, the log has lost its end,
-                and the metadata records that.
+            epoch: of the log that this node has read.
+            lost_through: the highest time of the events that this log has lost (microseconds since
+                1970), for the metadata; None if it has lost none.
         """
-        own = (read.epoch, read.last, "" if read.max_time is None else read.max_time)
-        arguments = (self.owner, next(self._tokens), milliseconds, int(acquire), *own)
-        reply = await self._run(LEASE, *arguments, *CHECKED_KEYS)
+        arguments = (self.owner, next(self._tokens), milliseconds, int(acquire), epoch)
+        lost = "" if lost_through is None else lost_through
+        reply = await self._run(LEASE, *arguments, lost, *CHECKED_KEYS)
         fields = (None if each is None else each.decode() for each in reply)
-        owner, token, previous, epoch, last, remaining, released, *bounds = fields
+        owner, token, previous, found, last, remaining, released, *bounds = fields
         return LeaseState(
             owner,
             token,
             previous,
-            epoch,
+            found,
             int(last or 0),
             int(remaining or 0) / 1000,
             released is not None,

@@ -89,7 +89,8 @@ class Replica(JournalBase):
         self.missing = MissingPositions()
         """Positions that clients asked for and this replica does not have."""
         self._is_reset = False
-        self._rolled_back: int | None = None  # the highest time of the events that the log lost
+        self.lost_through: int | None = None
+        """The highest time of the events that this log has lost; None if it has lost none."""
         self._before: int | None = None  # the highest event time before this epoch
         # The highest time of the rows; `latest_time` may be later, since the leader saves it.
         self._max_time: int | None = None
@@ -112,6 +113,7 @@ class Replica(JournalBase):
         Older rows can no longer be read. They stay for `has` and `find`, against duplicates.
         """
         self.load(metadata, None)
+        self.lost_through = None
         self._max_time = self._before = self.latest_time
         self.missing = MissingPositions()  # certainty about the old log is not valid for this one
 
@@ -155,9 +157,10 @@ class Replica(JournalBase):
         self.adopt_bounds(bounds)
         return count
 
-    def record_rollback(self, time: str | None) -> None:
-        """Record the highest time of the events that the log has lost, as saved; None if none."""
-        self._rolled_back = int(time) if time is not None and time.isdecimal() else None
+    def adopt_lost_through(self, saved: str | None) -> None:
+        """Take over what another node has found to be lost, as saved; None if nothing is."""
+        if saved is not None and saved.isdecimal() and len(saved) < 20:
+            self.lost_through = max_optional(self.lost_through, int(saved))
 
     def reset_account(self, base_url: str) -> None:
         """Keep only the numbers: the rows are another account's, and ignored until `restart`."""
@@ -244,8 +247,9 @@ class Replica(JournalBase):
         The log had lost it, and it came again from the history after newer events. A client that
         got it the first time lacks those.
         """
-        time = self._store.get_late_time(seq) if self._rolled_back is not None else None
-        return time is not None and self._rolled_back is not None and time <= self._rolled_back
+        lost_through = self.lost_through
+        time = None if lost_through is None else self._store.get_late_time(seq)
+        return time is not None and lost_through is not None and time <= lost_through
 
     def _check_missing(self, position: object) -> None:
         """Raise UnreadableError unless a position is certainly not in the log."""

@@ -94,8 +94,8 @@ end
 """Return the epoch of the log; false if there is none, or if it is not whole."""
 
 LEASE = Script(f"""
--- owner, token, milliseconds, 1 to acquire or renew it; what this node has read: epoch, last
--- number, highest time; then the keys of metadata to return
+-- owner, token, milliseconds, 1 to acquire or renew it; an epoch, and the highest time of the
+-- events that its log has lost; then the keys of metadata to return
 {_READ_EPOCH}
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if not owner and ARGV[4] == '1' then
@@ -111,22 +111,19 @@ if owner == ARGV[1] and ARGV[4] == '1' then
 end
 local lease = redis.call('HMGET', KEYS[1], 'owner', 'token', 'previous')
 local epoch, last = read_epoch(), redis.call('HGET', KEYS[2], 'last')
-if epoch and epoch == ARGV[5] and tonumber(last) < tonumber(ARGV[6]) then
-  local known = redis.call('HGET', KEYS[3], 'rolled back')
-  if ARGV[7] ~= '' and tonumber(ARGV[7]) > tonumber(known or '-1') then
-    redis.call('HSET', KEYS[3], 'rolled back', ARGV[7])
-  end
+local lost = tonumber(ARGV[6])
+if epoch and epoch == ARGV[5] and lost
+    and lost > tonumber(redis.call('HGET', KEYS[3], 'rolled back') or '-1') then
+  redis.call('HSET', KEYS[3], 'rolled back', ARGV[6])
 end
 local released = redis.call('HGET', KEYS[2], 'released')
 local remaining = tostring(redis.call('PTTL', KEYS[1]))
 return {{lease[1], lease[2], lease[3], epoch, last, remaining, released,
-         unpack(redis.call('HMGET', KEYS[3], unpack(ARGV, 8)))}}
+         unpack(redis.call('HMGET', KEYS[3], unpack(ARGV, 7)))}}
 """)
 """Acquire the lease if it is free, or renew it, or only read it.
 
-The token must never have been used before; a new lease gets it, a renewed one keeps its own. If
-this node has read more than there is, the log has lost its end. Then `rolled back` in the metadata
-is the highest time of a lost event.
+The token must never have been used before; a new lease gets it, a renewed one keeps its own.
 """
 
 RELEASE = Script(f"""
