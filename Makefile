@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo run test lint types coverage check attacks chaos kill cluster handover conformance \
-	interop deploy dashboard promtool bench stalled soak clean
+	interop mutants deploy dashboard promtool bench stalled soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/tradeproxy demo
@@ -53,6 +53,11 @@ handover: $(VENV)/.development
 attacks: $(VENV)/.development
 	$(BIN)/trial tests.attacks.chaos tests.attacks.cluster tests.attacks.conformance \
 		tests.attacks.strangers
+
+# Changes the package in 300 places, one at a time, and lists the changes that no test of the room
+# notices: about ten minutes. SEED selects the places; ONLY="hub wire/event.py" limits them.
+mutants: $(VENV)/.development
+	$(BIN)/python -m tests.system.mutants --seed $(SEED) $(if $(ONLY),--only $(ONLY))
 
 # The Autobahn suite's server cases against the proxy.
 conformance: $(VENV)/.development

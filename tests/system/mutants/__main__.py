@@ -1,12 +1,14 @@
 """Changes the package in hundreds of places, one at a time; exits with 1 if too few are noticed.
 
 python -m tests.system.mutants [--seed N] [--count N] [--only ROOM|FILE] [--jobs N]
+    [--beside]
 python -m tests.system.mutants --list [--only ROOM|FILE]
 python -m tests.system.mutants --id ID
 
 A room's tests notice a change by failing: the mutant is killed. One that survives names a
 behaviour that no test of the room has. equivalents.txt lists mutants that behave as the original
-does: they are not run, except with --equivalents, which finds entries that are wrong.
+does: they are not run, except with --equivalents, which finds entries that are wrong. --beside
+uses the tests of all rooms: what then still survives is tested nowhere.
 
 No library fits. mutmut 3 runs pytest only, in a copy of the tree, and mutates functions only.
 Cosmic Ray changes the files of the tree, and starts a command for each mutant: two seconds of
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print all mutants, and run none")
     parser.add_argument("--id", help="run one mutant, and print its tests' output")
     parser.add_argument("--equivalents", action="store_true", help="run those that are listed")
+    parser.add_argument("--beside", action="store_true", help="use the tests of all rooms")
     parser.add_argument("--package", default="tradeproxy")
     parser.add_argument("--tests", default="tests")
     arguments = parser.parse_args()
@@ -65,7 +68,7 @@ def main() -> None:
     preload(project.package)
     with TemporaryDirectory(prefix="mutants-") as directory:
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = f"{directory}/hypothesis"
-        run = Run(project, Path(directory), arguments.jobs)
+        run = Run(project, Path(directory), arguments.jobs, arguments.beside)
         if arguments.id:
             sys.exit(run.run_one(known[arguments.id]))
         outcomes = run.run(
@@ -81,10 +84,19 @@ def main() -> None:
 class Run:
     """Measures each room once, then runs mutants and prints those that survive."""
 
-    def __init__(self, project: Project, directory: Path, processes: int) -> None:
+    def __init__(
+        self, project: Project, directory: Path, processes: int, beside: bool = False
+    ) -> None:
+        """Set up a run.
+
+        directory: for the files of the run.
+        processes: how many run at a time.
+        beside: whether tests of other rooms count too.
+        """
         self._project = project
         self._directory = directory
         self._processes = processes
+        self._beside = beside
         self._began = monotonic()
 
     @property
@@ -105,8 +117,10 @@ class Run:
 
     def run(self, mutants: Sequence[Mutant]) -> dict[Mutant, int]:
         """Return the outcome of each mutant. Raises SystemExit if an unchanged room fails."""
-        rooms = sorted({mutant.file.split("/")[0] for mutant in mutants})
-        measured = {room: self._directory / f"{room}.json" for room in rooms}
+        rooms = {mutant.file.split("/")[0] for mutant in mutants}
+        if self._beside:
+            rooms.update(self._project.list_rooms_of_tests())
+        measured = {room: self._directory / f"{room}.json" for room in sorted(rooms)}
         jobs = [
             Job(self._project.list_test_modules(room), None, 60, None, path, self._project.package)
             for room, path in measured.items()
@@ -137,12 +151,13 @@ class Run:
         self, mutants: Sequence[Mutant], found: dict[str, Measurement]
     ) -> dict[Mutant, int]:
         print(f"{len(mutants)} mutants, {self.seconds:.0f} s of preparation", flush=True)
+        everything = Measurement.merge(found.values()) if self._beside else None
         outcomes: dict[Mutant, int] = {}
         jobs = []
         for mutant in mutants:
-            room = found[mutant.file.split("/")[0]]
-            if tests := room.choose_tests(mutant, self._project.mirror(mutant.file)):
-                jobs.append(room.make_job(tests, self._project.change(mutant), mutant))
+            measured = everything or found[mutant.file.split("/")[0]]
+            if tests := measured.choose_tests(mutant, self._project.mirror(mutant.file)):
+                jobs.append(measured.make_job(tests, self._project.change(mutant), mutant))
             else:
                 outcomes[mutant] = SURVIVED
                 print(f"{mutant} (no test runs this line)")

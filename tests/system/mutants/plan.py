@@ -44,6 +44,11 @@ class Project:
         paths = sorted((self._folder_of_tests / room).glob("test_*.py"))
         return [f"{self._tests}.{room}.{path.stem}" for path in paths]
 
+    def list_rooms_of_tests(self) -> list[str]:
+        """Return the rooms of the package that have tests, mutated or not."""
+        folders = sorted(path for path in self.folder.iterdir() if path.is_dir())
+        return [path.name for path in folders if self.list_test_modules(path.name)]
+
     def mirror(self, file: str) -> str:
         """Return the name of the test module that mirrors a file."""
         room, name = file.removesuffix(".py").split("/")
@@ -120,16 +125,28 @@ class Measurement:
         }
         return cls(data["seconds"], lines)
 
+    @classmethod
+    def merge(cls, measurements: Iterable[Measurement]) -> Measurement:
+        """Return what several rooms' tests ran."""
+        merged = cls({}, {})
+        for each in measurements:
+            merged.seconds.update(each.seconds)
+            for file, lines in each.lines.items():
+                for line, tests in lines.items():
+                    merged.lines.setdefault(file, {}).setdefault(line, []).extend(tests)
+        return merged
+
     def choose_tests(self, mutant: Mutant, mirror: str) -> list[str]:
         """Return the tests that can notice a mutant, the fastest of the mirroring module first.
 
-        What runs at import can change anything, so all tests are due, but first those that run
-        another line of the file.
+        What runs at import can change anything, so all tests of the room are due, but first those
+        that run another line of the file.
         """
+        room = f"{mirror.rpartition('.')[0]}."
         lines = self.lines.get(mutant.file, {})
         if mutant.runs_at_import:
             near = {test for tests in lines.values() for test in tests}
-            chosen = set(self.seconds)
+            chosen = near | {test for test in self.seconds if test.startswith(room)}
         else:
             pieces = range(mutant.line, mutant.last + 1)
             chosen = near = {test for line in pieces for test in lines.get(line, ())}
@@ -138,6 +155,7 @@ class Measurement:
             key=lambda test: (
                 test not in near,
                 not test.startswith(f"{mirror}."),
+                not test.startswith(room),
                 self.seconds[test],
             ),
         )

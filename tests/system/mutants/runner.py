@@ -194,7 +194,7 @@ def _redirect(directory: Path) -> None:
 
 
 def _limit(seconds: float) -> None:
-    processor = int(10 + PATIENCE * seconds)
+    processor = int(4 + PATIENCE * seconds)  # the imports need half a second
     resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 5))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -232,10 +232,10 @@ def _run_tests(
 
     started, stopped: called with the id of each test.
     """
-    from twisted.trial.reporter import Reporter
+    from twisted.trial.reporter import VerboseTextReporter
     from twisted.trial.runner import TestLoader, TrialRunner
 
-    class Announcing(Reporter):
+    class Announcing(VerboseTextReporter):
         def startTest(self, method: Any) -> None:
             super().startTest(method)
             started(method.id())
