@@ -27,7 +27,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 
-from tests.system.mutants.operators import Mutant
+from tests.system.mutants.operators import OPERATORS, Mutant
 from tests.system.mutants.plan import ROOMS, Measurement, Project, read_equivalents, sample
 from tests.system.mutants.runner import BROKEN, KILLED, SURVIVED, TIMEOUT, Job, preload, run_jobs
 
@@ -173,13 +173,13 @@ class Run:
 
 
 def report(outcomes: dict[Mutant, int], seconds: float, share_listed: float) -> int:
-    """Print the counts of each room, and return the exit status."""
+    """Print the counts of each room and operator, and return the exit status."""
     counts: Counter[tuple[str, str]] = Counter()
     for mutant, outcome in outcomes.items():
-        for room in (mutant.file.split("/")[0], "all"):
+        for room in (mutant.file.split("/")[0], mutant.operator, "all"):
             counts[room, NAMES[outcome]] += 1
-    print("".join(f"{cell:>12}" for cell in ("room", *NAMES.values(), "percent")))
-    for room in (*ROOMS, "all"):
+    print("".join(f"{cell:>12}" for cell in ("", *NAMES.values(), "percent")))
+    for room in (*ROOMS, *OPERATORS, "all"):
         row = [counts[room, name] for name in NAMES.values()]
         if any(row):
             print("".join(f"{cell:>12}" for cell in (room, *row, f"{share(counts, room):.1%}")))
@@ -188,7 +188,7 @@ def report(outcomes: dict[Mutant, int], seconds: float, share_listed: float) -> 
 
 
 def share(counts: Counter[tuple[str, str]], room: str) -> float:
-    """Return the share of a room's mutants that were killed; a timeout is one too."""
+    """Return the share of mutants that were killed, by a timeout too."""
     survived = counts[room, NAMES[SURVIVED]]
     return 1 - survived / sum(counts[room, name] for name in NAMES.values())
 

@@ -12,6 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from hashlib import blake2s
 
+OPERATORS = ("negate", "boundary", "boolean", "number", "limit", "delete")
+
 NEGATED = {
     ast.Eq: "!=",
     ast.NotEq: "==",
@@ -37,7 +39,8 @@ class Mutant:
     id: the same as long as the function's name, the changed line and its like stay the same.
     file: the path in the package, such as hub/gaps.py.
     function: its qualified name; empty outside functions and classes.
-    operator: negate, boundary, boolean, number or delete.
+    operator: negate, boundary, boolean, number, limit or delete. A limit is a number that a module
+        gives a name in upper case: its tests often read it there, and then cannot notice.
     line, last: the first and the last line of the changed piece.
     start, end: the changed piece, in bytes of the source as UTF-8.
     text: what replaces it.
@@ -129,6 +132,7 @@ class _Finder(ast.NodeVisitor):
             self._offsets.append(self._offsets[-1] + len(line))
         self._names: list[str] = []
         self._functions = 0
+        self._number = "number"
 
     def _add(self, operator: str, start: int, end: int, text: str) -> None:
         function = ".".join(self._names)
@@ -214,7 +218,7 @@ class _Finder(ast.NodeVisitor):
         if isinstance(node.value, int | float) and not isinstance(node.value, bool):
             for step in (1, -1):
                 text = repr(node.value + step)
-                self._add("number", self._start(node), self._end(node), text)
+                self._add(self._number, self._start(node), self._end(node), text)
 
     # Statements.
 
@@ -225,6 +229,14 @@ class _Finder(ast.NodeVisitor):
             return
         self._delete(node)
         self.generic_visit(node)
+
+    def visit_Module(self, node: ast.Module) -> None:
+        for statement in node.body:
+            if isinstance(statement, ast.Assign | ast.AnnAssign):
+                name = ast.unparse(statement).split(" ")[0].rstrip(":")
+                self._number = "limit" if name.isupper() else "number"
+            self.visit(statement)
+            self._number = "number"
 
     def visit_Assign(self, node: ast.Assign) -> None:
         if any(

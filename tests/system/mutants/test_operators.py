@@ -60,6 +60,7 @@ class OperatorTests(SynchronousTestCase):
                 [("boolean", "x = a or b or c"), ("boolean", "x = a and b and c")],
             ),
             ("x = 1_0", [("number", "x = 11"), ("number", "x = 9")]),
+            ("_X: int = 1", [("limit", "_X: int = 0"), ("limit", "_X: int = 2")]),
             ("x = 0.5", [("number", "x = -0.5"), ("number", "x = 1.5")]),
             ("x = 'ä' != b", [("negate", "x = 'ä' == b")]),
             ("x = True", []),
