@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import (
     Connections,
+    DiskCase,
     MemoryCase,
     event,
     journal_at,
@@ -23,8 +25,9 @@ from tradeproxy.hub.account import ANOTHER_ACCOUNT, Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.hub.replication import StreamState
 from tradeproxy.journal.disk import WATCH_EVERY
+from tradeproxy.runtime.stats import SERIES_STEP
 from tradeproxy.wire.position import AfterId, Cursor
-from tradeproxy.wire.proxy_status import Gap, GapOutcome, UpstreamStatus
+from tradeproxy.wire.proxy_status import Gap, GapOutcome, JournalStatus, UpstreamStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -219,6 +222,85 @@ class BufferingTests(AccountTestCase):
         self.assert_delivered([1, 2])
 
 
+class LatencyTests(AccountTestCase):
+    """Latency is the time from the read of an event to the last subscriber's delivery."""
+
+    def measured(self) -> tuple[float, float, int]:
+        """Return all seconds of latency, the slowest of the last step, and the deliveries."""
+        latency = self.account.latency
+        slowest = self.account.slowest.series(int(self.clock.seconds()) // SERIES_STEP)[-1]
+        return round(latency.total, 3), round(slowest or 0.0, 3), latency.counts[-1]
+
+    def test_latency_begins_when_data_is_received(self) -> None:
+        """Parsing and the turn of the reactor are included."""
+        self.assertEqual(self.measured(), (0.0, 0.0, 0))
+        self.account.mark_received()
+        self.clock.advance(0.25)
+        self.publish(1)
+        self.clock.advance(0.5)
+        self.publish(2)
+        self.account.flush()
+        self.assertEqual(self.measured(), (1.5, 0.75, 2))
+
+    def test_latency_of_recovered_event_begins_when_it_is_published(self) -> None:
+        """It was received by another connection."""
+        self.account.mark_received()
+        self.clock.advance(100)
+        self.account.publish_recovered(event(1))
+        self.clock.advance(0.5)
+        self.assertEqual(self.measured(), (0.5, 0.5, 1))
+
+    def test_latency_of_buffered_events_includes_the_wait(self) -> None:
+        """Even if a recovered event, which came later, is delivered with them."""
+        self.account.mark_received()
+        self.account.start_buffering()
+        self.publish(2)
+        self.clock.advance(2)
+        self.account.mark_received()
+        self.publish(3)
+        self.clock.advance(1)
+        self.account.publish_recovered(event(1))
+        self.account.stop_buffering()
+        self.account.flush()
+        self.assertEqual(self.measured(), (3.0, 3.0, 1))
+
+    def test_batch_sizes_counts_events_of_each_batch(self) -> None:
+        """The metric shows how many events one commit saves."""
+        self.publish(1, 2, 3)
+        self.clock.advance(0)
+        self.publish(4)
+        self.clock.advance(0)
+        sizes = self.account.batch_sizes
+        self.assertEqual((sizes.total, sizes.counts[-1]), (4.0, 2))
+
+
+class EventTimeTests(AccountTestCase):
+    """Times of events that the stream brought."""
+
+    def test_newest_streamed_is_highest_time_of_the_stream(self) -> None:
+        """Recovered events, and events without a time, do not change it."""
+        self.assertEqual(self.account.newest_streamed, 0)
+        self.account.publish(event(9, at=None))
+        self.assertEqual(self.account.newest_streamed, 0)
+        self.publish(3, 1)
+        self.account.publish_recovered(event(5))
+        self.assertEqual(self.account.newest_streamed, time_of(3))
+        self.account.start_buffering()
+        self.publish(4)
+        self.assertEqual(self.account.newest_streamed, time_of(3))
+        self.account.stop_buffering()
+        self.assertEqual(self.account.newest_streamed, time_of(4))
+
+    def test_publish_event_of_the_future_gets_present_time(self) -> None:
+        """With its own time every later event would count as older than the log."""
+        future = event(1, at="2999-01-01T00:00:00Z")
+        self.account.publish(future)
+        self.clock.advance(0)
+        self.assertEqual(self.subscriber.batches, [[future.payload]])
+        self.assertEqual(self.account.newest_streamed, BEGIN * 1_000_000)
+        self.assertEqual(self.journal.newest_time, BEGIN * 1_000_000)
+
+
 class FlushTests(AccountTestCase):
     """A flush commits and delivers before the end of the turn."""
 
@@ -249,6 +331,15 @@ class AccountCursorTests(AccountTestCase):
         self.assertEqual({cursor and cursor.epoch for cursor in parsed}, {self.journal.epoch})
         self.assertIsNone(self.account.cursor_at(3))
 
+    def test_cursor_after_row_that_is_not_durable_is_none(self) -> None:
+        """A crash would lose the row, and another event would get its number."""
+        self.publish(1)
+        self.clock.advance(0)
+        assert self.subscriber.last is not None
+        [row] = self.subscriber.last.rows
+        self.assertIsNotNone(self.account.cursor_after(row))
+        self.assertIsNone(self.account.cursor_after(replace(row, durable=False)))
+
     def test_hello_contains_cursor_upstream_journal_and_gaps(self) -> None:
         """The hello frame holds the whole state of the account."""
         self.account.mark_upstream_up()
@@ -271,9 +362,9 @@ class DropFrameTests(SynchronousTestCase):
         clock = Clock()
         account = Account("paper", memory_journal(clock), clock)
         with capturedLogs() as events:
-            for problem in ("not JSON", "an error frame", "not JSON", "not JSON", "an error frame"):
+            for problem in ("not JSON", "an error frame", "not JSON", "not JSON"):
                 account.drop_frame(problem)
-        self.assertEqual(account.dropped_frames, {"not JSON": 3, "an error frame": 2})
+        self.assertEqual(account.dropped_frames, {"not JSON": 3, "an error frame": 1})
         self.assertEqual(
             [(event["log_level"], event["account"], event["problem"]) for event in events],
             [(LogLevel.warn, "paper", "not JSON"), (LogLevel.warn, "paper", "an error frame")],
@@ -390,6 +481,15 @@ class AccountGapTests(AccountTestCase):
         self.assertEqual(hello["event"], "hello")
         self.assertNotIn(epoch, hello["cursor"])
 
+    def test_reconnects_counts_streams_after_the_first(self) -> None:
+        """Failed attempts and the first stream do not count."""
+        self.account.mark_upstream_down("refused")
+        self.account.mark_upstream_up()
+        self.assertEqual(self.account.reconnects, 0)
+        self.outage()
+        self.outage()
+        self.assertEqual(self.account.reconnects, 2)
+
     def test_upstream_down_same_reason_announces_once(self) -> None:
         """Repeated attempts with the same failure are announced once."""
         for reason in ("refused", "refused", "HTTP 429"):
@@ -460,6 +560,27 @@ class ReplacedFileTests(MemoryCase):
             account.broadcaster.unregister(subscriber)
 
 
+class UnreadableJournalTests(DiskCase):
+    """A disk that fails, and a journal that is closed."""
+
+    now = BEGIN
+
+    def test_cursor_at_unreadable_row_is_none(self) -> None:
+        """The client keeps the cursor that it has."""
+        account = Account("paper", self.journal, self.clock)
+        self.assertIsNotNone(account.cursor_at(2))
+        self.connections.refuse_everything()
+        self.assertIsNone(account.cursor_at(2))
+
+    def test_close_closes_the_file(self) -> None:
+        """Only a file that was closed has no write-ahead log beside it."""
+        account = Account("paper", self.journal, self.clock)
+        log = self.path.with_name(f"{self.path.name}-wal")
+        self.assertTrue(log.exists())
+        account.close()
+        self.assertFalse(log.exists())
+
+
 class AccountStreamStateTests(AccountTestCase):
     """One of several nodes leads an account; the others copy its stream state."""
 
@@ -521,6 +642,28 @@ class AccountStreamStateTests(AccountTestCase):
         self.account.mark_upstream_up()
         [gap] = self.account.gaps
         self.assertEqual((gap.begin, gap.outcome), (time_of(1), GapOutcome.PENDING))
+
+    def test_take_over_while_stream_was_down_begins_gap(self) -> None:
+        """The other node may have missed events before it lost the lease."""
+        self.account.mark_upstream_up()
+        self.publish(1)
+        self.account.flush()
+        self.account.apply_stream_state(
+            StreamState(UpstreamStatus(streaming=False, reason="lost", since=BEGIN), ())
+        )
+        self.account.take_over()
+        self.account.mark_upstream_up()
+        self.assertEqual([gap.begin for gap in self.account.gaps], [time_of(1)])
+        self.assertEqual(self.account.reconnects, 0)
+
+    def test_journal_status_is_announced(self) -> None:
+        """Clients of the proxy_status stream see that the disk fails."""
+        self.journal.on_status(JournalStatus(durable=False, reason="disk full", since=BEGIN))
+        [status] = self.subscriber.statuses
+        self.assertEqual(
+            (status["event"], status["state"], status["reason"]),
+            ("journal", "not durable", "disk full"),
+        )
 
     def test_journal_replaced_drops_every_subscriber(self) -> None:
         """No earlier position is valid in the new log."""

@@ -243,6 +243,35 @@ class ChunkedFanOutTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.deliveries, self.subscribers[:-1])
 
+    def test_register_again_after_fan_out_gets_next_batch(self) -> None:
+        """A client that stops listening and starts again must not be skipped forever."""
+        last = self.subscribers[-1]
+        self.broadcaster.publish(ONE)
+        self.broadcaster.unregister(last)
+        self.clock.advance(0)
+        self.broadcaster.register(last)
+        self.broadcaster.publish(TWO)
+        self.clock.advance(0)
+        self.assertEqual(last.batches, [TWO])
+
+    def test_publish_beyond_queue_limit_drops_the_oldest_that_waits(self) -> None:
+        """Subscribers then read the fewest batches in the journal."""
+        batches = [Batch((Row(seq, frames.NEW),)) for seq in range(1, MAX_QUEUED + 3)]
+        for batch in batches:
+            self.broadcaster.publish(batch)
+        self.clock.advance(0)
+        self.assertEqual(self.subscribers[0].batches, [batches[0], *batches[3:]])
+
+    def test_announce_beyond_queue_limit_drops_all_but_newest_batch(self) -> None:
+        """Status frames are in no journal, so batches make room for them."""
+        three = Batch((Row(4, frames.NEW),))
+        for batch in (ONE, TWO, three):
+            self.broadcaster.publish(batch)
+        for _ in range(MAX_QUEUED):
+            self.broadcaster.announce(b"down")
+        self.clock.advance(0)
+        self.assertEqual(self.subscribers[0].batches, [ONE, three])
+
     def test_announce_beyond_queue_limit_keeps_newest_batch(self) -> None:
         """Only the newest batch shows a subscriber that rows are missing."""
         self.broadcaster.publish(ONE)

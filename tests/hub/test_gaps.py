@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
-from tests.support.journals import MemoryCase, events, time_of
+from tests.support.journals import DAY, NOW, MemoryCase, events, time_of
 from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.hub.gaps import GAPS_KEPT, Gaps
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
+from tradeproxy.runtime.dates import Dates
 from tradeproxy.wire.event import parse_time
 from tradeproxy.wire.proxy_status import Gap, GapOutcome, encode_gap
 
@@ -130,6 +131,44 @@ class GapsTests(MemoryCase):
         self.assertIsNone(self.gaps.current)
         self.assertEqual(list(self.gaps), [Gap(begin, BACK, GapOutcome.RECOVERED, 3)])
 
+    def test_counts_of_gaps_and_events_are_by_outcome(self) -> None:
+        """Another reason is not another outcome. /metrics has these counts since the start."""
+        self.assertEqual((self.gaps.found_in_gaps, self.gaps.found_by_checks), (0, 0))
+        self.journal.append(events(1))
+        for outcome in (GapOutcome.LOST, GapOutcome.RECOVERED):
+            self.gaps.begin_gap()
+            self.gaps.begin_gap()
+            self.gaps.settle(GapOutcome.OPEN, "HTTP 500")
+            self.gaps.settle(GapOutcome.OPEN, "HTTP 502")
+            self.gaps.count_found(2)
+            self.gaps.settle(outcome)
+        self.gaps.count_found(3)
+        self.assertEqual(
+            self.gaps.outcomes,
+            {
+                GapOutcome.PENDING: 2,
+                GapOutcome.OPEN: 2,
+                GapOutcome.LOST: 1,
+                GapOutcome.RECOVERED: 1,
+            },
+        )
+        self.assertEqual((self.gaps.found_in_gaps, self.gaps.found_by_checks), (4, 3))
+        self.assertEqual([gap.events for gap in self.gaps], [2, 2])
+
+    def test_orders_through_is_the_latest_time(self) -> None:
+        """Events made of orders must not be made again after a restart."""
+        self.assertIsNone(self.gaps.orders_through)
+        for made, latest in ((5, 5), (4, 5), (6, 6)):
+            self.gaps.compare_through(time_of(made))
+            self.assertEqual(self.restart().orders_through, time_of(latest))
+
+    def test_damaged_metadata_counts_as_none(self) -> None:
+        """The journal is then checked from its newest event on; the account must still start."""
+        self.journal.append(events(1))
+        self.journal.set_metadata("checked through", "yesterday")
+        self.assertIsNone(self.gaps.checked_through)
+        self.assertEqual(self.gaps.backfill_from, time_of(1))
+
     def test_begin_gap_while_open_extends_it(self) -> None:
         """Until all missed events are found it is one gap, with its first beginning."""
         self.journal.append(events(1))
@@ -234,6 +273,42 @@ class DamagedNotesTests(MemoryCase):
             self.assertEqual((gaps.complete_through, gaps.backfill_from, gaps.current), (None,) * 3)
             gaps.end_gap(time_of(0))
             self.assertEqual(gaps.complete_through, time_of(0))
+
+
+class WrongClockTests(MemoryCase):
+    """Gaps on a machine whose clock is wrong until Alpaca's clock is known."""
+
+    now = 1000.0  # in 1970
+
+    def test_first_stream_before_alpacas_clock_is_known_is_corrected(self) -> None:
+        """The first gap would otherwise begin in 1970, and its backfill would read 50 years."""
+        journal = self.open()
+        gaps = Gaps(journal, lambda _: None)
+        gaps.end_gap(round(self.now * 1_000_000))
+        self.assertEqual(gaps.complete_through, round(self.now * 1_000_000))
+        self.clock.advance(10)
+        journal.dates.observe(NOW)
+        self.clock.advance(40)
+        self.assertTrue(journal.dates.observe(NOW + 40))
+        self.assertEqual(gaps.complete_through, round((NOW - 10) * 1_000_000))
+
+    def test_gap_in_the_future_begins_at_last_known_time(self) -> None:
+        """A wrong clock began it. Its end moves too, so that it does not end before it begins."""
+        self.clock.advance(NOW + 90 * DAY - self.now)
+        journal = self.open(dates=Dates(self.clock.seconds, self.clock.seconds))
+        gaps = Gaps(journal, lambda _: None)
+        gaps.end_gap(round(self.clock.seconds() * 1_000_000))
+        self.clock.advance(1)
+        again = Gaps(journal, lambda _: None)
+        again.begin_gap()
+        journal.dates.observe(NOW)
+        self.clock.advance(40)
+        self.assertTrue(journal.dates.observe(NOW + 40))
+        again.correct_times()
+        corrected = Gap(round((NOW + 40) * 1_000_000))
+        self.assertEqual(again.current, corrected)
+        again.correct_times()
+        self.assertEqual(list(again), [corrected])
 
 
 class ReplicatedGapsTests(MemoryCase):

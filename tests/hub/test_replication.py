@@ -6,7 +6,8 @@ import json
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.hub.replication import StreamState
+from tradeproxy.hub.replication import NodeRole, StreamState
+from tradeproxy.wire.event import MAX_TIME
 from tradeproxy.wire.proxy_status import Gap, GapOutcome, UpstreamStatus
 
 
@@ -58,3 +59,31 @@ class StreamStateEncodingTests(SynchronousTestCase):
         for upstream in states:
             text = json.dumps({"upstream": upstream, "gaps": []})
             self.assertRaises((TypeError, ValueError), StreamState.parse, text)
+
+    def test_parse_gap_outside_calendar_leaves_it_out(self) -> None:
+        """An earlier version may have written one. It could not be shown as a date."""
+        up = UpstreamStatus(streaming=False, reason="", since=0.0)
+        good = Gap(1, 2)
+        for bad in (Gap(MAX_TIME + 1), Gap(1, MAX_TIME + 1), Gap(MAX_TIME + 1, 2)):
+            state = StreamState.parse(StreamState(up, (bad, good)).encode())
+            self.assertEqual(state.gaps, (good,), bad)
+
+
+class NodeRoleTests(SynchronousTestCase):
+    """What /status.json and /metrics show of a node's role."""
+
+    def test_role_after_each_change_has_lease_terms_and_lag(self) -> None:
+        """Only a leader has a lease. The lag is measured again in each role."""
+        role = NodeRole(since=1.0)
+        self.assertEqual(role, NodeRole(1.0, is_leader=False, lease_renewed=None, terms=0, lag=0))
+        role.update(lag=7, now=2.0)
+        self.assertEqual(role, NodeRole(1.0, is_leader=False, lease_renewed=None, terms=0, lag=7))
+        role.start_leading(3.0)
+        self.assertEqual(role, NodeRole(3.0, is_leader=True, lease_renewed=3.0, terms=1, lag=0))
+        role.update(lag=-1, now=4.0)
+        self.assertEqual(role, NodeRole(3.0, is_leader=True, lease_renewed=4.0, terms=1, lag=0))
+        role.update(lag=2, now=5.0)
+        role.start_following(6.0)
+        self.assertEqual(role, NodeRole(6.0, is_leader=False, lease_renewed=None, terms=1, lag=0))
+        role.start_leading(7.0)
+        self.assertEqual(role.terms, 2)

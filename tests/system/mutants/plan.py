@@ -107,7 +107,7 @@ class Measurement:
     """One run of a room's tests without a change.
 
     seconds: the duration of each test, by its id.
-    lines: the tests that ran a line, by file and line.
+    lines: the tests that ran a line, by file and line; "" stands for the imports.
     """
 
     seconds: dict[str, float]
@@ -119,7 +119,7 @@ class Measurement:
         data = json.loads(path.read_text())
         lines = {
             str(Path(file).relative_to(folder)): {
-                int(line): [test for test in tests if test] for line, tests in contexts.items()
+                int(line): tests for line, tests in contexts.items()
             }
             for file, contexts in data["lines"].items()
         }
@@ -144,12 +144,14 @@ class Measurement:
         """
         room = f"{mirror.rpartition('.')[0]}."
         lines = self.lines.get(mutant.file, {})
-        if mutant.runs_at_import:
+        chosen = {
+            test for line in range(mutant.line, mutant.last + 1) for test in lines.get(line, ())
+        }
+        near = chosen
+        if mutant.runs_at_import or "" in chosen:
             near = {test for tests in lines.values() for test in tests}
             chosen = near | {test for test in self.seconds if test.startswith(room)}
-        else:
-            pieces = range(mutant.line, mutant.last + 1)
-            chosen = near = {test for line in pieces for test in lines.get(line, ())}
+        chosen.discard("")
         return sorted(
             chosen,
             key=lambda test: (
