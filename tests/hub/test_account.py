@@ -12,6 +12,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import (
+    DAY,
     Connections,
     DiskCase,
     MemoryCase,
@@ -21,10 +22,11 @@ from tests.support.journals import (
     time_of,
 )
 from tests.support.redisjournals import RedisJournalCase
-from tradeproxy.hub.account import ANOTHER_ACCOUNT, Account
+from tradeproxy.hub.account import ANOTHER_ACCOUNT, RECONNECT_REASONS, Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.hub.replication import StreamState
 from tradeproxy.journal.disk import WATCH_EVERY
+from tradeproxy.runtime.dates import Dates
 from tradeproxy.runtime.stats import SERIES_STEP
 from tradeproxy.wire.position import AfterId, Cursor
 from tradeproxy.wire.proxy_status import Gap, GapOutcome, JournalStatus, UpstreamStatus
@@ -32,7 +34,7 @@ from tradeproxy.wire.proxy_status import Gap, GapOutcome, JournalStatus, Upstrea
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tradeproxy.journal.base import Batch
+    from tradeproxy.journal.base import Batch, Journal
 
 
 BEGIN = time_of(0) // 1_000_000
@@ -299,6 +301,46 @@ class EventTimeTests(AccountTestCase):
         self.assertEqual(self.subscriber.batches, [[future.payload]])
         self.assertEqual(self.account.newest_streamed, BEGIN * 1_000_000)
         self.assertEqual(self.journal.newest_time, BEGIN * 1_000_000)
+
+
+class NewAccountTests(AccountTestCase):
+    """An account before anything has happened."""
+
+    def test_new_account_has_every_count_at_zero(self) -> None:
+        """Prometheus computes no rate from a series that begins with its first event."""
+        self.assertEqual(self.account.reconnect_reasons, dict.fromkeys(RECONNECT_REASONS, 0))
+        self.assertEqual(self.account.reconnects, 0)
+
+    def test_new_account_is_healthy_and_has_no_role(self) -> None:
+        """/healthz and /readyz read these before the first connection."""
+        account = self.account
+        self.assertEqual((account.has_failed, account.is_mute, account.role), (False, False, None))
+
+
+class WrongClockTests(AccountTestCase):
+    """The machine's clock is ahead until Alpaca's clock is known."""
+
+    now = BEGIN + 90 * int(DAY)
+
+    def open(self, **options: Any) -> Journal:
+        dates = Dates(self.clock.seconds, self.clock.seconds)
+        return super().open(dates=dates, **options)
+
+    def test_upstream_up_corrects_log_and_gap(self) -> None:
+        """The Date of the handshake may be the one that confirms Alpaca's clock.
+
+        A log that is complete from a future time would reject every position until then.
+        """
+        self.account.mark_upstream_up()
+        self.account.mark_upstream_down("lost")
+        for _ in range(2):
+            self.journal.dates.observe(self.clock.seconds() - 90 * DAY)
+            self.clock.advance(40)
+        self.account.mark_upstream_up()
+        now = round((self.clock.seconds() - 90 * DAY) * 1_000_000)
+        [gap] = self.account.gaps
+        self.assertLessEqual(gap.begin, now)
+        self.assertLessEqual(self.journal.complete_from, now)
 
 
 class FlushTests(AccountTestCase):

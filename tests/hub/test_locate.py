@@ -79,6 +79,7 @@ class LocateTests(MemoryCase):
             AfterId(str(replace(cursor, check=cursor.check ^ 1))), "no such event"
         )
         self.assert_unrecoverable(AfterId(str(replace(cursor, seq=2))), "no such event")
+        self.assert_unrecoverable(AfterId(str(replace(cursor, seq=1))), "no such event")
 
     def test_locate_event_id_returns_its_row(self) -> None:
         """An unknown id is rejected, and so is that of a trimmed event, unless it is the newest."""
@@ -124,6 +125,38 @@ class LocateTests(MemoryCase):
     def test_locate_after_time_of_trimmed_event_needs_the_newest(self) -> None:
         """Of an older one, the events that follow are trimmed too."""
         self.trim()
+        self.assertEqual(locate(self.account, AfterTime(time_of(2))), 2)
+        self.assert_unrecoverable(AfterTime(time_of(1)), "^the journal begins at")
+
+    def test_locate_after_time_of_stored_event_in_trimmed_log(self) -> None:
+        """Also of the first one, which may come at the time from which the log is complete."""
+        self.journal.append([event(4, at=format_time(time_of(2) + 1)), *events(5)])
+        self.clock.advance(TRIM_EVERY)
+        self.assertEqual((self.journal.first, self.journal.last), (3, 5))
+        self.assertEqual(locate(self.account, AfterTime(time_of(3))), 3)
+        self.assertEqual(locate(self.account, AfterTime(self.journal.complete_from)), 4)
+
+    def test_locate_after_time_if_one_event_is_trimmed_skips_no_row(self) -> None:
+        """The second event is older than the trimmed one, and the client may lack it."""
+        self.journal = self.open(name="live", max_events=3)
+        self.account = Account("live", self.journal, self.clock)
+        self.journal.append(
+            [event(n, at=format_time(time_of(t))) for n, t in enumerate((5, 4, 6, 7))]
+        )
+        self.clock.advance(TRIM_EVERY)
+        self.assertEqual(self.journal.first, 2)
+        self.assertEqual(locate(self.account, AfterTime(time_of(5))), 1)
+
+    def test_locate_after_time_in_complete_log_may_be_before_its_beginning(self) -> None:
+        """An event can be older than the log. Nothing is trimmed, so no row can be skipped."""
+        self.journal.append([event(9, at="1970-01-01T00:00:00.5Z")])
+        self.assertEqual(locate(self.account, AfterTime(500_000)), 4)
+        self.assertEqual(locate(self.account, AfterTime(self.journal.complete_from - 1)), 0)
+
+    def test_locate_after_time_if_trimmed_event_is_unknown_needs_next_row(self) -> None:
+        """An earlier version did not record it. Only if the next row follows, nothing is lost."""
+        self.trim()
+        self.journal.newest_trimmed = None
         self.assertEqual(locate(self.account, AfterTime(time_of(2))), 2)
         self.assert_unrecoverable(AfterTime(time_of(1)), "^the journal begins at")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger, capturedLogs, eventAsJSON, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
+from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret, list_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +75,14 @@ class SecretTests(SynchronousTestCase):
         self.assertFalse(Secret(""))
         self.assertEqual(str(Secret("")), "<no secret>")
         self.assertTrue(Secret(TEXT))
+
+    def test_list_secrets_omits_empty_ones(self) -> None:
+        """An empty text is part of every text, so nothing could be searched for it."""
+        self.assertEqual(
+            list_secrets(KeyPair(Secret("id"), Secret("key"))), [Secret("id"), Secret("key")]
+        )
+        self.assertEqual(list_secrets(KeyPair(Secret(""), Secret("key"))), [Secret("key")])
+        self.assertEqual(list_secrets(OAuthToken(Secret("t"))), [Secret("t")])
 
     def test_secrets_with_equal_text_are_equal(self) -> None:
         """They are also the same key of a dict."""

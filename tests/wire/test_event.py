@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
-from tradeproxy.wire.event import Event, OrderState, format_time, parse_time
+from tradeproxy.wire.event import OTHER_KIND, Event, OrderState, format_time, parse_time
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 
 
@@ -74,6 +75,7 @@ class IdentityTests(SynchronousTestCase):
             found = event(b'{"event_id":' + bad + b',"event":"new"}')
             self.assertTrue(found.identity.startswith("["), bad)
             self.assertEqual(len(found.digest), 16)
+        self.assertEqual(event(b'{"event_id":"' + b"x" * 128 + b'"}').identity, "x" * 128)
 
     @profile(deadline=None, derandomize=True)
     @given(st.text(st.characters(exclude_categories=())))
@@ -163,6 +165,26 @@ class ExecutionTests(SynchronousTestCase):
         self.assert_same(bust, copy)
         self.assertEqual(event(bust).identity, "A")
 
+    def test_amount_that_is_no_number_is_compared_as_text(self) -> None:
+        """Two unknown texts are not one execution."""
+        self.assert_same(fill(qty='"x"'), fill(qty='"x"'))
+        self.assert_same(fill(qty='"x"'), fill(qty='"y"'), same=False)
+
+    def test_amendments_with_other_ids_are_two_events(self) -> None:
+        """One execution can be corrected twice. Without an id all the data decide."""
+        for kind in ('"trade_bust"', '"trade_correct"'):
+            one = fill(event=kind, event_id='"A"', previous_execution_id='"0"')
+            self.assertEqual(len(event(one).execution), 16)
+            for changed in ({"event_id": '"B"'}, {"previous_execution_id": '"1"'}):
+                fields = {"event_id": '"A"', "previous_execution_id": '"0"', **changed}
+                self.assert_same(one, fill(event=kind, **fields), same=False)
+            self.assertEqual(event(fill(event=kind)).execution, b"")
+
+    def test_other_kind_with_execution_is_no_execution(self) -> None:
+        """Only fills and their amendments change a position."""
+        for more in ({}, {"event_id": '"A"'}):
+            self.assertEqual(event(fill(event='"new"', **more)).execution, b"")
+
     @profile(deadline=None, derandomize=True)
     @given(st.text(st.characters(exclude_categories=())), st.text())
     def test_any_amount_and_id_is_accepted(self, amount: str, execution: str) -> None:
@@ -187,6 +209,21 @@ class FieldTests(SynchronousTestCase):
         }
         for data, time in table.items():
             self.assertEqual(event(data).time, time, data)
+
+    def test_unknown_kind_is_other(self) -> None:
+        """A label of a metric must not take any text that Alpaca sends."""
+        for kind in (b'"held_by_martians"', b"7", b"[]", b"null"):
+            self.assertEqual(event(b'{"event":' + kind + b"}").kind, OTHER_KIND)
+        self.assertEqual(event(b'{"event":"fill"}').kind, "fill")
+
+    def test_with_time_changes_event_and_order(self) -> None:
+        """The payload stays: clients get Alpaca's bytes."""
+        found = read(frames.FILL)
+        assert found.order is not None
+        changed = found.with_time(5)
+        self.assertEqual(changed, replace(found, time=5, order=replace(found.order, time=5)))
+        self.assertIs(changed.payload, found.payload)
+        self.assertEqual(event(b"{}").with_time(5).order, None)
 
     def test_order_state_is_parsed(self) -> None:
         """Recovery compares it with Alpaca's later answer."""

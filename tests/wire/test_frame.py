@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
-from tradeproxy.wire.frame import Recovered, extract_data, frame_event, with_cursor, with_mark
+from tradeproxy.wire.frame import (
+    Recovered,
+    build_mark,
+    extract_data,
+    frame_event,
+    with_cursor,
+    with_mark,
+)
 
 texts = st.text(st.characters(exclude_categories=()), max_size=5)
 documents = st.recursive(
@@ -27,6 +34,12 @@ documents = st.recursive(
 
 class FrameTests(SynchronousTestCase):
     """Frames are built and split; Alpaca's bytes stay unchanged."""
+
+    def test_marked_frame_contains_its_mark(self) -> None:
+        """So a frame's mark is found without parsing."""
+        for recovered in Recovered:
+            self.assertIn(build_mark(recovered), with_mark(frames.NEW, recovered))
+            self.assertNotIn(build_mark(recovered), frames.NEW)
 
     def test_captured_frame_round_trips(self) -> None:
         """A frame built from history data equals the stream's frame, byte for byte."""

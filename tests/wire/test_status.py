@@ -16,6 +16,7 @@ from tradeproxy.wire.proxy_status import (
     encode_gap,
     encode_hello,
     encode_journal,
+    encode_position,
     encode_replay,
     encode_upstream,
 )
@@ -68,6 +69,10 @@ class StatusFrameTests(SynchronousTestCase):
             {outcome.value: Gap(0, 0, outcome).is_closed for outcome in GapOutcome},
             {"pending": False, "open": False, "recovered": True, "orders": True, "lost": True},
         )
+
+    def test_position_has_cursor(self) -> None:
+        """It moves a client past events that its filter drops."""
+        self.assertEqual(read(encode_position("c")), {"event": "position", "cursor": "c"})
 
     def test_replay_states(self) -> None:
         """Begun, complete, or impossible with a reason."""

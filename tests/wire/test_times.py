@@ -38,6 +38,11 @@ class TimeRoundTripTests(SynchronousTestCase):
     the time was stored, and every later status raised OverflowError.
     """
 
+    def test_last_moment_of_calendar_is_a_time(self) -> None:
+        """Rounding up may reach it, but not pass it."""
+        for text in ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.9999981Z"):
+            self.assertEqual(parse_time(text), MAX_TIME)
+
     def test_time_outside_calendar_is_no_time(self) -> None:
         """The event itself is forwarded like any other."""
         for text in OUTSIDE:

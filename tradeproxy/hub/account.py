@@ -319,7 +319,7 @@ class Account:
 
         Returns None if the row is not durable, cannot be read now, or does not exist.
         """
-        if seq == 0 or seq < self.journal.first:
+        if seq < self.journal.first:
             # There is no row to take the checksum of: `locate` does not compare it here.
             return str(Cursor(self.name, self.journal.epoch, seq, 0))
         try:

@@ -29,7 +29,7 @@ NEGATED = {
 BOUNDARY = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">"}
 COMPARISON = re.compile(r"not\s+in\b|is\s+not\b|\bin\b|\bis\b|[=!<>]=|[<>]")
 BOOLEAN = re.compile(r"\b(?:and|or)\b")
-LOG = re.compile(r"\b_?log\.\w+$")
+LEFT_ALONE = re.compile(r"\b_?log\.\w+$|^assert_never$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ class _Finder(ast.NodeVisitor):
     def visit_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Constant):
             return  # a docstring, or "..."
-        if isinstance(node.value, ast.Call) and LOG.search(ast.unparse(node.value.func)):
+        if isinstance(node.value, ast.Call) and LEFT_ALONE.search(ast.unparse(node.value.func)):
             return
         self._delete(node)
         self.generic_visit(node)

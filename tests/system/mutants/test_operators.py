@@ -26,6 +26,7 @@ class C:
         """A docstring."""
         assert a == 4, f"{a} is {5}"
         self._log.info("a {b}", b=6)
+        assert_never(a)
         local = f"{a == 7}"
         raise NotImplementedError
 
