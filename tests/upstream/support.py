@@ -121,8 +121,9 @@ class RestClientTestCase(SynchronousTestCase):
         self.page = Page(self._respond)
         self.host = MemoryHost(Site(self.page, reactor=self.clock), self.wires)
         http = http_client(self.host, self.clock)
+        self.dates = dates_of(self.clock)
         self.rest = RestClient(
-            http, BASE_URL, self.credentials, self.clock, dates_of(self.clock), RateLimiter()
+            http, BASE_URL, self.credentials, self.clock, self.dates, RateLimiter()
         )
 
     def _respond(self, request: Request) -> bytes | int:

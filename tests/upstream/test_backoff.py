@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tradeproxy.hub.account import RECONNECT_REASONS
 from tradeproxy.upstream.backoff import Backoff, Disconnect, DisconnectCause, parse_retry_after
 
 LOST = Disconnect(DisconnectCause.LOST, "connection lost")
@@ -95,6 +98,32 @@ class BackoffTests(SynchronousTestCase):
             backoff.delay_after(LOST)
         backoff.delay_after(Disconnect(DisconnectCause.LOST, "connection lost", streamed=3600.0))
         self.assertEqual([backoff.delay_after(LOST) for _ in range(3)], [2.0, 4.0, 8.0])
+
+
+class DisconnectTests(SynchronousTestCase):
+    """How a disconnect is counted."""
+
+    def test_reconnect_reason_of_each_disconnect(self) -> None:
+        """`lost` and `unreachable` differ in whether the stream was up."""
+        table = {
+            "unreachable": LOST,
+            "lost": replace(LOST, streamed=0.5),
+            "refused": replace(REFUSED, streamed=0.5),
+            "limited": LIMITED,
+            "mute": replace(LOST, streamed=90.0, is_reopening=True),
+        }
+        self.assertEqual(set(table), set(RECONNECT_REASONS))
+        for reason, disconnect in table.items():
+            self.assertEqual(disconnect.reconnect_reason, reason)
+
+    def test_delay_after_own_close_is_zero(self) -> None:
+        """Alpaca has not failed. The ceiling for later failures stays where it was."""
+        backoff = new_backoff(1.0)
+        delays = [
+            backoff.delay_after(disconnect)
+            for disconnect in (LOST, replace(LOST, is_reopening=True), LOST)
+        ]
+        self.assertEqual(delays, [1.0, 0.0, 2.0])
 
 
 class ParseRetryAfterTests(SynchronousTestCase):

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from tests.support.journals import memory_journal
 from tests.support.memory import LingeringTransport, MemoryEndpoint, fake_time, simulator
 from tradeproxy.config.accounts import AccountSettings, BaseUrl
-from tradeproxy.hub.account import Account
+from tradeproxy.hub.account import INTERNAL_ERROR, Account
 from tradeproxy.journal.base import Batch
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.backoff import Backoff
@@ -51,6 +51,25 @@ class PayloadRecorder:
 
     def abort(self) -> None:
         raise AssertionError("nothing here fails")
+
+
+class RecordingListener(StreamListener):
+    """Records its calls, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def connection_opened(self) -> None:
+        self.calls.append("opened")
+
+    def stream_up(self) -> None:
+        self.calls.append("up")
+
+    def connection_closed(self) -> None:
+        self.calls.append("closed")
+
+    def stop(self) -> None:
+        self.calls.append("stop")
 
 
 @implementer(ILogObserver)
@@ -84,15 +103,14 @@ class UpstreamTestCase(SynchronousTestCase):
         settings = AccountSettings(
             "live", BaseUrl(False, "127.0.0.1", 8100), KEYS, self.dialect, "ALPACA_LIVE_API_KEY"
         )
-        self.upstream_factory = UpstreamFactory(
-            settings, self.account, StreamListener(), self.clock
-        )
+        self.listener = RecordingListener()
+        self.upstream_factory = UpstreamFactory(settings, self.account, self.listener, self.clock)
         self.service = UpstreamService(
             self.account,
             self.wire,
             self.upstream_factory,
-            StreamListener(),
-            Backoff(lambda: 0.5),
+            self.listener,
+            Backoff(self.draw_jitter),
             self.clock,
         )
         observer = DelayObserver(self.delays)
@@ -101,6 +119,9 @@ class UpstreamTestCase(SynchronousTestCase):
         self.service.startService()
         self.addCleanup(self.stop)
         self.advance(0)
+
+    def draw_jitter(self) -> float:
+        return 0.5
 
     def advance(self, seconds: float) -> None:
         self.wire.advance(seconds)
@@ -331,6 +352,72 @@ class OutageTests(UpstreamTestCase):
         self.inject(FaultKind.DROP)
         self.advance(70)
         self.assert_recovers()
+
+
+class ListenerTests(UpstreamTestCase):
+    """The recovery listens to the stream, and may reopen it."""
+
+    def take_calls(self) -> list[str]:
+        """Return and clear the listener's calls."""
+        calls, self.listener.calls = self.listener.calls, []
+        return calls
+
+    def test_listener_gets_each_change_of_the_stream(self) -> None:
+        """Recovery buffers events between `opened` and the end of the backfill."""
+        self.assertEqual(self.take_calls(), ["opened", "up"])
+        self.inject(FaultKind.DROP)
+        self.assertEqual(self.take_calls(), ["closed"])
+        self.advance(1)
+        self.assertEqual(self.take_calls(), ["opened", "up"])
+        self.service.stopService()
+        self.advance(1)
+        self.assertEqual(self.take_calls(), ["closed", "stop"])
+        self.assertEqual(self.account.upstream.reason, "stopped")
+
+    def test_reopen_connects_again_at_once(self) -> None:
+        """It counts as `mute`, and Alpaca gets a close frame."""
+        self.listener.reopen("no events")
+        self.advance(0)
+        self.assertEqual(self.alpaca.last_close, (1000, None))
+        self.assertEqual(self.delays, [0.0])
+        self.advance(0)
+        self.assertTrue(self.account.upstream.streaming)
+        self.assertEqual(self.account.reconnects, 1)
+        self.assertEqual(+self.account.reconnect_reasons, {"mute": 1})
+        self.assertEqual(self.take_calls(), ["opened", "up", "closed", "opened", "up"])
+
+    def test_reopen_while_stream_is_down_has_no_effect(self) -> None:
+        """The next attempt follows its own delay."""
+        self.advance(5)
+        self.inject(FaultKind.DROP)
+        self.listener.reopen("no events")
+        self.assertEqual(self.delays, [0.5])
+        self.advance(1)
+        self.assertEqual(+self.account.reconnect_reasons, {"lost": 1})
+
+    def test_reconnect_reasons_count_each_cause(self) -> None:
+        """An attempt that fails counts as well as a stream that ends."""
+        self.advance(5)
+        self.wire.refusing = True
+        self.inject(FaultKind.DROP)
+        self.advance(1)
+        self.assertEqual(+self.account.reconnect_reasons, {"lost": 1, "unreachable": 1})
+
+
+class FailedServiceTests(UpstreamTestCase):
+    """A bug in the service itself."""
+
+    def draw_jitter(self) -> float:
+        raise ZeroDivisionError
+
+    def test_failed_service_is_reported(self) -> None:
+        """Only a restart helps, so /healthz has to answer 503."""
+        self.assertFalse(self.account.has_failed)
+        self.inject(FaultKind.DROP)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertTrue(self.account.has_failed)
+        self.assertEqual(self.account.upstream.reason, INTERNAL_ERROR)
+        self.assertEqual(self.listener.calls[-1], "stop")
 
 
 class UpstreamStopTests(UpstreamTestCase):

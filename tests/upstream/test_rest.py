@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.server import NOT_DONE_YET, Request
 
-from tests.upstream.support import RestClientTestCase, event_stream, never, status
-from tradeproxy.upstream.rate_limiter import MAX_REQUESTS
+from tests.upstream.support import BASE_URL, RestClientTestCase, event_stream, never, status
+from tests.upstream.support import http_client as http_client_in_memory
+from tradeproxy.upstream.rate_limiter import MAX_REQUESTS, RateLimiter
 from tradeproxy.upstream.rest import (
     INACTIVITY_TIMEOUT,
     MAX_BODY_SIZE,
     MAX_RESPONSE_SECONDS,
+    RestClient,
     RestRefusedError,
     RestResponse,
     RestUnavailableError,
@@ -99,6 +102,86 @@ class RestGetTests(RestClientTestCase):
         self.assertEqual(len(self.page.requests), 1)
         self.wires.advance(1)
         self.assertEqual(self.successResultOf(waiting).document, {})
+
+    def test_get_waits_for_less_than_a_second(self) -> None:
+        """Otherwise the request would be the one too many."""
+        self.unavailable(status(429, retry_after="30"))
+        self.answer = {}
+        self.clock.advance(29.5)
+        waiting = self.get()
+        self.wires.advance(0.4)
+        self.assertEqual(len(self.page.requests), 1)
+        self.wires.advance(0.1)
+        self.successResultOf(waiting)
+
+    def test_get_retry_after_date_is_relative_to_answer(self) -> None:
+        """This machine's clock may differ from Alpaca's by more than the wait."""
+        error = self.unavailable(
+            status(503, date=NOON, retry_after="Sun, 06 Nov 1994 12:00:07 GMT")
+        )
+        self.assertEqual(error.retry_after, 7.0)
+        later = formatdate(self.clock.seconds() + 9, usegmt=True)
+        self.assertEqual(self.unavailable(status(503, date="", retry_after=later)).retry_after, 9.0)
+
+    def test_get_any_answer_sets_alpacas_clock(self) -> None:
+        """The Date of a rejection counts as much as that of a success."""
+        for code in (200, 401):
+            date = self.clock.seconds() + code % 7
+            self.answer = status(code, b"{}", date=formatdate(date, usegmt=True))
+            self.get().addErrback(lambda failure: failure.trap(RestRefusedError))
+            self.assertEqual(self.dates.alpaca(), date)
+
+    def test_get_shared_limiter_blocks_other_clients(self) -> None:
+        """The limit is one of the account. Without a given limiter a client has its own."""
+        shared = RateLimiter()
+        clients = [
+            RestClient(
+                http_client_in_memory(self.host, self.clock),
+                BASE_URL,
+                self.credentials,
+                self.clock,
+                self.dates,
+                limiter,
+            )
+            for limiter in (shared, shared, None)
+        ]
+        self.answer = status(429, retry_after="30")
+        for client, number in zip(clients, (1, 1, 2), strict=True):
+            self.start(client.get("/v2/account")).addErrback(lambda _: None)
+            self.assertEqual(len(self.page.requests), number)
+        self.wires.advance(30)
+
+    def test_error_text_is_its_reason(self) -> None:
+        """The log shows it."""
+        self.assertEqual(str(self.unavailable(status(500))), "HTTP 500")
+        self.answer = status(403)
+        self.assertEqual(str(self.failureResultOf(self.get(), RestRefusedError).value), "HTTP 403")
+
+    def test_get_ended_leaves_no_connection_and_no_timer(self) -> None:
+        """A body that goes on after a rejection or a cancellation would be read forever."""
+
+        def endless(request: Request) -> int:
+            request.notifyFinish().addErrback(closed.append)
+            request.write(b"{")
+            return NOT_DONE_YET
+
+        def rejected(request: Request) -> int:
+            request.setResponseCode(500)
+            return endless(request)
+
+        for answer in (rejected, endless):
+            closed: list[object] = []
+            self.answer = answer
+            asked = self.get()
+            asked.cancel()
+            self.wires.flush()
+            self.failureResultOf(asked, RestUnavailableError, CancelledError)
+            self.assertEqual(len(closed), 1, answer)
+        self.answer = {}
+        self.successResultOf(self.get())
+        self.wires.advance(5)
+        late = [call for call in self.clock.getDelayedCalls() if call.getTime() < 2_000_000_000]
+        self.assertEqual(late, [])
 
     def test_get_over_rate_limit_waits(self) -> None:
         """The rest of the minute's requests is for the user's bots."""
@@ -254,6 +337,21 @@ class RestStreamTests(RestClientTestCase):
         self.answer = event_stream(b"data: 1\n\n", b"data: 2\n\n")
         started = self.start(self.rest.stream("/v2/events/trades", {}, take))
         self.failureResultOf(started, ZeroDivisionError)
+
+    def test_stream_html_closes_response(self) -> None:
+        """A page without an end would be read forever."""
+        closed: list[object] = []
+
+        def endless(request: Request) -> int:
+            request.notifyFinish().addErrback(closed.append)
+            request.setHeader("content-type", "text/html")
+            request.write(b"<html>")
+            return NOT_DONE_YET
+
+        self.answer = endless
+        self.failureResultOf(self.stream(), RestUnavailableError)
+        self.wires.flush()
+        self.assertEqual(len(closed), 1)
 
 
 class TcpTransport(StringTransport):

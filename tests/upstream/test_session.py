@@ -310,6 +310,24 @@ class UpstreamSessionTests(SynchronousTestCase):
         assert session.disconnect is not None
         self.assertEqual(session.disconnect.quote, "... ... ... frozen: ...")
 
+    def test_received_message_is_quoted_without_fragments_of_credentials(self) -> None:
+        """Four characters of a key are too many, and so is a word as long as a key."""
+        for secret, word, is_quoted in (
+            ("AKHUSH01", "xAKHUx", False),
+            ("AKHUSH01", "xSH01x", False),
+            ("AKHUSH01", "xAKHxH01x", True),
+            ("AKH", "xAKHx", False),
+            ("AKH", "xAKx", True),
+            ("AKHUSH01", "x" * 15, True),
+            ("AKHUSH01", "x" * 16, False),
+        ):
+            session = new_session(KeyPair(Secret(secret), Secret("?")))
+            session.opened()
+            session.received(encode(Authorization(authorized=False, message=f"frozen {word}")))
+            assert session.disconnect is not None
+            quote = f"frozen {word}" if is_quoted else "frozen ..."
+            self.assertEqual(session.disconnect.quote, quote, (secret, word))
+
     def test_repr_of_effects_and_disconnect_hides_credentials(self) -> None:
         """Neither the login effect nor the reason of a rejection shows a credential."""
         session = new_session(KeyPair(Secret("HUSH"), Secret("HUSH")))
