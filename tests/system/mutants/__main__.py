@@ -19,6 +19,7 @@ trial's tests in a warm process.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from argparse import ArgumentParser
 from collections import Counter
@@ -66,6 +67,8 @@ def main() -> None:
         mutant for mutant in selected if (mutant.id in listed) == bool(arguments.equivalents)
     ]
     preload(project.package)
+    # An exception ends the children and removes their files; the default action would not.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with TemporaryDirectory(prefix="mutants-") as directory:
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = f"{directory}/hypothesis"
         run = Run(project, Path(directory), arguments.jobs, arguments.beside)
@@ -76,7 +79,8 @@ def main() -> None:
         )
         if arguments.equivalents:
             killed = [mutant for mutant, outcome in outcomes.items() if outcome != SURVIVED]
-            print(*(f"not equivalent: {mutant}" for mutant in killed), sep="\n")
+            for mutant in killed:
+                print(f"not equivalent: {mutant}")
             sys.exit(int(bool(killed)))
         sys.exit(report(outcomes, run.seconds, len(listed) / len(known)))
 

@@ -165,6 +165,7 @@ def _run_child(job: Job, directory: Path) -> NoReturn:
     status = BROKEN
     try:
         os.setpgid(0, 0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _redirect(directory)
         _limit(job.seconds)
         if job.changed is not None:
