@@ -55,7 +55,7 @@ attacks: $(VENV)/.development
 		tests.attacks.strangers
 
 # Changes the package in 300 places, one at a time, and lists the changes that no test of the room
-# notices: about ten minutes. SEED selects the places; ONLY="hub wire/event.py" limits them.
+# notices: about five minutes. SEED selects the places; ONLY="hub wire/event.py" limits them.
 mutants: $(VENV)/.development
 	$(BIN)/python -m tests.system.mutants --seed $(SEED) $(if $(ONLY),--only $(ONLY))
 
