@@ -8,12 +8,11 @@ python -m tests.system.mutants --id ID
 A room's tests notice a change by failing: the mutant is killed. One that survives names a
 behaviour that no test of the room has. equivalents.txt lists mutants that behave as the original
 does: they are not run, except with --equivalents, which finds entries that are wrong. --beside
-uses the tests of all rooms: what then still survives is tested nowhere.
+uses the tests of all rooms, but not tests/integration.
 
-No library fits. mutmut 3 runs pytest only, in a copy of the tree, and mutates functions only.
-Cosmic Ray changes the files of the tree, and starts a command for each mutant: two seconds of
-imports. mutatest needs pytest's process too, and has no releases since 2022. None of them runs
-trial's tests in a warm process.
+No library fits. mutmut 3 runs pytest and mutates functions only. Cosmic Ray changes the source
+files and runs a command for each mutant, with all of its imports. Neither runs trial's tests in a
+warm process.
 """
 
 from __future__ import annotations
