@@ -339,6 +339,7 @@ class WrongClockTests(AccountTestCase):
         self.account.mark_upstream_up()
         now = round((self.clock.seconds() - 90 * DAY) * 1_000_000)
         [gap] = self.account.gaps
+        assert gap.begin is not None
         self.assertLessEqual(gap.begin, now)
         self.assertLessEqual(self.journal.complete_from, now)
 
