@@ -159,7 +159,7 @@ class GapsTests(MemoryCase):
         """Events made of orders must not be made again after a restart."""
         self.assertIsNone(self.gaps.orders_through)
         for made, latest in ((5, 5), (4, 5), (6, 6)):
-            self.gaps.compare_through(time_of(made))
+            self.gaps.check_orders_through(time_of(made))
             self.assertEqual(self.restart().orders_through, time_of(latest))
 
     def test_damaged_metadata_counts_as_none(self) -> None:

@@ -130,7 +130,7 @@ class CoveredTests(OrderMadeTestCase):
         self.account.broadcaster.register(Recorder())
         self.advance(LONG)
         self.assertEqual(self.select_events(order)[-1], ("canceled", "orders"))
-        self.assertIsNotNone(saved["remembered made until"])
+        self.assertIsNotNone(saved["remembered synthetic until"])
 
 
 class BufferedTests(OrderMadeTestCase):

@@ -132,9 +132,7 @@ class Account:
     def publish(self, event: Event) -> None:
         """Take one event of the stream."""
         if self._buffer is None:
-            self.newest_streamed = max(
-                self.newest_streamed, self._enqueue(event, self._received_at)
-            )
+            self._enqueue_streamed(event, self._received_at)
             return
         if not self._buffer:
             self._buffered_since = self._received_at
@@ -153,9 +151,7 @@ class Account:
         """Release the buffered events, and pass on later ones at once."""
         buffered, self._buffer = self._buffer or (), None
         for event in buffered:
-            self.newest_streamed = max(
-                self.newest_streamed, self._enqueue(event, self._buffered_since)
-            )
+            self._enqueue_streamed(event, self._buffered_since)
         if buffered and self._buffered_since is not None:
             # A recovered event may be pending already. The buffered events came before it.
             self._pending_since = min(self._pending_since, self._buffered_since)
@@ -188,6 +184,9 @@ class Account:
                 account=self.name,
                 problem=problem,
             )
+
+    def _enqueue_streamed(self, event: Event, received_at: float | None) -> None:
+        self.newest_streamed = max(self.newest_streamed, self._enqueue(event, received_at))
 
     def _enqueue(self, event: Event, received_at: float | None) -> int:
         """Commit the event at the end of this turn. None for `received_at` means now.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 GAPS_KEPT = 20
 """How many gaps a hello frame lists: the last ones."""
 
-MADE_AHEAD = 60 * SECOND
+SYNTHETIC_AHEAD = 60 * SECOND
 """Microseconds by which the time of events made of orders is saved in advance."""
 
 # Metadata keys in the journal. The values are microseconds since 1970.
@@ -49,7 +49,7 @@ _CHECKED_THROUGH = "checked through"
 
 _ORDERS_THROUGH = "orders through"
 
-_MADE_UNTIL = "made until"
+_SYNTHETIC_UNTIL = "synthetic until"
 
 
 class Gaps:
@@ -119,9 +119,9 @@ class Gaps:
         return self._read_time(_ORDERS_THROUGH)
 
     @property
-    def made_until(self) -> int | None:
+    def synthetic_until(self) -> int | None:
         """The time, by Alpaca's clock, up to which the log may have events made of orders."""
-        return self._read_time(_MADE_UNTIL)
+        return self._read_time(_SYNTHETIC_UNTIL)
 
     @property
     def backfill_from(self) -> int | None:
@@ -134,18 +134,18 @@ class Gaps:
         if (known := self.checked_through) is None or time > known:
             self._journal.set_metadata(_CHECKED_THROUGH, str(time))
 
-    def compare_through(self, time: int) -> None:
+    def check_orders_through(self, time: int) -> None:
         """Record that the log was compared with Alpaca's orders up to `time`."""
         if (known := self.orders_through) is None or time > known:
             self._journal.set_metadata(_ORDERS_THROUGH, str(time))
 
-    def make_until(self, time: int) -> None:
+    def record_synthetic(self, time: int) -> None:
         """Record, before it is delivered, that an event is made of an order at `time`.
 
         It is saved in advance, so that a gap of many orders costs one commit.
         """
-        if (known := self.made_until) is None or time > known:
-            self._journal.set_metadata(_MADE_UNTIL, str(time + MADE_AHEAD))
+        if (known := self.synthetic_until) is None or time > known:
+            self._journal.set_metadata(_SYNTHETIC_UNTIL, str(time + SYNTHETIC_AHEAD))
 
     def begin_gap(self) -> None:
         """Begin a gap at `complete_through`, or reopen the end of the current gap.

@@ -74,7 +74,7 @@ def _locate_after_time(journal: Journal, time: int) -> int:
     # first row that reaches this time.
     reached = journal.first_since(time)
     hole = None if reached is None else journal.next_hole(reached - 1)
-    return after if hole is None or hole > after else hole - 1
+    return after if hole is None else min(after, hole - 1)
 
 
 def _locate_after_trimmed(journal: Journal, time: int) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tradeproxy.config.settings import RecoveryMode
-from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.recovery.history import PATIENCE, HistoryReader
 from tradeproxy.recovery.identity import identify_account, require_estimate
 from tradeproxy.recovery.order_backfill import MARGIN
@@ -219,8 +219,8 @@ class Backfill:
         return BackfillResult(GapOutcome.RECOVERED, "", until)
 
     def _find_synthetic(self) -> None:
-        made_until = self._account.gaps.made_until
-        if made_until is None or made_until < self._since - MARGIN:
+        synthetic_until = self._account.gaps.synthetic_until
+        if synthetic_until is None or synthetic_until < self._since - MARGIN:
             self._synthetic.clear()
             return
         self._account.flush()
@@ -228,7 +228,7 @@ class Backfill:
             if not self._journal.is_current:  # the newest events are not in the log yet
                 raise UnreadableError
             self._synthetic.update(self._since - MARGIN)
-        except UnreadableError:
+        except (TrimmedError, UnreadableError):
             raise RestUnavailableError("the journal cannot be read") from None
 
     def _deliver_from_history(self, event: Event) -> None:
@@ -247,5 +247,5 @@ class Backfill:
         self._has_used_orders = True
         # The events must be in the journal first: the time says that they are delivered.
         self._account.flush()
-        self._account.gaps.compare_through(through)
+        self._account.gaps.check_orders_through(through)
         return through

@@ -14,6 +14,7 @@ from tradeproxy.recovery.delivered import (
     read_time,
     summarize_delivered,
 )
+from tradeproxy.recovery.log import find_start, read_rows
 from tradeproxy.recovery.reconcile import (
     Document,
     find_missed_events,
@@ -25,12 +26,11 @@ from tradeproxy.runtime.dates import SECOND
 from tradeproxy.upstream.rest import RestUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from twisted.internet.interfaces import IReactorTime
 
     from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Journal
     from tradeproxy.recovery.open_orders import OpenOrders
     from tradeproxy.upstream.rest import RestClient
     from tradeproxy.wire.event import Event
@@ -46,9 +46,6 @@ SETTLE = 2.0
 
 CLOCK_STEP = 1.0
 """Seconds: the resolution of Alpaca's Date header. After them, the second that it named is over."""
-
-ROWS_A_READ = 1000
-"""Rows of the log per read."""
 
 
 class OrderBackfill:
@@ -130,7 +127,8 @@ class OrderBackfill:
     def _read_logged(self, since: int) -> dict[str, list[DeliveredEvent]]:
         """Return the delivered events by order. Raises TrimmedError or UnreadableError."""
         self._account.flush()  # the pending batch of this reactor turn counts as delivered
-        return _group_by_order(_read_log_from(self._journal, since - MARGIN))
+        rows = read_rows(self._journal, find_start(self._journal, since - MARGIN))
+        return _group_by_order(row.payload for row in rows if row.payload is not None)
 
     def _deliver_missed(self, snapshot: Snapshot, begin: int, since: int, until: int) -> int:
         """Deliver synthetic events by time, and return the time up to which they are complete.
@@ -163,15 +161,6 @@ class OrderBackfill:
             if (event := read_synthetic(data)) is not None:
                 self._deliver(event)
         return through
-
-
-def _read_log_from(journal: Journal, time: int) -> Iterator[bytes]:
-    """Yield the logged events from a time on. Raises TrimmedError or UnreadableError."""
-    first = journal.first_since(time)
-    after = journal.last if first is None else first - 1
-    while (batch := journal.read(after, ROWS_A_READ)) is not None:
-        yield from (row.payload for row in batch.rows if row.payload is not None)
-        after = batch.last
 
 
 def _group_by_order(payloads: Iterable[bytes]) -> dict[str, list[DeliveredEvent]]:

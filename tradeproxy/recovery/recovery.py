@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.recovery.backfill import TRIES, Backfill, BackfillResult
+from tradeproxy.recovery.found import FoundEvents
 from tradeproxy.recovery.identity import identify_account, require_estimate
 from tradeproxy.recovery.mute import MuteDetector
 from tradeproxy.recovery.open_orders import COMPARE_EVERY, OpenOrders
@@ -25,7 +26,7 @@ from tradeproxy.recovery.synthetic import SyntheticEvents
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
 from tradeproxy.upstream.session import StreamListener
-from tradeproxy.wire.frame import Recovered, with_mark
+from tradeproxy.wire.frame import Recovered
 from tradeproxy.wire.proxy_status import Gap, GapOutcome
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from tradeproxy.config.settings import RecoverySettings
     from tradeproxy.hub.account import Account
     from tradeproxy.upstream.rest import RestClient
-    from tradeproxy.wire.event import Event
 
 FIRST_RETRY, MAX_RETRY = 1.0, 60.0
 """Seconds before a retry: the first delay, and the maximum. The delay doubles each time."""
@@ -99,11 +99,7 @@ class Recovery(StreamListener):
         self._task: Deferred[None] | None = None
         self._deadline: IDelayedCall | None = None
         self._reason = ""
-        self._newest: int | None = None
-        self._seen: set[tuple[str, bytes]] = set()
-        self._uncounted: set[tuple[str, bytes]] = set()
-        self._found = 0
-        self._newest_found: int | None = None
+        self._found = FoundEvents(account)
         self._check_failure = ""
         self._history_fails = False
         self._compared_at = -inf
@@ -184,7 +180,7 @@ class Recovery(StreamListener):
         started = self._clock.seconds()
         self._account.flush()  # events released in this reactor turn are newer as well
         self._reason = f"Alpaca takes longer than {self._settings.deadline:g} s"
-        self._begin_search()
+        self._found.begin_search()
         if self._account.is_buffering:
             self._start_deadline()
         result = await self._retry(self._build_backfill().run)
@@ -193,7 +189,7 @@ class Recovery(StreamListener):
         dedup_horizon = self._account.journal.dedup_horizon
         # The orders' events count the buffered ones as delivered: one commit has both. The count
         # comes before, because it compares with the buffer.
-        self._count_found()
+        self._found.count()
         self._stop_buffering()
         self._record_completeness(result)
         if gap.begin is None:
@@ -206,7 +202,7 @@ class Recovery(StreamListener):
             "{events} missed events in {seconds:.1f} s{because}",
             account=self._account.name,
             outcome=result.outcome.value,
-            events=self._found,
+            events=self._found.total,
             seconds=self._clock.seconds() - started,
             because=f"; {result.reason}" if result.reason else "",
         )
@@ -222,13 +218,13 @@ class Recovery(StreamListener):
                 if tries < 1:
                     raise
                 self._reason = error.reason
-                self._count_found()
+                self._found.count()
                 await deferLater(self._clock, max(delay, error.retry_after))
             delay = min(2 * delay, MAX_RETRY)
 
     async def _check(self) -> None:
         """Look for events that a healthy stream omitted."""
-        self._begin_search()
+        self._found.begin_search()
         is_checked = False
         try:
             backfill = self._build_backfill(RECONCILE_SLACK, 1 if self._history_fails else TRIES)
@@ -241,16 +237,17 @@ class Recovery(StreamListener):
             if is_checked:
                 self._record_completeness(result)
         # A mute stream is opened again first: every request after this one is a delay.
-        if is_mute := self._newest_found is not None and self._mute.is_mute(self._newest_found):
+        newest = self._found.newest
+        if is_mute := newest is not None and self._mute.is_mute(newest):
             self._handle_mute_stream()
         if is_checked:
             await self._compare_open_orders()
-        self._count_found()
-        if self._found:
+        self._found.count()
+        if self._found.total:
             self._log.warn(
                 "{account}: the stream omitted {events} events; they were delivered late",
                 account=self._account.name,
-                events=self._found,
+                events=self._found.total,
             )
         if problem and not self._check_failure:  # one line per outage, not per check
             self._log.warn(
@@ -259,7 +256,7 @@ class Recovery(StreamListener):
                 reason=problem,
             )
         self._check_failure = problem
-        if is_checked and not self._found and not is_mute:
+        if is_checked and not self._found.total and not is_mute:
             self._account.is_mute = False
 
     def _handle_mute_stream(self) -> None:
@@ -287,8 +284,8 @@ class Recovery(StreamListener):
         except (RestRefusedError, RestUnavailableError):
             return
         for event in filter(None, map(read_synthetic, closed)):
-            self._deliver(event, Recovered.ORDERS)
-        self._count_found()
+            self._found.deliver(event, Recovered.ORDERS)
+        self._found.count()
 
     def _build_backfill(self, slack: int = 0, tries: int = TRIES) -> Backfill:
         return Backfill(
@@ -296,13 +293,13 @@ class Recovery(StreamListener):
             self._rest,
             self._clock,
             self._settings.mode,
-            self._deliver,
+            self._found.deliver,
             OrderBackfill(
                 self._account,
                 self._rest,
                 self._clock,
                 self._open_orders,
-                lambda event: self._deliver(event, Recovered.ORDERS),
+                lambda event: self._found.deliver(event, Recovered.ORDERS),
                 slack,
             ),
             self._synthetic,
@@ -326,70 +323,6 @@ class Recovery(StreamListener):
             self._account.journal.advance_dedup_horizon(result.through)
         gaps.check_through(result.through)
 
-    # Events that are found.
-
-    def _begin_search(self) -> None:
-        self._seen.clear()
-        self._found = 0
-        self._newest_found = None
-
-    def _deliver(self, event: Event, source: Recovered) -> None:
-        # A continued response repeats events, and the overlap repeats those in the journal. An
-        # order shows what is missing whatever its time: see find_missed_events for the horizon.
-        journal = self._account.journal
-        is_known = journal.has if source is Recovered.EVENTS else journal.contains
-        if event.key in self._seen or is_known(event):
-            return
-        if source is Recovered.ORDERS:
-            # Saved before the event: after a crash in between, the history must not repeat it.
-            self._account.gaps.make_until(self._account.dates.now_microseconds())
-        if not self._seen:
-            # Before Alpaca's answer, a time that lies in the future may not be known as such.
-            self._newest = self._account.journal.newest_time
-        self._seen.add(event.key)
-        self._uncounted.add(event.key)
-        time = event.time
-        if source is Recovered.EVENTS and time is not None and not self._is_known_state(event):
-            self._newest_found = max(time, self._newest_found or 0)
-        # A synthetic event is always marked. One from the history is marked only if it is late:
-        # in its place it looks like the event of the stream that it is.
-        if source is Recovered.ORDERS or self._is_late(event):
-            event = replace(event, payload=with_mark(event.payload, source))
-        self._account.publish_recovered(event)
-
-    def _is_known_state(self, event: Event) -> bool:
-        """Whether the log has this state of the event's order, or its time cannot be right.
-
-        Without ids, the stream's copy of an event may not be recognised. It was brought, though.
-        """
-        if event.time is None or self._account.dates.is_future(event.time):
-            return True
-        state = event.order
-        known = None if state is None else self._account.journal.order(state.id)
-        return (
-            state is not None
-            and known is not None
-            and (known.status, known.filled_qty) == (state.status, state.filled_qty)
-        )
-
-    def _is_late(self, event: Event) -> bool:
-        """Whether clients already got newer events, after or before the buffering."""
-        if not self._account.is_buffering:
-            return True
-        time = event.time
-        if time is not None and time < self._account.journal.complete_from:
-            return True  # the log that had its place is lost
-        if self._newest is None:
-            return False
-        return time is None or time < self._newest or self._account.dates.is_future(time)
-
-    def _count_found(self) -> None:
-        """Count the events found, without those that the stream delivered too (now buffered)."""
-        missed = self._uncounted - {event.key for event in self._account.buffered}
-        self._uncounted.clear()
-        self._found += len(missed)
-        self._account.gaps.count_found(len(missed))
-
     # The buffering and its deadline.
 
     def _start_deadline(self) -> None:
@@ -402,7 +335,7 @@ class Recovery(StreamListener):
 
     def _pass_deadline(self) -> None:
         self._deadline = None
-        self._count_found()  # this compares with the buffer, so it comes before its release
+        self._found.count()  # this compares with the buffer, so it comes before its release
         gap, buffered = self._account.gaps.current, len(self._account.buffered)
         self._stop_buffering()
         if gap is None or (self._task is None and not buffered):
@@ -428,7 +361,7 @@ class Recovery(StreamListener):
         self._task.addErrback(self._failed)
 
     def _cancel_task(self) -> None:
-        self._count_found()  # the events found so far were delivered
+        self._found.count()  # the events found so far were delivered
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tradeproxy.journal.base import TrimmedError
 from tradeproxy.recovery.delivered import (
     FILLS,
     ZERO,
@@ -17,6 +16,7 @@ from tradeproxy.recovery.delivered import (
     read_delivered_event,
     subtract,
 )
+from tradeproxy.recovery.log import find_start, read_rows
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.wire.event import CLOSED_STATUSES
 from tradeproxy.wire.frame import Recovered, build_mark
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from tradeproxy.journal.base import Journal
     from tradeproxy.recovery.delivered import DeliveredEvent
     from tradeproxy.wire.event import Event
-
-ROWS_A_READ = 1000
-"""Rows of the log per read."""
 
 LATER = 60 * SECOND
 """The times of a change may differ by this much in an order and in an event."""
@@ -62,28 +59,18 @@ class SyntheticEvents:
     def update(self, since: int) -> None:
         """Read the rows that are new, at first from a time on (microseconds since 1970).
 
-        Raises UnreadableError.
+        Raises TrimmedError or UnreadableError; call it again then.
         """
         journal = self._journal
         if self._read_to is None or self._read_to[0] != journal.epoch:
             self._orders.clear()
-            first = journal.first_since(since)
-            self._read_to = journal.epoch, journal.last if first is None else first - 1
+            self._read_to = journal.epoch, find_start(journal, since)
         epoch, after = self._read_to
-        while True:
-            try:
-                batch = journal.read(after, ROWS_A_READ)
-            except TrimmedError:
-                after = journal.first - 1
-                continue
-            if batch is None:
-                break
-            for row in batch.rows:
-                # Searching for the mark saves parsing most of the rows.
-                if row.payload is not None and _MARK in row.payload:
-                    self._add(read_delivered_event(row.payload))
-            after = batch.last
-        self._read_to = epoch, after
+        for row in read_rows(journal, max(after, journal.first - 1)):
+            # Searching for the mark saves parsing most of the rows.
+            if row.payload is not None and _MARK in row.payload:
+                self._add(read_delivered_event(row.payload))
+            self._read_to = epoch, row.seq
 
     def covers(self, event: Event) -> bool:
         """Whether this event of the history reports what was already made of its order."""

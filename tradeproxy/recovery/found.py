@@ -1,0 +1,91 @@
+"""The events that a search finds: delivered once, marked where they are late, and counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tradeproxy.wire.frame import Recovered, with_mark
+
+if TYPE_CHECKING:
+    from tradeproxy.hub.account import Account
+    from tradeproxy.wire.event import Event
+
+
+class FoundEvents:
+    """What one account's backfills and checks find. A search is one of them, retries included."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self.total = 0
+        """The events that this search has found, and `count` has counted."""
+        self.newest: int | None = None
+        """The time of the newest one from the history that shows a mute stream (microseconds)."""
+        # The newest event of the log before this search found any.
+        self._newest_before: int | None = None
+        self._seen: set[tuple[str, bytes]] = set()
+        self._uncounted: set[tuple[str, bytes]] = set()
+
+    def begin_search(self) -> None:
+        """Begin another search."""
+        self._seen.clear()
+        self.total = 0
+        self.newest = None
+
+    def deliver(self, event: Event, source: Recovered) -> None:
+        """Deliver an event of the history or of an order, unless the log has it."""
+        # A continued response repeats events, and the overlap repeats those in the journal. An
+        # order shows what is missing whatever its time: see find_missed_events for the horizon.
+        journal = self._account.journal
+        is_known = journal.has if source is Recovered.EVENTS else journal.contains
+        if event.key in self._seen or is_known(event):
+            return
+        if source is Recovered.ORDERS:
+            # Saved before the event: after a crash in between, the history must not repeat it.
+            self._account.gaps.record_synthetic(self._account.dates.now_microseconds())
+        if not self._seen:
+            # Before Alpaca's answer, a time that lies in the future may not be known as such.
+            self._newest_before = journal.newest_time
+        self._seen.add(event.key)
+        self._uncounted.add(event.key)
+        time = event.time
+        if source is Recovered.EVENTS and time is not None and not self._is_known_state(event):
+            self.newest = max(time, self.newest or 0)
+        # A synthetic event is always marked. One from the history is marked only if it is late:
+        # in its place it looks like the event of the stream that it is.
+        if source is Recovered.ORDERS or self._is_late(event):
+            event = replace(event, payload=with_mark(event.payload, source))
+        self._account.publish_recovered(event)
+
+    def count(self) -> None:
+        """Count the events found, without those that the stream delivered too (now buffered)."""
+        missed = self._uncounted - {event.key for event in self._account.buffered}
+        self._uncounted.clear()
+        self.total += len(missed)
+        self._account.gaps.count_found(len(missed))
+
+    def _is_known_state(self, event: Event) -> bool:
+        """Whether the log has this state of the event's order, or its time cannot be right.
+
+        Without ids, the stream's copy of an event may not be recognised. It was brought, though.
+        """
+        if event.time is None or self._account.dates.is_future(event.time):
+            return True
+        state = event.order
+        known = None if state is None else self._account.journal.order(state.id)
+        return (
+            state is not None
+            and known is not None
+            and (known.status, known.filled_qty) == (state.status, state.filled_qty)
+        )
+
+    def _is_late(self, event: Event) -> bool:
+        """Whether clients already got newer events, after or before the buffering."""
+        if not self._account.is_buffering:
+            return True
+        time = event.time
+        if time is not None and time < self._account.journal.complete_from:
+            return True  # the log that had its place is lost
+        if self._newest_before is None:
+            return False
+        return time is None or time < self._newest_before or self._account.dates.is_future(time)
