@@ -84,6 +84,7 @@ class NewEpochTests(ReplicaCase):
 
     def test_dedup_horizon_excludes_events_in_outbox(self) -> None:
         """Events missed before a waiting event must still be found."""
+        self.advance(5)
         self.leader.cut()
         self.leader.publish(5)
         self.redis.flush()

@@ -156,7 +156,7 @@ class LostJournalTests(BookmarkCase):
         journal = self.open()
         journal.append([event(n) for n in range(3, 200)])
         journal.set_metadata("checked through", str(time_of(150)))
-        self.clock.advance(WRITE_EVERY)
+        self.clock.advance(max(WRITE_EVERY, 200))
         if killed:
             self.kill(journal)
         else:
@@ -231,6 +231,7 @@ class LostJournalTests(BookmarkCase):
 
     def test_open_lost_journal_of_open_gap_continues_gap(self) -> None:
         """Events of the gap, although older than the last event, are still to be delivered."""
+        self.clock.advance(10)
         self.journal.set_metadata(OPEN_SINCE, str(time_of(1)))
         self.journal.close()
         self.path.unlink()

@@ -55,14 +55,26 @@ class DamagedFileTests(DiskCase):
 
     def test_has_with_damaged_file_counts_earlier_events_as_duplicates(self) -> None:
         """Events up to the damage count as delivered, later ones do not."""
+        self.clock.advance(10)
         self.damage()
         self.assertTrue(self.journal.has(event(1)))
         self.assertTrue(self.set_aside(self.journal))
         self.assertTrue(self.journal.has(event(2)))
         self.assertFalse(self.journal.has(event(3)))
 
+    def test_damage_after_event_with_time_ahead_keeps_horizon_at_now(self) -> None:
+        """The horizon lay ahead, and everything that a backfill found until then was dropped."""
+        self.journal.append(events(90))
+        self.clock.advance(10)
+        self.damage()
+        self.assertTrue(self.journal.has(event(2)))
+        self.assertTrue(self.set_aside(self.journal))
+        self.assertTrue(self.journal.has(event(10)))
+        self.assertFalse(self.journal.has(event(11)))
+
     def test_damage_during_open_gap_sets_dedup_horizon_to_its_beginning(self) -> None:
         """Delivered events stay duplicates. Events missed in the open gap can still be added."""
+        self.clock.advance(10)
         self.journal.advance_dedup_horizon(time_of(5))
         self.damage()
         self.assertTrue(self.journal.has(event(5)))
@@ -151,6 +163,7 @@ class DamagedFileTests(DiskCase):
 
     def test_append_without_possible_new_file_delivers_and_commits_later(self) -> None:
         """The directory is missing too. The events are committed once it is back."""
+        self.clock.advance(10)
         self.damage()
         moved = self.path.parent.rename(self.path.parent.with_name("gone"))
         self.journal.append(events(3))

@@ -162,6 +162,7 @@ class LostDatabaseTests(VanishedCase):
 
     def test_file_removed_before_close_begins_new_log(self) -> None:
         """The next start finds it, and continues."""
+        self.clock.advance(10)
         self.path.unlink()
         self.journal.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])

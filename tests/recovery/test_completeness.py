@@ -286,6 +286,16 @@ class DamagedJournalTests(RecoveryTestCase):
         self.assertEqual(self.delivered(), [(0, None), (1, "events"), (2, None)])
         self.assertEqual((self.gap.outcome, self.gap.events), (GapOutcome.RECOVERED, 2))
 
+    def test_damage_after_event_with_time_ahead_recovers_missed_events(self) -> None:
+        """A minute ahead is not the future yet. What was missed until then was dropped."""
+        self.inject(FaultKind.TIME_SHIFT, offset=90, count=1)
+        self.emit(1)
+        self.advance(1)
+        self.damage()
+        self.outage(lambda: self.emit(2))
+        self.advance(5)
+        self.assertEqual([number for number, _ in self.delivered()], [0, 1, 2])
+
     def test_damage_of_healthy_stream_repeats_nothing(self) -> None:
         """The next check has no identities to compare, but drops the events by their time."""
         self.emit(*range(1, 10))

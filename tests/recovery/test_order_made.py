@@ -15,6 +15,7 @@ from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.history import event_record
 from tradeproxy.simulator.orders import Order, OrderStatus
 from tradeproxy.web.health import readyz
+from tradeproxy.wire.proxy_status import GapOutcome
 
 LONG = 400
 """Seconds in which several checks run."""
@@ -224,6 +225,15 @@ class MuteWithFailingHistoryTests(OrderMadeTestCase):
 
 class RefusedHistoryTests(OrdersTestCase):
     """A history that is rejected."""
+
+    def test_date_ahead_does_not_move_horizon_ahead(self) -> None:
+        """Until the time of the horizon, what a history brings would be dropped."""
+        self.inject(FaultKind.DATE_SHIFT, offset=90, seconds=20)
+        self.outage(lambda: self.submit(), 3)
+        self.advance(10)
+        self.assertEqual(self.gap.outcome, GapOutcome.ORDERS)
+        assert self.journal.dedup_horizon is not None
+        self.assertLessEqual(self.journal.dedup_horizon, self.clock.seconds() * 1_000_000)
 
     def test_fills_of_two_parts_have_ranges(self) -> None:
         """Each made fill shows by `cum_qty` which part of the quantity it reports."""

@@ -301,6 +301,10 @@ class JournalBase(Metadata, ABC):
         if max_time is not None and self.dates.is_future(max_time):
             max_time = now
         metadata.begin_epoch(epoch, first, now, max_time)
+        if metadata.dedup_horizon is not None:
+            # The newest event may have a time that is a bit ahead. Until the time of the horizon,
+            # every event that a backfill finds would be dropped.
+            metadata.dedup_horizon = min(metadata.dedup_horizon, self.dates.past())
         is_set_by_clock = metadata.complete_from == now
         self._begun = (epoch, self.dates.clock()) if is_set_by_clock else None
 

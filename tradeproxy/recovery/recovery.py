@@ -320,7 +320,9 @@ class Recovery(StreamListener):
         if result.outcome is GapOutcome.ORDERS:
             # The history has different events for the same changes. If it becomes available, they
             # must count as duplicates of the synthetic ones.
-            self._account.journal.advance_dedup_horizon(result.through)
+            # A Date that is a bit ahead must not drop what a backfill finds until then.
+            past = self._account.dates.past()
+            self._account.journal.advance_dedup_horizon(min(result.through, past))
         gaps.check_through(result.through)
 
     # The buffering and its deadline.

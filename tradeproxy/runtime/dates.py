@@ -90,6 +90,14 @@ class Dates:
         """Return `now` in microseconds."""
         return round(self.now() * SECOND)
 
+    def past(self) -> int:
+        """Return a time that is over by both clocks (microseconds), as far as they are plausible.
+
+        A Date that is some minutes ahead is accepted, and the machine's clock may be the right one.
+        """
+        now, own = self.now(), self.own()
+        return round((min(now, own) if abs(now - own) <= TOLERANCE else now) * SECOND)
+
     def is_right(self, date: float) -> bool:
         """Whether a date (Unix time in seconds) is near the estimate. False without one."""
         now = self.alpaca()
