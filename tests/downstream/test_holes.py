@@ -142,3 +142,19 @@ class WebSocketHoleTests(ProxyTestCase):
             self.assertEqual(cursor, self.paper.cursor_at(HOLE))
             resumed = self.subscribe(f"{query}&since_id={cursor}")
             self.assertEqual(self.take(resumed), ["begun", "complete"])
+
+    def test_hello_after_healing_has_position_of_client_that_has_not_begun(self) -> None:
+        """A client that listens to its status only has not used its position yet."""
+        since = str(self.paper.cursor_at(3))
+        client = self.connect(f"/paper/stream?since_id={quote(since)}")
+        client.sendMessage(AUTH)
+        client.sendMessage(b'{"action":"listen","data":{"streams":["proxy_status"]}}')
+        self.wires.flush()
+        client.taken()
+        self.disk.refuse_writing()
+        self.publish(self.paper, event(11).payload)
+        self.disk.refuse_writing(False)
+        self.wires.advance(2)
+        status = [json.loads(frame)["data"] for frame in client.taken()]
+        cursors = {data["cursor"] for data in status if data["event"] == "hello"}
+        self.assertEqual(cursors, {since})

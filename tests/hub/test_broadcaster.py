@@ -282,6 +282,16 @@ class ChunkedFanOutTests(SynchronousTestCase):
         self.assertEqual(self.subscribers[-1].batches, [ONE, TWO])
         self.assertEqual(len(self.subscribers[-1].statuses), 2 * MAX_QUEUED)
 
+    def test_publish_beyond_queue_limit_keeps_batch_before_status(self) -> None:
+        """A `hello` has the position after it: a client must not store a cursor too far ahead."""
+        self.broadcaster.publish(ONE)
+        self.broadcaster.publish(TWO)
+        self.broadcaster.announce(b"hello")
+        for seq in range(4, 4 + MAX_QUEUED):
+            self.broadcaster.publish(Batch((Row(seq, frames.NEW),)))
+        self.clock.advance(0)
+        self.assertEqual(self.subscribers[-1].batches[:2], [ONE, TWO])
+
     def test_publish_beyond_queue_limit_drops_batches_that_the_journal_has(self) -> None:
         """The newest batch, overflow batches and status frames are kept."""
         self.broadcaster.publish(ONE)

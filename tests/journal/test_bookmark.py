@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,17 @@ class WrittenBookmarkTests(BookmarkCase):
             self.assertEqual(bookmark.read(), {}, content[:9])
         path.write_text('{"base_url": "b"}')
         self.assertEqual(bookmark.read(), {"base_url": "b"})
+
+
+class UmaskTests(BookmarkCase):
+    """A umask that removes the owner's permissions too."""
+
+    def test_bookmark_is_private_and_readable_with_any_umask(self) -> None:
+        """Without read permission, a start after a lost journal would fail."""
+        self.bookmark.unlink(missing_ok=True)
+        self.addCleanup(os.umask, os.umask(0o777))
+        self.clock.advance(WRITE_EVERY)
+        self.assertEqual(self.bookmark.stat().st_mode & 0o777, 0o600)
 
 
 class LostJournalTests(BookmarkCase):

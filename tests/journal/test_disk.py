@@ -126,6 +126,16 @@ class FailingDiskTests(DiskCase):
             (self.read_seqs(again, 0), again.get_metadata("complete from")), ([1, 2, 3], "7")
         )
 
+    def test_close_disk_fails_in_another_way_is_final(self) -> None:
+        """The last attempt began another timer, and the closed journal opened the file again."""
+        self.connections.refuse_writing()
+        self.journal.append([replace(event(4), payload=b"x" * 1_000_000)])
+        self.connections.refuse_writing(False)
+        self.connections.fill_disk()
+        self.journal.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.open_on_disk()
+
     def test_close_disk_still_fails_logs_number_of_lost_events(self) -> None:
         """The lost events were delivered without a cursor."""
         self.connections.refuse_writing()

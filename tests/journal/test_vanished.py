@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from pathlib import Path
 
+from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 
-from tests.support.journals import DiskCase, event, events, row
+from tests.support.journals import DiskCase, dates_of, event, events, journal_at, row, time_of
 from tradeproxy.journal.base import Batch, JournalError, TrimmedError
 from tradeproxy.journal.bookmark import WRITE_EVERY
 from tradeproxy.journal.disk import RETRY_EVERY, WATCH_EVERY
@@ -297,3 +299,43 @@ class FileWatchTests(VanishedCase):
         self.assertEqual(watch.find_lost(), self.path)
         self.path.write_bytes(b"")
         self.assertTrue(watch.is_foreign(""))
+
+    def test_lock_that_cannot_be_made_keeps_database(self) -> None:
+        """The database is in place. It was set aside, and every cursor became invalid."""
+        lock = self.path.with_suffix(".lock")
+        lock.unlink()
+        lock.mkdir()
+        epoch = self.journal.epoch
+        self.clock.advance(WATCH_EVERY)
+        lock.rmdir()
+        self.clock.pump([RETRY_EVERY, WATCH_EVERY])
+        self.assertEqual(self.journal.epoch, epoch)
+        self.assertTrue(lock.is_file())
+
+    def test_another_account_while_directory_is_lost_continues_once_it_can(self) -> None:
+        """The directory is made again whatever begins the new log."""
+        self.journal.identify("one")
+        directory = self.path.parent
+        shutil.rmtree(directory)
+        directory.write_text("")
+        self.clock.advance(WATCH_EVERY)
+        self.journal.identify("two")
+        directory.unlink()
+        self.clock.pump([RETRY_EVERY] * 5)
+        self.assertTrue(self.journal.status.durable, self.journal.status)
+
+    def test_bookmark_is_left_to_process_with_lock(self) -> None:
+        """Its log goes on, and this one's does not."""
+        self.path.with_suffix(".lock").unlink()
+        clock = Clock()
+        other = journal_at(self.path, clock, dates=dates_of(self.clock))
+        other.open()
+        self.addCleanup(other.close)
+        self.clock.advance(WATCH_EVERY)
+        self.assertIn("another tradeproxy", self.journal.status.reason)
+        other.append(events(20))
+        clock.advance(WRITE_EVERY)
+        self.journal.append(events(5))
+        self.clock.pump([1.0] * 12)
+        bookmark = json.loads(self.path.with_suffix(".bookmark").read_text())
+        self.assertEqual(bookmark["latest"], str(time_of(20)))

@@ -183,10 +183,12 @@ class Subscription:
         """Send a status frame, or remember to send a `hello` once the client has caught up."""
         if not self._wants_status:
             return
-        if self.feed.is_current:
-            self._send_status(status)
-        else:
+        if not self.feed.is_current:
             self._hello_pending = True
+        elif self._position is not None:
+            self._send_hello()  # a `hello` for all has a position behind this client's
+        else:
+            self._send_status(status)
 
     def abort(self) -> None:
         """Drop the connection without a close frame."""

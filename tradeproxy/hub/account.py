@@ -325,7 +325,9 @@ class Account:
             row = self.journal.row(seq)
         except UnreadableError:
             return None
-        return None if row is None else self.cursor_after(row)
+        if row is None or (row.payload is None and self.broadcaster.has_overflow):
+            return None  # events of this hole are still being delivered
+        return self.cursor_after(row)
 
     def cursor_after(self, row: Row) -> str | None:
         """Return the cursor behind a row; None if the row is not durable.

@@ -120,12 +120,16 @@ class Broadcaster:
         # These are kept: the first item, because its fan-out is running; the newest batch, because
         # its numbers show subscribers that some are missing; overflow batches and status frames,
         # because the journal does not have them.
-        droppable = [
+        batches = [
             index
             for index, item in enumerate(self._queue)
             if index > 0 and not isinstance(item, bytes) and not item.overflow
         ]
-        if len(droppable) > 1:
+        # A `hello` has the position after the batch directly before it, so that is kept too.
+        droppable = [
+            index for index in batches[:-1] if not isinstance(self._queue[index + 1], bytes)
+        ]
+        if droppable:
             del self._queue[droppable[0]]
 
     def _drain(self) -> None:

@@ -44,6 +44,7 @@ class Bookmark:
         clock: IReactorTime,
         state: Callable[[], Mapping[str, str]],
         *,
+        is_ours: Callable[[], bool] = lambda: True,
         full_sync: bool,
     ) -> None:
         """Open nothing yet.
@@ -57,6 +58,7 @@ class Bookmark:
         self._path = path
         self._clock = clock
         self._state = state
+        self._is_ours = is_ours
         self._full_sync = full_sync
         self._written: Mapping[str, str] | None = None
         self._next_write = 0.0
@@ -98,7 +100,11 @@ class Bookmark:
     def write(self) -> None:
         """Replace the file, unless it has the present state already. Raises OSError."""
         state = self._state()
-        if len(state) == 1 or (state == self._written and self._path.exists()):
+        if (
+            len(state) == 1
+            or not self._is_ours()
+            or (state == self._written and self._path.exists())
+        ):
             return  # with the base URL alone, nothing is known yet
         self._next_write = self._clock.seconds() + WRITE_EVERY
         temporary = self._path.with_name(self._path.name + ".new")
@@ -107,6 +113,7 @@ class Bookmark:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o600)  # a umask such as 0777 removes the owner's permissions
             file.write(json.dumps(state).encode())
             file.flush()
             if self._full_sync:

@@ -115,6 +115,7 @@ class Disk:
         # The parts of the old file's new name, kept until the renaming succeeds.
         self._aside: tuple[str, str] | None = None
         self._reported: Path | None = None  # the file that is lost, as it was logged
+        self._described: dict[str, str] = {}
         self._retry_timer: IDelayedCall | None = None
         self._watch_timer: IDelayedCall | None = None
 
@@ -203,9 +204,9 @@ class Disk:
             self._watch_timer.cancel()
             self._watch_timer = None
         if self._retry_timer is not None:
+            self._retry_once()  # with a timer: a failure starts no other one
             self._retry_timer.cancel()
             self._retry_timer = None
-            self._retry_once()
         if self._backlog:
             self._log.error(
                 "{account}: closed with {count} events that are not on the disk",
@@ -260,7 +261,7 @@ class Disk:
         self._close_store()
         epoch = self._begin_epoch()
         if why:
-            self._aside = why, epoch
+            self._aside = self._aside[0] if self._aside else why, epoch
         self._create()
 
     def replace_when_possible(self, why: str, reason: str = "") -> None:
@@ -335,8 +336,10 @@ class Disk:
         return str(error)
 
     def _describe(self, error: Exception) -> str:
-        """Return the same with the path of what it is about."""
-        reason = self.describe(error)
+        """Return the same with the path of what it is about. It is found out once per retry."""
+        reason = self._described.get(str(error))
+        if reason is None:
+            reason = self._described[str(error)] = self.describe(error)
         has_path = self._file is None or str(self._file.path.parent) in reason
         return reason if has_path else f"{reason}: {self}"
 
@@ -355,6 +358,7 @@ class Disk:
 
     def _retry(self) -> None:
         self._retry_timer = self._clock.callLater(RETRY_EVERY, self._retry)
+        self._described.clear()
         self.retry_now()
 
     def _retry_once(self) -> bool:

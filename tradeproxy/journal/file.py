@@ -22,6 +22,10 @@ NEEDED = 256 * 1024
 """Bytes that must be free for a first start. The empty tables and SQLite's other files have 140."""
 
 
+class LockedError(JournalError):
+    """Another process has the journal."""
+
+
 class JournalFile:
     """The files of one account's journal: `<account>.sqlite3` and `<account>.lock`.
 
@@ -58,14 +62,17 @@ class JournalFile:
         cannot be read.
         """
         lost = self.watch.find_lost()
-        if lost != self.path and not self._has_lock():
+        if lost != self.path and not self.has_lock():
             try:
                 self.lock()
-            except JournalError:
+            except LockedError:
                 return self.path
+            except JournalError:
+                pass  # the database is in place; the next look tries again
         return lost
 
-    def _has_lock(self) -> bool:
+    def has_lock(self) -> bool:
+        """Whether this process has the lock file that is at the path."""
         if self._lock is None:
             return False
         held = os.fstat(self._lock)
@@ -86,7 +93,7 @@ class JournalFile:
         Raises JournalError.
         """
         try:
-            if self._has_lock():
+            if self.has_lock():
                 return
             self.release()
             _make_directory(self.path.parent)
@@ -186,7 +193,7 @@ def _lock_exclusively(lock: int, path: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise JournalError(f"{path}: another tradeproxy uses it") from None
+        raise LockedError(f"{path}: another tradeproxy uses it") from None
 
 
 def _check_header(path: Path) -> None:

@@ -94,9 +94,10 @@ class SqliteJournal(JournalBase):
         self._upgrading: IDelayedCall | None = None
         self._announcing: IDelayedCall | None = None
         self._trimmer = Trimmer(clock, lambda: self._disk.query(self._trim, False))
+        file = None if path is None else JournalFile(path)
         self._disk = Disk(
             name,
-            None if path is None else JournalFile(path),
+            file,
             clock,
             dates.own,
             self._backlog,
@@ -110,9 +111,13 @@ class SqliteJournal(JournalBase):
         self.status = self._disk.status
         self._bookmark = (
             None
-            if path is None
+            if path is None or file is None
             else Bookmark(
-                path.with_suffix(".bookmark"), clock, self.encode_state, full_sync=full_sync
+                path.with_suffix(".bookmark"),
+                clock,
+                self.encode_state,
+                is_ours=file.has_lock,
+                full_sync=full_sync,
             )
         )
 

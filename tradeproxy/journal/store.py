@@ -335,7 +335,7 @@ class Store:
             self._execute("DELETE FROM orders WHERE closed = 1 AND seq <= ?", (through,))
             self._execute("DELETE FROM unstored WHERE seq <= ?", (through,))
             self._save(metadata)
-        self._has_unstored = self._find_any_unstored()
+            self._has_unstored = self._find_any_unstored()
 
     # Rows of an older version.
 
