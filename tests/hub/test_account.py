@@ -16,6 +16,7 @@ from tests.support.journals import (
     Connections,
     DiskCase,
     MemoryCase,
+    SqliteCase,
     event,
     journal_at,
     memory_journal,
@@ -23,8 +24,10 @@ from tests.support.journals import (
 )
 from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.hub.account import ANOTHER_ACCOUNT, RECONNECT_REASONS, Account
+from tradeproxy.hub.broadcaster import CHUNK
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.hub.replication import StreamState
+from tradeproxy.journal.backlog import MAX_BYTES
 from tradeproxy.journal.disk import WATCH_EVERY
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.runtime.stats import SERIES_STEP
@@ -540,6 +543,31 @@ class AccountGapTests(AccountTestCase):
         self.assertEqual(
             [status["reason"] for status in self.subscriber.statuses], ["refused", "HTTP 429"]
         )
+
+
+class HoleCursorTests(SqliteCase):
+    """Events of a hole all have its number, and a fan-out may take several turns."""
+
+    def test_cursor_of_hole_with_queued_events_is_none(self) -> None:
+        """With it, a client that has one event of the hole would miss the queued one unnoticed."""
+        disk = Connections()
+        account = Account("paper", journal_at(self.path, self.clock, connect=disk), self.clock)
+        account.open()
+        self.addCleanup(account.close)
+        first = PayloadSubscriber()
+        first.size = CHUNK
+        account.broadcaster.register(first)
+        account.broadcaster.register(PayloadSubscriber())
+        disk.refuse_writing()
+        for n in range(3):
+            account.publish(replace(event(n), payload=b"x" * (MAX_BYTES // 2 + 1)))
+            account.flush()
+        disk.refuse_writing(False)
+        account.journal.append([])
+        hole = account.journal.last
+        self.assertIsNone(account.cursor_at(hole))
+        self.clock.pump([0] * 8)
+        self.assertIsNotNone(account.cursor_at(hole))
 
 
 class ReplacedFileTests(MemoryCase):
