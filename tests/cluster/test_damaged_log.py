@@ -71,3 +71,31 @@ class DamagedLogTests(NodesCase):
             self.assertIsNotNone(node.account.gaps.current, key)
             node.publish(3)
             self.assertEqual(node.subscriber.seqs, [1, 2, 3], key)
+
+    def test_events_of_an_open_gap_come_once_if_every_node_is_replaced(self) -> None:
+        """The new log drops what the log before delivered since the gap began.
+
+        The backfill of a node that starts later finds these events, and that node has read none.
+        Clients that resume in the new log got them twice.
+        """
+        execution = event(3, event="fill", execution_id="x", qty="1", price="2.5")
+        for key in LOG_KEYS:
+            leader, node = self.begin()
+            leader.account.mark_upstream_down("lost")
+            leader.account.mark_upstream_up()
+            self.assertIsNotNone(leader.account.gaps.current, key)
+            leader.account.publish(execution)
+            leader.publish(4)
+            self.redis.execute("DEL", key)
+            leader.publish(5)
+            self.advance(RENEW_AFTER + 1)
+            self.assertEqual(node.subscriber.seqs, [1, 2, 3, 4, 5], key)
+            leader.kill()
+            node.kill()
+            newcomer = self.start_node()
+            self.advance(LEASE + 1)
+            self.assertTrue(newcomer.is_streaming, key)
+            newcomer.account.publish(execution)
+            newcomer.publish(4, 5, 6)
+            self.assertEqual(newcomer.subscriber.seqs, [6], key)
+            self.assertEqual([seq for seq, _ in newcomer.rows], [5, 6], key)

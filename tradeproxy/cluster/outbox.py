@@ -60,7 +60,7 @@ class Outbox:
         # Covers the first events: how many one write had, and the log's last number after it.
         self._written: deque[tuple[int, int]] = deque()
         self._token: str | None = None
-        self._epoch_start: tuple[int, EpochStart] | None = None
+        self._epoch_start: tuple[int, EpochStart, Sequence[tuple[str, bytes]]] | None = None
         self._metadata: Mapping[str, str | None] = {}
         self._stream_state = ""
         self._read = 0
@@ -104,9 +104,14 @@ class Outbox:
         self._written.clear()
         self._notify_waiter()
 
-    def begin_epoch(self, last: int, epoch_start: EpochStart) -> None:
-        """Begin another epoch after event `last`, before anything else is written."""
-        self._epoch_start = last, epoch_start
+    def begin_epoch(
+        self, last: int, epoch_start: EpochStart, delivered: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
+        """Begin another epoch after event `last`, before anything else is written.
+
+        `delivered` has keys of earlier events, which the epoch drops.
+        """
+        self._epoch_start = last, epoch_start, delivered
         self.flush()
 
     def drop_events(self) -> None:

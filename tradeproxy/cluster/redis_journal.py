@@ -411,9 +411,8 @@ class RedisJournal(Replica):
         self._begin(metadata, self._random_bytes(8).hex(), self.last + 1, self.read_through)
         self.dedup_horizon = metadata.dedup_horizon
         self._is_starting_epoch = True
-        self.outbox.begin_epoch(
-            self.last, EpochStart(self.epoch, self.last, metadata.encode_present())
-        )
+        epoch_start = EpochStart(self.epoch, self.last, metadata.encode_present())
+        self.outbox.begin_epoch(self.last, epoch_start, self.list_delivered(self.dedup_horizon))
 
     # Trimming.
 

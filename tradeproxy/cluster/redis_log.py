@@ -228,7 +228,14 @@ class RedisLog:
         )
         return None if reply is None else WriteResult(int(reply[0]), reply[1])
 
-    async def begin_epoch(self, token: str, now: int, last: int, epoch_start: EpochStart) -> bool:
+    async def begin_epoch(
+        self,
+        token: str,
+        now: int,
+        last: int,
+        epoch_start: EpochStart,
+        delivered: Sequence[tuple[str, bytes]] = (),
+    ) -> bool:
         """Begin another epoch; the events in the log are deleted.
 
         Args:
@@ -236,14 +243,14 @@ class RedisLog:
             now: microseconds since 1970; makes the entry's id a new one.
             last: the number of the last event; the next event gets the number after it.
             epoch_start: what readers learn of the epoch.
+            delivered: the keys of events up to `last`. The epoch drops these events.
 
         Returns False, without a change, if the token is no longer the lease's.
         """
         pairs = _flatten(epoch_start.metadata)
-        return (
-            await self._run(BEGIN_EPOCH, self.owner, token, last, now, epoch_start.encode(), *pairs)
-            is not None
-        )
+        start: tuple[str | int, ...] = (last, now, epoch_start.encode(), len(pairs), *pairs)
+        keys = map(_encode_key, delivered)
+        return await self._run(BEGIN_EPOCH, self.owner, token, *start, *keys) is not None
 
     async def trim(self, token: str, through: int, metadata: Mapping[str, str | None]) -> None:
         """Delete the events up to number `through`, and save metadata."""
@@ -302,10 +309,14 @@ def _encode(event: Event) -> tuple[bytes, str, bytes, str]:
     state = event.order
     order = None if state is None else [state.id, state.status, state.filled_qty, state.time]
     meta = [event.identity, event.digest.hex(), event.time, event.kind, order]
-    identity, digest = event.key
-    # JSON may carry lone surrogates, which strict UTF-8 refuses.
-    key = digest.hex().encode() + b" " + identity.encode("utf-8", "surrogatepass")
+    key = _encode_key(event.key)
     return key, json.dumps(meta, separators=(",", ":")), event.payload, event.execution.hex()
+
+
+def _encode_key(key: tuple[str, bytes]) -> bytes:
+    identity, digest = key
+    # JSON may carry lone surrogates, which strict UTF-8 refuses.
+    return digest.hex().encode() + b" " + identity.encode("utf-8", "surrogatepass")
 
 
 def _decode(entry_id: bytes, pairs: list[bytes]) -> StatusEntry | EventEntry:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 MAX_POSITIONS = 1000
 """Positions to keep, at most: invalid requests must not fill the memory."""
 
+MAX_DELIVERED = 10_000
+"""Events whose keys a new log takes over, at most; a key has about 100 bytes."""
+
 CHECKS_KEPT = 20
 """Checks of the log for which a missing position stays certain. A number beyond the log's end may
 belong to an event later."""
@@ -201,6 +204,16 @@ class Replica(JournalBase):
     def contains(self, event: Event) -> bool:
         """Whether this event is stored or queued to be stored, by its key."""
         return not self._is_reset and self._store.has(event)
+
+    def list_delivered(self, horizon: int | None) -> list[tuple[str, bytes]]:
+        """Return the keys of the newest MAX_DELIVERED rows that are after a dedup horizon.
+
+        While a gap is open, the horizon of a new epoch is the gap's begin. A backfill finds these
+        rows then, and a node that starts later has read none of them.
+        """
+        if self._is_reset or horizon is None:
+            return []
+        return self._store.list_keys(horizon, MAX_DELIVERED)
 
     def _find_max_time(self, limit: int) -> int | None:
         return self._store.find_max_time(limit)

@@ -9,7 +9,8 @@
 |        |        | `said`: the stream state, its node, its entry's id; `begun`: EpochStart    |
 | facts  | hash   | journal.metadata.Metadata; `rolled back`: redis_log.ROLLED_BACK           |
 | stream | stream | event n is the entry `n-0`; other entries after it are `n-1`, `n-2`, …     |
-| ids    | zset   | every event's key, by the event's number                                  |
+| ids    | zset   | every event's key, by the event's number; also keys of delivered events   |
+|        |        | of the log before, by its last number                                     |
 | roll   | hash   | while there is no log: each node's report, see cluster.roll_call          |
 
 An event's entry has the fields `p` (payload), `m` (its other values, JSON), `r` (received,
@@ -180,14 +181,17 @@ written to a log that is not whole, or whose last number is below the number rea
 """
 
 BEGIN_EPOCH = Script(f"""
--- owner, token, the last number, now, EpochStart, metadata
+-- owner, token, the last number, now, EpochStart, how many arguments of metadata, these; then the
+-- keys of events that were delivered from the log before
 {_FENCE}
 {_SAVE_METADATA}
 -- standing stays, for READ_STATE; only its entry is gone
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[5], KEYS[6])
 redis.call('HDEL', KEYS[2], 'said')
 redis.call('HSET', KEYS[2], 'last', ARGV[3], 'sub', ARGV[4], 'begun', ARGV[5])
-save_metadata(6, #ARGV - 5)
+local metadata = tonumber(ARGV[6])
+save_metadata(7, metadata)
+for i = 7 + metadata, #ARGV do redis.call('ZADD', KEYS[5], ARGV[3], ARGV[i]) end
 redis.call('XADD', KEYS[4], ARGV[3] .. '-' .. ARGV[4], 'b', ARGV[5])
 return ARGV[3]
 """)

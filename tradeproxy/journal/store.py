@@ -203,6 +203,16 @@ class Store:
         query = "SELECT seq FROM executions WHERE digest = ?"
         return self._first(query, event.execution) is not None or self._is_older(event)
 
+    def list_keys(self, after: int, limit: int) -> list[tuple[str, bytes]]:
+        """Return the keys of the newest `limit` events that are after a time or have none."""
+        rows = self._execute(
+            "SELECT identity, events.digest, executions.digest FROM events"
+            " LEFT JOIN executions USING (seq) WHERE high > ? AND ifnull(time, high) > ?"
+            " AND identity IS NOT NULL ORDER BY seq DESC LIMIT ?",
+            (after, after, limit),
+        )
+        return [("", run) if run else (identity, digest) for identity, digest, run in rows]
+
     def next_hole(self, after: int) -> int | None:
         """Return the number of the first hole behind number `after`; None if there is none."""
         # Both columns: SQLite then finds the row in the index of the UNIQUE constraint.
