@@ -16,9 +16,6 @@ GRACE = 4.0
 MAX_SILENCE = 15.0
 """Seconds for which a client that changes nodes may get nothing."""
 
-RESUME_TIME = 2.0
-"""Seconds after a loss of Redis until a client, rejected twice, starts with live events."""
-
 
 class LogLine(NamedTuple):
     """An event in the log."""
@@ -74,14 +71,15 @@ def find_unexplained(
     """Return the events that were declared lost without a gap or a loss of Redis as the cause.
 
     Up to MAX_SILENCE before that loss the client may have been at a paused node, or without Redis.
-    Up to RESUME_TIME after it the client may have found that its position is gone.
+    Up to MAX_SILENCE after it the client may have found that its position is gone: Redis may have
+    been away again.
     """
     return [
         number
         for number in verdict.excused
         if not any(gap.begin <= truth.emitted[number] <= gap.end for gap in truth.gaps)
         and not any(
-            begin - MAX_SILENCE <= truth.emitted[number] <= end + RESUME_TIME
+            begin - MAX_SILENCE <= truth.emitted[number] <= end + MAX_SILENCE
             for begin, end in losses
         )
     ]
