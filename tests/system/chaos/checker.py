@@ -69,6 +69,8 @@ class Truth:
     """The result of `count_deliveries_without_cursor`, for clients that see no cursors."""
     order_events: Container[int] = ()
     """Events of orders that Alpaca's list of orders has."""
+    places: Sequence[Mapping[int, int]] = ()
+    """For each client, the place of each event among those that it received."""
     unfindable: Container[int] = ()
     """Events that the stream did not deliver, and no request for the history can return."""
 
@@ -184,4 +186,14 @@ def _is_declared(number: int, log: ClientLog, truth: Truth) -> bool:
         after = min((number for number in live if number > before), default=None)
         if before < number and (after is None or number < after):
             return True
+        # A recovered event may have been behind the lost position, whatever its number.
+        ends = [entry.number for entry in log.entries[max(length - 1, 0) : length + 1]]
+        if len(ends) == 2 and any(_is_between(number, ends, places) for places in truth.places):
+            return True
     return False
+
+
+def _is_between(number: int, ends: Sequence[int], places: Mapping[int, int]) -> bool:
+    if number not in places or not all(end in places for end in ends):
+        return False
+    return places[ends[0]] < places[number] < places[ends[1]]

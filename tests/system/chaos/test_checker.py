@@ -105,6 +105,16 @@ class CheckerTests(SocketTestCase):
         verdict = judge(log, Truth(emitted))
         self.assertEqual((verdict.declared, verdict.lost), (2, 1))
 
+    def test_judge_lost_position_excuses_recovered_events_behind_it(self) -> None:
+        """In the order in which another client got them; those before and after are lost."""
+        others = {number: place for place, number in enumerate([1, 5, 2, 3, 4, 6, 8, 7])}
+        received = [ReceivedEvent(1), ReceivedEvent(5), ReceivedEvent(3, "events")]
+        log = ClientLog("client", entries=[*received, ReceivedEvent(8)], positions_lost=[3])
+        truth = Truth({number: 0.0 for number in others}, places=[others])
+        verdict = judge(log, truth)
+        self.assertEqual(verdict.excused, [4, 6, 7])
+        self.assertEqual(verdict.breaches, [("lost", 2)])
+
     def test_judge_event_made_of_an_order_replaces_earlier_ones(self) -> None:
         """It counts as its own event, and the missing ones before it are not lost.
 

@@ -164,6 +164,10 @@ async def _run_and_judge(
         world.retold,
         scenario.lost_events,
         count_deliveries_without_cursor(hopping_logs),
+        places=[
+            {entry.number: place for place, entry in enumerate(log.entries)}
+            for log in hopping_logs
+        ],
     )
     report.verdicts = [judge(log, truth) for log in hopping_logs]
     report.verdicts += [judge_live_only(client.log, truth) for client in live_only]
