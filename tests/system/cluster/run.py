@@ -165,8 +165,7 @@ async def _run_and_judge(
         scenario.lost_events,
         count_deliveries_without_cursor(hopping_logs),
         places=[
-            {entry.number: place for place, entry in enumerate(log.entries)}
-            for log in hopping_logs
+            {entry.number: place for place, entry in enumerate(log.entries)} for log in hopping_logs
         ],
     )
     report.verdicts = [judge(log, truth) for log in hopping_logs]
