@@ -110,7 +110,7 @@ class CheckerTests(SocketTestCase):
         others = {number: place for place, number in enumerate([1, 5, 2, 3, 4, 6, 8, 7])}
         received = [ReceivedEvent(1), ReceivedEvent(5), ReceivedEvent(3, "events")]
         log = ClientLog("client", entries=[*received, ReceivedEvent(8)], positions_lost=[3])
-        truth = Truth({number: 0.0 for number in others}, places=[others])
+        truth = Truth(dict.fromkeys(others, 0.0), places=[others])
         verdict = judge(log, truth)
         self.assertEqual(verdict.excused, [4, 6, 7])
         self.assertEqual(verdict.breaches, [("lost", 2)])
