@@ -69,10 +69,10 @@ class Truth:
     """The result of `count_deliveries_without_cursor`, for clients that see no cursors."""
     order_events: Container[int] = ()
     """Events of orders that Alpaca's list of orders has."""
-    places: Sequence[Mapping[int, int]] = ()
-    """For each client, the place of each event among those that it received."""
     unfindable: Container[int] = ()
     """Events that the stream did not deliver, and no request for the history can return."""
+    places: Sequence[Mapping[int, int]] = ()
+    """For each client, the place of each event among those that it received."""
 
 
 COUNTS = ("received", "late", "repeated", "declared", "duplicates", "disorder", "lost")
