@@ -59,8 +59,8 @@ class ClusterVerdictTests(SynchronousTestCase):
         verdict = judge(log, truth)
         self.assertEqual(verdict.excused, [10, 20, 70])
         self.assertEqual(find_unexplained(verdict, truth, [(75.0, 80.0)]), [10])
-        self.assertEqual(find_unexplained(verdict, truth, [(60.0, 69.0)]), [10])
-        self.assertEqual(find_unexplained(verdict, truth, [(60.0, 65.0)]), [10, 70])
+        self.assertEqual(find_unexplained(verdict, truth, [(50.0, 55.0)]), [10])
+        self.assertEqual(find_unexplained(verdict, truth, [(50.0, 54.0)]), [10, 70])
 
     def test_overlap_without_paused_leader_is_unexcused(self) -> None:
         """The paused leader must disconnect soon after its pause."""
