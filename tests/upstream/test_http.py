@@ -1,0 +1,127 @@
+"""Tests for tradeproxy.upstream.http, with the server's bytes written by the test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import URI, Agent, ResponseFailed, readBody
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
+
+from tests.support.memory import SERVER
+from tradeproxy.upstream.http import build_agent, build_pool
+
+URL = b"http://127.0.0.1:8100/v2/account"
+
+
+@implementer(IAgentEndpointFactory, IStreamClientEndpoint)
+class RecordingHost:
+    """Accepts every connection, and records the protocol of each."""
+
+    def __init__(self) -> None:
+        self.protocols: list[Any] = []
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        endpoint: IStreamClientEndpoint = self
+        return endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        protocol: Any = protocolFactory.buildProtocol(SERVER)
+        transport = StringTransportWithDisconnection()  # `disconnected` if aborted
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        self.protocols.append(protocol)
+        return succeed(protocol)
+
+
+class HttpConnectionTests(SynchronousTestCase):
+    """One request, and the bytes of its answer."""
+
+    def setUp(self) -> None:
+        clock: Any = Clock()
+        self.host = RecordingHost()
+        self.agent = Agent.usingEndpointFactory(clock, self.host, pool=build_pool(clock))
+
+    def request(self) -> tuple[Any, Deferred[Any]]:
+        """Send a request. Return the protocol of its connection, and the response."""
+        answered = self.agent.request(b"GET", URL)
+        return self.host.protocols[-1], answered
+
+    def test_head_of_64_kib_is_accepted(self) -> None:
+        """Real answers have far less. One byte more without an end aborts the connection."""
+        for fault, ending in ((b"", b"\r\n\r\n"), (b"x", b"")):
+            protocol, answered = self.request()
+            start = b"HTTP/1.1 200 OK\r\n"
+            line = b"x: " + b"y" * 95 + b"\r\n"
+            protocol.dataReceived(start)
+            for _ in range(655):
+                protocol.dataReceived(line)
+            protocol.dataReceived(b"z: ".ljust(65_536 - len(start) - 655 * len(line), b"z"))
+            self.assertTrue(protocol.transport.connected)
+            if fault:
+                protocol.dataReceived(fault)
+                self.assertTrue(protocol.transport.disconnected)
+                self.failureResultOf(answered, ResponseFailed)
+            else:
+                protocol.dataReceived(ending)
+                self.assertEqual(self.successResultOf(answered).code, 200)
+
+    def test_endless_interim_responses_are_aborted(self) -> None:
+        """Each of them is complete, so that Twisted would read on without a limit."""
+        protocol, answered = self.request()
+        for _ in range(65_536 // 50):
+            protocol.dataReceived(b"HTTP/1.1 100 Continue\r\nx: ".ljust(46, b"y") + b"\r\n\r\n")
+        self.assertTrue(protocol.transport.connected)
+        protocol.dataReceived(b"HTTP/1.1 100 Continue\r\nx: ".ljust(46, b"y") + b"\r\n\r\n")
+        self.assertTrue(protocol.transport.disconnected)
+        self.failureResultOf(answered, ResponseFailed)
+
+    def test_body_does_not_count_as_head(self) -> None:
+        """A list of orders has a megabyte."""
+        protocol, answered = self.request()
+        protocol.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        body = readBody(self.successResultOf(answered))
+        for _ in range(10):
+            protocol.dataReceived(b"[" * 10_000)
+        self.assertEqual(self.successResultOf(body), b"[" * 100_000)
+
+    def test_response_has_connection_header(self) -> None:
+        """It names headers that a proxy must not forward (RFC 9110, 7.6.1). Twisted hides it."""
+        for line, values in (("Connection: close, X-Hop\r\n", [b"close, X-Hop"]), ("", None)):
+            protocol, answered = self.request()
+            protocol.dataReceived(f"HTTP/1.1 200 OK\r\n{line}Content-Length: 0\r\n\r\n".encode())
+            headers = self.successResultOf(answered).headers
+            self.assertEqual(headers.getRawHeaders(b"connection"), values)
+
+    def test_cancelled_body_aborts_connection(self) -> None:
+        """A close over TLS would first read the rest of the body."""
+        protocol, answered = self.request()
+        protocol.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[")
+        body = readBody(self.successResultOf(answered))
+        body.cancel()
+        self.assertTrue(protocol.transport.disconnected)
+        self.failureResultOf(body, CancelledError, ResponseFailed)
+
+    def test_second_request_uses_new_connection(self) -> None:
+        """On a kept connection, Twisted repeats a DELETE whose connection was lost."""
+        for count in (1, 2):
+            protocol, answered = self.request()
+            self.assertEqual(len(self.host.protocols), count)
+            self.assertIn(b"Connection: close\r\n", protocol.transport.value())
+            protocol.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            self.assertEqual(self.successResultOf(readBody(self.successResultOf(answered))), b"{}")
+            self.assertFalse(protocol.transport.connected)
+
+    def test_connect_times_out_after_10_s(self) -> None:
+        """The reactor's TCP connect has this limit; a client of the REST proxy gets 504 then."""
+        reactor: Any = MemoryReactorClock()
+        answered = build_agent(reactor).request(b"GET", URL)
+        [(host, port, _, timeout, _)] = reactor.tcpClients
+        self.assertEqual((host, port, timeout), ("127.0.0.1", 8100, 10.0))
+        answered.addErrback(lambda _: None)
+        answered.cancel()
