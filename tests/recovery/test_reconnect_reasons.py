@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.upstream.test_client import EVENT, KEYS, UpstreamTestCase
+from tests.upstream.client_case import EVENT, KEYS, UpstreamTestCase
 from tradeproxy.config.accounts import AccountSettings, BaseUrl
 from tradeproxy.hub.account import RECONNECT_REASONS
 from tradeproxy.simulator.faults import FaultKind

@@ -93,12 +93,13 @@ class Impostor(Protocol):
         if b"\r\n\r\n" in self._request:
             assert self.transport is not None
             self.transport.write(
-                self._answer.replace("{accept}", _accept(self._request)).encode("latin-1")
+                self._answer.replace("{accept}", accept_key(self._request)).encode("latin-1")
             )
             self.transport.loseConnection()
 
 
-def _accept(request: bytes) -> str:
+def accept_key(request: bytes) -> str:
+    """Return the Sec-WebSocket-Accept that answers the request of a handshake."""
     key = request.lower().index(b"sec-websocket-key:")
     value = request[key:].split(b"\r\n")[0].partition(b":")[2].strip()
     return b64encode(sha1(value + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()

@@ -5,137 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.testing import StringTransportWithDisconnection
-from twisted.logger import (
-    ILogObserver,
-    LogEvent,
-    LogLevel,
-    capturedLogs,
-    formatEvent,
-    globalLogPublisher,
-)
-from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
-from tests.support.journals import memory_journal
-from tests.support.memory import LingeringTransport, MemoryEndpoint, fake_time, simulator
-from tradeproxy.config.accounts import AccountSettings, BaseUrl
-from tradeproxy.hub.account import INTERNAL_ERROR, Account
-from tradeproxy.journal.base import Batch
+from tests.support.memory import LingeringTransport
+from tests.upstream.client_case import EVENT, KEYS, UpstreamTestCase
+from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.simulator.faults import Fault, FaultKind
-from tradeproxy.upstream.backoff import Backoff
-from tradeproxy.upstream.client import CLOSE_TIMEOUT, UpstreamFactory
-from tradeproxy.upstream.service import UpstreamService
-from tradeproxy.upstream.session import StreamListener
+from tradeproxy.upstream.client import CLOSE_TIMEOUT
 from tradeproxy.wire.credentials import KeyPair, Secret
 from tradeproxy.wire.messages import Dialect
-
-KEYS = KeyPair(Secret("PKUPSTREAM"), Secret("upstream-secret"))
-EVENT = {"event": "new", "order": {"id": "1", "symbol": "SPY"}}
-
-
-class PayloadRecorder:
-    """A subscriber that records the payloads that it gets."""
-
-    size = 1
-
-    def __init__(self) -> None:
-        self.events: list[bytes] = []
-
-    def deliver(self, batch: Batch) -> None:
-        self.events.extend(row.payload for row in batch.rows if row.payload is not None)
-
-    def announce(self, status: bytes) -> None:
-        pass
-
-    def abort(self) -> None:
-        raise AssertionError("nothing here fails")
-
-
-class RecordingListener(StreamListener):
-    """Records its calls, in order."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def connection_opened(self) -> None:
-        self.calls.append("opened")
-
-    def stream_up(self) -> None:
-        self.calls.append("up")
-
-    def connection_closed(self) -> None:
-        self.calls.append("closed")
-
-    def stop(self) -> None:
-        self.calls.append("stop")
-
-
-@implementer(ILogObserver)
-class DelayObserver:
-    """Records each delay that is logged, in seconds."""
-
-    def __init__(self, delays: list[float]) -> None:
-        self._delays = delays
-
-    def __call__(self, event: LogEvent) -> None:
-        if "delay" in event:
-            self._delays.append(event["delay"])
-
-
-class UpstreamTestCase(SynchronousTestCase):
-    """An account whose upstream is the simulator. The jitter is half of the ceiling."""
-
-    dialect = Dialect.AUTHENTICATE
-    options: dict[str, Any] = {}
-
-    def setUp(self) -> None:
-        self.clock = fake_time(self)
-        self.alpaca = simulator(self.clock, **self.options)
-        self.wire = MemoryEndpoint(self.alpaca, self.clock)
-        journal = memory_journal(self.clock, "live")
-        self.addCleanup(journal.close)
-        self.account = Account("live", journal, self.clock)
-        self.subscriber = PayloadRecorder()
-        self.account.broadcaster.register(self.subscriber)
-        self.delays: list[float] = []
-        settings = AccountSettings(
-            "live", BaseUrl(False, "127.0.0.1", 8100), KEYS, self.dialect, "ALPACA_LIVE_API_KEY"
-        )
-        self.listener = RecordingListener()
-        self.upstream_factory = UpstreamFactory(settings, self.account, self.listener, self.clock)
-        self.service = UpstreamService(
-            self.account,
-            self.wire,
-            self.upstream_factory,
-            self.listener,
-            Backoff(self.draw_jitter),
-            self.clock,
-        )
-        observer = DelayObserver(self.delays)
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
-        self.service.startService()
-        self.addCleanup(self.stop)
-        self.advance(0)
-
-    def draw_jitter(self) -> float:
-        return 0.5
-
-    def advance(self, seconds: float) -> None:
-        self.wire.advance(seconds)
-
-    def stop(self) -> Deferred[None] | None:
-        if not self.service.running:
-            return None
-        stopped = self.service.stopService()
-        self.advance(5)
-        return stopped
-
-    def inject(self, kind: FaultKind, **details: Any) -> None:
-        self.alpaca.inject(Fault(kind, **details))
-        self.advance(0)
 
 
 class StreamingTests(UpstreamTestCase):
@@ -169,24 +47,6 @@ class StreamingTests(UpstreamTestCase):
         events = [self.alpaca.emit(EVENT | {"n": n}) for n in range(100)]
         self.advance(0)
         self.assertEqual(self.subscriber.events, events)
-
-
-class EndlessHandshakeTests(UpstreamTestCase):
-    """A server whose answer to the handshake has no end."""
-
-    def test_connection_is_aborted(self) -> None:
-        """Autobahn collects the answer, and searches all of it again after every read."""
-        protocol: Any = self.upstream_factory.buildProtocol(None)
-        transport = StringTransportWithDisconnection()
-        transport.protocol = protocol
-        protocol.makeConnection(transport)
-        protocol.dataReceived(b"HTTP/1.1 101 Switching Protocols\r\n")
-        for _ in range(10):
-            if transport.connected:
-                protocol.dataReceived(b"x: y\r\n" * 2000)
-        self.assertFalse(transport.connected)
-        disconnect = self.successResultOf(protocol.disconnected)
-        self.assertEqual(disconnect.reason, "the answer to the handshake is too long")
 
 
 class TextFramesTests(StreamingTests):
