@@ -7,11 +7,13 @@ from email.utils import formatdate
 from typing import Any
 from unittest import mock
 
+from OpenSSL import SSL
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import DefaultOpenSSLContextFactory
 from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
 from twisted.logger import capturedLogs
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 
 from tests.support.certificates import Authority
 from tests.support.frames import AUTHORIZED, LISTENING
@@ -188,6 +190,15 @@ class TlsFailureTests(UpstreamClientTestCase):
         with mock.patch.dict(os.environ, SSL_CERT_FILE=str(self.authority.certificate)):
             reason = self.find_reason("other.example")
         self.assertEqual(reason, "the server's certificate is for another name")
+
+    def test_error_without_text(self) -> None:
+        """Autobahn raised IndexError or TypeError, and the proxy never connected again."""
+        for error in (SSL.Error([]), SSL.SysCallError(104, "ECONNRESET")):
+            protocol: Any = self.upstream_factory.buildProtocol(None)
+            protocol.makeConnection(RawTransport())
+            protocol.connectionLost(Failure(error))
+            disconnect = self.successResultOf(protocol.disconnected)
+            self.assertEqual(disconnect, Disconnect(LOST, "TLS failed: the connection was cut"))
 
 
 class OpenConnectionTests(RawConnectionTestCase):

@@ -12,9 +12,11 @@ from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 
     from autobahn.websocket.types import ConnectionResponse
     from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
-    from twisted.python.failure import Failure
 
     from tradeproxy.config.accounts import AccountSettings, BaseUrl
     from tradeproxy.hub.account import Account
@@ -179,11 +180,15 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
             self.dropConnection(abort=True)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Set the reason of a TLS failure. Autobahn does not pass it to onClose."""
+        """Set the reason of a TLS failure. Autobahn does not pass it to onClose.
+
+        It gets another error instead: it logs the text of a TLS error, and raises if there is none.
+        """
         if reason.check(VerificationError, CertificateError):
             self._failure_reason = "the server's certificate is for another name"
         elif reason.check(SSL.Error):
             self._failure_reason = f"TLS failed: {_tls_problem(reason.value)}"
+            reason = Failure(ConnectionLost())
         super().connectionLost(reason)
 
     def _run_step(self, step: Callable[..., tuple[UpstreamEffect, ...]], *arguments: bytes) -> None:
