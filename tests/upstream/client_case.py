@@ -104,7 +104,17 @@ class UpstreamTestCase(UpstreamClientTestCase):
         self.subscriber = PayloadRecorder()
         self.account.broadcaster.register(self.subscriber)
         self.delays: list[float] = []
-        self.service = UpstreamService(
+        self.service = self.build_service()
+        observer = DelayObserver(self.delays)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.service.startService()
+        self.addCleanup(self.stop)
+        self.advance(0)
+
+    def build_service(self) -> UpstreamService:
+        """Return a service of the account that is not started."""
+        return UpstreamService(
             self.account,
             self.wire,
             self.upstream_factory,
@@ -112,12 +122,6 @@ class UpstreamTestCase(UpstreamClientTestCase):
             Backoff(self.draw_jitter),
             self.clock,
         )
-        observer = DelayObserver(self.delays)
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
-        self.service.startService()
-        self.addCleanup(self.stop)
-        self.advance(0)
 
     def draw_jitter(self) -> float:
         return 0.5

@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from tests.support.journals import dates_of
 from tests.support.memory import CLIENT, Wires, fake_time
+from tradeproxy.upstream.http import build_pool
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.wire.credentials import Credentials, KeyPair, Secret
@@ -70,7 +71,8 @@ class Page(Resource):
 
 def http_client(host: MemoryHost, clock: Clock) -> HTTPClient:
     """Return an HTTP client that connects to `host`."""
-    return HTTPClient(Agent.usingEndpointFactory(clock, host))
+    pool = build_pool(clock)
+    return HTTPClient(Agent.usingEndpointFactory(clock, host, pool=pool))
 
 
 @implementer(IReactorTime)

@@ -322,6 +322,13 @@ class UpstreamStopTests(UpstreamTestCase):
         self.advance(300)
         self.assertEqual(len(self.wire.attempts), attempts)
 
+    def test_stop_before_start_has_no_effect(self) -> None:
+        """Twisted stops every service if the start of another one fails."""
+        service = self.build_service()
+        self.listener.reopen("no events")
+        self.assertIsNone(service.stopService())
+        self.assertEqual(len(self.wire.attempts), 1)
+
     def test_stop_during_connect_cancels_it(self) -> None:
         """A host that does not answer does not delay the stop."""
         self.wire.hanging = True

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from time import monotonic
+from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IResolutionReceiver
 from twisted.internet.utils import getProcessOutputAndValue
@@ -21,6 +23,7 @@ sys.path.insert(0, sys.argv[1])
 from tradeproxy.upstream import resolver
 resolver.getaddrinfo = lambda *arguments, **options: threading.Event().wait()
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory
 reactor.installNameResolver(resolver.DaemonResolver(reactor))
@@ -35,14 +38,15 @@ class AddressRecorder:
     """Records the addresses of a name."""
 
     def __init__(self) -> None:
-        self.hosts: list[str] = []
+        self.began: list[object] = []
+        self.addresses: list[object] = []
         self.complete: Deferred[None] = Deferred()
 
     def resolutionBegan(self, resolutionInProgress: object) -> None:
-        pass
+        self.began.append(resolutionInProgress)
 
     def addressResolved(self, address: object) -> None:
-        self.hosts.append(address.host)  # type: ignore[attr-defined]  # TCP addresses have it
+        self.addresses.append(address)
 
     def resolutionComplete(self) -> None:
         self.complete.callback(None)
@@ -51,21 +55,41 @@ class AddressRecorder:
 class DaemonResolverTests(TestCase):
     """The system's resolver on daemon threads."""
 
-    async def resolve(self, name: str) -> list[str]:
+    async def resolve(self, name: str, *arguments: Any) -> list[Any]:
+        """Return the addresses of a name. `arguments` follow it: a port, and types."""
         receiver = AddressRecorder()
         resolver = DaemonResolver(reactor)  # type: ignore[arg-type]  # the reactor has threads
-        resolver.resolveHostName(receiver, name, 443)
+        resolution = resolver.resolveHostName(receiver, name, *arguments)
+        self.assertEqual(resolution.name, name)
+        resolution.cancel()  # without effect
         await receiver.complete
-        return receiver.hosts
+        self.assertEqual(receiver.began, [resolution])
+        return receiver.addresses
 
     async def test_resolve_localhost_finds_loopback(self) -> None:
         """The result is that of the system's resolver."""
-        self.assertIn("127.0.0.1", await self.resolve("localhost"))
+        self.assertIn(IPv4Address("TCP", "127.0.0.1", 443), await self.resolve("localhost", 443))
+
+    async def test_resolve_without_port_is_port_0(self) -> None:
+        """IHostnameResolver defines it."""
+        self.assertEqual(await self.resolve("127.0.0.1"), [IPv4Address("TCP", "127.0.0.1", 0)])
+
+    async def test_resolve_finds_addresses_of_the_given_types(self) -> None:
+        """A caller may have no IPv6, or nothing else."""
+        four, six = IPv4Address("TCP", "127.0.0.1", 443), IPv6Address("TCP", "::1", 443)
+        for name, types, addresses in (
+            ("127.0.0.1", [IPv4Address], [four]),
+            ("127.0.0.1", [IPv6Address], []),
+            ("::1", [IPv4Address], []),
+            ("::1", [IPv4Address, IPv6Address], [six]),
+            ("::1", None, [six]),
+        ):
+            self.assertEqual(await self.resolve(name, 443, types), addresses, (name, types))
 
     async def test_resolve_invalid_name_finds_no_address(self) -> None:
         """The resolver raises no error; the endpoint that uses it does."""
         for name in ("a..b", "x" * 300):  # invalid, so no name server is asked
-            self.assertEqual(await self.resolve(name), [], name)
+            self.assertEqual(await self.resolve(name, 443), [], name)
 
     async def test_stop_during_stuck_resolution_ends_process(self) -> None:
         """A stuck getaddrinfo does not delay the end of the process."""

@@ -13,9 +13,6 @@ from tests.upstream.support import BASE_URL, RestClientTestCase, event_stream, n
 from tests.upstream.support import http_client as http_client_in_memory
 from tradeproxy.upstream.rate_limiter import MAX_REQUESTS, RateLimiter
 from tradeproxy.upstream.rest import (
-    INACTIVITY_TIMEOUT,
-    MAX_BODY_SIZE,
-    MAX_RESPONSE_SECONDS,
     RestClient,
     RestRefusedError,
     RestResponse,
@@ -58,6 +55,16 @@ class RestGetTests(RestClientTestCase):
         """An invalid Date header raises no error."""
         self.answer = status(200, b"[]", date="today")
         self.assertIsNone(self.successResultOf(self.get()).date)
+
+    def test_get_last_of_several_dates_counts(self) -> None:
+        """A proxy before Alpaca's server may add its own."""
+
+        def dated(request: Request) -> bytes:
+            request.responseHeaders.setRawHeaders("date", ["", "today", NOON])
+            return b"[]"
+
+        self.answer = dated
+        self.assertEqual(self.successResultOf(self.get()).date, 784123200.0)
 
     def test_get_401_403_404_raises_refused(self) -> None:
         """A retry would not help."""
@@ -158,7 +165,7 @@ class RestGetTests(RestClientTestCase):
         self.assertEqual(str(self.failureResultOf(self.get(), RestRefusedError).value), "HTTP 403")
 
     def test_get_ended_leaves_no_connection_and_no_timer(self) -> None:
-        """A body that goes on after a rejection or a cancellation would be read forever."""
+        """An answer that goes on after a rejection or a cancellation would be read forever."""
 
         def endless(request: Request) -> int:
             request.notifyFinish().addErrback(closed.append)
@@ -169,7 +176,11 @@ class RestGetTests(RestClientTestCase):
             request.setResponseCode(500)
             return endless(request)
 
-        for answer in (rejected, endless):
+        def silent(request: Request) -> int:
+            request.notifyFinish().addErrback(closed.append)
+            return NOT_DONE_YET
+
+        for answer in (rejected, endless, silent):
             closed: list[object] = []
             self.answer = answer
             asked = self.get()
@@ -201,8 +212,11 @@ class RestGetTests(RestClientTestCase):
             )
 
     def test_get_oversized_body_raises_unavailable(self) -> None:
-        """The response is closed when the limit is passed."""
-        error = self.unavailable(status(200, b" " * (MAX_BODY_SIZE + 1)))
+        """The response is closed when the limit of 16 MiB is passed."""
+        body = b"[]".rjust(16 * 1024 * 1024)
+        self.answer = status(200, body)
+        self.assertEqual(self.successResultOf(self.get()).document, [])
+        error = self.unavailable(status(200, b" " + body))
         self.assertEqual(error.reason, "an answer of more than 16 MiB")
 
     def test_get_truncated_body_raises_unavailable(self) -> None:
@@ -226,10 +240,11 @@ class RestGetTests(RestClientTestCase):
     def test_get_unreachable_host_hides_error_text(self) -> None:
         """The text of an exception may hold anything."""
         self.host.refusing = True
-        self.assertEqual(self.unavailable({}).reason, "cannot connect")
+        error = self.unavailable({})
+        self.assertEqual((error.reason, error.retry_after), ("cannot connect", 0.0))
 
     def test_get_without_data_times_out(self) -> None:
-        """The timeout applies to the first byte and to each further one."""
+        """The timeout of 20 s applies to the first byte and to each further one."""
 
         def half(request: Request) -> int:
             request.write(b"{")
@@ -241,24 +256,24 @@ class RestGetTests(RestClientTestCase):
         ):
             self.answer = answer
             asked = self.get()
-            self.wires.advance(INACTIVITY_TIMEOUT - 0.1)
+            self.wires.advance(19.9)
             self.assertNoResult(asked)
-            self.wires.advance(0.2)
+            self.wires.advance(0.1)
             self.assertEqual(self.failureResultOf(asked, RestUnavailableError).value.reason, reason)
 
     def test_get_slow_body_times_out(self) -> None:
-        """The whole body has a time limit, even if data keeps arriving."""
+        """The whole body has 60 s, even if data keeps arriving."""
 
         def trickle(request: Request) -> int:
-            self.clock.callLater(INACTIVITY_TIMEOUT / 2, trickle, request)
+            self.clock.callLater(10, trickle, request)
             request.write(b" ")
             return NOT_DONE_YET
 
         self.answer = trickle
         asked = self.get()
-        self.wires.advance(MAX_RESPONSE_SECONDS - 0.1)
+        self.wires.advance(59.9)
         self.assertNoResult(asked)
-        self.wires.advance(0.2)
+        self.wires.advance(0.1)
         reason = "an answer that takes too long"
         self.assertEqual(self.failureResultOf(asked, RestUnavailableError).value.reason, reason)
 
@@ -329,14 +344,16 @@ class RestStreamTests(RestClientTestCase):
         self.assertEqual(self.taken, [])
 
     def test_stream_callback_error_closes_response(self) -> None:
-        """The callback's exception is raised unchanged."""
+        """The callback's exception is raised unchanged, and no other chunk is passed to it."""
 
-        def take(_: bytes) -> None:
+        def take(chunk: bytes) -> None:
+            self.taken.append(chunk)
             raise ZeroDivisionError
 
         self.answer = event_stream(b"data: 1\n\n", b"data: 2\n\n")
         started = self.start(self.rest.stream("/v2/events/trades", {}, take))
         self.failureResultOf(started, ZeroDivisionError)
+        self.assertEqual(self.taken, [b"data: 1\n\n"])
 
     def test_stream_html_closes_response(self) -> None:
         """A page without an end would be read forever."""

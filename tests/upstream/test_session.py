@@ -285,7 +285,7 @@ class UpstreamSessionTests(SynchronousTestCase):
         reason = "login refused for an unknown reason"
         for message, quote in (
             ("account is \x1b[31m frozen", "account is \\x1b[31m frozen"),
-            ("no " * 100, " ".join(["no"] * 67)),
+            ("no " * 65 + "abcdefg", "no " * 65 + "abcde"),
         ):
             session = session_in(UpstreamState.AUTHENTICATING)
             session.received(encode(Authorization(authorized=False, message=message)))
@@ -327,6 +327,19 @@ class UpstreamSessionTests(SynchronousTestCase):
             assert session.disconnect is not None
             quote = f"frozen {word}" if is_quoted else "frozen ..."
             self.assertEqual(session.disconnect.quote, quote, (secret, word))
+
+    def test_received_message_with_split_credentials_is_not_quoted(self) -> None:
+        """No word of it shows enough, but the words together do: as they are, or as hex digits."""
+        for text, is_quoted in (
+            ("frozen AK HU", False),
+            ("frozen 41 4B 48 55", False),
+            ("frozen AK HX 41 4B 48 58", True),
+        ):
+            session = new_session(KeyPair(Secret("AKHUSH01"), Secret("??")))
+            session.opened()
+            session.received(encode(Authorization(authorized=False, message=text)))
+            assert session.disconnect is not None
+            self.assertEqual(session.disconnect.quote, text if is_quoted else "...")
 
     def test_repr_of_effects_and_disconnect_hides_credentials(self) -> None:
         """Neither the login effect nor the reason of a rejection shows a credential."""

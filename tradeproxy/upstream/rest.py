@@ -54,7 +54,7 @@ class RestRefusedError(Exception):
     Unix time in seconds, or None.
     """
 
-    def __init__(self, reason: str, status: int = 0, date: float | None = None) -> None:
+    def __init__(self, reason: str, status: int, date: float | None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
