@@ -45,16 +45,19 @@ class PayloadRecorder:
 
 
 class RecordingListener(StreamListener):
-    """Records its calls, in order."""
+    """Records its calls, in order. `stream_up` raises `error`, if that is set."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.error: Exception | None = None
 
     def connection_opened(self) -> None:
         self.calls.append("opened")
 
     def stream_up(self) -> None:
         self.calls.append("up")
+        if self.error is not None:
+            raise self.error
 
     def connection_closed(self) -> None:
         self.calls.append("closed")

@@ -32,6 +32,12 @@ class StreamingTests(UpstreamTestCase):
         self.advance(0)
         self.assertEqual(self.subscriber.events, [first, odd])
 
+    def test_event_latency_is_measured(self) -> None:
+        """It is the time from the read of an event to the last client's write."""
+        self.alpaca.emit(EVENT)
+        self.advance(0)
+        self.assertEqual(self.account.latency.counts[-1], 1)
+
     def test_junk_frames_are_counted_and_logged_once_per_kind(self) -> None:
         """Junk does not close the connection, and later events arrive."""
         with capturedLogs() as logs:
@@ -262,6 +268,18 @@ class ListenerTests(UpstreamTestCase):
         self.inject(FaultKind.DROP)
         self.advance(1)
         self.assertEqual(+self.account.reconnect_reasons, {"lost": 1, "unreachable": 1})
+
+    def test_error_of_listener_closes_stream(self) -> None:
+        """Alpaca gets a close frame, and the next attempt follows."""
+        self.listener.error = ZeroDivisionError()
+        self.inject(FaultKind.DROP)
+        self.advance(0.5)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.alpaca.last_close, (1000, None))
+        self.assertFalse(self.account.upstream.streaming)
+        self.listener.error = None
+        self.advance(2)
+        self.assertTrue(self.account.upstream.streaming)
 
 
 class FailedServiceTests(UpstreamTestCase):

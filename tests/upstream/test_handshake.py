@@ -42,7 +42,7 @@ class RawConnectionTestCase(UpstreamClientTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.timers = self.clock.getDelayedCalls()
+        self.timers = list(self.clock.getDelayedCalls())
         self.connect()
 
     def connect(self) -> None:
@@ -237,6 +237,20 @@ class OpenConnectionTests(RawConnectionTestCase):
         self.clock.advance(0.1)
         self.assertTrue(self.transport.disconnected)
         self.assertEqual(self.disconnect(), Disconnect(LOST, "no pong in time", streamed=25.0))
+
+    def test_close_has_2_s(self) -> None:
+        """Alpaca may not answer the close frame, or may keep TCP open after its answer."""
+        for answer in (b"", b"\x88\x02\x03\xe8"):
+            self.connect()
+            self.open()
+            self.protocol.close()
+            self.assertEqual(self.transport.value()[:1], CLOSE)
+            if answer:
+                self.receive(answer)
+            self.clock.advance(1.9)
+            self.assertTrue(self.transport.connected)
+            self.clock.advance(0.1)
+            self.assertTrue(self.transport.disconnected)
 
     def test_message_of_16_mib_is_accepted(self) -> None:
         """One byte more closes the connection before the message is received."""
