@@ -141,7 +141,10 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
             self._account.dates.observe(date)
 
     def onOpen(self) -> None:
-        """Start the session. It must reach STREAMING within LOGIN_TIMEOUT seconds."""
+        """Start the session. It must reach STREAMING within LOGIN_TIMEOUT seconds.
+
+        Afterwards the timer has no effect: see UpstreamSession.
+        """
         self._listener.connection_opened()
         self._login_timeout = self.clock.callLater(
             LOGIN_TIMEOUT, self._run_step, self._session.login_timed_out
@@ -213,7 +216,6 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
             case DropFrame(problem):
                 self._account.drop_frame(problem)
             case StreamUp():
-                self._login_timeout.cancel()
                 self._up_since = self.clock.seconds()
                 self._account.mark_upstream_up()  # first: it ends the gap that the listener reads
                 self._listener.stream_up()
