@@ -1,8 +1,8 @@
-"""The counters of the upstream: reconnect reasons, failures and latency."""
+"""The counters of the upstream: reconnect reasons and failures."""
 
 from __future__ import annotations
 
-from tests.upstream.client_case import EVENT, KEYS, UpstreamTestCase
+from tests.upstream.client_case import KEYS, UpstreamTestCase
 from tradeproxy.config.accounts import AccountSettings, BaseUrl
 from tradeproxy.hub.account import RECONNECT_REASONS
 from tradeproxy.simulator.faults import FaultKind
@@ -89,18 +89,3 @@ class UpstreamFailureTests(UpstreamTestCase):
         self.assertEqual(error.getErrorMessage(), "a bug")
         status, document = healthz([self.account])
         self.assertEqual((status, document["status"]), (503, "failed"))
-
-
-class UpstreamLatencyTests(UpstreamTestCase):
-    """The time at which an event was received."""
-
-    def test_latency_includes_buffered_time(self) -> None:
-        """The latency counts from the read, so it includes the wait for older events."""
-        self.account.start_buffering()
-        self.alpaca.emit(EVENT)
-        self.advance(0)
-        self.advance(3)
-        self.account.stop_buffering()
-        self.advance(0)
-        self.assertEqual(len(self.subscriber.events), 1)
-        self.assertAlmostEqual(self.account.latency.total, 3, places=3)
