@@ -45,25 +45,28 @@ class PayloadRecorder:
 
 
 class RecordingListener(StreamListener):
-    """Records its calls, in order. `stream_up` raises `error`, if that is set."""
+    """Records its calls, in order. The call `failing` raises ZeroDivisionError."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.error: Exception | None = None
+        self.failing = ""
 
     def connection_opened(self) -> None:
-        self.calls.append("opened")
+        self._record("opened")
 
     def stream_up(self) -> None:
-        self.calls.append("up")
-        if self.error is not None:
-            raise self.error
+        self._record("up")
 
     def connection_closed(self) -> None:
-        self.calls.append("closed")
+        self._record("closed")
 
     def stop(self) -> None:
-        self.calls.append("stop")
+        self._record("stop")
+
+    def _record(self, call: str) -> None:
+        self.calls.append(call)
+        if call == self.failing:
+            raise ZeroDivisionError
 
 
 @implementer(ILogObserver)

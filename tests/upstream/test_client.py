@@ -273,16 +273,26 @@ class ListenerTests(UpstreamTestCase):
         self.advance(1)
         self.assertEqual(+self.account.reconnect_reasons, {"lost": 1, "unreachable": 1})
 
-    def test_error_of_listener_closes_stream(self) -> None:
+    def test_error_of_listener_at_start_closes_stream(self) -> None:
         """Alpaca gets a close frame, and the next attempt follows."""
-        self.listener.error = ZeroDivisionError()
+        self.listener.failing = "up"
         self.inject(FaultKind.DROP)
         self.advance(0.5)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(self.alpaca.last_close, (1000, None))
         self.assertFalse(self.account.upstream.streaming)
-        self.listener.error = None
+        self.listener.failing = ""
         self.advance(2)
+        self.assertTrue(self.account.upstream.streaming)
+
+    def test_error_of_listener_at_end_does_not_stop_attempts(self) -> None:
+        """The reason of the disconnect is lost by it."""
+        self.listener.failing = "closed"
+        self.inject(FaultKind.DROP)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.account.upstream.reason, INTERNAL_ERROR)
+        self.listener.failing = ""
+        self.advance(1)
         self.assertTrue(self.account.upstream.streaming)
 
 
