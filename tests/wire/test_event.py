@@ -77,6 +77,13 @@ class IdentityTests(SynchronousTestCase):
             self.assertEqual(len(found.digest), 16)
         self.assertEqual(event(b'{"event_id":"' + b"x" * 128 + b'"}').identity, "x" * 128)
 
+    def test_hash_of_key_stays_the_same(self) -> None:
+        """Journals store it for events that the disk did not take, and later versions read it."""
+        self.assertEqual(
+            event(b'{"event_id":"A"}').key_hash.hex(), "037f2f724f75fd9d7e743fa8110b72e5"
+        )
+        self.assertEqual(event(fill()).key_hash.hex(), "580d9b57e350f9280d72e61a3d8d33c0")
+
     @profile(deadline=None, derandomize=True)
     @given(st.text(st.characters(exclude_categories=())))
     def test_every_identity_is_ascii(self, text: str) -> None:
