@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from typing import Any, get_args
 
 from hypothesis import example, given, settings
@@ -120,6 +121,22 @@ class ParseServerTests(SynchronousTestCase):
         """JSON has no limit on digits, so Python's limit must not drop an event."""
         payload = b'{"stream":"trade_updates","data":{"qty":' + b"9" * 5000 + b"}}"
         self.assert_passed_on(payload)
+
+    def test_nesting_of_any_depth_raises_nothing(self) -> None:
+        """Python 3.11 can parse arrays that are too deep for the digest of the data."""
+
+        def parse(depth: int) -> ServerMessage:
+            arrays = b"[" * depth + b"]" * depth
+            return parse_server(b'{"stream":"trade_updates","data":{"x":' + arrays + b"}}")
+
+        deepest = bisect_left(
+            range(100_000), True, key=lambda depth: not isinstance(parse(depth), TradeUpdate)
+        )
+        self.assertGreater(deepest, 100)
+        for depth in range(deepest - 10, deepest + 10):
+            message = parse(depth)
+            if message != Malformed("not JSON"):
+                self.assertIsInstance(message, TradeUpdate, depth)
 
     def test_unusable_frame_is_malformed(self) -> None:
         """Each is Malformed with one of three fixed phrases."""
