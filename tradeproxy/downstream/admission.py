@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 
 from tradeproxy.config import hosts
@@ -138,7 +137,6 @@ def _accept_any(_: Credentials) -> bool:
     return True
 
 
-@lru_cache(maxsize=64)
 def _parse_host(authority: str) -> str | None:
     """Return the canonical host of a Host header (`host[:port]`); None if it is invalid."""
     match = _AUTHORITY.fullmatch(authority.lower())

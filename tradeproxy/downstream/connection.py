@@ -125,9 +125,9 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         """Pass the message to the session, and apply its effects."""
         was_unauthenticated = self._session.state is ClientState.AWAITING_AUTH
         if was_unauthenticated and self._context.clients.is_full:
-            # Other clients have authenticated since this one's handshake.
+            # Other clients have authenticated since this one's handshake. The session, once closed,
+            # ignores the message.
             self.close(CloseCode.FULL)
-            return
         self._run_step(self._session.received, payload)
         if was_unauthenticated and self._session.state is not ClientState.AWAITING_AUTH:
             self._context.auth_deadlines.discard(self)
@@ -229,10 +229,9 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             group.remove(self)
             self.resume_feed(group.position, b"")
             # The log may have a batch that the running fan-out has not delivered to the group yet.
-            # A subscriber that registers now is not part of that fan-out, so the feed reads the
-            # batch from the log.
-            if group.position < self.account.journal.last:
-                self.subscriber.feed.start(group.position)
+            # A subscriber that registers now is not part of that fan-out, so the feed reads such a
+            # batch from the log. Without one it goes live at once.
+            self.subscriber.feed.start(group.position)
 
     # Output: events, replies, and Autobahn's own frames.
 

@@ -66,7 +66,6 @@ class DownstreamFactory(WebSocketServerFactory):
             maxMessagePayloadSize=limits.max_message,
             maxFramePayloadSize=limits.max_message,
             failByDrop=False,
-            openHandshakeTimeout=0,  # twisted.web has already read the request
             closeHandshakeTimeout=0,  # CloseTimeoutMixin limits the time
             autoPingInterval=PING_INTERVAL,
             autoPingTimeout=pong_timeout,

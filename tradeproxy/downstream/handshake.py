@@ -30,10 +30,10 @@ def read_key(request: Request) -> bytes | Rejection:
         return Rejection(400, "a WebSocket begins with the header Connection: Upgrade")
     if headers.getRawHeaders(b"sec-websocket-version") != [VERSION]:
         return Rejection(426, "this speaks version 13 of WebSocket")
-    keys = headers.getRawHeaders(b"sec-websocket-key", ())
-    if len(keys) != 1 or not _is_key(keys[0]):
-        return Rejection(400, "Sec-WebSocket-Key is to be 16 bytes in base64")
-    return keys[0]
+    match headers.getRawHeaders(b"sec-websocket-key"):
+        case [key] if _is_key(key):
+            return key
+    return Rejection(400, "Sec-WebSocket-Key is to be 16 bytes in base64")
 
 
 def compute_accept(key: bytes) -> bytes:
@@ -44,6 +44,6 @@ def compute_accept(key: bytes) -> bytes:
 
 def _is_key(text: bytes) -> bool:
     try:
-        return len(text) == 24 and len(binascii.a2b_base64(text, strict_mode=True)) == 16
+        return len(binascii.a2b_base64(text, strict_mode=True)) == 16
     except binascii.Error:
         return False

@@ -141,7 +141,7 @@ def _check_spelling(name: str, names: tuple[str, ...]) -> None:
     # If a misspelt position were ignored, the client would silently miss the events it asked for.
     if len(name) > MAX_NAME_LENGTH:
         return
-    for nearest in get_close_matches(name.lower(), names, n=1, cutoff=0.8):
+    for nearest in get_close_matches(name.lower(), names, cutoff=0.8):  # the nearest is first
         raise _QueryError(f"{name}: there is no such parameter; the nearest is {nearest}")
 
 
@@ -174,9 +174,12 @@ def _parse_filter(given: Query) -> Filter | None:
 
 def _parse_position(given: Query, since_limit: float) -> Position | None:
     chosen = [name for name in _POSITIONS if name in given]
-    if len(chosen) > 1:
-        raise _QueryError(f"{chosen[1]}: cannot be given together with {chosen[0]}")
-    return _POSITIONS[chosen[0]](given[chosen[0]], since_limit) if chosen else None
+    if not chosen:
+        return None
+    name, *others = chosen
+    for other in others:
+        raise _QueryError(f"{other}: cannot be given together with {name}")
+    return _POSITIONS[name](given[name], since_limit)
 
 
 def _parse_after_id(text: str, _since_limit: float) -> Position:
@@ -213,13 +216,13 @@ def _check_id(name: str, text: str) -> str:
 
 def _parse_time(name: str, text: str) -> tuple[int, bool]:
     """Return the last microsecond that is not after a time, and whether the time is exactly it."""
-    # In a query "+" means a blank, so an unescaped "+02:00" arrives as " 02:00".
-    head, _, offset = text[: MAX_TIME_LENGTH + 1].rpartition(" ")
-    if ":" in head and _OFFSET.fullmatch(offset):
-        text = f"{head}+{offset}"
     try:
         if len(text) > MAX_TIME_LENGTH:
             raise ValueError
+        # In a query "+" means a blank, so an unescaped "+02:00" arrives as " 02:00".
+        head, _, offset = text.rpartition(" ")
+        if ":" in head and _OFFSET.fullmatch(offset):
+            text = f"{head}+{offset}"
         return parse_time_down(text)
     except ValueError:
         example = "2026-01-31T14:30:00Z"
