@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.plain import Kernel
 from tradeproxy.downstream.handshake_limits import AuthDeadlines
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class AuthDeadlinesTests(SynchronousTestCase):
     """Every client has ten seconds."""
 
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock = Kernel()
         self.deadlines = AuthDeadlines(10, self.clock)
         self.timed_out: list[int] = []
 
@@ -83,6 +83,18 @@ class AuthDeadlinesTests(SynchronousTestCase):
         self.assertEqual(self.timed_out, [1, 2])
         self.clock.advance(10)
         self.assertEqual((self.timed_out, self.clock.getDelayedCalls()), ([1, 2, 4], []))
+
+    def test_late_reactor_times_out_each_client_once(self) -> None:
+        """A timeout may add a client while others are overdue."""
+        self.add(1, lambda: self.add(3))
+        self.clock.advance(0.5)
+        self.add(2)
+        self.clock.advance(20)
+        self.assertEqual(self.timed_out, [1, 2])
+        self.clock.advance(9.9)
+        self.assertEqual(self.timed_out, [1, 2])
+        self.clock.advance(0.1)
+        self.assertEqual((self.timed_out, self.clock.getDelayedCalls()), ([1, 2, 3], []))
 
     def test_any_order_of_add_and_discard_times_out_the_rest(self) -> None:
         """At every moment exactly the clients that stayed for ten seconds have timed out."""

@@ -7,7 +7,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from tests.support.frames import AUTH, AUTHENTICATED, FILL
+from autobahn.twisted import websocket
+from autobahn.websocket import protocol
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
+
+from tests.support.frames import AUTH, AUTHENTICATED, FILL, LISTEN, LISTENING
+from tests.support.plain import HANDSHAKE
 from tests.support.proxy import ProxyTestCase
 from tradeproxy.downstream import autobahn_slim
 
@@ -30,6 +35,52 @@ class AutobahnSlimTests(ProxyTestCase):
             vars(client).keys() & {"_wskey", "http_headers", *autobahn_slim.LEFTOVERS}, set()
         )
         self.assertLess(sys.getsizeof(vars(client)), 1500)
+        self.assertIsNone(client.message_data)  # type: ignore[attr-defined]  # Autobahn's
+
+    def test_idle_attributes_have_the_values_of_autobahns_own(self) -> None:
+        """A newer Autobahn may begin with other values."""
+        self.connect()
+        self.patch(autobahn_slim, "IS_SUPPORTED", False)
+        slim = self.factory.clients
+        self.setUp()
+        self.connect()
+        [slim_client], [client] = slim, self.factory.clients
+        # The others are a timer, a shared total, and private: details that are never read.
+        others = {"autoPingPendingCall", "trafficStats"}
+        public = {name for name in autobahn_slim.IDLE_ATTRIBUTES if not name.startswith("_")}
+        for name in public - others:
+            value = getattr(slim_client, name)
+            # Autobahn's lists are tuples here, because all connections share them.
+            expected = list(value) if isinstance(value, tuple) else value
+            self.assertEqual(getattr(client, name), expected, name)
+
+    def test_values_of_debug_lines_are_not_formatted(self) -> None:
+        """Autobahn would format and colour them at every frame, and then drop the lines."""
+        value = object()
+        for module in (protocol, websocket):
+            self.assertIs(module.hltype(value), value)
+            self.assertIs(module.hlval(value, color="red", bold=True), value)
+        self.assertIs(vars(protocol)["pformat"](value), value)
+
+    def test_autobahns_count_is_that_of_open_connections(self) -> None:
+        """Autobahn counts down when a connection ends."""
+        first, _ = self.connect(), self.connect()
+        self.assertEqual(self.factory.getConnectionCount(), 2)
+        first.sendClose(1000)
+        self.wires.advance(1)
+        self.assertEqual(self.factory.getConnectionCount(), 1)
+
+    def test_request_behind_wrapper_becomes_websocket(self) -> None:
+        """HAProxy sends a header of its own before the request; TLS is a wrapper, too."""
+        wrapping: Any = HAProxyWrappingFactory(self.site)
+        self.site = wrapping
+        head = HANDSHAKE % b"/trade-updates-paper"
+        client = self.write(b"PROXY TCP4 192.0.2.1 127.0.0.1 1 8099\r\n" + head)
+        self.assertEqual(client.status, 101)
+        assert client.transport is not None
+        client.transport.write(bytes([0x81, 0x80 | len(AUTH), 0, 0, 0, 0]) + AUTH)
+        self.wires.flush()
+        self.assertTrue(client.received.endswith(AUTHENTICATED))
 
     def test_request_is_freed_without_garbage_collection(self) -> None:
         """The request must not wait for the collector: its headers may contain a client's token."""
@@ -78,5 +129,7 @@ class AutobahnSlimTests(ProxyTestCase):
         self.assertEqual(self.say(client, AUTH), [AUTHENTICATED])
         self.publish(self.paper, FILL)
         self.assertEqual(client.taken(), [FILL])
+        self.assertEqual(self.say(client, LISTEN), [LISTENING])
         (served,) = self.factory.clients
+        self.assertIs(type(served), self.factory.protocol)
         self.assertIn("http_headers", vars(served))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.frames import AUTH
+from tests.support.frames import AUTH, LISTEN, LISTENING
 from tests.support.proxy import Client, ProxyTestCase
 from tradeproxy.config.settings import Limits
 from tradeproxy.runtime.socket_limit import SocketLimit
@@ -44,11 +44,12 @@ class CapacityTests(ProxyTestCase):
         self.assertEqual((len(self.say(client, AUTH)), client.closed), (1, None))
 
     def test_auth_beyond_limit_closes_1013(self) -> None:
-        """Other clients have authenticated since the handshake of this one."""
+        """Other clients have authenticated since the handshake of this one. They stay."""
         late = self.connect()
-        self.connect_authenticated()
-        self.connect_authenticated()
-        self.say(late, AUTH)
+        clients = [self.connect_authenticated() for _ in range(2)]
+        self.assertEqual(self.say(late, AUTH), [])
+        for client in clients:
+            self.assertEqual(self.say(client, LISTEN), [LISTENING])
         self.wires.advance(1)
         self.assertEqual(late.closed, (CloseCode.FULL.code, CloseCode.FULL.reason))
 

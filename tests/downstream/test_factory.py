@@ -258,7 +258,9 @@ class KeepAliveTests(ProxyTestCase):
         """Pings keep an idle connection alive in NATs and proxies."""
         client = self.connect()
         self.say(client, AUTH)
-        self.wires.advance(61)
+        self.wires.advance(59.7)
+        self.assertEqual(client.pings, 2)
+        self.wires.advance(0.6)
         self.assertEqual(client.pings, 3)
         self.assertTrue(client.is_open_now)
 
@@ -267,7 +269,7 @@ class KeepAliveTests(ProxyTestCase):
         client = self.connect()
         self.say(client, AUTH)
         client.answers_pings = False
-        self.wires.advance(199)
+        self.wires.advance(199.7)  # the first ping is sent after 20 s
         self.assertEqual(len(self.factory.clients), 1)
-        self.wires.advance(2)
+        self.wires.advance(0.6)
         self.assertEqual(len(self.factory.clients), 0)

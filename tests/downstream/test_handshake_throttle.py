@@ -12,7 +12,6 @@ from tests.support.memory import SERVER
 from tests.support.plain import Kernel
 from tests.support.proxy import ProxyTestCase
 from tradeproxy.downstream.handshake_limits import (
-    MAX_READ,
     PER_TURN,
     HandshakeThrottle,
     bound_reads,
@@ -52,6 +51,11 @@ class HandshakeThrottleTests(SynchronousTestCase):
             self.throttle.submit(
                 self.transports[-1], self.handled.append, b"%d" % len(self.transports)
             )
+
+    def test_turn_handles_32_handshakes(self) -> None:
+        """They take about 5 ms together. The turns of the others are one timer."""
+        self.submit(33)
+        self.assertEqual((len(self.handled), len(self.clock.getDelayedCalls())), (32, 1))
 
     def test_few_handshakes_are_handled_at_once(self) -> None:
         """Every turn handles up to PER_TURN handshakes without a wait."""
@@ -102,7 +106,7 @@ class HandshakeThrottleTests(SynchronousTestCase):
         wrapper = HAProxyWrappingFactory(Factory.forProtocol(Protocol)).buildProtocol(SERVER)
         wrapper.makeConnection(transport)
         bound_reads(wrapper)
-        self.assertEqual(transport.bufferSize, MAX_READ)
+        self.assertEqual(transport.bufferSize, 2048)
 
     def test_lost_connection_behind_wrapper_is_skipped(self) -> None:
         """The wrappers of HAProxy's header and of TLS stay `connected` after the loss."""

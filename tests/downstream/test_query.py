@@ -10,8 +10,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.query import (
-    MAX_PARAMETERS,
-    MAX_TIME_LENGTH,
     HistoryQuery,
     SubscribeOptions,
     UntilId,
@@ -61,19 +59,29 @@ class SubscribeOptionsTests(QueryTestCase):
         1,400 names took 36 ms a request, since each was compared with the known names.
         """
         time = "since: is not a time with its offset from UTC, such as 2026-01-31T14:30:00Z"
-        count = f"the query has more than {MAX_PARAMETERS} parameters"
-        late = "2026-01-31T14:30:00." + 20 * "0" + "+00:00"
+        count = "the query has more than 32 parameters"
+        longest = b"since=2027-01-15T05:13:20." + b"0" * 38 + b"+00:00"  # a time of 64 characters
+        self.assertEqual(self.read(longest), SubscribeOptions(FromTime(MORNING)))
+        others = b"&".join(b"other%d=1" % number for number in range(32))
+        self.assertEqual(self.read(others), SubscribeOptions())
         self.assert_rejected(
             self.read,
             {
                 b"since=" + b":" * 7900 + b"+" * 7900: time,
-                b"since=" + (late + " " * (MAX_TIME_LENGTH + 1 - len(late))).encode(): time,
-                b"since=" + b"1" * (MAX_TIME_LENGTH + 1): time,
+                longest.replace(b".", b".0"): time,
+                longest + b"0": time,
+                others + b"&replay=1": count,
                 b"&".join(b"sinc%dx=1" % number for number in range(1400)): count,
             },
         )
-        long_name = b"client_order_id_prefi" * 700
-        self.assertEqual(self.read(long_name + b"=1"), SubscribeOptions())
+
+    def test_options_misspelling_of_over_32_characters_is_ignored(self) -> None:
+        """Comparing a name with the known ones takes quadratic time."""
+        name = "client_order_id_prefix" + 10 * "x"
+        nearest = "there is no such parameter; the nearest is client_order_id_prefix"
+        self.assert_rejected(self.read, {f"{name}=1".encode(): f"{name}: {nearest}"})
+        for long_name in (f"{name}x", "client_order_id_prefi" * 700):
+            self.assertEqual(self.read(f"{long_name}=1".encode()), SubscribeOptions())
 
     def test_options_near_misspelling_is_rejected(self) -> None:
         """If it were ignored, the client would miss the events it asked for."""
@@ -165,6 +173,7 @@ class SubscribeOptionsTests(QueryTestCase):
                 b"since=2027-01-15": no_time,
                 b"since=2027-01-15T05:13:20": no_time,
                 b"since=2027-01-15+05:13": no_time,
+                b"since=2027-01-15T07:13:20+02": no_time,
                 b"since=2027-13-15T05:13:20Z": no_time,
                 b"since=%ff": no_time,
                 b"replay=": "replay: is empty",

@@ -48,7 +48,11 @@ class Kernel(Clock):
         *args: object,
         **kw: object,
     ) -> IDelayedCall:
-        """Schedule a call for the next turn at the earliest, as reactors do and Clock does not."""
+        """Schedule a call for the next turn at the earliest, as reactors do and Clock does not.
+
+        Reactors refuse a negative delay, too.
+        """
+        assert delay >= 0, delay
         return super().callLater(max(delay, TURN), callable, *args, **kw)
 
     def addReader(self, transport: Server) -> None:
