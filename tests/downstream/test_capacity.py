@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.frames import AUTH, LISTEN, LISTENING
+from tests.support.frames import AUTH, FILL, LISTEN, LISTENING
 from tests.support.proxy import Client, ProxyTestCase
 from tradeproxy.config.settings import Limits
 from tradeproxy.runtime.socket_limit import SocketLimit
@@ -29,6 +29,14 @@ class CapacityTests(ProxyTestCase):
         first.sendClose(1000)
         self.wires.advance(1)
         self.assertEqual(self.upgrade().status, 101)
+
+    def test_unreadable_log_is_rejected_for_a_second(self) -> None:
+        """The status is 503 as at the limit, but the client may come back sooner."""
+        self.publish(self.paper, FILL)
+        self.disk.refuse_everything()
+        rejected = self.request("/paper/v2/events/trades?since_id=1")
+        self.assertEqual(rejected.status, 503)
+        self.assertIn(b"\r\nretry-after: 1\r\n", rejected.received.lower())
 
     def test_health_is_answered_beyond_limit(self) -> None:
         """A supervisor must not restart a proxy that is merely full."""

@@ -30,10 +30,11 @@ class ConnectionTestCase(ProxyTestCase):
         self.assertEqual(self.say(client, AUTH), [AUTHENTICATED])
         return client
 
-    def publish_events(self, count: int) -> None:
-        """Publish new events of 1 KB each in one batch."""
+    def publish_events(self, count: int, size: int = 1000) -> None:
+        """Publish new events of about `size` bytes in one batch."""
         last = self.paper.journal.last
-        self.publish(self.paper, *(event(last + n).payload for n in range(count)))
+        note = "x" * (size - 700)
+        self.publish(self.paper, *(event(last + n, note=note).payload for n in range(count)))
 
     def assert_gone_after(self, seconds: float) -> None:
         """Assert that the only client is gone then, and not before."""
@@ -104,16 +105,16 @@ class ConnectionWorkTests(ConnectionTestCase):
 
     def test_replay_ends_with_the_close_frame(self) -> None:
         """The rest of the log would be read for nothing, up to the close timeout."""
-        self.publish_events(1000)
+        self.publish_events(100, 50_000)
         for text in (b"hello", b"x" * 16 * 1024 + b"x"):  # the session closes, or Autobahn
-            client = self.connect("/trade-updates-paper?replay=1000")
+            client = self.connect("/trade-updates-paper?replay=100")
             client.answers_close = False
             client.sendMessage(AUTH)
             client.sendMessage(text)
             self.wires.flush()
             self.assertIsNotNone(client.closed)
             self.assertEqual(self.count_due_calls(), 0)
-            self.assertLess(len(client.taken()), 400)
+            self.assertLess(len(client.taken()), 50)
 
     def test_lost_slow_client_does_not_stall(self) -> None:
         """Its timer would keep it in memory, and count it as too slow."""
@@ -163,6 +164,15 @@ class ConnectionStatsTests(SendGroupTestCase):
         self.kernel.turn()
         self.assertEqual(self.list_lags(), [0, 2, 6])
 
+    def test_client_ahead_of_the_log_has_no_lag(self) -> None:
+        """A log in Redis may be replaced by one that ends earlier, after a loss."""
+        self.form_group(1)
+        slow = self.peer()
+        slow.socket.room = 0
+        self.publish(3)
+        self.account.journal.last -= 2
+        self.assertEqual(self.list_lags(), [0, 0])
+
 
 class ConnectionTurnTests(SendGroupTestCase):
     """In which turn of the reactor a client is served, over plain TCP."""
@@ -179,6 +189,26 @@ class ConnectionTurnTests(SendGroupTestCase):
         self.publish()
         self.assertIs(self.find_group(peer), self.find_group(other))
         self.assert_all_received(other)
+
+    def test_client_after_a_short_write_joins_with_the_next_event(self) -> None:
+        """Its socket has to take a whole event, even if it takes the rest in the same turn."""
+        (peer,) = self.form_group(1)
+
+        def make_room() -> None:
+            if peer.socket.room == 0:
+                peer.socket.room = None
+
+        for _ in range(2):  # the first event makes it leave its group
+            peer.socket.room = 500
+            self.publish_without_turn()
+            while peer.texts != self.published:
+                self.kernel.callLater(0, make_room)
+                self.kernel.turn()
+            self.kernel.settle()
+            self.assertIsNone(self.find_group(peer))
+        self.publish()
+        self.assertIsNotNone(self.find_group(peer))
+        self.assert_all_received(peer)
 
     def test_member_stays_in_its_group_after_the_auth_deadline(self) -> None:
         """The deadline ends with the auth message: later nothing is done for it."""

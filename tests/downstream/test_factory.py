@@ -253,6 +253,9 @@ class KeepAliveTests(ProxyTestCase):
         self.server_transport(0).producer.resumeProducing()
         self.wires.flush()
         self.assertEqual(slow.pongs, [b"3"])
+        slow.sendPing(b"4")  # it reads again, so each ping gets its pong
+        self.wires.flush()
+        self.assertEqual(slow.pongs, [b"3", b"4"])
 
     def test_clients_are_pinged_every_20_seconds(self) -> None:
         """Pings keep an idle connection alive in NATs and proxies."""
