@@ -12,6 +12,7 @@ from tests.support.proxy import Client, NarrowTransport, ProxyTestCase
 from tests.support.send_groups import SendGroupTestCase
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import handshake_limits
+from tradeproxy.journal.base import Batch
 from tradeproxy.wire.close_codes import CloseCode
 
 PEER = "tcp4:127.0.0.1:50000"
@@ -115,6 +116,20 @@ class ConnectionWorkTests(ConnectionTestCase):
             self.assertIsNotNone(client.closed)
             self.assertEqual(self.count_due_calls(), 0)
             self.assertLess(len(client.taken()), 50)
+
+    def test_closed_client_is_not_dropped_by_an_error_of_the_log(self) -> None:
+        """It has to get its close frame, so the log is not read for it any more."""
+        self.publish_events(3)
+        client = self.connect("/trade-updates-paper?replay=3")
+        client.answers_close = False
+
+        def fail(after: int, limit: int) -> Batch:
+            raise ZeroDivisionError
+
+        self.patch(self.paper.journal, "read", fail)
+        self.assertEqual(self.say(client, AUTH, b"hello"), [AUTHENTICATED])
+        self.assertEqual(client.closed, (4000, "that message is not JSON"))
+        self.assertEqual(len(self.factory.clients), 1)
 
     def test_lost_slow_client_does_not_stall(self) -> None:
         """Its timer would keep it in memory, and count it as too slow."""
