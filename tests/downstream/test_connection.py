@@ -218,6 +218,17 @@ class ConnectionTurnTests(SendGroupTestCase):
             due = self.kernel.seconds() + TURN
             self.assertTrue(all(call.getTime() > due for call in self.kernel.getDelayedCalls()))
 
+    def test_reply_to_a_full_socket_arrives_later(self) -> None:
+        """Nothing of it was sent at first, so all of it waits."""
+        peer = self.connect()
+        peer.socket.room = 0
+        peer.say(AUTH)
+        self.kernel.turn(2)
+        self.assertEqual(peer.texts, [])
+        peer.socket.room = None
+        self.kernel.settle()
+        self.assertEqual(peer.texts, [AUTHENTICATED])
+
     def test_member_stays_in_its_group_after_the_auth_deadline(self) -> None:
         """The deadline ends with the auth message: later nothing is done for it."""
         peers = self.form_group(2)
