@@ -324,4 +324,3 @@ class Feed:
     def _cancel_stall(self) -> None:
         if self._stall_timer is not None and self._stall_timer.active():
             self._stall_timer.cancel()
-        self._stall_timer = None
