@@ -2,135 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tradeproxy.downstream.feed import MAX_DIRECT_BYTES, Feed
-from tradeproxy.downstream.log_reader import STEP_BYTES, STEP_ROWS, LogReader
-from tradeproxy.journal.base import Batch, Row, TrimmedError
-from tradeproxy.wire.proxy_status import JournalStatus
-
-STALL_TIMEOUT = 30.0
-
-
-class TurnClock(Clock):
-    """A clock that can run one turn of the reactor.
-
-    `advance` also runs the calls that are planned during the turn; `turn` does not.
-    """
-
-    def turn(self) -> None:
-        """Run the calls that are due now, but not those that they plan."""
-        for call in [call for call in self.getDelayedCalls() if call.getTime() <= self.seconds()]:
-            if call.active():
-                planned: Any = call
-                self.calls.remove(planned)
-                planned.called = 1
-                planned.func(*planned.args, **planned.kw)
-
-
-class ListJournal:
-    """The part of a journal that a feed reads, in a list.
-
-    A hole stands for any number of events that were not stored.
-    """
-
-    epoch = "0123456789abcdef"
-    status = JournalStatus(durable=True, reason="", since=0)
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self.first = 1
-        self.reads = 0
-
-    @property
-    def last(self) -> int:
-        return len(self.rows)
-
-    def append(self, *payloads: bytes) -> Batch:
-        """Add rows and return them."""
-        start = self.last
-        self.rows += [Row(start + n, payload) for n, payload in enumerate(payloads, 1)]
-        return Batch(tuple(self.rows[start:]))
-
-    def lose(self, *payloads: bytes) -> Batch:
-        """Return a batch that is not stored, with the number of its hole."""
-        if not self.rows or self.rows[-1].payload is not None:
-            self.rows.append(Row(self.last + 1, None))
-        return Batch(tuple(Row(self.last, payload) for payload in payloads), overflow=True)
-
-    def read(self, after: int, limit: int) -> Batch | None:
-        """Return the rows after a number."""
-        self.reads += 1
-        if after < self.first - 1:
-            raise TrimmedError
-        rows = tuple(self.rows[after : after + limit])
-        return Batch(rows) if rows else None
-
-
-class RecordingSink:
-    """A sink that records all calls, and may pause the feed during a write."""
-
-    def __init__(self, log: ListJournal, clock: Clock) -> None:
-        self.sent: list[bytes] = []
-        self.calls: list[str] = []
-        self.on_write: Callable[[], object] = lambda: None
-        journal: Any = log
-        self.feed = Feed(journal, LogReader(), self, clock, STALL_TIMEOUT)
-
-    def encode(self, batch: Batch) -> bytes | None:
-        payloads = [row.payload for row in batch.rows]
-        return None if None in payloads else b" ".join(filter(None, payloads))
-
-    def write(self, frames: bytes) -> None:
-        self.sent += frames.split()
-        self.on_write()
-
-    def on_pause(self) -> None:
-        self.calls.append("paused")
-
-    def on_resume(self) -> None:
-        self.calls.append("resumed")
-
-    def on_caught_up(self) -> None:
-        self.calls.append("caught up")
-
-    def on_hole(self, row: Row) -> None:
-        self.sent.append(b"hole %d" % row.seq)
-
-    def on_trimmed(self) -> None:
-        self.calls.append("trimmed")
-
-    def on_unreadable(self) -> None:
-        self.calls.append("unreadable")
-
-    def on_stall(self) -> None:
-        self.calls.append("stalled")
-
-    def abort(self) -> None:
-        self.calls.append("aborted")
-
-
-class FeedTestCase(SynchronousTestCase):
-    """A feed and its journal, without tests."""
-
-    def setUp(self) -> None:
-        self.clock = TurnClock()
-        self.log = ListJournal()
-        self.sink = RecordingSink(self.log, self.clock)
-        self.feed = self.sink.feed
-
-    def turn(self, count: int = 1) -> None:
-        """Run some turns of the reactor."""
-        for _ in range(count):
-            self.clock.turn()
+from tests.support.feeds import (
+    STALL_TIMEOUT,
+    FeedTestCase,
+    ListJournal,
+    RecordingSink,
+    TurnClock,
+)
+from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
+from tradeproxy.downstream.log_reader import STEP_BYTES, STEP_ROWS
+from tradeproxy.journal.base import Batch, Row
 
 
 class FeedLiveTests(FeedTestCase):
@@ -167,7 +54,7 @@ class FeedLiveTests(FeedTestCase):
         self.feed.start(0)
         self.turn(2)
         self.feed.deliver(batch)
-        self.assertEqual(self.sink.sent, [b"a", b"b"])
+        self.assertEqual((self.sink.sent, self.sink.calls), ([b"a", b"b"], ["caught up"]))
 
     def test_deliver_batch_partly_sent_sends_only_the_rest(self) -> None:
         """Only the rows after the position are sent."""
@@ -188,6 +75,44 @@ class FeedLiveTests(FeedTestCase):
         self.assertEqual(len(self.sink.sent), 2)
         self.turn(count // 2)
         self.assertEqual(len(self.sink.sent), count)
+
+    def test_deliver_at_once_needs_one_event_or_256_kib(self) -> None:
+        """A larger batch is read in steps. A single event cannot be sent in parts."""
+        half = 128 * 1024
+        for sizes, is_sent in (
+            ((half, half - 1), True),  # the sink adds a blank
+            ((half, half), False),
+            ((3 * half,), True),
+        ):
+            self.setUp()
+            self.feed.start(0)
+            self.feed.deliver(self.log.append(*[b"a" * size for size in sizes]))
+            self.assertEqual(len(self.sink.sent), len(sizes) if is_sent else 0, sizes)
+            self.turn(3)
+            self.assertEqual(len(self.sink.sent), len(sizes), sizes)
+
+    def test_deliver_after_a_pause_does_not_read_the_log(self) -> None:
+        """A client that was paused and missed nothing is live again."""
+        self.feed.start(0)
+        self.feed.pauseProducing()
+        self.feed.resumeProducing()
+        self.feed.deliver(self.log.append(b"a"))
+        self.assertEqual((self.sink.sent, self.log.reads), ([b"a"], 0))
+
+    def test_resume_without_a_pause_has_no_effect(self) -> None:
+        """A transport that was full before the feed was registered resumes it."""
+        self.feed.start(0)
+        self.feed.resumeProducing()
+        self.assertEqual(self.sink.calls, ["caught up"])
+
+    def test_deliver_overflow_after_a_missing_batch_reads_the_log(self) -> None:
+        """The broadcaster may drop a batch before events that are not stored."""
+        self.feed.start(0)
+        self.log.append(b"a")
+        self.feed.deliver(self.log.lose(b"b"))
+        self.assertEqual(self.sink.sent, [])
+        self.turn(3)
+        self.assertEqual(self.sink.sent, [b"a", b"hole 2"])
 
     def test_deliver_overflow_to_a_live_client_is_sent_at_once(self) -> None:
         """Several batches may have the sequence number of one hole."""
@@ -211,6 +136,27 @@ class FeedBehindTests(FeedTestCase):
             self.assertEqual(len(self.sink.sent), expected)
         self.assertEqual(self.sink.calls, ["caught up"])
 
+    def test_step_after_a_stop_or_pause_sends_nothing(self) -> None:
+        """The client has changed between the turns; later the step is made up for."""
+        self.log.append(b"a")
+        for interrupt in (self.feed.stop, self.feed.pauseProducing):
+            self.feed.start(0)
+            interrupt()
+            self.turn()
+            self.assertEqual(self.sink.sent, [])
+        self.feed.resumeProducing()
+        self.turn()
+        self.assertEqual(self.sink.sent, [b"a"])
+
+    def test_feed_that_ends_during_its_last_step_is_not_caught_up(self) -> None:
+        """A response ends with the last event that its client asked for."""
+        self.log.append(b"a")
+        self.sink.on_write = self.feed.stopProducing
+        self.feed.start(0)
+        self.turn()
+        self.assertEqual((self.sink.sent, self.sink.calls), ([b"a"], []))
+        self.assertFalse(self.feed.is_current)
+
     def test_on_caught_up_is_called_once_all_events_are_sent(self) -> None:
         """It is called at the start, after the last step and after a pause, never while paused."""
         self.feed.start(0)
@@ -222,6 +168,9 @@ class FeedBehindTests(FeedTestCase):
         self.assertEqual(self.sink.calls, ["caught up", "paused", "resumed", "paused"])
         self.feed.resumeProducing()
         self.assertEqual(self.sink.calls[4:], ["resumed", "caught up"])
+        self.feed.pauseProducing()
+        self.feed.start(self.log.last)
+        self.assertEqual(self.sink.calls[6:], ["paused"])
 
     def test_deliver_overflow_while_paused_later_reads_the_hole(self) -> None:
         """This also holds if the client got earlier events of the same hole."""
@@ -258,18 +207,19 @@ class FeedBehindTests(FeedTestCase):
         self.turn()
         self.assertEqual(self.sink.sent, [b"c"])
 
-    def test_log_reader_same_position_reads_once(self) -> None:
-        """Clients that fell behind at the same event share each step."""
-        journal: Any = self.log
-        log_reader = LogReader()
-        self.log.append(*[b"x"] * 10)
-        first = log_reader.read(journal, 0)
-        self.assertIs(log_reader.read(journal, 0), first)
-        self.assertEqual(self.log.reads, 1)
-        self.log.append(b"y")
-        again = log_reader.read(journal, 0)
-        assert again is not None
-        self.assertEqual(again.last, 11)
+    def test_step_unreadable_log_calls_on_unreadable_and_stops(self) -> None:
+        """Nothing is sent until the next start."""
+        self.log.append(b"a")
+        self.log.is_readable = False
+        self.feed.start(0)
+        self.turn()
+        self.log.is_readable = True
+        self.feed.deliver(self.log.append(b"b"))
+        self.turn(3)
+        self.assertEqual((self.sink.sent, self.sink.calls), ([], ["unreadable"]))
+        self.feed.start(0)
+        self.turn()
+        self.assertEqual(self.sink.sent, [b"a", b"b"])
 
     def test_step_read_error_aborts_the_connection(self) -> None:
         """Without that the stream would stop silently."""
@@ -277,8 +227,43 @@ class FeedBehindTests(FeedTestCase):
         self.feed.start(0)
         self.patch(self.log, "read", None)
         self.turn(3)
+        self.feed.deliver(self.log.append(b"b"))
+        self.turn(3)
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
         self.assertEqual(self.sink.calls, ["aborted"])
+
+
+class FeedStateTests(FeedTestCase):
+    """What others ask a feed."""
+
+    def assert_state(
+        self, *, current: bool, idle: bool = False, paused: bool = False, caught_up: bool = False
+    ) -> None:
+        feed = self.feed
+        self.assertEqual(
+            (feed.is_current, feed.is_idle, feed.is_paused, feed.is_caught_up),
+            (current, idle, paused, caught_up),
+        )
+
+    def test_state_follows_the_position_and_the_pauses(self) -> None:
+        """A feed is caught up only if the client reads and nothing is to be delivered."""
+        self.assert_state(current=True, idle=True)
+        self.log.append(b"a")
+        self.feed.start(0)
+        self.assert_state(current=False)
+        self.turn()
+        self.assert_state(current=True, caught_up=True)
+        self.feed.pauseProducing()
+        self.assert_state(current=False, paused=True)
+        self.feed.resumeProducing()
+        batch = self.log.append(b"b")
+        self.assert_state(current=True)  # live; the batch is on its way
+        self.feed.deliver(batch)
+        self.assert_state(current=True, caught_up=True)
+        self.feed.stop()
+        self.assert_state(current=True, idle=True)
+        self.feed.stopProducing()
+        self.assert_state(current=False)
 
 
 class FeedStallTests(FeedTestCase):
@@ -319,6 +304,14 @@ class FeedStallTests(FeedTestCase):
         self.feed.deliver(self.log.append(b"b"))
         self.clock.advance(STALL_TIMEOUT + 1)
         self.assertEqual((self.sink.sent, self.sink.calls), ([], calls_before))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stop_producing_twice_cancels_the_step_once(self) -> None:
+        """The sink ends the feed, and again when the connection is lost."""
+        self.log.append(b"a")
+        self.feed.start(0)
+        self.feed.stopProducing()
+        self.feed.stopProducing()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 

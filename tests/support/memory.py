@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -9,7 +10,7 @@ import txaio
 from twisted.internet import error
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.test import iosim
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,9 +23,24 @@ SERVER = IPv4Address("TCP", "127.0.0.1", 8099)
 CLIENT = IPv4Address("TCP", "127.0.0.1", 50_000)
 
 
+class StrictClock(Clock):
+    """A clock that refuses a negative delay, as a reactor does."""
+
+    def callLater(
+        self,
+        delay: float,
+        callable: Callable[..., object],  # noqa: A002  # Twisted's name
+        *args: object,
+        **kw: object,
+    ) -> IDelayedCall:
+        """Schedule a call."""
+        assert delay >= 0, f"{delay} is negative"
+        return super().callLater(delay, callable, *args, **kw)
+
+
 def fake_time(case: SynchronousTestCase) -> Clock:
     """Return a fake clock. Autobahn's timers use it too until the test ends."""
-    clock = Clock()
+    clock = StrictClock()
     clock.advance(1_800_000_000)  # a reactor's seconds() are Unix time
     module: Any = txaio  # `config` is set at run time
     case.patch(module.config, "loop", clock)

@@ -1,0 +1,73 @@
+"""Tests for tradeproxy.downstream.log_reader, over a journal of a few rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.feeds import ListJournal
+from tradeproxy.downstream.log_reader import LogReader
+from tradeproxy.journal.base import Row
+
+
+class LogReaderTests(SynchronousTestCase):
+    """A log is read in steps, which clients at one position share."""
+
+    def setUp(self) -> None:
+        self.log = ListJournal()
+        self.journal: Any = self.log
+        self.log_reader = LogReader()
+
+    def list_steps(self, *payloads: bytes | None) -> list[int]:
+        """Return the sizes of the steps in which a log of these rows is read."""
+        self.setUp()
+        self.log.rows = [Row(seq, payload) for seq, payload in enumerate(payloads, 1)]
+        sizes: list[int] = []
+        after = 0
+        while (batch := self.log_reader.read(self.journal, after)) is not None:
+            self.assertEqual(batch.first, after + 1)
+            sizes.append(len(batch.rows))
+            after = batch.last
+        self.assertEqual(after, len(payloads))
+        return sizes
+
+    def test_step_has_128_rows_or_64_kib_at_most(self) -> None:
+        """A client that stops reading costs little memory. A row alone may be larger."""
+        half = b"x" * (32 * 1024)
+        for payloads, steps in (
+            ([b"x"] * 300, [128, 128, 44]),
+            ([half, half, half], [2, 1]),
+            ([half, half + b"x", half], [1, 1, 1]),
+            ([4 * half, b"x", 4 * half], [1, 1, 1]),
+        ):
+            self.assertEqual(self.list_steps(*payloads), steps)
+
+    def test_hole_is_a_step_of_its_own(self) -> None:
+        """The rows before and after it are other steps."""
+        for payloads, steps in (
+            ([b"a", b"b", None, b"c"], [2, 1, 1]),
+            ([None, None, b"a", b"b"], [1, 1, 2]),
+            ([b"a", None], [1, 1]),
+        ):
+            self.assertEqual(self.list_steps(*payloads), steps)
+
+    def test_read_same_position_reads_once(self) -> None:
+        """Clients that fell behind at the same event share each step."""
+        self.log.append(*[b"x"] * 10)
+        first = self.log_reader.read(self.journal, 0)
+        self.assertIs(self.log_reader.read(self.journal, 0), first)
+        self.assertEqual(self.log.reads, 1)
+        self.log.append(b"y")
+        again = self.log_reader.read(self.journal, 0)
+        assert again is not None
+        self.assertEqual(again.last, 11)
+
+    def test_read_keeps_the_last_eight_steps(self) -> None:
+        """Clients at more positions than that share none: memory stays bounded."""
+        self.log.append(*[b"x"] * 20)
+        for positions, reads in ((8, 8), (9, 18)):
+            self.log_reader, self.log.reads = LogReader(), 0
+            for after in (*range(positions), *range(positions)):
+                self.log_reader.read(self.journal, after)
+            self.assertEqual(self.log.reads, reads)
