@@ -120,7 +120,6 @@ class SseResponse:
         HTTP has no field for the code. A dropped connection makes every client reconnect.
         """
         self._feed.stopProducing()
-        self._request.unregisterProducer()
         self._request.loseConnection()
 
     def abort(self) -> None:
@@ -267,9 +266,8 @@ class SseResponse:
         self._shared.clients.rejections.record(getattr(peer, "host", "a client"), reason)
 
     def _finish(self) -> None:
-        self._feed.stopProducing()
         self._request.unregisterProducer()
-        self._request.finish()
+        self._request.finish()  # calls _on_closed, which ends the feed
 
     def _on_closed(self, _: Failure | Any) -> None:
         self._feed.stopProducing()
