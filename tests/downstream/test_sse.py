@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from tests.support.frames import AUTH, FILL
 from tests.support.journals import BASE_URL, DAY, dates_of, event, event_id_of
 from tests.support.memory import CLIENT, LingeringTransport
-from tests.support.proxy import NarrowTransport, RawClient
+from tests.support.proxy import RawClient
 from tests.support.redisjournals import leading_journal
 from tests.support.redislog import SyncRedis
-from tests.support.sse import PATH, SseReader, SseTestCase
+from tests.support.sse import PATH, NarrowSseCase, SseTestCase
 from tradeproxy.cluster.redis_journal import RedisJournal
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -100,8 +99,11 @@ class SseFormatTests(SseTestCase):
         """It is sent as long as the client reads."""
         reader = self.get()
         reader.taken()
-        self.wires.advance(61)
-        self.assertEqual(reader.taken(), self.heartbeat(10) * 4)
+        for _ in range(4):
+            self.wires.advance(14.5)
+            self.assertEqual(reader.taken(), "")
+            self.wires.advance(0.5)
+            self.assertEqual(reader.taken(), self.heartbeat(10))
 
     def test_head_gets_headers_and_other_methods_405(self) -> None:
         """HEAD makes no client."""
@@ -144,7 +146,7 @@ class SseRangeTests(SseTestCase):
 
     def test_range_until_id_ends_cleanly_with_that_event(self) -> None:
         """The response is empty if the end is not after the beginning."""
-        for begin, end in ((2, 5), (2, 9), (5, 5), (5, 2)):
+        for begin, end in ((2, 5), (2, 9), (5, 5), (5, 2), (9, 9), (9, 2)):
             reader = self.get(f"since_id={self.ids[begin]}&until_id={self.ids[end]}")
             self.assertEqual(
                 (reader.ids(), reader.has_ended), (self.ids[begin + 1 : end + 1], True)
@@ -187,9 +189,9 @@ class SseRangeTests(SseTestCase):
         ids = self.publish_timed(1, 21, 20)
         self.wires.advance(19)
         self.assertEqual((reader.ids(), reader.has_ended), ([ids[0], ids[2]], False))
-        self.wires.advance(2)
+        self.wires.advance(2.5)
         self.assertFalse(reader.has_ended, "an event of that time may be on its way")
-        self.wires.advance(2)
+        self.wires.advance(0.5)
         self.assertTrue(reader.has_ended)
 
     def test_range_until_time_waits_for_an_open_gap(self) -> None:
@@ -289,24 +291,12 @@ READY = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 EVENTS = b"GET /paper/v2/events/trades?replay=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-class SlowSseTests(SseTestCase):
+class SlowSseTests(NarrowSseCase):
     """Clients that do not read."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.servers: list[NarrowTransport] = []
-        self.wires.transport = self.make_transport  # type: ignore[assignment]  # it is only called
-
-    def make_transport(self, protocol: Any, is_server: bool, **options: Any) -> NarrowTransport:
-        """Return one end of a wire, and keep the proxy's ends."""
-        transport = NarrowTransport(protocol, is_server, **options)
-        if is_server:
-            self.servers.append(transport)
-        return transport
 
     def test_slow_sse_pipelined_answers_count_as_buffered(self) -> None:
         """Over TLS Twisted reports a full transport once, to an earlier request of a pipeline."""
-        self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 1100)])
+        self.publish_many(1000)
         client = RawClient()
         self.wires.join(self.site.buildProtocol(CLIENT), client)
         transport = self.servers[-1]
@@ -316,17 +306,10 @@ class SlowSseTests(SseTestCase):
         self.wires.flush()
         self.assertLess(transport.buffered, 256 * 1024)
 
-    def get_blocked(self, query: str = "") -> tuple[SseReader, NarrowTransport]:
-        """Return a client that has stopped reading, and the proxy's end of its wire."""
-        reader = self.get(query)
-        transport = self.servers[-1]
-        transport.blocked = True
-        return reader, transport
-
     def test_slow_sse_buffer_is_bounded(self) -> None:
         """All events are sent once the client reads."""
         reader, transport = self.get_blocked()
-        self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 1100)])
+        self.publish_many(1000)
         self.wires.advance(29)
         self.assertLess(transport.buffered, 64 * 1024 + STEP_BYTES + 4096)
         transport.blocked = False
@@ -336,7 +319,7 @@ class SlowSseTests(SseTestCase):
     def test_slow_sse_ids_are_never_ahead_of_the_events(self) -> None:
         """A heartbeat that overtook events would make the client skip them when it resumes."""
         reader, transport = self.get_blocked()
-        self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 1100)])
+        self.publish_many(1000)
         self.wires.advance(20)
         transport.blocked = False
         self.wires.flush()
@@ -347,7 +330,7 @@ class SlowSseTests(SseTestCase):
     def test_slow_sse_stall_drops_without_a_clean_end(self) -> None:
         """So the client reconnects."""
         reader, _ = self.get_blocked()
-        self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 300)])
+        self.publish_many()
         self.wires.advance(30.1)
         self.assertTrue(reader.raw.gone)
         self.assertFalse(reader.has_ended)
@@ -357,7 +340,7 @@ class SlowSseTests(SseTestCase):
     def test_slow_sse_trimmed_position_drops(self) -> None:
         """A client that reconnects gets the reason."""
         reader, transport = self.get_blocked()
-        self.publish(self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 300)])
+        self.publish_many()
         self.paper.journal.first = self.paper.journal.last
         transport.blocked = False
         self.wires.flush()

@@ -271,6 +271,7 @@ class ConnectedTests(SseHoleCase):
         self.wires.advance(2)
         self.assertEqual(len(self.factory.clients), 0)
         self.assertEqual(len(self.paper.broadcaster), 0)
+        self.assertEqual(self.factory.clients.rejections.counts, {NOT_KEPT: 1})
 
     def heal_small_hole(self) -> None:
         """Make a hole behind the ten events on the disk."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from tests.support.journals import event, event_id_of
-from tests.support.proxy import ProxyTestCase, RawClient
+from tests.support.proxy import NarrowTransport, ProxyTestCase, RawClient
 
 PATH = "/trade-updates-paper/v2/events/trades"
 
@@ -70,3 +71,34 @@ class SseTestCase(ProxyTestCase):
     def heartbeat(self, seq: int) -> str:
         """Return a heartbeat of a stream that is behind the event with this sequence number."""
         return f": heartbeat\nid: {self.cursor(seq)}\n\n"
+
+
+class NarrowSseCase(SseTestCase):
+    """A proxy with ten events, whose clients can stop reading, without tests."""
+
+    transport_type: type[NarrowTransport] = NarrowTransport
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.servers: list[Any] = []
+        self.wires.transport = self.make_transport  # type: ignore[assignment]  # it is only called
+
+    def make_transport(self, protocol: Any, is_server: bool, **options: Any) -> NarrowTransport:
+        """Return one end of a wire, and keep the proxy's ends."""
+        transport = self.transport_type(protocol, is_server, **options)
+        if is_server:
+            self.servers.append(transport)
+        return transport
+
+    def get_blocked(self, query: str = "") -> tuple[SseReader, Any]:
+        """Return a client that has stopped reading, and the proxy's end of its wire."""
+        reader = self.get(query)
+        transport = self.servers[-1]
+        transport.blocked = True
+        return reader, transport
+
+    def publish_many(self, count: int = 200) -> None:
+        """Publish more bytes than a wire takes."""
+        self.publish(
+            self.paper, *[event(n, note="x" * 1000).payload for n in range(100, 100 + count)]
+        )
