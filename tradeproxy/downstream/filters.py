@@ -87,7 +87,7 @@ def read_filter(given: Mapping[str, str]) -> Filter | None:
     for event in sorted(events.difference(EVENT_KINDS))[:MAX_LOOKUPS]:
         # Unknown kinds are accepted: Alpaca may add some. A misspelt one would never match, and
         # the client would wait forever.
-        for nearest in get_close_matches(event, EVENT_KINDS, n=1, cutoff=0.8):
+        for nearest in get_close_matches(event, EVENT_KINDS, cutoff=0.8):
             raise ValueError(f"events: there is no {event}; the nearest is {nearest}")
     prefix = given.get("client_order_id_prefix", "")
     if prefix and _PREFIX.fullmatch(prefix) is None:
