@@ -12,10 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.journals import event, memory_journal
 from tests.support.plain import CLOSE, TURN, Peer
-from tests.support.send_groups import LISTEN_TO_STATUS, SendGroupTestCase
+from tests.support.send_groups import LISTEN_TO_STATUS, FakeMember, SendGroupTestCase
 from tradeproxy.downstream import send_group
 from tradeproxy.downstream.encoder import plain_encoder
-from tradeproxy.downstream.send_group import SendGroup, SendGroups
+from tradeproxy.downstream.send_group import SendGroups
 from tradeproxy.hub import broadcaster
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.backlog import MAX_EVENTS
@@ -181,48 +181,6 @@ class InterruptedFanOutTests(SendGroupTestCase):
             self.assertIsNotNone(client.send_group)
 
 
-class FailingMember:
-    """A member whose socket takes one byte at a time, and which can then fail."""
-
-    size = 1
-    is_caught_up = True
-
-    def __init__(self, account: Account, failure: Exception | None = None) -> None:
-        self.send_group: SendGroup | None = None
-        self.account = account
-        self.taken = b""
-        self.batches: list[Batch] = []
-        self.aborted = 0
-        self._failure = failure
-
-    @property
-    def subscriber(self) -> FailingMember:
-        return self
-
-    def send(self, data: bytes) -> int:
-        self.taken += data[:1]
-        return 1
-
-    def resume_feed(self, position: int, rest: bytes) -> None:
-        self.account.broadcaster.register(self)
-        self._fail()
-        self.taken += rest
-
-    def deliver(self, batch: Batch) -> None:
-        self._fail()
-        self.batches.append(batch)
-
-    def announce(self, status: bytes) -> None: ...
-
-    def abort(self) -> None:
-        self.aborted += 1
-        self._fail()
-
-    def _fail(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-
 class FailingMemberTests(SynchronousTestCase):
     """A member that fails while it leaves its group is dropped, and no other member is."""
 
@@ -231,7 +189,7 @@ class FailingMemberTests(SynchronousTestCase):
         self.account = Account("paper", memory_journal(self.clock), self.clock)
         self.groups = SendGroups(plain_encoder(lambda payload: payload), self.clock)
         failures = (None, ZeroDivisionError(), None)
-        self.members = [FailingMember(self.account, failure) for failure in failures]
+        self.members = [FakeMember(self.account, failure, takes=1) for failure in failures]
         for member in self.members:
             self.groups.offer(member)
         self.clock.advance(0)

@@ -82,15 +82,7 @@ class SseReadTests(SseTestCase):
         """A log may have a million events behind it. One step has 128."""
         small = b'{"stream":"trade_updates","data":{"event_id":"%d"}}'
         self.publish(self.paper, *[small % n for n in range(400)])
-        steps: list[int] = []
-        read = self.paper.journal.read
-
-        def record(after: int, limit: int) -> Batch | None:
-            if limit > 1:
-                steps.append(after)
-            return read(after, limit)
-
-        self.patch(self.paper.journal, "read", record)
+        steps = self.record_steps()
         for begin, end, expected in ((11, 15, [11]), (12, 140, [12]), (13, 142, [13, 141])):
             steps.clear()
             reader = self.get(f"since_id={self.cursor(begin)}&until_id={self.cursor(end)}")

@@ -151,6 +151,7 @@ class HoleAdmissionTests(SseHoleCase):
         self.assertEqual(reader.last_event_id, self.cursor(HOLE - 1))
         reason = self.reject(Last_Event_ID=reader.last_event_id)
         self.assertEqual(reason, self.lost_after(HOLE - 1))
+        self.assertEqual(self.get(f"since_id={event_id_of(114)}").ids(), [event_id_of(115)])
 
     def test_reason_has_the_end_of_what_can_be_read(self) -> None:
         """A client without an exact position can still get the events before the hole."""
@@ -184,17 +185,21 @@ class HoleAdmissionTests(SseHoleCase):
     def test_until_id_before_hole_is_served(self) -> None:
         """A hole behind the end does not matter, even if nothing is between begin and end."""
         self.heal()
+        steps = self.record_steps()
         for begin, end in ((20, 26), (26, 26), (26, 20)):
+            steps.clear()
             reader = self.get(f"since_id={self.cursor(begin)}&until_id={self.cursor(end)}")
             self.assertEqual(len(reader.ids()), max(end - begin, 0))
             self.assertTrue(reader.has_ended)
+            self.assertLess(max(steps), HOLE, "nothing behind the hole is read")
         self.assertEqual(len(self.factory.clients), 0)
 
     def test_until_behind_hole_is_rejected(self) -> None:
         """A range that ends cleanly has every event. A late one may be in the hole."""
         self.heal()
-        end = f"until_id={self.cursor(HOLE + 1)}"
-        self.assertEqual(self.reject(f"since_id={self.cursor(20)}&{end}"), self.lost_after(26))
+        for end in (HOLE, HOLE + 1):
+            query = f"since_id={self.cursor(20)}&until_id={self.cursor(end)}"
+            self.assertEqual(self.reject(query), self.lost_after(26))
         since, until = (quote(format_time(time_of(n))) for n in (2, 5))
         self.assertEqual(self.reject(f"since={since}&until={until}"), self.lost_after(26))
 

@@ -14,6 +14,7 @@ from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.downstream.send_group import SendGroup
 from tradeproxy.hub.account import Account
+from tradeproxy.journal.base import Batch
 from tradeproxy.web.site import build_site
 
 LISTEN_TO_STATUS = b'{"action":"listen","data":{"streams":["trade_updates","proxy_status"]}}'
@@ -76,3 +77,52 @@ class SendGroupTestCase(SynchronousTestCase):
         """Assert that they got every event after the first `since`, once, in order, and no more."""
         for peer in peers:
             self.assertEqual(peer.texts, self.published[since:])
+
+
+class FakeMember:
+    """A caught-up member, which can fail when it leaves its group.
+
+    Its socket takes all bytes of a write, or the first `takes`.
+    """
+
+    size = 1
+    is_caught_up = True
+
+    def __init__(
+        self, account: Account, failure: Exception | None = None, takes: int | None = None
+    ) -> None:
+        self.send_group: SendGroup | None = None
+        self.account = account
+        self.taken = b""
+        self.batches: list[Batch] = []
+        self.aborted = 0
+        self._failure = failure
+        self._takes = takes
+
+    @property
+    def subscriber(self) -> FakeMember:
+        return self
+
+    def send(self, data: bytes) -> int:
+        taken = data[: self._takes]
+        self.taken += taken
+        return len(taken)
+
+    def resume_feed(self, position: int, rest: bytes) -> None:
+        self.account.broadcaster.register(self)
+        self._fail()
+        self.taken += rest
+
+    def deliver(self, batch: Batch) -> None:
+        self._fail()
+        self.batches.append(batch)
+
+    def announce(self, status: bytes) -> None: ...
+
+    def abort(self) -> None:
+        self.aborted += 1
+        self._fail()
+
+    def _fail(self) -> None:
+        if self._failure is not None:
+            raise self._failure

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.support.journals import event, event_id_of
 from tests.support.proxy import NarrowTransport, ProxyTestCase, RawClient
+from tradeproxy.journal.base import Batch
 
 PATH = "/trade-updates-paper/v2/events/trades"
 
@@ -63,6 +64,19 @@ class SseTestCase(ProxyTestCase):
     def get(self, query: str = "", path: str = PATH, **headers: str) -> SseReader:
         """Request the events."""
         return SseReader(self.request(f"{path}?{query}", **headers))
+
+    def record_steps(self) -> list[int]:
+        """Return a list that gets the position of each step that is read from now on."""
+        steps: list[int] = []
+        read = self.paper.journal.read
+
+        def record(after: int, limit: int) -> Batch | None:
+            if limit > 1:  # not the search for one row
+                steps.append(after)
+            return read(after, limit)
+
+        self.patch(self.paper.journal, "read", record)
+        return steps
 
     def cursor(self, seq: int) -> str:
         """Return the cursor after the event with this sequence number."""

@@ -1,0 +1,54 @@
+"""Tests for tradeproxy.downstream.send_group: the size of a group, and of a batch for all."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.journals import memory_journal
+from tests.support.memory import StrictClock
+from tests.support.send_groups import FakeMember
+from tradeproxy.downstream.encoder import plain_encoder
+from tradeproxy.downstream.send_group import SendGroups
+from tradeproxy.hub.account import Account
+from tradeproxy.journal.base import Batch, Row
+
+
+class SendGroupLimitTests(SynchronousTestCase):
+    """What one turn of the reactor sends is bounded."""
+
+    def setUp(self) -> None:
+        self.clock = StrictClock()
+        self.account = Account("paper", memory_journal(self.clock), self.clock)
+        self.groups = SendGroups(plain_encoder(lambda payload: payload), self.clock)
+
+    def join(self, count: int) -> list[FakeMember]:
+        """Return some members that have joined their groups."""
+        members = [FakeMember(self.account) for _ in range(count)]
+        for member in members:
+            self.groups.offer(member)
+        self.clock.advance(0)
+        return members
+
+    def test_group_has_500_members_at_most(self) -> None:
+        """The next client forms another group; each gets every event."""
+        members = self.join(501)
+        groups = {member.send_group for member in members}
+        self.assertEqual(sorted(group.size for group in groups if group is not None), [1, 500])
+        self.account.broadcaster.publish(Batch((Row(1, b"event"),)))
+        self.assertEqual({member.taken for member in members}, {b"event"})
+
+    def test_write_for_all_needs_one_event_or_256_kib(self) -> None:
+        """A larger batch goes to each member's own feed, which reads it in steps."""
+        half = 128 * 1024
+        for sizes, is_sent in (
+            ((half, half), True),
+            ((half, half + 1), False),
+            ((3 * half,), True),
+        ):
+            self.setUp()
+            batch = Batch(tuple(Row(seq, b"x" * size) for seq, size in enumerate(sizes, 1)))
+            [member] = self.join(1)
+            self.account.broadcaster.publish(batch)
+            self.assertEqual(len(member.taken), sum(sizes) if is_sent else 0, sizes)
+            self.assertEqual(member.batches, [] if is_sent else [batch])
+            self.assertIs(member.send_group is not None, is_sent)
