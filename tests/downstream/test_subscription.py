@@ -154,6 +154,18 @@ class PauseTests(SubscriptionTestCase):
             expected = reason if fits else CloseCode.TOO_SLOW.reason
             self.assertEqual(self.transport.closed, (CloseCode.TOO_SLOW, expected))
 
+    def test_stall_reason_without_events_has_the_position_of_the_hello(self) -> None:
+        """A client that listens to its status only got a cursor before the whole log."""
+        for position, seq in ((None, 3), (LastEvents(2), 1)):
+            self.setUp()
+            subscription = self.subscribe(position, status=True)
+            cursor = self.account.cursor_at(seq)
+            self.assertEqual(self.take_cursors(), [("hello", cursor)])
+            subscription.feed.pauseProducing()
+            self.clock.advance(30)
+            reason = f"read too slowly for 30 s: reconnect with since_id={cursor}"
+            self.assertEqual(self.transport.closed, (CloseCode.TOO_SLOW, reason))
+
 
 class PositionIntervalTests(SubscriptionTestCase):
     """A client with a filter and status, whose filter drops every event."""

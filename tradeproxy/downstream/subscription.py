@@ -247,7 +247,8 @@ class Subscription:
         """Close the client. For a client with status, the reason has the cursor to resume from."""
         # Only clients with status know cursors. The default reason names `event_id`, too.
         code = CloseCode.TOO_SLOW
-        cursor = self._account.cursor_at(self.feed.position) if self._wants_status else None
+        seq = self._current_seq() if self._wants_status else None
+        cursor = None if seq is None else self._account.cursor_at(seq)
         reason = f"read too slowly for {self._stall_timeout:g} s: reconnect with since_id={cursor}"
         fits = cursor is not None and len(reason) <= MAX_REASON_BYTES
         self._transport.close(code, reason if fits else code.reason)
