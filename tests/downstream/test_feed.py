@@ -98,6 +98,7 @@ class FeedLiveTests(FeedTestCase):
         self.feed.resumeProducing()
         self.feed.deliver(self.log.append(b"a"))
         self.assertEqual((self.sink.sent, self.log.reads), ([b"a"], 0))
+        self.assertEqual(self.sink.calls, ["caught up", "paused", "resumed", "caught up"])
 
     def test_resume_without_a_pause_has_no_effect(self) -> None:
         """A transport that was full before the feed was registered resumes it."""

@@ -149,10 +149,10 @@ class SseLeftoverTests(NarrowSseCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.timers = self.clock.getDelayedCalls()
+        self.timers = len(self.clock.getDelayedCalls())
 
     def assert_nothing_left(self) -> None:
-        self.assertEqual(self.clock.getDelayedCalls(), self.timers)
+        self.assertEqual(len(self.clock.getDelayedCalls()), self.timers)
         self.assertEqual((len(self.factory.clients), len(self.paper.broadcaster)), (0, 0))
 
     def test_lost_connection_leaves_no_timer(self) -> None:
@@ -201,6 +201,7 @@ class SseLeftoverTests(NarrowSseCase):
             transport.blocked = False
             self.wires.flush()
             self.disk.refuse_everything(False)
+            self.wires.advance(1)  # the journal tries again
             self.assertEqual((reader.raw.gone, reader.has_ended), (True, False))
             self.assertEqual(self.factory.clients.rejections.counts, {reason: 1})
             self.assert_nothing_left()
