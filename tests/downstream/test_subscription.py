@@ -126,6 +126,47 @@ class HelloTests(SubscriptionTestCase):
         subscription.feed.resumeProducing()
         self.assertEqual(self.take(), [])
 
+    def test_status_frame_for_all_becomes_a_hello_with_the_own_position(self) -> None:
+        """A `hello` for all has the end of the log, which is behind this client's position."""
+        cursor = self.account.cursor_at(1)
+        subscription = self.subscribe(LastEvents(2), status=True)
+        self.take()
+        subscription.announce(b"for all")
+        self.assertEqual(self.take_cursors(), [("hello", cursor)])
+        subscription.set_events(True)
+        self.clock.advance(0)
+        self.take()
+        subscription.announce(b"for all")
+        self.assertEqual(self.take(), [b"for all"])
+
+
+class EventsTests(SubscriptionTestCase):
+    """Events begin and end with the client's `listen` and `unlisten`."""
+
+    def test_complete_is_sent_once(self) -> None:
+        """A client that is caught up again after a pause has no replay."""
+        subscription = self.subscribe(LastEvents(2), status=True)
+        subscription.set_events(True)
+        self.clock.advance(0)
+        self.assertIn(b'"complete"', self.take()[-1])
+        subscription.feed.pauseProducing()
+        subscription.feed.resumeProducing()
+        self.assertEqual(self.take(), [])
+
+    def test_unlisten_ends_the_events_and_sends_the_hello_that_is_due(self) -> None:
+        """No event has to come first any more."""
+        subscription = self.subscribe(LastEvents(2), status=True)
+        subscription.set_events(True)
+        self.take()
+        self.account.mark_upstream_up()
+        self.assertEqual(self.take(), [])
+        subscription.set_events(False)
+        self.assertEqual(self.take_cursors(), [("hello", self.account.cursor_at(3))])
+        self.account.publish(event(4))
+        self.account.flush()
+        self.clock.advance(0)
+        self.assertEqual(self.take(), [])
+
 
 class PauseTests(SubscriptionTestCase):
     """A client that does not read."""
