@@ -155,7 +155,9 @@ class Backlog:
 
         `after` must not be lower than the first entry's number minus one.
         """
-        start = after + 1 - self._entries[0].seq if self._entries else 0
+        if not self._entries:
+            return []
+        start = after + 1 - self._entries[0].seq
         return [entry.row(durable=False) for entry in self._entries[start : start + limit]]
 
     def has(self, event: Event) -> bool:

@@ -55,10 +55,9 @@ class Retention:
     def get_due(self, last: int, dates: Dates) -> Due:
         """Return which rows are due. `last` is the highest sequence number of the log."""
         seq = last - self.max_events
-        alpaca, limit = dates.alpaca(), dates.event_limit()
-        if alpaca is None or limit is None:
+        if (limit := dates.event_limit()) is None:
             return Due(seq)
-        before = min(alpaca, dates.own()) - self.max_age
+        before = min(dates.now(), dates.own()) - self.max_age
         return Due(seq, round(before * SECOND), limit)
 
 

@@ -247,7 +247,8 @@ class Store:
         """
         if (seq := self._find_risen_to(time)) is not None:
             return seq
-        if self.older_rows.last and time < (self.older_rows.max_time or 0):
+        older = self.older_rows.max_time
+        if older is not None and time < older:
             raise UnreadableError  # an older row that is not in `late` yet may have this time
         return self._first("SELECT min(seq) FROM late WHERE time = ?", time)
 
@@ -303,9 +304,7 @@ class Store:
             " AND (received >= ? OR time >= ? AND time <= ?) ORDER BY seq LIMIT 1"
         )
         end = first + count
-        first_kept = self._first(
-            kept, max(first - 1, due.seq), end, due.before, due.before, due.event_limit
-        )
+        first_kept = self._first(kept, due.seq, end, due.before, due.before, due.event_limit)
         newest = self._find_newest(due.event_limit)
         return max(min(first_kept or end, newest or end) - 1, min(due.seq, end - 1))
 
