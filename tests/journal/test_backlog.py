@@ -6,7 +6,13 @@ from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.journals import event, event_id_of, order_id_of, time_of
+from tests.support.journals import (
+    ORDER_STATES,
+    event,
+    event_id_of,
+    order_id_of,
+    time_of,
+)
 from tradeproxy.journal.backlog import Backlog, Entry
 from tradeproxy.journal.base import Row
 
@@ -29,6 +35,22 @@ class BacklogTests(SynchronousTestCase):
             self.assertFalse(backlog.has_room_for(event(3)))
             backlog.drop(1)
             self.assertTrue(backlog.has_room_for(event(3)))
+            backlog.clear()
+            for seq in (1, 2):
+                self.assertTrue(backlog.has_room_for(event(seq)))
+                backlog.add(entry(seq))
+            self.assertFalse(backlog.has_room_for(event(3)))
+
+    def test_default_limits_are_10000_events_of_16_mib(self) -> None:
+        """docs/operations.md names them. A hole takes the place of an event, but no bytes."""
+        small = replace(event(1), payload=b"x" * 1000)
+        backlog = Backlog()
+        for seq in range(1, 10_000):
+            backlog.add(Entry(seq, small, None, 0))
+        self.assertTrue(backlog.has_room_for(replace(small, payload=bytes(6_778_216))))
+        self.assertFalse(backlog.has_room_for(replace(small, payload=bytes(6_778_217))))
+        backlog.add(Entry(10_000, None, None, 0))
+        self.assertFalse(backlog.has_room_for(small))
 
     def test_drop_removes_entries_from_every_query(self) -> None:
         """Committed events are found in the file, not here."""
@@ -65,3 +87,68 @@ class BacklogTests(SynchronousTestCase):
         self.assertEqual(backlog.widen_hole(7), 2)
         self.assertEqual(backlog.first_since(7), 2)
         self.assertEqual(backlog.read(1, 1), [Row(2, None, durable=False)])
+        backlog.add(entry(3, max_time=8))
+        backlog.add(Entry(4, None, 8, 0))
+        self.assertEqual((backlog.widen_hole(9), backlog.first_since(9)), (4, 4))
+        self.assertEqual([each.seq for each in backlog.read(0, 9)], [1, 2, 3, 4])
+
+    def test_remember_event_of_hole_at_the_end(self) -> None:
+        """Its key goes with that hole. Other events stay unknown."""
+        backlog = Backlog()
+        for seq in (1, 3, 5):
+            backlog.add(entry(seq))
+            backlog.add(Entry(seq + 1, None, time_of(seq), 0))
+            backlog.remember(event(10 * seq))
+        keys = [(event(10 * seq).key_hash,) for seq in (1, 3, 5)]
+        self.assertEqual([each.unstored for each in backlog.head(6)[1::2]], keys)
+        self.assertEqual([each.unstored for each in backlog.head(4)[1::2]], keys[:2])
+        self.assertEqual([backlog.has(event(n)) for n in (1, 2, 10, 11)], [True, False] * 2)
+        backlog.drop(3)
+        self.assertEqual([backlog.has(event(n)) for n in (1, 10, 30, 50)], [False] * 2 + [True] * 2)
+        backlog.drop(2)
+        self.assertEqual([backlog.has(event(n)) for n in (30, 50)], [False, True])
+        backlog.drop(1)
+        self.assertFalse(backlog.has(event(50)))
+
+    def test_remember_beyond_100000_events_forgets_the_oldest_tenth(self) -> None:
+        """A hash takes 100 bytes. A check of Alpaca's history asks for the newest events."""
+        backlog = Backlog()
+        backlog.add(Entry(1, None, None, 0))
+        some = event(1)
+        first, *others = (replace(some, identity=str(n)) for n in range(100_001))
+        for each in (first, *others[:-1]):
+            backlog.remember(each)
+        self.assertTrue(backlog.has(first))
+        backlog.remember(others[-1])
+        self.assertEqual([backlog.has(others[n]) for n in (9_999, 10_000)], [False, True])
+
+    def test_read_continues_behind_any_number(self) -> None:
+        """The first entry may have any number, too."""
+        backlog = Backlog()
+        self.assertEqual(backlog.read(0, 9), [])
+        for seq in (7, 8, 9):
+            backlog.add(entry(seq))
+        found = [[row.seq for row in backlog.read(after, 2)] for after in (6, 7, 8, 9, 12)]
+        self.assertEqual(found, [[7, 8], [8, 9], [9], [], []])
+
+    def test_find_by_time_returns_first_entry_of_exactly_that_time(self) -> None:
+        """Holes and events without a time are left out."""
+        backlog = Backlog()
+        backlog.add(Entry(1, None, None, 0))
+        for seq, each in enumerate((event(4, at=None), event(5), event(3), event(3)), 2):
+            backlog.add(Entry(seq, each, None, 0))
+        found = [backlog.first_at(time_of(n)) for n in (3, 4, 5)]
+        self.assertEqual(found, [4, None, 3])
+        found = [backlog.find_max_time(time_of(n)) for n in (2, 3, 4, 5, 6)]
+        expected = [None, 3, 3, 5, 5]
+        self.assertEqual(found, [None if n is None else time_of(n) for n in expected])
+        found = [backlog.find(event_id_of(n)) for n in (3, 5, 6)]
+        self.assertEqual(found, [4, 3, None])
+
+    def test_order_keeps_the_newer_state(self) -> None:
+        """Events of an order can be late, or without a time."""
+        for known, state, expected in ORDER_STATES:
+            backlog = Backlog()
+            for seq, each in enumerate((known, state), 1):
+                backlog.add(Entry(seq, replace(event(seq), order=each), None, 0))
+            self.assertEqual(backlog.order("o"), expected, (known, state))

@@ -8,6 +8,9 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
 from tests.support.journals import BASE_URL, SqliteCase, event, events, time_of
 from tradeproxy.hub.gaps import Gaps
 from tradeproxy.journal.bookmark import CHECK_EVERY, MAX_SIZE, WRITE_EVERY, Bookmark
@@ -114,6 +117,86 @@ class WrittenBookmarkTests(BookmarkCase):
             self.assertEqual(bookmark.read(), {}, content[:9])
         path.write_text('{"base_url": "b"}')
         self.assertEqual(bookmark.read(), {"base_url": "b"})
+
+
+class BookmarkFileTests(SynchronousTestCase):
+    """When and how the file of a bookmark is written, whatever the state is of."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.path = Path(self.mktemp())
+        self.state = {"base_url": "b"}
+
+    def make(self, *, full_sync: bool = False, is_ours: bool = True) -> Bookmark:
+        return Bookmark(
+            self.path,
+            self.clock,
+            lambda: self.state,
+            is_ours=lambda: is_ours,
+            full_sync=full_sync,
+        )
+
+    def test_write_checks_every_second_and_waits_10_seconds_between_writes(self) -> None:
+        """A new log has its first bookmark soon. A busy one does not wear a memory card."""
+        self.make().start()
+        times = []
+        before: object = {}
+        for _ in range(100):
+            self.clock.advance(0.25)
+            self.state = {"base_url": "b", "latest": str(self.clock.seconds())}
+            if self.path.exists() and (found := json.loads(self.path.read_text())) != before:
+                times.append(self.clock.seconds())
+                before = found
+        self.assertEqual(times, [1.0, 11.0, 21.0])
+
+    def test_start_writes_at_once(self) -> None:
+        """A crash may follow soon."""
+        self.state = {"base_url": "b", "latest": "1"}
+        self.make().start()
+        self.assertEqual(json.loads(self.path.read_text()), self.state)
+
+    def test_stop_twice_or_without_start_writes_nothing(self) -> None:
+        """A journal that could not be opened is closed too."""
+        bookmark = self.make()
+        bookmark.stop()
+        bookmark.start()
+        bookmark.stop()
+        self.state = {"base_url": "b", "latest": "1"}
+        bookmark.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertFalse(self.path.exists())
+
+    def test_write_needs_more_than_the_base_url_and_the_lock(self) -> None:
+        """The bookmark of a log without events would hide that it is a first start."""
+        self.make().write()
+        self.assertFalse(self.path.exists())
+        self.state = {"base_url": "b", "latest": "1"}
+        self.make(is_ours=False).write()
+        self.assertFalse(self.path.exists())
+        self.make().write()
+        self.assertTrue(self.path.exists())
+
+    def test_write_full_sync_syncs_complete_file_before_it_replaces_the_old_one(self) -> None:
+        """After a power cut there is the old file or the new one."""
+        synced = []
+
+        def sync(descriptor: int) -> None:
+            written = Path(f"/proc/self/fd/{descriptor}").read_bytes()
+            synced.append((written, self.path.exists()))
+
+        self.patch(os, "fsync", sync)
+        self.state = {"base_url": "b", "latest": "1"}
+        self.make(full_sync=True).write()
+        self.assertEqual(synced, [(self.path.read_bytes(), False)])
+        self.make().write()
+        self.assertEqual(len(synced), 1)
+
+    def test_read_file_over_1_mib_is_damaged(self) -> None:
+        """Another program's file may be of any size."""
+        for size, state in ((1_048_576, {"base_url": "b"}), (1_048_577, {})):
+            text = b'{"base_url": "b"'
+            self.path.write_bytes(text + b" " * (size - len(text) - 1) + b"}")
+            self.assertEqual(self.make().read(), state, size)
 
 
 class UmaskTests(BookmarkCase):

@@ -20,7 +20,7 @@ from tests.support.journals import (
 from tradeproxy.journal.backlog import MAX_BYTES, MAX_EVENTS
 from tradeproxy.journal.base import Batch, Row, UnreadableError
 from tradeproxy.journal.disk import RETRY_EVERY
-from tradeproxy.wire.event import Event, OrderState
+from tradeproxy.wire.event import Event, OrderState, format_time
 from tradeproxy.wire.proxy_status import JournalStatus
 
 READ_ONLY = "the file is read-only"
@@ -51,6 +51,16 @@ class FailingDiskTests(DiskCase):
         self.assertEqual(self.listener.calls, [status, *batches])
         self.assertEqual((self.journal.status, self.journal.last), (status, 5))
         self.assertEqual([(log["account"], log["reason"]) for log in logs], [("paper", reason)])
+
+    def test_newest_time_that_is_plausible_needs_no_disk(self) -> None:
+        """It may be five minutes ahead, but not a microsecond more."""
+        self.journal.append([event(300)])
+        self.connections.refuse_everything()
+        self.assertEqual(self.journal.newest_time, time_of(300))
+        self.journal.append([event(301, at=format_time(time_of(300) + 1))])
+        self.assertIsNone(self.journal.newest_time)
+        self.connections.refuse_everything(False)
+        self.assertEqual(self.journal.newest_time, time_of(300))
 
     def test_read_backlog_is_part_of_log(self) -> None:
         """A new client finds every event by number, identity, time and order."""

@@ -294,6 +294,15 @@ class JournalRestartTests(JournalCase):
         journal.append(events(3))
         self.assertEqual(listener.batches[0].first, 3)
 
+    def test_reopen_keeps_what_was_saved_last(self) -> None:
+        """The horizon and each note are saved at once, not with the next change."""
+        journal = self.open()
+        journal.advance_dedup_horizon(time_of(1))
+        journal = self.reopen(journal)
+        self.assertEqual(journal.dedup_horizon, time_of(1))
+        journal.set_metadata("open gap since", "7")
+        self.assertEqual(self.reopen(journal).get_metadata("open gap since"), "7")
+
     def test_reopen_without_events_keeps_epoch(self) -> None:
         """The epoch is that of the first start."""
         journal = self.open()

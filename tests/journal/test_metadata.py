@@ -1,10 +1,10 @@
-"""Tests for tradeproxy.journal.metadata that several processes share."""
+"""Tests for tradeproxy.journal.metadata: what is saved beside the rows, and what is read back."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.journal.metadata import OPEN_SINCE, Metadata
+from tradeproxy.journal.metadata import OPEN_SINCE, Metadata, TrimmedEvent
 
 SAVED = {
     "epoch": "e",
@@ -14,6 +14,77 @@ SAVED = {
     "latest": "9",
     "horizon": "6",
 }
+
+TRIMMED = '[4, "x", 6]'
+"""The saved form of the newest trimmed event of SAVED."""
+
+
+def load(**changes: str | None) -> Metadata:
+    """Return metadata that was loaded from SAVED with these changes. None omits a key."""
+    metadata = Metadata("b")
+    saved: dict[str, str | None] = {**SAVED, **changes}
+    metadata.load({key: value for key, value in saved.items() if value is not None}, None)
+    return metadata
+
+
+class SavedFormTests(SynchronousTestCase):
+    """Every version reads what earlier ones have saved."""
+
+    def test_encode_has_every_value_under_its_key(self) -> None:
+        """None deletes a key in a store that has it; an empty store needs the others only."""
+        metadata = load(**{"trimmed event": TRIMMED, "account_id": "a", "remembered n": "1"})
+        metadata.latest_time = None
+        metadata.dedup_horizon = None
+        saved = {
+            "epoch": "e",
+            "base_url": "b",
+            "account_id": "a",
+            "trimmed": "4",
+            "trimmed event": TRIMMED,
+            "begins": "7",
+            "remembered n": "1",
+        }
+        self.assertEqual(metadata.encode_present(), saved)
+        self.assertEqual(metadata.encode(), {**saved, "latest": None, "horizon": None})
+
+    def test_load_restores_what_was_encoded(self) -> None:
+        """With the numbers and the highest time of the rows, which are in the store too."""
+        saved = {**SAVED, "trimmed event": TRIMMED, "account_id": "a", "remembered n": "1"}
+        for rows, first, last, latest in ((None, 5, 4, 9), ((5, 8, 11), 5, 8, 11)):
+            metadata = Metadata("other")
+            metadata.load(saved, rows)
+            self.assertEqual((metadata.first, metadata.last), (first, last))
+            self.assertEqual(metadata.encode_present(), {**saved, "latest": str(latest)})
+            self.assertEqual(metadata.newest_trimmed, TrimmedEvent(4, "x", 6))
+
+    def test_new_log_has_neither_rows_nor_times(self) -> None:
+        """The first event gets number 1."""
+        metadata = Metadata("b")
+        self.assertEqual((metadata.first, metadata.last), (1, 0))
+        self.assertEqual(
+            metadata.encode_present(),
+            {"epoch": "", "base_url": "b", "trimmed": "0", "begins": "0"},
+        )
+
+    def test_lost_log_leaves_account_times_and_notes_to_its_successor(self) -> None:
+        """The new log has an epoch, numbers and bounds of its own."""
+        metadata = load(**{"trimmed event": TRIMMED, "account_id": "a", "remembered n": "1"})
+        state = metadata.encode_state()
+        self.assertEqual(
+            state,
+            {
+                "base_url": "b",
+                "account_id": "a",
+                "latest": "9",
+                "horizon": "6",
+                "remembered n": "1",
+            },
+        )
+        successor = Metadata("b")
+        successor.continue_from(state)
+        self.assertEqual(
+            successor.encode_present(), {**state, "epoch": "", "trimmed": "0", "begins": "0"}
+        )
 
 
 class LoadTests(SynchronousTestCase):
@@ -35,6 +106,36 @@ class LoadTests(SynchronousTestCase):
             self.assertRaises(
                 ValueError, Metadata("b").load, {**SAVED, "trimmed": str(trimmed)}, None
             )
+        for trimmed in (0, 2**62 - 1):
+            self.assertEqual(load(trimmed=str(trimmed)).last, trimmed)
+
+    def test_rows_that_do_not_follow_the_trimmed_ones_are_refused(self) -> None:
+        """A reader would skip the missing ones."""
+        for rows in ((4, 9, 9), (6, 9, 9), (5, 3, 9)):
+            self.assertRaises(ValueError, Metadata("b").load, SAVED, rows)
+
+    def test_unknown_beginning_is_the_last_known_time(self) -> None:
+        """Earlier versions stored times outside the calendar. Trimmed events are not after it."""
+        for latest, horizon, complete_from in (
+            ("9", "6", 9),
+            ("6", "9", 9),
+            ("9", None, 9),
+            (None, "6", 6),
+            (None, None, 0),
+            (None, "-5", 0),
+            ("-5", None, 0),
+        ):
+            metadata = load(begins="9" * 30, latest=latest, horizon=horizon)
+            self.assertEqual(metadata.complete_from, complete_from, (latest, horizon))
+
+    def test_trimmed_event_that_cannot_be_read_is_unknown(self) -> None:
+        """An older version trims rows, but leaves the event that a newer one has saved."""
+        for text in ("", "[", "null", "4", '[4, "x"]', '[3, "x", 6]', '["4", "x", 6]', "[" * 9999):
+            self.assertIsNone(load(**{"trimmed event": text}).newest_trimmed, text[:9])
+        self.assertIsNone(load().newest_trimmed)
+        for time in ("null", "1.5", "9" * 30):
+            metadata = load(**{"trimmed event": f'[4, "x", {time}]'})
+            self.assertEqual(metadata.newest_trimmed, TrimmedEvent(4, "x", None), time)
 
 
 class AdoptTests(SynchronousTestCase):
@@ -89,3 +190,82 @@ class AdoptTests(SynchronousTestCase):
         self.assertEqual(
             (self.metadata.get_metadata(OPEN_SINCE), self.metadata.account_id), (None, None)
         )
+
+    def test_adopt_bounds_takes_those_of_the_process_that_trims(self) -> None:
+        """If that one has trimmed fewer rows, this log is complete from a later time."""
+        for trimmed, begins, complete_from in (
+            ("4", "5", 5),
+            ("5", "5", 5),
+            ("4", "9", 9),
+            ("3", "5", 7),
+            ("3", "9", 9),
+            (None, "5", 7),
+            ("4", None, 7),
+        ):
+            metadata = load(horizon="6")
+            saved = {"trimmed": trimmed, "begins": begins, "horizon": "3"}
+            metadata.adopt_bounds({key: value for key, value in saved.items() if value})
+            self.assertEqual(
+                (metadata.complete_from, metadata.dedup_horizon), (complete_from, 3), saved
+            )
+
+    def test_adopt_bounds_takes_trimmed_event_before_own_first_row_only(self) -> None:
+        """A position at any other row is before rows that this process lacks, or has itself."""
+        for seq, known in ((3, False), (4, True), (5, False)):
+            self.metadata.adopt_bounds({"trimmed event": f'[{seq}, "x", 6]'})
+            self.assertEqual(
+                self.metadata.newest_trimmed, TrimmedEvent(seq, "x", 6) if known else None
+            )
+
+
+class EpochTests(SynchronousTestCase):
+    """A new epoch and a trim move the bounds of the log."""
+
+    def test_begin_epoch_is_complete_after_now_and_all_delivered_events(self) -> None:
+        """Earlier events cannot be read any more. Those missed in an open gap can still come."""
+        for max_time, horizon, open_since, expected in (
+            (None, None, None, (20, None)),
+            (None, 6, 3, (20, 6)),
+            (15, None, None, (20, 15)),
+            (19, None, None, (20, 19)),
+            (20, None, None, (21, 20)),
+            (30, 6, None, (31, 30)),
+            (15, 16, None, (20, 16)),
+            (15, None, 9, (20, 9)),
+            (15, None, 18, (20, 15)),
+        ):
+            metadata = load(**{"trimmed event": TRIMMED})
+            metadata.dedup_horizon = horizon
+            if open_since is not None:
+                metadata.continue_from({f"remembered {OPEN_SINCE}": str(open_since)})
+                metadata.dedup_horizon = horizon
+            metadata.begin_epoch("f", 9, 20, max_time)
+            self.assertEqual(
+                (metadata.epoch, metadata.first, metadata.newest_trimmed), ("f", 9, None)
+            )
+            self.assertEqual((metadata.complete_from, metadata.dedup_horizon), expected)
+
+    def test_reset_account_keeps_numbers_only(self) -> None:
+        """The times, the identity and the notes are another account's."""
+        metadata = load(account_id="a", **{"remembered n": "1"})
+        metadata.reset_account("c")
+        self.assertEqual(
+            metadata.encode_present(),
+            {"epoch": "e", "base_url": "c", "trimmed": "4", "begins": "7"},
+        )
+
+    def test_record_trim_moves_bounds_forward_only(self) -> None:
+        """An event with the time of one that was trimmed earlier is not the only one."""
+        for time, max_time, expected in (
+            (None, None, (None, 7, 6)),
+            (6, 6, (None, 7, 6)),
+            (7, 7, (7, 8, 7)),
+            (9, 9, (9, 10, 9)),
+            (9, 12, (9, 13, 12)),
+            (2, 5, (None, 7, 6)),
+        ):
+            metadata = load()
+            metadata.record_trim(8, TrimmedEvent(8, "x", time), max_time)
+            self.assertEqual(metadata.first, 9)
+            self.assertEqual(metadata.newest_trimmed, TrimmedEvent(8, "x", expected[0]))
+            self.assertEqual((metadata.complete_from, metadata.dedup_horizon), expected[1:])

@@ -18,7 +18,7 @@ from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.journal.base import Journal, TrimmedError
 from tradeproxy.journal.disk import RETRY_EVERY
 from tradeproxy.journal.metadata import TrimmedEvent
-from tradeproxy.journal.retention import TRIM_AGAIN, TRIM_EVERY, TRIM_STEP
+from tradeproxy.journal.retention import TRIM_AGAIN, TRIM_EVERY
 
 HOUR = 3600.0
 
@@ -132,13 +132,13 @@ class TrimmingTests(TrimmingCase):
     def test_trim_many_rows_takes_several_steps(self) -> None:
         """Each step blocks the reactor only shortly. The next one follows soon."""
         journal = self.open_bounded()
-        journal.append([event(n) for n in range(2 * TRIM_STEP + 100)])
+        journal.append([event(n) for n in range(2100)])
         self.clock.advance(TRIM_EVERY)
-        self.assertEqual(journal.first, TRIM_STEP + 1)
+        self.assertEqual(journal.first, 1001)
         self.clock.advance(TRIM_AGAIN)
-        self.assertEqual(journal.first, 2 * TRIM_STEP + 1)
+        self.assertEqual(journal.first, 2001)
         self.clock.advance(TRIM_AGAIN)
-        self.assertEqual(journal.first, 2 * TRIM_STEP + 91)
+        self.assertEqual(journal.first, 2091)
         times = [call.getTime() - self.clock.seconds() for call in self.clock.getDelayedCalls()]
         self.assertEqual(times.count(TRIM_EVERY), 1)
         self.assertNotIn(TRIM_AGAIN, times)

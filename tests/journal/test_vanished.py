@@ -300,6 +300,18 @@ class FileWatchTests(VanishedCase):
         self.path.write_bytes(b"")
         self.assertTrue(watch.is_foreign(""))
 
+    def test_find_lost_leaves_out_rollback_journal_and_closed_database(self) -> None:
+        """SQLite removes the rollback journal itself. A closed database is not in use."""
+        self.side("-journal").write_bytes(b"")
+        watch = FileWatch(self.path)
+        watch.remember()
+        self.side("-journal").unlink()
+        self.assertIsNone(watch.find_lost())
+        watch.forget()
+        self.path.unlink()
+        self.assertIsNone(watch.find_lost())
+        self.assertFalse(watch.is_foreign(""))
+
     def test_lock_that_cannot_be_made_keeps_database(self) -> None:
         """The database is in place. It was set aside, and every cursor became invalid."""
         lock = self.path.with_suffix(".lock")

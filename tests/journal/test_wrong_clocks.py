@@ -95,8 +95,41 @@ class WrongClockTests(SqliteCase):
             self.observe()
             journal.correct_times()
             self.assertEqual(journal.complete_from, begun)
+            self.dates.observe(self.clock.seconds() + 5)  # a later answer changes nothing
+            journal.correct_times()
+            self.assertEqual(journal.complete_from, begun)
             journal.close()
             self.assertEqual(self.open_after_restart().complete_from, begun)
+
+    def test_beginning_by_clock_that_is_2_seconds_off_stays(self) -> None:
+        """A Date header has whole seconds, and takes a while to arrive."""
+        journal = self.open_after_restart()
+        begun = journal.complete_from
+        for deviation in (-2_000_000, 0, 2_000_000):
+            self.assertEqual(journal.correct_complete_from(begun + deviation), begun)
+        for deviation in (-2_000_001, 2_000_001):
+            self.assertEqual(journal.correct_complete_from(begun + deviation), begun + deviation)
+
+    def test_beginning_behind_trimmed_event_stays(self) -> None:
+        """It is not by a clock any more."""
+        journal = self.open(dates=self.dates, max_events=1)
+        journal.append(events(11, 12, 13))
+        self.observe()
+        self.clock.advance(TRIM_EVERY)
+        begins = time_of(12) + 1
+        self.assertEqual(journal.complete_from, begins)
+        now = round(self.clock.seconds() * SECOND)
+        self.assertEqual(journal.correct_complete_from(now), begins)
+        journal.correct_times()
+        self.assertEqual(journal.complete_from, begins)
+
+    def test_correct_times_without_estimate_changes_nothing(self) -> None:
+        """This machine's clock may be wrong now, too."""
+        journal = self.open_after_restart()
+        begun = journal.complete_from
+        self.error = 10 * DAY
+        journal.correct_times()
+        self.assertEqual(journal.complete_from, begun)
 
     def test_bounds_in_the_future_are_corrected(self) -> None:
         """An earlier version moved them to the time of an event of the year 2999."""

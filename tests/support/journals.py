@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.support import frames
 from tradeproxy.journal.base import Batch, Journal, Row
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.runtime.dates import Dates
-from tradeproxy.wire.event import Event, format_time
+from tradeproxy.wire.event import Event, OrderState, format_time
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.proxy_status import JournalStatus
 
@@ -27,6 +28,26 @@ NOW = 1_790_000_000.0
 
 FIRST_AT = 1_790_000_000_000_000
 """The time of event 0 (microseconds since 1970)."""
+
+_OPEN = OrderState("o", "partially_filled", "2", 50)
+_CLOSED = OrderState("o", "filled", "9", 50)
+ORDER_STATES = (
+    (None, _OPEN, _OPEN),
+    (_OPEN, replace(_OPEN, status="new", time=51), replace(_OPEN, status="new", time=51)),
+    (_OPEN, replace(_OPEN, status="new"), replace(_OPEN, status="new")),
+    (_OPEN, replace(_OPEN, status="new", time=49), _OPEN),
+    (_OPEN, replace(_OPEN, filled_qty="1", time=49), _OPEN),
+    (_OPEN, replace(_OPEN, filled_qty="10", time=49), replace(_OPEN, filled_qty="10")),
+    (_OPEN, replace(_OPEN, status="new", time=0), replace(_OPEN, status="new")),
+    (_OPEN, replace(_OPEN, status="canceled", time=49), replace(_OPEN, status="canceled")),
+    (_CLOSED, replace(_OPEN, filled_qty="10", time=49), _CLOSED),
+    (_CLOSED, replace(_CLOSED, filled_qty="10", time=49), replace(_CLOSED, filled_qty="10")),
+    (_CLOSED, replace(_OPEN, time=51), replace(_OPEN, time=51)),
+)
+"""A known state of an order, the state in a later row, and the one that is newer.
+
+A row may be late by its time. More that is filled, or the end of the order, is newer nevertheless.
+"""
 
 
 def dates_of(clock: IReactorTime) -> Dates:
