@@ -122,8 +122,6 @@ class Backlog:
     def head(self, count: int) -> Sequence[Entry]:
         """Return the first `count` entries. Holes have the hashes of their events."""
         entries = self._entries[:count]
-        if not self._unstored:
-            return entries
         unstored: defaultdict[int, list[bytes]] = defaultdict(list)
         for key, seq in self._unstored.items():
             if seq > entries[-1].seq:
