@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
-from tradeproxy.hub.broadcaster import CHUNK, MAX_QUEUED, Broadcaster
+from tradeproxy.hub.broadcaster import Broadcaster
 from tradeproxy.journal.base import Batch, Row
 
 if TYPE_CHECKING:
@@ -215,14 +215,14 @@ class ChunkedFanOutTests(SynchronousTestCase):
         self.clock = Clock()
         self.broadcaster = Broadcaster(self.clock)
         self.deliveries: list[FakeSubscriber] = []
-        self.subscribers = [FakeSubscriber(self.deliveries) for _ in range(2 * CHUNK + 1)]
+        self.subscribers = [FakeSubscriber(self.deliveries) for _ in range(4001)]
         for subscriber in self.subscribers:
             self.broadcaster.register(subscriber)
 
     def test_publish_many_subscribers_takes_several_turns(self) -> None:
         """Pings and new connections are served between two chunks."""
         self.broadcaster.publish(ONE)
-        self.assertEqual(len(self.deliveries), CHUNK)
+        self.assertEqual(len(self.deliveries), 2000)
         self.clock.advance(0)
         self.assertEqual(self.deliveries, self.subscribers)
 
@@ -256,7 +256,7 @@ class ChunkedFanOutTests(SynchronousTestCase):
 
     def test_publish_beyond_queue_limit_drops_the_oldest_that_waits(self) -> None:
         """Subscribers then read the fewest batches in the journal."""
-        batches = [Batch((Row(seq, frames.NEW),)) for seq in range(1, MAX_QUEUED + 3)]
+        batches = [Batch((Row(seq, frames.NEW),)) for seq in range(1, 67)]
         for batch in batches:
             self.broadcaster.publish(batch)
         self.clock.advance(0)
@@ -267,7 +267,7 @@ class ChunkedFanOutTests(SynchronousTestCase):
         three = Batch((Row(4, frames.NEW),))
         for batch in (ONE, TWO, three):
             self.broadcaster.publish(batch)
-        for _ in range(MAX_QUEUED):
+        for _ in range(64):
             self.broadcaster.announce(b"down")
         self.clock.advance(0)
         self.assertEqual(self.subscribers[0].batches, [ONE, three])
@@ -276,18 +276,18 @@ class ChunkedFanOutTests(SynchronousTestCase):
         """Only the newest batch shows a subscriber that rows are missing."""
         self.broadcaster.publish(ONE)
         self.broadcaster.publish(TWO)
-        for _ in range(2 * MAX_QUEUED):
+        for _ in range(128):
             self.broadcaster.announce(b"down")
         self.clock.advance(0)
         self.assertEqual(self.subscribers[-1].batches, [ONE, TWO])
-        self.assertEqual(len(self.subscribers[-1].statuses), 2 * MAX_QUEUED)
+        self.assertEqual(len(self.subscribers[-1].statuses), 128)
 
     def test_publish_beyond_queue_limit_keeps_batch_before_status(self) -> None:
         """A `hello` has the position after it: a client must not store a cursor too far ahead."""
         self.broadcaster.publish(ONE)
         self.broadcaster.publish(TWO)
         self.broadcaster.announce(b"hello")
-        for seq in range(4, 4 + MAX_QUEUED):
+        for seq in range(4, 68):
             self.broadcaster.publish(Batch((Row(seq, frames.NEW),)))
         self.clock.advance(0)
         self.assertEqual(self.subscribers[-1].batches[:2], [ONE, TWO])
@@ -297,14 +297,14 @@ class ChunkedFanOutTests(SynchronousTestCase):
         self.broadcaster.publish(ONE)
         overflow = Batch((Row(1, frames.FILL),), overflow=True)
         self.broadcaster.publish(overflow)
-        batches = [Batch((Row(seq, frames.NEW),)) for seq in range(2, 3 + MAX_QUEUED)]
+        batches = [Batch((Row(seq, frames.NEW),)) for seq in range(2, 67)]
         self.broadcaster.announce(b"down")
         for batch in batches:
             self.broadcaster.publish(batch)
         self.clock.advance(0)
         received = self.subscribers[0].batches
         self.assertEqual((received[:2], received[-1]), ([ONE, overflow], batches[-1]))
-        self.assertEqual(len(received), MAX_QUEUED - 1)
+        self.assertEqual(len(received), 63)
         self.assertEqual(self.subscribers[0].statuses, [b"down"])
 
     def test_drop_all_during_fan_out_discards_queued_items(self) -> None:
@@ -318,6 +318,6 @@ class ChunkedFanOutTests(SynchronousTestCase):
         late = FakeSubscriber(self.deliveries)
         self.broadcaster.register(late)
         self.clock.advance(0)
-        self.assertEqual((len(self.deliveries), idle), (CHUNK, [1]))
+        self.assertEqual((len(self.deliveries), idle), (2000, [1]))
         self.broadcaster.publish(TWO)
         self.assertEqual(late.batches, [TWO])

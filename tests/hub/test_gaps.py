@@ -6,7 +6,7 @@ import json
 
 from tests.support.journals import DAY, NOW, MemoryCase, events, time_of
 from tests.support.redisjournals import RedisJournalCase
-from tradeproxy.hub.gaps import GAPS_KEPT, Gaps
+from tradeproxy.hub.gaps import Gaps
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.wire.event import parse_time
@@ -162,6 +162,14 @@ class GapsTests(MemoryCase):
             self.gaps.check_orders_through(time_of(made))
             self.assertEqual(self.restart().orders_through, time_of(latest))
 
+    def test_synthetic_until_is_a_minute_ahead_of_the_latest_event(self) -> None:
+        """So a gap of many orders costs one commit. A crash must not hide that there are some."""
+        self.assertIsNone(self.gaps.synthetic_until)
+        minute = 60_000_000
+        for made, until in ((5, 5), (4, 5), (65, 5), (66, 66)):
+            self.gaps.record_synthetic(time_of(made))
+            self.assertEqual(self.restart().synthetic_until, time_of(until) + minute, made)
+
     def test_damaged_metadata_counts_as_none(self) -> None:
         """The journal is then checked from its newest event on; the account must still start."""
         self.journal.append(events(1))
@@ -213,12 +221,12 @@ class GapsTests(MemoryCase):
 
     def test_gaps_more_than_limit_keeps_the_last(self) -> None:
         """The number of gaps in a hello frame is bounded."""
-        for n in range(GAPS_KEPT + 5):
+        for n in range(25):
             self.journal.append(events(n))
             self.gaps.begin_gap()
             self.gaps.settle(GapOutcome.LOST)
         kept = [gap.begin for gap in self.gaps]
-        self.assertEqual(kept, [time_of(n) for n in range(5, GAPS_KEPT + 5)])
+        self.assertEqual(kept, [time_of(n) for n in range(5, 25)])
 
 
 class UnknownBeginTests(MemoryCase):
@@ -351,9 +359,9 @@ class ReplicatedGapsTests(MemoryCase):
         self.assertIsNone(self.gaps.complete_through)
 
     def test_replicate_more_than_limit_keeps_the_last(self) -> None:
-        """Only the last GAPS_KEPT gaps are kept."""
-        self.gaps.replicate([Gap(n) for n in range(GAPS_KEPT + 3)])
-        self.assertEqual([gap.begin for gap in self.gaps], list(range(3, GAPS_KEPT + 3)))
+        """Only the last 20 gaps are kept, as on the leader."""
+        self.gaps.replicate([Gap(n) for n in range(23)])
+        self.assertEqual([gap.begin for gap in self.gaps], list(range(3, 23)))
 
 
 class GapsInRedisTests(RedisJournalCase, GapsTests):

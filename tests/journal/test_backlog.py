@@ -51,6 +51,9 @@ class BacklogTests(SynchronousTestCase):
         self.assertFalse(backlog.has_room_for(replace(small, payload=bytes(6_778_217))))
         backlog.add(Entry(10_000, None, None, 0))
         self.assertFalse(backlog.has_room_for(small))
+        backlog.clear()
+        self.assertTrue(backlog.has_room_for(replace(small, payload=bytes(16_777_216))))
+        self.assertFalse(backlog.has_room_for(replace(small, payload=bytes(16_777_217))))
 
     def test_drop_removes_entries_from_every_query(self) -> None:
         """Committed events are found in the file, not here."""

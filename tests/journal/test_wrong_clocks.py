@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.support.journals import DAY, SqliteCase, event, events, time_of
+from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.runtime.dates import CONFIRM_AFTER, Dates
@@ -154,3 +155,19 @@ class WrongClockTests(SqliteCase):
         journal.identify("two")
         self.assertEqual(journal.complete_from, round(self.clock.seconds() * SECOND))
         self.assertFalse(journal.has(event(5)))
+
+
+class PendingEpochTests(RedisJournalCase):
+    """In Redis, a new epoch takes effect only when it is read back."""
+
+    def test_beginning_of_pending_epoch_does_not_correct_the_present_one(self) -> None:
+        """The present one began earlier. A client would get 4010 for its events."""
+        journal = self.open()
+        journal.identify("one")
+        begun = journal.complete_from
+        self.clock.advance(100)
+        now = round(self.clock.seconds() * SECOND)
+        found: list[int] = []
+        self.redis.on_command = lambda _: found.append(journal.correct_complete_from(now))
+        journal.identify("two")
+        self.assertEqual((found[0], journal.complete_from), (begun, now))
