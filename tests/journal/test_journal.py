@@ -38,6 +38,15 @@ class AppendTests(JournalCase):
         self.assertEqual((journal.first, journal.last, journal.latest_time), (1, 3, time_of(3)))
         self.assertEqual(journal.read(0, 2), listener.batches[0])
 
+    def test_callbacks_may_be_left_unset(self) -> None:
+        """A program that only reads the log needs none."""
+        journal = self.open()
+        journal.append(events(1))
+        journal.on_status(journal.status)
+        journal.on_new_epoch()
+        journal.on_replaced()
+        self.assertEqual(journal.last, 1)
+
     def test_append_duplicates_drops_and_counts_them(self) -> None:
         """This holds within a batch, across batches and across a restart."""
         journal = self.open()
@@ -110,6 +119,7 @@ class AppendTests(JournalCase):
     def test_newest_time_leaves_out_times_in_the_future(self) -> None:
         """Gaps begin there. A time years ahead is wrong; it is kept for `since` only."""
         journal = self.open()
+        self.assertIsNone(journal.newest_time)
         far = "2999-01-01T00:00:00Z"
         for each, newest in (
             (event(1, at=far), None),

@@ -132,6 +132,15 @@ class WrongClockTests(SqliteCase):
         journal.correct_times()
         self.assertEqual(journal.complete_from, begun)
 
+    def test_newest_time_without_estimate_may_be_any(self) -> None:
+        """This machine's clock may be years behind, so no time counts as wrong yet."""
+        journal = self.open_after_restart()
+        self.assertIsNone(journal.newest_time)
+        journal.append([event(1, at=format_time(time_of(10**9)))])
+        self.assertEqual(journal.newest_time, time_of(10**9))
+        self.observe()
+        self.assertIsNone(journal.newest_time)
+
     def test_bounds_in_the_future_are_corrected(self) -> None:
         """An earlier version moved them to the time of an event of the year 2999."""
         journal = self.open_after_restart()
