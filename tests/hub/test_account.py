@@ -149,10 +149,12 @@ class PublishTests(AccountTestCase):
             self.assertEqual(subscriber.batches, [[event(1).payload], [event(2).payload]])
 
     def test_publish_delivered_leaves_no_timer(self) -> None:
-        """After the delivery no additional timer remains."""
+        """It is due at once, not in the past, which a reactor refuses."""
         before = len(self.clock.getDelayedCalls())
         self.publish(1, 2)
         self.assertEqual(len(self.clock.getDelayedCalls()), before + 1)
+        due = min(call.getTime() for call in self.clock.getDelayedCalls())
+        self.assertEqual(due, self.clock.seconds())
         self.clock.advance(0)
         self.assertEqual(len(self.clock.getDelayedCalls()), before)
 
@@ -734,6 +736,17 @@ class AccountStreamStateTests(AccountTestCase):
         self.assertEqual(
             (status["event"], status["state"], status["reason"]),
             ("journal", "not durable", "disk full"),
+        )
+
+    def test_journal_durable_again_is_announced_with_cursor(self) -> None:
+        """The last events had none. A client that resumes before the next event needs it."""
+        self.publish(1)
+        self.account.flush()
+        self.journal.on_status(JournalStatus(durable=True, reason="", since=BEGIN))
+        journal, hello = self.subscriber.statuses
+        self.assertEqual((journal["event"], journal["state"]), ("journal", "durable"))
+        self.assertEqual(
+            (hello["event"], hello["cursor"]), ("hello", self.account.cursor_at(self.journal.last))
         )
 
     def test_journal_replaced_drops_every_subscriber(self) -> None:

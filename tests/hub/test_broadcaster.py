@@ -220,9 +220,11 @@ class ChunkedFanOutTests(SynchronousTestCase):
             self.broadcaster.register(subscriber)
 
     def test_publish_many_subscribers_takes_several_turns(self) -> None:
-        """Pings and new connections are served between two chunks."""
+        """Pings and new connections are served between two chunks. No time passes."""
         self.broadcaster.publish(ONE)
         self.assertEqual(len(self.deliveries), 2000)
+        [call] = self.clock.getDelayedCalls()
+        self.assertEqual(call.getTime(), self.clock.seconds())
         self.clock.advance(0)
         self.assertEqual(self.deliveries, self.subscribers)
 
