@@ -243,6 +243,8 @@ class UnknownBeginTests(MemoryCase):
         """It is announced as null. The backfill starts where the new journal begins."""
         self.gaps.begin_gap()
         self.gaps.correct_times()
+        self.assertEqual(self.gaps.backfill_from, self.journal.complete_from)
+        self.clock.advance(100)
         self.gaps.end_gap(BACK)
         self.assertEqual(self.gaps.current, Gap(None, BACK))
         data = json.loads(self.frames[-1])["data"]

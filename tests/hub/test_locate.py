@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.support.journals import MemoryCase, event, event_id_of, events, time_of
+from tests.support.journals import DiskCase, MemoryCase, event, event_id_of, events, time_of
 from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
+from tradeproxy.journal.backlog import MAX_BYTES
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.wire.event import format_time
@@ -158,7 +159,8 @@ class LocateTests(MemoryCase):
         self.trim()
         self.journal.newest_trimmed = None
         self.assertEqual(locate(self.account, AfterTime(time_of(2))), 2)
-        self.assert_unrecoverable(AfterTime(time_of(1)), "^the journal begins at")
+        for time in (time_of(1), time_of(2) - 1):
+            self.assert_unrecoverable(AfterTime(time), "^the journal begins at")
 
     def test_locate_after_time_of_two_trimmed_events_fails(self) -> None:
         """A client may have got only the first of them."""
@@ -190,6 +192,21 @@ class LocateTests(MemoryCase):
         bare = event(7, event_id=None, execution_id="x")
         self.journal.append([bare])
         self.assertEqual(locate(self.account, AfterId(bare.identity)), 4)
+
+
+class LocateAtHoleTests(DiskCase):
+    """Events of a hole were delivered, but cannot be read. None behind a position is skipped."""
+
+    def test_locate_after_time_of_hole_returns_row_before_it(self) -> None:
+        """The client may have had the first of its events only. Other holes do not matter."""
+        account = Account("paper", self.journal, self.clock)
+        self.connections.refuse_writing()
+        for batch in ((3, 4), (5,), (6,), (7,)):
+            size = 1 if batch in ((5,), (7,)) else MAX_BYTES // 2 + 1
+            self.journal.append([replace(event(n), payload=b"x" * size) for n in batch])
+        self.assertEqual([self.journal.next_hole(after) for after in (0, 4, 6)], [4, 6, None])
+        found = [locate(account, AfterTime(time_of(n))) for n in range(1, 9)]
+        self.assertEqual(found, [1, 2, 3, 3, 5, 5, 7, 7])
 
 
 class LocateInRedisTests(RedisJournalCase, LocateTests):

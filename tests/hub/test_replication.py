@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -59,6 +61,14 @@ class StreamStateEncodingTests(SynchronousTestCase):
         for upstream in states:
             text = json.dumps({"upstream": upstream, "gaps": []})
             self.assertRaises((TypeError, ValueError), StreamState.parse, text)
+
+    def test_parse_upstream_since_last_second_of_calendar_accepts_it(self) -> None:
+        """A second later it could not be shown as a date."""
+        last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+        up = UpstreamStatus(streaming=True, reason="", since=last)
+        self.assertEqual(StreamState.parse(StreamState(up, ()).encode()).upstream, up)
+        later = StreamState(replace(up, since=last + 1), ())
+        self.assertRaises(ValueError, StreamState.parse, later.encode())
 
     def test_parse_gap_outside_calendar_leaves_it_out(self) -> None:
         """An earlier version may have written one. It could not be shown as a date."""
