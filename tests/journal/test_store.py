@@ -238,13 +238,14 @@ class TrimStoreTests(StoreCase):
             self.assertEqual(found, through, (seq, before - FIRST_AT, first, count))
 
     def test_find_due_keeps_rows_from_the_newest_time_on(self) -> None:
-        """Whatever their age. A time that lies in the future is none."""
+        """Whatever their age, but not beyond their count. A time in the future is none."""
         self.append(event(1), at(2, 10**9), event(3), at(4, 3), event(5), event(4))
         old = MAX_TIME
         for n, through in ((200, 4), (3, 2), (2, 0), (0, 6)):
             limit = time_of(n)
             self.assertEqual(self.store.find_due(1, 6, Due(0, old, limit)), through, n)
         self.assertEqual(self.store.find_due(1, 3, Due(0, old, time_of(200))), 3)
+        self.assertEqual(self.store.find_due(1, 3, Due(9, old, time_of(2))), 3)
 
     def test_find_due_newest_row_is_late_keeps_it(self) -> None:
         """The rows before it have a higher time only because of one that lies in the future."""
