@@ -113,6 +113,39 @@ class FailingDiskTests(DiskCase):
         self.clock.advance(RETRY_EVERY * 3)
         self.assertEqual(len(self.listener.statuses), 2)
 
+    def test_retry_runs_every_second(self) -> None:
+        """As docs/operations.md promises."""
+        self.connections.refuse_writing()
+        self.journal.append(events(3))
+        self.clock.advance(1)
+        self.connections.refuse_writing(False)
+        self.clock.advance(0.75)
+        self.assertFalse(self.journal.status.durable)
+        self.clock.advance(0.25)
+        self.assertTrue(self.journal.status.durable)
+
+    def test_retry_fails_in_another_way_changes_reason(self) -> None:
+        """The outage is the same one: it has one beginning."""
+        self.connections.refuse_writing()
+        self.journal.append(events(3))
+        began = self.journal.status.since
+        self.connections.refuse_writing(False)
+        self.connections.fail("BEGIN", sqlite3.SQLITE_BUSY)
+        self.clock.advance(RETRY_EVERY)
+        reason = f"another program holds the file: {self.path}"
+        self.assertEqual(self.journal.status, JournalStatus(False, reason, began))
+
+    def test_retry_commits_1000_rows_in_one_transaction(self) -> None:
+        """If the disk fails again, what it has accepted until then remains."""
+        self.connections.refuse_writing()
+        self.journal.append([event(n) for n in range(3, 2004)])
+        self.connections.refuse_writing(False)
+        found: list[int] = []
+        self.connections.on_commit(lambda: found.append(len(self.read_disk())))
+        self.clock.advance(RETRY_EVERY)
+        # The first transaction saves the metadata.
+        self.assertEqual(found, [2, 2, 1002, 2002])
+
     def test_append_disk_works_again_commits_backlog_first(self) -> None:
         """A new event does not wait for the next retry."""
         self.connections.refuse_writing()
@@ -153,6 +186,7 @@ class FailingDiskTests(DiskCase):
         with capturedLogs() as logs:
             self.journal.close()
         self.assertEqual([log["count"] for log in logs], [2])
+        self.journal.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         again = self.open_on_disk()
         self.assertEqual((again.epoch, again.last), (self.journal.epoch, 2))
@@ -174,6 +208,7 @@ class FailingDiskTests(DiskCase):
         self.journal.append(events(3))
         reason = f"another program holds the file: {self.path}"
         self.assertEqual(self.journal.status.reason, reason)
+        self.assertEqual(self.connections.query_value("PRAGMA busy_timeout"), 0)
         other.execute("COMMIT")
         self.clock.advance(RETRY_EVERY)
         self.assertTrue(self.journal.status.durable)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.support.disks import limit_file_size, list_descriptors
 from tests.support.processes import SOURCES
 from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.file import JournalFile, check_journal
@@ -67,6 +68,9 @@ class JournalFileCase(SynchronousTestCase):
         connection = sqlite3.connect(self.path, isolation_level=None)
         migrate(connection, (*MIGRATIONS, *more))
         connection.close()
+
+    def list_locks(self) -> list[int]:
+        return list_descriptors(self.path.with_suffix(".lock"))
 
     def contents(self) -> dict[str, bytes]:
         """Return the names and contents of all files in the directory."""
@@ -161,6 +165,38 @@ class AcquireTests(JournalFileCase):
             self.file().acquire()
 
 
+class LockTests(JournalFileCase):
+    """The lock is one descriptor of the lock file, for as long as the journal is in use."""
+
+    def test_lock_twice_keeps_descriptor(self) -> None:
+        """If it were closed for a moment, another process could take the lock."""
+        lower = os.open("/dev/null", os.O_RDONLY)
+        file = self.file()
+        file.acquire()
+        before = self.list_locks()
+        os.close(lower)
+        file.lock()
+        self.assertEqual((len(before), self.list_locks()), (1, before))
+
+    def test_lock_after_loss_leaves_no_descriptor(self) -> None:
+        """The lock on the removed file is released."""
+        file = self.file()
+        file.acquire()
+        self.path.with_suffix(".lock").unlink()
+        file.lock()
+        self.assertEqual(len(self.list_locks()), 1)
+        file.release()
+        self.assertEqual(self.list_locks(), [])
+
+    def test_journal_in_use_leaves_no_descriptor(self) -> None:
+        """A journal that lost its lock tries to get it every second."""
+        self.file().acquire()
+        for _ in range(2):
+            self.assertRaises(JournalError, self.file().acquire)
+            self.assertIsNotNone(check_journal(self.path))
+        self.assertEqual(len(self.list_locks()), 1)
+
+
 class SetAsideTests(JournalFileCase):
     """An old journal is kept under another name."""
 
@@ -221,3 +257,18 @@ class CheckJournalTests(JournalFileCase):
             check_journal(directory / "paper.sqlite3"),
             f"{directory}/paper.sqlite3: the directory {directory} cannot be written to",
         )
+
+    def test_check_first_start_needs_256_kib(self) -> None:
+        """An existing journal has its tables: it can be opened on a full disk."""
+        self.write_schema()
+        directory = self.path.parent
+        empty, missing = directory / "empty.sqlite3", directory / "missing.sqlite3"
+        empty.touch()
+        for path in (empty, missing):
+            with limit_file_size(256 * 1024):
+                self.assertIsNone(check_journal(path))
+            with limit_file_size(256 * 1024 - 1):
+                line = check_journal(path)
+            self.assertEqual(line, f"{path}: {directory}: File too large")
+        with limit_file_size(256 * 1024 - 1):
+            self.assertIsNone(check_journal(self.path))

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import os
 import resource
+import sqlite3
 from errno import ENOSPC
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.support.disks import fill_disk, mount_disk, use_inodes
+from tests.support.disks import fill_disk, list_descriptors, mount_disk, use_inodes
 from tests.support.journals import DiskCase, event, events
 from tradeproxy.journal.disk import RETRY_EVERY, WATCH_EVERY
 from tradeproxy.journal.file import describe_os_error, find_problem
-
-
-def link(path: Path) -> str:
-    """Return what an entry of /proc/self/fd stands for."""
-    try:
-        return str(path.readlink())
-    except FileNotFoundError:  # the directory itself, which is closed again
-        return ""
 
 
 class FullDiskTests(DiskCase):
@@ -44,6 +37,33 @@ class FullDiskTests(DiskCase):
         self.assertTrue(self.journal.status.durable)
         self.assertEqual(len(self.read_disk()), 199)
 
+    def test_vague_error_has_reason_of_the_system(self) -> None:
+        """SQLite reports many causes as an I/O error. A lock has only one."""
+        for code, reason in (
+            (sqlite3.SQLITE_IOERR_WRITE, "disk full"),
+            (sqlite3.SQLITE_CANTOPEN, "disk full"),
+            (sqlite3.SQLITE_READONLY, "disk full"),
+            (sqlite3.SQLITE_BUSY, "another program holds the file"),
+        ):
+            fill_disk(self.disk)
+            self.connections.fail("BEGIN", code)
+            self.journal.append(events(3))
+            self.assertEqual(self.journal.status.reason, f"{reason}: {self.path}")
+            self.connections.fail("BEGIN", None)
+            (self.disk / "fill").unlink()
+            self.clock.advance(RETRY_EVERY)
+            self.assertTrue(self.journal.status.durable)
+
+    def test_vague_error_is_explained_by_each_retry(self) -> None:
+        """The disk is full first, and faulty later."""
+        fill_disk(self.disk)
+        self.connections.fail("BEGIN", sqlite3.SQLITE_IOERR)
+        self.journal.append(events(3))
+        self.assertEqual(self.journal.status.reason, f"disk full: {self.path}")
+        (self.disk / "fill").unlink()
+        self.clock.advance(RETRY_EVERY)
+        self.assertEqual(self.journal.status.reason, f"disk error: {self.path}")
+
     def test_new_file_on_full_disk_names_it(self) -> None:
         """The database was removed. SQLite reports the full disk as an I/O error."""
         fill_disk(self.disk)
@@ -60,11 +80,7 @@ class FullDiskTests(DiskCase):
         """The process has too many open files."""
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.path.unlink()
-        lowest = min(
-            int(each.name)
-            for each in Path("/proc/self/fd").iterdir()
-            if "paper.sqlite3" in link(each)
-        )
+        lowest = list_descriptors(self.path)[0]
         taken = [os.open("/dev/null", os.O_RDONLY)]
         while taken[-1] < lowest:
             taken.append(os.open("/dev/null", os.O_RDONLY))
@@ -102,4 +118,13 @@ class OsErrorTests(SynchronousTestCase):
         self.assertEqual(describe_os_error(error, disk / "x"), "disk full")
         use_inodes(disk)
         reason = "disk full, no inode is free"
-        self.assertEqual(describe_os_error(error, disk / "missing" / "x"), reason)
+        for path in (disk / "missing" / "x", mount_disk(self, ",nr_inodes=1") / "x"):
+            self.assertEqual(describe_os_error(error, path), reason)
+
+    def test_full_disk_that_counts_no_inodes_is_full(self) -> None:
+        """Btrfs reports 0 inodes, of which 0 are free, and so does /proc."""
+        path = Path("/proc/x")
+        if os.statvfs(path.parent).f_files:
+            raise SkipTest("/proc counts inodes here")
+        error = OSError(ENOSPC, "No space left on device")
+        self.assertEqual(describe_os_error(error, path), "disk full")

@@ -109,6 +109,20 @@ class SqliteHeaderTests(SynchronousTestCase):
         self.assertEqual(header, Header(APPLICATION_ID, len(MIGRATIONS)))
         check_header(header)
 
+    def test_parse_exactly_100_bytes_reads_marks_at_their_offsets(self) -> None:
+        """The version is at byte 60, the application_id at byte 68: four bytes each, big-endian."""
+        page = b"SQLite format 3\0" + bytes(range(16, 100))
+        self.assertEqual(Header.parse(page), Header(0x44454647, 0x3C3D3E3F))
+        self.assertIsNone(Header.parse(page[:99]))
+
+    def test_mark_of_journals_never_changes(self) -> None:
+        """With another one, every existing journal would be another program's file."""
+        connection = in_memory()
+        self.addCleanup(connection.close)
+        migrate(connection)
+        page = connection.serialize()[:100]
+        self.assertEqual(page[68:72], b"trPx")
+
     def test_parse_other_file_returns_none(self) -> None:
         """An empty file, other content and a truncated header are not SQLite files."""
         for page in (b"", b"x" * 100, b"SQLite format 3\0" + bytes(80)):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
 
 from twisted.logger import capturedLogs, formatEvent
 
-from tests.support.journals import SqliteCase, event, event_id_of, events, time_of
+from tests.support.journals import Connections, SqliteCase, event, event_id_of, events, time_of
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import UnreadableError
@@ -117,10 +116,11 @@ class UpgradeTests(SqliteCase):
         """The rows of a step whose commit failed were in no table: their fills came twice."""
         fills = [event(n, **{**EXECUTION, "execution_id": str(n)}) for n in (1, 2, 3)]
         self.write_version_1(fills)
-        disk = FullDisk()
-        journal = self.open(connect=disk, upgrade_step=60.0)
+        connections = Connections()
+        connections.fail("COMMIT", sqlite3.SQLITE_FULL)  # the migrations commit otherwise
+        journal = self.open(connect=connections, upgrade_step=60.0)
         self.assertFalse(journal.status.durable)
-        disk.is_full = False
+        connections.fail("COMMIT", None)
         self.clock.advance(RETRY_EVERY)
         journal.append(fills)
         self.assertEqual((journal.last, journal.duplicates), (3, 3))
@@ -145,23 +145,3 @@ class UpgradeTests(SqliteCase):
         account = Account("paper", self.open(upgrade_step=60.0), self.clock)
         with self.assertRaises(UnrecoverablePositionError):
             locate(account, AfterTime(time_of(10)))
-
-
-class FullDisk:
-    """Connects to databases whose commits fail while `is_full`. Migrations commit otherwise."""
-
-    def __init__(self) -> None:
-        self.is_full = True
-
-    def __call__(self, path: str, **options: Any) -> sqlite3.Connection:
-        disk = self
-
-        class Connection(sqlite3.Connection):
-            def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-                if sql == "COMMIT" and disk.is_full:
-                    error = sqlite3.OperationalError("database or disk is full")
-                    error.sqlite_errorcode = sqlite3.SQLITE_FULL
-                    raise error
-                return super().execute(sql, *values)
-
-        return sqlite3.connect(path, factory=Connection, **options)

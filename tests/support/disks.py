@@ -1,10 +1,12 @@
-"""Small file systems in memory, for tests of a disk that is full."""
+"""Small file systems in memory, limits and open files, for tests of disks that fail."""
 
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
@@ -41,3 +43,24 @@ def use_inodes(directory: Path) -> None:
     with suppress(OSError):
         for number in range(os.statvfs(directory).f_files + 1):
             (directory / str(number)).touch()
+
+
+@contextmanager
+def limit_file_size(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond some bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def list_descriptors(path: Path) -> list[int]:
+    """Return this process's descriptors of files whose paths begin so, removed or not."""
+    found = []
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the directory itself, which is closed again
+            if str(each.readlink()).startswith(str(path.absolute())):
+                found.append(int(each.name))
+    return sorted(found)

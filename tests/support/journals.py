@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -142,6 +143,20 @@ class JournalListener:
         self.calls.append(status)
 
 
+class FaultyConnection(sqlite3.Connection):
+    """A connection on which the statements with these beginnings fail with these result codes."""
+
+    faults: Mapping[str, int] = MappingProxyType({})
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        for beginning, code in self.faults.items():
+            if sql.lstrip().startswith(beginning):
+                error = sqlite3.OperationalError("a fault of the test")
+                error.sqlite_errorcode = code
+                raise error
+        return super().execute(sql, *values)
+
+
 class Connections:
     """A replacement for sqlite3.connect that lets a test make the newest connection fail.
 
@@ -150,10 +165,23 @@ class Connections:
 
     def __init__(self) -> None:
         self._connections: list[sqlite3.Connection] = []
+        self._faults: dict[str, int] = {}
 
     def __call__(self, path: str, **options: Any) -> sqlite3.Connection:
-        self._connections.append(sqlite3.connect(path, **options))
-        return self._connections[-1]
+        connection = sqlite3.connect(path, factory=FaultyConnection, **options)
+        connection.faults = self._faults
+        self._connections.append(connection)
+        return connection
+
+    def fail(self, statement: str, code: int | None) -> None:
+        """Make statements that begin so fail with SQLite's result code, on every connection.
+
+        None undoes that.
+        """
+        if code is None:
+            del self._faults[statement]
+        else:
+            self._faults[statement] = code
 
     def query_value(self, statement: str) -> Any:
         """Return the first value of the first row that a statement yields."""
