@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sqlite3
 from typing import Any
 
@@ -9,7 +11,9 @@ from twisted.logger import capturedLogs
 
 from tests.support.journals import DiskCase, event, events, row, time_of
 from tradeproxy.journal.base import Batch, TrimmedError
+from tradeproxy.journal.bookmark import CHECK_EVERY
 from tradeproxy.journal.disk import RETRY_EVERY
+from tradeproxy.journal.file import JournalFile
 from tradeproxy.journal.metadata import OPEN_SINCE
 from tradeproxy.journal.retention import TRIM_EVERY
 
@@ -112,7 +116,18 @@ class DamagedFileTests(DiskCase):
             self.assertEqual(self.read_seqs(journal, journal.last - 1), [journal.last])
 
     def test_open_file_with_damaged_index_keeps_numbers_and_times(self) -> None:
-        """The bounds can still be read, so the numbers continue and a backfill is possible."""
+        """The bounds can still be read, so a backfill is possible. The bookmark is older."""
+        self.clock.advance(CHECK_EVERY)
+        bookmark = self.path.with_suffix(".bookmark")
+        older = bookmark.read_bytes()
+        self.damage_index()
+        bookmark.write_bytes(older)
+        again = self.open_on_disk()
+        self.assertTrue(self.set_aside(again))
+        self.assertEqual((again.last, again.latest_time), (499, time_of(499)))
+
+    def damage_index(self) -> None:
+        """Append events, and close the journal. Only a check of the whole file finds the damage."""
         self.journal.append([event(n) for n in range(3, 500)])
         page = self.connections.query_value(
             "SELECT pageno FROM dbstat"
@@ -122,9 +137,16 @@ class DamagedFileTests(DiskCase):
         with self.path.open("r+b") as file:
             file.seek((page - 1) * 4096)
             file.write(b"\xff" * 4096)
-        again = self.open_on_disk()
-        self.assertTrue(self.set_aside(again))
-        self.assertEqual((again.last, again.latest_time), (499, time_of(499)))
+
+    def test_open_checks_files_up_to_32_mib(self) -> None:
+        """The check of a larger one would delay the start by more than a fraction of a second."""
+        self.damage_index()
+        limit = 32 * 1024 * 1024
+        for size, is_checked in ((limit + 4096, False), (limit, True)):
+            os.truncate(self.path, size)
+            again = self.open_on_disk()
+            self.assertEqual(self.set_aside(again), is_checked, size)
+            again.close()
 
     def test_open_file_with_inconsistent_metadata_starts_new_file(self) -> None:
         """A missing row, key or table, and a value that is no number, are damage."""
@@ -217,26 +239,111 @@ class DamagedFileTests(DiskCase):
         again.identify("two")
         self.assertEqual((again.epoch, again.last), (self.journal.epoch, 3))
 
+    def test_append_to_new_files_that_are_damaged_too_begins_two(self) -> None:
+        """Each of them is kept; more attempts would only fill the disk. A retry follows."""
+        announced: list[str] = []
+        self.journal.on_new_epoch = lambda: announced.append(self.journal.epoch)
+        self.connections.fail("INSERT INTO events", sqlite3.SQLITE_CORRUPT)
+        self.journal.append(events(3))
+        reason = f"the file is damaged, and a new one too: {self.path}"
+        self.assertEqual([status.reason for status in self.listener.statuses], [reason])
+        self.assertEqual(self.listener.batches, [Batch((row(3, event(3), durable=False),))])
+        self.assertEqual(len(list(self.path.parent.glob("*.damaged-*"))), 2)
+        due = min(call.getTime() for call in self.clock.getDelayedCalls())
+        self.assertEqual(due, self.clock.seconds())  # the reactor accepts no time in the past
+        self.clock.advance(0)
+        self.assertEqual(announced, [self.journal.epoch])
+        self.connections.fail("INSERT INTO events", None)
+        self.clock.advance(RETRY_EVERY)
+        self.assertTrue(self.journal.status.durable)
+        self.assertEqual([seq for seq, _ in self.read_disk()], [3])
+
+
+class UnusableNewFileTests(DiskCase):
+    """The old file is damaged, and no new one is possible for a while."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.failures = 0
+        self.journal.identify("one")
+        self.journal.close()
+        self.journal = self.open(connect=self.connect)
+
+    def connect(self, path: str, **options: Any) -> sqlite3.Connection:
+        connection = self.connections(path, **options)
+        if self.failures:
+            self.failures -= 1
+            self.connections.refuse_writing()
+        return connection
+
+    def damage_and_append(self, failures: int) -> None:
+        """Damage the file and append event 3, while a number of new files cannot be written."""
+        self.damage()
+        self.failures = failures
+        self.journal.append(events(3))
+        self.assertFalse(self.journal.status.durable)
+
+    def list_kept(self) -> list[str]:
+        """Return the reasons in the names of the databases that were set aside."""
+        names = [each.name for each in self.path.parent.iterdir()]
+        found = [re.fullmatch(r"paper\.sqlite3\.(.+)-[0-9a-f]{16}", name) for name in names]
+        return sorted(match[1] for match in found if match)
+
     def test_new_file_not_writable_retries(self) -> None:
         """As on a full disk: the old file is renamed at once, the new one is written later."""
-        failures = 2
-
-        def connect(path: str, **options: Any) -> sqlite3.Connection:
-            nonlocal failures
-            connection = self.connections(path, **options)
-            if failures and list(self.path.parent.glob("*damaged*")):
-                failures -= 1
-                self.connections.refuse_writing()
-            return connection
-
-        self.journal.close()
-        journal = self.open(connect=connect)
-        self.damage()
-        journal.append(events(3))
+        self.damage_and_append(2)
         reason = f"the file is damaged; the file is read-only: {self.path}"
-        self.assertEqual(journal.status.reason, reason)
+        self.assertEqual(self.journal.status.reason, reason)
         self.clock.advance(RETRY_EVERY)
-        self.assertFalse(journal.status.durable)
+        self.assertFalse(self.journal.status.durable)
         self.clock.advance(RETRY_EVERY)
-        self.assertTrue(journal.status.durable)
+        self.assertTrue(self.journal.status.durable)
         self.assertEqual([seq for seq, _ in self.read_disk()], [3])
+
+    def test_another_account_sets_new_file_aside_as_its_own(self) -> None:
+        """It is no other program's: it was begun here, although it could not be opened."""
+        self.damage_and_append(3)
+        self.journal.identify("two")
+        self.assertFalse(self.journal.status.durable)
+        self.clock.advance(RETRY_EVERY)
+        self.assertTrue(self.journal.status.durable)
+        self.assertEqual(self.list_kept(), ["damaged", "other-account"])
+
+    def test_lock_lost_meanwhile_spares_file_of_another_proxy(self) -> None:
+        """The other one has begun a journal of its own."""
+        self.damage_and_append(1)
+        self.path.with_suffix(".lock").unlink()
+        other = JournalFile(self.path)
+        other.acquire()
+        self.addCleanup(other.release)
+        self.clock.advance(RETRY_EVERY)
+        reason = f"{self.path}: another tradeproxy uses it"
+        self.assertEqual(self.journal.status.reason, reason)
+        self.assertEqual(self.path.read_bytes(), b"")
+
+    def test_directory_returns_with_another_proxys_lock_keeps_its_file(self) -> None:
+        """The file is no longer this proxy's. It was renamed while the other one used it."""
+        moved = self.path.parent.with_name("away")
+        self.damage()
+        self.path.parent.rename(moved)
+        self.journal.append(events(3))
+        (moved / "paper.lock").unlink()
+        other = JournalFile(moved / "paper.sqlite3")
+        other.acquire()
+        self.addCleanup(other.release)
+        moved.rename(self.path.parent)
+        self.clock.advance(RETRY_EVERY)
+        self.assertEqual(self.list_kept(), [])
+        reason = f"{self.path}: another tradeproxy uses it"
+        self.assertEqual(self.journal.status.reason, reason)
+
+    def test_another_account_while_directory_is_away_keeps_reason_in_name(self) -> None:
+        """The file was damaged first. Its new name has the epoch that follows it."""
+        moved = self.path.parent.with_name("away")
+        self.damage()
+        self.path.parent.rename(moved)
+        self.journal.append(events(3))
+        self.journal.identify("two")
+        moved.rename(self.path.parent)
+        self.clock.advance(RETRY_EVERY)
+        self.assertTrue(self.set_aside(self.journal))

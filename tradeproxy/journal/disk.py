@@ -256,7 +256,7 @@ class Disk:
     def replace(self, why: str = "") -> None:
         """Begin a new epoch in a new file. `why` becomes part of the old file's new name.
 
-        Raises OSError, SchemaError or sqlite3.Error if that is impossible now.
+        Raises OSError, JournalError, SchemaError or sqlite3.Error if that is impossible now.
         """
         self._close_store()
         epoch = self._begin_epoch()

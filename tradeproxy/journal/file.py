@@ -124,11 +124,13 @@ class JournalFile:
         """Rename the database, which must not be open, and its other files.
 
         Returns the new names. `why` and `epoch` become part of them. Files with which another
-        program has replaced the open ones have `foreign` instead of `why`. Raises OSError.
+        program has replaced the open ones have `foreign` instead of `why`. Raises OSError or
+        JournalError.
         """
         # Fails if the directory is missing, as with an unmounted volume. The old file may return
         # with the directory; it must not be overlooked.
         self.path.parent.stat()
+        self.lock()  # another process may use the file that is there now
         foreign = self.set_aside_foreign(epoch)
         return foreign + self._rename(SUFFIXES, f"{self.path.name}.{why}-{epoch}")
 
