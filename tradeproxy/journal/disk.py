@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tradeproxy.journal.file import JournalFile
 
 STEP = 1000
-"""Rows of the backlog that one transaction commits. It bounds the time that blocks the reactor."""
+"""Rows of the backlog that one transaction commits: they remain if a later one fails."""
 
 RETRY_EVERY = 1.0
 """Seconds between two attempts to write while the disk fails."""
@@ -133,7 +133,6 @@ class Disk:
         if self._file.has_lost_database:
             # SQLite would take what is left for a part of the next database.
             raise DamageError("the database is missing")
-        self._file.watch.forget()
         if self._file.size > 0:
             self._store = self._open_store()
         return self._store

@@ -62,7 +62,7 @@ class JournalFile:
         cannot be read.
         """
         lost = self.watch.find_lost()
-        if lost != self.path and not self.has_lock():
+        if not self.has_lock():
             try:
                 self.lock()
             except LockedError:
@@ -245,7 +245,6 @@ def find_problem(path: Path, size: int = NEEDED) -> OSError | None:
     try:
         with TemporaryFile(dir=path.parent) as file:
             file.write(bytes(size))
-            file.flush()
     except OSError as error:
         return OSError(error.errno, error.strerror, str(path.parent))
     return None

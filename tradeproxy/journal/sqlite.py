@@ -13,6 +13,7 @@ from tradeproxy.journal.base import (
     Batch,
     JournalBase,
     JournalError,
+    Row,
     TrimmedError,
     UnreadableError,
     max_optional,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from tradeproxy.journal.base import Row
     from tradeproxy.runtime.dates import Dates
     from tradeproxy.wire.event import Event, OrderState
     from tradeproxy.wire.proxy_status import JournalStatus
@@ -111,9 +111,9 @@ class SqliteJournal(JournalBase):
         self.status = self._disk.status
         self._bookmark = (
             None
-            if path is None or file is None
+            if file is None
             else Bookmark(
-                path.with_suffix(".bookmark"),
+                file.path.with_suffix(".bookmark"),
                 clock,
                 self.encode_state,
                 is_ours=file.has_lock,
@@ -264,10 +264,7 @@ class SqliteJournal(JournalBase):
         overflow: list[Row] = []
         for event in self._without_duplicates(events):
             self.event_counts[event.kind] += 1
-            if event.time is not None and (
-                self.latest_time is None or event.time > self.latest_time
-            ):
-                self.latest_time = event.time
+            self.latest_time = max_optional(self.latest_time, event.time)
             # After the first event without room, the rest of this call goes to the hole as well:
             # a Batch has rows with consecutive numbers, or rows of one hole.
             if not overflow and self._backlog.has_room_for(event):
@@ -277,7 +274,7 @@ class SqliteJournal(JournalBase):
             if seq is None:
                 seq = self._add(None).seq
             self._backlog.remember(event)
-            overflow.append(Entry(seq, event, None, 0).row(durable=False))
+            overflow.append(Row(seq, event.payload, event.time, durable=False))
         for rows, is_overflow in ((stored, False), (overflow, True)):
             if rows:
                 self.on_committed(Batch(tuple(rows), is_overflow))

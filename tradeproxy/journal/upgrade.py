@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from tradeproxy.journal.base import max_optional
 from tradeproxy.journal.connection import fetch_value, transaction
 from tradeproxy.wire.event import MAX_TIME, MIN_TIME
 from tradeproxy.wire.messages import TradeUpdate, parse_server
@@ -54,13 +55,13 @@ def repair_times(connection: sqlite3.Connection) -> int:
 
 def _read_max_times(connection: sqlite3.Connection, first: int) -> list[tuple[int | None, int]]:
     """Return the highest time up to each row from `first` on, with the row's number."""
-    max_time = fetch_value(connection, "SELECT high FROM events WHERE seq = ?", first - 1)
+    query = "SELECT high FROM events WHERE seq = ?"
+    max_time: int | None = fetch_value(connection, query, first - 1)
     found: list[tuple[int | None, int]] = []
     for seq, time in connection.execute(
         "SELECT seq, time FROM events WHERE seq >= ? ORDER BY seq", (first,)
     ):
-        if time is not None and (max_time is None or time > max_time):
-            max_time = time
+        max_time = max_optional(max_time, time)
         found.append((max_time, seq))
     return found
 
@@ -83,7 +84,8 @@ class OlderRows:
         try:
             return int(text)
         except ValueError:  # damaged: begin again
-            return fetch_value(self._connection, "SELECT max(seq) FROM events") or 0
+            query = "SELECT coalesce(max(seq), 0) FROM events"
+            return int(fetch_value(self._connection, query))
 
     @property
     def max_time(self) -> int | None:
