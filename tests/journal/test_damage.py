@@ -176,6 +176,19 @@ class DamagedFileTests(DiskCase):
             self.assertTrue(self.set_aside(self.journal))
             self.journal.append(events(4))
 
+    def test_row_before_missing_one_can_be_read(self) -> None:
+        """The file is replaced once a reader needs the missing one."""
+        self.journal.append(events(3, 4))
+        self.connections.execute("DELETE FROM events WHERE seq = 3")
+        self.assertEqual(self.journal.row(2), row(2, event(2)))
+
+    def test_close_after_damage_leaves_no_timer(self) -> None:
+        """The new epoch was still to be announced."""
+        self.damage()
+        self.assertRaises(TrimmedError, self.journal.read, 0, 1)
+        self.journal.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_append_number_already_in_use_replaces_file(self) -> None:
         """Another program has written to the file. The new event must not be lost."""
         self.connections.execute("INSERT INTO events (seq, received) VALUES (3, 0)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 from twisted.logger import LogLevel, capturedLogs
@@ -244,6 +245,17 @@ class FailingDiskTests(DiskCase):
         self.assertTrue(self.journal.status.durable)
         self.assertEqual([seq for seq, _ in self.read_disk()], [5])
 
+    def test_identify_another_account_commits_backlog_if_disk_works_again(self) -> None:
+        """The old log is kept, and then has every event that was delivered."""
+        self.journal.identify("one")
+        self.connections.refuse_writing()
+        self.journal.append(events(3))
+        self.connections.refuse_writing(False)
+        self.journal.identify("two")
+        (kept,) = self.path.parent.glob("paper.sqlite3.other-account-*")
+        with closing(sqlite3.connect(kept)) as connection:
+            self.assertEqual(connection.execute("SELECT max(seq) FROM events").fetchone(), (3,))
+
     def test_commit_undetected_duplicate_keeps_its_number(self) -> None:
         """Its number has been delivered: the log stores it a second time rather than as a hole."""
         self.connections.refuse_writing()
@@ -329,3 +341,16 @@ class UnreadableDiskTests(DiskCase):
         self.clock.advance(RETRY_EVERY)
         self.assertTrue(self.journal.status.durable)
         self.assertEqual((self.journal.first, self.read_seqs(self.journal, 0)), (1, [1, 2, 3]))
+
+    def test_find_only_row_on_unreadable_disk_raises_unreadable(self) -> None:
+        """Without a row on the disk, the backlog has the whole log."""
+        for count in (0, 1):
+            self.path = self.path.with_name(f"{count}.sqlite3")
+            journal = self.open_on_disk()
+            journal.append([event(n) for n in range(count)])
+            self.connections.refuse_everything()
+            journal.append(events(5))
+            if count:
+                self.assertRaises(UnreadableError, journal.find, event_id_of(5))
+            else:
+                self.assertEqual(journal.find(event_id_of(5)), 1)

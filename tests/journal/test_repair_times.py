@@ -46,6 +46,15 @@ class RepairTests(DiskCase):
         self.assertEqual(journal.first_since(time_of(3)), 3)
         self.assertIsNone(journal.first_since(time_of(5)))
 
+    def test_highest_time_before_the_removed_one_stays_highest(self) -> None:
+        """Rows behind it are late: the times of the log never fall."""
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("UPDATE events SET time = ?, high = ?", (time_of(9), time_of(9)))
+        self.spoil(MAX_TIME + 1)
+        journal = self.reopen(self.journal)
+        self.assertEqual(journal.latest_time, time_of(9))
+        self.assertIsNone(journal.first_since(time_of(9) + 1))
+
     def test_early_time_is_removed(self) -> None:
         """The same for a time before year 1."""
         self.spoil(MIN_TIME - 1)

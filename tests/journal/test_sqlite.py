@@ -17,11 +17,14 @@ from tests.support.journals import (
     SqliteCase,
     event,
     events,
+    journal_at,
     memory_journal,
     row,
 )
 from tests.support.processes import SOURCES
 from tradeproxy.journal.base import Batch, Journal, JournalError
+from tradeproxy.journal.bookmark import CHECK_EVERY
+from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.schema import MIGRATIONS, migrate
 
 APPEND_AND_DIE = """
@@ -47,6 +50,56 @@ class MemoryJournalTests(SqliteCase):
         self.assertTrue(journal.status.durable)
         journal.close()
 
+    def test_close_before_open_has_no_effect(self) -> None:
+        """A start that fails at the first account closes all of them."""
+        journal_at(None, self.clock).close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class SqliteJournalTests(SqliteCase):
+    """What the journal says about itself."""
+
+    def test_append_counts_kinds_and_measures_commits(self) -> None:
+        """Events that wait for the disk count too. A commit that fails is not measured."""
+        connections = Connections()
+        journal = self.open(connect=connections)
+        connections.on_commit(lambda: self.clock.advance(0.25))
+        journal.append([event(1), event(2), event(3, event="fill")])
+        connections.refuse_writing()
+        journal.append([event(4), event(5, event="fill")])
+        self.assertEqual(journal.event_counts, {"new": 3, "fill": 2})
+        self.assertEqual(
+            (journal.commit_seconds.counts[-1], journal.commit_seconds.total), (1, 0.25)
+        )
+
+    def test_reaches_is_true_up_to_last_number(self) -> None:
+        """A cursor beyond it is not of this log."""
+        journal = self.open()
+        journal.append(events(1, 2))
+        self.assertEqual([journal.reaches(seq) for seq in (1, 2, 3)], [True, True, False])
+
+    def test_identify_returns_and_announces_new_epoch(self) -> None:
+        """The first id that is known is no change."""
+        journal = self.open()
+        announced: list[str] = []
+        journal.on_new_epoch = lambda: announced.append(journal.epoch)
+        found = [journal.identify(name) for name in ("one", "one", "two")]
+        self.assertEqual((found, announced), ([False, False, True], [journal.epoch]))
+
+    def test_trim_one_row(self) -> None:
+        """The eleventh event of ten."""
+        journal = self.open(max_events=10)
+        journal.append(events(*range(1, 12)))
+        self.clock.advance(TRIM_EVERY)
+        self.assertEqual(journal.first, 2)
+
+    def test_trim_by_age_keeps_last_row_without_time(self) -> None:
+        """Its number is then that of a row, and a cursor to it stays valid."""
+        journal = self.open(max_age=60)
+        journal.append([event(n, at=None) for n in (1, 2, 3)])
+        self.clock.advance(60 + TRIM_EVERY)
+        self.assertEqual(self.read_seqs(journal, journal.first - 1), [3])
+
 
 class SqliteFileTests(SqliteCase):
     """After a crash or a stop, the file contains every event that was passed on."""
@@ -61,6 +114,27 @@ class SqliteFileTests(SqliteCase):
         self.reopen(journal).identify("account")
         self.assert_no_temporary_files()
         self.assertEqual((self.path.read_bytes(), self.path.stat().st_mtime_ns), before)
+
+    def test_open_while_another_program_writes_succeeds(self) -> None:
+        """A file that is up to date is only read."""
+        self.open().close()
+        other = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        self.assertTrue(self.open().status.durable)
+
+    def test_open_any_umask_makes_every_file_private(self) -> None:
+        """SQLite gives its files the mode of the database, so that one is made first."""
+        before = os.umask(0)
+        try:
+            journal = self.open()
+            journal.append(events(1))
+            self.clock.advance(CHECK_EVERY)
+        finally:
+            os.umask(before)
+        modes = {each.name: each.stat().st_mode & 0o777 for each in self.path.parent.iterdir()}
+        names = ("bookmark", "lock", "sqlite3", "sqlite3-shm", "sqlite3-wal")
+        self.assertEqual(modes, {f"paper.{name}": 0o600 for name in names})
 
     def assert_no_temporary_files(self) -> None:
         self.doCleanups()
@@ -86,7 +160,9 @@ class SqliteFileTests(SqliteCase):
             connection.execute("PRAGMA journal_mode = WAL")
             prepare(connection)
             connection.close()
-            self.open().append(events(1))
+            with capturedLogs() as logs:
+                self.open().append(events(1))
+            self.assertEqual([log for log in logs if "old" in log], [], "there was no old version")
             self.assertEqual(list(self.path.parent.glob(f"{self.path.name}.*-*")), [])
 
     def test_open_full_sync_sets_synchronous_level(self) -> None:
@@ -146,7 +222,7 @@ class UnusableFileTests(SqliteCase):
         self.addCleanup(connection.close)
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("BEGIN EXCLUSIVE")
-        self.assert_open_fails("another program holds the file")
+        self.assert_open_fails(r"another program holds the file \(database is locked\)$")
         connection.close()
         self.open()
 

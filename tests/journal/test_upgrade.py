@@ -5,13 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
+from typing import Any
 
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.support.journals import Connections, SqliteCase, event, event_id_of, events, time_of
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
-from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.base import UnreadableError, max_optional
 from tradeproxy.journal.disk import RETRY_EVERY
 from tradeproxy.journal.schema import APPLICATION_ID, MIGRATIONS
 from tradeproxy.journal.upgrade import STEP_EVERY
@@ -25,20 +27,22 @@ EPOCH = "0123456789abcdef"
 class UpgradeTests(SqliteCase):
     """Positions stay valid, and older rows count for repeats and for times as positions."""
 
-    def write_version_1(self, rows: Sequence[Event]) -> None:
-        """Write a journal as the version before wrote it."""
+    def write_version_1(self, rows: Sequence[Event | None]) -> None:
+        """Write a journal as the version before wrote it. None is a hole."""
         self.path.parent.mkdir(parents=True)
         with closing(sqlite3.connect(self.path)) as connection, connection:
             connection.executescript(MIGRATIONS[0])
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute("PRAGMA user_version = 1")
-            high = None
+            high: int | None = None
             for seq, each in enumerate(rows, 1):
-                high = max(filter(None, (high, each.time)), default=None)
-                connection.execute(
-                    "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (seq, each.identity, each.digest, each.time, high, 0, each.payload),
-                )
+                values: tuple[object, ...]
+                if each is None:
+                    values = (seq, None, None, None, high, 0, None)
+                else:
+                    high = max_optional(high, each.time)
+                    values = (seq, each.identity, each.digest, each.time, high, 0, each.payload)
+                connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", values)
             metadata = {"trimmed": "0", "begins": "1", "epoch": EPOCH}
             metadata["base_url"] = "wss://paper-api.alpaca.markets/stream"
             connection.executemany("INSERT INTO meta VALUES (?, ?)", metadata.items())
@@ -106,6 +110,7 @@ class UpgradeTests(SqliteCase):
         """The process may end before the last step."""
         self.write_version_1([event(n, **{**EXECUTION, "execution_id": str(n)}) for n in (1, 2)])
         self.open(upgrade_step=0.0).close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(self.read_versions(), (3, ["1"]))
         journal = self.open(upgrade_step=60.0)
         again = event(1, **{**EXECUTION, "execution_id": "1", "event_id": "another"})
@@ -145,3 +150,67 @@ class UpgradeTests(SqliteCase):
         account = Account("paper", self.open(upgrade_step=60.0), self.clock)
         with self.assertRaises(UnrecoverablePositionError):
             locate(account, AfterTime(time_of(10)))
+
+    def test_upgrade_finds_late_rows_among_holes_and_rows_without_time(self) -> None:
+        """Only a row with a time before that of an earlier row is late."""
+        same = event(5, at=format_time(time_of(3)))
+        self.write_version_1([event(3), None, event(4, at=None), same, event(1)])
+        self.open(upgrade_step=60.0)
+        with closing(sqlite3.connect(self.path)) as connection:
+            rows = connection.execute("SELECT seq, time FROM late").fetchall()
+        self.assertEqual(rows, [(5, time_of(1))])
+
+    def test_upgrade_with_unreadable_progress_begins_again(self) -> None:
+        """Rows that are in the new tables already are not added twice."""
+        fills = [event(n, **{**EXECUTION, "execution_id": str(n)}) for n in (1, 2, 3)]
+        self.write_version_1(fills)
+        self.open(upgrade_step=0.0).close()
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("UPDATE meta SET value = 'x' WHERE key = 'unindexed'")
+        journal = self.open(upgrade_step=60.0)
+        self.assertEqual(self.read_versions(), (3, []))
+        journal.append(fills)
+        self.assertEqual(journal.duplicates, 3)
+
+    def test_steps_follow_each_other_after_10_milliseconds(self) -> None:
+        """In between, the proxy delivers events."""
+        self.write_version_1(events(1, 2))
+        self.open(upgrade_step=0.0)
+        self.clock.advance(0.0078125)
+        self.assertEqual(self.read_versions(), (3, ["1"]))
+        self.clock.advance(0.0078125)
+        self.assertEqual(self.read_versions(), (3, []))
+
+    def test_steps_are_short_and_take_many_rows(self) -> None:
+        """A million rows are upgraded in minutes, and no step delays an event noticeably."""
+        small = replace(event(1), payload=b"{}")
+        rows = [replace(small, identity=str(n)) for n in range(20_000)]
+        self.write_version_1(rows)
+        self.open()
+        steps = 1
+        while self.read_versions() != (3, []):
+            self.clock.advance(STEP_EVERY)
+            steps += 1
+        self.assertGreater(steps, 2)
+        self.assertLess(steps, len(rows) // 4)
+
+    def test_step_is_committed_without_sync(self) -> None:
+        """A sync takes longer than a step. There are ten times as many checkpoints."""
+        connections = Connections()
+        levels: list[tuple[int, int]] = []
+
+        def record() -> None:
+            names = ("synchronous", "wal_autocheckpoint")
+            one, other = (connections.query_value(f"PRAGMA {name}") for name in names)
+            levels.append((one, other))
+
+        def connect(path: str, **options: Any) -> sqlite3.Connection:
+            connection = connections(path, **options)
+            connections.on_commit(record)
+            return connection
+
+        self.write_version_1(events(1, 2))
+        journal = self.open(connect=connect, full_sync=True, upgrade_step=60.0)
+        step = levels[-1]
+        journal.append(events(3))
+        self.assertEqual((step, levels[-1]), ((1, 100), (2, 1000)))

@@ -101,7 +101,7 @@ class LostDatabaseTests(VanishedCase):
         self.assertEqual(self.look(), [str(self.path)])
         [status] = self.listener.statuses
         self.assertEqual(status.durable, False)
-        self.assertRegex(status.reason, f"^{self.path}: {self.directory}.*[Nn]ot a directory")
+        self.assertEqual(status.reason, f"{self.path}: {self.directory} is not a directory")
         self.journal.append(events(3))
         with capturedLogs() as logs:
             self.clock.pump([RETRY_EVERY] * 5)
@@ -246,6 +246,8 @@ class LostWriteAheadLogTests(VanishedCase):
             self.look()
         kept = sorted(self.directory.glob("*.foreign-*-wal"))
         self.assertEqual([each.read_bytes() for each in kept], [b"one", b"two"])
+        name = f"paper.sqlite3.foreign-{self.epoch}"
+        self.assertEqual([each.name for each in kept], [f"{name}-wal", f"{name}.2-wal"])
         self.assert_same_log()
 
     def test_reader_in_the_way_is_reported_and_waited_for(self) -> None:
