@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 NEEDED = 256 * 1024
 """Bytes that must be free for a first start. The empty tables and SQLite's other files have 140."""
 
+_MODE = 0o600
+"""Only the owner can read the files: trading history is private."""
+
 
 class LockedError(JournalError):
     """Another process has the journal."""
@@ -229,11 +232,11 @@ def _lock_path(path: Path) -> Path:
 
 def _open_private(path: Path) -> int:
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
     except FileExistsError:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
     # A umask such as 0777 removes the owner's permissions too.
-    os.fchmod(descriptor, 0o600)
+    os.fchmod(descriptor, _MODE)
     return descriptor
 
 
