@@ -74,9 +74,13 @@ class UpgradeTests(SqliteCase):
         self.assertEqual(self.read_versions(), (3, []))
 
     def test_execution_of_older_row_is_a_repeat(self) -> None:
-        """The stream's copy was written before the upgrade, the history's copy comes after it."""
-        stream = event(1, event_id=None, at=None, timestamp=format_time(time_of(1)), **EXECUTION)
-        self.write_version_1([stream, event(2)])
+        """The stream's copy was written before the upgrade, the history's copy comes after it.
+
+        Other words in the event do not matter.
+        """
+        stream = {"event_id": None, "at": None, "timestamp": format_time(time_of(1)), **EXECUTION}
+        words = ["partial_fill", "trade_bust", "trade_correct"]
+        self.write_version_1([event(1, **stream, words=words), event(2)])
         journal = self.open(upgrade_step=60.0)  # all rows in one step
         history, corrected = event(1, **EXECUTION), event(1, **{**EXECUTION, "price": "2.6"})
         journal.append([history, corrected])
