@@ -10,11 +10,11 @@ from typing import Any
 from twisted.logger import capturedLogs
 
 from tests.support.journals import DiskCase, event, events, row, time_of
-from tradeproxy.journal.base import Batch, TrimmedError
+from tradeproxy.journal.base import Batch, JournalError, TrimmedError
 from tradeproxy.journal.bookmark import CHECK_EVERY
 from tradeproxy.journal.disk import RETRY_EVERY
 from tradeproxy.journal.file import JournalFile
-from tradeproxy.journal.metadata import OPEN_SINCE
+from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
 from tradeproxy.journal.retention import TRIM_EVERY
 
 
@@ -360,3 +360,14 @@ class UnusableNewFileTests(DiskCase):
         moved.rename(self.path.parent)
         self.clock.advance(RETRY_EVERY)
         self.assertTrue(self.set_aside(self.journal))
+
+    def test_new_file_impossible_at_start_keeps_gap_for_next_start(self) -> None:
+        """Then no damaged file shows that there was a journal: it has been renamed."""
+        self.journal.close()
+        self.path.with_suffix(".bookmark").unlink()
+        self.path.write_bytes(b"nonsense" * 1000)
+        self.failures = 2  # the damaged file is opened too
+        self.assertRaises(JournalError, self.open, connect=self.connect)
+        self.assertEqual(self.list_kept(), ["damaged"])
+        journal = self.open(connect=self.connect)
+        self.assertEqual(journal.get_metadata(OPEN_SINCE), UNKNOWN)
