@@ -79,11 +79,13 @@ class SqliteJournalTests(SqliteCase):
         self.assertEqual([journal.reaches(seq) for seq in (1, 2, 3)], [True, True, False])
 
     def test_identify_returns_and_announces_new_epoch(self) -> None:
-        """The first id that is known is no change."""
+        """The first id that is known is no change. It is saved at once."""
         journal = self.open()
+        found = [journal.identify(name) for name in ("one", "one")]
+        journal = self.reopen(journal)
         announced: list[str] = []
         journal.on_new_epoch = lambda: announced.append(journal.epoch)
-        found = [journal.identify(name) for name in ("one", "one", "two")]
+        found.append(journal.identify("two"))
         self.assertEqual((found, announced), ([False, False, True], [journal.epoch]))
 
     def test_trim_one_row(self) -> None:
@@ -94,10 +96,12 @@ class SqliteJournalTests(SqliteCase):
         self.assertEqual(journal.first, 2)
 
     def test_trim_by_age_keeps_last_row_without_time(self) -> None:
-        """Its number is then that of a row, and a cursor to it stays valid."""
+        """A cursor to it stays valid. Its age is the time since receipt."""
         journal = self.open(max_age=60)
         journal.append([event(n, at=None) for n in (1, 2, 3)])
-        self.clock.advance(60 + TRIM_EVERY)
+        self.clock.advance(60)
+        self.assertEqual(journal.first, 1)
+        self.clock.advance(TRIM_EVERY)
         self.assertEqual(self.read_seqs(journal, journal.first - 1), [3])
 
 
