@@ -195,8 +195,8 @@ class UpgradeTests(SqliteCase):
         while self.read_versions() != (3, []):
             self.clock.advance(STEP_EVERY)
             steps += 1
+            self.assertLess(steps, len(rows) // 4)
         self.assertGreater(steps, 2)
-        self.assertLess(steps, len(rows) // 4)
 
     def test_step_is_committed_without_sync(self) -> None:
         """A sync takes longer than a step. There are ten times as many checkpoints."""
