@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -69,6 +70,41 @@ class SseParserTests(SynchronousTestCase):
         for line in (b'{"code":500}', b"<html>", b"[]", b'"error"', b"  x: 1", b"502 Bad Gateway"):
             self.assertEqual(parse(line + b"\n"), [SseForeign()], line)
         self.assertEqual(parse(b"unknown\nun-known: 1\n"), [])
+
+    def test_feed_byte_order_mark_in_later_line_yields_foreign(self) -> None:
+        """Only the first line of a body may begin with one."""
+        self.assertEqual(parse(b":\n\xef\xbb\xbfdata: x\n\n"), [SseComment(b""), SseForeign()])
+
+    def test_feed_limits_event_and_line_to_1_mib(self) -> None:
+        """The limit of an event is that of its data; a line that is not complete is limited too.
+
+        The events before and after it make no difference.
+        """
+        around = b"data: y\n\n"
+        other = SseData((b"y",))
+        for size, is_read in ((1_048_576, True), (1_048_577, False)):
+            data = b"x" * size
+            item = SseData((data,)) if is_read else SseOversized()
+            self.assertEqual(parse(b"data: %s\n\n" % data), [item], size)
+            self.assertEqual(parse(around + b"data:%s\n\n" % data + around), [other, item, other])
+            line = b"data:" + data[5:]
+            item = SseData((data[5:],)) if is_read else SseOversized()
+            self.assertEqual(parse(line, b"\n\n", around), [item, other], size)
+
+    def test_feed_endless_line_keeps_no_more_than_limit(self) -> None:
+        """A server that sends no line end must not fill the memory."""
+        parser, chunk = SseParser(), b"x" * MAX_EVENT_SIZE
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for _ in range(8):
+            self.assertEqual(list(parser.feed(chunk)), [])
+        self.assertLess(tracemalloc.get_traced_memory()[0], 2 * MAX_EVENT_SIZE)
+
+    def test_end_in_oversized_line_yields_oversized(self) -> None:
+        """The last line of a body may have no end. Such an event was dropped without a trace."""
+        parser = SseParser()
+        self.assertEqual(list(parser.feed(b"data: " + b"x" * MAX_EVENT_SIZE)), [])
+        self.assertEqual(list(parser.end()), [SseOversized()])
 
     def test_feed_oversized_event_yields_oversized(self) -> None:
         """One long line, or many lines; the next event is read."""

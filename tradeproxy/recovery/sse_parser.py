@@ -78,7 +78,7 @@ class SseParser:
         The standard discards such an event. Alpaca's Go client reads single lines and accepts it,
         so Alpaca may send it.
         """
-        if self._rest:
+        if self._rest or self._skipping:
             yield from self._line(self._rest.removesuffix(b"\r"))
         yield from self._line(b"")
 
