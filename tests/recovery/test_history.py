@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.server import NOT_DONE_YET, Request
 
-from tests.upstream.support import RestClientTestCase, event_stream, status
+from tests.upstream.support import RestClientTestCase, event_stream, never, status
 from tradeproxy.recovery.history import HistoryReader
 from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import Event, format_time
@@ -108,12 +108,42 @@ class HistoryReaderTests(RestClientTestCase):
         for chunks, end in (
             ([beat] * 5, 20),
             ([event % line(1), event % line(2), event % line(601), event % line(602)], 35),
+            ([event % line(600), event % line(601)], 20),
         ):
             reading = self.read(going_on(*chunks), status(500))
             self.wires.advance(end - 0.1)
             self.assertNoResult(reading)
             self.wires.advance(0.2)
             self.failureResultOf(reading, RestUnavailableError)
+
+    def test_read_event_extends_timeout_by_time_since_start(self) -> None:
+        """An event after half a second is half a second more."""
+
+        def answer(request: Request) -> int:
+            request.setHeader("content-type", "text/event-stream")
+            self.clock.callLater(0.5, request.write, b"data: %s\n\n" % line(0))
+            self.clock.callLater(10, request.write, b": heartbeat\n\n")
+            return NOT_DONE_YET
+
+        reading = self.read(answer)
+        self.wires.advance(20.25)
+        self.assertNoResult(reading)
+        self.wires.advance(0.25)
+        error = self.failureResultOf(reading, RestUnavailableError)
+        self.assertEqual(error.value.reason, "no event of the history in time")
+
+    def test_read_continues_before_event_at_end(self) -> None:
+        """The newest event may be as late as the requested time, and not the last that came."""
+        self.successResultOf(self.read(part(600, 599, complete=False), part(600)))
+        self.assertEqual(self.requested_seconds(), [0, 599])
+
+    def test_read_canceled_is_no_failure(self) -> None:
+        """The caller does not want the history any more. No timer is left."""
+        reading = self.read(never)
+        reading.cancel()
+        self.failureResultOf(reading, CancelledError)
+        self.wires.flush()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_read_rejection_raises_refused(self) -> None:
         """A rejection is not retried."""

@@ -50,7 +50,7 @@ class FoundEvents:
         self._uncounted.add(event.key)
         time = event.time
         if source is Recovered.EVENTS and time is not None and not self._is_known_state(event):
-            self.newest = max(time, self.newest or 0)
+            self.newest = time if self.newest is None else max(time, self.newest)
         # A synthetic event is always marked. One from the history is marked only if it is late:
         # in its place it looks like the event of the stream that it is.
         if source is Recovered.ORDERS or self._is_late(event):

@@ -73,7 +73,7 @@ class HistoryReader:
         self._since = since
         self._take = take
         self._drop = drop
-        self._newest: int | None = None
+        self._newest = since
         self._until = 0
         self._last_progress = 0.0
         self._watchdog: IDelayedCall | None = None
@@ -94,8 +94,7 @@ class HistoryReader:
                 error = RestUnavailableError("Alpaca leaves events out")
             except RestUnavailableError as unavailable:
                 error = unavailable
-            if self._newest is not None:
-                self._since = max(self._since, self._newest - STEP_BACK)
+            self._since = max(self._since, self._newest - STEP_BACK)
             if self._since <= before:  # no progress: an immediate retry would loop
                 raise error
 
@@ -117,7 +116,6 @@ class HistoryReader:
         finally:
             if self._watchdog is not None:
                 self._watchdog.cancel()
-                self._watchdog = None
         self._receive(parser.end())
 
     def _watch(self, reading: Deferred[None], patience: float) -> None:
@@ -153,7 +151,7 @@ class HistoryReader:
             case TradeUpdate(event):
                 # A later time is wrong. To continue from there would skip the events before it.
                 if event.time is not None and event.time <= self._until:
-                    self._newest = max(event.time, self._newest or 0)
+                    self._newest = max(event.time, self._newest)
                     self._last_progress = self._clock.seconds()
                 self._take(event)
             case Malformed(problem):

@@ -94,7 +94,7 @@ class SseParser:
             return
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
-        if not field and line.startswith(b":"):
+        if not field:
             yield SseComment(value)
         elif field == b"data":
             self._size += len(value)
