@@ -6,9 +6,15 @@ from collections import deque
 from itertools import pairwise
 from typing import Any
 
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
 from tests.recovery.recovery_case import INTERVAL, OrdersTestCase, RecoveryTestCase
-from tradeproxy.recovery.mute import MAX_REOPEN_AFTER, REOPEN_AFTER
+from tests.support.journals import NOW, event, memory_journal, time_of
+from tradeproxy.hub.account import Account
+from tradeproxy.recovery.mute import MAX_REOPEN_AFTER, REOPEN_AFTER, MuteDetector
 from tradeproxy.recovery.recovery import FIRST_CHECK
+from tradeproxy.runtime.dates import Dates
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.simulator.history import event_record
 from tradeproxy.web.health import readyz
@@ -153,3 +159,54 @@ class MuteWithoutHistoryTests(OrdersTestCase):
         self.advance(2 * FIRST_CHECK)
         self.assert_all_is_delivered()
         self.assertEqual(self.account.reconnect_reasons["mute"], 0)
+
+
+class MuteDetectorTests(SynchronousTestCase):
+    """When a stream counts as mute, and when it may be opened again."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        journal = memory_journal(self.clock)
+        self.addCleanup(journal.close)
+        self.account = Account("paper", journal, self.clock)
+        self.mute = MuteDetector(self.account)
+
+    def assert_opened_after(self, *delays: int) -> None:
+        """Assert that a stream that stays mute is opened after these seconds, not before."""
+        for delay in delays:
+            self.clock.advance(delay - 0.5)
+            self.assertEqual((self.mute.may_reopen(), self.mute.wait), (False, 0.5), delay)
+            self.clock.advance(0.5)
+            self.assertEqual((self.mute.wait, self.mute.may_reopen()), (0.0, True), delay)
+
+    def test_reopenings_follow_schedule(self) -> None:
+        """At once, then after 5, 10, 20, 40 and 60 minutes. After an event it begins again."""
+        self.assertEqual((self.mute.wait, self.mute.may_reopen()), (0.0, True))
+        self.assert_opened_after(300, 600, 1200, 2400, 3600, 3600)
+        self.account.publish(event(10_000))
+        self.assert_opened_after(300, 300, 600)
+
+    def test_is_mute_compares_newest_found_with_stream(self) -> None:
+        """The stream has brought no event of this time or later, although it could."""
+        self.clock.advance(20)
+        self.mute.stream_up()
+        self.clock.advance(20)
+        rows = (
+            ("when the connection began", time_of(20), True),
+            ("just before", time_of(20) - 1, False),
+            ("later", time_of(30), True),
+        )
+        for name, newest, is_mute in rows:
+            self.assertEqual(self.mute.is_mute(newest), is_mute, name)
+        self.account.publish(event(30))
+        for seconds, is_mute in ((29, False), (30, False), (31, True)):
+            self.assertEqual(self.mute.is_mute(time_of(seconds)), is_mute, seconds)
+
+    def test_is_mute_without_estimate_of_alpacas_clock(self) -> None:
+        """Every event may be newer than the connection."""
+        self.account.journal.dates = self.account.dates = Dates(
+            self.clock.seconds, self.clock.seconds
+        )
+        self.mute.stream_up()
+        self.assertTrue(self.mute.is_mute(1))

@@ -1,39 +1,31 @@
-"""Tests for tradeproxy.recovery.reconcile and tradeproxy.recovery.delivered."""
+"""Tests for tradeproxy.recovery.reconcile."""
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
-from itertools import pairwise
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.recovery.test_delivered import BEGIN, SECOND
 from tradeproxy.recovery.delivered import (
     NOTHING_DELIVERED,
     Delivered,
-    DeliveredEvent,
     QuantityRange,
-    read_delivered_event,
     read_time,
-    summarize_delivered,
 )
 from tradeproxy.recovery.reconcile import (
     FillActivity,
     expand,
     find_missed_events,
+    last_change,
     leg_ids,
     read_fill,
     read_order_state,
+    read_synthetic,
 )
 from tradeproxy.wire.event import OrderState, format_time
-from tradeproxy.wire.frame import Recovered, frame_event, with_mark
 
-SECOND = 1_000_000
-BEGIN = 1_790_000_000 * SECOND
-"""The start of the gap."""
 SINCE = BEGIN - 300 * SECOND
 
 
@@ -214,6 +206,30 @@ class FindMissedEventsTests(SynchronousTestCase):
                 [],
                 [],
             ),
+            "an old order that changed when the search starts": (
+                NOTHING_DELIVERED,
+                order("canceled", 0, seconds=-300),
+                [],
+                [("canceled", None, None)],
+            ),
+            "an order that was created when the search starts": (
+                NOTHING_DELIVERED,
+                order("filled", 10, created_at=format_time(SINCE)),
+                [fill(4, 10)],
+                [("fill", "6", "1.10"), ("partial_fill", "4", None)],
+            ),
+            "a state after the gap, of which no fill is known": (
+                Delivered(OrderState("O", "partially_filled", "4", BEGIN + SECOND), None),
+                order("filled", 10),
+                [],
+                [("fill", "6", None)],
+            ),
+            "another state at the same time": (
+                build_delivered("new", 0, seconds=10),
+                order("pending_cancel", 0, seconds=10),
+                [],
+                [("pending_cancel", None, None)],
+            ),
         }
         for name, (before, document, fills, events) in rows.items():
             self.assertEqual(
@@ -231,6 +247,26 @@ class FindMissedEventsTests(SynchronousTestCase):
         self.assertEqual(
             len(find_missed_events(order("new", 0, 10), NOTHING_DELIVERED, [], SINCE, BEGIN)), 1
         )
+
+    def test_find_unknown_order_unchanged_since_horizon_ignores_its_fills(self) -> None:
+        """A fill may have a later time than the last change of its order."""
+        document, fills = order("filled", 10, seconds=10), [fill(0, 10, seconds=10.5)]
+        for seconds, count in ((9, 1), (10, 0)):
+            horizon = BEGIN + seconds * SECOND
+            found = find_missed_events(document, NOTHING_DELIVERED, fills, SINCE, horizon)
+            self.assertEqual(len(found), count, seconds)
+
+    def test_find_missed_events_after_horizon_of_unknown_order_only(self) -> None:
+        """Its older events were trimmed. What clients got about a known order is certain."""
+        document = order("filled", 10, created_at=format_time(BEGIN))
+        fills = [fill(0, 4, seconds=5), fill(4, 10, seconds=10)]
+        later = ("fill", "6", "1.10")
+        for delivered, expected in (
+            (NOTHING_DELIVERED, [later]),
+            (build_delivered("new", 0), [("partial_fill", "4", "1.4"), later]),
+        ):
+            found = find_missed_events(document, delivered, fills, SINCE, BEGIN + 5 * SECOND)
+            self.assertEqual(summarize(found), expected)
 
     def test_find_missed_events_have_alpacas_shape(self) -> None:
         """The order is Alpaca's, the time that of the fill or change, and no id is invented."""
@@ -293,6 +329,9 @@ class RestDocumentTests(SynchronousTestCase):
         self.assertEqual(
             read_fill(good), FillActivity("O", span, "fill", "1.5", "2026-07-24T14:42:50Z")
         )
+        whole = read_fill(good | {"cum_qty": "6", "price": None})
+        assert whole is not None
+        self.assertEqual((whole.span, whole.price), (QuantityRange(Decimal(0), Decimal(6)), None))
         for name, value in (
             ("order_id", None),
             ("order_id", "é"),
@@ -314,125 +353,16 @@ class RestDocumentTests(SynchronousTestCase):
         )
         self.assertEqual(read_time("0000"), 0)
 
+    def test_last_change_returns_newest_time(self) -> None:
+        """Either the order or one of its fills changed last."""
+        for seconds in (4, 6):
+            document = order("filled", 10, seconds=seconds)
+            newest = BEGIN + max(seconds, 5) * SECOND
+            self.assertEqual(last_change(document, [fill(0, 4, 1), fill(4, 10, 5)]), newest)
 
-def build_event(
-    event: str, filled: str, qty: str | None, time: int, synthetic: Recovered | None = None
-) -> DeliveredEvent:
-    """Return the event of the order that a frame with these fields holds."""
-    status = {"fill": "filled", "partial_fill": "partially_filled"}.get(event, event)
-    data = {
-        "event": event,
-        "timestamp": format_time(time),
-        "order": {"id": "O", "status": status, "filled_qty": filled},
-    }
-    fields = data if qty is None else data | {"qty": qty}
-    frame = frame_event(json.dumps(fields).encode())
-    read = read_delivered_event(frame if synthetic is None else with_mark(frame, synthetic))
-    assert read is not None
-    return read
-
-
-class DeliveredTests(SynchronousTestCase):
-    """What clients got about an order."""
-
-    def test_summarize_without_events_uses_last_state(self) -> None:
-        """All fills up to the last logged state were delivered."""
-        state = OrderState("O", "partially_filled", "4", BEGIN - SECOND)
-        self.assertEqual(summarize_delivered(state, (), (), BEGIN), Delivered(state, Decimal(4)))
-        self.assertEqual(summarize_delivered(None, (), (), BEGIN), NOTHING_DELIVERED)
-
-    def test_summarize_fills_after_gap_are_spans(self) -> None:
-        """Fills before them may be missing, whether they are delivered or buffered."""
-        before = build_event("partial_fill", "2", "2", BEGIN)
-        after = build_event("partial_fill", "6", "3", BEGIN + SECOND)
-        buffered = build_event("fill", "10", "4", BEGIN + 2 * SECOND)
-        spans = (QuantityRange(Decimal(3), Decimal(6)), QuantityRange(Decimal(6), Decimal(10)))
-        self.assertEqual(
-            summarize_delivered(after.state, (before, after), (buffered,), BEGIN),
-            Delivered(buffered.state, Decimal(2), spans),
-        )
-        self.assertEqual(
-            summarize_delivered(after.state, (after,), (), BEGIN),
-            Delivered(after.state, None, spans[:1]),
-        )
-
-    def test_summarize_synthetic_event_raises_floor(self) -> None:
-        """Its order shows a later state than the fill."""
-        synthetic = build_event("partial_fill", "10", "4", BEGIN + SECOND, Recovered.ORDERS)
-        self.assertEqual(
-            summarize_delivered(synthetic.state, (synthetic,), (), BEGIN),
-            Delivered(synthetic.state, Decimal(10)),
-        )
-
-    def test_read_delivered_event_without_order_or_quantity(self) -> None:
-        """Without an order there is no event; without a valid quantity there is no fill."""
-        self.assertIsNone(read_delivered_event(frame_event(b'{"event":"new"}')))
-        self.assertIsNone(read_delivered_event(b"nonsense"))
-        for qty in (None, "x", "0", "-1"):
-            self.assertIsNone(build_event("fill", "10", qty, BEGIN).fill, qty)
-
-
-class EveryInterleavingTests(SynchronousTestCase):
-    """Fills before, in and after the gap: the whole quantity is delivered once."""
-
-    @settings(deadline=None, derandomize=True, max_examples=400)
-    @given(st.data())
-    def test_every_fill_is_delivered_once(self, data: st.DataObject) -> None:
-        """Fills may be buffered, late, unlisted, or missing in a truncated answer."""
-        marks = data.draw(st.lists(st.integers(1, 9), unique=True, max_size=6).map(sorted))
-        cuts = [Decimal(mark) for mark in (0, *marks, 10)]
-        spans = [QuantityRange(start, end) for start, end in pairwise(cuts)]
-        first_missed = data.draw(st.integers(0, len(spans)))
-        first_live = data.draw(st.integers(first_missed, len(spans)))
-        first_unseen = data.draw(st.integers(first_missed, len(spans)))
-        first_buffered = data.draw(st.integers(first_live, len(spans)))
-        times = [BEGIN + (index - first_missed) * SECOND for index in range(len(spans))]
-        events_of_fills = [
-            build_event(
-                "fill",
-                f"{span.end}",
-                f"{span.end - span.start}",
-                time - (SECOND if time == BEGIN else 0),
-            )
-            for span, time in zip(spans, times, strict=True)
-        ]
-        # The first live events were released at a deadline; the others are buffered.
-        late, buffered = (
-            events_of_fills[first_live:first_buffered],
-            events_of_fills[first_buffered:],
-        )
-        filled = spans[first_missed - 1].end if first_missed else Decimal(0)
-        before = OrderState("O", "new", str(filled), BEGIN - 60 * SECOND)
-        newest = late[-1].state if late else before
-        quiet = data.draw(st.booleans(), label="the order's last change is long ago")
-        if quiet:
-            summary = summarize_delivered(newest, late, buffered, BEGIN, before)
-        else:
-            summary = summarize_delivered(
-                newest, [*events_of_fills[:first_missed], *late], buffered, BEGIN
-            )
-        created = SINCE - SECOND if quiet or first_missed else BEGIN - SECOND
-        known = [
-            FillActivity("O", span, "partial_fill", "1", format_time(time))
-            for index, (span, time) in enumerate(zip(spans, times, strict=True))
-            if index >= first_missed and data.draw(st.booleans(), label=f"fill {index} is listed")
-        ]
-        total = spans[first_unseen - 1].end if first_unseen else Decimal(0)
-        status = (
-            "filled"
-            if total == 10
-            else "canceled"
-            if first_unseen == first_live
-            else "partially_filled"
-        )
-        document = order(status, int(total), created_at=format_time(created))
-        synthetic = find_missed_events(document, summary, known, SINCE, None)
-        fills = [Decimal(event["qty"]) for event in synthetic if "qty" in event]
-        missed = sum((span.end - span.start for span in spans[first_missed:first_live]), Decimal(0))
-        # The stream or the next answer brings the fills that this answer does not show yet.
-        unseen = sum(
-            (span.end - span.start for span in spans[first_unseen : max(first_live, first_unseen)]),
-            Decimal(0),
-        )
-        self.assertEqual(sum(fills, Decimal(0)), missed - unseen)
-        self.assertTrue(all(qty > 0 for qty in fills))
+    def test_read_synthetic_returns_event_of_order(self) -> None:
+        """An answer that makes no event is ignored."""
+        document = order("canceled", 0)
+        event = read_synthetic({"event": "canceled", "order": document})
+        assert event is not None
+        self.assertEqual((event.kind, event.order and event.order.status), ("canceled",) * 2)
