@@ -38,7 +38,7 @@ The journal drops the duplicates. docs/protocol.md promises these five minutes.
 """
 
 TRIES = 3
-"""How often the history may fail, by default, before the orders are used as well."""
+"""How often the history may fail before the orders are used as well."""
 
 ORDERS_AFTER = 10.0
 """Seconds after which the orders are used as well, even if the history failed less often."""
@@ -85,8 +85,8 @@ class Backfill:
         deliver: Callable[[Event, Recovered], None],
         orders: OrderBackfill,
         synthetic: SyntheticEvents,
-        slack: int = 0,
-        tries: int = TRIES,
+        slack: int,
+        tries: int,
     ) -> None:
         """Create the backfill; `run` sends the requests.
 
@@ -223,7 +223,6 @@ class Backfill:
         if synthetic_until is None or synthetic_until < self._since - MARGIN:
             self._synthetic.clear()
             return
-        self._account.flush()
         try:
             if not self._journal.is_current:  # the newest events are not in the log yet
                 raise UnreadableError

@@ -278,7 +278,6 @@ class Recovery(StreamListener):
         if now < self._compared_at + COMPARE_EVERY:
             return
         self._compared_at = now
-        self._account.flush()
         try:
             closed = await self._open_orders.find_closed(checked)
         except (RestRefusedError, RestUnavailableError):
