@@ -163,6 +163,12 @@ class HistoryReaderTests(RestClientTestCase):
         joined = b"data: %s\ndata: %s\n" % (line(1), line(2))
         self.successResultOf(self.read(event_stream(split, joined)))
         self.assertEqual(self.taken, [b'{"event_id": "x"}', line(1), line(2)])
+        self.assertEqual(self.dropped.total(), 0)
+
+    def test_read_error_of_gateway_raises_unavailable(self) -> None:
+        """It must not count as a history without events, whatever its content type."""
+        reading = self.read(event_stream(b'{"code":500}\n'))
+        self.failureResultOf(reading, RestUnavailableError)
 
     def test_read_oversized_event_is_dropped(self) -> None:
         """It is counted like other junk."""

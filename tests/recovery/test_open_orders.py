@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from twisted.web.server import Request
 
 from tests.recovery.recovery_case import OrdersTestCase, RecoveryTestCase
+from tests.recovery.scripted_case import START, ScriptedCase, build_event, build_order
 from tradeproxy.config.settings import RecoveryMode
-from tradeproxy.recovery.open_orders import MAX_REMEMBERED, MAX_REQUESTS
+from tradeproxy.recovery.open_orders import OpenOrders
 from tradeproxy.recovery.recovery import FIRST_CHECK
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.simulator.orders import Order
@@ -129,14 +129,14 @@ class ClosedOrderTests(OrdersTestCase):
 
     def test_comparison_requests_few_orders_at_once(self) -> None:
         """The user's bots share Alpaca's limit. The rest follows in the next checks."""
-        orders = [self.submit_resting() for _ in range(MAX_REQUESTS + 2)]
+        orders = [self.submit_resting() for _ in range(12)]
         self.advance(1)
         self.cancel_silently(*orders)
         self.outage(lambda: None)
         self.advance(TWO_CHECKS)
-        self.assertEqual(len(self.requested), MAX_REQUESTS)
+        self.assertEqual(len(self.requested), 10)
         self.advance(1000)
-        self.assertEqual(len(self.requested), MAX_REQUESTS + 2)
+        self.assertEqual(len(self.requested), 12)
         self.assert_all_is_delivered()
 
     def test_orders_that_cannot_be_read_do_not_fail_check(self) -> None:
@@ -154,8 +154,99 @@ class ClosedOrderTests(OrdersTestCase):
         for text in ("", "[", "7", '[["a"]]', "[" * 9999, '[["a","new","0",1e99]]'):
             self.journal.set_metadata("open orders", text)
             self.advance(2 * FIRST_CHECK)
-        self.assertLessEqual(len(json.loads(text)), MAX_REMEMBERED)
         self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class OpenOrdersTests(ScriptedCase):
+    """What is remembered of Alpaca's lists, and which orders are requested by their id."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.open_orders = OpenOrders(self.journal, self.rest)
+
+    def remember(self, *orders: dict[str, Any]) -> dict[str, str]:
+        """Remember orders of which the log is complete up to START.
+
+        Returns the filled quantity of every open order.
+        """
+        self.open_orders.remember(orders, START)
+        states = self.open_orders.read_states()
+        return {state.id: state.filled_qty for state in states.values()}
+
+    def compare(self, since: int = START) -> list[str]:
+        """Compare with Alpaca's list, and return the kinds of the events that were missed."""
+        found: list[dict[str, Any]] = self.outcome(self.open_orders.find_closed(since))
+        return [event["event"] for event in found]
+
+    def count_requests(self) -> int:
+        return len(self.list_requests("/v2/orders/O"))
+
+    def test_orders_that_may_have_events_to_come_are_not_remembered(self) -> None:
+        """The present state of such an order must not count as known."""
+        for name, document, states in (
+            ("closed", build_order(0, "canceled"), {}),
+            ("changed later", build_order(0, "new", START + 1), {}),
+            ("changed at that time", build_order(4), {"O": "4"}),
+        ):
+            self.assertEqual(self.remember(document), states, name)
+
+    def test_first_state_of_order_is_remembered(self) -> None:
+        """A change since then may have been missed."""
+        self.remember(build_order(0, "new"))
+        self.assertEqual(self.remember(build_order(4)), {"O": "0"})
+        self.log(build_event(build_order(6)))
+        self.assertEqual(self.remember(build_order(4)), {"O": "6"})
+
+    def test_last_1000_orders_are_remembered(self) -> None:
+        """The metadata is rewritten with every change."""
+        orders = [build_order(0, "new", id=f"{number}") for number in range(1001)]
+        self.assertEqual(len(self.remember(*orders[:1000])), 1000)
+        self.assertEqual(set(self.remember(*orders)), {f"{number}" for number in range(1, 1001)})
+
+    def test_order_that_alpaca_does_not_have_is_forgotten(self) -> None:
+        """It is requested once."""
+        self.remember(build_order(0, "new"))
+        for count in (0, 1, 1, 1):
+            self.assertEqual(self.compare(), [])
+            self.assertEqual(self.count_requests(), count)
+        self.assertEqual(self.open_orders.read_states(), {})
+        self.assertEqual(OpenOrders(self.journal, self.rest).read_states(), {})
+
+    def test_fills_of_known_state_are_not_repeated(self) -> None:
+        """The order was filled in part when it was remembered."""
+        self.remember(build_order(4))
+        self.by_id["O"] = build_order(4, "canceled")
+        self.assertEqual((self.compare(), self.compare()), ([], ["canceled"]))
+
+    def test_order_that_closed_later_is_requested_by_next_comparison(self) -> None:
+        """Its event may still come. It counts once the log is complete up to it."""
+        self.remember(build_order(0, "new"))
+        self.by_id["O"] = build_order(0, "canceled", START + 1)
+        self.assertEqual([self.compare() for _ in range(3)], [[], [], []])
+        self.assertEqual(self.count_requests(), 2)
+        self.assertEqual(self.compare(START + 1), ["canceled"])
+
+    def test_open_order_that_is_not_listed_is_requested_at_every_second_comparison(self) -> None:
+        """A list may lack an order. Its changes come with the stream or the history."""
+        self.remember(build_order(0, "new"))
+        self.by_id["O"] = build_order(0, "held")
+        for count in (0, 1, 1, 2):
+            self.assertEqual(self.compare(), [])
+            self.assertEqual(self.count_requests(), count)
+
+    def test_event_that_comes_during_request_is_not_repeated(self) -> None:
+        """The answer of Alpaca is as new as the event."""
+        self.remember(build_order(0, "new"))
+        self.by_id["O"] = build_order(0, "canceled")
+        self.compare()
+
+        def respond(request: Request) -> bytes | int:
+            if request.path.endswith(b"/O"):
+                self.log(build_event(build_order(0, "canceled")))
+            return self.respond(request)
+
+        self.answer = respond
+        self.assertEqual((self.compare(), self.count_requests()), ([], 1))
 
 
 class EventsOnlyTests(RecoveryTestCase):

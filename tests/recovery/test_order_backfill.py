@@ -1,0 +1,159 @@
+"""Tests for tradeproxy.recovery.order_backfill, against a server in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from tests.recovery.scripted_case import (
+    START,
+    ScriptedCase,
+    build_event,
+    build_fill,
+    build_order,
+)
+from tradeproxy.recovery.open_orders import OpenOrders
+from tradeproxy.recovery.order_backfill import OrderBackfill
+from tradeproxy.runtime.dates import SECOND
+from tradeproxy.wire.event import Event
+
+BEGIN = START - 100 * SECOND
+"""The log is complete up to here."""
+
+SINCE = BEGIN - 300 * SECOND
+"""The start of the search."""
+
+UNTIL = START + SECOND
+"""Its end."""
+
+
+class OrderBackfillTests(ScriptedCase):
+    """Orders and fills compared with the log."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.open_orders = OpenOrders(self.journal, self.rest)
+        self.made: list[Event] = []
+
+    def new_backfill(self, slack: int = 0) -> OrderBackfill:
+        return OrderBackfill(
+            self.account, self.rest, self.clock, self.open_orders, self.made.append, slack
+        )
+
+    def run_with(self, backfill: OrderBackfill, until: int = UNTIL) -> Deferred[Any]:
+        return self.start(backfill.run(BEGIN, SINCE, until))
+
+    def find(self, slack: int = 0, until: int = UNTIL) -> int:
+        """Run a backfill to its end, and return up to when it is complete."""
+        running = self.run_with(self.new_backfill(slack), until)
+        self.wires.advance(5)
+        through: int = self.successResultOf(running)
+        return through
+
+    def list_made(self) -> list[tuple[str, str]]:
+        """Return the kind and the filled quantity of each event that was made."""
+        states = [(event.kind, event.order) for event in self.made]
+        return [(kind, state.filled_qty) for kind, state in states if state is not None]
+
+    def test_run_waits_for_alpacas_second_and_for_the_stream(self) -> None:
+        """The requests follow after a second: a Date may be a second old.
+
+        The stream then has two seconds for the same changes.
+        """
+        self.listed = [build_order(0, "canceled")]
+        running = self.run_with(self.new_backfill())
+        self.wires.advance(0.5)
+        self.assertEqual(self.requested_uris(), [])
+        self.wires.advance(0.5)
+        self.assertNotEqual(self.requested_uris(), [])
+        self.wires.advance(1.5)
+        self.assertEqual(self.made, [])
+        self.wires.advance(0.5)
+        self.assertEqual(self.list_made(), [("canceled", "0")])
+        self.assertEqual(self.successResultOf(running), UNTIL)
+
+    def test_run_gives_stream_time_for_orders_of_fills_too(self) -> None:
+        """They are requested later: only then is it known that no list has them."""
+        self.by_id["O"] = build_order(10)
+        self.fills = [build_fill(10, 10)]
+        running = self.run_with(self.new_backfill(slack=10 * SECOND), START)
+        self.wires.advance(2)
+        self.assertEqual(len(self.list_requests("/v2/orders/O")), 1)
+        self.wires.advance(1.5)
+        self.assertEqual(self.made, [])
+        self.wires.advance(0.5)
+        self.assertEqual(self.list_made(), [("fill", "10")])
+        self.successResultOf(running)
+
+    def test_order_of_fills_is_requested_unless_all_are_delivered(self) -> None:
+        """The log is read from a minute before the search."""
+        whole = [build_fill(4, 4), build_fill(6, 10)]
+        first, second = build_event(build_order(4), qty=4), build_event(build_order(10), qty=6)
+        other = build_event(build_order(10), "trade_correct", 10)
+        edge = SINCE - 60 * SECOND
+        rows: list[tuple[str, list[Event], list[Any], int]] = [
+            ("one of two", [first], whole, 1),
+            ("both", [first, second], whole, 0),
+            ("both, and another event", [first, second, other], whole, 0),
+            ("one, and another event", [second, other], whole, 1),
+            ("a minute earlier", [build_event(build_order(10, time=edge), qty=6)], whole[1:], 0),
+            ("earlier", [build_event(build_order(10, time=edge - 1), qty=6)], whole[1:], 1),
+        ]
+        for name, logged, fills, count in rows:
+            self.setUp()
+            self.log(*logged)
+            self.fills = fills
+            self.find()
+            self.assertEqual(len(self.list_requests("/v2/orders/O")), count, name)
+
+    def test_state_before_gap_counts_all_earlier_fills(self) -> None:
+        """The log has a later fill only. The fills up to the old state were delivered."""
+        self.open_orders.remember([build_order(4, time=BEGIN)], BEGIN)
+        backfill = self.new_backfill()
+        self.log(build_event(build_order(8, time=BEGIN + 1), qty=2))
+        self.listed = [build_order(8, time=BEGIN + 1)]
+        running = self.run_with(backfill)
+        self.wires.advance(5)
+        self.successResultOf(running)
+        self.assertEqual([event.payload.count(b'"qty":"2"') for event in self.made], [1])
+        self.assertIn(b'"cum_qty":"6"', self.made[0].payload)
+
+    def test_state_in_gap_does_not_count_earlier_fills(self) -> None:
+        """It is known from an event that was released before the missed ones came."""
+        self.log(build_event(build_order(4, time=BEGIN + 1), qty=2))
+        self.listed = [build_order(4, time=BEGIN + 1, created_at=build_order(0)["updated_at"])]
+        self.find()
+        self.assertEqual(self.list_made(), [("partial_fill", "4")])
+        self.assertIn(b'"cum_qty":"2"', self.made[0].payload)
+
+    def test_state_that_arrived_meanwhile_counts(self) -> None:
+        """The stream brought the change after the backfill was created."""
+        self.log(build_event(build_order(0, "new", BEGIN)))
+        backfill = self.new_backfill()
+        self.log(build_event(build_order(0, "canceled")))
+        self.listed = [build_order(0, "canceled")]
+        self.run_with(backfill)
+        self.wires.advance(5)
+        self.assertEqual(self.made, [])
+
+    def test_check_leaves_later_changes_to_stream(self) -> None:
+        """An older event that is missing keeps the log from counting as complete."""
+        rows: list[tuple[str, int, int, int, int]] = [
+            ("the last change at the end", START, START, 2, START),
+            ("later, and a missed fill at the end", START + 1, START, 0, BEGIN),
+            ("both later", START + 1, START + 1, 0, START),
+        ]
+        for name, changed, filled, made, through in rows:
+            self.setUp()
+            self.listed = [build_order(4, "canceled", changed)]
+            self.fills = [build_fill(4, 4, filled)]
+            self.log(build_event(build_order(0, "new", BEGIN)))
+            self.assertEqual(self.find(10 * SECOND, START), through, name)
+            self.assertEqual(len(self.made), made, name)
+
+    def test_without_slack_later_changes_are_delivered(self) -> None:
+        """Events of the stream wait for the missed ones, so none is left to it."""
+        self.listed = [build_order(0, "canceled", UNTIL + SECOND)]
+        self.assertEqual(self.find(), UNTIL)
+        self.assertEqual(self.list_made(), [("canceled", "0")])

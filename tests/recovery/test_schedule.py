@@ -1,0 +1,388 @@
+"""When the recovery sends its requests, against a server in memory and in fake time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.logger import capturedLogs, formatEvent
+from twisted.web.server import Request
+
+from tests.recovery.scripted_case import ScriptedCase, build_event, build_order
+from tests.support.journals import memory_journal
+from tests.upstream.support import event_stream, never, status
+from tradeproxy.config.settings import RecoveryMode, RecoverySettings
+from tradeproxy.journal.base import Batch
+from tradeproxy.journal.sqlite import SqliteJournal
+from tradeproxy.recovery.recovery import Recovery
+from tradeproxy.runtime.dates import SECOND, Dates
+from tradeproxy.wire.event import Event, format_time, parse_time
+from tradeproxy.wire.frame import extract_data
+from tradeproxy.wire.proxy_status import GapOutcome
+
+HISTORY = "/v2/events/trades"
+FILLS = "/v2/account/activities"
+OPEN = "open orders"
+
+
+class ScheduleTestCase(ScriptedCase):
+    """A recovery whose stream is up and down as the test says."""
+
+    mode = RecoveryMode.AUTO
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.asked: list[tuple[str, float]] = []
+        self.recovery = self.new_recovery()
+        self.began = self.clock.seconds()
+
+    def new_recovery(self) -> Recovery:
+        recovery = Recovery(
+            self.account, self.rest, RecoverySettings(self.mode, 5.0, 900.0), self.clock
+        )
+        self.addCleanup(recovery.stop)
+        return recovery
+
+    def respond(self, request: Request) -> bytes | int:
+        path = request.path.decode()
+        if path == "/v2/orders" and request.args[b"status"] == [b"open"]:
+            path = OPEN
+        self.asked.append((path, self.clock.seconds()))
+        return super().respond(request)
+
+    def list_times(self, path: str) -> list[float]:
+        """Return when this path was requested, in seconds after the begin; clears the record."""
+        times = [time - self.began for asked, time in self.asked if asked == path]
+        self.asked.clear()
+        return times
+
+    def come_up(self) -> None:
+        """Let a connection open, and its stream begin."""
+        self.recovery.connection_opened()
+        self.account.mark_upstream_up()
+        self.recovery.stream_up()
+        self.wires.flush()
+
+    def lose(self) -> None:
+        self.recovery.connection_closed()
+        self.account.mark_upstream_down("lost")
+
+    def begin_gap(self) -> None:
+        """Let the first stream come up, and the second one after a gap of 100 s."""
+        self.come_up()
+        self.lose()
+        self.clock.advance(100)
+        self.began = self.clock.seconds()
+        self.asked.clear()
+        self.come_up()
+
+    def build(self, number: int, **fields: Any) -> Event:
+        """Return an event of an order of its own that happens now."""
+        document = build_order(0, "new", self.now, id=f"{number}")
+        return build_event(document, at=format_time(self.now), event_id=f"{number}", **fields)
+
+    def bring(self, *events: Event, complete: bool = True) -> None:
+        """Let the history have these events."""
+        lines = [b"data: %s\n\n" % extract_data(event.payload)[0] for event in events]
+        self.history = event_stream(*lines, complete=complete)
+
+    @property
+    def gap_state(self) -> tuple[GapOutcome, int]:
+        gap = tuple(self.account.gaps)[-1]
+        return gap.outcome, gap.events
+
+
+class CheckTests(ScheduleTestCase):
+    """Checks of a healthy stream."""
+
+    def test_checks_follow_at_doubling_intervals(self) -> None:
+        """The first one comes after 30 s, and the interval ends at that of the settings."""
+        self.come_up()
+        self.wires.advance(3700)
+        self.assertEqual(self.list_times(HISTORY), [30, 90, 210, 450, 930, 1830, 2730, 3630])
+
+    def test_check_leaves_last_ten_seconds_to_stream(self) -> None:
+        """The stream may still deliver events of that time."""
+        self.come_up()
+        self.wires.advance(30)
+        (query,) = self.list_requests(HISTORY)
+        self.assertEqual(parse_time(query["until"]), self.now - 10 * SECOND)
+
+    def test_gap_has_no_slack(self) -> None:
+        """Events wait for the missed ones: the history is read up to Alpaca's present second."""
+        self.begin_gap()
+        (query,) = self.list_requests(HISTORY)
+        self.assertEqual(parse_time(query["until"]), self.now + SECOND)
+
+    def test_failed_check_uses_orders_after_three_attempts(self) -> None:
+        """The next one, while the history fails, after the first. Checks follow every 30 s."""
+        self.history = status(500)
+        self.come_up()
+        self.wires.advance(100)
+        self.assertEqual(self.list_times(HISTORY), [30, 31, 33, 65, 97])
+
+    def test_mute_stream_is_opened_in_the_same_second(self) -> None:
+        """A check follows when it may be opened again."""
+        reopened: list[tuple[str, float]] = []
+        self.recovery.reopen = lambda reason: reopened.append(
+            (reason, self.clock.seconds() - self.began)
+        )
+        self.come_up()
+        for _ in range(38):
+            self.bring(self.build(round(self.clock.seconds())))
+            self.wires.advance(10)
+        mute = "the stream was mute; it is opened again"
+        self.assertEqual(reopened, [(mute, 30), (mute, 330)])
+
+    def test_check_that_cannot_be_made_keeps_stream_mute(self) -> None:
+        """Only a check that finds nothing shows that the stream works."""
+        self.come_up()
+        self.wires.advance(20)
+        self.bring(self.build(1))
+        self.wires.advance(10)
+        self.assertTrue(self.account.is_mute)
+        self.history = status(403)
+        self.answer = lambda request: (
+            status(403)(request) if request.path == b"/v2/orders" else self.respond(request)
+        )
+        self.wires.advance(100)
+        self.assertTrue(self.account.is_mute)
+
+    def test_check_by_orders_is_logged(self) -> None:
+        """The log then lacks what orders do not show."""
+        for history, reason in ((status(500), "fails: HTTP 500"), (status(403), "refused")):
+            self.setUp()
+            self.history = history
+            self.come_up()
+            with capturedLogs() as logs:
+                self.wires.advance(40)
+            lines = [formatEvent(each) or "" for each in logs]
+            if reason == "refused":
+                self.assertEqual(lines, [], "the orders are enough")
+            else:
+                self.assertEqual([line.endswith(reason) for line in lines], [True])
+
+
+class EventsModeCheckTests(ScheduleTestCase):
+    """PROXY_RECOVERY=events."""
+
+    mode = RecoveryMode.EVENTS
+
+    def test_failed_check_makes_three_attempts(self) -> None:
+        """The next check follows at its time."""
+        self.history = status(500)
+        self.come_up()
+        self.wires.advance(100)
+        self.assertEqual(self.list_times(HISTORY), [30, 31, 33, 93, 94, 96])
+
+    def test_rejected_check_is_logged(self) -> None:
+        """Nothing shows then whether the stream is complete."""
+        self.history = status(403)
+        self.come_up()
+        with capturedLogs() as logs:
+            self.wires.advance(300)
+        (line,) = [formatEvent(each) or "" for each in logs]
+        self.assertIn("cannot check whether the stream is complete: the history is refused", line)
+
+    def test_found_events_are_counted(self) -> None:
+        """No comparison of orders follows."""
+        self.come_up()
+        self.bring(self.build(1))
+        with capturedLogs() as logs:
+            self.wires.advance(30)
+        self.assertEqual(self.account.gaps.found_by_checks, 1)
+        self.assertIn("the stream omitted 1 events", " ".join(map(str, map(formatEvent, logs))))
+
+    def test_gap_is_retried_at_doubling_intervals(self) -> None:
+        """At most 60 s, or as long as Alpaca says."""
+        self.history = status(500)
+        self.begin_gap()
+        self.wires.advance(200)
+        self.assertEqual(self.list_times(HISTORY), [0, 1, 3, 7, 15, 31, 63, 123, 183])
+        self.history = status(503, retry_after="90")
+        self.wires.advance(150)
+        self.assertEqual(self.list_times(HISTORY), [243, 333])
+
+    def test_count_includes_events_of_failed_attempt(self) -> None:
+        """They were delivered. The next attempt may come a minute later."""
+        self.history = status(500)
+        self.begin_gap()
+        self.bring(self.build(1), self.build(2), complete=False)
+        self.wires.advance(1)
+        self.assertEqual(self.gap_state, (GapOutcome.PENDING, 2))
+
+
+class GapTests(ScheduleTestCase):
+    """A backfill of a gap: what is counted and delivered when."""
+
+    def test_orders_are_used_at_third_failure(self) -> None:
+        """The attempts come after one and two seconds, and the orders a second later."""
+        self.history = status(500)
+        self.begin_gap()
+        self.wires.advance(6)
+        self.assertEqual([time for time in self.list_times(FILLS) if time > 0], [4])
+
+    def test_orders_settle_gap_after_five_minutes(self) -> None:
+        """Then the history is requested from the time where it worked last, by every check."""
+        self.journal.set_metadata("checked through", None)
+        self.history = status(500)
+        self.log(self.build(0))
+        begin = self.now
+        self.clock.advance(1000)
+        self.come_up()
+        self.wires.advance(400)
+        self.assertEqual(self.gap_state, (GapOutcome.ORDERS, 0))
+        self.log(self.build(1))
+        self.assertEqual(self.account.gaps.checked_through, begin)
+        self.asked.clear()
+        self.wires.advance(64)
+        self.assertEqual(len(self.list_times(HISTORY)), 2)
+
+    def test_buffered_events_do_not_count_as_missed(self) -> None:
+        """The stream delivers them too. They follow in the same commit as the missed ones."""
+        batches: list[int] = []
+
+        def record(batch: Batch) -> None:
+            batches.append(len(batch.rows))
+
+        self.history = never
+        self.begin_gap()
+        self.lose()
+        missed, newer = self.build(1), self.build(2)
+        self.bring(missed, newer)
+        self.recovery.connection_opened()
+        self.account.mark_upstream_up()
+        self.account.publish(newer)
+        self.journal.on_committed = record
+        self.recovery.stream_up()
+        self.wires.flush()
+        self.assertEqual(self.gap_state, (GapOutcome.RECOVERED, 1))
+        self.assertEqual(sum(batches), 2)
+
+    def test_deadline_counts_what_was_found(self) -> None:
+        """Without buffered events too, the gap is open from then on: the next ones are newer."""
+        self.history = self.hang_after(self.build(1), self.build(2))
+        self.begin_gap()
+        self.account.publish(self.build(2))
+        self.wires.advance(4.5)
+        self.assertEqual(self.gap_state, (GapOutcome.PENDING, 0))
+        self.wires.advance(0.5)
+        self.assertEqual(self.gap_state, (GapOutcome.OPEN, 1))
+        self.assertFalse(self.account.is_buffering)
+
+    def test_deadline_without_buffered_events_opens_gap(self) -> None:
+        """The next event of the stream is newer than the missed ones."""
+        self.history = never
+        self.begin_gap()
+        self.wires.advance(5)
+        self.assertEqual(self.gap_state, (GapOutcome.OPEN, 0))
+
+    def test_lost_stream_counts_what_was_found(self) -> None:
+        """The events were delivered, although the backfill is canceled."""
+        self.history = self.hang_after(self.build(1))
+        self.begin_gap()
+        self.lose()
+        self.assertEqual(self.gap_state[1], 1)
+
+    def hang_after(self, *events: Event) -> Any:
+        """Return a history that never ends after these events."""
+        lines = [b"data: %s\n\n" % extract_data(event.payload)[0] for event in events]
+
+        def answer(request: Request) -> int:
+            request.setHeader("content-type", "text/event-stream")
+            for line in lines:
+                request.write(line)
+            return never(request)
+
+        return answer
+
+    def test_each_gap_is_logged_with_its_own_count(self) -> None:
+        """The events of the gap before are not among them."""
+        self.begin_gap()
+        counts = []
+        for numbers in ((1, 2), (3,)):
+            self.lose()
+            self.clock.advance(400)
+            self.bring(*map(self.build, numbers))
+            with capturedLogs() as logs:
+                self.come_up()
+            counts.append(" ".join(str(formatEvent(each)) for each in logs))
+        for text, count in zip(counts, (2, 1), strict=True):
+            self.assertIn(f"recovery ended: recovered, {count} missed events", text)
+
+    def test_second_stream_up_replaces_backfill(self) -> None:
+        """The gap is longer now."""
+        self.history = never
+        self.begin_gap()
+        self.bring(self.build(1))
+        self.recovery.stream_up()
+        self.wires.flush()
+        self.assertEqual(self.gap_state, (GapOutcome.RECOVERED, 1))
+        self.assertEqual(len(self.list_times(HISTORY)), 2)
+        self.wires.advance(25)
+        self.assertEqual(self.list_times(HISTORY), [])
+
+    def test_gap_is_lost_if_log_was_trimmed_beyond_its_begin(self) -> None:
+        """Missed events up to the horizon would be dropped as duplicates."""
+        for beyond, outcome in ((0, GapOutcome.RECOVERED), (1, GapOutcome.LOST)):
+            self.setUp()
+            self.come_up()
+            self.lose()
+            gap = self.account.gaps.current
+            assert gap is not None
+            assert gap.begin is not None
+            self.journal.advance_dedup_horizon(gap.begin + beyond)
+            self.clock.advance(100)
+            self.come_up()
+            self.assertEqual(self.gap_state[0], outcome, beyond)
+
+
+class FirstStreamScheduleTests(ScheduleTestCase):
+    """The first stream of a log."""
+
+    def test_slow_identification_is_no_gap(self) -> None:
+        """Events are released at the deadline. None is late, so there is nothing to log."""
+        self.host.hanging = True
+        with capturedLogs() as logs:
+            self.come_up()
+            self.account.publish(self.build(1))
+            self.wires.advance(5)
+        self.assertEqual((logs, self.account.buffered), ([], ()))
+
+
+class UncertainDateTests(ScheduleTestCase):
+    """A Date that agrees with no clock."""
+
+    def new_journal(self) -> SqliteJournal:
+        dates = Dates(self.clock.seconds, lambda: self.clock.seconds() + 3600)
+        return memory_journal(self.clock, dates=dates)
+
+    def test_uncertain_date_is_not_the_begin_of_the_checks(self) -> None:
+        """Half a minute later, a second one confirms it."""
+        self.come_up()
+        self.wires.advance(29)
+        self.assertIsNone(self.account.gaps.checked_through)
+        self.wires.advance(2)
+        self.assertIsNotNone(self.account.gaps.checked_through)
+
+
+class CompareTests(ScheduleTestCase):
+    """The comparison of open orders."""
+
+    def test_orders_are_compared_every_ten_seconds_at_most(self) -> None:
+        """A stream that is lost again and again causes no request more."""
+        self.come_up()
+        for seconds in (9.5, 0.5, 9, 1):
+            self.lose()
+            self.clock.advance(seconds)
+            self.come_up()
+        self.assertEqual(sorted(set(self.list_times(OPEN))), [0, 10, 20])
+
+    def test_event_found_after_backfill_is_counted(self) -> None:
+        """It belongs to no gap: nothing shows when the order closed."""
+        self.log(build_event(build_order(0, "new", self.now)))
+        self.by_id["O"] = build_order(0, "canceled", self.now)
+        self.come_up()
+        self.lose()
+        self.clock.advance(10)
+        self.come_up()
+        self.assertEqual(self.account.gaps.found_by_checks, 1)
