@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
 from tests.recovery.scripted_case import ScriptedCase, build_event, build_order
 from tests.upstream.support import event_stream, never, status
 from tradeproxy.config.settings import RecoveryMode
@@ -171,16 +169,12 @@ class FailingBackfillTests(BackfillTestCase):
             used,
         ):
             self.history = never
-            running = self.start(backfill.run())
+            ended: list[Any] = []
+            self.start(backfill.run()).addBoth(ended.append)
             self.wires.advance(19.5)
-            self.assertNoResult(running)
+            self.assertEqual(ended, [])
             self.wires.advance(5)
-            self.assertEqual(len(self.failures_or_results(running)), 1)
-
-    def failures_or_results(self, running: Deferred[Any]) -> list[Any]:
-        ended: list[Any] = []
-        running.addBoth(ended.append)
-        return ended
+            self.assertEqual(len(ended), 1)
 
     def test_gap_is_settled_by_orders_after_five_minutes(self) -> None:
         """The log counts as complete, but the history is still requested from the begin."""
@@ -240,6 +234,34 @@ class FailingBackfillTests(BackfillTestCase):
             [query["after"] for query in self.list_requests("/v2/account/activities")],
             [format_time(begin - 5 * MINUTE - 1) for begin in begins],
         )
+
+    def test_rejected_history_is_replaced_by_orders_at_once(self) -> None:
+        """Without them, the gap is lost."""
+        rejected, auto = status(403), RecoveryMode.AUTO
+        refused = "the history is refused: HTTP 403"
+        both = f"{refused}, the orders are too: HTTP 403"
+        for mode, orders, outcome, reason in (
+            (auto, None, GapOutcome.ORDERS, refused),
+            (auto, rejected, GapOutcome.LOST, both),
+            (RecoveryMode.EVENTS, None, GapOutcome.LOST, refused),
+        ):
+            self.setUp()
+            self.history = rejected
+            self.answer = lambda request, orders=orders: (
+                orders(request) if orders and b"orders" in request.path else self.respond(request)
+            )
+            running = self.start(self.new_backfill(mode).run())
+            self.wires.advance(3)
+            result = self.successResultOf(running)
+            self.assertEqual((result.outcome, result.reason), (outcome, reason))
+            self.assertIsNone(result.history_from)
+
+    def test_failing_history_without_orders_is_requested_for_ever(self) -> None:
+        """The gap stays open."""
+        backfill = self.new_backfill(RecoveryMode.EVENTS)
+        for _ in range(4):
+            self.assertEqual(self.fail_with(backfill, 200), "HTTP 500")
+        self.assertEqual(self.count_order_requests(), 0)
 
     def test_rejected_history_is_not_requested_again(self) -> None:
         """Alpaca would reject it again."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from email.utils import formatdate
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
 from tests.support.journals import event, memory_journal
-from tests.upstream.support import RestClientTestCase, status
+from tests.upstream.support import BASE_URL, KEYS, RestClientTestCase, http_client, status
 from tradeproxy.hub.account import Account
-from tradeproxy.recovery.identity import identify_account
-from tradeproxy.upstream.rest import RestUnavailableError
+from tradeproxy.recovery.identity import identify_account, require_estimate
+from tradeproxy.runtime.dates import SECOND, Dates
+from tradeproxy.upstream.rate_limiter import RateLimiter
+from tradeproxy.upstream.rest import RestClient, RestUnavailableError
 from tradeproxy.wire.event import format_time
 
 EIGHT = "Fri, 15 Jan 2027 08:00:00 GMT"
@@ -88,4 +91,67 @@ class IdentifyAccountTests(RestClientTestCase):
         ):
             self.failureResultOf(self.identify(answer), RestUnavailableError)
         self.host.refusing = True
-        self.failureResultOf(self.identify({}), RestUnavailableError)
+        error = self.failureResultOf(self.identify({}), RestUnavailableError)
+        self.assertEqual(error.value.reason, "cannot connect")
+
+
+class UncertainClockTests(RestClientTestCase):
+    """A machine whose clock is `error` seconds ahead, and an Alpaca whose Date may be wrong."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.error = 3600.0
+        self.dates = Dates(self.clock.seconds, lambda: self.clock.seconds() + self.error)
+        self.journal = memory_journal(self.clock, dates=self.dates)
+        self.addCleanup(self.journal.close)
+        self.account = Account("paper", self.journal, self.clock)
+        http = http_client(self.host, self.clock)
+        self.rest = RestClient(http, BASE_URL, KEYS, self.clock, self.dates, RateLimiter())
+
+    def identify(self, offset: float = 0) -> Deferred[Any]:
+        """Identify the account with a Date that is this many seconds ahead."""
+        date = formatdate(self.clock.seconds() + offset, usegmt=True)
+        self.answer = status(200, b"{}", date=date)
+        return self.start(identify_account(self.account, self.rest))
+
+    def confirm(self) -> None:
+        """Let two Dates confirm each other."""
+        self.dates.observe(self.clock.seconds())
+        self.clock.advance(30)
+        self.assertTrue(self.dates.observe(self.clock.seconds()))
+
+    def test_identify_asks_twice_until_clock_is_known(self) -> None:
+        """One Date may be wrong, and the second answer may have another one."""
+        self.identify()
+        self.assertEqual(len(self.page.requests), 2)
+        self.confirm()
+        self.identify()
+        self.assertEqual(len(self.page.requests), 3)
+
+    def test_identify_corrects_beginning_of_log(self) -> None:
+        """The log began by the machine's clock, which is ahead."""
+        began = round(self.clock.seconds() * SECOND)
+        self.assertEqual(self.journal.complete_from, began + 3600 * SECOND)
+        self.confirm()
+        self.successResultOf(self.identify())
+        self.assertEqual(self.journal.complete_from, began)
+
+    def test_identify_with_wrong_date_returns_estimate_if_own_clock_agrees(self) -> None:
+        """Otherwise the estimate may be behind: its clock may have stopped in a sleep."""
+        self.confirm()
+        error = self.failureResultOf(self.identify(86_400), RestUnavailableError).value
+        self.assertEqual((error.reason, error.retry_after), ("Alpaca's clock is not certain", 30))
+        self.error = 0
+        now = self.successResultOf(self.identify(86_400))
+        self.assertEqual(now, round(self.clock.seconds() * SECOND))
+
+    def test_require_estimate_raises_unless_time_agrees(self) -> None:
+        """A Date half a minute later can confirm the first one."""
+        now = round(self.clock.seconds() * SECOND)
+        with self.assertRaises(RestUnavailableError) as raised:
+            require_estimate(self.account, now)
+        self.assertEqual(raised.exception.retry_after, 30)
+        self.confirm()
+        require_estimate(self.account, now)
+        with self.assertRaises(RestUnavailableError):
+            require_estimate(self.account, now - 3600 * SECOND)

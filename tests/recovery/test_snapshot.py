@@ -8,7 +8,7 @@ from typing import Any
 from twisted.web.server import Request
 
 from tests.upstream.support import RestClientTestCase
-from tradeproxy.recovery.snapshot import FILLS_A_PAGE, ORDERS_A_PAGE, add_named, take_snapshot
+from tradeproxy.recovery.snapshot import add_named, take_snapshot
 from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import format_time, parse_time
 
@@ -46,6 +46,7 @@ class SnapshotTests(RestClientTestCase):
         self.old = {"order/old": order(-9000, "canceled") | {"id": "order/old"}}
         self.activities = [activity(number) for number in range(250)]
         self.rejected_path = ""
+        self.is_second_page_rejected = False
         self.rows_per_order = 1
         self.answer = self.respond
 
@@ -56,15 +57,25 @@ class SnapshotTests(RestClientTestCase):
             request.setResponseCode(403)
             return b""
         if path == "/v2/orders":
-            self.assertEqual((given["direction"], given["nested"]), ("asc", "true"))
+            self.assertEqual(
+                (given["direction"], given["nested"], given["limit"]), ("asc", "true", "500")
+            )
             after = parse_time(given["after"]) if "after" in given else 0
             known = [each for each in self.orders if parse_time(each["submitted_at"]) > after]
             found = [each for each in known if given["status"] == "all" or each["status"] == "new"]
             return json.dumps(found[: int(given["limit"]) // self.rows_per_order]).encode()
         if path == "/v2/account/activities":
-            ids = [each["id"] for each in self.activities]
+            if "page_token" in given and self.is_second_page_rejected:
+                request.setResponseCode(403)
+                return b""
+            self.assertEqual(given["page_size"], "100")
+            after = parse_time(given["after"])
+            found = [
+                each for each in self.activities if parse_time(each["transaction_time"]) > after
+            ]
+            ids = [each["id"] for each in found]
             first = ids.index(given["page_token"]) + 1 if "page_token" in given else 0
-            return json.dumps(self.activities[first : first + int(given["page_size"])]).encode()
+            return json.dumps(found[first : first + 100]).encode()
         found_order = self.old.get(path.removeprefix("/v2/orders/").replace("%2F", "/"))
         if found_order is None:
             request.setResponseCode(404)
@@ -93,14 +104,14 @@ class SnapshotTests(RestClientTestCase):
 
     def test_snapshot_page_full_of_one_time_raises_unavailable(self) -> None:
         """The request is not repeated forever, and the page does not count as complete."""
-        self.orders = [order(0) | {"id": str(number)} for number in range(ORDERS_A_PAGE + 1)]
+        self.orders = [order(0) | {"id": str(number)} for number in range(501)]
         started = self.start(take_snapshot(self.rest, SINCE, (), set()))
         self.failureResultOf(started, RestUnavailableError)
         self.assertEqual(len(self.requested_uris()), 2)
 
     def test_snapshot_repeated_fill_page_ends_reading(self) -> None:
         """The same page is not requested again and again."""
-        self.activities = [activity(0)] * FILLS_A_PAGE
+        self.activities = [activity(0)] * 100
         self.outcome(take_snapshot(self.rest, SINCE, (), set()))
         self.assertEqual(sum("activities" in uri for uri in self.requested_uris()), 2)
 
@@ -141,6 +152,20 @@ class SnapshotTests(RestClientTestCase):
         self.rejected_path = "/v2/account/activities"
         snapshot = self.outcome(take_snapshot(self.rest, SINCE, (), set()))
         self.assertEqual((len(snapshot.orders), snapshot.fills), (1200, []))
+
+    def test_snapshot_second_page_of_fills_rejected_returns_orders_only(self) -> None:
+        """Half of the fills would show each price of some orders, and of others none."""
+        self.is_second_page_rejected = True
+        snapshot = self.outcome(take_snapshot(self.rest, SINCE, (), set()))
+        self.assertEqual((len(snapshot.orders), snapshot.fills), (1200, []))
+
+    def test_snapshot_begins_at_its_start(self) -> None:
+        """Alpaca's pages begin after the time that is asked for."""
+        early = format_time(SINCE - 1)
+        self.orders = [order(0) | {"id": "early", "submitted_at": early}, order(1)]
+        self.activities = [activity(0) | {"id": "early", "transaction_time": early}, activity(1)]
+        snapshot = self.outcome(take_snapshot(self.rest, SINCE, (), set()))
+        self.assertEqual((set(snapshot.orders), len(snapshot.fills)), ({"order/1"}, 1))
 
     def test_snapshot_orders_rejected_raises_refused(self) -> None:
         """This applies to the list and to one order."""
