@@ -104,7 +104,8 @@ class RangeTests(RangeTestCase):
         """Its range is empty: an answer without events proves nothing."""
         end = self.now + SECOND
         self.account.gaps.check_through(end - 1)
-        self.outcome(self.new_backfill().run())
+        result = self.outcome(self.new_backfill().run())
+        self.assertEqual((result.outcome, result.through), (GapOutcome.RECOVERED, end))
         self.account.gaps.check_through(end)
         self.assertIn("in the future", self.fail_with(self.new_backfill()))
 
@@ -250,10 +251,13 @@ class FailingBackfillTests(BackfillTestCase):
             self.answer = lambda request, orders=orders: (
                 orders(request) if orders and b"orders" in request.path else self.respond(request)
             )
+            began = self.now
             running = self.start(self.new_backfill(mode).run())
             self.wires.advance(3)
             result = self.successResultOf(running)
             self.assertEqual((result.outcome, result.reason), (outcome, reason))
+            end = began + SECOND if outcome is GapOutcome.ORDERS else began
+            self.assertEqual(result.through, end)
             self.assertIsNone(result.history_from)
 
     def test_failing_history_without_orders_is_requested_for_ever(self) -> None:

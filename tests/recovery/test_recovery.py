@@ -239,7 +239,7 @@ class OrderRecordingJournal(SqliteJournal):
         self.last_at_update: list[int] = []
 
     def set_metadata(self, key: str, value: str | None) -> None:
-        if key == "checked through":
+        if key in ("orders through", "checked through"):
             self.last_at_update.append(self.last)
         super().set_metadata(key, value)
 
@@ -265,4 +265,4 @@ class CompletenessOrderTests(OrdersTestCase):
         self.advance(5)
         self.assertEqual(self.gap.outcome, GapOutcome.ORDERS)
         self.assertGreater(self.journal.last, before)
-        self.assertEqual(self.journal.last_at_update, [self.journal.last] * 2)
+        self.assertEqual(self.journal.last_at_update, [self.journal.last] * 3)
