@@ -256,7 +256,7 @@ class GapTests(ScheduleTestCase):
         self.recovery.stream_up()
         self.wires.flush()
         self.assertEqual(self.gap_state, (GapOutcome.RECOVERED, 1))
-        self.assertEqual(sum(batches), 2)
+        self.assertEqual(batches, [2])
 
     def test_deadline_counts_what_was_found(self) -> None:
         """Without buffered events too, the gap is open from then on: the next ones are newer."""
