@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from tests.recovery.scripted_case import ScriptedCase, build_event, build_order
+from tests.support.journals import memory_journal
 from tests.upstream.support import event_stream, never, status
 from tradeproxy.config.settings import RecoveryMode
+from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.recovery.backfill import Backfill
 from tradeproxy.recovery.open_orders import OpenOrders
 from tradeproxy.recovery.order_backfill import OrderBackfill
 from tradeproxy.recovery.synthetic import SyntheticEvents
-from tradeproxy.runtime.dates import SECOND
+from tradeproxy.runtime.dates import SECOND, Dates
 from tradeproxy.upstream.rest import RestUnavailableError
 from tradeproxy.wire.event import Event, format_time
 from tradeproxy.wire.frame import Recovered, extract_data, with_mark
@@ -313,3 +315,21 @@ class CoveredBackfillTests(BackfillTestCase):
         self.journal.is_current = False
         self.outcome(self.new_backfill().run())
         self.assertEqual(self.list_kinds(), [("canceled", Recovered.EVENTS)])
+
+
+class UncertainDateBackfillTests(BackfillTestCase):
+    """A Date that agrees with no clock."""
+
+    def new_journal(self) -> SqliteJournal:
+        dates = Dates(self.clock.seconds, lambda: self.clock.seconds() + 3600)
+        return memory_journal(self.clock, dates=dates)
+
+    def test_log_is_not_complete_up_to_uncertain_date(self) -> None:
+        """What is found is delivered. A later Date may confirm the first one."""
+        event = build_event(build_order(10), event_id="1")
+        self.history = event_stream(b"data: %s\n\n" % extract_data(event.payload)[0])
+        backfill = self.new_backfill()
+        self.assertEqual(self.fail_with(backfill), "Alpaca's clock is not known yet")
+        self.assertEqual(len(self.found), 1)
+        self.clock.advance(30)
+        self.assertEqual(self.outcome(backfill.run()).outcome, GapOutcome.RECOVERED)

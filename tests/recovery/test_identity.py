@@ -128,6 +128,15 @@ class UncertainClockTests(RestClientTestCase):
         self.identify()
         self.assertEqual(len(self.page.requests), 3)
 
+    def test_identify_does_not_check_log(self) -> None:
+        """Only a backfill knows that nothing is missing up to now."""
+        self.confirm()
+        checked = round(self.clock.seconds() * SECOND)
+        self.account.gaps.check_through(checked)
+        self.clock.advance(100)
+        self.successResultOf(self.identify())
+        self.assertEqual(self.account.gaps.checked_through, checked)
+
     def test_identify_corrects_beginning_of_log(self) -> None:
         """The log began by the machine's clock, which is ahead."""
         began = round(self.clock.seconds() * SECOND)

@@ -111,7 +111,7 @@ class SnapshotTests(RestClientTestCase):
 
     def test_snapshot_repeated_fill_page_ends_reading(self) -> None:
         """The same page is not requested again and again."""
-        self.activities = [activity(0)] * 100
+        self.activities = [activity(0)] * 300
         self.outcome(take_snapshot(self.rest, SINCE, (), set()))
         self.assertEqual(sum("activities" in uri for uri in self.requested_uris()), 2)
 
@@ -166,6 +166,12 @@ class SnapshotTests(RestClientTestCase):
         self.activities = [activity(0) | {"id": "early", "transaction_time": early}, activity(1)]
         snapshot = self.outcome(take_snapshot(self.rest, SINCE, (), set()))
         self.assertEqual((set(snapshot.orders), len(snapshot.fills)), ({"order/1"}, 1))
+
+    def test_snapshot_has_open_orders_of_any_age(self) -> None:
+        """An order may fill years after it was submitted."""
+        self.orders = [order(-9000, "new"), order(-8000), order(1)]
+        snapshot = self.outcome(take_snapshot(self.rest, SINCE, (), set()))
+        self.assertEqual(set(snapshot.orders), {"order/-9000", "order/1"})
 
     def test_snapshot_orders_rejected_raises_refused(self) -> None:
         """This applies to the list and to one order."""
