@@ -178,7 +178,6 @@ class Recovery(StreamListener):
     async def _recover(self, gap: Gap) -> None:
         """Backfill a gap until it is settled."""
         started = self._clock.seconds()
-        self._account.flush()  # events released in this reactor turn are newer as well
         self._reason = f"Alpaca takes longer than {self._settings.deadline:g} s"
         self._found.begin_search()
         if self._account.is_buffering:
