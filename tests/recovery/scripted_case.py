@@ -18,14 +18,22 @@ from tests.upstream.support import (
     event_stream,
     http_client,
 )
+from tradeproxy.config.settings import RecoveryMode, RecoverySettings
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.sqlite import SqliteJournal
+from tradeproxy.recovery.recovery import Recovery
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.wire.event import Event, format_time
-from tradeproxy.wire.frame import frame_event
+from tradeproxy.wire.frame import extract_data, frame_event
 from tradeproxy.wire.messages import TradeUpdate, parse_server
+from tradeproxy.wire.proxy_status import GapOutcome
+
+HISTORY = "/v2/events/trades"
+FILLS = "/v2/account/activities"
+OPEN = "open orders"
+"""Stands for the path of all orders, in requests for those that are open."""
 
 START = 1_800_000_000 * SECOND
 """When the tests begin (microseconds since 1970)."""
@@ -127,3 +135,70 @@ def build_event(document: dict[str, Any], kind: str = "", qty: int = 0, **fields
     message = parse_server(frame_event(json.dumps(data | fields).encode()))
     assert isinstance(message, TradeUpdate)
     return message.event
+
+
+class ScheduleTestCase(ScriptedCase):
+    """A recovery whose stream is up and down as the test says."""
+
+    mode = RecoveryMode.AUTO
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.asked: list[tuple[str, float]] = []
+        self.recovery = self.new_recovery()
+        self.began = self.clock.seconds()
+
+    def new_recovery(self) -> Recovery:
+        recovery = Recovery(
+            self.account, self.rest, RecoverySettings(self.mode, 5.0, 900.0), self.clock
+        )
+        self.addCleanup(recovery.stop)
+        return recovery
+
+    def respond(self, request: Request) -> bytes | int:
+        path = request.path.decode()
+        if path == "/v2/orders" and request.args[b"status"] == [b"open"]:
+            path = OPEN
+        self.asked.append((path, self.clock.seconds()))
+        return super().respond(request)
+
+    def list_times(self, path: str) -> list[float]:
+        """Return when this path was requested, in seconds after the begin; clears the record."""
+        times = [time - self.began for asked, time in self.asked if asked == path]
+        self.asked.clear()
+        return times
+
+    def come_up(self) -> None:
+        """Let a connection open, and its stream begin."""
+        self.recovery.connection_opened()
+        self.account.mark_upstream_up()
+        self.recovery.stream_up()
+        self.wires.flush()
+
+    def lose(self) -> None:
+        self.recovery.connection_closed()
+        self.account.mark_upstream_down("lost")
+
+    def begin_gap(self) -> None:
+        """Let the first stream come up, and the second one after a gap of 100 s."""
+        self.come_up()
+        self.lose()
+        self.clock.advance(100)
+        self.began = self.clock.seconds()
+        self.asked.clear()
+        self.come_up()
+
+    def build(self, number: int, **fields: Any) -> Event:
+        """Return an event of an order of its own that happens now."""
+        document = build_order(0, "new", self.now, id=f"{number}")
+        return build_event(document, at=format_time(self.now), event_id=f"{number}", **fields)
+
+    def bring(self, *events: Event, complete: bool = True) -> None:
+        """Let the history have these events."""
+        lines = [b"data: %s\n\n" % extract_data(event.payload)[0] for event in events]
+        self.history = event_stream(*lines, complete=complete)
+
+    @property
+    def gap_state(self) -> tuple[GapOutcome, int]:
+        gap = tuple(self.account.gaps)[-1]
+        return gap.outcome, gap.events

@@ -2,93 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.logger import capturedLogs, formatEvent
-from twisted.web.server import Request
 
-from tests.recovery.scripted_case import ScriptedCase, build_event, build_order
+from tests.recovery.scripted_case import (
+    HISTORY,
+    OPEN,
+    ScheduleTestCase,
+    build_event,
+    build_order,
+)
 from tests.support.journals import memory_journal
-from tests.upstream.support import event_stream, never, status
-from tradeproxy.config.settings import RecoveryMode, RecoverySettings
-from tradeproxy.journal.base import Batch
+from tests.upstream.support import status
+from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.journal.sqlite import SqliteJournal
-from tradeproxy.recovery.recovery import Recovery
 from tradeproxy.runtime.dates import SECOND, Dates
-from tradeproxy.wire.event import Event, format_time, parse_time
-from tradeproxy.wire.frame import extract_data
+from tradeproxy.wire.event import parse_time
 from tradeproxy.wire.proxy_status import GapOutcome
-
-HISTORY = "/v2/events/trades"
-FILLS = "/v2/account/activities"
-OPEN = "open orders"
-
-
-class ScheduleTestCase(ScriptedCase):
-    """A recovery whose stream is up and down as the test says."""
-
-    mode = RecoveryMode.AUTO
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.asked: list[tuple[str, float]] = []
-        self.recovery = self.new_recovery()
-        self.began = self.clock.seconds()
-
-    def new_recovery(self) -> Recovery:
-        recovery = Recovery(
-            self.account, self.rest, RecoverySettings(self.mode, 5.0, 900.0), self.clock
-        )
-        self.addCleanup(recovery.stop)
-        return recovery
-
-    def respond(self, request: Request) -> bytes | int:
-        path = request.path.decode()
-        if path == "/v2/orders" and request.args[b"status"] == [b"open"]:
-            path = OPEN
-        self.asked.append((path, self.clock.seconds()))
-        return super().respond(request)
-
-    def list_times(self, path: str) -> list[float]:
-        """Return when this path was requested, in seconds after the begin; clears the record."""
-        times = [time - self.began for asked, time in self.asked if asked == path]
-        self.asked.clear()
-        return times
-
-    def come_up(self) -> None:
-        """Let a connection open, and its stream begin."""
-        self.recovery.connection_opened()
-        self.account.mark_upstream_up()
-        self.recovery.stream_up()
-        self.wires.flush()
-
-    def lose(self) -> None:
-        self.recovery.connection_closed()
-        self.account.mark_upstream_down("lost")
-
-    def begin_gap(self) -> None:
-        """Let the first stream come up, and the second one after a gap of 100 s."""
-        self.come_up()
-        self.lose()
-        self.clock.advance(100)
-        self.began = self.clock.seconds()
-        self.asked.clear()
-        self.come_up()
-
-    def build(self, number: int, **fields: Any) -> Event:
-        """Return an event of an order of its own that happens now."""
-        document = build_order(0, "new", self.now, id=f"{number}")
-        return build_event(document, at=format_time(self.now), event_id=f"{number}", **fields)
-
-    def bring(self, *events: Event, complete: bool = True) -> None:
-        """Let the history have these events."""
-        lines = [b"data: %s\n\n" % extract_data(event.payload)[0] for event in events]
-        self.history = event_stream(*lines, complete=complete)
-
-    @property
-    def gap_state(self) -> tuple[GapOutcome, int]:
-        gap = tuple(self.account.gaps)[-1]
-        return gap.outcome, gap.events
 
 
 class CheckTests(ScheduleTestCase):
@@ -209,131 +138,6 @@ class EventsModeCheckTests(ScheduleTestCase):
         self.bring(self.build(1), self.build(2), complete=False)
         self.wires.advance(1)
         self.assertEqual(self.gap_state, (GapOutcome.PENDING, 2))
-
-
-class GapTests(ScheduleTestCase):
-    """A backfill of a gap: what is counted and delivered when."""
-
-    def test_orders_are_used_at_third_failure(self) -> None:
-        """The attempts come after one and two seconds, and the orders a second later."""
-        self.history = status(500)
-        self.begin_gap()
-        self.wires.advance(6)
-        self.assertEqual([time for time in self.list_times(FILLS) if time > 0], [4])
-
-    def test_orders_settle_gap_after_five_minutes(self) -> None:
-        """Then the history is requested from the time where it worked last, by every check."""
-        self.journal.set_metadata("checked through", None)
-        self.history = status(500)
-        self.log(self.build(0))
-        begin = self.now
-        self.clock.advance(1000)
-        self.come_up()
-        self.wires.advance(400)
-        self.assertEqual(self.gap_state, (GapOutcome.ORDERS, 0))
-        self.log(self.build(1))
-        self.assertEqual(self.account.gaps.checked_through, begin)
-        self.asked.clear()
-        self.wires.advance(64)
-        self.assertEqual(len(self.list_times(HISTORY)), 2)
-
-    def test_buffered_events_do_not_count_as_missed(self) -> None:
-        """The stream delivers them too. They follow in the same commit as the missed ones."""
-        batches: list[int] = []
-
-        def record(batch: Batch) -> None:
-            batches.append(len(batch.rows))
-
-        self.history = never
-        self.begin_gap()
-        self.lose()
-        missed, newer = self.build(1), self.build(2)
-        self.bring(missed, newer)
-        self.recovery.connection_opened()
-        self.account.mark_upstream_up()
-        self.account.publish(newer)
-        self.journal.on_committed = record
-        self.recovery.stream_up()
-        self.wires.flush()
-        self.assertEqual(self.gap_state, (GapOutcome.RECOVERED, 1))
-        self.assertEqual(batches, [2])
-
-    def test_deadline_counts_what_was_found(self) -> None:
-        """Without buffered events too, the gap is open from then on: the next ones are newer."""
-        self.history = self.hang_after(self.build(1), self.build(2))
-        self.begin_gap()
-        self.account.publish(self.build(2))
-        self.wires.advance(4.5)
-        self.assertEqual(self.gap_state, (GapOutcome.PENDING, 0))
-        self.wires.advance(0.5)
-        self.assertEqual(self.gap_state, (GapOutcome.OPEN, 1))
-        self.assertFalse(self.account.is_buffering)
-
-    def test_deadline_without_buffered_events_opens_gap(self) -> None:
-        """The next event of the stream is newer than the missed ones."""
-        self.history = never
-        self.begin_gap()
-        self.wires.advance(5)
-        self.assertEqual(self.gap_state, (GapOutcome.OPEN, 0))
-
-    def test_lost_stream_counts_what_was_found(self) -> None:
-        """The events were delivered, although the backfill is canceled."""
-        self.history = self.hang_after(self.build(1))
-        self.begin_gap()
-        self.lose()
-        self.assertEqual(self.gap_state[1], 1)
-
-    def hang_after(self, *events: Event) -> Any:
-        """Return a history that never ends after these events."""
-        lines = [b"data: %s\n\n" % extract_data(event.payload)[0] for event in events]
-
-        def answer(request: Request) -> int:
-            request.setHeader("content-type", "text/event-stream")
-            for line in lines:
-                request.write(line)
-            return never(request)
-
-        return answer
-
-    def test_each_gap_is_logged_with_its_own_count(self) -> None:
-        """The events of the gap before are not among them."""
-        self.begin_gap()
-        counts = []
-        for numbers in ((1, 2), (3,)):
-            self.lose()
-            self.clock.advance(400)
-            self.bring(*map(self.build, numbers))
-            with capturedLogs() as logs:
-                self.come_up()
-            counts.append(" ".join(str(formatEvent(each)) for each in logs))
-        for text, count in zip(counts, (2, 1), strict=True):
-            self.assertIn(f"recovery ended: recovered, {count} missed events", text)
-
-    def test_second_stream_up_replaces_backfill(self) -> None:
-        """The gap is longer now."""
-        self.history = never
-        self.begin_gap()
-        self.bring(self.build(1))
-        self.recovery.stream_up()
-        self.wires.flush()
-        self.assertEqual(self.gap_state, (GapOutcome.RECOVERED, 1))
-        self.assertEqual(len(self.list_times(HISTORY)), 2)
-        self.wires.advance(25)
-        self.assertEqual(self.list_times(HISTORY), [])
-
-    def test_gap_is_lost_if_log_was_trimmed_beyond_its_begin(self) -> None:
-        """Missed events up to the horizon would be dropped as duplicates."""
-        for beyond, outcome in ((0, GapOutcome.RECOVERED), (1, GapOutcome.LOST)):
-            self.setUp()
-            self.come_up()
-            self.lose()
-            gap = self.account.gaps.current
-            assert gap is not None
-            assert gap.begin is not None
-            self.journal.advance_dedup_horizon(gap.begin + beyond)
-            self.clock.advance(100)
-            self.come_up()
-            self.assertEqual(self.gap_state[0], outcome, beyond)
 
 
 class FirstStreamScheduleTests(ScheduleTestCase):

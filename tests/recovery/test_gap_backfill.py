@@ -1,0 +1,198 @@
+"""Gaps: what is delivered, buffered and counted when, against a server in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.logger import capturedLogs, formatEvent
+from twisted.web.server import Request
+
+from tests.recovery.scripted_case import (
+    FILLS,
+    HISTORY,
+    ScheduleTestCase,
+)
+from tests.upstream.support import never, status
+from tradeproxy.config.settings import RecoveryMode
+from tradeproxy.journal.base import Batch
+from tradeproxy.wire.event import Event
+from tradeproxy.wire.frame import extract_data
+from tradeproxy.wire.proxy_status import GapOutcome
+
+
+class GapTests(ScheduleTestCase):
+    """A backfill of a gap: what is counted and delivered when."""
+
+    def test_orders_are_used_at_third_failure(self) -> None:
+        """The attempts come after one and two seconds, and the orders a second later."""
+        self.history = status(500)
+        self.begin_gap()
+        self.wires.advance(6)
+        self.assertEqual([time for time in self.list_times(FILLS) if time > 0], [4])
+
+    def test_orders_settle_gap_after_five_minutes(self) -> None:
+        """Then the history is requested from the time where it worked last, by every check."""
+        self.journal.set_metadata("checked through", None)
+        self.history = status(500)
+        self.log(self.build(0))
+        begin = self.now
+        self.clock.advance(1000)
+        self.come_up()
+        self.wires.advance(400)
+        self.assertEqual(self.gap_state, (GapOutcome.ORDERS, 0))
+        self.log(self.build(1))
+        self.assertEqual(self.account.gaps.checked_through, begin)
+        self.asked.clear()
+        self.wires.advance(64)
+        self.assertEqual(len(self.list_times(HISTORY)), 2)
+
+    def test_buffered_events_do_not_count_as_missed(self) -> None:
+        """The stream delivers them too. They follow in the same commit as the missed ones."""
+        batches: list[int] = []
+
+        def record(batch: Batch) -> None:
+            batches.append(len(batch.rows))
+
+        self.history = never
+        self.begin_gap()
+        self.lose()
+        missed, both, newer = map(self.build, (1, 2, 3))
+        self.bring(missed, both)
+        self.recovery.connection_opened()
+        self.account.mark_upstream_up()
+        self.account.publish(both)
+        self.account.publish(newer)
+        self.journal.on_committed = record
+        self.recovery.stream_up()
+        self.wires.flush()
+        self.assertEqual(self.gap_state, (GapOutcome.RECOVERED, 1))
+        self.assertEqual(batches, [3])
+
+    def test_deadline_counts_what_was_found(self) -> None:
+        """Without buffered events too, the gap is open from then on: the next ones are newer."""
+        self.history = self.hang_after(self.build(1), self.build(2))
+        self.begin_gap()
+        self.account.publish(self.build(2))
+        self.wires.advance(4.5)
+        self.assertEqual(self.gap_state, (GapOutcome.PENDING, 0))
+        self.wires.advance(0.5)
+        self.assertEqual(self.gap_state, (GapOutcome.OPEN, 1))
+        self.assertFalse(self.account.is_buffering)
+
+    def test_deadline_without_buffered_events_opens_gap(self) -> None:
+        """The next event of the stream is newer than the missed ones."""
+        self.history = never
+        self.begin_gap()
+        self.wires.advance(5)
+        self.assertEqual(self.gap_state, (GapOutcome.OPEN, 0))
+
+    def test_lost_stream_counts_what_was_found(self) -> None:
+        """The events were delivered, although the backfill is canceled."""
+        self.history = self.hang_after(self.build(1))
+        self.begin_gap()
+        self.lose()
+        self.assertEqual(self.gap_state[1], 1)
+
+    def hang_after(self, *events: Event) -> Any:
+        """Return a history that never ends after these events."""
+        lines = [b"data: %s\n\n" % extract_data(event.payload)[0] for event in events]
+
+        def answer(request: Request) -> int:
+            request.setHeader("content-type", "text/event-stream")
+            for line in lines:
+                request.write(line)
+            return never(request)
+
+        return answer
+
+    def test_each_gap_is_logged_with_its_own_count(self) -> None:
+        """The events of the gap before are not among them."""
+        self.begin_gap()
+        counts = []
+        for numbers in ((1, 2), (3,)):
+            self.lose()
+            self.clock.advance(400)
+            self.bring(*map(self.build, numbers))
+            with capturedLogs() as logs:
+                self.come_up()
+            counts.append(" ".join(str(formatEvent(each)) for each in logs))
+        for text, count in zip(counts, (2, 1), strict=True):
+            self.assertIn(f"recovery ended: recovered, {count} missed events", text)
+
+    def test_second_stream_up_replaces_backfill(self) -> None:
+        """The gap is longer now."""
+        self.history = never
+        self.begin_gap()
+        self.bring(self.build(1))
+        self.recovery.stream_up()
+        self.wires.flush()
+        self.assertEqual(self.gap_state, (GapOutcome.RECOVERED, 1))
+        self.assertEqual(len(self.list_times(HISTORY)), 2)
+        self.wires.advance(25)
+        self.assertEqual(self.list_times(HISTORY), [])
+
+    def test_gap_is_lost_if_log_was_trimmed_beyond_its_begin(self) -> None:
+        """Missed events up to the horizon would be dropped as duplicates."""
+        for beyond, outcome in ((0, GapOutcome.RECOVERED), (1, GapOutcome.LOST)):
+            self.setUp()
+            self.come_up()
+            self.lose()
+            gap = self.account.gaps.current
+            assert gap is not None
+            assert gap.begin is not None
+            self.journal.advance_dedup_horizon(gap.begin + beyond)
+            self.clock.advance(100)
+            self.come_up()
+            self.assertEqual(self.gap_state[0], outcome, beyond)
+
+
+class ConnectionTests(ScheduleTestCase):
+    """Connections that end, or have not begun to stream."""
+
+    def test_events_before_stream_are_buffered_until_deadline(self) -> None:
+        """The stream begins a moment later. If it does not, nothing else releases them."""
+        self.come_up()
+        self.lose()
+        self.recovery.connection_opened()
+        event = self.build(1)
+        self.account.publish(event)
+        self.assertEqual(self.account.buffered, (event,))
+        self.recovery.connection_closed()
+        self.clock.advance(4.5)
+        self.assertEqual(self.account.buffered, (event,))
+        self.clock.advance(0.5)
+        self.assertEqual(self.account.buffered, ())
+
+    def test_late_event_of_outage_does_not_make_stream_mute(self) -> None:
+        """The stream could not bring what happened before its connection."""
+        self.come_up()
+        self.lose()
+        event = self.build(1)
+        self.clock.advance(100)
+        self.come_up()
+        self.bring(event)
+        self.wires.advance(30)
+        self.assertEqual(self.account.gaps.found_by_checks, 1)
+        self.assertFalse(self.account.is_mute)
+
+    def test_stop_ends_all_requests(self) -> None:
+        """The connection may still be open."""
+        self.come_up()
+        self.recovery.stop()
+        self.asked.clear()
+        self.wires.advance(1000)
+        self.assertEqual(self.asked, [])
+
+
+class OffScheduleTests(ScheduleTestCase):
+    """PROXY_RECOVERY=off."""
+
+    mode = RecoveryMode.OFF
+
+    def test_gap_is_lost_without_a_request(self) -> None:
+        """Events are passed on at once."""
+        self.begin_gap()
+        self.assertEqual(self.gap_state[0], GapOutcome.LOST)
+        self.assertFalse(self.account.is_buffering)
+        self.wires.advance(100)
+        self.assertEqual(self.asked, [])
