@@ -12,6 +12,7 @@ from tests.recovery.scripted_case import (
     HISTORY,
     ScheduleTestCase,
 )
+from tests.recovery.test_recovery import OrderRecordingJournal
 from tests.upstream.support import never, status
 from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.journal.base import Batch
@@ -144,6 +145,26 @@ class GapTests(ScheduleTestCase):
             self.clock.advance(100)
             self.come_up()
             self.assertEqual(self.gap_state[0], outcome, beyond)
+
+
+class StoredProgressTests(ScheduleTestCase):
+    """A journal that records its last event whenever the complete time is updated."""
+
+    def new_journal(self) -> OrderRecordingJournal:
+        journal = OrderRecordingJournal(self.clock)
+        journal.open()
+        return journal
+
+    def test_found_events_are_written_before_progress(self) -> None:
+        """After a crash in between, the events counted as delivered and were never requested."""
+        assert isinstance(self.journal, OrderRecordingJournal)
+        self.come_up()
+        self.lose()
+        self.clock.advance(100)
+        self.bring(self.build(1), self.build(2))
+        self.journal.last_at_update.clear()
+        self.come_up()
+        self.assertEqual(self.journal.last_at_update, [2])
 
 
 class ConnectionTests(ScheduleTestCase):

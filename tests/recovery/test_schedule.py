@@ -113,13 +113,15 @@ class EventsModeCheckTests(ScheduleTestCase):
         self.assertIn("cannot check whether the stream is complete: the history is refused", line)
 
     def test_found_events_are_counted(self) -> None:
-        """No comparison of orders follows."""
+        """They are counted and logged by the check that finds them, and by no other."""
         self.come_up()
         self.bring(self.build(1))
         with capturedLogs() as logs:
-            self.wires.advance(30)
+            self.wires.advance(300)
         self.assertEqual(self.account.gaps.found_by_checks, 1)
-        self.assertIn("the stream omitted 1 events", " ".join(map(str, map(formatEvent, logs))))
+        lines = [formatEvent(each) or "" for each in logs]
+        (line,) = [line for line in lines if "omitted" in line]
+        self.assertIn("the stream omitted 1 events", line)
 
     def test_gap_is_retried_at_doubling_intervals(self) -> None:
         """At most 60 s, or as long as Alpaca says."""
@@ -180,6 +182,16 @@ class CompareTests(ScheduleTestCase):
             self.clock.advance(seconds)
             self.come_up()
         self.assertEqual(sorted(set(self.list_times(OPEN))), [0, 10, 20])
+
+    def test_check_compares_orders(self) -> None:
+        """The comparison of the start and that of the first check are two in a row."""
+        self.log(build_event(build_order(0, "new", self.now)))
+        self.by_id["O"] = build_order(0, "canceled", self.now)
+        self.come_up()
+        self.wires.advance(29.5)
+        self.assertEqual(self.account.gaps.found_by_checks, 0)
+        self.wires.advance(0.5)
+        self.assertEqual(self.account.gaps.found_by_checks, 1)
 
     def test_event_found_after_backfill_is_counted(self) -> None:
         """It belongs to no gap: nothing shows when the order closed."""
