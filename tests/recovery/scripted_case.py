@@ -46,13 +46,14 @@ class ScriptedCase(RestClientTestCase):
         super().setUp()
         self.journal = self.new_journal()
         self.addCleanup(self.journal.close)
+        self.rate_limiter = RateLimiter()
         self.rest = RestClient(
             http_client(self.host, self.clock),
             BASE_URL,
             KEYS,
             self.clock,
             self.journal.dates,
-            RateLimiter(),
+            self.rate_limiter,
         )
         self.account = Account("paper", self.journal, self.clock)
         self.listed: Any = []

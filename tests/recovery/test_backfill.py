@@ -238,6 +238,17 @@ class FailingBackfillTests(BackfillTestCase):
             [format_time(begin - 5 * MINUTE - 1) for begin in begins],
         )
 
+    def test_wait_for_own_limit_is_no_failure(self) -> None:
+        """The identification took the last request of a minute. The history then works."""
+        for _ in range(59):
+            self.rate_limiter.count_request(self.clock.seconds())
+        self.history = event_stream()
+        running = self.start(self.new_backfill().run())
+        self.wires.advance(59.5)
+        self.assertEqual(len(self.requested_uris()), 1)
+        self.wires.advance(0.5)
+        self.assertEqual(self.successResultOf(running).outcome, GapOutcome.RECOVERED)
+
     def test_rejected_history_is_replaced_by_orders_at_once(self) -> None:
         """Without them, the gap is lost."""
         rejected, auto = status(403), RecoveryMode.AUTO
