@@ -2,44 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from twisted.internet.defer import Deferred
-
 from tests.support.journals import event, time_of
-from tests.support.nodes import LEASE_KEY, METADATA_KEY, Member, NodesCase
-from tests.support.redislog import Command
+from tests.support.nodes import LEASE_KEY, METADATA_KEY, NodesCase
+from tests.support.redislog import Command, ReplyDelay
 from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE
 from tradeproxy.journal.metadata import OPEN_SINCE
 from tradeproxy.wire.proxy_status import GapOutcome
-
-
-class ReplyDelay:
-    """Delays Redis' replies to one node's commands; the commands are executed at once."""
-
-    def __init__(self, member: Member) -> None:
-        self._connection: Any = member.command_client.connection
-        self._execute = self._connection.execute_command
-        self._held_back: list[tuple[Deferred[Any], Any]] = []
-        self._connection.execute_command = self._delay
-
-    def _delay(self, *command: str | bytes | int) -> Deferred[Any]:
-        reply: Deferred[Any] = Deferred()
-        self._execute(*command).addBoth(lambda result: self._held_back.append((reply, result)))
-        return reply
-
-    def deliver(self) -> None:
-        """Deliver every reply so far."""
-        replies, self._held_back = self._held_back, []
-        for reply, result in replies:
-            if not reply.called:
-                reply.callback(result)
-
-    def end(self) -> None:
-        """Deliver the rest, and delay no more."""
-        self._connection.execute_command = self._execute
-        self.deliver()
 
 
 class DelayedReplyTests(NodesCase):
@@ -50,7 +19,7 @@ class DelayedReplyTests(NodesCase):
         self.start_node().stop()
         node = self.make_node()
         node.follow()
-        delay = ReplyDelay(node)
+        delay = ReplyDelay(node.command_client)
         node.leadership.startService()
         while not self.redis.execute("EXISTS", LEASE_KEY):
             delay.deliver()
@@ -67,7 +36,7 @@ class DelayedReplyTests(NodesCase):
     def test_lease_reply_older_than_last_read_causes_no_recheck(self) -> None:
         """The log was shorter when the request was sent; that does not mean it was replaced."""
         leader, node = self.start_node(), self.start_node()
-        delay = ReplyDelay(node)
+        delay = ReplyDelay(node.command_client)
         self.advance(CHECK_INTERVAL)
         leader.publish(1)
         state_reads: list[Command] = []
@@ -87,7 +56,7 @@ class DelayedReplyTests(NodesCase):
         leader.account.mark_upstream_down("lost")
         leader.account.mark_upstream_up()
         leader.publish(900)
-        delay = ReplyDelay(leader)
+        delay = ReplyDelay(leader.command_client)
         leader.account.publish_recovered(event(2))
         leader.account.flush()
         for n in range(3, 803):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.support.journals import event, events
+from tests.support.journals import NOW, event, events
 from tests.support.logcase import METADATA, LogCase
-from tests.support.nodes import METADATA_KEY
-from tests.support.redislog import done
-from tradeproxy.cluster.outbox import BATCH, BATCH_BYTES, FENCED, FULL, LOG_SHORTENED, Outbox
+from tests.support.nodes import LEASE_KEY, METADATA_KEY
+from tests.support.redislog import ReplyDelay, done
+from tradeproxy.cluster.outbox import BATCH_BYTES, FENCED, FULL, LOG_SHORTENED, Outbox
 from tradeproxy.cluster.redis_log import EpochStart, EventEntry, WriteResult
-from tradeproxy.journal.backlog import MAX_EVENTS
+from tradeproxy.journal.backlog import MAX_BYTES, MAX_EVENTS
 
 
 class OutboxTests(LogCase):
@@ -68,13 +68,82 @@ class OutboxTests(LogCase):
         self.assertFalse(self.outbox.has(event(3)))
         self.assertEqual(self.written, [WriteResult(2, 0), WriteResult(3, 0)])
 
-    def test_many_events_are_written_in_batches(self) -> None:
+    def assert_held(self, *numbers: int) -> None:
+        """Assert that of events 1 to 6 the outbox has exactly these."""
+        self.assertEqual([n for n in range(1, 7) if self.outbox.has(event(n))], list(numbers))
+
+    def test_confirm_removes_writes_up_to_number_read(self) -> None:
+        """Each write has another number of events; one is removed when its last event was read."""
+        self.add(1)
+        self.add(2, 3)
+        self.add(4, 5, 6)
+        for last, numbers in ((1, range(2, 7)), (2, range(2, 7)), (3, range(4, 7)), (6, ())):
+            self.outbox.confirm(last)
+            self.assert_held(*numbers)
+
+    def test_confirm_without_reply_removes_events_up_to_newest_read(self) -> None:
+        """The reply was lost, so nothing is known of the numbers."""
+        self.client.lose_reply()
+        self.add(1, 2, 3)
+        self.outbox.confirm(2, events(1, 2))
+        self.assert_held(3)
+
+    def test_rest_of_write_read_in_parts_is_not_written_again(self) -> None:
+        """A read may end in the middle of what one write had."""
+        self.add(1, 2)
+        self.add(3)
+        self.outbox.confirm(1, events(1))
+        self.assert_held(2, 3)
+        self.add(4)
+        self.assertEqual(self.written, [WriteResult(n, 0) for n in (2, 3, 4)])
+
+    def test_dropped_events_do_not_delay_later_ones(self) -> None:
+        """They were written, and not read back."""
+        self.add(1)
+        self.outbox.drop_events()
+        self.assertTrue(self.outbox.is_empty)
+        self.add(2)
+        self.assert_log(1, 2)
+
+    def test_number_read_after_stop_removes_nothing(self) -> None:
+        """After a loss of data, another node's event may have the number that Redis returned."""
+        self.add(1)
+        self.outbox.stop()
+        self.outbox.confirm(1, events(5))
+        self.assert_held(1)
+
+    def test_write_has_at_most_500_events(self) -> None:
         """Redis executes nothing else while it runs a script."""
-        self.add(*range(2 * BATCH + 100))
-        self.assertEqual(
-            [written.last for written in self.written], [BATCH, 2 * BATCH, 2 * BATCH + 100]
-        )
-        self.assert_log(*range(2 * BATCH + 100))
+        self.add(*range(1100))
+        self.assertEqual([written.last for written in self.written], [500, 1000, 1100])
+        self.assert_log(*range(1100))
+
+    def test_write_has_at_most_one_mebibyte(self) -> None:
+        """Without the last byte both events go together."""
+        numbers = iter(range(9))
+        for sizes, count in (((2**20 - 1, 1), 1), ((2**20 - 1, 2), 2), ((2**20, 1), 2)):
+            self.written.clear()
+            for size in sizes:
+                self.outbox.add(replace(event(next(numbers)), payload=b"x" * size), 0)
+            self.outbox.flush()
+            self.assertEqual(len(self.written), count, sizes)
+
+    def test_entries_have_time_of_write(self) -> None:
+        """In microseconds since 1970: as an event's time of receipt, and in an epoch's id."""
+        self.add(1)
+        epoch_start, entry = done(self.log.read_entries(b"0-0"))
+        self.assertEqual(epoch_start.id, b"0-%d" % (NOW * 1_000_000))
+        assert isinstance(entry, EventEntry)
+        self.assertEqual(entry.received, NOW * 1_000_000)
+
+    def test_outbox_without_callbacks_writes_and_rejects(self) -> None:
+        """Nobody needs to know the results."""
+        outbox = Outbox(self.log, self.clock, self.clock.seconds)
+        outbox.start(self.token, 0, keep=True)
+        self.assertTrue(outbox.add(event(1), 0))
+        outbox.flush()
+        self.assert_log(1)
+        self.assertFalse(outbox.add(replace(event(2), payload=b"x" * MAX_BYTES), 0))
 
     def test_large_events_are_written_in_smaller_batches(self) -> None:
         """An event above the limit goes alone. Metadata and stream state go with the last batch."""
@@ -206,16 +275,35 @@ class OutboxTests(LogCase):
         self.successResultOf(waiting)
         self.successResultOf(self.outbox.when_written())
 
+    def test_when_written_fires_after_rejected_write(self) -> None:
+        """The end of a term does not wait for events that Redis does not accept."""
+        done(self.log.release(self.token))
+        self.outbox.add(event(1), 0)
+        self.successResultOf(self.outbox.when_written())
+        self.assertEqual(self.rejected, [FENCED])
+
+    def test_metadata_saved_during_write_goes_with_next_write(self) -> None:
+        """So does the stream state; the reply to the older values does not remove the newer."""
+        delay = ReplyDelay(self.client)
+        for n in (1, 2):
+            self.outbox.save_metadata({"latest": str(n)})
+            self.outbox.publish_state(f"state {n}")
+        delay.end()
+        self.assertEqual(self.read_metadata("latest"), "2")
+        self.assertEqual(done(self.log.read_state(0)).stream_state, "state 2")
+
     def test_reply_of_earlier_term_is_ignored(self) -> None:
-        """It says nothing about what the new term has to write."""
-        self.client.stop_replying()
+        """It says nothing about the log that the new term writes to: the event goes there again."""
         self.add(1)
+        self.outbox.confirm(1)
+        delay = ReplyDelay(self.client)
+        self.add(2)
         self.outbox.stop()
-        self.client.restore()
-        self.outbox.start("another", 0, keep=False)
-        self.clock.advance(1.5)
-        self.clock.advance(0.5)
-        self.assertEqual((self.written, self.rejected), ([], []))
+        self.outbox.start(self.token + "0", 1, keep=True)
+        self.redis.execute("HSET", LEASE_KEY, "token", self.token + "0")
+        delay.end()
+        self.assertEqual(self.written, [WriteResult(1, 0), WriteResult(2, 1)])
+        self.assertEqual(self.rejected, [])
 
     def test_internal_error_is_logged_and_writing_continues(self) -> None:
         """The next event is written."""

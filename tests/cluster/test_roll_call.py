@@ -55,7 +55,25 @@ class RollCallTests(SynchronousTestCase):
     def test_damaged_report_is_ignored(self) -> None:
         """Anyone with the password may have written it."""
         self.report(0.0)
-        self.assertTrue(self.report(CALL_TIME, a="4 1", c="x", d="9", e="9 9 9"))
+        self.assertTrue(self.report(CALL_TIME, c="x", d="9", e="9 9 9", a="4 1"))
+        self.assertFalse(self.report(CALL_TIME, c="x", d="6 1"))
+
+    def test_call_takes_seven_seconds(self) -> None:
+        """Each node reports in that time, and a leader without Redis has ended its term."""
+        for now, may in ((100.0, False), (106.9, False), (107.0, True)):
+            self.assertEqual(self.report(now), may, now)
+
+    def test_report_counts_for_less_than_two_seconds(self) -> None:
+        """A node that lives makes two in a second; a repeated one is not newer."""
+        self.report(0.0)
+        self.report(10.0, c="9 1")
+        for now, may in ((11.9, False), (12.0, True)):
+            self.assertEqual(self.report(now, c="9 1"), may, now)
+
+    def test_report_has_last_number_and_count(self) -> None:
+        """Nodes of other versions read it, so the format must not change."""
+        reports = [self.call.report(last, 0.0) for last in (None, 0, 5)]
+        self.assertEqual(reports, ["-1 1", "0 2", "5 3"])
 
 
 class NewLogTests(NodesCase):

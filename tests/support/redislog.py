@@ -314,6 +314,33 @@ class SyncRedisClient(RedisClient):
         self._redis.retry_reads()
 
 
+class ReplyDelay:
+    """Delays Redis' replies to one client's commands; the commands are executed at once."""
+
+    def __init__(self, client: SyncRedisClient) -> None:
+        self._connection = client.connection
+        self._execute = self._connection.execute_command
+        self._held_back: list[tuple[Deferred[Any], Any]] = []
+        self._connection.execute_command = self._delay
+
+    def _delay(self, *command: str | bytes | int) -> Deferred[Any]:
+        reply: Deferred[Any] = Deferred()
+        self._execute(*command).addBoth(lambda result: self._held_back.append((reply, result)))
+        return reply
+
+    def deliver(self) -> None:
+        """Deliver every reply so far."""
+        replies, self._held_back = self._held_back, []
+        for reply, result in replies:
+            if not reply.called:
+                reply.callback(result)
+
+    def end(self) -> None:
+        """Deliver the rest, and delay no more."""
+        self._connection.execute_command = self._execute
+        self.deliver()
+
+
 def done(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
     """Return the result of a coroutine that does not wait; raises what it raises."""
     results: list[T | Failure] = []
