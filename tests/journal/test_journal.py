@@ -1,4 +1,4 @@
-"""Tests for the behaviour of every Journal: on SQLite, and in Redis."""
+"""Tests for the behaviour of every Journal: here on SQLite, in tests/cluster in Redis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from tests.support.journals import (
     row,
     time_of,
 )
-from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.journal.base import Batch, Journal, TrimmedError
 from tradeproxy.wire.event import OrderState, format_time
 
@@ -363,23 +362,3 @@ class JournalEpochTests(JournalCase):
         other.append(events(2))
         again = self.reopen(other, base_url=LIVE)
         self.assertEqual((again.epoch, again.first, again.last), (other.epoch, 3, 3))
-
-
-class AppendInRedisTests(RedisJournalCase, AppendTests):
-    """The same with a journal in Redis."""
-
-
-class JournalReadInRedisTests(RedisJournalCase, JournalReadTests):
-    """The same in Redis, where a row may exist that this node has not read yet."""
-
-
-class JournalOrderInRedisTests(RedisJournalCase, JournalOrderTests):
-    """The same with a journal in Redis."""
-
-
-class JournalRestartInRedisTests(RedisJournalCase, JournalRestartTests):
-    """The same in Redis, where another node leads after the restart."""
-
-
-class JournalEpochInRedisTests(RedisJournalCase, JournalEpochTests):
-    """The same with a journal in Redis."""

@@ -1,4 +1,4 @@
-"""Tests for trimming in every Journal: on SQLite, and in Redis."""
+"""Tests for trimming in every Journal: here on SQLite, in tests/cluster in Redis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from tests.support.journals import (
     order_id_of,
     time_of,
 )
-from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.journal.base import Journal, TrimmedError
 from tradeproxy.journal.disk import RETRY_EVERY
 from tradeproxy.journal.metadata import TrimmedEvent
@@ -156,10 +155,6 @@ class TrimmingTests(TrimmingCase):
         """No step runs after the journal was closed."""
         self.open_bounded().close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-
-
-class TrimmingInRedisTests(RedisJournalCase, TrimmingTests):
-    """The same in Redis, where the leader trims the log that all nodes share."""
 
 
 class TrimmingOnFailingDiskTests(TrimmingCase):
