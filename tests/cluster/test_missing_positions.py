@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.cluster.replica import MAX_POSITIONS, MissingPositions
+from tradeproxy.cluster.replica import MissingPositions
 
 
 class MissingPositionsTests(SynchronousTestCase):
@@ -31,18 +31,32 @@ class MissingPositionsTests(SynchronousTestCase):
         self.assertTrue(self.missing.is_certain("x"))
         self.assertFalse(self.missing.is_certain("y"))
 
-    def test_positions_beyond_limit_are_not_kept(self) -> None:
+    def test_positions_beyond_1000_are_not_kept(self) -> None:
         """Invalid requests do not fill the memory; the clients retry."""
-        for n in range(2 * MAX_POSITIONS):
+        for n in range(2000):
             self.missing.is_certain(n)
-        self.assertEqual(len(self.missing.asked), MAX_POSITIONS)
+        self.assertEqual(len(self.missing.asked), 1000)
         self.missing.record_log_end(self.missing.asked, 5)
         self.missing.is_certain("one more, while the others are in doubt")
         self.assertEqual(self.missing.asked, frozenset())
         self.missing.record_read_to(5)
-        for n in range(MAX_POSITIONS, 2 * MAX_POSITIONS):
-            self.missing.is_certain(n)
+        self.assertTrue(all(self.missing.is_certain(n) for n in range(1000)))
+        self.missing.is_certain("one more")
         self.missing.record_log_end(self.missing.asked, 5)
         self.missing.record_read_to(5)
-        self.assertTrue(self.missing.is_certain(2 * MAX_POSITIONS - 1))
+        self.assertEqual([self.missing.is_certain(n) for n in ("one more", 1)], [True, True])
+        self.assertEqual(self.missing.asked, frozenset())
         self.assertFalse(self.missing.is_certain(0))
+
+    def test_position_is_certain_for_20_checks(self) -> None:
+        """A number beyond the log's end may belong to an event later: then it is asked again."""
+        self.missing.is_certain("x")
+        self.missing.record_log_end(self.missing.asked, 5)
+        self.missing.record_read_to(5)
+        for _ in range(20):
+            self.missing.record_log_end(self.missing.asked, 5)
+            self.missing.record_read_to(5)
+            self.assertTrue(self.missing.is_certain("x"))
+        self.missing.record_log_end(self.missing.asked, 5)
+        self.missing.record_read_to(5)
+        self.assertFalse(self.missing.is_certain("x"))

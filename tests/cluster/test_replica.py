@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from tests.support.journals import event, event_id_of, time_of
+import sqlite3
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.journals import (
+    BASE_URL,
+    NOW,
+    dates_of,
+    event,
+    event_id_of,
+    order_id_of,
+    row,
+    time_of,
+)
+from tests.support.logcase import METADATA
 from tests.support.nodes import METADATA_KEY, Member, NodesCase
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE, RENEW_AFTER
-from tradeproxy.cluster.replica import CHECKS_KEPT
+from tradeproxy.cluster.redis_log import EventEntry
+from tradeproxy.cluster.replica import CHECKS_KEPT, Replica
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
-from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.wire.position import AfterId, Cursor, FromTime, compute_check
 
@@ -129,3 +145,139 @@ class UnknownPositionTests(ReplicaCase):
         self.assertRaises(UnreadableError, locate, node.account, cursor)
         node.read_client.resume_reads()
         self.assertEqual(locate(node.account, cursor), 2)
+
+
+class ReplicaTests(SynchronousTestCase):
+    """A replica has rows 3 to 5 of epoch "e1"; rows 1 and 2 were trimmed before it read them."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.replica = Replica(BASE_URL, dates_of(self.clock))
+        self.addCleanup(self.replica.close)
+        self.replica.restart({**METADATA, "trimmed": "2"})
+        self.extend(3, 4, 5)
+
+    def extend(self, *numbers: int) -> None:
+        """Append events under their own numbers."""
+        received = NOW * 1_000_000
+        self.replica.extend(
+            [EventEntry(b"", n, event(n), self.replica.epoch, round(received)) for n in numbers]
+        )
+
+    def test_row_is_found_within_bounds(self) -> None:
+        """A cursor may name any number."""
+        for seq in (-1, 0, 2, 6, 2**62):
+            self.assertIsNone(self.replica.row(seq), seq)
+        for seq in (3, 4, 5):
+            self.assertEqual(self.replica.row(seq), row(seq, event(seq)))
+
+    def test_read_begins_after_last_trimmed_row(self) -> None:
+        """Before that, rows are missing; after the last one there is nothing yet."""
+        self.assertRaises(TrimmedError, self.replica.read, 1, 9)
+        for after, first in ((2, 3), (4, 5)):
+            batch = self.replica.read(after, 9)
+            assert batch is not None
+            self.assertEqual((batch.first, batch.last), (first, 5))
+        self.assertIsNone(self.replica.read(5, 9))
+        self.assertIsNone(self.replica.next_hole(0))
+
+    def test_time_is_found_among_rows_of_this_epoch(self) -> None:
+        """Rows of the epoch before are kept, but no longer read."""
+        self.replica.start_epoch({**METADATA, "epoch": "e2", "trimmed": "5"})
+        for n in (3, 5):
+            self.assertIsNone(self.replica.first_at(time_of(n)))
+            self.assertIsNone(self.replica.first_since(time_of(n)))
+        self.extend(6)
+        for find in (self.replica.first_at, self.replica.first_since):
+            self.assertEqual(find(time_of(6)), 6)
+            self.assertIsNone(find(time_of(7)))
+        self.assertEqual(self.replica.first_since(time_of(3)), 6)
+        self.assertIsNone(self.replica.first_at(time_of(3)))
+
+    def test_lost_time_is_adopted_if_it_is_later(self) -> None:
+        """Redis may hold anything under that key: a number has 19 digits at most."""
+        nines = "9" * 19
+        for saved, lost in (
+            (None, None),
+            ("", None),
+            ("x", None),
+            ("-7", None),
+            ("\u00b2", None),
+            ("7", 7),
+            ("9", 9),
+            ("8", 9),
+            (nines + "9", 9),
+            (nines, int(nines)),
+            (None, int(nines)),
+        ):
+            self.replica.adopt_lost_through(saved)
+            self.assertEqual(self.replica.lost_through, lost, saved)
+
+    def test_trim_is_followed_but_for_last_row(self) -> None:
+        """The leader may have trimmed rows that this node has not read yet."""
+        for bounds, count, first in (
+            ({}, 0, 3),
+            ({"trimmed": "x"}, 0, 3),
+            ({"trimmed": "1"}, 0, 3),
+            ({"trimmed": "2"}, 0, 3),
+            ({"trimmed": "3"}, 1, 4),
+            ({"trimmed": "3"}, 0, 4),
+            ({"trimmed": "9"}, 1, 5),
+            ({"trimmed": "9"}, 0, 5),
+        ):
+            self.assertEqual(self.replica.follow_trim(bounds), count, bounds)
+            self.assertEqual(self.replica.first, first, bounds)
+        self.assertFalse(self.replica.contains(event(4)))
+        self.assertTrue(self.replica.contains(event(5)))
+
+    def test_trim_is_followed_in_steps_of_1000_rows(self) -> None:
+        """A step blocks the reactor only shortly."""
+        self.extend(*range(6, 2005))
+        bounds = {"trimmed": "2003", "begins": "7", "horizon": "8"}
+        counts = [self.replica.follow_trim(bounds) for _ in range(4)]
+        self.assertEqual(counts, [1000, 1000, 1, 0])
+        self.assertEqual((self.replica.first, self.replica.last), (2004, 2004))
+        self.assertEqual((self.replica.complete_from, self.replica.dedup_horizon), (7, 8))
+
+    def test_damaged_bounds_change_nothing(self) -> None:
+        """Something else has written to Redis."""
+        before = self.replica.encode()
+        self.replica.follow_trim({"trimmed": "x", "begins": "7", "horizon": "8"})
+        self.assertEqual(self.replica.encode(), before)
+
+    def test_close_frees_memory(self) -> None:
+        """The rows are in a database in memory."""
+        self.replica.close()
+        self.assertRaises(sqlite3.ProgrammingError, self.replica.contains, event(3))
+
+    def test_rows_of_other_account_are_ignored(self) -> None:
+        """Their events and times say nothing about what follows."""
+        self.replica.reset_account(BASE_URL)
+        self.assertFalse(self.replica.contains(event(3)))
+        self.assertIsNone(self.replica.get_order_state(order_id_of(3)))
+        self.assertEqual(self.replica.list_open_orders(), [])
+        self.assertIsNone(self.replica.read_through)
+        self.replica.restart({**METADATA, "epoch": "e2", "trimmed": "5"})
+        self.extend(6)
+        self.assertTrue(self.replica.contains(event(6)))
+        self.assertFalse(self.replica.contains(event(3)))
+        self.assertEqual([order.id for order in self.replica.list_open_orders()], [order_id_of(6)])
+        self.assertEqual(self.replica.read_through, time_of(6))
+
+    def test_latest_time_covers_earlier_epochs(self) -> None:
+        """Events of older epochs were delivered too. A loss belongs to its epoch."""
+        self.replica.adopt_lost_through("7")
+        self.replica.missing.is_certain(9)
+        self.replica.start_epoch(
+            {**METADATA, "epoch": "e2", "trimmed": "5", "latest": str(time_of(8))}
+        )
+        self.assertIsNone(self.replica.lost_through)
+        self.assertEqual(self.replica.missing.asked, frozenset())
+        self.extend(6)
+        self.assertEqual((self.replica.read_through, self.replica.latest_time), (time_of(8),) * 2)
+        self.assertEqual(self.replica.first_since(time_of(8)), 6)
+        self.extend(9)
+        self.assertEqual((self.replica.read_through, self.replica.latest_time), (time_of(9),) * 2)
+        self.replica.restart({**METADATA, "epoch": "e3", "trimmed": "0"})
+        self.assertIsNone(self.replica.read_through)
