@@ -10,7 +10,7 @@ from tests.support.nodes import LEASE_KEY, METADATA_KEY
 from tests.support.redislog import ReplyDelay, done
 from tradeproxy.cluster.outbox import BATCH_BYTES, FENCED, FULL, LOG_SHORTENED, Outbox
 from tradeproxy.cluster.redis_log import EpochStart, EventEntry, WriteResult
-from tradeproxy.journal.backlog import MAX_BYTES, MAX_EVENTS
+from tradeproxy.journal.backlog import MAX_BYTES
 
 
 class OutboxTests(LogCase):
@@ -248,16 +248,18 @@ class OutboxTests(LogCase):
     def test_full_outbox_accepts_nothing_until_next_term(self) -> None:
         """An event after the first missing one is rejected too, whatever its size."""
         self.client.cut()
-        self.add(*range(MAX_EVENTS))
+        for n in range(16):
+            self.assertTrue(self.outbox.add(replace(event(n), payload=b"x" * 2**20), 0))
         self.assertEqual(self.rejected, [])
-        self.assertFalse(self.outbox.add(event(MAX_EVENTS), 0))
+        self.assertFalse(self.outbox.add(event(16), 0))
         self.client.restore()
-        self.outbox.confirm(MAX_EVENTS)
-        self.assertFalse(self.outbox.add(event(MAX_EVENTS + 1), 0))
+        self.outbox.confirm(16)
+        self.assertTrue(self.outbox.is_empty)
+        self.assertFalse(self.outbox.add(event(17), 0))
         self.assertEqual(self.rejected, [FULL])
         self.outbox.stop()
         self.acquire_lease()
-        self.assertTrue(self.outbox.add(event(MAX_EVENTS), 0))
+        self.assertTrue(self.outbox.add(event(16), 0))
 
     def test_when_written_fires_after_last_write_or_stop(self) -> None:
         """It fires at once if there is nothing to write."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.support.journals import event, events, time_of
 from tests.support.nodes import LEASE_KEY, NodesCase
 from tests.support.redislog import done
 from tradeproxy.cluster.leadership import LEASE, STOP_AFTER
 from tradeproxy.cluster.outbox import FULL
 from tradeproxy.cluster.redis_log import EpochStart
-from tradeproxy.journal.backlog import MAX_EVENTS
 
 
 class RedisOutageTests(NodesCase):
@@ -156,26 +157,33 @@ class RedisOutageTests(NodesCase):
         self.leader.publish(3)
         self.assertEqual(self.leader.subscriber.payloads, [event(n).payload for n in (1, 2, 3)])
 
+    def fill_outbox(self) -> None:
+        """Receive events 2 to 17, which fill the leader's outbox exactly."""
+        for n in range(2, 18):
+            self.leader.account.publish(replace(event(n), payload=b"x" * 2**20))
+        self.leader.account.flush()
+
     def test_full_outbox_ends_term(self) -> None:
         """Nothing is accepted after the first missing event: the next term recovers the rest."""
         for member in self.members:
             member.cut()
-        self.leader.publish(*range(2, MAX_EVENTS + 2))
+        self.fill_outbox()
         self.assertTrue(self.leader.is_streaming)
         last = self.leader.journal.latest_time
-        self.leader.publish(MAX_EVENTS + 2)
+        self.leader.publish(18)
         self.assertFalse(self.leader.is_streaming)
-        self.leader.publish(MAX_EVENTS + 3)
+        self.leader.publish(19)
         self.assertEqual(self.leader.journal.latest_time, last)
         self.leader.restore()
         self.advance(4)
         self.assertTrue(self.leader.is_leader)
-        self.assertEqual(self.leader.journal.last, MAX_EVENTS + 1)
+        self.assertEqual(self.leader.journal.last, 17)
 
     def test_full_outbox_is_reason_of_upstream_status(self) -> None:
         """For the log and the dashboard."""
         self.leader.cut()
-        self.leader.publish(*range(2, MAX_EVENTS + 3))
+        self.fill_outbox()
+        self.leader.publish(18)
         self.advance(2)
         self.assertEqual(self.leader.account.upstream.reason, FULL)
 
