@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from twisted.logger import capturedLogs
-
 from tests.support.journals import BASE_URL, DAY, event, event_id_of, events, order_id_of, time_of
 from tests.support.logcase import METADATA
-from tests.support.nodes import IDS_KEY, STATE_KEY, STREAM_KEY, Member, NodesCase
+from tests.support.nodes import IDS_KEY, STREAM_KEY, Member, NodesCase
 from tests.support.redislog import done
 from tradeproxy.cluster.redis_log import EpochStart, RedisLog
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
@@ -294,34 +292,3 @@ class AheadOfNodeTests(NodesCase):
         self.assertRaises(UnreadableError, self.locate, "unknown", self.leader)
         self.advance(4)
         self.assertRaises(UnrecoverablePositionError, self.locate, "unknown", self.leader)
-
-
-class TailerErrorTests(NodesCase):
-    """An internal error or an invalid entry is reported, and reading continues later."""
-
-    def test_invalid_entry_is_logged_and_reading_resumes(self) -> None:
-        """Something else wrote it to the stream, with the state that belongs to it."""
-        leader, node = self.start_node(), self.start_node()
-        leader.publish(1)
-        self.redis.execute("XADD", STREAM_KEY, "1-999999", "x", "y")
-        self.redis.execute("HSET", STATE_KEY, "sub", "999999")
-        with capturedLogs() as logs:
-            self.advance(1)
-            leader.publish(2)
-            self.advance(3)
-        self.assertTrue(
-            [log for log in logs if "reading the log in Redis failed" in log.get("log_format", "")]
-        )
-        self.assertFalse(node.journal.status.durable)
-        self.assertTrue(self.flushLoggedErrors(KeyError))
-        self.redis.execute("XDEL", STREAM_KEY, "1-999999")
-        self.advance(4)
-        self.assertTrue(node.journal.status.durable)
-        self.assertEqual(node.rows[:1], [(1, event(1).payload)])
-
-    def test_second_close_does_nothing(self) -> None:
-        """No timer is left."""
-        node = self.start_node()
-        node.stop()
-        node.account.close()
-        self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -11,8 +11,8 @@ from tests.support.journals import event, events
 from tests.support.logcase import METADATA, LogCase
 from tests.support.nodes import STREAM_KEY
 from tests.support.redislog import done
+from tradeproxy.cluster.redis_client import RedisUnavailableError
 from tradeproxy.cluster.redis_log import (
-    BLOCK,
     EpochStart,
     EventEntry,
     RedisLog,
@@ -178,16 +178,38 @@ class RedisLogTests(LogCase):
         self.assertEqual(done(self.log.read_state(1)).payload, event(1).payload)
         self.assertIsNone(done(self.log.read_state(2)).payload)
 
-    def test_read_entries_blocks_until_entry_or_timeout(self) -> None:
-        """It waits for at most two seconds."""
+    def test_read_entries_blocks_until_entry_or_two_seconds(self) -> None:
+        """A reply may take two seconds more."""
         self.begin_log()
         waiting = Deferred.fromCoroutine(self.log.read_entries(b"0-7"))
         self.assertNoResult(waiting)
         done(self.log.write(self.token, 1, events(1), {}, ""))
         [entry] = self.successResultOf(waiting)
         waiting = Deferred.fromCoroutine(self.log.read_entries(entry.id))
-        self.clock.advance(BLOCK / 1000)
+        self.clock.advance(1.9995)
+        self.assertNoResult(waiting)
+        self.clock.advance(0.0006)
         self.assertEqual(self.successResultOf(waiting), [])
+        self.redis.clients[0].stop_replying()
+        waiting = Deferred.fromCoroutine(self.log.read_entries(entry.id))
+        self.clock.advance(4)
+        error = self.failureResultOf(waiting, RedisUnavailableError).value
+        self.assertEqual(str(error), "it does not answer within 4 s")
+
+    def test_read_entries_returns_500_at_most(self) -> None:
+        """They are applied in one turn of the reactor."""
+        self.begin_log()
+        done(self.log.write(self.token, 1, events(*range(501)), {}, ""))
+        entries = self.read_entries()
+        self.assertEqual((len(entries), entries[-1].id), (500, b"499-0"))
+        self.assertEqual([entry.id for entry in self.read_entries(b"499-0")], [b"500-0", b"501-0"])
+
+    def test_lease_of_empty_log_has_number_0(self) -> None:
+        """The remaining time is in seconds."""
+        lease = done(self.log.query_lease(10_000, acquire=True))
+        self.assertEqual((lease.epoch, lease.last, lease.bounds), (None, 0, {}))
+        self.assertAlmostEqual(lease.remaining, 10, delta=0.008)
+        self.assertFalse(lease.is_released)
 
     def test_lease_has_one_owner_until_release_or_expiry(self) -> None:
         """Other nodes get the owner's name."""

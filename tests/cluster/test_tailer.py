@@ -1,0 +1,93 @@
+"""Tests for tradeproxy.cluster.tailer: how a node reads the log on, or from its start."""
+
+from __future__ import annotations
+
+from twisted.logger import capturedLogs
+
+from tests.support.journals import event
+from tests.support.nodes import STATE_KEY, STREAM_KEY, NodesCase
+from tradeproxy.hub.account import INTERNAL_ERROR
+
+
+class TailerErrorTests(NodesCase):
+    """An internal error or an invalid entry is reported, and reading continues later."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.leader, self.node = self.start_node(), self.start_node()
+        self.leader.publish(1)
+        self.advance(0.1)
+
+    def add_invalid_entry(self) -> None:
+        """Add an entry that the proxy did not write, with the state that belongs to it."""
+        self.redis.execute("XADD", STREAM_KEY, "1-999999", "x", "y")
+        self.redis.execute("HSET", STATE_KEY, "sub", "999999")
+        self.leader.read_client.pause_reads()
+        self.redis.retry_reads()
+
+    def test_invalid_entry_is_logged_and_reading_resumes(self) -> None:
+        """From the start of the log, since the entry may have been applied in part."""
+        with capturedLogs() as logs:
+            self.add_invalid_entry()
+        self.assertTrue(
+            [log for log in logs if "reading the log in Redis failed" in log.get("log_format", "")]
+        )
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        self.assertEqual(self.node.journal.status.reason, INTERNAL_ERROR)
+        self.redis.execute("XDEL", STREAM_KEY, "1-999999")
+        self.advance(1.1)
+        self.assertTrue(self.node.journal.status.durable)
+        self.assertTrue(self.node.subscriber.is_aborted)
+        self.assertEqual(self.node.rows, [(1, event(1).payload)])
+
+    def test_reading_resumes_one_second_after_error(self) -> None:
+        """The error may last; a loop would fill the log with it."""
+        self.add_invalid_entry()
+        for seconds, errors in ((0, 1), (0.9, 0), (0.2, 1), (0.7, 0), (0.4, 1)):
+            self.advance(seconds)
+            self.assertEqual(len(self.flushLoggedErrors(KeyError)), errors, seconds)
+
+    def test_close_after_error_leaves_no_timer(self) -> None:
+        """Reading does not resume."""
+        self.add_invalid_entry()
+        self.node.stop()
+        self.leader.stop()
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_second_close_does_nothing(self) -> None:
+        """No timer is left."""
+        self.leader.stop()
+        self.node.stop()
+        self.node.account.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class OtherEpochTests(NodesCase):
+    """An epoch begins while a node lags behind; its connections stay."""
+
+    def test_node_behind_begin_of_epoch_reads_from_start(self) -> None:
+        """It lacks the last events of the older epoch, which are gone from Redis."""
+        leader, node = self.start_node(), self.start_node()
+        leader.journal.identify("one")
+        leader.publish(1)
+        node.read_client.pause_reads()
+        leader.publish(2, 3)
+        leader.journal.identify("two")
+        leader.account.mark_upstream_up()
+        leader.publish(4)
+        node.read_client.resume_reads()
+        self.advance(0.2)
+        self.assertTrue(node.subscriber.is_aborted)
+        self.assertEqual(node.rows, [(4, event(4).payload)])
+        self.assertEqual(node.journal.epoch, leader.journal.epoch)
+        self.assertTrue(node.account.upstream.streaming)
+
+    def test_reading_resumes_a_tenth_of_a_second_after_reconnect(self) -> None:
+        """The node then compares its log with the one in Redis."""
+        leader, node = self.start_node(), self.start_node()
+        node.read_client.cut()
+        leader.publish(1)
+        node.read_client.restore()
+        self.advance(0.2)
+        self.assertEqual(node.subscriber.seqs, [1])
