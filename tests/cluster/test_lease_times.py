@@ -248,6 +248,15 @@ class AcquisitionTests(LeaseTimesCase):
         self.advance(2)
         self.assertFalse(self.redis.execute("EXISTS", "tradeproxy:{paper}:roll"))
 
+    def test_reports_are_kept_for_ten_seconds(self) -> None:
+        """After the last one; Redis deletes them then."""
+        kept: list[object] = []
+        self.redis.on_command = lambda command: (
+            kept.append(command[-1]) if command[1] == scripts.CALL_ROLL.sha else None
+        )
+        self.start_node()
+        self.assertEqual(set(kept), {10_000})
+
     def test_unexpected_error_ends_election_and_is_reported(self) -> None:
         """The account has failed: /healthz shows it, so that the process is restarted."""
         self.start_node()

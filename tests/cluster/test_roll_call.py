@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import event, time_of
 from tests.support.nodes import NodesCase
+from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE
 from tradeproxy.cluster.roll_call import CALL_TIME, REPORT_TIME, RollCall
 
@@ -159,3 +160,37 @@ class NewLogTests(NodesCase):
         self.advance(CALL_TIME + 2)
         self.assertEqual(node.command_client.last_error, "the connection was lost")
         self.assertTrue(node.is_leader)
+
+    def test_each_loss_of_log_has_roll_call_of_its_own(self) -> None:
+        """The call of the first loss took place long before, among other nodes."""
+        leader, node = self.start_node(), self.start_node()
+        self.redis.flush()
+        self.advance(5)
+        self.assertTrue(leader.is_leader)
+        node.read_client.pause_reads()
+        leader.publish(1)
+        leader.stop()  # the node lags behind, so it cannot lead
+        self.advance(2 * CHECK_INTERVAL)
+        self.redis.flush()
+        self.advance(6)
+        self.assertFalse(node.is_leader)
+        self.advance(2)
+        self.assertTrue(node.is_leader)
+
+    def test_term_that_begins_no_log_is_followed_by_roll_call(self) -> None:
+        """A node that has read more may have come meanwhile."""
+        node = self.make_node()
+        self.redis.on_command = lambda command: (
+            node.command_client.lose_reply(2)  # to reading the state
+            if command[1] == scripts.LEASE.sha and command[6 + len(scripts.KEYS)] == 1
+            else None
+        )
+        node.start()
+        self.advance(CALL_TIME + 1)
+        assert node.account.role is not None
+        self.assertEqual((node.is_leader, node.account.role.terms), (False, 1))
+        self.redis.on_command = lambda _: None
+        self.advance(6)
+        self.assertFalse(node.is_leader)
+        self.advance(3)
+        self.assertTrue(node.is_streaming)
