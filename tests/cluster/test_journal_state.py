@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.support.journals import event, event_id_of, time_of
 from tests.support.nodes import METADATA_KEY, STREAM_KEY, NodesCase
+from tests.support.redisjournals import leading_journal
 from tests.support.redislog import Command, done
 from tradeproxy.cluster import scripts
 from tradeproxy.journal.base import Batch
@@ -55,7 +56,9 @@ class CurrentTests(NodesCase):
 
     def test_status_of_node_that_reads_has_reason(self) -> None:
         """Before its first read, and until it has read everything."""
-        self.assertEqual(self.make_node().journal.status.reason, "Redis has not been reached yet")
+        journal = self.make_node().journal
+        self.assertEqual(journal.status.reason, "Redis has not been reached yet")
+        self.assertFalse(journal.is_loaded)
         late = self.make_node()
         late.read_client.open()
         late.read_client.pause_reads()
@@ -209,3 +212,13 @@ class OtherLogTests(NodesCase):
         self.assertTrue(node.is_leader)
         node.publish(5)
         self.assertEqual([batch.last for batch in delivered], [4])
+
+    def test_journal_without_listener_reads_log_with_stream_state(self) -> None:
+        """Whoever reads only events sets no callback."""
+        first = leading_journal(self.redis)
+        first.append([event(1)])
+        first.publish_state("up")
+        first.close()
+        second = leading_journal(self.redis)
+        self.addCleanup(second.close)
+        self.assertEqual((second.is_loaded, second.last), (True, 1))

@@ -97,7 +97,7 @@ class RenewalTimesTests(LeaseTimesCase):
 
     def test_reconnect_renews_lease_until_end_of_term(self) -> None:
         """After that the lease may be another node's before the reply comes."""
-        for lateness, renewals in ((6.5, 1), (7.5, 0)):
+        for lateness, renewals in ((6.5, 1), (7.0, 0), (7.5, 0)):
             node = self.start_alone()
             node.lateness = lateness
             node.command_client.cut()
@@ -114,7 +114,7 @@ class RenewalTimesTests(LeaseTimesCase):
         self.delete_lease()
         node.publish(1)
         self.assertEqual((node.is_streaming, node.subscriber.seqs), (True, [1]))
-        node.lateness += 7.5
+        node.lateness += 7.0
         self.delete_lease()
         node.publish(2)
         self.assertEqual((node.is_streaming, node.account.upstream.reason), (False, FENCED))
