@@ -89,8 +89,7 @@ class CountTests(NodesCase):
         leader = self.start_node(max_events=10)
         leader.publish(*range(1, 21))
         leader.command_client.cut()
-        while leader.journal.first == 1:
-            self.advance(0.1)
+        self.advance(3)
         leader.command_client.restore()
         self.assertEqual((leader.is_leader, leader.journal.first), (True, 11))
         leader.journal.append([event(1)])
