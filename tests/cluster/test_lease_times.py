@@ -103,6 +103,15 @@ class RenewalTimesTests(LeaseTimesCase):
         self.advance(0.2)
         self.assertFalse(node.is_streaming)
 
+    def test_term_ends_if_timer_fires_exactly_at_its_end(self) -> None:
+        """Without a wait for a moment later, which may never come."""
+        node = self.start_alone()
+        node.cut()
+        for _ in range(14):
+            self.assertTrue(node.is_streaming)
+            self.clock.advance(0.5)
+        self.assertFalse(node.is_streaming)
+
     def test_reconnect_renews_lease_until_end_of_term(self) -> None:
         """After that the lease may be another node's before the reply comes."""
         for lateness, renewals in ((6.5, 1), (7.0, 0), (7.5, 0)):
@@ -181,15 +190,22 @@ class TermTimesTests(LeaseTimesCase):
         self.advance(0.5)
         self.assertTrue(follower.is_streaming)
 
-    def test_released_lease_is_acquired_in_first_second_of_machine(self) -> None:
-        """Its clock counts from the start of the machine."""
-        self.start_node().stop()
-        clock = Clock()
-        again = Member(SyncRedis(clock, is_empty=False))
-        self.members.append(again)
-        again.start()
-        clock.advance(0.1)
-        self.assertTrue(again.is_streaming)
+    def test_free_lease_is_acquired_in_first_second_of_machine(self) -> None:
+        """Its clock counts from the start of the machine. The lease was released, or has ended."""
+        for is_released in (True, False):
+            node = self.start_node()
+            if is_released:
+                node.stop()
+            else:
+                node.kill()
+                self.delete_lease()
+            clock = Clock()
+            again = Member(SyncRedis(clock, is_empty=False))
+            self.members.append(again)
+            again.start()
+            clock.advance(0.1)
+            self.assertTrue(again.is_streaming, is_released)
+            again.stop()
 
     def test_node_does_not_lead_for_one_second_after_term(self) -> None:
         """Another node can acquire the lease, and a lasting fault causes no busy loop."""
