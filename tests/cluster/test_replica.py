@@ -24,7 +24,7 @@ from tradeproxy.cluster.redis_log import EventEntry
 from tradeproxy.cluster.replica import CHECKS_KEPT, Replica
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import TrimmedError, UnreadableError
-from tradeproxy.journal.retention import TRIM_EVERY
+from tradeproxy.journal.retention import TRIM_EVERY, Due
 from tradeproxy.wire.position import AfterId, Cursor, FromTime, compute_check
 
 
@@ -213,6 +213,15 @@ class ReplicaTests(SynchronousTestCase):
         ):
             self.replica.adopt_lost_through(saved)
             self.assertEqual(self.replica.lost_through, lost, saved)
+
+    def test_last_row_is_kept_whatever_its_age(self) -> None:
+        """Its number stays a valid position, even if no event has a time."""
+        self.replica.restart({**METADATA, "epoch": "e2", "trimmed": "2"})
+        events = [EventEntry(b"", n, event(n, at=None), "e2", 0) for n in (3, 4)]
+        self.replica.extend(events)
+        due = Due(9, before=1)
+        self.assertEqual([self.replica.trim(due) for _ in range(2)], [1, 0])
+        self.assertEqual((self.replica.first, self.replica.last), (4, 4))
 
     def test_trim_is_followed_but_for_last_row(self) -> None:
         """The leader may have trimmed rows that this node has not read yet."""
