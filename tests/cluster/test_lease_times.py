@@ -151,6 +151,15 @@ class RenewalTimesTests(LeaseTimesCase):
             self.redis.flush()
             self.redis.on_command = self.record
 
+    def test_renewal_with_reply_after_end_of_term_does_not_extend_it(self) -> None:
+        """The lease may have been renewed at the moment of the request, and expire soon."""
+        node = self.start_alone()
+        self.delay_check(node, 8.0)
+        self.await_check()
+        self.clock.advance(0.1)
+        self.assertFalse(node.is_streaming)
+        self.assertRegex(node.account.upstream.reason, "^Redis could not be reached in time")
+
     def test_one_renewal_at_a_time(self) -> None:
         """The write before it is rejected, which asks for another one."""
         node = self.start_alone()

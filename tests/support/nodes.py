@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -75,9 +76,12 @@ class LateClock:
     """The timers of a clock, and a time that may be ahead of it."""
 
     def __init__(self, clock: Clock, get_lateness: Callable[[], float]) -> None:
-        self.callLater = clock.callLater
         self._clock = clock
         self._get_lateness = get_lateness
+
+    def callLater(self, delay: float, call: Callable[..., object], *args: Any) -> IDelayedCall:
+        assert delay >= 0, f"a reactor refuses a delay of {delay} s"
+        return self._clock.callLater(delay, call, *args)
 
     def seconds(self) -> float:
         seconds: float = self._clock.seconds()

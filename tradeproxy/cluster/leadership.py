@@ -305,9 +305,9 @@ class Leadership(Service):
             return
         self._is_renewing = True
         try:
-            lease = await Deferred.fromCoroutine(self._query_lease(acquire=True)).addTimeout(
-                self._remaining(), self._clock
-            )
+            query = Deferred.fromCoroutine(self._query_lease(acquire=True))
+            # The machine may have slept since the check above, and a delay cannot be negative.
+            lease = await query.addTimeout(max(self._remaining(), 0), self._clock)
             if not self._is_current(lease):
                 leading = Deferred.fromCoroutine(self._continue_leading(lease))
                 await leading.addTimeout(max(self._remaining(), 0), self._clock)
