@@ -160,6 +160,14 @@ class RenewalTimesTests(LeaseTimesCase):
         self.assertFalse(node.is_streaming)
         self.assertRegex(node.account.upstream.reason, "^Redis could not be reached in time")
 
+    def test_renewal_without_reply_does_not_extend_term(self) -> None:
+        """A reply may take 1.5 s, of which 0.3 s are left."""
+        node = self.start_alone()
+        node.command_client.stop_replying()
+        node.lateness = 6.2
+        self.advance(1)
+        self.assertFalse(node.is_streaming)
+
     def test_one_renewal_at_a_time(self) -> None:
         """The write before it is rejected, which asks for another one."""
         node = self.start_alone()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from twisted.logger import capturedLogs
 
 from tests.support.journals import event
+from tests.support.logcase import METADATA
 from tests.support.nodes import STATE_KEY, STREAM_KEY, NodesCase
+from tradeproxy.cluster.redis_log import EpochStart
 from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.journal.retention import TRIM_EVERY
 
 
 class TailerErrorTests(NodesCase):
@@ -62,6 +67,12 @@ class TailerErrorTests(NodesCase):
         self.node.account.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_close_disconnects_and_frees_memory(self) -> None:
+        """The rows are in a database in memory."""
+        self.node.account.close()
+        self.assertFalse(any(client.is_up for client in self.node.clients))
+        self.assertRaises(sqlite3.ProgrammingError, self.node.journal.row, 1)
+
 
 class OtherEpochTests(NodesCase):
     """An epoch begins while a node lags behind; its connections stay."""
@@ -82,6 +93,39 @@ class OtherEpochTests(NodesCase):
         self.assertEqual(node.rows, [(4, event(4).payload)])
         self.assertEqual(node.journal.epoch, leader.journal.epoch)
         self.assertTrue(node.account.upstream.streaming)
+
+    def test_epoch_whose_begin_is_unknown_is_read_from_start(self) -> None:
+        """The record of its begin is missing, or of another epoch: another program changed it."""
+        for is_missing in (True, False):
+            self.redis.flush()
+            leader, node = self.start_node(), self.start_node()
+            leader.journal.identify("one")
+            leader.publish(1)
+            other = EpochStart(node.journal.epoch, 1, {**METADATA, "epoch": "e9", "trimmed": "1"})
+            node.cut()
+            leader.journal.identify("two")
+            if is_missing:
+                self.redis.execute("HDEL", STATE_KEY, "begun")
+            else:
+                self.redis.execute("HSET", STATE_KEY, "begun", other.encode())
+            node.restore()
+            self.advance(0.3)
+            self.assertTrue(node.subscriber.is_aborted, is_missing)
+            self.assertEqual(node.journal.epoch, leader.journal.epoch)
+            leader.stop()
+            node.stop()
+
+    def test_node_that_reads_on_behind_trimmed_events_reads_from_start(self) -> None:
+        """Its connections stay; the next entry does not follow its last one."""
+        leader, node = self.start_node(max_events=10), self.start_node()
+        leader.publish(1)
+        node.read_client.pause_reads()
+        leader.publish(*range(2, 31))
+        self.advance(TRIM_EVERY)
+        node.read_client.resume_reads()
+        self.advance(0.2)
+        self.assertTrue(node.subscriber.is_aborted)
+        self.assertEqual(node.rows, leader.rows)
 
     def test_reading_resumes_a_tenth_of_a_second_after_reconnect(self) -> None:
         """The node then compares its log with the one in Redis."""
