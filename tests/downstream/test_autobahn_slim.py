@@ -100,12 +100,16 @@ class AutobahnSlimTests(ProxyTestCase):
         self.assertEqual([request() for request in requests], [None])
 
     def test_handshake_response_equals_autobahns(self) -> None:
-        """Every byte is the same."""
-        slim_response = self.upgrade().received
+        """Every line is the same, with a subprotocol and without one."""
+        offers: tuple[dict[str, str], ...] = ({}, {"Sec_WebSocket_Protocol": "chat, tradeproxy"})
+        slim_responses = [set(self.upgrade(**offer).received.split(b"\r\n")) for offer in offers]
         self.patch(autobahn_slim, "IS_SUPPORTED", False)
         self.setUp()
-        self.assertEqual(self.upgrade().received, slim_response)
-        self.assertIn(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", slim_response)
+        for offer, slim_response in zip(offers, slim_responses, strict=True):
+            response = self.upgrade(**offer).received
+            self.assertTrue(response.endswith(b"\r\n\r\n"))
+            self.assertEqual(set(response.split(b"\r\n")), slim_response)
+            self.assertIn(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", slim_response)
 
     def test_invalid_utf8_closes_1007(self) -> None:
         """UTF-8 is checked in later messages too, and across the frames of a message."""

@@ -75,6 +75,24 @@ class HandshakeOptionTests(ProxyTestCase):
         self.assertEqual(answer.status, 101)
         self.assertNotIn(b"extensions", answer.received.lower())
 
+    def test_subprotocol_tradeproxy_is_chosen_if_offered(self) -> None:
+        """Browsers end a connection whose server chooses none of the offered ones."""
+        for offer in ("tradeproxy", "chat,tradeproxy", "chat , tradeproxy , x"):
+            answer = self.upgrade(Sec_WebSocket_Protocol=offer)
+            self.assertIn(b"\r\nSec-WebSocket-Protocol: tradeproxy\r\n", answer.received, offer)
+        for offer in ("chat", "TradeProxy", "tradeproxy2, x", ""):
+            answer = self.upgrade(Sec_WebSocket_Protocol=offer)
+            self.assertEqual(answer.status, 101)
+            self.assertNotIn(b"protocol:", answer.received.lower(), offer)
+
+    def test_message_pack_is_refused(self) -> None:
+        """Alpaca's market data offers it. A client that decodes it could not read these events."""
+        for kind in ("application/msgpack", "application/x-msgpack", "Application/MsgPack; v=1"):
+            answer = self.upgrade(Content_Type=kind)
+            self.assertEqual(answer.status, 415)
+            self.assertIn("JSON", answer.reason)
+        self.assertEqual(self.upgrade(Content_Type="application/json").status, 101)
+
     def test_client_options_equal_factory_options(self) -> None:
         """The class or the instance has each option with its value."""
         self.connect()

@@ -72,6 +72,7 @@ class FilterQueryTests(SynchronousTestCase):
             "events=fill,Partial_Fill": Filter(events=frozenset({"fill", "partial_fill"})),
             "events=margin_call": Filter(events=frozenset({"margin_call"})),
             "client_order_id_prefix=bot1-": Filter(client_order_id_prefix="bot1-"),
+            "client_order_id_prefix=my+bot%20": Filter(client_order_id_prefix="my bot "),
             "client_order_id_prefix=Bot%2B1,%2F%25:": Filter(client_order_id_prefix="Bot+1,/%:"),
             "events=new&replay=5&symbols=SPY&client_order_id_prefix=x": Filter(
                 frozenset({"SPY"}), frozenset({"new"}), "x"
@@ -84,8 +85,7 @@ class FilterQueryTests(SynchronousTestCase):
         no_symbols = "symbols: is not a list with commas and no blanks, such as AAPL,BTC/USD"
         no_events = "events: is not a list with commas and no blanks, such as fill,partial_fill"
         no_prefix = (
-            "client_order_id_prefix: is not 1 to 128 printable ASCII characters without blanks"
-            " (%2B is a +)"
+            "client_order_id_prefix: is not 1 to 128 printable ASCII characters (%2B is a +)"
         )
         for query, line in {
             "symbols=": "symbols: is empty",
@@ -114,7 +114,7 @@ class FilterQueryTests(SynchronousTestCase):
             "client_order_id_prefix=a&client_order_id_prefix=b": (
                 "client_order_id_prefix: is given twice"
             ),
-            "client_order_id_prefix=bot+1": no_prefix,
+            "client_order_id_prefix=bot%091": no_prefix,
             "client_order_id_prefix=%0A": no_prefix,
             "client_order_id_prefix=%E2%82%AC": no_prefix,
             "client_order_id_prefix=" + "x" * 129: no_prefix,

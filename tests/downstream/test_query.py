@@ -220,6 +220,8 @@ class HistoryQueryTests(QueryTestCase):
             b"since_id=1": HistoryQuery(AfterId("1")),
             b"since_id=1&until_id=2": HistoryQuery(AfterId("1"), UntilId("2")),
             b"replay=3": HistoryQuery(LastEvents(3)),
+            # A shell leaves the end of the line behind what it read from a file.
+            b"since_id=1+%0A&until_id=2%0D%0A": HistoryQuery(AfterId("1"), UntilId("2")),
         }
         for query, expected in rows.items():
             self.assertEqual(self.read(query), expected, query)
@@ -247,6 +249,7 @@ class HistoryQueryTests(QueryTestCase):
                     "until: is not a time with its offset from UTC, such as 2026-01-31T14:30:00Z"
                 ),
                 b"since_id=1&since=" + time: "since: cannot be given together with since_id",
+                b"since_id=%0A": "since_id: is empty",
                 b"since_id=1&until_id=2&until_id=2": "until_id: is given twice",
                 b"since_id=1&until_id=" + b"x" * 129: (
                     "until_id: is longer than any event_id or cursor (128 characters)"
@@ -256,7 +259,10 @@ class HistoryQueryTests(QueryTestCase):
         )
 
     def test_history_last_event_id_takes_precedence(self) -> None:
-        """A browser repeats its URL at each attempt. The end in the URL stays valid."""
+        """A browser repeats its URL at each attempt. The end in the URL stays valid.
+
+        Replacements of EventSource send the id as a parameter, since they cannot set a header.
+        """
         rows = {
             b"": HistoryQuery(AfterId(CURSOR)),
             b"replay=100": HistoryQuery(AfterId(CURSOR)),
@@ -267,6 +273,9 @@ class HistoryQueryTests(QueryTestCase):
         }
         for query, expected in rows.items():
             self.assertEqual(parse_history_query(query, CURSOR, NOW), expected, query)
+            self.assertEqual(self.read(query + b"&lastEventId=" + CURSOR.encode()), expected, query)
+        self.assertEqual(parse_history_query(b"lastEventId=1", CURSOR, NOW), rows[b""])
+        self.assertEqual(self.read(b"replay=3&lastEventId="), HistoryQuery(LastEvents(3)))
         self.assertEqual(parse_history_query(b"replay=100", "", NOW), HistoryQuery(LastEvents(100)))
         too_long = "Last-Event-ID: is longer than any event_id or cursor (128 characters)"
         self.assertEqual(parse_history_query(b"", "x" * 129, NOW), Rejection(400, too_long))

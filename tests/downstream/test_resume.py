@@ -126,7 +126,7 @@ class ResumePositionTests(WebSocketResumeTestCase):
         for path in ("/paper", f"{PAPER}/stream"):
             answer = self.upgrade(f"{path}?since=yesterday")
             self.assertEqual(answer.status, 400)
-            self.assertTrue(answer.body.startswith("since: is not a time"), answer.body)
+            self.assertTrue(answer.reason.startswith("since: is not a time"), answer.body)
 
     def test_resume_across_a_hole_closes_4010_or_sends_impossible(self) -> None:
         """Events before the hole are sent. With `proxy_status` the stream continues after it."""

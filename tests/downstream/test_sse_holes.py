@@ -15,7 +15,7 @@ from tradeproxy.wire.event import format_time
 HOLE = 27
 """The row after ten events on the disk and sixteen in the backlog."""
 
-LOST = f"position unknown: {NOT_KEPT}\n"
+LOST = f"position unknown: {NOT_KEPT}"
 
 FILTER = "symbols=QQQ"
 """A filter that no event matches."""
@@ -77,11 +77,11 @@ class SseHoleCase(SseTestCase):
         self.assertEqual(self.request(f"{PATH}?{query}", "HEAD", **headers).status, 410, query)
         answer = self.request(f"{PATH}?{query}", **headers)
         self.assertEqual(answer.status, 410, query)
-        return answer.body
+        return answer.reason
 
     def lost_after(self, seq: int) -> str:
         """Return the reason of a rejection whose hole follows this row."""
-        return f"position unknown: events after {self.cursor(seq)} were not kept\n"
+        return f"position unknown: events after {self.cursor(seq)} were not kept"
 
 
 class ReconnectingTests(SseHoleCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
@@ -136,6 +137,14 @@ class RawClient(Protocol):
     @property
     def body(self) -> str:
         return self.received.partition(b"\r\n\r\n")[2].decode()
+
+    @property
+    def reason(self) -> str:
+        """The message of an error, which has the shape of Alpaca's errors."""
+        document = json.loads(self.body)
+        assert document["code"] == self.status * 100_000 + 10_000, document
+        assert document["message"].startswith("tradeproxy: "), document
+        return str(document["message"].removeprefix("tradeproxy: "))
 
 
 class ProxyTestCase(SynchronousTestCase):

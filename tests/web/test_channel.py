@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -19,6 +20,7 @@ from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.downstream.handshake_limits import PER_TURN
 from tradeproxy.downstream.sse import GRACE
 from tradeproxy.hub.account import Account
+from tradeproxy.web.channel import LINGER
 from tradeproxy.web.site import build_site
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.messages import TradeUpdate, parse_server
@@ -241,6 +243,51 @@ class StreamTests(ChannelTestCase):
         client.socket.room = None
         self.kernel.settle()
         self.assertEqual(client.received.count(b'"event_id"'), 1100)
+
+
+class UnparsedRequestTests(ChannelTestCase):
+    """Requests that are answered before their end: the client gets the answer, then the end."""
+
+    def refuse(self, request: bytes) -> tuple[bytes, dict[str, Any]]:
+        """Return status line and document of the answer; the rest of the request is discarded."""
+        client = HttpClient(self)
+        client.socket.unread = request
+        self.kernel.settle()
+        self.assertEqual(client.socket.unread, b"")
+        client.send_requests("/paper")
+        self.kernel.settle()
+        self.assertEqual(client.received.count(b"HTTP/1.1 "), 1)
+        self.assertTrue(client.transport.connected)
+        self.kernel.advance(LINGER)
+        self.kernel.settle()
+        self.assertFalse(client.transport.connected)
+        head, _, body = client.received.partition(b"\r\n\r\n")
+        return head.partition(b"\r\n")[0], json.loads(body)
+
+    def test_headers_over_the_limit_are_431(self) -> None:
+        """Both limits: 16 KiB in one line or in many, and 500 headers."""
+        for headers in (
+            b"X: " + b"x" * 16_384 + b"\r\n",
+            b"".join(b"X%d: %b\r\n" % (n, b"x" * 100) for n in range(1000)),
+            b"X: x\r\n" * 501,
+            b"X: " + b"x" * 1_000_000,
+        ):
+            status, document = self.refuse(b"GET /paper HTTP/1.1\r\n" + headers + b"\r\n")
+            self.assertEqual(status, b"HTTP/1.1 431 Request Header Fields Too Large")
+            self.assertEqual(document["code"], 43_110_000)
+        long_target = b"GET /paper?%b HTTP/1.1\r\n\r\n" % (b"x" * 20_000)
+        self.assertIn(b" 431 ", self.refuse(long_target)[0])
+
+    def test_other_bytes_are_400(self) -> None:
+        """What is no HTTP request, such as the hello of TLS."""
+        for request in (
+            b"\x16\x03\x01 hello\r\n",
+            b"GET /paper HTTP/1.1\r\nno header\r\nHost: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        ):
+            status, document = self.refuse(request)
+            self.assertEqual(status, b"HTTP/1.1 400 Bad Request")
+            self.assertEqual(document["code"], 40_010_000)
 
 
 class HeaderTests(ChannelTestCase):

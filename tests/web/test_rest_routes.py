@@ -37,11 +37,15 @@ paths = st.lists(pieces, max_size=12).map(b"".join)
 class MatchRestRequestTests(SynchronousTestCase):
     """Which request targets are forwarded to Alpaca."""
 
-    def test_target_under_v2_matches_unchanged(self) -> None:
+    def test_target_under_a_version_matches_unchanged(self) -> None:
         """Both paths of an account work, and the rest is kept as it is written."""
         table = {
             b"/trade-updates-paper/v2/orders": RestRequest("paper", b"/v2/orders"),
             b"/paper/v2/orders": RestRequest("paper", b"/v2/orders"),
+            # Alpaca's JavaScript SDK 4 uses several versions.
+            b"/paper/v1/orders": RestRequest("paper", b"/v1/orders"),
+            b"/paper/v3/orders": RestRequest("paper", b"/v3/orders"),
+            b"/paper/v2beta1/x?y=1": RestRequest("paper", b"/v2beta1/x?y=1"),
             # A base URL with a slash at its end.
             b"//my_fund_2//v2/account": RestRequest("my_fund_2", b"/v2/account"),
             b"/paper/v2/orders/": RestRequest("paper", b"/v2/orders/"),
@@ -98,7 +102,10 @@ class MatchRestRequestTests(SynchronousTestCase):
         """Other paths, reserved names and absolute URLs of any host do not match."""
         for uri in (
             b"/v2/orders",
-            b"/paper/v1/orders",
+            b"/paper/v/orders",
+            b"/paper/v2beta/orders",
+            b"/paper/v2.1/orders",
+            b"/paper/v2rc1/orders",
             b"/paper/V2/orders",
             b"/paper/v2",
             b"/paper/v2x/orders",

@@ -47,6 +47,16 @@ class ResponseTests(ProxyTestCase):
             self.assertEqual(answer.status, 404)
             self.assertIn("ALPACA_DESK_2_API_KEY and ALPACA_DESK_2_SECRET_KEY", answer.body)
 
+    def test_absolute_target_names_the_host(self) -> None:
+        """A client of an HTTP proxy sends the whole URL. Its host counts (RFC 9112, 3.2.2)."""
+        for target in ("http://localhost:8099/healthz", "HTTPS://127.0.0.1/healthz?x"):
+            self.assertEqual(self.request(target, Host="evil.example").status, 200, target)
+        self.assertEqual(self.upgrade(f"http://localhost:8099{STREAM}?replay=1").status, 101)
+        for target in ("http://localhost", "http://localhost?x"):
+            self.assertIn(b"<title>", self.request(target).received, target)
+        for target in ("http://evil.example/healthz", "http:///healthz", "http://a@localhost/"):
+            self.assertEqual(self.request(target, Host="localhost").status, 403, target)
+
     def test_unknown_path_is_404(self) -> None:
         """Also if it resembles a known one."""
         for path in ("/x/y", "/trade-updates-", "/%70aper"):

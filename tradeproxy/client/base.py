@@ -12,6 +12,7 @@ any           | close() called                 | close, end the iteration    | c
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from datetime import datetime
 from random import random
@@ -265,9 +266,13 @@ class BaseClient(ABC):
 def read_http_rejection(status: int, body: bytes) -> ConnectionClosedError:
     """Return the error for an HTTP response instead of a WebSocket.
 
-    Its reason is the first line.
+    Its reason is the message of the proxy's error, or the first line that something else sent.
     """
-    lines = body[:1000].decode(errors="replace").strip().splitlines()
+    try:
+        text = str(json.loads(body)["message"]).removeprefix("tradeproxy: ")
+    except (ValueError, LookupError, TypeError):
+        text = body[:1000].decode(errors="replace")
+    lines = text.strip().splitlines()
     return ConnectionClosedError(lines[0][:300] if lines else f"HTTP {status}", status)
 
 

@@ -21,7 +21,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.http_headers import Headers
 from twisted.web.server import NOT_DONE_YET
 
-from tradeproxy.downstream.handshake import VERSION, compute_accept
+from tradeproxy.downstream.handshake import VERSION, choose_subprotocol, compute_accept
 
 if TYPE_CHECKING:
     from autobahn.twisted.websocket import WebSocketServerFactory
@@ -142,10 +142,11 @@ def take_over(request: Request, connection: WebSocketServerProtocol, key: bytes)
         connection: the new connection; its `factory` is set.
         key: the value of Sec-WebSocket-Key.
     """
+    subprotocol = choose_subprotocol(request)
     if not IS_SUPPORTED:
         # Autobahn parses the request again, by different rules. So it gets only the headers that it
         # needs. They contain no credentials.
-        request.requestHeaders, request.uri = Headers(_minimal_headers(key)), b"/"
+        request.requestHeaders, request.uri = Headers(_minimal_headers(key, subprotocol)), b"/"
         answer: bytes | int = WebSocketResource(_SingleProtocolFactory(connection)).render(request)
         return answer
     channel: Any = request.channel
@@ -157,7 +158,7 @@ def take_over(request: Request, connection: WebSocketServerProtocol, key: bytes)
         transport.protocol = connection
     connection.makeConnection(transport)
     transport.resumeProducing()
-    _open(connection, key)
+    _open(connection, key, subprotocol)
     return NOT_DONE_YET
 
 
@@ -169,13 +170,15 @@ def _begin(connection: WebSocketServerProtocol) -> None:
     connection.factory.countConnections += 1
 
 
-def _open(connection: WebSocketServerProtocol, key: bytes) -> None:
+def _open(connection: WebSocketServerProtocol, key: bytes, subprotocol: bytes | None) -> None:
     """Replace `processHandshake`, which parses the request again, and `succeedHandshake`."""
     factory = connection.factory
+    chosen = b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol if subprotocol else b""
     connection.sendData(
         b"HTTP/1.1 101 Switching Protocols\r\nServer: %b\r\n"
         b"Upgrade: WebSocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n\r\n" % (factory.server.encode(), compute_accept(key))
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
+        % (factory.server.encode(), compute_accept(key), chosen)
     )
     connection.state = connection.STATE_OPEN
     ping = connection._sendAutoPing  # noqa: SLF001
@@ -203,8 +206,9 @@ def release_leftovers(connection: WebSocketServerProtocol) -> None:
         own.pop(name, None)
 
 
-def _minimal_headers(key: bytes) -> dict[bytes, list[bytes]]:
-    return {
+def _minimal_headers(key: bytes, subprotocol: bytes | None) -> dict[bytes, list[bytes]]:
+    offers = {} if subprotocol is None else {b"sec-websocket-protocol": [subprotocol]}
+    return offers | {
         b"host": [b"localhost"],
         b"upgrade": [b"websocket"],
         b"connection": [b"Upgrade"],

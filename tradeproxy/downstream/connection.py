@@ -31,6 +31,7 @@ from tradeproxy.wire.close_codes import CloseCode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from autobahn.websocket.types import ConnectionRequest
     from twisted.internet.interfaces import IReactorTime
 
     from tradeproxy.config.settings import Limits
@@ -116,6 +117,10 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             super().dataReceived(data)
 
     # Called by Autobahn.
+
+    def onConnect(self, request: ConnectionRequest) -> str | None:
+        """Choose the subprotocol. Only an Autobahn that is not slimmed calls this."""
+        return next(iter(request.protocols), None)  # take_over left at most one
 
     def onOpen(self) -> None:
         """Register the client; the subscription sends events once the session starts them."""

@@ -30,7 +30,7 @@ MAX_LOOKUPS = 10
 
 _SYMBOL = re.compile(r"[A-Za-z0-9./:_-]{1,32}")
 _EVENT = re.compile(r"[A-Za-z0-9_]{1,64}")
-_PREFIX = re.compile(r"[!-~]{1,128}")
+_PREFIX = re.compile(r"[ -~]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,7 @@ def read_filter(given: Mapping[str, str]) -> Filter | None:
     prefix = given.get("client_order_id_prefix", "")
     if prefix and _PREFIX.fullmatch(prefix) is None:
         raise ValueError(
-            "client_order_id_prefix: is not 1 to 128 printable ASCII characters without blanks"
-            " (%2B is a +)"
+            "client_order_id_prefix: is not 1 to 128 printable ASCII characters (%2B is a +)"
         )
     return Filter(frozenset(map(_normalize_symbol, symbols)), events, prefix)
 

@@ -17,6 +17,10 @@ MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """The GUID that RFC 6455, 1.3 defines for every server."""
 
 
+SUBPROTOCOL = b"tradeproxy"
+"""The subprotocol that is chosen if a client offers it. A browser that offers some needs one."""
+
+
 def read_key(request: Request) -> bytes | Rejection:
     """Return the client's Sec-WebSocket-Key, or why the handshake fails.
 
@@ -25,6 +29,8 @@ def read_key(request: Request) -> bytes | Rejection:
     headers = request.requestHeaders
     if request.method != b"GET" or request.clientproto != b"HTTP/1.1":
         return Rejection(400, "a WebSocket begins with GET and HTTP/1.1")
+    if any(b"msgpack" in each.lower() for each in headers.getRawHeaders(b"content-type", ())):
+        return Rejection(415, "the messages are JSON; there is no application/msgpack here")
     connection = b",".join(headers.getRawHeaders(b"connection", ()))
     if b"upgrade" not in (token.strip() for token in connection.lower().split(b",")):
         return Rejection(400, "a WebSocket begins with the header Connection: Upgrade")
@@ -34,6 +40,13 @@ def read_key(request: Request) -> bytes | Rejection:
         case [key] if _is_key(key):
             return key
     return Rejection(400, "Sec-WebSocket-Key is to be 16 bytes in base64")
+
+
+def choose_subprotocol(request: Request) -> bytes | None:
+    """Return SUBPROTOCOL if the client offers it. What else it offers may be a secret."""
+    offers = b",".join(request.requestHeaders.getRawHeaders(b"sec-websocket-protocol", ()))
+    offered = SUBPROTOCOL in (offer.strip() for offer in offers.split(b","))
+    return SUBPROTOCOL if offered else None
 
 
 def compute_accept(key: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The query parameters of a client's URL, and the Last-Event-ID header of a browser."""
+"""The query parameters of a client's URL, and the Last-Event-ID of a browser."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ MAX_NAME_LENGTH = 32
 
 MAX_TIME_LENGTH = 64
 """Characters of `since` and `until`; a time with nine digits of a second and an offset has 35."""
+
+LAST_EVENT_ID = "lastEventId"
 
 _OFFSET = re.compile("[0-9]{2}:?[0-9]{2}")
 
@@ -106,13 +108,15 @@ def parse_history_query(
     """Parse a query with the parameters of Alpaca's event endpoints; a Rejection if it is invalid.
 
     `last_event_id` is the value of the Last-Event-ID header, which takes precedence over the
-    position in the query. `since_limit` is the latest time for `since` (Unix time in seconds): see
-    Dates.since_limit. Unknown parameters are ignored; near-misspellings of a known one are an
-    error.
+    position in the query. The parameter lastEventId stands for a missing header: replacements of
+    EventSource use it, since they cannot set one. `since_limit` is the latest time for `since`
+    (Unix time in seconds): see Dates.since_limit. Unknown parameters are ignored;
+    near-misspellings of a known one are an error.
     """
     try:
         given = _parse_query(
-            query, ("since_id", "since", "replay", "until_id", "until", *filters.NAMES)
+            query,
+            ("since_id", "since", "replay", "until_id", "until", LAST_EVENT_ID, *filters.NAMES),
         )
         for end, begin, others in (
             ("until", "since", "since_id"),
@@ -128,6 +132,7 @@ def parse_history_query(
         elif "until_id" in given:
             until = UntilId(_check_id("until_id", given["until_id"]))
         position = _parse_position(given, since_limit)
+        last_event_id = last_event_id or given.get(LAST_EVENT_ID)
         if last_event_id:
             # A browser repeats the same URL when it reconnects, so the URL has the older position
             # (WHATWG HTML, 9.2.3).
@@ -159,7 +164,7 @@ def _parse_query(query: bytes, names: tuple[str, ...]) -> Query:
             continue
         if name in given:
             raise _QueryError(f"{name}: is given twice")
-        if not value:
+        if not value and name != LAST_EVENT_ID:  # without an event, an EventSource has no id
             raise _QueryError(f"{name}: is empty")
         given[name] = value
     return given
@@ -207,6 +212,9 @@ _POSITIONS: dict[str, Callable[[str, float], Position]] = {
 
 
 def _check_id(name: str, text: str) -> str:
+    text = text.rstrip()  # such as the end of the line that a shell read it from
+    if not text:
+        raise _QueryError(f"{name}: is empty")
     if len(text) > MAX_ID_LENGTH:
         raise _QueryError(
             f"{name}: is longer than any event_id or cursor ({MAX_ID_LENGTH} characters)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from twisted.web import http
 from twisted.web.server import Request, Site
 
 from tradeproxy.downstream.handshake_limits import bound_reads
+from tradeproxy.web.errors import encode_error
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
     from tradeproxy.runtime.socket_limit import SocketLimit
 
 
+LINGER = 1
+"""Seconds that a client has to read the answer to a request that was not read to its end."""
+
+_ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/?]*)(?P<rest>.*)", re.IGNORECASE)
 _TWISTED_LOG = Logger("twisted.web.http")
 
 
@@ -36,6 +43,13 @@ class _LibraryLog:
 
 class _Request(Request):
     _log = _LibraryLog()
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Accept an absolute URI as the target; its host replaces the header (RFC 9112, 3.2.2)."""
+        if match := _ABSOLUTE.fullmatch(path):
+            self.requestHeaders.setRawHeaders(b"host", [match["authority"]])
+            path = match["rest"] if match["rest"].startswith(b"/") else b"/" + match["rest"]
+        super().requestReceived(command, path, version)
 
     def process(self) -> None:
         """Answer, and forbid browsers to guess another content type."""
@@ -85,6 +99,33 @@ class _Channel(http.HTTPChannel):
         # The throttle resumes the transport after this call. That must not undo our own pause.
         if self.paused:
             self._networkProducer.pauseProducing()
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line that is over the limit of all headers."""
+        self._receivedHeaderSize += len(line)
+        self._respondToBadRequestAndDisconnect()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """Refuse a request that cannot be parsed, and discard the rest of it.
+
+        Twisted would close at once. If unread bytes are left then, the kernel resets the
+        connection, and the client may lose the answer.
+        """
+        status, message = 400, "this is no valid HTTP request"
+        if self._receivedHeaderSize > self.totalHeadersSize:
+            status, message = 431, f"the head has over {self.totalHeadersSize} bytes"
+        elif self._receivedHeaderCount > self.maxHeaders:
+            status, message = 431, f"there are more than {self.maxHeaders} headers"
+        body = encode_error(status, message)
+        transport: Any = self.transport
+        transport.write(
+            b"HTTP/1.1 %d %b\r\nConnection: close\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%b"
+            % (status, HTTPStatus(status).phrase.encode(), len(body), body)
+        )
+        self.clearLineBuffer()
+        self.dataReceived = lambda data: None  # type: ignore[method-assign]  # as Twisted does
+        self.setTimeout(LINGER)
 
     def setLineMode(self, extra: bytes = b"") -> None:
         """Parse bytes that were buffered during a response, without the throttle.

@@ -5,9 +5,7 @@ Off by default; PROXY_REST=1 turns it on.
 
 from __future__ import annotations
 
-import json
 import re
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -23,6 +21,9 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
+
+from tradeproxy.downstream.admission import Rejection
+from tradeproxy.web.errors import render_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +50,7 @@ MAX_BODY_SIZE = 64 * 1024
 STALL_TIMEOUT = 60.0
 """Seconds without progress: no response, no further part of it, or a client that does not read."""
 
-OFF = "the REST proxy is off; PROXY_REST=1 turns it on"
+OFF = Rejection(404, "the REST proxy is off; PROXY_REST=1 turns it on")
 
 _HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer"
@@ -63,18 +64,6 @@ _HOP_BY_HOP = frozenset(
 _NOT_SENT_TO_ALPACA = frozenset({b"host", b"content-length", b"expect", b"cookie"})
 _NOT_SENT_TO_CLIENTS = re.compile(rb"set-cookie|access-control-.*")
 _UNPRINTABLE = re.compile(rb"[^ -~]")
-
-
-def render_error(request: Request, status: int, message: str) -> bytes:
-    """Set the status of `request`, and return one line in the format of Alpaca's errors.
-
-    Alpaca's Python SDKs raise an error if the body has a `code`, built like Alpaca's own codes. The
-    older SDK treats any other text that contains the word "code" as a success.
-    """
-    request.setResponseCode(status, HTTPStatus(status).phrase.encode())
-    request.setHeader(b"content-type", b"application/json")
-    document = {"code": status * 100_000 + 10_000, "message": f"tradeproxy: {message}"}
-    return json.dumps(document).encode() + b"\n"
 
 
 class RestProxy:

@@ -100,7 +100,7 @@ _TARGET = re.compile(
     # Visible ASCII without "#", which a request target may not have, and "?", which starts the
     # query (RFC 9112, 3.2; RFC 3986, 3.3).
     rb"/+(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})/+"
-    rb"(?P<target>v2/(?P<path>[!\"$->@-~]+)(?:\?[!\"$-~]*)?)"
+    rb"(?P<target>v[0-9]+(?:(?:alpha|beta)[0-9]+)?/(?P<path>[!\"$->@-~]+)(?:\?[!\"$-~]*)?)"
 )
 
 _UNSAFE = re.compile(rb"(?:\A|[/\\])[. ]*(?:;[^/\\]*)?(?=[/\\]|\Z)|[\x00-\x1f\x7f]")
@@ -119,14 +119,15 @@ class RestRequest:
 
     account: str
     target: bytes
-    """"/v2/", a path and a query, relative to the account's base URL."""
+    """The version ("/v2/", "/v2beta1/"), a path and a query, relative to the account's base URL."""
 
 
 def match_rest_request(uri: bytes) -> RestRequest | None:
     """Return the REST request that a request target names; None if it is not forwarded.
 
-    The part after /v2/ is kept as it is. No segment of it may be empty or consist of dots, at any
-    level of decoding, with slashes or backslashes. So no server can resolve it outside of /v2/.
+    The part after the version is kept as it is. No segment of it may be empty or consist of dots,
+    at any level of decoding, with slashes or backslashes. So no server can resolve it outside of
+    the version's path.
     """
     match = _TARGET.fullmatch(uri)
     if match is None or not _is_inside(match["path"].removesuffix(b"/")):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from twisted.web.resource import Resource
@@ -20,9 +19,10 @@ from tradeproxy.downstream.query import (
 )
 from tradeproxy.downstream.sse import SseResponses
 from tradeproxy.web.channel import ProxySite
+from tradeproxy.web.errors import render_error
 from tradeproxy.web.health import healthz, readyz
 from tradeproxy.web.metrics import Metrics
-from tradeproxy.web.rest_proxy import MAX_BODY_SIZE, OFF, render_error
+from tradeproxy.web.rest_proxy import MAX_BODY_SIZE, OFF
 from tradeproxy.web.routes import (
     AssetRoute,
     PageRoute,
@@ -148,9 +148,7 @@ class Root(Resource):
             return self._reject_and_count(request, rejection)
         match destination:
             case StreamRoute(name) | SseRoute(name) if name not in self._accounts:
-                return _render_rejection(
-                    request, Rejection(404, f"no account {name!r} here: set {name_variables(name)}")
-                )
+                return _render_rejection(request, _name_missing_account(name))
             case StreamRoute(name, mode):
                 return self._render_stream(request, self._accounts[name], mode, info)
             case SseRoute(name):
@@ -248,28 +246,24 @@ class Root(Resource):
         self, request: Request, rest_request: RestRequest, info: RequestInfo
     ) -> bytes | int:
         if self._rest_proxy is None:
-            return render_error(request, 404, OFF)
+            return _render_rejection(request, OFF)
         if rest_request.account not in self._accounts:
-            variables = name_variables(rest_request.account)
-            return render_error(
-                request, 404, f"no account {rest_request.account!r} here: set {variables}"
-            )
+            return _render_rejection(request, _name_missing_account(rest_request.account))
         if self._rest_proxy.admission.check(info) is not None:
             return self._reject_and_count(request, FOREIGN)
         if self._factory.clients.is_full:
-            self._count_rejection(request, FULL)
-            request.setHeader(b"retry-after", b"%d" % FULL.retry_after)
-            return render_error(request, FULL.status, FULL.reason)
+            return self._reject_and_count(request, FULL)
         return self._rest_proxy.render(request, rest_request)
 
     def _reject_and_count(self, request: Request, rejection: Rejection) -> bytes:
-        self._count_rejection(request, rejection)
-        return _render_rejection(request, rejection)
-
-    def _count_rejection(self, request: Request, rejection: Rejection) -> None:
         peer = request.getClientAddress()
         # The address of a UNIX socket has no host.
         self._factory.clients.rejections.record(getattr(peer, "host", "a client"), rejection.reason)
+        return _render_rejection(request, rejection)
+
+
+def _name_missing_account(name: str) -> Rejection:
+    return Rejection(404, f"no account {name!r} here: set {name_variables(name)}")
 
 
 def _get_query(request: Request) -> bytes:
@@ -316,8 +310,6 @@ def _join_values(values: Sequence[bytes]) -> str:
 
 
 def _render_rejection(request: Request, rejection: Rejection) -> bytes:
-    request.setResponseCode(rejection.status, HTTPStatus(rejection.status).phrase.encode())
-    request.setHeader(b"content-type", b"text/plain; charset=utf-8")
     if rejection.status == 401:
         request.setHeader(b"www-authenticate", b"Bearer")
     if rejection.status == 426:
@@ -327,4 +319,4 @@ def _render_rejection(request: Request, rejection: Rejection) -> bytes:
         request.setHeader(b"retry-after", b"%d" % rejection.retry_after)
     if rejection.status == 405:
         request.setHeader(b"allow", b"GET, HEAD")
-    return rejection.reason.encode() + b"\n"
+    return render_error(request, rejection.status, rejection.reason)

@@ -1,0 +1,27 @@
+"""Error responses: one line of JSON in the shape of Alpaca's errors."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
+
+def encode_error(status: int, message: str) -> bytes:
+    """Return the body of an error response.
+
+    Alpaca's Python SDKs raise an error if the body has a `code`, built like Alpaca's own codes. The
+    older SDK treats any other text that contains the word "code" as a success.
+    """
+    document = {"code": status * 100_000 + 10_000, "message": f"tradeproxy: {message}"}
+    return json.dumps(document).encode() + b"\n"
+
+
+def render_error(request: Request, status: int, message: str) -> bytes:
+    """Set the status and the content type of `request`, and return the body of the error."""
+    request.setResponseCode(status, HTTPStatus(status).phrase.encode())
+    request.setHeader(b"content-type", b"application/json")
+    return encode_error(status, message)
