@@ -1,7 +1,8 @@
 # Start here: `make demo` and `make test`. `make run` needs keys in .env. `make check` is lint,
-# types and coverage.
+# types and the tests under coverage. CONTRIBUTING.md lists all targets with their durations.
 PYTHON ?= python3
 VENV := .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: demo run test lint types coverage check attacks chaos kill cluster handover conformance \
@@ -13,8 +14,10 @@ demo: $(VENV)/.runtime
 run: $(VENV)/.runtime
 	$(BIN)/tradeproxy run
 
+# Prints one character per test; failures follow at the end.
 test: $(VENV)/.development
-	$(BIN)/trial tests
+	@echo "Running about 2,000 tests in $(JOBS) processes. This takes about two minutes."
+	$(BIN)/trial --jobs $(JOBS) --reporter=text tests
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .
@@ -97,6 +100,8 @@ stalled: $(VENV)/.development
 soak: $(VENV)/.development
 	$(BIN)/python -m benchmarks.soak
 
+INSTALL := On Debian and Ubuntu, run: apt-get install python3-venv
+
 check: lint types coverage
 
 clean:
@@ -110,11 +115,17 @@ benchmarks/.venv/.peers: benchmarks/peers/requirements.txt benchmarks/package.js
 	touch $@
 
 $(VENV)/.runtime: setup.py
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tradeproxy needs Python 3.11 or newer")'
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing. $(INSTALL)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "tradeproxy needs Python 3.11 or newer: make PYTHON=python3.13"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) has no venv. $(INSTALL)"; exit 1; }
+	@echo "Installing tradeproxy and its libraries into $(VENV). This takes up to a minute."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
 $(VENV)/.development: setup.py | $(VENV)/.runtime
+	@echo "Installing the libraries of the tests. This takes up to a minute."
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@

@@ -1,10 +1,15 @@
 """Packaging of tradeproxy: the package, the twistd plugin, and why each dependency is needed."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+
+# Not imported: the package's libraries may not be installed yet.
+VERSION = re.search('__version__ = "(.+)"', (HERE / "tradeproxy/__init__.py").read_text())
+assert VERSION is not None
 
 INSTALL_REQUIRES = [
     # 26.4: security fixes of twisted.web. 26.10: the release that we develop with.
@@ -69,7 +74,7 @@ DEV_REQUIRES = [
 
 setup(
     name="tradeproxy",
-    version="0.1.0",
+    version=VERSION[1],
     description="One Alpaca trade-updates connection per account, any number of local clients",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

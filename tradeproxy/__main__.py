@@ -9,7 +9,6 @@ import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
+from tradeproxy import __version__
 from tradeproxy.cli import export, tail
 from tradeproxy.config import endpoints
 from tradeproxy.config.addresses import parse_port
@@ -72,7 +72,7 @@ def _make_parser(twistd_options: Sequence[str] = ()) -> ArgumentParser:
     parser = ArgumentParser(
         prog="tradeproxy", description="One Alpaca trade-updates stream for all your clients."
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     run = commands.add_parser(
         "run", help="run the proxy; options as for `twistd tradeproxy`", add_help=False
@@ -112,13 +112,6 @@ def _completion(shell: str) -> str:
     options = {f"--{name.rstrip('=')}" for name in Options().longOpt}
     parser = _make_parser(twistd_options=sorted(options - {"--version", "--help"}))
     return shtab.complete(parser, shell)
-
-
-def _version() -> str:
-    try:
-        return version("tradeproxy")
-    except PackageNotFoundError:
-        return "(version unknown: the package is not installed)"
 
 
 def _port(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -228,6 +229,9 @@ class RedisLibraryTests(SynchronousTestCase):
             self.patch(importlib.util, "find_spec", find)
             self.assertEqual(
                 read("redis://localhost")[1].problems,
-                ["PROXY_REDIS_URL: needs pip install 'tradeproxy[redis]'"],
+                [
+                    f"PROXY_REDIS_URL: needs two libraries: {sys.executable} -m pip install"
+                    " txredisapi hiredis"
+                ],
             )
             self.assertEqual(read(""), (None, Findings()))

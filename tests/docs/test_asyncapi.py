@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.docs.test_protocol import BLOCKS, RECEIVED, SENT
 from tests.support import frames
 from tests.support.proxy import ProxyTestCase
+from tradeproxy import __version__
 from tradeproxy.downstream import filters
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.query import parse_subscribe_options
@@ -76,7 +76,7 @@ class AsyncapiDocumentTests(SynchronousTestCase):
 
     def test_version_is_the_packages(self) -> None:
         """The version of the document is that of the proxy."""
-        self.assertEqual(CONTRACT["info"]["version"], version("tradeproxy"))
+        self.assertEqual(CONTRACT["info"]["version"], __version__)
 
 
 class AsyncapiExampleTests(SynchronousTestCase):

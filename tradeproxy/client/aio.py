@@ -1,4 +1,4 @@
-"""The client for asyncio, over the `websockets` library: `pip install 'tradeproxy[asyncio]'`."""
+"""The client for asyncio, over the library `websockets`, which the extra `asyncio` installs."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,7 +153,9 @@ def read_redis(env: Environment, *, in_memory: bool = False) -> RedisSettings | 
         return None
     # Importing txredisapi would install a reactor, so this only looks for the module.
     if not all(map(importlib.util.find_spec, _LIBRARIES)):
-        env.findings.problem(f"{source}: needs pip install 'tradeproxy[redis]'")
+        env.findings.problem(
+            f"{source}: needs two libraries: {sys.executable} -m pip install {' '.join(_LIBRARIES)}"
+        )
     password = env.read_secret("PROXY_REDIS_PASSWORD")
     text = env.read_secret("PROXY_REDIS_URL")
     settings = env.findings.attempt(source, _parse_url, text, None) if text else None
