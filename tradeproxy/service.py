@@ -240,11 +240,11 @@ class StartupLog(Service):
             self._log.info("listening on {url}", url=endpoints.format_url(description))
         for account in self._settings.accounts:
             self._log.info(
-                "{account}: {stream} relays {upstream}; {alpaca} follows Alpaca's protocol",
+                "{account}: {stream} relays {upstream}; {original} speaks the original protocol",
                 account=account.name,
-                stream=self._base() + account_paths(account.name).original,
+                stream=self._base() + account_paths(account.name).alpaca,
                 upstream=account.base_url.stream,
-                alpaca=account_paths(account.name).alpaca,
+                original=account_paths(account.name).original,
             )
         self._log.info("events are kept in {place}", place=self._settings.storage_label)
         self._log.info("the dashboard at /, health at /healthz and /readyz, metrics at /metrics")
