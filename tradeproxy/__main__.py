@@ -17,7 +17,7 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
-from tradeproxy import __version__
+import tradeproxy
 from tradeproxy.cli import export, tail
 from tradeproxy.config import endpoints
 from tradeproxy.config.addresses import parse_port
@@ -72,7 +72,7 @@ def _make_parser(twistd_options: Sequence[str] = ()) -> ArgumentParser:
     parser = ArgumentParser(
         prog="tradeproxy", description="One Alpaca trade-updates stream for all your clients."
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {tradeproxy.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     run = commands.add_parser(
         "run", help="run the proxy; options as for `twistd tradeproxy`", add_help=False

@@ -41,15 +41,15 @@ class OpeningHandshakeTests(ProxyTestCase):
         for begin in ("POST /trade-updates-paper HTTP/1.1", "GET /trade-updates-paper HTTP/1.0"):
             response = self.open(begin=begin)
             self.assertEqual(response.status, 400, begin)
-            self.assertEqual(response.body, "a WebSocket begins with GET and HTTP/1.1\n")
+            self.assertEqual(response.reason, "a WebSocket begins with GET and HTTP/1.1")
 
     def test_no_connection_upgrade_is_400(self) -> None:
         """The line names the header, since a proxy in front may have dropped it."""
         for connection in (None, "keep-alive", "Upgraded", "x-upgrade"):
             response = self.open(Connection=connection)
             self.assertEqual(
-                (response.status, response.body),
-                (400, "a WebSocket begins with the header Connection: Upgrade\n"),
+                (response.status, response.reason),
+                (400, "a WebSocket begins with the header Connection: Upgrade"),
                 connection,
             )
 
@@ -58,7 +58,7 @@ class OpeningHandshakeTests(ProxyTestCase):
         for version in (None, "8", "13, 8"):
             response = self.open(Sec_WebSocket_Version=version)
             self.assertEqual(response.status, 426, version)
-            self.assertEqual(response.body, "this speaks version 13 of WebSocket\n")
+            self.assertEqual(response.reason, "this speaks version 13 of WebSocket")
             self.assertIn(b"\r\nsec-websocket-version: 13\r\n", response.received.lower())
 
     def test_invalid_key_is_400(self) -> None:
@@ -79,7 +79,7 @@ class OpeningHandshakeTests(ProxyTestCase):
         for name, keys in cases.items():
             response = self.open(keys)
             self.assertEqual(
-                (response.status, response.body),
-                (400, "Sec-WebSocket-Key is to be 16 bytes in base64\n"),
+                (response.status, response.reason),
+                (400, "Sec-WebSocket-Key is to be 16 bytes in base64"),
                 name,
             )
