@@ -59,6 +59,19 @@ class DamagedLogTests(NodesCase):
             self.assertEqual(node.subscriber.seqs, [1, 2, 3], key)
             self.assertEqual(self.start_follower().rows, [(3, event(3).payload)], key)
 
+    def test_number_that_is_none_is_replaced(self) -> None:
+        """Nodes that could not read it no longer competed for the lease, until their restart."""
+        for text in ("", "x", "-1", "1.5", "9" * 5000):
+            leader, node = self.begin()
+            self.redis.execute("HSET", STATE_KEY, "last", text)
+            self.advance(RENEW_AFTER + 1)
+            leader.publish(3)
+            self.assertEqual(node.subscriber.seqs, [1, 2, 3], text)
+            leader.kill()
+            self.redis.execute("HSET", STATE_KEY, "last", text)
+            self.advance(LEASE + 2)
+            self.assertTrue(node.is_streaming, text)
+
     def test_missing_key_after_death_of_leader_is_replaced_by_follower(self) -> None:
         """Numbers continue, and the gap begins at the last event."""
         for key in LOG_KEYS:

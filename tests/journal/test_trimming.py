@@ -173,6 +173,8 @@ class TrimmingOnFailingDiskTests(TrimmingCase):
         self.clock.advance(TRIM_EVERY)
         self.assertFalse(self.journal.status.durable)
         self.assertEqual(self.bounds(self.journal), before)
+        # A log that a wrong clock began can still be corrected.
+        self.assertNotEqual(self.journal.correct_complete_from(0), self.journal.complete_from)
         self.connections.refuse_writing(False)
         self.clock.advance(RETRY_EVERY)
         again = self.reopen(self.journal, max_events=10)

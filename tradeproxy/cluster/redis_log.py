@@ -187,7 +187,7 @@ class RedisLog:
             token,
             previous,
             found,
-            int(last or 0),
+            _read_number(last),
             int(remaining or 0) / 1000,
             released is not None,
             {key: text for key, text in zip(CHECKED_KEYS, bounds, strict=True) if text is not None},
@@ -266,7 +266,7 @@ class RedisLog:
                 key.decode(): value.decode()
                 for key, value in zip(pairs[::2], pairs[1::2], strict=True)
             },
-            int(last or 0),
+            _read_number(None if last is None else last.decode()),
             None if state is None else state.decode(),
             "" if owner is None else owner.decode(),
             None if epoch_start is None else EpochStart.parse(epoch_start),
@@ -299,6 +299,11 @@ class RedisLog:
             return await self._redis.call("EVALSHA", script.sha, *operands)
         except NoScriptError:  # EVAL also stores the script for the next EVALSHA
             return await self._redis.call("EVAL", script.source, *operands)
+
+
+def _read_number(text: str | None) -> int:
+    """Return a number of the log; 0 for what the proxy did not write. Such a log is not whole."""
+    return int(text) if text is not None and text.isdecimal() and len(text) < 20 else 0
 
 
 def _flatten(metadata: Mapping[str, str | None]) -> list[str]:

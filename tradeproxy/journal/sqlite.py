@@ -428,7 +428,8 @@ class SqliteJournal(JournalBase):
 
     def _trim(self, store: Store) -> bool:
         """Trim rows that are due, and return whether there may be more."""
-        before = self.first, self.complete_from, self.dedup_horizon, self.newest_trimmed
+        bounds = self.first, self.complete_from, self.dedup_horizon, self.newest_trimmed
+        begun = self._begun
         due = self._retention.get_due(self.last, self.dates)
         newest_to_trim = min(self._last_on_disk, self.last - 1)
         through = min(store.find_due(self.first, TRIM_STEP, due), newest_to_trim)
@@ -439,9 +440,10 @@ class SqliteJournal(JournalBase):
             store.trim(through, self.encode())
         except sqlite3.Error:
             # The rows are still there. A later save must not store the new bounds.
-            self.first, self.complete_from, self.dedup_horizon, self.newest_trimmed = before
+            self.first, self.complete_from, self.dedup_horizon, self.newest_trimmed = bounds
+            self._begun = begun
             raise
-        return self.first - before[0] == TRIM_STEP
+        return self.first - bounds[0] == TRIM_STEP
 
     @property
     def _last_on_disk(self) -> int:
