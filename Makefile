@@ -66,8 +66,9 @@ mutants: $(VENV)/.development
 conformance: $(VENV)/.development
 	$(BIN)/python -m tests.system.conformance
 
-# Public clients against the proxy, installed from PyPI or npm into .interop: a few minutes.
-# CLIENTS="ccxt aiohttp" selects some of them.
+# Public clients against the proxy, installed from PyPI or npm into .interop: some 20 minutes.
+# CLIENTS="sdk python ccxt" selects groups and clients; --help lists them. CLIENTS=--write also
+# writes the tables in docs/.
 interop: $(VENV)/.development
 	$(BIN)/python -m tests.system.interop $(CLIENTS)
 

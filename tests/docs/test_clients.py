@@ -1,4 +1,8 @@
-"""Tests for docs/clients.md: its code is that of the drivers that `make interop` runs."""
+"""Tests for docs/clients.md and docs/reverse-proxy.md: `make interop` runs what they print.
+
+The runner copies each program and each configuration as it is, and changes no byte of it. So the
+documents are true if each of their blocks is the whole of such a file.
+"""
 
 from __future__ import annotations
 
@@ -7,46 +11,81 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.system.interop.__main__ import table
+from tests.system.interop import matrix
+from tests.system.interop.clients import Column, InteropClient
+from tests.system.interop.driver import DRIVERS
+from tests.system.interop.fronts import FRONTS
+from tests.system.interop.groups import table
 
-TESTS = Path(__file__).parents[1]
-DRIVERS = TESTS / "system/interop/drivers"
-TEXT = (TESTS.parent / "docs/clients.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```[a-z]+\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-
-SNIPPET = re.compile(
-    r"^[^\n]*\bsnippet:[^\n]*\n(.*?)\n[^\n]*\bsnippet end\b", re.MULTILINE | re.DOTALL
-)
-"""The lines between a comment with `snippet:` and one with `snippet end`."""
-
-
-def find_snippets(driver: Path) -> list[str]:
-    """Return the parts of a driver that the document shows."""
-    return [part.strip("\n") for part in SNIPPET.findall(driver.read_text(encoding="utf-8"))]
+DOCUMENTS = ("clients.md", "reverse-proxy.md")
+FENCE = "```"
+BLOCK = re.compile(r"^```([a-z]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CELL = re.compile(r"yes|no\\\*|yes\\\*|n/a|not run")
 
 
-class ClientsTests(SynchronousTestCase):
-    """The snippets and the drivers."""
+def read(document: str) -> str:
+    """Return the text of a document."""
+    return (matrix.DOCS / document).read_text(encoding="utf-8")
 
-    def test_snippets_are_shown_verbatim(self) -> None:
-        """All parts of a driver are in one block, in order."""
-        for driver in sorted(DRIVERS.iterdir()):
-            if parts := find_snippets(driver) if driver.is_file() else []:
-                pattern = ".*".join(re.escape(part) for part in parts)
-                found = [block for block in BLOCKS if re.search(pattern, block, re.DOTALL)]
-                self.assertTrue(found, f"docs/clients.md does not show {driver.name} as it is")
 
-    def test_every_client_is_documented(self) -> None:
-        """The text has its name and version; a snippet has the documented address."""
+def files_of(client: InteropClient) -> list[Path]:
+    """Return the files that run for a client."""
+    front = [FRONTS / client.front] if client.front else []
+    return [DRIVERS / client.driver, *(DRIVERS / name for name in client.files), *front]
+
+
+class BlockTests(SynchronousTestCase):
+    """The blocks and the files."""
+
+    def test_every_block_is_a_whole_file_that_runs(self) -> None:
+        """A file without a client, and a line that is only in one of the two, are found."""
+        texts = {path.read_text(encoding="utf-8") for c in table() for path in files_of(c)}
+        for document in DOCUMENTS:
+            for _, block in BLOCK.findall(read(document)):
+                self.assertTrue(block in texts, f"{document}: no program that runs is:\n{block}")
+
+    def test_every_fence_belongs_to_a_block(self) -> None:
+        """An indented block, or one with another fence, would not be compared."""
+        for document in DOCUMENTS:
+            outside = BLOCK.sub("", read(document))
+            self.assertNotIn(FENCE, outside, document)
+            self.assertNotIn("~~~", outside, document)
+            self.assertNotRegex(outside, r"\n\n    \S", document)
+
+    def test_every_file_is_used(self) -> None:
+        """A driver or a configuration without a client never runs."""
+        used = {path for client in table() for path in files_of(client)}
+        found = {path for folder in (DRIVERS, FRONTS) for path in folder.iterdir()}
+        unused = {path.name for path in found - used if path.is_file()}
+        self.assertEqual(unused, {"many_alpaca_py.py"})
+
+
+class MatrixTests(SynchronousTestCase):
+    """The tables and the clients."""
+
+    def test_tables_are_those_that_the_runner_writes(self) -> None:
+        """Their rows are the clients, in order; the footnotes are the clients' remarks."""
+        for document in DOCUMENTS:
+            text = read(document)
+            clients = [c for c in table() if matrix.document(c).name == document]
+            rows = matrix.read_rows(text)
+            self.assertEqual(list(rows), [matrix.first_cell(client) for client in clients])
+            expected = "\n".join(matrix.table_lines(clients, rows))
+            found = matrix.TABLE.search(text)
+            self.assertEqual(found and found[0], expected)
+
+    def test_cells_are_results(self) -> None:
+        """A starred cell has a footnote, and `needs` is that of the client."""
         for client in table():
-            self.assertTrue(client.name in TEXT, client.name)
-            if client.driver_has_snippet:
-                parts = find_snippets(DRIVERS / client.driver)
-                self.assertTrue(parts, f"{client.driver} has no snippet")
-                self.assertIn("localhost:8099", "".join(parts), client.driver)
+            row = matrix.read_rows(matrix.document(client).read_text("utf-8"))
+            _, _, *cells, needs, _ = re.split(r" ?\| ?", row[matrix.first_cell(client)])
+            self.assertEqual(needs, client.needs)
+            for column, cell in zip(Column, cells, strict=True):
+                self.assertRegex(cell, f"^(?:{CELL.pattern})$")
+                if cell != matrix.NOT_RUN:
+                    self.assertEqual("*" in cell, column in client.remarks, client.name)
 
-    def test_addresses_have_the_documented_port(self) -> None:
-        """The runner replaces only this port."""
-        for block in BLOCKS:
-            for port in re.findall(r"localhost:([0-9]+)", block):
-                self.assertEqual(port, "8099")
+    def test_names_are_unique(self) -> None:
+        """A row is found by its name."""
+        names = [client.name for client in table()]
+        self.assertEqual(len(names), len(set(names)))

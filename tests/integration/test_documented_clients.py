@@ -14,14 +14,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from tests.support.processes import PATIENCE
+from tests.support.processes import PATIENCE, free_port
 from tests.support.sockets import SocketTestCase
 from tests.support.tcp_relay import RelayMode, TcpRelay
 from tests.system.interop.clients import InteropClient
-from tests.system.interop.clients_python import CLIENTS
-from tests.system.interop.driver import start
+from tests.system.interop.driver import install, start
 from tests.system.interop.environments import ClientEnvironment
-from tests.system.interop.world import InteropWorld
+from tests.system.interop.groups import table
+from tests.system.interop.world import DEFAULT_PORT, InteropWorld
 
 reactor: Any = chosen
 
@@ -34,7 +34,7 @@ class FirstEventTests(SocketTestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
         self.directory = self.make_directory()
-        self.world = InteropWorld(Path(self.directory))
+        self.world = InteropWorld(Path(self.directory), free_port())
         await self.world.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.world.stop()))
         self.port = self.world.port
@@ -52,7 +52,7 @@ class FirstEventTests(SocketTestCase):
 
     async def check(self, name: str) -> None:
         """Run the program of the client; emit its first events while it is not connected."""
-        [client] = [each for each in CLIENTS if each.name == name]
+        [client] = [each for each in table() if each.name == name]
         driver = self.start(client)
         self.addCleanup(lambda: Deferred.fromCoroutine(driver.stop()))
         while await deferToThread(self.count_clients) < 1:
@@ -69,9 +69,14 @@ class FirstEventTests(SocketTestCase):
         self.assertEqual(driver.events, missed)
 
     def start(self, client: InteropClient) -> Any:
-        """Start the program of the client with the tests' own Python."""
-        environment = ClientEnvironment(sys.executable, Path(self.directory))
-        return start(client, environment, Path(self.directory, "driver"), self.relay.port)
+        """Start the program with the tests' own Python, and with the port of the relay."""
+        directory = Path(self.directory, "driver")
+        environment = ClientEnvironment(Path(sys.prefix))
+        install(client, environment, directory)
+        program = directory / client.driver
+        text = program.read_text(encoding="utf-8")
+        program.write_text(text.replace(f":{DEFAULT_PORT}", f":{self.relay.port}"), "utf-8")
+        return start(client, environment, directory)
 
     def count_clients(self) -> int:
         """Return the number of clients that get events; runs in a thread."""

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SkipTest
 
 from tests.support.processes import Command
-from tests.system.interop.clients import InteropClient, Runtime
+from tests.system.interop.clients import InteropClient
 from tests.system.interop.environments import UnavailableError, prepare
 
 reactor: Any = chosen
@@ -91,9 +91,7 @@ async def start_browser(directory: str) -> Browser:
         raise SkipTest("Chromium is not installed; in Debian, apt-get install chromium")
     try:
         environment = prepare(
-            InteropClient(
-                "the dashboard", Runtime.BROWSER, DRIVER.name, ("playwright-core@1.65.1",)
-            )
+            InteropClient("the dashboard", ("node",), DRIVER.name, npm=("playwright-core@1.65.1",))
         )
     except UnavailableError as reason:
         raise SkipTest(str(reason)) from None
@@ -105,7 +103,7 @@ async def start_browser(directory: str) -> Browser:
     }
     browser = Browser()
     ready = browser.next_answer()
-    arguments = [environment.program, str(DRIVER)]
+    arguments = [environment.find_program("node"), str(DRIVER)]
     reactor.spawnProcess(browser, arguments[0], arguments, env=variables, path=directory)
     await ready
     return browser

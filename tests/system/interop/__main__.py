@@ -1,6 +1,8 @@
-"""Runs the clients and prints their matrix; exits with 1 for a `no` without a footnote.
+"""Runs the clients, prints their matrix, and compares it with the documents.
 
-python -m tests.system.interop [--list] [name ...]
+python -m tests.system.interop [--list] [--write] [name ...]
+
+It exits with 1 for a `no` without a footnote, and for a row that the documents do not have.
 """
 
 from __future__ import annotations
@@ -8,21 +10,17 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from typing import Any
 
-from twisted.internet import reactor as chosen
 from twisted.internet import task
-from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.defer import Deferred
 
-from tests.system.interop import clients_browser, clients_node, clients_python, matrix
+from tests.system.interop import matrix
 from tests.system.interop.clients import InteropClient
 from tests.system.interop.environments import ClientEnvironment, UnavailableError, prepare
-from tests.system.interop.scenario import ScenarioOutcome, play
+from tests.system.interop.groups import GROUPS, table
+from tests.system.interop.network import isolate
+from tests.system.interop.scenario import play
 from tests.system.interop.stampede import stampede
-
-reactor: Any = chosen
-
-AT_A_TIME = 2
 
 STAMPEDE = "stampede"
 
@@ -33,68 +31,80 @@ def main() -> None:
         prog="interop", description="Run unmodified clients against the real proxy."
     )
     parser.add_argument(
-        "names", nargs="*", help="parts of clients' names, or stampede; default: all"
+        "names",
+        nargs="*",
+        help=f"groups ({', '.join(GROUPS)}), {STAMPEDE}, or parts of clients' names; default: all",
     )
     parser.add_argument("--list", action="store_true", help="list the clients and exit")
+    parser.add_argument("--write", action="store_true", help="write the rows into docs/")
     arguments = parser.parse_args()
-    names = [name.lower() for name in arguments.names]
-    clients = [
-        client
-        for client in table()
-        if not names or any(name in client.name.lower() for name in names)
-    ]
+    clients = select([name.lower() for name in arguments.names])
     if arguments.list:
         print("\n".join(client.name for client in clients))
         return
-    with_stampede = not names or STAMPEDE in names
+    with_stampede = not arguments.names or STAMPEDE in arguments.names
     if not clients and not with_stampede:
         parser.error("no client has such a name; --list shows all")
-    task.react(lambda _: Deferred.fromCoroutine(run(clients, with_stampede=with_stampede)))
-
-
-def table() -> list[InteropClient]:
-    """Return every client."""
-    return [*clients_python.CLIENTS, *clients_node.CLIENTS, *clients_browser.CLIENTS]
-
-
-async def run(clients: Sequence[InteropClient], *, with_stampede: bool) -> None:
-    """Run the scenario for every client, print the matrix, and exit with 1 if something failed."""
-    prepared: list[tuple[InteropClient, ClientEnvironment]] = []
-    skipped: list[tuple[InteropClient, str]] = []
-    print(
-        "the clients are installed into .interop, which takes minutes the first time",
-        file=sys.stderr,
+    prepared = install(clients)
+    if not isolate():
+        print("no network namespace: the clients use this machine's port 8099", file=sys.stderr)
+    task.react(
+        lambda _: Deferred.fromCoroutine(
+            run(prepared, with_stampede=with_stampede, writes=arguments.write)
+        )
     )
+
+
+def select(names: Sequence[str]) -> list[InteropClient]:
+    """Return the clients of these groups, and those with a part of these names; all for none."""
+    chosen = [client for name in names for client in GROUPS.get(name, ())]
+    parts = [name for name in names if name not in GROUPS]
+    return [
+        client
+        for client in table()
+        if not names or client in chosen or any(part in client.name.lower() for part in parts)
+    ]
+
+
+def install(clients: Sequence[InteropClient]) -> list[tuple[InteropClient, ClientEnvironment]]:
+    """Install what is missing, and print a line for each client that cannot be installed."""
+    print("installing into .interop, which takes minutes the first time", file=sys.stderr)
+    prepared = []
     for client in clients:
         try:
-            if client.skipped:
-                raise UnavailableError(client.skipped)
             prepared.append((client, prepare(client)))
         except UnavailableError as reason:
-            skipped.append((client, str(reason)))
-    semaphore = DeferredSemaphore(AT_A_TIME)
-    results = await DeferredList(
-        [semaphore.run(_play, client, environment) for client, environment in prepared],
-        fireOnOneErrback=True,
-    )
-    outcomes = [outcome for _, outcome in results]
-    print("\n".join(matrix.lines(outcomes, skipped) if clients else ()))
+            print(f"skipped: {client.name}: {reason}")
+    return prepared
+
+
+async def run(
+    prepared: Sequence[tuple[InteropClient, ClientEnvironment]],
+    *,
+    with_stampede: bool,
+    writes: bool,
+) -> None:
+    """Run the scenario for one client after the other; exit with 1 if something failed.
+
+    Args:
+        prepared: the clients and their environments.
+        with_stampede: whether to run the stampede too.
+        writes: whether to write the rows into the documents.
+    """
+    outcomes = []
+    for client, environment in prepared:
+        outcome = await play(client, environment)
+        outcomes.append(outcome)
+        print("\n".join([matrix.row(client, outcome), *matrix.problem_lines(outcome)]), flush=True)
     failed = any(matrix.unexplained(outcome) for outcome in outcomes)
+    if writes:
+        matrix.write(table(), outcomes)
+    problems = matrix.find_differences(outcomes)
     if with_stampede:
-        problems = await stampede()
-        print("\n".join(problems))
-        failed = failed or bool(problems)
-    if failed:
+        problems += await stampede()
+    print("\n".join(problems))
+    if failed or problems:
         raise SystemExit(1)
-
-
-async def _play(client: InteropClient, environment: ClientEnvironment) -> ScenarioOutcome:
-    outcome = await play(client, environment)
-    print(
-        f"{client.name}: {len(matrix.unexplained(outcome)) or 'no'} unexplained failures",
-        file=sys.stderr,
-    )
-    return outcome
 
 
 if __name__ == "__main__":

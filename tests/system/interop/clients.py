@@ -7,26 +7,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 
-class Runtime(Enum):
-    """The program that runs a driver; it determines where packages come from."""
-
-    PYTHON = "python"
-    """A virtual environment with `packages` from PyPI ("alpaca-py==0.44.0")."""
-    NODE = "node"
-    """A folder with `packages` from npm ("ws@8.18.0"); node_modules is beside the driver."""
-    BROWSER = "browser"
-    """Like NODE; `launcher` is the script that opens the page."""
-    REPLAY = "replay"
-    """The tests' Python, replaying the messages of a client that cannot be installed."""
-
-
 class Column(Enum):
     """What is checked for every client, in the order of the matrix."""
 
     CONNECTS = "connects"
     ALL_EVENTS = "all events"
-    RESTART = "survives a restart"
     UNDISTURBED = "undisturbed"
+    RESTART = "survives a restart"
     RESUMES = "resumes"
 
 
@@ -34,36 +21,44 @@ class Column(Enum):
 class InteropClient:
     """One row of the matrix.
 
-    `driver` is a file in drivers/. It is copied to its own folder, with "localhost:8099" replaced
-    by the real address, and run there as `<runtime> [launcher] driver *arguments`. `environment` is
-    added to the variables of every driver: TRADEPROXY_URL, TRADEPROXY_HTTP, KEY and SECRET.
+    `driver` is a file in drivers/. It is a complete program, and runs as it is, with its name after
+    `command`. The proxy listens on its default port. An event is a line of the output with the kind
+    and the order's id, such as `fill 61e69015-8549-4bfd-b9c3-01e75843f47d`.
     """
 
     name: str
-    runtime: Runtime
+    command: tuple[str, ...]
+    """The program and its arguments. It is in an installed package, or in PATH."""
     driver: str
-    packages: tuple[str, ...] = ()
-    launcher: str = ""
-    """A file in drivers/ that runs the driver, if the driver cannot run by itself."""
+    pip: tuple[str, ...] = ()
+    """Packages from PyPI, for example "alpaca-py==0.44.0"."""
+    npm: tuple[str, ...] = ()
+    """Packages from npm, for example "ws@8.23.0"; node_modules is beside the driver."""
+    debian: tuple[str, ...] = ()
+    """Debian packages that must be installed already."""
+    build: tuple[str, ...] = ()
+    """A command that is run first, with the driver's name behind it."""
+    needs: str = ""
+    """What must be set in the client, in a phrase of Markdown."""
     files: tuple[str, ...] = ()
-    """More files in drivers/ to copy, with the same replacement."""
-    arguments: tuple[str, ...] = ()
+    """More files in drivers/ to copy."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables for the driver."""
+    front: str = ""
+    """The reverse proxy in front of the proxy: the name of a file in configurations/."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Variables for the proxy."""
     resumes: bool = False
     """Whether the driver resumes by documented means; otherwise the cell is n/a."""
     reconnect_timeout: float = 20
     """Seconds to reconnect after a restart; an SDK's own backoff may be long."""
+    outage: float = 2.5
+    """Seconds for which the proxy is down; a retry every second fails at least once."""
     orders_only: bool = False
     """Whether the SDK reports current orders instead of events: only the last state counts."""
-    unsupported_events: frozenset[str] = frozenset()
-    """Kinds of events that the SDK does not report; `remarks` must explain it."""
     fails_on_multi_leg: bool = False
     """Whether a multi-leg order stops the SDK, so that none is sent; `remarks` must explain it."""
-    not_applicable: Mapping[Column, str] = field(default_factory=dict)
-    """The reason why a column does not apply: "n/a (reason)"."""
     remarks: Mapping[Column, str] = field(default_factory=dict)
     """A footnote for a cell: a limit of the SDK, with evidence; the cell has a star."""
     skipped: str = ""
-    """The reason why the client cannot run; it is listed below the matrix."""
-    driver_has_snippet: bool = True
-    """Whether docs/clients.md shows the code between `snippet:` and `snippet end`."""
+    """The reason why the client cannot run; it is printed instead of a row."""

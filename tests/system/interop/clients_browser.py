@@ -1,31 +1,29 @@
-"""The clients in a browser page, in Debian's Chromium."""
+"""The clients in a browser page."""
 
 from __future__ import annotations
 
-import shutil
-
-from tests.system.interop.clients import InteropClient, Runtime
-
-CHROMIUM = shutil.which("chromium")
+from tests.system.interop.clients import InteropClient
 
 
-def _page(name: str, driver: str, refused: str) -> InteropClient:
-    """Return a client that is a page; on another origin the console must show `refused`."""
+def _page(browser: str, package: str, name: str, driver: str, refused: str) -> InteropClient:
+    """Return a client that is a script of a page; on another origin it must print `refused`."""
     return InteropClient(
-        f"{name} in Chromium",
-        Runtime.BROWSER,
+        f"{name} in {browser.capitalize()}",
+        ("node", "page.mjs"),
         driver,
-        ("playwright-core@1.65.1",),
-        launcher="chromium.mjs",
+        npm=("puppeteer-core@24.43.1",),
+        debian=(package,),
+        files=("page.mjs",),
+        environment={"BROWSER": browser, "PROGRAM": f"/usr/bin/{package}", "REFUSED": refused},
         resumes=True,
-        environment={"CHROMIUM": CHROMIUM or "", "REFUSED": refused},
-        skipped=""
-        if CHROMIUM
-        else "Chromium is not installed; in Debian, apt-get install chromium",
     )
 
 
-CLIENTS = (
-    _page("WebSocket", "websocket.html", "Unexpected response code: 403"),
-    _page("EventSource", "eventsource.html", "blocked by CORS policy"),
+CLIENTS = tuple(
+    _page(browser, package, name, driver, refused)
+    for browser, package in (("chrome", "chromium"), ("firefox", "firefox-esr"))
+    for name, driver, refused in (
+        ("WebSocket", "websocket.js", "close"),
+        ("EventSource", "eventsource.js", "refused"),
+    )
 )

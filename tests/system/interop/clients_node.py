@@ -1,44 +1,27 @@
-"""The clients in Node.js."""
+"""The clients in Node.js that are not made for Alpaca."""
 
 from __future__ import annotations
 
-from tests.system.interop.clients import Column, InteropClient, Runtime
+from typing import Any
 
-SDK_3 = "@alpacahq/alpaca-trade-api@3.1.3"
-SDK_4 = "@alpacahq/alpaca-trade-api@4.0.2"
+from tests.system.interop.clients import InteropClient
+
+
+def _node(name: str, driver: str, *npm: str, **more: Any) -> InteropClient:
+    return InteropClient(name, ("node",), driver, npm=npm, **more)
+
+
 WS = "ws@8.23.0"
 
 CLIENTS = (
-    InteropClient(
-        "@alpacahq/alpaca-trade-api 3.1.3",
-        Runtime.NODE,
-        "alpaca_trade_api_3.cjs",
-        (SDK_3,),
-        not_applicable={Column.RESUMES: "it appends /stream to the URL, so a query is impossible"},
-    ),
-    InteropClient(
-        "@alpacahq/alpaca-trade-api 4.0.2",
-        Runtime.NODE,
-        "alpaca_trade_api_4.mjs",
-        (SDK_4,),
-        not_applicable={Column.RESUMES: "it reconnects to its first URL; see the next line"},
-    ),
-    InteropClient(
-        "@alpacahq/alpaca-trade-api 4.0.2 with wsFactory",
-        Runtime.NODE,
-        "alpaca_trade_api_4_resuming.mjs",
-        (SDK_4, WS),
+    _node("ws 8.23.0", "ws.mjs", WS, resumes=True),
+    _node("eventsource 4.1.1", "eventsource.mjs", "eventsource@4.1.1", resumes=True),
+    _node("partysocket 1.3.0", "partysocket.mjs", "partysocket@1.3.0", WS, resumes=True),
+    _node(
+        "reconnecting-websocket 4.4.0",
+        "reconnecting_websocket.mjs",
+        "reconnecting-websocket@4.4.0",
+        WS,
         resumes=True,
-    ),
-    InteropClient(
-        "@master-chief/alpaca 6.3.20",
-        Runtime.NODE,
-        "master_chief_alpaca.mjs",
-        ("@master-chief/alpaca@6.3.20",),
-        resumes=True,
-    ),
-    InteropClient("ws 8.23.0", Runtime.NODE, "ws.mjs", (WS,), resumes=True),
-    InteropClient(
-        "eventsource 4.1.1", Runtime.NODE, "eventsource.mjs", ("eventsource@4.1.1",), resumes=True
     ),
 )

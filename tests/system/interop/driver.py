@@ -1,31 +1,36 @@
-"""A running driver, and the events that it prints, one JSON line each."""
+"""A running driver, and the events that it prints, one line each."""
 
 from __future__ import annotations
 
-import json
 import os
+import re
+import shutil
+import signal
+import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import error
 from twisted.internet import reactor as chosen
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from tests.support.processes import PATIENCE, SOURCES
-from tests.system.interop.clients import InteropClient, Runtime
+from tests.support.processes import PATIENCE
+from tests.system.interop.clients import InteropClient
 from tests.system.interop.environments import ClientEnvironment
 from tests.system.interop.orders import OrderEvent
 
 reactor: Any = chosen
 DRIVERS = Path(__file__).with_name("drivers")
 
-ADDRESS = "localhost:8099"
-"""The address in the drivers, as in the documentation; it is replaced by the real one."""
+EVENT = re.compile(r"(?:\w+\.)?(\w+) ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b(.*)")
+"""The kind of an event, the order's id, and more; the kind may be an enum: `TradeEvent.FILL`."""
+
+STATUSES = {"filled": "fill", "partially_filled": "partial_fill"}
+"""The events after which an order has these statuses; for a client that prints orders."""
 
 LINES = 40
 """Lines of other output that are kept as evidence of a failure."""
@@ -36,11 +41,11 @@ class DriverTimeoutError(Exception):
 
 
 class Driver(ProcessProtocol):
-    """A running driver. `events` are its events in order; `printed` are the same lines as JSON."""
+    """A running driver. `events` are its events in order; `more` is the text behind each."""
 
     def __init__(self) -> None:
         self.events: list[OrderEvent] = []
-        self.printed: list[dict[str, Any]] = []
+        self.more: list[str] = []
         self.status: str | None = None
         self._other_lines: deque[str] = deque(maxlen=LINES)
         self._rest = {1: b"", 2: b""}
@@ -89,24 +94,20 @@ class Driver(ProcessProtocol):
         return fulfilled.addTimeout(timeout, reactor, onTimeoutCancel=give_up)
 
     async def stop(self) -> None:
-        """Kill the driver; it does not end by itself."""
+        """Kill the driver and its processes; they do not end by themselves."""
         if self.status is None:
             assert self.transport is not None
-            with suppress(error.ProcessExitedAlready):
-                self.transport.signalProcess("KILL")
+            with suppress(ProcessLookupError):
+                os.killpg(self.transport.pid, signal.SIGKILL)
             await self.when(lambda: self.status is not None, "end", PATIENCE)
 
     def _read_line(self, line: str) -> None:
-        printed: Any = None
-        if line.startswith("{"):
-            with suppress(ValueError):
-                printed = json.loads(line)
-        match printed:
-            case {"event": str(event), "order": str(order)}:
-                self.printed.append(printed)
-                self.events.append(OrderEvent(event, order))
-            case _:
-                self._other_lines.append(line)
+        if found := EVENT.fullmatch(line):
+            kind, order, more = found.groups()
+            self.events.append(OrderEvent(STATUSES.get(kind, kind.lower()), order))
+            self.more.append(more.strip())
+        else:
+            self._other_lines.append(line)
 
     def _check_waiters(self) -> None:
         for waiter in tuple(self._waiters):
@@ -124,29 +125,32 @@ class Driver(ProcessProtocol):
         )
 
 
-def start(
-    client: InteropClient, environment: ClientEnvironment, directory: Path, port: int
-) -> Driver:
+def install(client: InteropClient, environment: ClientEnvironment, directory: Path) -> None:
+    """Create `directory` with the client's driver and files, as they are, and build it."""
+    directory.mkdir(parents=True)
+    for name in (client.driver, *client.files):
+        shutil.copy(DRIVERS / name, directory)
+    if client.build:
+        variables = build_environment(client, environment, directory)
+        subprocess.run([*client.build, client.driver], cwd=directory, env=variables, check=True)
+
+
+def start(client: InteropClient, environment: ClientEnvironment, directory: Path) -> Driver:
     """Start a client's driver.
 
     Args:
         client: the client.
-        environment: its program and packages.
-        directory: where the driver is copied to; it must be below the environment's directory.
-        port: the port of the proxy.
+        environment: its programs and packages.
+        directory: where its files are; it must be below the environment's directory.
     """
-    directory.mkdir(parents=True)
-    files = [client.launcher] if client.launcher else []
-    for name in (*files, client.driver, *client.files):
-        text = (DRIVERS / name).read_text(encoding="utf-8")
-        (directory / name).write_text(text.replace(ADDRESS, f"localhost:{port}"), encoding="utf-8")
-    arguments = [environment.program, *files, client.driver, *client.arguments]
+    program = environment.find_program(client.command[0])
     driver = Driver()
+    # A session of its own: its processes, such as those of a browser, are one group.
     reactor.spawnProcess(
         driver,
-        environment.program,
-        arguments,
-        env=build_environment(client, directory, port),
+        environment.find_program("setsid"),
+        ["setsid", program, *client.command[1:], client.driver],
+        env=build_environment(client, environment, directory),
         path=str(directory),
         childFDs={0: "w", 1: "r", 2: "r"},
     )
@@ -157,22 +161,14 @@ def start(
     return driver
 
 
-def build_environment(client: InteropClient, directory: Path, port: int) -> Mapping[str, str]:
+def build_environment(
+    client: InteropClient, environment: ClientEnvironment, directory: Path
+) -> Mapping[str, str]:
     """Return the complete environment of a driver; only PATH is inherited."""
-    path = "/trade-updates-paper"
-    common = {
-        "PATH": os.environ["PATH"],
+    return {
+        "PATH": environment.path,
         "HOME": str(directory),
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
-        "TRADEPROXY_URL": f"ws://localhost:{port}{path}",
-        "TRADEPROXY_HTTP": f"http://localhost:{port}{path}",
-        "KEY": "AKINTEROP",
-        "SECRET": "interop-secret",
-    }
-    if client.runtime is Runtime.REPLAY:
-        common["PYTHONPATH"] = str(SOURCES)
-    return common | {
-        name: value.replace(ADDRESS, f"localhost:{port}")
-        for name, value in client.environment.items()
+        **client.environment,
     }

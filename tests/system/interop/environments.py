@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,15 +11,18 @@ from hashlib import sha256
 from pathlib import Path
 
 from tests.support.processes import SOURCES
-from tests.system.interop.clients import InteropClient, Runtime
+from tests.system.interop.clients import InteropClient
 
 CACHE = SOURCES / ".interop"
 
-PATIENCE = 240
+PATIENCE = 600
 """Seconds for one installation."""
 
 INSTALLED = "installed"
 """The name of the file that marks a complete installation."""
+
+PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+NPM = ("install", "--no-fund", "--no-audit", "--loglevel=error")
 
 
 class UnavailableError(Exception):
@@ -27,10 +31,26 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClientEnvironment:
-    """`program` runs drivers in directories below `directory`."""
+    """Drivers run in directories below `directory`."""
 
-    program: str
     directory: Path
+
+    @property
+    def path(self) -> str:
+        """PATH, with the installed programs first."""
+        own = (self.directory / "bin", self.directory / "node_modules/.bin")
+        return os.pathsep.join([*map(str, own), os.environ["PATH"]])
+
+    def find_program(self, name: str) -> str:
+        """Return the absolute path of a program; `./name` is one that is built, and is returned.
+
+        Raises UnavailableError if there is none.
+        """
+        if name.startswith("./"):
+            return name
+        if (found := shutil.which(name, path=self.path)) is None:
+            raise UnavailableError(f"the program {name} is not installed")
+        return found
 
 
 def prepare(client: InteropClient) -> ClientEnvironment:
@@ -38,42 +58,32 @@ def prepare(client: InteropClient) -> ClientEnvironment:
 
     Raises UnavailableError if a program is missing or an installation fails.
     """
-    match client.runtime:
-        case Runtime.REPLAY:
-            return ClientEnvironment(sys.executable, _directory(client))
-        case Runtime.PYTHON:
-            directory = _directory(client)
-            python = str(directory / "bin/python")
-            _install(
-                directory,
-                [sys.executable, "-m", "venv", str(directory)],
-                [
-                    python,
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--disable-pip-version-check",
-                    *client.packages,
-                ],
-            )
-            return ClientEnvironment(python, directory)
-        case Runtime.NODE | Runtime.BROWSER:
-            node, npm = shutil.which("node"), shutil.which("npm")
-            if node is None or npm is None:
-                raise UnavailableError("Node.js is not installed")
-            directory = _directory(client)
-            quiet = ("--no-fund", "--no-audit", "--loglevel=error")
-            _install(
-                directory, [npm, "install", *quiet, "--prefix", str(directory), *client.packages]
-            )
-            return ClientEnvironment(node, directory)
+    if client.skipped:
+        raise UnavailableError(client.skipped)
+    if missing := [name for name in client.debian if not _is_installed(name)]:
+        raise UnavailableError(f"apt-get install {' '.join(missing)}")
+    key = "\n".join([sys.version, *client.pip, "", *client.npm])
+    environment = ClientEnvironment(CACHE / sha256(key.encode()).hexdigest()[:12])
+    directory = environment.directory
+    commands = []
+    if client.pip:
+        commands += [[sys.executable, "-m", "venv", str(directory)]]
+        commands += [[str(directory / "bin/python"), *PIP, *client.pip]]
+    if client.npm:
+        npm = environment.find_program("npm")
+        commands += [[npm, *NPM, "--prefix", str(directory), *client.npm]]
+    _install(directory, *commands)
+    for command in filter(None, (client.build, client.command)):
+        environment.find_program(command[0])
+    return environment
 
 
-def _directory(client: InteropClient) -> Path:
-    """Return the directory, which depends only on the runtime and the packages."""
-    key = "\n".join([client.runtime.value, sys.version, *client.packages])
-    return CACHE / f"{client.runtime.value}-{sha256(key.encode()).hexdigest()[:12]}"
+def _is_installed(package: str) -> bool:
+    """Return whether a Debian package is installed; other systems have none."""
+    if shutil.which("dpkg-query") is None:
+        return False
+    query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package]
+    return subprocess.run(query, capture_output=True, check=False).stdout == b"installed"
 
 
 def _install(directory: Path, *commands: list[str]) -> None:

@@ -1,25 +1,53 @@
-"""The results as a table."""
+"""The results as a table in Markdown, and the tables in the documents."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from textwrap import wrap
 
+from tests.support.processes import SOURCES
 from tests.system.interop.clients import Column, InteropClient
 from tests.system.interop.scenario import ScenarioOutcome
 
+DOCS = SOURCES / "docs"
+DRIVERS = "../tests/system/interop/drivers"
+
+TABLE = re.compile(r"(?<=<!-- written by `make interop` -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
+"""The table of a document, and its footnotes."""
+
+NOT_RUN = "not run"
+COLUMNS = 100
+
+
+def document(client: InteropClient) -> Path:
+    """Return the document that has the client's row."""
+    return DOCS / ("reverse-proxy.md" if client.front else "clients.md")
+
+
+def first_cell(client: InteropClient) -> str:
+    """Return the cell with the client's name, a link to its program."""
+    return f"[{client.name}]({DRIVERS}/{client.driver})"
+
 
 def cell(outcome: ScenarioOutcome, column: Column) -> str:
-    """Return a cell: `yes`, `no` or `n/a (reason)`; a star marks a footnote."""
-    client = outcome.client
-    if reason := _not_applicable(client, column):
-        return f"n/a ({reason})"
-    star = "*" if column in client.remarks else ""
+    """Return a cell: `yes`, `no` or `n/a`; a star marks a footnote."""
+    if column is Column.RESUMES and not outcome.client.resumes:
+        return "n/a"
+    star = r"\*" if column in outcome.client.remarks else ""
     return f"{'no' if failed(outcome, column) else 'yes'}{star}"
+
+
+def row(client: InteropClient, outcome: ScenarioOutcome | None) -> str:
+    """Return a client's row; without an outcome, the client was not run."""
+    cells = [cell(outcome, column) if outcome else NOT_RUN for column in Column]
+    return f"| {' | '.join([first_cell(client), *cells, client.needs])} |"
 
 
 def failed(outcome: ScenarioOutcome, column: Column) -> bool:
     """Return whether a client failed in a column; a column that was not reached counts."""
-    if _not_applicable(outcome.client, column):
+    if column is Column.RESUMES and not outcome.client.resumes:
         return False
     return outcome.problems.get(column, "not reached") != ""
 
@@ -29,31 +57,60 @@ def unexplained(outcome: ScenarioOutcome) -> list[Column]:
     return [c for c in Column if failed(outcome, c) and c not in outcome.client.remarks]
 
 
-def lines(
-    outcomes: Sequence[ScenarioOutcome], skipped: Sequence[tuple[InteropClient, str]]
-) -> Iterator[str]:
-    """Yield the lines of the table, the footnotes, the skipped clients and the problems."""
-    rows = [["client", *(column.value for column in Column)]]
-    rows += [
-        [outcome.client.name, *(cell(outcome, column) for column in Column)] for outcome in outcomes
+def table_lines(clients: Sequence[InteropClient], rows: Mapping[str, str]) -> Iterator[str]:
+    """Yield the table and its footnotes.
+
+    clients: the clients, in order.
+    rows: the rows by first cell; a client without a row was not run.
+    """
+    names = ["client", *(column.value for column in Column), "needs"]
+    yield f"| {' | '.join(names)} |"
+    yield "|---" * len(names) + "|"
+    yield from (rows.get(first_cell(client)) or row(client, None) for client in clients)
+    remarks = [
+        f"- \\*{client.name}: {remark}"
+        for client in clients
+        for remark in dict.fromkeys(client.remarks.values())
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-    for outcome in outcomes:
-        for column, remark in outcome.client.remarks.items():
-            yield f"* {outcome.client.name}, {column.value}: {remark}"
-    for client, reason in skipped:
-        yield f"skipped: {client.name}: {reason}"
-    for outcome in outcomes:
-        problems = {column: problem for column, problem in outcome.problems.items() if problem}
-        for column, problem in problems.items():
-            yield f"\n{outcome.client.name}, {column.value}: {problem}"
-        if problems:
-            yield outcome.evidence
+    if remarks:
+        yield ""
+    for remark in remarks:
+        yield from wrap(remark, COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _not_applicable(client: InteropClient, column: Column) -> str:
-    if column in client.not_applicable:
-        return client.not_applicable[column]
-    return "it cannot resume" if column is Column.RESUMES and not client.resumes else ""
+def read_rows(text: str) -> dict[str, str]:
+    """Return the rows of a document's table by first cell."""
+    found = TABLE.search(text)
+    lines = found[0].splitlines() if found else []
+    return {line.split(" | ")[0].removeprefix("| "): line for line in lines if "](" in line}
+
+
+def problem_lines(outcome: ScenarioOutcome) -> Iterator[str]:
+    """Yield what a client did wrong, and the last output of the driver and the proxy."""
+    problems = {column: problem for column, problem in outcome.problems.items() if problem}
+    for column, problem in problems.items():
+        yield f"\n{outcome.client.name}, {column.value}: {problem}"
+    if problems:
+        yield outcome.evidence
+
+
+def write(clients: Sequence[InteropClient], outcomes: Sequence[ScenarioOutcome]) -> None:
+    """Put the rows of `outcomes` into the documents; the other rows stay."""
+    for path in {document(client): None for client in clients}:
+        text = path.read_text(encoding="utf-8")
+        rows = read_rows(text) | {first_cell(o.client): row(o.client, o) for o in outcomes}
+        mine = [client for client in clients if document(client) == path]
+        table = "\n".join(table_lines(mine, rows))
+        found = TABLE.search(text)
+        assert found is not None, path
+        path.write_text(text[: found.start()] + table + text[found.end() :], encoding="utf-8")
+
+
+def find_differences(outcomes: Sequence[ScenarioOutcome]) -> list[str]:
+    """Return the rows that the documents do not have, with their documents."""
+    return [
+        f"{path.name} does not have this row: {new}"
+        for outcome in outcomes
+        for path, new in [(document(outcome.client), row(outcome.client, outcome))]
+        if new not in path.read_text(encoding="utf-8").splitlines()
+    ]

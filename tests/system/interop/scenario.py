@@ -12,8 +12,9 @@ from twisted.internet import reactor as chosen
 from twisted.internet.task import LoopingCall, deferLater
 
 from tests.system.interop.clients import Column, InteropClient
-from tests.system.interop.driver import Driver, DriverTimeoutError, start
+from tests.system.interop.driver import Driver, DriverTimeoutError, install, start
 from tests.system.interop.environments import ClientEnvironment
+from tests.system.interop.fronts import start_front
 from tests.system.interop.orders import OrderEvent
 from tests.system.interop.world import InteropWorld
 from tradeproxy.simulator.faults import Fault, FaultKind
@@ -25,10 +26,6 @@ PATIENCE = 20.0
 
 PROBE = 0.25
 """Seconds between events while a client connects."""
-
-
-OUTAGE = 2.5
-"""Seconds for which the proxy is down; a client that retries every second fails at least once."""
 
 
 @dataclass(slots=True)
@@ -46,13 +43,17 @@ async def play(client: InteropClient, environment: ClientEnvironment) -> Scenari
     outcome = ScenarioOutcome(client)
     with TemporaryDirectory(dir=environment.directory, prefix="run-") as name:
         directory = Path(name)
-        world = InteropWorld(directory)
+        world = InteropWorld(directory, settings=client.settings)
+        install(client, environment, directory / "driver")
         await world.start()
-        driver = start(client, environment, directory / "driver", world.port)
+        front = await start_front(client.front, directory / "front") if client.front else None
+        driver = start(client, environment, directory / "driver")
         try:
             await Scenario(client, world, driver, outcome).play()
         finally:
             await driver.stop()
+            if front:
+                await front.stop()
             await world.stop()
     if any(outcome.problems.values()):
         outcome.evidence = f"{driver.other_output}\n--- the proxy:\n{world.proxy.output[-2000:]}"
@@ -75,8 +76,8 @@ class Scenario:
         for column, step in (
             (Column.CONNECTS, self._connect),
             (Column.ALL_EVENTS, self._check_all_events),
-            (Column.RESTART, self._restart_proxy),
             (Column.UNDISTURBED, self._drop_upstream),
+            (Column.RESTART, self._restart_proxy),
         ):
             try:
                 await step()
@@ -95,13 +96,12 @@ class Scenario:
         self._world.alpaca.inject(Fault(FaultKind.GARBAGE, count=3))
         expected = self._world.script.all_kinds(multi_leg=not self._client.fails_on_multi_leg)
         await self._wait_until_printed(expected)
-        supported = [each for each in expected if each.event not in self._client.unsupported_events]
-        self._problems[Column.ALL_EVENTS] = self._compare(supported)
+        self._problems[Column.ALL_EVENTS] = self._compare(expected)
 
     async def _restart_proxy(self) -> None:
         await self._world.stop_proxy()
         missed = self._world.script.orders(2)
-        await deferLater(reactor, OUTAGE)
+        await deferLater(reactor, self._client.outage)
         await self._world.start_proxy()
         await self._world.alpaca.when_listening()
         missed += self._world.script.orders(2)

@@ -16,8 +16,9 @@ from twisted.internet import reactor as chosen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 
-from tests.system.interop.clients_python import OLD_ALPACA_PY, WEBSOCKETS
-from tests.system.interop.driver import Driver, DriverTimeoutError, start
+from tests.system.interop.clients_python import WEBSOCKETS
+from tests.system.interop.clients_sdk import OLD_ALPACA_PY
+from tests.system.interop.driver import Driver, DriverTimeoutError, install, start
 from tests.system.interop.environments import UnavailableError, prepare
 from tests.system.interop.orders import OrderEvent
 from tests.system.interop.world import InteropWorld
@@ -38,7 +39,7 @@ OUTAGE = 4
 PATIENCE = 60
 """Seconds for every client to receive an event."""
 
-HERD = replace(OLD_ALPACA_PY, driver="many_alpaca_py.py", arguments=(str(STREAMS),))
+HERD = replace(OLD_ALPACA_PY, driver="many_alpaca_py.py", environment={"STREAMS": str(STREAMS)})
 
 
 async def stampede() -> list[str]:
@@ -52,10 +53,10 @@ async def stampede() -> list[str]:
         directory = Path(name)
         world = InteropWorld(directory)
         await world.start()
-        resuming = start(WEBSOCKETS, resuming_environment, directory / "resuming", world.port)
-        herds = [
-            start(HERD, herd_environment, directory / f"{n}", world.port) for n in range(PROCESSES)
-        ]
+        install(WEBSOCKETS, resuming_environment, directory / "resuming")
+        install(HERD, herd_environment, directory / "herd")
+        resuming = start(WEBSOCKETS, resuming_environment, directory / "resuming")
+        herds = [start(HERD, herd_environment, directory / "herd") for _ in range(PROCESSES)]
         try:
             return await Stampede(world, herds, resuming).play()
         except DriverTimeoutError as error:
@@ -118,14 +119,20 @@ class Stampede:
         """Return once every client in the herds has an event from after this call."""
         known = len(self._emitted)
         for herd in self._herds:
-            herd.printed.clear()
+            herd.events.clear()
+            herd.more.clear()
         for herd in self._herds:
             await self._when_all_have_new_event(herd, known)
 
     def _when_all_have_new_event(self, herd: Driver, known: int) -> Deferred[None]:
         def all_have_new_event() -> bool:
             new_orders = {event.order for event in self._emitted[known:]}
-            return len({p["stream"] for p in herd.printed if p["order"] in new_orders}) == STREAMS
+            reached = {
+                stream
+                for event, stream in zip(herd.events, herd.more, strict=True)
+                if event.order in new_orders
+            }
+            return len(reached) == STREAMS
 
         return herd.when(
             all_have_new_event, f"event for each of {STREAMS} clients in a process", PATIENCE

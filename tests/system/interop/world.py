@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,12 +12,15 @@ from typing import Any
 from twisted.internet import reactor as chosen
 from twisted.internet.endpoints import serverFromString
 
-from tests.support.processes import Command, free_port, run
+from tests.support.processes import Command, run
 from tests.system.interop.orders import OrderScript
 from tradeproxy.simulator.simulator import Simulator
 from tradeproxy.simulator.web import ApiSite
 
 reactor: Any = chosen
+
+DEFAULT_PORT = 8099
+"""The port in the drivers, as in the documentation."""
 
 ESTABLISHED = "01"
 """The state of a connection in /proc/net/tcp."""
@@ -27,10 +31,13 @@ class InteropWorld:
 
     proxy: Command
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, port: int = DEFAULT_PORT, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.alpaca = Simulator(reactor, Random(0))
         self.script = OrderScript(self.alpaca)
-        self.port = free_port()
+        self.port = port
+        self._settings = settings or {}
         self._directory = directory
         self._listening: Any = None
 
@@ -50,6 +57,7 @@ class InteropWorld:
             ALPACA_SECRET_KEY="secret-of-the-account",
             ALPACA_URL=f"http://127.0.0.1:{self._listening.getHost().port}",
             PROXY_PORT=str(self.port),
+            **self._settings,
         )
         reactor.addSystemEventTrigger("before", "shutdown", self._terminate, self.proxy)
         await self.proxy.says("listening on")

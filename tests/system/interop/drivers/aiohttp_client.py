@@ -1,9 +1,3 @@
-"""aiohttp, without an SDK, resuming after the last event that it received."""
-# mypy: ignore-errors
-
-from printing import show_data as on_update
-
-# snippet:
 import asyncio
 
 import aiohttp
@@ -20,7 +14,7 @@ async def stream_updates():
                     async for message in ws:
                         match message.json():
                             case {"stream": "trade_updates", "data": update, **more}:
-                                on_update(update)
+                                print(update["event"], update["order"]["id"])
                                 if "cursor" in more:
                                     params["since_id"] = more["cursor"]
                             case {"data": {"event": "hello", "cursor": str(cursor)}}:
@@ -33,4 +27,3 @@ async def stream_updates():
 
 
 asyncio.run(stream_updates())
-# snippet end

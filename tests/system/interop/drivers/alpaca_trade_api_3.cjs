@@ -1,6 +1,3 @@
-// @alpacahq/alpaca-trade-api 3, the JavaScript SDK that most bots use.
-
-// snippet:
 const Alpaca = require("@alpacahq/alpaca-trade-api");
 
 const alpaca = new Alpaca({
@@ -11,8 +8,5 @@ const alpaca = new Alpaca({
 
 const updates = alpaca.trade_ws;
 updates.onConnect(() => updates.subscribe(["trade_updates"]));
-updates.onOrderUpdate(({ event, order, event_id }) =>
-  console.log(JSON.stringify({ event, order: order.id, id: event_id })),
-);
+updates.onOrderUpdate(({ event, order }) => console.log(event, order.id));
 updates.connect();
-// snippet end

@@ -1,6 +1,3 @@
-// @alpacahq/alpaca-trade-api 4, the TypeScript SDK that replaces version 3.
-
-// snippet:
 import { Alpaca } from "@alpacahq/alpaca-trade-api";
 
 const alpaca = new Alpaca({ keyId: "any", secret: "any" });
@@ -9,8 +6,5 @@ const updates = alpaca.trading.stream({
   maxReconnectAttempts: -1, // no limit, instead of ten attempts
 });
 updates.onConnect(() => updates.subscribeTradeUpdates());
-updates.onTradeUpdate(({ event, order, event_id }) =>
-  console.log(JSON.stringify({ event, order: order.id, id: event_id })),
-);
+updates.onTradeUpdate(({ event, order }) => console.log(event, order.id));
 updates.connect();
-// snippet end

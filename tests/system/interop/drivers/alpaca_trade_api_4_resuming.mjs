@@ -1,6 +1,3 @@
-// @alpacahq/alpaca-trade-api 4; with wsFactory each connection resumes after the last event.
-
-// snippet:
 import { Alpaca } from "@alpacahq/alpaca-trade-api";
 import WebSocket from "ws";
 
@@ -21,8 +18,5 @@ const updates = alpaca.trading.stream({
   },
 });
 updates.onConnect(() => updates.subscribeTradeUpdates());
-updates.onTradeUpdate(({ event, order, event_id }) =>
-  console.log(JSON.stringify({ event, order: order.id, id: event_id })),
-);
+updates.onTradeUpdate(({ event, order }) => console.log(event, order.id));
 updates.connect();
-// snippet end

@@ -1,9 +1,3 @@
-"""httpx-sse, for server-sent events, resuming after the last event that it received."""
-# mypy: ignore-errors
-
-from printing import show_data as on_update
-
-# snippet:
 import time
 
 import httpx
@@ -18,7 +12,8 @@ with httpx.Client(timeout=60) as client:
                 source.response.raise_for_status()
                 for event in source.iter_sse():
                     if event.data:  # a heartbeat has only an id
-                        on_update(event.json())
+                        update = event.json()
+                        print(update["event"], update["order"]["id"])
                     if event.id:
                         position = {"Last-Event-ID": event.id}
         except httpx.TransportError as error:
@@ -27,4 +22,3 @@ with httpx.Client(timeout=60) as client:
             if error.response.status_code != 503:
                 raise  # 410: the position is no longer stored
         time.sleep(1)
-# snippet end

@@ -1,20 +1,5 @@
-"""lumibot: its Alpaca broker, which uses the stream of alpaca-py."""
-# mypy: ignore-errors
-
 from lumibot.entities import Asset, Order
-from printing import show
-
-# snippet:
-from alpaca.trading.stream import TradingStream
-from lumibot.brokers import Alpaca
-
-
-class ProxiedAlpaca(Alpaca):
-    def _get_stream_object(self):
-        return TradingStream("any", "any", url_override="ws://localhost:8099/trade-updates-paper")
-
-
-# snippet end
+from proxied_lumibot import ProxiedAlpaca
 
 
 class WatchedAlpaca(ProxiedAlpaca):
@@ -32,7 +17,7 @@ class WatchedAlpaca(ProxiedAlpaca):
 
     def _process_trade_event(self, stored_order, type_event, *arguments, **named):
         super()._process_trade_event(stored_order, type_event, *arguments, **named)
-        show(type_event, stored_order.identifier)
+        print(f"{type_event} {stored_order.identifier}\n", end="")
 
 
 broker = WatchedAlpaca(

@@ -1,6 +1,3 @@
-// @master-chief/alpaca 6, which does not reconnect by itself.
-
-// snippet:
 import { AlpacaStream } from "@master-chief/alpaca";
 
 let position = "";
@@ -18,11 +15,10 @@ function connect() {
     if (data.state === "impossible") console.error(`missing events: ${data.reason}`);
   });
   stream.on("trade_updates", (update) => {
-    const { event, order, event_id } = update.raw(); // update.event_id is NaN: the SDK converts it
-    console.log(JSON.stringify({ event, order: order.id, id: event_id }));
+    const { event, order } = update.raw(); // update.event_id is NaN: the SDK converts it
+    console.log(event, order.id);
   });
   stream.on("close", () => setTimeout(connect, 1000));
 }
 
 connect();
-// snippet end

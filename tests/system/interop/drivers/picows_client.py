@@ -1,9 +1,3 @@
-"""picows, without an SDK, resuming after the last event that it received."""
-# mypy: ignore-errors
-
-from printing import show_data as on_update
-
-# snippet:
 import asyncio
 import json
 
@@ -22,7 +16,7 @@ class Updates(WSListener):
         if frame.msg_type == WSMsgType.TEXT:
             match json.loads(frame.get_payload_as_utf8_text()):
                 case {"stream": "trade_updates", "data": update, **more}:
-                    on_update(update)
+                    print(update["event"], update["order"]["id"])
                     if "cursor" in more:
                         Updates.url = f"{URL}&since_id={more['cursor']}"
                 case {"data": {"event": "hello", "cursor": str(cursor)}}:
@@ -44,4 +38,3 @@ async def stream_updates():
 
 
 asyncio.run(stream_updates())
-# snippet end

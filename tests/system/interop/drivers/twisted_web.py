@@ -1,9 +1,3 @@
-"""Twisted's WebSocket client, without an SDK, resuming after the last event that it received."""
-# mypy: ignore-errors
-
-from printing import show_data as on_update
-
-# snippet:
 import json
 
 from twisted.internet import defer, task
@@ -30,7 +24,7 @@ class Updates:
     def textMessageReceived(self, message):
         match json.loads(message):
             case {"stream": "trade_updates", "data": update, **more}:
-                on_update(update)
+                print(update["event"], update["order"]["id"])
                 if "cursor" in more:
                     Updates.url = f"{URL}&since_id={more['cursor']}"
             case {"data": {"event": "hello", "cursor": str(cursor)}}:
@@ -61,4 +55,3 @@ async def stream_updates(reactor):
 
 
 task.react(stream_updates)
-# snippet end

@@ -1,9 +1,3 @@
-"""websocket-client, without an SDK, resuming after the last event that it received."""
-# mypy: ignore-errors
-
-from printing import show_data as on_update
-
-# snippet:
 import json
 
 import websocket
@@ -18,7 +12,7 @@ def on_open(app):
 def on_message(app, message):
     match json.loads(message):
         case {"stream": "trade_updates", "data": update, **more}:
-            on_update(update)
+            print(update["event"], update["order"]["id"])
             if "cursor" in more:
                 app.url = f"{URL}&since_id={more['cursor']}"  # the next connection resumes here
         case {"data": {"event": "hello", "cursor": str(cursor)}}:
@@ -29,4 +23,3 @@ def on_message(app, message):
 
 app = websocket.WebSocketApp(URL, on_open=on_open, on_message=on_message)
 app.run_forever(reconnect=1)
-# snippet end

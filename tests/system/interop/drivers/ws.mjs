@@ -1,6 +1,3 @@
-// ws, the WebSocket library for Node.js.
-
-// snippet:
 import WebSocket from "ws";
 
 let position = "";
@@ -15,7 +12,7 @@ function connect() {
     if (cursor) position = `&since_id=${cursor}`;
     if (data?.state === "impossible") console.error(`missing events: ${data.reason}`);
     if (stream !== "trade_updates") return;
-    console.log(JSON.stringify({ event: data.event, order: data.order.id, id: data.event_id }));
+    console.log(data.event, data.order.id);
   });
   socket.on("error", (error) => console.error(error.message));
   socket.on("close", (code, reason) => {
@@ -25,4 +22,3 @@ function connect() {
 }
 
 connect();
-// snippet end

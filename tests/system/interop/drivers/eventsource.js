@@ -1,15 +1,9 @@
-<!doctype html>
-<title>Trade updates</title>
-<script>
-// snippet:
 const updates = new EventSource("http://localhost:8099/trade-updates-paper/v2/events/trades");
 
 updates.onmessage = (message) => {
-  const { event, order, event_id } = JSON.parse(message.data);
-  console.log(JSON.stringify({ event, order: order.id, id: event_id }));
+  const { event, order } = JSON.parse(message.data);
+  console.log(event, order.id);
 };
 updates.onerror = () => {
   if (updates.readyState === EventSource.CLOSED) console.error("refused; it does not try again");
 };
-// snippet end
-</script>

@@ -1,7 +1,3 @@
-<!doctype html>
-<title>Trade updates</title>
-<script>
-// snippet:
 let position = "";
 
 function connect() {
@@ -12,15 +8,13 @@ function connect() {
     const { stream, data, cursor = data?.cursor } = JSON.parse(message.data);
     if (cursor) position = `&since_id=${cursor}`;
     if (data?.state === "impossible") console.error(`missing events: ${data.reason}`);
-    if (stream !== "trade_updates") return;
-    console.log(JSON.stringify({ event: data.event, order: data.order.id, id: data.event_id }));
+    if (stream === "trade_updates") console.log(data.event, data.order.id);
   };
-  socket.onclose = ({ code, reason }) => {
-    console.error(`closed: ${code} ${reason}`);
+  socket.onclose = socket.onerror = ({ type, code, reason }) => {
+    console.error(type, code, reason);
+    socket.onclose = socket.onerror = null; // one retry for both
     setTimeout(connect, 1000);
   };
 }
 
 connect();
-// snippet end
-</script>
