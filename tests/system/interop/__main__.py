@@ -91,19 +91,22 @@ async def run(
         with_stampede: whether to run the stampede too.
         writes: whether to write the rows into the documents.
     """
-    outcomes = []
+    problems = []
     for client, environment in prepared:
-        outcome = await play(client, environment)
-        outcomes.append(outcome)
+        try:
+            outcome = await play(client, environment)
+        except AssertionError as error:  # the proxy, or the reverse proxy, did not start
+            problems.append(f"{client.name}: {error}")
+            continue
         print("\n".join([matrix.row(client, outcome), *matrix.problem_lines(outcome)]), flush=True)
-    failed = any(matrix.unexplained(outcome) for outcome in outcomes)
-    if writes:
-        matrix.write(table(), outcomes)
-    problems = matrix.find_differences(outcomes)
+        problems += [f"{client.name}: {each.value}" for each in matrix.unexplained(outcome)]
+        if writes:
+            matrix.write(table(), outcome)
+        problems += matrix.find_difference(outcome)
     if with_stampede:
         problems += await stampede()
     print("\n".join(problems))
-    if failed or problems:
+    if problems:
         raise SystemExit(1)
 
 

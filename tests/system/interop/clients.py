@@ -32,6 +32,8 @@ class InteropClient:
     driver: str
     pip: tuple[str, ...] = ()
     """Packages from PyPI, for example "alpaca-py==0.44.0"."""
+    pip_alone: tuple[str, ...] = ()
+    """More packages from PyPI, installed without their dependencies."""
     npm: tuple[str, ...] = ()
     """Packages from npm, for example "ws@8.23.0"; node_modules is beside the driver."""
     debian: tuple[str, ...] = ()

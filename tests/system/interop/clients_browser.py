@@ -23,7 +23,7 @@ CLIENTS = tuple(
     _page(browser, package, name, driver, refused)
     for browser, package in (("chrome", "chromium"), ("firefox", "firefox-esr"))
     for name, driver, refused in (
-        ("WebSocket", "websocket.js", "close"),
+        ("WebSocket", "websocket.js", "error"),
         ("EventSource", "eventsource.js", "refused"),
     )
 )

@@ -7,6 +7,7 @@ from typing import Any
 from tests.system.interop.clients import Column, InteropClient
 
 JS_SDK = "@alpacahq/alpaca-trade-api"
+ORDERS = "it reports orders, not events"
 MULTI_LEG = "a multi-leg order stops it, so none was sent"
 
 
@@ -41,6 +42,13 @@ CLIENTS = (
         needs="`base_url`",
     ),
     _python(
+        "alpaca-trade-api 2.3.0",
+        "alpaca_trade_api_stream.py",
+        "alpaca-trade-api==3.2.0",  # its packages: those of 2.3.0 do not compile for Python 3.11
+        pip_alone=("alpaca-trade-api==2.3.0",),
+        needs="`base_url`",
+    ),
+    _python(
         "lumibot 4.6.30",
         "lumibot_broker.py",
         "lumibot==4.6.30",
@@ -48,12 +56,24 @@ CLIENTS = (
         needs="a subclass; real keys for orders",
     ),
     _python(
+        "alpaca-backtrader-api 0.15.0",
+        "backtrader_updates.py",
+        # It requires a NumPy that Python 3.11 cannot run.
+        *("alpaca-trade-api==3.2.0", "backtrader==1.9.78.123", "exchange-calendars", "pytz"),
+        pip_alone=("alpaca-backtrader-api==0.15.0",),
+        files=("backtrader_store.py",),
+        settings={"PROXY_REST": "1"},
+        orders_only=True,
+        remarks={Column.ALL_EVENTS: ORDERS},
+        needs="`_ENV_PRACTICE_URL`; `PROXY_REST=1` and real keys",
+    ),
+    _python(
         "ccxt pro 4.5.90 (Python)",
         "ccxt_pro.py",
         "ccxt==4.5.90",
         orders_only=True,
         fails_on_multi_leg=True,
-        remarks={Column.ALL_EVENTS: f"it reports orders, not events; {MULTI_LEG}"},
+        remarks={Column.ALL_EVENTS: f"{ORDERS}; {MULTI_LEG}"},
         needs="`urls`, and `set_markets` without real keys",
     ),
     _node(
@@ -62,13 +82,19 @@ CLIENTS = (
         "ccxt@4.5.84",
         orders_only=True,
         fails_on_multi_leg=True,
-        remarks={Column.ALL_EVENTS: f"it reports orders, not events; {MULTI_LEG}"},
+        remarks={Column.ALL_EVENTS: f"{ORDERS}; {MULTI_LEG}"},
         needs="`urls`, and `setMarkets` without real keys",
     ),
     _node(
         f"{JS_SDK} 3.1.3",
         "alpaca_trade_api_3.cjs",
         f"{JS_SDK}@3.1.3",
+        needs="`baseUrl`",
+    ),
+    _node(
+        f"{JS_SDK} 2.16.1",
+        "alpaca_trade_api_3.cjs",
+        f"{JS_SDK}@2.16.1",
         needs="`baseUrl`",
     ),
     _node(

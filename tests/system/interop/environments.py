@@ -62,13 +62,16 @@ def prepare(client: InteropClient) -> ClientEnvironment:
         raise UnavailableError(client.skipped)
     if missing := [name for name in client.debian if not _is_installed(name)]:
         raise UnavailableError(f"apt-get install {' '.join(missing)}")
-    key = "\n".join([sys.version, *client.pip, "", *client.npm])
+    key = "\n".join([sys.version, *client.pip, *client.pip_alone, "", *client.npm])
     environment = ClientEnvironment(CACHE / sha256(key.encode()).hexdigest()[:12])
     directory = environment.directory
-    commands = []
+    commands: list[list[str]] = []
     if client.pip:
         commands += [[sys.executable, "-m", "venv", str(directory)]]
         commands += [[str(directory / "bin/python"), *PIP, *client.pip]]
+    if client.pip_alone:
+        python = str(directory / "bin/python")
+        commands += [[python, *PIP, "--no-deps", *client.pip_alone]]
     if client.npm:
         npm = environment.find_program("npm")
         commands += [[npm, *NPM, "--prefix", str(directory), *client.npm]]

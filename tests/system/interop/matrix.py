@@ -94,23 +94,20 @@ def problem_lines(outcome: ScenarioOutcome) -> Iterator[str]:
         yield outcome.evidence
 
 
-def write(clients: Sequence[InteropClient], outcomes: Sequence[ScenarioOutcome]) -> None:
-    """Put the rows of `outcomes` into the documents; the other rows stay."""
-    for path in {document(client): None for client in clients}:
-        text = path.read_text(encoding="utf-8")
-        rows = read_rows(text) | {first_cell(o.client): row(o.client, o) for o in outcomes}
-        mine = [client for client in clients if document(client) == path]
-        table = "\n".join(table_lines(mine, rows))
-        found = TABLE.search(text)
-        assert found is not None, path
-        path.write_text(text[: found.start()] + table + text[found.end() :], encoding="utf-8")
+def write(clients: Sequence[InteropClient], outcome: ScenarioOutcome) -> None:
+    """Put the row of `outcome` into its document; the rows of the other `clients` stay."""
+    path = document(outcome.client)
+    text = path.read_text(encoding="utf-8")
+    found = TABLE.search(text)
+    assert found is not None, path
+    rows = read_rows(text) | {first_cell(outcome.client): row(outcome.client, outcome)}
+    mine = [client for client in clients if document(client) == path]
+    table = "\n".join(table_lines(mine, rows))
+    path.write_text(text[: found.start()] + table + text[found.end() :], encoding="utf-8")
 
 
-def find_differences(outcomes: Sequence[ScenarioOutcome]) -> list[str]:
-    """Return the rows that the documents do not have, with their documents."""
-    return [
-        f"{path.name} does not have this row: {new}"
-        for outcome in outcomes
-        for path, new in [(document(outcome.client), row(outcome.client, outcome))]
-        if new not in path.read_text(encoding="utf-8").splitlines()
-    ]
+def find_difference(outcome: ScenarioOutcome) -> Iterator[str]:
+    """Yield a line if the document does not have the row of `outcome`."""
+    path, new = document(outcome.client), row(outcome.client, outcome)
+    if new not in path.read_text(encoding="utf-8").splitlines():
+        yield f"{path.name} does not have this row: {new}"

@@ -24,6 +24,9 @@ reactor: Any = chosen
 PATIENCE = 20.0
 """Seconds for an event to reach a client."""
 
+START_TIMEOUT = 60.0
+"""Seconds for a client to start and connect; a browser takes 20 on a busy machine."""
+
 PROBE = 0.25
 """Seconds between events while a client connects."""
 
@@ -89,7 +92,7 @@ class Scenario:
             self._problems[Column.ALL_EVENTS] = self._problems[Column.ALL_EVENTS] or problem
 
     async def _connect(self) -> None:
-        await self._probe(PATIENCE)
+        await self._probe(START_TIMEOUT)
 
     async def _check_all_events(self) -> None:
         # One malformed frame ends an old alpaca-py.

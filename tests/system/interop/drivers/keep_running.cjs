@@ -1,0 +1,1 @@
+setInterval(() => {}, 60000); // as a server or another task does
