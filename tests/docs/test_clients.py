@@ -68,18 +68,17 @@ class MatrixTests(SynchronousTestCase):
         for document in DOCUMENTS:
             text = read(document)
             clients = [c for c in table() if matrix.document(c).name == document]
-            rows = matrix.read_rows(text)
-            self.assertEqual(list(rows), [matrix.first_cell(client) for client in clients])
-            expected = "\n".join(matrix.table_lines(clients, rows))
+            results = matrix.read_results(text)
+            self.assertEqual(list(results), [matrix.first_cell(client) for client in clients])
+            expected = "\n".join(matrix.table_lines(clients, results))
             found = matrix.TABLE.search(text)
             self.assertEqual(found and found[0], expected)
 
     def test_cells_are_results(self) -> None:
-        """A starred cell has a footnote, and `needs` is that of the client."""
+        """A starred cell has a footnote."""
         for client in table():
-            row = matrix.read_rows(matrix.document(client).read_text("utf-8"))
-            _, _, *cells, needs, _ = re.split(r" ?\| ?", row[matrix.first_cell(client)])
-            self.assertEqual(needs, client.needs)
+            results = matrix.read_results(matrix.document(client).read_text("utf-8"))
+            cells = results[matrix.first_cell(client)]
             for column, cell in zip(Column, cells, strict=True):
                 self.assertRegex(cell, f"^(?:{CELL.pattern})$")
                 if cell != matrix.NOT_RUN:

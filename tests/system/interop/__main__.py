@@ -98,7 +98,8 @@ async def run(
         except AssertionError as error:  # the proxy, or the reverse proxy, did not start
             problems.append(f"{client.name}: {error}")
             continue
-        print("\n".join([matrix.row(client, outcome), *matrix.problem_lines(outcome)]), flush=True)
+        row = matrix.row(client, matrix.cells(outcome))
+        print("\n".join([row, *matrix.problem_lines(outcome)]), flush=True)
         problems += [f"{client.name}: {each.value}" for each in matrix.unexplained(outcome)]
         if writes:
             matrix.write(table(), outcome)

@@ -39,10 +39,14 @@ def cell(outcome: ScenarioOutcome, column: Column) -> str:
     return f"{'no' if failed(outcome, column) else 'yes'}{star}"
 
 
-def row(client: InteropClient, outcome: ScenarioOutcome | None) -> str:
-    """Return a client's row; without an outcome, the client was not run."""
-    cells = [cell(outcome, column) if outcome else NOT_RUN for column in Column]
-    return f"| {' | '.join([first_cell(client), *cells, client.needs])} |"
+def cells(outcome: ScenarioOutcome) -> list[str]:
+    """Return the cells with a client's results."""
+    return [cell(outcome, column) for column in Column]
+
+
+def row(client: InteropClient, results: Sequence[str]) -> str:
+    """Return a client's row."""
+    return f"| {' | '.join([first_cell(client), *results, client.needs])} |"
 
 
 def failed(outcome: ScenarioOutcome, column: Column) -> bool:
@@ -57,16 +61,19 @@ def unexplained(outcome: ScenarioOutcome) -> list[Column]:
     return [c for c in Column if failed(outcome, c) and c not in outcome.client.remarks]
 
 
-def table_lines(clients: Sequence[InteropClient], rows: Mapping[str, str]) -> Iterator[str]:
+def table_lines(
+    clients: Sequence[InteropClient], results: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
     """Yield the table and its footnotes.
 
     clients: the clients, in order.
-    rows: the rows by first cell; a client without a row was not run.
+    results: the cells with results by first cell; a client without them was not run.
     """
     names = ["client", *(column.value for column in Column), "needs"]
     yield f"| {' | '.join(names)} |"
     yield "|---" * len(names) + "|"
-    yield from (rows.get(first_cell(client)) or row(client, None) for client in clients)
+    for client in clients:
+        yield row(client, results.get(first_cell(client), [NOT_RUN] * len(Column)))
     remarks = [
         f"- \\*{client.name}: {remark}"
         for client in clients
@@ -78,11 +85,11 @@ def table_lines(clients: Sequence[InteropClient], rows: Mapping[str, str]) -> It
         yield from wrap(remark, COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def read_rows(text: str) -> dict[str, str]:
-    """Return the rows of a document's table by first cell."""
+def read_results(text: str) -> dict[str, list[str]]:
+    """Return the cells with results of a document's table by first cell."""
     found = TABLE.search(text)
-    lines = found[0].splitlines() if found else []
-    return {line.split(" | ")[0].removeprefix("| "): line for line in lines if "](" in line}
+    rows = [line.removeprefix("| ").split(" | ") for line in found[0].splitlines()] if found else []
+    return {name: cells[: len(Column)] for name, *cells in rows if "](" in name}
 
 
 def problem_lines(outcome: ScenarioOutcome) -> Iterator[str]:
@@ -100,14 +107,14 @@ def write(clients: Sequence[InteropClient], outcome: ScenarioOutcome) -> None:
     text = path.read_text(encoding="utf-8")
     found = TABLE.search(text)
     assert found is not None, path
-    rows = read_rows(text) | {first_cell(outcome.client): row(outcome.client, outcome)}
+    results = read_results(text) | {first_cell(outcome.client): cells(outcome)}
     mine = [client for client in clients if document(client) == path]
-    table = "\n".join(table_lines(mine, rows))
+    table = "\n".join(table_lines(mine, results))
     path.write_text(text[: found.start()] + table + text[found.end() :], encoding="utf-8")
 
 
 def find_difference(outcome: ScenarioOutcome) -> Iterator[str]:
     """Yield a line if the document does not have the row of `outcome`."""
-    path, new = document(outcome.client), row(outcome.client, outcome)
+    path, new = document(outcome.client), row(outcome.client, cells(outcome))
     if new not in path.read_text(encoding="utf-8").splitlines():
         yield f"{path.name} does not have this row: {new}"
