@@ -8,7 +8,7 @@ from tests.system.interop.clients import InteropClient
 def _page(browser: str, package: str, name: str, driver: str, refused: str) -> InteropClient:
     """Return a client that is a script of a page; on another origin it must print `refused`."""
     return InteropClient(
-        f"{name} in {browser.capitalize()}",
+        f"{name} in {'Chromium' if browser == 'chrome' else 'Firefox'}",
         ("node", "page.mjs"),
         driver,
         npm=("puppeteer-core@24.43.1",),
