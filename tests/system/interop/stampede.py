@@ -59,7 +59,7 @@ async def stampede() -> list[str]:
         herds = [start(HERD, herd_environment, directory / "herd") for _ in range(PROCESSES)]
         try:
             return await Stampede(world, herds, resuming).play()
-        except DriverTimeoutError as error:
+        except (DriverTimeoutError, AssertionError) as error:
             return [f"stampede: {error}", resuming.other_output, world.proxy.output[-2000:]]
         finally:
             for driver in (resuming, *herds):
