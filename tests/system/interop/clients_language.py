@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.system.interop.clients import InteropClient
+from tests.system.interop.environments import CACHE
 
 CLIENTS = (
     InteropClient(
@@ -14,7 +15,7 @@ CLIENTS = (
         environment={
             "GO111MODULE": "off",
             "GOPATH": "/usr/share/gocode",
-            "GOCACHE": "/tmp/interop-go",
+            "GOCACHE": str(CACHE / "go"),
         },
         resumes=True,
     ),
