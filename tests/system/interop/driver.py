@@ -97,8 +97,9 @@ class Driver(ProcessProtocol):
         """Kill the driver and its processes; they do not end by themselves."""
         if self.status is None:
             assert self.transport is not None
-            with suppress(ProcessLookupError):
-                os.killpg(self.transport.pid, signal.SIGKILL)
+            for process in find_processes(self.transport.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
             await self.when(lambda: self.status is not None, "end", PATIENCE)
 
     def _read_line(self, line: str) -> None:
@@ -125,6 +126,18 @@ class Driver(ProcessProtocol):
         )
 
 
+def find_processes(process: int) -> list[int]:
+    """Return a process and its descendants, such as those of a browser, by id."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = [process]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found
+
+
 def install(client: InteropClient, environment: ClientEnvironment, directory: Path) -> None:
     """Create `directory` with the client's driver and files, as they are, and build it."""
     directory.mkdir(parents=True)
@@ -145,11 +158,10 @@ def start(client: InteropClient, environment: ClientEnvironment, directory: Path
     """
     program = environment.find_program(client.command[0])
     driver = Driver()
-    # A session of its own: its processes, such as those of a browser, are one group.
     reactor.spawnProcess(
         driver,
-        environment.find_program("setsid"),
-        ["setsid", program, *client.command[1:], client.driver],
+        program,
+        [program, *client.command[1:], client.driver],
         env=build_environment(client, environment, directory),
         path=str(directory),
         childFDs={0: "w", 1: "r", 2: "r"},
@@ -168,6 +180,7 @@ def build_environment(
     return {
         "PATH": environment.path,
         "HOME": str(directory),
+        "TMPDIR": str(directory),
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         **client.environment,

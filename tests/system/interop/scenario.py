@@ -44,7 +44,10 @@ class ScenarioOutcome:
 async def play(client: InteropClient, environment: ClientEnvironment) -> ScenarioOutcome:
     """Run the scenario for a client, up to the first column in which it does not respond."""
     outcome = ScenarioOutcome(client)
-    with TemporaryDirectory(dir=environment.directory, prefix="run-") as name:
+    # The processes of a browser end a little later, and may still write.
+    with TemporaryDirectory(
+        dir=environment.directory, prefix="run-", ignore_cleanup_errors=True
+    ) as name:
         directory = Path(name)
         world = InteropWorld(directory, settings=client.settings)
         install(client, environment, directory / "driver")
