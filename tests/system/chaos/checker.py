@@ -109,22 +109,27 @@ def judge(log: ClientLog, truth: Truth) -> Verdict:
     """Compare a log with the truth.
 
     An event may come twice only on another connection, and if the first delivery had no cursor or
-    the client resumes by time. An event that was made of an order counts as the event that it
-    equals, and replaces the earlier ones of that order that are missing. Those may come later.
-    Live events must be in order. Recovered events may come at any position.
+    the client resumes by time, or marked as recovered after the client lost its position. An event
+    that was made of an order counts as the event that it equals, and replaces the earlier ones of
+    that order that are missing. Those may come later. Live events must be in order. Recovered
+    events may come at any position.
     """
     without_cursor = {} if log.has_cursors else truth.without_cursor
     times: Counter[int] = Counter()
     positions: dict[int, ReceivedEvent] = {}
+    indices: dict[int, int] = {}
     replaced: set[int] = set()
     breaches: list[tuple[str, int]] = []
     repeated = 0
-    for entry in log.entries:
+    for index, entry in enumerate(log.entries):
         number = entry.number
         if (before := positions.get(number)) is not None:
             is_certain = before.certain and not log.may_repeat
             is_certain = is_certain and number not in truth.lost_from_log
             is_certain = is_certain and times[number] > without_cursor.get(number, 0)
+            if entry.recovered is not None:
+                lost = (indices[number] < length <= index for length in log.positions_lost)
+                is_certain = is_certain and not any(lost)
             if is_certain or before.connection == entry.connection:
                 breaches.append(("again", number))
                 continue
@@ -132,6 +137,7 @@ def judge(log: ClientLog, truth: Truth) -> Verdict:
             del positions[number]  # the last position counts
         times[number] += 1
         positions[number] = entry
+        indices[number] = index
         replaced.update(entry.replaces)
     duplicates = len(breaches)
     newest = late = 0

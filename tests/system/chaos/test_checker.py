@@ -105,6 +105,20 @@ class CheckerTests(SocketTestCase):
         verdict = judge(log, Truth(emitted))
         self.assertEqual((verdict.declared, verdict.lost), (2, 1))
 
+    def test_judge_recovered_event_may_repeat_after_a_lost_position(self) -> None:
+        """The log has lost it, and the proxy cannot know that this client has it."""
+        truth = Truth({1: 1.0, 2: 2.0})
+        first, again = ReceivedEvent(2), ReceivedEvent(2, "events", connection=2)
+        live = ReceivedEvent(2, connection=2)
+        for entries, lost, duplicates in (
+            ([ReceivedEvent(1), first, again], [2], 0),
+            ([ReceivedEvent(1), first, live], [2], 1),
+            ([ReceivedEvent(1), first, again], [], 1),
+            ([ReceivedEvent(1), first, again], [1], 1),
+        ):
+            log = ClientLog("client", entries=entries, positions_lost=lost)
+            self.assertEqual(judge(log, truth).duplicates, duplicates)
+
     def test_judge_lost_position_excuses_recovered_events_behind_it(self) -> None:
         """In the order in which another client got them; those before and after are lost."""
         others = {number: place for place, number in enumerate([1, 5, 2, 3, 4, 6, 8, 7])}
