@@ -128,8 +128,8 @@ def judge(log: ClientLog, truth: Truth) -> Verdict:
             is_certain = is_certain and number not in truth.lost_from_log
             is_certain = is_certain and times[number] > without_cursor.get(number, 0)
             if entry.recovered is not None:
-                lost = (indices[number] < length <= index for length in log.positions_lost)
-                is_certain = is_certain and not any(lost)
+                since = (indices[number] < length <= index for length in log.positions_lost)
+                is_certain = is_certain and not any(since)
             if is_certain or before.connection == entry.connection:
                 breaches.append(("again", number))
                 continue
