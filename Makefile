@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: demo run test lint types coverage check attacks chaos kill cluster handover conformance \
-	interop mutants deploy dashboard promtool bench stalled soak clean
+	interop mutants deploy dashboard promtool bench latency stalled soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/tradeproxy demo
@@ -93,6 +93,11 @@ deploy: $(VENV)/.development
 bench: $(VENV)/.development benchmarks/.venv/.peers
 	$(BIN)/python -m benchmarks.bench
 
+# One event to 1, 5 and 20 clients, compared with other relays (at most 25 minutes).
+latency: $(VENV)/.development benchmarks/.venv/.peers
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.plot --figure first_p50_us
+
 # 200 clients that do not read while 100,000 events are sent.
 stalled: $(VENV)/.development
 	$(BIN)/python -m benchmarks.stalled
@@ -106,8 +111,9 @@ INSTALL := On Debian and Ubuntu, run: apt-get install python3-venv
 check: lint types coverage
 
 clean:
-	rm -rf $(VENV) .interop benchmarks/.venv benchmarks/build benchmarks/node_modules build dist \
-		*.egg-info _trial_temp* .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .interop benchmarks/.venv benchmarks/build benchmarks/node_modules \
+		benchmarks/latency.json build dist *.egg-info _trial_temp* .coverage .coverage.* \
+		.mypy_cache .ruff_cache .hypothesis
 
 benchmarks/.venv/.peers: benchmarks/peers/requirements.txt benchmarks/package.json
 	$(PYTHON) -m venv benchmarks/.venv

@@ -22,6 +22,7 @@ from benchmarks.workspace import HERE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from io import RawIOBase
 
 RESULTS = HERE / "results.json"
 ALL_CLIENTS = (100, 1_000, 5_000, 10_000)
@@ -205,24 +206,35 @@ def describe_machine() -> dict[str, str]:
     cpu = next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "?"
     )
+    with TemporaryFile(buffering=0) as file:
+        sync = sync_time(file, 8_192)
     return {
         "cpu": cpu,
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "disk": f"{sync_time() * 1e6:.0f} µs to append 8 KiB and sync it",
+        "disk": f"{sync * 1e6:.0f} µs to append 8 KiB and sync it",
         **{name: _read_version(*command) for name, command in _VERSIONS.items()},
     }
 
 
-def sync_time() -> float:
-    """Return the median time (s) of one commit on the disk of the temporary files."""
-    with TemporaryFile(buffering=0) as file:
-        times = []
-        for _ in range(100):
-            began = time.perf_counter()
-            file.write(bytes(8_192))
-            os.fdatasync(file.fileno())
-            times.append(time.perf_counter() - began)
+def sync_time(file: RawIOBase, size: int, pause: float = 0) -> float:
+    """Return the median time (s) to write `size` bytes to a file and sync them.
+
+    Args:
+        file: an empty file is appended to; another one is overwritten, again and again.
+        size: the bytes of one write.
+        pause: seconds before each write.
+    """
+    length = file.seek(0, os.SEEK_END)
+    times = []
+    for number in range(100):
+        if length:
+            file.seek(number * size % max(length - size, 1))
+        time.sleep(pause)
+        began = time.perf_counter()
+        file.write(bytes(size))
+        os.fdatasync(file.fileno())
+        times.append(time.perf_counter() - began)
     return median(times)
 
 
@@ -248,10 +260,10 @@ def _read_version(*command: str) -> str:
     return " ".join(done.stdout.split())
 
 
-def select_servers(words: Sequence[str]) -> list[Server]:
+def select_servers(words: Sequence[str], servers: Sequence[Server] = SERVERS) -> list[Server]:
     """Return the servers whose names contain one of `words`, or all; log those that are skipped."""
     matching = [
-        server for server in SERVERS if not words or any(word in server.name for word in words)
+        server for server in servers if not words or any(word in server.name for word in words)
     ]
     for server in matching:
         if missing := server.missing():

@@ -1,6 +1,7 @@
 // The connections of the load generator: many WebSocket clients of one server.
 #define _GNU_SOURCE
 #include "load.h"
+#include "tls.h"
 #include "upstream.h"
 #include "websocket.h"
 
@@ -8,8 +9,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,7 +27,7 @@ struct client {
     struct frame frame;       // the one under way
     uint64_t rest;            // bytes of its payload still to come
     int64_t stamp;            // its "_t", 0 if it has none
-    uint32_t events;          // how many this client has
+    uint32_t events;          // the number of the next one for this client
     uint64_t digest;          // of their payloads
 };
 
@@ -59,33 +58,20 @@ static void lose(struct client *client, const char *why) {
     close(client->fd);
 }
 
-static ssize_t receive(struct client *client, void *to, size_t room) {
-    if (!client->ssl)
-        return recv(client->fd, to, room, 0);
-    int got = SSL_read(client->ssl, to, (int)room);
-    if (got > 0)
-        return got;
-    int error = SSL_get_error(client->ssl, got);
-    ERR_clear_error();
-    errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : ECONNRESET;
-    return error == SSL_ERROR_ZERO_RETURN ? 0 : -1;
-}
-
 // Send a little: it always fits into the socket's buffer.
-static void transmit(struct client *client, const void *bytes, size_t length) {
-    ssize_t sent = client->ssl ? SSL_write(client->ssl, bytes, (int)length)
-                               : send(client->fd, bytes, length, MSG_NOSIGNAL);
-    if (sent != (ssize_t)length)
+static void send_little(struct client *client, const void *bytes, size_t length) {
+    if (transmit(client->fd, client->ssl, bytes, length) != (ssize_t)length)
         lose(client, "it could not send");
 }
 
 static void say(struct client *client, enum opcode opcode, const void *payload, size_t length) {
     unsigned char frame[LARGEST_HEADER + 256];
-    transmit(client, frame, write_masked(frame, opcode, payload, length < 256 ? length : 256));
+    send_little(client, frame, write_masked(frame, opcode, payload, length < 256 ? length : 256));
 }
 
 void clients_connect(int number) {
     struct client *client = &clients[number];
+    client->events = (uint32_t)emitted; // it gets only those that follow
     client->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (client->fd < 0)
         fail("socket");
@@ -110,7 +96,7 @@ static void ask_for_upgrade(struct client *client) {
                           options.path, options.port);
     client->state = UPGRADING;
     watch(client, EPOLL_CTL_MOD, EPOLLIN);
-    transmit(client, request, (size_t)length);
+    send_little(client, request, (size_t)length);
 }
 
 // Go on with TCP's handshake or TLS's.
@@ -259,7 +245,7 @@ static void read_client(struct client *client) {
     static unsigned char buffer[256 * 1024];
     memcpy(buffer, client->held, client->held_length);
     size_t room = sizeof buffer - client->held_length;
-    ssize_t got = receive(client, buffer + client->held_length, room);
+    ssize_t got = receive(client->fd, client->ssl, buffer + client->held_length, room);
     if (got > 0)
         take(client, buffer, client->held_length + (size_t)got);
     else if (got == 0 || errno != EAGAIN)
@@ -284,8 +270,8 @@ void turn(int timeout) {
     }
 }
 
-void clients_open(int upstream) {
-    clients = calloc((size_t)options.clients, sizeof *clients);
+void clients_open(int upstream, int most) {
+    clients = calloc((size_t)most, sizeof *clients);
     poll_fd = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = UPSTREAM};
     if (!clients || poll_fd < 0 || epoll_ctl(poll_fd, EPOLL_CTL_ADD, upstream, &event))

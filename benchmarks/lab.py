@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.workspace import BUILD, HERE, ServerConfig
+from benchmarks.workspace import BUILD, HERE, UPSTREAM_HOST, ServerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -175,6 +175,8 @@ def load_command(
         options: further options of the load.
     """
     tls = ["--tls"] if target.server.tls else []
+    if target.server.upstream_tls:
+        tls += ["--upstream-tls", str(target.config.directory / UPSTREAM_HOST)]
     return pinned(
         LOAD_CORE,
         [

@@ -10,6 +10,9 @@
 //     burst:EVENTS             16 in one write, the next 16 once all clients have them
 //     rate:EVENTS:PER_SECOND   by the clock, whoever has what
 //     hold:SECONDS             no event at all
+//     clients:N                more clients connect, until there are N
+//
+// With --poll it does not sleep in a phase with a rate either, so that no server has to wake it.
 //
 // Every client must get every event once, in order, and stay connected; else the exit status is not 0.
 #define _GNU_SOURCE
@@ -77,7 +80,8 @@ static void stream(FILE *report, const char *name, size_t count, size_t group, d
             next += rate ? (int64_t)(1e9 / rate) : 0;
         }
         int64_t ahead = rate && emitted < end ? (next - now()) / MILLISECOND + 1 : 20;
-        turn(rate || !options.spin ? (int)(ahead < 0 ? 0 : ahead) : 0);
+        bool sleeps = rate ? !options.poll : !options.spin;
+        turn(sleeps ? (int)(ahead < 0 ? 0 : ahead) : 0);
     }
     double elapsed = (double)(now() - began) / 1e9, cpu = usage().cpu - before.cpu;
     size_t done = completed - first, deliveries = done * (size_t)(options.clients - options.stalled);
@@ -99,17 +103,18 @@ static void stream(FILE *report, const char *name, size_t count, size_t group, d
 static void connect_clients(FILE *report) {
     struct usage before = usage();
     int64_t began = now(), limit = began + (int64_t)(options.timeout * 1e9);
-    for (int started = 0; opened < options.clients && gone == 0 && now() < limit;) {
+    int connected = opened;
+    for (int started = opened; opened < options.clients && gone == 0 && now() < limit;) {
         while (started < options.clients && started - opened < options.pending)
             clients_connect(started++);
         turn(options.spin ? 0 : 10);
     }
     double elapsed = (double)(now() - began) / 1e9, cpu = usage().cpu - before.cpu;
-    fprintf(report, "\"handshakes\":{\"per_second\":%.0f,\"cpu_us\":%.1f}", opened / elapsed,
-            cpu * 1e6 / options.clients);
+    int added = opened - connected;
+    fprintf(report, "\"handshakes\":{\"per_second\":%.0f,\"cpu_us\":%.1f}", added / elapsed,
+            added ? cpu * 1e6 / added : 0);
     if (opened == options.clients)
         clients_stall(true);
-    wait_for(1); // for the server to come to rest
 }
 
 // Let the stalled clients read to the end.
@@ -124,6 +129,11 @@ static void wake(FILE *report) {
 
 static void run_phase(FILE *report, const char *phase) {
     double amount = 0, rate = 0;
+    if (sscanf(phase, "clients:%d", &options.clients) == 1) {
+        fprintf(report, "{\"phase\":\"clients\",");
+        connect_clients(report);
+        fprintf(report, "}");
+    }
     if (sscanf(phase, "hold:%lf", &amount) == 1)
         hold(report, amount);
     else if (sscanf(phase, "single:%lf", &amount) == 1)
@@ -139,10 +149,19 @@ static size_t events_of(char **phases, int count) {
     for (int i = 0; i < count; i++) {
         char name[8];
         double amount = 0;
-        if (sscanf(phases[i], "%7[a-z]:%lf", name, &amount) == 2 && strcmp(name, "hold"))
+        if (sscanf(phases[i], "%7[a-z]:%lf", name, &amount) == 2 && strcmp(name, "hold") &&
+            strcmp(name, "clients"))
             sum += (size_t)amount;
     }
     return sum;
+}
+
+static int most_clients(char **phases, int count) {
+    int most = options.clients;
+    for (int i = 0, clients; i < count; i++)
+        if (sscanf(phases[i], "clients:%d", &clients) == 1 && clients > most)
+            most = clients;
+    return most;
 }
 
 static void read_options(int count, char **arguments) {
@@ -153,7 +172,8 @@ static void read_options(int count, char **arguments) {
         {"size", required_argument, 0, 's'},    {"timeout", required_argument, 0, 't'},
         {"stalled", required_argument, 0, 'S'}, {"receive-buffer", required_argument, 0, 'b'},
         {"tls", no_argument, 0, 'T'},           {"digest", no_argument, 0, 'd'},
-        {"sleep", no_argument, 0, 'z'},         {0}};
+        {"sleep", no_argument, 0, 'z'},         {"poll", no_argument, 0, 'y'},
+        {"upstream-tls", required_argument, 0, 'U'}, {0}};
     for (int option; (option = getopt_long(count, arguments, "", known, NULL)) != -1;)
         switch (option) {
         case 'p': options.port = atoi(optarg); break;
@@ -168,6 +188,8 @@ static void read_options(int count, char **arguments) {
         case 'T': options.tls = true; break;
         case 'd': options.digest = true; break;
         case 'z': options.spin = false; break;
+        case 'y': options.poll = true; break;
+        case 'U': options.upstream_tls = optarg; break;
         case 'i':
             if (options.pid_count < MOST_PIDS)
                 options.pids[options.pid_count++] = atoi(optarg);
@@ -182,7 +204,8 @@ static void read_options(int count, char **arguments) {
 
 int main(int count, char **arguments) {
     read_options(count, arguments);
-    struct rlimit files = {(rlim_t)options.clients + 100, (rlim_t)options.clients + 100};
+    int most = most_clients(arguments + optind, count - optind);
+    struct rlimit files = {(rlim_t)most + 100, (rlim_t)most + 100};
     struct rlimit allowed;
     getrlimit(RLIMIT_NOFILE, &allowed);
     if (allowed.rlim_cur < files.rlim_cur && setrlimit(RLIMIT_NOFILE, &files))
@@ -190,7 +213,7 @@ int main(int count, char **arguments) {
     events = calloc(events_of(arguments + optind, count - optind) + 1, sizeof *events);
     if (!events)
         fail("events");
-    clients_open(upstream_open(options.upstream));
+    clients_open(upstream_open(options.upstream, options.upstream_tls), most);
     for (int64_t limit = now() + 30 * SECOND; !upstream_is_listened_to();) {
         turn(20);
         if (now() > limit) {
@@ -206,6 +229,7 @@ int main(int count, char **arguments) {
     double idle = usage().rss;
     fprintf(report, "{\"clients\":%d,\"size\":%zu,", options.clients, options.size);
     connect_clients(report);
+    wait_for(1); // for the server to come to rest
     double connected = usage().rss;
     fprintf(report, ",\"memory\":{\"idle_kb\":%.0f,\"client_kb\":%.2f},\"phases\":[", idle,
             (connected - idle) / options.clients);

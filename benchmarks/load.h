@@ -10,8 +10,8 @@ enum { MOST_PIDS = 16 };
 struct options {
     int port, clients, pending, upstream, stalled, receive_buffer;
     size_t size; // of an event, in bytes
-    const char *path;
-    bool tls, digest, spin;
+    const char *path, *upstream_tls;
+    bool tls, digest, spin, poll;
     double timeout; // seconds for a phase
     int pids[MOST_PIDS], pid_count;
 };
@@ -27,8 +27,8 @@ extern size_t emitted, completed; // how many events: sent, and had by all that 
 
 extern int opened, gone, disordered; // clients: that are logged in, that were lost; events out of order
 
-// Make room for the clients; `upstream` is what upstream_open returned.
-void clients_open(int upstream);
+// Make room for `most` clients; `upstream` is what upstream_open returned.
+void clients_open(int upstream, int most);
 
 // Begin to connect the next client.
 void clients_connect(int number);

@@ -1,6 +1,8 @@
 """Draws the results as a bar chart in SVG, without a library.
 
-python -m benchmarks.plot [--clients N] [--figure NAME] [--output FILE]
+python -m benchmarks.plot [--clients N] [--figure NAME] [--input FILE] [--output FILE]
+
+The figures are those of benchmarks.bench, and first_p50_us, last_p50_us and cpu_us of .latency.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.workspace import HERE
+from benchmarks import latency
+from benchmarks.bench import RESULTS
+from benchmarks.lab import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +29,11 @@ CAPTIONS = {
     "burst_deliveries_per_second": "deliveries a second, 16 events at a time",
     "handshakes_per_second": "clients connected a second",
     "client_kb": "memory a client, KB",
+}
+LATENCY_CAPTIONS = {
+    "first_p50_us": "from Alpaca's write until the first client has the event, µs, p50",
+    "last_p50_us": "from Alpaca's write until the last client has the event, µs, p50",
+    "cpu_us": "server's CPU for one event, µs",
 }
 WIDTH, NAME_WIDTH, VALUE_WIDTH, BAR, GAP, MARGIN = 860, 230, 120, 18, 8, 16
 OWN, OTHER = "#1f6feb", "#9aa4b2"
@@ -75,21 +84,50 @@ def collect(runs: Sequence[dict[str, Any]], figure: str) -> list[tuple[str, floa
     return [(name, median(values), min(values), max(values)) for name, values in rounds.items()]
 
 
+def draw_fan_out(runs: Sequence[dict[str, Any]], clients: int, figure: str) -> str:
+    """Return the chart of a figure of benchmarks.bench with one number of clients."""
+    values = collect([each for each in runs if each["clients"] == clients], figure)
+    return bars(values, f"One event to {clients:,} clients", CAPTIONS[figure])
+
+
+def draw_latency(runs: Sequence[dict[str, Any]], figure: str) -> str:
+    """Return the chart of a figure of benchmarks.latency, at its usual rate of events."""
+    values = [
+        (f"{name}, {clients}", middle, least, most)
+        for clients in latency.CLIENTS
+        for name, middle, least, most in collect(
+            [each for each in runs if each.get("case") == str(latency.Case(clients))], figure
+        )
+    ]
+    *first, last = map(str, latency.CLIENTS)
+    title = f"One event to {', '.join(first)} and {last} clients"
+    return bars(values, title, LATENCY_CAPTIONS[figure])
+
+
 def main() -> None:
     """Draw one figure of the results."""
-    parser = ArgumentParser(description="Draw the results of benchmarks.bench.")
-    parser.add_argument("--input", type=Path, default=HERE / "results.json", metavar="FILE")
-    parser.add_argument("--output", type=Path, default=HERE / "results.svg", metavar="FILE")
-    parser.add_argument("--clients", type=int, default=1_000, metavar="N")
-    parser.add_argument("--figure", choices=CAPTIONS, default="single_cpu_us")
+    parser = ArgumentParser(description="Draw the results of benchmarks.bench or .latency.")
+    parser.add_argument("--input", type=Path, metavar="FILE")
+    parser.add_argument("--output", type=Path, metavar="FILE")
+    parser.add_argument("--clients", type=int, default=1_000, metavar="N", help="for .bench")
+    parser.add_argument("--figure", choices=[*CAPTIONS, *LATENCY_CAPTIONS], default="single_cpu_us")
     arguments = parser.parse_args()
-    runs = json.loads(arguments.input.read_text())["runs"]
-    values = collect(
-        [each for each in runs if each["clients"] == arguments.clients], arguments.figure
-    )
-    title = f"One event to {arguments.clients:,} clients"
-    arguments.output.write_text(bars(values, title, CAPTIONS[arguments.figure]))
-    print(arguments.output)
+    if arguments.figure in LATENCY_CAPTIONS:
+        runs = read_runs(arguments.input or latency.RESULTS)
+        chart = draw_latency(runs, arguments.figure)
+        output = arguments.output or ROOT / "docs/latency.svg"
+    else:
+        runs = read_runs(arguments.input or RESULTS)
+        chart = draw_fan_out(runs, arguments.clients, arguments.figure)
+        output = arguments.output or RESULTS.with_suffix(".svg")
+    output.write_text(chart)
+    print(output)
+
+
+def read_runs(path: Path) -> list[dict[str, Any]]:
+    """Return the runs in a file of results."""
+    runs: list[dict[str, Any]] = json.loads(path.read_text())["runs"]
+    return runs
 
 
 if __name__ == "__main__":

@@ -58,9 +58,8 @@ def main() -> None:
             median(column) for column in zip(*measured, strict=True)
         )
         batch = "alone" if name == "single" else f"{BURST} at once"
-        label = "tradeproxy, journal full" if server_name == PROXY.name else server_name
         times = f"{first:.2f} / {first_high:.2f} | {last:.1f} / {last_high:.1f}"
-        print(f"| {label}, {batch} | {cpu:.2f} | {times} |")
+        print(f"| {server_name}, {batch} | {cpu:.2f} | {times} |")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.workspace import BUILD, HERE
+from benchmarks.workspace import BUILD, HERE, UPSTREAM_HOST
 from tests.support.certificates import Authority
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Server:
     environ: Callable[[ServerConfig], Mapping[str, str]] = field(default=lambda config: {})
     path: str = "/"
     tls: bool = False
+    upstream_tls: bool = False
     needs: tuple[Path, ...] = ()
 
     def missing(self) -> list[Path]:
@@ -69,6 +70,22 @@ def proxy(name: str, *, sync: str = "full", tls: bool = False) -> Server:
     return Server(name, lambda config: command, environ, "/trade-updates-paper", tls)
 
 
+def with_upstream_tls(server: Server) -> Server:
+    """Return the proxy or the relay with `websockets`, with TLS to its upstream."""
+
+    def environ(config: ServerConfig) -> dict[str, str]:
+        authority = Authority(str(config.directory))
+        authority.issue(UPSTREAM_HOST)
+        return {
+            **server.environ(config),
+            "ALPACA_URL": f"https://{UPSTREAM_HOST}:{config.upstream_port}",
+            "UPSTREAM_SCHEME": "wss",
+            "SSL_CERT_FILE": str(authority.certificate),
+        }
+
+    return replace(server, environ=environ, upstream_tls=True)
+
+
 def limit(name: str, mode: str) -> Server:
     """Return the C loop: a send() per client for each event, or for each read ("joined")."""
     program = BUILD / "limit"
@@ -102,9 +119,12 @@ def _gorilla() -> Server:
 
 
 LIMIT = limit("C, a send() each", "send")
-PROXY = proxy("tradeproxy")
+PROXY = proxy("tradeproxy, journal full")
 NORMAL = proxy("tradeproxy, journal normal", sync="normal")
 IN_MEMORY = proxy("tradeproxy, journal in memory", sync="memory")
+WEBSOCKETS = python_peer("websockets broadcast", "websockets_relay.py")
+AIOHTTP = python_peer("aiohttp", "aiohttp_relay.py")
+PICOWS = python_peer("picows", "picows_relay.py")
 AUTOBAHN = python_peer("Autobahn sendMessage", "autobahn_relay.py")
 SITE = python_peer("twisted.web alone", "site_alone.py")
 """Accepts clients and relays nothing: the cost of the kernel and twisted.web in a handshake."""
@@ -116,9 +136,9 @@ SERVERS = (
     NORMAL,
     IN_MEMORY,
     proxy("tradeproxy, TLS", tls=True),
-    python_peer("websockets broadcast", "websockets_relay.py"),
-    python_peer("aiohttp", "aiohttp_relay.py"),
-    python_peer("picows", "picows_relay.py"),
+    WEBSOCKETS,
+    AIOHTTP,
+    PICOWS,
     python_peer("socketify publish", "socketify_relay.py"),
     AUTOBAHN,
     peer("Node ws", "node", "ws_relay.mjs", HERE / "node_modules/ws"),

@@ -1,20 +1,20 @@
 // See upstream.h. One connection at a time holds the stream; what follows it takes its place.
 #define _GNU_SOURCE
 #include "upstream.h"
+#include "tls.h"
 #include "websocket.h"
 
-#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 enum { LARGEST_REQUEST = 8192, LARGEST_EVENT = 65536, PATIENCE_MS = 20000, MOST_CONNECTIONS = 64 };
 
 struct connection {
     int fd;
+    SSL *ssl; // NULL without TLS
     bool upgraded;
     bool listening;
     size_t held;
@@ -22,11 +22,13 @@ struct connection {
 };
 
 static int poll_fd, listening_fd;
+static SSL_CTX *tls;
 static struct connection *stream; // the one that listens, or NULL
 
 static void hang_up(struct connection *connection) {
     if (stream == connection)
         stream = NULL;
+    SSL_free(connection->ssl);
     close(connection->fd);
     free(connection);
 }
@@ -41,19 +43,23 @@ static void accept_connection(void) {
     if (!connection)
         fail("calloc");
     connection->fd = fd;
+    if (tls && (connection->ssl = SSL_new(tls))) {
+        SSL_set_fd(connection->ssl, fd);
+        SSL_set_accept_state(connection->ssl);
+    }
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
     epoll_ctl(poll_fd, EPOLL_CTL_ADD, fd, &event);
 }
 
 // Write all of it, waiting for a client that does not read.
-static void write_all(int fd, const void *bytes, size_t length) {
+static void write_all(struct connection *connection, const void *bytes, size_t length) {
     const char *at = bytes, *end = at + length;
     while (at < end) {
-        ssize_t sent = send(fd, at, (size_t)(end - at), MSG_NOSIGNAL);
+        ssize_t sent = transmit(connection->fd, connection->ssl, at, (size_t)(end - at));
         if (sent > 0) {
             at += sent;
         } else if (sent < 0 && errno == EAGAIN) {
-            struct pollfd wait = {.fd = fd, .events = POLLOUT};
+            struct pollfd wait = {.fd = connection->fd, .events = POLLOUT};
             if (poll(&wait, 1, PATIENCE_MS) <= 0)
                 return;
         } else {
@@ -66,7 +72,7 @@ static void say(struct connection *connection, enum opcode opcode, const void *p
     unsigned char frame[LARGEST_REQUEST + LARGEST_HEADER];
     size_t header = write_header(frame, opcode, length);
     memcpy(frame + header, payload, length);
-    write_all(connection->fd, frame, header + length);
+    write_all(connection, frame, header + length);
 }
 
 static void say_text(struct connection *connection, const char *text) {
@@ -79,7 +85,7 @@ static bool answer(struct connection *connection) {
     size_t length;
     if (strcasestr(connection->input, "\r\nUpgrade: websocket") &&
         (length = write_acceptance(head, sizeof head, connection->input))) {
-        write_all(connection->fd, head, length);
+        write_all(connection, head, length);
         return true;
     }
     bool account = !strncmp(connection->input, "GET /v2/account ", 16);
@@ -90,7 +96,7 @@ static bool answer(struct connection *connection) {
                               "Connection: close\r\n\r\n%s",
                               account || events ? "200 OK" : "404 Not Found",
                               events ? "text/event-stream" : "application/json", strlen(body), body);
-    write_all(connection->fd, head, length);
+    write_all(connection, head, length);
     return false;
 }
 
@@ -123,7 +129,8 @@ static bool converse(struct connection *connection, struct frame *frame, unsigne
 // Take what has come; returns whether the connection goes on.
 static bool take(struct connection *connection) {
     size_t room = LARGEST_REQUEST - connection->held;
-    ssize_t got = recv(connection->fd, connection->input + connection->held, room, 0);
+    char *free_input = connection->input + connection->held;
+    ssize_t got = receive(connection->fd, connection->ssl, free_input, room);
     if (got <= 0)
         return got < 0 && errno == EAGAIN;
     connection->held += (size_t)got;
@@ -149,10 +156,24 @@ static bool take(struct connection *connection) {
     }
     connection->held -= used;
     memmove(connection->input, connection->input + used, connection->held);
+    if (connection->ssl && connection->held < LARGEST_REQUEST && SSL_pending(connection->ssl))
+        return take(connection); // of which epoll does not know
     return connection->held < LARGEST_REQUEST;
 }
 
-int upstream_open(int listener) {
+static SSL_CTX *open_tls(const char *prefix) {
+    char key[4096], certificate[4096];
+    snprintf(key, sizeof key, "%s.key", prefix);
+    snprintf(certificate, sizeof certificate, "%s.crt", prefix);
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    if (!context || SSL_CTX_use_certificate_file(context, certificate, SSL_FILETYPE_PEM) != 1 ||
+        SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1)
+        fail("upstream's certificate");
+    return context;
+}
+
+int upstream_open(int listener, const char *prefix) {
+    tls = prefix ? open_tls(prefix) : NULL;
     listening_fd = listener;
     poll_fd = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
@@ -227,5 +248,5 @@ void upstream_emit(size_t count, size_t size, int64_t *stamps) {
         used += length;
     }
     if (stream)
-        write_all(stream->fd, frames, used);
+        write_all(stream, frames, used);
 }

@@ -5,9 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Take over a listening socket. Returns an epoll instance that is readable whenever `upstream_serve` has
-// something to do.
-int upstream_open(int listener);
+// Take over a listening socket. Unless `prefix` is NULL, its connections have TLS with the key and the
+// certificate in PREFIX.key and PREFIX.crt. Returns an epoll instance that is readable whenever
+// `upstream_serve` has something to do.
+int upstream_open(int listener, const char *prefix);
 
 // Do what there is to do, without waiting.
 void upstream_serve(void);

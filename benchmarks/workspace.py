@@ -7,6 +7,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BUILD = HERE / "build"
+UPSTREAM_HOST = "127.0.0.1"
+"""With TLS, the files of the upstream's key and certificate have this name, too."""
 
 
 @dataclass(frozen=True, slots=True)

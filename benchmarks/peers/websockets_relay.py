@@ -1,11 +1,14 @@
 """The relay with `websockets`: its asyncio server and its broadcast().
 
 python websockets_relay.py PORT UPSTREAM_PORT
+
+With UPSTREAM_SCHEME=wss, the upstream has TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 from websockets.asyncio.client import connect
@@ -31,7 +34,8 @@ async def serve_client(client: ServerConnection) -> None:
 
 async def main(port: int, upstream_port: int) -> None:
     """Serve until the upstream ends."""
-    url = f"ws://127.0.0.1:{upstream_port}/stream"
+    scheme = os.environ.get("UPSTREAM_SCHEME", "ws")
+    url = f"{scheme}://127.0.0.1:{upstream_port}/stream"
     async with serve(serve_client, "127.0.0.1", port), connect(url) as upstream:
         for request in (LOGIN, LISTEN):
             await upstream.send(request)
