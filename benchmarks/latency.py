@@ -6,6 +6,7 @@ python -m benchmarks.latency [--rounds N] [--seconds N] [--servers WORD ...]
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from argparse import ArgumentParser
@@ -22,7 +23,16 @@ from benchmarks.bench import (
     select_servers,
     sync_time,
 )
-from benchmarks.lab import ROOT, LabError, prepare, progress, run_load, running, terminate
+from benchmarks.lab import (
+    ROOT,
+    SERVER_CORE,
+    LabError,
+    prepare,
+    progress,
+    run_load,
+    running,
+    terminate,
+)
 from benchmarks.servers import (
     AIOHTTP,
     LIMIT,
@@ -275,6 +285,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     prepare()
+    os.sched_setaffinity(0, {SERVER_CORE})  # the proxy's commits are synced there, too
     servers = select_servers(arguments.servers, COMPARED)
     results: dict[str, Any] = {"machine": describe_machine(), "calls": count_calls(servers)}
     results["runs"] = []
