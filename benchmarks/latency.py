@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from argparse import ArgumentParser
 from dataclasses import dataclass
 from statistics import median
@@ -23,16 +22,8 @@ from benchmarks.bench import (
     select_servers,
     sync_time,
 )
-from benchmarks.lab import (
-    ROOT,
-    SERVER_CORE,
-    LabError,
-    prepare,
-    progress,
-    run_load,
-    running,
-    terminate,
-)
+from benchmarks.calls import SYSTEM_CALLS, count_calls
+from benchmarks.lab import SERVER_CORE, LabError, prepare, progress, run_load, running
 from benchmarks.servers import (
     AIOHTTP,
     LIMIT,
@@ -43,10 +34,10 @@ from benchmarks.servers import (
     Server,
     with_upstream_tls,
 )
-from benchmarks.workspace import BUILD, HERE
+from benchmarks.workspace import HERE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from benchmarks.bench import Figures
@@ -56,10 +47,6 @@ COMPARED = (PROXY, NORMAL, WEBSOCKETS, AIOHTTP, PICOWS, LIMIT)
 RATE, SLOW_RATE, SLOW_EVENTS = 200, 5, 100
 CLIENTS, FEW = (1, 5, 20), 5
 WARM_UP = 100
-COUNTED = (100, 600)
-"""Events of the two runs whose difference gives the calls for one event, one after the other."""
-
-CALLS, SYSTEM_CALLS = "python_calls", "system_calls"
 COLUMNS = {
     "first_p50_us": "first client: p50 µs",
     "first_p99_us": "p99 µs",
@@ -170,59 +157,6 @@ def run(servers: Sequence[Server], rounds: int, seconds: float) -> Iterator[dict
                     yield {**result, "figures": own}
 
 
-def count_python_calls(server: Server, events: int) -> int:
-    """Return the calls of Python functions in a whole run."""
-    path = BUILD / "calls"
-    path.write_bytes(bytes(8))
-    paths = f"{HERE / 'calls'}:{ROOT}"
-    with running(server, PYTHONPATH=paths, CALLS_FILE=str(path)) as target:
-        run_load(target, FEW, [f"single:{events}"])
-    return int.from_bytes(path.read_bytes(), "little")
-
-
-def count_system_calls(server: Server, events: int) -> int:
-    """Return the system calls in a whole run; raise OSError or LabError without strace."""
-    path = BUILD / "system_calls"
-    path.unlink(missing_ok=True)
-    command = ["strace", "-c", "-f", "-U", "calls,name", "-o", str(path), "-p"]
-    with running(server) as target:
-        strace = subprocess.Popen(
-            [*command, str(target.pid)], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
-        )
-        try:
-            assert strace.stderr is not None
-            strace.stderr.readline()  # "attached"
-            run_load(target, FEW, [f"single:{events}"])
-        finally:
-            terminate(strace)
-    match path.read_text().split():
-        case [*_, total, "total"]:
-            return int(total)
-    raise LabError("strace may not trace it")
-
-
-def count_per_event(server: Server, count: Callable[[Server, int], int]) -> float | None:
-    """Return the calls for one event, from two runs; None if they cannot be counted."""
-    few, many = COUNTED
-    try:
-        return (count(server, many) - count(server, few)) / (many - few)
-    except (OSError, LabError) as error:
-        progress(f"{server.name}: {error}")
-        return None
-
-
-def count_calls(servers: Iterable[Server]) -> dict[str, dict[str, float | None]]:
-    """Return the Python calls and system calls of each server for one event to FEW clients."""
-    counts: dict[str, dict[str, float | None]] = {}
-    for server in servers:
-        progress(f"calls: {server.name}")
-        counts[server.name] = {
-            CALLS: None if server is LIMIT else count_per_event(server, count_python_calls),
-            SYSTEM_CALLS: count_per_event(server, count_system_calls),
-        }
-    return counts
-
-
 def format_table(results: dict[str, Any], case: Case) -> Iterable[str]:
     """Return the table of a case, in Markdown."""
     rounds = group_by_server([each for each in results["runs"] if each.get("case") == str(case)])
@@ -260,6 +194,18 @@ def format_sync(results: dict[str, Any]) -> Iterable[str]:
         )
 
 
+def find_late(runs: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the servers that took longer for the median event than until the next one."""
+    return sorted(
+        {
+            each["server"]
+            for each in runs
+            if each.get("case") != str(SLOW)
+            and each.get("figures", {}).get("first_p50_us", 0) > 1e6 / RATE
+        }
+    )
+
+
 def format_results(results: dict[str, Any], rounds: int) -> str:
     """Return all tables, and what is missing in them."""
     lines = [line for case in CASES for line in format_table(results, case)]
@@ -269,6 +215,8 @@ def format_results(results: dict[str, Any], rounds: int) -> str:
         lines.append("System calls are missing where strace is not installed or may not trace.")
     if rounds < MIN_ROUNDS:
         lines.append(f"Fewer than {MIN_ROUNDS} rounds: differences may be noise.")
+    if late := find_late(results["runs"]):
+        lines.append(f"In some round the median event waited for those before: {'; '.join(late)}.")
     failed = [
         f"{each['server']} (round {each['round']})" for each in results["runs"] if "error" in each
     ]
@@ -287,7 +235,7 @@ def main() -> None:
     prepare()
     os.sched_setaffinity(0, {SERVER_CORE})  # the proxy's commits are synced there, too
     servers = select_servers(arguments.servers, COMPARED)
-    results: dict[str, Any] = {"machine": describe_machine(), "calls": count_calls(servers)}
+    results: dict[str, Any] = {"machine": describe_machine(), "calls": count_calls(servers, FEW)}
     results["runs"] = []
     for result in run(servers, arguments.rounds, arguments.seconds):
         results["runs"].append(result)
