@@ -122,9 +122,9 @@ benchmarks/.venv/.peers: benchmarks/peers/requirements.txt benchmarks/package.js
 	touch $@
 
 $(VENV)/.runtime: setup.py
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing. $(INSTALL)"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "There is no program $(PYTHON). $(INSTALL)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "tradeproxy needs Python 3.11 or newer: make PYTHON=python3.13"; exit 1; }
+		{ echo "$(PYTHON) is older than 3.11. Name a newer one: make PYTHON=python3.13 ..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) has no venv. $(INSTALL)"; exit 1; }
 	@echo "Installing tradeproxy and its libraries into $(VENV). This takes up to a minute."

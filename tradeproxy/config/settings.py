@@ -225,9 +225,13 @@ def read_settings(
     return settings
 
 
+CLIENT_VARIABLES = ("PROXY_TOKEN", "PROXY_TOKEN_FILE")
+"""Only `tradeproxy tail` reads these."""
+
+
 def _warn_unknown(env: Environment) -> None:
     for name in env:
-        if name.startswith("PROXY_") and name not in VARIABLES:
+        if name.startswith("PROXY_") and name not in (*VARIABLES, *CLIENT_VARIABLES):
             nearest, *_ = get_close_matches(name, VARIABLES, n=1, cutoff=0)
             env.findings.warning(f"{name}: unknown variable; did you mean {nearest}?")
 

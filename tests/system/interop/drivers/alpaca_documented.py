@@ -17,6 +17,7 @@ async def stream_updates():
                         print(update["event"], update["order"]["id"])
         except websockets.ConnectionClosed as closed:
             print(closed)
+            await asyncio.sleep(1)
 
 
 asyncio.run(stream_updates())
