@@ -60,6 +60,7 @@ MONOPOLIES = {
     "autobahn": (
         "tradeproxy.client.tx",
         "tradeproxy.upstream.client",
+        "tradeproxy.upstream.whole_frames",
         "tradeproxy.downstream.connection",
         "tradeproxy.downstream.autobahn_slim",
         "tradeproxy.downstream.factory",

@@ -35,6 +35,7 @@ from tradeproxy.upstream.session import (
     UpstreamState,
     is_limit,
 )
+from tradeproxy.upstream.whole_frames import read_whole_frames
 from tradeproxy.wire.messages import encode
 
 if TYPE_CHECKING:
@@ -130,7 +131,10 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
         Autobahn collects that answer without a limit.
         """
         self._account.mark_received()
-        super().dataReceived(data)
+        if self.state == self.STATE_OPEN:
+            data = read_whole_frames(self, data)
+        if data:
+            super().dataReceived(data)
         if self.state == self.STATE_CONNECTING and len(self.data) > MAX_HEAD_SIZE:
             self._failure_reason = "the answer to the handshake is too long"
             self.abort()

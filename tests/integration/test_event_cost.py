@@ -1,0 +1,180 @@
+"""The number of calls that one event takes, from the readable socket to the first send()."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from select import select
+from typing import Any
+
+import txaio
+from twisted.internet.address import IPv4Address
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.tcp import Server
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.frames import AUTH, AUTHORIZED, LISTENING
+from tests.support.impostors import UPGRADED, accept_key
+from tests.support.journals import dates_of, event, journal_at
+from tradeproxy.config.accounts import AccountSettings, BaseUrl
+from tradeproxy.config.settings import Limits
+from tradeproxy.downstream.admission import Admission, Tokens
+from tradeproxy.downstream.factory import DownstreamFactory
+from tradeproxy.hub.account import Account
+from tradeproxy.upstream.client import UpstreamFactory
+from tradeproxy.upstream.session import StreamListener
+from tradeproxy.web.site import build_site
+from tradeproxy.wire.credentials import KeyPair, Secret
+from tradeproxy.wire.messages import Dialect
+
+HANDSHAKE = (
+    b"GET /paper HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+MAX_TURNS = 1000
+"""Turns of the reactor, of up to 10 ms each, in which anything must have happened."""
+
+
+class CallCounter:
+    """Counts the calls between the poll that reports a readable socket and the next send()."""
+
+    def __init__(self) -> None:
+        self.functions: list[str] = []
+        """The functions in Python that were called."""
+        self.builtins: list[str] = []
+        """The built-in functions that were called."""
+
+    def count(self, action: Callable[[], object]) -> None:
+        """Call `action`."""
+        sys.setprofile(self._observe)
+        try:
+            action()
+        finally:
+            sys.setprofile(None)
+
+    def _observe(self, frame: Any, kind: str, function: Any) -> None:
+        if "socket.send" in self.builtins:
+            return
+        if kind == "call":
+            self.functions.append(frame.f_code.co_qualname)
+        elif kind == "c_call":
+            self.builtins.append(function.__qualname__)
+        elif (
+            kind == "c_return"
+            and "socket.recv" not in self.builtins
+            and (function.__qualname__ == "epoll.poll")
+        ):
+            self.functions, self.builtins = [], []
+
+
+class EventCostTests(SynchronousTestCase):
+    """An account with a journal on the disk, its upstream and a client, over real sockets."""
+
+    def setUp(self) -> None:
+        self.reactor: Any = EPollReactor()
+        module: Any = txaio  # `config` is set at run time
+        self.patch(module.config, "loop", self.reactor)
+        path = Path(self.mktemp()) / "paper.sqlite3"
+        journal = journal_at(path, self.reactor, dates=dates_of(self.reactor))
+        self.account = Account("paper", journal, self.reactor)
+        self.account.open()
+        self.addCleanup(self.account.close)
+        self.alpaca = self.connect_upstream()
+        factory = DownstreamFactory(Limits(), self.reactor)
+        site = build_site(
+            {"paper": self.account},
+            factory,
+            Admission((), (), Tokens(())),
+            self.reactor,
+            self.reactor.seconds,
+        )
+        self.client = self.connect(site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1)))
+        self.client.sendall(HANDSHAKE)
+        self.receive(self.client)
+        self.client.sendall(bytes([0x81, 0x80 | len(AUTH), 0, 0, 0, 0]) + AUTH)
+        self.receive(self.client)
+        for n in range(3):  # the client joins a send group, and what is built once is built
+            self.publish(event(n).payload)
+
+    def connect(self, protocol: Any) -> socket.socket:
+        """Connect a protocol of the proxy, and return the socket of its peer."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            ours = socket.create_connection(listening.getsockname())
+            theirs, address = listening.accept()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        ours.setblocking(False)
+        no_port: Any = None
+        transport = Server(ours, protocol, address, no_port, 0, self.reactor)
+        protocol.makeConnection(transport)
+        self.addCleanup(self.run_until, lambda: not transport.connected)
+        self.addCleanup(transport.abortConnection)
+        theirs.setblocking(False)
+        return theirs
+
+    def connect_upstream(self) -> socket.socket:
+        """Connect the account's stream, and return Alpaca's socket."""
+        settings = AccountSettings(
+            "paper",
+            BaseUrl(False, "127.0.0.1", 8100),
+            KeyPair(Secret("PK"), Secret("secret")),
+            Dialect.AUTH,
+            "ALPACA_PAPER_API_KEY",
+        )
+        factory = UpstreamFactory(settings, self.account, StreamListener(), self.reactor)
+        alpaca = self.connect(factory.buildProtocol(None))
+        key = accept_key(self.receive(alpaca))
+        alpaca.sendall(f"{UPGRADED}Sec-WebSocket-Accept: {key}\r\n\r\n".encode())
+        for frame in (AUTHORIZED, LISTENING):
+            alpaca.sendall(bytes([0x82, len(frame)]) + frame)
+        self.run_until(lambda: self.account.upstream.streaming)
+        return alpaca
+
+    def run_until(self, condition: Callable[[], object]) -> None:
+        """Run turns of the reactor until the condition is true, and two more."""
+        for _ in range(MAX_TURNS):
+            if condition():
+                break
+            self.reactor.iterate(0.01)
+        else:
+            raise AssertionError("waited in vain")
+        self.reactor.iterate(0)
+        self.reactor.iterate(0)
+
+    def receive(self, peer: socket.socket) -> bytes:
+        """Return the next bytes that the proxy sends."""
+        self.run_until(lambda: select([peer], [], [], 0)[0])
+        return peer.recv(65_536)
+
+    def publish(self, *payloads: bytes) -> None:
+        """Send events in one write of Alpaca's, and receive them."""
+        frames = [b"\x82\x7e" + len(each).to_bytes(2, "big") + each for each in payloads]
+        last = self.account.journal.last + len(payloads)
+        self.alpaca.sendall(b"".join(frames))
+        self.run_until(lambda: self.account.journal.last == last)
+        self.assertIn(payloads[-1], self.receive(self.client))
+
+    def count(self, *payloads: bytes) -> tuple[int, int]:
+        """Publish events, and return the number of calls: Python's functions, and built-in ones."""
+        counter = CallCounter()
+        counter.count(lambda: self.publish(*payloads))
+        self.assertEqual(counter.builtins[-1], "socket.send")
+        return len(counter.functions), len(counter.builtins)
+
+    def assert_cost(self, limit: tuple[int, int], *payloads: bytes) -> None:
+        """Assert that these events take at most this number of functions and built-in ones."""
+        functions, builtins = self.count(*payloads)
+        self.assertLessEqual(functions, limit[0])
+        self.assertLessEqual(builtins, limit[1])
+
+    def test_new_order_event_takes_few_calls(self) -> None:
+        """109 functions in Python and 88 built-in ones; 149 and 105 if Autobahn read the frame."""
+        self.assert_cost((109, 88), event(10).payload)
+
+    def test_fill_takes_few_calls(self) -> None:
+        """119 functions in Python and 112 built-in ones; 159 and 129 if Autobahn read the frame."""
+        fields = {"execution_id": "e", "price": "100.5", "qty": "10"}
+        fill = event(10, event="fill", status="filled", filled_qty="10", **fields)
+        self.assert_cost((119, 112), fill.payload)

@@ -1,0 +1,86 @@
+"""Reads whole data frames of Alpaca's without Autobahn, which makes fifty calls for each.
+
+Alpaca sends a trade update as one frame: unfragmented, unmasked, without an extension, and below
+64 KiB. A read usually has only whole frames of this kind. Everything else is Autobahn's:
+
+    the connection, or the next bytes                        who reads them
+    -------------------------------------------------------  --------------------
+    a whole text or binary frame with a length below 65,536  this module
+    a control frame, a fragment, a mask, reserved bits       Autobahn
+    a length of 65,536 or above, or not in its shortest form  Autobahn
+    a message above the limit, text that is not UTF-8        Autobahn
+    part of a frame                                          Autobahn
+    within a frame or a message that Autobahn has begun      Autobahn
+    not open, or a ping of ours is unanswered                Autobahn
+
+Autobahn gets the unread bytes unchanged, as if they had come in a read of their own. With a version
+of Autobahn other than 26.10, it reads all frames.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autobahn._version import __version__
+
+if TYPE_CHECKING:
+    from autobahn.twisted.websocket import WebSocketClientProtocol
+
+IS_SUPPORTED = __version__.startswith("26.10.")
+"""Whether this module knows the state of a connection in the installed version."""
+
+_TEXT, _BINARY = _FIRST = 0x81, 0x82
+"""The first byte: the last frame of a message, no reserved bits, and the opcode."""
+
+_TWO_BYTES = 126
+"""The second byte of a frame whose length is in the next two. Below it, it is the length."""
+
+
+def read_whole_frames(connection: WebSocketClientProtocol, data: bytes) -> bytes:
+    """Call `onMessage` for each whole data frame at the beginning of `data`.
+
+    Return the bytes that Autobahn must read. `onMessage` may close the connection, but not raise.
+    """
+    at, end = 0, len(data)
+    if not IS_SUPPORTED or not _is_between_messages(connection):
+        return data
+    limit: int = connection.maxMessagePayloadSize  # type: ignore[attr-defined]  # of the factory
+    while connection.state == connection.STATE_OPEN and at + 2 <= end:
+        first, size = data[at], data[at + 1]
+        start = at + 2
+        if size == _TWO_BYTES:
+            start += 2
+            size = int.from_bytes(data[at + 2 : start], "big")
+            if size < _TWO_BYTES:
+                break
+        elif size > _TWO_BYTES:  # a mask, or a length in eight bytes
+            break
+        if first not in _FIRST or start + size > end or size > limit:
+            break
+        payload = data[start : start + size]
+        if first == _TEXT and not payload.isascii() and not _is_utf8(payload):
+            break
+        at = start + size
+        connection.onMessage(payload, first == _BINARY)
+    return data[at:]
+
+
+def _is_between_messages(connection: WebSocketClientProtocol) -> bool:
+    """Whether Autobahn has begun no frame and no message, and waits for no pong.
+
+    It takes any message for a pong.
+    """
+    return not (
+        connection.data
+        or connection.current_frame
+        or connection.inside_message
+        or connection.autoPingTimeoutCall
+    )
+
+
+def _is_utf8(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
