@@ -25,6 +25,8 @@ INSTALL_REQUIRES = [
     "prometheus-client >= 0.21.1",
     # 1.0: its parser reports the lines that it cannot parse. Keys may contain a "$".
     "python-dotenv >= 1.0",
+    # Parses only those fields of an event that the proxy needs. 0.20: supports Python 3.14.
+    "msgspec >= 0.20",
     # `tradeproxy completion` for bash, zsh and tcsh: shtab reads argparse's parser.
     "shtab >= 1.7",
 ]

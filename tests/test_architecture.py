@@ -57,6 +57,7 @@ MONOPOLIES = {
     "txredisapi": ("tradeproxy.cluster.redis_client",),
     "shtab": ("tradeproxy.__main__",),
     "websockets": ("tradeproxy.client.aio",),
+    "msgspec": ("tradeproxy.wire.event_fields",),
     "autobahn": (
         "tradeproxy.client.tx",
         "tradeproxy.upstream.client",

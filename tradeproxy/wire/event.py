@@ -140,6 +140,7 @@ class Event:
 def read_event(payload: bytes, data: dict[str, Any]) -> Event:
     """Return the event in `payload`. `data` is its parsed object, with each number as a Number.
 
+    If the event has an `event_id`, `data` may lack the fields that `event_fields` does not name.
     Raises RecursionError or ValueError if the data cannot be serialized for the digest.
     """
     order = data.get("order")
