@@ -172,6 +172,108 @@ class PublishTests(AccountTestCase):
         self.assertEqual(listener.batches, [[event(2).payload]])
 
 
+class ReadTests(AccountTestCase):
+    """The events of one read are delivered at its end, without another turn of the reactor."""
+
+    def test_events_of_one_read_are_one_batch(self) -> None:
+        """They are delivered when the read ends, and no timer is set."""
+        before = self.clock.getDelayedCalls()
+        self.account.begin_read()
+        self.publish(1)
+        self.account.begin_read()  # the next TLS record of the same read
+        self.publish(2)
+        self.assert_delivered()
+        self.assertEqual(self.clock.getDelayedCalls(), before)
+        self.account.end_read()
+        self.assert_delivered([1, 2])
+
+    def test_read_without_event_delivers_nothing(self) -> None:
+        """A pong, or half a frame."""
+        self.account.begin_read()
+        self.account.end_read()
+        self.assert_delivered()
+
+    def test_events_of_this_turn_are_delivered_with_the_read(self) -> None:
+        """They are older. Their timer then has nothing to do."""
+        self.account.publish_recovered(event(1))
+        self.account.begin_read()
+        self.publish(2)
+        self.account.end_read()
+        self.assert_delivered([1, 2])
+        self.clock.advance(0)
+        self.assert_delivered([1, 2])
+
+    def test_end_of_buffering_within_a_read_delivers_at_its_end(self) -> None:
+        """As after the first stream of a process."""
+        self.account.start_buffering()
+        self.account.begin_read()
+        self.publish(1)
+        self.account.stop_buffering()
+        self.publish(2)
+        self.account.end_read()
+        self.assert_delivered([1, 2])
+
+    def test_publish_during_delivery_of_a_read_waits_for_the_next_turn(self) -> None:
+        """The delivery is not entered again: every subscriber gets the first event before."""
+        again = [2]
+
+        def echo() -> None:
+            if again:
+                self.publish(again.pop())
+                self.assertEqual(last.batches, [])
+
+        self.account.broadcaster.register(PayloadSubscriber(echo))
+        last = PayloadSubscriber()
+        self.account.broadcaster.register(last)
+        self.account.begin_read()
+        self.publish(1)
+        self.account.end_read()
+        self.assertEqual(last.batches, [[event(1).payload]])
+        self.clock.advance(0)
+        self.assertEqual(last.batches, [[event(1).payload], [event(2).payload]])
+
+    def test_flush_during_delivery_of_a_read_delivers_nothing_twice(self) -> None:
+        """The account may be closed by what a delivery does."""
+        self.account.broadcaster.register(PayloadSubscriber(self.account.flush))
+        self.account.begin_read()
+        self.publish(1, 2)
+        self.account.end_read()
+        self.assert_delivered([1, 2])
+
+    def test_subscriber_that_leaves_or_fails_during_the_delivery_is_dropped_alone(self) -> None:
+        """Neither a client's close nor an error reaches the read."""
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        leaving = PayloadSubscriber(lambda: self.account.broadcaster.unregister(leaving))
+        self.account.broadcaster.register(leaving)
+        self.account.broadcaster.register(PayloadSubscriber(fail))
+        last = PayloadSubscriber()
+        self.account.broadcaster.register(last)
+        for n in (1, 2):
+            self.account.begin_read()
+            self.publish(n)
+            self.account.end_read()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(leaving.batches, [[event(1).payload]])
+        self.assertEqual(last.batches, [[event(1).payload], [event(2).payload]])
+
+    def test_error_in_the_journal_leaves_later_events(self) -> None:
+        """The error reaches the caller. The next event has a turn of its own."""
+        self.journal.on_committed, kept = self.fail_once, self.journal.on_committed
+        self.account.begin_read()
+        self.publish(1)
+        self.assertRaises(ZeroDivisionError, self.account.end_read)
+        self.journal.on_committed = kept
+        self.publish(2)
+        self.clock.advance(0)
+        self.assert_delivered([2])
+
+    def fail_once(self, batch: Batch) -> None:
+        raise ZeroDivisionError
+
+
 class AccountCloseTests(AccountTestCase):
     """Closing the account loses no event."""
 
@@ -239,19 +341,20 @@ class LatencyTests(AccountTestCase):
         return round(latency.total, 3), round(slowest or 0.0, 3), latency.counts[-1]
 
     def test_latency_begins_when_data_is_received(self) -> None:
-        """Parsing and the turn of the reactor are included."""
+        """Parsing, and the events that follow in the same read, are included."""
         self.assertEqual(self.measured(), (0.0, 0.0, 0))
-        self.account.mark_received()
+        self.account.begin_read()
         self.clock.advance(0.25)
         self.publish(1)
         self.clock.advance(0.5)
         self.publish(2)
-        self.account.flush()
-        self.assertEqual(self.measured(), (1.5, 0.75, 2))
+        self.account.end_read()
+        self.assertEqual(self.measured(), (0.75, 0.75, 1))
 
     def test_latency_of_recovered_event_begins_when_it_is_published(self) -> None:
         """It was received by another connection."""
-        self.account.mark_received()
+        self.account.begin_read()
+        self.account.end_read()
         self.clock.advance(100)
         self.account.publish_recovered(event(1))
         self.clock.advance(0.5)
@@ -259,12 +362,14 @@ class LatencyTests(AccountTestCase):
 
     def test_latency_of_buffered_events_includes_the_wait(self) -> None:
         """Even if a recovered event, which came later, is delivered with them."""
-        self.account.mark_received()
+        self.account.begin_read()
         self.account.start_buffering()
         self.publish(2)
+        self.account.end_read()
         self.clock.advance(2)
-        self.account.mark_received()
+        self.account.begin_read()
         self.publish(3)
+        self.account.end_read()
         self.clock.advance(1)
         self.account.publish_recovered(event(1))
         self.account.stop_buffering()

@@ -195,18 +195,19 @@ class MeasuredTests(MetricsTestCase):
         self.disk.on_commit(lambda: self.pass_time(0.1))
         for _ in range(3):
             self.paper.broadcaster.register(SlowSubscriber(lambda: self.pass_time(0.2)))
-        self.paper.mark_received()
+        self.paper.begin_read()
         self.pass_time(0.03)
         self.paper.publish(event(1))
-        self.wires.flush()
+        self.paper.end_read()
         count, total, buckets = self.histogram("delivery_latency_seconds")
         self.assertEqual((count, round(total, 3), buckets), (1, 0.73, {}))
 
     def test_delivery_latency_includes_buffering(self) -> None:
         """A recovered event has no wait: its latency starts when it is found."""
-        self.paper.mark_received()
+        self.paper.begin_read()
         self.paper.start_buffering()
         self.paper.publish(event(3))
+        self.paper.end_read()
         self.wires.advance(2)
         self.paper.publish_recovered(event(1))
         self.wires.flush()

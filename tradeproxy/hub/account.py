@@ -49,19 +49,20 @@ ANOTHER_ACCOUNT = "Alpaca answers with another account than before"
 class Account:
     """The events of one Alpaca account: one upstream, one journal, any number of subscribers.
 
-    Events published in one turn of the reactor form one batch. It is committed and delivered at
-    the end of that turn: callLater(0) runs after the turn's reads. So a single event is not
-    delayed, and a hundred at once cost one commit, and one delivery per subscriber.
+    The events of one read of Alpaca's socket form one batch. It is committed and delivered at the
+    end of the read. So a single event is not delayed, and a hundred at once cost one commit, and
+    one delivery per subscriber. Events that are published elsewhere, such as those of a backfill,
+    form the batch of one turn of the reactor.
 
     During a backfill, events of the stream are buffered, because missed events are older:
 
         state        event              effect                               next state
         -----------  -----------------  -----------------------------------  -----------
-        passing on   publish            joins the batch of this turn         passing on
+        passing on   publish            joins the batch of this read         passing on
         passing on   start_buffering                                         buffering
         buffering    publish            joins the buffer                     buffering
         buffering    publish_recovered  joins the batch of this turn         buffering
-        buffering    stop_buffering     the buffer joins this turn's batch   passing on
+        buffering    stop_buffering     the buffer joins the next batch      passing on
     """
 
     _log = Logger()
@@ -86,10 +87,11 @@ class Account:
         self.latency = Histogram(LATENCY_BOUNDS)
         self.slowest = SlowestSeries()
         self._clock = clock
-        # Events of this turn that are not committed yet, and when the first one was received.
+        # Events that are not committed yet, and when the first one was received.
         self._pending: list[Event] = []
         self._pending_since = 0.0
         self._received_at: float | None = None
+        self._is_reading = False
         self._buffered_since: float | None = None
         # When the first event of the running fan-out was received; None while it is idle.
         self._delivering_since: float | None = None
@@ -122,12 +124,19 @@ class Account:
 
     # Receiving events.
 
-    def mark_received(self) -> None:
-        """Record that data from Alpaca has been read now.
+    def begin_read(self) -> None:
+        """Record that data from Alpaca has been read now. `end_read` delivers its events.
 
-        Events published before the next call count as received now: see `latency`.
+        They count as received now: see `latency`. Several calls may precede one `end_read`.
         """
         self._received_at = self._clock.seconds()
+        self._is_reading = True
+
+    def end_read(self) -> None:
+        """Commit and deliver the pending events."""
+        # First: events that are published during the delivery get a turn of their own.
+        self._is_reading = False
+        self.flush()
 
     def publish(self, event: Event) -> None:
         """Take one event of the stream."""
@@ -189,12 +198,13 @@ class Account:
         self.newest_streamed = max(self.newest_streamed, self._enqueue(event, received_at))
 
     def _enqueue(self, event: Event, received_at: float | None) -> int:
-        """Commit the event at the end of this turn. None for `received_at` means now.
+        """Commit the event at the end of this read or turn. None for `received_at` means now.
 
         Returns its time (microseconds since 1970); 0 without one.
         """
         if not self._pending:
-            self._clock.callLater(0, self.flush)
+            if not self._is_reading:
+                self._clock.callLater(0, self.flush)
             self._pending_since = self._clock.seconds() if received_at is None else received_at
         time = event.time
         if time is not None and self.dates.is_future(time):
@@ -205,9 +215,9 @@ class Account:
         return time or 0
 
     def flush(self) -> None:
-        """Commit and deliver the pending events now, before the end of the turn."""
+        """Commit and deliver the pending events now."""
         pending, self._pending = self._pending, []
-        # Empty if an earlier call was faster than the timer.
+        # Empty if the read has no event, or if an earlier call was faster than the timer.
         if pending:
             self.journal.append(pending)
 

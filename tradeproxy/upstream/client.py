@@ -11,10 +11,9 @@ from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientPr
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import connectionDone
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -35,6 +34,7 @@ from tradeproxy.upstream.session import (
     UpstreamState,
     is_limit,
 )
+from tradeproxy.upstream.tls import TlsEndpoint, TlsTransport
 from tradeproxy.upstream.whole_frames import read_whole_frames
 from tradeproxy.wire.messages import encode
 
@@ -126,18 +126,32 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
 
     def dataReceived(self, data: bytes) -> None:
-        """Record the time of the data, then parse it; abort if the handshake's answer is too long.
+        """Read what the socket or one TLS record has brought.
 
-        Autobahn collects that answer without a limit.
+        Abort if the handshake's answer is too long: Autobahn collects it without a limit.
         """
-        self._account.mark_received()
-        if self.state == self.STATE_OPEN:
-            data = read_whole_frames(self, data)
-        if data:
-            super().dataReceived(data)
-        if self.state == self.STATE_CONNECTING and len(self.data) > MAX_HEAD_SIZE:
-            self._failure_reason = "the answer to the handshake is too long"
-            self.abort()
+        self._account.begin_read()
+        try:
+            if self.state == self.STATE_OPEN:
+                data = read_whole_frames(self, data)
+            if data:
+                super().dataReceived(data)
+            if self.state == self.STATE_CONNECTING and len(self.data) > MAX_HEAD_SIZE:
+                self._failure_reason = "the answer to the handshake is too long"
+                self.abort()
+        finally:
+            transport = self.transport
+            if not (isinstance(transport, TlsTransport) and transport.is_reading):
+                self.read_ended()
+
+    def read_ended(self) -> None:
+        """Commit and deliver the events of the read, in this turn of the reactor."""
+        try:
+            self._account.end_read()
+        except Exception:  # Twisted would close the connection
+            self._log.failure(
+                "{account}: the events of a read could not be delivered", account=self._account.name
+            )
 
     def onConnect(self, response: ConnectionResponse) -> None:
         """Take the Date header of the answer, if it has one."""
@@ -310,9 +324,7 @@ def upstream_endpoint(base_url: BaseUrl, reactor: Any) -> IStreamClientEndpoint:
     The trust store is the platform's, or that of OpenSSL's SSL_CERT_FILE and SSL_CERT_DIR.
     """
     endpoint = HostnameEndpoint(reactor, base_url.host, base_url.port, timeout=CONNECT_TIMEOUT)
-    return (
-        wrapClientTLS(optionsForClientTLS(base_url.host), endpoint) if base_url.secure else endpoint
-    )
+    return TlsEndpoint(base_url.host, endpoint, reactor) if base_url.secure else endpoint
 
 
 def _tls_problem(error: BaseException | None) -> str:

@@ -1,0 +1,66 @@
+"""TLS to Alpaca. The end of a read is reported once, after all of its records.
+
+One read of the socket may bring several TLS records, and Twisted calls `dataReceived` for each. A
+burst of events would become several batches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IProtocolFactory, IReactorTime
+
+
+class ReadObserver(Protocol):
+    """A protocol over TlsTransport."""
+
+    def read_ended(self) -> None:
+        """Handle the end of a read of the socket. It may have brought no data."""
+
+
+class TlsTransport(BufferingTLSTransport):
+    """A TLS connection whose protocol is a ReadObserver."""
+
+    is_reading = False
+    """Whether `read_ended` follows. It does not if a lost connection has data left."""
+
+    def dataReceived(self, bytes: bytes) -> None:  # noqa: A002  # Twisted's name
+        """Pass the data of every record to the protocol, then report the end of the read."""
+        self.is_reading = True
+        try:
+            super().dataReceived(bytes)
+        finally:
+            self.is_reading = False
+            cast("ReadObserver", self.wrappedProtocol).read_ended()
+
+
+@implementer(IStreamClientEndpoint)
+class TlsEndpoint:
+    """Connects with TLS over another endpoint. The certificate and the name are verified."""
+
+    def __init__(self, host: str, endpoint: IStreamClientEndpoint, clock: IReactorTime) -> None:
+        """Create the endpoint.
+
+        Args:
+            host: the name in the certificate.
+            endpoint: connects over TCP.
+            clock: the reactor. Twisted joins the small writes of one turn.
+        """
+        self._host = host
+        self._endpoint = endpoint
+        self._clock = clock
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        """Connect, and return the protocol over TLS."""
+        options = optionsForClientTLS(self._host)
+        factory = TLSMemoryBIOFactory(options, True, protocolFactory, self._clock)
+        factory.protocol = TlsTransport
+        connected: Deferred[Any] = self._endpoint.connect(factory)
+        return connected.addCallback(lambda transport: transport.wrappedProtocol)
