@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.downstream.filters import Filter
     from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Batch
+    from tradeproxy.journal.base import Batch, Row
 
 MARKS = tuple(mark.value for mark in Recovered)
 
@@ -20,14 +20,14 @@ MARKS = tuple(mark.value for mark in Recovered)
 class FrameEncoder:
     """Encodes a batch: the frames of its rows, joined.
 
-    `frame` makes one frame of a payload and its cursor. The cursor is None if the row has none.
-    With `wanted`, rows that do not match this filter are left out. The result may be empty.
+    `frame` makes one frame of a payload, and of its row and the account if it has a cursor. With
+    `wanted`, rows that do not match this filter are left out. The result may be empty.
 
     An encoder is the key under which a batch caches the result. Compared and hashed by identity.
     """
 
     def __init__(
-        self, frame: Callable[[bytes, str | None], bytes], wanted: Filter | None = None
+        self, frame: Callable[[bytes, Row, Account], bytes], wanted: Filter | None = None
     ) -> None:
         self._frame = frame
         self._filter = wanted
@@ -59,20 +59,23 @@ class FrameEncoder:
         for row in batch.rows if self._filter is None else self._filter.select(batch):
             if row.payload is None:
                 return None
-            frames.append(self._frame(row.payload, account.cursor_after(row)))
+            frames.append(self._frame(row.payload, row, account))
         return b"".join(frames)
 
 
 def plain_encoder(message: Callable[[bytes], bytes]) -> FrameEncoder:
     """Return an encoder that keeps Alpaca's payloads byte for byte; `message` frames each."""
-    return FrameEncoder(lambda payload, _: message(payload))
+    return FrameEncoder(lambda payload, _row, _account: message(payload))
 
 
 def cursor_encoder(message: Callable[[bytes], bytes]) -> FrameEncoder:
     """Return an encoder that adds the cursor, if any, to each payload; `message` frames it."""
-    return FrameEncoder(
-        lambda payload, cursor: message(payload if cursor is None else with_cursor(payload, cursor))
-    )
+
+    def frame(payload: bytes, row: Row, account: Account) -> bytes:
+        cursor = account.cursor_after(row)
+        return message(payload if cursor is None else with_cursor(payload, cursor))
+
+    return FrameEncoder(frame)
 
 
 def sse_encoder() -> FrameEncoder:
@@ -80,7 +83,8 @@ def sse_encoder() -> FrameEncoder:
     return FrameEncoder(_server_sent)
 
 
-def _server_sent(payload: bytes, cursor: str | None) -> bytes:
+def _server_sent(payload: bytes, row: Row, account: Account) -> bytes:
+    cursor = account.cursor_after(row)
     data, recovered = extract_data(payload)
     # Only the proxy's own marks become a comment. If Alpaca used the same name, its value could
     # be of any type, or contain a line end.

@@ -17,6 +17,7 @@ from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.send_group import SendGroups
 from tradeproxy.downstream.session import ClientSession, ProtocolMode
 from tradeproxy.downstream.subscription import SharedEncoders
+from tradeproxy.downstream.text_frame import encode_text
 from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.wire.messages import Sendable, encode
 
@@ -78,15 +79,15 @@ class DownstreamFactory(WebSocketServerFactory):
         self.clients = Clients(sockets)
         self.clients.sockets.on_replaced = self._count_replaced
         self.throttle = HandshakeThrottle(reactor)
-        plain = encoder.plain_encoder(self._frame)
+        plain = encoder.plain_encoder(encode_text)
         self._context = ConnectionContext(
             clock=reactor,
             limits=limits,
             clients=self.clients,
             encoders=SharedEncoders(
-                self._frame, plain, encoder.cursor_encoder(self._frame), LogReader()
+                encode_text, plain, encoder.cursor_encoder(encode_text), LogReader()
             ),
-            encode_reply=cache(self._encode_reply),  # about a dozen different replies exist
+            encode_reply=cache(_encode_reply),  # about a dozen different replies exist
             send_groups=SendGroups(plain, reactor),
             throttle=self.throttle,
             auth_deadlines=AuthDeadlines(limits.auth_timeout, reactor),
@@ -127,13 +128,6 @@ class DownstreamFactory(WebSocketServerFactory):
         client.factory = self
         return autobahn_slim.take_over(request, client, key)
 
-    def _encode_reply(self, message: Sendable) -> bytes:
-        return self._frame(encode(message))
 
-    def _frame(self, payload: bytes) -> bytes:
-        """Return `payload` as a text frame.
-
-        Without compression the frame is the same for all clients, so it is encoded once.
-        """
-        message: bytes = self.prepareMessage(payload).payloadHybi
-        return message
+def _encode_reply(message: Sendable) -> bytes:
+    return encode_text(encode(message))
