@@ -226,8 +226,8 @@ class Account:
             self._delivering_since = (
                 self._pending_since if batch.received_at is None else batch.received_at
             )
-        self.batch_sizes.observe(len(batch.rows))
         self.broadcaster.publish(batch)
+        self.batch_sizes.observe(len(batch.rows))
 
     def _record_latency(self) -> None:
         since, self._delivering_since = self._delivering_since, None

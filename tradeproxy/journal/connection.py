@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
 _DAMAGE = {
     sqlite3.SQLITE_CORRUPT,
@@ -59,20 +56,36 @@ def _get_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF
 
 
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit what happens inside, or roll it back if that raises. May raise sqlite3.Error."""
-    # IMMEDIATE takes the write lock at once, so that a busy file fails here.
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
+class Transaction:
+    """Commits what happens inside, or rolls it back if that raises. May raise sqlite3.Error.
+
+    It can be used again. Two calls of methods are a third of what a generator costs.
+    """
+
+    __slots__ = ("_execute",)
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._execute = connection.execute
+
+    def __enter__(self) -> None:
+        # IMMEDIATE takes the write lock at once, so that a busy file fails here.
+        self._execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._roll_back()
+            return
+        try:
+            self._execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
         # SQLite rolls back by itself after some errors. An error of the ROLLBACK would hide
         # the cause.
         with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
+            self._execute("ROLLBACK")
 
 
 def fetch_value(connection: sqlite3.Connection, query: str, *values: object) -> Any:

@@ -250,14 +250,14 @@ class SqliteJournal(JournalBase):
         if added is None:
             self._append_to_backlog(events)
             return
-        self.commit_seconds.observe(self._clock.seconds() - began)
+        seconds = self._clock.seconds() - began
         self.duplicates += len(events) - len(added)
         if added:
-            self.event_counts.update(
-                [entry.event.kind for entry in added if entry.event is not None]
-            )
             self.last, self.latest_time = added[-1].seq, added[-1].max_time
             self.on_committed(Batch(tuple([entry.row(durable=True) for entry in added])))
+        # Clients have the events now. What only the metrics need comes last.
+        self.commit_seconds.observe(seconds)
+        self.event_counts.update([entry.event.kind for entry in added if entry.event is not None])
 
     def _append_to_backlog(self, events: Sequence[Event]) -> None:
         stored: list[Row] = []

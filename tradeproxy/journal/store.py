@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import Row, UnreadableError, max_optional
-from tradeproxy.journal.connection import BusyError, DamageError, fetch_value, transaction
+from tradeproxy.journal.connection import BusyError, DamageError, Transaction, fetch_value
 from tradeproxy.journal.metadata import TrimmedEvent
 from tradeproxy.journal.schema import migrate
 from tradeproxy.journal.upgrade import OlderRows, read_execution, repair_times
@@ -69,6 +69,7 @@ class Store:
     def __init__(self, connection: sqlite3.Connection, *, full_sync: bool) -> None:
         self._connection = connection
         self._execute = connection.execute
+        self._transaction = Transaction(connection)
         try:
             self._execute(f"PRAGMA synchronous = {'FULL' if full_sync else 'NORMAL'}")
             # On macOS, fsync does not flush the drive's own cache; F_FULLFSYNC does.
@@ -142,7 +143,7 @@ class Store:
             received: when the events were received (microseconds since 1970).
         """
         added: list[Entry] = []
-        with transaction(self._connection):
+        with self._transaction:
             for event in events:
                 time = event.time
                 new_max = (
@@ -156,7 +157,7 @@ class Store:
 
     def commit(self, entries: Sequence[Entry], metadata: Mapping[str, str | None]) -> None:
         """Add entries that have their numbers, and save metadata, in one transaction."""
-        with transaction(self._connection):
+        with self._transaction:
             for entry in entries:
                 event = entry.event
                 if entry.unstored:
@@ -195,13 +196,15 @@ class Store:
 
     def has(self, event: Event) -> bool:
         """Whether this event is stored or a hole stands for it, by its key."""
-        if self._is_unstored(event):
+        if self._has_unstored and self._is_unstored(event):
             return True
         if not event.execution:
             query = "SELECT seq FROM events WHERE identity = ? AND digest = ?"
             return self._first(query, event.identity, event.digest) is not None
         query = "SELECT seq FROM executions WHERE digest = ?"
-        return self._first(query, event.execution) is not None or self._is_older(event)
+        return self._first(query, event.execution) is not None or (
+            self.older_rows.last > 0 and self._is_older(event)
+        )
 
     def list_keys(self, after: int, limit: int) -> list[tuple[str, bytes]]:
         """Return the keys of the newest `limit` events that are after a time or have none."""
@@ -337,7 +340,7 @@ class Store:
 
         Closed orders without a later event are deleted too. Open orders stay.
         """
-        with transaction(self._connection):
+        with self._transaction:
             self._execute("DELETE FROM events WHERE seq <= ?", (through,))
             self._execute("DELETE FROM executions WHERE seq <= ?", (through,))
             self._execute("DELETE FROM late WHERE seq <= ?", (through,))
@@ -350,8 +353,6 @@ class Store:
 
     def _is_older(self, event: Event) -> bool:
         """Whether a row that is not in `executions` yet has this event."""
-        if not self.older_rows.last:
-            return False
         rows = self._execute(
             "SELECT payload FROM events WHERE identity = ? AND seq <= ?",
             (event.identity, self.older_rows.last),
@@ -364,18 +365,16 @@ class Store:
         return self._first("SELECT seq FROM unstored LIMIT 1") is not None
 
     def _is_unstored(self, event: Event) -> bool:
-        """Whether a hole stands for this event. There is no query while the log has no hole."""
-        return self._has_unstored and (
-            self._first("SELECT seq FROM unstored WHERE key = ?", event.key_hash) is not None
-        )
+        """Whether a hole stands for this event."""
+        return self._first("SELECT seq FROM unstored WHERE key = ?", event.key_hash) is not None
 
     # Parts of transactions.
 
     def _insert(self, entry: Entry, event: Event) -> bool:
-        if self._is_unstored(event):
+        if self._has_unstored and self._is_unstored(event):
             return False
         if (execution := event.execution) and (
-            self._is_older(event)
+            (self.older_rows.last > 0 and self._is_older(event))
             or self._execute(_INSERT_EXECUTION, (entry.seq, execution)).rowcount == 0
         ):
             return False

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.base import max_optional
-from tradeproxy.journal.connection import fetch_value, transaction
+from tradeproxy.journal.connection import Transaction, fetch_value
 from tradeproxy.wire.event import MAX_TIME, MIN_TIME
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 
@@ -36,14 +36,14 @@ def repair_times(connection: sqlite3.Connection) -> int:
     """
     limits = MAX_TIME, MIN_TIME
     if fetch_value(connection, "SELECT 1 FROM orders WHERE time > ? OR time < ?", *limits):
-        with transaction(connection):
+        with Transaction(connection):
             connection.execute("UPDATE orders SET time = 0 WHERE time > ? OR time < ?", limits)
     first = fetch_value(
         connection, "SELECT min(seq) FROM events WHERE high > ? OR high < ?", *limits
     )
     if first is None:
         return 0
-    with transaction(connection):
+    with Transaction(connection):
         cursor = connection.execute(
             "UPDATE events SET time = NULL WHERE time > ? OR time < ?", limits
         )
@@ -97,7 +97,7 @@ class OlderRows:
     def add_some(self, seconds: float) -> bool:
         """Add rows for some seconds, in one transaction; return whether more must follow."""
         if self.last:
-            with _unsynced(self._connection), transaction(self._connection):
+            with _unsynced(self._connection), Transaction(self._connection):
                 last = self._add_rows(seconds)
             self.last = last  # not earlier: a failed COMMIT rolls the rows back
         return self.last > 0

@@ -110,8 +110,11 @@ class Dates:
 
     def is_future(self, time: int) -> bool:
         """Whether a time (microseconds) is later than that. False if that is unknown."""
-        limit = self.event_limit()
-        return limit is not None and time > limit
+        if self._accepted is None:
+            return False
+        # `event_limit` without the calls, for every event.
+        date, moment = self._accepted
+        return time > round((date + self.clock() - moment + TOLERANCE) * SECOND)
 
     def since_limit(self) -> float:
         """Return the latest time from which a client may ask for events (Unix time in seconds)."""

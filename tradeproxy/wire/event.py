@@ -151,7 +151,7 @@ def read_event(payload: bytes, data: dict[str, Any]) -> Event:
         filled = _read_number(order.get("filled_qty"))
         state = OrderState(order_id, _read_word(order.get("status")), filled, time or 0)
     event_id = _read_word(data.get("event_id"))
-    execution = _hash_execution(data, order, kind, event_id)
+    execution = _hash_execution(data, order, order_id, kind, event_id)
     identity = event_id or _fallback_identity(data, order)
     digest = b"" if event_id else _digest(data)
     return Event(payload, identity, digest, time, state, kind, execution)
@@ -229,7 +229,9 @@ def _fallback_identity(data: dict[str, Any], order: dict[str, Any]) -> str:
     return _canonical_text([order.get("id"), data.get("event"), discriminator])
 
 
-def _hash_execution(data: dict[str, Any], order: dict[str, Any], kind: str, event_id: str) -> bytes:
+def _hash_execution(
+    data: dict[str, Any], order: dict[str, Any], order_id: str, kind: str, event_id: str
+) -> bytes:
     """Return the hash that identifies an execution; empty for other events.
 
     Alpaca's history has fields that the stream's copy lacks, `event_id` and `at` among them. It
@@ -237,11 +239,10 @@ def _hash_execution(data: dict[str, Any], order: dict[str, Any], kind: str, even
     """
     if kind not in EXECUTION_KINDS and not (kind in AMENDMENT_KINDS and event_id):
         return b""
-    order_id = _read_word(order.get("id"))
     execution = _read_word(data.get("execution_id")) or sorted(
         {*_leg_executions(data), *_leg_executions(order)}
     )
-    parts = [order_id, kind, execution, *(_read_amount(data.get(name)) for name in AMOUNTS)]
+    parts = [order_id, kind, execution, *[_read_amount(data.get(name)) for name in AMOUNTS]]
     if kind in AMENDMENT_KINDS:
         parts += [event_id, _read_word(data.get("previous_execution_id"))]
     elif not order_id or not execution:
