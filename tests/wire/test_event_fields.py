@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.frames import FRAMES, TRADE_UPDATES
 from tests.support.journals import event
 from tradeproxy.wire import messages
-from tradeproxy.wire.event_fields import MAX_OPENED, parse_fields
+from tradeproxy.wire.event_fields import MAX_OPENED, parse_event
 from tradeproxy.wire.messages import NOT_JSON, ServerMessage, TradeUpdate, parse_server
 
 FILL = event(
@@ -41,6 +41,7 @@ TEXTS = (
 LITERALS = (
     *("null", "true", "false", "0", "-0", "1", "1.0", "1e5", "1e999", "-1E-999", "9" * 400),
     *("9" * 5000, "NaN", "-Infinity", "01", "1.", '"\\ud800"', '"\\u0000"', '"\u00e4"', "[]", "{}"),
+    *(f'"{"x" * 128}"', f'"{"x" * 129}"', '"\\u00e4"', '"\\ud83d\\ude00"', '"\\q"'),
     *('"\x7f"', '"\x1f"', '"a\\"b"', "nul", "'a'", "\ufeff1", "\xa01", "[" * 50 + "]" * 50),
 )
 HOSTILE = (
@@ -73,7 +74,7 @@ HOSTILE = (
 
 def parse_fully(payload: bytes) -> ServerMessage:
     """Return the message that the full parser finds."""
-    with mock.patch.object(messages, "parse_fields", return_value=None):
+    with mock.patch.object(messages, "parse_event", return_value=None):
         return parse_server(payload)
 
 
@@ -117,7 +118,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 
 class EventFieldsTests(SynchronousTestCase):
-    """What is parsed without the other fields equals what the full parser finds."""
+    """The event of its fields equals the event that the full parser finds."""
 
     maxDiff = 2000
 
@@ -130,14 +131,14 @@ class EventFieldsTests(SynchronousTestCase):
         self.assertGreater(len(with_id), 3)
         for payload in (*with_id, FILL):
             with self.subTest(payload=payload):
-                self.assertIsNotNone(parse_fields(payload))
+                self.assertIsNotNone(parse_event(payload))
                 self.assert_same(payload)
 
     def test_other_frames_need_the_full_parser(self) -> None:
         """Messages of other kinds, and events that only their data identifies."""
         for payload in FRAMES:
             if b'"event_id":"' not in payload:
-                self.assertIsNone(parse_fields(payload))
+                self.assertIsNone(parse_event(payload))
             self.assert_same(payload)
 
     def test_hostile_documents_are_parsed_as_by_the_full_parser(self) -> None:
@@ -148,14 +149,16 @@ class EventFieldsTests(SynchronousTestCase):
 
     def test_every_field_with_every_value_is_parsed_as_by_the_full_parser(self) -> None:
         """A value of an unusual type, in the place of each field."""
-        document = json.loads(FILL)
-        parents: list[dict[str, Any]] = [document, document["data"], document["data"]["order"]]
-        for parent, literal in itertools.product(parents, LITERALS):
-            for name in tuple(parent):
-                kept, parent[name] = parent[name], "?"
-                payload = json.dumps(document).replace('"?"', literal).encode()
-                parent[name] = kept
-                self.assert_same(payload)
+        for kind in ("fill", "trade_correct"):
+            document = json.loads(FILL.replace(b'"fill"', f'"{kind}"'.encode()))
+            data = document["data"]
+            parents: list[dict[str, Any]] = [document, data, data["order"]]
+            for parent, literal in itertools.product(parents, LITERALS):
+                for name in tuple(parent):
+                    kept, parent[name] = parent[name], "?"
+                    payload = json.dumps(document).replace('"?"', literal).encode()
+                    parent[name] = kept
+                    self.assert_same(payload)
 
     def test_no_invalid_value_is_accepted_in_a_skipped_field(self) -> None:
         """Numbers and punctuation that only resemble JSON: every short combination of them."""
@@ -164,14 +167,20 @@ class EventFieldsTests(SynchronousTestCase):
             for length in range(size + 1):
                 for value in itertools.product(alphabet, repeat=length):
                     payload = f"{begin}{''.join(value)}}}}}".encode()
-                    if parse_fields(payload) is not None:
+                    if parse_event(payload) is not None:
                         self.assertIsInstance(parse_fully(payload), TradeUpdate, payload)
+
+    def test_usual_limits_are_accepted(self) -> None:
+        """An id of one character, and as many brackets as are allowed."""
+        begin, end = b'{"stream":"trade_updates","data":{"event_id":"a","x":[', b"]}}"
+        self.assertIsNotNone(parse_event(begin + b",".join([b"{}"] * (MAX_OPENED - 3)) + end))
+        self.assertIsNone(parse_event(begin + b",".join([b"{}"] * (MAX_OPENED - 2)) + end))
 
     def test_deep_document_is_left_to_the_full_parser(self) -> None:
         """The depth that a parser accepts depends on the stack at that moment."""
         for opened, closed in (("[", "]"), ('{"x":', "}")):
             inner = f"{opened * MAX_OPENED}1{closed * MAX_OPENED}".encode()
-            self.assertIsNone(parse_fields(FILL[:-1] + b',"x":' + inner + b"}"))
+            self.assertIsNone(parse_event(FILL[:-1] + b',"x":' + inner + b"}"))
         self.assertEqual(parse_server(b"[" * 100_000), NOT_JSON)
 
     @settings(deadline=None, derandomize=True, max_examples=500)

@@ -140,21 +140,64 @@ class Event:
 def read_event(payload: bytes, data: dict[str, Any]) -> Event:
     """Return the event in `payload`. `data` is its parsed object, with each number as a Number.
 
-    If the event has an `event_id`, `data` may lack the fields that `event_fields` does not name.
     Raises RecursionError or ValueError if the data cannot be serialized for the digest.
     """
     order = data.get("order")
     order = order if isinstance(order, dict) else {}
-    time = _time(data.get("at")) or _time(data.get("timestamp"))
-    state, kind = None, _kind(data.get("event"))
-    if order_id := _read_word(order.get("id")):
+    time = read_time(data.get("at")) or read_time(data.get("timestamp"))
+    state, kind, order_id = None, _kind(data.get("event")), _read_word(order.get("id"))
+    if order_id:
         filled = _read_number(order.get("filled_qty"))
         state = OrderState(order_id, _read_word(order.get("status")), filled, time or 0)
     event_id = _read_word(data.get("event_id"))
-    execution = _hash_execution(data, order, order_id, kind, event_id)
+    execution = b""
+    if kind in EXECUTION_KINDS or kind in AMENDMENT_KINDS:
+        execution = hash_execution(
+            order_id,
+            kind,
+            _read_word(data.get("execution_id")),
+            [*_leg_executions(data), *_leg_executions(order)],
+            [_read_amount(data.get(name)) for name in AMOUNTS],
+            event_id,
+            _read_word(data.get("previous_execution_id")),
+        )
     identity = event_id or _fallback_identity(data, order)
     digest = b"" if event_id else _digest(data)
     return Event(payload, identity, digest, time, state, kind, execution)
+
+
+def hash_execution(
+    order_id: str,
+    kind: str,
+    execution_id: str,
+    leg_executions: list[str],
+    amounts: list[str],
+    event_id: str,
+    previous_id: str,
+) -> bytes:
+    """Return the hash that identifies an execution; empty if the event does not identify one.
+
+    Alpaca's history has fields that the stream's copy lacks, `event_id` and `at` among them. It
+    has been seen to report one execution under two ids, and a bust and its correction under one.
+
+    Args:
+        order_id: the id of the order; "" without one.
+        kind: one of EXECUTION_KINDS or AMENDMENT_KINDS.
+        execution_id: the event's `execution_id`; "" without one.
+        leg_executions: those of the legs, which count if the event has none.
+        amounts: the quantity and the price, each as `normalize_amount` returns it.
+        event_id: the `event_id`; "" without one.
+        previous_id: the `previous_execution_id` of an amendment; "" without one.
+    """
+    execution = execution_id or sorted(set(leg_executions))
+    parts = [order_id, kind, execution, *amounts]
+    if kind in AMENDMENT_KINDS:
+        if not event_id:
+            return b""
+        parts += [event_id, previous_id]
+    elif not order_id or not execution:
+        return b""
+    return blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
 def parse_time(text: str) -> int:
@@ -183,6 +226,23 @@ def parse_time_down(text: str) -> tuple[int, bool]:
     return time, _FINER.search(text) is None
 
 
+def read_time(value: Any) -> int | None:
+    """Return a field of an event as microseconds since 1970; None if it is no time."""
+    try:
+        return parse_time(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def normalize_amount(text: str) -> str:
+    """Return a quantity or a price such that 10, "10" and "10.0" are equal; "" for none."""
+    try:
+        number = Decimal(text)
+        return str(number.normalize()) if number else "0"
+    except ArithmeticError:  # not a number, or one beyond the exponents of Decimal
+        return text
+
+
 def is_time(microseconds: object) -> bool:
     """Whether a value is a whole number of microseconds since 1970 that can be formatted."""
     return type(microseconds) is int and MIN_TIME <= microseconds <= MAX_TIME
@@ -197,13 +257,6 @@ def format_time(microseconds: int) -> str:
     moment = _EPOCH + min(max(microseconds, MIN_TIME), MAX_TIME) * _MICROSECOND
     # Not strftime: its %Y does not pad the year on Linux, so that the result could not be parsed.
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-
-
-def _time(value: Any) -> int | None:
-    try:
-        return parse_time(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
 
 
 def _kind(value: Any) -> str:
@@ -229,36 +282,9 @@ def _fallback_identity(data: dict[str, Any], order: dict[str, Any]) -> str:
     return _canonical_text([order.get("id"), data.get("event"), discriminator])
 
 
-def _hash_execution(
-    data: dict[str, Any], order: dict[str, Any], order_id: str, kind: str, event_id: str
-) -> bytes:
-    """Return the hash that identifies an execution; empty for other events.
-
-    Alpaca's history has fields that the stream's copy lacks, `event_id` and `at` among them. It
-    has been seen to report one execution under two ids, and a bust and its correction under one.
-    """
-    if kind not in EXECUTION_KINDS and not (kind in AMENDMENT_KINDS and event_id):
-        return b""
-    execution = _read_word(data.get("execution_id")) or sorted(
-        {*_leg_executions(data), *_leg_executions(order)}
-    )
-    parts = [order_id, kind, execution, *[_read_amount(data.get(name)) for name in AMOUNTS]]
-    if kind in AMENDMENT_KINDS:
-        parts += [event_id, _read_word(data.get("previous_execution_id"))]
-    elif not order_id or not execution:
-        return b""
-    return blake2b(repr(parts).encode(), digest_size=16).digest()
-
-
 def _read_amount(value: Any) -> str:
-    """Return a quantity or a price such that 10, "10" and "10.0" are equal; "" for none."""
     text = value.text if isinstance(value, Number) else _read_word(value)
-    text = text[:MAX_WORD_LENGTH]
-    try:
-        number = Decimal(text)
-        return str(number.normalize()) if number else "0"
-    except ArithmeticError:  # not a number, or one beyond the exponents of Decimal
-        return text
+    return normalize_amount(text[:MAX_WORD_LENGTH])
 
 
 def _leg_executions(parent: dict[str, Any]) -> list[str]:

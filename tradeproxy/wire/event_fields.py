@@ -2,14 +2,14 @@
 
 msgspec parses a frame in a tenth of the time that the parser of `messages` takes, because it builds
 only what the types below name. It accepts less than JSON allows. Where both parsers might differ,
-this one returns None, and that of `messages` decides:
+`parse_event` returns None, and the parser of `messages` decides, with `read_event`:
 
     the frame has                                       why
     --------------------------------------------------  -----------------------------------------
     no event_id that identifies it                      the digest needs every field
-    a field below with another type                     `read_event` has its rules
+    a field below with another type, or a longer word   `read_event` has its rules
     a byte above 127                                    msgspec does not check text that it skips
-    a backslash                                         nor escapes
+    a backslash                                         an escape may be a character above 127
     more than MAX_OPENED brackets                       the parsers have other limits of the depth
     NaN, Infinity, or a number that fits no double      msgspec rejects them
     another `stream`, no object in `data`, or no JSON   another message, or none
@@ -17,48 +17,62 @@ this one returns None, and that of `messages` decides:
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Required, TypedDict
+from typing import Annotated, Literal
 
-from msgspec import DecodeError, Meta
+from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
-from tradeproxy.wire.event import MAX_WORD_LENGTH
+from tradeproxy.wire.event import (
+    AMENDMENT_KINDS,
+    EVENT_KINDS,
+    EXECUTION_KINDS,
+    MAX_WORD_LENGTH,
+    OTHER_KIND,
+    Event,
+    OrderState,
+    hash_execution,
+    normalize_amount,
+    read_time,
+)
 
 MAX_OPENED = 200
 """Brackets and braces that are opened. An order with four legs has eleven."""
 
+Word = Annotated[str, Meta(max_length=MAX_WORD_LENGTH)]
+EventId = Annotated[str, Meta(min_length=1, max_length=MAX_WORD_LENGTH)]
 
-class LegFields(TypedDict, total=False):
+
+class LegFields(Struct, gc=False):
     """A leg of a multi-leg order."""
 
-    execution_id: str | None
+    execution_id: str | None = None
 
 
-class OrderFields(TypedDict, total=False):
+class OrderFields(Struct, gc=False):
     """The order of a trade update."""
 
-    id: str | None
-    status: str | None
-    filled_qty: str | None
-    legs: list[LegFields] | None
+    id: Word | None = None
+    status: Word | None = None
+    filled_qty: Word | None = None
+    legs: list[LegFields] | None = None
 
 
-class EventFields(TypedDict, total=False):
+class EventFields(Struct, gc=False):
     """The `data` of a trade update."""
 
-    event_id: Required[Annotated[str, Meta(min_length=1, max_length=MAX_WORD_LENGTH)]]
-    event: str | None
-    execution_id: str | None
-    previous_execution_id: str | None
-    at: str | None
-    timestamp: str | None
-    qty: str | None
-    price: str | None
-    order: OrderFields | None
-    legs: list[LegFields] | None
+    event_id: EventId
+    event: str | None = None
+    execution_id: Word | None = None
+    previous_execution_id: Word | None = None
+    at: str | None = None
+    timestamp: str | None = None
+    qty: Word | None = None
+    price: Word | None = None
+    order: OrderFields | None = None
+    legs: list[LegFields] | None = None
 
 
-class TradeUpdateFrame(TypedDict):
+class TradeUpdateFrame(Struct, gc=False):
     """A frame of the stream trade_updates."""
 
     stream: Literal["trade_updates"]
@@ -66,10 +80,11 @@ class TradeUpdateFrame(TypedDict):
 
 
 _DECODER = Decoder(TradeUpdateFrame)
+_NO_ORDER = OrderFields()
 
 
-def parse_fields(payload: bytes) -> dict[str, Any] | None:
-    """Return the fields of a trade update for `read_event`; None if another parser must decide."""
+def parse_event(payload: bytes) -> Event | None:
+    """Return the event of a trade update as `read_event` does; None if that must decide."""
     if (
         not payload.isascii()
         or b"\\" in payload
@@ -77,7 +92,24 @@ def parse_fields(payload: bytes) -> dict[str, Any] | None:
     ):
         return None
     try:
-        fields: Any = _DECODER.decode(payload)["data"]
+        fields = _DECODER.decode(payload).data
     except DecodeError:
         return None
-    return fields  # type: ignore[no-any-return]  # a TypedDict is a dict at run time
+    order = fields.order or _NO_ORDER
+    time = read_time(fields.at) or read_time(fields.timestamp)
+    kind = fields.event if fields.event in EVENT_KINDS else OTHER_KIND
+    state, order_id, execution = None, order.id or "", b""
+    if order_id:
+        state = OrderState(order_id, order.status or "", order.filled_qty or "0", time or 0)
+    if kind in EXECUTION_KINDS or kind in AMENDMENT_KINDS:
+        legs = [*(fields.legs or ()), *(order.legs or ())]
+        execution = hash_execution(
+            order_id,
+            kind,
+            fields.execution_id or "",
+            [leg.execution_id for leg in legs if leg.execution_id is not None],
+            [normalize_amount(fields.qty or ""), normalize_amount(fields.price or "")],
+            fields.event_id,
+            fields.previous_execution_id or "",
+        )
+    return Event(payload, fields.event_id, b"", time, state, kind, execution)

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, assert_never
 
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.event import Event, Number, read_event
-from tradeproxy.wire.event_fields import parse_fields
+from tradeproxy.wire.event_fields import parse_event
 
 TRADE_UPDATES = "trade_updates"
 """The name of the only stream of trading events."""
@@ -137,8 +137,8 @@ def parse_client(payload: bytes) -> ClientMessage:
 
 def parse_server(payload: bytes) -> ServerMessage:
     """Parse one message from Alpaca, from a text or a binary frame."""
-    if (fields := parse_fields(payload)) is not None:
-        return TradeUpdate(read_event(payload, fields))
+    if (event := parse_event(payload)) is not None:
+        return TradeUpdate(event)
     match _load(payload):
         case Malformed() as malformed:
             return malformed
