@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
+import sys
 from typing import Any
 from unittest import mock
 
@@ -15,7 +17,7 @@ from tests.support.frames import FRAMES, TRADE_UPDATES
 from tests.support.journals import event
 from tradeproxy.wire import messages
 from tradeproxy.wire.event_fields import MAX_OPENED, parse_event
-from tradeproxy.wire.messages import NOT_JSON, ServerMessage, TradeUpdate, parse_server
+from tradeproxy.wire.messages import NOT_JSON, Malformed, ServerMessage, TradeUpdate, parse_server
 
 FILL = event(
     1,
@@ -195,3 +197,19 @@ class EventFieldsTests(SynchronousTestCase):
     def test_damaged_frames_are_parsed_as_by_the_full_parser(self, payload: bytes) -> None:
         """A few wrong bytes, anywhere."""
         self.assert_same(payload)
+
+
+class StackTests(SynchronousTestCase):
+    """A caller may have used most of the stack."""
+
+    def test_frame_too_deep_for_the_rest_of_the_stack_is_malformed(self) -> None:
+        """It is dropped and counted, as a frame that is too deep for the whole stack."""
+        nested = b"[" * 100 + b"]" * 100
+        payload = b'{"stream":"trade_updates","data":{"event_id":"a","x":%b}}' % nested
+        used = len(inspect.stack())
+
+        def parse_at(depth: int) -> ServerMessage:
+            return parse_server(payload) if depth == 0 else parse_at(depth - 1)
+
+        found = {type(parse_at(sys.getrecursionlimit() - used - free)) for free in range(20, 200)}
+        self.assertEqual(found, {TradeUpdate, Malformed})

@@ -13,8 +13,9 @@ Alpaca sends a trade update as one frame: unfragmented, unmasked, without an ext
     within a frame or a message that Autobahn has begun      Autobahn
     not open, or a ping of ours is unanswered                Autobahn
 
-Autobahn gets the unread bytes unchanged, as if they had come in a read of their own. With a version
-of Autobahn other than 26.10, it reads all frames.
+Autobahn gets the unread bytes unchanged, as if they had come in a read of their own. After a read
+that ends within a frame it reads the whole next one, so a long burst is mostly its own. With a
+version of Autobahn other than 26.10, it reads all frames.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def parse_event(payload: bytes) -> Event | None:
         return None
     try:
         fields = _DECODER.decode(payload).data
-    except DecodeError:
+    except (DecodeError, RecursionError):  # the latter if little of the stack is left
         return None
     order = fields.order or _NO_ORDER
     time = read_time(fields.at) or read_time(fields.timestamp)
