@@ -261,9 +261,9 @@ class SecretSettingTests(DisclosureTestCase):
     async def test_warnings_name_variables_only(self) -> None:
         """Warnings follow the same rule."""
         command = self.start(
-            "-n", PROXY_TOKENS=MARK, PROXY_TOKEN=PASSWORD, **accounts_at(A=CLOSED_PORT)
+            "-n", PROXY_TOKENS=MARK, PROXY_TOKNS=PASSWORD, **accounts_at(A=CLOSED_PORT)
         )
         await command.says("listening on")
         await self.assert_silent(
-            command, "PROXY_TOKEN: unknown variable", "PROXY_TOKENS: a token of fewer"
+            command, "PROXY_TOKNS: unknown variable", "PROXY_TOKENS: a token of fewer"
         )
