@@ -16,6 +16,7 @@ from tests.support.journals import event, events
 from tests.support.memory import CLIENT
 from tests.support.proxy import NarrowTransport, ProxyTestCase
 from tradeproxy.client import Client, PositionLostError, RefusedError, Update
+from tradeproxy.client.base import read_http_rejection
 from tradeproxy.client.tx import MAX_UNREAD
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.frame import extract_data
@@ -258,6 +259,19 @@ class ReconnectTests(ClientTestBase):
         self.assertIn("ALPACA_DESK_API_KEY", refused.getErrorMessage())
         self.wires.advance(100)
         self.assertEqual(len(self.endpoint.attempts), 1)
+
+    def test_rejection_of_another_server_has_its_first_line(self) -> None:
+        """Something between the client and the proxy may send any body."""
+        for body, reason in (
+            (b'{"code": 1, "message": "tradeproxy: full"}\n', "full"),
+            (b"<html>\nx", "<html>"),
+            (b"[" * 100_000, "[" * 300),
+            (b'{"message": "' + b"x" * 2000 + b'"}', '{"message": "' + "x" * 287),
+            (b'["message"]', '["message"]'),
+            (b"\xff", "\ufffd"),
+            (b" \n", "HTTP 502"),
+        ):
+            self.assertEqual(read_http_rejection(502, body).reason, reason)
 
     def test_close_while_waiting_ends_the_iteration(self) -> None:
         """close() sends a close frame and ends a pending iteration."""

@@ -213,7 +213,7 @@ class OtherLogTests(NodesCase):
         self.assertEqual([batch.last for batch in delivered], [4])
 
     def test_journal_without_listener_reads_log_with_stream_state(self) -> None:
-        """Whoever reads only events sets no callback."""
+        """A caller that reads only events sets no callback."""
         first = leading_journal(self.redis)
         first.append([event(1)])
         first.publish_state("up")

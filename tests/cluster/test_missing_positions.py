@@ -49,7 +49,7 @@ class MissingPositionsTests(SynchronousTestCase):
         self.assertFalse(self.missing.is_certain(0))
 
     def test_position_is_certain_for_20_checks(self) -> None:
-        """A number beyond the log's end may belong to an event later: then it is asked again."""
+        """An event may get a number beyond the log's end later, so certainty ends."""
         self.missing.is_certain("x")
         self.missing.record_log_end(self.missing.asked, 5)
         self.missing.record_read_to(5)

@@ -137,7 +137,7 @@ class OutboxTests(LogCase):
         self.assertEqual(entry.received, NOW * 1_000_000)
 
     def test_outbox_without_callbacks_writes_and_rejects(self) -> None:
-        """Nobody needs to know the results."""
+        """A caller may ignore the results."""
         outbox = Outbox(self.log, self.clock, self.clock.seconds)
         outbox.start(self.token, 0, keep=True)
         self.assertTrue(outbox.add(event(1), 0))

@@ -154,7 +154,7 @@ class RedisClientTimesTests(ClientCase):
         self.assertEqual(self.reports, ["up", "it does not answer within 1 s", "up"])
 
     def test_client_without_callbacks_reconnects(self) -> None:
-        """Nobody needs to know its state."""
+        """A caller may ignore its state."""
         client = RedisClient(make_settings(), self.reactor)
         self.addCleanup(client.close)
         client.open()

@@ -268,10 +268,11 @@ def read_http_rejection(status: int, body: bytes) -> ConnectionClosedError:
 
     Its reason is the message of the proxy's error, or the first line that something else sent.
     """
+    body = body[:1000]
     try:
         text = str(json.loads(body)["message"]).removeprefix("tradeproxy: ")
-    except (ValueError, LookupError, TypeError):
-        text = body[:1000].decode(errors="replace")
+    except (ValueError, LookupError, TypeError, RecursionError):
+        text = body.decode(errors="replace")
     lines = text.strip().splitlines()
     return ConnectionClosedError(lines[0][:300] if lines else f"HTTP {status}", status)
 
