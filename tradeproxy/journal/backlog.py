@@ -1,19 +1,26 @@
-"""Events that have sequence numbers but are not on the disk yet: a bounded queue in memory."""
+"""The end of the log, which the database does not have yet: a bounded queue in memory.
+
+While the disk works, these rows are in the spool too, and so they are durable. While it fails, the
+backlog is all there is.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from tradeproxy.journal.base import Row
+from tradeproxy.wire.event import Event  # noqa: TC001  # msgspec needs it to decode an Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tradeproxy.wire.event import Event, OrderState
+    from tradeproxy.wire.event import OrderState
 
 MAX_EVENTS = 10_000
 MAX_BYTES = 16 * 1024 * 1024
@@ -27,8 +34,7 @@ check of Alpaca's history asks for the newest ones.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, gc=False):
     """A row of the log with every stored field. An entry without an event is a hole."""
 
     seq: int
@@ -42,12 +48,14 @@ class Entry:
     """When the proxy received the event (microseconds since 1970)."""
     unstored: tuple[bytes, ...] = ()
     """The hashes of the keys of the events that a hole stands for, as far as remembered."""
+    durable: bool = False
+    """Whether the row survives a crash."""
 
-    def row(self, *, durable: bool) -> Row:
+    def row(self) -> Row:
         """Return the row that readers get."""
         if self.event is None:
-            return Row(self.seq, None, durable=durable)
-        return Row(self.seq, self.event.payload, self.event.time, durable)
+            return Row(self.seq, None, None, self.durable)
+        return Row(self.seq, self.event.payload, self.event.time, self.durable)
 
 
 class Backlog:
@@ -75,6 +83,11 @@ class Backlog:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def volatile(self) -> int:
+        """How many entries a crash would lose."""
+        return sum(not entry.durable for entry in self._entries)
 
     @property
     def orders(self) -> Iterable[OrderState]:
@@ -132,6 +145,10 @@ class Backlog:
             for entry in entries
         ]
 
+    def mark_volatile(self) -> None:
+        """Record that a crash would lose every entry."""
+        self._entries = [replace(entry, durable=False) for entry in self._entries]
+
     def drop(self, count: int) -> None:
         """Remove the first `count` entries."""
         remaining = self._entries[count:]
@@ -156,7 +173,7 @@ class Backlog:
         if not self._entries:
             return []
         start = after + 1 - self._entries[0].seq
-        return [entry.row(durable=False) for entry in self._entries[start : start + limit]]
+        return [entry.row() for entry in self._entries[start : start + limit]]
 
     def has(self, event: Event) -> bool:
         """Whether this event is here or a hole here stands for it, by its key."""

@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+
 from tradeproxy.journal.metadata import Metadata, TrimmedEvent
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.runtime.stats import COMMIT_BOUNDS, Histogram
@@ -26,8 +28,7 @@ MAX_DEVIATION = 2_000_000
 """Microseconds by which two right clocks may differ here: a Date header has whole seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True, gc=False):
     """One row of the log: an event, or a hole.
 
     A hole has no payload. It stands for events that were delivered but could not be stored.
@@ -42,7 +43,7 @@ class Row:
     """Whether the row is on the disk. Until then no cursor may point at it: a crash loses it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
     """Consecutive rows that travel together: added by one append or found by one read. Never empty.
 
@@ -67,9 +68,8 @@ class Batch:
     """
 
     def __post_init__(self) -> None:
-        # The dataclass is frozen, so the derived fields are set through object.
-        object.__setattr__(self, "first", self.rows[0].seq)
-        object.__setattr__(self, "last", self.rows[-1].seq)
+        self.first = self.rows[0].seq
+        self.last = self.rows[-1].seq
 
 
 class TrimmedError(Exception):

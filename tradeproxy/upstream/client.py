@@ -36,6 +36,7 @@ from tradeproxy.upstream.session import (
 )
 from tradeproxy.upstream.tls import TlsEndpoint, TlsTransport
 from tradeproxy.upstream.whole_frames import read_whole_frames
+from tradeproxy.wire.event_fields import parse_event
 from tradeproxy.wire.messages import encode
 
 if TYPE_CHECKING:
@@ -170,8 +171,14 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
         self._run_step(self._session.opened)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Pass one message, text or binary, to the session."""
-        self._run_step(self._session.received, payload)
+        """Take one message, text or binary.
+
+        A trade update is published in every state of the session, so it takes the short way.
+        """
+        if (event := parse_event(payload)) is not None:
+            self._account.publish(event)
+        else:
+            self._run_step(self._session.received, payload)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Fire `disconnected`. Autobahn also calls this after a failed handshake."""
