@@ -280,7 +280,7 @@ class UnusableNewFileTests(DiskCase):
         self.failures = 0
         self.journal.identify("one")
         self.journal.close()
-        self.journal = self.open(connect=self.connect)
+        self.journal = self.open(connect=self.connect, max_spooled=0)
 
     def connect(self, path: str, **options: Any) -> sqlite3.Connection:
         connection = self.connections(path, **options)
@@ -369,5 +369,5 @@ class UnusableNewFileTests(DiskCase):
         self.failures = 2  # the damaged file is opened too
         self.assertRaises(JournalError, self.open, connect=self.connect)
         self.assertEqual(self.list_kept(), ["damaged"])
-        journal = self.open(connect=self.connect)
+        journal = self.open(connect=self.connect, max_spooled=0)
         self.assertEqual(journal.get_metadata(OPEN_SINCE), UNKNOWN)

@@ -214,7 +214,7 @@ class UpgradeTests(SqliteCase):
             return connection
 
         self.write_version_1(events(1, 2))
-        journal = self.open(connect=connect, full_sync=True, upgrade_step=60.0)
+        journal = self.open(connect=connect, full_sync=True, max_spooled=0, upgrade_step=60.0)
         step = levels[-1]
         journal.append(events(3))
         self.assertEqual((step, levels[-1]), ((1, 100), (2, 1000)))

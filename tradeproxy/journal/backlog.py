@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tradeproxy.journal.base import Row
+from tradeproxy.journal.base import READ_BYTES, Row
 from tradeproxy.wire.event import Event  # noqa: TC001  # msgspec needs it to decode an Entry
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Backlog:
 
     @property
     def orders(self) -> Iterable[OrderState]:
-        """The newest state of each order that has an event here."""
+        """The newest state of each order that has an event here, in the order of these events."""
         return self._orders.values()
 
     def has_room_for(self, event: Event) -> bool:
@@ -112,7 +112,7 @@ class Backlog:
         self._bytes += len(event.payload)
         self._keys.add(event.key)
         if (state := event.order) is not None:
-            self._orders[state.id] = newer_state(self._orders.get(state.id), state)
+            self._orders[state.id] = newer_state(self._orders.pop(state.id, None), state)
 
     def widen_hole(self, max_time: int | None) -> int | None:
         """Let the hole at the end stand for one more event, and return its sequence number.
@@ -166,14 +166,22 @@ class Backlog:
         self._unstored = {}
 
     def read(self, after: int, limit: int) -> list[Row]:
-        """Return up to `limit` rows that follow number `after`.
+        """Return up to `limit` rows that follow number `after`, with READ_BYTES of payload at most.
 
-        `after` must not be lower than the first entry's number minus one.
+        The first one is returned whatever its size. `after` must not be lower than the first
+        entry's number minus one.
         """
         if not self._entries:
             return []
         start = after + 1 - self._entries[0].seq
-        return [entry.row() for entry in self._entries[start : start + limit]]
+        rows: list[Row] = []
+        size = 0
+        for entry in self._entries[start : start + limit]:
+            size += len(entry.event.payload) if entry.event is not None else 0
+            if rows and size > READ_BYTES:
+                break
+            rows.append(entry.row())
+        return rows
 
     def has(self, event: Event) -> bool:
         """Whether this event is here or a hole here stands for it, by its key."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from tradeproxy.wire.event import Event, OrderState
     from tradeproxy.wire.proxy_status import JournalStatus
 
+READ_BYTES = 256 * 1024
+"""The limit of the payloads that one read returns, in bytes, unless its first row is larger."""
+
 MAX_DEVIATION = 2_000_000
 """Microseconds by which two right clocks may differ here: a Date header has whole seconds."""
 
@@ -43,7 +46,7 @@ class Row(Struct, frozen=True, gc=False):
     """Whether the row is on the disk. Until then no cursor may point at it: a crash loses it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Batch:
     """Consecutive rows that travel together: added by one append or found by one read. Never empty.
 
@@ -52,24 +55,25 @@ class Batch:
     """
 
     rows: tuple[Row, ...]
-    overflow: bool = False
-    received_at: float | None = field(default=None, compare=False)
+    overflow: bool
+    received_at: float | None = field(compare=False)
     """When this process received the first row (Unix time). None means just now."""
-    first: int = field(init=False, compare=False, repr=False)
+    first: int = field(compare=False, repr=False)
     """The sequence number of the first row."""
-    last: int = field(init=False, compare=False, repr=False)
+    last: int = field(compare=False, repr=False)
     """The sequence number of the last row."""
-    encoded: dict[object, bytes] = field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
+    encoded: dict[object, bytes] = field(compare=False, repr=False)
     """A cache of the bytes that were made of this batch, by encoder.
 
     All clients that get the same bytes share one entry.
     """
 
-    def __post_init__(self) -> None:
-        self.first = self.rows[0].seq
-        self.last = self.rows[-1].seq
+    def __init__(
+        self, rows: tuple[Row, ...], overflow: bool = False, received_at: float | None = None
+    ) -> None:
+        self.rows, self.overflow, self.received_at = rows, overflow, received_at
+        self.first, self.last = rows[0].seq, rows[-1].seq
+        self.encoded = {}
 
 
 class TrimmedError(Exception):

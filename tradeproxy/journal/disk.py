@@ -248,6 +248,9 @@ class Disk:
             )
         self._close_store()
         if self._spool is not None:
+            if not self._backlog:
+                with suppress(OSError):
+                    self._spool.clear()
             self._spool.close()
         if self._file is not None:
             self._file.release()

@@ -103,16 +103,23 @@ class Spool:
         for entry in entries:
             body = _encode(entry)
             records += _HEAD.pack(len(body), crc32(body, self._epoch)) + body
-        if os.pwrite(self._file, records, self._end) < len(records):
+        size = len(records)
+        if os.pwrite(self._file, records, self._end) < size:
             raise OSError("a short write")
         if self._full_sync:
             _sync(self._file)
-        self._end += len(records)
+        self._end += size
         self._count += len(entries)
 
     def rewind(self) -> None:
         """Let the next row replace the first one: the database has all of them."""
         self._end, self._count = len(MAGIC), 0
+
+    def clear(self) -> None:
+        """Remove all rows: the database has them."""
+        if self._file is not None:
+            self.rewind()
+            os.ftruncate(self._file, self._end)
 
     def close(self) -> None:
         """Close the file. Has no effect if it is not open."""

@@ -274,7 +274,9 @@ class SqliteJournal(JournalBase):
         """Return durable entries with the next numbers."""
         entries, seq, max_time = [], self.last, self.latest_time
         for event in events:
-            seq, max_time = seq + 1, max_optional(max_time, event.time)
+            seq, time = seq + 1, event.time
+            if max_time is None or (time is not None and time > max_time):
+                max_time = time
             entries.append(Entry(seq, event, max_time, received, durable=True))
         return entries
 
@@ -300,10 +302,11 @@ class SqliteJournal(JournalBase):
     def _without_duplicates(self, events: Sequence[Event]) -> list[Event]:
         new: dict[tuple[str, bytes], Event] = {}
         for event in events:
-            if event.key in new or self.contains(event):
+            key = event.key
+            if key in new or self.contains(event):
                 self.duplicates += 1
             else:
-                new[event.key] = event
+                new[key] = event
         return list(new.values())
 
     def _add(self, event: Event | None) -> Entry:
@@ -409,7 +412,9 @@ class SqliteJournal(JournalBase):
         nothing: list[OrderState] = []
         states = {state.id: state for state in self._disk.query(Store.open_orders, nothing)}
         for state in self._backlog.orders:
-            states[state.id] = self.order(state.id) or state
+            newest = self.order(state.id) or state
+            states.pop(state.id, None)  # its last event follows those of the others
+            states[state.id] = newest
         return [state for state in states.values() if state.is_open]
 
     def _find_max_time(self, limit: int) -> int | None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from tradeproxy.journal.base import Row, UnreadableError, max_optional
+from tradeproxy.journal.base import READ_BYTES, Row, UnreadableError, max_optional
 from tradeproxy.journal.connection import BusyError, DamageError, Transaction, fetch_value
 from tradeproxy.journal.key_filter import KeyFilter
 from tradeproxy.journal.metadata import TrimmedEvent
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 MAX_STEP = 0.002
 """Seconds for which a step reads keys."""
-
-READ_BYTES = 256 * 1024
-"""The limit of the payloads that one read returns, in bytes, unless its first row is larger."""
 
 # Only a duplicate event is ignored. A sequence number that is already in use is an error.
 _INSERT = """
