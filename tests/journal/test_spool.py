@@ -103,6 +103,7 @@ class SpoolFileTests(SynchronousTestCase):
     def test_other_programs_file_is_refused_and_kept(self) -> None:
         """It is not ours to overwrite."""
         self.path.write_bytes(b"precious")
+        self.spool.close()
         other = Spool(self.path, full_sync=False)
         self.assertRaises(FileExistsError, other.open, EPOCH)
         self.assertFalse(other.is_open)
@@ -116,9 +117,21 @@ class SpoolFileTests(SynchronousTestCase):
         self.assertTrue(self.spool.is_full)
         self.spool.rewind()
         self.assertFalse(self.spool.is_full)
+        half = event(1, note="x" * (MAX_SIZE // 2))
+        for is_full in (False, True):
+            self.assertTrue(self.spool.write([Entry(1, half, None, 0, durable=True)]))
+            self.assertIs(self.spool.is_full, is_full)
+
+    def test_rows_above_a_mebibyte_are_not_written(self) -> None:
+        """A start reads the whole file."""
         large = event(1, note="x" * MAX_SIZE)
-        self.spool.write([Entry(1, large, None, 0, durable=True)])
-        self.assertTrue(self.spool.is_full)
+        self.assertFalse(self.spool.write([Entry(1, large, None, 0, durable=True)]))
+        self.assertEqual(read_spool(self.path, EPOCH), [])
+
+    def test_file_that_another_process_writes_to_is_refused(self) -> None:
+        """Two writers would destroy each other's rows."""
+        other = Spool(self.path, full_sync=False)
+        self.assertRaises(BlockingIOError, other.open, EPOCH)
 
 
 class SpooledJournalTests(SqliteCase):
@@ -229,6 +242,14 @@ class SpooledJournalTests(SqliteCase):
         self.journal.close()
         find_spool(self.path).unlink()
         self.assert_has(self.open_spooled(), 3)
+
+    def test_large_event_goes_to_the_database(self) -> None:
+        """It and the rows before it are stored together."""
+        self.journal.append(events(1))
+        self.journal.append([event(2, note="x" * MAX_SIZE)])
+        self.assertEqual(self.count_stored(), 2)
+        self.journal.append(events(3))
+        self.assertEqual(self.count_stored(), 2)
 
     def test_events_are_found_in_the_spool(self) -> None:
         """By id, by time and by order, as in the database."""

@@ -276,13 +276,14 @@ class Disk:
             return False
         if len(entries) <= self._max_spooled and self._spool is not None and self._spool.is_open:
             try:
-                self._spool.write(entries)
+                is_written = self._spool.write(entries)
             except OSError:
                 self._spool.close()
             else:
-                for entry in entries:
-                    self._backlog.add(entry)
-                return True
+                if is_written:
+                    for entry in entries:
+                        self._backlog.add(entry)
+                    return True
         return self._commit(entries)
 
     def file_rows(self) -> None:
@@ -316,7 +317,7 @@ class Disk:
         return self.query(commit, False)
 
     def _open_spool(self) -> None:
-        """Let the spool begin anew, since the store has its rows. Without one, all is slower."""
+        """Let the spool start at its beginning: the store has its rows. It can be done without."""
         if self._spool is None:
             return
         if self._spool.is_open and not self._spool.is_lost:
@@ -327,7 +328,11 @@ class Disk:
         except OSError as error:
             if str(error) != self._spool_problem:
                 self._spool_problem = str(error)
-                self._log.warn("{account}: {problem}", account=self._name, problem=str(error))
+                self._log.warn(
+                    "{account}: every event is committed by itself: {problem}",
+                    account=self._name,
+                    problem=str(error),
+                )
 
     def save(self) -> None:
         """Save the metadata. While the disk fails, the next successful retry saves it."""

@@ -39,7 +39,7 @@ class KeyFilter:
 
     def may_have(self, key: str | bytes) -> bool:
         """Whether the key may have been added. False is certain."""
-        # Python's hash is keyed with a secret of the process, so that nobody can fill the filter.
+        # Python's hash is keyed with a secret of the process: a sender cannot choose what collides.
         bits, mixed = self._bits, hash(key)
         one, other = mixed & self._mask, mixed >> 32 & self._mask
         return bool(bits[one >> 3] >> (one & 7) & 1 and bits[other >> 3] >> (other & 7) & 1)

@@ -17,7 +17,9 @@ epoch or a wrong checksum: the rows end there, as they do after a torn write.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import sys
 from struct import Struct
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -39,13 +41,13 @@ MAX_ROWS = 64
 """Rows after which the database must get them. To store as many takes it about 2 ms."""
 
 MAX_SIZE = 1024 * 1024
-"""Bytes after which the database must get the rows."""
+"""Bytes after which the database must get the rows. More than that are not written together."""
+
+_MAX_FILE = len(MAGIC) + 2 * MAX_SIZE
 
 _HEAD = Struct("<II")
 _encode = Encoder().encode
 _decode = Decoder(Entry).decode
-# macOS has no fdatasync.
-_sync = getattr(os, "fdatasync", os.fsync)
 
 
 class Spool:
@@ -79,14 +81,20 @@ class Spool:
         return identify(self.path) != (held.st_dev, held.st_ino)
 
     def open(self, epoch: str) -> None:
-        """Open the file for the rows of an epoch, or make it. Another program's file is refused."""
+        """Open the file for the rows of an epoch, or make it.
+
+        Another program's file is refused, and one that another process writes to.
+        """
         self.close()
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             magic = os.pread(file, len(MAGIC), 0)
             if not magic:
-                os.fchmod(file, 0o600)
+                os.fchmod(file, 0o600)  # a umask such as 0777 removes the owner's permissions
                 os.pwrite(file, MAGIC, 0)
+                if self._full_sync:
+                    _sync_directory(self.path.parent)
             elif magic != MAGIC:
                 raise FileExistsError(f"{self.path} is another program's file")
         except BaseException:
@@ -96,20 +104,26 @@ class Spool:
         self._epoch = crc32(epoch.encode())
         self.rewind()
 
-    def write(self, entries: Sequence[Entry]) -> None:
-        """Write rows behind those that are here. They are durable afterwards."""
+    def write(self, entries: Sequence[Entry]) -> bool:
+        """Write rows behind those that are here. They are durable afterwards.
+
+        Return False if they are too large, and write nothing.
+        """
         assert self._file is not None
         records = b""
         for entry in entries:
             body = _encode(entry)
             records += _HEAD.pack(len(body), crc32(body, self._epoch)) + body
         size = len(records)
+        if size > MAX_SIZE:
+            return False
         if os.pwrite(self._file, records, self._end) < size:
             raise OSError("a short write")
         if self._full_sync:
             _sync(self._file)
         self._end += size
         self._count += len(entries)
+        return True
 
     def rewind(self) -> None:
         """Let the next row replace the first one: the database has all of them."""
@@ -128,6 +142,21 @@ class Spool:
             self._file = None
 
 
+def _sync(file: int) -> None:
+    if sys.platform == "darwin":
+        fcntl.fcntl(file, fcntl.F_FULLFSYNC)  # fsync does not flush the drive's own cache
+    else:
+        os.fdatasync(file)
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
 def find_spool(database: Path) -> Path:
     """Return the path of the spool of a journal."""
     return database.with_suffix(".spool")
@@ -139,7 +168,8 @@ def read_spool(path: Path, epoch: str) -> list[Entry]:
     The file may be in use. Raises OSError.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE)
     except FileNotFoundError:
         return []
     rows: list[Entry] = []
