@@ -103,6 +103,46 @@ class ReadEventsTests(JournalCase):
 class WriteCsvTests(JournalCase):
     """write_csv."""
 
+    def export(self, data: bytes) -> str:
+        """Return the CSV of a journal with one event."""
+        update = parse_server(frame_event(data))
+        assert isinstance(update, TradeUpdate)
+        self.open().append([update.event])
+        out = io.StringIO()
+        connection = export.open_read_only(self.path)
+        self.addCleanup(connection.close)
+        export.write_csv(export.read_events(connection, 0, FAR_FUTURE), out)
+        return out.getvalue()
+
+    def test_text_is_no_formula_and_number_stays_number(self) -> None:
+        """A spreadsheet runs a formula that an order's name holds; a negative number is none."""
+        for text in ('=HYPERLINK("x")', "+1+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", " =1", "\t=1"):
+            cell = export.format_cell(text)
+            self.assertEqual(cell.strip('"')[0], "'", text)
+            self.assertEqual(next(csv.reader([cell], strict=True)), [f"'{text}"])
+        for number in ("-5", "-0.1", "+3", "-1e-9", "-Infinity", "12"):
+            self.assertEqual(export.format_cell(number), number)
+
+    def test_field_with_line_break_or_separator_is_quoted(self) -> None:
+        """A bare CR ends a line too, and `;` separates fields in some spreadsheets."""
+        for text in ("a\rb", "a\nb", "a\r\nb", "a;b", "a\tb", 'a"b', "a,b"):
+            self.assertTrue(export.format_cell(text).startswith('"'), text)
+            self.assertEqual(next(csv.reader(io.StringIO(export.format_cell(text)))), [text])
+
+    def test_lone_surrogate_and_nul_are_escaped(self) -> None:
+        """A lone surrogate has no UTF-8 form: it ended the export with a traceback."""
+        text = self.export(b'{"event":"fill","order":{"client_order_id":"a\\ud800\\u0000b"}}')
+        self.assertIn(r",a\ud800\u0000b,", text)
+        self.assertIn(rb"\ud800", text.encode())
+
+    def test_nan_and_infinity_are_written_as_sent(self) -> None:
+        """They are no JSON, but a number of Alpaca's may be one."""
+        text = self.export(b'{"event":"fill","qty":NaN,"price":-Infinity,"position_qty":Infinity}')
+        [row] = csv.DictReader(io.StringIO(text))
+        self.assertEqual(
+            (row["qty"], row["price"], row["position_qty"]), ("NaN", "-Infinity", "Infinity")
+        )
+
     def test_numbers_have_alpacas_digits(self) -> None:
         """Alpaca may send a number or a string; both are copied digit for digit."""
         journal = self.open()

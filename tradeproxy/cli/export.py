@@ -5,7 +5,6 @@ The proxy may run meanwhile: export opens the journal read-only and does not blo
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -43,6 +42,14 @@ PAGE_SIZE = 500
 SQLite cannot reuse its write-ahead log from the start while a query is open. One query for all
 rows would let the log grow for as long as standard output is slow.
 """
+
+# Spreadsheets take a field for a formula by its first character, some after white space, and some
+# with the full-width forms. Lone surrogates cannot be encoded; NUL ends a cell or a file.
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|Infinity)")
+_UNWRITABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+# `;` and tab separate fields in some spreadsheets.
+_SPECIAL = re.compile(r'[",;\t\r\n]')
 
 _ACCOUNT = re.compile("[a-z0-9_]{1,64}")
 
@@ -91,7 +98,7 @@ class ExportedEvent(NamedTuple):
     raw: bytes
     """The bytes of `data` as Alpaca sent them, on one line."""
     data: Any
-    """The parsed `data`. Numbers are strings with the digits that Alpaca sent."""
+    """The parsed `data`. Numbers, NaN and Infinity are strings, as Alpaca wrote them."""
     recovered: str | None
     """The source of an event that the stream missed: `events` or `orders`."""
 
@@ -199,7 +206,8 @@ def read_events(
 
 def _read_event(payload: bytes) -> ExportedEvent:
     raw, recovered = extract_data(payload)
-    return ExportedEvent(raw, json.loads(raw, parse_int=str, parse_float=str), recovered)
+    data = json.loads(raw, parse_int=str, parse_float=str, parse_constant=str)
+    return ExportedEvent(raw, data, recovered)
 
 
 def write_lines(events: Iterator[ExportedEvent], out: TextIO) -> None:
@@ -212,16 +220,30 @@ def write_lines(events: Iterator[ExportedEvent], out: TextIO) -> None:
 def write_csv(events: Iterator[ExportedEvent], out: TextIO) -> None:
     """Write a header line, and one line for each event. A missing field is empty.
 
-    On a terminal, the fields are escaped.
+    No field is a formula in a spreadsheet. Control characters and lone surrogates are escaped as in
+    JSON, except for tab, CR and LF in a file.
     """
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*COLUMNS, "recovered"])
+    out.write(f"{','.join([*COLUMNS, 'recovered'])}\n")
     for event in events:
         row = [_get_text(event.data, path) for path in COLUMNS.values()]
         # As in wire/event.py: the time is `at`, else `timestamp`.
         row[0] = row[0] or _get_text(event.data, ("timestamp",))
         row.append(event.recovered or "")
-        writer.writerow(map(escape_unprintable, row) if out.isatty() else row)
+        cells = map(escape_unprintable, row) if out.isatty() else row
+        out.write(f"{','.join(map(format_cell, cells))}\n")
+
+
+def format_cell(text: str) -> str:
+    """Return a field of a CSV line: quoted if it must be, and never a formula.
+
+    A field that begins as a formula gets a leading apostrophe, by which spreadsheets show it as
+    text. A number stays a number.
+    """
+    text = _UNWRITABLE.sub(lambda match: escape_unprintable(match[0]), text)
+    if _FORMULA.match(text) and not _NUMBER.fullmatch(text):
+        text = f"'{text}"
+    # Not csv.writer: it quotes a CR only if the line terminator contains one.
+    return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text
 
 
 def _get_text(data: Any, path: tuple[str, ...]) -> str:
