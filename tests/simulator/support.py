@@ -142,7 +142,7 @@ class HttpTestCase(SimulatorTestCase):
     def get(self, path: str, **parameters: str) -> Response:
         """Send a GET request; each `flush` advances the response."""
         response = Response()
-        begun = HTTPClient(self.agent).get(f"http://alpaca{path}", params=parameters)
+        begun = HTTPClient(self.agent).get(f"http://localhost{path}", params=parameters)
         begun.addCallback(response.begin).addErrback(response.fail)
         self.flush()
         return response

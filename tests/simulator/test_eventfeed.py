@@ -102,7 +102,7 @@ class FeedTests(HttpTestCase):
             client = RawClient()
             self.wires.join(ApiSite(self.simulator).buildProtocol(CLIENT), client)
             assert client.transport is not None
-            client.transport.write(b"GET /v2/events/trades HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.transport.write(b"GET /v2/events/trades HTTP/1.1\r\nHost: localhost\r\n\r\n")
             self.wires.flush()
             self.assertEqual(len(self.simulator.feeds), 1)
             client.transport.loseConnection()

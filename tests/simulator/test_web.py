@@ -236,12 +236,34 @@ class InjectionTests(WebTestCase):
         status, refusal = self.ask("POST", "/simulator/fault", {"kind": "drop", "count": 0})
         self.assertEqual((status, refusal["message"][:5]), (400, "count"))
 
-    def test_request_with_origin_is_rejected(self) -> None:
-        """Browsers send Origin, and web pages must not place orders."""
-        for path in ("/simulator/fault", "/simulator/emit", "/v2/orders"):
-            self.assertEqual(
-                self.ask("POST", path, {}, Origin="https://evil.example")[0], 403, path
-            )
+    def test_request_of_another_site_is_rejected(self) -> None:
+        """Web pages must not place orders, inject faults or read the stream.
+
+        A page whose host name resolves to this machine (DNS rebinding) sends its own name as Host,
+        and to the browser it is no cross-site request.
+        """
+        upgrade = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+            "Sec-WebSocket-Version": "13",
+        }
+        foreign = (
+            {"Host": "evil.example:8100"},
+            {"Host": "evil.example:8100", "Origin": "http://evil.example:8100"},
+            {"Origin": "https://evil.example"},
+            {"Sec_Fetch_Site": "cross-site"},
+        )
+        for headers in foreign:
+            for method, path, more in (
+                ("POST", "/simulator/fault", {}),
+                ("POST", "/simulator/emit", {}),
+                ("POST", "/v2/orders", {}),
+                ("GET", "/v2/orders", {}),
+                ("GET", "/stream", upgrade),
+            ):
+                self.assertEqual(self.ask(method, path, **headers, **more)[0], 403, (path, headers))
+        self.assertEqual(self.ask("GET", "/v2/orders", Origin="http://localhost")[0], 200)
 
 
 class SocketTests(SocketTestCase):

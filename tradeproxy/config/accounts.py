@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tradeproxy.config import hosts
+from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import Dialect
 

@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tradeproxy.config import hosts
 from tradeproxy.config.endpoints import (
     complete,
     describe_tcp,
     has_ipv6_loopback,
     loopback_descriptions,
 )
+from tradeproxy.wire import hosts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 
-from tradeproxy.config import hosts
+from tradeproxy.wire import hosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -11,7 +11,6 @@ from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from tradeproxy.config import hosts
 from tradeproxy.config.accounts import (
     AccountSettings,
     demo_account,
@@ -24,6 +23,7 @@ from tradeproxy.config.env import Environment
 from tradeproxy.config.logging import LogSettings, read_log
 from tradeproxy.config.storage import JournalSettings, RedisSettings, read_journal, read_redis
 from tradeproxy.config.values import flag, seconds, whole_number
+from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import Dialect
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from tradeproxy.config import hosts
 from tradeproxy.config.accounts import is_visible_ascii
 from tradeproxy.config.values import whole_number
+from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from tradeproxy.simulator.orders import choice, parse_order, parse_replacement
 from tradeproxy.simulator.replay import Damage, parse_event_range
 from tradeproxy.simulator.stream import BANNER, StreamFactory, StreamProtocol
 from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
+from tradeproxy.wire.origin_rules import OriginRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,11 +55,12 @@ class Api(Resource):
         self._simulator = simulator
         self._exchange = simulator.exchange
         self._stream = WebSocketResource(stream)
+        self._origin_rules = OriginRules()
 
     def render(self, request: Request) -> bytes | int:
         """Respond to a request. Autobahn takes over the connection of the stream."""
         path = [part.decode(errors="replace") for part in request.postpath or []]
-        if path == ["stream"]:
+        if path == ["stream"] and self._is_admitted(request):
             result: bytes | int = self._stream.render(request)
             return result
         body = self._respond(request, lambda: self._route(request, path))
@@ -88,8 +90,10 @@ class Api(Resource):
         request.setHeader(b"Date", datetimeToString(self._simulator.date()))
 
     def _route(self, request: Request, path: list[str]) -> HttpResponse | None:
-        if request.requestHeaders.hasHeader(b"Origin"):
-            raise ApiError(403, 40310000, "requests from web pages are not allowed")
+        if not self._is_admitted(request):
+            raise ApiError(
+                403, 40310000, "Host and Origin must be this machine's: no requests of other sites"
+            )
         if path[:1] == ["v2"] and not self._simulator.accepts(_credentials(request)):
             raise ApiError(403, 40310000, "forbidden.")
         if request.method == b"GET" and path[:1] == ["v2"]:
@@ -124,6 +128,17 @@ class Api(Resource):
                 self._simulator.apply(self._exchange.cancel(order_id))
                 return 204, None
         raise ApiError(404, 40410000, "endpoint not found.")
+
+    def _is_admitted(self, request: Request) -> bool:
+        """Whether no web page of another site sent the request: the proxy's rule."""
+        problem = self._origin_rules.find_problem(
+            _header(request, b"Host"),
+            _header(request, b"Origin"),
+            _header(request, b"Sec-Fetch-Site"),
+            secure=request.isSecure(),
+            local_address=getattr(request.getHost(), "host", None),
+        )
+        return problem is None
 
     def _emit(self, data: Any) -> HttpResponse:
         if not isinstance(data, dict):
@@ -236,6 +251,12 @@ def _raise_fault(fault: Fault | None) -> None:
     if fault is not None:
         code = fault.status * 100_000 + 10_000  # Alpaca's codes have this form, such as 40310000
         raise ApiError(fault.status, code, "rejected by an injected fault", fault.retry_after)
+
+
+def _header(request: Request, name: bytes) -> str | None:
+    """Return a header's values, joined; None if it is absent. A repeated one is never valid."""
+    values = request.requestHeaders.getRawHeaders(name)
+    return None if values is None else b", ".join(values).decode("latin-1")
 
 
 def _query(request: Request) -> dict[str, str]:

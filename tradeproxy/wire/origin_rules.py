@@ -1,0 +1,99 @@
+"""The rule for Host and Origin: which requests come from this machine's programs and pages."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from tradeproxy.wire import hosts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+
+
+class OriginProblem(Enum):
+    """Why a request is rejected."""
+
+    HOST = auto()
+    """Host is missing, or not this machine's."""
+    ORIGIN = auto()
+    """Origin is another site's."""
+    FETCH_SITE = auto()
+    """A page of another site sent it, and no Origin."""
+
+
+class OriginRules:
+    """The rules for the headers by which a browser says for whom it asks.
+
+    Host must be a known name or address of this machine. This defeats DNS rebinding: a page whose
+    host name resolves to this machine still sends its own name.
+
+    Origin must be absent, this server's own, or an allowed one. Otherwise any page in a browser on
+    this machine could read the stream.
+
+    Without an Origin, Sec-Fetch-Site (W3C, Fetch Metadata) must not name another site. A page that
+    embeds a resource, such as an image, sends no Origin. It must not keep connections open either.
+    """
+
+    def __init__(
+        self, allowed_hosts: Iterable[str] = (), allowed_origins: Iterable[str] = ()
+    ) -> None:
+        """Create the rules; hosts and origins are in the form of `tradeproxy.wire.hosts`."""
+        self._hosts = frozenset(allowed_hosts)
+        self._origins = frozenset(allowed_origins)
+
+    def find_problem(
+        self,
+        host: str | None,
+        origin: str | None,
+        fetch_site: str | None,
+        *,
+        secure: bool,
+        local_address: str | None,
+    ) -> OriginProblem | None:
+        """Return why a request is rejected, or None.
+
+        Args:
+            host: The Host header, None if there is none.
+            origin: The Origin header, None if there is none.
+            fetch_site: The Sec-Fetch-Site header, None if there is none.
+            secure: Whether the request came over TLS.
+            local_address: The local address that received it; None for a UNIX socket.
+        """
+        if not self._is_own_host(host or "", local_address or ""):
+            return OriginProblem.HOST
+        if origin is None:
+            is_foreign = fetch_site in ("cross-site", "same-site")
+            return OriginProblem.FETCH_SITE if is_foreign else None
+        own = _parse_origin(f"{'https' if secure else 'http'}://{host}")
+        theirs = _parse_origin(origin)
+        is_allowed = theirs is not None and (theirs == own or theirs in self._origins)
+        return None if is_allowed else OriginProblem.ORIGIN
+
+    def _is_own_host(self, authority: str, local_address: str) -> bool:
+        host = _parse_host(authority)
+        if host is None:
+            return False
+        # DNS cannot rebind a literal address. One equal to the local address is this machine's.
+        here = local_address.removeprefix("::ffff:")
+        return host == here or host in self._hosts or hosts.is_loopback(host)
+
+
+def _parse_host(authority: str) -> str | None:
+    """Return the canonical host of a Host header (`host[:port]`); None if it is invalid."""
+    match = _AUTHORITY.fullmatch(authority.lower())
+    try:
+        return hosts.canonicalize(match["host"].strip("[]")) if match else None
+    except ValueError:
+        return None
+
+
+def _parse_origin(text: str) -> str | None:
+    """Return the canonical origin of an Origin header; None if it is invalid, such as `null`."""
+    try:
+        return hosts.canonicalize_origin(text)
+    except ValueError:
+        return None
