@@ -56,6 +56,8 @@ MONOPOLIES = {
     "prometheus_client": ("tradeproxy.web.metrics",),
     "txredisapi": ("tradeproxy.cluster.redis_client",),
     "shtab": ("tradeproxy.__main__",),
+    # Twisted's check accepts some certificates of other hosts.
+    "twisted.internet.ssl.optionsForClientTLS": ("tradeproxy.runtime.server_identity",),
     "websockets": ("tradeproxy.client.aio",),
     "msgspec": (
         "tradeproxy.wire",

@@ -8,7 +8,7 @@ from twisted.internet.endpoints import clientFromString
 
 from tests.support.certificates import Authority, Identity
 from tests.support.frames import AUTH, AUTHENTICATED
-from tests.support.processes import free_port
+from tests.support.processes import Command, free_port
 from tests.support.sockets import SocketTestCase
 
 EVENT = {"event": "new", "order": {"id": "1"}}
@@ -62,7 +62,15 @@ class UpstreamTlsTests(CertificateTestCase):
         identity = self.authority.issue("other.example")
         await self.assert_rejects_server(identity, SSL_CERT_FILE=str(self.authority.certificate))
 
-    async def assert_rejects_server(self, identity: Identity, **environment: str) -> None:
+    async def test_upstream_certificate_without_san_is_rejected(self) -> None:
+        """The common name alone does not count, and the log states the reason."""
+        identity = self.authority.issue_names("localhost", [])
+        proxy = await self.assert_rejects_server(
+            identity, SSL_CERT_FILE=str(self.authority.certificate)
+        )
+        self.assertIn("no valid subjectAltName", proxy.output)
+
+    async def assert_rejects_server(self, identity: Identity, **environment: str) -> Command:
         alpaca = await self.simulate(identity.endpoint())
         proxy = await self.proxy(ALPACA_URL=f"https://localhost:{self.alpaca_port}", **environment)
         await proxy.says("upstream is down")
@@ -70,6 +78,7 @@ class UpstreamTlsTests(CertificateTestCase):
         self.assertEqual(alpaca.handshakes, 0)
         self.assertRegex(proxy.output, "upstream is down: .*certificate")
         self.assertNotIn("Traceback", proxy.output)
+        return proxy
 
 
 class DownstreamTlsTests(CertificateTestCase):

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DAY = timedelta(days=1)
 
@@ -50,14 +54,17 @@ class Authority:
 
     def issue(self, *hosts: str) -> Identity:
         """Issue a certificate for host names and addresses. The first one names the files."""
+        return self.issue_names(hosts[0], [_general_name(host) for host in hosts])
+
+    def issue_names(self, common_name: str, names: Sequence[x509.GeneralName]) -> Identity:
+        """Issue a certificate with these names in subjectAltName; without one for no names."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = (
-            _builder(_name(hosts[0]), self._issuer, key.public_key())
-            .add_extension(x509.SubjectAlternativeName(map(_general_name, hosts)), critical=False)
-            .sign(self._key, SHA256())
-        )
+        builder = _builder(_name(common_name), self._issuer, key.public_key())
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        certificate = builder.sign(self._key, SHA256())
         identity = Identity(
-            self._directory / f"{hosts[0]}.key", self._directory / f"{hosts[0]}.crt"
+            self._directory / f"{common_name}.key", self._directory / f"{common_name}.crt"
         )
         identity.key.write_bytes(
             key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())

@@ -10,7 +10,6 @@ import txaio
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
 
 from tradeproxy.client.base import (
@@ -24,6 +23,7 @@ from tradeproxy.client.base import (
     ConnectionClosedError,
     read_http_rejection,
 )
+from tradeproxy.runtime.server_identity import ServerIdentity
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamClientEndpoint
@@ -201,4 +201,4 @@ def _build_endpoint(url: str, reactor: Any) -> IStreamClientEndpoint:
     host, secure = parts.hostname or "", parts.scheme == "wss"
     port = parts.port or (443 if secure else 80)
     endpoint = HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
-    return wrapClientTLS(optionsForClientTLS(host), endpoint) if secure else endpoint
+    return wrapClientTLS(ServerIdentity(host), endpoint) if secure else endpoint

@@ -8,10 +8,10 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.defer import TimeoutError as NoAnswerError
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
 from txredisapi import RedisProtocol, ResponseError
 
+from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.wire.credentials import Secret
 
 if TYPE_CHECKING:
@@ -167,11 +167,7 @@ class RedisClient:
         endpoint = HostnameEndpoint(
             self._reactor, settings.host, settings.port, timeout=CONNECT_TIMEOUT
         )
-        return (
-            wrapClientTLS(optionsForClientTLS(settings.host), endpoint)
-            if settings.tls
-            else endpoint
-        )
+        return wrapClientTLS(ServerIdentity(settings.host), endpoint) if settings.tls else endpoint
 
 
 async def probe_redis(settings: RedisSettings, reactor: Any) -> str | None:

@@ -215,7 +215,9 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
 
         It gets another error instead: it logs the text of a TLS error, and raises if there is none.
         """
-        if reason.check(VerificationError, CertificateError):
+        if reason.check(CertificateError):
+            self._failure_reason = "the server's certificate has no valid subjectAltName"
+        elif reason.check(VerificationError):
             self._failure_reason = "the server's certificate is for another name"
         elif reason.check(SSL.Error):
             self._failure_reason = f"TLS failed: {_tls_problem(reason.value)}"

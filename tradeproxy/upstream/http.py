@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
 from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.iweb import IPolicyForHTTPS
+from zope.interface import implementer
+
+from tradeproxy.runtime.server_identity import ServerIdentity
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -23,7 +27,9 @@ MAX_HEAD_SIZE = 65_536
 
 def build_agent(reactor: Any) -> Agent:
     """Return an agent that verifies certificate and name against the platform's trust store."""
-    return Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=build_pool(reactor))
+    return Agent(
+        reactor, _ServerIdentityPolicy(), connectTimeout=CONNECT_TIMEOUT, pool=build_pool(reactor)
+    )
 
 
 def build_pool(reactor: Any) -> HTTPConnectionPool:
@@ -34,6 +40,14 @@ def build_pool(reactor: Any) -> HTTPConnectionPool:
     repeated one would sell twice.
     """
     return _Pool(reactor, persistent=False)
+
+
+@implementer(IPolicyForHTTPS)
+class _ServerIdentityPolicy:
+    """Makes the agent check certificates as ServerIdentity does."""
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> ServerIdentity:
+        return ServerIdentity(hostname.decode("ascii"))
 
 
 class _HttpConnection(HTTP11ClientProtocol):

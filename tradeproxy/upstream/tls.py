@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from zope.interface import implementer
+
+from tradeproxy.runtime.server_identity import ServerIdentity
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -59,8 +60,9 @@ class TlsEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
         """Connect, and return the protocol over TLS."""
-        options = optionsForClientTLS(self._host)
-        factory = TLSMemoryBIOFactory(options, True, protocolFactory, self._clock)
+        factory = TLSMemoryBIOFactory(
+            ServerIdentity(self._host), True, protocolFactory, self._clock
+        )
         factory.protocol = TlsTransport
         connected: Deferred[Any] = self._endpoint.connect(factory)
         return connected.addCallback(lambda transport: transport.wrappedProtocol)
