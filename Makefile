@@ -5,7 +5,7 @@ VENV := .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: demo run test lint types coverage check attacks chaos kill cluster handover conformance \
+.PHONY: demo run test lint types coverage check attacks audit chaos kill cluster handover conformance \
 	interop mutants deploy dashboard promtool bench latency stalled soak clean
 
 demo: $(VENV)/.runtime
@@ -31,6 +31,10 @@ coverage: $(VENV)/.development
 	$(BIN)/coverage run $(BIN)/trial tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# Known weaknesses of the installed libraries, by pip-audit. It asks PyPI, or else osv.dev.
+audit: $(VENV)/.development .audit/.pip-audit
+	@$(BIN)/python -m tests.system.audit .audit/bin/pip-audit
 
 # All kinds of faults for about ten minutes. SEED selects their order.
 SEED ?= 1
@@ -111,9 +115,14 @@ INSTALL := On Debian and Ubuntu, run: apt-get install python3-venv
 check: lint types coverage
 
 clean:
-	rm -rf $(VENV) .interop benchmarks/.venv benchmarks/build benchmarks/node_modules \
+	rm -rf $(VENV) .audit .interop benchmarks/.venv benchmarks/build benchmarks/node_modules \
 		benchmarks/latency.json build dist *.egg-info _trial_temp* .coverage .coverage.* \
 		.mypy_cache .ruff_cache .hypothesis
+
+.audit/.pip-audit:
+	$(PYTHON) -m venv .audit
+	.audit/bin/pip install --quiet pip-audit
+	touch $@
 
 benchmarks/.venv/.peers: benchmarks/peers/requirements.txt benchmarks/package.json
 	$(PYTHON) -m venv benchmarks/.venv

@@ -16,15 +16,19 @@ INSTALL_REQUIRES = [
     "twisted >= 26.10",
     # 26.10.1: security fixes, and importing it no longer loads numpy.
     "autobahn >= 26.10.1",
+    # Autobahn requires it without a version. 5.12: security fixes.
+    "ujson >= 5.12",
     # Twisted verifies the names in TLS certificates with these two.
     "service-identity >= 24.1",
-    "pyopenssl >= 25.1",
+    # pyopenssl 26: CVE-2026-27448 (an error in a callback accepts a connection), CVE-2026-27459.
+    "pyopenssl >= 26",
     # Requests missed events from Alpaca's REST API. 24.9: typed, and without Python 2 code.
     "treq >= 24.9",
     # 0.21.1: our oldest known release that answers in the OpenMetrics version of the request.
     "prometheus-client >= 0.21.1",
     # 1.0: its parser reports the lines that it cannot parse. Keys may contain a "$".
-    "python-dotenv >= 1.0",
+    # 1.2.2: CVE-2026-28684 (it followed links when it wrote; we only read).
+    "python-dotenv >= 1.2.2",
     # Parses only those fields of an event that the proxy needs. 0.20: supports Python 3.14.
     "msgspec >= 0.20",
     # `tradeproxy completion` for bash, zsh and tcsh: shtab reads argparse's parser.
