@@ -100,6 +100,13 @@ class TableTests(TailTestCase):
             line.split(), ["10:42:50.132", "fill", "buy", "2", "SPY", "512.33", "filled", "a-1"]
         )
 
+    def test_nan_and_infinity_are_shown(self) -> None:
+        """They are no JSON, but an event of Alpaca's may have them."""
+        self.assertEqual(
+            tail_output.read_cells(Update(b'{"qty":NaN,"price":-Infinity}', None).data),
+            {"qty": "nan", "price": "-inf"},
+        )
+
     def test_any_update_keeps_columns_aligned(self) -> None:
         """Real events, long words, wide characters and malformed data do not move a column."""
         for self.columns in (80, 109, 110, 200):

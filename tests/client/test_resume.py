@@ -34,6 +34,14 @@ class ResumeStateTests(SynchronousTestCase):
         self.assertEqual(update, Update(b'{"qty": 1.10}', HERE, "events"))
         self.assertEqual(place.next_query(), {"since_id": HERE})
 
+    def test_nan_and_infinity_are_read(self) -> None:
+        """They are no JSON, but the proxy forwards what Alpaca sends, byte for byte."""
+        data = b'{"qty":NaN,"price":-Infinity}'
+        update = ResumeState({}).receive(with_cursor(frame_event(data), HERE))
+        assert isinstance(update, Update)
+        self.assertEqual(update.raw, data)
+        self.assertEqual(str(update.data), "{'qty': nan, 'price': -inf}")
+
     def test_other_messages_keep_position(self) -> None:
         """Acks, other streams and invalid JSON do not change the position."""
         place = ResumeState({"since_id": HERE})

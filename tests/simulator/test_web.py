@@ -224,10 +224,17 @@ class InjectionTests(WebTestCase):
 
     def test_event_must_be_an_object(self) -> None:
         """Other JSON is rejected with one line."""
-        for body in (b"", b"{", b"[]", b"null", b"\xff", b'{"x":Infinity}'):
+        for body in (b"", b"{", b"[]", b"null", b"\xff", b"NaN"):
             status, refusal = self.ask("POST", "/simulator/emit", body)
             self.assertEqual(status, 400)
             self.assertNotIn("\n", refusal["message"])
+
+    def test_event_may_have_nan_and_infinity(self) -> None:
+        """A proxy has to forward them: the stream and the history have them as they are."""
+        client = self.listener()
+        body = b'{"event":"fill","price":NaN,"qty":-Infinity}'
+        self.assertEqual(self.ask("POST", "/simulator/emit", body), (200, {"delivered": 1}))
+        self.assertIn(b'"price":NaN,"qty":-Infinity', client.messages[0])
 
     def test_posted_fault_is_injected(self) -> None:
         """An invalid fault is rejected with the field's name."""

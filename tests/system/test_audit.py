@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.audit import list_checked, list_weaknesses
 
 # As pip-audit 2.10 writes it.
-REPORT = [
+REPORT: list[dict[str, Any]] = [
     {"name": "treq", "version": "26.7.0", "vulns": []},
     {
         "name": "pyopenssl",

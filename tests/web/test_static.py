@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.test.iosim import FakeTransport
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import tradeproxy.web
 from tests.support.frames import AUTH, FILL, LISTEN, NEW
@@ -32,6 +35,32 @@ def read_headers(answer: RawClient) -> dict[str, str]:
     """Return the headers of a response, with names in lower case."""
     lines = answer.received.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
     return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+
+
+class JsonScriptTests(SynchronousTestCase):
+    """dashboard/json.js in Node.js; skipped without it."""
+
+    def test_nan_and_infinity_become_strings(self) -> None:
+        """JSON.parse rejects them, so such an event was missing in the feed; text stays as is."""
+        if (node := shutil.which("node")) is None:
+            raise SkipTest("there is no node")
+        texts = [
+            '{"qty":NaN,"price":-Infinity,"a":[Infinity,1]}',
+            '{"text":"NaN \\" NaN","x":NaN}',
+            '{"text":"NaN","x":1.5}',
+        ]
+        script = SCRIPTS["json.js"] + f"console.log(JSON.stringify({json.dumps(texts)}.map(parse)))"
+        done = subprocess.run(
+            [node, "--input-type=module", "--eval", script], capture_output=True, check=True
+        )
+        self.assertEqual(
+            json.loads(done.stdout),
+            [
+                {"qty": "NaN", "price": "-Infinity", "a": ["Infinity", 1]},
+                {"text": 'NaN " NaN', "x": "NaN"},
+                {"text": "NaN", "x": 1.5},
+            ],
+        )
 
 
 class FileTests(ProxyTestCase):

@@ -122,6 +122,13 @@ class ParseServerTests(SynchronousTestCase):
         payload = b'{"stream":"trade_updates","data":{"qty":' + b"9" * 5000 + b"}}"
         self.assert_passed_on(payload)
 
+    def test_nan_and_infinity_are_forwarded(self) -> None:
+        """They are no JSON, but an event with one must not be lost: every byte stays."""
+        payload = b'{"stream":"trade_updates","data":{"event":"fill","qty":NaN,"price":-Infinity}}'
+        update = parse_server(payload)
+        assert isinstance(update, TradeUpdate)
+        self.assertEqual(update.event.payload, payload)
+
     def test_nesting_of_any_depth_raises_nothing(self) -> None:
         """Python 3.11 can parse arrays that are too deep for the digest of the data."""
 

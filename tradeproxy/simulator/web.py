@@ -100,7 +100,7 @@ class Api(Resource):
             _raise_fault(self._simulator.fault(FaultKind.REST_REFUSE))
         match request.method, path:
             case b"POST", ["simulator", "emit"]:
-                return self._emit(_json(request))
+                return self._emit(_json(request, is_event=True))
             case b"POST", ["simulator", "fault"]:
                 return self._inject(_json(request))
             case b"GET", ["v2", "account"]:
@@ -267,13 +267,14 @@ def _query(request: Request) -> dict[str, str]:
     }
 
 
-def _json(request: Request) -> Any:
+def _json(request: Request, *, is_event: bool = False) -> Any:
+    """Return the request's body. Only an event may have NaN and Infinity, which are no JSON."""
     assert request.content is not None, "twisted.web renders after it has the body"
     body = request.content.read()
     if len(body) > LARGEST_BODY:
         raise ApiError(413, 41310000, f"request body is over {LARGEST_BODY} bytes")
     try:
-        return json.loads(body.decode(), parse_constant=_reject_constant)
+        return json.loads(body.decode(), parse_constant=None if is_event else _reject_constant)
     except (ValueError, RecursionError):
         raise ApiError(400, 40010000, "request body is not JSON") from None
 

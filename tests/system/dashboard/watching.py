@@ -245,7 +245,8 @@ class RestartDashboardTests(DashboardTestCase):
         alpaca.emit(
             {"event": "new", "order": {"symbol": ["<b>"], "legs": [MARKUP, None], "qty": {}}}
         )
-        await browser.until(f"{ROWS}.length === 2")
+        alpaca.emit({"event": "fill", "price": float("nan"), "order": {"id": "1"}})
+        await browser.until(f"{ROWS}.length === 3")
         first = "#rows tr.entry:last-child"
         expected = {"symbol": "<b>SPY</b>", "order": MARKUP, "qty": MARKUP, "price": "<i>1</i>"}
         for name, text in expected.items():

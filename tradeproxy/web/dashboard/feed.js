@@ -1,6 +1,7 @@
 // The live feed: the newest event first, filtered, and unchanged while it is paused.
 
 import { KINDS } from "./event.js";
+import { parse } from "./json.js";
 import { make, moment, say } from "./text.js";
 
 const KEPT = 2000; // events and notes that the filters apply to
@@ -181,7 +182,7 @@ export class Feed {
       row.nextElementSibling?.remove();
       return;
     }
-    const json = JSON.stringify(JSON.parse(row.entry.text), null, 2);
+    const json = JSON.stringify(parse(row.entry.text), null, 2);
     const cell = make("td", "", make("pre", "", json));
     cell.colSpan = 9;
     row.after(make("tr", "json", cell));

@@ -1,5 +1,7 @@
 // One account's stream: it reconnects by itself and resumes after the last event that it received.
 
+import { parse } from "./json.js";
+
 const FIRST_LOOK = 300; // events, before the first live one
 const REFUSED = 4001; // docs/protocol.md
 const SHORTEST = 500;
@@ -57,7 +59,7 @@ export class Stream {
   }
 
   #take(text) {
-    const message = JSON.parse(text);
+    const message = parse(text);
     if (message.stream === "trade_updates") {
       // An event without a cursor is not on the disk yet. It may arrive again; the feed recognizes
       // it by its event_id.
