@@ -56,8 +56,10 @@ cluster: $(VENV)/.development
 handover: $(VENV)/.development
 	$(BIN)/python -m tests.system.cluster.handover
 
-# Short forms of chaos, cluster and conformance: half a minute, too slow for the suite.
+# Hostile clients, Alpaca and Redis against a real proxy: a line for each attack, with what others
+# noticed. Then short forms of chaos, cluster and conformance, too slow for the suite.
 attacks: $(VENV)/.development
+	$(BIN)/python -m tests.system.attacks $(if $(ONLY),--only "$(ONLY)")
 	$(BIN)/trial tests.attacks.chaos tests.attacks.cluster tests.attacks.conformance \
 		tests.attacks.strangers
 
