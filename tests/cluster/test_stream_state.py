@@ -64,7 +64,8 @@ class StreamStateTests(NodesCase):
     def test_unreadable_state_is_ignored_and_events_follow(self) -> None:
         """Any program with Redis's password can write one; a follower must not stop at it."""
         before = self.node.account.upstream
-        for text in ("not JSON", "[]", '{"upstream":{"streaming":true,"reason":"","since":1e999}}'):
+        upstream = '{"upstream":{"streaming":true,"reason":"","since":%s}}'
+        for text in ("not JSON", "[]", "[" * 100_000, upstream % "1e999", upstream % ("9" * 400)):
             self.leader.journal.publish_state(text)
         self.leader.publish(1)
         self.advance(1)

@@ -30,7 +30,7 @@ def _apply_stream_state(account: Account, text: str) -> None:
     # this node from reading the events after it.
     try:
         state = StreamState.parse(text)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         _log.warn(
             "{account}: the stream state in Redis cannot be read, and is ignored: {error}",
             account=account.name,

@@ -124,7 +124,10 @@ class EpochStart:
 
     @classmethod
     def parse(cls, text: bytes) -> EpochStart:
-        """Return what `encode` wrote. Raises ValueError or KeyError."""
+        """Return what `encode` wrote.
+
+        Raises ValueError, TypeError, KeyError or RecursionError for anything else.
+        """
         fields = json.loads(text)
         return cls(fields["epoch"], fields["after"], fields["facts"])
 

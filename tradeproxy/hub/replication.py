@@ -31,7 +31,7 @@ class StreamState:
         """Read what `encode` wrote.
 
         A gap outside the calendar, which an earlier version may have written, is left out. Raises
-        ValueError, TypeError or KeyError for anything else.
+        ValueError, TypeError, KeyError, OverflowError or RecursionError for anything else.
         """
         document = json.loads(text)
         upstream = UpstreamStatus(**_select_known(UpstreamStatus, document["upstream"]))

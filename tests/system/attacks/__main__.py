@@ -1,4 +1,4 @@
-"""Runs every attack against a new proxy and prints a line for each; exits with 1 if one is high.
+"""Runs every attack against a real proxy and prints a line for each; exits with 1 if one is high.
 
 python -m tests.system.attacks [--only WORD]
 """
@@ -6,6 +6,8 @@ python -m tests.system.attacks [--only WORD]
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -37,7 +39,7 @@ def main() -> None:
 
     async def run(reactor: Any) -> None:
         reactor.suggestThreadPoolSize(THREADS)
-        outcomes = [await _run(attack) for attack in chosen]
+        outcomes = [outcome for group in _group(chosen) for outcome in await _run(group)]
         high = sum(outcome.verdict != "ok" for outcome in outcomes)
         print(f"{len(outcomes)} attacks, {high} high")
         if high:
@@ -46,20 +48,32 @@ def main() -> None:
     task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
 
 
-async def _run(attack: Attack) -> Outcome:
+def _group(attacks: Sequence[Attack]) -> Iterator[list[Attack]]:
+    """Group the attacks that can share a proxy: those without hooks and settings."""
+    for is_plain, group in groupby(attacks, lambda each: not each.hooks and not each.settings):
+        if is_plain:
+            yield list(group)
+        else:
+            yield from ([attack] for attack in group)
+
+
+async def _run(attacks: list[Attack]) -> list[Outcome]:
+    """Run attacks against one proxy, and print a line for each."""
+    outcomes = []
     with TemporaryDirectory() as directory:
-        target = Target(directory, attack)
+        target = Target(directory, attacks[0].hooks, attacks[0].settings)
         try:
             await target.start()
-            outcome = await target.measure()
+            for attack in attacks:
+                outcomes.append(outcome := await target.measure(attack))
+                print(
+                    f"{attack.name:42}  freeze {outcome.freeze * 1000:6.0f} ms"
+                    f"  memory {outcome.growth:5} MB  {outcome.verdict}",
+                    flush=True,
+                )
         finally:
             await target.stop()
-    print(
-        f"{attack.name:42}  freeze {outcome.freeze * 1000:6.0f} ms"
-        f"  memory {outcome.growth:5} MB  {outcome.verdict}",
-        flush=True,
-    )
-    return outcome
+    return outcomes
 
 
 if __name__ == "__main__":

@@ -38,13 +38,12 @@ def send_gzip(request: Request) -> int:
 _BOMB = gzip.compress(BOMB_LINE * 120_000)
 
 
-async def reconnect(target: Target) -> None:
-    """Drop the stream: the proxy then asks for what it missed."""
+async def reconnect(target: Target, seconds: float = DURATION) -> None:
+    """Drop the stream: the proxy then asks for what it missed, and gets `seconds` for it."""
     await target.paper.when_listening()
     await deferLater(reactor, 0.3)  # the first identity of the account
     target.paper.inject(Fault(FaultKind.DROP))
-    with suppress(OSError):
-        await deferLater(reactor, DURATION + 1)
+    await deferLater(reactor, 1 + seconds)  # it reconnects within a second
 
 
 async def ask_for_account(target: Target) -> None:

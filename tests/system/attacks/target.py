@@ -104,6 +104,15 @@ class HostileApi(Api):
         return super().render(request) if hook is None else hook(request)
 
 
+class QuietSite(Site):
+    """A site that logs no requests."""
+
+    noisy = False
+
+    def log(self, request: Any) -> None:
+        """Log nothing."""
+
+
 class Bystander(WebSocketClientProtocol):
     """A client of the account `live`. It counts its events and their delays."""
 
@@ -114,6 +123,11 @@ class Bystander(WebSocketClientProtocol):
         self.declared = False
         self.delay = 0.0
         self.sent_at: dict[int, float] = {}
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it gets events."""
+        return self.ready.called
 
     def onOpen(self) -> None:
         self.sendMessage(json.dumps({"action": "auth", "key": "k", "secret": TOKEN}).encode())
@@ -131,14 +145,17 @@ class Bystander(WebSocketClientProtocol):
 
 
 class Target:
-    """A proxy between two simulated Alpacas. `stop` ends everything."""
+    """A proxy between two simulated Alpacas, for several attacks. `stop` ends everything."""
 
-    def __init__(self, directory: str, attack: Attack) -> None:
+    def __init__(
+        self, directory: str, hooks: Mapping[bytes, Hook], settings: Mapping[str, str]
+    ) -> None:
         self.directory = directory
         self.port = free_port()
         self.paper = Simulator(reactor, Random(0))
         self._live = Simulator(reactor, Random(1))
-        self._attack = attack
+        self._hooks = hooks
+        self._settings = settings
         self._ports: list[Any] = []
         self._emitted = 0
         self._health_delay = 0.0
@@ -153,9 +170,7 @@ class Target:
 
     async def start(self) -> None:
         """Start everything, and wait until events arrive."""
-        hostile = Site(HostileApi(self.paper, self._attack.hooks), reactor=reactor)
-        hostile.noisy = False
-        hostile.log = lambda _: None
+        hostile = QuietSite(HostileApi(self.paper, self._hooks), reactor=reactor)
         paper_port, live_port = await self._listen(hostile), await self._listen(ApiSite(self._live))
         settings = {
             "ALPACA_API_KEY": KEYS[0],
@@ -167,7 +182,7 @@ class Target:
             "PROXY_HOST": "127.0.0.1",
             "PROXY_PORT": str(self.port),
             "PROXY_TOKENS": TOKEN,
-            **self._attack.settings,
+            **self._settings,
         }
         self._proxy: Command = run(
             "twistd", "-n", "tradeproxy", directory=self.directory, **settings
@@ -177,12 +192,16 @@ class Target:
             await self._live.when_listening()
             await self._watch()
 
-    async def measure(self) -> Outcome:
+    async def measure(self, attack: Attack) -> Outcome:
         """Attack, and return what it did."""
+        _reset_peak(self.pid)
         before = _read_memory(self.pid)
+        self._is_over, self._health_delay, self._bystander.delay = False, 0.0, 0.0
+        if self._bystander.is_connected:
+            self._emitting.start(INTERVAL)
         checking = deferToThread(self._check_health)
         with suppress(OSError):  # a connection that the proxy cut
-            await self._attack.perform(self)
+            await attack.perform(self)
         await deferLater(reactor, SETTLE)
         if self._emitting.running:
             self._emitting.stop()
@@ -215,14 +234,13 @@ class Target:
         return number
 
     async def _watch(self) -> None:
-        """Connect the bystander, and begin to emit."""
+        """Connect the bystander."""
         url = f"ws://127.0.0.1:{self.port}/trade-updates-live?proxy_status=1"
-        factory = WebSocketClientFactory(url, reactor=reactor)
+        factory: Any = WebSocketClientFactory(url, reactor=reactor)
         factory.protocol = lambda: self._bystander
         factory.noisy = False
         await HostnameEndpoint(reactor, "127.0.0.1", self.port).connect(factory)
         await self._bystander.ready
-        self._emitting.start(INTERVAL)
 
     def _emit(self) -> None:
         self._emitted += 1
@@ -267,6 +285,12 @@ def request_health(port: int) -> bytes:
 
 def _has_secret(content: bytes) -> bool:
     return any(secret.encode() in content for secret in SECRETS)
+
+
+def _reset_peak(pid: int) -> None:
+    """Make the highest memory so far that of now (man 5 proc, clear_refs)."""
+    with suppress(OSError):
+        Path("/proc", str(pid), "clear_refs").write_text("5")
 
 
 def _read_memory(pid: int) -> int:
