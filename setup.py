@@ -22,8 +22,6 @@ INSTALL_REQUIRES = [
     "service-identity >= 24.1",
     # pyopenssl 26: CVE-2026-27448 (an error in a callback accepts a connection), CVE-2026-27459.
     "pyopenssl >= 26",
-    # Requests missed events from Alpaca's REST API. 24.9: typed, and without Python 2 code.
-    "treq >= 24.9",
     # 0.21.1: our oldest known release that answers in the OpenMetrics version of the request.
     "prometheus-client >= 0.21.1",
     # 1.0: its parser reports the lines that it cannot parse. Keys may contain a "$".
@@ -50,6 +48,8 @@ TEST_REQUIRES = [
     # 7.10: measures subprocesses (patch = subprocess).
     "coverage >= 7.10",
     "hypothesis >= 6.100",
+    # HTTP requests of the tests. 24.9: typed, and without Python 2 code.
+    "treq >= 24.9",
     # Independent clients: the library that serves the stream must not be its only test.
     "websockets >= 14",
     "websocket-client >= 1.8",

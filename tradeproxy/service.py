@@ -25,7 +25,7 @@ from tradeproxy.runtime.gc_service import GcService
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory, upstream_endpoint
 from tradeproxy.upstream.http import build_agent
-from tradeproxy.upstream.rest import RestClient, http_client
+from tradeproxy.upstream.rest import RestClient
 from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.web.rest_proxy import RestProxy
 from tradeproxy.web.routes import account_paths
@@ -80,10 +80,10 @@ def build_service(
     JournalService(accounts.values()).setServiceParent(proxy)
     upstream = MultiService()
     upstream.setServiceParent(proxy)
-    http = http_client(reactor)
+    agent = build_agent(reactor)
     for account in settings.accounts:
         dates = accounts[account.name].dates
-        rest = RestClient(http, account.base_url.rest, account.credentials, reactor, dates)
+        rest = RestClient(agent, account.base_url.rest, account.credentials, reactor, dates)
         make = partial(
             _upstream_service, account, accounts[account.name], rest, settings.recovery, reactor
         )

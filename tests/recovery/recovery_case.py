@@ -15,7 +15,7 @@ from twisted.web.server import Request, Site
 
 from tests.support.journals import memory_journal
 from tests.support.memory import MemoryEndpoint, fake_time, simulator
-from tests.upstream.support import BASE_URL, KEYS, MemoryHost, OverridingResource, http_client
+from tests.upstream.support import BASE_URL, KEYS, MemoryHost, OverridingResource, memory_agent
 from tradeproxy.config.accounts import AccountSettings, BaseUrl
 from tradeproxy.config.settings import RecoveryMode, RecoverySettings
 from tradeproxy.hub.account import Account
@@ -120,7 +120,7 @@ class RecoveryTestCase(SynchronousTestCase):
     def new_service(self) -> UpstreamService:
         self.rate_limiter = BreakableRateLimiter()
         rest = RestClient(
-            http_client(self.host, self.clock),
+            memory_agent(self.host, self.clock),
             BASE_URL,
             KEYS,
             self.proxy_clock,

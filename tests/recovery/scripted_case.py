@@ -16,7 +16,7 @@ from tests.upstream.support import (
     KEYS,
     RestClientTestCase,
     event_stream,
-    http_client,
+    memory_agent,
 )
 from tradeproxy.config.settings import RecoveryMode, RecoverySettings
 from tradeproxy.hub.account import Account
@@ -48,7 +48,7 @@ class ScriptedCase(RestClientTestCase):
         self.addCleanup(self.journal.close)
         self.rate_limiter = RateLimiter()
         self.rest = RestClient(
-            http_client(self.host, self.clock),
+            memory_agent(self.host, self.clock),
             BASE_URL,
             KEYS,
             self.clock,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from itertools import pairwise
+from time import process_time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,6 +100,22 @@ class SseParserTests(SynchronousTestCase):
         for _ in range(8):
             self.assertEqual(list(parser.feed(chunk)), [])
         self.assertLess(tracemalloc.get_traced_memory()[0], 2 * MAX_EVENT_SIZE)
+
+    def test_feed_limits_event_to_1000_lines(self) -> None:
+        """Empty lines have no bytes to count: 47 MB of them took 60 MB, and later ones more."""
+        after = SseData((b"y",))
+        for count, is_read in ((1000, True), (1001, False)):
+            item = SseData((b"",) * count) if is_read else SseOversized()
+            self.assertEqual(parse(b"data:\n" * count, b"\ndata: y\n\n"), [item, after])
+
+    def test_feed_single_bytes_of_long_line_takes_linear_time(self) -> None:
+        """Chunks of one byte after a long line copied the line for each: 17 s without a pause."""
+        parser = SseParser()
+        list(parser.feed(b"data:" + b"x" * (MAX_EVENT_SIZE // 2)))
+        started = process_time()
+        for _ in range(100_000):
+            list(parser.feed(b"x"))
+        self.assertLess(process_time() - started, 3)
 
     def test_end_in_oversized_line_yields_oversized(self) -> None:
         """The last line of a body may have no end. Such an event was dropped without a trace."""

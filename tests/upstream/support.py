@@ -7,7 +7,6 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
-from treq.client import HTTPClient
 from twisted.internet import error
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
@@ -69,10 +68,10 @@ class Page(Resource):
         return self._answer(request)
 
 
-def http_client(host: MemoryHost, clock: Clock) -> HTTPClient:
+def memory_agent(host: MemoryHost, clock: Clock) -> Agent:
     """Return an HTTP client that connects to `host`."""
-    pool = build_pool(clock)
-    return HTTPClient(Agent.usingEndpointFactory(clock, host, pool=pool))
+    agent: Agent = Agent.usingEndpointFactory(clock, host, pool=build_pool(clock))
+    return agent
 
 
 @implementer(IReactorTime)
@@ -122,10 +121,10 @@ class RestClientTestCase(SynchronousTestCase):
         self.answer: Any = {}
         self.page = Page(self._respond)
         self.host = MemoryHost(Site(self.page, reactor=self.clock), self.wires)
-        http = http_client(self.host, self.clock)
+        agent = memory_agent(self.host, self.clock)
         self.dates = dates_of(self.clock)
         self.rest = RestClient(
-            http, BASE_URL, self.credentials, self.clock, self.dates, RateLimiter()
+            agent, BASE_URL, self.credentials, self.clock, self.dates, RateLimiter()
         )
 
     def _respond(self, request: Request) -> bytes | int:

@@ -8,6 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import URI, Agent, ResponseFailed, readBody
 from twisted.web.iweb import IAgentEndpointFactory
@@ -57,11 +58,11 @@ class HttpConnectionTests(SynchronousTestCase):
         for fault, ending in ((b"", b"\r\n\r\n"), (b"x", b"")):
             protocol, answered = self.request()
             start = b"HTTP/1.1 200 OK\r\n"
-            line = b"x: " + b"y" * 95 + b"\r\n"
+            line = b"x: " + b"y" * 295 + b"\r\n"
             protocol.dataReceived(start)
-            for _ in range(655):
+            for _ in range(218):
                 protocol.dataReceived(line)
-            protocol.dataReceived(b"z: ".ljust(65_536 - len(start) - 655 * len(line), b"z"))
+            protocol.dataReceived(b"z: ".ljust(65_536 - len(start) - 218 * len(line), b"z"))
             self.assertTrue(protocol.transport.connected)
             if fault:
                 protocol.dataReceived(fault)
@@ -74,12 +75,37 @@ class HttpConnectionTests(SynchronousTestCase):
     def test_endless_interim_responses_are_aborted(self) -> None:
         """Each of them is complete, so that Twisted would read on without a limit."""
         protocol, answered = self.request()
-        for _ in range(65_536 // 50):
-            protocol.dataReceived(b"HTTP/1.1 100 Continue\r\nx: ".ljust(46, b"y") + b"\r\n\r\n")
+        for _ in range(65_536 // 256):
+            protocol.dataReceived(b"HTTP/1.1 100 Continue\r\nx: ".ljust(252, b"y") + b"\r\n\r\n")
         self.assertTrue(protocol.transport.connected)
-        protocol.dataReceived(b"HTTP/1.1 100 Continue\r\nx: ".ljust(46, b"y") + b"\r\n\r\n")
+        protocol.dataReceived(b"HTTP/1.1 100 Continue\r\nx: ".ljust(252, b"y") + b"\r\n\r\n")
         self.assertTrue(protocol.transport.disconnected)
         self.failureResultOf(answered, ResponseFailed)
+
+    def test_head_of_500_headers_is_accepted(self) -> None:
+        """A header has three bytes at least: 64 KiB hold 20,000, and each costs an object."""
+        for count in (500, 501):
+            protocol, answered = self.request()
+            with capturedLogs() as logs:
+                protocol.dataReceived(b"HTTP/1.1 200 OK\r\n" + b"a:\n" * count + b"\r\n")
+            if count == 500:
+                self.assertEqual(self.successResultOf(answered).code, 200)
+                self.assertEqual(logs, [])
+            else:
+                self.assertTrue(protocol.transport.disconnected)
+                self.failureResultOf(answered, ResponseFailed)
+                self.assertIn("over 500 of them; the connection is aborted", formatEvent(logs[0]))
+
+    def test_data_after_answer_is_not_read(self) -> None:
+        """Over TLS, a close waits for the server, which could send on for days."""
+        protocol, answered = self.request()
+        transport = protocol.transport
+        transport.loseConnection = lambda: None  # as over TLS, until the server closes too
+        protocol.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+        self.assertEqual(self.successResultOf(readBody(self.successResultOf(answered))), b"[]")
+        self.assertTrue(transport.connected)
+        protocol.dataReceived(b"[]")
+        self.assertTrue(transport.disconnected)
 
     def test_body_does_not_count_as_head(self) -> None:
         """A list of orders has a megabyte."""

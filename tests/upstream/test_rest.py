@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from email.utils import formatdate
 from typing import Any
 
@@ -9,15 +10,21 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.server import NOT_DONE_YET, Request
 
-from tests.upstream.support import BASE_URL, RestClientTestCase, event_stream, never, status
-from tests.upstream.support import http_client as http_client_in_memory
+from tests.upstream.support import (
+    BASE_URL,
+    RestClientTestCase,
+    event_stream,
+    memory_agent,
+    never,
+    status,
+)
+from tradeproxy.upstream.http import build_agent
 from tradeproxy.upstream.rate_limiter import MAX_REQUESTS, RateLimiter
 from tradeproxy.upstream.rest import (
     RestClient,
     RestRefusedError,
     RestResponse,
     RestUnavailableError,
-    http_client,
 )
 from tradeproxy.wire.credentials import OAuthToken, Secret
 
@@ -45,6 +52,31 @@ class RestGetTests(RestClientTestCase):
         self.assertEqual(request.getHeader("APCA-API-KEY-ID"), "PKUPSTREAM")
         self.assertEqual(request.getHeader("APCA-API-SECRET-KEY"), "upstream-secret")
         self.assertEqual(request.getHeader("User-Agent"), "tradeproxy")
+
+    def test_get_compressed_answer_raises_unavailable(self) -> None:
+        """19 KB of gzip in one answer stopped every account for 11 s."""
+        body = gzip.compress(b"[]")
+        error = self.unavailable(status(200, body, content_encoding="gzip"))
+        self.assertEqual(error.reason, "an answer that is compressed")
+        (request,) = self.page.requests
+        self.assertEqual(request.requestHeaders.getRawHeaders("Accept-Encoding"), ["identity"])
+        self.answer = status(200, b"[]", content_encoding="Identity")
+        self.assertEqual(self.successResultOf(self.get()).document, [])
+
+    def test_get_answer_of_too_many_items_raises_unavailable(self) -> None:
+        """Items are counted too: 16 MiB of empty lists took 400 MB and half a second."""
+        reason = "an answer of more than 500000 items"
+        for count, is_read in ((249_999, True), (250_000, False)):
+            self.answer = status(200, b"[" + b"[]," * count + b"0]")
+            if is_read:
+                self.assertEqual(len(self.successResultOf(self.get()).document), count + 1)
+            else:
+                self.assertEqual(self.unavailable(self.answer).reason, reason)
+
+    def test_get_endless_headers_raises_unavailable(self) -> None:
+        """The reason in the log names the fault, not the connection that the proxy closed."""
+        answer = status(200, b"[]", **{f"x-{number}": "" for number in range(500)})
+        self.assertEqual(self.unavailable(answer).reason, "an answer whose headers do not end")
 
     def test_get_date_without_zone_is_utc(self) -> None:
         """HTTP dates are in UTC, whatever the local time zone."""
@@ -143,7 +175,7 @@ class RestGetTests(RestClientTestCase):
         shared = RateLimiter()
         clients = [
             RestClient(
-                http_client_in_memory(self.host, self.clock),
+                memory_agent(self.host, self.clock),
                 BASE_URL,
                 self.credentials,
                 self.clock,
@@ -384,7 +416,7 @@ class HttpClientTests(RestClientTestCase):
     def test_https_request_starts_with_tls(self) -> None:
         """No key is sent before the host has shown its certificate."""
         reactor: Any = MemoryReactorClock()
-        requested = http_client(reactor).get("https://127.0.0.1/v2/account", reactor=reactor)
+        requested = build_agent(reactor).request(b"GET", b"https://127.0.0.1/v2/account")
         self.addCleanup(requested.addErrback, lambda _: None)
         self.addCleanup(requested.cancel)
         host, port, factory = reactor.tcpClients[0][:3]

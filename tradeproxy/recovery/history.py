@@ -137,7 +137,7 @@ class HistoryReader:
                 case SseForeign():
                     raise RestUnavailableError("an answer that is not an event stream")
                 case SseOversized():
-                    self._drop("an event of more than 1 MiB")
+                    self._drop("an event of more than 1 MiB or 1000 lines")
 
     def _receive_data(self, lines: tuple[bytes, ...]) -> None:
         message = parse_server(frame_event(b"\n".join(lines)))

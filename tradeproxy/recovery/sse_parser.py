@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MAX_EVENT_SIZE = 1024 * 1024
 """Bytes of one line, and of the data of one event. A trade update has a few thousand."""
 
+MAX_EVENT_LINES = 1000
+"""Data lines of one event. A trade update has one; empty lines have no bytes to count."""
+
 _FIELD = re.compile(rb"[A-Za-z][A-Za-z0-9_-]*")
 """A field's name. The standard allows any, and unknown ones are ignored."""
 
@@ -38,7 +41,7 @@ class SseComment:
 
 @dataclass(frozen=True, slots=True)
 class SseOversized:
-    """An event or a line larger than MAX_EVENT_SIZE was skipped here."""
+    """An event or a line over MAX_EVENT_SIZE or MAX_EVENT_LINES was skipped here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class SseParser:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
         self._is_first_line = True
         self._lines: list[bytes] = []
         self._size = 0
@@ -64,11 +67,16 @@ class SseParser:
 
     def feed(self, chunk: bytes) -> Iterator[SseItem]:
         """Yield the items that the chunk completes. Exhaust the iterator before the next call."""
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        # The rest is extended, not copied: a chunk may have a single byte.
+        *lines, rest = chunk.split(b"\n")
         for line in lines:
-            yield from self._line(line.removesuffix(b"\r"))
+            self._rest += line
+            whole = bytes(self._rest)
+            self._rest.clear()
+            yield from self._line(whole.removesuffix(b"\r"))
+        self._rest += rest
         if len(self._rest) > MAX_EVENT_SIZE:
-            self._rest = b""
+            self._rest.clear()
             self._skipping = True
             self._size = MAX_EVENT_SIZE + 1
 
@@ -79,7 +87,7 @@ class SseParser:
         so Alpaca may send it.
         """
         if self._rest or self._skipping:
-            yield from self._line(self._rest.removesuffix(b"\r"))
+            yield from self._line(bytes(self._rest).removesuffix(b"\r"))
         yield from self._line(b"")
 
     def _line(self, line: bytes) -> Iterator[SseItem]:
@@ -98,6 +106,8 @@ class SseParser:
             yield SseComment(value)
         elif field == b"data":
             self._size += len(value)
+            if len(self._lines) == MAX_EVENT_LINES:
+                self._size = MAX_EVENT_SIZE + 1
             if self._size <= MAX_EVENT_SIZE:
                 self._lines.append(value)
         elif not _FIELD.fullmatch(field):

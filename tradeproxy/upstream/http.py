@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IPolicyForHTTPS
@@ -11,7 +13,11 @@ from zope.interface import implementer
 
 from tradeproxy.runtime.server_identity import ServerIdentity
 
+from tradeproxy.runtime.log_throttle import is_logged
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IAddress
     from twisted.web._newclient import Request
@@ -23,6 +29,13 @@ CONNECT_TIMEOUT = 10.0
 
 MAX_HEAD_SIZE = 65_536
 """Bytes of the status line and the headers of one answer of Alpaca's."""
+
+MAX_HEADERS = 500
+"""Headers of one answer of Alpaca's, those of interim answers included."""
+
+
+class EndlessHeadError(Exception):
+    """An answer has a head over MAX_HEAD_SIZE, or over MAX_HEADERS."""
 
 
 def build_agent(reactor: Any) -> Agent:
@@ -60,25 +73,55 @@ class _HttpConnection(HTTP11ClientProtocol):
     """
 
     _head_size = 0
+    _header_count = 0
+
+    def __init__(
+        self, quiescent: Callable[[HTTP11ClientProtocol], None], on_endless_head: Callable[[], None]
+    ) -> None:
+        super().__init__(quiescent)
+        self._on_endless_head = on_endless_head
 
     def dataReceived(self, data: bytes) -> None:
-        """Parse the data; abort if the status line and the headers have no end.
+        """Parse the data; abort if the head has no end, or if data follows the answer.
 
-        Twisted limits the length of one line, but not their number.
+        Twisted limits the length of one line, but not their number. Over TLS, it reads what follows
+        an answer until the server closes the connection.
         """
+        if self._parser is None:
+            self._abort()
+            return
         super().dataReceived(data)
         parser: Any = self._parser
         if parser is not None and parser.state in (STATUS, HEADER):
             self._head_size += len(data)
             if self._head_size > MAX_HEAD_SIZE:
-                transport: Any = self.transport
-                transport.abortConnection()
+                self._giveUp(Failure(EndlessHeadError()))
+
+    def _giveUp(self, reason: Failure) -> None:
+        """Fail the request with `reason`. Twisted calls this for what the parser raises."""
+        super()._giveUp(reason)
+        if reason.check(EndlessHeadError):
+            self._abort()
+            self._on_endless_head()
+
+    def _abort(self) -> None:
+        transport: Any = self.transport
+        transport.abortConnection()
 
     def request(self, request: Request) -> Deferred[IResponse]:
         answered: Deferred[IResponse] = super().request(request)
         parser: Any = self._parser
         transport: Any = self.transport
         parser.transport.abortConnection = transport.abortConnection
+        receive_header = parser.headerReceived
+
+        def count_header(name: bytes, value: bytes) -> None:
+            self._header_count += 1
+            if self._header_count > MAX_HEADERS:
+                raise EndlessHeadError
+            receive_header(name, value)
+
+        parser.headerReceived = count_header
 
         def add_connection_header(response: IResponse) -> IResponse:
             response.headers.setRawHeaders(
@@ -91,10 +134,30 @@ class _HttpConnection(HTTP11ClientProtocol):
 
 class _Factory(HTTPConnectionPool._factory):  # type: ignore[misc,valid-type]  # noqa: SLF001
     noisy = False  # Twisted would log two lines per request
+    on_endless_head: Callable[[], None]
 
     def buildProtocol(self, addr: IAddress | None) -> HTTP11ClientProtocol:
-        return _HttpConnection(self._quiescentCallback)
+        return _HttpConnection(self._quiescentCallback, self.on_endless_head)
 
 
 class _Pool(HTTPConnectionPool):
-    _factory = _Factory
+    _log = Logger()
+    _endless_heads = 0
+
+    def _factory(  # type: ignore[override]  # a class in Twisted; it is only called
+        self, quiescentCallback: Any, metadata: Any
+    ) -> _Factory:
+        factory = _Factory(quiescentCallback, metadata)
+        factory.on_endless_head = self._log_endless_head
+        return factory
+
+    def _log_endless_head(self) -> None:
+        self._endless_heads += 1
+        if is_logged(self._endless_heads):
+            self._log.warn(
+                "an answer of Alpaca's has over {size} bytes of headers, or over {headers} of them;"
+                " the connection is aborted ({count} so far)",
+                size=MAX_HEAD_SIZE,
+                headers=MAX_HEADERS,
+                count=self._endless_heads,
+            )

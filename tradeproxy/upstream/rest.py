@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
 
-from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as OverdueError
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.protocols.policies import TimeoutMixin
-from twisted.web.client import ResponseDone
+from twisted.web.client import ResponseDone, ResponseFailed
 from twisted.web.http_headers import Headers
 
 from tradeproxy.upstream.backoff import parse_retry_after
-from tradeproxy.upstream.http import build_agent
+from tradeproxy.upstream.http import EndlessHeadError
 from tradeproxy.upstream.http_date import parse_date
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
-    from twisted.web.iweb import IResponse
+    from twisted.web.iweb import IAgent, IResponse
 
     from tradeproxy.runtime.dates import Dates
 
@@ -39,6 +39,10 @@ MAX_RESPONSE_SECONDS = 60.0
 
 MAX_BODY_SIZE = 16 * 1024 * 1024
 """Bytes of a JSON body. A page of 500 orders has about a million."""
+
+MAX_ITEMS = 500_000
+"""Commas and opened brackets of a JSON body. A page of 500 orders has about 50,000. An item may
+have two bytes in the body, and a hundred once it is parsed."""
 
 _EVENT_STREAM = "text/event-stream"
 _FINAL = (401, 403, 404)
@@ -93,7 +97,7 @@ class RestClient:
 
     def __init__(
         self,
-        http: HTTPClient,
+        agent: IAgent,
         base_url: str,
         credentials: Credentials,
         clock: IReactorTime,
@@ -103,14 +107,14 @@ class RestClient:
         """Create the client.
 
         Args:
-            http: sends the requests; see `http_client`.
+            agent: sends the requests; see `build_agent`.
             base_url: scheme and host, without a slash at the end.
             credentials: the account's key pair or OAuth token.
             clock: schedules the timeouts.
             dates: gets the Date header of every answer.
             rate_limiter: shared by all requests of the account; a new one by default.
         """
-        self._http = http
+        self._agent = agent
         self._base_url = base_url
         self._credentials = credentials
         self._clock = clock
@@ -136,6 +140,8 @@ class RestClient:
             await ended
         except OverdueError:
             raise RestUnavailableError("an answer that takes too long") from None
+        if sum(map(body.count, (b",", b"[", b"{"))) > MAX_ITEMS:
+            raise RestUnavailableError(f"an answer of more than {MAX_ITEMS} items")
         try:
             # json.loads would guess UTF-16 or UTF-32 from bytes. RecursionError: "[[[[…".
             return RestResponse(json.loads(body.decode()), _date(response))
@@ -168,13 +174,10 @@ class RestClient:
     ) -> IResponse:
         await self.wait_for_slot()
         self._rate_limiter.count_request(self._clock.seconds())
-        sent = self._http.get(
-            self._base_url + path,
-            params=dict(parameters or {}),
-            headers=self._headers(accepted),
-            allow_redirects=False,  # a redirect would send the keys to another host
-            unbuffered=True,  # otherwise treq keeps a copy of the whole body
-            reactor=cast("Any", self._clock),  # without it, treq imports the global reactor
+        query = f"?{urlencode(parameters)}" if parameters else ""
+        # A plain Agent follows no redirect, which would send the keys to another host.
+        sent = self._agent.request(
+            b"GET", f"{self._base_url}{path}{query}".encode(), self._headers(accepted)
         )
         answered = _cancellable(sent)
         answered.addTimeout(INACTIVITY_TIMEOUT, self._clock)
@@ -184,10 +187,16 @@ class RestClient:
         if response.code != 200:
             _discard(response)
             raise self._build_error(response)
+        if _header(response, b"content-encoding").strip().lower() not in ("", "identity"):
+            _discard(response)
+            raise RestUnavailableError("an answer that is compressed")
         return response
 
     def _headers(self, accepted: str) -> Headers:
-        headers = Headers({"Accept": [accepted], "User-Agent": ["tradeproxy"]})
+        # A few bytes of gzip can be a gigabyte, which would block the reactor.
+        headers = Headers(
+            {"Accept": [accepted], "Accept-Encoding": ["identity"], "User-Agent": ["tradeproxy"]}
+        )
         match self._credentials:
             case KeyPair(key_id, secret_key):
                 headers.setRawHeaders("APCA-API-KEY-ID", [key_id.reveal()])
@@ -211,11 +220,6 @@ class RestClient:
         if status == 429:
             self._rate_limiter.block_until(self._clock.seconds() + retry_after)
         return RestUnavailableError(f"HTTP {status}", retry_after, date)
-
-
-def http_client(reactor: Any) -> HTTPClient:
-    """Return a client that verifies certificate and name, and keeps no connection open."""
-    return HTTPClient(build_agent(reactor))
 
 
 class _BodyReader(TimeoutMixin, Protocol):
@@ -267,7 +271,7 @@ class _BodyReader(TimeoutMixin, Protocol):
         self._is_over = True
         self.setTimeout(None)
         if self.transport is not None:
-            self.transport.loseConnection()
+            _abort(self.transport)
         if error is None:
             self.ended.callback(None)
         else:
@@ -283,8 +287,12 @@ class _DiscardBody(Protocol):
     """Closes the connection and ignores the body."""
 
     def connectionMade(self) -> None:
-        assert self.transport is not None, "makeConnection has set it"
-        self.transport.loseConnection()
+        _abort(self.transport)
+
+
+def _abort(transport: Any) -> None:
+    """Close the connection of a response. `loseConnection` over TLS would read the whole body."""
+    transport.abortConnection()
 
 
 async def _await_response(response: Deferred[_T]) -> _T:
@@ -300,7 +308,10 @@ async def _await_response(response: Deferred[_T]) -> _T:
         raise RestUnavailableError("no answer in time") from None
     except (ConnectError, DNSLookupError):
         raise RestUnavailableError("cannot connect") from None
-    except Exception:
+    except Exception as error:
+        reasons = error.reasons if isinstance(error, ResponseFailed) else ()
+        if any(reason.check(EndlessHeadError) for reason in reasons):
+            raise RestUnavailableError("an answer whose headers do not end") from None
         raise RestUnavailableError("the connection was lost before an answer") from None
 
 
