@@ -83,6 +83,23 @@ def raw(*frames: bytes) -> list[bytes]:
     return [extract_data(frame)[0] for frame in frames]
 
 
+class FrameLimitTests(ClientTestBase):
+    """Frames that have no bytes to count do not fill the memory."""
+
+    def test_message_with_too_many_bytes_or_fragments_raises_refused(self) -> None:
+        """A retry would get it again, without end."""
+        too_long = b"\x82\x7f" + (16 * 1024 * 1024 + 1).to_bytes(8)
+        for frames in ([too_long], [b"\x02\x00", *[b"\x00\x00" * 4096] * 64]):
+            coming = self.next(self.follow())
+            transport = self.server_transport(0)
+            for data in frames:
+                transport.write(data)
+                self.wires.flush()
+            self.wires.advance(1)
+            error = self.failureResultOf(coming, RefusedError).value
+            self.assertEqual(error.code, 1009)
+
+
 class ResumeTests(ClientTestBase):
     """The client yields each event once and in order across reconnects."""
 

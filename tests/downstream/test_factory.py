@@ -138,6 +138,21 @@ class ConnectionCloseTests(ProxyTestCase):
         self.assertEqual(client.closed[0], 1009)
         self.assertEqual((client.taken(), other.taken()), ([], [EVENTS[0]]))
 
+    def test_message_of_too_many_fragments_closes_1009(self) -> None:
+        """Empty fragments have no bytes to count: one client took 25 MB with them."""
+        for count, is_closed in ((256, False), (257, True)):
+            client = self.connect()
+            client.beginMessage()
+            for _ in range(count - 1):
+                client.sendMessageFrame(b"")
+            client.sendMessageFrame(AUTH)
+            self.wires.flush()
+            self.assertEqual(client.closed is not None, is_closed)
+        assert client.closed is not None
+        self.assertEqual(client.closed[0], 1009)
+        counts = self.factory.clients.rejections.counts
+        self.assertEqual(counts["a message over the limit of its bytes or fragments"], 1)
+
     def test_no_event_follows_autobahns_close_frame(self) -> None:
         """Autobahn closes on a protocol error by itself; the next event must not follow."""
         client = self.connect()

@@ -18,6 +18,8 @@ from twisted.internet import reactor as chosen
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import blockingCallFromThread, deferToThread
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from tests.support.certificates import Authority
 from tests.support.processes import PATIENCE, SOURCES, Command, free_port
@@ -241,6 +243,24 @@ class AsyncioTests(ClientTestCase):
         await self.start()
         with self.assertRaises(aio.PositionLostError):
             await self.run_client(since_id="nonsense")
+
+    async def test_message_of_too_many_fragments_raises_refused_error(self) -> None:
+        """The library counts their bytes only. A message in a few fragments is read."""
+
+        async def answer(connection: ServerConnection) -> None:
+            await connection.recv()
+            await connection.send([b"{", b"}"], text=True)  # the answer to the login
+            with contextlib.suppress(ConnectionClosed):
+                await connection.send([b""] * 1001, text=True)
+                await connection.wait_closed()
+
+        async def read() -> Any:
+            async with serve(answer, "127.0.0.1", self.port):
+                return await anext(aio.Client(self.url.replace("localhost", "127.0.0.1")))
+
+        with self.assertRaises(RefusedError) as caught:
+            await deferToThread(asyncio.run, read())
+        self.assertEqual(caught.exception.code, 1009)
 
     async def test_import_does_not_load_twisted(self) -> None:
         """Autobahn supports only one of Twisted and asyncio per process."""

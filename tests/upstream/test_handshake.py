@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 from OpenSSL import SSL
+from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import DefaultOpenSSLContextFactory
 from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
@@ -252,12 +253,55 @@ class OpenConnectionTests(RawConnectionTestCase):
             self.clock.advance(0.1)
             self.assertTrue(self.transport.disconnected)
 
-    def test_message_of_16_mib_is_accepted(self) -> None:
-        """One byte more closes the connection before the message is received."""
-        size = 16 * 1024 * 1024
+    def test_message_of_1_mib_is_accepted(self) -> None:
+        """One byte more closes the connection before the message is received.
+
+        A message of 16 MiB took 460 MB and 3.7 s: an empty list has three bytes.
+        """
+        size = 1024 * 1024
         self.receive(b"\x82\x7f" + size.to_bytes(8))
         self.receive(b"?" * size)
         self.assertEqual(self.account.dropped_frames, {"not JSON": 1})
         self.transport.clear()
         self.receive(b"\x82\x7f" + (size + 1).to_bytes(8))
         self.assertEqual(self.transport.value()[:1], CLOSE)
+        self.protocol.connectionLost(Failure(ConnectionLost()))
+        reason = "a message over the limit of its bytes or fragments"
+        self.assertEqual(self.disconnect(), Disconnect(LOST, reason))
+
+    def test_message_of_16384_fragments_is_accepted(self) -> None:
+        """Empty fragments have no bytes to count, but each is kept."""
+        for count, is_read in ((16_384, True), (16_385, False)):
+            self.connect()
+            self.open()
+            self.account.dropped_frames.clear()
+            self.receive(b"\x02\x00" + b"\x00\x00" * (count - 2))
+            self.assertEqual(self.transport.value(), b"")
+            self.receive(b"\x80\x00")
+            if is_read:
+                self.assertEqual(self.account.dropped_frames, {"not JSON": 1})
+            else:
+                self.assertEqual(self.transport.value()[:1], CLOSE)
+                self.receive(b"\x00\x00" * 9)
+                self.assertEqual(self.transport.value().count(CLOSE), 1)
+                self.assertEqual(self.account.dropped_frames, {})
+
+    def test_pings_while_server_does_not_read_get_one_pong_for_the_last(self) -> None:
+        """Pongs to 44 MB of pings filled 62 MB."""
+        producer: Any = self.transport.producer
+        producer.pauseProducing()  # as Twisted does when its own 64 KiB are full
+        for ping in (b"1", b"2", b"3"):
+            self.receive(b"\x89\x01" + ping)
+        self.assertEqual(self.transport.value(), b"")
+        producer.resumeProducing()
+        self.assertEqual(self.read_pongs(), [b"3"])
+        self.receive(b"\x89\x014")
+        self.assertEqual(self.read_pongs(), [b"4"])
+
+    def read_pongs(self) -> list[bytes]:
+        """Return the payloads of the pongs since the last call. Each has one byte."""
+        sent = self.transport.value()
+        self.transport.clear()
+        frames = [sent[at : at + 7] for at in range(0, len(sent), 7)]
+        self.assertEqual({frame[:2] for frame in frames}, {b"\x8a\x81"})
+        return [bytes([frame[2] ^ frame[6]]) for frame in frames]

@@ -12,6 +12,7 @@ from tradeproxy.client.base import (
     CLOSE_TIMEOUT,
     CONNECT_TIMEOUT,
     MAX_MESSAGE_SIZE,
+    MESSAGE_TOO_BIG,
     PING_INTERVAL,
     USER_AGENT,
     BaseClient,
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 __all__ = ["Client", "PositionLostError", "RefusedError", "Update"]
+
+
+MAX_FRAGMENTS = 1000
+"""The maximum number of a message's fragments. The proxy sends a message in one."""
 
 
 class AsyncioClient(BaseClient):
@@ -86,11 +91,23 @@ class AsyncioConnection:
             raise _build_closed_error(closed) from None
 
     async def receive(self) -> bytes:
-        """Return the next message. Raises ConnectionClosedError."""
+        """Return the next message. Raises ConnectionClosedError.
+
+        `websockets` limits the bytes of a message, but not its fragments.
+        """
+        fragments: list[bytes] = []
         try:
-            return await self._websocket.recv(decode=False)
+            async for fragment in self._websocket.recv_streaming(decode=False):
+                fragments.append(fragment)
+                if len(fragments) > MAX_FRAGMENTS:
+                    break
+            else:
+                return b"".join(fragments)
         except ConnectionClosed as closed:
             raise _build_closed_error(closed) from None
+        reason = f"a message of more than {MAX_FRAGMENTS} fragments"
+        await self._websocket.close(MESSAGE_TOO_BIG, reason)
+        raise ConnectionClosedError(reason, MESSAGE_TOO_BIG)
 
     async def close(self) -> None:
         """Send a close frame and wait up to CLOSE_TIMEOUT for the reply."""

@@ -65,8 +65,8 @@ A larger message closes the connection with 1009, which is final: a retry gets i
 
 USER_AGENT = "tradeproxy-client"
 
-_MESSAGE_TOO_BIG = 1009
-_FINAL = {code.code for code in CloseCode if not code.may_reconnect} | {_MESSAGE_TOO_BIG}
+MESSAGE_TOO_BIG = 1009
+_FINAL = {code.code for code in CloseCode if not code.may_reconnect} | {MESSAGE_TOO_BIG}
 
 
 class ClientOptions(TypedDict, total=False):

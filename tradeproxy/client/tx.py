@@ -16,6 +16,7 @@ from tradeproxy.client.base import (
     CLOSE_TIMEOUT,
     CONNECT_TIMEOUT,
     MAX_MESSAGE_SIZE,
+    MESSAGE_TOO_BIG,
     PING_INTERVAL,
     USER_AGENT,
     BaseClient,
@@ -23,6 +24,7 @@ from tradeproxy.client.base import (
     ConnectionClosedError,
     read_http_rejection,
 )
+from tradeproxy.runtime.frame_limits import FragmentLimitMixin, PongLimitMixin
 from tradeproxy.runtime.server_identity import ServerIdentity
 
 if TYPE_CHECKING:
@@ -98,7 +100,9 @@ class TwistedClient(BaseClient):
         return float(self._reactor.seconds())
 
 
-class ClientProtocol(WebSocketClientProtocol):
+class ClientProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
+    FragmentLimitMixin, PongLimitMixin, WebSocketClientProtocol
+):
     """One connection. The client reads its messages one by one."""
 
     log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
@@ -109,6 +113,7 @@ class ClientProtocol(WebSocketClientProtocol):
         self.opened: Deferred[None] = Deferred()
         self._unread: deque[bytes] = deque()
         self._is_paused = False
+        self._is_message_too_large = False
         self._closed_error: ConnectionClosedError | None = None
         self._message_waiter: Deferred[None] | None = None
         self._closed: Deferred[None] = Deferred()
@@ -165,6 +170,10 @@ class ClientProtocol(WebSocketClientProtocol):
             self.transport.pauseProducing()
         self._wake()
 
+    def on_message_too_large(self) -> None:
+        """Record why the connection closes. The proxy answers 1009 with its own code."""
+        self._is_message_too_large = True
+
     def onAutoPingTimeout(self) -> None:
         """Drop a dead connection, unless reading is paused: then the pong may be unread."""
         if not self._is_paused:
@@ -182,6 +191,8 @@ class ClientProtocol(WebSocketClientProtocol):
         status = getattr(self, "http_status_line", "").split(" ")[1:2]
         if not self.opened.called and status and status[0].isdecimal() and status[0] != "101":
             return read_http_rejection(int(status[0]), self.data.partition(b"\r\n\r\n")[2])
+        if self._is_message_too_large:
+            return ConnectionClosedError("a message over the limit", MESSAGE_TOO_BIG)
         if self.remoteCloseCode is not None:
             return ConnectionClosedError(
                 self.remoteCloseReason or f"closed with code {code}", self.remoteCloseCode

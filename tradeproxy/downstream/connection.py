@@ -26,6 +26,7 @@ from tradeproxy.downstream.session import (
 )
 from tradeproxy.downstream.subscription import Subscription
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
+from tradeproxy.runtime.frame_limits import FragmentLimitMixin
 from tradeproxy.wire.close_codes import CloseCode
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ SLOW_CLOSE_TIMEOUT = 30.0
 """Seconds for a slow client. It must first read the megabytes that the kernel buffered before the
 close frame."""
 
+TOO_LARGE = "a message over the limit of its bytes or fragments"
+"""The reason that is counted for a client that Autobahn closes with 1009."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionContext:
@@ -69,7 +73,7 @@ class ConnectionContext:
 
 
 class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
-    CloseTimeoutMixin, WebSocketServerProtocol
+    CloseTimeoutMixin, FragmentLimitMixin, WebSocketServerProtocol
 ):
     """One client: runs its session and its subscription over one connection."""
 
@@ -161,6 +165,10 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self._context.clients.discard(self)
         self._context.clients.sockets.discard(self.transport)
         self._context.throttle.discard(self.transport)
+
+    def on_message_too_large(self) -> None:
+        """Count a client whose message has too many bytes or fragments."""
+        self._context.clients.rejections.record(self.peer or "a client", TOO_LARGE)
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that does not answer pings."""

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
+from tradeproxy.runtime.frame_limits import FragmentLimitMixin, PongLimitMixin
 from tradeproxy.upstream.backoff import Disconnect, DisconnectCause, parse_retry_after
 from tradeproxy.upstream.http import MAX_HEAD_SIZE
 from tradeproxy.upstream.http_date import parse_date
@@ -64,8 +65,8 @@ PONG_TIMEOUT = 15
 CLOSE_TIMEOUT = 2.0
 """Seconds for Alpaca to answer a close frame and to close the TCP connection."""
 
-MAX_MESSAGE_SIZE = 16 * 1024 * 1024
-"""Bytes; a trade update has a few thousand."""
+MAX_MESSAGE_SIZE = 1024 * 1024
+"""Bytes; a trade update has a few thousand. The history has the same limit."""
 
 _ERROR_STATUS = re.compile("[2-5][0-9][0-9]", re.ASCII)
 _CAUSES = {
@@ -75,8 +76,9 @@ _CAUSES = {
 }
 
 
-# type: ignore: the attributes of Autobahn's base classes have conflicting types.
-class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ignore[misc]
+class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
+    CloseTimeoutMixin, FragmentLimitMixin, PongLimitMixin, WebSocketClientProtocol
+):
     """Connects one UpstreamSession to one WebSocket connection.
 
     `disconnected` fires once, with the Disconnect, when the connection or the attempt is over. It
@@ -203,6 +205,10 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
         self._failure_reason = "no pong in time"
         super().onAutoPingTimeout()
 
+    def on_message_too_large(self) -> None:
+        """Set the reason before Autobahn closes the connection."""
+        self._failure_reason = "a message over the limit of its bytes or fragments"
+
     def processHandshake(self) -> None:
         """Drop a server whose answer is not text. Autobahn raises ValueError for it."""
         try:
@@ -263,7 +269,7 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
             return replace(known, streamed=streamed)
         if is_limit(self.remoteCloseReason or ""):  # the text of the close frame
             return Disconnect(DisconnectCause.LIMITED, LIMIT, streamed)
-        if self.failedByMe:
+        if self.failedByMe and self._failure_reason is None:
             reason = "Alpaca broke the WebSocket protocol"
         elif was_clean:
             reason = f"closed by Alpaca with code {code}"
