@@ -23,7 +23,13 @@ from tests.support.journals import (
     time_of,
 )
 from tests.support.redisjournals import RedisJournalCase
-from tradeproxy.hub.account import ANOTHER_ACCOUNT, RECONNECT_REASONS, Account
+from tradeproxy.hub.account import (
+    ANOTHER_ACCOUNT,
+    MAX_BUFFERED,
+    MAX_BUFFERED_BYTES,
+    RECONNECT_REASONS,
+    Account,
+)
 from tradeproxy.hub.broadcaster import CHUNK
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.hub.replication import StreamState
@@ -320,6 +326,20 @@ class BufferingTests(AccountTestCase):
         self.clock.advance(0)
         self.assert_delivered([1])
         self.assertTrue(self.account.is_settled)
+
+    def test_full_buffer_is_released(self) -> None:
+        """Alpaca can send events for 15 s without a login: they took 140 MB. None is lost."""
+        self.account.start_buffering()
+        self.publish(*range(MAX_BUFFERED - 1))
+        self.assertTrue(self.account.is_buffering)
+        self.publish(MAX_BUFFERED - 1)
+        self.assertFalse(self.account.is_buffering)
+        self.clock.advance(0)
+        delivered = [payload for batch in self.subscriber.batches for payload in batch]
+        self.assertEqual(delivered, [event(n).payload for n in range(MAX_BUFFERED)])
+        self.account.start_buffering()
+        self.account.publish(replace(event(0), payload=b"x" * MAX_BUFFERED_BYTES))
+        self.assertFalse(self.account.is_buffering)
 
     def test_stop_buffering_event_recovered_and_buffered_delivers_it_once(self) -> None:
         """A backfill may find an event that the stream has sent meanwhile."""

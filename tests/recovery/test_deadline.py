@@ -9,10 +9,11 @@ from tests.recovery.recovery_case import INTERVAL, RecoveryTestCase
 from tests.support.journals import event, memory_journal
 from tests.upstream.support import RestClientTestCase, event_stream, never
 from tradeproxy.config.settings import RecoveryMode, RecoverySettings
-from tradeproxy.hub.account import Account
+from tradeproxy.hub.account import MAX_BUFFERED, Account
 from tradeproxy.recovery.recovery import FIRST_CHECK, MAX_RETRY, Recovery
 from tradeproxy.simulator.faults import FaultKind
-from tradeproxy.wire.frame import Recovered, extract_data, with_mark
+from tradeproxy.wire.frame import Recovered, extract_data, frame_event, with_mark
+from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.proxy_status import GapOutcome
 
 
@@ -51,6 +52,36 @@ class DeadlineTests(RecoveryTestCase):
         self.host.hanging = False
         self.advance(60)
         self.assertEqual(self.delivered(), [(0, None), (2, None), (1, "events")])
+
+    def test_full_buffer_is_released_before_the_deadline(self) -> None:
+        """A flood of events must not fill the memory; the gap is open, and is recovered later."""
+        self.inject(FaultKind.HISTORY_REFUSE, status=503, seconds=12.0)
+        self.outage(lambda: self.emit(1))
+        newer = range(2, MAX_BUFFERED + 2)
+        with capturedLogs() as logs:
+            self.flood(newer)
+            self.advance(0)
+        self.assertEqual(self.delivered(), [(n, None) for n in (0, *newer)])
+        reason = "too many newer events wait"
+        self.assertEqual((self.gap.outcome, self.gap.reason), (GapOutcome.OPEN, reason))
+        self.assertEqual(len(logs), 1)
+        self.advance(40)
+        self.assertEqual(self.delivered()[-1], (1, "events"))
+
+    def test_full_buffer_before_the_first_stream_is_logged(self) -> None:
+        """There is no gap then whose outcome could say it."""
+        self.account.start_buffering()
+        with capturedLogs() as logs:
+            self.flood(range(1, MAX_BUFFERED + 1))
+        self.assertIn("10000 events are sent now: too many", formatEvent(logs[0]) or "")
+
+    def flood(self, numbers: range) -> None:
+        """Publish events of the stream without the simulator, which keeps each."""
+        for n in numbers:
+            data = b'{"n":%d,"event_id":"flood %d"}' % (n, n)  # no order to ask for
+            update = parse_server(frame_event(data))
+            assert isinstance(update, TradeUpdate)
+            self.account.publish(update.event)
 
     def test_deadline_of_buffered_events_survives_reconnect(self) -> None:
         """A second loss of the stream does not drop the buffered events."""

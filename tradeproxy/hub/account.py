@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from tradeproxy.wire.event import Event
     from tradeproxy.wire.proxy_status import JournalStatus
 
+MAX_BUFFERED = 10_000
+"""Events that are buffered. A burst of Alpaca's has some hundred."""
+
+MAX_BUFFERED_BYTES = 16 * 1024 * 1024
+"""Bytes of the events that are buffered."""
 
 INTERNAL_ERROR = "an error of the proxy's own: see its log"
 """The reason in status frames and in /readyz after a bug has stopped something."""
@@ -96,6 +101,9 @@ class Account:
         # When the first event of the running fan-out was received; None while it is idle.
         self._delivering_since: float | None = None
         self._buffer: list[Event] | None = None
+        self._buffered_bytes = 0
+        self.on_buffer_full: Callable[[], None] = self.stop_buffering
+        """Called when the buffer reaches MAX_BUFFERED or MAX_BUFFERED_BYTES. It must release it."""
         self._has_streamed = False
         self.newest_streamed = 0
         """The highest time of the events that the stream brought (microseconds since 1970)."""
@@ -146,6 +154,9 @@ class Account:
         if not self._buffer:
             self._buffered_since = self._received_at
         self._buffer.append(event)
+        self._buffered_bytes += len(event.payload)
+        if len(self._buffer) >= MAX_BUFFERED or self._buffered_bytes >= MAX_BUFFERED_BYTES:
+            self.on_buffer_full()
 
     def publish_recovered(self, event: Event) -> None:
         """Take one event that the stream omitted. It precedes all buffered events."""
@@ -155,6 +166,7 @@ class Account:
         """Buffer the events of the stream until `stop_buffering`. A second call has no effect."""
         if self._buffer is None:
             self._buffer = []
+            self._buffered_bytes = 0
 
     def stop_buffering(self) -> None:
         """Release the buffered events, and pass on later ones at once."""

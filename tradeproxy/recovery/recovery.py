@@ -66,8 +66,8 @@ class Recovery(StreamListener):
         the first stream is up        Identify the account, then stop buffering.
         the stream is up again        Start a backfill from the start of the gap, and a deadline.
         the backfill ends             Settle the gap as RECOVERED, ORDERS or LOST. Stop buffering.
-        the deadline passes first     Settle the gap as OPEN and stop buffering. The backfill
-                                      continues; what it finds is late.
+        the deadline passes first,    Settle the gap as OPEN and stop buffering. The backfill
+        or the buffer is full         continues; what it finds is late.
         the connection closes first   Cancel the backfill. The deadline continues. The next stream
                                       starts a new backfill, because the gap is longer.
         the stream stays up           Check that it missed nothing: after FIRST_CHECK, then at
@@ -106,6 +106,7 @@ class Recovery(StreamListener):
         self._mute = MuteDetector(account)
         self._open_orders = OpenOrders(account.journal, rest)
         self._synthetic = SyntheticEvents(account.journal)
+        account.on_buffer_full = self._release_full_buffer
 
     # Callbacks of the stream.
 
@@ -346,6 +347,19 @@ class Recovery(StreamListener):
             account=self._account.name,
             reason=self._reason,
         )
+
+    def _release_full_buffer(self) -> None:
+        """Handle a full buffer like the deadline: Alpaca may send events without end."""
+        self._cancel_deadline()
+        self._reason = "too many newer events wait"
+        if self._account.gaps.current is None:
+            self._log.warn(
+                "{account}: {events} events are sent now: {reason}",
+                account=self._account.name,
+                events=len(self._account.buffered),
+                reason=self._reason,
+            )
+        self._pass_deadline()
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
