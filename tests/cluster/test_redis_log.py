@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from tests.support.journals import event, events
 from tests.support.logcase import METADATA, LogCase
 from tests.support.nodes import STREAM_KEY
 from tests.support.redislog import done
-from tradeproxy.cluster.redis_client import RedisUnavailableError
+from tradeproxy.cluster.redis_client import RedisUnavailableError, ReplyTooLargeError
 from tradeproxy.cluster.redis_log import (
+    CommandSender,
     EpochStart,
     EventEntry,
     RedisLog,
@@ -20,6 +21,18 @@ from tradeproxy.cluster.redis_log import (
     WriteResult,
 )
 from tradeproxy.wire.event import MAX_TIME, OrderState
+
+
+class NarrowRedis:
+    """Passes commands on; a reply of more than seven entries is too large."""
+
+    def __init__(self, client: CommandSender) -> None:
+        self._client = client
+
+    def call(self, *command: str | bytes | int, timeout: float = 1.5) -> Deferred[Any]:
+        if command[:2] == ("XREAD", "COUNT") and int(command[2]) > 7:
+            return fail(ReplyTooLargeError("its reply is too large"))
+        return self._client.call(*command, timeout=timeout)
 
 
 class RedisLogTests(LogCase):
@@ -40,6 +53,19 @@ class RedisLogTests(LogCase):
         self.assertTrue(
             done(self.log.begin_epoch(self.token, 7, last, EpochStart("", 0, METADATA)))
         )
+
+    def test_read_after_a_reply_that_is_too_large_asks_for_less(self) -> None:
+        """Otherwise a node could not read beyond a few hundred events of a megabyte each."""
+        self.begin_log()
+        done(self.log.write(self.token, 1, events(*range(1, 9)), {}, ""))
+        client = self.redis.make_client()
+        client.open()
+        log = RedisLog("paper", "b", NarrowRedis(client))
+        for _ in range(2):
+            for _ in ("500 entries", "50 entries"):
+                with self.assertRaises(ReplyTooLargeError):
+                    done(log.read_entries(b"0-0"))
+            self.assertEqual(len(done(log.read_entries(b"0-0"))), 5)
 
     def read_entries(self, after: bytes = b"0-0") -> list[StatusEntry | EventEntry]:
         """Return the entries after an id."""

@@ -194,6 +194,7 @@ class _SyncConnection:
         self.transport = self
         self.is_paused = False
         self.is_silent = False
+        self.refusal = ""
         self.replies_left = -1
         """Replies to deliver before one is lost with the connection; negative: lose none."""
         self._pending: list[Deferred[Any]] = []

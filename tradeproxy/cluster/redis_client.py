@@ -9,8 +9,9 @@ from twisted.internet.defer import TimeoutError as NoAnswerError
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
-from txredisapi import RedisProtocol, ResponseError
+from txredisapi import ResponseError
 
+from tradeproxy.cluster.redis_replies import TOO_LARGE, BoundedRedisProtocol
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.wire.credentials import Secret
 
@@ -37,6 +38,10 @@ RETRY = 0.5
 
 class RedisUnavailableError(Exception):
     """Redis did not execute a command; the text is the reason and contains no secret."""
+
+
+class ReplyTooLargeError(RedisUnavailableError):
+    """The reply is over a limit of `redis_replies`. The connection was closed."""
 
 
 class NoScriptError(Exception):
@@ -88,7 +93,8 @@ class RedisClient:
     def call(self, *command: str | bytes | int, timeout: float = REPLY_TIMEOUT) -> Deferred[Any]:
         """Send a command; fires with Redis' reply, in bytes.
 
-        Fails with RedisUnavailableError (also after `timeout` seconds) or NoScriptError.
+        Fails with RedisUnavailableError (also after `timeout` seconds; ReplyTooLargeError is one
+        of them) or NoScriptError.
         """
         protocol = self._protocol
         if protocol is None:
@@ -108,9 +114,9 @@ class RedisClient:
         elif isinstance(error, NoAnswerError):
             reason = f"it does not answer within {timeout:g} s"
         else:
-            reason = "the connection was lost"
+            reason = protocol.refusal or "the connection was lost"
         self._drop(protocol, reason)
-        raise RedisUnavailableError(reason)
+        raise (ReplyTooLargeError if reason == TOO_LARGE else RedisUnavailableError)(reason)
 
     def _drop(self, protocol: Any, reason: str) -> None:
         if protocol is self._protocol:  # and not an older connection, whose replies fail late
@@ -153,12 +159,13 @@ class RedisClient:
             protocol.transport.abortConnection()
             raise
         if not protocol.connected:
-            self._set_error(factory.last_error or "the connection was lost at the login")
+            reason = factory.last_error or protocol.refusal
+            self._set_error(reason or "the connection was lost at the login")
             return
         self._protocol = protocol
         self.on_up()
         await gone
-        self._drop(protocol, "the connection was lost")
+        self._drop(protocol, protocol.refusal or "the connection was lost")
 
     def _endpoint(self) -> IStreamClientEndpoint:
         settings = self._settings
@@ -209,7 +216,7 @@ class _RedisFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Return a protocol that logs in by itself and returns replies as bytes."""
         settings = self._settings
-        protocol = RedisProtocol(
+        protocol = BoundedRedisProtocol(
             charset=None,
             convertNumbers=False,
             username=settings.username,

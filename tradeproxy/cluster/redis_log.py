@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from tradeproxy.cluster.redis_client import NoScriptError
+from tradeproxy.cluster.redis_client import NoScriptError, ReplyTooLargeError
 from tradeproxy.cluster.scripts import (
     BEGIN_EPOCH,
     CALL_ROLL,
@@ -160,6 +160,7 @@ class RedisLog:
         """`owner` is this node's name, unique to the process."""
         self.owner = owner
         self._redis = redis
+        self._count = MAX_ENTRIES
         # With the owner's name a token stays unique even if Redis loses all its data.
         self._tokens = count(1)
         # Braces are a hash tag: a Redis Cluster keeps the keys of a script on one shard.
@@ -290,10 +291,16 @@ class RedisLog:
     async def read_entries(self, after: bytes) -> list[StatusEntry | EventEntry]:
         """Return the entries after an id; an empty list if none come within BLOCK.
 
-        Raises KeyError or ValueError for an entry that the proxy did not write.
+        After ReplyTooLargeError the next call asks for a tenth of the entries. Raises KeyError or
+        ValueError for an entry that the proxy did not write.
         """
-        command = ("XREAD", "COUNT", MAX_ENTRIES, "BLOCK", BLOCK, "STREAMS", self._stream, after)
-        reply = await self._redis.call(*command, timeout=BLOCK / 1000 + REPLY_SLACK)
+        command = ("XREAD", "COUNT", self._count, "BLOCK", BLOCK, "STREAMS", self._stream, after)
+        try:
+            reply = await self._redis.call(*command, timeout=BLOCK / 1000 + REPLY_SLACK)
+        except ReplyTooLargeError:
+            self._count = max(self._count // 10, 1)
+            raise
+        self._count = MAX_ENTRIES
         return [_decode(*entry) for entry in reply[0][1]] if reply else []
 
     async def _run(self, script: Script, *arguments: str | bytes | int) -> Any:
