@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.server import NOT_DONE_YET, Request
 
+from tests.support.memory import LingeringTransport
 from tests.upstream.support import (
     BASE_URL,
     RestClientTestCase,
@@ -62,6 +64,26 @@ class RestGetTests(RestClientTestCase):
         self.assertEqual(request.requestHeaders.getRawHeaders("Accept-Encoding"), ["identity"])
         self.answer = status(200, b"[]", content_encoding="Identity")
         self.assertEqual(self.successResultOf(self.get()).document, [])
+
+    def test_rejected_answer_is_aborted(self) -> None:
+        """Over TLS, a close would first read all of its body, which may have no end."""
+        self.wires.transport = LingeringTransport
+        for headers in ({"code": 503}, {"code": 200, "encoding": "gzip"}):
+            closed: list[Any] = []
+            self.unavailable(partial(self.answer_without_end, closed, **headers))
+            self.wires.flush()
+            self.assertEqual(len(closed), 1)
+
+    @staticmethod
+    def answer_without_end(
+        closed: list[Any], request: Request, code: int, encoding: str = "identity"
+    ) -> int:
+        """Begin an answer, and record the loss of its connection."""
+        request.setResponseCode(code)
+        request.setHeader("content-encoding", encoding)
+        request.notifyFinish().addErrback(closed.append)
+        request.write(b"[")
+        return NOT_DONE_YET
 
     def test_get_answer_of_too_many_items_raises_unavailable(self) -> None:
         """Items are counted too: 16 MiB of empty lists took 400 MB and half a second."""

@@ -69,11 +69,11 @@ class SseParser:
         """Yield the items that the chunk completes. Exhaust the iterator before the next call."""
         # The rest is extended, not copied: a chunk may have a single byte.
         *lines, rest = chunk.split(b"\n")
-        for line in lines:
-            self._rest += line
-            whole = bytes(self._rest)
+        if lines:
+            lines[0] = bytes(self._rest) + lines[0]
             self._rest.clear()
-            yield from self._line(whole.removesuffix(b"\r"))
+        for line in lines:
+            yield from self._line(line.removesuffix(b"\r"))
         self._rest += rest
         if len(self._rest) > MAX_EVENT_SIZE:
             self._rest.clear()

@@ -155,9 +155,6 @@ class _Pool(HTTPConnectionPool):
         self._endless_heads += 1
         if is_logged(self._endless_heads):
             self._log.warn(
-                "an answer of Alpaca's has over {size} bytes of headers, or over {headers} of them;"
-                " the connection is aborted ({count} so far)",
-                size=MAX_HEAD_SIZE,
-                headers=MAX_HEADERS,
+                "an answer of Alpaca's has too many headers; it is not read on ({count} so far)",
                 count=self._endless_heads,
             )
