@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.support.journals import MemoryCase, event, time_of
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Batch
-from tradeproxy.recovery.found import FoundEvents
+from tradeproxy.recovery.found import MAX_SEEN, FoundEvents
 from tradeproxy.wire.event import Event, format_time
 from tradeproxy.wire.frame import Recovered, extract_data
 
@@ -50,6 +50,18 @@ class FoundEventsTests(MemoryCase):
         self.assertEqual(len(self.deliver(event(11), event(11), event(12))), 2)
         self.found.count()
         self.assertEqual((self.found.total, self.journal.duplicates), (2, 0))
+
+    def test_many_events_are_committed_while_more_arrive(self) -> None:
+        """A history without an end kept the keys of all its events. None is delivered twice."""
+        last = KNOWN + MAX_SEEN
+        for number in range(KNOWN + 1, last + 1):
+            self.found.deliver(event(number), Recovered.EVENTS)
+        self.assertEqual(self.delivered, [])
+        self.found.deliver(event(last + 1), Recovered.EVENTS)
+        self.assertEqual(len(self.delivered), MAX_SEEN)
+        self.assertEqual(len(self.deliver(event(last), event(last + 1), event(last + 2))), 2)
+        self.found.count()
+        self.assertEqual((self.found.total, self.journal.duplicates), (MAX_SEEN + 2, 0))
 
     def test_event_up_to_horizon_is_dropped_unless_made_of_order(self) -> None:
         """An order shows what is missing, whatever its time."""

@@ -109,6 +109,31 @@ class SnapshotTests(RestClientTestCase):
         self.failureResultOf(started, RestUnavailableError)
         self.assertEqual(len(self.requested_uris()), 2)
 
+    def test_snapshot_list_of_more_than_32_mib_raises_unavailable(self) -> None:
+        """Each page was bounded, but not their number."""
+        self.rows_per_order = 166  # three orders a page; the last one begins the next page too
+        for number, is_read in ((5, True), (6, False)):
+            self.orders = [order(2 * n) | {"note": "x" * 4_100_000} for n in range(number)]
+            self.activities = []
+            started = self.start(take_snapshot(self.rest, SINCE, (), set()))
+            if is_read:
+                self.assertEqual(len(self.successResultOf(started).orders), number)
+            else:
+                error = self.failureResultOf(started, RestUnavailableError).value
+                self.assertEqual(error.reason, "a list of more than 32 MiB")
+
+    def test_snapshot_endless_fills_raises_unavailable(self) -> None:
+        """Two pages that name each other were requested in turn, without an end."""
+        pages = [[{"id": name, "note": "x" * 50_000}] * 100 for name in "ab"]
+        self.answer = lambda request: (
+            b"[]"
+            if b"orders" in request.uri
+            else json.dumps(pages[b"page_token=a" in request.uri]).encode()
+        )
+        started = self.start(take_snapshot(self.rest, SINCE, (), set()))
+        self.wires.advance(60)
+        self.failureResultOf(started, RestUnavailableError)
+
     def test_snapshot_repeated_fill_page_ends_reading(self) -> None:
         """The same page is not requested again and again."""
         self.activities = [activity(0)] * 300

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from tradeproxy.hub.account import Account
     from tradeproxy.wire.event import Event
 
+MAX_SEEN = 10_000
+"""Events of a search whose keys are kept. Those before them are in the journal."""
+
 
 class FoundEvents:
     """What one account's backfills and checks find. A search is one of them, retries included."""
@@ -24,12 +27,14 @@ class FoundEvents:
         """The time of the newest one from the history that shows a mute stream (microseconds)."""
         # The newest event of the log before this search found any.
         self._newest_before: int | None = None
+        self._is_first = True
         self._seen: set[tuple[str, bytes]] = set()
         self._uncounted: set[tuple[str, bytes]] = set()
 
     def begin_search(self) -> None:
         """Begin another search."""
         self._seen.clear()
+        self._is_first = True
         self.total = 0
         self.newest = None
 
@@ -44,9 +49,12 @@ class FoundEvents:
         if source is Recovered.ORDERS:
             # Saved before the event: after a crash in between, the history must not repeat it.
             self._account.gaps.record_synthetic(self._account.dates.now_microseconds())
-        if not self._seen:
+        if self._is_first:
+            self._is_first = False
             # Before Alpaca's answer, a time that lies in the future may not be known as such.
             self._newest_before = journal.newest_time
+        if len(self._seen) == MAX_SEEN:
+            self._forget()
         self._seen.add(event.key)
         self._uncounted.add(event.key)
         time = event.time
@@ -64,6 +72,12 @@ class FoundEvents:
         self._uncounted.clear()
         self.total += len(missed)
         self._account.gaps.count_found(len(missed))
+
+    def _forget(self) -> None:
+        """Leave it to the journal to know the events: Alpaca may send them without end."""
+        self._account.flush()
+        self.count()
+        self._seen.clear()
 
     def _is_known_state(self, event: Event) -> bool:
         """Whether the log has this state of the event's order, or its time cannot be right.

@@ -20,10 +20,13 @@ from tradeproxy.wire.event import format_time
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tradeproxy.upstream.rest import RestClient
+    from tradeproxy.upstream.rest import RestClient, RestResponse
 
 ORDERS_A_PAGE = 500
 FILLS_A_PAGE = 100
+
+MAX_LIST_SIZE = 32 * 1024 * 1024
+"""Bytes of all pages of a list. A page of 500 orders has about a million."""
 
 _SHAPE = "an answer of another shape"
 
@@ -117,6 +120,7 @@ async def read_named_orders(
 
 async def _read_orders(rest: RestClient, status: str, after: int | None) -> dict[str, Document]:
     found: dict[str, Document] = {}
+    size = 0
     parameters = {
         "status": status,
         "direction": "asc",
@@ -126,7 +130,9 @@ async def _read_orders(rest: RestClient, status: str, after: int | None) -> dict
     while True:
         if after is not None:
             parameters["after"] = format_time(after - _TICK)
-        page = _objects((await rest.get("/v2/orders", parameters)).document)
+        answer = await rest.get("/v2/orders", parameters)
+        size = _add_size(size, answer)
+        page = _objects(answer.document)
         orders = list(expand(page))
         new = {order["id"] for order in orders} - found.keys()
         found.update((order["id"], order) for order in orders)
@@ -160,8 +166,11 @@ async def _add_fills(rest: RestClient, snapshot: Snapshot, since: int) -> None:
         "after": format_time(since - _TICK),
         "page_size": str(FILLS_A_PAGE),
     }
+    size = 0
     while True:
-        page = _objects((await rest.get("/v2/account/activities", parameters)).document)
+        answer = await rest.get("/v2/account/activities", parameters)
+        size = _add_size(size, answer)
+        page = _objects(answer.document)
         snapshot.fills.extend(fill for fill in map(read_fill, page) if fill is not None)
         last = page[-1].get("id") if page else None
         if (
@@ -171,6 +180,14 @@ async def _add_fills(rest: RestClient, snapshot: Snapshot, since: int) -> None:
         ):
             return
         parameters["page_token"] = last
+
+
+def _add_size(size: int, page: RestResponse) -> int:
+    """Return the size of a list with another page. Raises RestUnavailableError if it has no end."""
+    size += page.size
+    if size > MAX_LIST_SIZE:
+        raise RestUnavailableError("a list of more than 32 MiB")
+    return size
 
 
 def _objects(document: Any) -> list[Document]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
@@ -81,10 +81,14 @@ class RestUnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RestResponse:
-    """A JSON document and its Date header: Unix time in whole seconds, None if there is none."""
+    """A JSON document and its Date header: Unix time in whole seconds, None if there is none.
+
+    `size` are the bytes of the body.
+    """
 
     document: Any
     date: float | None
+    size: int = field(default=0, compare=False)
 
 
 class RestClient:
@@ -144,7 +148,7 @@ class RestClient:
             raise RestUnavailableError(f"an answer of more than {MAX_ITEMS} items")
         try:
             # json.loads would guess UTF-16 or UTF-32 from bytes. RecursionError: "[[[[…".
-            return RestResponse(json.loads(body.decode()), _date(response))
+            return RestResponse(json.loads(body.decode()), _date(response), len(body))
         except (ValueError, RecursionError):
             raise RestUnavailableError("an answer that is not JSON") from None
 
