@@ -286,6 +286,13 @@ class OpenConnectionTests(RawConnectionTestCase):
                 self.assertEqual(self.transport.value().count(CLOSE), 1)
                 self.assertEqual(self.account.dropped_frames, {})
 
+    def test_read_returns_2_kib_before_the_stream_is_up(self) -> None:
+        """64 KiB hold 16,000 frames that are no events, which took a second without pause."""
+        transport: Any = self.transport
+        self.assertEqual(transport.bufferSize, 2048)
+        self.stream()
+        self.assertEqual(transport.bufferSize, 65_536)
+
     def test_pings_while_server_does_not_read_get_one_pong_for_the_last(self) -> None:
         """Pongs to 44 MB of pings filled 62 MB."""
         producer: Any = self.transport.producer

@@ -98,6 +98,13 @@ class HttpConnectionTests(SynchronousTestCase):
                     "too many headers; it is not read on (1 so far)", formatEvent(logs[0])
                 )
 
+    def test_read_returns_8_kib(self) -> None:
+        """64 KiB hold 8,000 small events of the history, which took half a second without pause."""
+        protocol, answered = self.request()
+        self.assertEqual(protocol.transport.bufferSize, 8192)
+        answered.addErrback(lambda _: None)
+        answered.cancel()
+
     def test_data_after_answer_is_not_read(self) -> None:
         """Over TLS, a close waits for the server, which could send on for days."""
         protocol, answered = self.request()

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
 from tradeproxy.runtime.frame_limits import FragmentLimitMixin, PongLimitMixin
+from tradeproxy.runtime.socket_limit import unwrap
 from tradeproxy.upstream.backoff import Disconnect, DisconnectCause, parse_retry_after
 from tradeproxy.upstream.http import MAX_HEAD_SIZE
 from tradeproxy.upstream.http_date import parse_date
@@ -68,6 +69,13 @@ CLOSE_TIMEOUT = 2.0
 MAX_MESSAGE_SIZE = 1024 * 1024
 """Bytes; a trade update has a few thousand. The history has the same limit."""
 
+MAX_EARLY_READ = 2048
+"""Bytes that one read of the socket returns before the stream is up. Twisted's 64 KiB can hold
+16,000 frames, which would block the reactor for a second."""
+
+MAX_READ = 65_536
+"""Bytes that one read returns afterwards: Twisted's own."""
+
 _ERROR_STATUS = re.compile("[2-5][0-9][0-9]", re.ASCII)
 _CAUSES = {
     "401": DisconnectCause.REFUSED,
@@ -115,6 +123,11 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self._login_timeout: Any = None
         self._failure_reason: str | None = None
         self._reopening: Disconnect | None = None
+
+    def connectionMade(self) -> None:
+        """Bound the reads before the login."""
+        super().connectionMade()
+        unwrap(self.transport).bufferSize = MAX_EARLY_READ
 
     def reopen(self, reason: str) -> None:
         """Close, so that UpstreamService connects again at once."""
@@ -255,6 +268,7 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
                 self._account.drop_frame(problem)
             case StreamUp():
                 self._up_since = self.clock.seconds()
+                unwrap(self.transport).bufferSize = MAX_READ
                 self._account.mark_upstream_up()  # first: it ends the gap that the listener reads
                 self._listener.stream_up()
                 self._log.info("{account}: upstream is streaming", account=self._account.name)

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from tradeproxy.runtime.server_identity import ServerIdentity
 
 from tradeproxy.runtime.log_throttle import is_logged
+from tradeproxy.runtime.socket_limit import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,10 @@ MAX_HEAD_SIZE = 65_536
 
 MAX_HEADERS = 500
 """Headers of one answer of Alpaca's, those of interim answers included."""
+
+MAX_READ = 8192
+"""Bytes that one read of the socket returns. Twisted's 64 KiB can hold 8,000 events of the history
+or 10,000 chunks of a body, which would block the reactor for half a second."""
 
 
 class EndlessHeadError(Exception):
@@ -80,6 +85,11 @@ class _HttpConnection(HTTP11ClientProtocol):
     ) -> None:
         super().__init__(quiescent)
         self._on_endless_head = on_endless_head
+
+    def connectionMade(self) -> None:
+        """Bound the reads."""
+        super().connectionMade()
+        unwrap(self.transport).bufferSize = MAX_READ
 
     def dataReceived(self, data: bytes) -> None:
         """Parse the data; abort if the head has no end, or if data follows the answer.
