@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-BYTES_PER_FRAGMENT = 64
+BYTES_PER_FRAGMENT = 256
 """A message of the maximum size may have fragments of this size on average."""
 
 MIN_FRAGMENTS = 16
@@ -17,10 +17,14 @@ MIN_FRAGMENTS = 16
 class FragmentLimitMixin:
     """Limits the fragments of a message. List it before the Autobahn protocol.
 
-    Autobahn limits their bytes only, and an empty one costs an entry in a list. A message with too
-    many fragments is closed with 1009, as one with too many bytes.
+    Autobahn limits their bytes only, and an empty one costs an entry in a list and some work. A
+    message with too many fragments is closed with 1009, as one with too many bytes, and nothing
+    more is read: the timeout of the close follows.
     """
 
+    transport: Any
+    data: bytes
+    """The bytes that Autobahn has not parsed."""
     failedByMe: bool
     maxMessagePayloadSize: int
     message_data: list[bytes]
@@ -31,6 +35,8 @@ class FragmentLimitMixin:
         most = max(self.maxMessagePayloadSize // BYTES_PER_FRAGMENT, MIN_FRAGMENTS)
         if len(self.message_data) >= most and not self.failedByMe:
             self._max_message_size_exceeded(most + 1, most, f"more than {most} fragments")
+            self.data = b""
+            self.transport.pauseProducing()
         super().onMessageFrameBegin(length)  # type: ignore[misc]  # Autobahn's
 
     def _max_message_size_exceeded(self, size: int, most: int, reason: str) -> None:
