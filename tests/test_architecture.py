@@ -54,7 +54,7 @@ BANS = {
 MONOPOLIES = {
     # Only modules whose names begin with one on the right import the library on the left.
     "prometheus_client": ("tradeproxy.web.metrics",),
-    "txredisapi": ("tradeproxy.cluster.redis_client",),
+    "txredisapi": ("tradeproxy.cluster.redis_client", "tradeproxy.cluster.redis_replies"),
     "shtab": ("tradeproxy.__main__",),
     # Twisted's check accepts some certificates of other hosts.
     "twisted.internet.ssl.optionsForClientTLS": ("tradeproxy.runtime.server_identity",),
