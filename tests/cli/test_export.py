@@ -111,7 +111,7 @@ class WriteCsvTests(JournalCase):
         out = io.StringIO()
         connection = export.open_read_only(self.path)
         self.addCleanup(connection.close)
-        export.write_csv(export.read_events(connection, 0, FAR_FUTURE), out)
+        export.write_csv(export.read_events(connection, self.path, 0, FAR_FUTURE), out)
         return out.getvalue()
 
     def test_text_is_no_formula_and_number_stays_number(self) -> None:
