@@ -26,6 +26,7 @@ from tradeproxy.web.rest_proxy import MAX_BODY_SIZE, OFF
 from tradeproxy.web.routes import (
     AssetRoute,
     PageRoute,
+    RestRequest,
     SseRoute,
     StreamRoute,
     match_rest_request,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.session import ProtocolMode
     from tradeproxy.hub.account import Account
     from tradeproxy.web.rest_proxy import RestProxy
-    from tradeproxy.web.routes import RestRequest, Route
+    from tradeproxy.web.routes import Route
 
 READ_METHODS = (b"GET", b"HEAD")
 DEFAULT_OPTIONS = SubscribeOptions()
@@ -161,10 +162,11 @@ class Root(Resource):
                 return self._render_page(request, destination)
             case AssetRoute(name):
                 return self._render_asset(request, name)
-        rest_request = match_rest_request(request.uri)
-        if rest_request is not None:
-            return self._render_rest(request, rest_request, info)
-        return _render_rejection(request, NOT_FOUND)
+        match match_rest_request(request.uri):
+            case RestRequest() as rest_request:
+                return self._render_rest(request, rest_request, info)
+            case rejection:
+                return _render_rejection(request, rejection or NOT_FOUND)
 
     def _render_page(self, request: Request, page: PageRoute) -> bytes:
         if request.method not in READ_METHODS:
