@@ -101,7 +101,7 @@ class MatchRestRequestTests(SynchronousTestCase):
             self.assertIsNone(match_rest_request(b"/paper/v2/" + path), path)
 
     def test_target_in_another_reading_is_400(self) -> None:
-        """Lax servers read an overlong encoding as a dot or slash, others a full-width character."""
+        """Lax servers read an overlong encoding as a dot, others a full-width character."""
         for path in (
             b"%c0%ae%c0%ae/v1/x",
             b"x/%C0%AF..",

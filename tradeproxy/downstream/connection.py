@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.query import SubscribeOptions
     from tradeproxy.downstream.send_group import SendGroup, SendGroups
     from tradeproxy.downstream.subscription import SharedEncoders
+    from tradeproxy.downstream.wrong_tokens import WrongTokens
     from tradeproxy.hub.account import Account
     from tradeproxy.wire.messages import Sendable
 
@@ -49,6 +50,10 @@ CLOSE_TIMEOUT = 5.0
 SLOW_CLOSE_TIMEOUT = 30.0
 """Seconds for a slow client. It must first read the megabytes that the kernel buffered before the
 close frame."""
+
+
+TOKEN_REFUSED = CloseWith(CloseCode.TOKEN_REFUSED, CloseCode.TOKEN_REFUSED.reason)
+"""The effect that follows a wrong token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class ConnectionContext:
     """Returns the frame of a reply, from a cache."""
     send_groups: SendGroups
     throttle: HandshakeThrottle
+    wrong_tokens: WrongTokens
     auth_deadlines: AuthDeadlines
     pong_timeout: float
     """Seconds after which a client that does not answer a ping is dropped."""
@@ -302,14 +308,30 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         """
         self.leave_group()
         try:
-            for effect in step(*arguments):
-                self._apply(effect)
+            effects = step(*arguments)
+            if TOKEN_REFUSED in effects and (delay := self._record_wrong_token()):
+                self.clock.callLater(delay, self._run_step, self._apply_late, effects)
+            else:
+                self._apply_all(effects)
         except Exception:
             self._log.failure(
                 "{account}: a client's session failed; the connection is aborted",
                 account=self.account.name,
             )
             self.abort()
+
+    def _record_wrong_token(self) -> float:
+        address = getattr(self.transport.getPeer(), "host", "")
+        return self._context.wrong_tokens.record(address)
+
+    def _apply_late(self, effects: tuple[ClientEffect, ...]) -> tuple[ClientEffect, ...]:
+        if self.state == self.STATE_OPEN:
+            self._apply_all(effects)
+        return ()
+
+    def _apply_all(self, effects: tuple[ClientEffect, ...]) -> None:
+        for effect in effects:
+            self._apply(effect)
 
     def _apply(self, effect: ClientEffect) -> None:
         match effect:
