@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from tradeproxy.downstream import autobahn_slim
 from tradeproxy.downstream.clients import ClientInfo, ClientStats
 from tradeproxy.downstream.direct_write import is_drained, is_plain_tcp, write_direct
+from tradeproxy.downstream.handshake_limits import FRAMES_PER_TURN
 from tradeproxy.downstream.session import (
     ClientEffect,
     ClientSession,
@@ -123,6 +124,25 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             super().dataReceived(data)
 
     # Called by Autobahn.
+
+    def consumeData(self) -> None:
+        """Parse what has arrived, at most FRAMES_PER_TURN frames; the throttle has the others wait.
+
+        A read of MAX_READ bytes may hold 340 frames. Ten clients that send nothing else would delay
+        the others by seconds.
+        """
+        if self.state not in (self.STATE_OPEN, self.STATE_CLOSING):
+            super().consumeData()
+            return
+        for _ in range(2 * FRAMES_PER_TURN):  # a frame has two parts: its header and its payload
+            if not self.processData() or self.state == self.STATE_CLOSED:
+                return
+        self._context.throttle.defer(self.transport, self._continue)
+
+    def _continue(self, _: bytes) -> None:
+        self.consumeData()
+        if not self._reads:  # the throttle has resumed the transport
+            self.transport.pauseProducing()
 
     def onConnect(self, request: ConnectionRequest) -> str | None:
         """Choose the subprotocol. Only an Autobahn that is not slimmed calls this."""
