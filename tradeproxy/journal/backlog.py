@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.base import Row
+from tradeproxy.wire.amount import is_more
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -210,7 +211,7 @@ def newer_state(known: OrderState | None, state: OrderState) -> OrderState:
     if known is None or state.time >= known.time:
         return state
     if state.is_open == known.is_open:
-        is_newer = float(state.filled_qty) > float(known.filled_qty)
+        is_newer = is_more(state.filled_qty, known.filled_qty)
     else:
         is_newer = known.is_open
     return replace(state, time=known.time) if is_newer or not state.time else known

@@ -12,6 +12,7 @@ from tradeproxy.journal.connection import BusyError, DamageError, Transaction, f
 from tradeproxy.journal.metadata import TrimmedEvent
 from tradeproxy.journal.schema import migrate
 from tradeproxy.journal.upgrade import OlderRows, read_execution, repair_times
+from tradeproxy.wire.amount import is_more
 from tradeproxy.wire.event import OrderState
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _UPDATE_ORDER = """
         time = max(excluded.time, orders.time), closed = excluded.closed
     WHERE excluded.time >= orders.time OR excluded.time = 0 OR excluded.closed > orders.closed
         OR excluded.closed = orders.closed
-            AND CAST(excluded.filled_qty AS REAL) > CAST(orders.filled_qty AS REAL)
+            AND is_more(excluded.filled_qty, orders.filled_qty)
 """
 _SAVE = """
     INSERT INTO meta (key, value) VALUES (?, ?)
@@ -71,6 +72,9 @@ class Store:
         self._execute = connection.execute
         self._transaction = Transaction(connection)
         try:
+            connection.create_function(
+                "is_more", 2, lambda new, old: is_more(str(new), str(old)), deterministic=True
+            )
             self._execute(f"PRAGMA synchronous = {'FULL' if full_sync else 'NORMAL'}")
             # On macOS, fsync does not flush the drive's own cache; F_FULLFSYNC does.
             self._execute(f"PRAGMA fullfsync = {full_sync}")

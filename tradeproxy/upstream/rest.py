@@ -20,6 +20,7 @@ from tradeproxy.upstream.backoff import parse_retry_after
 from tradeproxy.upstream.http import build_agent
 from tradeproxy.upstream.http_date import parse_date
 from tradeproxy.upstream.rate_limiter import RateLimiter
+from tradeproxy.wire.amount import read_float, read_int
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ MAX_BODY_SIZE = 16 * 1024 * 1024
 """Bytes of a JSON body. A page of 500 orders has about a million."""
 
 _EVENT_STREAM = "text/event-stream"
+_DECODER = json.JSONDecoder(parse_int=read_int, parse_float=read_float)
 _FINAL = (401, 403, 404)
 """Statuses that do not change on a retry. Others may be temporary, or from a proxy or portal."""
 
@@ -138,7 +140,7 @@ class RestClient:
             raise RestUnavailableError("an answer that takes too long") from None
         try:
             # json.loads would guess UTF-16 or UTF-32 from bytes. RecursionError: "[[[[…".
-            return RestResponse(json.loads(body.decode()), _date(response))
+            return RestResponse(_DECODER.decode(body.decode()), _date(response))
         except (ValueError, RecursionError):
             raise RestUnavailableError("an answer that is not JSON") from None
 
