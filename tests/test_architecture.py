@@ -57,7 +57,12 @@ MONOPOLIES = {
     "txredisapi": ("tradeproxy.cluster.redis_client",),
     "shtab": ("tradeproxy.__main__",),
     "websockets": ("tradeproxy.client.aio",),
-    "msgspec": ("tradeproxy.wire.event_fields",),
+    "msgspec": (
+        "tradeproxy.wire",
+        "tradeproxy.journal",
+        "tradeproxy.recovery.found",
+        "tradeproxy.recovery.open_orders",
+    ),
     "autobahn": (
         "tradeproxy.client.tx",
         "tradeproxy.upstream.client",

@@ -28,7 +28,7 @@ class ReadEventsTests(JournalCase):
     def read(self, begin: int = 0, end: int = FAR_FUTURE) -> list[bytes]:
         connection = export.open_read_only(self.path)
         self.addCleanup(connection.close)
-        return [exported.raw for exported in export.read_events(connection, begin, end)]
+        return [exported.raw for exported in export.read_events(connection, self.path, begin, end)]
 
     def test_period_includes_begin_and_excludes_end(self) -> None:
         """The events are in the order of the journal, byte for byte."""
@@ -67,7 +67,7 @@ class ReadEventsTests(JournalCase):
         """Between two queries of the reader, the proxy can truncate its write-ahead log."""
         journal = self.open()
         journal.append(events(*range(1200)))
-        reading = export.read_events(export.open_read_only(self.path), 0, FAR_FUTURE)
+        reading = export.read_events(export.open_read_only(self.path), self.path, 0, FAR_FUTURE)
         next(reading)
         journal.append(events(*range(1200, 1300)))
         self.assertTrue(journal.status.durable)
@@ -118,7 +118,7 @@ class WriteCsvTests(JournalCase):
         out = io.StringIO()
         connection = export.open_read_only(self.path)
         self.addCleanup(connection.close)
-        export.write_csv(export.read_events(connection, 0, FAR_FUTURE), out)
+        export.write_csv(export.read_events(connection, self.path, 0, FAR_FUTURE), out)
         [row] = csv.DictReader(io.StringIO(out.getvalue()))
         self.assertEqual(
             {name: text for name, text in row.items() if text},

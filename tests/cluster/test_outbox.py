@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from tests.support.journals import NOW, event, events
 from tests.support.logcase import METADATA, LogCase

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from tests.support.journals import event, events, time_of
 from tests.support.nodes import LEASE_KEY, NodesCase

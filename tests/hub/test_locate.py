@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from msgspec import structs
+
 from tests.support.journals import DiskCase, MemoryCase, event, event_id_of, events, time_of
 from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.hub.account import Account
@@ -203,7 +205,7 @@ class LocateAtHoleTests(DiskCase):
         self.connections.refuse_writing()
         for batch in ((3, 4), (5,), (6,), (7,)):
             size = 1 if batch in ((5,), (7,)) else MAX_BYTES // 2 + 1
-            self.journal.append([replace(event(n), payload=b"x" * size) for n in batch])
+            self.journal.append([structs.replace(event(n), payload=b"x" * size) for n in batch])
         self.assertEqual([self.journal.next_hole(after) for after in (0, 4, 6)], [4, 6, None])
         found = [locate(account, AfterTime(time_of(n))) for n in range(1, 9)]
         self.assertEqual(found, [1, 2, 3, 3, 5, 5, 7, 7])

@@ -115,23 +115,23 @@ class DamagedFileTests(DiskCase):
             journal.append(events(200))
             self.assertEqual(self.read_seqs(journal, journal.last - 1), [journal.last])
 
-    def test_open_file_with_damaged_index_keeps_numbers_and_times(self) -> None:
+    def test_open_file_with_damaged_page_keeps_numbers_and_times(self) -> None:
         """The bounds can still be read, so a backfill is possible. The bookmark is older."""
         self.clock.advance(CHECK_EVERY)
         bookmark = self.path.with_suffix(".bookmark")
         older = bookmark.read_bytes()
-        self.damage_index()
+        self.damage_page()
         bookmark.write_bytes(older)
         again = self.open_on_disk()
         self.assertTrue(self.set_aside(again))
         self.assertEqual((again.last, again.latest_time), (499, time_of(499)))
 
-    def damage_index(self) -> None:
+    def damage_page(self) -> None:
         """Append events, and close the journal. Only a check of the whole file finds the damage."""
         self.journal.append([event(n) for n in range(3, 500)])
         page = self.connections.query_value(
-            "SELECT pageno FROM dbstat"
-            " WHERE name = 'sqlite_autoindex_events_1' AND pagetype = 'leaf'"
+            "SELECT pageno FROM dbstat WHERE name = 'events' AND pagetype = 'leaf'"
+            " ORDER BY path LIMIT 1 OFFSET 50"
         )
         self.journal.close()
         with self.path.open("r+b") as file:
@@ -140,7 +140,7 @@ class DamagedFileTests(DiskCase):
 
     def test_open_checks_files_up_to_32_mib(self) -> None:
         """The check of a larger one would delay the start by more than a fraction of a second."""
-        self.damage_index()
+        self.damage_page()
         limit = 32 * 1024 * 1024
         for size, is_checked in ((limit + 4096, False), (limit, True)):
             os.truncate(self.path, size)
@@ -280,7 +280,7 @@ class UnusableNewFileTests(DiskCase):
         self.failures = 0
         self.journal.identify("one")
         self.journal.close()
-        self.journal = self.open(connect=self.connect)
+        self.journal = self.open(connect=self.connect, max_spooled=0)
 
     def connect(self, path: str, **options: Any) -> sqlite3.Connection:
         connection = self.connections(path, **options)
@@ -369,5 +369,5 @@ class UnusableNewFileTests(DiskCase):
         self.failures = 2  # the damaged file is opened too
         self.assertRaises(JournalError, self.open, connect=self.connect)
         self.assertEqual(self.list_kept(), ["damaged"])
-        journal = self.open(connect=self.connect)
+        journal = self.open(connect=self.connect, max_spooled=0)
         self.assertEqual(journal.get_metadata(OPEN_SINCE), UNKNOWN)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 
+from msgspec.structs import replace
 from twisted.logger import LogLevel, capturedLogs
 
 from tests.support.journals import (

@@ -39,15 +39,17 @@ class FullDiskTests(DiskCase):
 
     def test_vague_error_has_reason_of_the_system(self) -> None:
         """SQLite reports many causes as an I/O error. A lock has only one."""
-        for code, reason in (
-            (sqlite3.SQLITE_IOERR_WRITE, "disk full"),
-            (sqlite3.SQLITE_CANTOPEN, "disk full"),
-            (sqlite3.SQLITE_READONLY, "disk full"),
-            (sqlite3.SQLITE_BUSY, "another program holds the file"),
+        for n, (code, reason) in enumerate(
+            (
+                (sqlite3.SQLITE_IOERR_WRITE, "disk full"),
+                (sqlite3.SQLITE_CANTOPEN, "disk full"),
+                (sqlite3.SQLITE_READONLY, "disk full"),
+                (sqlite3.SQLITE_BUSY, "another program holds the file"),
+            )
         ):
             fill_disk(self.disk)
             self.connections.fail("BEGIN", code)
-            self.journal.append(events(3))
+            self.journal.append(events(3 + n))
             self.assertEqual(self.journal.status.reason, f"{reason}: {self.path}")
             self.connections.fail("BEGIN", None)
             (self.disk / "fill").unlink()

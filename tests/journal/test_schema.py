@@ -77,7 +77,7 @@ class MigrationTests(SynchronousTestCase):
         """An older version cannot read what a later one has written."""
         migrate(self.connection, FUTURE)
         with self.assertRaisesRegex(
-            SchemaError, r"a newer tradeproxy .*version 4; this one knows 3"
+            SchemaError, r"a newer tradeproxy .*version 5; this one knows 4"
         ):
             migrate(self.connection)
 

@@ -62,7 +62,7 @@ class SqliteJournalTests(SqliteCase):
     def test_append_counts_kinds_and_measures_commits(self) -> None:
         """Events that wait for the disk count too. A commit that fails is not measured."""
         connections = Connections()
-        journal = self.open(connect=connections)
+        journal = self.open(connect=connections, max_spooled=0)
         connections.on_commit(lambda: self.clock.advance(0.25))
         journal.append([event(1), event(2), event(3, event="fill")])
         connections.refuse_writing()
@@ -137,13 +137,13 @@ class SqliteFileTests(SqliteCase):
         finally:
             os.umask(before)
         modes = {each.name: each.stat().st_mode & 0o777 for each in self.path.parent.iterdir()}
-        names = ("bookmark", "lock", "sqlite3", "sqlite3-shm", "sqlite3-wal")
+        names = ("bookmark", "lock", "spool", "sqlite3", "sqlite3-shm", "sqlite3-wal")
         self.assertEqual(modes, {f"paper.{name}": 0o600 for name in names})
 
     def assert_no_temporary_files(self) -> None:
         self.doCleanups()
         names = sorted(path.name for path in self.path.parent.iterdir())
-        self.assertEqual(names, ["paper.bookmark", "paper.lock", "paper.sqlite3"])
+        self.assertEqual(names, ["paper.bookmark", "paper.lock", "paper.spool", "paper.sqlite3"])
 
     def test_open_after_kill_has_every_committed_event(self) -> None:
         """No number is assigned a second time."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import (
@@ -19,7 +19,7 @@ from tests.support.journals import (
     time_of,
 )
 from tradeproxy.journal.backlog import Entry
-from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.base import UnreadableError, max_optional
 from tradeproxy.journal.connection import DamageError
 from tradeproxy.journal.metadata import TrimmedEvent
 from tradeproxy.journal.retention import Due
@@ -50,9 +50,15 @@ class StoreCase(SynchronousTestCase):
         """Change the database before the store opens it."""
 
     def append(self, *new: Event, received: int = RECEIVED) -> list[Entry]:
-        """Add events to the store, with the next numbers."""
+        """Add the events that are new to the store, with the next numbers."""
         _, last, max_time = self.store.bounds() or (1, 0, None)
-        return self.store.append(new, last, max_time, received)
+        entries: list[Entry] = []
+        for each in new:
+            if not self.store.has(each):
+                max_time = max_optional(max_time, each.time)
+                entries.append(Entry(last + 1 + len(entries), each, max_time, received))
+        self.store.commit(entries, {})
+        return entries
 
     def query_value(self, query: str) -> Any:
         [value] = self.connection.execute(query).fetchone()
@@ -131,7 +137,7 @@ class StoredRowsTests(StoreCase):
         self.assertEqual(len(self.store.read(0, 9)), 1)
         self.connection.execute("DROP TABLE events")  # SQLite refuses it during a SELECT
 
-    def test_has_takes_one_query_without_holes_and_older_rows(self) -> None:
+    def test_has_takes_at_most_one_query_without_holes_and_older_rows(self) -> None:
         """Every event of a backfill is asked for."""
         copy = event(4, order_id=order_id_of(1), **EXECUTION)
         self.append(event(1, **EXECUTION))
@@ -140,7 +146,7 @@ class StoredRowsTests(StoreCase):
             self.assertEqual(len(self.trace_has(each, known)), 2)
         self.store.trim(2, {})
         for each in (event(3), copy):
-            self.assertEqual(len(self.trace_has(each, False)), 1)
+            self.assertLessEqual(len(self.trace_has(each, False)), 1)
 
     def trace_has(self, each: Event, known: bool) -> list[str]:
         """Return the statements that `has` runs, whose answer must be `known`."""

@@ -163,7 +163,7 @@ class TrimmingOnFailingDiskTests(TrimmingCase):
     def setUp(self) -> None:
         super().setUp()
         self.connections = Connections()
-        self.journal = self.open_bounded(connect=self.connections)
+        self.journal = self.open_bounded(connect=self.connections, max_spooled=0)
 
     def test_trim_write_fails_keeps_bounds(self) -> None:
         """The bounds match the rows on the disk, after a restart too."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -284,7 +284,10 @@ class SqliteCase(JournalCase):
 
 
 class DiskCase(SqliteCase):
-    """A base class with a journal on the disk that has two events, and control of its failures."""
+    """A base class with a journal on the disk that has two events, and control of its failures.
+
+    The database gets every event at once, not only after some have come.
+    """
 
     def setUp(self) -> None:
         super().setUp()
@@ -294,7 +297,7 @@ class DiskCase(SqliteCase):
         self.listener = JournalListener(self.journal)
 
     def open_on_disk(self, **options: Any) -> SqliteJournal:
-        return self.open(connect=self.connections, **options)
+        return self.open(**{"connect": self.connections, "max_spooled": 0, **options})
 
     def read_disk(self) -> list[tuple[int, bytes | None]]:
         """Return the rows in the file as another process reads them."""

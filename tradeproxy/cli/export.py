@@ -27,6 +27,7 @@ from tradeproxy.cli.times import (
 from tradeproxy.config.env import Environment
 from tradeproxy.config.storage import read_journal
 from tradeproxy.journal.schema import MIGRATIONS, Header, SchemaError, check_header
+from tradeproxy.journal.spool import find_spool, read_spool
 from tradeproxy.wire.frame import extract_data
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def main(arguments: Namespace) -> None:
     path = _find_journal(arguments)
     try:
         with closing(open_read_only(path)) as connection:
-            events = read_events(connection, to_microseconds(begin), to_microseconds(end))
+            events = read_events(connection, path, to_microseconds(begin), to_microseconds(end))
             if arguments.kind == "trades":
                 events = (event for event in events if event.data.get("event") in TRADES)
             write = write_csv if arguments.format == "csv" else write_lines
@@ -145,10 +146,10 @@ def main(arguments: Namespace) -> None:
         sys.stdout.flush()
     except SchemaError as error:
         raise SystemExit(f"{path}: {error}") from None
-    except sqlite3.Error as error:
-        raise SystemExit(f"{path}: cannot be read: {error}") from None
     except BrokenPipeError:
         raise exit_on_broken_pipe() from None
+    except (OSError, sqlite3.Error) as error:
+        raise SystemExit(f"{path}: cannot be read: {error}") from None
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
@@ -171,18 +172,34 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def read_events(connection: sqlite3.Connection, begin: int, end: int) -> Iterator[ExportedEvent]:
+def read_events(
+    connection: sqlite3.Connection, path: Path, begin: int, end: int
+) -> Iterator[ExportedEvent]:
     """Yield the events whose time is at least `begin` and before `end` (microseconds since 1970).
 
-    They are in the order of the journal, in which every client got them. Raises sqlite3.Error.
+    They are in the order of the journal, in which every client got them. The newest ones may be in
+    the spool only. Raises OSError or sqlite3.Error.
     """
+    # First: what the proxy moves from the spool to the database meanwhile is in both.
+    [epoch] = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone() or [""]
+    spooled = read_spool(find_spool(path), epoch)
     [seq] = connection.execute(_FIRST_QUERY, (begin,)).fetchone()
     while seq is not None:
         page = connection.execute(_PAGE_QUERY, (seq, begin, end, PAGE_SIZE)).fetchall()
         for _, payload in page:
-            raw, recovered = extract_data(payload)
-            yield ExportedEvent(raw, json.loads(raw, parse_int=str, parse_float=str), recovered)
+            yield _read_event(payload)
         seq = page[-1][0] + 1 if len(page) == PAGE_SIZE else None
+    [last] = connection.execute("SELECT max(seq) FROM events").fetchone()
+    for entry in spooled:
+        if entry.seq > (last or 0) and entry.event is not None:
+            times = (entry.event.time, entry.max_time, entry.received)
+            if begin <= next(time for time in times if time is not None) < end:
+                yield _read_event(entry.event.payload)
+
+
+def _read_event(payload: bytes) -> ExportedEvent:
+    raw, recovered = extract_data(payload)
+    return ExportedEvent(raw, json.loads(raw, parse_int=str, parse_float=str), recovered)
 
 
 def write_lines(events: Iterator[ExportedEvent], out: TextIO) -> None:

@@ -125,12 +125,12 @@ class Replica(JournalBase):
         entries: list[Entry] = []
         for seq, event, received in ((each.seq, each.event, each.received) for each in events):
             self._max_time = max_optional(self._max_time, event.time)
-            entries.append(Entry(seq, event, self._max_time, received))
+            entries.append(Entry(seq, event, self._max_time, received, durable=True))
         self.latest_time = max_optional(self.latest_time, self._max_time)
         self._store.commit(entries, {})
         self.last = entries[-1].seq
         self.missing.record_read_to(self.last)
-        return tuple([entry.row(durable=True) for entry in entries])
+        return tuple([entry.row() for entry in entries])
 
     def trim(self, due: Due) -> int:
         """Drop the rows that are due, TRIM_STEP rows at most, and return how many."""

@@ -195,7 +195,9 @@ class Account:
             )
 
     def _enqueue_streamed(self, event: Event, received_at: float | None) -> None:
-        self.newest_streamed = max(self.newest_streamed, self._enqueue(event, received_at))
+        time = self._enqueue(event, received_at)
+        if time > self.newest_streamed:
+            self.newest_streamed = time
 
     def _enqueue(self, event: Event, received_at: float | None) -> int:
         """Commit the event at the end of this read or turn. None for `received_at` means now.

@@ -137,7 +137,8 @@ class Broadcaster:
             if self._remaining is None:
                 # A copy: deliveries may register and unregister subscribers.
                 self._remaining = iter(tuple(self._subscribers.items()))
-                self._unregistered.clear()
+                if self._unregistered:
+                    self._unregistered.clear()
             if not self._deliver_chunk(self._queue[0], self._remaining):
                 # Pings, new connections and Alpaca's socket get their turn between two chunks.
                 self._clock.callLater(0, self._drain)

@@ -1,20 +1,27 @@
-"""Events that have sequence numbers but are not on the disk yet: a bounded queue in memory."""
+"""The end of the log, which the database does not have yet: a bounded queue in memory.
+
+While the disk works, these rows are in the spool too, and so they are durable. While it fails, the
+backlog is all there is.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tradeproxy.journal.base import Row
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tradeproxy.journal.base import READ_BYTES, Row
 from tradeproxy.wire.amount import is_more
+from tradeproxy.wire.event import Event  # noqa: TC001  # msgspec needs it to decode an Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tradeproxy.wire.event import Event, OrderState
+    from tradeproxy.wire.event import OrderState
 
 MAX_EVENTS = 10_000
 MAX_BYTES = 16 * 1024 * 1024
@@ -28,8 +35,7 @@ check of Alpaca's history asks for the newest ones.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, gc=False):
     """A row of the log with every stored field. An entry without an event is a hole."""
 
     seq: int
@@ -43,12 +49,14 @@ class Entry:
     """When the proxy received the event (microseconds since 1970)."""
     unstored: tuple[bytes, ...] = ()
     """The hashes of the keys of the events that a hole stands for, as far as remembered."""
+    durable: bool = False
+    """Whether the row survives a crash."""
 
-    def row(self, *, durable: bool) -> Row:
+    def row(self) -> Row:
         """Return the row that readers get."""
         if self.event is None:
-            return Row(self.seq, None, durable=durable)
-        return Row(self.seq, self.event.payload, self.event.time, durable)
+            return Row(self.seq, None, None, self.durable)
+        return Row(self.seq, self.event.payload, self.event.time, self.durable)
 
 
 class Backlog:
@@ -78,8 +86,13 @@ class Backlog:
         return len(self._entries)
 
     @property
+    def volatile(self) -> int:
+        """How many entries a crash would lose."""
+        return sum(not entry.durable for entry in self._entries)
+
+    @property
     def orders(self) -> Iterable[OrderState]:
-        """The newest state of each order that has an event here."""
+        """The newest state of each order that has an event here, in the order of these events."""
         return self._orders.values()
 
     def has_room_for(self, event: Event) -> bool:
@@ -100,7 +113,7 @@ class Backlog:
         self._bytes += len(event.payload)
         self._keys.add(event.key)
         if (state := event.order) is not None:
-            self._orders[state.id] = newer_state(self._orders.get(state.id), state)
+            self._orders[state.id] = newer_state(self._orders.pop(state.id, None), state)
 
     def widen_hole(self, max_time: int | None) -> int | None:
         """Let the hole at the end stand for one more event, and return its sequence number.
@@ -133,6 +146,10 @@ class Backlog:
             for entry in entries
         ]
 
+    def mark_volatile(self) -> None:
+        """Record that a crash would lose every entry."""
+        self._entries = [replace(entry, durable=False) for entry in self._entries]
+
     def drop(self, count: int) -> None:
         """Remove the first `count` entries."""
         remaining = self._entries[count:]
@@ -150,14 +167,22 @@ class Backlog:
         self._unstored = {}
 
     def read(self, after: int, limit: int) -> list[Row]:
-        """Return up to `limit` rows that follow number `after`.
+        """Return up to `limit` rows that follow number `after`, with READ_BYTES of payload at most.
 
-        `after` must not be lower than the first entry's number minus one.
+        The first one is returned whatever its size. `after` must not be lower than the first
+        entry's number minus one.
         """
         if not self._entries:
             return []
         start = after + 1 - self._entries[0].seq
-        return [entry.row(durable=False) for entry in self._entries[start : start + limit]]
+        rows: list[Row] = []
+        size = 0
+        for entry in self._entries[start : start + limit]:
+            size += len(entry.event.payload) if entry.event is not None else 0
+            if rows and size > READ_BYTES:
+                break
+            rows.append(entry.row())
+        return rows
 
     def has(self, event: Event) -> bool:
         """Whether this event is here or a hole here stands for it, by its key."""

@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+
 from tradeproxy.journal.metadata import Metadata, TrimmedEvent
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.runtime.stats import COMMIT_BOUNDS, Histogram
@@ -22,12 +24,14 @@ if TYPE_CHECKING:
     from tradeproxy.wire.event import Event, OrderState
     from tradeproxy.wire.proxy_status import JournalStatus
 
+READ_BYTES = 256 * 1024
+"""The limit of the payloads that one read returns, in bytes, unless its first row is larger."""
+
 MAX_DEVIATION = 2_000_000
 """Microseconds by which two right clocks may differ here: a Date header has whole seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True, gc=False):
     """One row of the log: an event, or a hole.
 
     A hole has no payload. It stands for events that were delivered but could not be stored.
@@ -42,7 +46,7 @@ class Row:
     """Whether the row is on the disk. Until then no cursor may point at it: a crash loses it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Batch:
     """Consecutive rows that travel together: added by one append or found by one read. Never empty.
 
@@ -51,25 +55,25 @@ class Batch:
     """
 
     rows: tuple[Row, ...]
-    overflow: bool = False
-    received_at: float | None = field(default=None, compare=False)
+    overflow: bool
+    received_at: float | None = field(compare=False)
     """When this process received the first row (Unix time). None means just now."""
-    first: int = field(init=False, compare=False, repr=False)
+    first: int = field(compare=False, repr=False)
     """The sequence number of the first row."""
-    last: int = field(init=False, compare=False, repr=False)
+    last: int = field(compare=False, repr=False)
     """The sequence number of the last row."""
-    encoded: dict[object, bytes] = field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
+    encoded: dict[object, bytes] = field(compare=False, repr=False)
     """A cache of the bytes that were made of this batch, by encoder.
 
     All clients that get the same bytes share one entry.
     """
 
-    def __post_init__(self) -> None:
-        # The dataclass is frozen, so the derived fields are set through object.
-        object.__setattr__(self, "first", self.rows[0].seq)
-        object.__setattr__(self, "last", self.rows[-1].seq)
+    def __init__(
+        self, rows: tuple[Row, ...], overflow: bool = False, received_at: float | None = None
+    ) -> None:
+        self.rows, self.overflow, self.received_at = rows, overflow, received_at
+        self.first, self.last = rows[0].seq, rows[-1].seq
+        self.encoded = {}
 
 
 class TrimmedError(Exception):

@@ -12,6 +12,7 @@ from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.connection import DamageError, describe_error, is_damage, is_vague
 from tradeproxy.journal.file import describe_os_error, find_problem
 from tradeproxy.journal.schema import SchemaError
+from tradeproxy.journal.spool import read_spool
 from tradeproxy.journal.store import Store
 from tradeproxy.wire.proxy_status import JournalStatus
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from tradeproxy.journal.backlog import Backlog
+    from tradeproxy.journal.backlog import Backlog, Entry
     from tradeproxy.journal.file import JournalFile
+    from tradeproxy.journal.spool import Spool
 
 STEP = 1000
 """Rows of the backlog that one transaction commits: they remain if a later one fails."""
@@ -73,11 +75,13 @@ class Disk:
         self,
         name: str,
         file: JournalFile | None,
+        spool: Spool | None,
         clock: IReactorTime,
         wall_clock: Callable[[], float],
         backlog: Backlog,
         *,
         full_sync: bool,
+        max_spooled: int,
         connect: Callable[..., sqlite3.Connection],
         begin_epoch: Callable[[], str],
         metadata: Callable[[], Mapping[str, str | None]],
@@ -89,10 +93,12 @@ class Disk:
         Args:
             name: the account, for the log.
             file: the files of the journal; None keeps the store in memory.
+            spool: takes the newest rows; None lets the store have them at once.
             clock: schedules the retries.
             wall_clock: Unix time in seconds, for the status.
-            backlog: the events to commit when the disk works again.
+            backlog: the rows that the store does not have yet.
             full_sync: whether every commit is synced to the disk.
+            max_spooled: the largest number of rows that go to the spool together.
             connect: sqlite3.connect, or a replacement for tests.
             begin_epoch: called before a new file begins; returns the epoch.
             metadata: returns what to save in a new file, and after every failure.
@@ -102,16 +108,19 @@ class Disk:
         self.status = JournalStatus(durable=True, reason="", since=wall_clock())
         self._name = name
         self._file = file
+        self._spool = spool
         self._clock = clock
         self._wall_clock = wall_clock
         self._backlog = backlog
         self._full_sync = full_sync
+        self._max_spooled = max_spooled
         self._connect = connect
         self._begin_epoch = begin_epoch
         self._metadata = metadata
         self._on_status = on_status
         self._on_replaced = on_replaced
         self._store: Store | None = None
+        self._spool_problem = ""
         # The parts of the old file's new name, kept until the renaming succeeds.
         self._aside: tuple[str, str] | None = None
         self._reported: Path | None = None  # the file that is lost, as it was logged
@@ -137,6 +146,21 @@ class Disk:
             self._store = self._open_store()
         return self._store
 
+    def restore(self, epoch: str, last: int) -> Entry | None:
+        """Add the rows of the spool to the backlog, and return the last one; None without rows.
+
+        These are the rows of this epoch that follow number `last`. Raises OSError.
+        """
+        rows = [] if self._spool is None else read_spool(self._spool.path, epoch)
+        rows = [row for row in rows if row.seq > last]
+        if not rows or rows[0].seq > last + 1:
+            # In the second case a power cut has taken rows from the database.
+            self._open_spool()
+            return None
+        for row in rows:
+            self._backlog.add(row)
+        return rows[-1]
+
     def check(self) -> None:
         """Read the whole file, unless it is large. Raises DamageError if it is damaged."""
         if self._store is not None and self._file is not None and self._file.size <= CHECKED_SIZE:
@@ -161,6 +185,7 @@ class Disk:
         if self._file is None or self._store is None:
             return True
         try:
+            self._check_spool()
             lost = self._file.find_lost()
         except OSError:
             return True  # the directory cannot be read at the moment
@@ -178,6 +203,14 @@ class Disk:
         else:
             self._reopen()
         return self._reported is None
+
+    def _check_spool(self) -> None:
+        """Replace a spool that is lost. Until then, the store gets every row at once."""
+        if self._spool is not None and self._spool.is_lost:
+            self._spool.close()
+            self.flush()
+            if not self._backlog:
+                self._open_spool()
 
     def _reopen(self) -> None:
         """Write to the database what only the open files have, and open it again."""
@@ -206,13 +239,19 @@ class Disk:
             self._retry_once()  # with a timer: a failure starts no other one
             self._retry_timer.cancel()
             self._retry_timer = None
-        if self._backlog:
+        self.flush()
+        if count := self._backlog.volatile:
             self._log.error(
                 "{account}: closed with {count} events that are not on the disk",
                 account=self._name,
-                count=len(self._backlog),
+                count=count,
             )
         self._close_store()
+        if self._spool is not None:
+            if not self._backlog:
+                with suppress(OSError):
+                    self._spool.clear()
+            self._spool.close()
         if self._file is not None:
             self._file.release()
 
@@ -226,20 +265,69 @@ class Disk:
             self._handle_error(error)
             return default
 
-    def write(self, command: Callable[[Store], _T]) -> _T | None:
-        """Run `command` on the store and return its result; None if that failed.
+    def append(self, entries: Sequence[Entry]) -> bool:
+        """Store the next rows of the log, and return whether they are durable.
 
-        The command must not depend on the rows of the old file: it may run on a new one. While
-        the disk fails, nothing is attempted: see `retry_now`.
+        A few rows go to the spool, and to the backlog. If they are many, or if the spool fails, the
+        store gets them in one transaction, with all that wait for it. While the disk fails, nothing
+        is attempted: see `retry_now`.
         """
+        if not self.status.durable:
+            return False
+        if len(entries) <= self._max_spooled and self._spool is not None and self._spool.is_open:
+            try:
+                self._spool.write(entries)
+            except OSError:
+                self._spool.close()
+            else:
+                for entry in entries:
+                    self._backlog.add(entry)
+                return True
+        return self._commit(entries)
+
+    def file_rows(self) -> None:
+        """Let the store have the rows of the spool, if they are many."""
+        if self._spool is not None and self._spool.is_full:
+            self.flush()
+
+    def flush(self) -> None:
+        """Let the store have the rows of the spool. Has no effect while the disk fails."""
+        if self._backlog and self.status.durable:
+            self._commit(())
+
+    def _commit(self, entries: Sequence[Entry]) -> bool:
+        """Add the backlog and these rows to the store; return whether that was possible."""
         # The second attempt is for a new file that replaced a damaged one during the first.
         for _ in range(2):
-            if self.status.durable and (result := self.query(command, None)) is not None:
-                return result
+            if self.status.durable and self._try_commit(entries):
+                self._backlog.clear()
+                self._open_spool()
+                return True
         # The first attempt may have reported another reason already.
         if self.status.durable:
             self._degrade(f"the file is damaged, and a new one too: {self}")
-        return None
+        return False
+
+    def _try_commit(self, entries: Sequence[Entry]) -> bool:
+        def commit(store: Store) -> bool:
+            store.commit([*self._backlog.head(len(self._backlog)), *entries], {})
+            return True
+
+        return self.query(commit, False)
+
+    def _open_spool(self) -> None:
+        """Let the spool begin anew, since the store has its rows. Without one, all is slower."""
+        if self._spool is None:
+            return
+        if self._spool.is_open and not self._spool.is_lost:
+            self._spool.rewind()
+            return
+        try:
+            self._spool.open(self._metadata()["epoch"] or "")
+        except OSError as error:
+            if str(error) != self._spool_problem:
+                self._spool_problem = str(error)
+                self._log.warn("{account}: {problem}", account=self._name, problem=str(error))
 
     def save(self) -> None:
         """Save the metadata. While the disk fails, the next successful retry saves it."""
@@ -261,7 +349,15 @@ class Disk:
         epoch = self._begin_epoch()
         if why:
             self._aside = self._aside[0] if self._aside else why, epoch
+        if self._spool is not None:
+            self._spool.close()  # its rows are of another epoch
+        self._backlog.mark_volatile()
         self._create()
+        if self.status.durable:
+            assert self._store is not None
+            self._store.commit(self._backlog.head(len(self._backlog)), {})
+            self._backlog.clear()
+            self._open_spool()
 
     def replace_when_possible(self, why: str, reason: str = "") -> None:
         """Replace the file now, or by retrying. The status is `reason` and what prevents it."""
@@ -372,6 +468,7 @@ class Disk:
             while entries := self._backlog.head(STEP):
                 self._store.commit(entries, {})
                 self._backlog.drop(len(entries))
+            self._open_spool()
         except (*_NO_FILE, sqlite3.Error) as error:
             if isinstance(error, sqlite3.Error) and is_damage(error):
                 self._handle_error(error)

@@ -56,6 +56,8 @@ MIGRATIONS = (
     CREATE TABLE unstored (key BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
     CREATE INDEX unstored_by_seq ON unstored (seq);
     """,
+    # The newest rows may be in the spool (spool.py), which an earlier version would not read.
+    "",
 )
 """SQL scripts. The nth one upgrades version n - 1 to version n.
 

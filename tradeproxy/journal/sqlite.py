@@ -25,6 +25,7 @@ from tradeproxy.journal.file import JournalFile
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 from tradeproxy.journal.schema import MIGRATIONS, SchemaError
+from tradeproxy.journal.spool import Spool, find_spool
 from tradeproxy.journal.store import Store
 from tradeproxy.journal.upgrade import MAX_STEP, STEP_EVERY
 
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from tradeproxy.runtime.dates import Dates
     from tradeproxy.wire.event import Event, OrderState
     from tradeproxy.wire.proxy_status import JournalStatus
+
+
+MAX_SPOOLED = 16
+"""Events that go to the spool together. More of them are cheaper in one transaction."""
 
 
 class SqliteJournal(JournalBase):
@@ -64,6 +69,7 @@ class SqliteJournal(JournalBase):
         full_sync: bool,
         max_age: float,
         max_events: int,
+        max_spooled: int = MAX_SPOOLED,
         upgrade_step: float = MAX_STEP,
         random_bytes: Callable[[int], bytes] = os.urandom,
         connect: Callable[..., sqlite3.Connection] = sqlite3.connect,
@@ -79,6 +85,7 @@ class SqliteJournal(JournalBase):
             full_sync: whether every commit is synced to the disk.
             max_age: seconds after receipt for which events are kept.
             max_events: how many events are kept at most.
+            max_spooled: the largest number of events that go to the spool together.
             upgrade_step: seconds for which a step of the upgrade reads rows.
             random_bytes: the source of epochs; called with a number of bytes.
             connect: sqlite3.connect, or a replacement for tests.
@@ -91,17 +98,19 @@ class SqliteJournal(JournalBase):
         self._random_bytes = random_bytes
         self._upgrade_step = upgrade_step
         self._backlog = Backlog()
-        self._upgrading: IDelayedCall | None = None
+        self._preparing: IDelayedCall | None = None
         self._announcing: IDelayedCall | None = None
-        self._trimmer = Trimmer(clock, lambda: self._disk.query(self._trim, False))
+        self._trimmer = Trimmer(clock, self._trim_step)
         file = None if path is None else JournalFile(path)
         self._disk = Disk(
             name,
             file,
+            None if path is None else Spool(find_spool(path), full_sync=full_sync),
             clock,
             dates.own,
             self._backlog,
             full_sync=full_sync,
+            max_spooled=max_spooled,
             connect=connect,
             begin_epoch=self._begin_epoch,
             metadata=self.encode,
@@ -139,7 +148,8 @@ class SqliteJournal(JournalBase):
         self._disk.start_watching()
         if self._bookmark is not None:
             self._bookmark.start()
-        self._add_older_rows()
+        self._disk.flush()
+        self._prepare_store()
 
     def close(self) -> None:
         """Commit what can be committed, and release the file. A second call has no effect."""
@@ -148,17 +158,15 @@ class SqliteJournal(JournalBase):
         if self._bookmark is not None:
             self._bookmark.stop()
         self._disk.close()
-        for call in (self._upgrading, self._announcing):
+        for call in (self._preparing, self._announcing):
             if call is not None and call.active():
                 call.cancel()
 
-    def _add_older_rows(self) -> None:
-        """Run steps of the upgrade of rows until all are in the present form."""
-        must_continue = self._disk.query(
-            lambda store: store.older_rows.add_some(self._upgrade_step), True
-        )
-        self._upgrading = (
-            self._clock.callLater(STEP_EVERY, self._add_older_rows) if must_continue else None
+    def _prepare_store(self) -> None:
+        """Run steps until all rows are in the present form, and all keys in the filter."""
+        must_continue = self._disk.query(lambda store: store.prepare(self._upgrade_step), True)
+        self._preparing = (
+            self._clock.callLater(STEP_EVERY, self._prepare_store) if must_continue else None
         )
 
     def _load(self) -> None:
@@ -219,6 +227,8 @@ class SqliteJournal(JournalBase):
             self.load(saved, rows)
         except (KeyError, ValueError):
             raise DamageError("metadata") from None
+        if (newest := self._disk.restore(self.epoch, self.last)) is not None:
+            self.last, self.latest_time = newest.seq, newest.max_time
         return True
 
     def _begin_epoch(self) -> str:
@@ -244,31 +254,41 @@ class SqliteJournal(JournalBase):
         """
         self._disk.retry_now()
         received, began = self._now(), self._clock.seconds()
-        added = self._disk.write(
-            lambda store: store.append(events, self.last, self.latest_time, received)
-        )
-        if added is None:
-            self._append_to_backlog(events)
+        new = self._without_duplicates(events)
+        entries = self._number(new, received)
+        if not entries:
             return
-        seconds = self._clock.seconds() - began
-        self.duplicates += len(events) - len(added)
-        if added:
-            self.last, self.latest_time = added[-1].seq, added[-1].max_time
-            self.on_committed(Batch(tuple([entry.row(durable=True) for entry in added])))
-        # Clients have the events now. What only the metrics need comes last.
-        self.commit_seconds.observe(seconds)
-        self.event_counts.update([entry.event.kind for entry in added if entry.event is not None])
+        if self._disk.append(entries):
+            seconds = self._clock.seconds() - began
+            self.last, self.latest_time = entries[-1].seq, entries[-1].max_time
+            self.on_committed(Batch(tuple([entry.row() for entry in entries])))
+            # Clients have the events now. What only the metrics need comes last.
+            self.commit_seconds.observe(seconds)
+            self._disk.file_rows()
+        else:
+            self._append_to_backlog(new)
+        for event in new:
+            self.event_counts[event.kind] += 1
+
+    def _number(self, events: Sequence[Event], received: int) -> list[Entry]:
+        """Return durable entries with the next numbers."""
+        entries, seq, max_time = [], self.last, self.latest_time
+        for event in events:
+            seq, time = seq + 1, event.time
+            if max_time is None or (time is not None and time > max_time):
+                max_time = time
+            entries.append(Entry(seq, event, max_time, received, durable=True))
+        return entries
 
     def _append_to_backlog(self, events: Sequence[Event]) -> None:
         stored: list[Row] = []
         overflow: list[Row] = []
-        for event in self._without_duplicates(events):
-            self.event_counts[event.kind] += 1
+        for event in events:
             self.latest_time = max_optional(self.latest_time, event.time)
             # After the first event without room, the rest of this call goes to the hole as well:
             # a Batch has rows with consecutive numbers, or rows of one hole.
             if not overflow and self._backlog.has_room_for(event):
-                stored.append(self._add(event).row(durable=False))
+                stored.append(self._add(event).row())
                 continue
             seq = self._backlog.widen_hole(self.latest_time)
             if seq is None:
@@ -282,10 +302,11 @@ class SqliteJournal(JournalBase):
     def _without_duplicates(self, events: Sequence[Event]) -> list[Event]:
         new: dict[tuple[str, bytes], Event] = {}
         for event in events:
-            if event.key in new or self.contains(event):
+            key = event.key
+            if key in new or self.contains(event):
                 self.duplicates += 1
             else:
-                new[event.key] = event
+                new[key] = event
         return list(new.values())
 
     def _add(self, event: Event | None) -> Entry:
@@ -391,7 +412,9 @@ class SqliteJournal(JournalBase):
         nothing: list[OrderState] = []
         states = {state.id: state for state in self._disk.query(Store.open_orders, nothing)}
         for state in self._backlog.orders:
-            states[state.id] = self.order(state.id) or state
+            newest = self.order(state.id) or state
+            states.pop(state.id, None)  # its last event follows those of the others
+            states[state.id] = newest
         return [state for state in states.values() if state.is_open]
 
     def _find_max_time(self, limit: int) -> int | None:
@@ -413,6 +436,7 @@ class SqliteJournal(JournalBase):
             return False
         if recorded is not None:
             self._disk.retry_now()
+            self._disk.flush()
             # What could not be committed belongs to the other account's log.
             self._backlog.clear()
             self.reset_account(self._base_url)
@@ -426,8 +450,14 @@ class SqliteJournal(JournalBase):
 
     # Trimming.
 
+    def _trim_step(self) -> bool:
+        self._disk.flush()
+        return self._disk.query(self._trim, False)
+
     def _trim(self, store: Store) -> bool:
         """Trim rows that are due, and return whether there may be more."""
+        if store.must_prepare and self._preparing is None:
+            self._prepare_store()
         bounds = self.first, self.complete_from, self.dedup_horizon, self.newest_trimmed
         begun = self._begun
         due = self._retention.get_due(self.last, self.dates)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
+from time import perf_counter
 from typing import TYPE_CHECKING
 
-from tradeproxy.journal.backlog import Entry
-from tradeproxy.journal.base import Row, UnreadableError, max_optional
+from tradeproxy.journal.base import READ_BYTES, Row, UnreadableError, max_optional
 from tradeproxy.journal.connection import BusyError, DamageError, Transaction, fetch_value
+from tradeproxy.journal.key_filter import KeyFilter
 from tradeproxy.journal.metadata import TrimmedEvent
 from tradeproxy.journal.schema import migrate
 from tradeproxy.journal.upgrade import OlderRows, read_execution, repair_times
@@ -16,13 +17,14 @@ from tradeproxy.wire.amount import is_more
 from tradeproxy.wire.event import OrderState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from tradeproxy.journal.backlog import Entry
     from tradeproxy.journal.retention import Due
     from tradeproxy.wire.event import Event
 
-READ_BYTES = 256 * 1024
-"""The limit of the payloads that one read returns, in bytes, unless its first row is larger."""
+MAX_STEP = 0.002
+"""Seconds for which a step reads keys."""
 
 # Only a duplicate event is ignored. A sequence number that is already in use is an error.
 _INSERT = """
@@ -47,6 +49,11 @@ _SAVE = """
 _INSERT_EXECUTION = """
     INSERT INTO executions (seq, digest) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING
 """
+_KEYS = """
+    SELECT identity, digest FROM events WHERE (identity, digest) > (?, ?)
+    ORDER BY identity, digest LIMIT 1000
+"""
+_EXECUTIONS = "SELECT digest FROM executions WHERE digest > ? ORDER BY digest LIMIT 1000"
 _INSERT_UNSTORED = "INSERT OR REPLACE INTO unstored (key, seq) VALUES (?, ?)"
 _INSERT_LATE = "INSERT INTO late (seq, time) VALUES (?, ?)"
 _READ = "SELECT seq, payload, time FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
@@ -71,6 +78,7 @@ class Store:
         self._connection = connection
         self._execute = connection.execute
         self._transaction = Transaction(connection)
+        self._unscanned: Iterator[None] | None = None
         try:
             connection.create_function(
                 "is_more", 2, lambda new, old: is_more(str(new), str(old)), deterministic=True
@@ -87,6 +95,8 @@ class Store:
             self._has_unstored = self._find_any_unstored()
             # After migrate: WAL mode changes the file, which may be another program's.
             self._execute("PRAGMA journal_mode = WAL")
+            self._begin_scan()
+            self.scan_keys()
         except BaseException:
             self.close()
             raise
@@ -106,6 +116,58 @@ class Store:
         """Read the whole file. Raises DamageError if it is damaged."""
         if self._execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise DamageError("quick_check")
+
+    # Older rows, and the filter of keys.
+
+    @property
+    def must_prepare(self) -> bool:
+        """Whether `prepare` must be called."""
+        return self._unscanned is not None
+
+    def prepare(self, seconds: float) -> bool:
+        """Bring rows of an older version into the present form for some seconds, then scan keys.
+
+        Return whether more must follow.
+        """
+        return self.older_rows.add_some(seconds) or self.scan_keys()
+
+    def scan_keys(self, seconds: float = MAX_STEP) -> bool:
+        """Add the keys of stored rows to the filter for some seconds.
+
+        Return whether more must follow. Until all are there, `has` queries the tables.
+        """
+        end = perf_counter() + seconds
+        try:
+            for _ in self._unscanned or ():
+                if perf_counter() >= end:
+                    return True
+        except sqlite3.Error:
+            self._begin_scan()  # an iterator that has raised ends as if all were done
+            raise
+        self._unscanned = None
+        return False
+
+    def _begin_scan(self) -> None:
+        rows = self.bounds()
+        self._keys = KeyFilter(0 if rows is None else rows[1] - rows[0])
+        self._unscanned = self._scan()
+
+    def _scan(self) -> Iterator[None]:
+        """Add all keys, one page of an index at a time."""
+        # Executions of older rows are in their own table only. It must be complete.
+        while self.older_rows.last:
+            yield
+        last: tuple[str, bytes] = "", b""
+        while rows := self._execute(_KEYS, last).fetchall():
+            for identity, digest in rows:
+                self._keys.add(digest or identity)
+            last = identity, digest or b""  # a comparison with NULL would find no row
+            yield
+        digest = b""
+        while rows := self._execute(_EXECUTIONS, (digest,)).fetchall():
+            for [digest] in rows:
+                self._keys.add(digest)
+            yield
 
     # Metadata: short texts by key.
 
@@ -135,30 +197,6 @@ class Store:
         [first] = self._execute("SELECT min(seq) FROM events").fetchone()
         return first, *row
 
-    def append(
-        self, events: Sequence[Event], last: int, max_time: int | None, received: int
-    ) -> list[Entry]:
-        """Add the events that are new, in one transaction, and return their entries.
-
-        Args:
-            events: in the order of their numbers.
-            last: the highest number so far; the first new event gets the next one.
-            max_time: the highest time so far (microseconds since 1970).
-            received: when the events were received (microseconds since 1970).
-        """
-        added: list[Entry] = []
-        with self._transaction:
-            for event in events:
-                time = event.time
-                new_max = (
-                    time if max_time is None or (time is not None and time > max_time) else max_time
-                )
-                entry = Entry(last + 1, event, new_max, received)
-                if self._insert(entry, event):
-                    added.append(entry)
-                    last, max_time = last + 1, new_max
-        return added
-
     def commit(self, entries: Sequence[Entry], metadata: Mapping[str, str | None]) -> None:
         """Add entries that have their numbers, and save metadata, in one transaction."""
         with self._transaction:
@@ -173,6 +211,8 @@ class Store:
                     # recognised. Its number has been delivered, so it is stored too. Without a
                     # digest it is no duplicate for SQLite, and clients can name it.
                     self._insert_row(entry, None if event is None else event.identity, None, event)
+                elif self._keys.is_full:
+                    self._begin_scan()
             self._save(metadata)
 
     def read(self, after: int, limit: int) -> list[Row]:
@@ -200,6 +240,13 @@ class Store:
 
     def has(self, event: Event) -> bool:
         """Whether this event is stored or a hole stands for it, by its key."""
+        if not (
+            self._unscanned
+            or self._has_unstored
+            or self.older_rows.last
+            or self._keys.may_have(_get_key(event))
+        ):
+            return False
         if self._has_unstored and self._is_unstored(event):
             return True
         if not event.execution:
@@ -384,6 +431,7 @@ class Store:
             return False
         if not self._insert_row(entry, event.identity, execution or event.digest, event):
             return False
+        self._keys.add(_get_key(event))
         if (order := event.order) is not None:
             closed = not order.is_open
             state = (order.id, entry.seq, order.status, order.filled_qty, order.time, closed)
@@ -412,3 +460,8 @@ class Store:
     def _first(self, query: str, *values: object) -> int | None:
         value: int | None = fetch_value(self._connection, query, *values)
         return value
+
+
+def _get_key(event: Event) -> str | bytes:
+    """Return what the filter has of an event. Events with equal keys have the same."""
+    return event.execution or event.digest or event.identity

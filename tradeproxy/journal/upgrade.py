@@ -38,9 +38,12 @@ def repair_times(connection: sqlite3.Connection) -> int:
     if fetch_value(connection, "SELECT 1 FROM orders WHERE time > ? OR time < ?", *limits):
         with Transaction(connection):
             connection.execute("UPDATE orders SET time = 0 WHERE time > ? OR time < ?", limits)
-    first = fetch_value(
-        connection, "SELECT min(seq) FROM events WHERE high > ? OR high < ?", *limits
+    # Not with OR: SQLite then reads all rows in their order until one matches.
+    query = (
+        "SELECT min(seq) FROM (SELECT seq FROM events WHERE high > ?"
+        " UNION ALL SELECT seq FROM events WHERE high < ?)"
     )
+    first = fetch_value(connection, query, *limits)
     if first is None:
         return 0
     with Transaction(connection):

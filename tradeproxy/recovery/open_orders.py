@@ -9,8 +9,9 @@ open in the log for ever.
 from __future__ import annotations
 
 import json
-from dataclasses import astuple
 from typing import TYPE_CHECKING
+
+from msgspec.structs import astuple
 
 from tradeproxy.recovery.delivered import ZERO, Delivered, find_unreadable, parse_decimal
 from tradeproxy.recovery.reconcile import find_missed_events, read_order_state

@@ -36,6 +36,7 @@ from tradeproxy.upstream.session import (
 )
 from tradeproxy.upstream.tls import TlsEndpoint, TlsTransport
 from tradeproxy.upstream.whole_frames import read_whole_frames
+from tradeproxy.wire.event_fields import parse_event
 from tradeproxy.wire.messages import encode
 
 if TYPE_CHECKING:
@@ -170,8 +171,17 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
         self._run_step(self._session.opened)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Pass one message, text or binary, to the session."""
-        self._run_step(self._session.received, payload)
+        """Take one message, text or binary.
+
+        A trade update is published in every state of the session, so it takes the short way.
+        """
+        if (event := parse_event(payload)) is None:
+            self._run_step(self._session.received, payload)
+            return
+        try:
+            self._account.publish(event)
+        except Exception:
+            self._fail()
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Fire `disconnected`. Autobahn also calls this after a failed handshake."""
@@ -215,15 +225,17 @@ class UpstreamProtocol(CloseTimeoutMixin, WebSocketClientProtocol):  # type: ign
     def _run_step(self, step: Callable[..., tuple[UpstreamEffect, ...]], *arguments: bytes) -> None:
         """Run one step of the session and apply its effects.
 
-        This is the only guard: an error that reached Autobahn would drop the connection without
-        a close frame.
+        An error that reached Autobahn would drop the connection without a close frame.
         """
         try:
             for effect in step(*arguments):
                 self._apply(effect)
         except Exception:
-            self._log.failure("{account}: the upstream session failed", account=self._account.name)
-            self.close()
+            self._fail()
+
+    def _fail(self) -> None:
+        self._log.failure("{account}: the upstream session failed", account=self._account.name)
+        self.close()
 
     def _apply(self, effect: UpstreamEffect) -> None:
         match effect:

@@ -1,0 +1,354 @@
+"""The spool: what it stores, what a crash leaves of it, and when the database gets its rows."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.disks import fill_disk, mount_disk
+from tests.support.journals import (
+    Connections,
+    JournalListener,
+    SqliteCase,
+    event,
+    event_id_of,
+    events,
+    time_of,
+)
+from tradeproxy.journal import spool
+from tradeproxy.journal.backlog import Entry
+from tradeproxy.journal.base import JournalError, Row
+from tradeproxy.journal.disk import RETRY_EVERY, WATCH_EVERY
+from tradeproxy.journal.retention import TRIM_EVERY
+from tradeproxy.journal.spool import MAGIC, MAX_ROWS, MAX_SIZE, Spool, find_spool, read_spool
+from tradeproxy.journal.sqlite import MAX_SPOOLED, SqliteJournal
+
+EPOCH = "0123456789abcdef"
+
+
+def entries(*numbers: int) -> list[Entry]:
+    """Return durable entries with these numbers."""
+    return [Entry(n, event(n), time_of(n), n, durable=True) for n in numbers]
+
+
+class SpoolFileTests(SynchronousTestCase):
+    """The file of a spool."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+        self.spool = Spool(self.path, full_sync=True)
+        self.spool.open(EPOCH)
+        self.addCleanup(self.spool.close)
+
+    def test_rows_come_back_with_all_fields(self) -> None:
+        """A recovered event has a time of its own, and a hole has no event."""
+        rows = [*entries(7), Entry(8, event(8).with_time(5), 9, 1, durable=True), *entries(9)]
+        self.spool.write(rows[:1])
+        self.spool.write(rows[1:])
+        self.assertEqual(read_spool(self.path, EPOCH), rows)
+
+    def test_rewound_file_has_the_new_rows_only(self) -> None:
+        """What is left behind them has a lower number."""
+        self.spool.write(entries(1, 2, 3))
+        self.spool.rewind()
+        self.assertEqual(read_spool(self.path, EPOCH), entries(1, 2, 3))
+        self.spool.write(entries(4))
+        self.assertEqual(read_spool(self.path, EPOCH), entries(4))
+
+    def test_rows_of_another_epoch_do_not_count(self) -> None:
+        """Their numbers have another meaning."""
+        self.spool.write(entries(1, 2))
+        self.spool.open("another")
+        self.spool.write(entries(3))
+        self.assertEqual(read_spool(self.path, EPOCH), [])
+        self.assertEqual(read_spool(self.path, "another"), entries(3))
+
+    def test_torn_write_ends_the_rows(self) -> None:
+        """Its event was not delivered: a delivery follows the whole write."""
+        self.spool.write(entries(1, 2))
+        whole = self.path.read_bytes()
+        self.spool.write(entries(3))
+        torn = self.path.read_bytes()
+        for size in range(len(whole), len(torn)):
+            self.path.write_bytes(torn[:size])
+            self.assertEqual(read_spool(self.path, EPOCH), entries(1, 2), size)
+
+    @settings(deadline=None)
+    @given(st.integers(0, 5000), st.integers(1, 255))
+    def test_damaged_byte_ends_the_rows_before_it(self, at: int, change: int) -> None:
+        """No damaged row comes back, and no row behind it."""
+        self.path.unlink()
+        self.spool.open(EPOCH)
+        self.spool.write(entries(1, 2, 3))
+        content = bytearray(self.path.read_bytes())
+        content[at % len(content)] ^= change
+        self.path.write_bytes(content)
+        found = read_spool(self.path, EPOCH)
+        self.assertEqual(found, entries(1, 2, 3)[: len(found)])
+        self.assertLess(len(found), 3)
+
+    @settings(deadline=None)
+    @given(st.binary(max_size=200))
+    def test_any_content_is_read(self, content: bytes) -> None:
+        """The file may be another program's, or what a broken disk left."""
+        for begin in (b"", MAGIC):
+            self.path.write_bytes(begin + content)
+            self.assertEqual(read_spool(self.path, EPOCH), [])
+
+    def test_other_programs_file_is_refused_and_kept(self) -> None:
+        """It is not ours to overwrite."""
+        self.path.write_bytes(b"precious")
+        other = Spool(self.path, full_sync=False)
+        self.assertRaises(FileExistsError, other.open, EPOCH)
+        self.assertFalse(other.is_open)
+        self.assertEqual(self.path.read_bytes(), b"precious")
+
+    def test_is_full_after_64_rows_or_a_mebibyte(self) -> None:
+        """It bounds the time to store them, and the size of the file."""
+        self.spool.write(entries(*range(1, MAX_ROWS)))
+        self.assertFalse(self.spool.is_full)
+        self.spool.write(entries(MAX_ROWS))
+        self.assertTrue(self.spool.is_full)
+        self.spool.rewind()
+        self.assertFalse(self.spool.is_full)
+        large = event(1, note="x" * MAX_SIZE)
+        self.spool.write([Entry(1, large, None, 0, durable=True)])
+        self.assertTrue(self.spool.is_full)
+
+
+class SpooledJournalTests(SqliteCase):
+    """A journal whose newest rows are in the spool."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.connections = Connections()
+        self.journal = self.open_spooled()
+        self.listener = JournalListener(self.journal)
+
+    def open_spooled(self) -> SqliteJournal:
+        return self.open(connect=self.connections)
+
+    def count_stored(self) -> int:
+        """Return how many rows the database has."""
+        return int(self.connections.query_value("SELECT count(*) FROM events"))
+
+    def kill(self) -> SqliteJournal:
+        """Open the files as they are now, as a process does that follows a killed one."""
+        directory = Path(self.mktemp())
+        shutil.copytree(self.path.parent, directory)
+        self.path = directory / self.path.name
+        return self.open_spooled()
+
+    def assert_has(self, journal: SqliteJournal, count: int) -> None:
+        """Assert that the journal has the events up to a number, each once and readable."""
+        self.assertEqual(journal.last, count)
+        rows: list[Row] = []
+        while (batch := journal.read(len(rows), 1000)) is not None:
+            rows += batch.rows
+        expected = [event(n).payload for n in range(1, count + 1)]
+        self.assertEqual([row.payload for row in rows], expected)
+        self.assertTrue(all(row.durable for row in rows))
+        duplicates = journal.duplicates
+        journal.append([event(n) for n in range(1, count + 1)])
+        self.assertEqual((journal.last, journal.duplicates), (count, duplicates + count))
+
+    def test_single_events_wait_for_the_database(self) -> None:
+        """They are durable before they are delivered."""
+        for n in range(1, MAX_ROWS):
+            self.journal.append(events(n))
+            self.assertEqual(len(read_spool(find_spool(self.path), self.journal.epoch)), n)
+        self.assertEqual(self.count_stored(), 0)
+        self.assertTrue(all(row.durable for batch in self.listener.batches for row in batch.rows))
+        self.journal.append(events(MAX_ROWS))
+        self.assertEqual(self.count_stored(), MAX_ROWS)
+        self.assert_has(self.journal, MAX_ROWS)
+
+    def test_database_gets_rows_after_their_delivery(self) -> None:
+        """The commit of 64 rows delays no event."""
+        stored: list[int] = []
+        self.journal.on_committed = lambda _: stored.append(self.count_stored())
+        for n in range(1, MAX_ROWS + 1):
+            self.journal.append(events(n))
+        self.assertEqual(stored, [0] * MAX_ROWS)
+
+    def test_many_events_go_to_the_database_at_once(self) -> None:
+        """With those that wait for it, in their order."""
+        self.journal.append(events(1))
+        self.journal.append(events(*range(2, 3 + MAX_SPOOLED)))
+        self.assertEqual(self.count_stored(), 2 + MAX_SPOOLED)
+        self.assert_has(self.journal, 2 + MAX_SPOOLED)
+
+    def test_quiet_account_has_all_rows_in_the_database_soon(self) -> None:
+        """Other programs can read it."""
+        self.journal.append(events(1, 2))
+        self.clock.advance(TRIM_EVERY)
+        self.assertEqual(self.count_stored(), 2)
+        self.assert_has(self.journal, 2)
+
+    def test_killed_process_loses_no_row(self) -> None:
+        """Wherever it was killed: with rows in the spool, in both files, or in the database."""
+        for n in range(1, MAX_ROWS + 3):
+            self.journal.append(events(n))
+            if n in (1, MAX_ROWS - 1, MAX_ROWS, MAX_ROWS + 1, MAX_ROWS + 2):
+                path = self.path
+                self.assert_has(self.kill(), n)
+                self.path = path
+
+    def test_killed_during_commit_loses_no_row(self) -> None:
+        """The rows are in the database, and the spool was not rewound."""
+        self.journal.append(events(1, 2))
+        spool = find_spool(self.path).read_bytes()
+        self.clock.advance(TRIM_EVERY)
+        self.journal.append(events(3))
+        find_spool(self.path).write_bytes(spool)
+        self.assert_has(self.kill(), 2)
+
+    def test_spool_behind_lost_rows_is_left_out(self) -> None:
+        """A power cut can take rows of the database. The numbers continue without a hole."""
+        path = self.path.parent
+        saved = Path(self.mktemp())
+        shutil.copytree(path, saved)
+        self.journal.append(events(1, 2))
+        self.clock.advance(TRIM_EVERY)
+        self.journal.append(events(3))
+        shutil.copy(find_spool(self.path), saved)
+        self.path = saved / self.path.name
+        journal = self.open_spooled()
+        self.assertEqual(journal.last, 0)
+        journal.append(events(1))
+        self.assert_has(journal, 1)
+
+    def test_clean_close_leaves_everything_in_the_database(self) -> None:
+        """A copy of that one file is a whole backup."""
+        self.journal.append(events(1, 2, 3))
+        self.journal.close()
+        find_spool(self.path).unlink()
+        self.assert_has(self.open_spooled(), 3)
+
+    def test_events_are_found_in_the_spool(self) -> None:
+        """By id, by time and by order, as in the database."""
+        self.journal.append(events(5, 6))
+        self.journal.append([event(7, order_id="o", status="partially_filled", filled_qty="3")])
+        self.assertEqual(self.journal.find(event_id_of(6)), 2)
+        self.assertEqual(self.journal.first_at(time_of(6)), 2)
+        self.assertEqual(self.journal.first_since(time_of(6) + 1), 3)
+        found = self.journal.order("o")
+        assert found is not None
+        self.assertEqual((found.filled_qty, self.journal.latest_time), ("3", time_of(7)))
+        self.assertEqual(self.read_seqs(self.journal, 1), [2, 3])
+
+    def test_database_on_failing_disk_keeps_spooled_rows_durable(self) -> None:
+        """They are in the spool. Later ones are in memory only, which the status says first."""
+        self.journal.append(events(1, 2))
+        self.connections.refuse_writing()
+        self.clock.advance(TRIM_EVERY)
+        self.assertFalse(self.journal.status.durable)
+        self.journal.append(events(3))
+        batch = self.journal.read(0, 10)
+        assert batch is not None
+        self.assertEqual([row.durable for row in batch.rows], [True, True, False])
+        journal = self.kill()
+        self.assert_has(journal, 2)
+        journal.append(events(3))
+        self.assert_has(journal, 3)
+
+    def test_database_on_failing_disk_gets_all_rows_later(self) -> None:
+        """The spool is used again then."""
+        self.journal.append(events(1, 2))
+        self.connections.refuse_writing()
+        self.clock.advance(TRIM_EVERY)
+        self.journal.append(events(3))
+        self.connections.refuse_writing(False)
+        self.clock.advance(RETRY_EVERY)
+        self.assertTrue(self.journal.status.durable)
+        self.journal.append(events(4))
+        self.assertEqual(self.count_stored(), 3)
+        self.assert_has(self.kill(), 4)
+
+    def test_spool_on_full_disk_is_done_without(self) -> None:
+        """The database may have room in its write-ahead log; else the status says so."""
+        disk = mount_disk(self)
+        self.path = disk / "paper.sqlite3"
+        journal = self.open_spooled()
+        fill_disk(disk)
+        for n in range(1, 200):
+            journal.append(events(n))
+            if not journal.status.durable:
+                break
+        self.assertIn("disk full", journal.status.reason)
+        (disk / "fill").unlink()
+        self.clock.advance(RETRY_EVERY)
+        self.assert_has(journal, n)
+        self.assert_has(self.kill(), n)
+
+    def test_removed_spool_is_made_again(self) -> None:
+        """What was in it is in the database at once."""
+        self.journal.append(events(1, 2))
+        find_spool(self.path).unlink()
+        self.clock.advance(WATCH_EVERY)
+        self.assertEqual(self.count_stored(), 2)
+        self.journal.append(events(3))
+        self.assertEqual(self.count_stored(), 2)
+        self.assert_has(self.kill(), 3)
+
+    def test_other_programs_file_leaves_all_to_the_database(self) -> None:
+        """It is kept, and one line names it."""
+        self.journal.close()
+        find_spool(self.path).write_bytes(b"precious")
+        journal = self.open_spooled()
+        for n in (1, 2):
+            journal.append(events(n))
+        self.assertEqual(self.count_stored(), 2)
+        self.assertEqual(find_spool(self.path).read_bytes(), b"precious")
+
+    def test_unreadable_spool_prevents_the_start(self) -> None:
+        """It may have rows that clients got."""
+        self.journal.close()
+        find_spool(self.path).unlink()
+        find_spool(self.path).mkdir()
+        error = self.assertRaises(JournalError, self.open_spooled)
+        self.assertIn("paper.spool", str(error))
+
+    def test_damaged_database_continues_with_spooled_rows(self) -> None:
+        """They are in the new file, under its epoch."""
+        self.journal.append([event(n) for n in range(1, 100)])
+        self.journal.append(events(100))
+        epoch = self.journal.epoch
+        self.connections.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.connections.execute("PRAGMA shrink_memory")
+        with self.path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * (self.path.stat().st_size - 4096))
+        self.clock.advance(TRIM_EVERY)
+        self.assertNotEqual(self.journal.epoch, epoch)
+        self.assertEqual((self.journal.first, self.journal.last), (100, 100))
+        self.journal.append(events(101))
+        journal = self.kill()
+        self.assertEqual(self.read_seqs(journal, 99), [100, 101])
+
+    def test_another_account_leaves_spooled_rows_in_the_old_file(self) -> None:
+        """They are of the account before."""
+        self.journal.identify("one")
+        self.journal.append(events(1, 2))
+        self.assertTrue(self.journal.identify("two"))
+        [aside] = self.path.parent.glob("paper.sqlite3.other-account-????????????????")
+        connection = sqlite3.connect(aside)
+        self.addCleanup(connection.close)
+        self.assertEqual(connection.execute("SELECT count(*) FROM events").fetchone(), (2,))
+        self.journal.append(events(3))
+        self.assertEqual(self.read_seqs(self.journal, 2), [3])
+
+    def test_synced_spool_is_synced_before_delivery(self) -> None:
+        """With the journal `full`, a power cut loses no row that was delivered."""
+        calls: list[str] = []
+        self.patch(spool, "_sync", lambda _: calls.append("sync"))
+        self.journal.close()
+        journal = self.open(full_sync=True)
+        journal.on_committed = lambda _: calls.append("delivered")
+        journal.append(events(1))
+        self.assertEqual(calls, ["sync", "delivered"])

@@ -1,0 +1,163 @@
+"""The spool: the newest rows of a journal, in a file of their own until the database has them.
+
+A row in the database changes eight pages and takes twenty system calls. A row in the spool takes
+one. So a few rows are written here first, and SQLite gets them later, many in one transaction:
+
+    bytes   content
+    ------  ---------------------------------------------------------------------------------
+    8       MAGIC
+            then for each row:
+    4       the size of the body
+    4       the CRC-32 of the epoch and the body
+    size    the body: the Entry in MessagePack
+
+`rewind` lets the next row replace the first one. What is left behind it has a lower number, another
+epoch or a wrong checksum: the rows end there, as they do after a torn write.
+"""
+
+from __future__ import annotations
+
+import os
+from struct import Struct
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from msgspec import DecodeError
+from msgspec.msgpack import Decoder, Encoder
+
+from tradeproxy.journal.backlog import Entry
+from tradeproxy.journal.watch import identify
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+MAGIC = b"tpspool1"
+"""Marks a file as ours."""
+
+MAX_ROWS = 64
+"""Rows after which the database must get them. To store as many takes it about 2 ms."""
+
+MAX_SIZE = 1024 * 1024
+"""Bytes after which the database must get the rows."""
+
+_HEAD = Struct("<II")
+_encode = Encoder().encode
+_decode = Decoder(Entry).decode
+# macOS has no fdatasync.
+_sync = getattr(os, "fdatasync", os.fsync)
+
+
+class Spool:
+    """The spool of one journal: `<account>.spool`. Methods may raise OSError."""
+
+    def __init__(self, path: Path, *, full_sync: bool) -> None:
+        """Open nothing yet. With `full_sync`, every write is synced to the disk."""
+        self.path = path
+        self._full_sync = full_sync
+        self._file: int | None = None
+        self._epoch = 0
+        self._end = 0
+        self._count = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether rows can be written."""
+        return self._file is not None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the database must get the rows now."""
+        return self._count >= MAX_ROWS or self._end >= MAX_SIZE
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the open file is gone from its path, or another file is there."""
+        if self._file is None:
+            return False
+        held = os.fstat(self._file)
+        return identify(self.path) != (held.st_dev, held.st_ino)
+
+    def open(self, epoch: str) -> None:
+        """Open the file for the rows of an epoch, or make it. Another program's file is refused."""
+        self.close()
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            magic = os.pread(file, len(MAGIC), 0)
+            if not magic:
+                os.fchmod(file, 0o600)
+                os.pwrite(file, MAGIC, 0)
+            elif magic != MAGIC:
+                raise FileExistsError(f"{self.path} is another program's file")
+        except BaseException:
+            os.close(file)
+            raise
+        self._file = file
+        self._epoch = crc32(epoch.encode())
+        self.rewind()
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Write rows behind those that are here. They are durable afterwards."""
+        assert self._file is not None
+        records = b""
+        for entry in entries:
+            body = _encode(entry)
+            records += _HEAD.pack(len(body), crc32(body, self._epoch)) + body
+        size = len(records)
+        if os.pwrite(self._file, records, self._end) < size:
+            raise OSError("a short write")
+        if self._full_sync:
+            _sync(self._file)
+        self._end += size
+        self._count += len(entries)
+
+    def rewind(self) -> None:
+        """Let the next row replace the first one: the database has all of them."""
+        self._end, self._count = len(MAGIC), 0
+
+    def clear(self) -> None:
+        """Remove all rows: the database has them."""
+        if self._file is not None:
+            self.rewind()
+            os.ftruncate(self._file, self._end)
+
+    def close(self) -> None:
+        """Close the file. Has no effect if it is not open."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def find_spool(database: Path) -> Path:
+    """Return the path of the spool of a journal."""
+    return database.with_suffix(".spool")
+
+
+def read_spool(path: Path, epoch: str) -> list[Entry]:
+    """Return the rows of an epoch, in order; none without a file. The database may have some.
+
+    The file may be in use. Raises OSError.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    rows: list[Entry] = []
+    seed, at = crc32(epoch.encode()), len(MAGIC)
+    if not data.startswith(MAGIC):
+        return rows
+    while at + _HEAD.size <= len(data):
+        size, checksum = _HEAD.unpack_from(data, at)
+        at += _HEAD.size
+        body = data[at : at + size]
+        at += size
+        if len(body) < size or crc32(body, seed) != checksum:
+            break
+        try:
+            entry = _decode(body)
+        except DecodeError:
+            break
+        if rows and entry.seq != rows[-1].seq + 1:
+            break
+        rows.append(entry)
+    return rows
