@@ -195,3 +195,8 @@ class ResumeStateTests(SynchronousTestCase):
         assert isinstance(update, Update)
         self.assertEqual(len(update.raw), 10_006)
         self.assertRaises(ValueError, lambda: update.data)
+
+    def test_status_with_a_number_of_any_length_is_no_error(self) -> None:
+        """The client would end with a traceback, for something that a later version may send."""
+        frame = b'{"stream":"proxy_status","data":{"event":"later","n":%b}}' % (b"1" * 10_000)
+        self.assertEqual(ResumeState({}).receive(frame), {"event": "later", "n": "1" * 10_000})

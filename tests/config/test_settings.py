@@ -227,7 +227,10 @@ class TokenSettingsTests(SettingsTestCase):
     def test_token_short_is_a_warning(self) -> None:
         """The token is still accepted."""
         settings = self.read({**PAIR, "PROXY_TOKENS": f"fifteen-letters,{TOKEN}"})
-        expected = ("PROXY_TOKENS: a token of fewer than 16 characters can be guessed",)
+        expected = (
+            "PROXY_TOKENS: a token of fewer than 16 characters can be guessed;"
+            " a later version will refuse it",
+        )
         self.assertEqual((settings.warnings, len(settings.tokens)), (expected, 2))
 
 

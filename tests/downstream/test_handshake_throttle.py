@@ -81,6 +81,23 @@ class HandshakeThrottleTests(SynchronousTestCase):
         self.clock.turn()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_deferred_work_waits_for_a_later_turn_each_time(self) -> None:
+        """A client that always has more to do is handled once a turn, behind the others."""
+        endless, other = FakeTransport(), FakeTransport()
+
+        def work(data: bytes) -> None:
+            self.handled.append(data)
+            self.throttle.defer(endless, work, b"again")
+
+        self.throttle.submit(endless, work, b"first")
+        self.throttle.submit(other, self.handled.append, b"other")
+        self.assertEqual((self.handled, endless.reads, other.reads), ([b"first"], False, False))
+        self.clock.turn()
+        self.assertEqual(self.handled, [b"first", b"again", b"other"])
+        self.clock.turn()
+        self.assertEqual(self.handled[3:], [b"again"])
+        self.throttle.discard(endless)
+
     def test_lost_connection_is_skipped(self) -> None:
         """A connection that is lost or closing is not handled."""
         self.submit(PER_TURN + 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from msgspec.structs import replace
 
 from tests.support.journals import (
@@ -245,6 +247,30 @@ class JournalOrderTests(JournalCase):
         state = journal.order(one)
         assert state is not None
         self.assertEqual((state.status, state.time), ("replaced", time_of(5)))
+
+    def test_order_with_an_unreadable_quantity_is_stored(self) -> None:
+        """Such a quantity stays text, and a late event is not newer for it.
+
+        One that was no number once raised an error in the backlog.
+        """
+        journal = self.open()
+        for n, filled in enumerate(("1e-999999999", "1e50000000", "abc", "9" * 128), 1):
+            append, first = partial(self.append_filled, journal, order_id_of(n)), 10 * n
+            self.assertEqual(append(first + 3, "1"), "1")
+            self.assertEqual(append(first + 2, filled), "1")
+            self.assertEqual(append(first + 4, filled), filled)
+            self.assertEqual(append(first + 1, "2"), filled)
+            journal = self.reopen(journal)
+            self.assertEqual(self.append_filled(journal, order_id_of(n), first, "3"), filled)
+        self.assertEqual(journal.last, 20)
+
+    def append_filled(self, journal: Journal, order_id: str, number: int, filled: str) -> str:
+        """Append an event, and return the filled quantity of its order."""
+        status = "partially_filled"
+        journal.append([event(number, order_id=order_id, status=status, filled_qty=filled)])
+        state = journal.order(order_id)
+        assert state is not None
+        return state.filled_qty
 
     def test_order_event_without_time_is_newest(self) -> None:
         """A time outside the calendar counts as none; the order must not stay open for good.

@@ -121,9 +121,22 @@ class DeliveredTests(SynchronousTestCase):
         for qty in (None, "x", "0", "-1"):
             self.assertIsNone(build_event("fill", "10", qty, BEGIN).fill, qty)
 
-    def test_parse_decimal_accepts_exponents_of_floats(self) -> None:
+    def test_parse_decimal_has_the_bounds_of_amounts(self) -> None:
         """The sums of larger numbers overflow, and their texts have thousands of digits."""
-        for text in ("1e308", "-9e308", "1e-308"):
+        for text in ("1e30", "-9e30", "1e-30"):
             self.assertEqual(parse_decimal(text), Decimal(text))
-        for text in ("1e309", "-1e309", "1e-309", "NaN", "Infinity"):
+        for text in ("1e31", "-1e31", "1e-31", "NaN", "Infinity"):
             self.assertIsNone(parse_decimal(text), text)
+
+    def test_event_with_an_unreadable_amount_names_its_field(self) -> None:
+        """Zero in its place would deliver fills again, or drop those of the history."""
+        for filled, qty, name in (
+            ("1e-999999999", "1", "filled_qty"),
+            ("10", "1e50000000", "qty"),
+            ("10", "1" * 41, "qty"),
+            ("10", "1", None),
+            ("10", None, None),
+        ):
+            read = build_event("fill", filled, qty, BEGIN)
+            self.assertEqual(read.unreadable, name)
+            self.assertEqual(read.fill is None, name is not None or qty is None)

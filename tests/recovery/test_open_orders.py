@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import capturedLogs
 from twisted.web.server import Request
 
 from tests.recovery.recovery_case import OrdersTestCase, RecoveryTestCase
@@ -233,6 +234,19 @@ class OpenOrdersTests(ScriptedCase):
         for count in (0, 1, 1, 2):
             self.assertEqual(self.compare(), [])
             self.assertEqual(self.count_requests(), count)
+
+    def test_order_with_an_unreadable_amount_is_left_out(self) -> None:
+        """It is neither remembered nor requested again; the other orders are."""
+        bad = {"filled_qty": "1e50000000"}
+        with capturedLogs() as logs:
+            states = self.remember(build_order(4, id="bad") | bad, build_order(0, "new"))
+            self.assertEqual(states, {"O": "0"})
+            self.by_id["O"] = build_order(0, "canceled") | bad
+            for count in (0, 1, 1, 1):
+                self.assertEqual(self.compare(), [])
+                self.assertEqual(self.count_requests(), count)
+        fields = [(each["order"], each["field"]) for each in logs if "field" in each]
+        self.assertEqual(fields, [("bad", "filled_qty"), ("O", "filled_qty")])
 
     def test_event_that_comes_during_request_is_not_repeated(self) -> None:
         """The answer of Alpaca is as new as the event."""

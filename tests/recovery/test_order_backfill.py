@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from tests.recovery.scripted_case import (
     START,
@@ -106,6 +107,41 @@ class OrderBackfillTests(ScriptedCase):
             self.fills = fills
             self.find()
             self.assertEqual(len(self.list_requests("/v2/orders/O")), count, name)
+
+    def test_order_with_an_unreadable_amount_is_reported_once(self) -> None:
+        """One line names the order and the field; the other orders are delivered."""
+        for filled in ("1e-999999999", "1e50000000", "9" * 41, 10**41, "x"):
+            self.setUp()
+            self.listed = [
+                build_order(0, "filled", id="bad\norder") | {"filled_qty": filled},
+                build_order(10, id="good"),
+            ]
+            with capturedLogs() as logs:
+                self.assertEqual((self.find(), self.find()), (UNTIL, UNTIL))
+            self.assertEqual(self.list_made()[:1], [("fill", "10")])
+            lines = [formatEvent(each) for each in logs if each["log_level"].name == "warn"]
+            self.assertEqual(len(lines), 1, filled)
+            self.assertIn("'bad\\norder': filled_qty is no number", lines[0])
+
+    def test_order_with_an_unreadable_known_state_is_reported(self) -> None:
+        """With zero in its place, fills would be delivered again."""
+        first = build_event(build_order(4) | {"filled_qty": "1e999"}, qty=4)
+        self.log(first)
+        self.listed = [build_order(10)]
+        with capturedLogs() as logs:
+            self.find()
+        self.assertEqual(self.made, [])
+        self.assertEqual([each["field"] for each in logs if "field" in each], ["filled_qty"])
+
+    def test_fill_with_an_unreadable_amount_is_reported(self) -> None:
+        """The order still shows how much is filled, but not the price."""
+        self.listed = [build_order(10)]
+        self.fills = [build_fill(10, 10) | {"cum_qty": "1e50000000"}]
+        with capturedLogs() as logs:
+            self.find()
+        self.assertEqual(self.list_made(), [("fill", "10")])
+        fields = [(each["order"], each["field"]) for each in logs if "field" in each]
+        self.assertEqual(fields, [("O", "cum_qty of a fill")])
 
     def test_state_before_gap_counts_all_earlier_fills(self) -> None:
         """The log has a later fill only. The fills up to the old state were delivered."""

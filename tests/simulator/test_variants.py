@@ -14,6 +14,7 @@ from tests.support.frames import AUTHENTICATE, LISTEN
 from tradeproxy.simulator.clock import ulid_milliseconds
 from tradeproxy.simulator.faults import YEAR, FaultKind
 from tradeproxy.simulator.service import Simulator
+from tradeproxy.simulator.variants import correct_price
 from tradeproxy.simulator.web import ApiSite
 
 SECOND = 1_000_000_000
@@ -195,6 +196,11 @@ class FillTests(VariantsTestCase):
         self.simulator.emit(without(FILL, "price"))
         self.inject(FaultKind.CORRECT)
         self.assertEqual([event.get("price") for event in self.streamed()], [None, "0.01"])
+
+    def test_price_beyond_the_bounds_of_numbers_counts_as_none(self) -> None:
+        """A replayed event may have any; one of them took gigabytes to write out."""
+        for price in ("1e-999999999", "1e50000000", "x", None):
+            self.assertEqual(correct_price({"price": price}), {"price": "0.01"})
 
     def test_bust_correct_share_one_event_id(self) -> None:
         """The bust has the fill's price, the correction another one."""

@@ -67,7 +67,8 @@ class Wires:
 
     def join(self, server: Any, client: Any) -> None:
         """Connect two protocols."""
-        at_server = self.transport(server, True, hostAddress=SERVER, peerAddress=CLIENT)
+        at_server: Any = self.transport(server, True, hostAddress=SERVER, peerAddress=CLIENT)
+        at_server.connected = True  # as Twisted's own transports have
         at_client = self.transport(client, False, hostAddress=CLIENT, peerAddress=SERVER)
         self._pumps.append(
             iosim.connect(server, at_server, client, at_client, greet=False, clock=self.clock)

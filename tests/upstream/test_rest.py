@@ -258,6 +258,15 @@ class RestGetTests(RestClientTestCase):
         self.wires.advance(1)
         self.successResultOf(waiting)
 
+    def test_get_number_beyond_the_bounds_is_text(self) -> None:
+        """Python raises an error for 4301 digits: one order would make all others unreadable."""
+        body = b'[{"qty": 1.5, "filled_qty": %b, "price": 1e999}]' % (b"9" * 5000)
+        self.answer = status(200, body)
+        response = self.successResultOf(self.get())
+        self.assertEqual(
+            response.document, [{"qty": 1.5, "filled_qty": "9" * 5000, "price": "1e999"}]
+        )
+
     def test_get_not_json_raises_unavailable(self) -> None:
         """The error does not quote the body."""
         for body in (b"<html>", b"\xff", b"[" * 100_000, b""):

@@ -122,6 +122,20 @@ class PipelineTests(ChannelTestCase):
         for client in (whole, pieces):
             self.assertEqual(client.answered_names, list(self.names))
 
+    def test_pipeline_requests_count_in_the_limit_of_a_turn(self) -> None:
+        """A read of 2 KiB holds 50 requests; ten such clients would take a tenth of a second."""
+        clients = [HttpClient(self) for _ in range(10)]
+        for client in clients:
+            client.send_requests(*(f"/trade-updates-{name}" for name in self.names[:50]))
+        answered, most = 0, 0
+        while answered < 500:
+            self.kernel.turn()
+            before, answered = answered, sum(len(client.answered_names) for client in clients)
+            most = max(most, answered - before)
+        self.assertLessEqual(most, 2 * PER_TURN)  # of the timer's and of the reads' turn
+        for client in clients:
+            self.assertEqual(client.answered_names, list(self.names[:50]))
+
     def test_pipeline_while_throttled_is_answered_in_order(self) -> None:
         """Received bytes wait for the throttle, and the transport is paused until then."""
         client = HttpClient(self)

@@ -17,6 +17,7 @@ from tests.support.proxy import NarrowTransport, ProxyTestCase
 from tradeproxy.config.settings import Limits
 from tradeproxy.hub.replication import NodeRole
 from tradeproxy.journal.base import Batch
+from tradeproxy.web import metrics
 from tradeproxy.wire.proxy_status import GapOutcome
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,10 @@ class SlowSubscriber:
 
 class MetricsTestCase(ProxyTestCase):
     """Requests /metrics from the site and parses it as Prometheus does."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(metrics, "MAX_AGE", 0.0)  # most tests ask again at once
 
     def families(self, **headers: str) -> list[Any]:
         return list(text_string_to_metric_families(self.request("/metrics", **headers).body))
@@ -299,6 +304,36 @@ class ClientMetricsTests(MetricsTestCase):
             provoke(n)
         self.assertEqual(self.samples().keys(), before)
         self.assertGreater(self.counts("refusals_total", "reason")["that message is not JSON"], 10)
+
+
+class MetricsAgeTests(ProxyTestCase):
+    """How often the document is rendered."""
+
+    def test_document_is_rendered_at_most_once_a_second(self) -> None:
+        """Rendering takes milliseconds, and a client may ask a thousand times a second."""
+        accepts = ("text/plain", "application/openmetrics-text; version=1.0.0")
+        before = [self.request("/metrics", Accept=accept).body for accept in accepts]
+        self.paper.publish(event(1))
+        self.wires.advance(0.9)
+        for accept, document in zip(accepts, before, strict=True):
+            self.assertEqual(self.request("/metrics", Accept=accept).body, document)
+        self.wires.advance(0.2)
+        for accept, document in zip(accepts, before, strict=True):
+            self.assertNotEqual(self.request("/metrics", Accept=accept).body, document)
+
+    def test_version_in_the_header_is_no_format_of_its_own(self) -> None:
+        """Else each of a client's versions would be rendered, and cached."""
+        self.request("/metrics", Accept="application/openmetrics-text; version=1.0.0")
+        self.request("/metrics")
+        self.paper.publish(event(1))
+        self.wires.flush()
+        for n in range(20):
+            accept = f"application/openmetrics-text; version=1.0.{n}; escaping=allow-utf-8"
+            answer = self.request("/metrics", Accept=accept)
+            self.assertIn(b"application/openmetrics-text; version=1.0.0;", answer.received)
+            self.assertIn('tradeproxy_journal_rows{account="paper"} 0.0', answer.body)
+            answer = self.request("/metrics", Accept=f"text/plain; version=1.0.{n}")
+            self.assertIn('tradeproxy_journal_rows{account="paper"} 0.0', answer.body)
 
 
 class AccessTests(MetricsTestCase):

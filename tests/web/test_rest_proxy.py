@@ -14,7 +14,8 @@ from tradeproxy.web.rest_proxy import MAX_BODY_SIZE
 
 KEYS = ("APCA-API-KEY-ID: K", "APCA-API-SECRET-KEY: S")
 NOSNIFF = "X-Content-Type-Options: nosniff"
-"""The one header that the proxy adds to a response of Alpaca."""
+SANDBOX = "Content-Security-Policy: sandbox"
+"""The headers that the proxy adds to a response of Alpaca."""
 
 
 class OffTests(ProxyTestCase):
@@ -245,6 +246,7 @@ class RestResponseTests(RestTestCase):
             "X-Request-Id: b",
             "X-Ratelimit-Remaining: 199",
             NOSNIFF,
+            SANDBOX,
             f"Content-Length: {len(body)}",
         }
         self.assertEqual(set(head.decode().split("\r\n")), expected)
@@ -265,9 +267,60 @@ class RestResponseTests(RestTestCase):
             "Server: S",
             "Content-Length: 2",
             NOSNIFF,
+            SANDBOX,
         }
         self.assertEqual(set(read_head(client)), expected)
         self.assertFalse(client.gone)
+
+    def test_header_for_the_whole_origin_is_removed(self) -> None:
+        """It would apply to the dashboard, and to other servers on this machine.
+
+        Nor does Alpaca loosen the two headers that keep a browser from running its answer.
+        """
+        headers = (
+            "Clear-Site-Data: *",
+            "Set-Cookie2: a=b",
+            "Strict-Transport-Security: max-age=1",
+            "Public-Key-Pins-Report-Only: x",
+            "Alt-Svc: h2=evil.example",
+            "NEL: {}",
+            "Report-To: {}",
+            "Reporting-Endpoints: x",
+            "Service-Worker-Allowed: /",
+            "Content-Security-Policy: sandbox allow-scripts",
+            "Content-Security-Policy-Report-Only: x",
+            "X-Content-Type-Options: sniff",
+            "X-Two: 2",
+        )
+        lines = ("HTTP/1.1 200 OK", *headers, "Date: D", "Server: S", "Content-Length: 2", "", "{}")
+        self.serve("\r\n".join(lines).encode())
+        expected = {"X-Two: 2", "Date: D", "Server: S", "Content-Length: 2", NOSNIFF, SANDBOX}
+        self.assertEqual(set(read_head(self.request(ORDERS))[1:]), expected)
+
+    def test_path_in_another_reading_is_400(self) -> None:
+        """Nothing is sent to Alpaca."""
+        for path in ("/paper/v2/%c0%ae%c0%ae/v1", "/paper/v2/%ef%bc%8e%ef%bc%8e/v1"):
+            self.assertEqual(self.request(path).status, 400)
+        self.assertEqual(self.take_requests(), [])
+
+    def test_error_of_the_proxy_is_sandboxed_too(self) -> None:
+        """It has the same address as an answer of Alpaca's."""
+        self.host.refusing = True
+        self.assertIn(SANDBOX, read_head(self.request(ORDERS)))
+
+    def test_status_outside_200_to_599_is_502(self) -> None:
+        """Caches and clients handle such a status in different ways; its body is not read."""
+        for status in (0, 99, 600, 999, 1000):
+            self.serve(b"HTTP/1.1 %d X\r\nContent-Length: 9\r\n\r\n{" % status, closes=False)
+            client = self.post(b"{}")
+            self.assertEqual(client.status, 502, status)
+            self.assertIn("may have carried this out", read_message(client))
+            self.assertFalse(client.gone)
+            self.assertEqual(len(self.factory.clients), 0)
+        self.serve(b"HTTP/1.1 599 X\r\nContent-Length: 0\r\n\r\n")
+        self.assertEqual(self.post(b"{}").status, 599)
+        self.serve(b"HTTP/1.1 600 X\r\nContent-Length: 0\r\n\r\n")
+        self.assertEqual(self.post(b"{}").status, 502)
 
     def test_redirect_is_forwarded(self) -> None:
         """The proxy does not follow it: the keys are only for the account's host."""
@@ -284,7 +337,13 @@ class RestResponseTests(RestTestCase):
             client = self.request(ORDERS, method="DELETE")
             self.assertEqual(client.status, status)
             self.assertEqual(client.body, "")
-            expected = {"ETag", "Date", "Server", NOSNIFF.partition(":")[0]}
+            expected = {
+                "ETag",
+                "Date",
+                "Server",
+                NOSNIFF.partition(":")[0],
+                SANDBOX.partition(":")[0],
+            }
             self.assertEqual({name.split(":")[0] for name in read_head(client)[1:]}, expected)
             self.answer = [1]
             assert client.transport is not None

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.web.routes import RestRequest, match_rest_request
+from tradeproxy.web.routes import BAD_PATH, RestRequest, match_rest_request
 
 pieces = st.sampled_from(
     [
@@ -29,6 +29,8 @@ pieces = st.sampled_from(
         b"?",
         b"#",
         b"%",
+        b"%c0%ae",
+        b"%ef%bc%8e",
     ]
 )
 paths = st.lists(pieces, max_size=12).map(b"".join)
@@ -98,6 +100,33 @@ class MatchRestRequestTests(SynchronousTestCase):
         ):
             self.assertIsNone(match_rest_request(b"/paper/v2/" + path), path)
 
+    def test_target_in_another_reading_is_400(self) -> None:
+        """Lax servers read an overlong encoding as a dot, others a full-width character."""
+        for path in (
+            b"%c0%ae%c0%ae/v1/x",
+            b"x/%C0%AF..",
+            b"%e0%80%ae%e0%80%ae/x",
+            b"%f0%80%80%ae/x",
+            b"%25c0%25ae/x",
+            b"%ff",
+            b"%ed%a0%80",
+            b"%ef%bc%8e%ef%bc%8e/x",
+            b"x%EF%BC%8Fy",
+            b"x%ef%bc%bcy",
+            b"%e2%80%a5/x",
+            b"BRK%ef%bc%8eB",
+            b"%25ef%25bc%258e",
+            b"%ef%bc%852e",
+        ):
+            self.assertIs(match_rest_request(b"/paper/v2/" + path), BAD_PATH, path)
+        self.assertEqual(BAD_PATH.status, 400)
+
+    def test_target_with_other_characters_matches_unchanged(self) -> None:
+        """A watchlist may have a name in any language."""
+        for path in (b"x/%C3%A9", b"x%E2%82%AC", b"x/%E6%97%A5%E6%9C%AC"):
+            expected = RestRequest("paper", b"/v2/" + path)
+            self.assertEqual(match_rest_request(b"/paper/v2/" + path), expected)
+
     def test_target_elsewhere_is_none(self) -> None:
         """Other paths, reserved names and absolute URLs of any host do not match."""
         for uri in (
@@ -132,7 +161,7 @@ class MatchRestRequestTests(SynchronousTestCase):
     def test_matched_target_never_resolves_outside_v2(self, path: bytes) -> None:
         """A server may decode it several times, and may treat a backslash as a slash."""
         rest_request = match_rest_request(b"/paper/v2/" + path)
-        if rest_request is None:
+        if not isinstance(rest_request, RestRequest):
             return
         self.assertEqual(rest_request, RestRequest("paper", b"/v2/" + path))
         target = rest_request.target.partition(b"?")[0]

@@ -6,8 +6,10 @@ import json
 
 from twisted.logger import capturedLogs, formatEvent
 
+from tests.support.journals import event
 from tests.support.proxy import ProxyTestCase
 from tradeproxy.config.settings import Limits
+from tradeproxy.hub.replication import NodeRole
 
 STREAM = "/trade-updates-paper"
 
@@ -180,6 +182,32 @@ class SiteTokenTests(ProxyTestCase):
         """Supervisors have no tokens."""
         for path in ("/healthz", "/readyz"):
             self.assertIn(self.request(path).status, (200, 503), path)
+
+    def test_readyz_without_token_has_states_and_no_counts(self) -> None:
+        """How many events there are, and when that grows, shows how much an account trades."""
+        self.paper.mark_upstream_up()
+        self.live.mark_upstream_up()
+        self.live.mark_upstream_down("connection lost")
+        self.live.role = NodeRole(0.0, is_leader=False, lease_renewed=1.0)
+        self.publish(self.paper, *(event(n).payload for n in range(3)))
+        public = json.loads(self.request("/readyz").body)
+        whole = json.loads(self.request("/readyz", Authorization="Bearer open-sesame").body)
+        self.assertEqual(
+            public["accounts"]["paper"],
+            {
+                "ready": True,
+                "reason": "streaming",
+                "since": whole["accounts"]["paper"]["since"],
+                "journal": {"durable": True, "reason": ""},
+                "gap": None,
+            },
+        )
+        live = public["accounts"]["live"]
+        self.assertEqual(live["gap"].keys(), {"begin", "end", "outcome", "reason"})
+        self.assertEqual(live["role"].keys(), {"part", "since", "lease_renewed"})
+        self.assertEqual(public["reasons"], whole["reasons"])
+        self.assertEqual(whole["accounts"]["paper"]["journal"]["last"], 3)
+        self.assertEqual(whole["accounts"]["live"]["role"]["lag"], 0)
 
     def test_other_paths_without_token_are_401(self) -> None:
         """The response has WWW-Authenticate."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tradeproxy.wire.amount import read_int
 from tradeproxy.wire.frame import extract_data
 from tradeproxy.wire.messages import TRADE_UPDATES, TradeUpdate, parse_server
 from tradeproxy.wire.proxy_status import PROXY_STATUS, ReplayState
@@ -106,7 +107,7 @@ class ResumeState:
             case {"stream": name, "data": {}} if name == TRADE_UPDATES:
                 return self._update(message, _text(document.get("cursor")))
             case {"stream": name, "data": {}} if name == PROXY_STATUS:
-                return self._status(json.loads(message)["data"])
+                return self._status(json.loads(message, parse_int=read_int)["data"])
         return None
 
     def _update(self, message: bytes, cursor: str | None) -> Update | None:

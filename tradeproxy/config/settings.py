@@ -264,7 +264,8 @@ def _read_tokens(env: Environment) -> tuple[Secret, ...]:
         )
     if any(len(token) < WEAK_TOKEN for token in tokens):
         env.findings.warning(
-            f"{source}: a token of fewer than {WEAK_TOKEN} characters can be guessed"
+            f"{source}: a token of fewer than {WEAK_TOKEN} characters can be guessed;"
+            " a later version will refuse it"
         )
     return tuple(Secret(token) for token in tokens)
 

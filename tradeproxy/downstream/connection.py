@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from tradeproxy.downstream import autobahn_slim
 from tradeproxy.downstream.clients import ClientInfo, ClientStats
 from tradeproxy.downstream.direct_write import is_drained, is_plain_tcp, write_direct
+from tradeproxy.downstream.handshake_limits import FRAMES_PER_TURN
 from tradeproxy.downstream.session import (
     ClientEffect,
     ClientSession,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.query import SubscribeOptions
     from tradeproxy.downstream.send_group import SendGroup, SendGroups
     from tradeproxy.downstream.subscription import SharedEncoders
+    from tradeproxy.downstream.wrong_tokens import WrongTokens
     from tradeproxy.hub.account import Account
     from tradeproxy.wire.messages import Sendable
 
@@ -55,6 +57,10 @@ TOO_LARGE = "a message over the limit of its bytes or fragments"
 """The reason that is counted for a client that Autobahn closes with 1009."""
 
 
+TOKEN_REFUSED = CloseWith(CloseCode.TOKEN_REFUSED, CloseCode.TOKEN_REFUSED.reason)
+"""The effect that follows a wrong token."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionContext:
     """The objects and limits that all connections share."""
@@ -67,6 +73,7 @@ class ConnectionContext:
     """Returns the frame of a reply, from a cache."""
     send_groups: SendGroups
     throttle: HandshakeThrottle
+    wrong_tokens: WrongTokens
     auth_deadlines: AuthDeadlines
     pong_timeout: float
     """Seconds after which a client that does not answer a ping is dropped."""
@@ -121,6 +128,25 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             super().dataReceived(data)
 
     # Called by Autobahn.
+
+    def consumeData(self) -> None:
+        """Parse what has arrived, at most FRAMES_PER_TURN frames; the throttle has the others wait.
+
+        A read of MAX_READ bytes may hold 340 frames. Ten clients that send nothing else would delay
+        the others by seconds.
+        """
+        if self.state not in (self.STATE_OPEN, self.STATE_CLOSING):
+            super().consumeData()
+            return
+        for _ in range(2 * FRAMES_PER_TURN):  # a frame has two parts: its header and its payload
+            if not self.processData() or self.state == self.STATE_CLOSED:
+                return
+        self._context.throttle.defer(self.transport, self._continue)
+
+    def _continue(self, _: bytes) -> None:
+        self.consumeData()
+        if not self._reads:  # the throttle has resumed the transport
+            self.transport.pauseProducing()
 
     def onConnect(self, request: ConnectionRequest) -> str | None:
         """Choose the subprotocol. Only an Autobahn that is not slimmed calls this."""
@@ -310,14 +336,30 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         """
         self.leave_group()
         try:
-            for effect in step(*arguments):
-                self._apply(effect)
+            effects = step(*arguments)
+            if TOKEN_REFUSED in effects and (delay := self._record_wrong_token()):
+                self.clock.callLater(delay, self._run_step, self._apply_late, effects)
+            else:
+                self._apply_all(effects)
         except Exception:
             self._log.failure(
                 "{account}: a client's session failed; the connection is aborted",
                 account=self.account.name,
             )
             self.abort()
+
+    def _record_wrong_token(self) -> float:
+        address = getattr(self.transport.getPeer(), "host", "")
+        return self._context.wrong_tokens.record(address)
+
+    def _apply_late(self, effects: tuple[ClientEffect, ...]) -> tuple[ClientEffect, ...]:
+        if self.state == self.STATE_OPEN:
+            self._apply_all(effects)
+        return ()
+
+    def _apply_all(self, effects: tuple[ClientEffect, ...]) -> None:
+        for effect in effects:
+            self._apply(effect)
 
     def _apply(self, effect: ClientEffect) -> None:
         match effect:

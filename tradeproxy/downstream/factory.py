@@ -18,6 +18,7 @@ from tradeproxy.downstream.send_group import SendGroups
 from tradeproxy.downstream.session import ClientSession, ProtocolMode
 from tradeproxy.downstream.subscription import SharedEncoders
 from tradeproxy.downstream.text_frame import encode_text
+from tradeproxy.downstream.wrong_tokens import WrongTokens
 from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.wire.messages import Sendable, encode
 
@@ -79,6 +80,7 @@ class DownstreamFactory(WebSocketServerFactory):
         self.clients = Clients(sockets)
         self.clients.sockets.on_replaced = self._count_replaced
         self.throttle = HandshakeThrottle(reactor)
+        self.wrong_tokens = WrongTokens(reactor.seconds)
         plain = encoder.plain_encoder(encode_text)
         self._context = ConnectionContext(
             clock=reactor,
@@ -90,6 +92,7 @@ class DownstreamFactory(WebSocketServerFactory):
             encode_reply=cache(_encode_reply),  # about a dozen different replies exist
             send_groups=SendGroups(plain, reactor),
             throttle=self.throttle,
+            wrong_tokens=self.wrong_tokens,
             auth_deadlines=AuthDeadlines(limits.auth_timeout, reactor),
             pong_timeout=pong_timeout,
         )

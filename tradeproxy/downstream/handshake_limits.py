@@ -1,7 +1,8 @@
-"""Limits on clients that are not authenticated yet: a handshake throttle and the auth deadlines."""
+"""Limits on the work for clients: a throttle, and the deadlines of those not authenticated yet."""
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 
 PER_TURN = 32
-"""Reads handled in one reactor turn. 32 requests of usual size take about 5 ms together."""
+"""Reads and requests handled in one reactor turn. 32 usual requests take about 5 ms together."""
+
+FRAMES_PER_TURN = 8
+"""WebSocket frames of one client that are handled at once; the others wait for the throttle. A bot
+sends two messages when it connects, and later a pong now and then."""
 
 MAX_READ = 2048
 """Bytes that one read of a client's socket returns. Twisted's 64 KiB can hold 10,000 tiny frames
@@ -27,7 +32,9 @@ class HandshakeThrottle:
     """Handles at most PER_TURN handshakes per reactor turn, so a reconnect storm delays no event.
 
     The others wait in FIFO order for later turns. A waiting transport is paused. So the memory for
-    each is bounded by what one read of its socket returned.
+    each is bounded by what one read of its socket returned. Clients that send more than they need
+    to, before or after the handshake, wait in the same queue: pipelined requests, and frames beyond
+    FRAMES_PER_TURN.
     """
 
     _log = Logger()
@@ -50,15 +57,19 @@ class HandshakeThrottle:
             Exception: what `work` raises when it is called now. In a later turn the exception is
                 logged, and the connection is aborted.
         """
-        self._schedule()
-        if transport in self._waiting:  # over TLS one read arrives in several pieces
-            self._waiting[transport].append((work, data))
-        elif self._remaining and not self._waiting:
+        if self._remaining and not self._waiting:
+            self._schedule()
             self._remaining -= 1
             work(data)
         else:
-            transport.pauseProducing()
-            self._waiting[transport] = [(work, data)]
+            self.defer(transport, work, data)
+
+    def defer(self, transport: Any, work: Callable[[bytes], None], data: bytes = b"") -> None:
+        """Call `work(data)` in a later turn, after what already waits; see `submit`."""
+        self._schedule()
+        transport.pauseProducing()
+        # Over TLS one read arrives in several pieces.
+        self._waiting.setdefault(transport, []).append((work, data))
 
     def discard(self, transport: Any) -> None:
         """Forget the data of a connection that is lost, so that it uses up no turn."""
@@ -72,10 +83,11 @@ class HandshakeThrottle:
     def _next_turn(self) -> None:
         self._is_scheduled = False
         self._remaining = PER_TURN
-        while self._waiting and self._remaining:
-            self._remaining -= 1
-            transport = next(iter(self._waiting))
-            self._handle(transport, self._waiting.pop(transport))
+        # A client that is deferred again meanwhile is not handled twice in this turn.
+        for transport in tuple(islice(self._waiting, PER_TURN)):
+            if pieces := self._waiting.pop(transport, None):
+                self._remaining -= 1
+                self._handle(transport, pieces)
         if self._waiting:
             self._schedule()
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tradeproxy.journal.base import READ_BYTES, Row
+from tradeproxy.wire.amount import is_more
 from tradeproxy.wire.event import Event  # noqa: TC001  # msgspec needs it to decode an Entry
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def newer_state(known: OrderState | None, state: OrderState) -> OrderState:
     if known is None or state.time >= known.time:
         return state
     if state.is_open == known.is_open:
-        is_newer = float(state.filled_qty) > float(known.filled_qty)
+        is_newer = is_more(state.filled_qty, known.filled_qty)
     else:
         is_newer = known.is_open
     return replace(state, time=known.time) if is_newer or not state.time else known

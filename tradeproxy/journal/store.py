@@ -13,6 +13,7 @@ from tradeproxy.journal.key_filter import KeyFilter
 from tradeproxy.journal.metadata import TrimmedEvent
 from tradeproxy.journal.schema import migrate
 from tradeproxy.journal.upgrade import OlderRows, read_execution, repair_times
+from tradeproxy.wire.amount import is_more
 from tradeproxy.wire.event import OrderState
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _UPDATE_ORDER = """
         time = max(excluded.time, orders.time), closed = excluded.closed
     WHERE excluded.time >= orders.time OR excluded.time = 0 OR excluded.closed > orders.closed
         OR excluded.closed = orders.closed
-            AND CAST(excluded.filled_qty AS REAL) > CAST(orders.filled_qty AS REAL)
+            AND is_more(excluded.filled_qty, orders.filled_qty)
 """
 _SAVE = """
     INSERT INTO meta (key, value) VALUES (?, ?)
@@ -79,6 +80,9 @@ class Store:
         self._transaction = Transaction(connection)
         self._unscanned: Iterator[None] | None = None
         try:
+            connection.create_function(
+                "is_more", 2, lambda new, old: is_more(str(new), str(old)), deterministic=True
+            )
             self._execute(f"PRAGMA synchronous = {'FULL' if full_sync else 'NORMAL'}")
             # On macOS, fsync does not flush the drive's own cache; F_FULLFSYNC does.
             self._execute(f"PRAGMA fullfsync = {full_sync}")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.event import Number, parse_time, read_event
 from tradeproxy.wire.frame import Recovered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tradeproxy.wire.event import OrderState
 
@@ -19,9 +20,6 @@ ZERO = Decimal(0)
 
 FILLS = ("fill", "partial_fill")
 """The events that fill an order."""
-
-MAX_EXPONENT = 308
-"""That of a float. Decimal accepts any exponent, but its sums overflow, and its text gets huge."""
 
 # The numbers stay texts, as `read_event` expects: a float would lose digits of a quantity.
 _DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number)
@@ -53,6 +51,8 @@ class DeliveredEvent:
 
     Earlier versions wrote such synthetic events. They have no `cum_qty`.
     """
+    unreadable: str | None = None
+    """The field with an amount that is no number. Then `filled` and `fill` say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,11 @@ def read_delivered_event(payload: bytes) -> DeliveredEvent | None:
     fill = None if qty is None or qty <= 0 else QuantityRange(max(filled - qty, ZERO), filled)
     covers_all = is_synthetic and kind in FILLS and made_to is None
     time = read_time(data.get("timestamp")) or state.time
-    return DeliveredEvent(kind, time, state, filled, fill, is_synthetic, covers_all)
+    unreadable = find_unreadable({"filled_qty": state.filled_qty}, "filled_qty")
+    if unreadable is None and kind in FILLS:
+        unreadable = find_unreadable(data, "qty", "cum_qty")
+    fill = None if unreadable else fill
+    return DeliveredEvent(kind, time, state, filled, fill, is_synthetic, covers_all, unreadable)
 
 
 def summarize_delivered(
@@ -132,11 +136,16 @@ def summarize_delivered(
 
 def parse_decimal(value: Any) -> Decimal | None:
     """Parse a number, or a text that holds one: Alpaca sends both. None for anything else."""
-    try:
-        number = Decimal(value.text if isinstance(value, Number) else str(value))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() and abs(number.adjusted()) <= MAX_EXPONENT else None
+    return parse_amount(value.text if isinstance(value, Number) else str(value))
+
+
+def find_unreadable(document: Mapping[str, Any], *names: str) -> str | None:
+    """Return the first of these fields that has another value than a number; None if none has."""
+    for name in names:
+        value = document.get(name)
+        if value not in (None, "") and parse_decimal(value) is None:
+            return name
+    return None
 
 
 def read_time(text: Any) -> int:

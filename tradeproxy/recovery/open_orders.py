@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import astuple
 
-from tradeproxy.recovery.delivered import ZERO, Delivered, parse_decimal
+from tradeproxy.recovery.delivered import ZERO, Delivered, find_unreadable, parse_decimal
 from tradeproxy.recovery.reconcile import find_missed_events, read_order_state
 from tradeproxy.recovery.snapshot import read_named_orders, read_open_orders
+from tradeproxy.recovery.unreadable import UnreadableOrders
 from tradeproxy.wire.event import OrderState, is_time
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ _KEY = "open orders"
 class OpenOrders:
     """The orders that are open by the log or by Alpaca's last list, and who closed unnoticed."""
 
-    def __init__(self, journal: Journal, rest: RestClient) -> None:
+    def __init__(self, journal: Journal, rest: RestClient, account: str = "") -> None:
+        """Read nothing yet. `account` is the name that the log shows."""
+        self.unreadable = UnreadableOrders(account)
+        """Reports orders of which nothing can be computed."""
         self._journal = journal
         self._rest = rest
         self.unknown: set[str] = set()
@@ -62,6 +66,8 @@ class OpenOrders:
         """
         remembered = self._read_remembered()
         for order in orders:
+            if self.is_unreadable(order):
+                continue
             state = read_order_state(order)
             is_known = state.id in remembered or self._journal.order(state.id) is not None
             if state.is_open and state.time <= since and not is_known:
@@ -94,11 +100,23 @@ class OpenOrders:
             known = self.read_states().get(now.id)  # None if its event has arrived meanwhile
             if known is None or now.is_open:
                 continue
+            if self.is_unreadable(order, known):
+                self.unknown.add(now.id)
+                continue
             if now.time > since:
                 self._missing.add(now.id)
             else:
                 events += _find_missed(order, known, since)
         return events
+
+    def is_unreadable(self, order: Document, known: OrderState | None = None) -> bool:
+        """Whether nothing can be computed of an order or of its known state; report that."""
+        name = find_unreadable(order, "filled_qty")
+        if name is None and known is not None:
+            name = find_unreadable({"filled_qty": known.filled_qty}, "filled_qty")
+        if name is not None:
+            self.unreadable.report(order["id"], name)
+        return name is not None
 
     def _read_remembered(self) -> dict[str, OrderState]:
         """Return the remembered orders that the log still has no event of."""

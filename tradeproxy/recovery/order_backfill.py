@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tradeproxy.hub.account import Account
     from tradeproxy.recovery.open_orders import OpenOrders
     from tradeproxy.upstream.rest import RestClient
-    from tradeproxy.wire.event import Event
+    from tradeproxy.wire.event import Event, OrderState
 
 MARGIN = 60 * SECOND
 """Our log is read from this long before the request's start.
@@ -96,7 +96,9 @@ class OrderBackfill:
             await deferLater(self._clock, CLOCK_STEP)
         open_orders = self._open_orders.read_states()
         unknown = self._open_orders.unknown
-        snapshot = await take_snapshot(self._rest, since, open_orders, unknown)
+        snapshot = await take_snapshot(
+            self._rest, since, open_orders, unknown, self._open_orders.unreadable
+        )
         try:
             await deferLater(self._clock, SETTLE)
             through = self._deliver_missed(snapshot, begin, since, until)
@@ -116,15 +118,16 @@ class OrderBackfill:
         Raises TrimmedError or UnreadableError.
         """
         fills = snapshot.group_other_fills()
-        logged = self._read_logged(since) if fills else {}
+        if not fills:
+            return []
+        logged = self._read_logged(since)
         return [
             order_id
             for order_id, of_order in fills.items()
-            if not {fill.span for fill in of_order}
-            <= {event.fill for event in logged.get(order_id, ())}
+            if not {fill.span for fill in of_order} <= {event.fill for event in logged[order_id]}
         ]
 
-    def _read_logged(self, since: int) -> dict[str, list[DeliveredEvent]]:
+    def _read_logged(self, since: int) -> defaultdict[str, list[DeliveredEvent]]:
         """Return the delivered events by order. Raises TrimmedError or UnreadableError."""
         self._account.flush()  # the pending batch of this reactor turn counts as delivered
         rows = read_rows(self._journal, find_start(self._journal, since - MARGIN))
@@ -143,10 +146,13 @@ class OrderBackfill:
         through = until
         for order_id, order in snapshot.orders.items():
             before = self._before.get(order_id)
+            known = self._journal.order(order_id) or before
+            if self._is_unreadable(order, known, [*logged[order_id], *buffered[order_id]]):
+                continue
             delivered = summarize_delivered(
-                self._journal.order(order_id) or before,
-                logged.get(order_id, ()),
-                buffered.get(order_id, ()),
+                known,
+                logged[order_id],
+                buffered[order_id],
                 begin,
                 before if before is not None and before.time <= begin else None,
             )
@@ -162,8 +168,19 @@ class OrderBackfill:
                 self._deliver(event)
         return through
 
+    def _is_unreadable(
+        self, order: Document, known: OrderState | None, events: list[DeliveredEvent]
+    ) -> bool:
+        """Whether nothing can be computed of an order or of what clients got of it; report that."""
+        if self._open_orders.is_unreadable(order, known):
+            return True
+        name = next((event.unreadable for event in events if event.unreadable), None)
+        if name is not None:
+            self._open_orders.unreadable.report(order["id"], name)
+        return name is not None
 
-def _group_by_order(payloads: Iterable[bytes]) -> dict[str, list[DeliveredEvent]]:
+
+def _group_by_order(payloads: Iterable[bytes]) -> defaultdict[str, list[DeliveredEvent]]:
     events: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
     for payload in payloads:
         if (event := read_delivered_event(payload)) is not None:

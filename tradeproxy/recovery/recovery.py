@@ -104,7 +104,7 @@ class Recovery(StreamListener):
         self._history_fails = False
         self._compared_at = -inf
         self._mute = MuteDetector(account)
-        self._open_orders = OpenOrders(account.journal, rest)
+        self._open_orders = OpenOrders(account.journal, rest, account.name)
         self._synthetic = SyntheticEvents(account.journal)
         account.on_buffer_full = self._release_full_buffer
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tradeproxy.recovery.delivered import read_time
+from tradeproxy.recovery.delivered import find_unreadable, read_time
 from tradeproxy.recovery.reconcile import (
     Document,
     FillActivity,
@@ -15,11 +15,12 @@ from tradeproxy.recovery.reconcile import (
     read_fill,
 )
 from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
-from tradeproxy.wire.event import format_time
+from tradeproxy.wire.event import MAX_WORD_LENGTH, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tradeproxy.recovery.unreadable import UnreadableOrders
     from tradeproxy.upstream.rest import RestClient, RestResponse
 
 ORDERS_A_PAGE = 500
@@ -62,7 +63,11 @@ class Snapshot:
 
 
 async def take_snapshot(
-    rest: RestClient, since: int, open_orders: Iterable[str], unknown: set[str]
+    rest: RestClient,
+    since: int,
+    open_orders: Iterable[str],
+    unknown: set[str],
+    unreadable: UnreadableOrders | None = None,
 ) -> Snapshot:
     """Return the orders that may have changed since a time, and the fills since that time.
 
@@ -75,6 +80,8 @@ async def take_snapshot(
         since: microseconds since 1970.
         open_orders: the ids of the orders that are open according to the log.
         unknown: ids for which Alpaca answered 404; they are not requested. New ones are added.
+        unreadable: reports the orders of fills that have an amount which is no number. These fills
+            are left out: the order shows how much is filled, but not its price.
     """
     orders = await _read_orders(rest, "all", since)
     orders |= await read_open_orders(rest)
@@ -84,7 +91,7 @@ async def take_snapshot(
     # order's quantity, and the stream brings it. With fills first, an order could show a quantity
     # whose fill is not in the snapshot.
     try:
-        await _add_fills(rest, snapshot, since)
+        await _add_fills(rest, snapshot, since, unreadable)
     except RestRefusedError:
         snapshot.fills.clear()  # the orders still show how much is filled, but not each price
     return snapshot
@@ -159,7 +166,9 @@ async def add_named(
             snapshot.orders.update((order["id"], order) for order in orders)
 
 
-async def _add_fills(rest: RestClient, snapshot: Snapshot, since: int) -> None:
+async def _add_fills(
+    rest: RestClient, snapshot: Snapshot, since: int, unreadable: UnreadableOrders | None
+) -> None:
     parameters = {
         "activity_types": "FILL",
         "direction": "asc",
@@ -171,7 +180,13 @@ async def _add_fills(rest: RestClient, snapshot: Snapshot, since: int) -> None:
         answer = await rest.get("/v2/account/activities", parameters)
         size = _add_size(size, answer)
         page = _objects(answer.document)
-        snapshot.fills.extend(fill for fill in map(read_fill, page) if fill is not None)
+        for activity in page:
+            if (fill := read_fill(activity)) is not None:
+                snapshot.fills.append(fill)
+            elif unreadable is not None and (name := find_unreadable(activity, "qty", "cum_qty")):
+                unreadable.report(
+                    str(activity.get("order_id"))[:MAX_WORD_LENGTH], f"{name} of a fill"
+                )
         last = page[-1].get("id") if page else None
         if (
             len(page) < FILLS_A_PAGE

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from tradeproxy.simulator.clock import nanoseconds
 from tradeproxy.simulator.errors import unprocessable
 from tradeproxy.simulator.orders import choice, number_text
+from tradeproxy.wire.amount import parse_amount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -116,7 +116,7 @@ def _document(fill: FillRecord, data: Document) -> Document:
 
 
 def _leaves_qty(order: Document) -> Any:
-    try:
-        return number_text(Decimal(str(order.get("qty"))) - Decimal(str(order.get("filled_qty"))))
-    except InvalidOperation:  # a notional order has no quantity
+    qty, filled = (parse_amount(str(order.get(name))) for name in ("qty", "filled_qty"))
+    if qty is None or filled is None:  # a notional order has no quantity
         return None
+    return number_text(qty - filled)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tradeproxy.simulator.clock import nanoseconds
 from tradeproxy.simulator.errors import unprocessable
+from tradeproxy.wire.amount import parse_amount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -217,11 +218,8 @@ def choice(fields: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> st
 def _read_number(fields: Document, name: str) -> Decimal | None:
     if name not in fields:
         return None
-    try:
-        number = Decimal(str(fields[name]))
-    except InvalidOperation:
-        number = Decimal("NaN")
-    if number.is_nan() or not SMALLEST <= number <= LARGEST:
+    number = parse_amount(str(fields[name]))
+    if number is None or not SMALLEST <= number <= LARGEST:
         raise unprocessable(f"{name} must be > 0")
     return number
 

@@ -7,12 +7,13 @@ have different copies of it. A fault of FILL_FAULTS emits events that are made f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from tradeproxy.simulator.clock import format_time, move_ulid, nanoseconds
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.simulator.orders import number_text
+from tradeproxy.wire.amount import parse_amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -85,10 +86,7 @@ def follow_fills(
 
 def correct_price(fill: Document) -> Document:
     """Return the same execution under the same event id, with another price."""
-    try:
-        price = Decimal(str(fill.get("price")))
-    except InvalidOperation:
-        price = Decimal(0)
+    price = parse_amount(str(fill.get("price"))) or Decimal(0)
     return fill | {"price": number_text(price + PRICE_STEP)}
 
 

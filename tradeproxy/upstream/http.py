@@ -11,9 +11,8 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
-from tradeproxy.runtime.server_identity import ServerIdentity
-
 from tradeproxy.runtime.log_throttle import is_logged
+from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.runtime.socket_limit import unwrap
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from tradeproxy.upstream.backoff import parse_retry_after
 from tradeproxy.upstream.http import EndlessHeadError
 from tradeproxy.upstream.http_date import parse_date
 from tradeproxy.upstream.rate_limiter import RateLimiter
+from tradeproxy.wire.amount import read_float, read_int
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ MAX_ITEMS = 500_000
 have two bytes in the body, and a hundred once it is parsed."""
 
 _EVENT_STREAM = "text/event-stream"
+_DECODER = json.JSONDecoder(parse_int=read_int, parse_float=read_float)
 _FINAL = (401, 403, 404)
 """Statuses that do not change on a retry. Others may be temporary, or from a proxy or portal."""
 
@@ -148,7 +150,7 @@ class RestClient:
             raise RestUnavailableError(f"an answer of more than {MAX_ITEMS} items")
         try:
             # json.loads would guess UTF-16 or UTF-32 from bytes. RecursionError: "[[[[…".
-            return RestResponse(json.loads(body.decode()), _date(response), len(body))
+            return RestResponse(_DECODER.decode(body.decode()), _date(response), len(body))
         except (ValueError, RecursionError):
             raise RestUnavailableError("an answer that is not JSON") from None
 

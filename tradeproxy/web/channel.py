@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.basic import LineReceiver
 from twisted.web import http
 from twisted.web.server import Request, Site
 
@@ -95,6 +94,7 @@ class _Channel(http.HTTPChannel):
         self.site.throttle.submit(self.transport, self._process_data, data)
 
     def _process_data(self, data: bytes) -> None:
+        self.paused = self._waitingForTransport
         super().dataReceived(data)
         # The throttle resumes the transport after this call. That must not undo our own pause.
         if self.paused:
@@ -149,8 +149,7 @@ class _Channel(http.HTTPChannel):
         """Continue with buffered requests: the client reads responses again."""
         super().resumeProducing()
         if self.paused:
-            self.paused = False
-            LineReceiver.dataReceived(self, b"")
+            self._continue()
 
     def resetTimeout(self) -> None:
         """Start the time limit with the first byte of a later request; otherwise do nothing.
@@ -165,11 +164,21 @@ class _Channel(http.HTTPChannel):
         """Wait for the next request, which may be buffered already."""
         self._has_answered = True
         self._savedTimeOut = self.site.idle_timeout
-        # Twisted would answer the buffered requests even if the client reads no responses.
-        if self._waitingForTransport:
-            self.paused = True
-            self._networkProducer.pauseProducing()
+        # Twisted would answer all buffered requests in this turn, even if the client reads no
+        # responses.
+        self.paused = self._busyReceiving or self._waitingForTransport
         super().requestDone(request)
+        if self._waitingForTransport:
+            self._networkProducer.pauseProducing()
+        elif self._busyReceiving:
+            self._continue()
+
+    def _continue(self) -> None:
+        """Parse the next buffered request, now or in a later turn, as the throttle says."""
+        if self._buffer:
+            self.site.throttle.submit(self.transport, self._process_data, b"")
+        else:
+            self.paused = False
 
 
 class ProxySite(Site):

@@ -40,6 +40,18 @@ def readyz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
     return (503 if reasons else 200), {"ready": not reasons, "reasons": reasons, "accounts": states}
 
 
+def drop_counts(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document of this module without its numbers, for clients without a token.
+
+    How many events there are, and when their number grows, shows how much an account trades.
+    """
+    return {
+        name: drop_counts(value) if isinstance(value, dict) else value
+        for name, value in document.items()
+        if type(value) is not int
+    }
+
+
 def _describe_state(account: Account, reasons: list[str]) -> dict[str, Any]:
     journal, gap = account.journal, account.gaps.current
     return {

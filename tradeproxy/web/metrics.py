@@ -21,10 +21,15 @@ if TYPE_CHECKING:
     from tradeproxy.hub.account import Account
     from tradeproxy.runtime.stats import Histogram
 
+OPEN_METRICS = "application/openmetrics-text"
+
 SLOW_PREFIX = "read too slowly"
 """The beginning of the rejection reasons of slow clients."""
 
 MICROSECONDS = 1_000_000
+
+MAX_AGE = 1.0
+"""Seconds for which one document serves every request. Rendering one takes milliseconds."""
 
 AccountMetric: TypeAlias = "tuple[str, str, Callable[[Account], float | None]]"
 """A name, its help text and a function for the value, which is None if there is none yet."""
@@ -164,7 +169,12 @@ HISTOGRAMS: tuple[tuple[str, str, Callable[[Account], Histogram]], ...] = (
 class Metrics:
     """The document at /metrics. Every scrape has the same metric names from the start."""
 
-    def __init__(self, accounts: Iterable[Account], clients: Clients) -> None:
+    def __init__(
+        self, accounts: Iterable[Account], clients: Clients, seconds: Callable[[], float]
+    ) -> None:
+        """Create the document; `seconds` is a clock that cannot be set."""
+        self._seconds = seconds
+        self._cached: dict[str, tuple[float, bytes]] = {}
         self._registry = CollectorRegistry()
         self._registry.register(ProxyCollector(accounts, clients))
         ProcessCollector(registry=self._registry)
@@ -172,13 +182,22 @@ class Metrics:
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics in the format that the Accept header prefers, and their Content-Type.
 
-        A malformed header gets the text format.
+        The formats are OpenMetrics 1.0 and the text format, which a malformed header gets. The
+        document is up to MAX_AGE seconds old.
         """
         try:
-            encode, content_type = choose_encoder(accept)
+            _, preferred = choose_encoder(accept)
         except (TypeError, ValueError):  # prometheus_client parses the version in the header
-            encode, content_type = choose_encoder("")
-        return encode(self._registry), content_type
+            preferred = ""
+        # The version in the header is the client's choice. Each would be another document.
+        is_open = preferred.startswith(OPEN_METRICS)
+        encode, content_type = choose_encoder(OPEN_METRICS if is_open else "")
+        now = self._seconds()
+        rendered, document = self._cached.get(content_type, (now - MAX_AGE, b""))
+        if now - rendered >= MAX_AGE:
+            document = encode(self._registry)
+            self._cached[content_type] = now, document
+        return document, content_type
 
 
 class ProxyCollector(Collector):

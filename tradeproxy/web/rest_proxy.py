@@ -50,6 +50,9 @@ MAX_BODY_SIZE = 64 * 1024
 STALL_TIMEOUT = 60.0
 """Seconds without progress: no response, no further part of it, or a client that does not read."""
 
+MIN_STATUS, MAX_STATUS = 200, 599
+"""The statuses of a final response (RFC 9110, 15). Another one is answered with 502."""
+
 OFF = Rejection(404, "the REST proxy is off; PROXY_REST=1 turns it on")
 
 _HOP_BY_HOP = frozenset(
@@ -62,7 +65,12 @@ _HOP_BY_HOP = frozenset(
 # port (RFC 6265, 8.5): a cookie in a request belongs to another server on this machine, and
 # a browser would send a cookie from Alpaca to that server.
 _NOT_SENT_TO_ALPACA = frozenset({b"host", b"content-length", b"expect", b"cookie"})
-_NOT_SENT_TO_CLIENTS = re.compile(rb"set-cookie|access-control-.*")
+# The others apply to the whole origin, which is the proxy's, or are set by the proxy itself.
+_NOT_SENT_TO_CLIENTS = re.compile(
+    rb"set-cookie2?|access-control-.*|clear-site-data|strict-transport-security|public-key-pins.*"
+    rb"|alt-svc|nel|report-to|reporting-endpoints|service-worker-allowed"
+    rb"|content-security-policy.*|x-content-type-options"
+)
 _UNPRINTABLE = re.compile(rb"[^ -~]")
 
 
@@ -96,8 +104,10 @@ class RestProxy:
         """Forward `request`, which is admitted, and return what Resource.render must return.
 
         Errors are JSON in the format of Alpaca: 405 for another method, 413 for a long body, 502
-        and 504 if Alpaca does not answer.
+        and 504 if Alpaca does not answer. A browser that shows an answer as a page runs no script
+        of it, and does not count it to the proxy's origin.
         """
+        request.setHeader(b"content-security-policy", b"sandbox")
         if request.method not in METHODS:
             request.setHeader(b"allow", b", ".join(METHODS))
             return render_error(request, 405, "Alpaca does not support this method")
@@ -247,6 +257,13 @@ class _RoundTrip(TimeoutMixin, Protocol):
 
     def _on_response(self, response: IResponse) -> None:
         request = self._request
+        if not MIN_STATUS <= response.code <= MAX_STATUS:
+            self._send_error(502, "Alpaca sent an invalid status; it may have carried this out")
+            discarded = Protocol()
+            response.deliverBody(discarded)
+            transport: Any = discarded.transport
+            transport.abortConnection()
+            return
         request.setResponseCode(response.code, _UNPRINTABLE.sub(b"", response.phrase))
         request.defaultContentType = None
         for name, values in _forwarded_headers(response.headers):

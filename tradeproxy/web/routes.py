@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from tradeproxy.config.accounts import RESERVED_NAMES
+from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.session import ProtocolMode
 from tradeproxy.web.static import INDEX
 
@@ -109,6 +111,8 @@ _UNSAFE = re.compile(rb"(?:\A|[/\\])[. ]*(?:;[^/\\]*)?(?=[/\\]|\Z)|[\x00-\x1f\x7
 A backslash separates segments too: some servers treat it as a slash.
 """
 
+_SEPARATORS = frozenset("./\\;%")
+
 MAX_DECODINGS = 3
 """Levels of percent-encoding that are checked; a path with more is not forwarded."""
 
@@ -122,25 +126,51 @@ class RestRequest:
     """The version ("/v2/", "/v2beta1/"), a path and a query, relative to the account's base URL."""
 
 
-def match_rest_request(uri: bytes) -> RestRequest | None:
+BAD_PATH = Rejection(
+    400, "the path is not UTF-8, or has a character that some servers take for a dot or a slash"
+)
+
+
+def match_rest_request(uri: bytes) -> RestRequest | Rejection | None:
     """Return the REST request that a request target names; None if it is not forwarded.
+
+    Returns BAD_PATH if the path is not UTF-8 at some level of decoding (an overlong encoding of a
+    dot is not), or has a character such as a full-width dot.
 
     The part after the version is kept as it is. No segment of it may be empty or consist of dots,
     at any level of decoding, with slashes or backslashes. So no server can resolve it outside of
     the version's path.
     """
     match = _TARGET.fullmatch(uri)
-    if match is None or not _is_inside(match["path"].removesuffix(b"/")):
+    if match is None or match["account"].decode("ascii") in RESERVED_NAMES:
         return None
-    account = match["account"].decode("ascii")
-    return None if account in RESERVED_NAMES else RestRequest(account, b"/" + match["target"])
+    levels = _decode(match["path"].removesuffix(b"/"))
+    if any(map(_is_ambiguous, levels)):
+        return BAD_PATH
+    if len(levels) > MAX_DECODINGS or any(map(_UNSAFE.search, levels)):
+        return None
+    return RestRequest(match["account"].decode("ascii"), b"/" + match["target"])
 
 
-def _is_inside(path: bytes) -> bool:
-    for _ in range(MAX_DECODINGS):
-        if _UNSAFE.search(path):
-            return False
-        encoded, path = path, unquote_to_bytes(path)
-        if path == encoded:
-            return True
-    return False
+def _decode(path: bytes) -> list[bytes]:
+    """Return the path and its decodings: one more than MAX_DECODINGS if that is not enough."""
+    levels = [path]
+    while len(levels) <= MAX_DECODINGS and (decoded := unquote_to_bytes(levels[-1])) != levels[-1]:
+        levels.append(decoded)
+    return levels
+
+
+def _is_ambiguous(path: bytes) -> bool:
+    """Whether servers may read this path in different ways."""
+    if path.isascii():
+        return False
+    try:
+        text = path.decode()
+    except UnicodeDecodeError:
+        return True
+    # NFKC makes a dot of a full-width dot, for example.
+    return any(
+        not character.isascii()
+        and not _SEPARATORS.isdisjoint(unicodedata.normalize("NFKC", character))
+        for character in text
+    )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 from tradeproxy.config.accounts import name_variables
 from tradeproxy.downstream.admission import Admission, Rejection, RequestInfo
@@ -20,12 +21,13 @@ from tradeproxy.downstream.query import (
 from tradeproxy.downstream.sse import SseResponses
 from tradeproxy.web.channel import ProxySite
 from tradeproxy.web.errors import render_error
-from tradeproxy.web.health import healthz, readyz
+from tradeproxy.web.health import drop_counts, healthz, readyz
 from tradeproxy.web.metrics import Metrics
 from tradeproxy.web.rest_proxy import MAX_BODY_SIZE, OFF
 from tradeproxy.web.routes import (
     AssetRoute,
     PageRoute,
+    RestRequest,
     SseRoute,
     StreamRoute,
     match_rest_request,
@@ -45,11 +47,10 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.session import ProtocolMode
     from tradeproxy.hub.account import Account
     from tradeproxy.web.rest_proxy import RestProxy
-    from tradeproxy.web.routes import RestRequest, Route
+    from tradeproxy.web.routes import Route
 
 READ_METHODS = (b"GET", b"HEAD")
 DEFAULT_OPTIONS = SubscribeOptions()
-PROBES = {PageRoute.HEALTHZ: healthz, PageRoute.READYZ: readyz}
 METHOD_NOT_ALLOWED = Rejection(405, "only GET and HEAD are allowed here")
 NO_WEBSOCKET = Rejection(
     400, "this path has server-sent events; the WebSocket is at the path before /v2/events/trades"
@@ -86,7 +87,7 @@ def build_site(
         rest_proxy: forwards REST requests; None answers them with 404.
     """
     events = SseResponses(factory.clients, factory.limits, clock)
-    root = Root(accounts, factory, events, admission, rest_proxy, wall_clock)
+    root = Root(accounts, factory, events, admission, rest_proxy, clock, wall_clock)
     timeout = factory.limits.handshake_timeout
     site = ProxySite(root, timeout=timeout, reactor=clock, parsePOSTFormSubmission=False)
     site.throttle = factory.throttle
@@ -113,6 +114,7 @@ class Root(Resource):
         events: SseResponses,
         admission: Admission,
         rest_proxy: RestProxy | None,
+        clock: IReactorTime,
         wall_clock: Callable[[], float],
     ) -> None:
         super().__init__()
@@ -121,8 +123,9 @@ class Root(Resource):
         self._events = events
         self._admission = admission
         self._rest_proxy = rest_proxy
+        self._clock = clock
         self._status = StatusPage(accounts, factory.clients, wall_clock)
-        self._metrics = Metrics(accounts.values(), factory.clients)
+        self._metrics = Metrics(accounts.values(), factory.clients, clock.seconds)
         self._pages = StaticFiles()
 
     def render(self, request: Request) -> bytes | int:
@@ -145,7 +148,8 @@ class Root(Resource):
             info = replace(info, fetch_site=None)
         rejection = self._admission.check(info, public=_is_public(destination))
         if rejection is not None:
-            return self._reject_and_count(request, rejection)
+            body = self._reject_and_count(request, rejection)
+            return self._delay_wrong_token(request, info, body) if rejection.status == 401 else body
         match destination:
             case StreamRoute(name) | SseRoute(name) if name not in self._accounts:
                 return _render_rejection(request, _name_missing_account(name))
@@ -157,23 +161,25 @@ class Root(Resource):
                 return self._render_status(request)
             case PageRoute.METRICS:
                 return self._render_metrics(request)
-            case PageRoute():
-                return self._render_page(request, destination)
+            case PageRoute.READYZ:
+                return self._render_readyz(request, info)
+            case PageRoute.HEALTHZ:
+                return _render_page(request, *healthz(self._accounts.values()))
             case AssetRoute(name):
                 return self._render_asset(request, name)
-        rest_request = match_rest_request(request.uri)
-        if rest_request is not None:
-            return self._render_rest(request, rest_request, info)
-        return _render_rejection(request, NOT_FOUND)
+        match match_rest_request(request.uri):
+            case RestRequest() as rest_request:
+                return self._render_rest(request, rest_request, info)
+            case rejection:
+                return _render_rejection(request, rejection or NOT_FOUND)
 
-    def _render_page(self, request: Request, page: PageRoute) -> bytes:
-        if request.method not in READ_METHODS:
-            return _render_rejection(request, METHOD_NOT_ALLOWED)
-        status, document = PROBES[page](self._accounts.values())
-        request.setResponseCode(status)
-        request.setHeader(b"content-type", b"application/json")
-        request.setHeader(b"cache-control", b"no-store")
-        return json.dumps(document, indent=2).encode() + b"\n"
+    def _render_readyz(self, request: Request, info: RequestInfo) -> bytes | int:
+        status, document = readyz(self._accounts.values())
+        if self._admission.check(info) is None:
+            return _render_page(request, status, document)
+        # The difference shows whether a token is right, so a wrong one counts here too.
+        body = _render_page(request, status, drop_counts(document))
+        return self._delay_wrong_token(request, info, body)
 
     def _render_status(self, request: Request) -> bytes:
         if request.method not in READ_METHODS:
@@ -255,6 +261,16 @@ class Root(Resource):
             return self._reject_and_count(request, FULL)
         return self._rest_proxy.render(request, rest_request)
 
+    def _delay_wrong_token(self, request: Request, info: RequestInfo, body: bytes) -> bytes | int:
+        """Return an answer now, or send it later if its address has sent many wrong tokens."""
+        address = getattr(request.getClientAddress(), "host", "")
+        delay = self._factory.wrong_tokens.record(address) if info.offers else 0.0
+        if not delay:
+            return body
+        answer = self._clock.callLater(delay, _finish, request, body)
+        request.notifyFinish().addErrback(lambda _: answer.cancel())
+        return NOT_DONE_YET
+
     def _reject_and_count(self, request: Request, rejection: Rejection) -> bytes:
         peer = request.getClientAddress()
         # The address of a UNIX socket has no host.
@@ -264,6 +280,21 @@ class Root(Resource):
 
 def _name_missing_account(name: str) -> Rejection:
     return Rejection(404, f"no account {name!r} here: set {name_variables(name)}")
+
+
+def _render_page(request: Request, status: int, document: dict[str, Any]) -> bytes:
+    if request.method not in READ_METHODS:
+        return _render_rejection(request, METHOD_NOT_ALLOWED)
+    request.setResponseCode(status)
+    request.setHeader(b"content-type", b"application/json")
+    request.setHeader(b"cache-control", b"no-store")
+    return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def _finish(request: Request, body: bytes) -> None:
+    request.setHeader(b"content-length", b"%d" % len(body))
+    request.write(body)  # which sends only the head in answer to HEAD
+    request.finish()
 
 
 def _get_query(request: Request) -> bytes:

@@ -6,12 +6,13 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
+
+from tradeproxy.wire.amount import normalize_amount
 
 CLOSED_STATUSES = frozenset({"filled", "canceled", "expired", "replaced", "rejected"})
 """The final states of an order (Alpaca, "Orders at Alpaca", order lifecycle)."""
@@ -242,15 +243,6 @@ def read_time(value: Any) -> int | None:
         return None
 
 
-def normalize_amount(text: str) -> str:
-    """Return a quantity or a price such that 10, "10" and "10.0" are equal; "" for none."""
-    try:
-        number = Decimal(text)
-        return str(number.normalize()) if number else "0"
-    except ArithmeticError:  # not a number, or one beyond the exponents of Decimal
-        return text
-
-
 def is_time(microseconds: object) -> bool:
     """Whether a value is a whole number of microseconds since 1970 that can be formatted."""
     return type(microseconds) is int and MIN_TIME <= microseconds <= MAX_TIME
@@ -281,7 +273,8 @@ def _read_word(value: Any) -> str:
 
 
 def _read_number(value: Any) -> str:
-    return value.text if isinstance(value, Number) else _read_word(value) or "0"
+    # A number that is cut off here has too many digits either way.
+    return value.text[:MAX_WORD_LENGTH] if isinstance(value, Number) else _read_word(value) or "0"
 
 
 def _fallback_identity(data: dict[str, Any], order: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from typing import Annotated, Literal
 from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
+from tradeproxy.wire.amount import normalize_amount
 from tradeproxy.wire.event import (
     AMENDMENT_KINDS,
     EVENT_KINDS,
@@ -31,7 +32,6 @@ from tradeproxy.wire.event import (
     Event,
     OrderState,
     hash_execution,
-    normalize_amount,
     read_time,
 )
 
