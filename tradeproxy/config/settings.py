@@ -64,6 +64,7 @@ VARIABLES = (
     "PROXY_ALLOWED_ORIGINS",
     "PROXY_ALLOW_ANONYMOUS",
     "PROXY_AUTH_TIMEOUT",
+    "PROXY_CORE_DUMPS",
     "PROXY_DATA_DIR",
     "PROXY_HANDSHAKE_TIMEOUT",
     "PROXY_HOST",
@@ -122,6 +123,7 @@ class Settings:
     allowed_hosts: in the canonical form of `hosts.canonicalize`, without ports.
     redis: the Redis with the log that nodes share, or None if this node has its own journal.
     rest: whether the proxy forwards Alpaca's REST interface.
+    core_dumps: whether a crash may leave a core dump, which contains the keys.
     simulator_port: the port of the demo's simulator, or None outside the demo.
     warnings: probable mistakes, one line each.
     """
@@ -139,6 +141,7 @@ class Settings:
     recovery: RecoverySettings
     log: LogSettings
     rest: bool
+    core_dumps: bool
     simulator_port: int | None
     warnings: tuple[str, ...]
 
@@ -216,6 +219,7 @@ def read_settings(
         recovery=_read_recovery(env),
         log=read_log(env),
         rest=_read_rest(env, addresses),
+        core_dumps=env.parse("PROXY_CORE_DUMPS", flag, default=False),
         simulator_port=simulator_port,
         warnings=tuple(env.findings.warnings),
     )
