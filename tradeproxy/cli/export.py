@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from urllib.parse import quote
 
+from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.terminal import escape_unprintable, exit_on_broken_pipe
 from tradeproxy.cli.times import (
     get_day_bounds,
@@ -241,8 +242,7 @@ def _find_journal(arguments: Namespace) -> Path:
             f"{redis}: the journal is in Redis; `tradeproxy tail --since TIME` reads it from a node"
         )
     settings = read_journal(env, in_memory=False)
-    if env.findings.problems:
-        raise SystemExit("\n".join(env.findings.problems))
+    print_findings(env.findings)
     path = settings.path(arguments.account)
     assert path is not None, "None means in memory"
     if not path.exists():

@@ -20,7 +20,7 @@ from tradeproxy.config.accounts import (
 )
 from tradeproxy.config.addresses import Addresses, read_addresses
 from tradeproxy.config.endpoints import format_url, is_local
-from tradeproxy.config.env import Environment
+from tradeproxy.config.env import ALLOW_FOREIGN, Environment
 from tradeproxy.config.logging import LogSettings, read_log
 from tradeproxy.config.storage import JournalSettings, RedisSettings, read_journal, read_redis
 from tradeproxy.config.values import flag, seconds, whole_number
@@ -60,6 +60,7 @@ WEAK_TOKEN = 16
 """A token with fewer characters causes a warning."""
 
 VARIABLES = (
+    ALLOW_FOREIGN,
     "PROXY_ALLOWED_HOSTS",
     "PROXY_ALLOWED_ORIGINS",
     "PROXY_ALLOW_ANONYMOUS",
