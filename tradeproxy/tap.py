@@ -11,6 +11,7 @@ from twisted.python import usage
 
 from tradeproxy.config import endpoints
 from tradeproxy.config.settings import Settings, SettingsError, read_settings
+from tradeproxy.journal.access import find_access_warnings
 from tradeproxy.journal.file import check_journal, describe_os_error, find_problem
 from tradeproxy.runtime.log_throttle import LogThrottleService
 from tradeproxy.runtime.monotonic import use_monotonic_clock
@@ -92,6 +93,7 @@ class Options(usage.Options):
         ]
         if problems:
             raise SystemExit("\n".join(problems))
+        self._warn(*journal_warnings(self.settings))
         if self.settings.core_dumps:
             restore_core_dumps()
         elif unprotected is not None:
@@ -141,6 +143,13 @@ def journal_problems(settings: Settings) -> list[str]:
     paths = (settings.journal.path(account.name) for account in settings.accounts)
     problems = (check_journal(path) for path in paths if path is not None)
     return [f"{settings.journal.source}: {problem}" for problem in problems if problem is not None]
+
+
+def journal_warnings(settings: Settings) -> list[str]:
+    """Return a line for each directory and file of the journals that its group can write."""
+    paths = (settings.journal.path(account.name) for account in settings.accounts)
+    warnings = (line for path in paths if path is not None for line in find_access_warnings(path))
+    return [f"{settings.journal.source}: {line}" for line in dict.fromkeys(warnings)]
 
 
 def makeService(options: Options) -> IService:

@@ -76,6 +76,47 @@ class FileModeTests(SocketTestCase):
         self.assert_private("twist.log")
 
 
+class JournalAccessTests(SocketTestCase):
+    """The directory of the journals, as an administrator left it."""
+
+    def start(self, *arguments: str) -> Command:
+        return self.command(
+            *arguments, **ENVIRONMENT, PROXY_PORT=str(free_port()), PROXY_DATA_DIR=str(self.data)
+        )
+
+    def setUp(self) -> None:
+        self.directory = self.make_directory()
+        self.data = Path(self.directory, "data")
+        self.data.mkdir()
+
+    async def test_directory_of_everyone_ends_start_with_one_line(self) -> None:
+        """Before a daemon is forked. `export` refuses what is in it."""
+        self.data.chmod(0o777)
+        line = (
+            f"PROXY_DATA_DIR: {self.data}/paper.sqlite3: everyone can replace it:"
+            f" run chmod o-w on {self.data}, or choose a directory in it\n"
+        )
+        (self.data / "paper.sqlite3").touch()
+        for arguments in (
+            ("tradeproxy", "run"),
+            ("twistd", "--pidfile=", "tradeproxy"),
+            ("tradeproxy", "export"),
+        ):
+            command = self.start(*arguments)
+            self.assertEqual((await command.ended, command.output), (1, line))
+        check = self.start("tradeproxy", "check")
+        self.assertEqual(await check.ended, 1)
+        self.assertIn(line, check.output)
+
+    async def test_directory_of_group_is_a_warning(self) -> None:
+        """In the log, once for all accounts, and in `tradeproxy check`."""
+        self.data.chmod(0o770)
+        line = f"PROXY_DATA_DIR: {self.data}: its group can write it; run chmod g-w on it"
+        for name in ("run", "check"):
+            command = self.start("tradeproxy", name)
+            await command.says(line)
+
+
 class CoreDumpTests(SocketTestCase):
     """A core dump would contain the keys."""
 

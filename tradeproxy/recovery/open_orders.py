@@ -13,7 +13,7 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 from tradeproxy.recovery.delivered import ZERO, Delivered, parse_decimal
-from tradeproxy.recovery.reconcile import find_missed_events, read_order_state
+from tradeproxy.recovery.reconcile import find_missed_events, is_id, read_order_state
 from tradeproxy.recovery.snapshot import read_named_orders, read_open_orders
 from tradeproxy.wire.event import OrderState, is_time
 
@@ -123,6 +123,8 @@ def _parse_states(text: str | None) -> list[OrderState]:
     states = []
     for document in documents if isinstance(documents, list) else ():
         match document:
-            case [str(order_id), str(status), str(filled), time] if is_time(time):
+            case [str(order_id), str(status), str(filled), time] if (
+                is_time(time) and is_id(order_id) and f"{status}{filled}".isascii()
+            ):
                 states.append(OrderState(order_id, status, filled, time))
     return states
