@@ -43,6 +43,7 @@ MAX_NOTE = 1024 * 1024
 
 _REMEMBERED = "remembered "
 
+_NUMBER = re.compile("-?[0-9]{1,20}")
 _EPOCH = re.compile("[0-9a-f]{0,16}")
 """An epoch is a part of file names and of cursors. It is empty before the first one."""
 
@@ -239,7 +240,8 @@ def _read_notes(saved: Mapping[str, str]) -> dict[str, str | None]:
     """Return the stored texts by key, without those that this program cannot have stored.
 
     Those who store a text check what it says. If the beginning of an open gap cannot be read, it
-    is UNKNOWN: the gap must not be forgotten.
+    is UNKNOWN: the gap must not be forgotten. A number outside the calendar, which earlier versions
+    stored, stays and counts as no time.
     """
     notes: dict[str, str | None] = {}
     for key, value in saved.items():
@@ -247,7 +249,7 @@ def _read_notes(saved: Mapping[str, str]) -> dict[str, str | None]:
         if key.startswith(_REMEMBERED) and is_ours and len(notes) < MAX_NOTES:
             notes[key.removeprefix(_REMEMBERED)] = value
     since = saved.get(_REMEMBERED + OPEN_SINCE)
-    if since is not None and read_time(since) is None:
+    if since is not None and not _NUMBER.fullmatch(since):
         notes[OPEN_SINCE] = UNKNOWN
     return notes
 
