@@ -22,6 +22,7 @@ from tradeproxy.cli import export, tail
 from tradeproxy.config import endpoints
 from tradeproxy.config.addresses import parse_port
 from tradeproxy.config.settings import SettingsError, read_settings
+from tradeproxy.runtime.rlimits import forbid_core_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,7 @@ def main() -> None:
     error, and the exit status is 1. For any other usage error, argparse prints the usage and
     exits with 2.
     """
+    forbid_core_dumps()
     parser = _make_parser()
     arguments, rest = parser.parse_known_args()
     match arguments.command:

@@ -11,13 +11,21 @@ from twisted.python import usage
 
 from tradeproxy.config import endpoints
 from tradeproxy.config.settings import Settings, SettingsError, read_settings
+from tradeproxy.journal.access import find_access_warnings
 from tradeproxy.journal.file import check_journal, describe_os_error, find_problem
 from tradeproxy.runtime.log_throttle import LogThrottleService
 from tradeproxy.runtime.monotonic import use_monotonic_clock
-from tradeproxy.runtime.rlimits import count_free_files, raise_file_limit, reserve_for
+from tradeproxy.runtime.rlimits import (
+    count_free_files,
+    forbid_core_dumps,
+    raise_file_limit,
+    reserve_for,
+    restore_core_dumps,
+)
 from tradeproxy.runtime.signals import stop_on_hangup
 from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.runtime.systemd import build_notifier
+from tradeproxy.runtime.umask import keep_files_private
 
 if TYPE_CHECKING:
     from twisted.application.service import IService
@@ -66,6 +74,7 @@ class Options(usage.Options):
         SystemExit with one line for each problem, status 1. Later it would be a traceback, or only
         in a log file.
         """
+        unprotected = forbid_core_dumps()  # before .env with its keys is read
         try:
             self.settings = read_settings(
                 os.environ,
@@ -84,6 +93,14 @@ class Options(usage.Options):
         ]
         if problems:
             raise SystemExit("\n".join(problems))
+        self._warn(*journal_warnings(self.settings))
+        if self.settings.core_dumps:
+            restore_core_dumps()
+        elif unprotected is not None:
+            self._warn(unprotected)
+
+    def _warn(self, *warnings: str) -> None:
+        self.settings = replace(self.settings, warnings=(*self.settings.warnings, *warnings))
 
     def _address_problems(self) -> list[str]:
         """Return a line for each address that cannot be bound, with the setting that changes it."""
@@ -128,8 +145,15 @@ def journal_problems(settings: Settings) -> list[str]:
     return [f"{settings.journal.source}: {problem}" for problem in problems if problem is not None]
 
 
+def journal_warnings(settings: Settings) -> list[str]:
+    """Return a line for each directory and file of the journals that its group can write."""
+    paths = (settings.journal.path(account.name) for account in settings.accounts)
+    warnings = (line for path in paths if path is not None for line in find_access_warnings(path))
+    return [f"{settings.journal.source}: {line}" for line in dict.fromkeys(warnings)]
+
+
 def makeService(options: Options) -> IService:
-    """Build the service. Opens nothing, because twistd forks later."""
+    """Build the service. Opens nothing, because twistd forks later, and opens its log."""
     # The import installs a reactor. It waits until twistd has installed the chosen one.
     from twisted.internet import reactor as chosen
 
@@ -138,6 +162,7 @@ def makeService(options: Options) -> IService:
 
     reactor: Any = chosen  # mypy does not know all interfaces that a reactor provides
     use_monotonic_clock(reactor)
+    keep_files_private(getattr(options, "parent", None) or {})
     settings = options.settings
     clients, reserve = settings.limits.max_clients, reserve_for(len(settings.accounts))
     if warning := raise_file_limit(

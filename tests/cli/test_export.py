@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.support.journals import FIRST_AT, NOW, JournalCase, event, event_id_of, events, time_of
 from tradeproxy.cli import export
+from tradeproxy.journal.connection import DamageError
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import Recovered, extract_data, frame_event, with_mark
@@ -98,6 +99,22 @@ class ReadEventsTests(JournalCase):
             error = self.assertRaises(SchemaError, export.open_read_only, self.path)
             self.assertIn(word, str(error))
             self.assertEqual(self.path.read_bytes(), before)
+
+    def test_foreign_schema_is_rejected(self) -> None:
+        """The rules are the proxy's: no code, no missing table, and no trust in the schema."""
+        self.open().close()
+        connection = export.open_read_only(self.path)
+        self.addCleanup(connection.close)
+        self.assertEqual(connection.execute("PRAGMA trusted_schema").fetchone(), (0,))
+        for statement, error in (
+            ("CREATE VIEW v AS SELECT 1", SchemaError),
+            ("DROP TABLE late", DamageError),
+        ):
+            with sqlite3.connect(self.path) as other:
+                other.execute(statement)
+            self.assertRaises(error, export.open_read_only, self.path)
+            with sqlite3.connect(self.path) as other:
+                other.execute("DROP VIEW IF EXISTS v")
 
 
 class WriteCsvTests(JournalCase):

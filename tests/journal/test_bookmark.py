@@ -112,6 +112,9 @@ class WrittenBookmarkTests(BookmarkCase):
         for text in ("", "{", "[]", "{}", '{"base_url": 1}', '{"base_url": "b", "latest": 1}'):
             path.write_text(text)
             self.assertEqual(bookmark.read(), {}, text)
+        for text in (r'{"base_url": "b", "x": "\ud800"}', r'{"base_url": "b", "\ud800": "1"}'):
+            path.write_text(text)
+            self.assertEqual(bookmark.read(), {}, text)
         for content in (b"\xff\x00", b"[" * 50_000, b" " * MAX_SIZE + b"{}"):
             path.write_bytes(content)
             self.assertEqual(bookmark.read(), {}, content[:9])
@@ -335,6 +338,15 @@ class LostJournalTests(BookmarkCase):
         gaps = Gaps(journal, lambda _: None)
         gaps.begin_gap()
         self.assertEqual(gaps.current, Gap(time_of(1)))
+
+    def test_open_lost_journal_with_half_a_surrogate_in_bookmark_begins_unknown_gap(self) -> None:
+        """SQLite refuses such text; the start ended with a traceback."""
+        for damaged in ({"account_id": "\ud800"}, {"remembered open orders": "\ud800"}):
+            self.journal.close()
+            self.path.unlink()
+            self.bookmark.write_text(json.dumps({"base_url": BASE_URL, **damaged}))
+            self.journal = self.open()
+            self.assertEqual(self.journal.get_metadata(OPEN_SINCE), UNKNOWN)
 
     def test_open_lost_journal_keeps_account_and_notes(self) -> None:
         """Another account under the same name is still recognised."""

@@ -155,6 +155,9 @@ class DamagedFileTests(DiskCase):
             "DELETE FROM events WHERE seq = (SELECT min(seq) FROM events)",
             "DELETE FROM meta WHERE key = 'epoch'",
             "UPDATE meta SET value = 'x' WHERE key = 'begins'",
+            "UPDATE meta SET value = '../x' WHERE key = 'epoch'",
+            "ALTER TABLE late ADD COLUMN more",
+            "ALTER TABLE late ADD COLUMN more GENERATED ALWAYS AS (time + 1)",
             "DROP TABLE orders",
             "DROP TABLE meta",
         ):
@@ -165,7 +168,7 @@ class DamagedFileTests(DiskCase):
             connection.close()
             journal = self.open_on_disk()
             journal.append(events(5))
-            self.assertTrue(self.set_aside(journal) or "orders" in statement, statement)
+            self.assertTrue(self.set_aside(journal), statement)
 
     def test_read_missing_row_replaces_file(self) -> None:
         """A reader must not get the row behind a missing one."""

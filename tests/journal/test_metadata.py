@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.journal.metadata import OPEN_SINCE, Metadata, TrimmedEvent
+from tradeproxy.journal.metadata import (
+    MAX_NOTE,
+    MAX_NOTES,
+    OPEN_SINCE,
+    UNKNOWN,
+    Metadata,
+    TrimmedEvent,
+)
 
 SAVED = {
     "epoch": "e",
@@ -91,14 +98,30 @@ class LoadTests(SynchronousTestCase):
     """Metadata in which another program or a damaged disk has written."""
 
     def test_times_that_are_no_numbers_count_as_none(self) -> None:
-        """A note is any text. A new epoch reads one of them as a time."""
+        """A gap whose beginning cannot be read is still open, from an unknown time."""
         metadata = Metadata("b")
         for text in ("abc", "", "1.5", "9" * 30, "9" * 5000):
             metadata.load({**SAVED, f"remembered {OPEN_SINCE}": text, "horizon": text}, None)
-            self.assertEqual(metadata.get_metadata(OPEN_SINCE), text)
+            self.assertEqual(metadata.get_metadata(OPEN_SINCE), UNKNOWN)
             self.assertIsNone(metadata.dedup_horizon, text[:9])
             metadata.begin_epoch("e2", 1, 9, 7)
             self.assertEqual(metadata.dedup_horizon, 7)
+
+    def test_notes_that_no_version_has_stored_are_dropped(self) -> None:
+        """Kept for ever, they would be read and saved with every change."""
+        notes = {f"remembered {n}": "1" for n in range(2 * MAX_NOTES)}
+        self.assertEqual(len(load(**notes).encode_present()) - len(SAVED), MAX_NOTES)
+        for key, value in (("n", "1" * (MAX_NOTE + 1)), ("n", "é"), ("\ud800", "1"), ("é", "1")):
+            self.assertIsNone(load(**{f"remembered {key}": value}).get_metadata(key))
+        self.assertEqual(load(**{"remembered n": "1" * MAX_NOTE}).get_metadata("n"), "1" * MAX_NOTE)
+        unreadable = load(**{f"remembered {OPEN_SINCE}": "1" * (MAX_NOTE + 1)})
+        self.assertEqual(unreadable.get_metadata(OPEN_SINCE), UNKNOWN)
+
+    def test_epoch_that_is_no_hexadecimal_number_is_refused(self) -> None:
+        """It becomes a part of file names."""
+        for epoch in ("../../x", "e" * 17, "E", "é", "e\n"):
+            self.assertRaises(ValueError, load, epoch=epoch)
+        self.assertEqual(load(epoch="0123456789abcdef").epoch, "0123456789abcdef")
 
     def test_numbers_out_of_range_are_refused(self) -> None:
         """SQLite's integers have 64 bits, and the next row needs a number too."""

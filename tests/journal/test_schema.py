@@ -7,12 +7,14 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tradeproxy.journal.connection import DamageError
 from tradeproxy.journal.schema import (
     APPLICATION_ID,
     MIGRATIONS,
     Header,
     SchemaError,
     check_header,
+    check_tables,
     migrate,
 )
 
@@ -93,6 +95,67 @@ class MigrationTests(SynchronousTestCase):
             self.assertEqual(
                 connection.execute("SELECT name FROM sqlite_schema").fetchall(), before
             )
+
+
+class ForeignSchemaTests(SynchronousTestCase):
+    """A file that another program has changed. SQLite would run the statements in its schema."""
+
+    def setUp(self) -> None:
+        self.connection = in_memory()
+        self.addCleanup(self.connection.close)
+
+    def prepare(self, statement: str, version: int = len(MIGRATIONS)) -> None:
+        """Make the tables of a version, and run a statement of the other program."""
+        self.connection.close()
+        self.connection = in_memory()
+        migrate(self.connection, MIGRATIONS[:version])
+        self.connection.execute(statement)
+
+    def test_migrate_trigger_view_or_virtual_table_raises_before_change(self) -> None:
+        """A trigger on `meta` would run with the next step of the upgrade."""
+        for statement, what in (
+            ("CREATE TRIGGER t AFTER INSERT ON meta BEGIN DELETE FROM events; END", "trigger 't'"),
+            ("CREATE VIEW v AS SELECT 1", "view 'v'"),
+            ("CREATE VIRTUAL TABLE w USING fts5(x)", "virtual table 'w'"),
+            (f'CREATE VIEW "{"a" * 999}" AS SELECT 1', f"view '{'a' * 64}'"),
+            ('CREATE VIEW "a\n\x1b" AS SELECT 1', r"view 'a\n\x1b'"),
+        ):
+            for version in range(1, len(MIGRATIONS) + 1):
+                self.prepare(statement, version)
+                with self.assertRaises(SchemaError) as caught:
+                    migrate(self.connection)
+                self.assertEqual(
+                    str(caught.exception), f"it has a {what}, which tradeproxy does not make"
+                )
+                [found] = self.connection.execute("PRAGMA user_version").fetchone()
+                self.assertEqual(found, version)
+
+    def test_check_missing_or_changed_table_is_damage(self) -> None:
+        """The version in the header says only what the file once had."""
+        for statement in (
+            "DROP TABLE late",
+            "ALTER TABLE late RENAME COLUMN time TO at",
+            "ALTER TABLE late ADD COLUMN more",
+            "ALTER TABLE late ADD COLUMN more AS (time + 1)",
+        ):
+            self.prepare(statement)
+            with self.assertRaisesRegex(DamageError, "the table late is missing or has other"):
+                migrate(self.connection)
+
+    def test_check_further_table_raises(self) -> None:
+        """It is not deleted or set aside: somebody needs it. SQLite's own tables are fine."""
+        self.prepare("CREATE TABLE theirs (x)")
+        with self.assertRaisesRegex(SchemaError, "it has a table 'theirs', which tradeproxy"):
+            migrate(self.connection)
+        self.connection.execute("DROP TABLE theirs")
+        self.connection.execute("ANALYZE")
+        check_tables(self.connection)
+
+    def test_schema_is_not_trusted(self) -> None:
+        """An index on an expression could call a function with side effects."""
+        migrate(self.connection)
+        [trusted] = self.connection.execute("PRAGMA trusted_schema").fetchone()
+        self.assertEqual(trusted, 0)
 
 
 class SqliteHeaderTests(SynchronousTestCase):

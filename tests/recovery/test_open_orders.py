@@ -152,7 +152,8 @@ class ClosedOrderTests(OrdersTestCase):
 
     def test_damaged_note_counts_as_none(self) -> None:
         """Another program may have written into the file."""
-        for text in ("", "[", "7", '[["a"]]', "[" * 9999, '[["a","new","0",1e99]]'):
+        surrogate = r'[["\ud800","new","0",5]]'
+        for text in ("", "[", "7", '[["a"]]', "[" * 9999, '[["a","new","0",1e99]]', surrogate):
             self.journal.set_metadata("open orders", text)
             self.advance(2 * FIRST_CHECK)
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from tradeproxy.config import endpoints
 from tradeproxy.hub.account import Account
+from tradeproxy.journal.access import find_access_warnings
 from tradeproxy.journal.file import check_journal
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.runtime.dates import Dates
@@ -66,6 +67,8 @@ def _check_journals(settings: Settings) -> Iterator[CheckResult]:
         if problem is not None:
             # Not an error: most likely the running proxy has this journal open.
             yield CheckResult(f"{journal.source}: {problem}", ok=problem.endswith("uses it"))
+        for warning in () if path is None else find_access_warnings(path):
+            yield CheckResult(f"warning: {journal.source}: {warning}")
 
 
 async def check_redis(redis: RedisSettings, reactor: Any) -> CheckResult:

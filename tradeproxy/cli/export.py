@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from urllib.parse import quote
 
+from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.terminal import escape_unprintable, exit_on_broken_pipe
 from tradeproxy.cli.times import (
     get_day_bounds,
@@ -25,7 +26,17 @@ from tradeproxy.cli.times import (
 )
 from tradeproxy.config.env import Environment
 from tradeproxy.config.storage import read_journal
-from tradeproxy.journal.schema import MIGRATIONS, Header, SchemaError, check_header
+from tradeproxy.journal.access import check_access
+from tradeproxy.journal.base import JournalError
+from tradeproxy.journal.schema import (
+    MIGRATIONS,
+    Header,
+    SchemaError,
+    check_header,
+    check_tables,
+    distrust_schema,
+    refuse_code,
+)
 from tradeproxy.journal.spool import find_spool, read_spool
 from tradeproxy.wire.frame import extract_data
 
@@ -162,10 +173,11 @@ def main(arguments: Namespace) -> None:
 def open_read_only(path: Path) -> sqlite3.Connection:
     """Open a journal that may be in use. Nothing can be written through the connection.
 
-    Raises SchemaError for a file of another program or version, and sqlite3.Error.
+    Raises SchemaError for a file of another program or version or with code, and sqlite3.Error.
     """
     connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
     try:
+        distrust_schema(connection)
         [application_id] = connection.execute("PRAGMA application_id").fetchone()
         [version] = connection.execute("PRAGMA user_version").fetchone()
         check_header(Header(application_id, version))
@@ -173,6 +185,8 @@ def open_read_only(path: Path) -> sqlite3.Connection:
             raise SchemaError(
                 "an older tradeproxy has written it; start this version's proxy once to upgrade it"
             )
+        refuse_code(connection)
+        check_tables(connection)
     except BaseException:
         connection.close()
         raise
@@ -280,8 +294,7 @@ def _find_journal(arguments: Namespace) -> Path:
             f"{redis}: the journal is in Redis; `tradeproxy tail --since TIME` reads it from a node"
         )
     settings = read_journal(env, in_memory=False)
-    if env.findings.problems:
-        raise SystemExit("\n".join(env.findings.problems))
+    print_findings(env.findings)
     path = settings.path(arguments.account)
     assert path is not None, "None means in memory"
     if not path.exists():
@@ -289,4 +302,8 @@ def _find_journal(arguments: Namespace) -> Path:
             f"{settings.source}: there is no journal {path};"
             " `tradeproxy demo` keeps events in memory only"
         )
+    try:
+        check_access(path)
+    except (JournalError, OSError) as error:
+        raise SystemExit(f"{settings.source}: {error}") from None
     return path

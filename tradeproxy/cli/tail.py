@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.tail_output import JsonLines, Notices, Table
 from tradeproxy.cli.terminal import PipeWatch, escape_unprintable, exit_on_broken_pipe
 from tradeproxy.cli.times import parse_time_argument
@@ -78,8 +79,7 @@ def main(arguments: Namespace) -> None:
     env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
     url = find_url(env, arguments.url, arguments.account)
     token = read_token(env, arguments.token_file)
-    if env.findings.problems:
-        raise SystemExit("\n".join(env.findings.problems))
+    print_findings(env.findings)
     sink = JsonLines(sys.stdout) if arguments.json else Table(sys.stdout, os.environ)
     notices = Notices(sys.stderr, os.environ)
     try:
@@ -171,6 +171,7 @@ def read_token(env: Environment, file: str | None) -> str:
     """
     if file is None:
         return env.read_secret("PROXY_TOKEN") or "any"
+    env.warn_of_others("--token-file", file)
     try:
         token = Path(file).read_text(encoding="utf-8-sig").strip()
     except (OSError, ValueError) as error:

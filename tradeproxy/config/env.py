@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from dotenv.parser import parse_stream
+
+from tradeproxy.config.trust import find_distrust, find_weakness
+from tradeproxy.config.values import flag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 T = TypeVar("T")
+
+ALLOW_FOREIGN = "PROXY_ALLOW_FOREIGN_ENV_FILE"
+"""The variable that allows a .env of another user. Such a file cannot set it."""
 
 
 @dataclass(slots=True)
@@ -64,11 +71,16 @@ class Environment:
     def read(cls, environ: Mapping[str, str], directory: Path, env_file: str | None) -> Environment:
         """Read `env_file`, which must exist, or by default the directory's .env, if it exists.
 
-        A variable of `environ` overrides the file, unless it is blank.
+        A variable of `environ` overrides the file, unless it is blank. A .env whose content others
+        can set is a problem, unless ALLOW_FOREIGN is set in `environ`.
         """
         findings = Findings()
         given = {name: value for name, value in environ.items() if value.strip()}
-        return cls({**_read_env_file(directory, env_file, findings), **given}, directory, findings)
+        allowed = findings.attempt(
+            ALLOW_FOREIGN, flag, given.get(ALLOW_FOREIGN, "no").strip(), default=False
+        )
+        variables = _read_env_file(directory, env_file, findings, is_allowed=allowed)
+        return cls({**variables, **given}, directory, findings)
 
     @property
     def directory(self) -> Path:
@@ -118,8 +130,15 @@ class Environment:
             self.findings.problem(f"{name}: {name}_FILE is set too; keep one of them")
             return ""
         if file is not None:
+            self.warn_of_others(f"{name}_FILE", file)
             return self.findings.attempt(f"{name}_FILE", self._read_content, file, "")
         return text or ""
+
+    def warn_of_others(self, source: str, file: str) -> None:
+        """Record a warning, without its name, if others can write the file that `source` names."""
+        with suppress(OSError, ValueError):  # the reading reports it
+            if weakness := find_weakness(self._directory / file):
+                self.findings.warning(f"{source}: the file that it names: {weakness}")
 
     def _read_content(self, file: str) -> str:
         try:
@@ -133,10 +152,20 @@ class Environment:
         return text
 
 
-def _read_env_file(directory: Path, named: str | None, findings: Findings) -> dict[str, str]:
+def _read_env_file(
+    directory: Path, named: str | None, findings: Findings, *, is_allowed: bool
+) -> dict[str, str]:
     path = directory / (".env" if named is None else named)
     label = str(path) if named is None else f"--env-file {path}"
     try:
+        # Before the opening: a pipe would block. A file that was found may have been made to be.
+        distrust = find_distrust(path)
+        if distrust is not None and named is None and not is_allowed:
+            findings.fatal(
+                f"{label}: refused: {distrust}; correct that, name it with --env-file,"
+                f" or set {ALLOW_FOREIGN}=1 in the environment"
+            )
+            return {}
         with path.open(encoding="utf-8-sig") as file:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read()
@@ -144,13 +173,19 @@ def _read_env_file(directory: Path, named: str | None, findings: Findings) -> di
         if named is not None or not isinstance(error, FileNotFoundError):
             findings.fatal(f"{label}: cannot be read ({_describe_error(error)})")
         return {}
-    if mode & 0o044:
+    if distrust is not None:
+        findings.warning(f"{label}: {distrust}")
+    elif mode & 0o020:
+        findings.warning(f"{label}: its group can write it; run chmod 600 on it")
+    elif mode & 0o044:
         findings.warning(f"{label}: others can read it; run chmod 600 on it")
     variables: dict[str, str] = {}
     for name, value in _parse_assignments(text, label, findings):
         if name in variables:
             findings.warning(f"{label}: {name} is set twice; the last one counts")
         variables[name] = value
+    if variables.pop(ALLOW_FOREIGN, None) is not None:
+        findings.warning(f"{label}: {ALLOW_FOREIGN}: not used; only the environment can set it")
     return variables
 
 

@@ -19,7 +19,7 @@ from tradeproxy.config.accounts import (
 )
 from tradeproxy.config.addresses import Addresses, read_addresses
 from tradeproxy.config.endpoints import format_url, is_local
-from tradeproxy.config.env import Environment
+from tradeproxy.config.env import ALLOW_FOREIGN, Environment
 from tradeproxy.config.logging import LogSettings, read_log
 from tradeproxy.config.storage import JournalSettings, RedisSettings, read_journal, read_redis
 from tradeproxy.config.values import flag, seconds, whole_number
@@ -60,10 +60,12 @@ WEAK_TOKEN = 16
 """A token with fewer characters causes a warning."""
 
 VARIABLES = (
+    ALLOW_FOREIGN,
     "PROXY_ALLOWED_HOSTS",
     "PROXY_ALLOWED_ORIGINS",
     "PROXY_ALLOW_ANONYMOUS",
     "PROXY_AUTH_TIMEOUT",
+    "PROXY_CORE_DUMPS",
     "PROXY_DATA_DIR",
     "PROXY_HANDSHAKE_TIMEOUT",
     "PROXY_HOST",
@@ -122,6 +124,7 @@ class Settings:
     allowed_hosts: in the canonical form of `hosts.canonicalize`, without ports.
     redis: the Redis with the log that nodes share, or None if this node has its own journal.
     rest: whether the proxy forwards Alpaca's REST interface.
+    core_dumps: whether a crash may leave a core dump, which contains the keys.
     simulator_port: the port of the demo's simulator, or None outside the demo.
     warnings: probable mistakes, one line each.
     """
@@ -139,6 +142,7 @@ class Settings:
     recovery: RecoverySettings
     log: LogSettings
     rest: bool
+    core_dumps: bool
     simulator_port: int | None
     warnings: tuple[str, ...]
 
@@ -216,6 +220,7 @@ def read_settings(
         recovery=_read_recovery(env),
         log=read_log(env),
         rest=_read_rest(env, addresses),
+        core_dumps=env.parse("PROXY_CORE_DUMPS", flag, default=False),
         simulator_port=simulator_port,
         warnings=tuple(env.findings.warnings),
     )

@@ -77,7 +77,7 @@ class Bookmark:
         except (ValueError, RecursionError):
             return {}
         match document:
-            case {"base_url": str(), **others} if all(isinstance(x, str) for x in others.values()):
+            case {"base_url": str()} if all(map(_is_text, (*document, *document.values()))):
                 return dict(document)
         return {}
 
@@ -120,3 +120,8 @@ class Bookmark:
                 os.fsync(descriptor)
         temporary.replace(self._path)
         self._written = dict(state)
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value can be saved: JSON may have half a surrogate pair, which SQLite refuses."""
+    return isinstance(value, str) and value.isprintable()

@@ -10,6 +10,7 @@ from errno import ENOSPC
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
+from tradeproxy.journal.access import check_access
 from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.schema import Header, SchemaError, check_header
 from tradeproxy.journal.watch import SUFFIXES, FileWatch, identify
@@ -100,6 +101,7 @@ class JournalFile:
                 return
             self.release()
             _make_directory(self.path.parent)
+            check_access(self.path)
             lock = _open_private(_lock_path(self.path))
         except OSError as error:
             raise JournalError(f"{self.path}: {describe_os_error(error, self.path)}") from None
@@ -163,7 +165,8 @@ def check_journal(path: Path) -> str | None:
     opening of the store reports it.
     """
     try:
-        _check_access(path)
+        _check_permissions(path)
+        check_access(path)
         if _lock_path(path).exists():
             lock = os.open(_lock_path(path), os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -178,7 +181,7 @@ def check_journal(path: Path) -> str | None:
     return None
 
 
-def _check_access(path: Path) -> None:
+def _check_permissions(path: Path) -> None:
     # The directory is not created here: twistd may still change its user, who must own it.
     ancestor = next(parent for parent in path.parents if parent.exists())
     if not ancestor.is_dir():

@@ -14,6 +14,7 @@ It is saved as short texts by key. Some keys are older than the names in the cod
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,17 @@ TRIM_KEYS = ("trimmed", "begins", "horizon", "trimmed event")
 MAX_SEQ = 2**62
 """A limit that no log reaches, so that the store's 64-bit numbers cannot overflow."""
 
+MAX_NOTES = 32
+"""Texts that other code stores. The code has 6."""
+
+MAX_NOTE = 1024 * 1024
+"""Characters of such a text. The longest is the list of open orders: 200 KB."""
+
 _REMEMBERED = "remembered "
+
+_NUMBER = re.compile("-?[0-9]{1,20}")
+_EPOCH = re.compile("[0-9a-f]{0,16}")
+"""An epoch is a part of file names and of cursors. It is empty before the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,8 @@ class Metadata:
         complete_from = read_time(saved["begins"])
         latest_time, dedup_horizon = (read_time(saved.get(key)) for key in ("latest", "horizon"))
         epoch, base_url = saved["epoch"], saved["base_url"]
+        if not _EPOCH.fullmatch(epoch):
+            raise ValueError("the epoch is no hexadecimal number")
         first, last, max_time = (trimmed + 1, trimmed, None) if rows is None else rows
         if first != trimmed + 1:
             raise ValueError("the first rows are missing")
@@ -224,12 +237,21 @@ def _find_later(known: int | None, time: int) -> int:
 
 
 def _read_notes(saved: Mapping[str, str]) -> dict[str, str | None]:
-    """Return the stored texts by key. Those who store them check what they read."""
-    return {
-        key.removeprefix(_REMEMBERED): value
-        for key, value in saved.items()
-        if key.startswith(_REMEMBERED)
-    }
+    """Return the stored texts by key, without those that this program cannot have stored.
+
+    Those who store a text check what it says. If the beginning of an open gap cannot be read, it
+    is UNKNOWN: the gap must not be forgotten. A number outside the calendar, which earlier versions
+    stored, stays and counts as no time.
+    """
+    notes: dict[str, str | None] = {}
+    for key, value in saved.items():
+        is_ours = key.isascii() and value.isascii() and len(value) <= MAX_NOTE
+        if key.startswith(_REMEMBERED) and is_ours and len(notes) < MAX_NOTES:
+            notes[key.removeprefix(_REMEMBERED)] = value
+    since = saved.get(_REMEMBERED + OPEN_SINCE)
+    if since is not None and not _NUMBER.fullmatch(since):
+        notes[OPEN_SINCE] = UNKNOWN
+    return notes
 
 
 def read_time(text: str | None) -> int | None:

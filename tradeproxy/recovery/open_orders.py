@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import astuple
 
 from tradeproxy.recovery.delivered import ZERO, Delivered, find_unreadable, parse_decimal
-from tradeproxy.recovery.reconcile import find_missed_events, read_order_state
+from tradeproxy.recovery.reconcile import find_missed_events, is_id, read_order_state
 from tradeproxy.recovery.snapshot import read_named_orders, read_open_orders
 from tradeproxy.recovery.unreadable import UnreadableOrders
 from tradeproxy.wire.event import OrderState, is_time
@@ -142,6 +142,8 @@ def _parse_states(text: str | None) -> list[OrderState]:
     states = []
     for document in documents if isinstance(documents, list) else ():
         match document:
-            case [str(order_id), str(status), str(filled), time] if is_time(time):
+            case [str(order_id), str(status), str(filled), time] if (
+                is_time(time) and is_id(order_id) and f"{status}{filled}".isascii()
+            ):
                 states.append(OrderState(order_id, status, filled, time))
     return states

@@ -1,4 +1,4 @@
-"""The limit of open files, and the part of it that is not for accepted sockets."""
+"""The limits of this process: open files, and the part of them that is reserved; core dumps."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ ACCOUNTS_IN_RESERVE = 4
 
 PER_ACCOUNT = 8
 """Open files of a further account: its upstream, a REST request, and its journal or Redis."""
+
+_CORE_AT_START = resource.getrlimit(resource.RLIMIT_CORE)
 
 
 def reserve_for(accounts: int) -> int:
@@ -49,6 +51,30 @@ def raise_file_limit(
         f"PROXY_MAX_CLIENTS: {clients} clients need {wanted} open files,"
         f" and this process gets {allowed}"
     )
+
+
+def forbid_core_dumps() -> str | None:
+    """Set the soft limit of a core dump to 0: it would contain the keys.
+
+    Returns a line for the user if that is not allowed, as under some seccomp filters.
+    """
+    return _set_core_limit(0)
+
+
+def restore_core_dumps() -> None:
+    """Undo `forbid_core_dumps`: set the limit that the process had at its start."""
+    _set_core_limit(_CORE_AT_START[0])
+
+
+def _set_core_limit(soft: int) -> str | None:
+    before, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    if before == soft:
+        return None
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    except (OSError, ValueError):  # ValueError stands for EPERM
+        return "PROXY_CORE_DUMPS: the limit of core dumps cannot be changed; a dump has the keys"
+    return None
 
 
 def count_free_files(reserve: int) -> int | None:
