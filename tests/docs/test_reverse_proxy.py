@@ -52,11 +52,13 @@ class PrivateAuthorityTests(SynchronousTestCase):
         subprocess.run(
             ["sh", "-euc", commands], cwd=self.directory, check=True, capture_output=True
         )
-        files = [self.directory / f"localhost.{suffix}" for suffix in ("key", "crt")]
+        authority, key, certificate, both = (
+            self.directory / name
+            for name in ("authority.pem", "localhost.key", "localhost.crt", "localhost.pem")
+        )
         for name in ("localhost", "127.0.0.1"):
-            handshake(self.directory / "authority.pem", *files, name)
-        both = self.directory / "localhost.pem"
-        handshake(self.directory / "authority.pem", both, both, "localhost")
+            handshake(authority, key, certificate, name)
+            handshake(authority, both, both, name)
 
     def test_authority_of_tests_is_valid(self) -> None:
         """The TLS tests would fail on Python 3.13 for a reason that is not the proxy's."""
