@@ -1,7 +1,7 @@
 """A test certificate authority and its certificates. No default store trusts it.
 
 They have what Python 3.13's default contexts demand (`ssl.VERIFY_X509_STRICT`, RFC 5280): key usage
-and the identifiers of the keys. docs/reverse-proxy.md makes the same with openssl.
+and the identifiers of the keys. docs/operations.md makes the same with openssl.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests for docs/reverse-proxy.md: the certificate that its commands make is valid everywhere."""
+"""Tests for docs/operations.md: the certificate that its commands make is valid everywhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.certificates import Authority
 
-PAGE = Path(__file__).parents[2] / "docs/reverse-proxy.md"
+PAGE = Path(__file__).parents[2] / "docs/operations.md"
 
 
 def handshake(authority: Path, key: Path, certificate: Path, name: str) -> None:
@@ -48,7 +48,10 @@ class PrivateAuthorityTests(SynchronousTestCase):
         if shutil.which("openssl") is None:
             self.skipTest("the program openssl is not installed")
         text = PAGE.read_text(encoding="utf-8")
-        [commands] = re.findall(r"```sh\n(.*?openssl.*?)```", text, re.DOTALL)
+        [section] = re.findall(
+            r"^## A private authority\n(.*?)^## ", text, re.DOTALL | re.MULTILINE
+        )
+        [commands] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
         subprocess.run(
             ["sh", "-euc", commands], cwd=self.directory, check=True, capture_output=True
         )
