@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -72,10 +71,7 @@ def read_report(log: str) -> Result | None:
     summaries = _SUMMARY.findall(log)
     if not summaries:
         return None
-    counts = {
-        name: int(count)
-        for name, count in re.findall(r"(\w+)=(\d+)", summaries[-1].replace("expectedF", "f"))
-    }
+    counts = {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", summaries[-1])}
     skipped: Counter[str] = Counter()
     for reason, names in _SKIPPED.findall(log):
         skipped[reason] += len(re.findall(r"^tests\.", names, re.MULTILINE))
@@ -83,8 +79,9 @@ def read_report(log: str) -> Result | None:
     return Result(counts.get("successes", 0), failed, skipped)
 
 
-def run_suite(uv: str, python: Path, name: str, jobs: int, options: tuple[str, ...]) -> str:
+def run_suite(python: Path, name: str, jobs: int, options: tuple[str, ...]) -> str:
     """Install the project and its tests, run them, and return the log."""
+    uv = str(Path(sys.executable).with_name("uv"))
     environment = DIRECTORY / name
     programs = environment / "bin"
     install = (uv, "pip", "install", "--quiet", "--python", str(programs / "python"), *options)
@@ -111,35 +108,34 @@ def run_suite(uv: str, python: Path, name: str, jobs: int, options: tuple[str, .
 
 
 def main() -> int:
-    """Run each version, print a line for each, and return 1 if one failed."""
+    """Make each run, print what came of it, and return 1 if a test failed."""
+    runs: dict[str, tuple[str, tuple[str, ...]]] = {
+        **{version: (version, ()) for version in VERSIONS},
+        "lowest": (VERSIONS[0], LOWEST),
+    }
     parser = argparse.ArgumentParser(prog="python -m tools.versions", description=__doc__)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="such as 3.13 or lowest")
+    parser.add_argument("--only", nargs="+", choices=runs, default=list(runs), metavar="RUN")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes; default 2")
     arguments = parser.parse_args()
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if uv is None:
-        parser.exit(1, "uv is not installed: pip install uv\n")
     DIRECTORY.mkdir(parents=True, exist_ok=True)
-    places = list_places(dict(os.environ))
-    runs = [(version, version, ()) for version in VERSIONS] + [("lowest", VERSIONS[0], LOWEST)]
     failed = False
-    for name, version, options in runs:
-        if arguments.only and name not in arguments.only:
-            continue
-        python = find_python(version, places)
+    for name in arguments.only:
+        version, options = runs[name]
+        python = find_python(version, list_places(dict(os.environ)))
         if python is None:
             print(f"{name}: not run: there is no python{version} in PATH, of pyenv or of uv")
             continue
         began = time.monotonic()
-        result = read_report(run_suite(uv, python, name, arguments.jobs, options))
-        failed |= result is None or result.failed > 0
+        result = read_report(run_suite(python, name, arguments.jobs, options))
         outcome = "did not finish" if result is None else str(result)
         full = _ask_version(python)
         print(f"{name}: Python {full}: {outcome} ({time.monotonic() - began:.0f} s)", flush=True)
         if result is None or result.failed:
+            failed = True
             print(f"    see {(DIRECTORY / name).relative_to(ROOT)}.log")
-        for reason, count in sorted(() if result is None else result.skipped.items()):
-            print(f"    {count} skipped: {reason}")
+        if result is not None:
+            for reason, count in sorted(result.skipped.items()):
+                print(f"    {count} skipped: {reason}")
     return failed
 
 

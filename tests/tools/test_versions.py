@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -67,6 +69,26 @@ class FindPythonTests(SynchronousTestCase):
         places = list_places({"PATH": "/first:/second", "PYENV_ROOT": str(root)})
         self.assertEqual(places[:2], [Path("/first"), Path("/second")])
         self.assertIn(root / "versions/3.13.2/bin", places)
+
+
+class CommandTests(SynchronousTestCase):
+    """The command."""
+
+    def test_missing_version_is_skipped_with_a_line(self) -> None:
+        """The line names what is missing, and it is no failure."""
+        newest = VERSIONS[-1]
+        done = subprocess.run(
+            [sys.executable, "-m", "tools.versions", "--only", newest],
+            cwd=SOURCES,
+            env={"HOME": self.mktemp(), "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        self.assertEqual(
+            done.stdout,
+            f"{newest}: not run: there is no python{newest} in PATH, of pyenv or of uv\n",
+        )
 
 
 class ReadReportTests(SynchronousTestCase):
