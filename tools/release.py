@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PLACEHOLDER = ".example/"
@@ -73,6 +74,24 @@ def prepare(root: Path, version: str, repository: str | None, date: str) -> None
         path.write_text(text, encoding="utf-8")
 
 
+def name_subject(bill: dict[str, Any]) -> dict[str, Any]:
+    """Return a CycloneDX bill with tradeproxy as its subject instead of as one of its libraries.
+
+    The path of the wheel on this machine is left out.
+    """
+    [subject] = [part for part in bill["components"] if part["name"] == "tradeproxy"]
+    public = [
+        reference
+        for reference in subject.get("externalReferences", [])
+        if not reference["url"].startswith("file:")
+    ]
+    subject = subject | {"type": "application", "externalReferences": public}
+    return bill | {
+        "metadata": bill["metadata"] | {"component": subject},
+        "components": [part for part in bill["components"] if part["name"] != "tradeproxy"],
+    }
+
+
 def write_checksums(directory: Path) -> None:
     """Write SHA256SUMS for the other files of a directory, as `sha256sum --check` reads it."""
     sums = directory / "SHA256SUMS"
@@ -85,8 +104,9 @@ def build(root: Path, version: str) -> None:
     """Build and check everything in dist/. Raises ReleaseError if a program fails."""
     dist = root / "dist"
     shutil.rmtree(dist, ignore_errors=True)
-    # Archives that are built again from the same commit have the same times.
-    run = partial(_run, root, SOURCE_DATE_EPOCH=_run(root, "git", "log", "-1", "--format=%ct"))
+    # A wheel that is built again from the same commit has the same bytes.
+    epoch = _run(root, "git", "log", "-1", "--format=%ct")
+    run = partial(_run, root, SOURCE_DATE_EPOCH=epoch, NO_COLOR="1")
 
     _announce("build the source distribution, and from it the wheel")
     run(sys.executable, "-m", "build", "--outdir", "dist")
@@ -109,8 +129,9 @@ def build(root: Path, version: str) -> None:
             raise ReleaseError(f"the wheel is not version {version}: {installed}")
         options = ("--output-reproducible", "--output-file", str(bill))
         run(_program("cyclonedx-py"), "environment", *options, python)
-    components = json.loads(bill.read_text(encoding="utf-8"))["components"]
-    print(f"{bill.name}: {len(components)} components")
+    contents = name_subject(json.loads(bill.read_text(encoding="utf-8")))
+    bill.write_text(f"{json.dumps(contents, indent=2)}\n", encoding="utf-8")
+    print(f"{bill.name}: {len(contents['components'])} libraries")
 
     write_checksums(dist)
     print((dist / "SHA256SUMS").read_text(encoding="utf-8"), end="")

@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.processes import SOURCES
-from tools.release import PLACEHOLDER, ReleaseError, prepare, write_checksums
+from tools.release import PLACEHOLDER, ReleaseError, name_subject, prepare, write_checksums
 
 FILES = ("CHANGELOG.md", "setup.py", "tradeproxy/__init__.py", "docs/asyncapi.yaml")
 REPOSITORY = "https://git.test/someone/tradeproxy"
@@ -102,6 +102,27 @@ class PrepareTests(SynchronousTestCase):
         self.assertIn("[Unreleased]", self.refuse())
         self.write("CHANGELOG.md", "## [Unreleased]\n\n- B.\n\n## [9.8.7] - 2026-01-01\n\n- A.\n")
         self.assertIn("9.8.7 already", self.refuse())
+
+
+class BillTests(SynchronousTestCase):
+    """name_subject."""
+
+    def test_subject_is_the_application_without_local_paths(self) -> None:
+        """The libraries stay; the path of the wheel on the machine of the release is private."""
+        library = {"name": "twisted", "version": "26.10"}
+        website = {"type": "website", "url": "https://git.test/a"}
+        local = {"type": "distribution", "url": "file:///home/me/tradeproxy.whl"}
+        own = {"name": "tradeproxy", "type": "library", "externalReferences": [local, website]}
+        bill = {"metadata": {"timestamp": "now"}, "components": [library, own], "version": 1}
+        subject = {"name": "tradeproxy", "type": "application", "externalReferences": [website]}
+        self.assertEqual(
+            name_subject(bill),
+            {
+                "metadata": {"timestamp": "now", "component": subject},
+                "components": [library],
+                "version": 1,
+            },
+        )
 
 
 class ChecksumsTests(SynchronousTestCase):
