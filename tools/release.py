@@ -106,14 +106,14 @@ def build(root: Path, version: str) -> None:
     shutil.rmtree(dist, ignore_errors=True)
     # A wheel that is built again from the same commit has the same bytes.
     epoch = _run(root, "git", "log", "-1", "--format=%ct")
-    run = partial(_run, root, SOURCE_DATE_EPOCH=epoch, NO_COLOR="1")
+    run = partial(_run, root, SOURCE_DATE_EPOCH=epoch)
 
     _announce("build the source distribution, and from it the wheel")
     run(sys.executable, "-m", "build", "--outdir", "dist")
     [archive], [wheel] = dist.glob("*.tar.gz"), dist.glob("*.whl")
 
     _announce("check the metadata and the long description")
-    print(run(_program("twine"), "check", "--strict", str(archive), str(wheel)))
+    print(run(_program("twine"), "--no-color", "check", "--strict", str(archive), str(wheel)))
 
     _announce("lint deploy/Dockerfile; the image is not built here")
     run(_program("hadolint"), "deploy/Dockerfile")
