@@ -30,8 +30,8 @@ INSTALL_REQUIRES = [
     "twisted >= 26.10",
     # 26.10.1: security fixes, and importing it no longer loads numpy.
     "autobahn >= 26.10.1",
-    # Twisted verifies the names in TLS certificates with these two.
-    "service-identity >= 24.1",
+    # Twisted verifies the names in TLS certificates with these two. 24.1 fails with pyopenssl 26.
+    "service-identity >= 24.2",
     "pyopenssl >= 25.1",
     # Requests missed events from Alpaca's REST API. 24.9: typed, and without Python 2 code.
     "treq >= 24.9",
