@@ -6,7 +6,8 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: demo run test lint types coverage check attacks audit chaos kill cluster handover conformance \
-	interop mutants deploy dashboard promtool bench latency stalled soak clean
+	interop mutants deploy dashboard promtool bench latency stalled soak versions packages release \
+	clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/tradeproxy demo
@@ -112,6 +113,20 @@ stalled: $(VENV)/.development
 soak: $(VENV)/.development
 	$(BIN)/python -m benchmarks.soak
 
+# The suite on Python 3.11 to 3.14, and on 3.11 with the lowest direct dependencies. It lists what
+# was skipped, and versions that are not installed here. ONLY="3.13 lowest" selects runs.
+versions: $(VENV)/.release
+	$(BIN)/python -m tools.versions --jobs $(JOBS) $(if $(ONLY),--only $(ONLY))
+
+# The source distribution and the wheel: what they hold, and uvx and pipx with them. Uses PyPI.
+packages: $(VENV)/.release
+	$(BIN)/trial tests.system.deploy.packages
+
+# make release VERSION=0.2.0 [REPOSITORY=https://…]: the files of a release in dist/, checked, with
+# hashes and a bill of materials. It ends before anything is committed or uploaded.
+release: $(VENV)/.release
+	$(BIN)/python -m tools.release $(VERSION) $(if $(REPOSITORY),--repository $(REPOSITORY))
+
 INSTALL := On Debian and Ubuntu, run: apt-get install python3-venv
 
 check: lint types coverage
@@ -146,4 +161,9 @@ $(VENV)/.runtime: setup.py
 $(VENV)/.development: setup.py | $(VENV)/.runtime
 	@echo "Installing the libraries of the tests. This takes up to a minute."
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(VENV)/.release: setup.py | $(VENV)/.development
+	@echo "Installing the programs that make and check a release."
+	$(BIN)/pip install --quiet --editable '.[release]'
 	touch $@

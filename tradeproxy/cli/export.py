@@ -275,7 +275,7 @@ def _read_period(arguments: Namespace) -> tuple[datetime, datetime]:
     now = datetime.now().astimezone()
     try:
         day = get_day_bounds(arguments.date or now.date())
-    except OverflowError:
+    except (OverflowError, ValueError):  # which of them depends on the version of Python
         raise SystemExit("--date: is out of range") from None
     if bounds == (None, None):
         return day

@@ -35,7 +35,7 @@ def parse_date_argument(text: str) -> date:
 def get_day_bounds(day: date) -> tuple[datetime, datetime]:
     """Return the local midnights at which a day begins and ends.
 
-    Raises OverflowError for a day next to the first or last that datetime supports.
+    Raises OverflowError or ValueError for a day next to the first or last that datetime supports.
     """
     # Naive: astimezone takes it as local time. A day with a clock change has 23 or 25 hours.
     begin = datetime(day.year, day.month, day.day)

@@ -1,0 +1,1 @@
+"""Programs for maintainers: `make versions`, `make release`."""
