@@ -147,6 +147,7 @@ SOCKETIFY = python_peer("socketify publish", "socketify_relay.py")
 NODE = peer("Node ws", "node", "ws_relay.mjs", HERE / "node_modules/ws")
 GORILLA = _gorilla()
 LIMIT_JOINED = limit("C, bursts joined", "joined")
+LIMIT_TLS = with_tls(LIMIT)
 PROXY_TLS = proxy("tradeproxy, TLS, journal full", tls=True)
 
 SERVERS = (
@@ -155,7 +156,6 @@ SERVERS = (
     PROXY,
     NORMAL,
     IN_MEMORY,
-    PROXY_TLS,
     WEBSOCKETS,
     AIOHTTP,
     PICOWS,
@@ -166,7 +166,7 @@ SERVERS = (
 )
 
 TLS_SERVERS = (
-    with_tls(LIMIT),
+    LIMIT_TLS,
     with_tls(LIMIT_JOINED),
     PROXY,
     PROXY_TLS,

@@ -82,7 +82,6 @@ class Client:
             except BlockingIOError:
                 select.select([], [self.socket], [])
 
-
     def serve(self, received: bytes) -> bool:
         """Answer the handshake, or else the login, and return whether it was the login.
 
@@ -106,9 +105,7 @@ class Upstream:
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
-        self._websocket = ClientProtocol(
-            parse_uri(f"ws://127.0.0.1:{port}/stream"), max_size=None
-        )
+        self._websocket = ClientProtocol(parse_uri(f"ws://127.0.0.1:{port}/stream"), max_size=None)
         self._websocket.send_request(self._websocket.connect())
         self._flush()
         for request in (LOGIN, LISTEN):

@@ -109,7 +109,7 @@ class TlsSenderTests(SynchronousTestCase):
         self.writers = Writers()
         self.clock = Clock()
         self.protocol = RecordingProtocol()
-        application = Factory.forProtocol(lambda: self.protocol)  # type: ignore[arg-type]
+        application = Factory.forProtocol(lambda: self.protocol)
         factory = TLSMemoryBIOFactory(
             make_options(authority.issue("127.0.0.1")), False, application, self.clock
         )
@@ -179,21 +179,23 @@ class TlsSenderTests(SynchronousTestCase):
         taken = send(PLENTY)
         self.assertLess(taken, len(PLENTY))
         tcp: Any = self.tcp
-        self.assertLess(tcp._tempDataLen, 17_000)
+        self.assertLess(tcp._tempDataLen, 17_000)  # noqa: SLF001
         self.assertEqual(send(b"more"), 0)
         self.assertEqual(self.received(), PLENTY[:taken])
         self.assertEqual(send(b"more"), 4)
         self.assertEqual(self.received(), b"more")
 
     def test_bytes_of_tls_are_not_overtaken(self) -> None:
-        """An alert or an answer of TLS waits in the transport: a record that overtook it would
-        have the wrong number, and the client would close."""
+        """An alert or an answer of TLS waits in the transport.
+
+        A record that overtook it would have the wrong number, and the client would close.
+        """
         self.connect()
         send = find_sender(self.connection)
         assert send is not None
         tls: Any = self.tls
-        tls._tlsConnection.send(b"by TLS, ")
-        tls._flushSendBIO()
+        tls._tlsConnection.send(b"by TLS, ")  # noqa: SLF001
+        tls._flushSendBIO()  # noqa: SLF001
         self.assertEqual(send(b"behind"), 0)
         self.assertIsNone(find_sender(self.connection))
         self.write(b"behind")
@@ -283,7 +285,7 @@ class KeyUpdateTests(TestCase):
         authority = Authority(SocketTestCase.make_directory(self))  # type: ignore[arg-type]
         identity = authority.issue("127.0.0.1")
         server = _Receiver()
-        factory = Factory.forProtocol(lambda: server)  # type: ignore[arg-type]
+        factory = Factory.forProtocol(lambda: server)
         port: Any = await serverFromString(reactor, identity.endpoint()).listen(factory)
         self.addCleanup(port.stopListening)
         shell = _Shell()

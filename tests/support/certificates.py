@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
@@ -37,7 +37,7 @@ class Authority:
 
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory)
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._key = _curve_key()
         name = _name("an authority for tests")
         root = (
             _builder(name, name, self._key.public_key())
@@ -48,9 +48,12 @@ class Authority:
         self.certificate = self._directory / "authority.pem"
         self.certificate.write_bytes(root.public_bytes(Encoding.PEM))
 
-    def issue(self, *hosts: str) -> Identity:
-        """Issue a certificate for host names and addresses. The first one names the files."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def issue(self, *hosts: str, with_rsa: bool = False) -> Identity:
+        """Issue a certificate for host names and addresses. The first one names the files.
+
+        Its key is of an elliptic curve, or of RSA.
+        """
+        key = rsa.generate_private_key(65_537, 2_048) if with_rsa else _curve_key()
         certificate = (
             _builder(_name(hosts[0]), self._issuer, key.public_key())
             .add_extension(x509.SubjectAlternativeName(map(_general_name, hosts)), critical=False)
@@ -66,8 +69,12 @@ class Authority:
         return identity
 
 
+def _curve_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return x509.CertificateBuilder(

@@ -79,10 +79,10 @@ class UpgradingResource(Resource):
 class TlsRelay(ProxyServer):
     """A connection of the suite, which has no TLS, to a server that has it."""
 
-    @property
-    def reactor(self) -> Any:
-        """The part of a reactor that connects."""
-        return self
+    def connectionMade(self) -> None:
+        """Connect, through `connectTCP` below."""
+        self.reactor: Any = self
+        super().connectionMade()
 
     def connectTCP(self, host: str, port: int, factory: Any) -> Any:
         """Connect with TLS."""

@@ -141,9 +141,7 @@ class ResumingClient:
         self._connection = self._protocol()
         wrap: Any = over_tls if self.tls else SingleProtocolFactory
         try:
-            reactor.adoptStreamConnection(
-                sock.fileno(), socket.AF_INET, wrap(self._connection)
-            )
+            reactor.adoptStreamConnection(sock.fileno(), socket.AF_INET, wrap(self._connection))
         except OSError:  # a proxy that was killed just now has reset the connection
             self.connection_ended()
         finally:
