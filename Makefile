@@ -6,8 +6,8 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: demo run test lint types coverage check attacks audit chaos kill cluster handover conformance \
-	interop mutants deploy dashboard promtool bench latency stalled soak versions packages release \
-	clean
+	interop mutants deploy dashboard promtool bench bench-tls latency stalled soak versions packages \
+	release clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/tradeproxy demo
@@ -99,6 +99,10 @@ deploy: $(VENV)/.development
 # The proxy compared with other servers (about 20 minutes; see benchmarks/README.md).
 bench: $(VENV)/.development benchmarks/.venv/.peers
 	$(BIN)/python -m benchmarks.bench
+
+# The same with TLS to the clients: the proxy with and without it, and other servers.
+bench-tls: $(VENV)/.development benchmarks/.venv/.peers
+	$(BIN)/python -m benchmarks.bench --tls
 
 # One event to 1, 5 and 20 clients, compared with other relays (at most 25 minutes).
 latency: $(VENV)/.development benchmarks/.venv/.peers

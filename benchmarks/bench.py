@@ -1,6 +1,6 @@
 """Measures the proxy and other servers in turns, and prints tables; see README.md.
 
-python -m benchmarks.bench [--full] [--clients N ...] [--rounds N] [--servers WORD ...]
+python -m benchmarks.bench [--full] [--clients N ...] [--rounds N] [--servers WORD ...] [--tls]
 """
 
 from __future__ import annotations
@@ -17,7 +17,16 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.lab import LabError, phase, prepare, progress, run_load, running
-from benchmarks.servers import LIMIT, PEER_PYTHON, PROXY, SERVERS, Server
+from benchmarks.servers import (
+    LIMIT,
+    LIMIT_TLS,
+    PEER_PYTHON,
+    PROXY,
+    PROXY_TLS,
+    SERVERS,
+    TLS_SERVERS,
+    Server,
+)
 from benchmarks.workspace import HERE
 
 if TYPE_CHECKING:
@@ -100,9 +109,9 @@ Rounds = dict[str, dict[int, Figures]]
 
 
 def group_by_server(runs: Sequence[dict[str, Any]]) -> Rounds:
-    """Group the runs by server, in the order of SERVERS."""
+    """Group the runs by server, in the order of SERVERS and then of TLS_SERVERS."""
     rounds: Rounds = {}
-    for server in SERVERS:
+    for server in dict.fromkeys((*SERVERS, *TLS_SERVERS)):
         own = [each for each in runs if each["server"] == server.name and "figures" in each]
         if own:
             rounds[server.name] = {each["round"]: each["figures"] for each in own}
@@ -141,8 +150,7 @@ def format_tables(runs: Sequence[dict[str, Any]]) -> str:
     )
     if min(counts, default=0) < MIN_ROUNDS:
         lines.append(f"Fewer than {MIN_ROUNDS} rounds: differences may be noise.")
-    if PROXY.name in rounds:
-        lines += ["", *_comparison(rounds)]
+    lines += _comparison(rounds)
     failures = [f"{each['server']} (round {each['round']})" for each in runs if "error" in each]
     if failures:
         lines += ["", f"Failed: {', '.join(failures)}."]
@@ -157,7 +165,7 @@ def _overview(rounds: Rounds) -> Iterable[str]:
         "| handshakes/s | µs CPU a handshake | MB idle | KB a client |"
     )
     yield "|---" * 13 + "|"
-    limit = rounds.get(LIMIT.name, {})
+    limit = rounds.get(LIMIT.name) or rounds.get(LIMIT_TLS.name, {})
     for server, own in rounds.items():
         figures = {
             name: median(each[name] for each in own.values()) for name in next(iter(own.values()))
@@ -188,11 +196,15 @@ def _comparison(rounds: Rounds) -> Iterable[str]:
         "burst, last client p50": "burst_last_p50_ms",
         "CPU a handshake": "handshake_cpu_us",
     }
-    yield f"| {PROXY.name} relative to | {' | '.join(compared)} |"
+    name = next((each.name for each in (PROXY_TLS, PROXY) if each.name in rounds), None)
+    if name is None:
+        return
+    yield ""
+    yield f"| {name} relative to | {' | '.join(compared)} |"
     yield "|---" * (len(compared) + 1) + "|"
-    own = rounds[PROXY.name]
+    own = rounds[name]
     for server, other in rounds.items():
-        if server != PROXY.name:
+        if server != name:
             cells = (
                 format_spread(paired_ratios(own, other, figure), ".2f")
                 for figure in compared.values()
@@ -289,11 +301,15 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=RESULTS, metavar="FILE", help="for the figures, in JSON"
     )
+    parser.add_argument(
+        "--tls", action="store_true", help="servers with TLS, and the proxy without"
+    )
     arguments = parser.parse_args()
+    servers = TLS_SERVERS if arguments.tls else SERVERS
     prepare()
     sizes = ALL_CLIENTS if arguments.full else tuple(arguments.clients)
     machine, runs = describe_machine(), []
-    for result in run(select_servers(arguments.servers), sizes, arguments.rounds):
+    for result in run(select_servers(arguments.servers, servers), sizes, arguments.rounds):
         runs.append(result)
         arguments.output.write_text(json.dumps({"machine": machine, "runs": runs}, indent=1))
     for clients in sizes:

@@ -73,7 +73,7 @@ def _build() -> None:
     """Compile programs that are older than their sources; the Go relay only if Go is installed."""
     load = [HERE / name for name in ("load.c", "clients.c", "upstream.c")]
     _compile(LOAD, load, "-lssl", "-lcrypto")
-    _compile(BUILD / "limit", [HERE / "peers/limit.c"], "-lcrypto")
+    _compile(BUILD / "limit", [HERE / "peers/limit.c"], "-lssl", "-lcrypto")
     gorilla = Path("/usr/share/gocode/src/github.com/gorilla/websocket")
     if shutil.which("go") and gorilla.is_dir():
         environ = {

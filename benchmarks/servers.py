@@ -86,6 +86,20 @@ def with_upstream_tls(server: Server) -> Server:
     return replace(server, environ=environ, upstream_tls=True)
 
 
+def with_tls(server: Server) -> Server:
+    """Return a peer whose clients connect over TLS."""
+
+    def environ(config: ServerConfig) -> dict[str, str]:
+        identity = Authority(str(config.directory)).issue("127.0.0.1")
+        return {
+            **server.environ(config),
+            "TLS_KEY": str(identity.key),
+            "TLS_CERTIFICATE": str(identity.certificate),
+        }
+
+    return replace(server, name=f"{server.name}, TLS", environ=environ, tls=True)
+
+
 def limit(name: str, mode: str) -> Server:
     """Return the C loop: a send() per client for each event, or for each read ("joined")."""
     program = BUILD / "limit"
@@ -129,18 +143,37 @@ AUTOBAHN = python_peer("Autobahn sendMessage", "autobahn_relay.py")
 SITE = python_peer("twisted.web alone", "site_alone.py")
 """Accepts clients and relays nothing: the cost of the kernel and twisted.web in a handshake."""
 
+SOCKETIFY = python_peer("socketify publish", "socketify_relay.py")
+NODE = peer("Node ws", "node", "ws_relay.mjs", HERE / "node_modules/ws")
+GORILLA = _gorilla()
+LIMIT_JOINED = limit("C, bursts joined", "joined")
+LIMIT_TLS = with_tls(LIMIT)
+PROXY_TLS = proxy("tradeproxy, TLS, journal full", tls=True)
+
 SERVERS = (
     LIMIT,
-    limit("C, bursts joined", "joined"),
+    LIMIT_JOINED,
     PROXY,
     NORMAL,
     IN_MEMORY,
-    proxy("tradeproxy, TLS", tls=True),
     WEBSOCKETS,
     AIOHTTP,
     PICOWS,
-    python_peer("socketify publish", "socketify_relay.py"),
+    SOCKETIFY,
     AUTOBAHN,
-    peer("Node ws", "node", "ws_relay.mjs", HERE / "node_modules/ws"),
-    _gorilla(),
+    NODE,
+    GORILLA,
 )
+
+TLS_SERVERS = (
+    LIMIT_TLS,
+    with_tls(LIMIT_JOINED),
+    PROXY,
+    PROXY_TLS,
+    with_tls(python_peer("pyOpenSSL", "pyopenssl_relay.py")),
+    with_tls(WEBSOCKETS),
+    with_tls(SOCKETIFY),
+    with_tls(NODE),
+    with_tls(GORILLA),
+)
+"""Servers with TLS, and the proxy without."""

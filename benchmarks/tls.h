@@ -20,7 +20,15 @@ static inline ssize_t receive(int fd, SSL *ssl, void *to, size_t room) {
     return error == SSL_ERROR_ZERO_RETURN ? 0 : -1;
 }
 
-// send(), or with `ssl` SSL_write().
+// send(), or with `ssl` SSL_write(). If nothing can be sent now, it returns -1 and errno is EAGAIN.
 static inline ssize_t transmit(int fd, SSL *ssl, const void *bytes, size_t length) {
-    return ssl ? SSL_write(ssl, bytes, (int)length) : send(fd, bytes, length, MSG_NOSIGNAL);
+    if (!ssl)
+        return send(fd, bytes, length, MSG_NOSIGNAL);
+    int sent = SSL_write(ssl, bytes, (int)length);
+    if (sent > 0)
+        return sent;
+    int error = SSL_get_error(ssl, sent);
+    ERR_clear_error();
+    errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : ECONNRESET;
+    return -1;
 }

@@ -3,8 +3,10 @@
 //
 //     limit PORT UPSTREAM_PORT send|joined
 //
-// It speaks just enough of WebSocket for this; a client that does not read is waited for.
+// It speaks just enough of WebSocket for this; a client that does not read is waited for. With TLS_KEY and
+// TLS_CERTIFICATE, two PEM files, the clients have TLS.
 #define _GNU_SOURCE
+#include "../tls.h"
 #include "../websocket.h"
 
 #include <arpa/inet.h>
@@ -20,6 +22,7 @@
 enum { MOST_CLIENTS = 16384, INPUT = 1024 * 1024 };
 
 static struct {
+    SSL *ssl;
     bool upgraded;
     size_t place; // in `clients`, from 1 on; 0 before the login
 } connections[MOST_CLIENTS + 64]; // by file descriptor
@@ -28,11 +31,12 @@ static int clients[MOST_CLIENTS];
 static size_t client_count;
 static int poll_fd;
 static bool joined;
+static SSL_CTX *tls;
 
 static void send_all(int fd, const void *bytes, size_t length) {
     const char *at = bytes, *end = at + length;
     while (at < end) {
-        ssize_t sent = send(fd, at, (size_t)(end - at), MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = transmit(fd, connections[fd].ssl, at, (size_t)(end - at));
         if (sent > 0) {
             at += sent;
         } else if (sent < 0 && errno == EAGAIN) {
@@ -71,6 +75,11 @@ static void accept_clients(int listener) {
         int on = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         memset(&connections[fd], 0, sizeof connections[fd]);
+        if (tls) {
+            connections[fd].ssl = SSL_new(tls);
+            SSL_set_fd(connections[fd].ssl, fd);
+            SSL_set_accept_state(connections[fd].ssl);
+        }
         watch(fd);
     }
 }
@@ -81,14 +90,17 @@ static void hang_up(int fd) {
         clients[place - 1] = clients[--client_count];
         connections[clients[place - 1]].place = place;
     }
+    SSL_free(connections[fd].ssl);
     close(fd);
 }
 
 // A request, the login and a close frame each come in one read here, which over loopback they do.
 static void serve(int fd) {
     char input[4096], answer[512];
-    ssize_t got = recv(fd, input, sizeof input - 1, 0);
+    ssize_t got = receive(fd, connections[fd].ssl, input, sizeof input - 1);
     struct frame frame;
+    if (got < 0 && errno == EAGAIN)
+        return; // TLS's handshake goes on
     if (got <= 0) {
         hang_up(fd);
     } else if (!connections[fd].upgraded) {
@@ -151,12 +163,25 @@ static void relay(int fd) {
     memmove(input, input + used, held);
 }
 
+static void open_tls(const char *key, const char *certificate) {
+    if (!key || !certificate)
+        return;
+    tls = SSL_CTX_new(TLS_server_method());
+    SSL_CTX_set_mode(tls, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE);
+    SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(tls, 0);
+    if (SSL_CTX_use_certificate_file(tls, certificate, SSL_FILETYPE_PEM) != 1 ||
+        SSL_CTX_use_PrivateKey_file(tls, key, SSL_FILETYPE_PEM) != 1)
+        fail("TLS");
+}
+
 int main(int count, char **arguments) {
     if (count != 4) {
         fprintf(stderr, "usage: limit PORT UPSTREAM_PORT send|joined\n");
         return 1;
     }
     joined = !strcmp(arguments[3], "joined");
+    open_tls(getenv("TLS_KEY"), getenv("TLS_CERTIFICATE"));
     struct rlimit files = {MOST_CLIENTS, MOST_CLIENTS};
     setrlimit(RLIMIT_NOFILE, &files);
     poll_fd = epoll_create1(0);

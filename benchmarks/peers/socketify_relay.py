@@ -3,14 +3,17 @@
 It has no client of its own: the upstream is read by `websockets` on its asyncio loop.
 
 python socketify_relay.py PORT UPSTREAM_PORT
+
+With TLS_KEY and TLS_CERTIFICATE, two PEM files, the clients have TLS.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
-from socketify import App, AppListenOptions, OpCode
+from socketify import App, AppListenOptions, AppOptions, OpCode
 from websockets.asyncio.client import connect
 
 LOGIN = '{"action":"auth","key":"any","secret":"any"}'
@@ -39,7 +42,12 @@ async def relay(app: Any, upstream_port: int) -> None:
 
 def main(port: int, upstream_port: int) -> None:
     """Serve until the upstream ends."""
-    app = App()
+    tls = None
+    if "TLS_KEY" in os.environ:
+        tls = AppOptions(
+            key_file_name=os.environ["TLS_KEY"], cert_file_name=os.environ["TLS_CERTIFICATE"]
+        )
+    app = App(tls)
     app.ws("/*", {"compression": 0, "idle_timeout": NEVER, "message": serve_message})
     app.listen(AppListenOptions(port=port, host="127.0.0.1"), lambda _: None)
     task = app.loop.create_task(relay(app, upstream_port))

@@ -2,13 +2,15 @@
 
 python websockets_relay.py PORT UPSTREAM_PORT
 
-With UPSTREAM_SCHEME=wss, the upstream has TLS.
+With UPSTREAM_SCHEME=wss, the upstream has TLS. With TLS_KEY and TLS_CERTIFICATE, two PEM files, the
+clients have TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import sys
 
 from websockets.asyncio.client import connect
@@ -36,7 +38,12 @@ async def main(port: int, upstream_port: int) -> None:
     """Serve until the upstream ends."""
     scheme = os.environ.get("UPSTREAM_SCHEME", "ws")
     url = f"{scheme}://127.0.0.1:{upstream_port}/stream"
-    async with serve(serve_client, "127.0.0.1", port), connect(url) as upstream:
+    context = None
+    if "TLS_KEY" in os.environ:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(os.environ["TLS_CERTIFICATE"], os.environ["TLS_KEY"])
+    server = serve(serve_client, "127.0.0.1", port, ssl=context)
+    async with server, connect(url) as upstream:
         for request in (LOGIN, LISTEN):
             await upstream.send(request)
             await upstream.recv()

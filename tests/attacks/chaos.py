@@ -13,7 +13,14 @@ class ChaosTests(SocketTestCase):
 
     async def test_chaos_every_client_log_is_clean(self) -> None:
         """Every log has every event once and in order, except as declared."""
-        report = await chaos(self.make_directory(), seed=7, events=600, faults=6)
+        await self.attack(tls=False)
+
+    async def test_chaos_over_tls_every_client_log_is_clean(self) -> None:
+        """The same with clients over TLS."""
+        await self.attack(tls=True)
+
+    async def attack(self, *, tls: bool) -> None:
+        report = await chaos(self.make_directory(), seed=7, events=600, faults=6, tls=tls)
         self.assertGreaterEqual(report.events, 600)
         self.assertTrue(report.is_clean, report.verdicts)
         self.assertGreater(report.reconnects, 0)

@@ -110,6 +110,7 @@ class CompleteTests(SynchronousTestCase):
             ("tcp:80:interface=a/b", "'a/b' is neither a host name nor an address"),
             ("unix:", "it has no path"),
             ("ssl:443:privateKey=/nonexistent.pem", "No such file"),
+            (f"ssl:443:{CERTIFICATE}:sslmethod=TLS_METHOD", "leave out sslmethod"),
             ("systemd:domain=INET:index=7", "no such socket was passed to this process"),
             ("systemd:domain=INET", "Specify exactly one"),
         ]:

@@ -10,7 +10,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Server
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.downstream.direct_write import is_plain_tcp, write_direct
+from tradeproxy.downstream.direct_write import find_sender, write_direct
 
 
 class Writers:
@@ -88,10 +88,11 @@ class DirectWriteTests(SynchronousTestCase):
                 return taken
             taken += data
 
-    def test_only_twisted_tcp_is_plain(self) -> None:
-        """TLS, UNIX sockets and transports in memory are not written directly."""
-        self.assertTrue(is_plain_tcp(self.transport))
-        self.assertFalse(is_plain_tcp(object()))
+    def test_other_transports_have_no_direct_way(self) -> None:
+        """UNIX sockets, wrappers and transports in memory are not written directly."""
+        self.assertIsNotNone(find_sender(self.connection))
+        other: Any = object()
+        self.assertIsNone(find_sender(Connection(other)))
 
     def test_write_is_sent_at_once(self) -> None:
         """Nothing waits for the reactor."""

@@ -15,10 +15,11 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
+from tests.support.certificates import Authority
 from tests.support.frames import AUTH, AUTHENTICATED
-from tests.support.processes import PATIENCE
+from tests.support.processes import PATIENCE, free_port
 from tests.support.sockets import SocketTestCase
-from tests.system.chaos.resuming import SMALL_BUFFER, SingleProtocolFactory
+from tests.system.chaos.resuming import SMALL_BUFFER, SingleProtocolFactory, over_tls
 from tradeproxy.runtime.rlimits import raise_file_limit
 
 reactor: Any = chosen
@@ -129,25 +130,37 @@ class WireFormatTests(SocketTestCase):
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
         self.assertIsNone(raise_file_limit(2 * CLIENTS))
 
-    def peer(self) -> WebsocketsPeer:
-        """Connect a client with a small receive buffer in the kernel."""
+    def peer(self, wrap: Any = SingleProtocolFactory) -> WebsocketsPeer:
+        """Connect a client, over what `wrap` adds, with a small receive buffer in the kernel."""
         end = socket.socket()
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
         end.connect(("127.0.0.1", self.port))
         end.setblocking(False)
         peer = WebsocketsPeer(self.port)
-        reactor.adoptStreamConnection(end.fileno(), socket.AF_INET, SingleProtocolFactory(peer))
+        reactor.adoptStreamConnection(end.fileno(), socket.AF_INET, wrap(peer))
         end.close()
         self.addCleanup(peer.abort)
         return peer
 
     async def test_random_stalls_and_closes_keep_streams_valid_and_ordered(self) -> None:
         """No frame is cut, lost, repeated or out of order."""
+        await self.assert_streams_are_valid({}, SingleProtocolFactory)
+
+    async def test_random_stalls_over_tls_keep_streams_valid_and_ordered(self) -> None:
+        """No record is either: each has a number, and a client closes at a wrong one."""
+        identity = Authority(self.make_directory()).issue("localhost")
+        listen = {"PROXY_LISTEN": identity.endpoint(port := free_port())}
+        await self.assert_streams_are_valid(listen, over_tls, port)
+
+    async def assert_streams_are_valid(
+        self, environment: dict[str, str], wrap: Any, port: int | None = None
+    ) -> None:
         random = Random(4)
         alpaca = await self.simulate()
-        await self.proxy()
+        await self.proxy(**environment)
+        self.port = port or self.port
         await alpaca.when_listening()
-        peers = [self.peer() for _ in range(CLIENTS)]
+        peers = [self.peer(wrap) for _ in range(CLIENTS)]
         await gatherResults([peer.has(1) for peer in peers])
         events: list[bytes] = []
         for _ in range(ROUNDS):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
@@ -45,7 +45,7 @@ class Authority:
 
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory)
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._key = _curve_key()
         name = _name("an authority for tests")
         root = (
             _builder(name, name, self._key.public_key())
@@ -57,13 +57,19 @@ class Authority:
         self.certificate = self._directory / "authority.pem"
         self.certificate.write_bytes(root.public_bytes(Encoding.PEM))
 
-    def issue(self, *hosts: str) -> Identity:
-        """Issue a certificate for host names and addresses. The first one names the files."""
-        return self.issue_names(hosts[0], [_general_name(host) for host in hosts])
+    def issue(self, *hosts: str, with_rsa: bool = False) -> Identity:
+        """Issue a certificate for host names and addresses. The first one names the files.
 
-    def issue_names(self, common_name: str, names: Sequence[x509.GeneralName]) -> Identity:
+        Its key is of an elliptic curve, or of RSA.
+        """
+        names = [_general_name(host) for host in hosts]
+        return self.issue_names(hosts[0], names, with_rsa=with_rsa)
+
+    def issue_names(
+        self, common_name: str, names: Sequence[x509.GeneralName], *, with_rsa: bool = False
+    ) -> Identity:
         """Issue a certificate with these names in subjectAltName; without one for no names."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = rsa.generate_private_key(65_537, 2_048) if with_rsa else _curve_key()
         builder = (
             _builder(_name(common_name), self._issuer, key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -86,8 +92,12 @@ class Authority:
         return identity
 
 
+def _curve_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return x509.CertificateBuilder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import txaio
@@ -86,7 +87,6 @@ class FakeMember:
     """
 
     size = 1
-    is_caught_up = True
 
     def __init__(
         self, account: Account, failure: Exception | None = None, takes: int | None = None
@@ -102,6 +102,9 @@ class FakeMember:
     @property
     def subscriber(self) -> FakeMember:
         return self
+
+    def find_sender(self) -> Callable[[bytes], int]:
+        return self.send
 
     def send(self, data: bytes) -> int:
         taken = data[: self._takes]

@@ -1,6 +1,6 @@
 """Runs the Autobahn suite's cases for WebSocket servers against the proxy's own server.
 
-    python -m tests.system.conformance [--cases PATTERN]
+    python -m tests.system.conformance [--cases PATTERN] [--tls]
 
 The server is DownstreamFactory with its options and its protocol. Only two things differ: messages
 may be larger, and each is sent back.
@@ -20,9 +20,12 @@ from twisted.internet import reactor as chosen
 from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.ssl import CertificateOptions
+from twisted.protocols.portforward import ProxyFactory, ProxyServer
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
+from tests.support.certificates import Authority
 from tests.support.journals import memory_journal
 from tests.support.processes import spawn
 from tradeproxy.config.settings import Limits
@@ -73,8 +76,21 @@ class UpgradingResource(Resource):
         return answer.reason.encode() if isinstance(answer, Rejection) else answer
 
 
-async def run_cases(directory: str, cases: str) -> dict[str, str]:
-    """Return the verdict of each case, by its number."""
+class TlsRelay(ProxyServer):
+    """A connection of the suite, which has no TLS, to a server that has it."""
+
+    def connectionMade(self) -> None:
+        """Connect, through `connectTCP` below."""
+        self.reactor: Any = self
+        super().connectionMade()
+
+    def connectTCP(self, host: str, port: int, factory: Any) -> Any:
+        """Connect with TLS."""
+        return reactor.connectSSL(host, port, factory, CertificateOptions())
+
+
+async def run_cases(directory: str, cases: str, *, tls: bool = False) -> dict[str, str]:
+    """Return the verdict of each case, by its number; with `tls`, all go through a TlsRelay."""
     journal = memory_journal(reactor)
     account = Account("paper", journal, reactor)
     factory = EchoFactory(Limits(max_message=LARGEST, auth_timeout=3600), reactor)
@@ -82,11 +98,19 @@ async def run_cases(directory: str, cases: str) -> dict[str, str]:
         {"paper": account}, factory, Admission((), (), Tokens(())), reactor, reactor.seconds
     )
     site.resource = UpgradingResource(factory, account)
-    port: Any = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
-    address = f"127.0.0.1:{port.getHost().port}"
+    plain = "tcp:0:interface=127.0.0.1"
+    endpoint = Authority(directory).issue("localhost").endpoint() if tls else plain
+    port: Any = await serverFromString(reactor, endpoint).listen(site)
+    listening = [port]
+    if tls:
+        relay = ProxyFactory("127.0.0.1", port.getHost().port)
+        relay.protocol = TlsRelay
+        listening.append(await serverFromString(reactor, plain).listen(relay))
+    address = f"127.0.0.1:{listening[-1].getHost().port}"
     suite = spawn(("kosoku", "--include", cases, "--outdir", directory, address), directory, {})
     await suite.ended
-    await port.stopListening()
+    for port in listening:
+        await port.stopListening()
     journal.close()
     reports = list(Path(directory).rglob("index.json"))
     if not reports:
@@ -101,11 +125,12 @@ def main() -> None:
         prog="conformance", description="The Autobahn suite's cases for servers."
     )
     parser.add_argument("--cases", default="*", help="a number or pattern, such as 5.*")
+    parser.add_argument("--tls", action="store_true", help="the server has TLS")
     arguments = parser.parse_args()
 
     async def run(_: Any) -> None:
         with TemporaryDirectory() as directory:
-            verdicts = await run_cases(directory, arguments.cases)
+            verdicts = await run_cases(directory, arguments.cases, tls=arguments.tls)
         for verdict, count in Counter(verdicts.values()).most_common():
             sys.stdout.write(f"{verdict:15} {count:4}\n")
         bad = [case for case, verdict in verdicts.items() if verdict not in ACCEPTED]

@@ -86,6 +86,8 @@ def complete(description: str) -> str:
     """
     endpoint = _parse(description)
     try:
+        if "sslmethod" in endpoint.given:  # Twisted would also admit old versions
+            raise ValueError("leave out sslmethod: TLS has version 1.2 or 1.3")
         # No endpoint uses its reactor before listen(). Importing the real one would install it.
         serverFromString(object(), description)
         if endpoint.on_tcp:

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from tradeproxy.downstream import autobahn_slim
 from tradeproxy.downstream.clients import ClientInfo, ClientStats
-from tradeproxy.downstream.direct_write import is_drained, is_plain_tcp, write_direct
+from tradeproxy.downstream.direct_write import find_sender, write_direct
 from tradeproxy.downstream.handshake_limits import FRAMES_PER_TURN
 from tradeproxy.downstream.session import (
     ClientEffect,
@@ -233,23 +233,18 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
 
     # Called by the send group, and the way out of it.
 
-    @property
-    def is_caught_up(self) -> bool:
-        """Whether its socket took every event of the log, and it gets every event, unfiltered."""
+    def find_sender(self) -> Callable[[bytes], int] | None:
+        """Return the function that writes directly, if all events have been written and sent.
+
+        None for a client that does not get every event, too.
+        """
         feed = self.subscriber.feed
-        return (
+        is_caught_up = (
             feed.is_caught_up
             and feed.encoder is self._context.encoders.plain
             and self.state == self.STATE_OPEN
-            and is_plain_tcp(self.transport)
-            and is_drained(self)
         )
-
-    @property
-    def send(self) -> Callable[[bytes], int]:
-        """The `send` method of the TCP socket."""
-        send: Callable[[bytes], int] = self.transport.socket.send
-        return send
+        return find_sender(self) if is_caught_up else None
 
     def resume_feed(self, position: int, rest: bytes) -> None:
         """Continue with the client's own feed after `position`; write `rest` first.

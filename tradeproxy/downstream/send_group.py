@@ -47,13 +47,12 @@ class GroupMember(Protocol):
     def subscriber(self) -> Subscriber:
         """The subscriber that the broadcaster serves while the client is in no group."""
 
-    @property
-    def is_caught_up(self) -> bool:
-        """Whether its socket took every event of the log, and it gets every event, unfiltered."""
+    def find_sender(self) -> Callable[[bytes], int] | None:
+        """Return the function that writes to its socket; None unless the client can join a group.
 
-    @property
-    def send(self) -> Callable[[bytes], int]:
-        """The socket's `send`: returns how many bytes it took; raises OSError if it took none."""
+        It can if it is caught up, gets every event unfiltered, and nothing waits for its socket.
+        The function returns how many bytes it took, and raises OSError if it took none.
+        """
 
     def resume_feed(self, position: int, rest: bytes) -> None:
         """Write `rest`, and continue with the client's own feed after the event `position`."""
@@ -82,8 +81,8 @@ class SendGroups:
             # sent the same events, so no client joins, nor while such events are being delivered.
             account = member.account
             is_safe = account.journal.status.durable and not account.broadcaster.has_overflow
-            if is_safe and member.send_group is None and member.is_caught_up:
-                self._find_group(member.account).add(member)
+            if is_safe and member.send_group is None and (send := member.find_sender()):
+                self._find_group(account).add(member, send)
 
     def _find_group(self, account: Account) -> SendGroup:
         position = account.journal.last
@@ -112,12 +111,12 @@ class SendGroup:
         """The number of members. An empty group is unregistered and not used again."""
         return len(self._members)
 
-    def add(self, member: GroupMember) -> None:
-        """Add `member`, and unregister its own subscriber."""
+    def add(self, member: GroupMember, send: Callable[[bytes], int]) -> None:
+        """Add `member`, which `send` writes to, and unregister its own subscriber."""
         if not self._members:
             self._account.broadcaster.register(self)
         self._account.broadcaster.unregister(member.subscriber)
-        self._members[member] = member.send
+        self._members[member] = send
         member.send_group = self
 
     def remove(self, member: GroupMember) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.application import strports
 from twisted.internet.tcp import makeBinding
 
+from tradeproxy.runtime.tls_policy import require_forward_secrecy
+
 if TYPE_CHECKING:
     from twisted.application.internet import StreamServerEndpointService
     from twisted.internet.interfaces import IProtocolFactory
@@ -18,8 +20,9 @@ def build_listener(
     """Return the service that listens on a Twisted endpoint description.
 
     Its start raises CannotListenError if the port is in use. With `reuse_port`, a TCP port is
-    shared with every other process of this user that also sets it.
+    shared with every other process of this user that also sets it. TLS has forward secrecy.
     """
+    require_forward_secrecy()
     if reuse_port:
         reactor = ReusePortReactor(reactor)
     return strports.service(description, factory, reactor=reactor)

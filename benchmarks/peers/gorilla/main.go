@@ -2,9 +2,12 @@
 // a writing goroutine. Each event is framed once, as a PreparedMessage.
 //
 //	relay PORT UPSTREAM_PORT
+//
+// With TLS_KEY and TLS_CERTIFICATE, two PEM files, the clients have TLS.
 package main
 
 import (
+	"crypto/tls"
 	"log"
 	"net/http"
 	"os"
@@ -120,7 +123,16 @@ func (hub *Hub) relay(url string) error {
 
 func main() {
 	hub := &Hub{clients: map[*Client]bool{}}
-	go func() { log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Args[1], http.HandlerFunc(hub.serve))) }()
+	address, handler := "127.0.0.1:"+os.Args[1], http.HandlerFunc(hub.serve)
+	go func() {
+		if key := os.Getenv("TLS_KEY"); key != "" {
+			// Without HTTP/2, which has no WebSocket here.
+			server := http.Server{Addr: address, Handler: handler}
+			server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){}
+			log.Fatal(server.ListenAndServeTLS(os.Getenv("TLS_CERTIFICATE"), key))
+		}
+		log.Fatal(http.ListenAndServe(address, handler))
+	}()
 	if err := hub.relay("ws://127.0.0.1:" + os.Args[2] + "/stream"); err != nil {
 		log.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 """Runs chaos for minutes and prints a table; exits with 1 if a client lost events.
 
 python -m tests.system.chaos [--seed N] [--events N] [--faults N] [--only NAMES] [--proxy DIRECTORY]
+                              [--tls]
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def main() -> None:
         help="names of faults, such as mute_stream,history_500; an unknown one lists all",
     )
     parser.add_argument("--proxy", metavar="DIRECTORY", help="a checkout whose proxy is tested")
+    parser.add_argument("--tls", action="store_true", help="clients connect over TLS")
     arguments = parser.parse_args()
     if arguments.faults is None and not arguments.only:
         arguments.faults = 200

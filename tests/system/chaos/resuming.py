@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 from twisted.internet import reactor as chosen
 from twisted.internet.protocol import ClientFactory
+from twisted.internet.ssl import CertificateOptions
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tests.system.chaos.checker import ClientLog, DeclaredGap, ReceivedEvent
 from tradeproxy.wire.event import format_time, parse_time
@@ -38,6 +40,11 @@ class SingleProtocolFactory(ClientFactory):
         return self._protocol
 
 
+def over_tls(protocol: Any) -> TLSMemoryBIOFactory:
+    """Return a factory of a client's TLS connection. It accepts any certificate."""
+    return TLSMemoryBIOFactory(CertificateOptions(), True, SingleProtocolFactory(protocol))
+
+
 class ResumingClient:
     """The base of all clients: a log, a connection that is reopened, and a way to stall."""
 
@@ -51,6 +58,8 @@ class ResumingClient:
         self._port = port
         self._since: int | None = since  # None: live events only
         self._connection: Any = None
+        self.tls = False
+        """Whether it connects over TLS."""
         self._running = True
 
     @property
@@ -130,10 +139,9 @@ class ResumingClient:
         sock.setblocking(False)
         self.connects += 1
         self._connection = self._protocol()
+        wrap: Any = over_tls if self.tls else SingleProtocolFactory
         try:
-            reactor.adoptStreamConnection(
-                sock.fileno(), socket.AF_INET, SingleProtocolFactory(self._connection)
-            )
+            reactor.adoptStreamConnection(sock.fileno(), socket.AF_INET, wrap(self._connection))
         except OSError:  # a proxy that was killed just now has reset the connection
             self.connection_ended()
         finally:

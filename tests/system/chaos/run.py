@@ -14,6 +14,7 @@ from twisted.internet import reactor as chosen
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall, deferLater
 
+from tests.support.certificates import Authority
 from tests.support.faketime import FakeClock, find_library
 from tests.support.processes import Command, free_port, run
 from tests.system.chaos.checker import Truth, Verdict, count_deliveries_without_cursor, judge
@@ -43,7 +44,6 @@ OLD_ORDERS, OLD_ORDERS_AGE = 20, 3_600.0
 """Orders that are open before the journal begins, and their age in seconds."""
 
 FAST_SETTINGS = {
-    "PROXY_HOST": "127.0.0.1",
     "PROXY_STALL_TIMEOUT": "2",
     "PROXY_RECOVERY_DEADLINE": "2",
     "PROXY_RECONCILE_INTERVAL": "3",
@@ -84,19 +84,26 @@ class ChaosWorld(NumberedEvents):
 
     proxy: Command
 
-    def __init__(self, directory: str, random: Random, sources: str | None = None) -> None:
+    def __init__(
+        self, directory: str, random: Random, sources: str | None = None, *, tls: bool = False
+    ) -> None:
         """Create both, without starting them.
 
         Args:
             directory: the home directory of the proxy.
             random: the source of everything random.
             sources: a checkout whose proxy runs; by default this one.
+            tls: whether clients connect to the proxy over TLS.
         """
         self._age = OLD_ORDERS_AGE
         super().__init__(Simulator(reactor, random, wall_clock=self._now), random)
         self.orders = NumberedOrders(self)
         self.journal = Path(directory, JOURNAL)
         self.proxy_port = free_port()
+        self._listen = {"PROXY_HOST": "127.0.0.1", "PROXY_PORT": str(self.proxy_port)}
+        if tls:
+            identity = Authority(directory).issue("localhost")
+            self._listen = {"PROXY_LISTEN": identity.endpoint(self.proxy_port)}
         self.fake_clock: FakeClock | None = None
         """The proxy's wall clock; None without libfaketime."""
         if (library := find_library()) is not None:
@@ -129,7 +136,7 @@ class ChaosWorld(NumberedEvents):
             ALPACA_API_KEY="PKTEST",
             ALPACA_SECRET_KEY="test-secret",
             ALPACA_URL=f"http://127.0.0.1:{self._listening.getHost().port}",
-            PROXY_PORT=str(self.proxy_port),
+            **self._listen,
             **FAST_SETTINGS,
             **self._sources,
             **({} if self.fake_clock is None else self.fake_clock.environment),
@@ -169,6 +176,7 @@ async def chaos(
     faults: int | None,
     proxy: str | None = None,
     only: Sequence[str] = (),
+    tls: bool = False,
 ) -> Report:
     """Inject `faults` faults while `events` events are emitted, and judge every client.
 
@@ -179,11 +187,12 @@ async def chaos(
         faults: how many faults to inject; None for each of `only` once.
         proxy: a checkout whose proxy runs; by default this one.
         only: the names of the faults to inject, in turn; by default they are random.
+        tls: whether clients connect over TLS.
 
     Raises UnknownFaultError.
     """
     random = Random(seed)
-    world = ChaosWorld(directory, random, proxy)
+    world = ChaosWorld(directory, random, proxy, tls=tls)
     clients: list[ResumingClient] = []
     nemesis = Nemesis(world, clients, Random(seed))  # its own: other draws depend on the time
     plan = list(nemesis.plan(faults, only))
@@ -191,6 +200,7 @@ async def chaos(
     clients += build_clients(CLIENTS, world.port, round(time() * 1e6))
     for client in clients:
         client.find_order_event = world.orders.find
+        client.tls = tls
         client.start()
     await _wait_until(lambda: all(client.is_ready for client in clients))
     per_fault = events // len(plan)
