@@ -23,6 +23,8 @@ OTHERS = {
     "tradeproxy.cluster.replica:MAX_POSITIONS",
     "tradeproxy.downstream.feed:MAX_DIRECT_BYTES",
     "tradeproxy.downstream.send_group:MAX_GROUP_SIZE",
+    "tradeproxy.downstream.tls_sender:MAX_CIPHERTEXT",
+    "tradeproxy.downstream.tls_sender:MAX_PLAINTEXT",
     "tradeproxy.journal.base:MAX_DEVIATION",
     "tradeproxy.journal.spool:MAX_ROWS",
     "tradeproxy.journal.spool:MAX_SIZE",
