@@ -13,6 +13,7 @@ from tradeproxy.config import endpoints
 from tradeproxy.config.settings import Settings, SettingsError, read_settings
 from tradeproxy.journal.access import find_access_warnings
 from tradeproxy.journal.file import check_journal, describe_os_error, find_problem
+from tradeproxy.runtime.log_context import drop_log_context
 from tradeproxy.runtime.log_throttle import LogThrottleService
 from tradeproxy.runtime.monotonic import use_monotonic_clock
 from tradeproxy.runtime.rlimits import (
@@ -162,6 +163,7 @@ def makeService(options: Options) -> IService:
 
     reactor: Any = chosen  # mypy does not know all interfaces that a reactor provides
     use_monotonic_clock(reactor)
+    drop_log_context()
     keep_files_private(getattr(options, "parent", None) or {})
     settings = options.settings
     clients, reserve = settings.limits.max_clients, reserve_for(len(settings.accounts))

@@ -13,6 +13,7 @@ import txaio
 from twisted.internet.address import IPv4Address
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.tcp import Server
+from twisted.python import log
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import AUTH, AUTHORIZED, LISTENING
@@ -23,6 +24,7 @@ from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
+from tradeproxy.runtime.log_context import drop_log_context
 from tradeproxy.upstream.client import UpstreamFactory
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.web.site import build_site
@@ -76,6 +78,8 @@ class EventCostTests(SynchronousTestCase):
         self.reactor: Any = EPollReactor()
         module: Any = txaio  # `config` is set at run time
         self.patch(module.config, "loop", self.reactor)
+        self.patch(log, "callWithLogger", log.callWithLogger)
+        drop_log_context()
         path = Path(self.mktemp()) / "paper.sqlite3"
         journal = journal_at(path, self.reactor, dates=dates_of(self.reactor))
         self.account = Account("paper", journal, self.reactor)
