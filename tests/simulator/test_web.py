@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from alpaca.common.exceptions import APIError
 from alpaca.trading.client import TradingClient
-from alpaca.trading.enums import OrderSide, TimeInForce
-from alpaca.trading.requests import LimitOrderRequest, ReplaceOrderRequest
+from alpaca.trading.enums import OrderClass, OrderSide, TimeInForce, TradeEvent
+from alpaca.trading.models import TradeUpdate
+from alpaca.trading.requests import (
+    ClosePositionRequest,
+    GetCalendarRequest,
+    GetOrdersRequest,
+    LimitOrderRequest,
+    MarketOrderRequest,
+    ReplaceOrderRequest,
+    StopLimitOrderRequest,
+    StopLossRequest,
+    StopOrderRequest,
+    TakeProfitRequest,
+    TrailingStopOrderRequest,
+)
 from twisted.internet import reactor
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -85,6 +100,23 @@ class OrdersTests(WebTestCase):
             self.assertEqual((status, refusal["code"]), (422, 40010001), query)
             self.assertIn(query.split("=")[0], refusal["message"])
 
+    def test_list_applies_symbols_and_side(self) -> None:
+        """Both were ignored: a bot that asked for its own symbols got the orders of all."""
+        spy, btc = self.submit()["id"], self.submit(symbol="BTC/USD")["id"]
+        sold = self.submit(side="sell", limit_price=100_000)["id"]
+        for query, expected in (
+            ("symbols=SPY", {spy, sold}),
+            ("symbols=spy,BTC/USD", {spy, sold, btc}),
+            ("symbols=MSFT", set()),
+            ("side=sell", {sold}),
+            ("side=buy&symbols=SPY", {spy}),
+            ("side=buy&limit=1", {btc}),
+        ):
+            _, listed = self.ask("GET", f"/v2/orders?{query}")
+            self.assertEqual({order["id"] for order in listed}, expected, query)
+        status, refusal = self.ask("GET", "/v2/orders?side=both")
+        self.assertEqual((status, "side" in refusal["message"]), (422, True))
+
     def test_cancel_all_lists_each_order(self) -> None:
         """Every open order is canceled and listed with its status."""
         ids = [self.submit()["id"] for _ in range(3)]
@@ -101,12 +133,25 @@ class OrdersTests(WebTestCase):
             ("PATCH", "/v2/orders/unknown", b"{", 400, 40010000),
             ("POST", "/v2/orders", MARKET | {"qty": 0}, 422, 40010001),
             ("POST", "/v2/orders", MARKET | {"type": "stop"}, 422, 40010001),
+            ("POST", "/v2/orders", MARKET | {"order_class": "bracket"}, 422, 42210000),
             ("POST", "/v2/orders", b"{", 400, 40010000),
             ("POST", "/v2/orders", b'{"qty":NaN}', 400, 40010000),
             ("POST", "/v2/orders", b"[" * 100_000, 400, 40010000),
             ("PUT", "/v2/orders", {}, 404, 40410000),
             ("GET", "/", b"", 404, 40410000),
-            ("GET", "/v2/positions", b"", 404, 40410000),
+            ("GET", "/v2/watchlists", b"", 404, 40410000),
+            ("GET", "/v2/orders/a/b", b"", 404, 40410000),
+            ("PUT", "/v2/positions", {}, 404, 40410000),
+            ("POST", "/v2/account", {}, 404, 40410000),
+            ("GET", "/v2/positions/SPY", b"", 404, 40410000),
+            ("DELETE", "/v2/positions/SPY", b"", 404, 40410000),
+            ("DELETE", "/v2/positions/SPY?percentage=101", b"", 422, 40010001),
+            ("GET", "/v2/assets/no%20symbol", b"", 404, 40410000),
+            ("GET", "/v2/orders:by_client_order_id", b"", 404, 40410000),
+            ("GET", "/v2/calendar?start=today", b"", 422, 40010001),
+            ("POST", "/simulator/price", {"symbol": "SPY"}, 422, 40010001),
+            ("POST", "/simulator/price", {"symbol": "SPY", "price": 0}, 422, 40010001),
+            ("DELETE", "/simulator/fault/rain", b"", 400, 40010000),
             ("GET", "/stream/deeper", b"", 404, 40410000),
         ):
             answered, refusal = self.ask(method, path, body)
@@ -211,7 +256,19 @@ class InjectionTests(WebTestCase):
         client = self.listener()
         self.assertEqual(self.ask("POST", "/simulator/emit", event), (200, {"delivered": 1}))
         [payload] = client.messages
-        self.assertEqual(json.loads(payload), {"stream": "trade_updates", "data": event})
+        data = json.loads(payload)["data"]
+        self.assertEqual({name: data[name] for name in event}, event)
+
+    def test_order_that_is_no_object_stays(self) -> None:
+        """So a client's own tolerance can be tried."""
+        client = self.listener()
+        for order in (None, 5, [1]):
+            client.taken()
+            self.ask("POST", "/simulator/emit", {"event": "fill", "order": order})
+            [payload] = client.messages
+            data = json.loads(payload)["data"]
+            self.assertEqual(list(data), ["at", "event_id", "timestamp", "event", "order"])
+            self.assertEqual(data["order"], order)
 
     def test_event_without_id_gets_one(self) -> None:
         """It gets a time too: clients resume after it, and repeats are duplicates."""
@@ -219,7 +276,7 @@ class InjectionTests(WebTestCase):
         for _ in range(2):
             self.ask("POST", "/simulator/emit", {"event": "fill"})
         first, second = (json.loads(payload)["data"] for payload in client.messages)
-        self.assertEqual(list(first), ["at", "event_id", "timestamp", "event"])
+        self.assertEqual(list(first)[:4], ["at", "event_id", "timestamp", "event"])
         self.assertLess(first["event_id"], second["event_id"])
 
     def test_event_must_be_an_object(self) -> None:
@@ -235,6 +292,49 @@ class InjectionTests(WebTestCase):
         body = b'{"event":"fill","price":NaN,"qty":-Infinity}'
         self.assertEqual(self.ask("POST", "/simulator/emit", body), (200, {"delivered": 1}))
         self.assertIn(b'"price":NaN,"qty":-Infinity', client.messages[0])
+
+    def test_fault_ends_early(self) -> None:
+        """All of them, or one kind; those in force are listed."""
+        for kind in ("throttle", "refuse"):
+            self.ask("POST", "/simulator/fault", {"kind": kind, "seconds": 1000})
+        path = "/simulator/fault"
+        self.assertEqual(self.ask("GET", path), (200, {"in_force": ["throttle", "refuse"]}))
+        self.assertEqual(self.ask("DELETE", f"{path}/throttle"), (200, {"ended": ["throttle"]}))
+        self.assertEqual(self.ask("DELETE", path), (200, {"ended": ["refuse"]}))
+        self.assertEqual(self.ask("DELETE", path), (200, {"ended": []}))
+        client = self.listener()
+        for kind in ("silence", "mute"):
+            self.ask("POST", path, {"kind": kind})
+            self.assertEqual(self.ask("POST", "/simulator/emit", {})[1], {"delivered": 0})
+            self.assertEqual(self.ask("DELETE", path), (200, {"ended": [kind]}))
+            self.assertEqual(self.ask("POST", "/simulator/emit", {})[1], {"delivered": 1})
+        self.assertEqual(client.events(), ["new", "new"])
+
+    def test_outage_goes_on_with_trading(self) -> None:
+        """The client cannot return; orders are accepted, and the history has them."""
+        client = self.listener()
+        self.ask("POST", "/simulator/fault", {"kind": "outage", "seconds": 5})
+        self.wires.flush()
+        self.assertFalse(self.simulator.connected)
+        self.assertEqual(client.taken(), [])
+        self.assertIn("502", self.connect().http_status_line)
+        self.submit()
+        self.assertEqual(len(self.simulator.history.last(9)), 1)
+        self.wires.advance(5)
+        self.assertEqual(self.listener().events(), [])
+        self.assertTrue(self.simulator.listening)
+
+    def test_price_fills_orders(self) -> None:
+        """A test of a stop needs no patience: it sets the price."""
+        client = self.listener()
+        self.ask("POST", "/simulator/price", {"symbol": "spy", "price": 100})
+        stop = self.submit(type="stop", side="sell", stop_price=90, limit_price=None)
+        self.assertEqual(
+            self.ask("POST", "/simulator/price", {"symbol": "SPY", "price": "89"}),
+            (200, {"reached": [stop["id"]]}),
+        )
+        self.wires.advance(1)
+        self.assertEqual(client.events(), ["new", "fill"])
 
     def test_posted_fault_is_injected(self) -> None:
         """An invalid fault is rejected with the field's name."""
@@ -321,4 +421,107 @@ class SocketTests(SocketTestCase):
         self.assertEqual([response.status for response in canceled], [200])
         account: Any = client.get_account()
         self.assertEqual((account.status.value, account.cash), ("ACTIVE", "100000"))
+        self.trade_advanced(client)
         client._session.close()  # noqa: SLF001  # alpaca-py has no public close
+
+    def trade_advanced(self, client: TradingClient) -> None:
+        """Place stops, read what is held, and close it."""
+        common: Any = {"symbol": "SPY", "qty": 1, "time_in_force": TimeInForce.GTC}
+        stops: Any = [
+            client.submit_order(request)
+            for request in (
+                StopOrderRequest(**common, side=OrderSide.SELL, stop_price=0.02),
+                StopLimitOrderRequest(
+                    **common, side=OrderSide.SELL, stop_price=0.02, limit_price=0.01
+                ),
+                TrailingStopOrderRequest(**common, side=OrderSide.SELL, trail_percent=50),
+            )
+        ]
+        self.assertEqual(stops[2].stop_price, str(Decimal(stops[2].hwm) / 2))
+        listed: Any = client.get_orders(GetOrdersRequest(side=OrderSide.SELL, symbols=["SPY"]))
+        self.assertEqual({order.id for order in listed}, {order.id for order in stops})
+        mine = MarketOrderRequest(**common, side=OrderSide.BUY, client_order_id="mine")
+        bought: Any = client.submit_order(mine)
+        found: Any = client.get_order_by_client_id("mine")
+        self.assertEqual(found.id, bought.id)
+        bracket = MarketOrderRequest(
+            **common,
+            side=OrderSide.BUY,
+            order_class=OrderClass.BRACKET,
+            take_profit=TakeProfitRequest(limit_price=1000),
+            stop_loss=StopLossRequest(stop_price=1),
+        )
+        try:  # assertRaises would keep the exception, and with it the client's connection
+            client.submit_order(bracket)
+        except APIError as error:
+            self.assertEqual((error.status_code, error.code), (422, 42210000))
+        else:
+            self.fail("the order was accepted")
+        positions: Any = []
+        while not positions:
+            positions = client.get_all_positions()
+        [position] = positions
+        self.assertEqual((position.symbol, position.qty, position.side.value), ("SPY", "1", "long"))
+        clock: Any = client.get_clock()
+        self.assertTrue(clock.is_open)
+        self.assertGreater(clock.next_close, clock.timestamp)
+        week = GetCalendarRequest(start=date(2026, 7, 20), end=date(2026, 7, 26))
+        self.assertEqual(len(client.get_calendar(week)), 7)
+        asset: Any = client.get_asset("BTC/USD")
+        self.assertEqual(asset.asset_class.value, "crypto")
+        self.assertIn("SPY", {known.symbol for known in client.get_all_assets()})  # type: ignore[union-attr]
+        half: Any = client.close_position("SPY", ClosePositionRequest(percentage="50"))
+        self.assertEqual(Decimal(half.qty), Decimal("0.5"))
+        closed: Any = client.close_all_positions(cancel_orders=True)
+        self.assertEqual([response.symbol for response in closed], ["SPY"])
+
+
+class CompletionTests(WebTestCase):
+    """Partial events become events that alpaca-py can parse."""
+
+    def emit(self, data: Any) -> TradeUpdate:
+        client = self.listener()
+        self.assertEqual(self.ask("POST", "/simulator/emit", data), (200, {"delivered": 1}))
+        [payload] = client.taken()
+        client.dropConnection(abort=True)
+        self.wires.flush()
+        return TradeUpdate(**json.loads(payload)["data"])
+
+    def test_example_of_the_docs_is_parsed(self) -> None:
+        """It raised a ValidationError in alpaca-py: most fields were absent, and "1" is no UUID."""
+        first, second = (
+            self.emit({"event": "fill", "order": {"id": "1", "symbol": "SPY"}}) for _ in range(2)
+        )
+        self.assertEqual(first.order.id, second.order.id)
+        self.assertNotEqual(first.execution_id, second.execution_id)
+        order = first.order
+        self.assertEqual((order.symbol, order.status.value), ("SPY", "filled"))
+        self.assertEqual(order.filled_qty, order.qty)
+        self.assertIsNotNone(order.filled_at)
+        self.assertEqual(str(order.filled_avg_price), str(first.price))
+
+    def test_every_event_is_complete(self) -> None:
+        """Whatever part of the order is sent."""
+        for event in TradeEvent:
+            for order in ({}, {"id": "x"}, {"symbol": "BTC/USD", "limit_price": "5", "qty": "10"}):
+                update = self.emit({"event": event.value, "order": order})
+                self.assertEqual(update.event, event)
+        self.assertEqual(self.emit({}).event, TradeEvent.NEW)
+
+    def test_fields_that_are_sent_stay(self) -> None:
+        """The rest follows from them."""
+        sent = {"symbol": "BTC/USD", "side": "sell", "qty": "10", "type": "limit"}
+        data = {"event": "partial_fill", "price": "7", "order": sent | {"limit_price": "6"}}
+        update = self.emit(data)
+        order = update.order.model_dump()
+        self.assertEqual({name: order[name] for name in sent}, sent)
+        self.assertEqual((order["order_type"], order["asset_class"]), ("limit", "crypto"))
+        self.assertEqual((update.price, update.qty, order["filled_qty"]), (7, 5, "5"))
+        self.assertEqual(self.emit({"event": "fill", "qty": "3"}).order.filled_qty, "3")
+
+    def test_order_of_the_exchange_is_the_base(self) -> None:
+        """Its id suffices."""
+        placed = self.submit(client_order_id="mine", qty="8")
+        update = self.emit({"event": "canceled", "order": {"id": placed["id"]}})
+        self.assertEqual((update.order.client_order_id, update.order.qty), ("mine", "8"))
+        self.assertEqual(update.order.status.value, "canceled")
