@@ -158,7 +158,7 @@ class Simulator:
 
         Without a client, only a lasting fault and new events remain.
         """
-        self._log.info("Alpaca's fault {fault} is injected", fault=fault.kind.value)
+        self._log.info("simulated Alpaca: the fault {fault} is injected", fault=fault.kind.value)
         match fault.kind, self._connection:
             case kind, connection if kind.lasting:
                 self._faults[kind] = LastingFault(fault, self.reactor.seconds())
@@ -204,7 +204,7 @@ class Simulator:
                     connection.mute(0)
                 case _:
                     del self._faults[kind]
-            self._log.info("Alpaca's fault {fault} has ended", fault=kind.value)
+            self._log.info("simulated Alpaca: the fault {fault} has ended", fault=kind.value)
         return ended
 
     def stop(self) -> Deferred[None]:

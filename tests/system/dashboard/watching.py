@@ -19,7 +19,8 @@ from twisted.web.client import Agent
 from tests.support.processes import SOURCES, free_port
 from tests.support.sockets import SocketTestCase
 from tests.system.dashboard.browser import Browser, start_browser
-from tradeproxy.simulator.service import OrderFlow, Simulator
+from tradeproxy.simulator.demo import OrderFlow
+from tradeproxy.simulator.simulator import Simulator
 
 reactor: Any = chosen
 
@@ -66,7 +67,7 @@ class DashboardTestCase(SocketTestCase):
 
     async def demo(self) -> str:
         """Run `twistd -n tradeproxy --demo`, and return the URL of its Alpaca."""
-        self.port = free_port(following=1)
+        self.port = free_port(following=2)
         demo = self.command("twistd", "-n", "tradeproxy", "--demo", "--port", str(self.port))
         await demo.says("is streaming")
         return f"http://127.0.0.1:{self.port + 1}"
