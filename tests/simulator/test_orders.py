@@ -115,15 +115,32 @@ class ParseReplacementTests(SynchronousTestCase):
             type="limit",
             time_in_force="day",
             qty=Decimal(1),
+            limit_price=Decimal(8),
             client_order_id="a",
         )
         change = parse_replacement({"limit_price": "9", "qty": None, "time_in_force": "gtc"})
         self.assertEqual(change, ReplaceRequest(limit_price=Decimal(9), time_in_force="gtc"))
-        trailing = replace(request, type="trailing_stop", trail_percent=Decimal(1))
+        trailing = replace(
+            request, type="trailing_stop", limit_price=None, trail_percent=Decimal(1)
+        )
         trail = parse_replacement({"trail": "2"}).applied_to(trailing)
         self.assertEqual((trail.trail_percent, trail.trail_price), (Decimal(2), None))
         expected = replace(request, limit_price=Decimal(9), time_in_force="gtc", client_order_id="")
         self.assertEqual(change.applied_to(request), expected)
+
+    def test_field_of_another_type_is_refused(self) -> None:
+        """A market order would become one that has a limit price, and never fills."""
+        request = parse_order(MARKET)
+        for field, order in (
+            ("limit_price", request),
+            ("stop_price", request),
+            ("trail", request),
+            ("qty", replace(request, qty=None, notional=Decimal(5))),
+        ):
+            change = parse_replacement({field: "9"})
+            error = self.assertRaises(ApiError, change.applied_to, order)
+            self.assertEqual(error.status, 422)
+            self.assertIn(field, error.message)
 
     def test_invalid_field_is_named(self) -> None:
         """The error names the field."""

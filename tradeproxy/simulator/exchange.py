@@ -137,13 +137,15 @@ class Exchange:
     def replace(self, order_id: str, request: ReplaceRequest) -> ExchangeResult:
         """Replace an open order; the result contains the new order.
 
-        Raises ApiError if the order is unknown or not open, or if the client_order_id is in use.
+        Raises ApiError if the order is unknown or not open, if the client_order_id is in use, or if
+        the new order would be invalid.
         """
         order = self._open_order(order_id)
         self._check_unused(request.client_order_id)
+        wanted = request.applied_to(order.request)
         successor_id = random_uuid(self._random)
         finished = self._finish(order, OrderStatus.REPLACED, replaced_by=successor_id)
-        successor = self._accept(successor_id, request.applied_to(order.request), replaces=order.id)
+        successor = self._accept(successor_id, wanted, replaces=order.id)
         return ExchangeResult(successor.orders, finished.events + successor.events)
 
     def order(self, order_id: str) -> Order:

@@ -97,8 +97,13 @@ class ReplaceRequest:
     client_order_id: str = ""
 
     def applied_to(self, request: OrderRequest) -> OrderRequest:
-        """Return `request` with these changes: the request for the new order."""
-        return replace(
+        """Return `request` with these changes: the request for the new order.
+
+        Raises ApiError if that is invalid, such as a market order with a limit price.
+        """
+        if self.trail is not None and request.type != "trailing_stop":
+            raise unprocessable("trailing_stop orders, and no others, have a trail")
+        changed = replace(
             request,
             qty=self.qty or request.qty,
             limit_price=self.limit_price or request.limit_price,
@@ -108,6 +113,8 @@ class ReplaceRequest:
             time_in_force=self.time_in_force or request.time_in_force,
             client_order_id=self.client_order_id,
         )
+        check_order(changed)
+        return changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +249,12 @@ def parse_order(document: object) -> OrderRequest:
         position_intent=choice(fields, "position_intent", POSITION_INTENTS) if intent else "",
         client_order_id=_read_text(fields, "client_order_id"),
     )
+    check_order(request)
+    return request
+
+
+def check_order(request: OrderRequest) -> None:
+    """Raise ApiError if a field is missing, or if it belongs to another type of order."""
     if not request.symbol:
         raise unprocessable("symbol is required")
     if (request.qty is None) == (request.notional is None):
@@ -249,7 +262,6 @@ def parse_order(document: object) -> OrderRequest:
     if request.notional is not None and request.type != "market":
         raise unprocessable("notional orders must be market orders")
     _check_prices(request)
-    return request
 
 
 def _reject_combined(fields: Document) -> None:
@@ -265,7 +277,6 @@ def _reject_combined(fields: Document) -> None:
 
 
 def _check_prices(request: OrderRequest) -> None:
-    """Raise ApiError if a price is missing, or if it belongs to another type of order."""
     for name, types in (("limit_price", LIMIT_TYPES), ("stop_price", FIXED_STOP_TYPES)):
         if (request.type in types) != (getattr(request, name) is not None):
             raise unprocessable(f"{' and '.join(types)} orders, and no others, have a {name}")
