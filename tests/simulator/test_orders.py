@@ -65,6 +65,7 @@ class ParseOrderTests(SynchronousTestCase):
             (MARKET | {"stop_price": 5}, "stop_price"),
             (MARKET | {"type": "stop_limit", "stop_price": 5}, "limit_price"),
             (MARKET | {"trail_price": 5}, "trail_price"),
+            (MARKET | {"trail_price": 5, "trail_percent": 5}, "trail_price"),
             (TRAILING, "trail_price and trail_percent"),
             (TRAILING | {"trail_price": 1, "trail_percent": 1}, "one of"),
             (TRAILING | {"trail_percent": 100}, "trail_percent must be < 100"),

@@ -280,8 +280,8 @@ def _check_prices(request: OrderRequest) -> None:
     for name, types in (("limit_price", LIMIT_TYPES), ("stop_price", FIXED_STOP_TYPES)):
         if (request.type in types) != (getattr(request, name) is not None):
             raise unprocessable(f"{' and '.join(types)} orders, and no others, have a {name}")
-    trails = (request.trail_price, request.trail_percent)
-    if (request.type == "trailing_stop") != (trails.count(None) == 1):
+    absent = (request.trail_price, request.trail_percent).count(None)
+    if absent != (1 if request.type == "trailing_stop" else 2):
         raise unprocessable(
             "trailing_stop orders, and no others, have one of trail_price and trail_percent"
         )
