@@ -12,6 +12,7 @@ from tradeproxy.hub.account import Account
 from tradeproxy.journal.access import find_access_warnings
 from tradeproxy.journal.file import check_journal
 from tradeproxy.journal.sqlite import SqliteJournal
+from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol, upstream_endpoint
 from tradeproxy.upstream.session import StreamListener
@@ -118,7 +119,7 @@ async def _log_in(settings: AccountSettings, account: Account, reactor: Any) -> 
             UpstreamFactory(settings, account, probe, reactor)
         )
     except Exception as error:
-        return f"cannot connect: {error}"
+        return f"cannot connect: {describe_connect_error(error)}"
     assert isinstance(protocol, UpstreamProtocol)
     probe.up.addCallback(lambda _: protocol.close())
     disconnect = await protocol.disconnected

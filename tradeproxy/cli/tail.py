@@ -81,7 +81,7 @@ def main(arguments: Namespace) -> None:
     token = read_token(env, arguments.token_file)
     print_findings(env.findings)
     sink = JsonLines(sys.stdout) if arguments.json else Table(sys.stdout, os.environ)
-    notices = Notices(sys.stderr, os.environ)
+    notices = Notices(sys.stderr, os.environ, url)
     try:
         client = Client(
             url,

@@ -55,15 +55,6 @@ def width(text: str) -> int:
     )
 
 
-def fit(text: str, cells: int, *, right: bool = False) -> str:
-    """Escape a text, and pad or cut it to exactly `cells` terminal cells."""
-    printable = escape_unprintable(text)
-    if width(printable) > cells:
-        printable = cut(printable, cells)
-    padding = " " * (cells - width(printable))
-    return padding + printable if right else printable + padding
-
-
 def cut(printable: str, cells: int) -> str:
     """Cut a printable text to at most `cells` terminal cells. A cut text ends with "…"."""
     if width(printable) <= cells:
