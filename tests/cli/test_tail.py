@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import TRADE_UPDATES
-from tradeproxy.cli import tail, tail_output
+from tradeproxy.cli import proxy, tail, tail_output
 from tradeproxy.cli.terminal import cut, width
 from tradeproxy.cli.times import parse_time_argument
 from tradeproxy.client import Update
@@ -347,7 +347,7 @@ class TailArgumentTests(TailTestCase):
 
     def test_url_default_is_local_proxy(self) -> None:
         """The port is PROXY_PORT's. --url overrides the proxy, or the whole path."""
-        find = tail.find_url
+        find = proxy.find_url
         self.assertEqual(
             find(self.make_environment(), None, None), "ws://localhost:8099/trade-updates-paper"
         )
@@ -375,8 +375,8 @@ class TailArgumentTests(TailTestCase):
 
     def test_token_is_read_from_variable_or_file(self) -> None:
         """No argument is a token. An error names the source and not its content."""
-        read = tail.read_token
-        self.assertEqual(read(self.make_environment(), None), "any")
+        read = proxy.read_token
+        self.assertEqual(read(self.make_environment(), None), "")
         self.assertEqual(read(self.make_environment(PROXY_TOKEN="hush"), None), "hush")
         file = Path(self.mktemp())
         for content, line in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections import deque
 from datetime import date, datetime
 from shutil import get_terminal_size
 from time import monotonic
@@ -56,7 +58,18 @@ REPEAT_AFTER = 60.0
 """Seconds until the same connection problem is printed again."""
 
 
-class JsonLines:
+class Sink(ABC):
+    """Shows updates."""
+
+    @abstractmethod
+    def show(self, update: Update) -> None:
+        """Show an update."""
+
+    def end_replay(self) -> None:  # noqa: B027  # most need nothing
+        """Past events have been shown, or are lost; new ones follow."""
+
+
+class JsonLines(Sink):
     """Writes the raw data of each event. On a terminal, unprintable characters are escaped."""
 
     def __init__(self, out: TextIO) -> None:
@@ -70,7 +83,7 @@ class JsonLines:
         self._out.flush()
 
 
-class Table:
+class Table(Sink):
     """Writes events as a table. Numbers and symbols are never cut.
 
     A text that is longer than its column moves the next ones to the right. On a terminal the table
@@ -264,6 +277,35 @@ class Notices:
         text = escape_unprintable(f"{datetime.now().astimezone():%H:%M:%S}     {line}")
         self._err.write(f"{paint(text, Style.DIM, self._colour)}\n")
         self._err.flush()
+
+
+class LastUpdates(Sink):
+    """Shows of a replay only the last updates, and then every update.
+
+    The proxy counts the events of a replay before it filters them. So a filtered replay is
+    requested from the beginning, and this keeps its end.
+
+    Args:
+        sink: shows the updates.
+        count: the most updates of the replay that are shown.
+    """
+
+    def __init__(self, sink: Sink, count: int) -> None:
+        self._sink = sink
+        self._kept: deque[Update] | None = deque(maxlen=count)
+
+    def show(self, update: Update) -> None:
+        """Show an update, or keep it until the end of the replay."""
+        if self._kept is None:
+            self._sink.show(update)
+        else:
+            self._kept.append(update)
+
+    def end_replay(self) -> None:
+        """Show what was kept of the replay."""
+        kept, self._kept = self._kept or (), None
+        for update in kept:
+            self._sink.show(update)
 
 
 def format_status(status: StatusData, url: str = "") -> list[str]:
