@@ -410,7 +410,9 @@ class ExportTests(ClientTestCase):
     async def export(self, *arguments: str) -> str:
         command = self.command("tradeproxy", "export", "--from", "2000-01-01", *arguments)
         self.assertEqual(await command.ended, 0, command.output)
-        return command.output
+        exported, _, report = command.output.rstrip().rpartition("\n")
+        self.assertRegex(report, "^paper: [0-9]+ (trades|events) from 2000-01-01 .* written to ")
+        return exported
 
 
 class CompletionTests(ClientTestCase):

@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tradeproxy.cli import proxy
 from tradeproxy.cli.findings import print_findings
+from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.cli.tail_output import JsonLines, LastUpdates, Notices, Sink, Table
 from tradeproxy.cli.terminal import PipeWatch, escape_unprintable, exit_on_broken_pipe
 from tradeproxy.cli.times import parse_time_argument
@@ -81,6 +82,7 @@ def main(arguments: Namespace) -> None:
     url = proxy.find_url(env, arguments.url, arguments.account)
     token = proxy.read_token(env, arguments.token_file)
     print_findings(env.findings)
+    replace_unencodable(sys.stdout, JSON_ESCAPE if arguments.json else "replace")
     sink: Sink = JsonLines(sys.stdout) if arguments.json else Table(sys.stdout, os.environ)
     notices = Notices(sys.stderr, os.environ, url)
     replay = arguments.replay

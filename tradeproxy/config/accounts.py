@@ -102,7 +102,7 @@ RESERVED_NAMES = frozenset({"healthz", "readyz", "metrics"})
 
 def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, ...]:
     """Read all accounts in the environment. Problems and warnings go to `env.findings`."""
-    names = sorted(_find_names(env), key=_prefix)
+    names = sorted(_find_names(env), key=prefix_variables)
     candidates = (_read_account(env, name, dialect) for name in names)
     accounts = tuple(account for account in candidates if account is not None)
     # Alpaca allows one stream connection per account, so a second one would fail.
@@ -154,7 +154,7 @@ def demo_account(port: int, dialect: Dialect) -> AccountSettings:
 
 def name_variables(name: str) -> str:
     """Return the names of the variables that configure this account, joined by "and"."""
-    return f"{_prefix(name)}API_KEY and {_prefix(name)}SECRET_KEY"
+    return f"{prefix_variables(name)}API_KEY and {prefix_variables(name)}SECRET_KEY"
 
 
 def is_visible_ascii(text: str) -> bool:
@@ -162,7 +162,8 @@ def is_visible_ascii(text: str) -> bool:
     return all("!" <= character <= "~" for character in text)
 
 
-def _prefix(name: str) -> str:
+def prefix_variables(name: str) -> str:
+    """Return the start of the names of an account's variables, with its underscore."""
     return "ALPACA_" if name == "paper" else f"ALPACA_{name.upper()}_"
 
 
@@ -188,7 +189,7 @@ def _find_names(env: Environment) -> set[str]:
 
 
 def _read_account(env: Environment, name: str, dialect: Dialect) -> AccountSettings | None:
-    prefix = _prefix(name)
+    prefix = prefix_variables(name)
     key, secret, token = (
         env.find_source(prefix + form) for form in ("API_KEY", "SECRET_KEY", "OAUTH_TOKEN")
     )
