@@ -508,8 +508,36 @@ class EnvFileTests(SettingsTestCase):
         path = self.write(
             "PROXY_MAX_CLIENTS=1\n\n\nhush\nPROXY_HOST='127.0.0.1\n# fine\n=hush\nPROXY_PORT=2 ok\n"
         )
-        expected = [f"{path}: line {line} is not NAME=value" for line in (4, 5, 7)]
+        expected = [
+            f"{path}: line 4 is not NAME=value",
+            f"{path}: line 5 has a value that begins with ' and does not end with it",
+            f"{path}: line 7 is not NAME=value",
+        ]
         self.assertEqual(self.problems({"PROXY_PORT": "3"}), expected)
+
+    def test_quotes_of_a_value_are_explained(self) -> None:
+        """A quote that is not closed can swallow the next lines, whose quote then ends it."""
+        unclosed = 'has a value that begins with " and does not end with it'
+        for text, explanation in (
+            ('PROXY_HOST="127.0.0.1\n', unclosed),
+            ('PROXY_HOST="127.0.0.1\nPROXY_MAX_CLIENTS="3"\n', unclosed),
+            ('PROXY_HOST = "127.0.0.1" x\n', "has text after the quoted value"),
+        ):
+            path = self.write(text)
+            self.assertIn(f"{path}: line 1 {explanation}", self.problems(dict(PAIR)))
+
+    def test_name_in_lower_case_is_a_warning(self) -> None:
+        """It has no effect, which nothing else would show. Other programs have other names."""
+        names = {"proxy_port": "1", "Proxy_Token": "x", "http_proxy": "x", "alpaca_x": "x"}
+        settings = self.read({**PAIR, **names, "alpaca_url": "x"})
+        self.assertEqual(
+            sorted(settings.warnings),
+            [
+                "Proxy_Token: not used; the variable is PROXY_TOKEN",
+                "alpaca_url: not used; the variable is ALPACA_URL",
+                "proxy_port: not used; the variable is PROXY_PORT",
+            ],
+        )
 
     def test_file_readable_by_others_is_a_warning(self) -> None:
         """Read permission counts, for the group or for others. See test_trust.py for writing."""

@@ -132,8 +132,11 @@ def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, 
 def _warn_misspelt(env: Environment) -> None:
     # Other programs may own ALPACA_* variables too, so only a close match causes a warning.
     for variable in env:
+        env.warn_case(variable, _PREFIXED.fullmatch)
         if variable.startswith("ALPACA_") and not _PREFIXED.fullmatch(variable):
-            for nearest in get_close_matches(variable, _COMMON, n=1, cutoff=0.8):
+            # The SDKs of Alpaca call the pair APCA_API_KEY_ID and APCA_API_SECRET_KEY.
+            likely = variable.replace("API_SECRET", "SECRET")
+            for nearest in get_close_matches(likely, _COMMON, n=1, cutoff=0.8):
                 env.findings.warning(f"{variable}: unknown variable; did you mean {nearest}?")
 
 
@@ -179,6 +182,9 @@ def _find_names(env: Environment) -> set[str]:
             env.findings.problem(
                 f"{variable}: the account's name must be [A-Z0-9_]+, at most 64 characters"
             )
+        elif name == "API" or name.endswith("_API"):
+            likely = f"ALPACA_{name.removesuffix('API')}{form}"
+            env.findings.problem(f"{variable}: the name {name} is reserved; did you mean {likely}?")
         elif name == "PAPER":
             env.findings.problem(f"{variable}: the name PAPER is reserved; use ALPACA_{form}")
         elif name.lower() in RESERVED_NAMES:
