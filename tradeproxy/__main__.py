@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from functools import partial
@@ -48,7 +49,8 @@ def main() -> None:
 
     Each problem with the settings, or with an option of `run` or `demo`, is one line on standard
     error, and the exit status is 1. For any other usage error, argparse prints the usage and
-    exits with 2. If the reader of standard output has closed the pipe, the status is 0.
+    exits with 2. If the reader of standard output has closed the pipe, the status is 0;
+    after ^C it is 130.
     """
     forbid_core_dumps()
     open_missing_streams()
@@ -61,6 +63,8 @@ def main() -> None:
             sys.stdout.flush()
     except BrokenPipeError:
         raise exit_on_broken_pipe() from None
+    except KeyboardInterrupt:
+        raise SystemExit(tail.SIGNALLED + signal.SIGINT) from None
 
 
 def _run_command() -> None:

@@ -35,7 +35,7 @@ LONGEST = 1000
 LONGEST_TRACEBACK = 20_000
 
 CHATTER = {"log_legacy", "twisted.scripts._twistd_unix.UnixAppLogger"}
-"""Loggers whose info lines report only the start of Twisted and its ports. We log both."""
+"""Loggers whose info lines report only the start of Twisted and its ports. Our own lines do too."""
 
 OURS = "tradeproxy."
 """Prefix of our loggers. Only their values are logged; other loggers show only the message."""

@@ -26,7 +26,8 @@ def open_missing_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is this one
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
-            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115  # stays open
+            # It stays open as long as the process.
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
 
 

@@ -155,12 +155,15 @@ def lay_out(texts: Mapping[str, str], cells: Mapping[str, int], columns: int | N
     for name, text in texts.items():
         shift = max(cells.get(name, 0) - width(text), 0) if name in RIGHT_ALIGNED else 0
         gap = begin + shift - width(line)
-        line += " " * (max(gap, 1) if line else gap) + text
+        before = line + " " * (max(gap, 1) if line else gap)
         begin += cells.get(name, 0) + 1
-        if columns is not None and name not in CUT and width(line.rstrip()) > columns:
+        if columns is None:
+            line = before + text
+        elif name in CUT:
+            line = before + cut(text, columns - width(before))
+        elif width(line := before + text) > columns:
             return _wrap(texts, columns)
-    line = line.rstrip()
-    return [line if columns is None else cut(line, columns)]
+    return [line.rstrip()]
 
 
 def _wrap(texts: Mapping[str, str], columns: int) -> list[str]:
