@@ -265,7 +265,7 @@ class ReadAccountsTests(SynchronousTestCase):
             self.assert_problems(
                 variables,
                 "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is set;"
-                f" set them in {self.directory / '.env'},"
+                f" set them in {self.directory / '.env'}, where `tradeproxy init` writes them,"
                 " or try `tradeproxy demo`, which needs no account",
             )
 

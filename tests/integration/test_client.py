@@ -366,7 +366,7 @@ class TailTests(ClientTestCase):
         """The line has the reason and no token, and the status is not 0."""
         await self.start(PROXY_TOKENS=TOKEN)
         refused = {
-            "; the accounts are paper": self.tail("desk", PROXY_TOKEN=TOKEN),
+            "; accounts here: paper": self.tail("desk", PROXY_TOKEN=TOKEN),
             "the proxy needs a token: set PROXY_TOKEN, or name a file with --token-file": (
                 self.tail()
             ),

@@ -114,7 +114,7 @@ def main(arguments: Namespace) -> None:
         if error.code in (CloseCode.TOKEN_REFUSED.code, 401):
             return proxy.explain_rejected_token(token)
         accounts = proxy.list_accounts(url, token) if error.code == 404 else []
-        return f"{error}; the accounts are {', '.join(accounts)}" if accounts else str(error)
+        return f"{error}; accounts here: {', '.join(accounts)}" if accounts else str(error)
 
     task.react(
         lambda reactor: Deferred.fromCoroutine(_follow(client, sink, notices, explain, reactor))

@@ -123,7 +123,7 @@ def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, 
         )
         env.findings.problem(
             "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is set;"
-            f" set them in {env.directory / '.env'},"
+            f" set them in {env.directory / '.env'}, where `tradeproxy init` writes them,"
             f" or try `tradeproxy demo`, which needs no account{hint}"
         )
     return accounts
