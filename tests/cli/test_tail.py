@@ -125,8 +125,8 @@ class TableTests(TailTestCase):
         """At any width: `10523…` for 105234.25 is a wrong price."""
         option = {"symbol": "AAPL260717C00200000", "side": "sell"}
         crypto = {"symbol": "BTC/USDT", "side": "buy", "status": "partially_filled"}
-        for texts in (option, crypto):
-            texts["client_order_id"] = "an-id-that-takes-all-the-room-that-is-left"
+        for fields in (option, crypto):
+            fields["client_order_id"] = "an-id-that-takes-all-the-room-that-is-left"
         for self.columns in range(10, 200):
             for shown, texts in (
                 (
