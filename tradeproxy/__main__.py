@@ -1,4 +1,4 @@
-"""The `tradeproxy` command: run, demo, simulate, check, tail, export and completion.
+"""The `tradeproxy` command, whose parts are listed by `tradeproxy --help`.
 
 `run` stays in the foreground. To run as a daemon, use `twistd tradeproxy`.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from functools import partial
@@ -18,15 +19,21 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger, globalLogBeginner
 
 import tradeproxy
-from tradeproxy.cli import export, tail
+from tradeproxy.cli import export, init, proxy, status, tail
+from tradeproxy.cli.reactor import run_coroutine
+from tradeproxy.cli.streams import open_missing_streams, replace_unencodable
+from tradeproxy.cli.terminal import exit_on_broken_pipe
 from tradeproxy.config import endpoints
 from tradeproxy.config.addresses import parse_port
+from tradeproxy.config.env import Environment
 from tradeproxy.config.settings import SettingsError, read_settings
 from tradeproxy.runtime.rlimits import forbid_core_dumps
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Sequence
 
+    from tradeproxy.cli.check import CheckResult
     from tradeproxy.config.settings import Settings
 
 
@@ -42,57 +49,88 @@ def main() -> None:
 
     Each problem with the settings, or with an option of `run` or `demo`, is one line on standard
     error, and the exit status is 1. For any other usage error, argparse prints the usage and
-    exits with 2.
+    exits with 2. If the reader of standard output has closed the pipe, the status is 0;
+    after ^C it is 130.
     """
     forbid_core_dumps()
+    open_missing_streams()
+    for stream in (sys.stdout, sys.stderr):
+        replace_unencodable(stream)
+    try:
+        try:
+            _run_command()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise exit_on_broken_pipe() from None
+    except KeyboardInterrupt:
+        raise SystemExit(tail.SIGNALLED + signal.SIGINT) from None
+
+
+def _run_command() -> None:
     parser = _make_parser()
     arguments, rest = parser.parse_known_args()
     match arguments.command:
-        case "run":
-            _serve("run", rest)
-        case "demo":
-            _serve("demo", ["--demo", *rest])
+        case "run" | "demo":
+            _serve(arguments, rest)
         case _ if rest:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         case "simulate":
             _simulate(arguments.port)
+        case "init":
+            init.main(arguments)
         case "check":
             _check(arguments.env_file)
+        case "status":
+            raise SystemExit(status.main(arguments))
         case "tail":
             tail.main(arguments)
         case "export":
             export.main(arguments)
         case "completion":
             print(_completion(arguments.shell))
+        case None:
+            parser.print_help()
 
 
-def _make_parser(twistd_options: Sequence[str] = ()) -> ArgumentParser:
-    """Return the parser.
-
-    twistd parses the options of `run` and `demo`. `twistd_options` are here for completion only.
-    """
+def _make_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="tradeproxy", description="One Alpaca trade-updates stream for all your clients."
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {tradeproxy.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    run = commands.add_parser(
-        "run", help="run the proxy; options as for `twistd tradeproxy`", add_help=False
+    _add_version(parser)
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    run = commands.add_parser("run", help="run the proxy in the foreground", allow_abbrev=False)
+    run.add_argument(
+        "--demo", action="store_true", help="serve an embedded Alpaca with random orders"
     )
     demo = commands.add_parser(
-        "demo", help="run the proxy with an embedded Alpaca and random orders", add_help=False
+        "demo", help="run the proxy with an embedded Alpaca and random orders", allow_abbrev=False
     )
-    for option in twistd_options:
-        run.add_argument(option)
-        demo.add_argument(option)
-    simulate = commands.add_parser(
-        "simulate", help="run the embedded Alpaca alone, for tests and experiments"
-    )
-    simulate.add_argument(
-        "--port", type=_port, default=8100, help="the port on 127.0.0.1; default 8100"
+    for server in (run, demo):
+        _add_version(server)
+        server.add_argument("-p", "--port", help="the port to listen on, instead of PROXY_PORT")
+        server.add_argument("-e", "--env-file", metavar="FILE", help="read this file, not .env")
+        server.add_argument(
+            "-l",
+            "--listen",
+            action="append",
+            default=[],
+            metavar="ENDPOINT",
+            help="a Twisted endpoint to listen on, instead of PROXY_LISTEN; may be repeated",
+        )
+    init.add_arguments(
+        commands.add_parser("init", help="ask for your keys, try them and write .env")
     )
     check = commands.add_parser("check", help="check the settings and each account's login")
-    check.add_argument("--env-file", help="read this file instead of .env")
+    check.add_argument("--env-file", metavar="FILE", help="read this file instead of .env")
+    status.add_arguments(
+        commands.add_parser(
+            "status",
+            help="show the state of the running proxy",
+            epilog="The exit status is 0 if all is well, 1 if an account has a problem, and 2 if"
+            " no proxy answers or it rejects the token.",
+        )
+    )
     tail.add_arguments(
         commands.add_parser("tail", help="follow an account's trade updates in the terminal")
     )
@@ -101,19 +139,26 @@ def _make_parser(twistd_options: Sequence[str] = ()) -> ArgumentParser:
             "export", help="write a day's trades of an account as JSON lines or CSV"
         )
     )
+    simulate = commands.add_parser(
+        "simulate", help="run the embedded Alpaca alone, for tests and experiments"
+    )
+    simulate.add_argument(
+        "--port", type=_port, default=8100, help="the port on 127.0.0.1; default 8100"
+    )
     completion = commands.add_parser("completion", help="print a completion script for a shell")
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser
 
 
+def _add_version(parser: ArgumentParser) -> None:
+    version = f"tradeproxy {tradeproxy.__version__}"
+    parser.add_argument("--version", action="version", version=version)
+
+
 def _completion(shell: str) -> str:
     import shtab
 
-    from tradeproxy.tap import Options
-
-    options = {f"--{name.rstrip('=')}" for name in Options().longOpt}
-    parser = _make_parser(twistd_options=sorted(options - {"--version", "--help"}))
-    return shtab.complete(parser, shell)
+    return shtab.complete(_make_parser(), shell)
 
 
 def _port(text: str) -> int:
@@ -123,15 +168,28 @@ def _port(text: str) -> int:
         raise ArgumentTypeError(str(error)) from None
 
 
-def _serve(command: str, options: Sequence[str]) -> None:
+def _serve(arguments: Namespace, rest: Sequence[str]) -> None:
+    """Run the service under twistd, with the options that were parsed.
+
+    twistd reports the `rest`, which argparse does not have.
+    """
     from twisted.python.usage import UsageError
     from twisted.scripts import twistd
 
     from tradeproxy import logs
 
+    command = arguments.command
+    options = [f"--listen={description}" for description in arguments.listen]
+    options += [
+        f"--{name}={value}"
+        for name, value in (("port", arguments.port), ("env-file", arguments.env_file))
+        if value is not None
+    ]
+    if command == "demo" or arguments.demo:
+        options.append("--demo")
     config: Any = twistd.ServerOptions()  # type: ignore[attr-defined]  # defined per platform
     try:
-        config.parseOptions(["--nodaemon", "--pidfile=", "tradeproxy", *options])
+        config.parseOptions(["--nodaemon", "--pidfile=", "tradeproxy", *options, *rest])
     except UsageError as error:
         raise SystemExit(
             f"tradeproxy {command}: {error}; `tradeproxy {command} --help` lists the options"
@@ -169,21 +227,24 @@ def _check(env_file: str | None) -> None:
         settings = read_settings(os.environ, directory=Path.cwd(), env_file=env_file)
     except SettingsError as error:
         raise SystemExit(str(error)) from None
-    task.react(lambda reactor: Deferred.fromCoroutine(_print_checks(settings, reactor)))
+    from tradeproxy.cli.check import check_client_token, check_settings
 
-
-async def _print_checks(settings: Settings, reactor: Any) -> None:
-    from tradeproxy.cli.check import check_login, check_redis, check_settings
-    from tradeproxy.runtime.monotonic import use_monotonic_clock
-
-    use_monotonic_clock(reactor)
-    results = list(check_settings(settings))
-    if settings.redis is not None:
-        results.append(await check_redis(settings.redis, reactor))
-    results += [await check_login(account, reactor) for account in settings.accounts]
+    env = Environment.read(os.environ, Path.cwd(), env_file)
+    results = [
+        *check_settings(settings),
+        *check_client_token(settings, proxy.read_token(env, None)),
+    ]
+    results += run_coroutine(lambda reactor: _check_connections(settings, reactor))
     print("\n".join(result.line for result in results))
     if not all(result.ok for result in results):
         raise SystemExit(1)
+
+
+async def _check_connections(settings: Settings, reactor: Any) -> list[CheckResult]:
+    from tradeproxy.cli.check import check_login, check_redis
+
+    results = [] if settings.redis is None else [await check_redis(settings.redis, reactor)]
+    return results + [await check_login(account, reactor) for account in settings.accounts]
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ LONGEST = 1000
 LONGEST_TRACEBACK = 20_000
 
 CHATTER = {"log_legacy", "twisted.scripts._twistd_unix.UnixAppLogger"}
-"""Loggers whose info lines report only the start of Twisted and its ports. We log both."""
+"""Loggers whose info lines report only the start of Twisted and its ports. Our own lines do too."""
 
 OURS = "tradeproxy."
 """Prefix of our loggers. Only their values are logged; other loggers show only the message."""
@@ -68,8 +68,8 @@ def json_observer() -> ILogObserver:
 
 def as_text(event: LogEvent) -> str | None:
     """Return an event as a line with its local time. An indented traceback follows."""
-    message = formatEvent(event)
-    if not message or (event["log_namespace"] in CHATTER and event["log_level"] <= LogLevel.info):
+    message = _message(event)
+    if message is None:
         return None
     time = datetime.fromtimestamp(event["log_time"]).strftime("%Y-%m-%d %H:%M:%S")
     namespace = event["log_namespace"]
@@ -81,8 +81,8 @@ def as_text(event: LogEvent) -> str | None:
 
 def as_json(event: LogEvent) -> str | None:
     """Return an event as one JSON object: `time`, `level`, `logger`, `message` and its values."""
-    message = formatEvent(event)
-    if not message:
+    message = _message(event)
+    if message is None:
         return None
     document: dict[str, Any] = {
         "time": format_seconds(event["log_time"]),
@@ -93,6 +93,12 @@ def as_json(event: LogEvent) -> str | None:
     if traceback := _traceback(event):
         document["traceback"] = traceback
     return json.dumps(document | _values(event) | document) + "\n"
+
+
+def _message(event: LogEvent) -> str | None:
+    """Return the text of an event; None if it has none or is chatter."""
+    is_chatter = event["log_namespace"] in CHATTER and event["log_level"] <= LogLevel.info
+    return None if is_chatter else formatEvent(event) or None
 
 
 def _named(form: LogFormat | None) -> ILogObserver:

@@ -206,8 +206,9 @@ class ExportCommandTests(JournalCase):
 
     def run_export(self, *arguments: str) -> str:
         """Return the output of the command."""
-        out = io.StringIO()
+        out, self.err = io.StringIO(), io.StringIO()
         self.patch(sys, "stdout", out)
+        self.patch(sys, "stderr", self.err)
         parser = ArgumentParser()
         export.add_arguments(parser)
         export.main(parser.parse_args(arguments))
@@ -226,6 +227,32 @@ class ExportCommandTests(JournalCase):
         )
         self.assertEqual(len(self.run_export(*period, "--kind", "all").splitlines()), 3)
         self.assertEqual(len(self.run_export(*period, "--format", "csv").splitlines()), 1 + 2)
+
+    def test_number_of_events_is_reported(self) -> None:
+        """On standard error; nothing found says so, and where and how to find more."""
+        day = str(datetime.fromtimestamp(FIRST_AT / 1_000_000).date())
+        self.run_export("--date", day)
+        self.assertRegex(
+            self.err.getvalue(),
+            f"^paper: 2 trades from {day} 00:00:00 to .* written to standard output\n$",
+        )
+        self.run_export("--date", "1999-12-31")
+        self.assertEqual(
+            self.err.getvalue(),
+            "paper: no trades from 1999-12-31 00:00:00 to 2000-01-01 00:00:00 in"
+            f" {self.path.resolve()}; --kind all includes other events\n",
+        )
+
+    def test_file_of_the_output_is_named(self) -> None:
+        """The shell has opened it."""
+        target = Path(self.mktemp())
+        self.run_export()  # patches the streams
+        with target.open("w") as out:
+            self.patch(sys, "stdout", out)
+            parser = ArgumentParser()
+            export.add_arguments(parser)
+            export.main(parser.parse_args(("--from", "2000-01-01", "--kind", "all")))
+        self.assertTrue(self.err.getvalue().endswith(f"written to {target.resolve()}\n"))
 
     def test_date_is_local_day(self) -> None:
         """The period is from one local midnight to the next."""

@@ -15,13 +15,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import TRADE_UPDATES
-from tradeproxy.cli import tail, tail_output
-from tradeproxy.cli.terminal import fit, width
+from tradeproxy.cli import proxy, tail, tail_output
+from tradeproxy.cli.terminal import cut, width
 from tradeproxy.cli.times import parse_time_argument
 from tradeproxy.client import Update
 from tradeproxy.config.env import Environment
 from tradeproxy.wire.frame import extract_data
 
+URL = "ws://localhost:1/trade-updates-paper"
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\n"
 SGR = re.compile(r"\x1b\[[0-9]*m")
 
@@ -94,11 +95,9 @@ class TableTests(TailTestCase):
             client_order_id="a-1",
         )
         header, day, line = self.print_table(fill, environ={"NO_COLOR": "1"})
-        self.assertEqual(header.split(), [*tail_output.NARROW_CELLS, "order"])
+        self.assertEqual(header.split(), [*tail_output.MEDIUM_CELLS, "order"])
         self.assertEqual(day, "2026-07-24")
-        self.assertEqual(
-            line.split(), ["10:42:50.132", "fill", "buy", "2", "SPY", "512.33", "filled", "a-1"]
-        )
+        self.assertEqual(line.split(), ["10:42:50.132", "fill", "buy", "2", "SPY", "512.33", "a-1"])
 
     def test_nan_and_infinity_are_shown(self) -> None:
         """They are no JSON, but an event of Alpaca's may have them."""
@@ -107,44 +106,68 @@ class TableTests(TailTestCase):
             {"qty": "nan", "price": "-inf"},
         )
 
-    def test_any_update_keeps_columns_aligned(self) -> None:
-        """Real events, long words, wide characters and malformed data do not move a column."""
-        for self.columns in (80, 109, 110, 200):
-            lines = self.print_table(
+    def test_usual_updates_keep_columns_aligned(self) -> None:
+        """At every width the columns of real events are under their headers."""
+        for self.columns in (60, 79, 80, 109, 110, 200):
+            header, *lines = self.print_table(
                 *(Update(extract_data(frame)[0], None) for frame in TRADE_UPDATES),
-                update(
-                    event="order_replace_rejected",
-                    symbol="東京証券取引所の株式会社",
-                    status="x" * 50,
-                    qty="1" * 50,
-                ),
-                update(symbol="AAPL260717C00200000", client_order_id="e\u0301" * 90),
-                Update(b"{}", None),
-                Update(b'{"order":[],"event":{"a":1}}', None),
+                update(symbol="BTC/USD", side="buy", client_order_id="e\u0301" * 90),
+                Update(b'{"event":"new","order":[]}', None),
                 environ={"NO_COLOR": "1"},
             )
             rows = [line for line in lines if not re.fullmatch("[0-9-]{10}", line)]
-            widths = tail_output.WIDE_CELLS if self.columns >= 110 else tail_output.NARROW_CELLS
-            begin = 0
-            for cells in widths.values():
-                begin += cells + 1
-                for row in rows:
-                    self.assertEqual(character_at(row, begin - 1), " ", (begin, row))
+            for name in ("event", "side", "symbol"):
+                before = header.index(name) - 1
+                self.assertEqual({character_at(row, before) for row in rows}, {" "}, rows)
             self.assertEqual([row for row in rows if width(row) > self.columns], [])
 
-    def test_fit_pads_or_cuts_to_cells(self) -> None:
+    def test_numbers_and_symbols_are_never_cut(self) -> None:
+        """At any width: `10523…` for 105234.25 is a wrong price."""
+        option = {"symbol": "AAPL260717C00200000", "side": "sell"}
+        crypto = {"symbol": "BTC/USDT", "side": "buy", "status": "partially_filled"}
+        for fields in (option, crypto):
+            fields["client_order_id"] = "an-id-that-takes-all-the-room-that-is-left"
+        for self.columns in range(10, 200):
+            for shown, texts in (
+                (
+                    update(event="fill", price="105234.25", qty="0.123456789", **crypto),
+                    ("105234.25", "0.123456789", "BTC/USDT", "fill"),
+                ),
+                (
+                    update(event="order_replace_rejected", limit_price="105234.255", **option),
+                    ("limit 105234.255", option["symbol"], "sell", "order_replace_rejected"),
+                ),
+            ):
+                lines = self.print_table(shown, environ={"NO_COLOR": "1"})
+                for text in texts:
+                    self.assertIn(text, "\n".join(lines), self.columns)
+                widest = max(map(len, (*texts, "2026-07-24"))) + len(tail_output.INDENT)
+                self.assertLessEqual(max(map(width, lines)), max(self.columns, widest))
+
+    def test_limit_is_not_shown_as_price_of_a_fill(self) -> None:
+        """A price without a word is that of an execution, and a quantity that of shares."""
+        for data, price in (
+            ({"event": "fill", "price": "512.33", "order": {"limit_price": "513"}}, "512.33"),
+            ({"event": "new", "order": {"limit_price": "513"}}, "limit 513"),
+            ({"event": "new", "order": {"stop_price": "500"}}, "stop 500"),
+            ({"event": "canceled", "order": {"limit_price": "9", "stop_price": "8"}}, "limit 9"),
+            ({"event": "fill", "order": {"limit_price": "513"}}, None),
+        ):
+            self.assertEqual(tail_output.read_cells(data).get("price"), price, data)
+        order = {"qty": None, "notional": "1000"}
+        self.assertEqual(tail_output.read_cells({"order": order})["qty"], "$1000")
+
+    def test_cut_counts_terminal_cells(self) -> None:
         """A wide character takes two terminal cells, a combining character none."""
         for text, cells, expected in (
-            ("ab", 4, "ab  "),
-            ("東京", 5, "東京 "),
+            ("東京", 5, "東京"),
             ("東京証", 5, "東京…"),
-            ("東京証", 4, "東… "),
+            ("東京証", 4, "東…"),
             ("e\u0301e\u0301", 2, "e\u0301e\u0301"),
             ("abcde", 4, "abc…"),
             ("a", 0, ""),
         ):
-            self.assertEqual(fit(text, cells), expected, text)
-        self.assertEqual(fit("1.5", 5, right=True), "  1.5")
+            self.assertEqual(cut(text, cells), expected, text)
 
     def test_hostile_text_on_terminal_is_escaped(self) -> None:
         """Every field is escaped: a bot chooses the order ids, and a server the other fields."""
@@ -160,7 +183,7 @@ class TableTests(TailTestCase):
         terminal = FakeTerminal()
         self.print_table(hostile, update(recovered=HOSTILE), out=terminal)
         tail_output.JsonLines(terminal).show(Update(b'{"a":"\xc2\x9b31m\xe2\x80\xae\x7f"}', None))
-        notices = tail_output.Notices(terminal, {})
+        notices = tail_output.Notices(terminal, {}, URL)
         notices.show_status({"event": "upstream", "state": "down", "reason": HOSTILE})
         notices.write(HOSTILE)
         plain = SGR.sub("", terminal.getvalue())
@@ -209,7 +232,7 @@ class NoticesTests(TailTestCase):
     def print_notices(self, *statuses: dict[str, Any]) -> list[str]:
         """Return the lines for these status frames, without the time."""
         err = io.StringIO()
-        notices = tail_output.Notices(err, {})
+        notices = tail_output.Notices(err, {}, URL)
         for status in statuses:
             notices.show_status(status)
         return [line[13:] for line in err.getvalue().splitlines()]
@@ -284,19 +307,19 @@ class NoticesTests(TailTestCase):
         down = {"event": "connection", "state": "down", "reason": "refused", "retry_in": 0.5}
         up = {"event": "connection", "state": "up"}
         lines = self.print_notices(down, down, {**down, "reason": "no route"}, down, down, up, down)
-        reasons = [line.partition("next attempt now: ")[2] or line for line in lines]
+        reasons = [re.sub(f".*{URL}: (.*); next attempt now", r"\1", line) for line in lines]
         self.assertEqual(
             reasons, ["refused", "no route", "refused", "connected to the proxy", "refused"]
         )
 
     def test_lasting_connection_problem_is_repeated_every_minute(self) -> None:
-        """The reason is last: Twisted's reasons are long, and a terminal cuts the line."""
+        """The line names the URL, and the cause in one phrase."""
         clock, err = Clock(), io.StringIO()
-        notices = tail_output.Notices(err, {}, clock.seconds)
+        notices = tail_output.Notices(err, {}, URL, clock.seconds)
         down = {
             "event": "connection",
             "state": "down",
-            "reason": "cannot connect: x",
+            "reason": "cannot connect: connection refused",
             "retry_in": 12.3,
         }
         for _ in range(13):
@@ -304,7 +327,8 @@ class NoticesTests(TailTestCase):
             clock.advance(15)
         lines = [line[13:] for line in err.getvalue().splitlines()]
         self.assertEqual(
-            lines, ["no connection to the proxy, next attempt in 12 s: cannot connect: x"] * 4
+            lines,
+            [f"no connection to the proxy at {URL}: connection refused; next attempt in 12 s"] * 4,
         )
 
 
@@ -325,7 +349,7 @@ class TailArgumentTests(TailTestCase):
 
     def test_url_default_is_local_proxy(self) -> None:
         """The port is PROXY_PORT's. --url overrides the proxy, or the whole path."""
-        find = tail.find_url
+        find = proxy.find_url
         self.assertEqual(
             find(self.make_environment(), None, None), "ws://localhost:8099/trade-updates-paper"
         )
@@ -353,8 +377,8 @@ class TailArgumentTests(TailTestCase):
 
     def test_token_is_read_from_variable_or_file(self) -> None:
         """No argument is a token. An error names the source and not its content."""
-        read = tail.read_token
-        self.assertEqual(read(self.make_environment(), None), "any")
+        read = proxy.read_token
+        self.assertEqual(read(self.make_environment(), None), "")
         self.assertEqual(read(self.make_environment(PROXY_TOKEN="hush"), None), "hush")
         file = Path(self.mktemp())
         for content, line in (

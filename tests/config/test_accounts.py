@@ -265,7 +265,7 @@ class ReadAccountsTests(SynchronousTestCase):
             self.assert_problems(
                 variables,
                 "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is set;"
-                f" set them in {self.directory / '.env'},"
+                f" set them in {self.directory / '.env'}, where `tradeproxy init` writes them,"
                 " or try `tradeproxy demo`, which needs no account",
             )
 
@@ -277,12 +277,28 @@ class ReadAccountsTests(SynchronousTestCase):
             problem.endswith("; APCA_API_KEY_ID is called ALPACA_API_KEY here"), problem
         )
 
+    def test_name_of_the_sdk_is_no_account(self) -> None:
+        """APCA_API_SECRET_KEY is a name of Alpaca's; with ALPACA_ it would be an account `api`."""
+        for variable, meant in {
+            "ALPACA_API_SECRET_KEY": "ALPACA_SECRET_KEY",
+            "ALPACA_LIVE_API_SECRET_KEY": "ALPACA_LIVE_SECRET_KEY",
+            "ALPACA_API_API_KEY": "ALPACA_API_KEY",
+            "ALPACA_API_OAUTH_TOKEN_FILE": "ALPACA_OAUTH_TOKEN_FILE",
+        }.items():
+            accounts = self.read({**PAIR, variable: "x"})
+            self.assertEqual([account.name for account in accounts], ["paper"])
+            [problem] = self.findings.problems
+            self.assertTrue(problem.startswith(f"{variable}: the name "), problem)
+            self.assertTrue(problem.endswith(f" is reserved; did you mean {meant}?"), problem)
+
     def test_variable_misspelt_is_a_warning(self) -> None:
         """With a misspelt URL variable, the account would be at the default URL."""
         for variable, nearest in {
             "ALPACA_URI": "ALPACA_URL",
             "ALPACA_API_KEYS": "ALPACA_API_KEY",
             "ALPACA_LIVE_API_KY": "ALPACA_LIVE_API_KEY",
+            "ALPACA_API_KEY_ID": "ALPACA_API_KEY",
+            "ALPACA_API_SECRET": "ALPACA_SECRET_KEY",
         }.items():
             self.read({**PAIR, variable: "x"})
             expected = [f"{variable}: unknown variable; did you mean {nearest}?"]

@@ -18,6 +18,8 @@ CONSTANT = re.compile(r"^(MAX_[A-Z_]+)\b.* = ", re.MULTILINE)
 
 OTHERS = {
     # Bounds of what we choose ourselves, not of what comes from outside.
+    "tradeproxy.cli.status:MAX_GAPS",
+    "tradeproxy.cli.tail:MAX_REPLAY",
     "tradeproxy.client.base:MAX_CEILING",
     "tradeproxy.cluster.replica:MAX_DELIVERED",
     "tradeproxy.cluster.replica:MAX_POSITIONS",

@@ -24,7 +24,9 @@ from websockets.exceptions import ConnectionClosed
 from tests.support.certificates import Authority
 from tests.support.processes import PATIENCE, SOURCES, Command, free_port
 from tests.support.sockets import SocketTestCase
+from tradeproxy.cli import tail
 from tradeproxy.client import Client, RefusedError, aio
+from tradeproxy.downstream.query import MAX_REPLAY
 
 reactor: Any = chosen  # of many interfaces, which mypy does not know
 COUNT = 300
@@ -322,6 +324,31 @@ class TailTests(ClientTestCase):
         shown = [line.split()[-1] for line in command.output.splitlines() if "SPY" in line]
         self.assertEqual(shown, ["bot1-5", "bot1-7", "bot1-9"])
 
+    async def test_filtered_replay_counts_events_that_match(self) -> None:
+        """The last two of a symbol, although others came later; then new ones as they come."""
+        await self.start()
+        client = await self.subscribe()
+        for number in range(10):
+            symbol = "AAPL" if number in (1, 2, 3) else "SPY"
+            order = {"client_order_id": f"bot-{number}", "symbol": symbol}
+            self.alpaca.emit(event(number, order=order))
+        await client.has(10)
+        command = self.tail("--replay", "2", "--symbol", "aapl")
+        await command.says("bot-3")
+        order = {"client_order_id": "bot-10", "symbol": "AAPL"}
+        self.alpaca.emit(event(10, order=order))
+        await command.says("bot-10")
+        shown = [line.split()[-1] for line in command.output.splitlines() if "AAPL" in line]
+        self.assertEqual(shown, ["bot-2", "bot-3", "bot-10"])
+
+    async def test_replay_that_is_no_number_is_one_error(self) -> None:
+        """The most is that of the protocol."""
+        self.assertEqual(tail.MAX_REPLAY, MAX_REPLAY)
+        for text in ("-1", "two", "1000001"):
+            command = self.tail(f"--replay={text}")
+            self.assertEqual(await command.ended, 2)
+            self.assertIn(f"--replay: '{text}' is not a number from 0 to", command.output)
+
     async def test_closed_pipe_exits_quietly(self) -> None:
         """`| head` closes the pipe."""
         await self.start()
@@ -339,11 +366,14 @@ class TailTests(ClientTestCase):
         """The line has the reason and no token, and the status is not 0."""
         await self.start(PROXY_TOKENS=TOKEN)
         refused = {
-            "ALPACA_DESK_API_KEY": self.tail("desk"),
+            "; accounts here: paper": self.tail("desk", PROXY_TOKEN=TOKEN),
+            "the proxy needs a token: set PROXY_TOKEN, or name a file with --token-file": (
+                self.tail()
+            ),
             "events: there is no cancelled; the nearest is canceled": self.tail(
                 "--event", "cancelled"
             ),
-            "PROXY_TOKENS": self.tail(PROXY_TOKEN="a-wrong-token"),
+            "it must be one of PROXY_TOKENS": self.tail(PROXY_TOKEN="a-wrong-token"),
             "--url: ": self.tail("--url", "localhost:1"),
         }
         for reason, command in refused.items():
@@ -380,7 +410,9 @@ class ExportTests(ClientTestCase):
     async def export(self, *arguments: str) -> str:
         command = self.command("tradeproxy", "export", "--from", "2000-01-01", *arguments)
         self.assertEqual(await command.ended, 0, command.output)
-        return command.output
+        exported, _, report = command.output.rstrip().rpartition("\n")
+        self.assertRegex(report, "^paper: [0-9]+ (trades|events) from 2000-01-01 .* written to ")
+        return exported
 
 
 class CompletionTests(ClientTestCase):

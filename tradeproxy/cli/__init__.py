@@ -1,1 +1,1 @@
-"""The commands check, tail and export of `tradeproxy`."""
+"""The commands init, check, status, tail and export of `tradeproxy`."""

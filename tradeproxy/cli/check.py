@@ -1,8 +1,12 @@
-"""`tradeproxy check`: report the resulting settings, and try to log in to each account."""
+"""`tradeproxy check`: report the resulting settings, and try to log in to each account.
+
+It reports what would prevent a start, such as a port or a journal that a running proxy has.
+"""
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -10,11 +14,14 @@ from twisted.internet.defer import Deferred
 from tradeproxy.config import endpoints
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.access import find_access_warnings
-from tradeproxy.journal.file import check_journal
+from tradeproxy.journal.file import check_journal, read_header
+from tradeproxy.journal.schema import MIGRATIONS
 from tradeproxy.journal.sqlite import SqliteJournal
+from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol, upstream_endpoint
 from tradeproxy.upstream.session import StreamListener
+from tradeproxy.wire.credentials import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,16 +42,14 @@ def check_settings(settings: Settings) -> Iterator[CheckResult]:
     """Yield one result for each group of settings. Secrets are counted, never shown."""
     for description in settings.listen:
         problems = endpoints.find_bind_problems((description,), reuse_port=settings.reuse_port)
-        # Not an error: most likely the running proxy has this port.
-        ok = all(problem.endswith("is in use") for problem in problems)
         yield CheckResult(
             " ".join(
                 (
                     f"listen: {endpoints.format_url(description)}",
-                    *(f"({problem})" for problem in problems),
+                    *(f"({_explain(problem)})" for problem in problems),
                 )
             ),
-            ok,
+            not problems,
         )
     anyone = (
         "any client on this machine"
@@ -59,16 +64,45 @@ def check_settings(settings: Settings) -> Iterator[CheckResult]:
     yield from (CheckResult(f"warning: {warning}") for warning in settings.warnings)
 
 
+def check_client_token(settings: Settings, token: str) -> Iterator[CheckResult]:
+    """Yield a warning if `token`, from PROXY_TOKEN, does not fit the proxy's own tokens.
+
+    PROXY_TOKEN is for the commands that connect to a proxy. "" means that it is not set.
+    """
+    if not token:
+        return
+    if not settings.tokens:
+        yield CheckResult(
+            "warning: PROXY_TOKEN: only `tradeproxy tail` and `status` use it;"
+            " PROXY_TOKENS is what protects the proxy"
+        )
+    elif Secret(token) not in settings.tokens:
+        yield CheckResult("warning: PROXY_TOKEN: is not one of PROXY_TOKENS")
+
+
+def _explain(problem: str) -> str:
+    return f"{problem}: stop the proxy that runs there" if "is in use" in problem else problem
+
+
 def _check_journals(settings: Settings) -> Iterator[CheckResult]:
     journal = settings.journal
     yield CheckResult(f"events are kept in {settings.storage_label}")
-    for path in (journal.path(account.name) for account in settings.accounts):
-        problem = None if path is None else check_journal(path)
+    paths = (journal.path(account.name) for account in settings.accounts)
+    for path in filter(None, paths):
+        problem = check_journal(path)
         if problem is not None:
-            # Not an error: most likely the running proxy has this journal open.
-            yield CheckResult(f"{journal.source}: {problem}", ok=problem.endswith("uses it"))
-        for warning in () if path is None else find_access_warnings(path):
+            yield CheckResult(f"{journal.source}: {problem}", ok=False)
+        with suppress(OSError):  # which is one of the problems
+            if (header := read_header(path)) is not None:
+                yield CheckResult(f"{path}: {_describe_schema(header.version)}")
+        for warning in find_access_warnings(path):
             yield CheckResult(f"warning: {journal.source}: {warning}")
+
+
+def _describe_schema(version: int) -> str:
+    known = len(MIGRATIONS)
+    upgrade = "" if version == known else f"; the next start upgrades it to version {known}"
+    return f"schema version {version}{upgrade}"
 
 
 async def check_redis(redis: RedisSettings, reactor: Any) -> CheckResult:
@@ -118,7 +152,7 @@ async def _log_in(settings: AccountSettings, account: Account, reactor: Any) -> 
             UpstreamFactory(settings, account, probe, reactor)
         )
     except Exception as error:
-        return f"cannot connect: {error}"
+        return f"cannot connect: {describe_connect_error(error)}"
     assert isinstance(protocol, UpstreamProtocol)
     probe.up.addCallback(lambda _: protocol.close())
     disconnect = await protocol.disconnected

@@ -13,10 +13,13 @@ import sys
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from urllib.parse import quote
 
 from tradeproxy.cli.findings import print_findings
+from tradeproxy.cli.progress import ProgressBar
+from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.cli.terminal import escape_unprintable, exit_on_broken_pipe
 from tradeproxy.cli.times import (
     get_day_bounds,
@@ -42,7 +45,7 @@ from tradeproxy.wire.frame import extract_data
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TRADES = frozenset({"fill", "partial_fill", "trade_bust", "trade_correct"})
 """The kinds of event that report, cancel or correct an execution."""
@@ -147,20 +150,25 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(arguments: Namespace) -> None:
-    """Write the events to standard output.
+    """Write the events to standard output, and their number to standard error.
 
     Raises SystemExit: each problem is one line on standard error, with status 1. If the reader
     of standard output closes its pipe, the status is 0.
     """
     begin, end = _read_period(arguments)
     path = _find_journal(arguments)
+    replace_unencodable(sys.stdout, JSON_ESCAPE)
+    is_shown = sys.stderr.isatty() and not sys.stdout.isatty()
+    progress = ProgressBar(sys.stderr, "exporting", is_shown=is_shown)
     try:
         with closing(open_read_only(path)) as connection:
-            events = read_events(connection, path, to_microseconds(begin), to_microseconds(end))
+            events = read_events(
+                connection, path, to_microseconds(begin), to_microseconds(end), progress.show
+            )
             if arguments.kind == "trades":
                 events = (event for event in events if event.data.get("event") in TRADES)
             write = write_csv if arguments.format == "csv" else write_lines
-            write(events, sys.stdout)
+            count = write(events, sys.stdout)
         sys.stdout.flush()
     except SchemaError as error:
         raise SystemExit(f"{path}: {error}") from None
@@ -168,6 +176,27 @@ def main(arguments: Namespace) -> None:
         raise exit_on_broken_pipe() from None
     except (OSError, sqlite3.Error) as error:
         raise SystemExit(f"{path}: cannot be read: {error}") from None
+    finally:
+        progress.clear()
+    kind = "trades" if arguments.kind == "trades" else "events"
+    period = f"{kind} from {begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S}"
+    if count:
+        report = f"{count} {period} written to {_name_output(sys.stdout)}"
+    else:
+        others = "; --kind all includes other events" if kind == "trades" else ""
+        report = f"no {period} in {path}{others}"
+    sys.stderr.write(escape_unprintable(f"{arguments.account}: {report}") + "\n")
+
+
+def _name_output(out: TextIO) -> str:
+    """Return the name of the file that a shell opened as standard output, where Linux shows it."""
+    try:
+        descriptor = out.fileno()
+        if S_ISREG(os.fstat(descriptor).st_mode):
+            return os.readlink(f"/proc/self/fd/{descriptor}")
+    except (OSError, ValueError):
+        pass
+    return "standard output"
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
@@ -194,21 +223,34 @@ def open_read_only(path: Path) -> sqlite3.Connection:
 
 
 def read_events(
-    connection: sqlite3.Connection, path: Path, begin: int, end: int
+    connection: sqlite3.Connection,
+    path: Path,
+    begin: int,
+    end: int,
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> Iterator[ExportedEvent]:
-    """Yield the events whose time is at least `begin` and before `end` (microseconds since 1970).
+    """Yield the events of a time, in the order of the journal, in which every client got them.
 
-    They are in the order of the journal, in which every client got them. The newest ones may be in
-    the spool only. Raises OSError or sqlite3.Error.
+    The newest ones may be in the spool only. Raises OSError or sqlite3.Error.
+
+    Args:
+        connection: the open journal.
+        path: its file.
+        begin: the first time to include, in microseconds since 1970.
+        end: the first time to exclude.
+        on_progress: called after each page with how much of the journal is read, from 0 to 1.
     """
     # First: what the proxy moves from the spool to the database meanwhile is in both.
     [epoch] = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone() or [""]
     spooled = read_spool(find_spool(path), epoch)
     [seq] = connection.execute(_FIRST_QUERY, (begin,)).fetchone()
+    first, [newest] = seq, connection.execute("SELECT max(seq) FROM events").fetchone()
     while seq is not None:
         page = connection.execute(_PAGE_QUERY, (seq, begin, end, PAGE_SIZE)).fetchall()
         for _, payload in page:
             yield _read_event(payload)
+        if page and newest > first:
+            on_progress(min((page[-1][0] - first) / (newest - first), 1.0))
         seq = page[-1][0] + 1 if len(page) == PAGE_SIZE else None
     [last] = connection.execute("SELECT max(seq) FROM events").fetchone()
     for entry in spooled:
@@ -224,27 +266,34 @@ def _read_event(payload: bytes) -> ExportedEvent:
     return ExportedEvent(raw, data, recovered)
 
 
-def write_lines(events: Iterator[ExportedEvent], out: TextIO) -> None:
-    """Write the data of each event on one line: escaped on a terminal, else byte for byte."""
-    for event in events:
+def write_lines(events: Iterator[ExportedEvent], out: TextIO) -> int:
+    """Write the data of each event on one line: escaped on a terminal, else byte for byte.
+
+    Returns the number of events.
+    """
+    count = 0
+    for count, event in enumerate(events, 1):  # noqa: B007  # it is the last one that counts
         text = event.raw.decode()
         out.write(f"{escape_unprintable(text) if out.isatty() else text}\n")
+    return count
 
 
-def write_csv(events: Iterator[ExportedEvent], out: TextIO) -> None:
+def write_csv(events: Iterator[ExportedEvent], out: TextIO) -> int:
     """Write a header line, and one line for each event. A missing field is empty.
 
     No field is a formula in a spreadsheet. Control characters and lone surrogates are escaped as in
-    JSON, except for tab, CR and LF in a file.
+    JSON, except for tab, CR and LF in a file. Returns the number of events.
     """
+    count = 0
     out.write(f"{','.join([*COLUMNS, 'recovered'])}\n")
-    for event in events:
+    for count, event in enumerate(events, 1):  # noqa: B007  # it is the last one that counts
         row = [_get_text(event.data, path) for path in COLUMNS.values()]
         # As in wire/event.py: the time is `at`, else `timestamp`.
         row[0] = row[0] or _get_text(event.data, ("timestamp",))
         row.append(event.recovered or "")
         cells = map(escape_unprintable, row) if out.isatty() else row
         out.write(f"{','.join(map(format_cell, cells))}\n")
+    return count
 
 
 def format_cell(text: str) -> str:

@@ -6,36 +6,40 @@ import os
 import re
 import signal
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 from stat import S_ISFIFO
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from tradeproxy.cli import proxy
 from tradeproxy.cli.findings import print_findings
-from tradeproxy.cli.tail_output import JsonLines, Notices, Table
+from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
+from tradeproxy.cli.tail_output import JsonLines, LastUpdates, Notices, Sink, Table
 from tradeproxy.cli.terminal import PipeWatch, escape_unprintable, exit_on_broken_pipe
 from tradeproxy.cli.times import parse_time_argument
-from tradeproxy.config.addresses import DEFAULT_PORT, parse_port
 from tradeproxy.config.env import Environment
 from tradeproxy.runtime.monotonic import use_monotonic_clock
+from tradeproxy.wire.close_codes import CloseCode
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable
 
-    from tradeproxy.client import Client
+    from tradeproxy.client import Client, RefusedError
+    from tradeproxy.client.resume import StatusData
 
 SIGNALLED = 128
 """The exit status after signal N is this plus N, as POSIX shells report it: 130 for ^C."""
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments of the command.
+MAX_REPLAY = 1_000_000
+"""Events: the most that the proxy replays, as in docs/protocol.md."""
 
-    None is a secret: every user of the machine can read command lines.
-    """
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument("account", nargs="?", help="paper, live or your own name; default paper")
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument(
@@ -45,7 +49,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="start with the first event of this time or later",
     )
     begin.add_argument("--since-id", metavar="ID", help="start after this event_id or cursor")
-    begin.add_argument("--replay", type=int, metavar="N", help="start with the last N events")
+    begin.add_argument(
+        "--replay", type=_parse_count, metavar="N", help="start with the last N events that match"
+    )
     parser.add_argument(
         "--symbol", action="append", default=[], help="only this symbol; may be repeated"
     )
@@ -58,11 +64,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print each event's data as Alpaca sent it"
     )
-    parser.add_argument("--url", help="the proxy; default ws://localhost with PROXY_PORT")
-    parser.add_argument(
-        "--token-file", metavar="FILE", help="read the token from this file; default PROXY_TOKEN"
-    )
-    parser.add_argument("--env-file", metavar="FILE", help="read this file instead of .env")
+    proxy.add_arguments(parser)
 
 
 def main(arguments: Namespace) -> None:
@@ -77,32 +79,63 @@ def main(arguments: Namespace) -> None:
     from tradeproxy.client import Client
 
     env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
-    url = find_url(env, arguments.url, arguments.account)
-    token = read_token(env, arguments.token_file)
+    url = proxy.find_url(env, arguments.url, arguments.account)
+    token = proxy.read_token(env, arguments.token_file)
     print_findings(env.findings)
-    sink = JsonLines(sys.stdout) if arguments.json else Table(sys.stdout, os.environ)
-    notices = Notices(sys.stderr, os.environ)
+    replace_unencodable(sys.stdout, JSON_ESCAPE if arguments.json else "replace")
+    sink: Sink = JsonLines(sys.stdout) if arguments.json else Table(sys.stdout, os.environ)
+    notices = Notices(sys.stderr, os.environ, url)
+    replay = arguments.replay
+    if replay and (arguments.symbol or arguments.event or arguments.client_order_id_prefix):
+        sink, replay = LastUpdates(sink, replay), MAX_REPLAY
+
+    def on_status(status: StatusData) -> None:
+        notices.show_status(status)
+        if status.get("event") == "replay" and status.get("state") == "complete":
+            sink.end_replay()
+
     try:
         client = Client(
             url,
-            key=token,
-            secret=token,
+            key=token or "any",
+            secret=token or "any",
             since_id=arguments.since_id,
             since=arguments.since,
-            replay=arguments.replay,
+            replay=replay,
             symbols=arguments.symbol,
             events=arguments.event,
             client_order_id_prefix=arguments.client_order_id_prefix,
-            on_status=notices.show_status,
+            on_status=on_status,
         )
     except ValueError as error:
         raise SystemExit(f"--{error}") from None
-    task.react(lambda reactor: Deferred.fromCoroutine(_follow(client, sink, notices, reactor)))
+
+    def explain(error: RefusedError) -> str:
+        if error.code in (CloseCode.TOKEN_REFUSED.code, 401):
+            return proxy.explain_rejected_token(token)
+        accounts = proxy.list_accounts(url, token) if error.code == 404 else []
+        return f"{error}; accounts here: {', '.join(accounts)}" if accounts else str(error)
+
+    task.react(
+        lambda reactor: Deferred.fromCoroutine(_follow(client, sink, notices, explain, reactor))
+    )
 
 
-async def _follow(client: Client, sink: JsonLines | Table, notices: Notices, reactor: Any) -> None:
+def _parse_count(text: str) -> int:
+    if re.fullmatch("[0-9]{1,7}", text) and int(text) <= MAX_REPLAY:
+        return int(text)
+    raise ArgumentTypeError(f"{text!r} is not a number from 0 to {MAX_REPLAY}")
+
+
+async def _follow(
+    client: Client,
+    sink: Sink,
+    notices: Notices,
+    explain: Callable[[RefusedError], str],
+    reactor: Any,
+) -> None:
     use_monotonic_clock(reactor)
-    printing = Deferred.fromCoroutine(_print_updates(client, sink, notices))
+    printing = Deferred.fromCoroutine(_print_updates(client, sink, notices, explain))
     exits: list[SystemExit] = []
 
     def stop(make_exit: Callable[[], SystemExit]) -> None:
@@ -129,7 +162,9 @@ async def _follow(client: Client, sink: JsonLines | Table, notices: Notices, rea
         raise exit_on_broken_pipe() from None
 
 
-async def _print_updates(client: Client, sink: JsonLines | Table, notices: Notices) -> None:
+async def _print_updates(
+    client: Client, sink: Sink, notices: Notices, explain: Callable[[RefusedError], str]
+) -> None:
     from tradeproxy.client import PositionLostError, RefusedError
 
     while True:
@@ -137,46 +172,7 @@ async def _print_updates(client: Client, sink: JsonLines | Table, notices: Notic
             async for update in client:
                 sink.show(update)
         except PositionLostError as error:
+            sink.end_replay()
             notices.write(f"events are missing here: {error}")
         except RefusedError as error:
-            raise SystemExit(escape_unprintable(f"tradeproxy tail: {error}")) from None
-
-
-def find_url(env: Environment, url: str | None, account: str | None) -> str:
-    """Return the WebSocket URL for `--url` and an account; by default the local proxy and paper.
-
-    A problem with PROXY_PORT goes into `env.findings`. Raises SystemExit for an account beside a
-    URL with a path.
-    """
-    if url is None:
-        url = f"ws://localhost:{env.parse('PROXY_PORT', parse_port, DEFAULT_PORT)}"
-    if re.match("https?://", url):  # the proxy's log shows its addresses like this
-        url = url.replace("http", "ws", 1)
-    try:
-        has_path = urlsplit(url).path.strip("/") != ""
-    except ValueError:
-        has_path = True  # Client raises the error for an invalid URL
-    if not has_path:
-        return f"{url.rstrip('/')}/trade-updates-{quote(account or 'paper', safe='')}"
-    if account is not None:
-        raise SystemExit("--url: has a path, so an account cannot be given as well")
-    return url
-
-
-def read_token(env: Environment, file: str | None) -> str:
-    """Return the token. Errors never quote it.
-
-    If none is set, return "any": a proxy without tokens accepts any text.
-    Raises SystemExit if the file is unreadable or empty.
-    """
-    if file is None:
-        return env.read_secret("PROXY_TOKEN") or "any"
-    env.warn_of_others("--token-file", file)
-    try:
-        token = Path(file).read_text(encoding="utf-8-sig").strip()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise SystemExit(f"--token-file: cannot be read ({reason})") from None
-    if not token:
-        raise SystemExit("--token-file: is empty")
-    return token
+            raise SystemExit(escape_unprintable(f"tradeproxy tail: {explain(error)}")) from None

@@ -40,8 +40,17 @@ def escape_unprintable(text: str) -> str:
     still JSON with the same content.
     """
     return _UNPRINTABLE.sub(
-        lambda match: match[0] if match[0].isprintable() else _escape(match[0]), text
+        lambda match: match[0] if match[0].isprintable() else escape_character(match[0]), text
     )
+
+
+def escape_character(character: str) -> str:
+    r"""Return a character as JSON escapes it: `\u` and four hex digits, or a surrogate pair."""
+    code = ord(character)
+    if code <= 0xFFFF:
+        return f"\\u{code:04x}"
+    high, low = divmod(code - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
 
 
 def width(text: str) -> int:
@@ -53,15 +62,6 @@ def width(text: str) -> int:
         0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1
         for character in text
     )
-
-
-def fit(text: str, cells: int, *, right: bool = False) -> str:
-    """Escape a text, and pad or cut it to exactly `cells` terminal cells."""
-    printable = escape_unprintable(text)
-    if width(printable) > cells:
-        printable = cut(printable, cells)
-    padding = " " * (cells - width(printable))
-    return padding + printable if right else printable + padding
 
 
 def cut(printable: str, cells: int) -> str:
@@ -125,11 +125,3 @@ class PipeWatch:
     def connectionLost(self, reason: Failure) -> None:
         """Call `on_close`."""
         self._on_close()
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if code <= 0xFFFF:
-        return f"\\u{code:04x}"
-    high, low = divmod(code - 0x10000, 0x400)
-    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"

@@ -22,6 +22,7 @@ from tradeproxy.client.base import (
     read_http_rejection,
 )
 from tradeproxy.client.resume import PositionLostError, Update
+from tradeproxy.runtime.connect_errors import describe_connect_error
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -60,7 +61,9 @@ class AsyncioClient(BaseClient):
                 error.response.status_code, bytes(error.response.body or b"")
             ) from None
         except (OSError, InvalidHandshake) as error:
-            raise ConnectionClosedError(f"cannot connect: {error}") from None
+            raise ConnectionClosedError(
+                f"cannot connect: {describe_connect_error(error)}"
+            ) from None
         return AsyncioConnection(websocket)
 
     async def _sleep(self, seconds: float) -> None:

@@ -24,6 +24,7 @@ from tradeproxy.client.base import (
     ConnectionClosedError,
     read_http_rejection,
 )
+from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.frame_limits import FragmentLimitMixin, PongLimitMixin
 from tradeproxy.runtime.server_identity import ServerIdentity
 
@@ -84,7 +85,9 @@ class TwistedClient(BaseClient):
         except CancelledError:
             raise
         except Exception as error:
-            raise ConnectionClosedError(f"cannot connect: {error}") from None
+            raise ConnectionClosedError(
+                f"cannot connect: {describe_connect_error(error)}"
+            ) from None
         assert isinstance(protocol, ClientProtocol)
         try:
             await protocol.opened

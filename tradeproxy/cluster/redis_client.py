@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 from txredisapi import ResponseError
 
 from tradeproxy.cluster.redis_replies import TOO_LARGE, BoundedRedisProtocol
+from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.wire.credentials import Secret
 
@@ -138,7 +139,7 @@ class RedisClient:
             except Exception as error:  # of many kinds: unknown host, refused, a bad certificate
                 if not self._is_open:
                     return  # some endpoints fail with another error when they are cancelled
-                self._set_error(f"cannot connect: {error}")
+                self._set_error(f"cannot connect: {describe_connect_error(error)}")
             else:
                 await self._use(protocol, factory)
             await deferLater(self._reactor, RETRY)

@@ -102,7 +102,7 @@ RESERVED_NAMES = frozenset({"healthz", "readyz", "metrics"})
 
 def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, ...]:
     """Read all accounts in the environment. Problems and warnings go to `env.findings`."""
-    names = sorted(_find_names(env), key=_prefix)
+    names = sorted(_find_names(env), key=prefix_variables)
     candidates = (_read_account(env, name, dialect) for name in names)
     accounts = tuple(account for account in candidates if account is not None)
     # Alpaca allows one stream connection per account, so a second one would fail.
@@ -123,7 +123,7 @@ def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, 
         )
         env.findings.problem(
             "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is set;"
-            f" set them in {env.directory / '.env'},"
+            f" set them in {env.directory / '.env'}, where `tradeproxy init` writes them,"
             f" or try `tradeproxy demo`, which needs no account{hint}"
         )
     return accounts
@@ -132,8 +132,11 @@ def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, 
 def _warn_misspelt(env: Environment) -> None:
     # Other programs may own ALPACA_* variables too, so only a close match causes a warning.
     for variable in env:
+        env.warn_case(variable, _PREFIXED.fullmatch)
         if variable.startswith("ALPACA_") and not _PREFIXED.fullmatch(variable):
-            for nearest in get_close_matches(variable, _COMMON, n=1, cutoff=0.8):
+            # The SDKs of Alpaca call the pair APCA_API_KEY_ID and APCA_API_SECRET_KEY.
+            likely = variable.replace("API_SECRET", "SECRET")
+            for nearest in get_close_matches(likely, _COMMON, n=1, cutoff=0.8):
                 env.findings.warning(f"{variable}: unknown variable; did you mean {nearest}?")
 
 
@@ -161,7 +164,7 @@ def demo_accounts(port: int, dialect: Dialect) -> tuple[AccountSettings, ...]:
 
 def name_variables(name: str) -> str:
     """Return the names of the variables that configure this account, joined by "and"."""
-    return f"{_prefix(name)}API_KEY and {_prefix(name)}SECRET_KEY"
+    return f"{prefix_variables(name)}API_KEY and {prefix_variables(name)}SECRET_KEY"
 
 
 def is_visible_ascii(text: str) -> bool:
@@ -169,7 +172,8 @@ def is_visible_ascii(text: str) -> bool:
     return all("!" <= character <= "~" for character in text)
 
 
-def _prefix(name: str) -> str:
+def prefix_variables(name: str) -> str:
+    """Return the start of the names of an account's variables, with its underscore."""
     return "ALPACA_" if name == "paper" else f"ALPACA_{name.upper()}_"
 
 
@@ -185,6 +189,9 @@ def _find_names(env: Environment) -> set[str]:
             env.findings.problem(
                 f"{variable}: the account's name must be [A-Z0-9_]+, at most 64 characters"
             )
+        elif name == "API" or name.endswith("_API"):
+            likely = f"ALPACA_{name.removesuffix('API')}{form}"
+            env.findings.problem(f"{variable}: the name {name} is reserved; did you mean {likely}?")
         elif name == "PAPER":
             env.findings.problem(f"{variable}: the name PAPER is reserved; use ALPACA_{form}")
         elif name.lower() in RESERVED_NAMES:
@@ -195,7 +202,7 @@ def _find_names(env: Environment) -> set[str]:
 
 
 def _read_account(env: Environment, name: str, dialect: Dialect) -> AccountSettings | None:
-    prefix = _prefix(name)
+    prefix = prefix_variables(name)
     key, secret, token = (
         env.find_source(prefix + form) for form in ("API_KEY", "SECRET_KEY", "OAUTH_TOKEN")
     )

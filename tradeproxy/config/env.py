@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -21,6 +22,12 @@ T = TypeVar("T")
 
 ALLOW_FOREIGN = "PROXY_ALLOW_FOREIGN_ENV_FILE"
 """The variable that allows a .env of another user. Such a file cannot set it."""
+
+
+_QUOTED = re.compile(
+    r"""[^=\n]*=[ \t]*(?P<quote>['"])(?P<text>(?:\\.|(?!(?P=quote)).)*)(?P<end>['"])?""", re.DOTALL
+)
+"""A value that begins with a quote; it has no `end` if the quote is not closed."""
 
 
 @dataclass(slots=True)
@@ -114,6 +121,11 @@ class Environment:
             (source for source in (name, f"{name}_FILE") if source in self._variables), None
         )
 
+    def warn_case(self, name: str, is_known: Callable[[str], object]) -> None:
+        """Record a warning if the name is that of a known variable, but not in upper case."""
+        if name != name.upper() and is_known(name.upper()):
+            self.findings.warning(f"{name}: not used; the variable is {name.upper()}")
+
     def warn_unused(self, names: Iterable[str], reason: str) -> None:
         """Record a warning for each of the variables that is set but not used."""
         for source in filter(None, map(self.find_source, names)):
@@ -197,9 +209,17 @@ def _parse_assignments(text: str, label: str, findings: Findings) -> Iterator[tu
             # A binding starts with the blank lines before it. Do not quote it: it may be a secret.
             written = binding.original.string
             blank_lines = written[: len(written) - len(written.lstrip())].count("\n")
-            findings.problem(
-                f"{label}: line {binding.original.line + blank_lines} is not NAME=value"
-            )
+            line = binding.original.line + blank_lines
+            findings.problem(f"{label}: line {line} {_explain_line(written)}")
+
+
+def _explain_line(written: str) -> str:
+    match = _QUOTED.match(written.strip())
+    if match is None:
+        return "is not NAME=value"
+    if not match["end"] or "\n" in match["text"]:
+        return f"has a value that begins with {match['quote']} and does not end with it"
+    return "has text after the quoted value"
 
 
 def _describe_error(error: OSError | ValueError) -> str:

@@ -231,11 +231,12 @@ def read_settings(
 
 
 CLIENT_VARIABLES = ("PROXY_TOKEN", "PROXY_TOKEN_FILE")
-"""Only `tradeproxy tail` reads these."""
+"""Only `tradeproxy tail` and `status` read these; `check` compares the token."""
 
 
 def _warn_unknown(env: Environment) -> None:
     for name in env:
+        env.warn_case(name, (*VARIABLES, *CLIENT_VARIABLES).__contains__)
         if name.startswith("PROXY_") and name not in (*VARIABLES, *CLIENT_VARIABLES):
             nearest, *_ = get_close_matches(name, VARIABLES, n=1, cutoff=0)
             env.findings.warning(f"{name}: unknown variable; did you mean {nearest}?")

@@ -204,13 +204,19 @@ def _lock_exclusively(lock: int, path: Path) -> None:
         raise LockedError(f"{path}: another tradeproxy uses it") from None
 
 
+def read_header(path: Path) -> Header | None:
+    """Return the header of a journal; None if there is none yet. Raises OSError."""
+    try:
+        with path.open("rb") as file:
+            return Header.parse(file.read(100))
+    except FileNotFoundError:
+        return None
+
+
 def _check_header(path: Path) -> None:
     # Before SQLite opens the file: even a reader writes to it if a write-ahead log is left over.
     try:
-        with path.open("rb") as file:
-            header = Header.parse(file.read(100))
-    except FileNotFoundError:
-        return
+        header = read_header(path)
     except OSError as error:
         raise JournalError(f"{path}: {describe_os_error(error, path)}") from None
     if header is not None:

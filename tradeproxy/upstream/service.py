@@ -10,6 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.upstream.backoff import Backoff, Disconnect, DisconnectCause
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol
 
@@ -103,7 +104,9 @@ class UpstreamService(Service):
         except CancelledError:  # by stopService; it is not a failed attempt
             raise
         except Exception as error:
-            return Disconnect(DisconnectCause.LOST, f"cannot connect: {error}")
+            return Disconnect(
+                DisconnectCause.LOST, f"cannot connect: {describe_connect_error(error)}"
+            )
         assert isinstance(protocol, UpstreamProtocol)
         self._protocol = protocol
         disconnect = await protocol.disconnected

@@ -1,0 +1,35 @@
+"""One coroutine in the reactor, for a command that then ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from tradeproxy.runtime.monotonic import use_monotonic_clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
+
+
+def run_coroutine(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+    """Run `work(reactor)` and return its result. A process can do this once.
+
+    Raises SystemExit if it fails or is interrupted.
+    """
+    from twisted.internet import task
+
+    results: list[T] = []
+
+    async def run(reactor: Any) -> None:
+        use_monotonic_clock(reactor)
+        results.append(await work(reactor))
+
+    try:
+        task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+    except SystemExit:  # `react` ends with it after a success too
+        if not results:
+            raise
+    return results[0]

@@ -1,0 +1,84 @@
+"""`tradeproxy status`: whether the proxy runs, and the state of its accounts, gaps and clients."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tradeproxy.cli import proxy
+from tradeproxy.cli.findings import print_findings
+from tradeproxy.cli.tail_output import format_status
+from tradeproxy.cli.terminal import escape_unprintable
+from tradeproxy.cli.times import format_local_time
+from tradeproxy.config.env import Environment
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterator
+
+TROUBLE = 1
+"""The exit status if an account has a problem."""
+
+UNREACHABLE = 2
+"""The exit status if no proxy answers, or if it rejects the token."""
+
+MAX_GAPS = 3
+"""The newest gaps of an account that are shown."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("--json", action="store_true", help="print the document at /status.json")
+    proxy.add_arguments(parser)
+
+
+def main(arguments: Namespace) -> int:
+    """Print the status, and return the exit status: 0, TROUBLE or UNREACHABLE.
+
+    Raises SystemExit for a wrong setting.
+    """
+    env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
+    url = proxy.find_base_url(env, arguments.url)
+    token = proxy.read_token(env, arguments.token_file)
+    print_findings(env.findings)
+    try:
+        document = proxy.fetch_status(url, token)
+        lines = list(describe_status(document))
+    except proxy.NoStatusError as error:
+        print(
+            json.dumps({"error": str(error)}) if arguments.json else escape_unprintable(str(error))
+        )
+        return UNREACHABLE
+    if arguments.json:
+        print(json.dumps(document, indent=2))
+    else:
+        print("\n".join(map(escape_unprintable, lines)))
+    is_ready = all(account["ready"] for account in document["accounts"].values())
+    return 0 if is_ready else TROUBLE
+
+
+def describe_status(document: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines for a document of /status.json. Raises NoStatusError for another shape."""
+    try:
+        yield f"running since {format_local_time(document['started'])}"
+        for name, account in document["accounts"].items():
+            yield from _describe_account(name, account)
+        clients = document["clients"]
+        slow = f", {clients['slow']} of them slow" if clients["slow"] else ""
+        yield f"clients: {clients['count']}{slow}"
+    except (LookupError, TypeError, AttributeError):
+        raise proxy.NoStatusError("this version cannot read the proxy's status") from None
+
+
+def _describe_account(name: str, account: dict[str, Any]) -> Iterator[str]:
+    since = format_local_time(account["upstream"]["since"])
+    state = "streaming" if account["upstream"]["state"] == "up" else "down"
+    reason = "" if account["ready"] else f": {account['reason']}"
+    yield f"{name}: {state} since {since}{reason}"
+    last = account["last_event"]
+    newest = "" if last is None else f", the last one at {format_local_time(last)}"
+    yield f"    {account['events_today']} events since midnight UTC{newest}"
+    for gap in account["gaps"][-MAX_GAPS:]:
+        yield from (f"    {line}" for line in format_status({"event": "gap", **gap}))
