@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
 from tests.support.frames import FILL, NEW, PARTIAL_FILL, TRADE_UPDATES
@@ -314,6 +315,13 @@ class ReconnectTests(ClientTestBase):
         coming = self.next(client)
         self.publish(self.paper, NEW)
         self.assertEqual(self.successResultOf(coming).raw, raw(NEW)[0])
+
+    def test_cancel_while_a_real_endpoint_connects_ends_the_request(self) -> None:
+        """Twisted's endpoints report a cancel as a failed attempt. It is no reason to retry."""
+        client = Client(URL.replace("localhost", "127.0.0.1"), reactor=MemoryReactorClock())
+        coming = self.next(client)
+        coming.cancel()
+        self.failureResultOf(coming, CancelledError)
 
 
 class TokenTests(ClientTestBase):

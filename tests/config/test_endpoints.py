@@ -16,6 +16,7 @@ from twisted.plugins.twisted_core import systemdEndpointParser
 from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.certificates import Authority
 from tradeproxy.config.endpoints import (
     complete,
     describe_tcp,
@@ -116,6 +117,27 @@ class CompleteTests(SynchronousTestCase):
         ]:
             error = self.assertRaises(ValueError, complete, description)
             self.assertIn(reason, str(error))
+
+    def test_complete_tls_directory_with_a_root_raises(self) -> None:
+        """Twisted would add the root to its chain of certificates without end."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        identity = Authority(str(directory)).issue("localhost")
+        served = directory / "localhost.pem"
+        served.write_bytes(identity.key.read_bytes() + identity.certificate.read_bytes())
+        error = self.assertRaises(ValueError, complete, f"tls:{directory}:443")
+        self.assertIn(f"{directory}/authority.pem has a root certificate", str(error))
+        (directory / "authority.pem").unlink()
+        self.assertEqual(complete(f"tls:{directory}:443"), f"tls:{directory}:443:backlog=4096")
+
+    def test_complete_tls_directory_with_a_self_signed_server_is_valid(self) -> None:
+        """Its private key is there, so it ends its chain."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        authority = Authority(str(directory))
+        with authority.certificate.open("ab") as file:
+            file.write(authority.private_bytes())
+        self.assertEqual(complete(f"tls:{directory}:443"), f"tls:{directory}:443:backlog=4096")
 
 
 class IsLocalTests(SynchronousTestCase):

@@ -6,8 +6,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.feeds import ListJournal
-from tradeproxy.downstream.log_reader import LogReader
+from tests.support.feeds import ListJournal, RecordingSink, TurnClock
+from tradeproxy.downstream.log_reader import STEPS_PER_TURN, LogReader
 from tradeproxy.journal.base import Row
 
 
@@ -71,3 +71,20 @@ class LogReaderTests(SynchronousTestCase):
             for after in (*range(positions), *range(positions)):
                 self.log_reader.read(self.journal, after)
             self.assertEqual(self.log.reads, reads)
+
+    def test_many_replays_share_the_turns_in_order(self) -> None:
+        """A turn has a bounded number of steps: live events and handshakes do not wait for all."""
+        self.log.append(*[b"x"] * 200)
+        clock = TurnClock()
+        sinks = [RecordingSink(self.log, clock, self.log_reader) for _ in range(100)]
+        for sink in sinks:
+            sink.feed.start(0)
+        for turns in (1, 2, 3, 4):
+            clock.turn()
+            progress = [len(sink.sent) for sink in sinks]
+            done = min(turns * STEPS_PER_TURN, 100)
+            again = max(turns * STEPS_PER_TURN - 100, 0)
+            self.assertEqual(progress, [200] * again + [128] * (done - again) + [0] * (100 - done))
+        sinks[-1].feed.stopProducing()
+        clock.advance(0)
+        self.assertEqual([len(sink.sent) for sink in sinks], [200] * 99 + [128])

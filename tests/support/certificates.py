@@ -57,6 +57,10 @@ class Authority:
         self.certificate = self._directory / "authority.pem"
         self.certificate.write_bytes(root.public_bytes(Encoding.PEM))
 
+    def private_bytes(self) -> bytes:
+        """Return the private key of the root in PEM."""
+        return _encode(self._key)
+
     def issue(self, *hosts: str, with_rsa: bool = False) -> Identity:
         """Issue a certificate for host names and addresses. The first one names the files.
 
@@ -85,11 +89,13 @@ class Authority:
         identity = Identity(
             self._directory / f"{common_name}.key", self._directory / f"{common_name}.crt"
         )
-        identity.key.write_bytes(
-            key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-        )
+        identity.key.write_bytes(_encode(key))
         identity.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
         return identity
+
+
+def _encode(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
 
 
 def _curve_key() -> ec.EllipticCurvePrivateKey:

@@ -78,12 +78,12 @@ class ListJournal:
 class RecordingSink:
     """A sink that records all calls, and may pause the feed during a write."""
 
-    def __init__(self, log: ListJournal, clock: Clock) -> None:
+    def __init__(self, log: ListJournal, clock: Clock, log_reader: LogReader | None = None) -> None:
         self.sent: list[bytes] = []
         self.calls: list[str] = []
         self.on_write: Callable[[], object] = lambda: None
         journal: Any = log
-        self.feed = Feed(journal, LogReader(), self, clock, STALL_TIMEOUT)
+        self.feed = Feed(journal, log_reader or LogReader(), self, clock, STALL_TIMEOUT)
 
     def encode(self, batch: Batch) -> bytes | None:
         payloads = [row.payload for row in batch.rows]

@@ -10,6 +10,7 @@ import txaio
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.task import deferLater
 
 from tradeproxy.client.base import (
@@ -82,8 +83,8 @@ class TwistedClient(BaseClient):
         )
         try:
             protocol = await self._endpoint.connect(factory)
-        except CancelledError:
-            raise
+        except (CancelledError, ConnectingCancelledError):  # Twisted's endpoints raise the latter
+            raise CancelledError from None
         except Exception as error:
             raise ConnectionClosedError(
                 f"cannot connect: {describe_connect_error(error)}"

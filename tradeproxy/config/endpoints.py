@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 
+from tradeproxy.config import pem_directory
 from tradeproxy.wire import hosts
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def complete(description: str) -> str:
     try:
         if "sslmethod" in endpoint.given:  # Twisted would also admit old versions
             raise ValueError("leave out sslmethod: TLS has version 1.2 or 1.3")
+        if endpoint.kind == "tls":
+            pem_directory.refuse_circular_chains(endpoint["path"])
         # No endpoint uses its reactor before listen(). Importing the real one would install it.
         serverFromString(object(), description)
         if endpoint.on_tcp:

@@ -111,9 +111,9 @@ class Feed:
     __slots__ = (
         "_clock",
         "_is_ready",
+        "_is_scheduled",
         "_journal",
         "_log_reader",
-        "_next_step",
         "_paused",
         "_sink",
         "_stall_timeout",
@@ -137,7 +137,7 @@ class Feed:
 
         Args:
             journal: the log of the client's account.
-            log_reader: the cache of steps, shared with other clients.
+            log_reader: the cache and the queue of steps, shared with other clients.
             sink: the receiver of the events. Its `write` is read once, here.
             clock: the reactor.
             stall_timeout: seconds without reading after which `on_stall` is called.
@@ -157,7 +157,7 @@ class Feed:
         self._paused = False
         # LIVE and not paused. `deliver` tests this one attribute instead of two, for every event.
         self._is_ready = False
-        self._next_step: IDelayedCall | None = None
+        self._is_scheduled = False
         self._stall_timer: IDelayedCall | None = None
 
     @property
@@ -260,9 +260,8 @@ class Feed:
         """End the feed, because the connection is closing."""
         self._set_state(_FeedState.ENDED)
         self._cancel_stall()
-        if self._next_step is not None:
-            self._next_step.cancel()
-            self._next_step = None
+        self._is_scheduled = False
+        self._log_reader.cancel(self._step)
 
     # Reading the log.
 
@@ -281,13 +280,14 @@ class Feed:
         if self.position >= self._journal.last:
             self._set_state(_FeedState.LIVE)
             self._sink.on_caught_up()
-        elif self._next_step is None:
+        elif not self._is_scheduled:
             # One step in each turn of the reactor: a long replay does not delay other clients.
-            self._next_step = self._clock.callLater(0, self._step)
+            self._is_scheduled = True
+            self._log_reader.schedule(self._clock, self._step)
 
     def _step(self) -> None:
         # The reactor would log an error of this timer, and the client would wait forever.
-        self._next_step = None
+        self._is_scheduled = False
         try:
             if self._state is _FeedState.BEHIND and not self._paused:
                 self._read()

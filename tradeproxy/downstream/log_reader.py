@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tradeproxy.journal.base import Batch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IReactorTime
+
     from tradeproxy.journal.base import Journal
     from tradeproxy.wire.proxy_status import JournalStatus
 
@@ -18,16 +23,44 @@ STEP_BYTES = 64 * 1024
 A transport asks for a pause above 64 KiB. It then buffers at most one step more.
 """
 
+STEPS_PER_TURN = 32
+"""Steps in one turn of the reactor: a thousand replays at once delay no live event."""
 
 CACHED_STEPS = 8
 """Clients that fell behind together read at few different positions, rarely at more than these."""
 
 
 class LogReader:
-    """Reads logs in steps. Clients at the same position share one read and its encoded bytes."""
+    """Reads logs in steps. Clients at the same position share one read and its encoded bytes.
+
+    It also queues the steps of all clients: each turn of the reactor has a few of them.
+    """
 
     def __init__(self) -> None:
         self._read_step = lru_cache(maxsize=CACHED_STEPS)(_read_step)
+        self._waiting: dict[Callable[[], None], None] = {}
+        self._has_turn = False
+
+    def schedule(self, clock: IReactorTime, step: Callable[[], None]) -> None:
+        """Call `step` in a later turn. At most STEPS_PER_TURN share one, in FIFO order."""
+        self._waiting[step] = None
+        if not self._has_turn:
+            self._has_turn = True
+            clock.callLater(0, self._run_steps, clock)
+
+    def cancel(self, step: Callable[[], None]) -> None:
+        """Forget a step that waits, if it does."""
+        self._waiting.pop(step, None)
+
+    def _run_steps(self, clock: IReactorTime) -> None:
+        self._has_turn = False
+        for step in tuple(islice(self._waiting, STEPS_PER_TURN)):
+            if step in self._waiting:  # and not cancelled by a step before it
+                del self._waiting[step]
+                step()
+        if self._waiting and not self._has_turn:
+            self._has_turn = True
+            clock.callLater(0, self._run_steps, clock)
 
     def read(self, journal: Journal, after: int) -> Batch | None:
         """Return the next step after sequence number `after`; None at the end of the log.
