@@ -79,7 +79,7 @@ class Backlog:
         self._entries: list[Entry] = []
         self._keys: set[tuple[str, bytes]] = set()
         # The states of each order, as its events here have them.
-        self._orders: dict[str, list[OrderState]] = {}
+        self._orders: dict[str, tuple[OrderState, ...]] = {}
         # The hash of each event of a hole, with the hole's number: oldest first.
         self._unstored: dict[bytes, int] = {}
 
@@ -114,9 +114,7 @@ class Backlog:
         self._bytes += len(event.payload)
         self._keys.add(event.key)
         if (state := event.order) is not None:
-            states = self._orders.pop(state.id, [])
-            states.append(state)
-            self._orders[state.id] = states
+            self._orders[state.id] = (*self._orders.pop(state.id, ()), state)
 
     def widen_hole(self, max_time: int | None) -> int | None:
         """Let the hole at the end stand for one more event, and return its sequence number.
