@@ -126,7 +126,8 @@ def measure_sync(journal: Path) -> Figures:
 
 def record_size(spool: bytes) -> int:
     """Return the size of the first record of a spool; see its file format. The clients got it."""
-    return HEAD.size + HEAD.unpack_from(spool, len(MAGIC))[0]
+    size, _ = HEAD.unpack_from(spool, len(MAGIC))
+    return HEAD.size + int(size)
 
 
 def run(servers: Sequence[Server], rounds: int, seconds: float) -> Iterator[dict[str, Any]]:

@@ -220,7 +220,11 @@ class Backlog:
     def find_max_time(self, limit: int) -> int | None:
         """Return the highest time of an entry that is not after `limit`; None if there is none."""
         # As in the database: `max_time` may be that of an earlier epoch, or of a hole's event.
-        times = (time for e in self._entries for time in (e.max_time, e.event and e.event.time))
+        times = (
+            time
+            for e in self._entries
+            for time in (e.max_time, None if e.event is None else e.event.time)
+        )
         return max((time for time in times if time is not None and time <= limit), default=None)
 
     def find_order(self, order_id: str, known: OrderState | None = None) -> OrderState | None:
