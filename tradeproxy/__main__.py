@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred
-from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.logger import Logger, globalLogBeginner
 
 import tradeproxy
 from tradeproxy.cli import export, tail
@@ -143,6 +143,7 @@ def _serve(command: str, options: Sequence[str]) -> None:
 def _simulate(port: int) -> None:
     from twisted.internet import reactor
 
+    from tradeproxy import logs
     from tradeproxy.runtime.monotonic import use_monotonic_clock
     from tradeproxy.simulator.service import Simulator, SimulatorService
 
@@ -150,13 +151,13 @@ def _simulate(port: int) -> None:
     description = endpoints.describe_tcp("127.0.0.1", port)
     if problems := endpoints.find_bind_problems((description,)):
         raise SystemExit("\n".join(problems))
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)])
+    globalLogBeginner.beginLoggingTo([logs.environment_observer()])
     simulator = Simulator(reactor, SystemRandom(), account_id=SIMULATED_ACCOUNT)
     service = SimulatorService(simulator, description, reactor)
 
     async def serve(reactor: Any) -> None:
         service.startService()
-        print(f"simulating Alpaca: ALPACA_URL={endpoints.format_url(description)}")
+        Logger().info("simulating Alpaca: ALPACA_URL={url}", url=endpoints.format_url(description))
         reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
         await Deferred()
 

@@ -51,6 +51,11 @@ def observer(settings: LogSettings, stream: TextIO) -> ILogObserver:
     return FilteringLogObserver(write, [LogLevelFilterPredicate(level)])
 
 
+def environment_observer() -> ILogObserver:
+    """Return the observer that writes to standard output as the environment says."""
+    return _named(None)
+
+
 def text_observer() -> ILogObserver:
     """Return the observer that writes text to standard output, for twistd's `--logger`."""
     return _named(LogFormat.TEXT)
@@ -90,10 +95,10 @@ def as_json(event: LogEvent) -> str | None:
     return json.dumps(document | _values(event) | document) + "\n"
 
 
-def _named(form: LogFormat) -> ILogObserver:
+def _named(form: LogFormat | None) -> ILogObserver:
     # twistd passes no arguments, so read the environment. tap.py has already checked it.
-    env = Environment(os.environ, Path(), Findings())
-    return observer(replace(read_log(env), format=form), sys.stdout)
+    settings = read_log(Environment(os.environ, Path(), Findings()))
+    return observer(replace(settings, format=form or settings.format), sys.stdout)
 
 
 def _values(event: LogEvent) -> dict[str, Any]:

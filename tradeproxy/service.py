@@ -75,8 +75,8 @@ def build_service(
 
     proxy = OrderedService()
     proxy.setName("tradeproxy")
-    if settings.simulator_port is not None:
-        _simulator_service(settings.simulator_port, reactor, wall_clock).setServiceParent(proxy)
+    for account in settings.accounts if settings.demo else ():
+        _simulator_service(account, reactor, wall_clock).setServiceParent(proxy)
     JournalService(accounts.values()).setServiceParent(proxy)
     upstream = MultiService()
     upstream.setServiceParent(proxy)
@@ -154,15 +154,17 @@ def _passthrough(settings: Settings, clients: Clients, reactor: Any) -> RestProx
     return RestProxy(build_agent(reactor), urls, own_pages, clients, reactor)
 
 
-def _simulator_service(port: int, reactor: Any, wall_clock: Callable[[], float]) -> Service:
+def _simulator_service(
+    account: AccountSettings, reactor: Any, wall_clock: Callable[[], float]
+) -> Service:
     # Only the demo needs the simulator, so no other start imports it.
-    from tradeproxy.simulator.service import Simulator, SimulatorService
+    from tradeproxy.simulator.demo import DemoService
+    from tradeproxy.simulator.simulator import Simulator
 
-    description = endpoints.describe_tcp("127.0.0.1", port)
-    random = SystemRandom()
-    return SimulatorService(
-        Simulator(reactor, random, wall_clock=wall_clock), description, reactor, order_flow=True
-    )
+    is_paper = account.name == "paper"
+    simulator = Simulator(reactor, SystemRandom(), binary=is_paper, wall_clock=wall_clock)
+    description = endpoints.describe_tcp("127.0.0.1", account.base_url.port)
+    return DemoService(simulator, description, reactor, outage=is_paper)
 
 
 class OrderedService(MultiService):
@@ -244,19 +246,32 @@ class StartupLog(Service):
                 account=account.name,
                 stream=self._base() + account_paths(account.name).alpaca,
                 upstream=account.base_url.stream,
-                original=account_paths(account.name).original,
+                original=self._base() + account_paths(account.name).original,
             )
         self._log.info("events are kept in {place}", place=self._settings.storage_label)
-        self._log.info("the dashboard at /, health at /healthz and /readyz, metrics at /metrics")
-        if self._settings.rest:
-            self._log.info("each account's REST interface is passed through, at its path and /v2/")
-        if self._settings.simulator_port is not None:
-            self._log.info(
-                "an embedded Alpaca takes orders at http://127.0.0.1:{port}",
-                port=self._settings.simulator_port,
-            )
+        self._log.info(
+            "the dashboard at {base}/, health at {base}/healthz and {base}/readyz, "
+            "metrics at {base}/metrics",
+            base=self._base("http"),
+        )
+        for account in self._settings.accounts:
+            if self._settings.rest:
+                self._log.info(
+                    "{account}: its REST interface is passed through, at {url}/v2/",
+                    account=account.name,
+                    url=self._base("http") + account_paths(account.name).original,
+                )
+            if self._settings.demo:
+                self._log.info(
+                    "{account}: an embedded Alpaca takes orders at {url}",
+                    account=account.name,
+                    url=account.base_url.rest,
+                )
 
-    def _base(self) -> str:
-        """Return the base URL of the streams at the first address, or '' if it has no URL."""
+    def _base(self, scheme: str = "ws") -> str:
+        """Return the base URL at the first address, or '' if it has no URL.
+
+        `scheme` is "ws" or "http"; over TLS it gets an "s".
+        """
         url = endpoints.format_url(self._settings.listen[0])
-        return url.replace("http", "ws", 1) if url.startswith("http") else ""
+        return url.replace("http", scheme, 1) if url.startswith("http") else ""

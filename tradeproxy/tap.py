@@ -13,6 +13,7 @@ from tradeproxy.config import endpoints
 from tradeproxy.config.settings import Settings, SettingsError, read_settings
 from tradeproxy.journal.access import find_access_warnings
 from tradeproxy.journal.file import check_journal, describe_os_error, find_problem
+from tradeproxy.runtime.log_context import drop_log_context
 from tradeproxy.runtime.log_throttle import LogThrottleService
 from tradeproxy.runtime.monotonic import use_monotonic_clock
 from tradeproxy.runtime.rlimits import (
@@ -104,15 +105,15 @@ class Options(usage.Options):
 
     def _address_problems(self) -> list[str]:
         """Return a line for each address that cannot be bound, with the setting that changes it."""
-        simulator = self.settings.simulator_port
-        simulated = [] if simulator is None else [endpoints.describe_tcp("127.0.0.1", simulator)]
+        ports = [account.base_url.port for account in self.settings.accounts if self.settings.demo]
+        simulated = [endpoints.describe_tcp("127.0.0.1", port) for port in ports]
         addresses = [*self.settings.listen, *simulated]
         problems = endpoints.find_bind_problems(addresses, reuse_port=self.settings.reuse_port)
         by_port = self.settings.listen_source == "PROXY_HOST"
         chosen = "PROXY_PORT or --port" if by_port else "PROXY_LISTEN or --listen"
-        of_simulator = f"127.0.0.1:{simulator} "
+        of_simulator = tuple(f"127.0.0.1:{port} " for port in ports)
         beside = (
-            "the embedded Alpaca takes the port after the proxy's, "
+            "the embedded Alpaca takes the two ports after the proxy's, "
             "which PROXY_PORT or --port chooses"
         )
         another = f"{chosen} chooses another"
@@ -162,6 +163,7 @@ def makeService(options: Options) -> IService:
 
     reactor: Any = chosen  # mypy does not know all interfaces that a reactor provides
     use_monotonic_clock(reactor)
+    drop_log_context()
     keep_files_private(getattr(options, "parent", None) or {})
     settings = options.settings
     clients, reserve = settings.limits.max_clients, reserve_for(len(settings.accounts))

@@ -11,7 +11,7 @@ from tradeproxy.config.accounts import (
     PAPER,
     AccountSettings,
     BaseUrl,
-    demo_account,
+    demo_accounts,
     name_variables,
     read_accounts,
 )
@@ -302,9 +302,12 @@ class ReadAccountsTests(SynchronousTestCase):
 
     def test_demo_account_is_on_this_machine(self) -> None:
         """The demo cannot reach a real account."""
-        account = demo_account(8100, Dialect.AUTH)
-        self.assertEqual((account.name, account.dialect), ("paper", Dialect.AUTH))
-        self.assertEqual(account.base_url.stream, "ws://127.0.0.1:8100/stream")
+        accounts = demo_accounts(8100, Dialect.AUTH)
+        self.assertEqual({account.dialect for account in accounts}, {Dialect.AUTH})
+        self.assertEqual(
+            {account.name: account.base_url.stream for account in accounts},
+            {"paper": "ws://127.0.0.1:8100/stream", "live": "ws://127.0.0.1:8101/stream"},
+        )
 
     def test_name_variables_returns_the_variables_of_an_account(self) -> None:
         """Messages about an unknown account quote them."""

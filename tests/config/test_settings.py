@@ -5,16 +5,12 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from hypothesis import given
-from hypothesis import settings as profile
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.certificates import Authority
-from tradeproxy.config.accounts import demo_account
+from tradeproxy.config.accounts import demo_accounts
 from tradeproxy.config.endpoints import describe_tcp, has_ipv6_loopback, loopback_descriptions
 from tradeproxy.config.settings import (
-    VARIABLES,
     Limits,
     RecoveryMode,
     RecoverySettings,
@@ -22,7 +18,7 @@ from tradeproxy.config.settings import (
     SettingsError,
     read_settings,
 )
-from tradeproxy.wire.credentials import KeyPair, Secret
+from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import Dialect
 
 PAIR = {"ALPACA_API_KEY": "key", "ALPACA_SECRET_KEY": "secret"}
@@ -87,7 +83,7 @@ class ReadSettingsTests(SettingsTestCase):
         self.assertEqual(
             (settings.tokens, settings.allowed_origins, settings.allowed_hosts), ((), (), ())
         )
-        self.assertEqual((settings.simulator_port, settings.warnings), (None, ()))
+        self.assertEqual((settings.demo, settings.warnings), (False, ()))
 
     def test_several_problems_are_one_error(self) -> None:
         """The text of the error has one line per problem."""
@@ -414,213 +410,37 @@ class DemoSettingsTests(SettingsTestCase):
 
     def test_demo_ignores_real_accounts(self) -> None:
         """Invalid accounts cause no problem either."""
-        expected = (demo_account(8100, Dialect.AUTHENTICATE),)
+        expected = demo_accounts(8100, Dialect.AUTHENTICATE)
         for variables in (
             {},
             PAIR,
             {"ALPACA_API_KEY": "key", "ALPACA_x_URL": "y", "ALPACA_URL": "?"},
         ):
             settings = self.read(variables, demo=True)
-            self.assertEqual((settings.accounts, settings.simulator_port), (expected, 8100))
+            self.assertEqual((settings.accounts, settings.demo), (expected, True))
             self.assertEqual(settings.warnings, ())
 
-    def test_demo_simulator_has_the_next_port(self) -> None:
-        """It follows --port, PROXY_PORT or, with descriptions only, the default port."""
-        self.assertEqual(self.read({"PROXY_PORT": "90"}, demo=True).simulator_port, 91)
-        self.assertEqual(self.read({"PROXY_PORT": "90"}, demo=True, port="95").simulator_port, 96)
+    def ports(
+        self, variables: dict[str, str], port: str | None = None, listen: tuple[str, ...] = ()
+    ) -> list[int]:
+        """Return the ports of the demo's simulators."""
+        settings = self.read(variables, demo=True, port=port, listen=listen)
+        return [account.base_url.port for account in settings.accounts]
+
+    def test_demo_simulators_have_the_next_ports(self) -> None:
+        """They follow --port, PROXY_PORT or, with descriptions only, the default port."""
+        self.assertEqual(self.ports({"PROXY_PORT": "90"}), [91, 92])
+        self.assertEqual(self.ports({"PROXY_PORT": "90"}, port="95"), [96, 97])
         listen = ("unix:/run/x.sock",)
-        self.assertEqual(self.read({}, demo=True, listen=listen).simulator_port, 8100)
-        self.assertEqual(
-            self.read({"PROXY_PORT": "90"}, demo=True, listen=listen).simulator_port, 91
-        )
+        self.assertEqual(self.ports({}, listen=listen), [8100, 8101])
+        self.assertEqual(self.ports({"PROXY_PORT": "90"}, listen=listen), [91, 92])
 
     def test_demo_on_last_port_is_a_problem(self) -> None:
         """The problem names the source of the port."""
-        reason = "--demo also uses the next port, and there is none"
-        self.assertEqual(
-            self.problems({"PROXY_PORT": "65535"}, demo=True), [f"PROXY_PORT: {reason}"]
-        )
-        self.assertEqual(self.problems({}, demo=True, port="65535"), [f"--port: {reason}"])
-
-
-class EnvFileTests(SettingsTestCase):
-    """The environment overrides the .env file."""
-
-    def write(self, text: str, name: str = ".env", mode: int = 0o600) -> Path:
-        """Write a file of settings."""
-        path = self.directory / name
-        path.write_text(text, encoding="utf-8")
-        path.chmod(mode)
-        return path
-
-    def test_environment_overrides_file_unless_blank(self) -> None:
-        """Containers pass on unset variables as blank."""
-        self.write(
-            "ALPACA_API_KEY=key\nALPACA_SECRET_KEY=secret\n"
-            "PROXY_MAX_CLIENTS=1\nPROXY_MAX_MESSAGE=1\n"
-        )
-        settings = self.read({"PROXY_MAX_CLIENTS": "2", "PROXY_MAX_MESSAGE": ""})
-        self.assertEqual(settings.limits, Limits(max_clients=2, max_message=1))
-
-    def test_variable_set_twice_is_a_warning(self) -> None:
-        """The last line counts, and a user may see only the first."""
-        path = self.write(
-            "ALPACA_API_KEY=key\nALPACA_SECRET_KEY=secret\nPROXY_PORT=81\nPROXY_PORT=82\n"
-        )
-        settings = self.read({})
-        self.assertEqual(
-            settings.warnings, (f"{path}: PROXY_PORT is set twice; the last one counts",)
-        )
-        self.assertIn(":82:", settings.listen[0])
-
-    def test_account_missing_is_reported_with_other_problems(self) -> None:
-        """Users can fix all problems at once."""
-        with self.assertRaises(SettingsError) as caught:
-            self.read({"PROXY_PORT": "x"})
-        self.assertEqual(
-            [problem.split(":")[0] for problem in caught.exception.problems],
-            ["PROXY_PORT", "ALPACA_API_KEY, ALPACA_SECRET_KEY"],
-        )
-
-    def test_warnings_follow_the_problems(self) -> None:
-        """A misspelt variable may be the cause of a problem."""
-        problems = self.problems({"PROXY_PORT": "x", "PROXY_PROT": "81"})
-        self.assertEqual(
-            problems[-1],
-            "warning: PROXY_PROT: unknown variable; did you mean PROXY_PORT?",
-        )
-
-    def test_line_in_shell_syntax_is_parsed(self) -> None:
-        """A line may have `export`, quotes and a comment. "$" is an ordinary character."""
-        self.write(
-            "\ufeff# a comment\n\nexport ALPACA_API_KEY='k$HOME'  # quoted\n"
-            'ALPACA_SECRET_KEY = "${s}"\r\nPROXY_MAX_CLIENTS=3 # three\n'
-        )
-        settings = self.read({})
-        expected = (Secret("k$HOME"), Secret("${s}"))
-        credentials = settings.accounts[0].credentials
-        assert isinstance(credentials, KeyPair)
-        self.assertEqual((credentials.key_id, credentials.secret_key), expected)
-        self.assertEqual(settings.limits.max_clients, 3)
-
-    def test_line_invalid_is_a_problem_with_its_number(self) -> None:
-        """The problem does not quote the line, which may contain a part of a secret."""
-        path = self.write(
-            "PROXY_MAX_CLIENTS=1\n\n\nhush\nPROXY_HOST='127.0.0.1\n# fine\n=hush\nPROXY_PORT=2 ok\n"
-        )
-        expected = [f"{path}: line {line} is not NAME=value" for line in (4, 5, 7)]
-        self.assertEqual(self.problems({"PROXY_PORT": "3"}), expected)
-
-    def test_file_readable_by_others_is_a_warning(self) -> None:
-        """Read permission counts, for the group or for others. See test_trust.py for writing."""
-        for mode, warned in ((0o600, False), (0o640, True), (0o604, True)):
-            path = self.write("", mode=mode)
-            expected = (f"{path}: others can read it; run chmod 600 on it",) if warned else ()
-            self.assertEqual(self.read(PAIR).warnings, expected)
-
-    def test_file_missing_is_a_problem_only_for_the_option(self) -> None:
-        """The problem names --env-file."""
-        self.assertEqual(self.problems({}), [])
-        expected = (
-            f"--env-file {self.directory / 'x.env'}: cannot be read (No such file or directory)"
-        )
-        self.assertEqual(self.problems({}, env_file="x.env"), [expected])
-
-    def test_env_file_option_replaces_dot_env(self) -> None:
-        """Its path is relative to the directory."""
-        self.write("PROXY_MAX_CLIENTS=1")
-        self.write("PROXY_MAX_MESSAGE=1", name="x.env")
-        self.assertEqual(self.read(PAIR, env_file="x.env").limits, Limits(max_message=1))
-
-    def test_file_unreadable_is_one_problem(self) -> None:
-        """A directory and binary data are unreadable."""
-        path = self.directory / ".env"
-        path.mkdir()
-        self.assertEqual(self.problems({}), [f"{path}: cannot be read (Is a directory)"])
-        path.rmdir()
-        path.write_bytes(b"\xff\xfe")
-        self.assertEqual(self.problems({}), [f"{path}: cannot be read (it is not UTF-8 text)"])
-
-
-SECRETS = [
-    f"ALPACA_{name}{form}{suffix}"
-    for name in ("", "LIVE_", "DESK_", "PAPER_", "bad-name_")
-    for form in ("API_KEY", "SECRET_KEY", "OAUTH_TOKEN")
-    for suffix in ("", "_FILE")
-] + [
-    f"PROXY_{name}{suffix}"
-    for name in ("TOKENS", "REDIS_PASSWORD", "REDIS_URL")
-    for suffix in ("", "_FILE")
-]
-MARK = "hush"
-"""A part of every secret, and of nothing else."""
-
-awkward = st.text("a \t\n\r\x00\x1b\x85\u2028\ud800é,=:\\'\"#$", max_size=4)
-secrets = st.tuples(awkward, awkward).map(MARK.join)
-urls = st.sampled_from(
-    [
-        "https://me:hush@h",
-        "https://h?hush",
-        "https://h\nhush",
-        "http://h/#hush",
-        "https://h",
-        "redis://hush:hush@h",
-    ]
-)
-
-
-class SettingsPropertyTests(SettingsTestCase):
-    """Properties of all settings."""
-
-    def lines_and_repr(self, variables: dict[str, str], demo: bool) -> tuple[list[str], str]:
-        """Return the lines for the user, and all text that a log of the result could contain."""
-        try:
-            settings = self.read(variables, demo=demo)
-        except SettingsError as error:
-            return list(error.problems), f"{error!r} {error}"
-        return list(settings.warnings), f"{settings!r}"
-
-    @profile(deadline=None, derandomize=True)
-    @given(
-        st.dictionaries(st.sampled_from(SECRETS), secrets),
-        st.dictionaries(
-            st.sampled_from(
-                ["ALPACA_URL", "ALPACA_LIVE_URL", "PROXY_ALLOWED_ORIGINS", "PROXY_REDIS_URL"]
-            ),
-            urls,
-        ),
-        st.sampled_from(["", "auth"]),
-        st.booleans(),
-    )
-    def test_secret_is_never_shown(
-        self, secret_variables: dict[str, str], urls: dict[str, str], dialect: str, demo: bool
-    ) -> None:
-        """No problem, warning or repr contains a secret, valid or not."""
-        variables = {**secret_variables, **urls, "PROXY_UPSTREAM_AUTH": dialect}
-        lines, shown = self.lines_and_repr(variables, demo)
-        self.assertNotIn(MARK, "".join(lines) + shown)
-
-    @profile(deadline=None, derandomize=True)
-    @given(
-        st.dictionaries(
-            st.sampled_from([*VARIABLES, *SECRETS, "ALPACA_URL"])
-            | awkward.map("PROXY_{}".format)
-            | awkward.map("ALPACA_{}_API_KEY".format),
-            awkward,
-        ),
-        st.booleans(),
-    )
-    def test_finding_is_one_printable_line(self, variables: dict[str, str], demo: bool) -> None:
-        """It contains no control characters, whatever is in names and values."""
-        for line in self.lines_and_repr(variables, demo)[0]:
-            self.assertTrue(line.isprintable(), repr(line))
-
-    @profile(deadline=None, derandomize=True)
-    @given(st.text("aA_=#'\"\\ \n$hush", max_size=40))
-    def test_file_with_any_text_is_read_or_a_problem(self, text: str) -> None:
-        """No text of a .env file raises another exception or appears in a problem."""
-        path = self.directory / ".env"
-        path.write_text(f"PROXY_TOKENS_FILE=x\n{text}")
-        path.chmod(0o600)
-        lines, _ = self.lines_and_repr(PAIR, demo=False)
-        self.assertNotIn(MARK, "".join(lines))
+        reason = "--demo also uses the next two ports; at most 65533 leaves room for them"
+        for port in ("65535", "65534"):
+            self.assertEqual(
+                self.problems({"PROXY_PORT": port}, demo=True), [f"PROXY_PORT: {reason}"]
+            )
+            self.assertEqual(self.problems({}, demo=True, port=port), [f"--port: {reason}"])
+        self.assertEqual(self.ports({"PROXY_PORT": "65533"}), [65534, 65535])

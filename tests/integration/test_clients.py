@@ -109,7 +109,7 @@ class ReadmeClientTests(SocketTestCase):
         try:
             await self.proxy("--demo", "--port", "8099")
         except AssertionError as error:
-            raise SkipTest("port 8099 or 8100 is in use") from error
+            raise SkipTest("port 8099, 8100 or 8101 is in use") from error
         sdk, library = (self.command(sys.executable, "-u", "-c", code) for code in programs)
         await sdk.says("\nnew ")
         await library.says("'data': {'status': 'authorized', 'action': 'authenticate'}}")

@@ -13,6 +13,7 @@ import txaio
 from twisted.internet.address import IPv4Address
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.tcp import Server
+from twisted.python import log
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import AUTH, AUTHORIZED, LISTENING
@@ -23,6 +24,7 @@ from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
+from tradeproxy.runtime.log_context import drop_log_context
 from tradeproxy.upstream.client import UpstreamFactory
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.web.site import build_site
@@ -76,6 +78,8 @@ class EventCostTests(SynchronousTestCase):
         self.reactor: Any = EPollReactor()
         module: Any = txaio  # `config` is set at run time
         self.patch(module.config, "loop", self.reactor)
+        self.patch(log, "callWithLogger", log.callWithLogger)
+        drop_log_context()
         path = Path(self.mktemp()) / "paper.sqlite3"
         journal = journal_at(path, self.reactor, dates=dates_of(self.reactor))
         self.account = Account("paper", journal, self.reactor)
@@ -170,11 +174,11 @@ class EventCostTests(SynchronousTestCase):
         self.assertLessEqual(builtins, limit[1])
 
     def test_new_order_event_takes_few_calls(self) -> None:
-        """59 functions in Python and 52 built-in ones; 149 and 105 at first. The limit is half."""
+        """47 functions in Python and 48 built-in ones; 149 and 105 at first. The limit is half."""
         self.assert_cost((74, 52), event(10).payload)
 
     def test_fill_takes_few_calls(self) -> None:
-        """65 functions in Python and 61 built-in ones; 159 and 129 at first."""
+        """53 functions in Python and 57 built-in ones; 159 and 129 at first."""
         fields = {"execution_id": "e", "price": "100.5", "qty": "10"}
         fill = event(10, event="fill", status="filled", filled_qty="10", **fields)
         self.assert_cost((79, 64), fill.payload)

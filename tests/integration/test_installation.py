@@ -45,7 +45,7 @@ class WheelTests(SocketTestCase):
         dependencies = self.packages / "dependencies.pth"
         dependencies.write_text(sysconfig.get_path("purelib"))
 
-        self.port = free_port(following=1)
+        self.port = free_port(following=2)
         demo = self.installed(*TWISTD, "-n", "tradeproxy", "--demo", "--port", str(self.port))
         plugins = self.installed(*TWISTD, "--help")
         usage = self.installed(str(self.environment / "bin" / "tradeproxy"), "--help")

@@ -129,7 +129,7 @@ class CoreDumpTests(SocketTestCase):
 
     def start(self, *arguments: str, **environment: str) -> Command:
         return self.command(
-            *arguments, **ENVIRONMENT, PROXY_PORT=str(free_port(following=1)), **environment
+            *arguments, **ENVIRONMENT, PROXY_PORT=str(free_port(following=2)), **environment
         )
 
     async def test_no_command_leaves_a_core_dump(self) -> None:

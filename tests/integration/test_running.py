@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -132,7 +133,15 @@ class DemoRunTests(SocketTestCase):
         await client.has(3)
         self.assertIn(b'"trade_updates"', client.messages[0])
         self.assertEqual(live.handshakes, 0)
-        self.assertIn(f"http://127.0.0.1:{self.port + 1}", demo.output)
+        base = f"http://127.0.0.1:{self.port}"
+        for text in (
+            f"paper: an embedded Alpaca takes orders at http://127.0.0.1:{self.port + 1}",
+            f"live: an embedded Alpaca takes orders at http://127.0.0.1:{self.port + 2}",
+            f"the dashboard at {base}/, health at {base}/healthz and {base}/readyz, "
+            f"metrics at {base}/metrics",
+            f"; ws://127.0.0.1:{self.port}/trade-updates-live speaks the original protocol",
+        ):
+            self.assertIn(text, demo.output)
         await demo.stop()
         self.assertNotIn("Traceback", demo.output)
 
@@ -143,7 +152,8 @@ class DemoRunTests(SocketTestCase):
         for options, listen, words in (
             (("--port", str(self.alpaca_port)), "", "PROXY_PORT or --port chooses another"),
             (("--port", str(self.alpaca_port)), "tcp:1", "PROXY_PORT or --port chooses another"),
-            (("--port", str(self.alpaca_port - 1)), "", "the embedded Alpaca takes the port after"),
+            (("--port", str(self.alpaca_port - 1)), "", "the embedded Alpaca takes the two"),
+            (("--port", str(self.alpaca_port - 2)), "", "the embedded Alpaca takes the two"),
             (("--listen", busy), "", "PROXY_LISTEN or --listen chooses another"),
             ((), busy, "PROXY_LISTEN or --listen chooses another"),
         ):
@@ -168,6 +178,10 @@ class TradeproxyCommandTests(SocketTestCase):
         self.alpaca_port = free_port()
         simulate = self.tradeproxy("simulate", "--port", str(self.alpaca_port))
         await simulate.says(f"ALPACA_URL=http://127.0.0.1:{self.alpaca_port}")
+        lines = [json.loads(line) for line in simulate.output.splitlines()]
+        self.assertEqual(
+            {tuple(line)[:4] for line in lines}, {("time", "level", "logger", "message")}
+        )
         again = self.tradeproxy("simulate", "--port", str(self.alpaca_port))
         self.assertEqual(
             (await again.ended, again.output), (1, f"127.0.0.1:{self.alpaca_port} is in use\n")
@@ -179,7 +193,7 @@ class TradeproxyCommandTests(SocketTestCase):
 
     async def test_demo_and_run_need_no_pidfile(self) -> None:
         """They have the options of `twistd tradeproxy`."""
-        self.port, other = free_port(following=1), free_port()
+        self.port, other = free_port(following=2), free_port()
         demo = self.tradeproxy("demo", "--port", str(self.port))
         run = self.tradeproxy("run", "--port", str(other), **KEYS, ALPACA_URL="http://127.0.0.1:1")
         await gatherResults([demo.says("upstream is streaming"), run.says("upstream is down")])

@@ -13,12 +13,15 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import AUTHENTICATE, LISTEN
-from tests.support.memory import Wires, fake_time, simulator
-from tests.support.proxy import Client
+from tests.support.memory import CLIENT, Wires, fake_time, simulator
+from tests.support.proxy import Client, RawClient
 from tradeproxy.simulator.clock import ALPHABET, nanoseconds
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.stream import StreamFactory
 from tradeproxy.simulator.web import ApiSite
+
+MARKET = {"symbol": "SPY", "qty": 1, "side": "buy", "type": "market", "time_in_force": "day"}
+RESTING = MARKET | {"type": "limit", "limit_price": "0.01"}
 
 
 class StreamClient(Client):
@@ -79,6 +82,30 @@ class SimulatorTestCase(SynchronousTestCase):
     def inject(self, kind: FaultKind, **details: Any) -> None:
         self.simulator.inject(Fault(kind, **details))
         self.wires.flush()
+
+
+class WebTestCase(SimulatorTestCase):
+    """A client of the simulator's HTTP side."""
+
+    def ask(self, method: str, path: str, body: Any = b"", **headers: str) -> tuple[int, Any]:
+        """Send a request; return the status and the JSON body, None if empty."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        head = {"Host": "localhost", "Content-Length": str(len(content)), **headers}
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            *(f"{k.replace('_', '-')}: {v}" for k, v in head.items()),
+        ]
+        client = RawClient()
+        self.wires.join(ApiSite(self.simulator).buildProtocol(CLIENT), client)
+        assert client.transport is not None
+        client.transport.write("\r\n".join([*lines, "", ""]).encode() + content)
+        self.wires.flush()
+        return client.status, json.loads(client.body) if client.body else None
+
+    def submit(self, **changes: Any) -> Any:
+        status, order = self.ask("POST", "/v2/orders", RESTING | changes)
+        self.assertEqual(status, 200)
+        return order
 
 
 class Response:

@@ -168,6 +168,59 @@ class LifecycleTests(ExchangeTestCase):
         self.assertFalse(any(self.exchange.has_next_step(order.id) for order in resting))
         self.assertEqual(self.exchange.orders(), resting)
 
+    def test_stop_fills_once_the_market_reaches_it(self) -> None:
+        """Before that it rests; a stop limit then keeps to its limit."""
+        for side, stop, far, reached in (("sell", "90", "91", "90"), ("buy", "110", "109", "110")):
+            self.exchange.set_price("SPY", Decimal(100))
+            order = self.submit(market(type="stop", side=side, stop_price=Decimal(stop)))
+            self.assertEqual(self.exchange.set_price("SPY", Decimal(far)).orders, ())
+            (triggered,) = self.exchange.set_price("SPY", Decimal(reached)).orders
+            self.assertEqual((triggered.id, triggered.triggered), (order.id, True))
+            self.assertEqual([event["event"] for event in self.run_out(order)], ["fill"])
+
+    def test_stop_limit_waits_for_its_limit(self) -> None:
+        """The stop stays reached even if the price returns beyond it."""
+        self.exchange.set_price("SPY", Decimal(100))
+        prices = {"stop_price": Decimal(90), "limit_price": Decimal(89)}
+        order = self.submit(market(type="stop_limit", side="sell", **prices))
+        self.assertEqual(self.exchange.set_price("SPY", Decimal(80)).orders, ())
+        self.assertTrue(self.exchange.order(order.id).triggered)
+        (reached,) = self.exchange.set_price("SPY", Decimal(95)).orders
+        (fill,) = self.run_out(reached)
+        self.assertGreaterEqual(Decimal(fill["price"]), 89)
+
+    def test_trailing_stop_follows_the_best_price(self) -> None:
+        """`hwm` and `stop_price` move with the market, in one direction only."""
+        for side, trail, prices, stops in (
+            ("sell", {"trail_percent": Decimal(10)}, (100, 120, 110), ("90", "108", "108")),
+            ("buy", {"trail_price": Decimal(5)}, (100, 80, 82), ("105", "85", "85")),
+        ):
+            self.exchange.set_price("SPY", Decimal(prices[0]))
+            order = self.submit(market(type="trailing_stop", side=side, **trail))
+            seen = []
+            for price in prices:
+                self.assertEqual(self.exchange.set_price("SPY", Decimal(price)).orders, ())
+                seen.append(self.exchange.order(order.id).document()["stop_price"])
+            self.assertEqual(tuple(seen), stops)
+            self.assertEqual(self.exchange.order(order.id).document()["hwm"], str(prices[1]))
+            (reached,) = self.exchange.set_price("SPY", Decimal(stops[-1])).orders
+            self.assertEqual(reached.id, order.id)
+            self.run_out(reached)
+
+    def test_price_fills_resting_limits(self) -> None:
+        """A trade that moves the market does so too; a canceled order stays canceled."""
+        self.exchange.set_price("SPY", Decimal(100))
+        order, canceled = self.submit(limit("99")), self.submit(limit("99"))
+        self.exchange.cancel(canceled.id)
+        (reached,) = self.exchange.set_price("SPY", Decimal(99)).orders
+        self.assertEqual(reached.id, order.id)
+        self.run_out(order)
+        self.exchange.set_price("SPY", Decimal(99))
+        near = {self.submit(limit("98.99")).id, self.submit(limit("99.01", side="sell")).id}
+        trades = [self.exchange.step(self.submit(market()).id) for _ in range(20)]
+        moved = {order.id for result in trades for order in result.orders}
+        self.assertTrue(near & moved)
+
     def test_reject_symbol_is_rejected(self) -> None:
         """An order for REJECT is accepted without an event, then rejected."""
         outcome = self.exchange.submit(market(symbol="REJECT"))
@@ -267,6 +320,59 @@ class OperationTests(ExchangeTestCase):
             portfolio.instrument(str(number))
         self.assert_refused(422, "symbol", portfolio.instrument, "one too many")
         self.assertIs(portfolio.instrument("0"), portfolio.instrument("0"))
+
+    def test_finds_order_by_client_order_id(self) -> None:
+        """A bot that lost the response looks its order up by its own id."""
+        order = self.submit(market(client_order_id="mine"))
+        self.assertEqual(self.exchange.order_by_client_id("mine"), order)
+        for name in ("", "other"):
+            self.assert_refused(404, "not found", self.exchange.order_by_client_id, name)
+
+    def test_any_order_can_be_rejected(self) -> None:
+        """The demo's rejects need no made-up symbol."""
+        (order,) = self.exchange.submit(market(), reject=True).orders
+        self.assertEqual([event["event"] for event in self.run_out(order)], ["rejected"])
+
+    def test_position_has_its_entry_price(self) -> None:
+        """It averages what opened the position, and begins again when the side turns."""
+        spy = self.exchange.portfolio.instrument("SPY")
+        for qty, price, expected in (
+            ("2", "10", "10"),
+            ("2", "20", "15"),
+            ("-1", "50", "15"),
+            ("-5", "30", "30"),
+            ("-2", "60", "45"),
+        ):
+            spy.trade(Decimal(qty), Decimal(price))
+            self.assertEqual(spy.entry_price, Decimal(expected))
+        self.exchange.set_price("SPY", Decimal(40))
+        shown = spy.open_position()
+        self.assertEqual(
+            [shown[name] for name in ("side", "qty", "cost_basis", "market_value")],
+            ["short", "-4", "-180", "-160"],
+        )
+        self.assertEqual((shown["unrealized_pl"], shown["unrealized_plpc"]), ("20", "0.111111111"))
+
+    def test_largest_position_is_shown(self) -> None:
+        """Its value has more digits than Python's decimals keep by default."""
+        self.exchange.set_price("SPY", Decimal(10**12))
+        self.run_out(self.submit(market(qty=Decimal(10**12))))
+        self.assertIn("market_value", self.exchange.portfolio.instrument("SPY").open_position())
+
+    def test_close_position_sells_what_is_held(self) -> None:
+        """A short position is bought back; a part may be closed, but no more than is held."""
+        for side, closing in (("buy", "sell"), ("sell", "buy")):
+            self.run_out(self.submit(market(symbol="BTC/USD", side=side, qty=Decimal(4))))
+            self.assert_refused(
+                403, "available: 4", self.exchange.close_position, "BTCUSD", Decimal(5)
+            )
+            (half,) = self.exchange.close_position("BTC/USD", Decimal(2)).orders
+            self.run_out(half)
+            (rest,) = self.exchange.close_position("BTCUSD").orders
+            self.assertEqual((rest.request.side, rest.request.qty), (closing, Decimal(2)))
+            self.run_out(rest)
+            self.assertEqual(self.exchange.portfolio.positions(), [])
+            self.assert_refused(404, "position", self.exchange.close_position, "BTCUSD")
 
     def test_account_reflects_fills(self) -> None:
         """Cash decreases by purchases; equity stays close to its start."""

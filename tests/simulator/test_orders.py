@@ -26,6 +26,9 @@ MARKET: dict[str, Any] = {
 }
 
 
+TRAILING = MARKET | {"type": "trailing_stop"}
+
+
 class ParseOrderTests(SynchronousTestCase):
     """The body of POST /v2/orders."""
 
@@ -58,7 +61,20 @@ class ParseOrderTests(SynchronousTestCase):
             ),
             (MARKET | {"side": "hold"}, "side"),
             (MARKET | {"type": ["market"]}, "type"),
-            (MARKET | {"type": "stop"}, "stop orders are not simulated"),
+            (MARKET | {"type": "stop"}, "stop_price"),
+            (MARKET | {"stop_price": 5}, "stop_price"),
+            (MARKET | {"type": "stop_limit", "stop_price": 5}, "limit_price"),
+            (MARKET | {"trail_price": 5}, "trail_price"),
+            (MARKET | {"trail_price": 5, "trail_percent": 5}, "trail_price"),
+            (TRAILING, "trail_price and trail_percent"),
+            (TRAILING | {"trail_price": 1, "trail_percent": 1}, "one of"),
+            (TRAILING | {"trail_percent": 100}, "trail_percent must be < 100"),
+            (TRAILING | {"trail_percent": 1, "time_in_force": "ioc"}, "day or gtc"),
+            (MARKET | {"position_intent": "hold"}, "position_intent"),
+            (MARKET | {"order_class": "double"}, "order_class"),
+            (MARKET | {"take_profit": {"limit_price": 5}}, "take_profit"),
+            (MARKET | {"stop_loss": {"stop_price": 5}}, "stop_loss"),
+            (MARKET | {"order_class": "simple", "legs": []}, "legs"),
             (MARKET | {"time_in_force": "whenever"}, "time_in_force"),
             (MARKET | {"limit_price": 5}, "limit_price"),
             (limit, "limit_price"),
@@ -67,6 +83,26 @@ class ParseOrderTests(SynchronousTestCase):
             refusal = self.assertRaises(ApiError, parse_order, document)
             self.assertEqual((refusal.status, refusal.code), (422, 40010001))
             self.assertIn(word, refusal.message)
+
+    def test_order_with_legs_raises_422(self) -> None:
+        """Its legs were dropped: what remained was another order, accepted with status 200."""
+        legs = {"take_profit": {"limit_price": "9"}, "stop_loss": {"stop_price": "1"}}
+        for name in ("bracket", "oco", "oto", "mleg"):
+            refusal = self.assertRaises(
+                ApiError, parse_order, MARKET | legs | {"order_class": name}
+            )
+            self.assertEqual((refusal.status, refusal.code), (422, 42210000))
+            self.assertEqual(refusal.message, f"{name} orders are not simulated")
+
+    def test_stop_orders_have_their_prices(self) -> None:
+        """Each type keeps its own; a simple class and extended hours are accepted."""
+        stop = parse_order(
+            MARKET
+            | {"type": "stop_limit", "stop_price": "5", "limit_price": 4, "order_class": "simple"}
+        )
+        self.assertEqual((stop.stop_price, stop.limit_price), (Decimal(5), Decimal(4)))
+        trailing = parse_order(TRAILING | {"trail_percent": "1.5", "extended_hours": True})
+        self.assertEqual((trailing.trail_percent, trailing.extended_hours), (Decimal("1.5"), True))
 
 
 class ParseReplacementTests(SynchronousTestCase):
@@ -80,12 +116,32 @@ class ParseReplacementTests(SynchronousTestCase):
             type="limit",
             time_in_force="day",
             qty=Decimal(1),
+            limit_price=Decimal(8),
             client_order_id="a",
         )
         change = parse_replacement({"limit_price": "9", "qty": None, "time_in_force": "gtc"})
         self.assertEqual(change, ReplaceRequest(limit_price=Decimal(9), time_in_force="gtc"))
+        trailing = replace(
+            request, type="trailing_stop", limit_price=None, trail_percent=Decimal(1)
+        )
+        trail = parse_replacement({"trail": "2"}).applied_to(trailing)
+        self.assertEqual((trail.trail_percent, trail.trail_price), (Decimal(2), None))
         expected = replace(request, limit_price=Decimal(9), time_in_force="gtc", client_order_id="")
         self.assertEqual(change.applied_to(request), expected)
+
+    def test_field_of_another_type_is_refused(self) -> None:
+        """A market order would become one that has a limit price, and never fills."""
+        request = parse_order(MARKET)
+        for field, order in (
+            ("limit_price", request),
+            ("stop_price", request),
+            ("trail", request),
+            ("qty", replace(request, qty=None, notional=Decimal(5))),
+        ):
+            change = parse_replacement({field: "9"})
+            error = self.assertRaises(ApiError, change.applied_to, order)
+            self.assertEqual(error.status, 422)
+            self.assertIn(field, error.message)
 
     def test_invalid_field_is_named(self) -> None:
         """The error names the field."""

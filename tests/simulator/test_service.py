@@ -14,8 +14,17 @@ from tests.simulator.support import SimulatorTestCase
 from tests.simulator.test_exchange import market
 from tests.support.frames import AUTHENTICATE, LISTEN
 from tests.support.sockets import SocketTestCase
+from tradeproxy.simulator.demo import (
+    OUTAGE_AFTER,
+    OUTAGE_LENGTH,
+    PRICES,
+    STRATEGIES,
+    DemoOutage,
+    DemoService,
+    OrderFlow,
+)
 from tradeproxy.simulator.orders import Order
-from tradeproxy.simulator.service import OrderFlow, Simulator, SimulatorService
+from tradeproxy.simulator.service import Simulator
 
 
 class TimeTests(SimulatorTestCase):
@@ -69,6 +78,43 @@ class OrderFlowTests(SimulatorTestCase):
         self.wires.advance(5)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_orders_look_like_those_of_strategies(self) -> None:
+        """Each has the name of one, and no made-up symbol is among them."""
+        flow = OrderFlow(self.simulator, self.clock, Random(2))
+        flow.startService()
+        self.wires.advance(300)
+        orders = self.simulator.exchange.orders("all")
+        self.assertEqual({order.request.symbol for order in orders}, set(PRICES))
+        names = [order.request.client_order_id for order in orders]
+        self.assertEqual({name.split("-")[0] for name in names}, set(STRATEGIES))
+        self.assertEqual(len(set(names)), len(names))
+        for order in orders:
+            if order.filled_avg_price is not None:
+                first = PRICES[order.request.symbol]
+                self.assertTrue(first / 2 < order.filled_avg_price < first * 2)
+        flow.stopService()
+        self.simulator.stop()
+
+    def test_outage_comes_once_in_the_first_minute(self) -> None:
+        """So a new user sees a gap that is recovered; a stop before it leaves no timer."""
+        outage = DemoOutage(self.simulator, self.clock)
+        outage.startService()
+        self.listener()
+        self.wires.advance(OUTAGE_AFTER)
+        self.wires.flush()
+        self.assertFalse(self.simulator.connected)
+        self.assertIn("502", self.connect().http_status_line)
+        self.wires.advance(OUTAGE_LENGTH)
+        self.listener()
+        self.wires.advance(600)
+        self.assertTrue(self.simulator.listening)
+        outage.stopService()
+        outage.startService()
+        outage.stopService()
+        self.simulator.stop()
+        self.wires.advance(5)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
 
 class SimulatorServiceTests(SocketTestCase):
     """The simulator on an endpoint."""
@@ -76,7 +122,7 @@ class SimulatorServiceTests(SocketTestCase):
     async def test_stop_closes_the_client(self) -> None:
         """It serves the stream and order flow; the stop sends a close frame."""
         simulator = Simulator(reactor, Random(1), binary=False)
-        service = SimulatorService(simulator, "unix:simulator.socket", reactor, order_flow=True)
+        service = DemoService(simulator, "unix:simulator.socket", reactor, outage=True)
         service.startService()
         endpoint = clientFromString(reactor, "unix:simulator.socket")
         client = await self.dial(endpoint, "ws://localhost/stream")
@@ -93,7 +139,7 @@ class SimulatorServiceTests(SocketTestCase):
         """The start raises, and the service can still stop."""
         simulator = await self.simulate()
         description = f"tcp:{self.alpaca_port}:interface=127.0.0.1"
-        service = SimulatorService(simulator, description, reactor, order_flow=True)
+        service = DemoService(simulator, description, reactor, outage=True)
         with self.assertRaises(CannotListenError):
             service.startService()
         await service.stopService()

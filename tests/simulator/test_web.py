@@ -4,137 +4,19 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
-from alpaca.trading.client import TradingClient
-from alpaca.trading.enums import OrderSide, TimeInForce
-from alpaca.trading.requests import LimitOrderRequest, ReplaceOrderRequest
 from twisted.internet import reactor
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.threads import deferToThread
 
-from tests.simulator.support import HttpTestCase, SimulatorTestCase, ulid
+from tests.simulator.support import HttpTestCase, WebTestCase, ulid
 from tests.simulator.test_exchange import market
 from tests.support.frames import AUTHENTICATE, LISTEN
-from tests.support.memory import CLIENT, simulator
-from tests.support.proxy import RawClient
+from tests.support.memory import simulator
 from tests.support.sockets import SocketClient, SocketTestCase
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.orders import Order
-from tradeproxy.simulator.web import ApiSite
-from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
-
-MARKET = {"symbol": "SPY", "qty": 1, "side": "buy", "type": "market", "time_in_force": "day"}
-RESTING = MARKET | {"type": "limit", "limit_price": "0.01"}
-
-
-class WebTestCase(SimulatorTestCase):
-    """A client of the simulator's HTTP side."""
-
-    def ask(self, method: str, path: str, body: Any = b"", **headers: str) -> tuple[int, Any]:
-        """Send a request; return the status and the JSON body, None if empty."""
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        head = {"Host": "localhost", "Content-Length": str(len(content)), **headers}
-        lines = [
-            f"{method} {path} HTTP/1.1",
-            *(f"{k.replace('_', '-')}: {v}" for k, v in head.items()),
-        ]
-        client = RawClient()
-        self.wires.join(ApiSite(self.simulator).buildProtocol(CLIENT), client)
-        assert client.transport is not None
-        client.transport.write("\r\n".join([*lines, "", ""]).encode() + content)
-        self.wires.flush()
-        return client.status, json.loads(client.body) if client.body else None
-
-    def submit(self, **changes: Any) -> Any:
-        status, order = self.ask("POST", "/v2/orders", RESTING | changes)
-        self.assertEqual(status, 200)
-        return order
-
-
-class OrdersTests(WebTestCase):
-    """Alpaca's orders and account."""
-
-    def test_order_submit_replace_cancel(self) -> None:
-        """An order is submitted, found, replaced and canceled."""
-        made = self.submit()
-        path = f"/v2/orders/{made['id']}"
-        self.assertEqual(self.ask("GET", path), (200, made))
-        status, new = self.ask("PATCH", path, {"qty": "3"})
-        self.assertEqual((status, new["qty"], new["replaces"]), (200, "3", made["id"]))
-        self.assertEqual(self.ask("DELETE", f"/v2/orders/{new['id']}"), (204, None))
-        status, refusal = self.ask("DELETE", path)
-        self.assertEqual((status, refusal["code"]), (422, 42210000))
-
-    def test_list_applies_parameters(self) -> None:
-        """The default is open orders, newest first."""
-        ids = [self.submit()["id"] for _ in range(3)]
-        self.ask("DELETE", f"/v2/orders/{ids[0]}")
-        for query, expected in (
-            ("", [ids[2], ids[1]]),
-            ("?status=closed", [ids[0]]),
-            ("?status=all&direction=asc", ids),
-            ("?limit=1", [ids[2]]),
-        ):
-            _, listed = self.ask("GET", f"/v2/orders{query}")
-            self.assertEqual([order["id"] for order in listed], expected, query)
-        for query in ("limit=0", "limit=501", "limit=x", "status=x", "direction=x"):
-            status, refusal = self.ask("GET", f"/v2/orders?{query}")
-            self.assertEqual((status, refusal["code"]), (422, 40010001), query)
-            self.assertIn(query.split("=")[0], refusal["message"])
-
-    def test_cancel_all_lists_each_order(self) -> None:
-        """Every open order is canceled and listed with its status."""
-        ids = [self.submit()["id"] for _ in range(3)]
-        expected = [{"id": order_id, "status": 200} for order_id in ids]
-        self.assertEqual(self.ask("DELETE", "/v2/orders"), (207, expected))
-
-    def test_invalid_request_has_alpacas_error(self) -> None:
-        """The response has Alpaca's status and code."""
-        for method, path, body, status, code in (
-            ("GET", "/v2/orders/unknown", b"", 404, 40410000),
-            ("DELETE", "/v2/orders/unknown", b"", 404, 40410000),
-            ("PATCH", "/v2/orders/unknown", {}, 404, 40410000),
-            ("PATCH", "/v2/orders/unknown", {"qty": 0}, 422, 40010001),
-            ("PATCH", "/v2/orders/unknown", b"{", 400, 40010000),
-            ("POST", "/v2/orders", MARKET | {"qty": 0}, 422, 40010001),
-            ("POST", "/v2/orders", MARKET | {"type": "stop"}, 422, 40010001),
-            ("POST", "/v2/orders", b"{", 400, 40010000),
-            ("POST", "/v2/orders", b'{"qty":NaN}', 400, 40010000),
-            ("POST", "/v2/orders", b"[" * 100_000, 400, 40010000),
-            ("PUT", "/v2/orders", {}, 404, 40410000),
-            ("GET", "/", b"", 404, 40410000),
-            ("GET", "/v2/positions", b"", 404, 40410000),
-            ("GET", "/stream/deeper", b"", 404, 40410000),
-        ):
-            answered, refusal = self.ask(method, path, body)
-            self.assertEqual((answered, refusal["code"]), (status, code), (method, path, body))
-
-    def test_body_over_limit_is_rejected(self) -> None:
-        """A body of 1 MiB is accepted, one more byte is not."""
-        largest = b" " * (1024 * 1024)
-        for body, status in ((largest, 400), (largest + b" ", 413), (largest * 3, 413)):
-            self.assertEqual(self.ask("POST", "/v2/orders", body)[0], status)
-
-    def test_trading_api_requires_credentials(self) -> None:
-        """A key pair or an OAuth token, if set, is required."""
-        pair = {"APCA_API_KEY_ID": "k", "APCA_API_SECRET_KEY": "s"}
-        token = {"Authorization": "Bearer t"}
-        wrong = pair | {"APCA_API_SECRET_KEY": "x"}
-        for credentials, good, bad in (
-            (KeyPair(Secret("k"), Secret("s")), pair, ({}, wrong, token)),
-            (OAuthToken(Secret("t")), token, ({}, pair, {"Authorization": "Bearer x"})),
-        ):
-            self.simulator = simulator(self.clock, credentials=credentials)
-            self.assertEqual(self.ask("GET", "/v2/account", **good)[0], 200)
-            for headers in bad:
-                status, refusal = self.ask("GET", "/v2/account", **headers)
-                self.assertEqual(
-                    (status, refusal), (403, {"code": 40310000, "message": "forbidden."})
-                )
-            self.assertEqual(self.ask("POST", "/simulator/emit", {})[0], 200)
 
 
 class RecoveryTests(HttpTestCase, WebTestCase):
@@ -211,7 +93,19 @@ class InjectionTests(WebTestCase):
         client = self.listener()
         self.assertEqual(self.ask("POST", "/simulator/emit", event), (200, {"delivered": 1}))
         [payload] = client.messages
-        self.assertEqual(json.loads(payload), {"stream": "trade_updates", "data": event})
+        data = json.loads(payload)["data"]
+        self.assertEqual({name: data[name] for name in event}, event)
+
+    def test_order_that_is_no_object_stays(self) -> None:
+        """So a client's own tolerance can be tried."""
+        client = self.listener()
+        for order in (None, 5, [1]):
+            client.taken()
+            self.ask("POST", "/simulator/emit", {"event": "fill", "order": order})
+            [payload] = client.messages
+            data = json.loads(payload)["data"]
+            self.assertEqual(list(data), ["at", "event_id", "timestamp", "event", "order"])
+            self.assertEqual(data["order"], order)
 
     def test_event_without_id_gets_one(self) -> None:
         """It gets a time too: clients resume after it, and repeats are duplicates."""
@@ -219,7 +113,7 @@ class InjectionTests(WebTestCase):
         for _ in range(2):
             self.ask("POST", "/simulator/emit", {"event": "fill"})
         first, second = (json.loads(payload)["data"] for payload in client.messages)
-        self.assertEqual(list(first), ["at", "event_id", "timestamp", "event"])
+        self.assertEqual(list(first)[:4], ["at", "event_id", "timestamp", "event"])
         self.assertLess(first["event_id"], second["event_id"])
 
     def test_event_must_be_an_object(self) -> None:
@@ -235,6 +129,49 @@ class InjectionTests(WebTestCase):
         body = b'{"event":"fill","price":NaN,"qty":-Infinity}'
         self.assertEqual(self.ask("POST", "/simulator/emit", body), (200, {"delivered": 1}))
         self.assertIn(b'"price":NaN,"qty":-Infinity', client.messages[0])
+
+    def test_fault_ends_early(self) -> None:
+        """All of them, or one kind; those in force are listed."""
+        for kind in ("throttle", "refuse"):
+            self.ask("POST", "/simulator/fault", {"kind": kind, "seconds": 1000})
+        path = "/simulator/fault"
+        self.assertEqual(self.ask("GET", path), (200, {"in_force": ["throttle", "refuse"]}))
+        self.assertEqual(self.ask("DELETE", f"{path}/throttle"), (200, {"ended": ["throttle"]}))
+        self.assertEqual(self.ask("DELETE", path), (200, {"ended": ["refuse"]}))
+        self.assertEqual(self.ask("DELETE", path), (200, {"ended": []}))
+        client = self.listener()
+        for kind in ("silence", "mute"):
+            self.ask("POST", path, {"kind": kind})
+            self.assertEqual(self.ask("POST", "/simulator/emit", {})[1], {"delivered": 0})
+            self.assertEqual(self.ask("DELETE", path), (200, {"ended": [kind]}))
+            self.assertEqual(self.ask("POST", "/simulator/emit", {})[1], {"delivered": 1})
+        self.assertEqual(client.events(), ["new", "new"])
+
+    def test_outage_goes_on_with_trading(self) -> None:
+        """The client cannot return; orders are accepted, and the history has them."""
+        client = self.listener()
+        self.ask("POST", "/simulator/fault", {"kind": "outage", "seconds": 5})
+        self.wires.flush()
+        self.assertFalse(self.simulator.connected)
+        self.assertEqual(client.taken(), [])
+        self.assertIn("502", self.connect().http_status_line)
+        self.submit()
+        self.assertEqual(len(self.simulator.history.last(9)), 1)
+        self.wires.advance(5)
+        self.assertEqual(self.listener().events(), [])
+        self.assertTrue(self.simulator.listening)
+
+    def test_price_fills_orders(self) -> None:
+        """A test of a stop needs no patience: it sets the price."""
+        client = self.listener()
+        self.ask("POST", "/simulator/price", {"symbol": "spy", "price": 100})
+        stop = self.submit(type="stop", side="sell", stop_price=90, limit_price=None)
+        self.assertEqual(
+            self.ask("POST", "/simulator/price", {"symbol": "SPY", "price": "89"}),
+            (200, {"reached": [stop["id"]]}),
+        )
+        self.wires.advance(1)
+        self.assertEqual(client.events(), ["new", "fill"])
 
     def test_posted_fault_is_injected(self) -> None:
         """An invalid fault is rejected with the field's name."""
@@ -300,25 +237,3 @@ class SocketTests(SocketTestCase):
             self.assertEqual(client.closed, close_frame, kind)
             self.assertIn(client.lost, causes, kind)
             await alpaca.when_gone()
-
-    async def test_alpaca_py_trades(self) -> None:
-        """alpaca-py submits, lists, replaces and cancels orders, and reads the account."""
-        await self.simulate()
-        await deferToThread(self.trade)
-
-    def trade(self) -> None:
-        client = TradingClient("any", "any", url_override=f"http://127.0.0.1:{self.alpaca_port}")
-        request = LimitOrderRequest(
-            symbol="SPY", qty=1, side=OrderSide.BUY, time_in_force=TimeInForce.DAY, limit_price=0.01
-        )
-        first: Any = client.submit_order(request)
-        second: Any = client.replace_order_by_id(first.id, ReplaceOrderRequest(qty=2))
-        listed: Any = client.get_orders()
-        self.assertEqual([(order.id, order.replaces) for order in listed], [(second.id, first.id)])
-        client.cancel_order_by_id(second.id)
-        client.submit_order(request)
-        canceled: Any = client.cancel_orders()
-        self.assertEqual([response.status for response in canceled], [200])
-        account: Any = client.get_account()
-        self.assertEqual((account.status.value, account.cash), ("ACTIVE", "100000"))
-        client._session.close()  # noqa: SLF001  # alpaca-py has no public close

@@ -97,7 +97,7 @@ class SocketTestCase(TestCase):
 
     async def proxy(self, *options: str, **environment: str) -> Command:
         """Start `twistd -n tradeproxy` on a free port, `self.port`, for the simulator."""
-        self.port = free_port(following=1)
+        self.port = free_port(following=2)
         account = {
             "ALPACA_API_KEY": "PKTEST",
             "ALPACA_SECRET_KEY": "test-secret",

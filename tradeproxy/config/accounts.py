@@ -137,18 +137,25 @@ def _warn_misspelt(env: Environment) -> None:
                 env.findings.warning(f"{variable}: unknown variable; did you mean {nearest}?")
 
 
-def demo_account(port: int, dialect: Dialect) -> AccountSettings:
-    """Return the account of the demo: the simulator on a loopback port, with fixed keys.
+DEMO_ACCOUNTS = ("paper", "live")
+"""The accounts of the demo."""
 
-    No other server accepts these keys.
+
+def demo_accounts(port: int, dialect: Dialect) -> tuple[AccountSettings, ...]:
+    """Return the accounts of the demo: each has a simulator on this machine, with fixed keys.
+
+    No other server accepts these keys. The simulators have `port` and the ports after it.
     """
     credentials = KeyPair(Secret("demo-key"), Secret("demo-secret"))
-    return AccountSettings(
-        "paper",
-        BaseUrl(secure=False, host="127.0.0.1", port=port),
-        credentials,
-        dialect,
-        key_variable="--demo",
+    return tuple(
+        AccountSettings(
+            name,
+            BaseUrl(secure=False, host="127.0.0.1", port=port + number),
+            credentials,
+            dialect,
+            key_variable="--demo",
+        )
+        for number, name in enumerate(DEMO_ACCOUNTS)
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tradeproxy.config.accounts import (
     AccountSettings,
-    demo_account,
+    demo_accounts,
     is_visible_ascii,
     read_accounts,
 )
@@ -125,7 +125,7 @@ class Settings:
     redis: the Redis with the log that nodes share, or None if this node has its own journal.
     rest: whether the proxy forwards Alpaca's REST interface.
     core_dumps: whether a crash may leave a core dump, which contains the keys.
-    simulator_port: the port of the demo's simulator, or None outside the demo.
+    demo: each account has a simulator, at its own base URL.
     warnings: probable mistakes, one line each.
     """
 
@@ -143,7 +143,7 @@ class Settings:
     log: LogSettings
     rest: bool
     core_dumps: bool
-    simulator_port: int | None
+    demo: bool
     warnings: tuple[str, ...]
 
     @property
@@ -192,15 +192,15 @@ def read_settings(
     _check_exposure(env, addresses)
     dialect = env.parse("PROXY_UPSTREAM_AUTH", _parse_dialect, Dialect.AUTHENTICATE)
     # The demo ignores the real accounts, so it cannot reach one.
-    simulator_port = addresses.port + 1 if demo else None
-    if simulator_port is None:
-        accounts = read_accounts(env, dialect)
-    else:
-        accounts = (demo_account(simulator_port, dialect),)
-        if simulator_port > 65535:
+    if demo:
+        accounts = demo_accounts(addresses.port + 1, dialect)
+        if accounts[-1].base_url.port > 65535:
             env.findings.problem(
-                f"{addresses.port_source}: --demo also uses the next port, and there is none"
+                f"{addresses.port_source}: --demo also uses the next two ports; "
+                "at most 65533 leaves room for them"
             )
+    else:
+        accounts = read_accounts(env, dialect)
     settings = Settings(
         accounts=accounts,
         listen=addresses.descriptions,
@@ -221,7 +221,7 @@ def read_settings(
         log=read_log(env),
         rest=_read_rest(env, addresses),
         core_dumps=env.parse("PROXY_CORE_DUMPS", flag, default=False),
-        simulator_port=simulator_port,
+        demo=demo,
         warnings=tuple(env.findings.warnings),
     )
     if env.findings.problems:

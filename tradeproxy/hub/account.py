@@ -144,7 +144,8 @@ class Account:
         """Commit and deliver the pending events."""
         # First: events that are published during the delivery get a turn of their own.
         self._is_reading = False
-        self.flush()
+        if self._pending:
+            self.flush()
 
     def publish(self, event: Event) -> None:
         """Take one event of the stream."""

@@ -97,24 +97,21 @@ class Broadcaster:
         if self._is_busy:
             self._unregistered.add(subscriber)
 
-    def publish(self, batch: Batch) -> None:
-        """Deliver `batch` to every subscriber.
+    def publish(self, item: Batch | bytes) -> None:
+        """Deliver a batch, or a status frame, to every subscriber, in the order of the calls.
 
         If a delivery raises, the error is logged, and only that subscriber is dropped.
         """
-        self._enqueue(batch)
-
-    def announce(self, status: bytes) -> None:
-        """Deliver a status frame to every subscriber, in order with the batches, as `publish`."""
-        self._enqueue(status)
-
-    def _enqueue(self, item: Batch | bytes) -> None:
         self._queue.append(item)
         if not self._is_busy:
             self._is_busy = True
             self._drain()
         elif len(self._queue) > MAX_QUEUED:
             self._drop_one()
+
+    def announce(self, status: bytes) -> None:
+        """Deliver a status frame, as `publish` does."""
+        self.publish(status)
 
     def _drop_one(self) -> None:
         # These are kept: the first item, because its fan-out is running; the newest batch, because

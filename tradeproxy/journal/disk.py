@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tradeproxy.journal.backlog import Backlog, Entry
     from tradeproxy.journal.file import JournalFile
     from tradeproxy.journal.spool import Spool
+    from tradeproxy.wire.event import Event
 
 STEP = 1000
 """Rows of the backlog that one transaction commits: they remain if a later one fails."""
@@ -270,6 +271,14 @@ class Disk:
         except sqlite3.Error as error:
             self._handle_error(error)
             return default
+
+    def has(self, event: Event) -> bool:
+        """Whether the store has the event, by its key. False while the store fails."""
+        try:
+            return self._store is not None and self._store.has(event)
+        except sqlite3.Error as error:
+            self._handle_error(error)
+            return False
 
     def append(self, entries: Sequence[Entry]) -> bool:
         """Store the next rows of the log, and return whether they are durable.

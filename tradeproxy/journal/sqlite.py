@@ -253,7 +253,8 @@ class SqliteJournal(JournalBase):
 
         If the disk fails, the events are passed on nevertheless, after `on_status` was called.
         """
-        self._disk.retry_now()
+        if not self.status.durable:
+            self._disk.retry_now()
         received, began = self._now(), self._clock.seconds()
         new = self._without_duplicates(events)
         entries = self._number(new, received)
@@ -262,7 +263,7 @@ class SqliteJournal(JournalBase):
         if self._disk.append(entries):
             seconds = self._clock.seconds() - began
             self.last, self.latest_time = entries[-1].seq, entries[-1].max_time
-            self.on_committed(Batch(tuple([entry.row() for entry in entries])))
+            self.on_committed(Batch(tuple(map(Entry.row, entries))))
             # Clients have the events now. What only the metrics need comes last.
             self.commit_seconds.observe(seconds)
             self._disk.file_rows()
@@ -301,6 +302,8 @@ class SqliteJournal(JournalBase):
                 self.on_committed(Batch(tuple(rows), is_overflow))
 
     def _without_duplicates(self, events: Sequence[Event]) -> list[Event]:
+        if len(events) == 1 and not self.contains(events[0]):
+            return list(events)
         new: dict[tuple[str, bytes], Event] = {}
         for event in events:
             key = event.key
@@ -359,7 +362,7 @@ class SqliteJournal(JournalBase):
 
     def contains(self, event: Event) -> bool:
         """Whether this event is stored or queued to be stored, by its key."""
-        return self._backlog.has(event) or self._disk.query(lambda store: store.has(event), False)
+        return self._backlog.has(event) or self._disk.has(event)
 
     def find(self, identity: str) -> int | None:
         """Return the number of the first event with this identity; None if there is none.

@@ -114,7 +114,7 @@ class Dates:
             return False
         # `event_limit` without the calls, for every event.
         date, moment = self._accepted
-        return time > round((date + self.clock() - moment + TOLERANCE) * SECOND)
+        return time > (date + self.clock() - moment + TOLERANCE) * SECOND
 
     def since_limit(self) -> float:
         """Return the latest time from which a client may ask for events (Unix time in seconds)."""

@@ -83,7 +83,9 @@ class SlowestSeries:
         """Record when a batch was delivered (Unix time), and how long that took (seconds)."""
         step = int(done) // SERIES_STEP
         if self._slowest and self._slowest[-1][0] == step:
-            taken = max(taken, self._slowest.pop()[1])
+            if taken <= self._slowest[-1][1]:
+                return
+            self._slowest.pop()
         self._slowest.append((step, taken))
 
     def series(self, step: int) -> list[float | None]:

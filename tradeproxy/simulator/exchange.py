@@ -8,7 +8,7 @@ have a next step, such as a fill. The owner of the clock calls `step` after a de
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -81,14 +81,47 @@ class Exchange:
         self._portfolio = Portfolio(random)
         self._orders: dict[str, Order] = {}
         self._open: dict[str, Order] = {}
-        self._client_order_ids: set[str] = set()
+        self._client_order_ids: dict[str, str] = {}
+        self._resting: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._next: dict[str, OrderStatus] = {}
         self._finished: deque[str] = deque()
 
-    def submit(self, request: OrderRequest) -> ExchangeResult:
-        """Accept a new order. Raises ApiError if Alpaca would reject the request."""
+    def submit(self, request: OrderRequest, *, reject: bool = False) -> ExchangeResult:
+        """Accept a new order. Raises ApiError if Alpaca would reject the request.
+
+        With `reject`, or for REJECTED_SYMBOL, the order's next step is its rejection.
+        """
         self._check_unused(request.client_order_id)
-        return self._accept(random_uuid(self._random), request)
+        return self._accept(random_uuid(self._random), request, reject=reject)
+
+    def set_price(self, symbol: str, price: Decimal) -> ExchangeResult:
+        """Set a market price; the result contains the resting orders that now trade."""
+        self._portfolio.instrument(symbol).price = price
+        return ExchangeResult(self._orders_reached(symbol), ())
+
+    def close_position(self, name: str, part: Decimal | None = None) -> ExchangeResult:
+        """Submit a market order that closes a position.
+
+        Args:
+            name: The symbol or the asset's id.
+            part: The quantity to close; by default all of it.
+
+        Raises ApiError if there is no such position, or if `part` is more than it has.
+        """
+        held = self._portfolio.find_position(name)
+        qty, side = abs(held.position), "sell" if held.position > 0 else "buy"
+        if part is not None and part > qty:
+            raise ApiError(403, 40310000, f"insufficient qty available for order, available: {qty}")
+        return self.submit(
+            OrderRequest(
+                symbol=held.symbol,
+                side=side,
+                type="market",
+                time_in_force="day",
+                qty=qty if part is None else part,
+                position_intent=f"{side}_to_close",
+            )
+        )
 
     def cancel(self, order_id: str) -> ExchangeResult:
         """Cancel an open order. Raises ApiError if it is unknown or not open."""
@@ -104,13 +137,15 @@ class Exchange:
     def replace(self, order_id: str, request: ReplaceRequest) -> ExchangeResult:
         """Replace an open order; the result contains the new order.
 
-        Raises ApiError if the order is unknown or not open, or if the client_order_id is in use.
+        Raises ApiError if the order is unknown or not open, if the client_order_id is in use, or if
+        the new order would be invalid.
         """
         order = self._open_order(order_id)
         self._check_unused(request.client_order_id)
+        wanted = request.applied_to(order.request)
         successor_id = random_uuid(self._random)
         finished = self._finish(order, OrderStatus.REPLACED, replaced_by=successor_id)
-        successor = self._accept(successor_id, request.applied_to(order.request), replaces=order.id)
+        successor = self._accept(successor_id, wanted, replaces=order.id)
         return ExchangeResult(successor.orders, finished.events + successor.events)
 
     def order(self, order_id: str) -> Order:
@@ -118,6 +153,10 @@ class Exchange:
         if order_id not in self._orders:
             raise ApiError(404, 40410000, "order not found")
         return self._orders[order_id]
+
+    def order_by_client_id(self, client_order_id: str) -> Order:
+        """Return the order with a `client_order_id`. Raises ApiError if it is unknown."""
+        return self.order(self._client_order_ids.get(client_order_id, ""))
 
     def orders(
         self,
@@ -151,6 +190,11 @@ class Exchange:
     def account_id(self, account_id: str) -> None:
         self._portfolio.account_id = account_id
 
+    @property
+    def portfolio(self) -> Portfolio:
+        """The account's cash, positions and prices."""
+        return self._portfolio
+
     def account(self) -> Document:
         """Describe the account as GET /v2/account does."""
         return self._portfolio.document()
@@ -183,6 +227,30 @@ class Exchange:
             )
         return _merge(results)
 
+    def draft(self, symbol: str) -> Order:
+        """Return an order that the exchange does not have: it buys two units at the market."""
+        time = self._clock.timestamp()
+        return Order(
+            id=self.new_id(),
+            asset_id=self._portfolio.instrument(symbol).asset_id,
+            request=OrderRequest(
+                symbol=symbol,
+                side="buy",
+                type="market",
+                time_in_force="day",
+                qty=Decimal(2),
+                client_order_id=self.new_id(),
+            ),
+            status=OrderStatus.NEW,
+            created_at=time,
+            updated_at=time,
+            expires_at=self._clock.timestamp(days=1),
+        )
+
+    def new_id(self) -> str:
+        """Return a new id, a UUID."""
+        return random_uuid(self._random)
+
     def stamped(self, data: Document) -> Document:
         """Return an event's data; a missing id or time is set to a new id or the current time."""
         at, event_id = self._clock.stamp()
@@ -203,14 +271,18 @@ class Exchange:
             raise unprocessable("client_order_id must be unique")
 
     def _accept(
-        self, order_id: str, request: OrderRequest, replaces: str | None = None
+        self,
+        order_id: str,
+        request: OrderRequest,
+        replaces: str | None = None,
+        reject: bool = False,
     ) -> ExchangeResult:
         if len(self._open) >= self._most_open:
             raise ApiError(403, 40310000, "too many open orders")
         instrument = self._portfolio.instrument(request.symbol)
         client_order_id = request.client_order_id or random_uuid(self._random)
         time = self._clock.timestamp()
-        rejected = request.symbol == REJECTED_SYMBOL
+        rejected = reject or request.symbol == REJECTED_SYMBOL
         order = Order(
             id=order_id,
             asset_id=instrument.asset_id,
@@ -220,16 +292,18 @@ class Exchange:
             updated_at=time,
             expires_at=self._clock.timestamp(days=1),
             replaces=replaces,
-        )
+        ).at_market(instrument.price)
         self._orders[order.id] = self._open[order.id] = order
-        self._client_order_ids.add(client_order_id)
+        self._client_order_ids[client_order_id] = order.id
         if rejected:
             self._next[order.id] = OrderStatus.REJECTED
             return ExchangeResult((order,), ())
-        if request.marketable_at(instrument.price):
+        if order.trades_at(instrument.price):
             self._next[order.id] = OrderStatus.FILLED
         elif request.time_in_force in UNTRADED:
             self._next[order.id] = UNTRADED[request.time_in_force]
+        else:
+            self._resting[request.symbol][order.id] = None
         return ExchangeResult(
             (order,), (self._event("new", order, execution_id=random_uuid(self._random)),)
         )
@@ -258,7 +332,21 @@ class Exchange:
             execution_id=random_uuid(self._random),
             settle_date=self._clock.timestamp(days=1)[:10],
         )
-        return ExchangeResult((order,), (event,))
+        return ExchangeResult((order, *self._orders_reached(request.symbol)), (event,))
+
+    def _orders_reached(self, symbol: str) -> tuple[Order, ...]:
+        """Apply a symbol's price to its resting orders, and return those that trade next."""
+        price, resting = self._portfolio.instrument(symbol).price, self._resting[symbol]
+        reached = []
+        for order_id in tuple(resting):
+            order = self._orders[order_id] = self._open[order_id] = self._orders[
+                order_id
+            ].at_market(price)
+            if order.trades_at(price):
+                del resting[order_id]
+                self._next[order_id] = OrderStatus.FILLED
+                reached.append(order)
+        return tuple(reached)
 
     def _choose_qty(self, order: Order, remaining: Decimal) -> Decimal:
         """Return the quantity to fill now. An order gets at most one partial fill."""
@@ -281,11 +369,12 @@ class Exchange:
         self._orders[order.id] = self._open[order.id] = changed
         if not status.open:
             del self._open[order.id]
+            self._resting[order.request.symbol].pop(order.id, None)
             self._next.pop(order.id, None)
             self._finished.append(order.id)
             if len(self._finished) > self._keep:
                 forgotten = self._orders.pop(self._finished.popleft())
-                self._client_order_ids.remove(forgotten.request.client_order_id)
+                del self._client_order_ids[forgotten.request.client_order_id]
         return changed
 
     def _event(self, name: str, order: Order, **fields: Any) -> Document:

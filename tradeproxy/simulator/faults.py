@@ -47,6 +47,8 @@ class FaultKind(Enum):
     """Events are not sent on the stream; the history has them (lasting)."""
     CLOSE = "close"
     """A clean close frame, 1000."""
+    OUTAGE = "outage"
+    """The connection is reset, and handshakes get HTTP 502, while orders go on (lasting)."""
     THROTTLE = "throttle"
     """Handshakes get HTTP 429 (lasting)."""
     REFUSE = "refuse"
@@ -105,6 +107,7 @@ class FaultKind(Enum):
 _LASTING = frozenset(
     {
         FaultKind.OMIT,
+        FaultKind.OUTAGE,
         FaultKind.THROTTLE,
         FaultKind.REFUSE,
         FaultKind.LIMIT,
@@ -151,21 +154,27 @@ class Fault:
     body: str = ERROR_PAGE
 
 
+def parse_kind(text: object) -> FaultKind:
+    """Parse the name of a kind. Raises ApiError with the names of all."""
+    kinds = {kind.value: kind for kind in FaultKind}
+    if not isinstance(text, str) or text not in kinds:
+        raise _build_error(f"kind: one of {', '.join(kinds)}")
+    return kinds[text]
+
+
 def parse_fault(document: object) -> Fault:
     """Parse a fault from a JSON value. Raises ApiError with the name of an invalid field."""
     if not isinstance(document, dict):
         raise _build_error("a fault is a JSON object")
     if unknown := sorted(document.keys() - {field.name for field in fields(Fault)}):
         raise _build_error(f"{unknown[0]!r}: no such field")
-    kinds = [kind.value for kind in FaultKind]
-    if (kind := document.get("kind")) not in kinds:
-        raise _build_error(f"kind: one of {', '.join(kinds)}")
+    kind = parse_kind(document.get("kind"))
     retry_after = document.get("retry_after")
     # type(), not isinstance(): bool is a subclass of int.
     if retry_after is not None and not (type(retry_after) is int and retry_after >= 0):
         raise _build_error("retry_after: a whole number of seconds, 0 or more")
     return Fault(
-        FaultKind(kind),
+        kind,
         _read_integer(document, "count", 1, MOST_EVENTS, 1),
         None if document.get("seconds") is None else _read_duration(document, "seconds"),
         retry_after,
@@ -228,6 +237,10 @@ class LastingFault:
         self.fault = fault
         self._until = None if fault.seconds is None else now + fault.seconds
         self._remaining = fault.count
+
+    def in_force(self, now: float) -> bool:
+        """Whether the fault would apply to a request or event now."""
+        return self._remaining > 0 if self._until is None else now < self._until
 
     def applies(self, now: float) -> bool:
         """Return whether the fault applies to this request or event, and count it."""

@@ -8,6 +8,7 @@ from itertools import chain, cycle, islice
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from tradeproxy.simulator.eventfeed import SseFeeds
 from tradeproxy.simulator.exchange import Exchange
@@ -62,6 +63,8 @@ class Simulator:
         history: The history to use; by default a new one.
         wall_clock: Returns Unix time in seconds; the reactor's clock only measures intervals.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -155,9 +158,12 @@ class Simulator:
 
         Without a client, only a lasting fault and new events remain.
         """
+        self._log.info("simulated Alpaca: the fault {fault} is injected", fault=fault.kind.value)
         match fault.kind, self._connection:
-            case kind, _ if kind.lasting:
+            case kind, connection if kind.lasting:
                 self._faults[kind] = LastingFault(fault, self.reactor.seconds())
+                if kind is FaultKind.OUTAGE and connection is not None:
+                    connection.drop(abort=True)
             case FaultKind.BURST, _:
                 self.apply(self.exchange.burst(fault.count))
             case kind, _ if kind in FILL_FAULTS:
@@ -177,6 +183,30 @@ class Simulator:
             case FaultKind.DROP | FaultKind.RESET, connection if connection is not None:
                 connection.drop(abort=fault.kind is FaultKind.RESET)
 
+    def faults(self) -> list[FaultKind]:
+        """List the kinds of the faults in force."""
+        now, connection = self.reactor.seconds(), self._connection
+        kinds = [kind for kind, lasting in self._faults.items() if lasting.in_force(now)]
+        if connection is not None and connection.silent:
+            kinds.append(FaultKind.SILENCE)
+        if connection is not None and connection.muted:
+            kinds.append(FaultKind.MUTE)
+        return kinds
+
+    def end_faults(self, only: FaultKind | None = None) -> list[FaultKind]:
+        """End the faults in force, or those of one kind, and return the kinds that have ended."""
+        ended = [kind for kind in self.faults() if only in (None, kind)]
+        for kind in ended:
+            match kind, self._connection:
+                case FaultKind.SILENCE, connection if connection is not None:
+                    connection.silence(0)
+                case FaultKind.MUTE, connection if connection is not None:
+                    connection.mute(0)
+                case _:
+                    del self._faults[kind]
+            self._log.info("simulated Alpaca: the fault {fault} has ended", fault=kind.value)
+        return ended
+
     def stop(self) -> Deferred[None]:
         """Cancel all timers, abort the feeds, and close the client's connection with 1001.
 
@@ -193,8 +223,9 @@ class Simulator:
     def admit(self, connection: StreamConnection) -> Fault | None:
         """Accept a connection, or return the fault that rejects it. Only one is allowed."""
         self.handshakes += 1
-        if fault := self.fault(FaultKind.THROTTLE):
-            return fault
+        for kind in (FaultKind.OUTAGE, FaultKind.THROTTLE):
+            if fault := self.fault(kind):
+                return fault
         if self._connection is not None:
             return Fault(FaultKind.THROTTLE)
         self._connection = connection
@@ -237,6 +268,10 @@ class Simulator:
         An unreported fill has no event for clients, but an activity.
         """
         return chain(self.history, self._unreported)
+
+    def now(self) -> float:
+        """Return the Unix time in seconds."""
+        return self._wall_clock()
 
     def date(self) -> float:
         """Return the Unix time for the Date header of one response, in seconds.

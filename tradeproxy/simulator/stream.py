@@ -13,6 +13,7 @@ import txaio
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny
 
+from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.simulator.session import SessionState, StreamSession, encode_reply
 from tradeproxy.wire.messages import parse_client
 
@@ -45,10 +46,12 @@ class StreamProtocol(WebSocketServerProtocol):
     _muted_until = -inf
 
     def onConnect(self, request: ConnectionRequest) -> None:
-        """Accept the handshake, or reject it with 429."""
+        """Accept the handshake, or reject it: with 502 in an outage, else with 429."""
         self._session = StreamSession(self.factory.simulator.authorize)
         if fault := self.factory.simulator.admit(self):
             self._retry_after = fault.retry_after
+            if fault.kind is FaultKind.OUTAGE:
+                raise ConnectionDeny(502, "Bad Gateway")
             raise ConnectionDeny(429, "Too Many Requests")
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:

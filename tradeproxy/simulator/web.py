@@ -1,4 +1,4 @@
-"""The simulated account over HTTP: stream, orders, events, activities, account and faults."""
+"""The simulated account over HTTP: its stream, its history, the trading API and faults."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from tradeproxy.simulator.activities import (
-    list_activities,
-    moment,
-    parse_activity_query,
-    whole_number,
-)
+from tradeproxy.simulator.completion import complete_event
 from tradeproxy.simulator.errors import ApiError
-from tradeproxy.simulator.faults import FaultKind, parse_fault
-from tradeproxy.simulator.orders import choice, parse_order, parse_replacement
+from tradeproxy.simulator.faults import FaultKind, parse_fault, parse_kind
+from tradeproxy.simulator.orders import parse_price
 from tradeproxy.simulator.replay import Damage, parse_event_range
 from tradeproxy.simulator.stream import BANNER, StreamFactory, StreamProtocol
+from tradeproxy.simulator.trading import TradingApi
 from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
 from tradeproxy.wire.origin_rules import OriginRules
 
@@ -28,18 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tradeproxy.simulator.faults import Fault
-    from tradeproxy.simulator.orders import Document
     from tradeproxy.simulator.simulator import Simulator
+    from tradeproxy.simulator.trading import HttpResponse
     from tradeproxy.wire.credentials import Credentials
 
 LARGEST_BODY = 1024 * 1024
 """The maximum of a request's body, in bytes."""
-
-DEFAULT_LIMIT, LARGEST_LIMIT = 50, 500
-"""The default and the maximum number of orders in GET /v2/orders."""
-
-HttpResponse: TypeAlias = tuple[int, Any]
-"""An HTTP status and a JSON value; None for no body."""
 
 Responder: TypeAlias = "Callable[[], HttpResponse | None]"
 """Computes the response to a request; None if the response is written elsewhere."""
@@ -53,7 +43,7 @@ class Api(Resource):
     def __init__(self, simulator: Simulator, stream: StreamFactory) -> None:
         super().__init__()
         self._simulator = simulator
-        self._exchange = simulator.exchange
+        self._trading = TradingApi(simulator)
         self._stream = WebSocketResource(stream)
         self._origin_rules = OriginRules()
 
@@ -103,30 +93,19 @@ class Api(Resource):
                 return self._emit(_json(request, is_event=True))
             case b"POST", ["simulator", "fault"]:
                 return self._inject(_json(request))
-            case b"GET", ["v2", "account"]:
-                return 200, self._exchange.account()
-            case b"GET", ["v2", "account", "activities"]:
-                return 200, self._list_activities(_query(request))
-            case b"GET", ["v2", "account", "activities", activity_type]:
-                return 200, self._list_activities(
-                    _query(request) | {"activity_types": activity_type}
-                )
+            case b"GET", ["simulator", "fault"]:
+                return 200, {"in_force": [kind.value for kind in self._simulator.faults()]}
+            case b"DELETE", ["simulator", "fault", *kind] if len(kind) <= 1:
+                ended = self._simulator.end_faults(parse_kind(kind[0]) if kind else None)
+                return 200, {"ended": [kind.value for kind in ended]}
+            case b"POST", ["simulator", "price"]:
+                return self._set_price(_json(request))
             case b"GET", ["v2", "events", "trades"]:
                 return self._start_events(request)
-            case b"GET", ["v2", "orders"]:
-                return self._list(request)
-            case b"POST", ["v2", "orders"]:
-                return self._submit(_json(request))
-            case b"DELETE", ["v2", "orders"]:
-                canceled = self._simulator.apply(self._exchange.cancel_all())
-                return 207, [{"id": order.id, "status": 200} for order in canceled]
-            case b"GET", ["v2", "orders", order_id]:
-                return 200, self._exchange.order(order_id).document()
-            case b"PATCH", ["v2", "orders", order_id]:
-                return self._replace(order_id, _json(request))
-            case b"DELETE", ["v2", "orders", order_id]:
-                self._simulator.apply(self._exchange.cancel(order_id))
-                return 204, None
+            case _, ["v2", *rest]:
+                return self._trading.respond(
+                    request.method, rest, _query(request), lambda: _json(request)
+                )
         raise ApiError(404, 40410000, "endpoint not found.")
 
     def _is_admitted(self, request: Request) -> bool:
@@ -143,28 +122,18 @@ class Api(Resource):
     def _emit(self, data: Any) -> HttpResponse:
         if not isinstance(data, dict):
             raise ApiError(400, 40010000, "the body is the event's data, a JSON object")
-        return 200, {"delivered": self._simulator.emit_stamped(data)}
+        event = complete_event(data, self._simulator.exchange)
+        return 200, {"delivered": self._simulator.emit_stamped(event)}
+
+    def _set_price(self, document: Any) -> HttpResponse:
+        symbol, price = parse_price(document)
+        reached = self._simulator.apply(self._simulator.exchange.set_price(symbol, price))
+        return 200, {"reached": [order.id for order in reached]}
 
     def _inject(self, document: Any) -> HttpResponse:
         fault = parse_fault(document)
         self._simulator.inject(fault)
         return 200, {"injected": fault.kind.value}
-
-    def _list_activities(self, parameters: dict[str, str]) -> list[Document]:
-        return list_activities(self._simulator.executions(), parse_activity_query(parameters))
-
-    def _list(self, request: Request) -> HttpResponse:
-        fields = {"status": "open", "direction": "desc", "limit": str(DEFAULT_LIMIT)} | _query(
-            request
-        )
-        limit = whole_number(fields, "limit", LARGEST_LIMIT)
-        orders = self._exchange.orders(
-            choice(fields, "status", ("open", "closed", "all")),
-            newest_first=choice(fields, "direction", ("asc", "desc")) == "desc",
-            after=moment(fields, "after"),
-            until=moment(fields, "until"),
-        )
-        return 200, [order.document() for order in orders[:limit]]
 
     def _start_events(self, request: Request) -> HttpResponse | None:
         if fault := self._simulator.fault(FaultKind.HISTORY_DELAY):
@@ -208,16 +177,6 @@ class Api(Resource):
         request.setHeader(b"Content-Type", fault.content_type.encode())
         request.write(fault.body.encode(errors="replace"))
         request.finish()
-
-    def _submit(self, document: Any) -> HttpResponse:
-        (order,) = self._simulator.apply(self._exchange.submit(parse_order(document)))
-        return 200, order.document()
-
-    def _replace(self, order_id: str, document: Any) -> HttpResponse:
-        (order,) = self._simulator.apply(
-            self._exchange.replace(order_id, parse_replacement(document))
-        )
-        return 200, order.document()
 
 
 class _BoundedRequest(Request):

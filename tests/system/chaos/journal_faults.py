@@ -51,6 +51,19 @@ def remove_file(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def remove_spool(path: Path) -> None:
+    """Remove the spool of a journal."""
+    path.with_suffix(".spool").unlink(missing_ok=True)
+
+
+def damage_spool(path: Path) -> None:
+    """Overwrite the second half of the spool of a journal."""
+    spool = path.with_suffix(".spool")
+    content = spool.read_bytes()
+    half = len(content) // 2
+    spool.write_bytes(content[:half] + b"\xff" * (len(content) - half))
+
+
 def remove_directory(path: Path) -> None:
     """Remove the directory of a journal."""
     rmtree(path.parent)
@@ -61,6 +74,8 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "damage_page": partial(overwrite, size=4096),
     "halve_journal": halve,
     "remove_wal": remove_log,
+    "remove_spool": remove_spool,
+    "damage_spool": damage_spool,
     "remove_journal": remove_file,
     "remove_directory": remove_directory,
 }
@@ -69,8 +84,12 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 REMOVALS: dict[str, Callable[[Path], None]] = {
     "remove_open_journal": remove_file,
     "remove_open_directory": remove_directory,
+    "remove_open_spool": remove_spool,
 }
 """What happens to the journal while the proxy runs."""
+
+AFTER_KILL = ("remove_wal", "remove_spool", "damage_spool")
+"""A clean stop moves everything from these files to the database."""
 
 
 class JournalFaults(FaultGroup):
@@ -90,9 +109,8 @@ class JournalFaults(FaultGroup):
         await self._restart()
         before = [*self._world.orders.trade(), *self._emit(50)]
         await self._demand_arrival("before the damage", before, ARRIVAL_TIMEOUT)
-        # A clean stop moves everything from the write-ahead log to the file.
         await self._world.end_proxy()
-        if name == "remove_wal":
+        if name in AFTER_KILL:
             await self._world.start_proxy()
             await self._demand_arrival("log", self._world.orders.trade(), ARRIVAL_TIMEOUT)
             await self._world.kill_proxy()

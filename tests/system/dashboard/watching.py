@@ -19,7 +19,8 @@ from twisted.web.client import Agent
 from tests.support.processes import SOURCES, free_port
 from tests.support.sockets import SocketTestCase
 from tests.system.dashboard.browser import Browser, start_browser
-from tradeproxy.simulator.service import OrderFlow, Simulator
+from tradeproxy.simulator.demo import OrderFlow
+from tradeproxy.simulator.simulator import Simulator
 
 reactor: Any = chosen
 
@@ -32,6 +33,7 @@ NOTES = "[...document.querySelectorAll('#rows tr.note .said')].map((cell) => cel
 VERDICT = "document.querySelector('#verdict').textContent"
 LINK = "document.querySelector('#link').textContent"
 CARD = "article[data-account=paper]"
+CARD_TEXT = f"document.querySelector('{CARD}').innerText"
 MEASURES = """(() => {
   const symbols = [...document.querySelectorAll('td.symbol')];
   const last = [...document.querySelectorAll('tr > :last-child')];
@@ -66,7 +68,7 @@ class DashboardTestCase(SocketTestCase):
 
     async def demo(self) -> str:
         """Run `twistd -n tradeproxy --demo`, and return the URL of its Alpaca."""
-        self.port = free_port(following=1)
+        self.port = free_port(following=2)
         demo = self.command("twistd", "-n", "tradeproxy", "--demo", "--port", str(self.port))
         await demo.says("is streaming")
         return f"http://127.0.0.1:{self.port + 1}"
@@ -94,13 +96,14 @@ class DemoDashboardTests(DashboardTestCase):
         await browser.until(
             f"{VERDICT} === 'all is well' && {LINK} === 'connected' && {ROWS}.length >= 20"
         )
+        await browser.until(f"/Clients\\s+1\\b/.test({CARD_TEXT})")
         card = await browser.text(CARD)
         self.assertRegex(card, r"streaming for \d+ s")
         self.assertRegex(card, r"Last event\s+\d+ s ago")
         self.assertRegex(card, r"Gaps\s+none")
         self.assertRegex(card, r"Clients\s+1\b")
         clients = await browser.text("#clients")
-        self.assertIn("1 connected", clients)
+        self.assertIn("2 connected", clients)
         self.assertIn("HeadlessChrome", clients)
         self.assertIn("up to date", clients)
         bars = (
@@ -132,7 +135,7 @@ class DemoDashboardTests(DashboardTestCase):
         self.assertEqual(set(await browser.do("evaluate", text=column("event"))), {"fill"})
         order = (await browser.do("evaluate", text=column("order")))[0]
         await browser.do("choose", at="[name=event]", text="")
-        await browser.do("fill", at="[name=prefix]", text=order[:9])
+        await browser.do("fill", at="[name=prefix]", text=order)
         self.assertEqual(set(await browser.do("evaluate", text=column("order"))), {order})
         await browser.do("fill", at="[name=prefix]", text="no such order")
         self.assertIn("Nothing of what came fits the filter", await browser.text("#feed"))
@@ -192,8 +195,9 @@ class RestartDashboardTests(DashboardTestCase):
         await self.fault(f"http://127.0.0.1:{self.alpaca_port}", kind="reset")
         await browser.until(f"{NOTES}.some((note) => note.startsWith('gap recovered'))")
         await browser.until(f"{VERDICT} === 'all is well' && {LINK} === 'connected'")
+        # The card follows the page's next request for the status.
+        await browser.until(f"/Reconnects\\s+1\\b/.test({CARD_TEXT})")
         card = await browser.text(CARD)
-        self.assertRegex(card, r"Reconnects\s+1\b")
         self.assertRegex(card, r"Gaps\s+1, all recovered")
 
         await proxy.stop()

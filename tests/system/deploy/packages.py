@@ -44,7 +44,7 @@ class PackagesTests(SocketTestCase):
     def setUp(self) -> None:
         self.archive, self.wheel = build_packages()
         self.directory = self.make_directory()
-        self.port = free_port(following=1)
+        self.port = free_port(following=2)
 
     def test_packages_pass_twine(self) -> None:
         """The metadata is complete, and the package index can show the long description."""

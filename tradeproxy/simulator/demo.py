@@ -1,0 +1,143 @@
+"""The demonstration: random orders of some strategies, and an outage in the first minute."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+
+from tradeproxy.simulator.faults import Fault, FaultKind
+from tradeproxy.simulator.orders import OrderRequest
+from tradeproxy.simulator.portfolio import CENT
+from tradeproxy.simulator.service import SimulatorService
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from tradeproxy.simulator.simulator import Simulator
+
+ORDER_INTERVAL = (0.3, 1.5)
+"""The minimum and maximum seconds between two orders of the flow."""
+
+OPEN_ORDERS = 8
+"""The maximum of resting orders; the flow cancels the oldest beyond it."""
+
+PRICES = {
+    "AAPL": Decimal("262.40"),
+    "MSFT": Decimal("511.80"),
+    "NVDA": Decimal("187.25"),
+    "SPY": Decimal("668.10"),
+    "TSLA": Decimal("438.55"),
+    "BTC/USD": Decimal("105234.25"),
+}
+"""The symbols of the flow, with their first prices in USD."""
+
+STRATEGIES = ("hedge", "momentum", "pairs")
+"""Each order's `client_order_id` begins with one of them."""
+
+LIMIT_PERCENT = 3
+"""The maximum distance of a limit from the market, in both directions."""
+
+OUTAGE_AFTER, OUTAGE_LENGTH = 20.0, 5.0
+"""When the outage begins after the start, and how long it lasts, in seconds."""
+
+
+class OrderFlow(Service):
+    """Small random orders for a demonstration.
+
+    Most fill, some of them in two parts. Some rest and are canceled. A few expire or are rejected.
+    Their client_order_id has the name of a strategy.
+    """
+
+    def __init__(self, simulator: Simulator, reactor: IReactorTime, random: Random) -> None:
+        self._simulator = simulator
+        self._reactor = reactor
+        self._random = random
+        self._run = f"{random.getrandbits(16):04x}"
+        self._count = 0
+        self._next: IDelayedCall | None = None
+
+    def startService(self) -> None:
+        """Set the first prices; the first order follows after a delay of ORDER_INTERVAL."""
+        super().startService()
+        for symbol, price in PRICES.items():
+            self._simulator.apply(self._simulator.exchange.set_price(symbol, price))
+        self._schedule()
+
+    def stopService(self) -> None:
+        """Stop placing orders."""
+        super().stopService()
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _schedule(self) -> None:
+        self._next = self._reactor.callLater(self._random.uniform(*ORDER_INTERVAL), self._trade)
+
+    def _trade(self) -> None:
+        self._schedule()
+        exchange = self._simulator.exchange
+        kind = self._random.choices(("market", "limit", "closing", "rejected"), (6, 3, 1, 1))[0]
+        self._simulator.apply(exchange.submit(self._order(kind), reject=kind == "rejected"))
+        resting = [order for order in exchange.orders() if not exchange.has_next_step(order.id)]
+        if len(resting) > OPEN_ORDERS:
+            self._simulator.apply(exchange.cancel(resting[0].id))
+
+    def _order(self, kind: str) -> OrderRequest:
+        self._count += 1
+        limited = kind in ("limit", "closing")
+        symbol = self._random.choice(tuple(PRICES))
+        market = self._simulator.exchange.portfolio.instrument(symbol).price
+        distance = Decimal(self._random.randint(-LIMIT_PERCENT * 10, LIMIT_PERCENT * 10)) / 1000
+        return OrderRequest(
+            symbol=symbol,
+            side=self._random.choice(("buy", "sell")),
+            type="limit" if limited else "market",
+            time_in_force="cls" if kind == "closing" else "day",
+            qty=Decimal(self._random.randint(1, 10)) / (100 if "/" in symbol else 1),
+            limit_price=(market * (1 + distance)).quantize(CENT) if limited else None,
+            client_order_id=f"{self._random.choice(STRATEGIES)}-{self._run}-{self._count}",
+        )
+
+
+class DemoOutage(Service):
+    """One outage of the stream, OUTAGE_AFTER seconds after the start. Orders go on meanwhile."""
+
+    def __init__(self, simulator: Simulator, reactor: IReactorTime) -> None:
+        self._simulator = simulator
+        self._reactor = reactor
+        self._call: IDelayedCall | None = None
+
+    def startService(self) -> None:
+        """Start the time until the outage."""
+        super().startService()
+        fault = Fault(FaultKind.OUTAGE, seconds=OUTAGE_LENGTH)
+        self._call = self._reactor.callLater(OUTAGE_AFTER, self._simulator.inject, fault)
+
+    def stopService(self) -> None:
+        """Cancel an outage that has not begun."""
+        super().stopService()
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+
+
+class DemoService(SimulatorService):
+    """A simulator with random orders.
+
+    Args:
+        simulator: The simulator to serve.
+        description: The endpoint, as for twisted.application.strports.
+        reactor: The reactor.
+        outage: Whether the stream has an outage in the first minute.
+    """
+
+    def __init__(
+        self, simulator: Simulator, description: str, reactor: Any, *, outage: bool = False
+    ) -> None:
+        super().__init__(simulator, description, reactor)
+        OrderFlow(simulator, reactor, simulator.random).setServiceParent(self)
+        if outage:
+            DemoOutage(simulator, reactor).setServiceParent(self)
