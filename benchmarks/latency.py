@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from argparse import ArgumentParser
 from dataclasses import dataclass
 from statistics import median
@@ -35,6 +34,7 @@ from benchmarks.servers import (
     with_upstream_tls,
 )
 from benchmarks.workspace import HERE
+from tradeproxy.journal.spool import HEAD, MAGIC, MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -111,30 +111,23 @@ def _clients(case: Case) -> int:
 
 
 def measure_sync(journal: Path) -> Figures:
-    """Return the bytes of a commit, and the time (µs) to write as many and sync them.
+    """Return the bytes that the spool gets of an event, and the time (µs) to write and sync them.
 
-    They overwrite a copy of the write-ahead log, as SQLite does after the first checkpoint.
+    They overwrite a copy of the spool in its own directory, as after the first 64 events.
     """
-    [log] = journal.rglob("*-wal")
-    size = commit_size(log.read_bytes())
-    copy = log.with_suffix(".copy")
-    shutil.copy(log, copy)
+    [spool] = journal.rglob("*.spool")
+    content = spool.read_bytes()
+    size = record_size(content)
+    copy = spool.with_suffix(".copy")
+    copy.write_bytes(content.ljust(MAX_ROWS * size, b"\0"))
     with copy.open("r+b", buffering=0) as file:
-        return {"commit_bytes": size, "sync_us": sync_time(file, size, 1 / RATE) * 1e6}
+        return {"record_bytes": size, "sync_us": sync_time(file, size, 1 / RATE) * 1e6}
 
 
-def commit_size(log: bytes) -> int:
-    """Return the median size of a commit in SQLite's write-ahead log; see its file format.
-
-    A frame's bytes 4 to 8 are 0, except in the last frame of a commit.
-    """
-    frame = 24 + int.from_bytes(log[8:12])
-    ends = [
-        at + frame
-        for at in range(32, len(log) - frame + 1, frame)
-        if int.from_bytes(log[at + 4 : at + 8])
-    ]
-    return round(median(end - start for start, end in zip([32, *ends], ends, strict=False)))
+def record_size(spool: bytes) -> int:
+    """Return the size of the first record of a spool; see its file format. The clients got it."""
+    size, _ = HEAD.unpack_from(spool, len(MAGIC))
+    return HEAD.size + int(size)
 
 
 def run(servers: Sequence[Server], rounds: int, seconds: float) -> Iterator[dict[str, Any]]:
@@ -187,10 +180,10 @@ def format_sync(results: dict[str, Any]) -> Iterable[str]:
         ratios = [each / time for each, time in zip(more, sync, strict=True)]
         yield ""
         yield (
-            f"A write and fdatasync of {median(own['commit_bytes'] for own, _ in both):,.0f} "
-            f"bytes, as one commit writes: {format_spread(sync, '.0f')} µs. Journal `full` takes "
-            f"{format_spread(more, '.0f')} µs more than `normal` until the first client has the "
-            f"event (p50, {FEW} clients): {format_spread(ratios, '.2f')} times that."
+            f"A write and fdatasync of {median(own['record_bytes'] for own, _ in both):,.0f} "
+            f"bytes, as the spool gets of one event: {format_spread(sync, '.0f')} µs. Journal "
+            f"`full` takes {format_spread(more, '.0f')} µs more than `normal` until the first "
+            f"client has the event (p50, {FEW} clients): {format_spread(ratios, '.2f')} times that."
         )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.support.journals import FIRST_AT, NOW, JournalCase, event, event_id_of, events, time_of
 from tradeproxy.cli import export
 from tradeproxy.journal.connection import DamageError
+from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import Recovered, extract_data, frame_event, with_mark
@@ -77,6 +78,20 @@ class ReadEventsTests(JournalCase):
         writer.close()
         self.assertEqual(busy, 0)
         self.assertEqual(len(list(reading)), 1299)
+
+    def test_rows_that_move_to_the_database_meanwhile_are_written_once(self) -> None:
+        """The reader of standard output may be slow, and the proxy moves rows every ten seconds."""
+        journal = self.open()
+        journal.append(events(*range(20)))
+        for n in (20, 21):
+            journal.append(events(n))
+        connection = export.open_read_only(self.path)
+        self.addCleanup(connection.close)
+        reading = export.read_events(connection, self.path, 0, FAR_FUTURE)
+        found = [next(reading).raw]
+        self.clock.advance(TRIM_EVERY)
+        found += [exported.raw for exported in reading]
+        self.assertEqual(found, [extract_data(each.payload)[0] for each in events(*range(22))])
 
     def test_connection_is_read_only(self) -> None:
         """SQLite rejects a write."""

@@ -14,6 +14,7 @@ from tests.support.journals import (
 )
 from tradeproxy.journal.backlog import Backlog, Entry
 from tradeproxy.journal.base import Row
+from tradeproxy.wire.event import OrderState
 
 
 def entry(seq: int, max_time: int | None = None) -> Entry:
@@ -64,8 +65,8 @@ class BacklogTests(SynchronousTestCase):
         self.assertEqual(len(backlog), 1)
         self.assertEqual([backlog.has(event(seq)) for seq in (4, 5)], [False, True])
         self.assertEqual([backlog.find(event_id_of(seq)) for seq in (4, 5)], [None, 5])
-        self.assertEqual([state.id for state in backlog.orders], [order_id_of(5)])
-        self.assertIsNone(backlog.order(order_id_of(4)))
+        self.assertEqual(list(backlog.orders), [order_id_of(5)])
+        self.assertIsNone(backlog.find_order(order_id_of(4)))
         self.assertEqual([row.seq for row in backlog.read(4, 9)], [5])
         backlog.clear()
         self.assertEqual((len(backlog), backlog.read(5, 9), backlog.first_since(0)), (0, [], None))
@@ -153,4 +154,24 @@ class BacklogTests(SynchronousTestCase):
             backlog = Backlog()
             for seq, each in enumerate((known, state), 1):
                 backlog.add(Entry(seq, replace(event(seq), order=each), None, 0))
-            self.assertEqual(backlog.order("o"), expected, (known, state))
+            self.assertEqual(backlog.find_order("o"), expected, (known, state))
+
+    def test_order_continues_from_the_state_before(self) -> None:
+        """A late state counts by what is filled. A later one that is less late must not hide it."""
+        backlog = Backlog()
+        known, more, less = (
+            OrderState("o", "new", filled, time)
+            for filled, time in (("5", 100), ("6", 90), ("3", 95))
+        )
+        for seq, each in enumerate((more, less), 1):
+            backlog.add(Entry(seq, replace(event(seq), order=each), None, 0))
+        self.assertEqual(backlog.find_order("o", known), replace(more, time=100))
+        self.assertEqual(backlog.find_order("o"), less)
+
+    def test_find_max_time_counts_holes_and_earlier_epochs(self) -> None:
+        """As the database does. Both are only in the entry's `max_time`."""
+        backlog = Backlog()
+        backlog.add(Entry(1, event(3), time_of(5), 0))
+        backlog.add(Entry(2, None, time_of(7), 0))
+        found = [backlog.find_max_time(time_of(n)) for n in (4, 6, 8)]
+        self.assertEqual(found, [time_of(3), time_of(5), time_of(7)])

@@ -11,22 +11,14 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.disks import fill_disk, mount_disk
-from tests.support.journals import (
-    Connections,
-    JournalListener,
-    SqliteCase,
-    event,
-    event_id_of,
-    events,
-    time_of,
-)
+from tests.support.journals import SpooledCase, event, event_id_of, events, time_of
 from tradeproxy.journal import spool
 from tradeproxy.journal.backlog import Entry
-from tradeproxy.journal.base import JournalError, Row
+from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.disk import RETRY_EVERY, WATCH_EVERY
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.spool import MAGIC, MAX_ROWS, MAX_SIZE, Spool, find_spool, read_spool
-from tradeproxy.journal.sqlite import MAX_SPOOLED, SqliteJournal
+from tradeproxy.journal.sqlite import MAX_SPOOLED
 
 EPOCH = "0123456789abcdef"
 
@@ -134,41 +126,8 @@ class SpoolFileTests(SynchronousTestCase):
         self.assertRaises(BlockingIOError, other.open, EPOCH)
 
 
-class SpooledJournalTests(SqliteCase):
-    """A journal whose newest rows are in the spool."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.connections = Connections()
-        self.journal = self.open_spooled()
-        self.listener = JournalListener(self.journal)
-
-    def open_spooled(self) -> SqliteJournal:
-        return self.open(connect=self.connections)
-
-    def count_stored(self) -> int:
-        """Return how many rows the database has."""
-        return int(self.connections.query_value("SELECT count(*) FROM events"))
-
-    def kill(self) -> SqliteJournal:
-        """Open the files as they are now, as a process does that follows a killed one."""
-        directory = Path(self.mktemp())
-        shutil.copytree(self.path.parent, directory)
-        self.path = directory / self.path.name
-        return self.open_spooled()
-
-    def assert_has(self, journal: SqliteJournal, count: int) -> None:
-        """Assert that the journal has the events up to a number, each once and readable."""
-        self.assertEqual(journal.last, count)
-        rows: list[Row] = []
-        while (batch := journal.read(len(rows), 1000)) is not None:
-            rows += batch.rows
-        expected = [event(n).payload for n in range(1, count + 1)]
-        self.assertEqual([row.payload for row in rows], expected)
-        self.assertTrue(all(row.durable for row in rows))
-        duplicates = journal.duplicates
-        journal.append([event(n) for n in range(1, count + 1)])
-        self.assertEqual((journal.last, journal.duplicates), (count, duplicates + count))
+class SpooledJournalTests(SpooledCase):
+    """What a journal does with its newest rows."""
 
     def test_single_events_wait_for_the_database(self) -> None:
         """They are durable before they are delivered."""

@@ -13,11 +13,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.journals import (
     FIRST_AT,
     ORDER_STATES,
+    Connections,
     event,
     event_id_of,
     order_id_of,
     time_of,
 )
+from tradeproxy.journal import key_filter
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import UnreadableError, max_optional
 from tradeproxy.journal.connection import DamageError
@@ -289,3 +291,54 @@ class TrimStoreTests(StoreCase):
             found = tuple(self.query_value(f"SELECT count(*) FROM {name}") for name in tables)
             self.assertEqual(found, left, through)
             self.assertEqual(self.store.load_metadata(), {"trimmed": str(through)})
+
+
+class KeyFilterTests(SynchronousTestCase):
+    """A filter that lacks a stored key would let a fill through twice."""
+
+    def setUp(self) -> None:
+        self.connections = Connections()
+        self.path = Path(self.mktemp())
+        self.store = self.open()
+
+    def open(self) -> Store:
+        connection = self.connections(str(self.path), isolation_level=None)
+        self.addCleanup(connection.close)
+        return Store(connection, full_sync=False)
+
+    def test_scan_on_disk_that_cannot_be_read_begins_again(self) -> None:
+        """Whatever else cannot be read then. Until the scan is complete, the tables are asked."""
+        fill = event(1, **EXECUTION)
+        self.patch(key_filter, "MIN_KEYS", 2)
+        store = self.open()
+        store.commit([Entry(1, fill, None, 1), Entry(2, event(2), None, 1)], {})
+        self.assertTrue(store.must_prepare)  # two keys fill it
+        for statement in ("SELECT identity", "SELECT seq, high"):
+            self.connections.fail(statement, sqlite3.SQLITE_IOERR)
+        for _ in range(3):
+            self.assertRaises(sqlite3.OperationalError, store.prepare, 1)
+        for statement in ("SELECT identity", "SELECT seq, high"):
+            self.connections.fail(statement, None)
+        for _ in range(2):
+            self.assertTrue(all(map(store.has, (fill, event(2)))))
+            store.prepare(1)
+        self.assertFalse(store.must_prepare)
+
+    def test_trim_that_is_not_committed_keeps_events_of_holes(self) -> None:
+        """A repeat of one of them is still recognised."""
+        hole = Entry(1, None, 1, 1, unstored=(event(1).key_hash,))
+        self.store.commit([hole, Entry(2, event(2), None, 1)], {})
+        self.connections.fail("COMMIT", sqlite3.SQLITE_FULL)
+        self.assertRaises(sqlite3.OperationalError, self.store.trim, 1, {})
+        self.connections.fail("COMMIT", None)
+        self.assertTrue(self.store.has(event(1)))
+
+    def test_scan_of_fills_leaves_room(self) -> None:
+        """Each is in two tables, but takes one place: a full filter is made anew."""
+        fills = [event(n, **{**EXECUTION, "execution_id": str(n)}) for n in range(1, 9)]
+        self.store.commit([Entry(n, each, None, 1) for n, each in enumerate(fills, 1)], {})
+        self.patch(key_filter, "MIN_KEYS", 8)
+        store = self.open()
+        self.assertFalse(store.must_prepare)
+        store.commit([Entry(9, event(9), None, 1)], {})
+        self.assertFalse(store.must_prepare)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -316,3 +317,40 @@ class DiskCase(SqliteCase):
 
     def set_aside(self, journal: SqliteJournal) -> bool:
         return self.path.with_name(f"paper.sqlite3.damaged-{journal.epoch}").exists()
+
+
+class SpooledCase(SqliteCase):
+    """A base class with a journal whose newest rows are in the spool."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.connections = Connections()
+        self.journal = self.open_spooled()
+        self.listener = JournalListener(self.journal)
+
+    def open_spooled(self, **options: Any) -> SqliteJournal:
+        return self.open(connect=self.connections, **options)
+
+    def count_stored(self) -> int:
+        """Return how many rows the database has."""
+        return int(self.connections.query_value("SELECT count(*) FROM events"))
+
+    def kill(self, **options: Any) -> SqliteJournal:
+        """Open the files as they are now, as a process does that follows a killed one."""
+        directory = Path(self.mktemp())
+        shutil.copytree(self.path.parent, directory)
+        self.path = directory / self.path.name
+        return self.open_spooled(**options)
+
+    def assert_has(self, journal: SqliteJournal, count: int) -> None:
+        """Assert that the journal has the events up to a number, each once and readable."""
+        self.assertEqual(journal.last, count)
+        rows: list[Row] = []
+        while (batch := journal.read(len(rows), 1000)) is not None:
+            rows += batch.rows
+        expected = [event(n).payload for n in range(1, count + 1)]
+        self.assertEqual([row.payload for row in rows], expected)
+        self.assertTrue(all(row.durable for row in rows))
+        duplicates = journal.duplicates
+        journal.append([event(n) for n in range(1, count + 1)])
+        self.assertEqual((journal.last, journal.duplicates), (count, duplicates + count))

@@ -76,11 +76,12 @@ _FIRST_QUERY = """
         UNION ALL SELECT * FROM (SELECT seq FROM events WHERE high >= ? ORDER BY high, seq LIMIT 1)
     )
 """
+_LAST_QUERY = "SELECT coalesce(max(seq), 0) FROM events"
 # An event without a time counts at the highest time before it, or else at its time of arrival.
 _PAGE_QUERY = """
     SELECT seq, payload FROM events
-    WHERE seq >= ? AND coalesce(time, high, received) >= ? AND coalesce(time, high, received) < ?
-        AND payload IS NOT NULL
+    WHERE seq >= ? AND seq <= ? AND payload IS NOT NULL
+        AND coalesce(time, high, received) >= ? AND coalesce(time, high, received) < ?
     ORDER BY seq LIMIT ?
 """
 
@@ -243,18 +244,20 @@ def read_events(
     # First: what the proxy moves from the spool to the database meanwhile is in both.
     [epoch] = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone() or [""]
     spooled = read_spool(find_spool(path), epoch)
+    [last] = connection.execute(_LAST_QUERY).fetchone()
     [seq] = connection.execute(_FIRST_QUERY, (begin,)).fetchone()
     first, [newest] = seq, connection.execute("SELECT max(seq) FROM events").fetchone()
     while seq is not None:
-        page = connection.execute(_PAGE_QUERY, (seq, begin, end, PAGE_SIZE)).fetchall()
+        # Before the page: rows that come after this query may be missing in the page.
+        [last] = connection.execute(_LAST_QUERY).fetchone()
+        page = connection.execute(_PAGE_QUERY, (seq, last, begin, end, PAGE_SIZE)).fetchall()
         for _, payload in page:
             yield _read_event(payload)
         if page and newest > first:
             on_progress(min((page[-1][0] - first) / (newest - first), 1.0))
         seq = page[-1][0] + 1 if len(page) == PAGE_SIZE else None
-    [last] = connection.execute("SELECT max(seq) FROM events").fetchone()
     for entry in spooled:
-        if entry.seq > (last or 0) and entry.event is not None:
+        if entry.seq > last and entry.event is not None:
             times = (entry.event.time, entry.max_time, entry.received)
             if begin <= next(time for time in times if time is not None) < end:
                 yield _read_event(entry.event.payload)

@@ -148,13 +148,13 @@ class Outbox:
         return self._events.has(event)
 
     @property
-    def orders(self) -> list[OrderState]:
-        """The newest state of each order that an event here has."""
+    def orders(self) -> list[str]:
+        """The id of each order that an event here has."""
         return list(self._events.orders)
 
-    def order(self, order_id: str) -> OrderState | None:
-        """Return the newest state of an order among the events here."""
-        return self._events.order(order_id)
+    def find_order(self, order_id: str, known: OrderState | None) -> OrderState | None:
+        """Return the newest state of an order; `known` is that of all earlier events."""
+        return self._events.find_order(order_id, known)
 
     # Writing.
 

@@ -27,7 +27,6 @@ from tradeproxy.cluster.redis_log import ROLLED_BACK, EpochStart, RedisLog
 from tradeproxy.cluster.redis_status import RedisStatus
 from tradeproxy.cluster.replica import Replica
 from tradeproxy.cluster.tailer import RETRY_DELAY, LogTailer
-from tradeproxy.journal.backlog import newer_state
 from tradeproxy.journal.base import Batch, max_optional
 from tradeproxy.journal.metadata import Metadata
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
@@ -360,14 +359,14 @@ class RedisJournal(Replica):
 
     def order(self, order_id: str) -> OrderState | None:
         """Return the newest state of an order; None if no event had it."""
-        stored, unread = self.get_order_state(order_id), self.outbox.order(order_id)
-        return stored if unread is None else newer_state(stored, unread)
+        return self.outbox.find_order(order_id, self.get_order_state(order_id))
 
     def open_orders(self) -> Sequence[OrderState]:
         """Return every order that is open by its newest state."""
         states = {state.id: state for state in self.list_open_orders()}
-        for unread in self.outbox.orders:
-            states[unread.id] = newer_state(self.get_order_state(unread.id), unread)
+        for order_id in self.outbox.orders:
+            if (newest := self.order(order_id)) is not None:
+                states[order_id] = newest
         return [state for state in states.values() if state.is_open]
 
     # Metadata.

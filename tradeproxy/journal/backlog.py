@@ -78,7 +78,8 @@ class Backlog:
         self._bytes = 0
         self._entries: list[Entry] = []
         self._keys: set[tuple[str, bytes]] = set()
-        self._orders: dict[str, OrderState] = {}
+        # The states of each order, as its events here have them.
+        self._orders: dict[str, tuple[OrderState, ...]] = {}
         # The hash of each event of a hole, with the hole's number: oldest first.
         self._unstored: dict[bytes, int] = {}
 
@@ -91,9 +92,9 @@ class Backlog:
         return sum(not entry.durable for entry in self._entries)
 
     @property
-    def orders(self) -> Iterable[OrderState]:
-        """The newest state of each order that has an event here, in the order of these events."""
-        return self._orders.values()
+    def orders(self) -> Iterable[str]:
+        """The id of each order that has an event here, in the order of their last events."""
+        return self._orders
 
     def has_room_for(self, event: Event) -> bool:
         """Whether the event fits within both limits."""
@@ -113,7 +114,7 @@ class Backlog:
         self._bytes += len(event.payload)
         self._keys.add(event.key)
         if (state := event.order) is not None:
-            self._orders[state.id] = newer_state(self._orders.pop(state.id, None), state)
+            self._orders[state.id] = (*self._orders.pop(state.id, ()), state)
 
     def widen_hole(self, max_time: int | None) -> int | None:
         """Let the hole at the end stand for one more event, and return its sequence number.
@@ -218,12 +219,23 @@ class Backlog:
 
     def find_max_time(self, limit: int) -> int | None:
         """Return the highest time of an entry that is not after `limit`; None if there is none."""
-        times = (e.event.time for e in self._entries if e.event and e.event.time is not None)
-        return max((time for time in times if time <= limit), default=None)
+        # As in the database: `max_time` may be that of an earlier epoch, or of a hole's event.
+        times = (
+            time
+            for e in self._entries
+            for time in (e.max_time, None if e.event is None else e.event.time)
+        )
+        return max((time for time in times if time is not None and time <= limit), default=None)
 
-    def order(self, order_id: str) -> OrderState | None:
-        """Return the newest state of an order; None if no event here is about it."""
-        return self._orders.get(order_id)
+    def find_order(self, order_id: str, known: OrderState | None = None) -> OrderState | None:
+        """Return the newest state of an order; `known` is that of all earlier events.
+
+        One state after the other is compared with what is known before it, as in the database:
+        of three late states, the result depends on the order of the comparisons.
+        """
+        for state in self._orders.get(order_id, ()):
+            known = newer_state(known, state)
+        return known
 
 
 def newer_state(known: OrderState | None, state: OrderState) -> OrderState:

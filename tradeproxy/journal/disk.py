@@ -186,7 +186,6 @@ class Disk:
         if self._file is None or self._store is None:
             return True
         try:
-            self._check_spool()
             lost = self._file.find_lost()
         except OSError:
             return True  # the directory cannot be read at the moment
@@ -197,21 +196,28 @@ class Disk:
                 path=str(lost),
             )
         self._reported = lost
-        if lost is None:
-            return True
         if lost == self._file.path:
             self._replace_lost(_LOST)
-        else:
+        elif lost is not None:
             self._reopen()
+        # Last: the rows of a spool that is lost too are for the database at the path.
+        self._check_spool()
         return self._reported is None
 
     def _check_spool(self) -> None:
         """Replace a spool that is lost. Until then, the store gets every row at once."""
-        if self._spool is not None and self._spool.is_lost:
+        if self._spool is not None and self._is_spool_lost():
             self._spool.close()
+            self._backlog.mark_volatile()
             self.flush()
             if not self._backlog:
                 self._open_spool()
+
+    def _is_spool_lost(self) -> bool:
+        try:
+            return self._spool is not None and self._spool.is_lost
+        except OSError:
+            return False  # the directory cannot be read at the moment
 
     def _reopen(self) -> None:
         """Write to the database what only the open files have, and open it again."""
@@ -305,11 +311,11 @@ class Disk:
         if self._backlog and self.status.durable:
             self._commit(())
 
-    def _commit(self, entries: Sequence[Entry]) -> bool:
+    def _commit(self, entries: Sequence[Entry], *, saves_metadata: bool = False) -> bool:
         """Add the backlog and these rows to the store; return whether that was possible."""
         # The second attempt is for a new file that replaced a damaged one during the first.
         for _ in range(2):
-            if self.status.durable and self._try_commit(entries):
+            if self.status.durable and self._try_commit(entries, saves_metadata):
                 self._backlog.clear()
                 self._open_spool()
                 return True
@@ -318,9 +324,10 @@ class Disk:
             self._degrade(f"the file is damaged, and a new one too: {self}")
         return False
 
-    def _try_commit(self, entries: Sequence[Entry]) -> bool:
+    def _try_commit(self, entries: Sequence[Entry], saves_metadata: bool) -> bool:
         def commit(store: Store) -> bool:
-            store.commit([*self._backlog.head(len(self._backlog)), *entries], {})
+            metadata = self._metadata() if saves_metadata else {}
+            store.commit([*self._backlog.head(len(self._backlog)), *entries], metadata)
             return True
 
         return self.query(commit, False)
@@ -329,7 +336,7 @@ class Disk:
         """Let the spool start at its beginning: the store has its rows. It can be done without."""
         if self._spool is None:
             return
-        if self._spool.is_open and not self._spool.is_lost:
+        if self._spool.is_open and not self._is_spool_lost():
             self._spool.rewind()
             return
         try:
@@ -344,9 +351,13 @@ class Disk:
                 )
 
     def save(self) -> None:
-        """Save the metadata. While the disk fails, the next successful retry saves it."""
-        if self.status.durable:
-            self.query(lambda store: store.save_metadata(self._metadata()), None)
+        """Save the metadata, with all rows that wait for the store.
+
+        Without the spool, the store must not say more than its rows: that a gap is settled, or that
+        events up to a time were delivered. While the disk fails, a successful retry does this.
+        """
+        if self.status.durable and self._store is not None:
+            self._commit((), saves_metadata=True)
 
     def retry_now(self) -> None:
         """Try to commit the backlog now. Has no effect while the disk works."""

@@ -43,9 +43,10 @@ MAX_ROWS = 64
 MAX_SIZE = 1024 * 1024
 """Bytes after which the database must get the rows. More than that are not written together."""
 
-_MAX_FILE = len(MAGIC) + 2 * MAX_SIZE
+HEAD = Struct("<II")
+"""The head of a record: the size of its body, and the checksum."""
 
-_HEAD = Struct("<II")
+_MAX_FILE = len(MAGIC) + 2 * MAX_SIZE
 _encode = Encoder().encode
 _decode = Decoder(Entry).decode
 
@@ -74,14 +75,14 @@ class Spool:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the open file is gone from its path, or another file is there."""
+        """Whether the open file is gone from its path, is another one there, or was cut off."""
         if self._file is None:
             return False
         held = os.fstat(self._file)
-        return identify(self.path) != (held.st_dev, held.st_ino)
+        return identify(self.path) != (held.st_dev, held.st_ino) or held.st_size < self._end
 
     def open(self, epoch: str) -> None:
-        """Open the file for the rows of an epoch, or make it.
+        """Open the file for the rows of an epoch, or make it. What is in it is removed.
 
         Another program's file is refused, and one that another process writes to.
         """
@@ -90,13 +91,15 @@ class Spool:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             magic = os.pread(file, len(MAGIC), 0)
-            if not magic:
+            if not magic.strip(b"\0"):  # zeros: a power cut may leave the size alone
                 os.fchmod(file, 0o600)  # a umask such as 0777 removes the owner's permissions
                 os.pwrite(file, MAGIC, 0)
                 if self._full_sync:
                     _sync_directory(self.path.parent)
             elif magic != MAGIC:
                 raise FileExistsError(f"{self.path} is another program's file")
+            # The rows may follow others that are lost. The next ones then have lower numbers.
+            os.ftruncate(file, len(MAGIC))
         except BaseException:
             os.close(file)
             raise
@@ -113,7 +116,7 @@ class Spool:
         records = b""
         for entry in entries:
             body = _encode(entry)
-            records += _HEAD.pack(len(body), crc32(body, self._epoch)) + body
+            records += HEAD.pack(len(body), crc32(body, self._epoch)) + body
         size = len(records)
         if size > MAX_SIZE:
             return False
@@ -176,9 +179,9 @@ def read_spool(path: Path, epoch: str) -> list[Entry]:
     seed, at = crc32(epoch.encode()), len(MAGIC)
     if not data.startswith(MAGIC):
         return rows
-    while at + _HEAD.size <= len(data):
-        size, checksum = _HEAD.unpack_from(data, at)
-        at += _HEAD.size
+    while at + HEAD.size <= len(data):
+        size, checksum = HEAD.unpack_from(data, at)
+        at += HEAD.size
         body = data[at : at + size]
         at += size
         if len(body) < size or crc32(body, seed) != checksum:

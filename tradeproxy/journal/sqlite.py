@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from tradeproxy.journal.backlog import Backlog, Entry, newer_state
+from tradeproxy.journal.backlog import Backlog, Entry
 from tradeproxy.journal.base import (
     Batch,
     JournalBase,
@@ -181,6 +181,7 @@ class SqliteJournal(JournalBase):
                 raise
             is_usable, why = False, "damaged"
         if self.base_url != self._base_url:
+            self._set_rows_aside()
             self.reset_account(self._base_url)
             is_usable, why = False, why or "other-url"
         if not is_usable:
@@ -407,17 +408,17 @@ class SqliteJournal(JournalBase):
     def order(self, order_id: str) -> OrderState | None:
         """Return the newest state of an order in any event; None if the order is unknown."""
         on_disk = self._disk.query(lambda store: store.order(order_id), None)
-        in_backlog = self._backlog.order(order_id)
-        return on_disk if in_backlog is None else newer_state(on_disk, in_backlog)
+        return self._backlog.find_order(order_id, on_disk)
 
     def open_orders(self) -> Sequence[OrderState]:
         """Return every order whose newest state is open."""
         nothing: list[OrderState] = []
         states = {state.id: state for state in self._disk.query(Store.open_orders, nothing)}
-        for state in self._backlog.orders:
-            newest = self.order(state.id) or state
-            states.pop(state.id, None)  # its last event follows those of the others
-            states[state.id] = newest
+        # A list: a query that finds damage leaves a new backlog.
+        for order_id in list(self._backlog.orders):
+            states.pop(order_id, None)  # its last event follows those of the others
+            if (newest := self.order(order_id)) is not None:
+                states[order_id] = newest
         return [state for state in states.values() if state.is_open]
 
     def _find_max_time(self, limit: int) -> int | None:
@@ -439,9 +440,7 @@ class SqliteJournal(JournalBase):
             return False
         if recorded is not None:
             self._disk.retry_now()
-            self._disk.flush()
-            # What could not be committed belongs to the other account's log.
-            self._backlog.clear()
+            self._set_rows_aside()
             self.reset_account(self._base_url)
         self.account_id = account_id
         if recorded is None:
@@ -450,6 +449,12 @@ class SqliteJournal(JournalBase):
             self._disk.replace_when_possible("other-account")
             self.on_new_epoch()
         return recorded is not None
+
+    def _set_rows_aside(self) -> None:
+        """Leave the backlog to the old file, which is of another account than the next one."""
+        self._disk.flush()
+        # What could not be committed belongs to the other account's log.
+        self._backlog.clear()
 
     # Trimming.
 

@@ -142,7 +142,7 @@ class Store:
                 if perf_counter() >= end:
                     return True
         except sqlite3.Error:
-            self._begin_scan()  # an iterator that has raised ends as if all were done
+            self._unscanned = self._scan()  # one that has raised ends as if all were done
             raise
         self._unscanned = None
         return False
@@ -166,7 +166,8 @@ class Store:
         digest = b""
         while rows := self._execute(_EXECUTIONS, (digest,)).fetchall():
             for [digest] in rows:
-                self._keys.add(digest)
+                if not self._keys.may_have(digest):  # most are in `events` too
+                    self._keys.add(digest)
             yield
 
     # Metadata: short texts by key.
@@ -398,7 +399,8 @@ class Store:
             self._execute("DELETE FROM orders WHERE closed = 1 AND seq <= ?", (through,))
             self._execute("DELETE FROM unstored WHERE seq <= ?", (through,))
             self._save(metadata)
-            self._has_unstored = self._find_any_unstored()
+            has_unstored = self._find_any_unstored()
+        self._has_unstored = has_unstored  # not earlier: a failed COMMIT brings the rows back
 
     # Rows of an older version.
 
@@ -422,6 +424,7 @@ class Store:
     # Parts of transactions.
 
     def _insert(self, entry: Entry, event: Event) -> bool:
+        self._keys.add(_get_key(event))  # first: a key too many costs a query, no more
         if self._has_unstored and self._is_unstored(event):
             return False
         if (execution := event.execution) and (
@@ -431,7 +434,6 @@ class Store:
             return False
         if not self._insert_row(entry, event.identity, execution or event.digest, event):
             return False
-        self._keys.add(_get_key(event))
         if (order := event.order) is not None:
             closed = not order.is_open
             state = (order.id, entry.seq, order.status, order.filled_qty, order.time, closed)
