@@ -6,8 +6,11 @@ import shutil
 import socket
 import ssl
 import struct
+from importlib.util import find_spec, module_from_spec
+from types import SimpleNamespace
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet import reactor as chosen
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
@@ -16,12 +19,14 @@ from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Server
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.monkey import MonkeyPatcher
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from tests.downstream.test_direct_write import Connection, RecordingProtocol, Writers
 from tests.support.certificates import Authority, Identity
 from tests.support.processes import PATIENCE
 from tests.support.sockets import SocketTestCase
+from tradeproxy.downstream import direct_write, tls_sender
 from tradeproxy.downstream.direct_write import find_sender, write_direct
 
 reactor: Any = chosen
@@ -35,6 +40,17 @@ def make_options(identity: Identity) -> CertificateOptions:
     pem = identity.certificate.read_bytes() + identity.key.read_bytes()
     certificate = PrivateCertificate.loadPEM(pem)
     return CertificateOptions(certificate.privateKey.original, certificate.original)
+
+
+def import_with(names: dict[str, Any]) -> Any:
+    """Return another copy of the module, imported while pyOpenSSL has these names."""
+    patcher = MonkeyPatcher(*((SSL, name, value) for name, value in names.items()))
+    found = find_spec(tls_sender.__name__)
+    assert found is not None
+    assert found.loader is not None
+    module = module_from_spec(found)
+    patcher.runWithPatches(found.loader.exec_module, module)
+    return module
 
 
 class TlsPeer:
@@ -213,6 +229,28 @@ class TlsSenderTests(SynchronousTestCase):
         self.assertFalse(self.write(b"4"))
         self.assertEqual(self.connection.fallback, [b"2", b"4"])
         self.assertEqual(self.received(), b"3")
+
+    def test_pyopenssl_with_other_names_uses_fallback(self) -> None:
+        """Clients of a later pyOpenSSL are served through Twisted's queue, and nothing fails."""
+        self.connect()
+        without_clear = SimpleNamespace(SSL_write=None, BIO_read=None)
+        for names in ({"_lib": None}, {"_ffi": None}, {"_lib": without_clear}):
+            sender = import_with(names)
+            self.assertFalse(sender.IS_SUPPORTED)
+            self.assertIsNone(sender.find_tls_sender(self.tls))
+            self.patch(direct_write, "find_tls_sender", sender.find_tls_sender)
+            self.assertFalse(self.write(b"by the queue"))
+            self.assertEqual(self.received(), b"by the queue")
+
+    def test_connection_with_other_names_uses_fallback(self) -> None:
+        """The same if the names of a connection have changed."""
+        self.connect()
+        connection = self.tls._tlsConnection  # noqa: SLF001
+        for name in ("_ssl", "_from_ssl"):
+            value = vars(connection).pop(name)
+            self.assertIsNone(find_sender(self.connection))
+            setattr(connection, name, value)
+        self.assertIsNotNone(find_sender(self.connection))
 
     def test_client_that_ends_tls_gets_nothing_more(self) -> None:
         """The sender takes nothing then, and raises nothing: a send group has other members."""

@@ -26,7 +26,9 @@ MAX_CIPHERTEXT = 2**15
 
 _library: Any = getattr(SSL, "_lib", None)
 _ffi: Any = getattr(SSL, "_ffi", None)
-IS_SUPPORTED = all(hasattr(_library, name) for name in ("SSL_write", "BIO_read")) and bool(_ffi)
+IS_SUPPORTED = _ffi is not None and all(
+    hasattr(_library, name) for name in ("SSL_write", "BIO_read", "ERR_clear_error")
+)
 """Whether the installed pyOpenSSL has the names that this module uses."""
 
 _ciphertext: Any = _ffi.new("char[]", MAX_CIPHERTEXT) if IS_SUPPORTED else None
@@ -41,16 +43,16 @@ def find_tls_sender(tls: Any) -> Callable[[bytes], int] | None:
 
     Returns:
         None during the handshake, during the shutdown, and while data waits in TLS or in TCP.
+        Always None if pyOpenSSL has other names.
     """
     is_open = tls._handshakeDone and not (tls.disconnecting or tls._lostTLSConnection)
     # Small writes of this turn, and writes that OpenSSL has not accepted yet.
     is_waiting = tls._aggregator._buffer or tls._appSendBuffer
-    if not is_open or is_waiting or not is_drained(tls.transport):
-        return None
     connection = tls._tlsConnection
-    if not (IS_SUPPORTED and hasattr(connection, "_ssl") and hasattr(connection, "_from_ssl")):
-        return None
-    return _TlsSender(connection, tls.transport)
+    is_supported = IS_SUPPORTED and hasattr(connection, "_ssl") and hasattr(connection, "_from_ssl")
+    if is_supported and is_open and not is_waiting and is_drained(tls.transport):
+        return _TlsSender(connection, tls.transport)
+    return None
 
 
 def is_drained(tcp: Any) -> bool:

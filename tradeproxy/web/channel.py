@@ -13,6 +13,7 @@ from twisted.web import http
 from twisted.web.server import Request, Site
 
 from tradeproxy.downstream.handshake_limits import bound_reads
+from tradeproxy.downstream.shared_names import share_late_names
 from tradeproxy.web.errors import encode_error
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ LINGER = 1
 
 _ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/?]*)(?P<rest>.*)", re.IGNORECASE)
 _TWISTED_LOG = Logger("twisted.web.http")
+
+
+share_late_names()
 
 
 class _LibraryLog:
