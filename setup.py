@@ -66,7 +66,8 @@ TEST_REQUIRES = [
     # HTTP requests of the tests. 24.9: typed, and without Python 2 code.
     "treq >= 24.9",
     # Like websockets, an independent client: Autobahn, which serves the stream, is not enough.
-    "websocket-client >= 1.8",
+    # 1.9: run_forever(reconnect=...) connects again after a close frame; 1.8 returned.
+    "websocket-client >= 1.9",
     # Alpaca's newest SDK. 0.44: TradingStream's url_override, and a reconnect that works.
     "alpaca-py >= 0.44",
     # The Autobahn suite's cases for WebSocket servers, run natively. 0.1: the first release.
