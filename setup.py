@@ -35,7 +35,8 @@ INSTALL_REQUIRES = [
     # Twisted verifies the names in TLS certificates with these two. 24.1 fails with pyopenssl 26.
     "service-identity >= 24.2",
     # 26: CVE-2026-27448 (an error in a callback accepts a connection), CVE-2026-27459.
-    "pyopenssl >= 26",
+    # 26.4: Autobahn needs cryptography 50, which older ones refuse.
+    "pyopenssl >= 26.4",
     # 0.21.1: our oldest known release that answers in the OpenMetrics version of the request.
     "prometheus-client >= 0.21.1",
     # 1.0: its parser reports the lines that it cannot parse. Keys may contain a "$".
@@ -66,13 +67,14 @@ TEST_REQUIRES = [
     # HTTP requests of the tests. 24.9: typed, and without Python 2 code.
     "treq >= 24.9",
     # Like websockets, an independent client: Autobahn, which serves the stream, is not enough.
-    "websocket-client >= 1.8",
+    # 1.9: run_forever(reconnect=...) connects again after a close frame; 1.8 returned.
+    "websocket-client >= 1.9",
     # Alpaca's newest SDK. 0.44: TradingStream's url_override, and a reconnect that works.
     "alpaca-py >= 0.44",
     # The Autobahn suite's cases for WebSocket servers, run natively. 0.1: the first release.
     "kosoku >= 0.1",
-    # Certificates for the TLS tests. Twisted's TLS needs it too.
-    "cryptography >= 44",
+    # Certificates for the TLS tests. Twisted's TLS needs it too. 50: Autobahn's own.
+    "cryptography >= 50",
     # A test compares docs/asyncapi.yaml with the frames. AsyncAPI 3 uses JSON Schema draft 7.
     "jsonschema >= 4.23",
     "pyyaml >= 6",

@@ -25,7 +25,8 @@ DIRECTORY = ROOT / "build/versions"
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 """The Pythons that setup.py names as supported. The first one also gets the lowest dependencies."""
 
-LOWEST = ("--resolution", "lowest-direct")
+LOWEST = ("--upgrade", "--resolution", "lowest-direct")
+"""Options of `uv pip install`. Without --upgrade, a setuptools that came with pip would stay."""
 
 _SUMMARY = re.compile(r"^(?:PASSED|FAILED) \((.*)\)$", re.MULTILINE)
 _SKIPPED = re.compile(r"^\[SKIPPED\]\n(.+)\n((?:\n|tests\..+\n)*)", re.MULTILINE)
