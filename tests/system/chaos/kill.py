@@ -5,8 +5,10 @@ python -m tests.system.chaos.kill [--seed N] [--times N]
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from argparse import ArgumentParser
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -20,6 +22,7 @@ from twisted.internet.task import LoopingCall, deferLater
 
 from tests.system.chaos.clients import ResumingWebSocketClient
 from tests.system.chaos.run import ChaosWorld
+from tradeproxy.journal.spool import find_spool, read_spool
 
 reactor: Any = chosen
 
@@ -52,13 +55,17 @@ async def kill_repeatedly(directory: str, *, seed: int, times: int) -> tuple[int
 
 
 def _read_numbers(journal: Path) -> set[int]:
-    """Return the numbers of the events on the disk, the write-ahead log included."""
-    with sqlite3.connect(f"file:{journal}?mode=ro", uri=True) as connection:
-        numbers = connection.execute(
-            "SELECT json_extract(payload, '$.data.n') FROM events"
-        ).fetchall()
-    connection.close()
-    return {number for (number,) in numbers}
+    """Return the numbers of the events on the disk: in the spool, the database and its log."""
+    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as connection:
+        numbers = {
+            number
+            for (number,) in connection.execute(
+                "SELECT json_extract(payload, '$.data.n') FROM events"
+            )
+        }
+        [epoch] = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+    spooled = read_spool(find_spool(journal), epoch)
+    return numbers | {json.loads(row.event.payload)["data"]["n"] for row in spooled if row.event}
 
 
 def main() -> None:
