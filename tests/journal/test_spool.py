@@ -101,7 +101,7 @@ class SpoolFileTests(SynchronousTestCase):
         self.assertFalse(other.is_open)
         self.assertEqual(self.path.read_bytes(), b"precious")
 
-    def test_is_full_after_64_rows_or_a_mebibyte(self) -> None:
+    def test_is_full_after_128_rows_or_a_mebibyte(self) -> None:
         """It bounds the time to store them, and the size of the file."""
         self.spool.write(entries(*range(1, MAX_ROWS)))
         self.assertFalse(self.spool.is_full)
@@ -141,7 +141,7 @@ class SpooledJournalTests(SpooledCase):
         self.assert_has(self.journal, MAX_ROWS)
 
     def test_database_gets_rows_after_their_delivery(self) -> None:
-        """The commit of 64 rows delays no event."""
+        """The commit of 128 rows delays no event."""
         stored: list[int] = []
         self.journal.on_committed = lambda _: stored.append(self.count_stored())
         for n in range(1, MAX_ROWS + 1):
