@@ -10,7 +10,7 @@ from typing import Any
 
 from txredisapi import RedisProtocol
 
-MAX_REPLY_SIZE = 32 * 1024 * 1024
+MAX_REPLY_SIZE = 16 * 1024 * 1024
 """Bytes of a reply. A read of 500 events usually has one or two million."""
 
 MAX_REPLY_LINES = 100_000
