@@ -272,4 +272,3 @@ class ConnectionTurnTests(SendGroupTestCase):
             answered.append(len(peer.pongs))
             self.kernel.turn()
         self.assertEqual(answered, [2, 3, 4, 5, 6])
-
