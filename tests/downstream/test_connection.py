@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import capturedLogs
+from zope.interface import alsoProvides
 
 from tests.support.frames import AUTH, AUTHENTICATED, LISTEN, LISTENING
 from tests.support.journals import event
 from tests.support.memory import LingeringTransport
-from tests.support.plain import TEXT, TURN
+from tests.support.plain import PING, TEXT, TURN
 from tests.support.proxy import Client, NarrowTransport, ProxyTestCase
 from tests.support.send_groups import SendGroupTestCase
 from tradeproxy.config.settings import Limits
@@ -255,3 +257,18 @@ class ConnectionTurnTests(SendGroupTestCase):
             peer.say(LISTEN)
         self.kernel.turn()
         self.assertEqual([LISTENING in peer.texts for peer in peers].count(True), 6)
+
+    def test_pieces_of_a_read_over_tls_wait_for_the_next_turns(self) -> None:
+        """A read of 2 KiB holds up to 70 records, and each may hold a frame."""
+        self.patch(handshake_limits, "PER_TURN", 2)
+        peer = self.peer()
+        self.kernel.turn()
+        alsoProvides(peer.transport, ISSLTransport)
+        ping = bytes([0x80 | PING, 0x80, 0, 0, 0, 0])
+        answered = []
+        for _ in range(6):
+            self.served[peer].dataReceived(ping)
+        for _ in range(5):
+            answered.append(len(peer.pongs))
+            self.kernel.turn()
+        self.assertEqual(answered, [2, 3, 4, 5, 6])

@@ -145,13 +145,29 @@ class HandshakeThrottleTests(SynchronousTestCase):
         self.clock.turn()
         self.assertEqual(self.handled[PER_TURN:], [b"connected"])
 
-    def test_pieces_of_one_read_are_handled_together(self) -> None:
-        """Over TLS one read arrives in several pieces."""
+    def test_pieces_of_one_read_are_handled_in_turns(self) -> None:
+        """Over TLS one read arrives in up to 70 pieces, each of which may be a request.
+
+        40 clients with 70 pings or requests in a read delayed the others by 250 ms.
+        """
         self.submit(PER_TURN + 1)
-        self.throttle.submit(self.transports[-1], self.handled.append, b"its second piece")
-        self.assertEqual(len(self.handled), PER_TURN)
-        self.clock.turn()
-        self.assertEqual(self.handled[PER_TURN:], [b"%d" % (PER_TURN + 1), b"its second piece"])
+        waiting = self.transports[-1]
+
+        def work(data: bytes) -> None:
+            self.handled.append(data)
+            waiting.resumeProducing()  # as twisted.web does after a response
+
+        for piece in (b"2nd", b"3rd"):
+            self.throttle.submit(waiting, work, piece)
+        handled, reads = [], []
+        for _ in range(4):
+            handled.append(self.handled[PER_TURN:])
+            reads.append(waiting.reads)
+            self.clock.turn()
+        first = b"%d" % (PER_TURN + 1)
+        self.assertEqual(handled, [[], [first], [first, b"2nd"], [first, b"2nd", b"3rd"]])
+        # Otherwise it would send more than is handled, and that would be kept.
+        self.assertEqual(reads, [False, False, False, True])
 
     def test_failed_handshake_aborts_only_its_connection(self) -> None:
         """The handshakes behind it are handled in the same turn and in the next."""

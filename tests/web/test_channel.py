@@ -278,6 +278,12 @@ class UnparsedRequestTests(ChannelTestCase):
         head, _, body = client.received.partition(b"\r\n\r\n")
         return head.partition(b"\r\n")[0], json.loads(body)
 
+    def test_content_length_of_many_digits_is_400(self) -> None:
+        """Python reads at most 4300 digits: a stranger could fill the log with tracebacks."""
+        for digits in (20, 4301):
+            answer = self.refuse(b"POST / HTTP/1.1\r\nContent-Length: %b\r\n\r\n" % (b"9" * digits))
+            self.assertIn(b" 400 ", answer[0])
+
     def test_headers_over_the_limit_are_431(self) -> None:
         """Both limits: 16 KiB in one line or in many, and 500 headers."""
         for headers in (

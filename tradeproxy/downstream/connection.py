@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import txaio
 from autobahn.twisted.websocket import WebSocketServerProtocol
+from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 
 from tradeproxy.downstream import autobahn_slim
@@ -121,11 +122,20 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         )
 
     def dataReceived(self, data: bytes) -> None:
-        """Read from the client; before authentication through the handshake throttle."""
-        if self._session.state is ClientState.AWAITING_AUTH:
-            self._context.throttle.submit(self.transport, super().dataReceived, data)
+        """Read from the client; over TLS, and before authentication, through the throttle.
+
+        Over TLS one read arrives in up to 70 pieces, each of which may be a frame.
+        """
+        is_tls = ISSLTransport.providedBy(self.transport)
+        if is_tls or self._session.state is ClientState.AWAITING_AUTH:
+            self._context.throttle.submit(self.transport, self._receive, data)
         else:
             super().dataReceived(data)
+
+    def _receive(self, data: bytes) -> None:
+        super().dataReceived(data)
+        if not self._reads:  # the throttle has resumed the transport
+            self.transport.pauseProducing()
 
     # Called by Autobahn.
 
@@ -141,12 +151,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         for _ in range(2 * FRAMES_PER_TURN):  # a frame has two parts: its header and its payload
             if not self.processData() or self.state == self.STATE_CLOSED:
                 return
-        self._context.throttle.defer(self.transport, self._continue)
-
-    def _continue(self, _: bytes) -> None:
-        self.consumeData()
-        if not self._reads:  # the throttle has resumed the transport
-            self.transport.pauseProducing()
+        self._context.throttle.defer(self.transport, self._receive)
 
     def onConnect(self, request: ConnectionRequest) -> str | None:
         """Choose the subprotocol. Only an Autobahn that is not slimmed calls this."""

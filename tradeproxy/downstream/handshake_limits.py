@@ -32,7 +32,8 @@ class HandshakeThrottle:
     """Handles at most PER_TURN handshakes per reactor turn, so a reconnect storm delays no event.
 
     The others wait in FIFO order for later turns. A waiting transport is paused. So the memory for
-    each is bounded by what one read of its socket returned. Clients that send more than they need
+    each is bounded by what one read of its socket returned; over TLS this arrives in up to 70
+    pieces, and each waits for a turn of its own. Clients that send more than they need
     to, before or after the handshake, wait in the same queue: pipelined requests, and frames beyond
     FRAMES_PER_TURN.
     """
@@ -68,7 +69,6 @@ class HandshakeThrottle:
         """Call `work(data)` in a later turn, after what already waits; see `submit`."""
         self._schedule()
         transport.pauseProducing()
-        # Over TLS one read arrives in several pieces.
         self._waiting.setdefault(transport, []).append((work, data))
 
     def discard(self, transport: Any) -> None:
@@ -87,19 +87,22 @@ class HandshakeThrottle:
         for transport in tuple(islice(self._waiting, PER_TURN)):
             if pieces := self._waiting.pop(transport, None):
                 self._remaining -= 1
-                self._handle(transport, pieces)
+                (work, data), *rest = pieces
+                if rest:
+                    self._waiting[transport] = rest
+                self._handle(transport, work, data)
         if self._waiting:
             self._schedule()
 
-    def _handle(self, transport: Any, pieces: list[tuple[Callable[[bytes], None], bytes]]) -> None:
+    def _handle(self, transport: Any, work: Callable[[bytes], None], data: bytes) -> None:
         # The reactor closes a connection whose dataReceived raises. This call comes from a timer,
         # where an exception would end the loop over the other clients.
         try:
             if _is_connected(transport):
                 transport.resumeProducing()
-            for work, data in pieces:
-                if _is_connected(transport):
-                    work(data)
+                work(data)
+                if transport in self._waiting:  # it has more; `work` may have resumed it
+                    transport.pauseProducing()
         except Exception:
             self._log.failure("a client's handshake failed; the connection is aborted")
             transport.abortConnection()

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tradeproxy.runtime.socket_limit import SocketLimit
 
 
+MAX_LENGTH_DIGITS = 19
+"""Digits of a Content-Length. Python's `int` raises an error for more than 4300."""
+
 LINGER = 1
 """Seconds that a client has to read the answer to a request that was not read to its end."""
 
@@ -108,6 +111,12 @@ class _Channel(http.HTTPChannel):
         """Refuse a line that is over the limit of all headers."""
         self._receivedHeaderSize += len(line)
         self._respondToBadRequestAndDisconnect()
+
+    def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
+        if header == b"Content-Length" and len(data) > MAX_LENGTH_DIGITS:
+            self._respondToBadRequestAndDisconnect()
+            return False
+        return bool(super()._maybeChooseTransferDecoder(header, data))
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         """Refuse a request that cannot be parsed, and discard the rest of it.
