@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import sys
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -89,6 +90,8 @@ class Spool:
         self.close()
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise FileExistsError(f"{self.path} is not a regular file")
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             magic = os.pread(file, len(MAGIC), 0)
             if not magic.strip(b"\0"):  # zeros: a power cut may leave the size alone
