@@ -64,7 +64,7 @@ class RedisReplyTests(TestCase):
 
     async def test_reply_within_the_limits_is_returned(self) -> None:
         """Each reply counts alone."""
-        text = b"x" * 20 * 1024 * 1024
+        text = b"x" * 12 * 1024 * 1024
         self.assertEqual(await self.call(b"$%d\r\n" % len(text), text, b"\r\n"), text)
         self.assertEqual(await self.client.call("PING", timeout=PATIENCE), text)
 

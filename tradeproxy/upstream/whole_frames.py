@@ -12,7 +12,7 @@ Alpaca sends a trade update as one frame: unfragmented, unmasked, without an ext
     part of a frame                                          Autobahn
     within a frame or a message that Autobahn has begun      Autobahn
     not open, or a ping of ours is unanswered                Autobahn
-    more frames than `most`                                  nobody: see client.py
+    frames beyond the limit of calls                         client.py, in a later turn
 
 Autobahn gets the unread bytes unchanged, as if they had come in a read of their own. After a read
 that ends within a frame it reads the whole next one, so a long burst is mostly its own. With a
