@@ -20,6 +20,7 @@ from tradeproxy.cli.terminal import cut, width
 from tradeproxy.cli.times import parse_time_argument
 from tradeproxy.client import Update
 from tradeproxy.config.env import Environment
+from tradeproxy.config.files import MAX_SIZE
 from tradeproxy.wire.frame import extract_data
 
 URL = "ws://localhost:1/trade-updates-paper"
@@ -385,6 +386,7 @@ class TailArgumentTests(TailTestCase):
             (b"hush\n", ""),
             (b" \n", "is empty"),
             (b"\xff", "cannot be read (it is not text)"),
+            (bytes(MAX_SIZE + 1), "cannot be read (File too large)"),
         ):
             file.write_bytes(content)
             if not line:

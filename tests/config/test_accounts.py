@@ -16,6 +16,7 @@ from tradeproxy.config.accounts import (
     read_accounts,
 )
 from tradeproxy.config.env import Environment
+from tradeproxy.config.files import MAX_SIZE
 from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import Dialect
 
@@ -146,10 +147,12 @@ class ReadAccountsTests(SynchronousTestCase):
         """The problem names the variable only: its value may be the secret itself."""
         (self.directory / "empty").write_text(" \n")
         (self.directory / "binary").write_bytes(b"\xff")
+        (self.directory / "large").write_bytes(bytes(MAX_SIZE + 1))
         for file, reason in [
             ("absent", "the file it names cannot be read (No such file or directory)"),
             (".", "the file it names cannot be read (Is a directory)"),
             ("binary", "the file it names cannot be read (it is not UTF-8 text)"),
+            ("large", "the file it names cannot be read (File too large)"),
             ("empty", "the file it names is empty"),
         ]:
             self.assert_problems(

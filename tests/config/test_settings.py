@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.certificates import Authority
 from tradeproxy.config.accounts import demo_accounts
 from tradeproxy.config.endpoints import describe_tcp, has_ipv6_loopback, loopback_descriptions
+from tradeproxy.config.files import MAX_SIZE
 from tradeproxy.config.settings import (
     VARIABLES,
     Limits,
@@ -568,13 +569,17 @@ class EnvFileTests(SettingsTestCase):
         self.assertEqual(self.read(PAIR, env_file="x.env").limits, Limits(max_message=1))
 
     def test_file_unreadable_is_one_problem(self) -> None:
-        """A directory and binary data are unreadable."""
+        """A directory and binary data are unreadable, and so is a file without an end."""
         path = self.directory / ".env"
         path.mkdir()
         self.assertEqual(self.problems({}), [f"{path}: cannot be read (Is a directory)"])
         path.rmdir()
         path.write_bytes(b"\xff\xfe")
         self.assertEqual(self.problems({}), [f"{path}: cannot be read (it is not UTF-8 text)"])
+        path.write_bytes(b"\n" * MAX_SIZE)
+        self.assertNotIn("too large", str(self.problems({})))
+        path.write_bytes(b"\n" * (MAX_SIZE + 1))
+        self.assertEqual(self.problems({}), [f"{path}: cannot be read (File too large)"])
 
 
 SECRETS = [

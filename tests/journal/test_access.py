@@ -55,6 +55,17 @@ class AccessTests(SqliteCase):
         left.chmod(0o602)
         self.assert_refused(f"everyone can write {left}; run chmod 600 on it")
 
+    def test_what_is_not_a_regular_file_is_refused(self) -> None:
+        """A FIFO in place of the spool or the bookmark blocked the start for ever."""
+        for name in ("paper.sqlite3-wal", "paper.lock", "paper.bookmark", "paper.spool"):
+            each = self.path.with_name(name)
+            for make, remove in ((os.mkfifo, os.unlink), (os.mkdir, os.rmdir)):
+                each.unlink(missing_ok=True)
+                make(each)
+                self.assert_refused(f"{each} is not a regular file")
+                remove(each)
+        self.open().close()
+
     def test_link_to_file_of_everyone_is_refused(self) -> None:
         """The target counts."""
         target = self.path.rename(self.path.with_name("target"))

@@ -161,7 +161,7 @@ class AcquireTests(JournalFileCase):
             self.file().acquire()
         self.path.parent.parent.unlink()
         self.path.mkdir(parents=True)
-        with self.assertRaisesRegex(JournalError, f"^{self.path}: .*Is a directory"):
+        with self.assertRaisesRegex(JournalError, f"^{self.path}: .* is not a regular file$"):
             self.file().acquire()
 
 

@@ -69,7 +69,7 @@ class ReopenedFileTests(DiskCase):
         lock.unlink()
         lock.mkdir()
         self.lose_log()
-        self.assertEqual(self.journal.status.reason, f"{self.path}: {lock}: Is a directory")
+        self.assertEqual(self.journal.status.reason, f"{self.path}: {lock} is not a regular file")
         lock.rmdir()
         self.clock.advance(RETRY_EVERY)
         self.assert_same_log()

@@ -52,6 +52,19 @@ class SpoolFileTests(SynchronousTestCase):
         self.spool.write(entries(4))
         self.assertEqual(read_spool(self.path, EPOCH), entries(4))
 
+    def test_rows_end_before_a_time_outside_the_calendar(self) -> None:
+        """The database cannot store every number: such a row ended each start with a traceback."""
+        far = 2**64 - 1
+        for row in (
+            Entry(2, event(2), time_of(2), far),
+            Entry(2, event(2), far, 2),
+            Entry(2, event(2).with_time(far), time_of(2), 2),
+            Entry(2, None, time_of(2), -far // 2),
+        ):
+            self.spool.rewind()
+            self.spool.write([*entries(1), row, *entries(3)])
+            self.assertEqual(read_spool(self.path, EPOCH), entries(1))
+
     def test_rows_of_another_epoch_do_not_count(self) -> None:
         """Their numbers have another meaning."""
         self.spool.write(entries(1, 2))

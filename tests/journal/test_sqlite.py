@@ -233,7 +233,7 @@ class UnusableFileTests(SqliteCase):
     def test_open_path_is_directory_fails_without_renaming_it(self) -> None:
         """Only journals are renamed."""
         self.path.mkdir(parents=True)
-        self.assert_open_fails("Is a directory")
+        self.assert_open_fails("is not a regular file")
 
 
 class ReplacedLogFileTests(SqliteCase):

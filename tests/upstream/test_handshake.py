@@ -276,6 +276,7 @@ class OpenConnectionTests(RawConnectionTestCase):
             self.open()
             self.account.dropped_frames.clear()
             self.receive(b"\x02\x00" + b"\x00\x00" * (count - 2))
+            self.clock.pump([0] * 20)  # each turn handles a few frames
             self.assertEqual(self.transport.value(), b"")
             self.receive(b"\x80\x00")
             if is_read:

@@ -21,7 +21,7 @@ from tests.upstream.client_case import UpstreamClientTestCase
 from tests.upstream.test_handshake import RawConnectionTestCase
 from tradeproxy.config.accounts import BaseUrl
 from tradeproxy.journal.base import Batch
-from tradeproxy.upstream.client import upstream_endpoint
+from tradeproxy.upstream.client import FRAMES_PER_TURN, upstream_endpoint
 
 
 def encode_event(n: int) -> bytes:
@@ -90,6 +90,35 @@ class ReadBatchTests(RawConnectionTestCase):
         self.receive(encode_event(2))
         self.assertEqual(self.subscriber.batches, [[2]])
         self.assertTrue(self.transport.connected)
+
+    def test_one_turn_handles_a_few_of_many_tiny_frames(self) -> None:
+        """A read may hold 32,000 empty frames: they delayed every other account for seconds."""
+        for n, frame in enumerate((b"\x82\x00", b"\x8a\x00", b"\x82\x00\x8a\x00"), 1):
+            with self.subTest(frame=frame):
+                self.receive(frame * (5 * FRAMES_PER_TURN) + encode_event(n))
+                self.assertEqual(self.transport.producerState, "paused")
+                self.assertEqual(len(self.subscriber.batches), n - 1)
+                self.clock.pump([0] * 12)
+                self.assertEqual(self.transport.producerState, "producing")
+                self.assertEqual(self.subscriber.batches[n - 1 :], [[n]])
+        self.assertEqual(self.account.dropped_frames, {"not JSON": 10 * FRAMES_PER_TURN})
+
+    def test_reads_of_a_waiting_connection_keep_their_order(self) -> None:
+        """Over TLS, further records of the same read follow while the transport is paused."""
+        self.receive(b"\x82\x00" * (FRAMES_PER_TURN + 1) + encode_event(1))
+        self.receive(encode_event(2)[:5])
+        self.receive(encode_event(2)[5:] + encode_event(3))
+        self.assertEqual(self.subscriber.batches, [])
+        self.clock.advance(0)
+        self.assertEqual(self.subscriber.batches, [[1, 2, 3]])
+
+    def test_connection_that_is_lost_while_it_waits_ends(self) -> None:
+        """No turn follows for what is left: the recovery asks for it."""
+        self.receive(b"\x82\x00" * (2 * FRAMES_PER_TURN) + encode_event(1))
+        self.protocol.connectionLost(Failure(connectionDone.value))
+        self.disconnect()
+        self.clock.advance(0)
+        self.assertEqual(self.subscriber.batches, [])
 
     def fail_to_deliver(self, batch: Batch) -> None:
         raise ZeroDivisionError

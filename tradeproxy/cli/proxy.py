@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from tradeproxy.config.addresses import DEFAULT_PORT, parse_port
+from tradeproxy.config.files import read_text
 from tradeproxy.runtime.connect_errors import describe_connect_error
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def read_token(env: Environment, file: str | None) -> str:
         return env.read_secret("PROXY_TOKEN")
     env.warn_of_others("--token-file", file)
     try:
-        token = Path(file).read_text(encoding="utf-8-sig").strip()
+        with Path(file).open(encoding="utf-8-sig") as opened:
+            token = read_text(opened).strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise SystemExit(f"--token-file: cannot be read ({reason})") from None

@@ -11,7 +11,8 @@ from typing import Any
 from txredisapi import RedisProtocol
 
 MAX_REPLY_SIZE = 16 * 1024 * 1024
-"""Bytes of a reply. A read of 500 events usually has one or two million."""
+"""Bytes of a reply, which takes three times as much memory. A read of 500 events usually has one or
+two million."""
 
 MAX_REPLY_LINES = 100_000
 """Lines of a reply: each of its values has one or two. A read of 500 events has 20,000."""

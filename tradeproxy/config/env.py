@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dotenv.parser import parse_stream
 
+from tradeproxy.config.files import read_text
 from tradeproxy.config.trust import find_distrust, find_weakness
 from tradeproxy.config.values import flag
 
@@ -154,7 +155,8 @@ class Environment:
 
     def _read_content(self, file: str) -> str:
         try:
-            text = (self._directory / file).read_text(encoding="utf-8-sig").strip()
+            with (self._directory / file).open(encoding="utf-8-sig") as opened:
+                text = read_text(opened).strip()
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"the file it names cannot be read ({_describe_error(error)})"
@@ -180,7 +182,7 @@ def _read_env_file(
             return {}
         with path.open(encoding="utf-8-sig") as file:
             mode = os.fstat(file.fileno()).st_mode
-            text = file.read()
+            text = read_text(file)
     except (OSError, ValueError) as error:
         if named is not None or not isinstance(error, FileNotFoundError):
             findings.fatal(f"{label}: cannot be read ({_describe_error(error)})")

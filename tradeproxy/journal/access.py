@@ -21,8 +21,8 @@ def check_access(path: Path) -> None:
     """Raise JournalError if everyone can change a journal's files, or OSError.
 
     That is a file with write permission for everyone, or a directory without the sticky bit. In
-    a directory with it, everyone can make files: those of another user are refused. What is
-    missing is fine.
+    a directory with it, everyone can make files: those of another user are refused. A FIFO, device,
+    socket or directory in a file's place is refused too. What is missing is fine.
 
     Args:
         path: the database; the others are beside it.
@@ -36,7 +36,10 @@ def check_access(path: Path) -> None:
             " or choose a directory in it"
         )
     for each in _list_paths(path):
-        if _read_mode(each) & stat.S_IWOTH:
+        mode = _read_mode(each)
+        if mode and not stat.S_ISREG(mode):
+            raise JournalError(f"{path}: {each} is not a regular file")  # a FIFO blocks its reader
+        if mode & stat.S_IWOTH:
             raise JournalError(f"{path}: everyone can write {each}; run chmod 600 on it")
         if is_shared and (owner := _find_other_owner(each)) is not None:
             raise JournalError(

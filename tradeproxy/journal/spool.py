@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import sys
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ from msgspec.msgpack import Decoder, Encoder
 
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.watch import identify
+from tradeproxy.wire.event import is_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +91,8 @@ class Spool:
         self.close()
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise FileExistsError(f"{self.path} is not a regular file")
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             magic = os.pread(file, len(MAGIC), 0)
             if not magic.strip(b"\0"):  # zeros: a power cut may leave the size alone
@@ -190,7 +194,15 @@ def read_spool(path: Path, epoch: str) -> list[Entry]:
             entry = _decode(body)
         except DecodeError:
             break
-        if rows and entry.seq != rows[-1].seq + 1:
+        if not _has_times(entry) or (rows and entry.seq != rows[-1].seq + 1):
             break
         rows.append(entry)
     return rows
+
+
+def _has_times(entry: Entry) -> bool:
+    """Whether every time is in the calendar: the database cannot store any number."""
+    times = [entry.received, entry.max_time]
+    if (event := entry.event) is not None:
+        times += [event.time, None if event.order is None else event.order.time]
+    return all(time is None or is_time(time) for time in times)

@@ -45,7 +45,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from autobahn.websocket.types import ConnectionResponse
-    from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
+    from twisted.internet.interfaces import (
+        IAddress,
+        IDelayedCall,
+        IReactorTime,
+        IStreamClientEndpoint,
+    )
 
     from tradeproxy.config.accounts import AccountSettings, BaseUrl
     from tradeproxy.hub.account import Account
@@ -75,6 +80,10 @@ MAX_EARLY_READ = 2048
 
 MAX_READ = 65_536
 """Bytes that one read returns afterwards: Twisted's own."""
+
+FRAMES_PER_TURN = 256
+"""Frames that are handled at once; the others wait for the next turn of the reactor. A read of
+MAX_READ bytes may hold 32,000 empty frames, but hardly more than 100 trade updates."""
 
 _ERROR_STATUS = re.compile("[2-5][0-9][0-9]", re.ASCII)
 _CAUSES = {
@@ -123,6 +132,7 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self._login_timeout: Any = None
         self._failure_reason: str | None = None
         self._reopening: Disconnect | None = None
+        self._next_turn: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """Bound the reads before the login."""
@@ -148,10 +158,7 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         """
         self._account.begin_read()
         try:
-            if self.state == self.STATE_OPEN:
-                data = read_whole_frames(self, data)
-            if data:
-                super().dataReceived(data)
+            self._read(data)
             if self.state == self.STATE_CONNECTING and len(self.data) > MAX_HEAD_SIZE:
                 self._failure_reason = "the answer to the handshake is too long"
                 self.abort()
@@ -159,6 +166,39 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             transport = self.transport
             if not (isinstance(transport, TlsTransport) and transport.is_reading):
                 self.read_ended()
+
+    def _read(self, data: bytes) -> None:
+        count = 0
+        if self.state == self.STATE_OPEN and self._next_turn is None:
+            data, count = read_whole_frames(self, data, FRAMES_PER_TURN)
+        if self._next_turn is not None or count == FRAMES_PER_TURN:
+            self.data += data
+            self._wait()
+        elif data:
+            super().dataReceived(data)
+
+    def consumeData(self) -> None:
+        """Let Autobahn parse what has arrived, at most FRAMES_PER_TURN frames in one turn."""
+        if self.state not in (self.STATE_OPEN, self.STATE_CLOSING):
+            super().consumeData()
+            return
+        for _ in range(2 * FRAMES_PER_TURN):  # a frame has two parts: its header and its payload
+            if not self.processData() or self.state == self.STATE_CLOSED:
+                return
+        self._wait()
+
+    def _wait(self) -> None:
+        """Read nothing more until the next turn. A lost connection drops what is left."""
+        if self._next_turn is None:
+            self.transport.pauseProducing()
+            self._next_turn = self.clock.callLater(0, self._continue)
+
+    def _continue(self) -> None:
+        self._next_turn = None
+        if not self.failedByMe:  # else nothing more is read
+            self.transport.resumeProducing()
+        data, self.data = self.data, b""
+        self.dataReceived(data)
 
     def read_ended(self) -> None:
         """Commit and deliver the events of the read, in this turn of the reactor."""
@@ -234,6 +274,9 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
 
         It gets another error instead: it logs the text of a TLS error, and raises if there is none.
         """
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+            self._next_turn = None
         if reason.check(CertificateError):
             self._failure_reason = "the server's certificate has no valid subjectAltName"
         elif reason.check(VerificationError):

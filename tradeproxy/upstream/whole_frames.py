@@ -12,6 +12,7 @@ Alpaca sends a trade update as one frame: unfragmented, unmasked, without an ext
     part of a frame                                          Autobahn
     within a frame or a message that Autobahn has begun      Autobahn
     not open, or a ping of ours is unanswered                Autobahn
+    frames beyond the limit of calls                         client.py, in a later turn
 
 Autobahn gets the unread bytes unchanged, as if they had come in a read of their own. After a read
 that ends within a frame it reads the whole next one, so a long burst is mostly its own. With a
@@ -37,16 +38,19 @@ _TWO_BYTES = 126
 """The second byte of a frame whose length is in the next two. Below it, it is the length."""
 
 
-def read_whole_frames(connection: WebSocketClientProtocol, data: bytes) -> bytes:
-    """Call `onMessage` for each whole data frame at the beginning of `data`.
+def read_whole_frames(
+    connection: WebSocketClientProtocol, data: bytes, most: int
+) -> tuple[bytes, int]:
+    """Call `onMessage` for each whole data frame at the beginning of `data`, at most `most` times.
 
-    Return the bytes that Autobahn must read. `onMessage` may close the connection, but not raise.
+    Return the bytes that are left, and the number of calls. `onMessage` may close the connection,
+    but not raise.
     """
-    at, end = 0, len(data)
+    at, end, count = 0, len(data), 0
     if not IS_SUPPORTED or not _is_between_messages(connection):
-        return data
+        return data, 0
     limit: int = connection.maxMessagePayloadSize  # type: ignore[attr-defined]  # of the factory
-    while connection.state == connection.STATE_OPEN and at + 2 <= end:
+    while connection.state == connection.STATE_OPEN and at + 2 <= end and count < most:
         first, size = data[at], data[at + 1]
         start = at + 2
         if size == _TWO_BYTES:
@@ -62,8 +66,9 @@ def read_whole_frames(connection: WebSocketClientProtocol, data: bytes) -> bytes
         if first == _TEXT and not payload.isascii() and not _is_utf8(payload):
             break
         at = start + size
+        count += 1
         connection.onMessage(payload, first == _BINARY)
-    return data[at:]
+    return data[at:], count
 
 
 def _is_between_messages(connection: WebSocketClientProtocol) -> bool:
