@@ -312,11 +312,7 @@ class SpooledJournalTests(SpooledCase):
         self.journal.append([event(n) for n in range(1, 100)])
         self.journal.append(events(100))
         epoch = self.journal.epoch
-        self.connections.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.connections.execute("PRAGMA shrink_memory")
-        with self.path.open("r+b") as file:
-            file.seek(4096)
-            file.write(b"\xff" * (self.path.stat().st_size - 4096))
+        self.connections.damage(self.path)
         self.clock.advance(TRIM_EVERY)
         self.assertNotEqual(self.journal.epoch, epoch)
         self.assertEqual((self.journal.first, self.journal.last), (100, 100))

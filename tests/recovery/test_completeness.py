@@ -263,11 +263,7 @@ class DamagedJournalTests(RecoveryTestCase):
 
     def damage(self) -> None:
         epoch = self.journal.epoch
-        self.connections.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.connections.execute("PRAGMA shrink_memory")
-        with self.path.open("r+b") as file:
-            file.seek(4096)
-            file.write(b"\xff" * (self.path.stat().st_size - 4096))
+        self.connections.damage(self.path)
         self.assertIsNone(self.journal.find("anything"))
         self.assertNotEqual(self.journal.epoch, epoch)
 

@@ -192,6 +192,14 @@ class Connections:
         """Run a statement."""
         self._connections[-1].execute(statement).fetchall()
 
+    def damage(self, path: Path) -> None:
+        """Overwrite everything but the first page of a file, without SQLite's knowledge."""
+        self.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.execute("PRAGMA shrink_memory")
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * (path.stat().st_size - 4096))
+
     def refuse_writing(self, refuse: bool = True) -> None:
         """Make every write fail as on a read-only file, or undo that."""
         self.execute(f"PRAGMA query_only = {refuse}")
@@ -309,11 +317,7 @@ class DiskCase(SqliteCase):
 
     def damage(self) -> None:
         """Overwrite everything but the first page of the file, without SQLite's knowledge."""
-        self.connections.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.connections.execute("PRAGMA shrink_memory")
-        with self.path.open("r+b") as file:
-            file.seek(4096)
-            file.write(b"\xff" * (self.path.stat().st_size - 4096))
+        self.connections.damage(self.path)
 
     def set_aside(self, journal: SqliteJournal) -> bool:
         return self.path.with_name(f"paper.sqlite3.damaged-{journal.epoch}").exists()
