@@ -28,7 +28,7 @@ from tradeproxy.downstream.session import (
 )
 from tradeproxy.downstream.subscription import Subscription
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
-from tradeproxy.runtime.frame_limits import FragmentLimitMixin
+from tradeproxy.runtime.frame_limits import FragmentLimitMixin, FrameBudgetMixin
 from tradeproxy.wire.close_codes import CloseCode
 
 if TYPE_CHECKING:
@@ -81,12 +81,13 @@ class ConnectionContext:
 
 
 class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
-    CloseTimeoutMixin, FragmentLimitMixin, WebSocketServerProtocol
+    CloseTimeoutMixin, FrameBudgetMixin, FragmentLimitMixin, WebSocketServerProtocol
 ):
     """One client: runs its session and its subscription over one connection."""
 
     # Autobahn's warnings quote what a client sent, which may include a secret. Ours do not.
     log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
+    frames_per_turn = FRAMES_PER_TURN
     _log = Logger()
 
     close_timeout = CLOSE_TIMEOUT
@@ -139,18 +140,12 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
 
     # Called by Autobahn.
 
-    def consumeData(self) -> None:
-        """Parse what has arrived, at most FRAMES_PER_TURN frames; the throttle has the others wait.
+    def on_frames_left(self) -> None:
+        """Let the throttle have the other frames wait.
 
         A read of MAX_READ bytes may hold 340 frames. Ten clients that send nothing else would delay
         the others by seconds.
         """
-        if self.state not in (self.STATE_OPEN, self.STATE_CLOSING):
-            super().consumeData()
-            return
-        for _ in range(2 * FRAMES_PER_TURN):  # a frame has two parts: its header and its payload
-            if not self.processData() or self.state == self.STATE_CLOSED:
-                return
         self._context.throttle.defer(self.transport, self._receive)
 
     def onConnect(self, request: ConnectionRequest) -> str | None:

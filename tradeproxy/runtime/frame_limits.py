@@ -48,6 +48,26 @@ class FragmentLimitMixin:
         """Handle a message over a limit; the connection is closed afterwards."""
 
 
+class FrameBudgetMixin:
+    """Limits the frames that Autobahn handles at once. List it before the Autobahn protocol."""
+
+    frames_per_turn: int
+
+    def consumeData(self) -> None:
+        """Parse what has arrived, at most `frames_per_turn` frames; see `on_frames_left`."""
+        autobahn: Any = self
+        if autobahn.state not in (autobahn.STATE_OPEN, autobahn.STATE_CLOSING):
+            super().consumeData()  # type: ignore[misc]  # Autobahn's
+            return
+        for _ in range(2 * self.frames_per_turn):  # a frame has two parts: its header and payload
+            if not autobahn.processData() or autobahn.state == autobahn.STATE_CLOSED:
+                return
+        self.on_frames_left()
+
+    def on_frames_left(self) -> None:
+        """Handle that more frames may wait: parse them in a later turn of the reactor."""
+
+
 @implementer(IPushProducer)
 class PongLimitMixin:
     """Keeps one pong at most for a peer that does not read. List it before the Autobahn protocol.

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
-from tradeproxy.runtime.frame_limits import FragmentLimitMixin, PongLimitMixin
+from tradeproxy.runtime.frame_limits import FragmentLimitMixin, FrameBudgetMixin, PongLimitMixin
 from tradeproxy.runtime.socket_limit import unwrap
 from tradeproxy.upstream.backoff import Disconnect, DisconnectCause, parse_retry_after
 from tradeproxy.upstream.http import MAX_HEAD_SIZE
@@ -94,7 +94,7 @@ _CAUSES = {
 
 
 class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
-    CloseTimeoutMixin, FragmentLimitMixin, PongLimitMixin, WebSocketClientProtocol
+    CloseTimeoutMixin, FrameBudgetMixin, FragmentLimitMixin, PongLimitMixin, WebSocketClientProtocol
 ):
     """Connects one UpstreamSession to one WebSocket connection.
 
@@ -106,6 +106,7 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
     log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
     _log = Logger()
     close_timeout = CLOSE_TIMEOUT
+    frames_per_turn = FRAMES_PER_TURN
 
     def __init__(
         self,
@@ -177,14 +178,8 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         elif data:
             super().dataReceived(data)
 
-    def consumeData(self) -> None:
-        """Let Autobahn parse what has arrived, at most FRAMES_PER_TURN frames in one turn."""
-        if self.state not in (self.STATE_OPEN, self.STATE_CLOSING):
-            super().consumeData()
-            return
-        for _ in range(2 * FRAMES_PER_TURN):  # a frame has two parts: its header and its payload
-            if not self.processData() or self.state == self.STATE_CLOSED:
-                return
+    def on_frames_left(self) -> None:
+        """Let the other frames wait for the next turn."""
         self._wait()
 
     def _wait(self) -> None:
