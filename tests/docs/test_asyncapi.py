@@ -204,7 +204,7 @@ class AsyncapiValueTests(SynchronousTestCase):
         self.assertIsInstance(
             parse_subscribe_options(f"replay={maximum + 1}".encode(), 0), Rejection
         )
-        for name in ("since_id", "client_order_id_prefix"):
+        for name in ("since_id", "client_order_id_prefix", "client_name"):
             longest = "x" * query[name]["maxLength"]
             self.assertNotIsInstance(
                 parse_subscribe_options(f"{name}={longest}".encode(), 0), Rejection

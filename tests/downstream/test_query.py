@@ -140,6 +140,29 @@ class SubscribeOptionsTests(QueryTestCase):
         ):
             self.assertEqual(self.read(b"since=" + text), SubscribeOptions(position), text)
 
+    def test_options_client_name_is_parsed_or_rejected(self) -> None:
+        """It is shown in terminals, logs and on a page, so control characters are refused."""
+        longest = b"client_name=" + b"%C3%A9" * 64
+        self.assertEqual(self.read(longest), SubscribeOptions(client_name="é" * 64))
+        self.assertEqual(
+            parse_history_query(b"replay=1&client_name=a+b", None, NOW),
+            HistoryQuery(LastEvents(1), client_name="a b"),
+        )
+        text = "client_name: is not printable text in UTF-8 without blanks at its ends"
+        broken = (b"a%0Ab", b"%1B[31m", b"a%E2%80%AEb", b"%FF", b"+a", b"a+", b"%20")
+        rows = {b"client_name=" + name: text for name in broken}
+        rows[b"client_name="] = "client_name: is empty"
+        rows[longest + b"x"] = "client_name: is longer than 64 characters"
+        rows[b"clientname=x"] = "clientname: there is no such parameter; the nearest is client_name"
+        self.assert_rejected(self.read, rows)
+        self.assert_rejected(lambda query: parse_history_query(query, None, NOW), rows)
+
+    def test_options_dashboard_is_parsed(self) -> None:
+        """It is 1 or 0; anything else is an error."""
+        self.assertEqual(self.read(b"dashboard=1"), SubscribeOptions(is_dashboard=True))
+        self.assertEqual(self.read(b"dashboard=0"), SubscribeOptions())
+        self.assert_rejected(self.read, {b"dashboard=yes": "dashboard: is neither 1 nor 0"})
+
     def test_options_proxy_status_is_parsed(self) -> None:
         """It is 1 or 0, with or without a position."""
         self.assertEqual(self.read(b"proxy_status=1"), SubscribeOptions(status=True))

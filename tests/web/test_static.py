@@ -219,7 +219,7 @@ class StatusPageTests(ProxyTestCase):
         self.assertEqual((clients["count"], clients["slow"]), (3, 0))
         listed = {client.pop("user_agent"): client for client in clients["listed"]}
         since = "2027-01-15T08:00:00.000000Z"
-        common = {"address": "127.0.0.1:50000", "since": since, "lag": 0, "slow": False}
+        common = {"name": "", "address": "127.0.0.1:50000", "since": since, "lag": 0, "slow": False}
         self.assertEqual(listed["desk/1.0"], {"account": "paper", "dialect": "WebSocket", **common})
         self.assertEqual(listed["<b>bot</b>"]["dialect"], "WebSocket, as Alpaca's")
         self.assertEqual(

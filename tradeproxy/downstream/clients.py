@@ -32,6 +32,10 @@ class ClientInfo(NamedTuple):
     dialect: str
     since: float
     """When the client connected (Unix time)."""
+    name: str = ""
+    """The name that the client gave itself: printable, and of bounded length; or empty."""
+    is_dashboard: bool = False
+    """Whether it is a connection of the dashboard, which is not counted as a client."""
 
 
 class ClientStats(NamedTuple):
@@ -63,6 +67,11 @@ def user_agent(header: bytes | None) -> str:
     return sys.intern(text)
 
 
+def describe_peer(address: str, name: str) -> str:
+    """Return the address of a client with the name that it gave itself, quoted, for the log."""
+    return f"{address} {name!r}" if name else address
+
+
 class RejectionCounter:
     """Counts rejected and closed clients by reason.
 
@@ -77,7 +86,8 @@ class RejectionCounter:
     def record(self, peer: str, reason: str) -> None:
         """Count one client.
 
-        `peer` is its address. `reason` is one of a few fixed phrases: it becomes a label value.
+        `peer` is its address, with its name if it has one. `reason` is one of a few fixed phrases:
+        it becomes a label value.
         """
         self.counts[reason] += 1
         count = self.counts[reason]
@@ -127,6 +137,7 @@ class Clients:
         self.accepted: Counter[ClientLabels] = Counter()
         """The number of clients that ever followed a stream."""
         self._clients: dict[ConnectedClient, ClientLabels | None] = {}
+        self._dashboards: set[ConnectedClient] = set()
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -139,23 +150,40 @@ class Clients:
         """Whether new clients are rejected: the limit is reached, or the proxy stops."""
         return not self.accepting or self.sockets.is_full
 
+    @property
+    def dashboards(self) -> int:
+        """How many streams are followed by dashboards. These are not counted as clients."""
+        return len(self._dashboards)
+
     def list_stats(self) -> list[ClientStats]:
-        """Return the state of every client that follows a stream."""
-        found = (client.stats() for client in self._clients)
+        """Return the state of every client that follows a stream, without the dashboards."""
+        counted = (client for client, labels in self._clients.items() if labels is not None)
+        found = (client.stats() for client in counted)
         return [stats for stats in found if stats is not None]
+
+    def count_by_account(self) -> Counter[str]:
+        """Return the number of clients that follow the stream of each account."""
+        counts: Counter[str] = Counter()
+        for labels, count in self.connected.items():
+            counts[labels.account] += count
+        return counts
 
     def add(self, client: ConnectedClient) -> None:
         """Register and count `client`."""
         stats = client.stats()
-        labels = None if stats is None else ClientLabels(stats.account, stats.info.dialect)
-        self._clients[client] = labels
-        if labels is not None:
+        labels = None
+        if stats is not None and stats.info.is_dashboard:
+            self._dashboards.add(client)
+        elif stats is not None:
+            labels = ClientLabels(stats.account, stats.info.dialect)
             self.connected[labels] += 1
             self.accepted[labels] += 1
+        self._clients[client] = labels
 
     def discard(self, client: ConnectedClient) -> None:
         """Remove `client`. An unknown client is ignored."""
         labels = self._clients.pop(client, None)
+        self._dashboards.discard(client)
         if labels is not None:
             self.connected[labels] -= 1
 

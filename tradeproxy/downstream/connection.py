@@ -14,7 +14,7 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 
 from tradeproxy.downstream import autobahn_slim
-from tradeproxy.downstream.clients import ClientInfo, ClientStats
+from tradeproxy.downstream.clients import ClientInfo, ClientStats, describe_peer
 from tradeproxy.downstream.direct_write import find_sender, write_direct
 from tradeproxy.downstream.handshake_limits import FRAMES_PER_TURN
 from tradeproxy.downstream.session import (
@@ -194,13 +194,11 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
 
     def on_message_too_large(self) -> None:
         """Count a client whose message has too many bytes or fragments."""
-        self._context.clients.rejections.record(self.peer or "a client", TOO_LARGE)
+        self._record_rejection(TOO_LARGE)
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that does not answer pings."""
-        self._context.clients.rejections.record(
-            self.peer or "a client", f"no pong for {self._context.pong_timeout:g} s"
-        )
+        self._record_rejection(f"no pong for {self._context.pong_timeout:g} s")
         super().onAutoPingTimeout()
 
     # Called by the subscription.
@@ -343,6 +341,10 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             )
             self.abort()
 
+    def _record_rejection(self, reason: str) -> None:
+        peer = describe_peer(self.peer or "a client", self._info.name)
+        self._context.clients.rejections.record(peer, reason)
+
     def _record_wrong_token(self) -> float:
         address = getattr(self.transport.getPeer(), "host", "")
         return self._context.wrong_tokens.record(address)
@@ -370,7 +372,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
     def _send_close(self, code: CloseCode, reason: str) -> None:
         # A stop closes every client. That is no rejection.
         if code is not CloseCode.RESTARTING:
-            self._context.clients.rejections.record(self.peer or "a client", code.reason)
+            self._record_rejection(code.reason)
         if not self._reads:
             self.close_timeout = SLOW_CLOSE_TIMEOUT
         # No event may follow the close frame (RFC 6455, 5.5.1).

@@ -126,7 +126,13 @@ class DownstreamFactory(WebSocketServerFactory):
             return key
         session = ClientSession(mode, admits, status=options.status)
         agent = user_agent(request.getHeader(b"user-agent"))
-        info = ClientInfo(agent, _DIALECTS[mode], account.dates.own())
+        info = ClientInfo(
+            agent,
+            _DIALECTS[mode],
+            account.dates.own(),
+            options.client_name,
+            options.is_dashboard,
+        )
         client = self._client(self._context, account, session, options, info)
         client.factory = self
         return autobahn_slim.take_over(request, client, key)

@@ -33,7 +33,11 @@ MAX_NAME_LENGTH = 32
 MAX_TIME_LENGTH = 64
 """Characters of `since` and `until`; a time with nine digits of a second and an offset has 35."""
 
+MAX_CLIENT_NAME_LENGTH = 64
+"""Characters of `client_name`."""
+
 LAST_EVENT_ID = "lastEventId"
+CLIENT_NAME = "client_name"
 
 _OFFSET = re.compile("[0-9]{2}:?[0-9]{2}")
 
@@ -48,6 +52,10 @@ class SubscribeOptions:
     """Whether it gets the `proxy_status` frames."""
     filter: Filter | None = None
     """Which events it gets; None means all."""
+    client_name: str = ""
+    """The name that the client gives itself; empty if it gives none."""
+    is_dashboard: bool = False
+    """Whether it is a connection of the dashboard, which is not counted as a client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,8 @@ class HistoryQuery:
     until: UntilTime | UntilId | None = None
     filter: Filter | None = None
     """Which events it gets; None means all."""
+    client_name: str = ""
+    """The name that the client gives itself; empty if it gives none."""
 
 
 Query: TypeAlias = dict[str, str]
@@ -91,12 +101,16 @@ def parse_subscribe_options(query: bytes, since_limit: float) -> SubscribeOption
     Unknown parameters are ignored; near-misspellings of a known one are an error.
     """
     try:
-        given = _parse_query(query, ("since_id", "since", "replay", "proxy_status", *filters.NAMES))
-        status = given.get("proxy_status", "0")
-        if status not in ("0", "1"):
-            raise _QueryError("proxy_status: is neither 1 nor 0")
+        given = _parse_query(
+            query,
+            (*_POSITIONS, "proxy_status", CLIENT_NAME, "dashboard", *filters.NAMES),
+        )
         return SubscribeOptions(
-            _parse_position(given, since_limit), status == "1", _parse_filter(given)
+            _parse_position(given, since_limit),
+            _parse_switch(given, "proxy_status"),
+            _parse_filter(given),
+            _parse_client_name(given),
+            _parse_switch(given, "dashboard"),
         )
     except _QueryError as error:
         return Rejection(400, str(error))
@@ -116,7 +130,7 @@ def parse_history_query(
     try:
         given = _parse_query(
             query,
-            ("since_id", "since", "replay", "until_id", "until", LAST_EVENT_ID, *filters.NAMES),
+            (*_POSITIONS, "until_id", "until", LAST_EVENT_ID, CLIENT_NAME, *filters.NAMES),
         )
         for end, begin, others in (
             ("until", "since", "since_id"),
@@ -137,7 +151,7 @@ def parse_history_query(
             # A browser repeats the same URL when it reconnects, so the URL has the older position
             # (WHATWG HTML, 9.2.3).
             position = AfterId(_check_id("Last-Event-ID", last_event_id))
-        return HistoryQuery(position, until, _parse_filter(given))
+        return HistoryQuery(position, until, _parse_filter(given), _parse_client_name(given))
     except _QueryError as error:
         return Rejection(400, str(error))
 
@@ -168,6 +182,25 @@ def _parse_query(query: bytes, names: tuple[str, ...]) -> Query:
             raise _QueryError(f"{name}: is empty")
         given[name] = value
     return given
+
+
+def _parse_switch(given: Query, name: str) -> bool:
+    value = given.get(name, "0")
+    if value not in ("0", "1"):
+        raise _QueryError(f"{name}: is neither 1 nor 0")
+    return value == "1"
+
+
+def _parse_client_name(given: Query) -> str:
+    name = given.get(CLIENT_NAME, "")
+    if len(name) > MAX_CLIENT_NAME_LENGTH:
+        raise _QueryError(f"{CLIENT_NAME}: is longer than {MAX_CLIENT_NAME_LENGTH} characters")
+    # It is shown in terminals and logs. The decoder makes U+FFFD of bytes that are not UTF-8.
+    if not name.isprintable() or "\ufffd" in name or name != name.strip():
+        raise _QueryError(
+            f"{CLIENT_NAME}: is not printable text in UTF-8 without blanks at its ends"
+        )
+    return name
 
 
 def _parse_filter(given: Query) -> Filter | None:

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.web.server import NOT_DONE_YET
 
 from tradeproxy.downstream import encoder
-from tradeproxy.downstream.clients import ClientInfo, ClientStats, user_agent
+from tradeproxy.downstream.clients import ClientInfo, ClientStats, describe_peer, user_agent
 from tradeproxy.downstream.feed import Feed
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.subscription import NOT_KEPT
@@ -52,14 +52,16 @@ class SseResponses:
         self.encoder = encoder.sse_encoder()
         self.log_reader = LogReader()
 
-    def render(self, request: Request, account: Account, log_range: LogRange) -> int:
+    def render(
+        self, request: Request, account: Account, log_range: LogRange, client_name: str = ""
+    ) -> int:
         """Respond to an admitted request. The result is for twisted.web's `Resource.render`."""
         for name, value in HEADERS.items():
             request.setHeader(name, value)
         if request.method == b"HEAD":
             request.finish()
         else:
-            SseResponse(self, request, account, log_range).begin()
+            SseResponse(self, request, account, log_range, client_name).begin()
         return NOT_DONE_YET
 
 
@@ -75,7 +77,12 @@ class SseResponse:
     _log = Logger()
 
     def __init__(
-        self, shared: SseResponses, request: Request, account: Account, log_range: LogRange
+        self,
+        shared: SseResponses,
+        request: Request,
+        account: Account,
+        log_range: LogRange,
+        client_name: str,
     ) -> None:
         self.is_closed: Deferred[None] = Deferred()
         self._shared = shared
@@ -85,7 +92,7 @@ class SseResponse:
         self._account = account
         self._range = log_range
         agent = user_agent(request.getHeader(b"user-agent"))
-        self._info = ClientInfo(agent, "server-sent events", account.dates.own())
+        self._info = ClientInfo(agent, "server-sent events", account.dates.own(), client_name)
         self._encoder = shared.encoder.with_filter(log_range.filter)
         self._id_epoch: str | None = None
         self._feed = Feed(
@@ -262,8 +269,9 @@ class SseResponse:
         self.abort()
 
     def _record_drop(self, reason: str) -> None:
-        peer = self._request.getClientAddress()
-        self._shared.clients.rejections.record(getattr(peer, "host", "a client"), reason)
+        address = getattr(self._request.getClientAddress(), "host", "a client")
+        peer = describe_peer(address, self._info.name)
+        self._shared.clients.rejections.record(peer, reason)
 
     def _finish(self) -> None:
         self._request.unregisterProducer()

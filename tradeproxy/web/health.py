@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tradeproxy.wire.proxy_status import describe_gap, format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from tradeproxy.hub.account import Account
     from tradeproxy.hub.replication import NodeRole
+
+NO_CLIENTS: Mapping[str, int] = MappingProxyType({})
 
 
 def healthz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
@@ -25,18 +28,22 @@ def healthz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
     return (503, {"status": "failed", "reasons": reasons}) if reasons else (200, {"status": "ok"})
 
 
-def readyz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
+def readyz(
+    accounts: Iterable[Account], clients: Mapping[str, int] = NO_CLIENTS
+) -> tuple[int, dict[str, Any]]:
     """Return the status and JSON document of /readyz.
 
     The status is 200 if every account streams and misses no events, else 503. The document lists
-    every problem, not only the first.
+    every problem, not only the first. `clients` has the number of clients of each account.
     """
     reasons: list[str] = []
     states: dict[str, Any] = {}
     for account in accounts:
         account_reasons = _list_problems(account)
         reasons.extend(f"{account.name}: {reason}" for reason in account_reasons)
-        states[account.name] = _describe_state(account, account_reasons)
+        states[account.name] = _describe_state(
+            account, account_reasons, clients.get(account.name, 0)
+        )
     return (503 if reasons else 200), {"ready": not reasons, "reasons": reasons, "accounts": states}
 
 
@@ -52,13 +59,13 @@ def drop_counts(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _describe_state(account: Account, reasons: list[str]) -> dict[str, Any]:
+def _describe_state(account: Account, reasons: list[str], clients: int) -> dict[str, Any]:
     journal, gap = account.journal, account.gaps.current
     return {
         "ready": not reasons,
         "reason": reasons[0] if reasons else account.upstream.reason,
         "since": format_seconds(account.upstream.since),
-        "clients": len(account.broadcaster),
+        "clients": clients,
         "dropped_frames": account.dropped_frames.total(),
         "duplicates": journal.duplicates,
         "journal": {

@@ -174,7 +174,8 @@ class Root(Resource):
                 return _render_rejection(request, rejection or NOT_FOUND)
 
     def _render_readyz(self, request: Request, info: RequestInfo) -> bytes | int:
-        status, document = readyz(self._accounts.values())
+        counts = self._factory.clients.count_by_account()
+        status, document = readyz(self._accounts.values(), counts)
         if self._admission.check(info) is None:
             return _render_page(request, status, document)
         # The difference shows whether a token is right, so a wrong one counts here too.
@@ -246,7 +247,7 @@ class Root(Resource):
         if info.origin is not None:  # admitted above; without CORS headers its page could not read
             request.setHeader(b"access-control-allow-origin", info.origin.encode("latin-1"))
             request.setHeader(b"vary", b"origin")
-        return self._events.render(request, account, log_range)
+        return self._events.render(request, account, log_range, query.client_name)
 
     def _render_rest(
         self, request: Request, rest_request: RestRequest, info: RequestInfo

@@ -58,7 +58,7 @@ class StatusPage:
         return self._cached[1]
 
     def _build_document(self, now: float) -> dict[str, Any]:
-        _, health = readyz(self._accounts.values())
+        _, health = readyz(self._accounts.values(), self._clients.count_by_account())
         return {
             "now": format_seconds(now),
             "started": format_seconds(self._since),
@@ -75,6 +75,7 @@ class StatusPage:
         return {
             "count": len(all_stats),
             "slow": sum(stats.is_slow for stats in all_stats),
+            "dashboards": self._clients.dashboards,
             # ClientStats compares by lag, so the slowest clients come first.
             "listed": [_describe_client(stats) for stats in nlargest(MAX_LISTED, all_stats)],
         }
@@ -127,6 +128,7 @@ def _count_since(journal: Journal, seconds: int) -> int:
 def _describe_client(stats: ClientStats) -> dict[str, Any]:
     return {
         "account": stats.account,
+        "name": stats.info.name,
         "address": _format_address(stats.peer),
         "user_agent": stats.info.user_agent,
         "dialect": stats.info.dialect,

@@ -96,6 +96,9 @@ class DemoDashboardTests(DashboardTestCase):
         await browser.until(
             f"{VERDICT} === 'all is well' && {LINK} === 'connected' && {ROWS}.length >= 20"
         )
+        await self.connect(
+            "/trade-updates-paper?client_name=bot1", headers={"User-Agent": "desk/1.0"}
+        )
         await browser.until(f"/Clients\\s+1\\b/.test({CARD_TEXT})")
         card = await browser.text(CARD)
         self.assertRegex(card, r"streaming for \d+ s")
@@ -103,8 +106,9 @@ class DemoDashboardTests(DashboardTestCase):
         self.assertRegex(card, r"Gaps\s+none")
         self.assertRegex(card, r"Clients\s+1\b")
         clients = await browser.text("#clients")
-        self.assertIn("2 connected", clients)
-        self.assertIn("HeadlessChrome", clients)
+        self.assertIn("1 connected, not counted: 2 streams of dashboards", clients)
+        self.assertNotIn("HeadlessChrome", clients)
+        self.assertRegex(clients, r"bot1\s+up to date\s+127\.0\.0\.1:\d+ · paper · WebSocket")
         self.assertIn("up to date", clients)
         bars = (
             "[...document.querySelectorAll('figure rect')]"

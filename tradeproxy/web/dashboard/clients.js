@@ -9,9 +9,10 @@ export class Clients {
   }
 
   show(clients, now, manyAccounts) {
-    const { count: all, slow, listed } = clients;
+    const { count: all, slow, dashboards, listed } = clients;
     const words = [`${count(all)} connected`, slow ? `${count(slow)} slow` : ""];
     if (listed.length < all) words.push(`the ${count(listed.length)} furthest behind are shown`);
+    if (dashboards) words.push(`not counted: ${plural(dashboards, "stream")} of dashboards`);
     say(this.summary, words.filter(Boolean).join(", "));
     this.list.replaceChildren(...listed.map((client) => item(client, now, manyAccounts)));
   }
@@ -33,8 +34,8 @@ function item(client, now, manyAccounts) {
   return make(
     "li",
     "",
-    make("div", "", make("span", "address", client.address), badge),
-    make("div", "quiet", manner, " · ", age),
+    make("div", "", make("span", "address", client.name || client.address), badge),
+    make("div", "quiet", client.name ? `${client.address} · ` : "", manner, " · ", age),
     agent,
   );
 }

@@ -45,6 +45,7 @@ export class Stream {
     const url = new URL(this.path, document.baseURI);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     url.searchParams.set("proxy_status", "1");
+    url.searchParams.set("dashboard", "1"); // not counted as a client
     if (this.cursor) url.searchParams.set("since_id", this.cursor);
     else url.searchParams.set("replay", String(FIRST_LOOK));
     this.told.state("connecting", 0);
