@@ -20,6 +20,9 @@ from tests.system.interop.environments import UnavailableError, prepare
 reactor: Any = chosen
 
 DRIVER = Path(__file__).with_name("chromium.mjs")
+PACKAGES = ("playwright-core@1.65.1", "axe-core@4.14.1")
+"""From npm, for the tests only."""
+
 PATIENCE = 30.0
 """Seconds for one answer; Chromium has 15 for a command."""
 
@@ -90,9 +93,7 @@ async def start_browser(directory: str) -> Browser:
     if chromium is None:
         raise SkipTest("Chromium is not installed; in Debian, apt-get install chromium")
     try:
-        environment = prepare(
-            InteropClient("the dashboard", ("node",), DRIVER.name, npm=("playwright-core@1.65.1",))
-        )
+        environment = prepare(InteropClient("the dashboard", ("node",), DRIVER.name, npm=PACKAGES))
     except UnavailableError as reason:
         raise SkipTest(str(reason)) from None
     variables = {

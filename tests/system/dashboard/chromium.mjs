@@ -1,7 +1,9 @@
 // Controls a page in Chromium: each line of JSON is a command, and gets one line as its answer.
 //
-// "console" returns the errors and warnings so far, "requests" every URL that the page requested.
+// "console" returns the errors and warnings so far, "requests" every URL that the page requested,
+// "axe" what axe-core finds on the page as it is.
 
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,7 +11,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 const PATIENCE = 15000;
 
 const { CHROMIUM, MODULES } = process.env;
-const { chromium } = createRequire(`${MODULES}/`)("playwright-core");
+const modules = createRequire(`${MODULES}/`);
+const { chromium } = modules("playwright-core");
+const axe = readFileSync(modules.resolve("axe-core/axe.min.js"), "utf8");
 
 const browser = await chromium.launch({
   executablePath: CHROMIUM,
@@ -38,6 +42,10 @@ const does = {
   open: ({ url }) => page.goto(url).then(() => null),
   click: ({ at }) => page.click(at),
   fill: ({ at, text }) => page.fill(at, text),
+  press: async ({ at, key }) => {
+    if (at) await page.focus(at);
+    await page.keyboard.press(key);
+  },
   choose: ({ at, text }) => page.selectOption(at, text),
   evaluate: ({ text }) => page.evaluate(text),
   wait: async ({ text }) => {
@@ -50,10 +58,22 @@ const does = {
   console: () => complaints.splice(0),
   requests: () => requests,
   size: (size) => page.setViewportSize(size),
-  picture: async ({ path, width, height, scheme }) => {
+  look: async ({ width, height, scheme }) => {
     await page.setViewportSize({ width, height });
     await page.emulateMedia({ colorScheme: scheme });
+  },
+  picture: async ({ path, ...look }) => {
+    await does.look(look);
     await page.screenshot({ path });
+  },
+  axe: async () => {
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => axe.run());
+    return violations.map(({ id, help, nodes }) => ({
+      id,
+      help,
+      nodes: nodes.map(({ html, failureSummary }) => `${html}: ${failureSummary}`),
+    }));
   },
 };
 

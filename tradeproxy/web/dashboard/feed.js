@@ -2,6 +2,7 @@
 
 import { KINDS } from "./event.js";
 import { parse } from "./json.js";
+import { TabStop } from "./tabstop.js";
 import { make, moment, say } from "./text.js";
 
 const KEPT = 2000; // events and notes that the filters apply to
@@ -25,10 +26,10 @@ export class Feed {
     filters.addEventListener("submit", (event) => event.preventDefault());
     filters.addEventListener("input", () => this.#redraw());
     pause.addEventListener("click", () => this.#toggle());
-    rows.addEventListener("click", ({ target }) => this.#open(target.closest("tr")));
-    rows.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && event.target.matches("tr")) this.#open(event.target);
+    rows.addEventListener("click", ({ target }) => {
+      if (!String(getSelection())) toggle(target.closest("tr"));
     });
+    this.tabStop = new TabStop(rows, toggle);
   }
 
   /** Add an event, unless the feed has it already. */
@@ -102,7 +103,11 @@ export class Feed {
     const chosen = this.fresh.filter((entry) => this.#wants(entry)).slice(-SHOWN);
     this.fresh = [];
     this.rows.prepend(...chosen.toReversed().map((entry) => this.#row(entry)));
-    while (this.rows.childElementCount > SHOWN) this.rows.lastElementChild.remove();
+    while (this.rows.childElementCount > SHOWN) {
+      this.tabStop.leave(this.rows.lastElementChild);
+      this.rows.lastElementChild.remove();
+    }
+    this.tabStop.renew();
     this.nothing.hidden = this.rows.childElementCount > 0;
     if (this.entries.length) say(this.nothing, "Nothing of what came fits the filter.");
   }
@@ -137,6 +142,8 @@ export class Feed {
       const cell = make("td", "said", entry.note);
       cell.colSpan = 7;
       row.append(cell);
+      row.tabIndex = -1;
+      row.ariaLevel = "1";
       row.dataset.tone = entry.tone;
       return row;
     }
@@ -167,24 +174,28 @@ export class Feed {
     );
     row.classList.toggle("option", entry.symbol.length > SHORT);
     row.classList.toggle("precise", Math.max(entry.quantity.length, entry.price.length) > SHORT);
-    row.tabIndex = 0;
-    row.setAttribute("aria-expanded", "false");
+    row.tabIndex = -1; // tabstop.js gives one row 0
+    row.ariaLevel = "1";
+    row.ariaExpanded = "false";
     row.entry = entry;
     return row;
   }
+}
 
-  // Show the event's JSON below its row; a second click hides it.
-  #open(row) {
-    if (!row?.entry || String(getSelection())) return;
-    const isOpen = row.getAttribute("aria-expanded") === "true";
-    row.setAttribute("aria-expanded", String(!isOpen));
-    if (isOpen) {
-      row.nextElementSibling?.remove();
-      return;
-    }
-    const json = JSON.stringify(parse(row.entry.text), null, 2);
-    const cell = make("td", "", make("pre", "", json));
-    cell.colSpan = 9;
-    row.after(make("tr", "json", cell));
+/** Show or hide the event's JSON below its row; without `wanted`, do the other. */
+function toggle(row, wanted) {
+  if (!row?.entry) return;
+  const isOpen = row.ariaExpanded === "true";
+  if (isOpen === wanted) return;
+  row.ariaExpanded = String(!isOpen);
+  if (isOpen) {
+    row.nextElementSibling?.remove();
+    return;
   }
+  const json = JSON.stringify(parse(row.entry.text), null, 2);
+  const cell = make("td", "", make("pre", "", json));
+  cell.colSpan = 9;
+  const details = make("tr", "json", cell);
+  details.ariaLevel = "2";
+  row.after(details);
 }
