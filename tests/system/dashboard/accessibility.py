@@ -120,6 +120,18 @@ class AxeTests(DashboardTestCase):
         await browser.do("click", at=f"{CARD} summary")
         await self.audit(browser, "outage")
 
+    async def test_no_findings_without_contact(self) -> None:
+        """The proxy is gone, and with it the colours of a current state."""
+        alpaca = await self.simulate()
+        proxy = await self.proxy()
+        await alpaca.when_listening()
+        browser = await self.open_dashboard()
+        emit(alpaca, "fill")
+        await browser.until(f"{VERDICT} === 'all is well' && {ROWS}.length === 1")
+        await proxy.stop()
+        await browser.until(f"{VERDICT}.startsWith('no contact')")
+        await self.audit(browser, "no contact")
+
     async def test_no_findings_while_asking_for_token(self) -> None:
         """The dialog is open, for the first and for another token."""
         await self.simulate()

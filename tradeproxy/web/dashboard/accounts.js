@@ -34,6 +34,11 @@ export class Accounts {
   tick() {
     for (const card of this.cards.values()) card.tick();
   }
+
+  /** Show the ages at the proxy's time `now`, as a thing of the past. */
+  freeze(now) {
+    for (const card of this.cards.values()) card.tick(now, "was ");
+  }
 }
 
 class Card {
@@ -76,12 +81,12 @@ class Card {
     this.tick();
   }
 
-  tick() {
+  tick(now = this.clock?.(), tense = "") {
     if (!this.state) return;
     const { upstream, last_event: last } = this.state;
-    const now = this.clock();
     const since = duration(now - Date.parse(upstream.since));
-    say(this.at.state, upstream.state === "up" ? `streaming for ${since}` : `down for ${since}`);
+    const state = upstream.state === "up" ? "streaming" : "down";
+    say(this.at.state, `${tense}${state} for ${since}`);
     say(this.at.last, last === null ? "none" : `${duration(now - Date.parse(last))} ago`);
     this.at.last.title = last ?? "";
   }

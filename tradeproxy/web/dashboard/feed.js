@@ -41,7 +41,10 @@ export class Feed {
     this.#take(entry);
   }
 
-  /** Add a line about the stream itself, at its place between the events. */
+  /**
+   * Add a line about the stream itself, at its place between the events. Without an account it is
+   * about all of them.
+   */
   note(account, text, tone = "") {
     this.#take({ account, note: text, tone, at: new Date(this.clock()).toISOString() });
   }
@@ -125,7 +128,8 @@ export class Feed {
 
   #wants(entry) {
     const { account, symbol, event, prefix } = this.filters.elements;
-    if (account.value && entry.account !== account.value) return false;
+    // A note without an account is about all of them.
+    if (account.value && entry.account && entry.account !== account.value) return false;
     if (entry.note) return true;
     if (event.value && entry.event !== event.value) return false;
     if (!entry.order.startsWith(prefix.value)) return false;
