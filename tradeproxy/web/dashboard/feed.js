@@ -24,7 +24,7 @@ export class Feed {
     this.kinds = new Set();
     for (const kind of KINDS) this.#offer(kind);
     filters.addEventListener("submit", (event) => event.preventDefault());
-    filters.addEventListener("input", () => this.#redraw());
+    filters.addEventListener("input", () => this.redraw());
     pause.addEventListener("click", () => this.#toggle());
     rows.addEventListener("click", ({ target }) => {
       if (!String(getSelection())) toggle(target.closest("tr"));
@@ -115,7 +115,8 @@ export class Feed {
     if (this.entries.length) say(this.nothing, "Nothing of what came fits the filter.");
   }
 
-  #redraw() {
+  /** Show the chosen events again: the filters or the way they are shown have changed. */
+  redraw() {
     const waiting = this.paused ? this.fresh : [];
     const unseen = new Set(waiting);
     const shown = this.entries.filter((entry) => !unseen.has(entry));

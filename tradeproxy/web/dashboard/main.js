@@ -6,8 +6,9 @@ import { Clients } from "./clients.js";
 import { Contact } from "./contact.js";
 import { read } from "./event.js";
 import { Feed } from "./feed.js";
+import { Preferences } from "./preferences.js";
 import { Stream } from "./stream.js";
-import { duration, moment, plural, say } from "./text.js";
+import { duration, moment, plural, say, setZone, zoneAt } from "./text.js";
 
 const PATIENCE = 5000;
 const TOKEN = "tradeproxy token";
@@ -25,6 +26,13 @@ const feed = new Feed(
   { rows: at("rows"), nothing: at("nothing"), filters: at("filters"), pause: at("pause") },
   clock,
 );
+const preferences = new Preferences(at("settings"), localStorage, (name) => {
+  applyPreferences();
+  if (name !== "zone") return;
+  feed.redraw();
+  showContact();
+  look();
+});
 const contact = new Contact();
 const streams = new Map();
 const links = new Map(); // for each stream: its state, and the time of its next attempt
@@ -36,6 +44,11 @@ let next; // the timer of the next poll
 let nextAt = 0; // when it fires
 let looking = false;
 let again = false; // whether to look once more after this answer
+
+function applyPreferences() {
+  setZone(preferences.get("zone"));
+  say(at("time-title"), `Time (${zoneAt(clock())})`);
+}
 
 async function look() {
   if (at("ask").open) return;
@@ -262,4 +275,5 @@ document.addEventListener("visibilitychange", wake);
 addEventListener("online", wake);
 setInterval(tick, 1000);
 showContact();
+applyPreferences();
 look();

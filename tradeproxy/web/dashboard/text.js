@@ -40,19 +40,42 @@ export function duration(milliseconds) {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-const two = (number) => String(number).padStart(2, "0");
+const FIELDS = { month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit" };
+let fields; // of a time in the chosen zone
+let zoneName;
+
+/** Show times in this zone of the IANA database; with "", in the browser's own. */
+export function setZone(zone) {
+  const timeZone = zone || undefined;
+  const options = { ...FIELDS, year: "numeric", second: "2-digit", hourCycle: "h23", timeZone };
+  fields = new Intl.DateTimeFormat("en-US", options);
+  zoneName = new Intl.DateTimeFormat("en-US", { timeZone, timeZoneName: "short" });
+}
+
+setZone("");
+
+/** Return the short name of the chosen zone at a time, such as EDT. */
+export function zoneAt(milliseconds) {
+  return zoneName.formatToParts(milliseconds).find(({ type }) => type === "timeZoneName").value;
+}
+
+function split(milliseconds) {
+  const parts = fields.formatToParts(milliseconds);
+  return Object.fromEntries(parts.map(({ type, value }) => [type, value]));
+}
 
 /** Format a duration in its largest unit. */
 export const roughly = (milliseconds) => duration(milliseconds).split(" ").slice(0, 2).join(" ");
 
-/** Format a time in the local time zone, with the date if it is not today. */
+/** Format a time in the chosen zone, with the date if it is not today there. */
 export function moment(milliseconds, now, fine = true) {
-  const then = new Date(milliseconds);
-  if (Number.isNaN(then.getTime())) return "";
-  const clock = `${two(then.getHours())}:${two(then.getMinutes())}:${two(then.getSeconds())}`;
-  const time = fine ? `${clock}.${String(then.getMilliseconds()).padStart(3, "0")}` : clock;
-  if (then.toDateString() === new Date(now).toDateString()) return time;
-  return `${two(then.getMonth() + 1)}-${two(then.getDate())} ${clock}`;
+  const date = new Date(milliseconds);
+  if (Number.isNaN(date.getTime())) return "";
+  const [then, today] = [split(date), split(now)];
+  const clock = `${then.hour}:${then.minute}:${then.second}`;
+  const isToday = ["year", "month", "day"].every((type) => then[type] === today[type]);
+  if (!isToday) return `${then.month}-${then.day} ${clock}`;
+  return fine ? `${clock}.${String(date.getUTCMilliseconds()).padStart(3, "0")}` : clock;
 }
 
 /** Format a latency given in seconds. */
