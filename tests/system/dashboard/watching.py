@@ -139,11 +139,11 @@ class DemoDashboardTests(DashboardTestCase):
         self.assertEqual(set(await browser.do("evaluate", text=column("event"))), {"fill"})
         order = (await browser.do("evaluate", text=column("order")))[0]
         await browser.do("choose", at="[name=event]", text="")
-        await browser.do("fill", at="[name=prefix]", text=order)
+        await browser.do("fill", at="[name=order]", text=order)
         self.assertEqual(set(await browser.do("evaluate", text=column("order"))), {order})
-        await browser.do("fill", at="[name=prefix]", text="no such order")
+        await browser.do("fill", at="[name=order]", text="no such order")
         self.assertIn("Nothing of what came fits the filter", await browser.text("#feed"))
-        await browser.do("fill", at="[name=prefix]", text="")
+        await browser.do("fill", at="[name=order]", text="")
 
         await browser.do("click", at="#pause")
         before = await browser.do("evaluate", text=IDS)

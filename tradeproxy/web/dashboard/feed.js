@@ -1,6 +1,7 @@
 // The live feed: the newest event first, filtered, and unchanged while it is paused.
 
 import { KINDS } from "./event.js";
+import { Filters } from "./filters.js";
 import { parse } from "./json.js";
 import { TabStop } from "./tabstop.js";
 import { make, moment, say } from "./text.js";
@@ -10,10 +11,10 @@ const SHOWN = 300;
 const SHORT = 10; // characters; option symbols have up to 21, crypto quantities 9 decimals
 
 export class Feed {
-  constructor({ rows, nothing, filters, pause }, clock) {
+  constructor({ rows, nothing, filters, clear, pause }, clock) {
     this.rows = rows;
     this.nothing = nothing;
-    this.filters = filters;
+    this.filters = new Filters(filters, clear, KINDS, () => this.redraw());
     this.pause = pause;
     this.clock = clock;
     this.entries = []; // oldest first
@@ -21,10 +22,6 @@ export class Feed {
     this.seen = new Set();
     this.paused = false;
     this.planned = false;
-    this.kinds = new Set();
-    for (const kind of KINDS) this.#offer(kind);
-    filters.addEventListener("submit", (event) => event.preventDefault());
-    filters.addEventListener("input", () => this.redraw());
     pause.addEventListener("click", () => this.#toggle());
     rows.addEventListener("click", ({ target }) => {
       if (!String(getSelection())) toggle(target.closest("tr"));
@@ -37,7 +34,7 @@ export class Feed {
     const key = entry.id && `${entry.account} ${entry.id}`;
     if (key && this.seen.has(key)) return;
     if (key) this.seen.add(key);
-    this.#offer(entry.event);
+    this.filters.offerKind(entry.event);
     this.#take(entry);
   }
 
@@ -51,17 +48,8 @@ export class Feed {
 
   /** Show the account filter if there is more than one account. */
   offerAccounts(names) {
-    const { account } = this.filters.elements;
-    account.hidden = names.length < 2;
+    this.filters.offerAccounts(names);
     this.rows.closest("table").classList.toggle("one", names.length < 2);
-    const known = new Set(Array.from(account.options, (option) => option.value));
-    account.append(...names.filter((name) => !known.has(name)).map((name) => new Option(name)));
-  }
-
-  #offer(kind) {
-    if (!kind || this.kinds.has(kind) || this.kinds.size > 100) return;
-    this.kinds.add(kind);
-    this.filters.elements.event.append(new Option(kind));
   }
 
   #take(entry) {
@@ -98,12 +86,12 @@ export class Feed {
 
   #caption() {
     if (!this.paused) return "Pause";
-    const waiting = this.fresh.filter((entry) => this.#wants(entry)).length;
+    const waiting = this.fresh.filter((entry) => this.filters.fit(entry)).length;
     return waiting ? `Resume (${waiting} new)` : "Resume";
   }
 
   #draw() {
-    const chosen = this.fresh.filter((entry) => this.#wants(entry)).slice(-SHOWN);
+    const chosen = this.fresh.filter((entry) => this.filters.fit(entry)).slice(-SHOWN);
     this.fresh = [];
     this.rows.prepend(...chosen.toReversed().map((entry) => this.#row(entry)));
     while (this.rows.childElementCount > SHOWN) {
@@ -125,17 +113,6 @@ export class Feed {
     this.#draw();
     this.fresh = waiting;
     say(this.pause, this.#caption());
-  }
-
-  #wants(entry) {
-    const { account, symbol, event, prefix } = this.filters.elements;
-    // A note without an account is about all of them.
-    if (account.value && entry.account && entry.account !== account.value) return false;
-    if (entry.note) return true;
-    if (event.value && entry.event !== event.value) return false;
-    if (!entry.order.startsWith(prefix.value)) return false;
-    const symbols = symbol.value.toUpperCase().split(/[\s,]+/).filter(Boolean);
-    return !symbols.length || symbols.some((begin) => entry.symbol.toUpperCase().startsWith(begin));
   }
 
   #row(entry) {

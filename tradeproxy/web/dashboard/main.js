@@ -23,7 +23,13 @@ const clock = () => Date.now() + ahead;
 const accounts = new Accounts(at("accounts"), at("account-card"));
 const clients = new Clients(at("clients-list"), at("clients-summary"));
 const feed = new Feed(
-  { rows: at("rows"), nothing: at("nothing"), filters: at("filters"), pause: at("pause") },
+  {
+    rows: at("rows"),
+    nothing: at("nothing"),
+    filters: at("filters"),
+    clear: at("clear"),
+    pause: at("pause"),
+  },
   clock,
 );
 const preferences = new Preferences(at("settings"), localStorage, (name) => {
