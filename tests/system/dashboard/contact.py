@@ -53,6 +53,7 @@ class DeadProxyTests(DashboardTestCase):
         await browser.until(rf"/^not connected; next attempt in \d s$/.test({LINK})")
         title = await browser.do("evaluate", text=TITLE)
         self.assertTrue(title.startswith("✕ no contact"), title)
+        self.assertIn("see whether the proxy runs", await browser.text("#remedy"))
         await browser.until(f"{NOTES}.length > 0")
         notes = await browser.do("evaluate", text=NOTES)
         self.assertRegex(notes[0], r"^contact with the proxy lost; the last sign was at [0-9:]{8}$")

@@ -2,6 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { count, duration, latency, make, moment, plural, say } from "./text.js";
+import { Trouble } from "./trouble.js";
 
 const GOOD = new Set(["recovered"]);
 const BAD = new Set(["lost"]);
@@ -37,7 +38,7 @@ export class Accounts {
 
   /** Show the ages at the proxy's time `now`, as a thing of the past. */
   freeze(now) {
-    for (const card of this.cards.values()) card.tick(now, "was ");
+    for (const card of this.cards.values()) card.freeze(now);
   }
 }
 
@@ -50,6 +51,7 @@ class Card {
     }
     this.at.name.textContent = name;
     this.article.dataset.account = name;
+    this.trouble = new Trouble(this.at);
     this.events = new Chart(this.at.events, "events in 10 s", 4, count);
     this.latency = new Chart(this.at.latency, "slowest delivery in 10 s", 0.001, latency);
   }
@@ -60,8 +62,7 @@ class Card {
     const at = this.at;
     const { upstream, series } = state;
     this.article.dataset.state = upstream.state === "down" ? "down" : state.ready ? "up" : "warn";
-    at.trouble.hidden = state.ready;
-    say(at.trouble, state.ready ? "" : state.reason);
+    this.trouble.show(state);
     say(at.today, count(state.events_today));
     say(at.duplicates, count(state.duplicates));
     say(at.reconnects, count(state.reconnects));
@@ -81,8 +82,19 @@ class Card {
     this.tick();
   }
 
-  tick(now = this.clock?.(), tense = "") {
+  tick() {
     if (!this.state) return;
+    const now = this.clock();
+    this.#showAges(now, "");
+    this.trouble.tick(now);
+  }
+
+  freeze(now) {
+    this.#showAges(now, "was ");
+    this.trouble.tick(null);
+  }
+
+  #showAges(now, tense) {
     const { upstream, last_event: last } = this.state;
     const since = duration(now - Date.parse(upstream.since));
     const state = upstream.state === "up" ? "streaming" : "down";

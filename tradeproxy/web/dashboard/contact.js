@@ -17,6 +17,10 @@ const ASLEEP = 90000; // browsers may give a hidden page one timer a minute
 const SHORTEST = 500;
 const LONGEST = 8000;
 
+const REMEDY =
+  "What to do: see whether the proxy runs (tradeproxy status, or its log), and check the network." +
+  " This page resumes by itself.";
+
 export class Contact {
   /** `random()` returns a number from 0 to 1: many pages must not come back at the same time. */
   constructor(random = Math.random) {
@@ -81,7 +85,8 @@ export class Contact {
   }
 
   /**
-   * Return what the page says instead of the verdict: a text, a tone and a title; null if current.
+   * Return what the page says instead of the verdict: a text, a tone, a title and perhaps a remedy;
+   * null if what is shown is current.
    * `since` is the time of the last sign of the proxy as a text.
    */
   describe(since) {
@@ -89,7 +94,8 @@ export class Contact {
     if (this.state === "lost") {
       const text = known ? `no contact with the proxy since ${since}` : "no contact with the proxy";
       const reason = this.reason && ` (${this.reason})`;
-      return { text: text + reason, tone: "bad", title: "✕ no contact – tradeproxy" };
+      const title = "✕ no contact – tradeproxy";
+      return { text: text + reason, tone: "bad", title, remedy: REMEDY };
     }
     if (this.state === "refused") {
       return { text: "the proxy asks for a token", tone: "warn", title: "▲ token – tradeproxy" };

@@ -46,13 +46,22 @@ export function read(account, message, text) {
     side: word(order.side),
     quantity: quantity(data, order),
     price: price(data, order),
-    status: word(order.status),
+    status: status(event, order),
     order: word(order.client_order_id) || word(order.id),
   };
 }
 
 function isObject(value) {
   return typeof value === "object" && value !== null;
+}
+
+/** Statuses that events with other names bring. */
+const STATUSES = { fill: "filled", partial_fill: "partially_filled" };
+
+/** Return the order's status, or "" if it only repeats the event. */
+function status(event, order) {
+  const text = word(order.status);
+  return text === event || text === STATUSES[event] ? "" : text;
 }
 
 function legs(order) {

@@ -8,7 +8,6 @@ import { make, moment, say } from "./text.js";
 
 const KEPT = 2000; // events and notes that the filters apply to
 const SHOWN = 300;
-const SHORT = 10; // characters; option symbols have up to 21, crypto quantities 9 decimals
 
 export class Feed {
   constructor({ rows, nothing, filters, clear, pause }, clock) {
@@ -129,7 +128,7 @@ export class Feed {
       row.dataset.tone = entry.tone;
       return row;
     }
-    const badge = make("span", "badge", entry.event || "?");
+    const badge = make("span", "badge", ...breakable(entry.event || "?"));
     badge.dataset.tone = entry.tone;
     const event = make("td", "event", badge);
     if (entry.recovered) {
@@ -154,8 +153,7 @@ export class Feed {
       make("td", "status", entry.status),
       order,
     );
-    row.classList.toggle("option", entry.symbol.length > SHORT);
-    row.classList.toggle("precise", Math.max(entry.quantity.length, entry.price.length) > SHORT);
+    row.classList.add(...lengths(entry));
     row.tabIndex = -1; // tabstop.js gives one row 0
     row.ariaLevel = "1";
     row.ariaExpanded = "false";
@@ -180,4 +178,23 @@ function toggle(row, wanted) {
   const details = make("tr", "json", cell);
   details.ariaLevel = "2";
   row.after(details);
+}
+
+// Longer than what its column has room for, in characters, or than the line of a phone.
+const LENGTHS = {
+  option: ({ symbol }) => symbol.length > 10, // option symbols have up to 21
+  precise: ({ quantity, price }) => quantity.length > 10 || price.length > 12,
+  long: ({ event }) => event.length > 14, // order_replace_rejected has 22
+  wide: ({ event, symbol, quantity, price }) =>
+    Math.max(event.length, 13) + symbol.length + quantity.length + price.length > 36,
+};
+
+/** Return the classes of a row for which the style sheet makes room. */
+function lengths(entry) {
+  return Object.keys(LENGTHS).filter((name) => LENGTHS[name](entry));
+}
+
+/** Let a name such as order_cancel_rejected take two lines, broken behind an underscore. */
+function breakable(name) {
+  return name.split(/(?<=_)/).flatMap((part) => [part, document.createElement("wbr")]);
 }

@@ -130,6 +130,8 @@ function showContact() {
   document.body.classList.toggle("stale", !contact.isCurrent);
   const since = moment(contact.heard + ahead, clock(), false);
   const said = contact.describe(since);
+  at("remedy").hidden = !said?.remedy;
+  say(at("remedy"), said?.remedy ?? "");
   if (said) {
     verdict.dataset.tone = said.tone;
     say(verdict, said.text);
