@@ -41,7 +41,7 @@ class KeyboardTests(DashboardTestCase):
             emit(alpaca, "new", id=f"order-{number}")
         await browser.until(f"{ROWS}.length === 5")
         self.assertEqual(await browser.do("evaluate", text=STOPS), 1)
-        await browser.do("press", at="#pause", key="Tab")
+        await browser.do("press", at="#download", key="Tab")
         self.assertEqual(await self.focus(browser), 0)
         for key, row in (
             *(("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1), ("End", 4), ("ArrowDown", 4)),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from io import StringIO
+
 from tests.system.dashboard.accessibility import emit
 from tests.system.dashboard.browser import Browser
 from tests.system.dashboard.watching import LINK, ROWS, DashboardTestCase, column
@@ -9,6 +12,19 @@ from tradeproxy.simulator.simulator import Simulator
 
 SETTINGS = "button[popovertarget=settings]"
 AT = "2026-07-24T18:42:50.132734Z"
+
+RECORDER = """
+globalThis.recorded = [];
+globalThis.Notification = class {
+  static requestPermission = async () => "granted";
+  constructor(title) { recorded.push(title); }
+};
+const start = OscillatorNode.prototype.start;
+OscillatorNode.prototype.start = function (time) {
+  recorded.push("sound");
+  start.call(this, time);
+};
+"""
 
 
 class ChoicesTestCase(DashboardTestCase):
@@ -49,6 +65,53 @@ class SettingsTests(ChoicesTestCase):
         await browser.until(f"{ROWS}.length === 1")
         self.assertEqual(await browser.do("evaluate", text=column("time")), ["07-24 18:42:50"])
         self.assertEqual(await browser.text("#time-title"), "Time (UTC)")
+        await self.assert_console_is_empty(browser)
+
+    async def test_theme_is_chosen_and_kept(self) -> None:
+        """Also on the help page; without a choice it is that of the system."""
+        _, browser = await self.open_with()
+        ground = "getComputedStyle(document.body).backgroundColor"
+        light, dark = "rgb(244, 246, 249)", "rgb(14, 18, 24)"
+        size = {"width": 1360, "height": 850}
+        for scheme, color in (("dark", dark), ("light", light)):
+            await browser.do("look", **size, scheme=scheme)
+            self.assertEqual(await browser.do("evaluate", text=ground), color)
+        await browser.do("click", at=SETTINGS)
+        await browser.do("choose", at="[name=theme]", text="dark")
+        self.assertEqual(await browser.do("evaluate", text=ground), dark)
+        for path in ("/", "/dashboard/help.html"):
+            await browser.do("open", url=f"http://localhost:{self.port}{path}")
+            await browser.until(f"{ground} === '{dark}'")
+        await self.assert_console_is_empty(browser)
+
+    async def test_fill_is_notified_and_heard(self) -> None:
+        """The browser's own notification and audio, of which only the calls are recorded."""
+        alpaca, browser = await self.open_with({"symbol": "OLD"})
+        await browser.until(f"{ROWS}.length === 1")
+        await browser.do("evaluate", text=RECORDER)
+        await browser.do("click", at=SETTINGS)
+        await browser.do("click", at="[name=sound]")
+        await browser.do("click", at="[name=notification]")
+        emit(alpaca, "new", symbol="TSLA", id="new")
+        emit(alpaca, "fill", symbol="TSLA", id="fill")
+        await browser.until("recorded.length === 3")
+        self.assertEqual(
+            await browser.do("evaluate", text="recorded"),
+            ["sound", "sound", "paper: fill buy 1 TSLA at 12.5"],
+        )
+        await self.assert_console_is_empty(browser)
+
+    async def test_download_has_the_shown_events(self) -> None:
+        """Those that fit the filter, the newest first."""
+        _, browser = await self.open_with({"symbol": "SPY"}, {"symbol": "TSLA"}, {"symbol": "SPY"})
+        await browser.until(f"{ROWS}.length === 3")
+        await browser.do("fill", at="[name=symbol]", text="SPY")
+        name, text = await browser.do("download", at="#download")
+        self.assertRegex(name, r"trade-updates-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ\.csv")
+        ids = await browser.do("evaluate", text=f"{ROWS}.map((row) => row.entry.id)")
+        rows = list(csv.DictReader(StringIO(text, newline="")))
+        self.assertEqual([row["event_id"] for row in rows], ids)
+        self.assertEqual([row["symbol"] for row in rows], ["SPY", "SPY"])
         await self.assert_console_is_empty(browser)
 
 

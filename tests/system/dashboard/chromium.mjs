@@ -1,7 +1,7 @@
 // Controls a page in Chromium: each line of JSON is a command, and gets one line as its answer.
 //
 // "console" returns the errors and warnings so far, "requests" every URL that the page requested,
-// "axe" what axe-core finds on the page as it is.
+// "axe" what axe-core finds on the page as it is, "download" the name and the text of a file.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -45,6 +45,10 @@ const does = {
   press: async ({ at, key }) => {
     if (at) await page.focus(at);
     await page.keyboard.press(key);
+  },
+  download: async ({ at }) => {
+    const [download] = await Promise.all([page.waitForEvent("download"), page.click(at)]);
+    return [download.suggestedFilename(), readFileSync(await download.path(), "utf8")];
   },
   choose: ({ at, text }) => page.selectOption(at, text),
   evaluate: ({ text }) => page.evaluate(text),

@@ -28,13 +28,14 @@ export class Feed {
     this.tabStop = new TabStop(rows, toggle);
   }
 
-  /** Add an event, unless the feed has it already. */
+  /** Add an event. Return whether it fits the filters; not if the feed has it already. */
   add(entry) {
     const key = entry.id && `${entry.account} ${entry.id}`;
-    if (key && this.seen.has(key)) return;
+    if (key && this.seen.has(key)) return false;
     if (key) this.seen.add(key);
     this.filters.offerKind(entry.event);
     this.#take(entry);
+    return this.filters.fit(entry);
   }
 
   /**
@@ -43,6 +44,11 @@ export class Feed {
    */
   note(account, text, tone = "") {
     this.#take({ account, note: text, tone, at: new Date(this.clock()).toISOString() });
+  }
+
+  /** Return the events that are shown, the newest first. */
+  shown() {
+    return Array.from(this.rows.querySelectorAll("tr.entry"), (row) => row.entry);
   }
 
   /** Show the account filter if there is more than one account. */

@@ -1,7 +1,10 @@
 // The help page: each reason for trouble, its cause and its remedy.
 
+import { readChoices } from "./preferences.js";
 import { REMEDIES } from "./remedies.js";
 import { make } from "./text.js";
+
+document.documentElement.dataset.theme = String(readChoices(localStorage).theme ?? "");
 
 const rows = REMEDIES.map(({ id, says, cause, remedy }) => {
   const reasons = says.map((reason) => make("div", "", make("code", "", reason)));

@@ -2,8 +2,10 @@
 // is shown as current.
 
 import { Accounts } from "./accounts.js";
+import { Alerts } from "./alerts.js";
 import { Clients } from "./clients.js";
 import { Contact } from "./contact.js";
+import { save, toCsv } from "./download.js";
 import { read } from "./event.js";
 import { Feed } from "./feed.js";
 import { Preferences } from "./preferences.js";
@@ -34,11 +36,13 @@ const feed = new Feed(
 );
 const preferences = new Preferences(at("settings"), localStorage, (name) => {
   applyPreferences();
-  if (name !== "zone") return;
-  feed.redraw();
-  showContact();
-  look();
+  if (name === "zone") {
+    feed.redraw();
+    showContact();
+    look();
+  } else alerts.choose(name);
 });
+const alerts = new Alerts(preferences, (text) => say(at("settings-hint"), text));
 const contact = new Contact();
 const streams = new Map();
 const links = new Map(); // for each stream: its state, and the time of its next attempt
@@ -52,6 +56,7 @@ let looking = false;
 let again = false; // whether to look once more after this answer
 
 function applyPreferences() {
+  document.documentElement.dataset.theme = preferences.get("theme");
   setZone(preferences.get("zone"));
   say(at("time-title"), `Time (${zoneAt(clock())})`);
 }
@@ -183,8 +188,12 @@ function conclude(states) {
 function follow(name, path) {
   const told = {
     heard: () => contact.hear(Date.now()),
-    event: (message, text) => feed.add(read(name, message, text)),
+    event: (message, text) => {
+      const entry = read(name, message, text);
+      if (feed.add(entry)) alerts.take(entry);
+    },
     status: (data) => {
+      if (data.event === "replay" && data.state !== "begun") alerts.begin(name);
       tell(name, data);
       look();
     },
@@ -283,5 +292,9 @@ document.addEventListener("visibilitychange", wake);
 addEventListener("online", wake);
 setInterval(tick, 1000);
 showContact();
+at("download").addEventListener("click", () => {
+  const time = new Date(clock()).toISOString().slice(0, 19).replaceAll(":", "-");
+  save(toCsv(feed.shown()), `trade-updates-${time}Z.csv`);
+});
 applyPreferences();
 look();

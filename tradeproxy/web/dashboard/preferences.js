@@ -2,12 +2,21 @@
 
 const KEY = "tradeproxy preferences";
 
+/** Return the kept choices by name. They may have been written by another version. */
+export function readChoices(storage) {
+  try {
+    return JSON.parse(storage.getItem(KEY)) ?? {};
+  } catch {
+    return {}; // the browser allows no storage, or something else wrote there
+  }
+}
+
 export class Preferences {
   /** Calls `changed(name)` after a choice; `storage` is localStorage. */
   constructor(form, storage, changed) {
     this.form = form;
     this.storage = storage;
-    const kept = this.#read();
+    const kept = readChoices(storage);
     for (const field of form.elements) {
       const value = kept[field.name];
       if (field.type === "checkbox") field.checked = value === true;
@@ -30,16 +39,9 @@ export class Preferences {
 
   /** Turn a switch off, as if the reader had done it. */
   turnOff(name) {
+    if (!this.get(name)) return;
     this.form.elements[name].checked = false;
     this.#keep();
-  }
-
-  #read() {
-    try {
-      return JSON.parse(this.storage.getItem(KEY)) ?? {};
-    } catch {
-      return {}; // the browser allows no storage, or something else wrote there
-    }
   }
 
   #keep() {
