@@ -71,8 +71,9 @@ class RouteTests(SynchronousTestCase):
             b"///": AssetRoute("index.html"),
             b"/dashboard/main.js": AssetRoute("main.js"),
             b"/status.json": PageRoute.STATUS,
-            b"/dashboard": StreamRoute("dashboard", ORIGINAL),
-            b"/dashboard/stream": StreamRoute("dashboard", ALPACA),
+            b"/dashboard": PageRoute.DASHBOARD,
+            b"/dashboard/": PageRoute.DASHBOARD,
+            b"/dashboard/stream": None,
             b"/dashboard/../settings.py": None,
             b"/dashboard/.env": None,
         }
@@ -81,7 +82,7 @@ class RouteTests(SynchronousTestCase):
 
     def test_reserved_name_is_no_account(self) -> None:
         """A reserved name is, or may become, a page."""
-        for name in (b"healthz", b"readyz", b"metrics"):
+        for name in (b"healthz", b"readyz", b"metrics", b"dashboard"):
             for path in (
                 b"/trade-updates-" + name,
                 b"/" + name + b"/stream",

@@ -129,6 +129,22 @@ class FileTests(ProxyTestCase):
         head = self.request("/", method="HEAD")
         self.assertEqual((head.status, head.body), (200, ""))
 
+    def test_dashboard_path_leads_to_root(self) -> None:
+        """It was a 426: "this is a WebSocket". The filters in the query stay."""
+        for path, location in (
+            ("/dashboard", "./"),
+            ("/dashboard/", "../"),
+            ("/dashboard?symbol=A%0D%0A&x", "./?symbol=A%0D%0A&x"),
+        ):
+            for method in ("GET", "HEAD"):
+                answer = self.request(path, method=method)
+                self.assertEqual((answer.status, answer.body), (307, ""), path)
+                self.assertEqual(read_headers(answer)["location"], location)
+        self.assertEqual(self.request("/dashboard", method="POST").status, 405)
+        followed = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+        self.assertEqual(self.request("/dashboard", **followed).status, 307)
+        self.assertEqual(self.request("/dashboard", Host="evil.example").status, 403)
+
     def test_foreign_host_or_origin_is_403(self) -> None:
         """A page of another site can neither read nor embed a file; a link may lead here."""
         for path in ("/", "/dashboard/main.js", "/status.json"):
@@ -150,6 +166,7 @@ class StatusTokenTests(ProxyTestCase):
         """The page asks for the token and sends it in a header, never in the URL."""
         for path in ("/", "/dashboard/main.js", "/dashboard/style.css"):
             self.assertEqual(self.request(path).status, 200, path)
+        self.assertEqual(self.request("/dashboard").status, 307)
         for path in ("/status.json", "/status.json?token=open-sesame"):
             answer = self.request(path)
             self.assertEqual(answer.status, 401, path)

@@ -96,7 +96,7 @@ _COMMON = [
     for form in ("API_KEY", "SECRET_KEY", "OAUTH_TOKEN", "URL")
 ]
 _NAME = re.compile(r"[A-Z0-9_]{1,64}")
-RESERVED_NAMES = frozenset({"healthz", "readyz", "metrics"})
+RESERVED_NAMES = frozenset({"healthz", "readyz", "metrics", "dashboard"})
 """Names that no account can have: the proxy serves other things at these paths."""
 
 

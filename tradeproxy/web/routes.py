@@ -23,6 +23,8 @@ class PageRoute(Enum):
     READYZ = auto()
     STATUS = auto()
     METRICS = auto()
+    DASHBOARD = auto()
+    """Leads to the dashboard, which is at "/"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ _PAGES: dict[bytes, Route] = {
     b"/readyz": PageRoute.READYZ,
     b"/status.json": PageRoute.STATUS,
     b"/metrics": PageRoute.METRICS,
+    b"/dashboard": PageRoute.DASHBOARD,
 }
 _ASSET = re.compile(rb"/dashboard/(?P<name>[a-z]+\.[a-z]+)")
 _STREAM = re.compile(

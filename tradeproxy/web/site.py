@@ -141,9 +141,8 @@ class Root(Resource):
         destination = route(request.path)
         info = _read_request_info(request, upgradable=isinstance(destination, StreamRoute))
         if (
-            isinstance(destination, AssetRoute)
-            and _get_header(request, b"sec-fetch-mode") == "navigate"
-        ):
+            isinstance(destination, AssetRoute) or destination is PageRoute.DASHBOARD
+        ) and _get_header(request, b"sec-fetch-mode") == "navigate":
             # A user may open the dashboard from a link on any page. Embedding stays forbidden.
             info = replace(info, fetch_site=None)
         rejection = self._admission.check(info, public=_is_public(destination))
@@ -165,6 +164,8 @@ class Root(Resource):
                 return self._render_readyz(request, info)
             case PageRoute.HEALTHZ:
                 return _render_page(request, *healthz(self._accounts.values()))
+            case PageRoute.DASHBOARD:
+                return _redirect_to_root(request)
             case AssetRoute(name):
                 return self._render_asset(request, name)
         match match_rest_request(request.uri):
@@ -300,6 +301,21 @@ def _finish(request: Request, body: bytes) -> None:
 
 def _get_query(request: Request) -> bytes:
     return request.uri.partition(b"?")[2]
+
+
+def _redirect_to_root(request: Request) -> bytes:
+    """Redirect `/dashboard`, with its query, to the dashboard.
+
+    The location is relative: behind a reverse proxy, the root may be at a path of its own.
+    """
+    if request.method not in READ_METHODS:
+        return _render_rejection(request, METHOD_NOT_ALLOWED)
+    root = b"../" if request.path.endswith(b"/") else b"./"
+    query = _get_query(request)
+    request.setResponseCode(307)
+    request.setHeader(b"location", root + b"?" + query if query else root)
+    request.setHeader(b"cache-control", b"no-cache")
+    return b""
 
 
 def _is_public(destination: Route | None) -> bool:

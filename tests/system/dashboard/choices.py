@@ -142,7 +142,9 @@ class FilterTests(ChoicesTestCase):
 
     async def test_filters_are_in_url_and_clear_removes_them(self) -> None:
         """A link shows the same rows to somebody else; a reload keeps them."""
-        _, browser = await self.open_with(*self.ORDERS, path="/?symbol=spy&order=hedge&other=1")
+        _, browser = await self.open_with(
+            *self.ORDERS, path="/dashboard?symbol=spy&order=hedge&other=1"
+        )
         await browser.until(f"{ROWS}.length === 1")
         self.assertEqual(await browser.do("evaluate", text=column("order")), ["hedge-1"])
         await browser.do("fill", at="[name=order]", text="pairs & co")
