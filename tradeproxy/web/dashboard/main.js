@@ -1,7 +1,7 @@
 // The page: it polls /status.json and follows the stream of every account. contact.js decides what
 // is shown as current.
 
-import { Accounts } from "./accounts.js";
+import { Accounts, sortNames } from "./accounts.js";
 import { Clients } from "./clients.js";
 import { Contact } from "./contact.js";
 import { read } from "./event.js";
@@ -135,7 +135,7 @@ function tick() {
 
 function show(status) {
   ahead = Date.parse(status.now) - Date.now();
-  const names = Object.keys(status.accounts);
+  const names = sortNames(Object.keys(status.accounts));
   for (const [name, stream] of streams) {
     if (names.includes(name)) continue;
     stream.end();
@@ -151,7 +151,8 @@ function show(status) {
 }
 
 function conclude(states) {
-  const troubled = Object.entries(states).filter(([, state]) => !state.ready);
+  const names = sortNames(Object.keys(states));
+  const troubled = names.map((name) => [name, states[name]]).filter(([, state]) => !state.ready);
   const down = troubled.some(([, state]) => state.upstream.state === "down");
   const [first] = troubled;
   verdict.dataset.tone = first ? (down ? "bad" : "warn") : "good";
