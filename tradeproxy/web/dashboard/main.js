@@ -216,11 +216,12 @@ function showLink() {
   const all = [...links.values()];
   const waiting = all.filter(({ state }) => state === "waiting");
   const isLive = contact.isCurrent && all.every(({ state }) => state === "live");
+  link.hidden = contact.state === "refused";
   link.dataset.tone = isLive ? "good" : contact.state === "lost" ? "bad" : "warn";
   if (isLive) say(link, "connected");
   else if (contact.state === "lost" && !looking) sayNext(nextAt);
   else if (contact.isCurrent && waiting.length) sayNext(Math.min(...waiting.map(({ at }) => at)));
-  else say(link, contact.state === "refused" ? "" : "connecting…");
+  else say(link, "connecting…");
 }
 
 function sayNext(time) {
@@ -240,7 +241,6 @@ function ask() {
   if (token) say(at("ask-reason"), "That token was refused; another one?");
   sessionStorage.removeItem(TOKEN);
   token = "";
-  say(link, "");
   if (!at("ask").open) at("ask").showModal();
 }
 
