@@ -62,6 +62,21 @@ class TroubleTests(DashboardTestCase):
         )
         await self.assert_console_is_empty(browser)
 
+    async def test_lost_gap_has_remedy(self) -> None:
+        """Nothing can be recovered, so the positions of the bots must be compared."""
+        alpaca = await self.simulate()
+        await self.proxy(PROXY_RECOVERY="off")
+        await alpaca.when_listening()
+        browser = await self.open_dashboard()
+        await browser.until(f"{LINK} === 'connected' && {VERDICT} === 'all is well'")
+        await self.fault(f"http://127.0.0.1:{self.alpaca_port}", kind="reset")
+        gap = "document.querySelector('article summary').innerText"
+        await browser.until(f"{gap}.includes('recovery is off')")
+        self.assertRegex(
+            await browser.text("article summary"),
+            "(?s)lost.*compare the positions of your bots with Alpaca's$",
+        )
+
 
 class ManyAccountsTests(DashboardTestCase):
     """Six accounts, one of them down."""

@@ -147,6 +147,7 @@ function describe(gap, now) {
   const known = begin === null ? "" : duration(end - begin);
   const length = end === null ? "still open" : known;
   const found = `${plural(gap.events, "event")} found`;
-  const words = [since, length, found, gap.reason].filter(Boolean).join(" · ");
+  const remedy = BAD.has(gap.outcome) && "compare the positions of your bots with Alpaca's";
+  const words = [since, length, found, gap.reason, remedy].filter(Boolean).join(" · ");
   return [badge, words];
 }
