@@ -93,8 +93,10 @@ class AxeTests(DashboardTestCase):
         for kind in KINDS:
             emit(alpaca, kind, id=kind, symbol="AAPL260116C00250000", side="sell")
             emit(alpaca, kind, id=f"{kind}-2", symbol="BTC/USD", side="buy")
+        legs = [{"symbol": "SPY260116C00650000", "side": side} for side in ("buy", "sell")]
+        emit(alpaca, "fill", id="legs", symbol="", side="", legs=legs)
         await self.connect("/trade-updates-paper?client_name=bot1")
-        await browser.until(f"{ROWS}.length === {2 * len(KINDS)}")
+        await browser.until(f"{ROWS}.length === {2 * len(KINDS) + 1}")
         await browser.until("document.querySelector('#clients').innerText.includes('bot1')")
         await self.audit(browser, "events")
         await browser.do("click", at="button[popovertarget=settings]")
@@ -122,6 +124,25 @@ class AxeTests(DashboardTestCase):
         await browser.until(f"{VERDICT}.startsWith('live: ')")
         await browser.do("click", at=f"{CARD} summary")
         await self.audit(browser, "outage")
+
+    async def test_no_findings_with_six_accounts_and_on_help_page(self) -> None:
+        """The accounts are compact rows, all in trouble; the help page has a marked reason."""
+        refused: dict[str, str] = {}
+        for name in ("LIVE", "A", "B", "C", "D"):
+            refused |= {
+                f"ALPACA_{name}_API_KEY": f"PK{name}",
+                f"ALPACA_{name}_SECRET_KEY": "test-secret",
+                f"ALPACA_{name}_URL": "http://127.0.0.1:1",
+            }
+        await self.simulate()
+        await self.proxy(**refused)
+        browser = await self.open_dashboard()
+        await browser.until("document.querySelectorAll('article').length === 6")
+        await browser.until(f"{VERDICT}.includes('in trouble')")
+        await self.audit(browser, "six accounts")
+        await browser.do("open", url=f"http://localhost:{self.port}/dashboard/help.html#network")
+        await browser.until("!!document.querySelector('.chosen')")
+        await self.audit(browser, "help")
 
     async def test_no_findings_without_contact(self) -> None:
         """The proxy is gone, and with it the colours of a current state."""

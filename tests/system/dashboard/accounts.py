@@ -5,9 +5,15 @@
 
 from __future__ import annotations
 
-from tests.system.dashboard.watching import LINK, DashboardTestCase
+from tests.system.dashboard.watching import LINK, SCREENSHOTS, VERDICT, DashboardTestCase
 
 LIVE = "article[data-account=live]"
+ARTICLES = "[...document.querySelectorAll('article')]"
+NAMES = f"{ARTICLES}.map((card) => card.dataset.account)"
+HEIGHTS = f"{ARTICLES}.map((card) => card.getBoundingClientRect().height)"
+CUT = """[...document.querySelectorAll('article :is(h2, .state, dd)')]
+  .filter((element) => element.scrollWidth > element.clientWidth)
+  .map((element) => element.textContent)"""
 
 
 class TroubleTests(DashboardTestCase):
@@ -54,4 +60,59 @@ class TroubleTests(DashboardTestCase):
             await browser.do("evaluate", text="document.documentElement.scrollWidth - innerWidth"),
             0,
         )
+        await self.assert_console_is_empty(browser)
+
+    async def test_lost_gap_has_remedy(self) -> None:
+        """Nothing can be recovered, so the positions of the bots must be compared."""
+        alpaca = await self.simulate()
+        await self.proxy(PROXY_RECOVERY="off")
+        await alpaca.when_listening()
+        browser = await self.open_dashboard()
+        await browser.until(f"{LINK} === 'connected' && {VERDICT} === 'all is well'")
+        await self.fault(f"http://127.0.0.1:{self.alpaca_port}", kind="reset")
+        gap = "document.querySelector('article summary').innerText"
+        await browser.until(f"{gap}.includes('recovery is off')")
+        self.assertRegex(
+            await browser.text("article summary"),
+            "(?s)lost.*compare the positions of your bots with Alpaca's$",
+        )
+
+
+class ManyAccountsTests(DashboardTestCase):
+    """Six accounts, one of them down."""
+
+    async def test_six_accounts_are_compact_rows_in_order(self) -> None:
+        """Six cards took the whole screen, and paper was wherever its name was sorted."""
+        accounts: dict[str, str] = {}
+        for name in ("ALPHA", "DESK_B", "LIVE", "ZETA", "2"):
+            await self.simulate()
+            accounts |= {
+                f"ALPACA_{name}_API_KEY": f"PK{name}",
+                f"ALPACA_{name}_SECRET_KEY": "test-secret",
+                f"ALPACA_{name}_URL": f"http://127.0.0.1:{self.alpaca_port}",
+            }
+        accounts["ALPACA_ZETA_URL"] = "http://127.0.0.1:1"
+        alpaca = await self.simulate()
+        await self.proxy(**accounts)
+        await alpaca.when_listening()
+        browser = await self.open_dashboard()
+        await browser.until(f"{LINK} === 'connected' && {VERDICT}.startsWith('zeta: ')")
+        self.assertEqual(
+            await browser.do("evaluate", text=NAMES),
+            ["paper", "live", "2", "alpha", "desk_b", "zeta"],
+        )
+        options = "[...document.querySelector('[name=account]').options].map(({ value }) => value)"
+        self.assertEqual(
+            await browser.do("evaluate", text=options),
+            ["", "paper", "live", "2", "alpha", "desk_b", "zeta"],
+        )
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        for width, limit in ((1360, 60), (1000, 60), (390, 100)):
+            path = str(SCREENSHOTS / f"six-{width}.png")
+            await browser.do("picture", path=path, width=width, height=850, scheme="light")
+            heights = await browser.do("evaluate", text=HEIGHTS)
+            self.assertLess(max(heights[:-1]), limit, width)
+            self.assertEqual(await browser.do("evaluate", text=CUT), [], width)
+            wide = "document.documentElement.scrollWidth - innerWidth"
+            self.assertLessEqual(await browser.do("evaluate", text=wide), 0, width)
         await self.assert_console_is_empty(browser)

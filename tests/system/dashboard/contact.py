@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import os
+from signal import SIGCONT, SIGSTOP
 
 from tests.system.dashboard.watching import (
     CARD,
@@ -29,6 +31,16 @@ COLORS = f"""(() => {{
     bars: of("{CARD} rect").fill,
   }};
 }})()"""
+
+RECORD_SOCKETS = """
+  globalThis.sockets = [];
+  globalThis.WebSocket = class extends WebSocket {
+    constructor(url) {
+      super(url);
+      sockets.push(this);
+    }
+  };
+"""
 
 
 class DeadProxyTests(DashboardTestCase):
@@ -98,6 +110,47 @@ class DeadProxyTests(DashboardTestCase):
         await self.assert_console_is_empty(
             browser, "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE"
         )
+
+    async def test_hung_proxy_is_not_shown_as_current(self) -> None:
+        """Its connections stay open: only a request without an answer shows it."""
+        alpaca = await self.simulate()
+        proxy = await self.proxy()
+        await alpaca.when_listening()
+        browser = await self.open_dashboard()
+        await browser.until(f"{VERDICT} === 'all is well' && {LINK} === 'connected'")
+        assert proxy.transport is not None
+        proxy.transport.signalProcess(SIGSTOP)
+        self.addCleanup(os.kill, proxy.pid, SIGCONT)
+        await browser.until(f"{VERDICT}.startsWith('no contact with the proxy since ')")
+        alpaca.apply(alpaca.exchange.burst(2))
+        proxy.transport.signalProcess(SIGCONT)
+        await browser.until(f"{VERDICT} === 'all is well' && {LINK} === 'connected'")
+        await browser.until(f"{ROWS}.length === 2 && {NOTES}.length >= 2")
+        notes = await browser.do("evaluate", text=NOTES)
+        self.assertTrue(notes[0].startswith("contact with the proxy found again after "), notes)
+        self.assertTrue(notes[1].startswith("contact with the proxy lost"), notes)
+
+    async def test_lost_stream_of_a_living_proxy_is_noted(self) -> None:
+        """Only this page's stream is lost: the accounts stay current, and the list says so."""
+        alpaca = await self.simulate()
+        await self.proxy()
+        await alpaca.when_listening()
+        browser = await self.open_dashboard()
+        await browser.do("prepare", text=RECORD_SOCKETS)
+        await browser.do("open", url=f"http://localhost:{self.port}/")
+        await browser.until(f"{VERDICT} === 'all is well' && {LINK} === 'connected'")
+        await browser.do("evaluate", text="sockets.at(-1).close()")
+        await browser.until(f"{NOTES}.length === 2 && {LINK} === 'connected'")
+        notes = await browser.do("evaluate", text=NOTES)
+        self.assertEqual(
+            notes,
+            [
+                "this page gets this account's events again",
+                "this page lost the account's stream; its events follow late",
+            ],
+        )
+        self.assertEqual(await browser.do("evaluate", text=VERDICT), "all is well")
+        await self.assert_console_is_empty(browser)
 
     def color(self, name: str) -> str:
         """Return a script that reads a color of the style sheet as it is computed."""

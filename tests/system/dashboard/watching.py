@@ -312,7 +312,11 @@ class LayoutTests(DashboardTestCase):
             }
             part = {"price": price, "qty": "0.000123456"} if event == "partial_fill" else {}
             alpaca.emit({"event": event, "order": order} | part)
-        await browser.until(f"{ROWS}.length === {len(orders)}")
+        strikes = (("P00600000", "buy"), ("P00610000", "sell"), ("C00690000", "sell"))
+        legs = [{"symbol": f"SPY260116{strike}", "side": side} for strike, side in strikes]
+        spread = {"id": "spread", "symbol": "", "side": "", "qty": "2", "legs": legs}
+        alpaca.emit({"event": "new", "order": spread | {"limit_price": "0.6"}})
+        await browser.until(f"{ROWS}.length === {len(orders) + 1}")
         await browser.do("click", at="#rows tr.entry .symbol")
         for width in (1900, 1360, 1240, 1100, 1000, 951, 800, 390, 320):
             await browser.do("size", width=width, height=900)
@@ -322,6 +326,23 @@ class LayoutTests(DashboardTestCase):
             if width > 950:  # below that, the rows are not a table
                 self.assertEqual(len(found["ends"]), 1, (width, found["ends"]))
         await self.assert_console_is_empty(browser)
+
+    async def test_plain_row_has_one_line(self) -> None:
+        """Columns have room for usual values; the only account takes none, although it is there."""
+        alpaca = await self.simulate()
+        await self.proxy()
+        await alpaca.when_listening()
+        browser = await self.open_dashboard()
+        await browser.until(f"{LINK} === 'connected'")
+        for symbol, price in (("SPY", "668.05"), ("BTC/USDT", "105234.25"), ("BRK.B", "1")):
+            order = {"id": symbol, "symbol": symbol, "side": "sell", "qty": "10"}
+            alpaca.emit({"event": "new", "order": order | {"limit_price": price}})
+            alpaca.emit({"event": "partial_fill", "price": price, "order": order})
+        await browser.until(f"{ROWS}.length === 6")
+        heights = f"{ROWS}.map((row) => row.getBoundingClientRect().height)"
+        for width in (1900, 1360, 1000, 951):
+            await browser.do("size", width=width, height=900)
+            self.assertLess(max(await browser.do("evaluate", text=heights)), 40, width)
 
 
 class DashboardTokenTests(DashboardTestCase):

@@ -4,8 +4,17 @@ import { Chart } from "./chart.js";
 import { count, duration, latency, make, moment, plural, say } from "./text.js";
 import { Trouble } from "./trouble.js";
 
+const MANY = 4; // accounts from which each is a row
+const FIRST = ["paper", "live"];
+
 const GOOD = new Set(["recovered"]);
 const BAD = new Set(["lost"]);
+
+/** Return names of accounts in the order of the page: paper, live, then the others by name. */
+export function sortNames(names) {
+  const place = (name) => (FIRST.includes(name) ? FIRST.indexOf(name) : FIRST.length);
+  return [...names].sort((one, other) => place(one) - place(other) || (one < other ? -1 : 1));
+}
 
 export class Accounts {
   constructor(section, template) {
@@ -21,14 +30,15 @@ export class Accounts {
       card.article.remove();
       this.cards.delete(name);
     }
-    for (const [name, state] of Object.entries(accounts)) {
-      if (!this.cards.has(name)) {
-        const card = new Card(this.template, name);
-        this.cards.set(name, card);
-        this.section.append(card.article);
-      }
-      this.cards.get(name).show(state, clock);
+    const names = sortNames(Object.keys(accounts));
+    for (const [index, name] of names.entries()) {
+      if (!this.cards.has(name)) this.cards.set(name, new Card(this.template, name));
+      const card = this.cards.get(name);
+      const place = this.section.children[index] ?? null;
+      if (place !== card.article) this.section.insertBefore(card.article, place);
+      card.show(accounts[name], clock);
     }
+    this.section.classList.toggle("compact", names.length >= MANY);
   }
 
   /** Update the displayed ages. */
@@ -137,6 +147,7 @@ function describe(gap, now) {
   const known = begin === null ? "" : duration(end - begin);
   const length = end === null ? "still open" : known;
   const found = `${plural(gap.events, "event")} found`;
-  const words = [since, length, found, gap.reason].filter(Boolean).join(" · ");
+  const remedy = BAD.has(gap.outcome) && "compare the positions of your bots with Alpaca's";
+  const words = [since, length, found, gap.reason, remedy].filter(Boolean).join(" · ");
   return [badge, words];
 }

@@ -188,11 +188,12 @@ function toggle(row, wanted) {
 
 // Longer than what its column has room for, in characters, or than the line of a phone.
 const LENGTHS = {
-  option: ({ symbol }) => symbol.length > 10, // option symbols have up to 21
+  option: ({ symbol }) => symbol.split(" ").some((part) => part.length > 10), // up to 21
   precise: ({ quantity, price }) => quantity.length > 10 || price.length > 12,
   long: ({ event }) => event.length > 14, // order_replace_rejected has 22
-  wide: ({ event, symbol, quantity, price }) =>
-    Math.max(event.length, 13) + symbol.length + quantity.length + price.length > 36,
+  sides: ({ side }) => side.length > 5, // of a multi-leg order
+  wide: ({ event, symbol, side, quantity, price }) =>
+    Math.max(event.length, 13) + (symbol + side + quantity + price).length > 40,
 };
 
 /** Return the classes of a row for which the style sheet makes room. */

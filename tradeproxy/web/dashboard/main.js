@@ -1,7 +1,7 @@
 // The page: it polls /status.json and follows the stream of every account. contact.js decides what
 // is shown as current.
 
-import { Accounts } from "./accounts.js";
+import { Accounts, sortNames } from "./accounts.js";
 import { Alerts } from "./alerts.js";
 import { Clients } from "./clients.js";
 import { Contact } from "./contact.js";
@@ -159,7 +159,7 @@ function tick() {
 
 function show(status) {
   ahead = Date.parse(status.now) - Date.now();
-  const names = Object.keys(status.accounts);
+  const names = sortNames(Object.keys(status.accounts));
   for (const [name, stream] of streams) {
     if (names.includes(name)) continue;
     stream.end();
@@ -175,7 +175,8 @@ function show(status) {
 }
 
 function conclude(states) {
-  const troubled = Object.entries(states).filter(([, state]) => !state.ready);
+  const names = sortNames(Object.keys(states));
+  const troubled = names.map((name) => [name, states[name]]).filter(([, state]) => !state.ready);
   const down = troubled.some(([, state]) => state.upstream.state === "down");
   const [first] = troubled;
   verdict.dataset.tone = first ? (down ? "bad" : "warn") : "good";
@@ -243,11 +244,12 @@ function showLink() {
   const all = [...links.values()];
   const waiting = all.filter(({ state }) => state === "waiting");
   const isLive = contact.isCurrent && all.every(({ state }) => state === "live");
+  link.hidden = contact.state === "refused";
   link.dataset.tone = isLive ? "good" : contact.state === "lost" ? "bad" : "warn";
   if (isLive) say(link, "connected");
   else if (contact.state === "lost" && !looking) sayNext(nextAt);
   else if (contact.isCurrent && waiting.length) sayNext(Math.min(...waiting.map(({ at }) => at)));
-  else say(link, contact.state === "refused" ? "" : "connecting…");
+  else say(link, "connecting…");
 }
 
 function sayNext(time) {
@@ -267,7 +269,6 @@ function ask() {
   if (token) say(at("ask-reason"), "That token was refused; another one?");
   sessionStorage.removeItem(TOKEN);
   token = "";
-  say(link, "");
   if (!at("ask").open) at("ask").showModal();
 }
 
