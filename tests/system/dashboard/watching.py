@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from random import Random
 from typing import Any
+from urllib.parse import quote
 
 import treq
 from treq.client import HTTPClient
@@ -243,7 +244,10 @@ class RestartDashboardTests(DashboardTestCase):
         alpaca = await self.simulate()
         await self.proxy()
         await alpaca.when_listening()
-        await self.connect(headers={"User-Agent": f"{MARKUP}<b>bot</b>"})
+        await self.connect(
+            f"/trade-updates-paper?client_name={quote(f'{MARKUP}name')}",
+            headers={"User-Agent": f"{MARKUP}<b>bot</b>"},
+        )
         browser = await self.open_dashboard()
         await browser.until(f"{LINK} === 'connected'")
         order = {
@@ -270,6 +274,7 @@ class RestartDashboardTests(DashboardTestCase):
         await browser.until(
             f"document.querySelector('#clients').innerText.includes({json.dumps(MARKUP)})"
         )
+        self.assertIn(f"{MARKUP}name", await browser.text("#clients"))
         created = await browser.do(
             "evaluate", text="document.querySelectorAll('main :is(img, b, i)').length"
         )
