@@ -323,7 +323,6 @@ def _read_request_info(request: Request, *, upgradable: bool) -> RequestInfo:
         host=headers.get(b"Host"),
         origin=headers.get(b"Origin"),
         secure=request.isSecure(),
-        local_address=getattr(request.getHost(), "host", None),
         offers=tuple([Secret(offer) for offer in offers if offer]),
         upgrade=upgradable and headers.get(b"Upgrade", "").lower() == "websocket",
         fetch_site=headers.get(b"Sec-Fetch-Site"),
