@@ -30,6 +30,7 @@ from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.web.rest_proxy import RestProxy
 from tradeproxy.web.routes import account_paths
 from tradeproxy.web.site import build_site
+from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -71,7 +72,8 @@ def build_service(
     clients = DownstreamFactory(settings.limits, reactor, sockets)
     admission = Admission(settings.allowed_hosts, settings.allowed_origins, Tokens(settings.tokens))
     passthrough = _passthrough(settings, clients.clients, reactor) if settings.rest else None
-    site = build_site(accounts, clients, admission, reactor, wall_clock, passthrough)
+    trusted = TrustedProxies(settings.trusted_proxies)
+    site = build_site(accounts, clients, admission, reactor, wall_clock, passthrough, trusted)
 
     proxy = OrderedService()
     proxy.setName("tradeproxy")

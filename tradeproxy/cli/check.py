@@ -57,9 +57,13 @@ def check_settings(settings: Settings) -> Iterator[CheckResult]:
         else "any client"
     )
     yield CheckResult(f"tokens: {len(settings.tokens) or f'none: {anyone} can connect'}")
-    for kind, values in (("hosts", settings.allowed_hosts), ("origins", settings.allowed_origins)):
+    for kind, values in (
+        ("additional hosts", settings.allowed_hosts),
+        ("additional origins", settings.allowed_origins),
+        ("trusted reverse proxies", settings.trusted_proxies),
+    ):
         if values:
-            yield CheckResult(f"additional {kind}: {', '.join(values)}")
+            yield CheckResult(f"{kind}: {', '.join(values)}")
     yield from _check_journals(settings)
     yield from (CheckResult(f"warning: {warning}") for warning in settings.warnings)
 

@@ -26,6 +26,7 @@ from tradeproxy.config.values import flag, seconds, whole_number
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import Dialect
+from tradeproxy.wire.trusted_proxies import canonicalize_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -90,6 +91,7 @@ VARIABLES = (
     "PROXY_STALL_TIMEOUT",
     "PROXY_TOKENS",
     "PROXY_TOKENS_FILE",
+    "PROXY_TRUSTED_PROXIES",
     "PROXY_UPSTREAM_AUTH",
 )
 """All PROXY_* variables. An unknown one causes a warning."""
@@ -122,6 +124,7 @@ class Settings:
     tokens: empty if clients need no token.
     allowed_origins: in the canonical form of `hosts.canonicalize_origin`.
     allowed_hosts: in the canonical form of `hosts.canonicalize`, without ports.
+    trusted_proxies: in the form of `trusted_proxies.canonicalize_entry`.
     redis: the Redis with the log that nodes share, or None if this node has its own journal.
     rest: whether the proxy forwards Alpaca's REST interface.
     core_dumps: whether a crash may leave a core dump, which contains the keys.
@@ -136,6 +139,7 @@ class Settings:
     tokens: tuple[Secret, ...]
     allowed_origins: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
     limits: Limits
     journal: JournalSettings
     redis: RedisSettings | None
@@ -214,6 +218,7 @@ def read_settings(
             *env.parse_list("PROXY_ALLOWED_HOSTS", hosts.canonicalize),
             *addresses.names,
         ),
+        trusted_proxies=env.parse_list("PROXY_TRUSTED_PROXIES", canonicalize_entry),
         limits=_read_limits(env),
         journal=read_journal(env, in_memory=demo),
         redis=read_redis(env, in_memory=demo),

@@ -72,13 +72,13 @@ class OriginRules:
         return None if is_allowed else OriginProblem.ORIGIN
 
     def _is_own_host(self, authority: str) -> bool:
-        host = _parse_host(authority)
+        host = parse_host(authority)
         return host is not None and (
             host in self._hosts or hosts.is_loopback(host) or hosts.is_address(host)
         )
 
 
-def _parse_host(authority: str) -> str | None:
+def parse_host(authority: str) -> str | None:
     """Return the canonical host of a Host header (`host[:port]`); None if it is invalid."""
     match = _AUTHORITY.fullmatch(authority.lower())
     try:
