@@ -20,6 +20,7 @@ from tradeproxy.downstream.query import (
 )
 from tradeproxy.downstream.sse import SseResponses
 from tradeproxy.web.channel import ProxySite
+from tradeproxy.web.cors import allow_reading, answer_preflight, is_preflight, is_shared
 from tradeproxy.web.errors import render_error
 from tradeproxy.web.forwarded import read_source
 from tradeproxy.web.health import drop_counts, healthz, readyz
@@ -160,17 +161,23 @@ class Root(Resource):
         ):
             # A user may open the dashboard from a link on any page. Embedding stays forbidden.
             info = replace(info, fetch_site=None)
-        rejection = self._admission.check(info, public=_is_public(destination))
+        asks_first = is_shared(destination) and is_preflight(request)
+        rejection = self._admission.check(info, public=asks_first or _is_public(destination))
+        is_admitted = rejection is None or rejection.status == 401  # the token is checked last
+        if is_admitted and info.origin is not None and is_shared(destination):
+            allow_reading(request, info.origin)
         if rejection is not None:
             body = self._reject_and_count(request, rejection)
             return self._delay_wrong_token(request, info, body) if rejection.status == 401 else body
+        if asks_first:
+            return answer_preflight(request)
         match destination:
             case StreamRoute(name) | SseRoute(name) if name not in self._accounts:
                 return _render_rejection(request, _name_missing_account(name))
             case StreamRoute(name, mode):
                 return self._render_stream(request, self._accounts[name], mode, info)
             case SseRoute(name):
-                return self._render_events(request, self._accounts[name], info)
+                return self._render_events(request, self._accounts[name])
             case PageRoute.STATUS:
                 return self._render_status(request)
             case PageRoute.METRICS:
@@ -238,7 +245,7 @@ class Root(Resource):
         )
         return _render_rejection(request, answer) if isinstance(answer, Rejection) else answer
 
-    def _render_events(self, request: Request, account: Account, info: RequestInfo) -> bytes | int:
+    def _render_events(self, request: Request, account: Account) -> bytes | int:
         if request.method not in READ_METHODS:
             return _render_rejection(request, METHOD_NOT_ALLOWED)
         if (_get_header(request, b"upgrade") or "").lower() == "websocket":
@@ -257,9 +264,6 @@ class Root(Resource):
             return _render_rejection(request, log_range)
         if self._factory.clients.is_full:
             return self._reject_and_count(request, FULL)
-        if info.origin is not None:  # admitted above; without CORS headers its page could not read
-            request.setHeader(b"access-control-allow-origin", info.origin.encode("latin-1"))
-            request.setHeader(b"vary", b"origin")
         return self._events.render(request, account, log_range)
 
     def _render_rest(
