@@ -55,6 +55,8 @@ ELSEWHERE = {
     "PROXY_LISTEN": "config.test_endpoints",
     "settings and .env": "config.test_settings",
     "PROXY_REDIS_URL": "config.test_redis_settings",
+    "HTTPS_PROXY and NO_PROXY": "config.test_connect_proxy",
+    "answers of an HTTP proxy": "upstream.test_tunnel",
 }
 """Modules of tests that have a test with Hypothesis."""
 
