@@ -7,7 +7,9 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.error import ConnectError, ConnectionDone
+from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
 from twisted.python.failure import Failure
@@ -209,6 +211,25 @@ class TunnelTests(SynchronousTestCase):
             self.transport.disconnected = True
             self.transport.loseConnection()
             self.assertEqual(self.fail_with(), "it closed the connection")
+
+    def test_failed_tls_with_the_proxy_has_a_reason(self) -> None:
+        """The texts of these errors may be anything."""
+        for error, text in (
+            (SSL.Error([]), "TLS failed"),
+            (VerificationError([]), "its certificate is not valid for it"),
+            (CertificateError("hush"), "its certificate is not valid for it"),
+        ):
+            self.connect()
+            self.tunnel.connectionLost(Failure(error))
+            self.assertEqual(self.fail_with(), text)
+
+    def test_cancelled_tcp_connect_is_no_fault_of_the_proxy(self) -> None:
+        """The proxy stops before the HTTP proxy has accepted."""
+        reactor: Any = MemoryReactorClock()
+        endpoint = build_endpoint(HOST, 443, self.proxy, reactor, 15.0)
+        connected = endpoint.connect(Factory.forProtocol(Protocol))
+        connected.cancel()
+        self.failureResultOf(connected, ConnectingCancelledError)
 
     def test_cancelled_attempt_is_aborted(self) -> None:
         """The proxy stops during an attempt."""

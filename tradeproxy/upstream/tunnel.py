@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
@@ -113,7 +113,7 @@ class TunnelEndpoint:
 
     def _explain(self, failure: Failure) -> Failure:
         error = failure.value
-        if not isinstance(error, Exception) or isinstance(error, CancelledError):
+        if not isinstance(error, Exception) or isinstance(error, ConnectingCancelledError):
             return failure
         raise self.build_error(describe_connect_error(error)) from None
 
