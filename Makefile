@@ -81,7 +81,8 @@ interop: $(VENV)/.development
 
 # The dashboard in Chromium. It writes screenshots to build/dashboard/.
 dashboard: $(VENV)/.development
-	$(BIN)/trial tests.system.dashboard.watching
+	$(BIN)/trial tests.system.dashboard.watching tests.system.dashboard.contact \
+		tests.system.dashboard.accounts
 
 # The alert rules, the dashboard, and a Prometheus that scrapes the proxy. Skips tests whose
 # programs are not installed.

@@ -141,6 +141,27 @@ class OutageTests(UpstreamTestCase):
         self.advance(30)
         self.assert_recovers()
 
+    def test_next_attempt_is_known_while_it_is_planned(self) -> None:
+        """Only the log had it. An attempt that runs, and a stream that is up, have none."""
+        self.assertIsNone(self.account.next_attempt)
+        self.wire.refusing = True
+        self.inject(FaultKind.DROP)
+        began = self.account.dates.own()
+        self.assertEqual(self.account.next_attempt, began + 0.5)
+        self.advance(0.5)
+        self.assertEqual(self.account.next_attempt, began + 1.5)
+        self.wire.refusing = False
+        self.advance(1)
+        self.assertIsNone(self.account.next_attempt)
+        self.assert_recovers()
+
+    def test_next_attempt_is_none_after_stop(self) -> None:
+        """No attempt follows a stop."""
+        self.wire.refusing = True
+        self.inject(FaultKind.DROP)
+        self.service.stopService()
+        self.assertIsNone(self.account.next_attempt)
+
     def test_stable_session_resets_backoff(self) -> None:
         """A session of a few seconds does not reset the backoff; one of over a minute does."""
         for seconds in (10, 10, 10, 65, 10):

@@ -78,7 +78,8 @@ class FileTests(ProxyTestCase):
     def test_every_reference_is_a_file(self) -> None:
         """From index.html, and from one script to another."""
         referenced = set(re.findall(r'(?:href|src)="dashboard/([^"]+)"', INDEX))
-        self.assertGreaterEqual(referenced, {"main.js", "style.css"})
+        self.assertGreaterEqual(referenced, {"main.js", "style.css", "help.html"})
+        referenced.update(re.findall(r'(?:href|src)="([a-z]+\.[a-z]+)"', FILES["help.html"]))
         for text in SCRIPTS.values():
             referenced.update(re.findall(r'from "\./([^"]+)"', text))
         self.assertEqual(referenced - set(FILES), set())
@@ -101,8 +102,9 @@ class FileTests(ProxyTestCase):
 
     def test_files_comply_with_their_policy(self) -> None:
         """There is no inline script, style or event handler, and no foreign URL."""
-        self.assertNotRegex(INDEX, r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]+src=)")
         for name, text in FILES.items():
+            if name.endswith(".html"):
+                self.assertNotRegex(text, r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]+src=)")
             self.assertEqual(re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text), [], name)
 
     def test_scripts_do_not_parse_html(self) -> None:
@@ -190,6 +192,15 @@ class StatusPageTests(ProxyTestCase):
         self.assertEqual((gap["outcome"], gap["reason"]), ("lost", "refused"))
         self.assertEqual(document["accounts"]["paper"]["upstream"]["state"], "down")
         self.assertEqual(document["accounts"]["paper"]["reason"], "not connected yet")
+
+    def test_next_attempt_is_a_time_or_null(self) -> None:
+        """The dashboard counts down to it."""
+        self.live.next_attempt = 1_800_000_090.5
+        accounts = self.status()["accounts"]
+        self.assertEqual(
+            [accounts[name]["upstream"]["next_attempt"] for name in ("live", "paper")],
+            ["2027-01-15T08:01:30.500000Z", None],
+        )
 
     def test_series_count_events_and_latency(self) -> None:
         """A step is ten seconds, the last is not over; null means unknown."""

@@ -112,6 +112,8 @@ class Account:
         self.upstream = UpstreamStatus(
             streaming=False, reason="not connected yet", since=self.dates.own()
         )
+        self.next_attempt: float | None = None
+        """When the next attempt to reach Alpaca begins (Unix time); None unless one is planned."""
         journal.on_committed = self._deliver
         self.broadcaster.on_idle = self._record_latency
         journal.on_status = self._journal_changed

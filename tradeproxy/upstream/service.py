@@ -92,11 +92,18 @@ class UpstreamService(Service):
                 disconnect = await self._run_session()
                 if not self.running:
                     break
-                await deferLater(self._clock, self._report(disconnect))
+                await self._wait(self._report(disconnect))
         except CancelledError:
             pass  # by stopService, while no connection existed
         self._listener.stop()
         self._account.mark_upstream_down("stopped")
+
+    async def _wait(self, delay: float) -> None:
+        self._account.next_attempt = self._account.dates.own() + delay
+        try:
+            await deferLater(self._clock, delay)
+        finally:
+            self._account.next_attempt = None
 
     async def _run_session(self) -> Disconnect:
         try:

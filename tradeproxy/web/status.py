@@ -82,10 +82,11 @@ class StatusPage:
 
 def _describe_account(account: Account, now: float) -> dict[str, Any]:
     journal = account.journal
-    latest = journal.newest_time
+    latest, attempt = journal.newest_time, account.next_attempt
     return {
         "path": account_paths(account.name).original.removeprefix("/"),
-        "upstream": describe_upstream(account.upstream),
+        "upstream": describe_upstream(account.upstream)
+        | {"next_attempt": None if attempt is None else format_seconds(attempt)},
         "reconnects": account.reconnects,
         "last_event": None if latest is None else format_seconds(latest / 1_000_000),
         "events_today": _count_since(journal, int(now) // DAY * DAY),

@@ -35,6 +35,7 @@ page.on("websocket", (socket) => requests.push(socket.url()));
 page.setDefaultTimeout(PATIENCE);
 
 const does = {
+  prepare: ({ text }) => page.addInitScript(text).then(() => null), // runs before the page's scripts
   open: ({ url }) => page.goto(url).then(() => null),
   click: ({ at }) => page.click(at),
   fill: ({ at, text }) => page.fill(at, text),

@@ -35,13 +35,19 @@ LINK = "document.querySelector('#link').textContent"
 CARD = "article[data-account=paper]"
 CARD_TEXT = f"document.querySelector('{CARD}').innerText"
 MEASURES = """(() => {
-  const symbols = [...document.querySelectorAll('td.symbol')];
+  const whole = [
+    ...document.querySelectorAll('.entry :is(.event, .event .badge, .symbol, .side, .qty, .price)'),
+  ];
   const last = [...document.querySelectorAll('tr > :last-child')];
   const ends = last.map((cell) => cell.getBoundingClientRect().right);
   return {
     beside: document.documentElement.scrollWidth - innerWidth,
-    cut: symbols
-      .filter((cell) => cell.scrollWidth > cell.clientWidth)
+    cut: whole
+      .filter((cell) => {
+        const { left, right, width } = cell.getBoundingClientRect();
+        const isInside = left >= 0 && right <= innerWidth && width > 0;
+        return cell.scrollWidth > cell.clientWidth || !isInside;
+      })
       .map((cell) => cell.textContent),
     ends: [...new Set(ends.map(Math.round))],
   };
@@ -271,7 +277,11 @@ class LayoutTests(DashboardTestCase):
     """Two accounts, one of them down, and events with long values."""
 
     async def test_long_values_keep_layout(self) -> None:
-        """At every window width: symbols are complete, rows end together, nothing overflows."""
+        """At every window width: symbols, sides, quantities, prices and events are complete.
+
+        On a telephone BTC/USDT was "B…", and order_cancel_rejected was cut at every width. Rows end
+        together, and nothing overflows.
+        """
         alpaca = await self.simulate()
         await self.proxy(
             ALPACA_LIVE_API_KEY="x",
@@ -281,27 +291,54 @@ class LayoutTests(DashboardTestCase):
         await alpaca.when_listening()
         browser = await self.open_dashboard()
         await browser.until(f"{LINK} === 'connected'")
-        symbols = ["SPY", "AAPL260116C00250000"]
-        for symbol in symbols:
+        orders = [
+            ("SPY", "0.123456789", "order_cancel_rejected", "12345.678901"),
+            ("AAPL260116C00250000", "0.123456789", "order_replace_rejected", "12345.678901"),
+            ("BTC/USDT", "0.123456789", "partial_fill", "105234.25"),
+            ("1000SHIB/USDT", "123456789.123456789", "pending_replace", "0.000000012345"),
+        ]
+        for symbol, quantity, event, price in orders:
             order = {
                 "id": symbol,
                 "symbol": symbol,
-                "qty": "0.123456789",
+                "side": "sell",
+                "qty": quantity,
+                "limit_price": price,
                 "client_order_id": "bot-" * 30,
             }
-            alpaca.emit(
-                {"event": "order_replace_rejected", "price": "12345.678901", "order": order}
-            )
-        await browser.until(f"{ROWS}.length === 2")
+            part = {"price": price, "qty": "0.000123456"} if event == "partial_fill" else {}
+            alpaca.emit({"event": event, "order": order} | part)
+        strikes = (("P00600000", "buy"), ("P00610000", "sell"), ("C00690000", "sell"))
+        legs = [{"symbol": f"SPY260116{strike}", "side": side} for strike, side in strikes]
+        spread = {"id": "spread", "symbol": "", "side": "", "qty": "2", "legs": legs}
+        alpaca.emit({"event": "new", "order": spread | {"limit_price": "0.6"}})
+        await browser.until(f"{ROWS}.length === {len(orders) + 1}")
         await browser.do("click", at="#rows tr.entry .symbol")
-        for width in (1900, 1360, 1240, 1000, 900, 800, 390, 360):
+        for width in (1900, 1360, 1240, 1100, 1000, 951, 800, 390, 320):
             await browser.do("size", width=width, height=900)
             found = await browser.do("evaluate", text=MEASURES)
             self.assertLessEqual(found["beside"], 0, width)
             self.assertEqual(found["cut"], [], width)
-            if width > 760:  # below that, the rows are not a table
+            if width > 950:  # below that, the rows are not a table
                 self.assertEqual(len(found["ends"]), 1, (width, found["ends"]))
         await self.assert_console_is_empty(browser)
+
+    async def test_plain_row_has_one_line(self) -> None:
+        """Columns have room for usual values; the only account takes none, although it is there."""
+        alpaca = await self.simulate()
+        await self.proxy()
+        await alpaca.when_listening()
+        browser = await self.open_dashboard()
+        await browser.until(f"{LINK} === 'connected'")
+        for symbol, price in (("SPY", "668.05"), ("BTC/USDT", "105234.25"), ("BRK.B", "1")):
+            order = {"id": symbol, "symbol": symbol, "side": "sell", "qty": "10"}
+            alpaca.emit({"event": "new", "order": order | {"limit_price": price}})
+            alpaca.emit({"event": "partial_fill", "price": price, "order": order})
+        await browser.until(f"{ROWS}.length === 6")
+        heights = f"{ROWS}.map((row) => row.getBoundingClientRect().height)"
+        for width in (1900, 1360, 1000, 951):
+            await browser.do("size", width=width, height=900)
+            self.assertLess(max(await browser.do("evaluate", text=heights)), 40, width)
 
 
 class DashboardTokenTests(DashboardTestCase):

@@ -2,9 +2,19 @@
 
 import { Chart } from "./chart.js";
 import { count, duration, latency, make, moment, plural, say } from "./text.js";
+import { Trouble } from "./trouble.js";
+
+const MANY = 4; // accounts from which each is a row
+const FIRST = ["paper", "live"];
 
 const GOOD = new Set(["recovered"]);
 const BAD = new Set(["lost"]);
+
+/** Return names of accounts in the order of the page: paper, live, then the others by name. */
+export function sortNames(names) {
+  const place = (name) => (FIRST.includes(name) ? FIRST.indexOf(name) : FIRST.length);
+  return [...names].sort((one, other) => place(one) - place(other) || (one < other ? -1 : 1));
+}
 
 export class Accounts {
   constructor(section, template) {
@@ -20,19 +30,25 @@ export class Accounts {
       card.article.remove();
       this.cards.delete(name);
     }
-    for (const [name, state] of Object.entries(accounts)) {
-      if (!this.cards.has(name)) {
-        const card = new Card(this.template, name);
-        this.cards.set(name, card);
-        this.section.append(card.article);
-      }
-      this.cards.get(name).show(state, clock);
+    const names = sortNames(Object.keys(accounts));
+    for (const [index, name] of names.entries()) {
+      if (!this.cards.has(name)) this.cards.set(name, new Card(this.template, name));
+      const card = this.cards.get(name);
+      const place = this.section.children[index] ?? null;
+      if (place !== card.article) this.section.insertBefore(card.article, place);
+      card.show(accounts[name], clock);
     }
+    this.section.classList.toggle("compact", names.length >= MANY);
   }
 
   /** Update the displayed ages. */
   tick() {
     for (const card of this.cards.values()) card.tick();
+  }
+
+  /** Show the ages at the proxy's time `now`, as a thing of the past. */
+  freeze(now) {
+    for (const card of this.cards.values()) card.freeze(now);
   }
 }
 
@@ -45,6 +61,7 @@ class Card {
     }
     this.at.name.textContent = name;
     this.article.dataset.account = name;
+    this.trouble = new Trouble(this.at);
     this.events = new Chart(this.at.events, "events in 10 s", 4, count);
     this.latency = new Chart(this.at.latency, "slowest delivery in 10 s", 0.001, latency);
   }
@@ -55,8 +72,7 @@ class Card {
     const at = this.at;
     const { upstream, series } = state;
     this.article.dataset.state = upstream.state === "down" ? "down" : state.ready ? "up" : "warn";
-    at.trouble.hidden = state.ready;
-    say(at.trouble, state.ready ? "" : state.reason);
+    this.trouble.show(state);
     say(at.today, count(state.events_today));
     say(at.duplicates, count(state.duplicates));
     say(at.reconnects, count(state.reconnects));
@@ -78,10 +94,21 @@ class Card {
 
   tick() {
     if (!this.state) return;
-    const { upstream, last_event: last } = this.state;
     const now = this.clock();
+    this.#showAges(now, "");
+    this.trouble.tick(now);
+  }
+
+  freeze(now) {
+    this.#showAges(now, "was ");
+    this.trouble.tick(null);
+  }
+
+  #showAges(now, tense) {
+    const { upstream, last_event: last } = this.state;
     const since = duration(now - Date.parse(upstream.since));
-    say(this.at.state, upstream.state === "up" ? `streaming for ${since}` : `down for ${since}`);
+    const state = upstream.state === "up" ? "streaming" : "down";
+    say(this.at.state, `${tense}${state} for ${since}`);
     say(this.at.last, last === null ? "none" : `${duration(now - Date.parse(last))} ago`);
     this.at.last.title = last ?? "";
   }
@@ -120,6 +147,7 @@ function describe(gap, now) {
   const known = begin === null ? "" : duration(end - begin);
   const length = end === null ? "still open" : known;
   const found = `${plural(gap.events, "event")} found`;
-  const words = [since, length, found, gap.reason].filter(Boolean).join(" · ");
+  const remedy = BAD.has(gap.outcome) && "compare the positions of your bots with Alpaca's";
+  const words = [since, length, found, gap.reason, remedy].filter(Boolean).join(" · ");
   return [badge, words];
 }

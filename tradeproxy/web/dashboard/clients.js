@@ -12,8 +12,14 @@ export class Clients {
     const { count: all, slow, listed } = clients;
     const words = [`${count(all)} connected`, slow ? `${count(slow)} slow` : ""];
     if (listed.length < all) words.push(`the ${count(listed.length)} furthest behind are shown`);
-    say(this.summary, words.filter(Boolean).join(", "));
+    this.words = words.filter(Boolean).join(", ");
+    say(this.summary, this.words);
     this.list.replaceChildren(...listed.map((client) => item(client, now, manyAccounts)));
+  }
+
+  /** Show the clients as those at a time of the past, which is a text. */
+  freeze(time) {
+    if (this.words) say(this.summary, `at ${time}: ${this.words}`);
   }
 }
 

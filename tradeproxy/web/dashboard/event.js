@@ -1,6 +1,6 @@
 // The fields of a trade update that the feed shows. Any of them may be missing.
 
-import { word } from "./text.js";
+import { plural, word } from "./text.js";
 
 const TONES = {
   fill: "good",
@@ -33,6 +33,7 @@ export const KINDS = Object.keys(TONES);
 export function read(account, message, text) {
   const data = isObject(message.data) ? message.data : {};
   const order = isObject(data.order) ? data.order : {};
+  const legs = Array.isArray(order.legs) ? order.legs : [];
   const event = word(data.event);
   return {
     account,
@@ -42,11 +43,11 @@ export function read(account, message, text) {
     event,
     tone: Object.hasOwn(TONES, event) ? TONES[event] : "fresh",
     recovered: word(message.recovered),
-    symbol: word(order.symbol) || legs(order),
-    side: word(order.side),
+    symbol: word(order.symbol) || underlyings(legs),
+    side: word(order.side) || sides(legs),
     quantity: quantity(data, order),
     price: price(data, order),
-    status: word(order.status),
+    status: status(event, order),
     order: word(order.client_order_id) || word(order.id),
   };
 }
@@ -55,8 +56,35 @@ function isObject(value) {
   return typeof value === "object" && value !== null;
 }
 
-function legs(order) {
-  return Array.isArray(order.legs) && order.legs.length ? `${order.legs.length} legs` : "";
+/** Statuses that events with other names bring. */
+const STATUSES = { fill: "filled", partial_fill: "partially_filled" };
+
+/** Return the order's status, or "" if it only repeats the event. */
+function status(event, order) {
+  const text = word(order.status);
+  return text === event || text === STATUSES[event] ? "" : text;
+}
+
+/** An option's symbol: the underlying, the expiry, call or put, and the strike. */
+const OPTION = /^([A-Z0-9.]{1,6}?)\d{6}[CP]\d{8}$/;
+
+/** Return the underlyings of a multi-leg order, which has no symbol of its own. */
+function underlyings(legs) {
+  if (!legs.length) return "";
+  const symbols = legs.map((leg) => word(leg?.symbol)).filter(Boolean);
+  const names = new Set(symbols.map((symbol) => OPTION.exec(symbol)?.[1] ?? symbol));
+  return word([...names, plural(legs.length, "leg")].join(" "));
+}
+
+/** Return the sides of a multi-leg order: "buy, sell", or "2 buy, 2 sell". */
+function sides(legs) {
+  const counts = new Map();
+  for (const side of legs.map((leg) => word(leg?.side)).filter(Boolean)) {
+    counts.set(side, (counts.get(side) ?? 0) + 1);
+  }
+  const isPlain = [...counts.values()].every((number) => number === 1);
+  const parts = [...counts].map(([side, number]) => (isPlain ? side : `${number}\u00a0${side}`));
+  return word(parts.join(", "));
 }
 
 function quantity(data, order) {

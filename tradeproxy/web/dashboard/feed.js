@@ -6,7 +6,6 @@ import { make, moment, say } from "./text.js";
 
 const KEPT = 2000; // events and notes that the filters apply to
 const SHOWN = 300;
-const SHORT = 10; // characters; option symbols have up to 21, crypto quantities 9 decimals
 
 export class Feed {
   constructor({ rows, nothing, filters, pause }, clock) {
@@ -40,7 +39,10 @@ export class Feed {
     this.#take(entry);
   }
 
-  /** Add a line about the stream itself, at its place between the events. */
+  /**
+   * Add a line about the stream itself, at its place between the events. Without an account it is
+   * about all of them.
+   */
   note(account, text, tone = "") {
     this.#take({ account, note: text, tone, at: new Date(this.clock()).toISOString() });
   }
@@ -120,7 +122,8 @@ export class Feed {
 
   #wants(entry) {
     const { account, symbol, event, prefix } = this.filters.elements;
-    if (account.value && entry.account !== account.value) return false;
+    // A note without an account is about all of them.
+    if (account.value && entry.account && entry.account !== account.value) return false;
     if (entry.note) return true;
     if (event.value && entry.event !== event.value) return false;
     if (!entry.order.startsWith(prefix.value)) return false;
@@ -140,7 +143,7 @@ export class Feed {
       row.dataset.tone = entry.tone;
       return row;
     }
-    const badge = make("span", "badge", entry.event || "?");
+    const badge = make("span", "badge", ...breakable(entry.event || "?"));
     badge.dataset.tone = entry.tone;
     const event = make("td", "event", badge);
     if (entry.recovered) {
@@ -165,8 +168,7 @@ export class Feed {
       make("td", "status", entry.status),
       order,
     );
-    row.classList.toggle("option", entry.symbol.length > SHORT);
-    row.classList.toggle("precise", Math.max(entry.quantity.length, entry.price.length) > SHORT);
+    row.classList.add(...lengths(entry));
     row.tabIndex = 0;
     row.setAttribute("aria-expanded", "false");
     row.entry = entry;
@@ -187,4 +189,24 @@ export class Feed {
     cell.colSpan = 9;
     row.after(make("tr", "json", cell));
   }
+}
+
+// Longer than what its column has room for, in characters, or than the line of a phone.
+const LENGTHS = {
+  option: ({ symbol }) => symbol.split(" ").some((part) => part.length > 10), // up to 21
+  precise: ({ quantity, price }) => quantity.length > 10 || price.length > 12,
+  long: ({ event }) => event.length > 14, // order_replace_rejected has 22
+  sides: ({ side }) => side.length > 5, // of a multi-leg order
+  wide: ({ event, symbol, side, quantity, price }) =>
+    Math.max(event.length, 13) + (symbol + side + quantity + price).length > 40,
+};
+
+/** Return the classes of a row for which the style sheet makes room. */
+function lengths(entry) {
+  return Object.keys(LENGTHS).filter((name) => LENGTHS[name](entry));
+}
+
+/** Let a name such as order_cancel_rejected take two lines, broken behind an underscore. */
+function breakable(name) {
+  return name.split(/(?<=_)/).flatMap((part) => [part, document.createElement("wbr")]);
 }

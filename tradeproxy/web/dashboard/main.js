@@ -1,13 +1,14 @@
-// The page: it polls /status.json and follows the stream of every account.
+// The page: it polls /status.json and follows the stream of every account. contact.js decides what
+// is shown as current.
 
-import { Accounts } from "./accounts.js";
+import { Accounts, sortNames } from "./accounts.js";
 import { Clients } from "./clients.js";
+import { Contact } from "./contact.js";
 import { read } from "./event.js";
 import { Feed } from "./feed.js";
 import { Stream } from "./stream.js";
-import { plural, say } from "./text.js";
+import { duration, moment, plural, say } from "./text.js";
 
-const INTERVAL = 2000;
 const PATIENCE = 5000;
 const TOKEN = "tradeproxy token";
 
@@ -24,25 +25,54 @@ const feed = new Feed(
   { rows: at("rows"), nothing: at("nothing"), filters: at("filters"), pause: at("pause") },
   clock,
 );
+const contact = new Contact();
 const streams = new Map();
-const links = new Map();
+const links = new Map(); // for each stream: its state, and the time of its next attempt
+const cut = new Set(); // the streams that are lost while there is contact with the proxy
+const noted = new Set(); // those of which the feed says so
 
 let token = sessionStorage.getItem(TOKEN) ?? "";
 let next; // the timer of the next poll
+let nextAt = 0; // when it fires
 let looking = false;
+let again = false; // whether to look once more after this answer
 
 async function look() {
-  if (looking || at("ask").open) return;
+  if (at("ask").open) return;
+  again = looking;
+  if (looking) return;
+  clearTimeout(next);
   looking = true;
+  tick();
   const { status, document } = await fetchStatus();
   looking = false;
-  if (document) show(document);
+  if (at("ask").open) return; // a stream was refused meanwhile
+  if (document) find(document);
   else if (status === 401) ask();
-  else if (status) say(verdict, `the proxy answers with HTTP ${status}`);
-  // A phone that slept may have lost its connections without a close event. If the proxy does not
-  // answer, assume so and reconnect.
-  else for (const stream of streams.values()) stream.renew();
+  else lose(status ? `HTTP ${status}` : "");
   plan();
+}
+
+/** The proxy has answered: show its status, and connect the streams again if contact was lost. */
+function find(document) {
+  const wasCurrent = contact.isCurrent;
+  const away = contact.answer(Date.now());
+  show(document);
+  showContact();
+  if (away !== null) {
+    feed.note("", `contact with the proxy found again after ${duration(away)}`, "good");
+  }
+  if (!wasCurrent) for (const stream of streams.values()) stream.hurry();
+  for (const name of cut) noteCut(name);
+}
+
+/** The proxy does not answer: end the streams too, which may be dead without a close event. */
+function lose(reason) {
+  const isNew = contact.fail(reason);
+  cut.clear();
+  for (const stream of streams.values()) stream.rest();
+  if (isNew) feed.note("", `contact with the proxy lost; ${lastContact()}`, "bad");
+  showContact();
 }
 
 async function fetchStatus() {
@@ -61,24 +91,57 @@ async function fetchStatus() {
   }
 }
 
-/**
- * Plan the next poll. There is none while all streams are disconnected or the page is hidden; the
- * next connection, or the page becoming visible, polls again.
- */
 function plan() {
   clearTimeout(next);
-  const isCutOff = links.size > 0 && ![...links.values()].includes("live");
-  if (!document.hidden && !isCutOff) next = setTimeout(look, INTERVAL);
+  if (at("ask").open) return;
+  const wait = again && contact.isCurrent ? 0 : contact.delay(document.hidden);
+  again = false;
+  nextAt = Date.now() + wait;
+  next = setTimeout(look, wait);
+  showLink();
+}
+
+const lastContact = () =>
+  contact.heard === null
+    ? "there was none before"
+    : `the last sign was at ${moment(contact.heard + ahead, clock(), false)}`;
+
+/** Show whether the rest of the page is current. */
+function showContact() {
+  document.body.classList.toggle("stale", !contact.isCurrent);
+  const since = moment(contact.heard + ahead, clock(), false);
+  const said = contact.describe(since);
+  at("remedy").hidden = !said?.remedy;
+  say(at("remedy"), said?.remedy ?? "");
+  if (said) {
+    verdict.dataset.tone = said.tone;
+    say(verdict, said.text);
+    document.title = said.title;
+    if (contact.heard !== null) accounts.freeze(contact.heard + ahead);
+    clients.freeze(since);
+  }
+  showLink();
+}
+
+function tick() {
+  const now = Date.now();
+  if (contact.expire(now, document.hidden)) {
+    if (contact.hasSlept(now)) for (const stream of streams.values()) stream.rest();
+    showContact();
+  }
+  if (contact.isCurrent) accounts.tick();
+  showLink();
 }
 
 function show(status) {
   ahead = Date.parse(status.now) - Date.now();
-  const names = Object.keys(status.accounts);
+  const names = sortNames(Object.keys(status.accounts));
   for (const [name, stream] of streams) {
     if (names.includes(name)) continue;
     stream.end();
     streams.delete(name);
     links.delete(name);
+    cut.delete(name);
   }
   accounts.show(status.accounts, clock);
   clients.show(status.clients, clock(), names.length > 1);
@@ -88,7 +151,8 @@ function show(status) {
 }
 
 function conclude(states) {
-  const troubled = Object.entries(states).filter(([, state]) => !state.ready);
+  const names = sortNames(Object.keys(states));
+  const troubled = names.map((name) => [name, states[name]]).filter(([, state]) => !state.ready);
   const down = troubled.some(([, state]) => state.upstream.state === "down");
   const [first] = troubled;
   verdict.dataset.tone = first ? (down ? "bad" : "warn") : "good";
@@ -100,14 +164,22 @@ function conclude(states) {
 
 function follow(name, path) {
   const told = {
+    heard: () => contact.hear(Date.now()),
     event: (message, text) => feed.add(read(name, message, text)),
     status: (data) => {
       tell(name, data);
       look();
     },
     state: (state, wait) => {
-      links.set(name, state);
-      showLink(wait);
+      const was = links.get(name)?.state;
+      links.set(name, { state, at: Date.now() + wait });
+      if (state === "live" && cut.delete(name) && noted.delete(name)) {
+        feed.note(name, "this page gets this account's events again", "good");
+      } else if (state === "waiting" && was === "live") {
+        cut.add(name);
+        look(); // which finds out whether only this stream is lost
+      }
+      showLink();
     },
     refused: ask,
   };
@@ -132,16 +204,29 @@ function tell(name, data) {
   }
 }
 
-function showLink(wait) {
-  const states = [...links.values()];
-  const live = states.every((state) => state === "live");
-  link.dataset.tone = live ? "good" : "warn";
-  if (live) say(link, "connected");
-  else if (states.includes("waiting")) {
-    say(link, `not connected; next attempt in ${Math.ceil(wait / 1000)} s`);
-  } else say(link, "connecting…");
-  document.body.classList.toggle("stale", !live);
-  if (live) plan();
+/** Say in the feed, once, that a stream is lost although the proxy answers. */
+function noteCut(name) {
+  if (noted.has(name)) return;
+  noted.add(name);
+  feed.note(name, "this page lost the account's stream; its events follow late", "warn");
+}
+
+/** Show whether events arrive, and when the next attempt to connect is. */
+function showLink() {
+  const all = [...links.values()];
+  const waiting = all.filter(({ state }) => state === "waiting");
+  const isLive = contact.isCurrent && all.every(({ state }) => state === "live");
+  link.hidden = contact.state === "refused";
+  link.dataset.tone = isLive ? "good" : contact.state === "lost" ? "bad" : "warn";
+  if (isLive) say(link, "connected");
+  else if (contact.state === "lost" && !looking) sayNext(nextAt);
+  else if (contact.isCurrent && waiting.length) sayNext(Math.min(...waiting.map(({ at }) => at)));
+  else say(link, "connecting…");
+}
+
+function sayNext(time) {
+  const seconds = Math.max(1, Math.ceil((time - Date.now()) / 1000));
+  say(link, `not connected; next attempt in ${seconds} s`);
 }
 
 /** Drop all streams and ask for a token; the page starts over with it. */
@@ -149,11 +234,13 @@ function ask() {
   for (const stream of streams.values()) stream.end();
   streams.clear();
   links.clear();
+  cut.clear();
+  clearTimeout(next);
+  contact.refuse();
+  showContact();
   if (token) say(at("ask-reason"), "That token was refused; another one?");
   sessionStorage.removeItem(TOKEN);
   token = "";
-  say(verdict, "");
-  say(link, "");
   if (!at("ask").open) at("ask").showModal();
 }
 
@@ -169,11 +256,13 @@ at("token-form").addEventListener("submit", (event) => {
 
 function wake() {
   if (document.hidden) return;
-  for (const stream of streams.values()) stream.hurry();
+  tick();
+  if (contact.isCurrent) for (const stream of streams.values()) stream.hurry();
   look();
 }
 
 document.addEventListener("visibilitychange", wake);
 addEventListener("online", wake);
-setInterval(() => accounts.tick(), 1000);
+setInterval(tick, 1000);
+showContact();
 look();

@@ -9,8 +9,9 @@ const LONGEST = 8000;
 
 export class Stream {
   /**
-   * Calls `told.event(message, text)`, `told.status(data)`, `told.state(state, wait)` and
-   * `told.refused()`. The state is "connecting", "live" or "waiting"; `wait` is in milliseconds.
+   * Calls `told.heard()` for every message, `told.event(message, text)`, `told.status(data)`,
+   * `told.state(state, wait)` and `told.refused()`. The state is "connecting", "live", "waiting"
+   * for the next attempt in `wait` milliseconds, or "resting" until `hurry()`.
    */
   constructor(path, token, told) {
     this.path = path;
@@ -25,23 +26,28 @@ export class Stream {
   end() {
     this.ended = true;
     clearTimeout(this.timer);
-    this.socket.close();
+    this.socket?.close();
   }
 
-  /** Reconnect at once if the stream is waiting for its next attempt. */
+  /** Reconnect at once if there is no connection. */
   hurry() {
-    if (this.timer === undefined || this.ended) return;
+    if (this.socket || this.ended) return;
     clearTimeout(this.timer);
     this.#connect();
   }
 
-  /** Drop a connection that may be dead without a close event, and reconnect. */
-  renew() {
-    this.#over(this.socket);
+  /** Drop the connection, which may be dead without a close event, until `hurry()`. */
+  rest() {
+    if (this.ended) return;
+    clearTimeout(this.timer);
+    const socket = this.socket;
+    this.socket = null;
+    socket?.close();
+    this.delay = SHORTEST;
+    this.told.state("resting", 0);
   }
 
   #connect() {
-    this.timer = undefined;
     const url = new URL(this.path, document.baseURI);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     url.searchParams.set("proxy_status", "1");
@@ -59,6 +65,7 @@ export class Stream {
   }
 
   #take(text) {
+    this.told.heard();
     const message = parse(text);
     if (message.stream === "trade_updates") {
       // An event without a cursor is not on the disk yet. It may arrive again; the feed recognizes
@@ -77,9 +84,8 @@ export class Stream {
   }
 
   #over(socket, code) {
-    if (socket !== this.socket || this.timer !== undefined || this.ended) return;
+    if (socket !== this.socket || this.ended) return;
     this.socket = null;
-    socket.close();
     if (code === REFUSED) {
       this.ended = true;
       this.told.refused();

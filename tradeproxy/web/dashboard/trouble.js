@@ -1,0 +1,37 @@
+// The trouble of an account: the reason, what to do about it, and the next attempt.
+
+import { findRemedy } from "./remedies.js";
+import { duration, say } from "./text.js";
+
+export class Trouble {
+  /** `at` has the elements trouble, reason, remedy, attempt and help. */
+  constructor(at) {
+    this.at = at;
+    this.page = at.help.getAttribute("href");
+  }
+
+  /** Show the trouble of an account of /status.json, or nothing if it is ready. */
+  show(state) {
+    const { at } = this;
+    this.state = state;
+    at.trouble.hidden = state.ready;
+    if (state.ready) return;
+    this.remedy = findRemedy(state.reason);
+    say(at.reason, state.reason);
+    say(at.remedy, `What to do: ${this.remedy?.remedy ?? "see the log of the proxy"}.`);
+    at.help.setAttribute("href", this.remedy ? `${this.page}#${this.remedy.id}` : this.page);
+  }
+
+  /** Update the time to the next attempt; null if the state is not current. */
+  tick(now) {
+    const { upstream, role } = this.state;
+    const isTrying = upstream.state === "down" && role?.part !== "follower";
+    const { next_attempt: next } = upstream;
+    if (now === null || !isTrying || this.remedy?.id === "internal") say(this.at.attempt, "");
+    else if (!next || Date.parse(next) <= now) say(this.at.attempt, "Connecting to Alpaca…");
+    else {
+      const wait = Math.ceil((Date.parse(next) - now) / 1000) * 1000;
+      say(this.at.attempt, `Next attempt to connect to Alpaca in ${duration(wait)}.`);
+    }
+  }
+}
