@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Callable
 from importlib import import_module
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from tradeproxy.simulator.replay import parse_event_range
 from tradeproxy.upstream.backoff import MAX_RETRY_AFTER, parse_retry_after
 from tradeproxy.upstream.http_date import parse_date
 from tradeproxy.wire.origin_rules import OriginRules
+from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 ELSEWHERE = {
     "frames of Alpaca": "upstream.test_whole_frames",
@@ -53,6 +55,8 @@ ELSEWHERE = {
     "PROXY_LISTEN": "config.test_endpoints",
     "settings and .env": "config.test_settings",
     "PROXY_REDIS_URL": "config.test_redis_settings",
+    "HTTPS_PROXY and NO_PROXY": "config.test_connect_proxy",
+    "answers of an HTTP proxy": "upstream.test_tunnel",
 }
 """Modules of tests that have a test with Hypothesis."""
 
@@ -165,12 +169,20 @@ class TextTests(SynchronousTestCase):
         parse_date(text)
 
     @FUZZ
-    @given(*[st.none() | texts | st.text("localhost:[]./1", max_size=20)] * 4, st.booleans())
+    @given(*[st.none() | texts | st.text("localhost:[]./1", max_size=20)] * 3, st.booleans())
     def test_any_host_and_origin(
-        self, host: str | None, origin: str | None, site: str | None, here: str | None, tls: bool
+        self, host: str | None, origin: str | None, site: str | None, tls: bool
     ) -> None:
         """The request is admitted or rejected."""
-        OriginRules().find_problem(host, origin, site, secure=tls, local_address=here)
+        OriginRules().find_problem(host, origin, site, secure=tls)
+
+    @FUZZ
+    @given(texts | st.text("10.:,[]f% ", max_size=40))
+    def test_any_forwarded_client(self, hops: str) -> None:
+        """It is an address, which can be shown, or none."""
+        client = TrustedProxies(("10.0.0.0/8", "::/1")).find_client(hops)
+        if client is not None:
+            self.assertNotIn("%", str(ip_address(client)))
 
     @FUZZ
     @given(st.lists(st.binary(max_size=30) | st.sampled_from([b"data:", b"\n", b"\r\n"])))

@@ -244,7 +244,9 @@ async def _check_connections(settings: Settings, reactor: Any) -> list[CheckResu
     from tradeproxy.cli.check import check_login, check_redis
 
     results = [] if settings.redis is None else [await check_redis(settings.redis, reactor)]
-    return results + [await check_login(account, reactor) for account in settings.accounts]
+    return results + [
+        await check_login(account, reactor, settings.connect_proxy) for account in settings.accounts
+    ]
 
 
 if __name__ == "__main__":

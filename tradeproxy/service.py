@@ -30,13 +30,14 @@ from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.web.rest_proxy import RestProxy
 from tradeproxy.web.routes import account_paths
 from tradeproxy.web.site import build_site
+from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from tradeproxy.cluster.node import Node
     from tradeproxy.config.accounts import AccountSettings
-    from tradeproxy.config.settings import RecoverySettings, Settings
+    from tradeproxy.config.settings import Settings
     from tradeproxy.config.storage import JournalSettings
     from tradeproxy.journal.base import Journal
     from tradeproxy.runtime.socket_limit import SocketLimit
@@ -71,7 +72,8 @@ def build_service(
     clients = DownstreamFactory(settings.limits, reactor, sockets)
     admission = Admission(settings.allowed_hosts, settings.allowed_origins, Tokens(settings.tokens))
     passthrough = _passthrough(settings, clients.clients, reactor) if settings.rest else None
-    site = build_site(accounts, clients, admission, reactor, wall_clock, passthrough)
+    trusted = TrustedProxies(settings.trusted_proxies)
+    site = build_site(accounts, clients, admission, reactor, wall_clock, passthrough, trusted)
 
     proxy = OrderedService()
     proxy.setName("tradeproxy")
@@ -80,13 +82,11 @@ def build_service(
     JournalService(accounts.values()).setServiceParent(proxy)
     upstream = MultiService()
     upstream.setServiceParent(proxy)
-    agent = build_agent(reactor)
+    agent = build_agent(reactor, settings.connect_proxy)
     for account in settings.accounts:
         dates = accounts[account.name].dates
         rest = RestClient(agent, account.base_url.rest, account.credentials, reactor, dates)
-        make = partial(
-            _upstream_service, account, accounts[account.name], rest, settings.recovery, reactor
-        )
+        make = partial(_upstream_service, account, accounts[account.name], rest, settings, reactor)
         service = make() if node is None else node.leadership(accounts[account.name], make)
         service.setServiceParent(upstream)
     DownstreamService(clients.clients, reactor).setServiceParent(proxy)
@@ -131,17 +131,17 @@ def _journal(
 
 
 def _upstream_service(
-    settings: AccountSettings,
+    account_settings: AccountSettings,
     account: Account,
     rest: RestClient,
-    recovering: RecoverySettings,
+    settings: Settings,
     reactor: Any,
 ) -> UpstreamService:
-    recovery = Recovery(account, rest, recovering, reactor)
+    recovery = Recovery(account, rest, settings.recovery, reactor)
     return UpstreamService(
         account,
-        upstream_endpoint(settings.base_url, reactor),
-        UpstreamFactory(settings, account, recovery, reactor),
+        upstream_endpoint(account_settings.base_url, reactor, settings.connect_proxy),
+        UpstreamFactory(account_settings, account, recovery, reactor),
         recovery,
         Backoff(SystemRandom().random),
         reactor,
@@ -151,7 +151,9 @@ def _upstream_service(
 def _passthrough(settings: Settings, clients: Clients, reactor: Any) -> RestProxy:
     urls = {account.name: account.base_url.rest for account in settings.accounts}
     own_pages = Admission(settings.allowed_hosts, (), Tokens(()))
-    return RestProxy(build_agent(reactor), urls, own_pages, clients, reactor)
+    return RestProxy(
+        build_agent(reactor, settings.connect_proxy), urls, own_pages, clients, reactor
+    )
 
 
 def _simulator_service(
@@ -248,6 +250,15 @@ class StartupLog(Service):
                 upstream=account.base_url.stream,
                 original=self._base() + account_paths(account.name).original,
             )
+        proxy = self._settings.connect_proxy
+        for account in self._settings.accounts:
+            if proxy and proxy.serves(account.base_url.host, account.base_url.port):
+                self._log.info(
+                    "{account}: Alpaca is reached through the HTTP proxy {proxy} ({source})",
+                    account=account.name,
+                    proxy=proxy.label,
+                    source=proxy.source,
+                )
         self._log.info("events are kept in {place}", place=self._settings.storage_label)
         self._log.info(
             "the dashboard at {base}/, health at {base}/healthz and {base}/readyz, "

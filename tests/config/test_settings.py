@@ -152,6 +152,8 @@ class ReadSettingsTests(SettingsTestCase):
             *(("PROXY_ALLOWED_HOSTS", bad, f"{bad!r} {host}")
               for bad in ("a:80", "[::1]", "*", "a b", "-a")),
             ("PROXY_HOST", "a:80", f"'a:80' {host}"),
+            ("PROXY_TRUSTED_PROXIES", "nginx",
+             "'nginx' is neither an address, a network nor unix"),
         ]:  # fmt: skip
             self.assertEqual(self.problems({name: value}), [f"{name}: {reason}"])
 
@@ -184,7 +186,8 @@ class ReadSettingsTests(SettingsTestCase):
                 **PAIR,
                 "PROXY_ALLOWED_ORIGINS": "HTTPS://A.example:443/, http://b:80,, http://b:8080,"
                 "https://b:80, http://[::0001]:3000, moz-extension://abc",
-                "PROXY_ALLOWED_HOSTS": "Proxy.Example, 0::1",
+                "PROXY_ALLOWED_HOSTS": "Proxy.Example, 0::1, Desk.lan.",
+                "PROXY_TRUSTED_PROXIES": "127.0.0.1, 0::1, 172.17.0.1/16, Unix",
             }
         )
         expected = (
@@ -196,7 +199,10 @@ class ReadSettingsTests(SettingsTestCase):
             "moz-extension://abc",
         )
         self.assertEqual(settings.allowed_origins, expected)
-        self.assertEqual(settings.allowed_hosts, ("proxy.example", "::1"))
+        self.assertEqual(settings.allowed_hosts, ("proxy.example", "::1", "desk.lan"))
+        self.assertEqual(
+            settings.trusted_proxies, ("127.0.0.1/32", "::1/128", "172.17.0.0/16", "unix")
+        )
 
 
 class TokenSettingsTests(SettingsTestCase):

@@ -21,6 +21,8 @@ JOURNAL = "the journal is not durable: "
 REASONS = {
     "not connected yet": "starting",
     "cannot connect: connection refused": "network",
+    "cannot connect: the HTTP proxy 10.0.0.1:3128: it answers 407": "http-proxy-refuses",
+    "cannot connect: the HTTP proxy 10.0.0.1:3128: connection refused": "http-proxy",
     "no answer to the handshake in time": "network",
     "no answer to the login in time": "network",
     "no answer to listen in time": "network",

@@ -35,6 +35,7 @@ OTHERS = {
     "tradeproxy.journal.upgrade:MAX_STEP",
     "tradeproxy.recovery.open_orders:MAX_REQUESTS",
     "tradeproxy.runtime.gc_service:MAX_WAIT",
+    "tradeproxy.runtime.gc_service:MAX_WAIT_UNGROWN",
     "tradeproxy.upstream.backoff:MAX_CEILING",
     "tradeproxy.upstream.rate_limiter:MAX_REQUESTS",
     "tradeproxy.web.status:MAX_AGE",

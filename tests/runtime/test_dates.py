@@ -97,6 +97,14 @@ class DatesTests(SynchronousTestCase):
         self.assertTrue(self.dates.is_future(far))
         self.assertFalse(self.dates.is_future(round((NOW + TOLERANCE) * 1_000_000)))
 
+    def test_new_estimate_moves_the_limit_of_events_back(self) -> None:
+        """The limit of before is kept, as it only rises until there is a new estimate."""
+        self.dates.observe(NOW + 250)
+        later = round((NOW + TOLERANCE + 200) * 1_000_000)
+        self.assertFalse(self.dates.is_future(later))
+        self.dates.observe(NOW)
+        self.assertTrue(self.dates.is_future(later))
+
     def test_since_limit_without_estimate_allows_for_a_wrong_clock(self) -> None:
         """Over a minute behind, the proxy rejected every position of a client."""
         self.assertEqual(self.dates.since_limit(), NOW + UNKNOWN_SKEW)

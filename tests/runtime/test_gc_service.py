@@ -8,7 +8,12 @@ import weakref
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.runtime.gc_service import CHECK_INTERVAL, MAX_WAIT, GcService
+from tradeproxy.runtime.gc_service import (
+    CHECK_INTERVAL,
+    MAX_WAIT,
+    MAX_WAIT_UNGROWN,
+    GcService,
+)
 
 
 class Cycle:
@@ -67,6 +72,20 @@ class CollectorTests(SynchronousTestCase):
         for _ in range(int(MAX_WAIT / CHECK_INTERVAL)):
             self.clock.advance(CHECK_INTERVAL)
         self.assertIsNone(garbage())
+
+    def test_collection_without_new_objects_waits_longer_for_quiet(self) -> None:
+        """A few events a second create no lasting objects, and a collection delays some of them."""
+        cycle = Cycle()
+        garbage = weakref.ref(cycle)
+        gc.collect(1)
+        gc.freeze()
+        del cycle
+        for checks, is_left in ((int(MAX_WAIT / CHECK_INTERVAL), True), (1000, False)):
+            for _ in range(checks):
+                self.events += 1
+                self.clock.advance(CHECK_INTERVAL)
+            self.assertIs(garbage() is not None, is_left)
+        self.assertGreater(1000 * CHECK_INTERVAL, MAX_WAIT_UNGROWN)
 
     def test_stop_before_start_is_harmless(self) -> None:
         """This happens if a port is in use."""

@@ -15,14 +15,13 @@ def make_request(
     origin: str | None = None,
     *,
     secure: bool = False,
-    local_address: str | None = "127.0.0.1",
     offers: tuple[str, ...] = (),
     upgrade: bool = True,
     site: str | None = None,
 ) -> RequestInfo:
     """Return a WebSocket request. The defaults are those of a program on this machine."""
     secrets = tuple(Secret(offer) for offer in offers)
-    return RequestInfo(host, origin, secure, local_address, secrets, upgrade, site)
+    return RequestInfo(host, origin, secure, secrets, upgrade, site)
 
 
 class AdmissionTestCase(SynchronousTestCase):

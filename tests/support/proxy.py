@@ -22,6 +22,7 @@ from tradeproxy.hub.account import Account
 from tradeproxy.web.site import build_site
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import TradeUpdate, parse_server
+from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 
 @implementer(IPushProducer)
@@ -154,6 +155,7 @@ class ProxyTestCase(SynchronousTestCase):
     tokens: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
 
     def setUp(self) -> None:
         self.clock = fake_time(self)
@@ -173,6 +175,7 @@ class ProxyTestCase(SynchronousTestCase):
             Admission(self.hosts, self.origins, tokens),
             self.clock,
             self.clock.seconds,
+            trusted_proxies=TrustedProxies(self.trusted_proxies),
         )
         self.wires = Wires(self.clock)
 

@@ -7,7 +7,7 @@ from email.utils import formatdate
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -28,6 +28,7 @@ from tradeproxy.upstream.rest import (
     RestResponse,
     RestUnavailableError,
 )
+from tradeproxy.upstream.tunnel import ProxyError
 from tradeproxy.wire.credentials import OAuthToken, Secret
 
 NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
@@ -305,6 +306,11 @@ class RestGetTests(RestClientTestCase):
         self.host.refusing = True
         error = self.unavailable({})
         self.assertEqual((error.reason, error.retry_after), ("cannot connect", 0.0))
+
+    def test_get_without_tunnel_names_the_http_proxy(self) -> None:
+        """`cannot connect` would point at Alpaca."""
+        self.patch(self.host, "connect", lambda _: fail(ProxyError("hush")))
+        self.assertEqual(self.unavailable({}).reason, "the HTTP proxy opens no connection")
 
     def test_get_without_data_times_out(self) -> None:
         """The timeout of 20 s applies to the first byte and to each further one."""

@@ -110,6 +110,13 @@ class PipelineTests(ChannelTestCase):
 
     names = tuple(f"a{number}" for number in range(300))
 
+    def test_idle_site_does_not_wake_the_process(self) -> None:
+        """Twisted keeps the time for its access log with a call each second."""
+        before = self.kernel.getDelayedCalls()
+        self.site.startFactory()
+        self.addCleanup(self.site.stopFactory)
+        self.assertEqual(self.kernel.getDelayedCalls(), before)
+
     def test_pipeline_sent_in_any_pieces_is_answered_in_order(self) -> None:
         """Requests in one write, and in pieces that end anywhere, get responses in their order."""
         whole, pieces = HttpClient(self), HttpClient(self)

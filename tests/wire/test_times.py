@@ -12,7 +12,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.hub.replication import StreamState
 from tradeproxy.simulator.clock import compact, nanoseconds
-from tradeproxy.wire.event import MAX_TIME, MIN_TIME, format_time, is_time, parse_time
+from tradeproxy.wire.event import (
+    MAX_TIME,
+    MIN_TIME,
+    format_time,
+    is_time,
+    parse_time,
+    read_time,
+)
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.proxy_status import Gap, GapOutcome, UpstreamStatus, encode_gap
 
@@ -37,6 +44,17 @@ class TimeRoundTripTests(SynchronousTestCase):
     One event with a time outside the calendar once ended the upstream of its account for good:
     the time was stored, and every later status raised OverflowError.
     """
+
+    @given(
+        texts | st.sampled_from([*OUTSIDE, "20260724T144250.1234567890Z", "", "Z", "x" * 26 + "Z"])
+    )
+    def test_time_of_an_event_is_read_as_any_other(self, text: str) -> None:
+        """Times as Alpaca writes them have a shorter way."""
+        try:
+            expected = parse_time(text)
+        except ValueError:
+            expected = None
+        self.assertEqual(read_time(text), expected)
 
     def test_last_moment_of_calendar_is_a_time(self) -> None:
         """Rounding up may reach it, but not pass it."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tradeproxy.config.accounts import AccountSettings
+    from tradeproxy.config.connect_proxy import ConnectProxy
     from tradeproxy.config.settings import Settings
     from tradeproxy.config.storage import RedisSettings
 
@@ -57,9 +58,16 @@ def check_settings(settings: Settings) -> Iterator[CheckResult]:
         else "any client"
     )
     yield CheckResult(f"tokens: {len(settings.tokens) or f'none: {anyone} can connect'}")
-    for kind, values in (("hosts", settings.allowed_hosts), ("origins", settings.allowed_origins)):
+    for kind, values in (
+        ("additional hosts", settings.allowed_hosts),
+        ("additional origins", settings.allowed_origins),
+        ("trusted reverse proxies", settings.trusted_proxies),
+    ):
         if values:
-            yield CheckResult(f"additional {kind}: {', '.join(values)}")
+            yield CheckResult(f"{kind}: {', '.join(values)}")
+    if settings.connect_proxy is not None:
+        proxy = settings.connect_proxy
+        yield CheckResult(f"HTTP proxy on the way to Alpaca: {proxy.label} ({proxy.source})")
     yield from _check_journals(settings)
     yield from (CheckResult(f"warning: {warning}") for warning in settings.warnings)
 
@@ -114,18 +122,22 @@ async def check_redis(redis: RedisSettings, reactor: Any) -> CheckResult:
     return CheckResult(f"{redis.label}: {problem or 'connected'}", problem is None)
 
 
-async def check_login(account: AccountSettings, reactor: Any) -> CheckResult:
-    """Check that Alpaca accepts the account's credentials.
+async def check_login(
+    account: AccountSettings, reactor: Any, proxy: ConnectProxy | None
+) -> CheckResult:
+    """Check that Alpaca accepts the account's credentials. `proxy` is that of the environment.
 
     This uses the account's one connection: if a proxy is connected, Alpaca rejects the attempt.
     """
-    problem = await _try_login(account, reactor)
+    problem = await _try_login(account, reactor, proxy)
     return CheckResult(
         f"{account.name}: {account.base_url.stream}: {problem or 'logged in'}", problem is None
     )
 
 
-async def _try_login(account: AccountSettings, reactor: Any) -> str | None:
+async def _try_login(
+    account: AccountSettings, reactor: Any, proxy: ConnectProxy | None
+) -> str | None:
     """Log in to an account's stream and close it; return the problem, or None if there is none."""
     # Events can arrive before the close. They go into memory: the files belong to the proxy.
     journal = SqliteJournal(
@@ -140,15 +152,17 @@ async def _try_login(account: AccountSettings, reactor: Any) -> str | None:
     )
     journal.open()
     try:
-        return await _log_in(account, Account(account.name, journal, reactor), reactor)
+        return await _log_in(account, Account(account.name, journal, reactor), reactor, proxy)
     finally:
         journal.close()
 
 
-async def _log_in(settings: AccountSettings, account: Account, reactor: Any) -> str | None:
+async def _log_in(
+    settings: AccountSettings, account: Account, reactor: Any, proxy: ConnectProxy | None
+) -> str | None:
     probe = _Probe()
     try:
-        protocol = await upstream_endpoint(settings.base_url, reactor).connect(
+        protocol = await upstream_endpoint(settings.base_url, reactor, proxy).connect(
             UpstreamFactory(settings, account, probe, reactor)
         )
     except Exception as error:

@@ -15,6 +15,7 @@ from tradeproxy.cli.reactor import run_coroutine
 from tradeproxy.config.accounts import LIVE as LIVE_URL
 from tradeproxy.config.accounts import PAPER as PAPER_URL
 from tradeproxy.config.accounts import AccountSettings, BaseUrl, is_visible_ascii, prefix_variables
+from tradeproxy.config.connect_proxy import ConnectProxy, read_connect_proxy
 from tradeproxy.config.env import Environment, Findings
 from tradeproxy.wire.credentials import KeyPair, Secret
 from tradeproxy.wire.messages import Dialect
@@ -55,7 +56,7 @@ def main(arguments: Namespace) -> None:
     if not sys.stdin.isatty():
         raise SystemExit("tradeproxy init: needs a terminal; a program can write .env itself")
     prefix = prefix_variables(arguments.account)
-    url = _read_url(prefix, arguments.account)
+    url, proxy = _read_way(prefix, arguments.account)
     print(f"The keys of the {arguments.account} account. They are not shown.")
     try:
         names = (f"{prefix}API_KEY", f"{prefix}SECRET_KEY")
@@ -67,7 +68,7 @@ def main(arguments: Namespace) -> None:
             Dialect.AUTHENTICATE,
             names[0],
         )
-        result = run_coroutine(lambda reactor: check_login(account, reactor))
+        result = run_coroutine(lambda reactor: check_login(account, reactor, proxy))
         print(result.line)
         if not result.ok and input(f"Write {path} in spite of that? [y/N] ").lower() != "y":
             raise SystemExit("nothing was written")
@@ -100,11 +101,13 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
-def _read_url(prefix: str, account: str) -> BaseUrl:
+def _read_way(prefix: str, account: str) -> tuple[BaseUrl, ConnectProxy | None]:
+    """Return the account's base URL, and the proxy on the way to it."""
     env = Environment(os.environ, Path.cwd(), Findings())
     url = env.parse(f"{prefix}URL", BaseUrl.parse, LIVE_URL if account == "live" else PAPER_URL)
+    proxy = read_connect_proxy(os.environ, env.findings)
     print_findings(env.findings)
-    return url
+    return url, proxy
 
 
 def _ask_secret(name: str) -> str:

@@ -18,6 +18,12 @@ from tradeproxy.config.accounts import (
     read_accounts,
 )
 from tradeproxy.config.addresses import Addresses, read_addresses
+from tradeproxy.config.connect_proxy import (
+    EXCEPTION_VARIABLES,
+    URL_VARIABLES,
+    ConnectProxy,
+    read_connect_proxy,
+)
 from tradeproxy.config.endpoints import format_url, is_local
 from tradeproxy.config.env import ALLOW_FOREIGN, Environment
 from tradeproxy.config.logging import LogSettings, read_log
@@ -26,6 +32,7 @@ from tradeproxy.config.values import flag, seconds, whole_number
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import Dialect
+from tradeproxy.wire.trusted_proxies import canonicalize_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -90,6 +97,7 @@ VARIABLES = (
     "PROXY_STALL_TIMEOUT",
     "PROXY_TOKENS",
     "PROXY_TOKENS_FILE",
+    "PROXY_TRUSTED_PROXIES",
     "PROXY_UPSTREAM_AUTH",
 )
 """All PROXY_* variables. An unknown one causes a warning."""
@@ -122,7 +130,9 @@ class Settings:
     tokens: empty if clients need no token.
     allowed_origins: in the canonical form of `hosts.canonicalize_origin`.
     allowed_hosts: in the canonical form of `hosts.canonicalize`, without ports.
+    trusted_proxies: in the form of `trusted_proxies.canonicalize_entry`.
     redis: the Redis with the log that nodes share, or None if this node has its own journal.
+    connect_proxy: the HTTP proxy on the way to Alpaca, or None.
     rest: whether the proxy forwards Alpaca's REST interface.
     core_dumps: whether a crash may leave a core dump, which contains the keys.
     demo: each account has a simulator, at its own base URL.
@@ -136,11 +146,13 @@ class Settings:
     tokens: tuple[Secret, ...]
     allowed_origins: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
     limits: Limits
     journal: JournalSettings
     redis: RedisSettings | None
     recovery: RecoverySettings
     log: LogSettings
+    connect_proxy: ConnectProxy | None
     rest: bool
     core_dumps: bool
     demo: bool
@@ -187,6 +199,7 @@ def read_settings(
     """
     env = Environment.read(environ, directory, env_file)
     _warn_unknown(env)
+    _warn_not_from_file(env, environ)
     addresses = read_addresses(env, port, listen, ipv6_loopback)
     tokens = _read_tokens(env)
     _check_exposure(env, addresses)
@@ -214,11 +227,13 @@ def read_settings(
             *env.parse_list("PROXY_ALLOWED_HOSTS", hosts.canonicalize),
             *addresses.names,
         ),
+        trusted_proxies=env.parse_list("PROXY_TRUSTED_PROXIES", canonicalize_entry),
         limits=_read_limits(env),
         journal=read_journal(env, in_memory=demo),
         redis=read_redis(env, in_memory=demo),
         recovery=_read_recovery(env),
         log=read_log(env),
+        connect_proxy=None if demo else read_connect_proxy(environ, env.findings),
         rest=_read_rest(env, addresses),
         core_dumps=env.parse("PROXY_CORE_DUMPS", flag, default=False),
         demo=demo,
@@ -240,6 +255,12 @@ def _warn_unknown(env: Environment) -> None:
         if name.startswith("PROXY_") and name not in (*VARIABLES, *CLIENT_VARIABLES):
             nearest, *_ = get_close_matches(name, VARIABLES, n=1, cutoff=0)
             env.findings.warning(f"{name}: unknown variable; did you mean {nearest}?")
+
+
+def _warn_not_from_file(env: Environment, environ: Mapping[str, str]) -> None:
+    for name in (*URL_VARIABLES, *EXCEPTION_VARIABLES):
+        if env.get(name) and not environ.get(name, "").strip():
+            env.findings.warning(f"{name}: not used; only the environment can set it")
 
 
 def _read_reuse_port(env: Environment, demo: bool) -> bool:

@@ -32,8 +32,6 @@ class RequestInfo:
     """The Origin header: the origin of the page. Only browsers have to send it."""
     secure: bool
     """Whether the request came over TLS."""
-    local_address: str | None
-    """The local address that received the request; None for a UNIX socket."""
     offers: tuple[Secret, ...] = ()
     """Possible tokens in the headers: Authorization: Bearer, and the APCA headers."""
     upgrade: bool = False
@@ -99,7 +97,6 @@ class Admission:
             request.origin,
             request.fetch_site,
             secure=request.secure,
-            local_address=request.local_address,
         )
         if problem is not None:
             return Rejection(403, _REASONS[problem])

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from autobahn._version import __version__
 from autobahn.twisted import websocket as twisted
 from autobahn.twisted.resource import WebSocketResource
-from autobahn.twisted.util import peer2str
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket import protocol as base
 from autobahn.websocket.protocol import TrafficStats
@@ -21,6 +20,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.http_headers import Headers
 from twisted.web.server import NOT_DONE_YET
 
+from tradeproxy.downstream.clients import format_peer
 from tradeproxy.downstream.handshake import VERSION, choose_subprotocol, compute_accept
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ def take_over(request: Request, connection: WebSocketServerProtocol, key: bytes)
         # needs. They contain no credentials.
         request.requestHeaders, request.uri = Headers(_minimal_headers(key, subprotocol)), b"/"
         answer: bytes | int = WebSocketResource(_SingleProtocolFactory(connection)).render(request)
+        connection.peer = format_peer(request)
         return answer
     channel: Any = request.channel
     transport, channel.transport = channel.transport, None
@@ -156,6 +157,7 @@ def take_over(request: Request, connection: WebSocketServerProtocol, key: bytes)
         transport.wrappedProtocol = connection
     else:
         transport.protocol = connection
+    connection.peer = format_peer(request)
     connection.makeConnection(transport)
     transport.resumeProducing()
     _open(connection, key, subprotocol)
@@ -164,7 +166,6 @@ def take_over(request: Request, connection: WebSocketServerProtocol, key: bytes)
 
 def _begin(connection: WebSocketServerProtocol) -> None:
     """Replace `connectionMade`, which sets on each instance what the class already has."""
-    connection.peer = peer2str(connection.transport)  # type: ignore[arg-type]  # it is connected
     connection.state = connection.STATE_CONNECTING
     connection.send_queue = _Queue()  # type: ignore[assignment]  # it has the methods that are used
     connection.factory.countConnections += 1

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from twisted.internet.interfaces import IReactorTime
+    from twisted.web.server import Request
 
     from tradeproxy.runtime.socket_limit import SocketLimit
 
@@ -70,6 +72,18 @@ def user_agent(header: bytes | None) -> str:
 def describe_peer(address: str, name: str) -> str:
     """Return the address of a client with the name that it gave itself, quoted, for the log."""
     return f"{address} {name!r}" if name else address
+
+
+def format_peer(request: Request) -> str:
+    """Return the client's address in Autobahn's notation, such as tcp4:192.0.2.1:50000."""
+    address = request.getClientAddress()
+    kind = {IPv4Address: "tcp4", IPv6Address: "tcp6"}.get(type(address))
+    return "unix" if kind is None else f"{kind}:{address.host}:{address.port}"
+
+
+def get_host(peer: str) -> str:
+    """Return the host of an address in Autobahn's notation; "" for a UNIX socket."""
+    return peer.partition(":")[2].rpartition(":")[0]
 
 
 class RejectionCounter:

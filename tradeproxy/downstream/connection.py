@@ -14,7 +14,7 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 
 from tradeproxy.downstream import autobahn_slim
-from tradeproxy.downstream.clients import ClientInfo, ClientStats, describe_peer
+from tradeproxy.downstream.clients import ClientInfo, ClientStats, describe_peer, get_host
 from tradeproxy.downstream.direct_write import find_sender, write_direct
 from tradeproxy.downstream.handshake_limits import FRAMES_PER_TURN
 from tradeproxy.downstream.session import (
@@ -346,8 +346,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self._context.clients.rejections.record(peer, reason)
 
     def _record_wrong_token(self) -> float:
-        address = getattr(self.transport.getPeer(), "host", "")
-        return self._context.wrong_tokens.record(address)
+        return self._context.wrong_tokens.record(get_host(self.peer or ""))
 
     def _apply_late(self, effects: tuple[ClientEffect, ...]) -> tuple[ClientEffect, ...]:
         if self.state == self.STATE_OPEN:

@@ -102,14 +102,11 @@ class SendGroup:
 
     def __init__(self, account: Account, encoder: FrameEncoder, position: int) -> None:
         self.position = position
+        self.size = 0
+        """The number of members. An empty group is unregistered and not used again."""
         self._account = account
         self._encoder = encoder
         self._members: dict[GroupMember, Callable[[bytes], int]] = {}
-
-    @property
-    def size(self) -> int:
-        """The number of members. An empty group is unregistered and not used again."""
-        return len(self._members)
 
     def add(self, member: GroupMember, send: Callable[[bytes], int]) -> None:
         """Add `member`, which `send` writes to, and unregister its own subscriber."""
@@ -117,12 +114,14 @@ class SendGroup:
             self._account.broadcaster.register(self)
         self._account.broadcaster.unregister(member.subscriber)
         self._members[member] = send
+        self.size = len(self._members)
         member.send_group = self
 
     def remove(self, member: GroupMember) -> None:
         """Remove `member`. Nothing serves it until the caller registers its own subscriber."""
         member.send_group = None
         del self._members[member]
+        self.size = len(self._members)
         if not self._members:
             self._account.broadcaster.unregister(self)
 

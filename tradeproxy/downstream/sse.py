@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.server import NOT_DONE_YET
 
 from tradeproxy.downstream import encoder
-from tradeproxy.downstream.clients import ClientInfo, ClientStats, describe_peer, user_agent
+from tradeproxy.downstream.clients import (
+    ClientInfo,
+    ClientStats,
+    describe_peer,
+    format_peer,
+    user_agent,
+)
 from tradeproxy.downstream.feed import Feed
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.subscription import NOT_KEPT
@@ -139,7 +144,7 @@ class SseResponse:
         """Return the current numbers of this client."""
         lag = max(self._account.journal.last - self._feed.position, 0)
         return ClientStats(
-            self._feed.is_paused, lag, self._account.name, _format_peer(self._request), self._info
+            self._feed.is_paused, lag, self._account.name, format_peer(self._request), self._info
         )
 
     # Called by the broadcaster.
@@ -286,13 +291,6 @@ class SseResponse:
             if call is not None and call.active():
                 call.cancel()
         self.is_closed.callback(None)
-
-
-def _format_peer(request: Request) -> str:
-    """Return the client's address in Autobahn's format, as for WebSocket clients."""
-    address = request.getClientAddress()
-    kind = {IPv4Address: "tcp4", IPv6Address: "tcp6"}.get(type(address))
-    return "unix" if kind is None else f"{kind}:{address.host}:{address.port}"
 
 
 def _is_active(call: IDelayedCall | None) -> bool:

@@ -147,12 +147,13 @@ class Account:
         # First: events that are published during the delivery get a turn of their own.
         self._is_reading = False
         if self._pending:
-            self.flush()
+            pending, self._pending = self._pending, []
+            self.journal.append(pending)
 
     def publish(self, event: Event) -> None:
         """Take one event of the stream."""
         if self._buffer is None:
-            self._enqueue_streamed(event, self._received_at)
+            self._enqueue(event, self._received_at, is_streamed=True)
             return
         if not self._buffer:
             self._buffered_since = self._received_at
@@ -175,7 +176,7 @@ class Account:
         """Release the buffered events, and pass on later ones at once."""
         buffered, self._buffer = self._buffer or (), None
         for event in buffered:
-            self._enqueue_streamed(event, self._buffered_since)
+            self._enqueue(event, self._buffered_since, is_streamed=True)
         if buffered and self._buffered_since is not None:
             # A recovered event may be pending already. The buffered events came before it.
             self._pending_since = min(self._pending_since, self._buffered_since)
@@ -209,27 +210,22 @@ class Account:
                 problem=problem,
             )
 
-    def _enqueue_streamed(self, event: Event, received_at: float | None) -> None:
-        time = self._enqueue(event, received_at)
-        if time > self.newest_streamed:
-            self.newest_streamed = time
-
-    def _enqueue(self, event: Event, received_at: float | None) -> int:
-        """Commit the event at the end of this read or turn. None for `received_at` means now.
-
-        Returns its time (microseconds since 1970); 0 without one.
-        """
+    def _enqueue(
+        self, event: Event, received_at: float | None, *, is_streamed: bool = False
+    ) -> None:
+        """Commit the event at the end of this read or turn. None for `received_at` means now."""
         if not self._pending:
             if not self._is_reading:
                 self._clock.callLater(0, self.flush)
             self._pending_since = self._clock.seconds() if received_at is None else received_at
-        time = event.time
-        if time is not None and self.dates.is_future(time):
-            # The time is wrong. With it, every later event and order state would count as older.
-            time = self.dates.now_microseconds()
-            event = event.with_time(time)
+        if (time := event.time) is not None:
+            if self.dates.is_future(time):
+                # The time is wrong. With it, every later event and order state would be older.
+                time = self.dates.now_microseconds()
+                event = event.with_time(time)
+            if is_streamed and time > self.newest_streamed:
+                self.newest_streamed = time
         self._pending.append(event)
-        return time or 0
 
     def flush(self) -> None:
         """Commit and deliver the pending events now."""

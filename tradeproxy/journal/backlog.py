@@ -77,6 +77,8 @@ class Backlog:
         self._max_unstored = max_unstored
         self._bytes = 0
         self._entries: list[Entry] = []
+        # How many entries are in `_keys` and `_orders`: see `index`.
+        self._indexed = 0
         self._keys: set[tuple[str, bytes]] = set()
         # The states of each order, as its events here have them.
         self._orders: dict[str, tuple[OrderState, ...]] = {}
@@ -94,6 +96,7 @@ class Backlog:
     @property
     def orders(self) -> Iterable[str]:
         """The id of each order that has an event here, in the order of their last events."""
+        self.index()
         return self._orders
 
     def has_room_for(self, event: Event) -> bool:
@@ -109,12 +112,20 @@ class Backlog:
         The limits are not checked here: see `has_room_for`.
         """
         self._entries.append(entry)
-        if (event := entry.event) is None:
-            return
-        self._bytes += len(event.payload)
-        self._keys.add(event.key)
-        if (state := event.order) is not None:
-            self._orders[state.id] = (*self._orders.pop(state.id, ()), state)
+        if entry.event is not None:
+            self._bytes += len(entry.event.payload)
+
+    def index(self) -> None:
+        """Let `has` and `find_order` know all entries. Otherwise their next call does it.
+
+        So this can wait until the clients have an event.
+        """
+        for entry in self._entries[self._indexed :]:
+            if (event := entry.event) is not None:
+                self._keys.add(event.key)
+                if (state := event.order) is not None:
+                    self._orders[state.id] = (*self._orders.pop(state.id, ()), state)
+        self._indexed = len(self._entries)
 
     def widen_hole(self, max_time: int | None) -> int | None:
         """Let the hole at the end stand for one more event, and return its sequence number.
@@ -165,7 +176,7 @@ class Backlog:
     def clear(self) -> None:
         """Remove all entries."""
         self._entries, self._keys, self._orders, self._bytes = [], set(), {}, 0
-        self._unstored = {}
+        self._unstored, self._indexed = {}, 0
 
     def read(self, after: int, limit: int) -> list[Row]:
         """Return up to `limit` rows that follow number `after`, with READ_BYTES of payload at most.
@@ -187,6 +198,8 @@ class Backlog:
 
     def has(self, event: Event) -> bool:
         """Whether this event is here or a hole here stands for it, by its key."""
+        if self._indexed < len(self._entries):
+            self.index()
         return event.key in self._keys or (
             bool(self._unstored) and event.key_hash in self._unstored
         )
@@ -233,6 +246,7 @@ class Backlog:
         One state after the other is compared with what is known before it, as in the database:
         of three late states, the result depends on the order of the comparisons.
         """
+        self.index()
         for state in self._orders.get(order_id, ()):
             known = newer_state(known, state)
         return known

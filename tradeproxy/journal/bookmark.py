@@ -83,8 +83,9 @@ class Bookmark:
 
     def start(self) -> None:
         """Write now, and then whenever the state has changed, but not more often."""
-        self._timer = self._clock.callLater(CHECK_EVERY, self.start)
-        if self._clock.seconds() >= self._next_write:
+        wait = self._next_write - self._clock.seconds()
+        self._timer = self._clock.callLater(wait if wait > 0 else CHECK_EVERY, self.start)
+        if wait <= 0:
             # The status of the journal reports a disk that fails; the next write may succeed.
             with suppress(OSError):
                 self.write()

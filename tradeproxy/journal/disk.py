@@ -302,7 +302,8 @@ class Disk:
         return self._commit(entries)
 
     def file_rows(self) -> None:
-        """Let the store have the rows of the spool, if they are many."""
+        """Do what can wait for the delivery. The store gets the spool's rows if they are many."""
+        self._backlog.index()
         if self._spool is not None and self._spool.is_full:
             self.flush()
 

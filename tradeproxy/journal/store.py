@@ -245,7 +245,7 @@ class Store:
             self._unscanned
             or self._has_unstored
             or self.older_rows.last
-            or self._keys.may_have(_get_key(event))
+            or self._keys.may_have(event.execution or event.digest or event.identity)
         ):
             return False
         if self._has_unstored and self._is_unstored(event):
@@ -424,7 +424,8 @@ class Store:
     # Parts of transactions.
 
     def _insert(self, entry: Entry, event: Event) -> bool:
-        self._keys.add(_get_key(event))  # first: a key too many costs a query, no more
+        # First: a key too many costs a query, no more. `has` asks for the same one.
+        self._keys.add(event.execution or event.digest or event.identity)
         if self._has_unstored and self._is_unstored(event):
             return False
         if (execution := event.execution) and (
@@ -462,8 +463,3 @@ class Store:
     def _first(self, query: str, *values: object) -> int | None:
         value: int | None = fetch_value(self._connection, query, *values)
         return value
-
-
-def _get_key(event: Event) -> str | bytes:
-    """Return what the filter has of an event. Events with equal keys have the same."""
-    return event.execution or event.digest or event.identity

@@ -56,6 +56,8 @@ class Dates:
         # A Date header, and the time of `clock` at which it came.
         self._accepted: tuple[float, float] | None = None
         self._candidate: tuple[float, float] | None = None
+        # The limit of a moment ago. It only rises, until there is a new estimate.
+        self._past_limit = 0.0
 
     def observe(self, date: float) -> bool:
         """Take the Date header of one of Alpaca's answers (Unix time in seconds).
@@ -66,7 +68,7 @@ class Dates:
         # On some systems the clock of intervals stops while the machine sleeps. The estimate is
         # then behind, and this machine's own clock is the second source.
         if self.is_right(date) or abs(date - self.own()) <= TOLERANCE or self._is_confirmed(date):
-            self._accepted, self._candidate = (date, now), None
+            self._accepted, self._candidate, self._past_limit = (date, now), None, 0.0
             return True
         if self._candidate is None or abs(date - self._extrapolate(self._candidate)) > AGREEMENT:
             self._candidate = date, now
@@ -110,11 +112,10 @@ class Dates:
 
     def is_future(self, time: int) -> bool:
         """Whether a time (microseconds) is later than that. False if that is unknown."""
-        if self._accepted is None:
+        if self._accepted is None or time <= self._past_limit:
             return False
-        # `event_limit` without the calls, for every event.
-        date, moment = self._accepted
-        return time > (date + self.clock() - moment + TOLERANCE) * SECOND
+        self._past_limit = (self.now() + TOLERANCE) * SECOND
+        return time > self._past_limit
 
     def since_limit(self) -> float:
         """Return the latest time from which a client may ask for events (Unix time in seconds)."""

@@ -17,9 +17,12 @@ CHECK_INTERVAL = 5.0
 """Seconds between two checks for new events."""
 
 MAX_WAIT = 60.0
-"""Seconds: the maximum interval between full collections.
+"""Seconds: the maximum interval between full collections, if objects were created or it is quiet.
 
 It bounds the garbage from client churn, some kilobytes a client."""
+
+MAX_WAIT_UNGROWN = 600.0
+"""Seconds: the maximum otherwise. Then only clients that have left may have become garbage."""
 
 OLDEST_GENERATION = 2
 NEVER = 1_000_000_000
@@ -64,7 +67,8 @@ class GcService(Service):
         now = self._progress()
         quiet, self._before = now == self._before, now
         grown = gc.get_count()[OLDEST_GENERATION] > 0
-        if (grown and quiet) or self._clock.seconds() - self._last >= MAX_WAIT:
+        limit = MAX_WAIT if grown or quiet else MAX_WAIT_UNGROWN
+        if (grown and quiet) or self._clock.seconds() - self._last >= limit:
             self._collect()
 
     def _collect(self) -> None:

@@ -115,7 +115,6 @@ class Api(Resource):
             _header(request, b"Origin"),
             _header(request, b"Sec-Fetch-Site"),
             secure=request.isSecure(),
-            local_address=getattr(request.getHost(), "host", None),
         )
         return problem is None
 

@@ -11,7 +11,6 @@ from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientPr
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -37,6 +36,7 @@ from tradeproxy.upstream.session import (
     is_limit,
 )
 from tradeproxy.upstream.tls import TlsEndpoint, TlsTransport
+from tradeproxy.upstream.tunnel import build_endpoint
 from tradeproxy.upstream.whole_frames import read_whole_frames
 from tradeproxy.wire.event_fields import parse_event
 from tradeproxy.wire.messages import encode
@@ -53,11 +53,13 @@ if TYPE_CHECKING:
     )
 
     from tradeproxy.config.accounts import AccountSettings, BaseUrl
+    from tradeproxy.config.connect_proxy import ConnectProxy
     from tradeproxy.hub.account import Account
     from tradeproxy.upstream.session import StreamListener
 
 CONNECT_TIMEOUT = 15.0
-"""Seconds for the TCP connect, and again for TLS and the WebSocket handshake together."""
+"""Seconds for the TCP connect, again for the answer of a proxy, and again for TLS and the WebSocket
+handshake together."""
 
 LOGIN_TIMEOUT = 15.0
 """Seconds from the open WebSocket to the acknowledgement of `listen`."""
@@ -390,12 +392,16 @@ class UpstreamFactory(WebSocketClientFactory):
         return protocol
 
 
-def upstream_endpoint(base_url: BaseUrl, reactor: Any) -> IStreamClientEndpoint:
+def upstream_endpoint(
+    base_url: BaseUrl, reactor: Any, proxy: ConnectProxy | None = None
+) -> IStreamClientEndpoint:
     """Return the endpoint of an account's stream. TLS verifies the certificate and the name.
+
+    TLS is end to end: a proxy forwards it.
 
     The trust store is the platform's, or that of OpenSSL's SSL_CERT_FILE and SSL_CERT_DIR.
     """
-    endpoint = HostnameEndpoint(reactor, base_url.host, base_url.port, timeout=CONNECT_TIMEOUT)
+    endpoint = build_endpoint(base_url.host, base_url.port, proxy, reactor, CONNECT_TIMEOUT)
     return TlsEndpoint(base_url.host, endpoint, reactor) if base_url.secure else endpoint
 
 

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
 from twisted.web.client import Agent, HTTPConnectionPool
-from twisted.web.iweb import IPolicyForHTTPS
+from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from tradeproxy.runtime.log_throttle import is_logged
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.runtime.socket_limit import unwrap
+from tradeproxy.upstream.tunnel import build_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IAddress
+    from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
     from twisted.web._newclient import Request
+    from twisted.web.client import URI
     from twisted.web.iweb import IResponse
+
+    from tradeproxy.config.connect_proxy import ConnectProxy
 
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds for the TCP connect."""
+"""Seconds for the TCP connect, and again for a proxy's answer."""
 
 MAX_HEAD_SIZE = 65_536
 """Bytes of the status line and the headers of one answer of Alpaca's."""
@@ -42,11 +47,12 @@ class EndlessHeadError(Exception):
     """An answer has a head over MAX_HEAD_SIZE, or over MAX_HEADERS."""
 
 
-def build_agent(reactor: Any) -> Agent:
+def build_agent(reactor: Any, proxy: ConnectProxy | None = None) -> Agent:
     """Return an agent that verifies certificate and name against the platform's trust store."""
-    return Agent(
-        reactor, _ServerIdentityPolicy(), connectTimeout=CONNECT_TIMEOUT, pool=build_pool(reactor)
+    agent: Agent = Agent.usingEndpointFactory(
+        reactor, _EndpointFactory(reactor, proxy), build_pool(reactor)
     )
+    return agent
 
 
 def build_pool(reactor: Any) -> HTTPConnectionPool:
@@ -59,12 +65,20 @@ def build_pool(reactor: Any) -> HTTPConnectionPool:
     return _Pool(reactor, persistent=False)
 
 
-@implementer(IPolicyForHTTPS)
-class _ServerIdentityPolicy:
-    """Makes the agent check certificates as ServerIdentity does."""
+@implementer(IAgentEndpointFactory)
+class _EndpointFactory:
+    """Makes the agent check certificates as ServerIdentity does, and use the proxy."""
 
-    def creatorForNetloc(self, hostname: bytes, port: int) -> ServerIdentity:
-        return ServerIdentity(hostname.decode("ascii"))
+    def __init__(self, reactor: Any, proxy: ConnectProxy | None) -> None:
+        self._reactor = reactor
+        self._proxy = proxy
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        host = uri.host.decode("ascii")
+        endpoint = build_endpoint(host, uri.port, self._proxy, self._reactor, CONNECT_TIMEOUT)
+        if uri.scheme == b"http":
+            return endpoint
+        return wrapClientTLS(ServerIdentity(host), endpoint)
 
 
 class _HttpConnection(HTTP11ClientProtocol):

@@ -20,6 +20,7 @@ from tradeproxy.upstream.backoff import parse_retry_after
 from tradeproxy.upstream.http import EndlessHeadError
 from tradeproxy.upstream.http_date import parse_date
 from tradeproxy.upstream.rate_limiter import RateLimiter
+from tradeproxy.upstream.tunnel import ProxyError
 from tradeproxy.wire.amount import read_float, read_int
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken
 
@@ -312,6 +313,8 @@ async def _await_response(response: Deferred[_T]) -> _T:
         raise
     except OverdueError:
         raise RestUnavailableError("no answer in time") from None
+    except ProxyError:
+        raise RestUnavailableError("the HTTP proxy opens no connection") from None
     except (ConnectError, DNSLookupError):
         raise RestUnavailableError("cannot connect") from None
     except Exception as error:

@@ -55,7 +55,9 @@ def read_whole_frames(
         start = at + 2
         if size == _TWO_BYTES:
             start += 2
-            size = int.from_bytes(data[at + 2 : start], "big")
+            if end < start:
+                break
+            size = data[at + 2] << 8 | data[at + 3]
             if size < _TWO_BYTES:
                 break
         elif size > _TWO_BYTES:  # a mask, or a length in eight bytes

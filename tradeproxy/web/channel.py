@@ -214,6 +214,9 @@ class ProxySite(Site):
     def log(self, request: http.Request) -> None:
         """Log nothing."""
 
+    def _updateLogDateTime(self) -> None:
+        """Keep no time for the log. Twisted wakes the process every second for it."""
+
     def acceptableProtocols(self) -> list[bytes]:
         """Offer only HTTP/1.1 over TLS: Autobahn cannot open a WebSocket over HTTP/2."""
         return [b"http/1.1"]

@@ -20,7 +20,9 @@ from tradeproxy.downstream.query import (
 )
 from tradeproxy.downstream.sse import SseResponses
 from tradeproxy.web.channel import ProxySite
+from tradeproxy.web.cors import allow_reading, answer_preflight, is_preflight, is_shared
 from tradeproxy.web.errors import render_error
+from tradeproxy.web.forwarded import read_source
 from tradeproxy.web.health import drop_counts, healthz, readyz
 from tradeproxy.web.metrics import Metrics
 from tradeproxy.web.rest_proxy import MAX_BODY_SIZE, OFF
@@ -36,6 +38,7 @@ from tradeproxy.web.routes import (
 from tradeproxy.web.static import StaticFiles
 from tradeproxy.web.status import StatusPage
 from tradeproxy.wire.credentials import Secret
+from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,11 +49,13 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.factory import DownstreamFactory
     from tradeproxy.downstream.session import ProtocolMode
     from tradeproxy.hub.account import Account
+    from tradeproxy.web.forwarded import RequestSource
     from tradeproxy.web.rest_proxy import RestProxy
     from tradeproxy.web.routes import Route
 
 READ_METHODS = (b"GET", b"HEAD")
 DEFAULT_OPTIONS = SubscribeOptions()
+NO_PROXIES = TrustedProxies()
 METHOD_NOT_ALLOWED = Rejection(405, "only GET and HEAD are allowed here")
 NO_WEBSOCKET = Rejection(
     400, "this path has server-sent events; the WebSocket is at the path before /v2/events/trades"
@@ -75,6 +80,7 @@ def build_site(
     clock: IReactorTime,
     wall_clock: Callable[[], float],
     rest_proxy: RestProxy | None = None,
+    trusted_proxies: TrustedProxies = NO_PROXIES,
 ) -> ProxySite:
     """Return the site of `accounts`.
 
@@ -85,9 +91,12 @@ def build_site(
         clock: for time limits.
         wall_clock: for time stamps; Unix time in seconds.
         rest_proxy: forwards REST requests; None answers them with 404.
+        trusted_proxies: the reverse proxies whose X-Forwarded headers count.
     """
     events = SseResponses(factory.clients, factory.limits, clock)
-    root = Root(accounts, factory, events, admission, rest_proxy, clock, wall_clock)
+    root = Root(
+        accounts, factory, events, admission, rest_proxy, trusted_proxies, clock, wall_clock
+    )
     timeout = factory.limits.handshake_timeout
     site = ProxySite(root, timeout=timeout, reactor=clock, parsePOSTFormSubmission=False)
     site.throttle = factory.throttle
@@ -114,6 +123,7 @@ class Root(Resource):
         events: SseResponses,
         admission: Admission,
         rest_proxy: RestProxy | None,
+        trusted_proxies: TrustedProxies,
         clock: IReactorTime,
         wall_clock: Callable[[], float],
     ) -> None:
@@ -123,6 +133,7 @@ class Root(Resource):
         self._events = events
         self._admission = admission
         self._rest_proxy = rest_proxy
+        self._trusted_proxies = trusted_proxies
         self._clock = clock
         self._status = StatusPage(accounts, factory.clients, wall_clock)
         self._metrics = Metrics(accounts.values(), factory.clients, clock.seconds)
@@ -139,23 +150,33 @@ class Root(Resource):
 
     def _answer(self, request: Request) -> bytes | int:
         destination = route(request.path)
-        info = _read_request_info(request, upgradable=isinstance(destination, StreamRoute))
+        source = read_source(request, self._trusted_proxies)
+        if isinstance(source, Rejection):
+            return self._reject_and_count(request, source)
+        request.client = source.client  # what getClientAddress returns from here on
+        info = _read_request_info(request, source, upgradable=isinstance(destination, StreamRoute))
         if (
             isinstance(destination, AssetRoute) or destination is PageRoute.DASHBOARD
         ) and _get_header(request, b"sec-fetch-mode") == "navigate":
             # A user may open the dashboard from a link on any page. Embedding stays forbidden.
             info = replace(info, fetch_site=None)
-        rejection = self._admission.check(info, public=_is_public(destination))
+        asks_first = is_shared(destination) and is_preflight(request)
+        rejection = self._admission.check(info, public=asks_first or _is_public(destination))
+        is_admitted = rejection is None or rejection.status == 401  # the token is checked last
+        if is_admitted and info.origin is not None and is_shared(destination):
+            allow_reading(request, info.origin)
         if rejection is not None:
             body = self._reject_and_count(request, rejection)
             return self._delay_wrong_token(request, info, body) if rejection.status == 401 else body
+        if asks_first:
+            return answer_preflight(request)
         match destination:
             case StreamRoute(name) | SseRoute(name) if name not in self._accounts:
                 return _render_rejection(request, _name_missing_account(name))
             case StreamRoute(name, mode):
                 return self._render_stream(request, self._accounts[name], mode, info)
             case SseRoute(name):
-                return self._render_events(request, self._accounts[name], info)
+                return self._render_events(request, self._accounts[name])
             case PageRoute.STATUS:
                 return self._render_status(request)
             case PageRoute.METRICS:
@@ -226,7 +247,7 @@ class Root(Resource):
         )
         return _render_rejection(request, answer) if isinstance(answer, Rejection) else answer
 
-    def _render_events(self, request: Request, account: Account, info: RequestInfo) -> bytes | int:
+    def _render_events(self, request: Request, account: Account) -> bytes | int:
         if request.method not in READ_METHODS:
             return _render_rejection(request, METHOD_NOT_ALLOWED)
         if (_get_header(request, b"upgrade") or "").lower() == "websocket":
@@ -245,9 +266,6 @@ class Root(Resource):
             return _render_rejection(request, log_range)
         if self._factory.clients.is_full:
             return self._reject_and_count(request, FULL)
-        if info.origin is not None:  # admitted above; without CORS headers its page could not read
-            request.setHeader(b"access-control-allow-origin", info.origin.encode("latin-1"))
-            request.setHeader(b"vary", b"origin")
         return self._events.render(request, account, log_range, query.client_name)
 
     def _render_rest(
@@ -326,7 +344,7 @@ def _is_public(destination: Route | None) -> bool:
     )
 
 
-def _read_request_info(request: Request, *, upgradable: bool) -> RequestInfo:
+def _read_request_info(request: Request, source: RequestSource, *, upgradable: bool) -> RequestInfo:
     headers = {
         name: _join_values(values) for name, values in request.requestHeaders.getAllRawHeaders()
     }
@@ -337,10 +355,9 @@ def _read_request_info(request: Request, *, upgradable: bool) -> RequestInfo:
         headers.get(b"Apca-Api-Secret-Key"),
     )
     return RequestInfo(
-        host=headers.get(b"Host"),
+        host=source.host,
         origin=headers.get(b"Origin"),
-        secure=request.isSecure(),
-        local_address=getattr(request.getHost(), "host", None),
+        secure=source.secure,
         offers=tuple([Secret(offer) for offer in offers if offer]),
         upgrade=upgradable and headers.get(b"Upgrade", "").lower() == "websocket",
         fetch_site=headers.get(b"Sec-Fetch-Site"),

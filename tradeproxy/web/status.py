@@ -146,4 +146,5 @@ def _format_address(peer: str) -> str:
     if match["kind"] == "unix":
         return "a UNIX socket"
     host = f"[{match['host']}]" if match["kind"] == "tcp6" else match["host"]
-    return f"{host}:{match['port']}"
+    # A reverse proxy names no port.
+    return match["host"] if match["port"] == "0" else f"{host}:{match['port']}"

@@ -17,6 +17,7 @@ only what the types below name. It accepts less than JSON allows. Where both par
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from msgspec import DecodeError, Meta, Struct
@@ -37,6 +38,8 @@ from tradeproxy.wire.event import (
 
 MAX_OPENED = 200
 """Brackets and braces that are opened. An order with four legs has eleven."""
+
+_BACKSLASH = ord("\\")
 
 Word = Annotated[str, Meta(max_length=MAX_WORD_LENGTH)]
 EventId = Annotated[str, Meta(min_length=1, max_length=MAX_WORD_LENGTH)]
@@ -81,13 +84,15 @@ class TradeUpdateFrame(Struct, gc=False):
 
 _DECODER = Decoder(TradeUpdateFrame)
 _NO_ORDER = OrderFields()
+_normalize = lru_cache(maxsize=256)(normalize_amount)
+"""Most quantities come again. A Word is short, so this stays small."""
 
 
 def parse_event(payload: bytes) -> Event | None:
     """Return the event of a trade update as `read_event` does; None if that must decide."""
     if (
         not payload.isascii()
-        or b"\\" in payload
+        or _BACKSLASH in payload
         or payload.count(b"{") + payload.count(b"[") > MAX_OPENED
     ):
         return None
@@ -103,12 +108,13 @@ def parse_event(payload: bytes) -> Event | None:
         state = OrderState(order_id, order.status or "", order.filled_qty or "0", time or 0)
     if kind in EXECUTION_KINDS or kind in AMENDMENT_KINDS:
         legs = [*(fields.legs or ()), *(order.legs or ())]
+        runs = [leg.execution_id for leg in legs if leg.execution_id is not None] if legs else []
         execution = hash_execution(
             order_id,
             kind,
             fields.execution_id or "",
-            [leg.execution_id for leg in legs if leg.execution_id is not None],
-            [normalize_amount(fields.qty or ""), normalize_amount(fields.price or "")],
+            runs,
+            [_normalize(fields.qty or ""), _normalize(fields.price or "")],
             fields.event_id,
             fields.previous_execution_id or "",
         )

@@ -27,14 +27,17 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 def canonicalize(host: str) -> str:
     """Return the canonical form: a host name in lower case, an IP address compressed.
 
+    The dot of the root at the end of a name is left out: `localhost.` is `localhost`.
+
     Raises ValueError, with a reason for the user, if the host is neither. A host with a port or
     with brackets is neither.
     """
     try:
         return str(ip_address(host))
     except ValueError:
-        if len(host) <= MAX_HOST_LENGTH and _NAME.fullmatch(host):
-            return host.lower()
+        name = host.removesuffix(".")
+        if len(name) <= MAX_HOST_LENGTH and _NAME.fullmatch(name):
+            return name.lower()
     raise ValueError(f"{host!r} is neither a host name nor an address")
 
 

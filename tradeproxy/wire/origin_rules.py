@@ -28,8 +28,8 @@ class OriginProblem(Enum):
 class OriginRules:
     """The rules for the headers by which a browser says for whom it asks.
 
-    Host must be a known name or address of this machine. This defeats DNS rebinding: a page whose
-    host name resolves to this machine still sends its own name.
+    Host must be an IP address or a known name of this machine. This defeats DNS rebinding: a page
+    whose host name resolves to this machine still sends its own name, never an address.
 
     Origin must be absent, this server's own, or an allowed one. Otherwise any page in a browser on
     this machine could read the stream.
@@ -52,7 +52,6 @@ class OriginRules:
         fetch_site: str | None,
         *,
         secure: bool,
-        local_address: str | None,
     ) -> OriginProblem | None:
         """Return why a request is rejected, or None.
 
@@ -61,9 +60,8 @@ class OriginRules:
             origin: The Origin header, None if there is none.
             fetch_site: The Sec-Fetch-Site header, None if there is none.
             secure: Whether the request came over TLS.
-            local_address: The local address that received it; None for a UNIX socket.
         """
-        if not self._is_own_host(host or "", local_address or ""):
+        if not self._is_own_host(host or ""):
             return OriginProblem.HOST
         if origin is None:
             is_foreign = fetch_site in ("cross-site", "same-site")
@@ -73,16 +71,14 @@ class OriginRules:
         is_allowed = theirs is not None and (theirs == own or theirs in self._origins)
         return None if is_allowed else OriginProblem.ORIGIN
 
-    def _is_own_host(self, authority: str, local_address: str) -> bool:
-        host = _parse_host(authority)
-        if host is None:
-            return False
-        # DNS cannot rebind a literal address. One equal to the local address is this machine's.
-        here = local_address.removeprefix("::ffff:")
-        return host == here or host in self._hosts or hosts.is_loopback(host)
+    def _is_own_host(self, authority: str) -> bool:
+        host = parse_host(authority)
+        return host is not None and (
+            host in self._hosts or hosts.is_loopback(host) or hosts.is_address(host)
+        )
 
 
-def _parse_host(authority: str) -> str | None:
+def parse_host(authority: str) -> str | None:
     """Return the canonical host of a Host header (`host[:port]`); None if it is invalid."""
     match = _AUTHORITY.fullmatch(authority.lower())
     try:

@@ -15,7 +15,7 @@ SKIPPED = "" if os.getuid() == 0 else "port 443 needs root"
 OUTAGE = 6
 """Seconds. An EventSource tries again after three: the reverse proxy answers meanwhile."""
 
-SETTINGS = {"PROXY_ALLOWED_ORIGINS": "https://localhost"}
+SETTINGS = {"PROXY_TRUSTED_PROXIES": "127.0.0.1"}
 
 
 def _front(name: str) -> tuple[InteropClient, InteropClient]:

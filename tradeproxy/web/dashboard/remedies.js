@@ -9,6 +9,22 @@ export const REMEDIES = [
     remedy: "wait some seconds",
   },
   {
+    id: "http-proxy-refuses",
+    says: ["cannot connect: the HTTP proxy …: it answers …"],
+    cause:
+      "the HTTP proxy on the way to Alpaca refuses the connection; after 401 or 407, its user " +
+      "and password are missing or wrong",
+    remedy:
+      "correct HTTPS_PROXY, or ask the operator of the HTTP proxy to allow CONNECT to Alpaca's " +
+      "hosts on port 443",
+  },
+  {
+    id: "http-proxy",
+    says: ["cannot connect: the HTTP proxy …: …"],
+    cause: "it cannot be reached, does not answer in time, or is no HTTP proxy",
+    remedy: "check the address in HTTPS_PROXY, and that the HTTP proxy runs",
+  },
+  {
     id: "network",
     says: ["cannot connect: …", "no answer to … in time", "HTTP 5xx at the handshake"],
     cause: "Alpaca or the network to it is down",
@@ -77,7 +93,7 @@ export const REMEDIES = [
   {
     id: "inodes",
     says: ["the journal is not durable: disk full, no inode is free: …"],
-    cause: "the same: there are too many files",
+    cause: "the disk has room, but not for another file",
     remedy: "remove files there",
   },
   {

@@ -1,0 +1,76 @@
+"""Who sends a request: the peer of the connection, or the client of a trusted reverse proxy.
+
+Anyone can send X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host. They count only from the
+addresses in PROXY_TRUSTED_PROXIES.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+
+from tradeproxy.downstream.admission import Rejection
+from tradeproxy.wire.origin_rules import parse_host
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress
+    from twisted.web.server import Request
+
+    from tradeproxy.wire.trusted_proxies import TrustedProxies
+
+_IS_SECURE = {"https": True, "wss": True, "http": False, "ws": False}
+
+BAD_FOR = Rejection(400, "X-Forwarded-For is not a list of addresses")
+BAD_PROTO = Rejection(400, "X-Forwarded-Proto is neither http nor https")
+BAD_HOST = Rejection(400, "X-Forwarded-Host is not a host")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSource:
+    """The client of a request, and how it reached the first server."""
+
+    client: IAddress
+    """Its address. The port is 0 if a reverse proxy named the address."""
+    host: str | None
+    """The Host header that it sent; None if there is none."""
+    secure: bool
+    """Whether it uses TLS."""
+
+
+def read_source(request: Request, trusted: TrustedProxies) -> RequestSource | Rejection:
+    """Return the source of a request, or status 400 if a header that counts is malformed."""
+    peer = request.getClientAddress()
+    host = _read_header(request, b"host")
+    if not _is_trusted(peer, trusted):
+        return RequestSource(peer, host, request.isSecure())
+    proto = _read_header(request, b"x-forwarded-proto")
+    secure = request.isSecure() if proto is None else _IS_SECURE.get(proto.lower())
+    if secure is None:
+        return BAD_PROTO
+    forwarded_host = _read_header(request, b"x-forwarded-host")
+    if forwarded_host is not None and parse_host(forwarded_host) is None:
+        return BAD_HOST
+    hops = _read_header(request, b"x-forwarded-for")
+    if hops is not None:
+        client = trusted.find_client(hops)
+        if client is None:
+            return BAD_FOR
+        peer = (IPv6Address if ":" in client else IPv4Address)("TCP", client, 0)
+    return RequestSource(peer, host if forwarded_host is None else forwarded_host, secure)
+
+
+def _is_trusted(peer: IAddress, trusted: TrustedProxies) -> bool:
+    match peer:
+        case UNIXAddress():
+            return trusted.trusts(None)
+        case IPv4Address() | IPv6Address():
+            return trusted.trusts(peer.host)
+    return False
+
+
+def _read_header(request: Request, name: bytes) -> str | None:
+    values = request.requestHeaders.getRawHeaders(name)
+    # A header that is sent twice becomes a list, which only X-Forwarded-For may be.
+    return None if values is None else b", ".join(values).decode("latin-1")
