@@ -142,10 +142,21 @@ class Environment:
         if text is not None and file is not None:
             self.findings.problem(f"{name}: {name}_FILE is set too; keep one of them")
             return ""
+        source, secret = name, text or ""
         if file is not None:
-            self.warn_of_others(f"{name}_FILE", file)
-            return self.findings.attempt(f"{name}_FILE", self._read_content, file, "")
-        return text or ""
+            source = f"{name}_FILE"
+            self.warn_of_others(source, file)
+            secret = self.findings.attempt(source, self._read_content, file, "")
+        self.warn_of_quotes(source, secret)
+        return secret
+
+    def warn_of_quotes(self, source: str, text: str) -> None:
+        """Record a warning, without the text, if it is in quotes. A .env has none around it."""
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+            self.findings.warning(
+                f"{source}: begins and ends with a quote, which counts as a part of it;"
+                " docker run --env-file keeps quotes, so leave them out there"
+            )
 
     def warn_of_others(self, source: str, file: str) -> None:
         """Record a warning, without its name, if others can write the file that `source` names."""
