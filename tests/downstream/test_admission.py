@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.admission import OPEN, AdmissionTestCase, make_request
-from tradeproxy.downstream.admission import Admission, Tokens
+from tradeproxy.downstream.admission import Admission, Grant, Tokens
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 
 ANYTHING = KeyPair(Secret("any"), Secret("any"))
@@ -27,7 +27,7 @@ class AdmissionTokenTests(AdmissionTestCase):
         }
         self.check(requests, None)
         for name, request in requests.items():
-            self.assertTrue(self.admission.get_authenticator(request)(ANYTHING), name)
+            self.assertTrue(self.admission.grant(request).admit(ANYTHING), name)
 
     def test_wrong_token_is_401(self) -> None:
         """Only an exact token is accepted."""
@@ -46,11 +46,9 @@ class AdmissionTokenTests(AdmissionTestCase):
     def test_upgrade_without_token_is_admitted_unauthenticated(self) -> None:
         """The token may follow in the auth message."""
         self.check({"none": make_request()}, None)
-        self.assertFalse(self.admission.get_authenticator(make_request())(ANYTHING))
+        self.assertFalse(self.admission.grant(make_request()).admit(ANYTHING))
         self.assertTrue(
-            self.admission.get_authenticator(make_request())(
-                KeyPair(Secret("first-token"), Secret(""))
-            )
+            self.admission.grant(make_request()).admit(KeyPair(Secret("first-token"), Secret("")))
         )
 
     def test_no_upgrade_without_token_is_401(self) -> None:
@@ -74,7 +72,7 @@ class AdmissionTokenTests(AdmissionTestCase):
         self.admission = Admission((), (), OPEN)
         for request in (make_request(), make_request(offers=("PK123", "secret"))):
             self.check({"any client": request}, None)
-            self.assertTrue(self.admission.get_authenticator(request)(ANYTHING))
+            self.assertTrue(self.admission.grant(request).admit(ANYTHING))
 
     def test_rejection_hides_offered_token(self) -> None:
         """The reason in the response contains nothing from the request."""
@@ -104,5 +102,7 @@ class AuthMessageTests(SynchronousTestCase):
             (OAuthToken(Secret("\ud800")), False),
         ]
         for credentials, admitted in table:
-            self.assertIs(GUARDED.admit_credentials(credentials), admitted, credentials)
-            self.assertTrue(OPEN.admit_credentials(credentials), credentials)
+            self.assertIs(
+                Grant(GUARDED, (Secret("none"),)).admit(credentials), admitted, credentials
+            )
+            self.assertTrue(Grant(OPEN, ()).admit(credentials), credentials)

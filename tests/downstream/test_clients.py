@@ -61,6 +61,9 @@ class ShortRequest:
     def abort(self) -> None:
         self.is_aborted = True
 
+    def find_end(self) -> None:
+        return None
+
     def stats(self) -> None:
         return None
 

@@ -122,6 +122,7 @@ class Settings:
     tokens: empty if clients need no token.
     allowed_origins: in the canonical form of `hosts.canonicalize_origin`.
     allowed_hosts: in the canonical form of `hosts.canonicalize`, without ports.
+    listen_names: those of them that are in PROXY_HOST.
     redis: the Redis with the log that nodes share, or None if this node has its own journal.
     rest: whether the proxy forwards Alpaca's REST interface.
     core_dumps: whether a crash may leave a core dump, which contains the keys.
@@ -136,6 +137,7 @@ class Settings:
     tokens: tuple[Secret, ...]
     allowed_origins: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
+    listen_names: tuple[str, ...]
     limits: Limits
     journal: JournalSettings
     redis: RedisSettings | None
@@ -171,6 +173,7 @@ def read_settings(
     listen: Sequence[str] = (),
     demo: bool = False,
     ipv6_loopback: bool | None = None,
+    reads_pipes: bool = True,
 ) -> Settings:
     """Read all settings. Options override the environment, which overrides the .env file.
 
@@ -182,10 +185,11 @@ def read_settings(
         listen: the endpoint descriptions of --listen.
         demo: replace the accounts by the demo's, and store events in memory.
         ipv6_loopback: whether ::1 exists; None tries to bind it.
+        reads_pipes: whether a file may be a pipe, which blocks until another program writes to it.
 
     Raises SettingsError with every problem.
     """
-    env = Environment.read(environ, directory, env_file)
+    env = Environment.read(environ, directory, env_file, reads_pipes=reads_pipes)
     _warn_unknown(env)
     addresses = read_addresses(env, port, listen, ipv6_loopback)
     tokens = _read_tokens(env)
@@ -214,6 +218,7 @@ def read_settings(
             *env.parse_list("PROXY_ALLOWED_HOSTS", hosts.canonicalize),
             *addresses.names,
         ),
+        listen_names=addresses.names,
         limits=_read_limits(env),
         journal=read_journal(env, in_memory=demo),
         redis=read_redis(env, in_memory=demo),

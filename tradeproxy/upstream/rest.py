@@ -21,7 +21,7 @@ from tradeproxy.upstream.http import EndlessHeadError
 from tradeproxy.upstream.http_date import parse_date
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.wire.amount import read_float, read_int
-from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken
+from tradeproxy.wire.credentials import KeyPair, OAuthToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from twisted.web.iweb import IAgent, IResponse
 
     from tradeproxy.runtime.dates import Dates
+    from tradeproxy.upstream.keys import AccountKeys
 
 INACTIVITY_TIMEOUT = 20.0
 """Seconds without data from Alpaca. Its event streams send a comment more often than that."""
@@ -105,7 +106,7 @@ class RestClient:
         self,
         agent: IAgent,
         base_url: str,
-        credentials: Credentials,
+        keys: AccountKeys,
         clock: IReactorTime,
         dates: Dates,
         rate_limiter: RateLimiter | None = None,
@@ -115,14 +116,14 @@ class RestClient:
         Args:
             agent: sends the requests; see `build_agent`.
             base_url: scheme and host, without a slash at the end.
-            credentials: the account's key pair or OAuth token.
+            keys: the account's key pair or OAuth token; read again if Alpaca refuses them.
             clock: schedules the timeouts.
             dates: gets the Date header of every answer.
             rate_limiter: shared by all requests of the account; a new one by default.
         """
         self._agent = agent
         self._base_url = base_url
-        self._credentials = credentials
+        self._keys = keys
         self._clock = clock
         self._dates = dates
         self._rate_limiter = rate_limiter or RateLimiter()
@@ -192,6 +193,8 @@ class RestClient:
             self._dates.observe(date)
         if response.code != 200:
             _discard(response)
+            if response.code == 401 and self._keys.read_again():
+                return await self._request(path, parameters, accepted)
             raise self._build_error(response)
         if _header(response, b"content-encoding").strip().lower() not in ("", "identity"):
             _discard(response)
@@ -203,7 +206,7 @@ class RestClient:
         headers = Headers(
             {"Accept": [accepted], "Accept-Encoding": ["identity"], "User-Agent": ["tradeproxy"]}
         )
-        match self._credentials:
+        match self._keys.credentials:
             case KeyPair(key_id, secret_key):
                 headers.setRawHeaders("APCA-API-KEY-ID", [key_id.reveal()])
                 headers.setRawHeaders("APCA-API-SECRET-KEY", [secret_key.reveal()])

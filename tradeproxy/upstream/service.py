@@ -15,7 +15,7 @@ from tradeproxy.upstream.backoff import Backoff, Disconnect, DisconnectCause
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
     from twisted.python.failure import Failure
 
     from tradeproxy.hub.account import Account
@@ -61,6 +61,9 @@ class UpstreamService(Service):
         self._clock = clock
         self._protocol: UpstreamProtocol | None = None
         self._running: Deferred[None] | None = None
+        self._keys = factory.keys
+        self._keys.on_change = self._end_wait
+        self._next_attempt: IDelayedCall | None = None
         listener.reopen = self.reopen
 
     def startService(self) -> None:
@@ -92,11 +95,27 @@ class UpstreamService(Service):
                 disconnect = await self._run_session()
                 if not self.running:
                     break
-                await deferLater(self._clock, self._report(disconnect))
+                delay = self._report(disconnect)
+                if disconnect.cause is DisconnectCause.REFUSED:
+                    await self._wait_for_keys(delay)
+                else:
+                    await deferLater(self._clock, delay)
         except CancelledError:
             pass  # by stopService, while no connection existed
         self._listener.stop()
         self._account.mark_upstream_down("stopped")
+
+    async def _wait_for_keys(self, delay: float) -> None:
+        """Wait for `delay` seconds, or until a reload replaces the keys; then read them again."""
+        ended: Deferred[None] = Deferred(lambda _: call.cancel())
+        self._next_attempt = call = self._clock.callLater(delay, ended.callback, None)
+        await ended
+        self._next_attempt = None
+        self._keys.read_again()
+
+    def _end_wait(self) -> None:
+        if self._next_attempt is not None and self._next_attempt.active():
+            self._next_attempt.reset(0)
 
     async def _run_session(self) -> Disconnect:
         try:
@@ -116,9 +135,12 @@ class UpstreamService(Service):
     def _report(self, disconnect: Disconnect) -> float:
         """Log and publish a disconnect; return the delay before the next attempt, in seconds.
 
-        An error of the publication must not end the attempts to reach Alpaca.
+        After a refusal the delay is 0 if the settings have other keys now. An error of the
+        publication must not end the attempts to reach Alpaca.
         """
-        delay = self._backoff.delay_after(disconnect)
+        is_refused = disconnect.cause is DisconnectCause.REFUSED
+        has_new_keys = is_refused and self._keys.read_again()
+        delay = 0.0 if has_new_keys else self._backoff.delay_after(disconnect)
         self._account.reconnect_reasons[disconnect.reconnect_reason] += 1
         try:
             self._account.mark_upstream_down(disconnect.reason)

@@ -219,9 +219,7 @@ class Root(Resource):
             return self._reject_and_count(request, NOT_LOADED)
         if self._factory.clients.is_full:
             return self._reject_and_count(request, FULL)
-        answer = self._factory.upgrade(
-            request, account, mode, options, self._admission.get_authenticator(info)
-        )
+        answer = self._factory.upgrade(request, account, mode, options, self._admission.grant(info))
         return _render_rejection(request, answer) if isinstance(answer, Rejection) else answer
 
     def _render_events(self, request: Request, account: Account, info: RequestInfo) -> bytes | int:
@@ -246,7 +244,7 @@ class Root(Resource):
         if info.origin is not None:  # admitted above; without CORS headers its page could not read
             request.setHeader(b"access-control-allow-origin", info.origin.encode("latin-1"))
             request.setHeader(b"vary", b"origin")
-        return self._events.render(request, account, log_range)
+        return self._events.render(request, account, log_range, self._admission.grant(info))
 
     def _render_rest(
         self, request: Request, rest_request: RestRequest, info: RequestInfo
