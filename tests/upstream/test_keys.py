@@ -93,6 +93,17 @@ class RefusedLoginTests(UpstreamTestCase):
         self.advance(1)
         self.assertEqual(len(self.wire.attempts), 2)
 
+    def test_keys_replaced_before_the_answer_are_used_at_once(self) -> None:
+        """The refusal is of the old ones, which a reload replaced while Alpaca was asked."""
+        self.clock.advance(61)  # the second attempt; none of its bytes has moved
+        self.assertEqual(len(self.wire.attempts), 2)
+        self.rotate()
+        self.assertTrue(self.upstream_factory.keys.replace([self.newest]))
+        self.advance(1)
+        self.assertEqual(len(self.wire.attempts), 3)
+        self.advance(30)
+        self.assertEqual(len(self.wire.attempts), 3)
+
     def test_stop_ends_the_wait(self) -> None:
         """No attempt follows."""
         self.successResultOf(self.service.stopService() or self.fail())
@@ -134,6 +145,18 @@ class ReplaceTests(RestClientTestCase):
         self.successResultOf(self.get())
         self.assertEqual(len(self.page.requests), 2)
 
+    def test_request_refused_with_keys_of_before_a_reload_is_sent_again(self) -> None:
+        """The reload came after the request, and before its answer."""
+
+        def reload_and_answer(request: Request) -> bytes:
+            self.newest = replace(SETTINGS, credentials=SECOND)
+            self.keys.replace([self.newest])
+            return self.answer_by_key(request)
+
+        self.answer = reload_and_answer
+        self.successResultOf(self.get())
+        self.assertEqual(len(self.page.requests), 2)
+
     def test_refused_request_is_final_without_new_keys(self) -> None:
         """It is not sent again."""
         self.answer = self.answer_by_key
@@ -148,7 +171,7 @@ class ReplaceTests(RestClientTestCase):
             replace(SETTINGS, credentials=SECOND, name="desk"),
         ):
             self.newest = other
-            self.assertFalse(self.keys.read_again())
+            self.assertFalse(self.keys.have_replaced(FIRST))
             self.assertEqual(self.keys.settings, SETTINGS)
 
     def test_token_may_replace_a_pair(self) -> None:
@@ -156,5 +179,5 @@ class ReplaceTests(RestClientTestCase):
         self.newest = replace(
             SETTINGS, credentials=OAuthToken(Secret("x")), key_variable="ALPACA_OAUTH_TOKEN"
         )
-        self.assertTrue(self.keys.read_again())
+        self.assertTrue(self.keys.have_replaced(FIRST))
         self.assertEqual(self.keys.settings, self.newest)

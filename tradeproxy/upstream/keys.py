@@ -52,12 +52,14 @@ class AccountKeys:
                 )
         return self.settings.credentials != ours.credentials
 
-    def read_again(self) -> bool:
-        """Read the settings again, since Alpaca refuses the keys; return whether they changed."""
-        has_changed = self.replace(self._read())
-        if has_changed:
+    def have_replaced(self, refused: Credentials) -> bool:
+        """Read the settings again; return whether there are other credentials than `refused`.
+
+        A reload may have replaced them while Alpaca had not yet answered.
+        """
+        if self.replace(self._read()):
             self._log.info(
                 "{account}: the keys were replaced, as Alpaca refused the old ones",
                 account=self.settings.name,
             )
-        return has_changed
+        return self.credentials != refused

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.runtime.dates import Dates
     from tradeproxy.upstream.keys import AccountKeys
+    from tradeproxy.wire.credentials import Credentials
 
 INACTIVITY_TIMEOUT = 20.0
 """Seconds without data from Alpaca. Its event streams send a comment more often than that."""
@@ -180,11 +181,12 @@ class RestClient:
         self, path: str, parameters: Mapping[str, str] | None, accepted: str
     ) -> IResponse:
         await self.wait_for_slot()
+        credentials = self._keys.credentials
         self._rate_limiter.count_request(self._clock.seconds())
         query = f"?{urlencode(parameters)}" if parameters else ""
         # A plain Agent follows no redirect, which would send the keys to another host.
         sent = self._agent.request(
-            b"GET", f"{self._base_url}{path}{query}".encode(), self._headers(accepted)
+            b"GET", f"{self._base_url}{path}{query}".encode(), self._headers(accepted, credentials)
         )
         answered = _cancellable(sent)
         answered.addTimeout(INACTIVITY_TIMEOUT, self._clock)
@@ -193,7 +195,7 @@ class RestClient:
             self._dates.observe(date)
         if response.code != 200:
             _discard(response)
-            if response.code == 401 and self._keys.read_again():
+            if response.code == 401 and self._keys.have_replaced(credentials):
                 return await self._request(path, parameters, accepted)
             raise self._build_error(response)
         if _header(response, b"content-encoding").strip().lower() not in ("", "identity"):
@@ -201,12 +203,12 @@ class RestClient:
             raise RestUnavailableError("an answer that is compressed")
         return response
 
-    def _headers(self, accepted: str) -> Headers:
+    def _headers(self, accepted: str, credentials: Credentials) -> Headers:
         # A few bytes of gzip can be a gigabyte, which would block the reactor.
         headers = Headers(
             {"Accept": [accepted], "Accept-Encoding": ["identity"], "User-Agent": ["tradeproxy"]}
         )
-        match self._keys.credentials:
+        match credentials:
             case KeyPair(key_id, secret_key):
                 headers.setRawHeaders("APCA-API-KEY-ID", [key_id.reveal()])
                 headers.setRawHeaders("APCA-API-SECRET-KEY", [secret_key.reveal()])

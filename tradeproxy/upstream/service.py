@@ -63,6 +63,7 @@ class UpstreamService(Service):
         self._running: Deferred[None] | None = None
         self._keys = factory.keys
         self._keys.on_change = self._end_wait
+        self._tried = self._keys.credentials
         self._next_attempt: IDelayedCall | None = None
         listener.reopen = self.reopen
 
@@ -111,13 +112,14 @@ class UpstreamService(Service):
         self._next_attempt = call = self._clock.callLater(delay, ended.callback, None)
         await ended
         self._next_attempt = None
-        self._keys.read_again()
+        self._keys.have_replaced(self._tried)
 
     def _end_wait(self) -> None:
         if self._next_attempt is not None and self._next_attempt.active():
             self._next_attempt.reset(0)
 
     async def _run_session(self) -> Disconnect:
+        self._tried = self._keys.credentials
         try:
             protocol = await self._endpoint.connect(self._factory)
         except CancelledError:  # by stopService; it is not a failed attempt
@@ -139,7 +141,7 @@ class UpstreamService(Service):
         publication must not end the attempts to reach Alpaca.
         """
         is_refused = disconnect.cause is DisconnectCause.REFUSED
-        has_new_keys = is_refused and self._keys.read_again()
+        has_new_keys = is_refused and self._keys.have_replaced(self._tried)
         delay = 0.0 if has_new_keys else self._backoff.delay_after(disconnect)
         self._account.reconnect_reasons[disconnect.reconnect_reason] += 1
         try:
