@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.admission import OPEN, AdmissionTestCase, make_request
 from tradeproxy.downstream.admission import Admission, Grant, Tokens
+from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 
 ANYTHING = KeyPair(Secret("any"), Secret("any"))
@@ -106,3 +107,62 @@ class AuthMessageTests(SynchronousTestCase):
                 Grant(GUARDED, (Secret("none"),)).admit(credentials), admitted, credentials
             )
             self.assertTrue(Grant(OPEN, ()).admit(credentials), credentials)
+
+
+class ReplacedTokensTests(AdmissionTestCase):
+    """Tokens are replaced while clients are connected."""
+
+    def setUp(self) -> None:
+        self.tokens = Tokens((Secret("first-token"), Secret("second-token")))
+        self.admission = Admission((), (), self.tokens)
+
+    def ends_of(self, *tokens: str) -> list[CloseCode | None]:
+        """Return the ends of four clients after these tokens have replaced the first ones.
+
+        They sent the first token in a header, both in a header, the second one in a message, and
+        none yet.
+        """
+        requests = [
+            make_request(offers=("first-token",)),
+            make_request(offers=("first-token", "second-token")),
+            make_request(),
+            make_request(),
+        ]
+        grants = [self.admission.grant(request) for request in requests]
+        self.assertTrue(grants[2].admit(KeyPair(Secret("first-token"), Secret(""))))
+        self.assertTrue(grants[2].admit(KeyPair(Secret("second-token"), Secret(""))))
+        self.assertFalse(grants[2].admit(ANYTHING))
+        self.tokens.replace(map(Secret, tokens))
+        return [grant.find_end() for grant in grants]
+
+    def test_removed_token_ends_its_clients(self) -> None:
+        """One that sent another token too stays, and so does one that has sent none yet."""
+        removed = CloseCode.TOKEN_REMOVED
+        self.assertEqual(self.ends_of("second-token"), [removed, None, None, None])
+        self.check({"removed": make_request(offers=("first-token",))}, 401)
+
+    def test_kept_tokens_end_no_client(self) -> None:
+        """A new token is accepted."""
+        self.assertEqual(self.ends_of("third", "second-token", "first-token"), [None] * 4)
+        self.check({"new": make_request(offers=("third",))}, None)
+
+    def test_first_tokens_end_clients_accepted_without(self) -> None:
+        """They may reconnect, since what they sent was not looked at."""
+        self.tokens.replace(())
+        grants = [
+            self.admission.grant(make_request()),
+            self.admission.grant(make_request(offers=("new",))),
+        ]
+        self.assertEqual([grant.find_end() for grant in grants], [None, None])
+        self.tokens.replace((Secret("new"),))
+        self.assertEqual([grant.find_end() for grant in grants], [CloseCode.TOKEN_NEEDED] * 2)
+
+    def test_replaced_hosts_and_origins_apply_to_the_next_request(self) -> None:
+        """The old ones are rejected."""
+        old = make_request("old.example", "https://old.example", offers=("first-token",))
+        new = make_request("new.example", "https://new.example", offers=("first-token",))
+        self.admission.replace_origin_rules(("old.example",), ("https://old.example",))
+        self.check({"old": old}, None)
+        self.admission.replace_origin_rules(("new.example",), ("https://new.example",))
+        self.check({"old": old}, 403)
+        self.check({"new": new}, None)

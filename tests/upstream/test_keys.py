@@ -99,7 +99,7 @@ class RefusedLoginTests(UpstreamTestCase):
         self.assertEqual(len(self.wire.attempts), 2)
         self.rotate()
         self.assertTrue(self.upstream_factory.keys.replace([self.newest]))
-        self.advance(1)
+        self.advance(0.5)
         self.assertEqual(len(self.wire.attempts), 3)
         self.advance(30)
         self.assertEqual(len(self.wire.attempts), 3)

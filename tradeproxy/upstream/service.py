@@ -111,7 +111,6 @@ class UpstreamService(Service):
         ended: Deferred[None] = Deferred(lambda _: call.cancel())
         self._next_attempt = call = self._clock.callLater(delay, ended.callback, None)
         await ended
-        self._next_attempt = None
         self._keys.have_replaced(self._tried)
 
     def _end_wait(self) -> None:
