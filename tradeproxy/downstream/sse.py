@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from tradeproxy.config.settings import Limits
+    from tradeproxy.downstream.admission import Grant
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.downstream.log_range import LogRange
     from tradeproxy.hub.account import Account
@@ -51,14 +52,14 @@ class SseResponses:
         self.encoder = encoder.sse_encoder()
         self.log_reader = LogReader()
 
-    def render(self, request: Request, account: Account, log_range: LogRange) -> int:
+    def render(self, request: Request, account: Account, log_range: LogRange, grant: Grant) -> int:
         """Respond to an admitted request. The result is for twisted.web's `Resource.render`."""
         for name, value in HEADERS.items():
             request.setHeader(name, value)
         if request.method == b"HEAD":
             request.finish()
         else:
-            SseResponse(self, request, account, log_range).begin()
+            SseResponse(self, request, account, log_range, grant).begin()
         return NOT_DONE_YET
 
 
@@ -74,7 +75,12 @@ class SseResponse:
     _log = Logger()
 
     def __init__(
-        self, shared: SseResponses, request: Request, account: Account, log_range: LogRange
+        self,
+        shared: SseResponses,
+        request: Request,
+        account: Account,
+        log_range: LogRange,
+        grant: Grant,
     ) -> None:
         self.is_closed: Deferred[None] = Deferred()
         self._shared = shared
@@ -83,6 +89,7 @@ class SseResponse:
         self._transport = channel.transport
         self._account = account
         self._range = log_range
+        self._grant = grant
         agent = user_agent(request.getHeader(b"user-agent"))
         self._info = ClientInfo(agent, "server-sent events", account.dates.own())
         self._encoder = shared.encoder.with_filter(log_range.filter)
@@ -120,6 +127,10 @@ class SseResponse:
         """
         self._feed.stopProducing()
         self._request.loseConnection()
+
+    def find_end(self) -> CloseCode | None:
+        """Return a code if the tokens no longer accept the client; or None."""
+        return self._grant.find_end()
 
     def abort(self) -> None:
         """Drop the connection at once."""
