@@ -277,7 +277,7 @@ class LogCommandTests(SocketTestCase):
         }
         command = self.command(*arguments, **account, **environment)
         await command.says("next attempt in")
-        await command.stop("HUP")
+        await command.stop()
         return command
 
     async def test_every_line_of_json_is_one_object(self) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger, globalLogBeginner
+from twisted.logger import Logger, LogLevelFilterPredicate, globalLogBeginner
 
 import tradeproxy
 from tradeproxy.cli import export, init, proxy, status, tail
@@ -194,7 +194,9 @@ def _serve(arguments: Namespace, rest: Sequence[str]) -> None:
         raise SystemExit(
             f"tradeproxy {command}: {error}; `tradeproxy {command} --help` lists the options"
         ) from None
-    config["logger"] = partial(logs.observer, config.subOptions.settings.log, sys.stdout)
+    levels = LogLevelFilterPredicate()
+    config["logger"] = partial(logs.observer, config.subOptions.settings.log, sys.stdout, levels)
+    config.subOptions.set_log_level = partial(logs.set_level, levels)
     twistd.runApp(config)
 
 

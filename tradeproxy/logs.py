@@ -24,7 +24,7 @@ from twisted.logger import (
 )
 
 from tradeproxy.config.env import Environment, Findings
-from tradeproxy.config.logging import LogFormat, LogSettings, read_log
+from tradeproxy.config.logging import Level, LogFormat, LogSettings, read_log
 from tradeproxy.wire.proxy_status import format_seconds
 
 if TYPE_CHECKING:
@@ -41,14 +41,22 @@ OURS = "tradeproxy."
 """Prefix of our loggers. Only their values are logged; other loggers show only the message."""
 
 
-def observer(settings: LogSettings, stream: TextIO) -> ILogObserver:
-    """Return the observer that writes the log to `stream`."""
+def observer(
+    settings: LogSettings, stream: TextIO, levels: LogLevelFilterPredicate | None = None
+) -> ILogObserver:
+    """Return the observer that writes the log to `stream`; `set_level` changes its `levels`."""
     if isinstance(stream, TextIOWrapper):  # a character outside the encoding must not lose the line
         stream.reconfigure(errors="backslashreplace")
     chosen = settings.format or (LogFormat.TEXT if stream.isatty() else LogFormat.JSON)
     write = FileLogObserver(stream, as_text if chosen is LogFormat.TEXT else as_json)
-    level = LogLevel.lookupByName(settings.level.value)
-    return FilteringLogObserver(write, [LogLevelFilterPredicate(level)])
+    levels = levels or LogLevelFilterPredicate()
+    set_level(levels, settings.level)
+    return FilteringLogObserver(write, [levels])
+
+
+def set_level(levels: LogLevelFilterPredicate, level: Level) -> None:
+    """Drop events below `level` from now on."""
+    levels.setLogLevelForNamespace("", LogLevel.lookupByName(level.value))
 
 
 def environment_observer() -> ILogObserver:

@@ -19,12 +19,15 @@ from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.recovery.recovery import Recovery
+from tradeproxy.reload.reload import Reload, ReloadTargets, ignore_level
 from tradeproxy.runtime import reuseport
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.runtime.gc_service import GcService
+from tradeproxy.runtime.signals import HangupService
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory, upstream_endpoint
 from tradeproxy.upstream.http import build_agent
+from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.web.rest_proxy import RestProxy
@@ -37,7 +40,9 @@ if TYPE_CHECKING:
 
     from tradeproxy.cluster.node import Node
     from tradeproxy.config.accounts import AccountSettings
+    from tradeproxy.config.logging import Level
     from tradeproxy.config.settings import Settings
+    from tradeproxy.config.source import SettingsSource
     from tradeproxy.config.storage import JournalSettings
     from tradeproxy.journal.base import Journal
     from tradeproxy.runtime.socket_limit import SocketLimit
@@ -48,6 +53,8 @@ def build_service(
     reactor: Any,
     sockets: SocketLimit | None = None,
     wall_clock: Callable[[], float] = time.time,
+    source: SettingsSource | None = None,
+    set_log_level: Callable[[Level], None] = ignore_level,
 ) -> MultiService:
     """Return the service that keeps one connection per account and serves its events to clients.
 
@@ -59,6 +66,8 @@ def build_service(
         reactor: sockets, timers and intervals; see runtime.monotonic.use_monotonic_clock.
         sockets: the limit of sockets; by default none.
         wall_clock: dates, as Unix time in seconds.
+        source: reads the settings again, for a reload or a refused login; by default never.
+        set_log_level: sets the lowest level of the log, for a reload.
     """
     node = _node(settings, reactor)
     accounts = {
@@ -70,7 +79,8 @@ def build_service(
         for account in settings.accounts
     }
     clients = DownstreamFactory(settings.limits, reactor, sockets)
-    admission = Admission(settings.allowed_hosts, settings.allowed_origins, Tokens(settings.tokens))
+    tokens = Tokens(settings.tokens)
+    admission = Admission(settings.allowed_hosts, settings.allowed_origins, tokens)
     passthrough = _passthrough(settings, clients.clients, reactor) if settings.rest else None
     trusted = TrustedProxies(settings.trusted_proxies)
     site = build_site(accounts, clients, admission, reactor, wall_clock, passthrough, trusted)
@@ -83,10 +93,12 @@ def build_service(
     upstream = MultiService()
     upstream.setServiceParent(proxy)
     agent = build_agent(reactor, settings.connect_proxy)
-    for account in settings.accounts:
+    read_accounts = tuple if source is None else source.read_accounts_again
+    keys = [AccountKeys(account, read_accounts) for account in settings.accounts]
+    for account, own_keys in zip(settings.accounts, keys, strict=True):
         dates = accounts[account.name].dates
-        rest = RestClient(agent, account.base_url.rest, account.credentials, reactor, dates)
-        make = partial(_upstream_service, account, accounts[account.name], rest, settings, reactor)
+        rest = RestClient(agent, account.base_url.rest, own_keys, reactor, dates)
+        make = partial(_upstream_service, own_keys, accounts[account.name], rest, settings, reactor)
         service = make() if node is None else node.leadership(accounts[account.name], make)
         service.setServiceParent(upstream)
     DownstreamService(clients.clients, reactor).setServiceParent(proxy)
@@ -95,6 +107,17 @@ def build_service(
             proxy
         )
     StartupLog(settings).setServiceParent(proxy)
+    if source is not None:
+        targets = ReloadTargets(
+            tokens,
+            clients.clients,
+            admission,
+            None if passthrough is None else passthrough.admission,
+            keys,
+            set_log_level,
+        )
+        reload = Reload(settings, source.read_again, targets)
+        HangupService(reactor, reload.run).setServiceParent(proxy)
     journals = [account.journal for account in accounts.values()]
     GcService(lambda: sum(journal.last for journal in journals), reactor).setServiceParent(proxy)
     return proxy
@@ -131,7 +154,7 @@ def _journal(
 
 
 def _upstream_service(
-    account_settings: AccountSettings,
+    keys: AccountKeys,
     account: Account,
     rest: RestClient,
     settings: Settings,
@@ -140,8 +163,8 @@ def _upstream_service(
     recovery = Recovery(account, rest, settings.recovery, reactor)
     return UpstreamService(
         account,
-        upstream_endpoint(account_settings.base_url, reactor, settings.connect_proxy),
-        UpstreamFactory(account_settings, account, recovery, reactor),
+        upstream_endpoint(keys.settings.base_url, reactor, settings.connect_proxy),
+        UpstreamFactory(keys, account, recovery, reactor),
         recovery,
         Backoff(SystemRandom().random),
         reactor,

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from twisted.python import usage
 
 from tradeproxy.config import endpoints
-from tradeproxy.config.settings import Settings, SettingsError, read_settings
+from tradeproxy.config.settings import Settings, SettingsError
+from tradeproxy.config.source import SettingsSource
 from tradeproxy.journal.access import find_access_warnings
 from tradeproxy.journal.file import check_journal, describe_os_error, find_problem
+from tradeproxy.reload.reload import ignore_level
 from tradeproxy.runtime.log_context import drop_log_context
 from tradeproxy.runtime.log_throttle import LogThrottleService
 from tradeproxy.runtime.monotonic import use_monotonic_clock
@@ -29,7 +31,11 @@ from tradeproxy.runtime.systemd import build_notifier
 from tradeproxy.runtime.umask import keep_files_private
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.application.service import IService
+
+    from tradeproxy.config.logging import Level
 
 
 class Options(usage.Options):
@@ -52,6 +58,9 @@ class Options(usage.Options):
     ]
 
     settings: Settings
+    source: SettingsSource
+    set_log_level: Callable[[Level], None] = staticmethod(ignore_level)
+    """Sets the lowest level of the log, for a reload. `tradeproxy run` replaces it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,15 +85,16 @@ class Options(usage.Options):
         in a log file.
         """
         unprotected = forbid_core_dumps()  # before .env with its keys is read
+        self.source = SettingsSource(
+            dict(os.environ),
+            directory=Path.cwd(),
+            env_file=self["env-file"],
+            port=self["port"],
+            listen=tuple(self["listen"]),
+            demo=bool(self["demo"]),
+        )
         try:
-            self.settings = read_settings(
-                os.environ,
-                directory=Path.cwd(),
-                env_file=self["env-file"],
-                port=self["port"],
-                listen=self["listen"],
-                demo=bool(self["demo"]),
-            )
+            self.settings = self.source.read()
         except SettingsError as error:
             raise SystemExit(str(error)) from None
         problems = [
@@ -174,7 +184,13 @@ def makeService(options: Options) -> IService:
     stop_on_hangup(reactor)
     reactor.installNameResolver(DaemonResolver(reactor))
     sockets = SocketLimit(clients, count_free_files(reserve), outgoing=settings.rest)
-    proxy = build_service(settings, reactor, sockets)
+    proxy = build_service(
+        settings,
+        reactor,
+        sockets,
+        source=options.source,
+        set_log_level=options.set_log_level,
+    )
     LogThrottleService(reactor.callWhenRunning).setServiceParent(proxy)
     notifier = build_notifier(os.environ, os.getpid(), reactor)
     if notifier is not None:

@@ -159,6 +159,22 @@ class ReadAccountsTests(SynchronousTestCase):
                 {"ALPACA_OAUTH_TOKEN_FILE": file}, f"ALPACA_OAUTH_TOKEN_FILE: {reason}"
             )
 
+    def test_secret_in_quotes_is_a_warning_without_the_secret(self) -> None:
+        """`docker run --env-file` keeps them, and Alpaca refuses such a key without a reason."""
+        (self.directory / "key").write_text("'hush'\n")
+        text = (
+            ": begins and ends with a quote, which counts as a part of it;"
+            " docker run --env-file keeps quotes, so leave them out there"
+        )
+        for variables, names in (
+            ({**PAIR, "ALPACA_API_KEY": '"hush"'}, ("ALPACA_API_KEY",)),
+            ({**PAIR, "ALPACA_SECRET_KEY": "'hush'"}, ("ALPACA_SECRET_KEY",)),
+            ({"ALPACA_OAUTH_TOKEN_FILE": "key"}, ("ALPACA_OAUTH_TOKEN_FILE",)),
+            ({"ALPACA_API_KEY": "\"hush'", "ALPACA_SECRET_KEY": "'"}, ()),
+        ):
+            self.read(variables)
+            self.assertEqual(self.findings.warnings, [name + text for name in names])
+
     def test_secret_in_variable_and_file_is_a_problem(self) -> None:
         """Which of the two is right is not known."""
         self.assert_problems(

@@ -24,6 +24,12 @@ def read(
 class JournalDirectoryTests(SynchronousTestCase):
     """The directory comes from the user, from systemd or from the XDG specification."""
 
+    def test_directory_in_quotes_is_a_warning(self) -> None:
+        """`docker run --env-file` keeps quotes. The journal would be in a directory named so."""
+        _, findings = read({"PROXY_DATA_DIR": '"/data"'})
+        [warning] = findings.warnings
+        self.assertTrue(warning.startswith("PROXY_DATA_DIR: begins and ends with a quote"), warning)
+
     def test_directory_first_set_variable_wins(self) -> None:
         """The order: PROXY_DATA_DIR, STATE_DIRECTORY, XDG_STATE_HOME, the default in HOME."""
         table: list[tuple[dict[str, str], str]] = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.admission import OPEN, AdmissionTestCase, make_request
-from tradeproxy.downstream.admission import Admission, Tokens
+from tradeproxy.downstream.admission import Admission, Grant, Tokens
+from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 
 ANYTHING = KeyPair(Secret("any"), Secret("any"))
@@ -27,7 +28,7 @@ class AdmissionTokenTests(AdmissionTestCase):
         }
         self.check(requests, None)
         for name, request in requests.items():
-            self.assertTrue(self.admission.get_authenticator(request)(ANYTHING), name)
+            self.assertTrue(self.admission.grant(request).admit(ANYTHING), name)
 
     def test_wrong_token_is_401(self) -> None:
         """Only an exact token is accepted."""
@@ -46,11 +47,9 @@ class AdmissionTokenTests(AdmissionTestCase):
     def test_upgrade_without_token_is_admitted_unauthenticated(self) -> None:
         """The token may follow in the auth message."""
         self.check({"none": make_request()}, None)
-        self.assertFalse(self.admission.get_authenticator(make_request())(ANYTHING))
+        self.assertFalse(self.admission.grant(make_request()).admit(ANYTHING))
         self.assertTrue(
-            self.admission.get_authenticator(make_request())(
-                KeyPair(Secret("first-token"), Secret(""))
-            )
+            self.admission.grant(make_request()).admit(KeyPair(Secret("first-token"), Secret("")))
         )
 
     def test_no_upgrade_without_token_is_401(self) -> None:
@@ -74,7 +73,7 @@ class AdmissionTokenTests(AdmissionTestCase):
         self.admission = Admission((), (), OPEN)
         for request in (make_request(), make_request(offers=("PK123", "secret"))):
             self.check({"any client": request}, None)
-            self.assertTrue(self.admission.get_authenticator(request)(ANYTHING))
+            self.assertTrue(self.admission.grant(request).admit(ANYTHING))
 
     def test_rejection_hides_offered_token(self) -> None:
         """The reason in the response contains nothing from the request."""
@@ -104,5 +103,66 @@ class AuthMessageTests(SynchronousTestCase):
             (OAuthToken(Secret("\ud800")), False),
         ]
         for credentials, admitted in table:
-            self.assertIs(GUARDED.admit_credentials(credentials), admitted, credentials)
-            self.assertTrue(OPEN.admit_credentials(credentials), credentials)
+            self.assertIs(
+                Grant(GUARDED, (Secret("none"),)).admit(credentials), admitted, credentials
+            )
+            self.assertTrue(Grant(OPEN, ()).admit(credentials), credentials)
+
+
+class ReplacedTokensTests(AdmissionTestCase):
+    """Tokens are replaced while clients are connected."""
+
+    def setUp(self) -> None:
+        self.tokens = Tokens((Secret("first-token"), Secret("second-token")))
+        self.admission = Admission((), (), self.tokens)
+
+    def ends_of(self, *tokens: str) -> list[CloseCode | None]:
+        """Return the ends of four clients after these tokens have replaced the first ones.
+
+        They sent the first token in a header, both in a header, the second one in a message, and
+        none yet.
+        """
+        requests = [
+            make_request(offers=("first-token",)),
+            make_request(offers=("first-token", "second-token")),
+            make_request(),
+            make_request(),
+        ]
+        grants = [self.admission.grant(request) for request in requests]
+        self.assertTrue(grants[2].admit(KeyPair(Secret("first-token"), Secret(""))))
+        self.assertTrue(grants[2].admit(KeyPair(Secret("second-token"), Secret(""))))
+        self.assertFalse(grants[2].admit(ANYTHING))
+        self.tokens.replace(map(Secret, tokens))
+        return [grant.find_end() for grant in grants]
+
+    def test_removed_token_ends_its_clients(self) -> None:
+        """One that sent another token too stays, and so does one that has sent none yet."""
+        removed = CloseCode.TOKEN_REMOVED
+        self.assertEqual(self.ends_of("second-token"), [removed, None, None, None])
+        self.check({"removed": make_request(offers=("first-token",))}, 401)
+
+    def test_kept_tokens_end_no_client(self) -> None:
+        """A new token is accepted."""
+        self.assertEqual(self.ends_of("third", "second-token", "first-token"), [None] * 4)
+        self.check({"new": make_request(offers=("third",))}, None)
+
+    def test_first_tokens_end_clients_accepted_without(self) -> None:
+        """They may reconnect, since what they sent was not looked at."""
+        self.tokens.replace(())
+        grants = [
+            self.admission.grant(make_request()),
+            self.admission.grant(make_request(offers=("new",))),
+        ]
+        self.assertEqual([grant.find_end() for grant in grants], [None, None])
+        self.tokens.replace((Secret("new"),))
+        self.assertEqual([grant.find_end() for grant in grants], [CloseCode.TOKEN_NEEDED] * 2)
+
+    def test_replaced_hosts_and_origins_apply_to_the_next_request(self) -> None:
+        """The old ones are rejected."""
+        old = make_request("old.example", "https://old.example", offers=("first-token",))
+        new = make_request("new.example", "https://new.example", offers=("first-token",))
+        self.admission.replace_origin_rules(("old.example",), ("https://old.example",))
+        self.check({"old": old}, None)
+        self.admission.replace_origin_rules(("new.example",), ("https://new.example",))
+        self.check({"old": old}, 403)
+        self.check({"new": new}, None)

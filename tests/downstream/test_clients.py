@@ -10,6 +10,7 @@ from tests.support.frames import AUTH, FILL
 from tests.support.proxy import ProxyTestCase
 from tradeproxy.downstream.clients import ClientLabels, RejectionCounter, user_agent
 from tradeproxy.wire.close_codes import CloseCode
+from tradeproxy.wire.credentials import Secret
 
 
 class UserAgentTests(SynchronousTestCase):
@@ -60,6 +61,9 @@ class ShortRequest:
 
     def abort(self) -> None:
         self.is_aborted = True
+
+    def find_end(self) -> None:
+        return None
 
     def stats(self) -> None:
         return None
@@ -112,6 +116,20 @@ class ConnectedClientsTests(ProxyTestCase):
             (stats.account, stats.peer, stats.info.user_agent, stats.is_slow, stats.lag),
             ("paper", "tcp4:127.0.0.1:50000", "bot/1", False, 0),
         )
+
+    def test_clients_that_tokens_no_longer_accept_are_closed(self) -> None:
+        """And counted; a short request has no token."""
+        self.clients.add(ShortRequest())
+        first, second = Secret("first-token"), Secret("second-token")
+        self.accepted_tokens.replace((first, second))
+        removed, kept = (
+            self.connect(Authorization=f"Bearer {token.reveal()}") for token in (first, second)
+        )
+        self.accepted_tokens.replace((second,))
+        self.assertEqual(self.clients.close_unaccepted(), 1)
+        self.wires.flush()
+        assert removed.closed is not None
+        self.assertEqual((removed.closed[0], kept.closed), (4001, None))
 
     def test_stop_aborts_what_is_open_after_two_seconds_and_ends_the_service(self) -> None:
         """Nothing may delay the end of the process."""

@@ -55,7 +55,7 @@ class StreamTests(SocketTestCase):
         command = self.shell(
             f"exec 3>&2; {sys.executable} -m tradeproxy demo --port {port} <&- >&- 2>&- &"
             f" pid=$!; until {sys.executable} -m tradeproxy status >&-"
-            " || ! kill -0 $pid; do :; done; kill -HUP $pid && echo ran >&3",
+            " || ! kill -0 $pid; do :; done; kill $pid && echo ran >&3",
             PROXY_PORT=str(port),
         )
         self.assertEqual(await command.ended, 0, command.output)

@@ -26,6 +26,7 @@ from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
 from tradeproxy.runtime.log_context import drop_log_context
 from tradeproxy.upstream.client import UpstreamFactory
+from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.web.site import build_site
 from tradeproxy.wire.credentials import KeyPair, Secret
@@ -127,7 +128,9 @@ class EventCostTests(SynchronousTestCase):
             Dialect.AUTH,
             "ALPACA_PAPER_API_KEY",
         )
-        factory = UpstreamFactory(settings, self.account, StreamListener(), self.reactor)
+        factory = UpstreamFactory(
+            AccountKeys(settings), self.account, StreamListener(), self.reactor
+        )
         alpaca = self.connect(factory.buildProtocol(None))
         key = accept_key(self.receive(alpaca))
         alpaca.sendall(f"{UPGRADED}Sec-WebSocket-Accept: {key}\r\n\r\n".encode())

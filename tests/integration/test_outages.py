@@ -10,6 +10,7 @@ from tradeproxy.config.accounts import AccountSettings, BaseUrl
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory
+from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.wire.credentials import KeyPair, Secret
@@ -30,7 +31,7 @@ class EveryOutageTests(ProxyTestCase):
         service = UpstreamService(
             self.paper,
             self.upstream,
-            UpstreamFactory(settings, self.paper, StreamListener(), self.clock),
+            UpstreamFactory(AccountKeys(settings), self.paper, StreamListener(), self.clock),
             StreamListener(),
             Backoff(lambda: 1.0),
             self.clock,

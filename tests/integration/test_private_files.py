@@ -146,7 +146,7 @@ class CoreDumpTests(SocketTestCase):
             command = self.start(*arguments)
             await command.says(text)
             self.assertEqual(read_core_limit(command.pid), "0", arguments)
-            await command.stop("HUP")
+            await command.stop()
 
     async def test_core_dumps_variable_leaves_the_limit(self) -> None:
         """In .env or in the environment."""
@@ -158,4 +158,4 @@ class CoreDumpTests(SocketTestCase):
                 command = self.start(*arguments, **variables)
                 await command.says("next attempt")
                 self.assertEqual(read_core_limit(command.pid), "4096", arguments)
-                await command.stop("HUP")
+                await command.stop()

@@ -48,18 +48,6 @@ class TwistdTests(SocketTestCase):
         self.assertNotIn("Traceback", proxy.output)
         self.assertNotIn("Unhandled", proxy.output)
 
-    async def test_sighup_closes_all_connections(self) -> None:
-        """Alpaca would keep counting a connection that was not closed."""
-        alpaca = await self.simulate()
-        proxy = await self.proxy()
-        await alpaca.when_listening()
-        client = await self.subscribe()
-        self.assertEqual(await proxy.stop("HUP"), 0)
-        await client.gone()
-        await alpaca.when_gone()
-        assert client.closed is not None
-        self.assertEqual((client.closed[0], alpaca.last_close), (1012, (1000, None)))
-
     async def test_start_logs_addresses_and_paths(self) -> None:
         """The first lines show the URLs for clients."""
         await self.simulate()

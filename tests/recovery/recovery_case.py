@@ -15,7 +15,14 @@ from twisted.web.server import Request, Site
 
 from tests.support.journals import memory_journal
 from tests.support.memory import MemoryEndpoint, fake_time, simulator
-from tests.upstream.support import BASE_URL, KEYS, MemoryHost, OverridingResource, memory_agent
+from tests.upstream.support import (
+    BASE_URL,
+    KEYS,
+    MemoryHost,
+    OverridingResource,
+    keys_of,
+    memory_agent,
+)
 from tradeproxy.config.accounts import AccountSettings, BaseUrl
 from tradeproxy.config.settings import RecoveryMode, RecoverySettings
 from tradeproxy.hub.account import Account
@@ -29,6 +36,7 @@ from tradeproxy.simulator.orders import Order, parse_order
 from tradeproxy.simulator.web import ApiSite
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory
+from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.upstream.service import UpstreamService
@@ -122,7 +130,7 @@ class RecoveryTestCase(SynchronousTestCase):
         rest = RestClient(
             memory_agent(self.host, self.clock),
             BASE_URL,
-            KEYS,
+            keys_of(KEYS),
             self.proxy_clock,
             self.account.dates,
             self.rate_limiter,
@@ -139,7 +147,7 @@ class RecoveryTestCase(SynchronousTestCase):
         return UpstreamService(
             self.account,
             self.wire,
-            UpstreamFactory(settings, self.account, recovery, self.clock),
+            UpstreamFactory(AccountKeys(settings), self.account, recovery, self.clock),
             recovery,
             Backoff(lambda: 1.0),
             self.clock,

@@ -16,6 +16,7 @@ from tests.upstream.support import (
     KEYS,
     RestClientTestCase,
     event_stream,
+    keys_of,
     memory_agent,
 )
 from tradeproxy.config.settings import RecoveryMode, RecoverySettings
@@ -50,7 +51,7 @@ class ScriptedCase(RestClientTestCase):
         self.rest = RestClient(
             memory_agent(self.host, self.clock),
             BASE_URL,
-            KEYS,
+            keys_of(KEYS),
             self.clock,
             self.journal.dates,
             self.rate_limiter,

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
 from tests.support.journals import event, memory_journal
-from tests.upstream.support import BASE_URL, KEYS, RestClientTestCase, memory_agent, status
+from tests.upstream.support import BASE_URL, KEYS, RestClientTestCase, keys_of, memory_agent, status
 from tradeproxy.hub.account import Account
 from tradeproxy.recovery.identity import identify_account, require_estimate
 from tradeproxy.runtime.dates import SECOND, Dates
@@ -106,7 +106,9 @@ class UncertainClockTests(RestClientTestCase):
         self.addCleanup(self.journal.close)
         self.account = Account("paper", self.journal, self.clock)
         agent = memory_agent(self.host, self.clock)
-        self.rest = RestClient(agent, BASE_URL, KEYS, self.clock, self.dates, RateLimiter())
+        self.rest = RestClient(
+            agent, BASE_URL, keys_of(KEYS), self.clock, self.dates, RateLimiter()
+        )
 
     def identify(self, offset: float = 0) -> Deferred[Any]:
         """Identify the account with a Date that is this many seconds ahead."""

@@ -8,6 +8,7 @@ from tradeproxy.hub.account import RECONNECT_REASONS
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.upstream.backoff import Backoff, Disconnect, DisconnectCause
 from tradeproxy.upstream.client import UpstreamFactory
+from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.web.health import healthz
@@ -79,7 +80,7 @@ class UpstreamFailureTests(UpstreamTestCase):
             Dialect.AUTHENTICATE,
             "ALPACA_LIVE_API_KEY",
         )
-        factory = UpstreamFactory(settings, self.account, StreamListener(), self.clock)
+        factory = UpstreamFactory(AccountKeys(settings), self.account, StreamListener(), self.clock)
         self.wire.refusing = True
         UpstreamService(
             self.account, self.wire, factory, StreamListener(), Backoff(broken), self.clock

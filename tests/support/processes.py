@@ -17,6 +17,8 @@ from twisted.python.failure import Failure
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 SOURCES = Path(__file__).parents[2]
+EXITS = Path(__file__).parent / "exits"
+"""Under coverage, its sitecustomize.py has each process write its data before it kills itself."""
 PATIENCE = 20.0
 """Seconds. A test fails if a process has not written the expected text by this time."""
 
@@ -82,14 +84,10 @@ class Command(ProcessProtocol):
         return pid
 
     async def finish(self) -> None:
-        """Stop the command with SIGHUP. Kill it after `PATIENCE` seconds.
-
-        After SIGTERM or SIGINT, Twisted kills its own process with the same signal. That would
-        lose the data of coverage.
-        """
+        """Stop the command with SIGTERM. Kill it after `PATIENCE` seconds."""
         assert self.transport is not None
         force = reactor.callLater(PATIENCE, self.transport.signalProcess, "KILL")
-        await self.stop("HUP")
+        await self.stop()
         if force.active():
             force.cancel()
 
@@ -131,12 +129,13 @@ def spawn(
     """
     command = Command()
     executable = str(SCRIPTS / arguments[0])
+    coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
     basic = {
         "PATH": os.environ["PATH"],
         "HOME": directory,
-        "PYTHONPATH": str(SOURCES),
+        "PYTHONPATH": f"{SOURCES}:{EXITS}" if coverage else str(SOURCES),
         "PYTHONUNBUFFERED": "1",
-        **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE")},
+        **coverage,
     }
     files: dict[int, int | str] = {0: "w", 1: "r", 2: "r"} | (
         {} if inherited is None else {3: inherited}

@@ -167,12 +167,13 @@ class ProxyTestCase(SynchronousTestCase):
         self.factory = DownstreamFactory(self.limits, self.clock)
         self.service = DownstreamService(self.factory.clients, self.clock)
         self.service.startService()
-        tokens = Tokens(map(Secret, self.tokens))
+        self.accepted_tokens = Tokens(map(Secret, self.tokens))
+        self.admission = Admission(self.hosts, self.origins, self.accepted_tokens)
         accounts = {"paper": self.paper, "live": self.live}
         self.site = build_site(
             accounts,
             self.factory,
-            Admission(self.hosts, self.origins, tokens),
+            self.admission,
             self.clock,
             self.clock.seconds,
             trusted_proxies=TrustedProxies(self.trusted_proxies),

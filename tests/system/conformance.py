@@ -29,7 +29,7 @@ from tests.support.certificates import Authority
 from tests.support.journals import memory_journal
 from tests.support.processes import spawn
 from tradeproxy.config.settings import Limits
-from tradeproxy.downstream.admission import Admission, Rejection, Tokens
+from tradeproxy.downstream.admission import Admission, Grant, Rejection, Tokens
 from tradeproxy.downstream.connection import DownstreamProtocol
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.downstream.query import SubscribeOptions
@@ -71,7 +71,7 @@ class UpgradingResource(Resource):
     def render(self, request: Request) -> bytes | int:
         options = SubscribeOptions(None, False)
         answer = self._factory.upgrade(
-            request, self._account, ProtocolMode.ORIGINAL, options, lambda _: True
+            request, self._account, ProtocolMode.ORIGINAL, options, Grant(Tokens(()), ())
         )
         return answer.reason.encode() if isinstance(answer, Rejection) else answer
 

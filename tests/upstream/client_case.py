@@ -17,6 +17,7 @@ from tradeproxy.journal.base import Batch
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory
+from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.wire.credentials import KeyPair, Secret
@@ -95,7 +96,9 @@ class UpstreamClientTestCase(SynchronousTestCase):
             "live", BaseUrl(False, "127.0.0.1", 8100), KEYS, self.dialect, "ALPACA_LIVE_API_KEY"
         )
         self.listener = RecordingListener()
-        self.upstream_factory = UpstreamFactory(settings, self.account, self.listener, self.clock)
+        self.upstream_factory = UpstreamFactory(
+            AccountKeys(settings), self.account, self.listener, self.clock
+        )
 
 
 class UpstreamTestCase(UpstreamClientTestCase):

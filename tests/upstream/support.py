@@ -20,10 +20,13 @@ from zope.interface import implementer
 
 from tests.support.journals import dates_of
 from tests.support.memory import CLIENT, Wires, fake_time
+from tradeproxy.config.accounts import AccountSettings, BaseUrl
 from tradeproxy.upstream.http import build_pool
+from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.wire.credentials import Credentials, KeyPair, Secret
+from tradeproxy.wire.messages import Dialect
 
 KEYS = KeyPair(Secret("PKUPSTREAM"), Secret("upstream-secret"))
 BASE_URL = "http://127.0.0.1:8100"
@@ -110,6 +113,15 @@ class OverridingResource(Resource):
         return rendered
 
 
+def keys_of(credentials: Credentials) -> AccountKeys:
+    """Return keys of an account that never change."""
+    return AccountKeys(
+        AccountSettings(
+            "paper", BaseUrl.parse(BASE_URL), credentials, Dialect.AUTHENTICATE, "ALPACA_API_KEY"
+        )
+    )
+
+
 class RestClientTestCase(SynchronousTestCase):
     """A REST client in memory. `answer` is a JSON value or a function of the request."""
 
@@ -124,8 +136,11 @@ class RestClientTestCase(SynchronousTestCase):
         agent = memory_agent(self.host, self.clock)
         self.dates = dates_of(self.clock)
         self.rest = RestClient(
-            agent, BASE_URL, self.credentials, self.clock, self.dates, RateLimiter()
+            agent, BASE_URL, self.build_keys(), self.clock, self.dates, RateLimiter()
         )
+
+    def build_keys(self) -> AccountKeys:
+        return keys_of(self.credentials)
 
     def _respond(self, request: Request) -> bytes | int:
         if callable(self.answer):

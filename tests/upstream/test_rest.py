@@ -16,6 +16,7 @@ from tests.upstream.support import (
     BASE_URL,
     RestClientTestCase,
     event_stream,
+    keys_of,
     memory_agent,
     never,
     status,
@@ -200,7 +201,7 @@ class RestGetTests(RestClientTestCase):
             RestClient(
                 memory_agent(self.host, self.clock),
                 BASE_URL,
-                self.credentials,
+                keys_of(self.credentials),
                 self.clock,
                 self.dates,
                 limiter,

@@ -20,6 +20,7 @@ from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol, upstream_endpoint
+from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.wire.credentials import Secret
 
@@ -163,7 +164,7 @@ async def _log_in(
     probe = _Probe()
     try:
         protocol = await upstream_endpoint(settings.base_url, reactor, proxy).connect(
-            UpstreamFactory(settings, account, probe, reactor)
+            UpstreamFactory(AccountKeys(settings), account, probe, reactor)
         )
     except Exception as error:
         return f"cannot connect: {describe_connect_error(error)}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dotenv.parser import parse_stream
 
-from tradeproxy.config.files import read_text
+from tradeproxy.config.files import open_text, read_text
 from tradeproxy.config.trust import find_distrust, find_weakness
 from tradeproxy.config.values import flag
 
@@ -69,26 +69,44 @@ class Environment:
     settings first, then check `findings`.
     """
 
-    def __init__(self, variables: Mapping[str, str], directory: Path, findings: Findings) -> None:
+    def __init__(
+        self,
+        variables: Mapping[str, str],
+        directory: Path,
+        findings: Findings,
+        *,
+        reads_pipes: bool = True,
+    ) -> None:
         stripped = {name: value.strip() for name, value in variables.items()}
         self._variables = {name: value for name, value in stripped.items() if value}
         self._directory = directory
+        self._reads_pipes = reads_pipes
         self.findings = findings
 
     @classmethod
-    def read(cls, environ: Mapping[str, str], directory: Path, env_file: str | None) -> Environment:
+    def read(
+        cls,
+        environ: Mapping[str, str],
+        directory: Path,
+        env_file: str | None,
+        *,
+        reads_pipes: bool = True,
+    ) -> Environment:
         """Read `env_file`, which must exist, or by default the directory's .env, if it exists.
 
         A variable of `environ` overrides the file, unless it is blank. A .env whose content others
-        can set is a problem, unless ALLOW_FOREIGN is set in `environ`.
+        can set is a problem, unless ALLOW_FOREIGN is set in `environ`. A file that is a pipe is a
+        problem if `reads_pipes` is false.
         """
         findings = Findings()
         given = {name: value for name, value in environ.items() if value.strip()}
         allowed = findings.attempt(
             ALLOW_FOREIGN, flag, given.get(ALLOW_FOREIGN, "no").strip(), default=False
         )
-        variables = _read_env_file(directory, env_file, findings, is_allowed=allowed)
-        return cls({**variables, **given}, directory, findings)
+        variables = _read_env_file(
+            directory, env_file, findings, is_allowed=allowed, reads_pipes=reads_pipes
+        )
+        return cls({**variables, **given}, directory, findings, reads_pipes=reads_pipes)
 
     @property
     def directory(self) -> Path:
@@ -142,10 +160,21 @@ class Environment:
         if text is not None and file is not None:
             self.findings.problem(f"{name}: {name}_FILE is set too; keep one of them")
             return ""
+        source, secret = name, text or ""
         if file is not None:
-            self.warn_of_others(f"{name}_FILE", file)
-            return self.findings.attempt(f"{name}_FILE", self._read_content, file, "")
-        return text or ""
+            source = f"{name}_FILE"
+            self.warn_of_others(source, file)
+            secret = self.findings.attempt(source, self._read_content, file, "")
+        self.warn_of_quotes(source, secret)
+        return secret
+
+    def warn_of_quotes(self, source: str, text: str) -> None:
+        """Record a warning, without the text, if it is in quotes. A .env has none around it."""
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+            self.findings.warning(
+                f"{source}: begins and ends with a quote, which counts as a part of it;"
+                " docker run --env-file keeps quotes, so leave them out there"
+            )
 
     def warn_of_others(self, source: str, file: str) -> None:
         """Record a warning, without its name, if others can write the file that `source` names."""
@@ -155,7 +184,7 @@ class Environment:
 
     def _read_content(self, file: str) -> str:
         try:
-            with (self._directory / file).open(encoding="utf-8-sig") as opened:
+            with open_text(self._directory / file, reads_pipes=self._reads_pipes) as opened:
                 text = read_text(opened).strip()
         except (OSError, ValueError) as error:
             raise ValueError(
@@ -167,7 +196,7 @@ class Environment:
 
 
 def _read_env_file(
-    directory: Path, named: str | None, findings: Findings, *, is_allowed: bool
+    directory: Path, named: str | None, findings: Findings, *, is_allowed: bool, reads_pipes: bool
 ) -> dict[str, str]:
     path = directory / (".env" if named is None else named)
     label = str(path) if named is None else f"--env-file {path}"
@@ -180,7 +209,7 @@ def _read_env_file(
                 f" or set {ALLOW_FOREIGN}=1 in the environment"
             )
             return {}
-        with path.open(encoding="utf-8-sig") as file:
+        with open_text(path, reads_pipes=reads_pipes) as file:
             mode = os.fstat(file.fileno()).st_mode
             text = read_text(file)
     except (OSError, ValueError) as error:

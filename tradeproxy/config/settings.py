@@ -131,6 +131,7 @@ class Settings:
     allowed_origins: in the canonical form of `hosts.canonicalize_origin`.
     allowed_hosts: in the canonical form of `hosts.canonicalize`, without ports.
     trusted_proxies: in the form of `trusted_proxies.canonicalize_entry`.
+    listen_names: those of them that are in PROXY_HOST.
     redis: the Redis with the log that nodes share, or None if this node has its own journal.
     connect_proxy: the HTTP proxy on the way to Alpaca, or None.
     rest: whether the proxy forwards Alpaca's REST interface.
@@ -147,6 +148,7 @@ class Settings:
     allowed_origins: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
+    listen_names: tuple[str, ...]
     limits: Limits
     journal: JournalSettings
     redis: RedisSettings | None
@@ -183,6 +185,7 @@ def read_settings(
     listen: Sequence[str] = (),
     demo: bool = False,
     ipv6_loopback: bool | None = None,
+    reads_pipes: bool = True,
 ) -> Settings:
     """Read all settings. Options override the environment, which overrides the .env file.
 
@@ -194,10 +197,11 @@ def read_settings(
         listen: the endpoint descriptions of --listen.
         demo: replace the accounts by the demo's, and store events in memory.
         ipv6_loopback: whether ::1 exists; None tries to bind it.
+        reads_pipes: whether a file may be a pipe, which blocks until another program writes to it.
 
     Raises SettingsError with every problem.
     """
-    env = Environment.read(environ, directory, env_file)
+    env = Environment.read(environ, directory, env_file, reads_pipes=reads_pipes)
     _warn_unknown(env)
     _warn_not_from_file(env, environ)
     addresses = read_addresses(env, port, listen, ipv6_loopback)
@@ -228,6 +232,7 @@ def read_settings(
             *addresses.names,
         ),
         trusted_proxies=env.parse_list("PROXY_TRUSTED_PROXIES", canonicalize_entry),
+        listen_names=addresses.names,
         limits=_read_limits(env),
         journal=read_journal(env, in_memory=demo),
         redis=read_redis(env, in_memory=demo),

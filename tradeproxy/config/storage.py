@@ -72,6 +72,7 @@ def _choose_directory(env: Environment) -> tuple[str, Path | None]:
     Base Directory Specification.
     """
     if text := env.get("PROXY_DATA_DIR"):
+        env.warn_of_quotes("PROXY_DATA_DIR", text)
         return "PROXY_DATA_DIR", env.directory / re.sub(
             r"\A~(?=/|\Z)", lambda _: str(_find_home(env)), text
         )

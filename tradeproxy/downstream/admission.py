@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
+from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.origin_rules import OriginProblem, OriginRules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 _REASONS = {
     OriginProblem.HOST: "this Host is not allowed; PROXY_ALLOWED_HOSTS adds to those that are",
@@ -56,23 +57,62 @@ class Tokens:
     def __init__(self, tokens: Iterable[Secret]) -> None:
         self._tokens = tuple(tokens)
 
-    def admit(self, *offers: Secret) -> bool:
-        """Return whether one of `offers` is a token.
+    def replace(self, tokens: Iterable[Secret]) -> None:
+        """Accept these tokens from now on. Clients of the old ones stay connected."""
+        self._tokens = tuple(tokens)
 
-        All pairs are compared, so the duration does not show which token matched.
+    def match(self, *offers: Secret) -> tuple[Secret, ...] | None:
+        """Return the tokens that are among `offers`, or None if the client is not accepted.
+
+        It is empty if there are no tokens. All pairs are compared, so the duration does not show
+        which token matched.
         """
-        matches = [offer == token for offer in offers for token in self._tokens]
-        return not self._tokens or any(matches)
+        matches = [token for token in self._tokens for offer in offers if offer == token]
+        return tuple(matches) if matches or not self._tokens else None
 
-    def admit_credentials(self, credentials: Credentials) -> bool:
-        """Return whether any field of an auth message is a token."""
+    def admit(self, *offers: Secret) -> bool:
+        """Return whether one of `offers` is a token, or there are no tokens."""
+        return self.match(*offers) is not None
+
+
+class Grant:
+    """The tokens by which one client was accepted, if it was; for as long as it is connected."""
+
+    __slots__ = ("_by_header", "_matched", "_tokens")
+
+    def __init__(self, tokens: Tokens, offers: Iterable[Secret]) -> None:
+        """Create the grant of a request whose headers have `offers`."""
+        self._tokens = tokens
+        self._matched = tokens.match(*offers)
+        self._by_header = self._matched is not None
+
+    def admit(self, credentials: Credentials) -> bool:
+        """Return whether an auth message is accepted.
+
+        One of its fields must be a token, unless a header had one.
+        """
+        if self._by_header:
+            return True
         match credentials:
             case KeyPair(key_id, secret_key):
-                return self.admit(key_id, secret_key)
+                matched = self._tokens.match(key_id, secret_key)
             case OAuthToken(token):
-                return self.admit(token)
+                matched = self._tokens.match(token)
             case _:  # pragma: no cover
                 assert_never(credentials)
+        if matched is not None:
+            self._matched = matched
+        return matched is not None
+
+    def find_end(self) -> CloseCode | None:
+        """Return the code to close the client with, if the tokens no longer accept it; or None.
+
+        A client that was accepted without tokens is to reconnect, and then to send one. One that
+        has not sent any yet may still do so.
+        """
+        if self._matched is None or self._tokens.admit(*self._matched):
+            return None
+        return CloseCode.TOKEN_REMOVED if self._matched else CloseCode.TOKEN_NEEDED
 
 
 class Admission:
@@ -90,6 +130,12 @@ class Admission:
         self._origin_rules = OriginRules(allowed_hosts, allowed_origins)
         self._tokens = tokens
 
+    def replace_origin_rules(
+        self, allowed_hosts: Iterable[str], allowed_origins: Iterable[str]
+    ) -> None:
+        """Apply these hosts and origins to requests from now on."""
+        self._origin_rules = OriginRules(allowed_hosts, allowed_origins)
+
     def check(self, request: RequestInfo, *, public: bool = False) -> Rejection | None:
         """Return the rejection of `request`, or None. A `public` resource needs no token."""
         problem = self._origin_rules.find_problem(
@@ -105,12 +151,6 @@ class Admission:
             return Rejection(401, "this needs one of PROXY_TOKENS, as Authorization: Bearer")
         return None
 
-    def get_authenticator(self, request: RequestInfo) -> Callable[[Credentials], bool]:
-        """Return the check of the credentials in the auth message of an admitted client."""
-        if self._tokens.admit(*request.offers):
-            return _accept_any  # a header had a token, so the message needs none
-        return self._tokens.admit_credentials
-
-
-def _accept_any(_: Credentials) -> bool:
-    return True
+    def grant(self, request: RequestInfo) -> Grant:
+        """Return the grant of an admitted client. It checks the client's auth message."""
+        return Grant(self._tokens, request.offers)

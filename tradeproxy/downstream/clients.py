@@ -127,6 +127,9 @@ class ConnectedClient(Protocol):
     def abort(self) -> None:
         """Drop the connection without a close frame."""
 
+    def find_end(self) -> CloseCode | None:
+        """Return the code to close it with, if the tokens no longer accept it; or None."""
+
     def stats(self) -> ClientStats | None:
         """Return its state; None for a short request that follows no stream."""
 
@@ -193,6 +196,14 @@ class Clients:
             self.connected[labels] += 1
             self.accepted[labels] += 1
         self._clients[client] = labels
+
+    def close_unaccepted(self) -> int:
+        """Close each client whose token was removed; return their number."""
+        found = [(client, client.find_end()) for client in self]
+        ended = [(client, code) for client, code in found if code is not None]
+        for client, code in ended:
+            client.close(code)
+        return len(ended)
 
     def discard(self, client: ConnectedClient) -> None:
         """Remove `client`. An unknown client is ignored."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from tradeproxy.config.settings import Limits
+    from tradeproxy.downstream.admission import Grant
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle
     from tradeproxy.downstream.query import SubscribeOptions
@@ -102,6 +103,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         session: ClientSession,
         options: SubscribeOptions,
         info: ClientInfo,
+        grant: Grant,
     ) -> None:
         """Create a connection; the factory must set `factory` before the handshake.
 
@@ -111,6 +113,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             session: the client's session, in its first state.
             options: the client's position, filter and status, from the query.
             info: what the operator sees of the client.
+            grant: the tokens by which the client is accepted.
         """
         autobahn_slim.init_connection(self)
         self._context = context
@@ -118,6 +121,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self.account = account
         self._session = session
         self._info = info
+        self._grant = grant
         self.subscriber = Subscription(
             account, options, self, context.encoders, self.clock, context.limits.stall_timeout
         )
@@ -298,6 +302,10 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         empty, the code's own reason is used.
         """
         self._run_step(self._session.close, code, reason)
+
+    def find_end(self) -> CloseCode | None:
+        """Return the code to close the client with, if the tokens no longer accept it; or None."""
+        return self._grant.find_end()
 
     def auth_timed_out(self) -> None:
         """Close the client: it did not authenticate in time."""

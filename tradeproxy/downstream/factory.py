@@ -23,15 +23,13 @@ from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.wire.messages import Sendable, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
 
     from tradeproxy.config.settings import Limits
+    from tradeproxy.downstream.admission import Grant
     from tradeproxy.downstream.query import SubscribeOptions
     from tradeproxy.hub.account import Account
-    from tradeproxy.wire.credentials import Credentials
 
 PING_INTERVAL = 20
 """Seconds. Pings keep an idle connection alive in NATs and proxies, and find dead clients."""
@@ -107,7 +105,7 @@ class DownstreamFactory(WebSocketServerFactory):
         account: Account,
         mode: ProtocolMode,
         options: SubscribeOptions,
-        admits: Callable[[Credentials], bool],
+        grant: Grant,
     ) -> bytes | int | Rejection:
         """Turn an admitted request into a client, and return a result for Resource.render.
 
@@ -116,7 +114,7 @@ class DownstreamFactory(WebSocketServerFactory):
             account: the account whose events the client gets.
             mode: the behaviour of the path: the original proxy's, or Alpaca's.
             options: the client's position, filter and status, from the query.
-            admits: checks the credentials in the client's auth message.
+            grant: the tokens by which the client is accepted; it checks the auth message.
 
         Returns:
             A rejection if the handshake is invalid. Then `request` is unchanged.
@@ -124,7 +122,7 @@ class DownstreamFactory(WebSocketServerFactory):
         key = read_key(request)
         if isinstance(key, Rejection):
             return key
-        session = ClientSession(mode, admits, status=options.status)
+        session = ClientSession(mode, grant.admit, status=options.status)
         agent = user_agent(request.getHeader(b"user-agent"))
         info = ClientInfo(
             agent,
@@ -133,7 +131,7 @@ class DownstreamFactory(WebSocketServerFactory):
             options.client_name,
             options.is_dashboard,
         )
-        client = self._client(self._context, account, session, options, info)
+        client = self._client(self._context, account, session, options, info, grant)
         client.factory = self
         return autobahn_slim.take_over(request, client, key)
 

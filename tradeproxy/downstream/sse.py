@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from tradeproxy.config.settings import Limits
+    from tradeproxy.downstream.admission import Grant
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.downstream.log_range import LogRange
     from tradeproxy.hub.account import Account
@@ -58,7 +59,12 @@ class SseResponses:
         self.log_reader = LogReader()
 
     def render(
-        self, request: Request, account: Account, log_range: LogRange, client_name: str = ""
+        self,
+        request: Request,
+        account: Account,
+        log_range: LogRange,
+        grant: Grant,
+        client_name: str = "",
     ) -> int:
         """Respond to an admitted request. The result is for twisted.web's `Resource.render`."""
         for name, value in HEADERS.items():
@@ -66,7 +72,7 @@ class SseResponses:
         if request.method == b"HEAD":
             request.finish()
         else:
-            SseResponse(self, request, account, log_range, client_name).begin()
+            SseResponse(self, request, account, log_range, grant, client_name).begin()
         return NOT_DONE_YET
 
 
@@ -87,6 +93,7 @@ class SseResponse:
         request: Request,
         account: Account,
         log_range: LogRange,
+        grant: Grant,
         client_name: str,
     ) -> None:
         self.is_closed: Deferred[None] = Deferred()
@@ -96,6 +103,7 @@ class SseResponse:
         self._transport = channel.transport
         self._account = account
         self._range = log_range
+        self._grant = grant
         agent = user_agent(request.getHeader(b"user-agent"))
         self._info = ClientInfo(agent, "server-sent events", account.dates.own(), client_name)
         self._encoder = shared.encoder.with_filter(log_range.filter)
@@ -133,6 +141,10 @@ class SseResponse:
         """
         self._feed.stopProducing()
         self._request.loseConnection()
+
+    def find_end(self) -> CloseCode | None:
+        """Return a code if the tokens no longer accept the client; or None."""
+        return self._grant.find_end()
 
     def abort(self) -> None:
         """Drop the connection at once."""

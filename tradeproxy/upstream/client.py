@@ -52,9 +52,10 @@ if TYPE_CHECKING:
         IStreamClientEndpoint,
     )
 
-    from tradeproxy.config.accounts import AccountSettings, BaseUrl
+    from tradeproxy.config.accounts import BaseUrl
     from tradeproxy.config.connect_proxy import ConnectProxy
     from tradeproxy.hub.account import Account
+    from tradeproxy.upstream.keys import AccountKeys
     from tradeproxy.upstream.session import StreamListener
 
 CONNECT_TIMEOUT = 15.0
@@ -358,17 +359,17 @@ class UpstreamFactory(WebSocketClientFactory):
     noisy = False
 
     def __init__(
-        self, settings: AccountSettings, account: Account, listener: StreamListener, reactor: Any
+        self, keys: AccountKeys, account: Account, listener: StreamListener, reactor: Any
     ) -> None:
         """Create the factory.
 
         Args:
-            settings: URL, credentials and dialect of the account.
+            keys: URL, credentials and dialect of the account.
             account: gets the events, the dropped frames and the upstream status.
             listener: gets each change of a connection's state.
             reactor: schedules Autobahn's timers and the protocols' timeouts.
         """
-        super().__init__(settings.base_url.stream, useragent="tradeproxy", reactor=reactor)
+        super().__init__(keys.settings.base_url.stream, useragent="tradeproxy", reactor=reactor)
         self.setProtocolOptions(
             maxMessagePayloadSize=MAX_MESSAGE_SIZE,
             failByDrop=False,  # a protocol error gets a close frame too, to free the slot
@@ -379,13 +380,13 @@ class UpstreamFactory(WebSocketClientFactory):
             autoPingTimeout=PONG_TIMEOUT,
             tcpNoDelay=True,
         )
-        self._settings = settings
+        self.keys = keys
         self._account = account
         self._listener = listener
 
     def buildProtocol(self, addr: IAddress | None) -> UpstreamProtocol:
         """Build the protocol of one connection, with a new session."""
-        settings = self._settings
+        settings = self.keys.settings
         session = UpstreamSession(settings.credentials, settings.dialect, settings.key_variable)
         protocol = UpstreamProtocol(session, self._account, self._listener, self.reactor)
         protocol.factory = self

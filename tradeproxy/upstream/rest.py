@@ -22,7 +22,7 @@ from tradeproxy.upstream.http_date import parse_date
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.upstream.tunnel import ProxyError
 from tradeproxy.wire.amount import read_float, read_int
-from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken
+from tradeproxy.wire.credentials import KeyPair, OAuthToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from twisted.web.iweb import IAgent, IResponse
 
     from tradeproxy.runtime.dates import Dates
+    from tradeproxy.upstream.keys import AccountKeys
+    from tradeproxy.wire.credentials import Credentials
 
 INACTIVITY_TIMEOUT = 20.0
 """Seconds without data from Alpaca. Its event streams send a comment more often than that."""
@@ -106,7 +108,7 @@ class RestClient:
         self,
         agent: IAgent,
         base_url: str,
-        credentials: Credentials,
+        keys: AccountKeys,
         clock: IReactorTime,
         dates: Dates,
         rate_limiter: RateLimiter | None = None,
@@ -116,14 +118,14 @@ class RestClient:
         Args:
             agent: sends the requests; see `build_agent`.
             base_url: scheme and host, without a slash at the end.
-            credentials: the account's key pair or OAuth token.
+            keys: the account's key pair or OAuth token; read again if Alpaca refuses them.
             clock: schedules the timeouts.
             dates: gets the Date header of every answer.
             rate_limiter: shared by all requests of the account; a new one by default.
         """
         self._agent = agent
         self._base_url = base_url
-        self._credentials = credentials
+        self._keys = keys
         self._clock = clock
         self._dates = dates
         self._rate_limiter = rate_limiter or RateLimiter()
@@ -180,11 +182,12 @@ class RestClient:
         self, path: str, parameters: Mapping[str, str] | None, accepted: str
     ) -> IResponse:
         await self.wait_for_slot()
+        credentials = self._keys.credentials
         self._rate_limiter.count_request(self._clock.seconds())
         query = f"?{urlencode(parameters)}" if parameters else ""
         # A plain Agent follows no redirect, which would send the keys to another host.
         sent = self._agent.request(
-            b"GET", f"{self._base_url}{path}{query}".encode(), self._headers(accepted)
+            b"GET", f"{self._base_url}{path}{query}".encode(), self._headers(accepted, credentials)
         )
         answered = _cancellable(sent)
         answered.addTimeout(INACTIVITY_TIMEOUT, self._clock)
@@ -193,18 +196,20 @@ class RestClient:
             self._dates.observe(date)
         if response.code != 200:
             _discard(response)
+            if response.code == 401 and self._keys.have_replaced(credentials):
+                return await self._request(path, parameters, accepted)
             raise self._build_error(response)
         if _header(response, b"content-encoding").strip().lower() not in ("", "identity"):
             _discard(response)
             raise RestUnavailableError("an answer that is compressed")
         return response
 
-    def _headers(self, accepted: str) -> Headers:
+    def _headers(self, accepted: str, credentials: Credentials) -> Headers:
         # A few bytes of gzip can be a gigabyte, which would block the reactor.
         headers = Headers(
             {"Accept": [accepted], "Accept-Encoding": ["identity"], "User-Agent": ["tradeproxy"]}
         )
-        match self._credentials:
+        match credentials:
             case KeyPair(key_id, secret_key):
                 headers.setRawHeaders("APCA-API-KEY-ID", [key_id.reveal()])
                 headers.setRawHeaders("APCA-API-SECRET-KEY", [secret_key.reveal()])

@@ -15,7 +15,7 @@ from tradeproxy.upstream.backoff import Backoff, Disconnect, DisconnectCause
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
     from twisted.python.failure import Failure
 
     from tradeproxy.hub.account import Account
@@ -61,6 +61,10 @@ class UpstreamService(Service):
         self._clock = clock
         self._protocol: UpstreamProtocol | None = None
         self._running: Deferred[None] | None = None
+        self._keys = factory.keys
+        self._keys.on_change = self._end_wait
+        self._tried = self._keys.credentials
+        self._next_attempt: IDelayedCall | None = None
         listener.reopen = self.reopen
 
     def startService(self) -> None:
@@ -92,20 +96,36 @@ class UpstreamService(Service):
                 disconnect = await self._run_session()
                 if not self.running:
                     break
-                await self._wait(self._report(disconnect))
+                delay = self._report(disconnect)
+                await self._wait(delay, is_refused=disconnect.cause is DisconnectCause.REFUSED)
         except CancelledError:
             pass  # by stopService, while no connection existed
         self._listener.stop()
         self._account.mark_upstream_down("stopped")
 
-    async def _wait(self, delay: float) -> None:
+    async def _wait(self, delay: float, *, is_refused: bool) -> None:
         self._account.next_attempt = self._account.dates.own() + delay
         try:
-            await deferLater(self._clock, delay)
+            if is_refused:
+                await self._wait_for_keys(delay)
+            else:
+                await deferLater(self._clock, delay)
         finally:
             self._account.next_attempt = None
 
+    async def _wait_for_keys(self, delay: float) -> None:
+        """Wait for `delay` seconds, or until a reload replaces the keys; then read them again."""
+        ended: Deferred[None] = Deferred(lambda _: call.cancel())
+        self._next_attempt = call = self._clock.callLater(delay, ended.callback, None)
+        await ended
+        self._keys.have_replaced(self._tried)
+
+    def _end_wait(self) -> None:
+        if self._next_attempt is not None and self._next_attempt.active():
+            self._next_attempt.reset(0)
+
     async def _run_session(self) -> Disconnect:
+        self._tried = self._keys.credentials
         try:
             protocol = await self._endpoint.connect(self._factory)
         except CancelledError:  # by stopService; it is not a failed attempt
@@ -123,9 +143,12 @@ class UpstreamService(Service):
     def _report(self, disconnect: Disconnect) -> float:
         """Log and publish a disconnect; return the delay before the next attempt, in seconds.
 
-        An error of the publication must not end the attempts to reach Alpaca.
+        After a refusal the delay is 0 if the settings have other keys now. An error of the
+        publication must not end the attempts to reach Alpaca.
         """
-        delay = self._backoff.delay_after(disconnect)
+        is_refused = disconnect.cause is DisconnectCause.REFUSED
+        has_new_keys = is_refused and self._keys.have_replaced(self._tried)
+        delay = 0.0 if has_new_keys else self._backoff.delay_after(disconnect)
         self._account.reconnect_reasons[disconnect.reconnect_reason] += 1
         try:
             self._account.mark_upstream_down(disconnect.reason)

@@ -194,6 +194,9 @@ class _RoundTrip(TimeoutMixin, Protocol):
         transport: Any = self._request.transport
         transport.abortConnection()
 
+    def find_end(self) -> None:
+        """Return None: the REST proxy is never on with tokens."""
+
     def stats(self) -> None:
         """Return None: a REST request is not a client of a stream."""
 

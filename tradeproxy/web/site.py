@@ -176,7 +176,7 @@ class Root(Resource):
             case StreamRoute(name, mode):
                 return self._render_stream(request, self._accounts[name], mode, info)
             case SseRoute(name):
-                return self._render_events(request, self._accounts[name])
+                return self._render_events(request, self._accounts[name], info)
             case PageRoute.STATUS:
                 return self._render_status(request)
             case PageRoute.METRICS:
@@ -242,12 +242,10 @@ class Root(Resource):
             return self._reject_and_count(request, NOT_LOADED)
         if self._factory.clients.is_full:
             return self._reject_and_count(request, FULL)
-        answer = self._factory.upgrade(
-            request, account, mode, options, self._admission.get_authenticator(info)
-        )
+        answer = self._factory.upgrade(request, account, mode, options, self._admission.grant(info))
         return _render_rejection(request, answer) if isinstance(answer, Rejection) else answer
 
-    def _render_events(self, request: Request, account: Account) -> bytes | int:
+    def _render_events(self, request: Request, account: Account, info: RequestInfo) -> bytes | int:
         if request.method not in READ_METHODS:
             return _render_rejection(request, METHOD_NOT_ALLOWED)
         if (_get_header(request, b"upgrade") or "").lower() == "websocket":
@@ -266,7 +264,8 @@ class Root(Resource):
             return _render_rejection(request, log_range)
         if self._factory.clients.is_full:
             return self._reject_and_count(request, FULL)
-        return self._events.render(request, account, log_range, query.client_name)
+        grant = self._admission.grant(info)
+        return self._events.render(request, account, log_range, grant, query.client_name)
 
     def _render_rest(
         self, request: Request, rest_request: RestRequest, info: RequestInfo

@@ -22,10 +22,12 @@ class CloseCode(Enum):
         self.may_reconnect = may_reconnect
 
     RESTARTING = (1012, "the proxy is restarting: reconnect", True)
+    TOKEN_NEEDED = (1012, "a token is needed now: reconnect with one", True)
     UNREADABLE = (1013, "the journal cannot be read at the moment: reconnect", True)
     FULL = (1013, "no connection is free: reconnect in a few seconds", True)
     MALFORMED = (4000, "that message is not JSON", False)
     TOKEN_REFUSED = (4001, "neither key nor secret is one of this proxy's PROXY_TOKENS", False)
+    TOKEN_REMOVED = (4001, "this token is no longer one of this proxy's PROXY_TOKENS", False)
     NO_AUTH = (4002, "no auth message came in time: reconnect and send one", True)
     TOO_SLOW = (
         4008,

@@ -235,7 +235,7 @@ class ClusterWorld(NumberedEvents):
 
     async def stop(self) -> None:
         """Stop everything."""
-        await run_concurrently(node.stop("HUP") for node in self.nodes)
+        await run_concurrently(node.stop() for node in self.nodes)
         await self.redis.kill()
         await run_concurrently(node.relay.stop() for node in self.nodes)
         if self._listening is not None:

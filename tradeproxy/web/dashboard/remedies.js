@@ -44,7 +44,9 @@ export const REMEDIES = [
       "HTTP 403 at the handshake",
     ],
     cause: "wrong or regenerated keys, or paper keys at the live URL",
-    remedy: "set both keys of the account, and restart. The proxy retries once a minute",
+    remedy:
+      "set both keys of the account. The proxy retries once a minute, and reads .env and the key " +
+      "files again; a reload retries at once. Keys in the environment need a restart",
   },
   {
     id: "login",

@@ -1,0 +1,1 @@
+"""A reload: settings that change while the proxy runs."""
