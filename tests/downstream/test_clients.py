@@ -109,8 +109,8 @@ class ConnectedClientsTests(ProxyTestCase):
         self.publish(self.paper, FILL)
         [stats] = self.clients.list_stats()
         self.assertEqual(
-            (stats.account, stats.peer, stats.info.user_agent, stats.is_slow, stats.lag),
-            ("paper", "tcp4:127.0.0.1:50000", "bot/1", False, 0),
+            (stats.account, stats.info.address, stats.info.user_agent, stats.is_slow, stats.lag),
+            ("paper", "127.0.0.1:50000", "bot/1", False, 0),
         )
 
     def test_stop_aborts_what_is_open_after_two_seconds_and_ends_the_service(self) -> None:

@@ -17,7 +17,7 @@ from tradeproxy.downstream import handshake_limits
 from tradeproxy.journal.base import Batch
 from tradeproxy.wire.close_codes import CloseCode
 
-PEER = "tcp4:127.0.0.1:50000"
+PEER = "127.0.0.1:50000"
 
 
 class ConnectionTestCase(ProxyTestCase):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from autobahn._version import __version__
 from autobahn.twisted import websocket as twisted
 from autobahn.twisted.resource import WebSocketResource
-from autobahn.twisted.util import peer2str
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket import protocol as base
 from autobahn.websocket.protocol import TrafficStats
@@ -164,7 +163,6 @@ def take_over(request: Request, connection: WebSocketServerProtocol, key: bytes)
 
 def _begin(connection: WebSocketServerProtocol) -> None:
     """Replace `connectionMade`, which sets on each instance what the class already has."""
-    connection.peer = peer2str(connection.transport)  # type: ignore[arg-type]  # it is connected
     connection.state = connection.STATE_CONNECTING
     connection.send_queue = _Queue()  # type: ignore[assignment]  # it has the methods that are used
     connection.factory.countConnections += 1

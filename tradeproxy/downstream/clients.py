@@ -32,6 +32,8 @@ class ClientInfo(NamedTuple):
     dialect: str
     since: float
     """When the client connected (Unix time)."""
+    address: str
+    """As `format_peer` returns it."""
 
 
 class ClientStats(NamedTuple):
@@ -45,7 +47,6 @@ class ClientStats(NamedTuple):
     lag: int
     """How many events of the log have not been written to its socket."""
     account: str
-    peer: str
     info: ClientInfo
 
 
@@ -77,7 +78,8 @@ class RejectionCounter:
     def record(self, peer: str, reason: str) -> None:
         """Count one client.
 
-        `peer` is its address. `reason` is one of a few fixed phrases: it becomes a label value.
+        `peer` is its address, as `format_peer` returns it. `reason` is one of a few fixed phrases:
+        it becomes a label value.
         """
         self.counts[reason] += 1
         count = self.counts[reason]

@@ -91,6 +91,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
     _log = Logger()
 
     close_timeout = CLOSE_TIMEOUT
+    peer = ""  # for Autobahn's debug lines; ours have the address of the ClientInfo
     send_group: SendGroup | None = None
     _reads = True
     _unanswered_ping: bytes | None = None
@@ -194,12 +195,12 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
 
     def on_message_too_large(self) -> None:
         """Count a client whose message has too many bytes or fragments."""
-        self._context.clients.rejections.record(self.peer or "a client", TOO_LARGE)
+        self._context.clients.rejections.record(self._info.address, TOO_LARGE)
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that does not answer pings."""
         self._context.clients.rejections.record(
-            self.peer or "a client", f"no pong for {self._context.pong_timeout:g} s"
+            self._info.address, f"no pong for {self._context.pong_timeout:g} s"
         )
         super().onAutoPingTimeout()
 
@@ -310,7 +311,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         feed, group = self.subscriber.feed, self.send_group
         position = feed.position if group is None else group.position
         lag = 0 if feed.is_idle else max(self.account.journal.last - position, 0)
-        return ClientStats(feed.is_paused, lag, self.account.name, self.peer or "", self._info)
+        return ClientStats(feed.is_paused, lag, self.account.name, self._info)
 
     # Private.
 
@@ -370,7 +371,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
     def _send_close(self, code: CloseCode, reason: str) -> None:
         # A stop closes every client. That is no rejection.
         if code is not CloseCode.RESTARTING:
-            self._context.clients.rejections.record(self.peer or "a client", code.reason)
+            self._context.clients.rejections.record(self._info.address, code.reason)
         if not self._reads:
             self.close_timeout = SLOW_CLOSE_TIMEOUT
         # No event may follow the close frame (RFC 6455, 5.5.1).

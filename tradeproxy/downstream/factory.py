@@ -19,6 +19,7 @@ from tradeproxy.downstream.session import ClientSession, ProtocolMode
 from tradeproxy.downstream.subscription import SharedEncoders
 from tradeproxy.downstream.text_frame import encode_text
 from tradeproxy.downstream.wrong_tokens import WrongTokens
+from tradeproxy.runtime.peer import format_peer
 from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.wire.messages import Sendable, encode
 
@@ -98,8 +99,7 @@ class DownstreamFactory(WebSocketServerFactory):
         )
 
     def _count_replaced(self, transport: Any) -> None:
-        peer = getattr(transport.getPeer(), "host", "a client")
-        self.clients.rejections.record(peer, REPLACED)
+        self.clients.rejections.record(format_peer(transport.getPeer()), REPLACED)
 
     def upgrade(
         self,
@@ -126,7 +126,9 @@ class DownstreamFactory(WebSocketServerFactory):
             return key
         session = ClientSession(mode, admits, status=options.status)
         agent = user_agent(request.getHeader(b"user-agent"))
-        info = ClientInfo(agent, _DIALECTS[mode], account.dates.own())
+        info = ClientInfo(
+            agent, _DIALECTS[mode], account.dates.own(), format_peer(request.getClientAddress())
+        )
         client = self._client(self._context, account, session, options, info)
         client.factory = self
         return autobahn_slim.take_over(request, client, key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.server import NOT_DONE_YET
@@ -15,6 +14,7 @@ from tradeproxy.downstream.feed import Feed
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.subscription import NOT_KEPT
 from tradeproxy.journal.base import Batch
+from tradeproxy.runtime.peer import format_peer
 from tradeproxy.wire.close_codes import CloseCode
 
 if TYPE_CHECKING:
@@ -85,7 +85,12 @@ class SseResponse:
         self._account = account
         self._range = log_range
         agent = user_agent(request.getHeader(b"user-agent"))
-        self._info = ClientInfo(agent, "server-sent events", account.dates.own())
+        self._info = ClientInfo(
+            agent,
+            "server-sent events",
+            account.dates.own(),
+            format_peer(request.getClientAddress()),
+        )
         self._encoder = shared.encoder.with_filter(log_range.filter)
         self._id_epoch: str | None = None
         self._feed = Feed(
@@ -131,9 +136,7 @@ class SseResponse:
     def stats(self) -> ClientStats:
         """Return the current numbers of this client."""
         lag = max(self._account.journal.last - self._feed.position, 0)
-        return ClientStats(
-            self._feed.is_paused, lag, self._account.name, _format_peer(self._request), self._info
-        )
+        return ClientStats(self._feed.is_paused, lag, self._account.name, self._info)
 
     # Called by the broadcaster.
 
@@ -262,8 +265,7 @@ class SseResponse:
         self.abort()
 
     def _record_drop(self, reason: str) -> None:
-        peer = self._request.getClientAddress()
-        self._shared.clients.rejections.record(getattr(peer, "host", "a client"), reason)
+        self._shared.clients.rejections.record(self._info.address, reason)
 
     def _finish(self) -> None:
         self._request.unregisterProducer()
@@ -278,13 +280,6 @@ class SseResponse:
             if call is not None and call.active():
                 call.cancel()
         self.is_closed.callback(None)
-
-
-def _format_peer(request: Request) -> str:
-    """Return the client's address in Autobahn's format, as for WebSocket clients."""
-    address = request.getClientAddress()
-    kind = {IPv4Address: "tcp4", IPv6Address: "tcp6"}.get(type(address))
-    return "unix" if kind is None else f"{kind}:{address.host}:{address.port}"
 
 
 def _is_active(call: IDelayedCall | None) -> bool:
