@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import AUTH, FILL
 from tests.support.proxy import ProxyTestCase
-from tradeproxy.downstream.clients import ClientLabels, RejectionCounter, user_agent
+from tradeproxy.downstream.client_info import user_agent
+from tradeproxy.downstream.clients import ClientLabels, RejectionCounter
 from tradeproxy.wire.close_codes import CloseCode
 
 

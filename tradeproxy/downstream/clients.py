@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -18,22 +17,9 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
+    from tradeproxy.downstream.client_info import ClientInfo
+    from tradeproxy.downstream.client_log import ClientLog
     from tradeproxy.runtime.socket_limit import SocketLimit
-
-
-MAX_USER_AGENT = 80
-"""Characters. Browsers send more; the start and the end are kept because they differ most."""
-
-
-class ClientInfo(NamedTuple):
-    """The properties of a client that never change."""
-
-    user_agent: str
-    dialect: str
-    since: float
-    """When the client connected (Unix time)."""
-    address: str
-    """As `format_peer` returns it."""
 
 
 class ClientStats(NamedTuple):
@@ -48,20 +34,6 @@ class ClientStats(NamedTuple):
     """How many events of the log have not been written to its socket."""
     account: str
     info: ClientInfo
-
-
-def user_agent(header: bytes | None) -> str:
-    """Return a User-Agent header as printable text of at most MAX_USER_AGENT characters.
-
-    Equal values are one string in memory: thousands of clients may send the same header.
-    """
-    text = (header or b"").decode(errors="replace")
-    if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-    if len(text) > MAX_USER_AGENT:
-        half = MAX_USER_AGENT // 2
-        text = f"{text[: half - 1]}…{text[-half:]}"
-    return sys.intern(text)
 
 
 class RejectionCounter:
@@ -117,11 +89,12 @@ class ClientLabels(NamedTuple):
 
 
 class Clients:
-    """The connected clients, and the count of rejections."""
+    """The connected clients, their log, and the count of rejections."""
 
-    def __init__(self, sockets: SocketLimit) -> None:
+    def __init__(self, sockets: SocketLimit, log: ClientLog) -> None:
         """Create an empty registry; `sockets` counts every accepted socket and limits clients."""
         self.sockets = sockets
+        self.log = log
         self.rejections = RejectionCounter()
         self.accepting = True
         self.connected: Counter[ClientLabels] = Counter()
@@ -188,3 +161,4 @@ class DownstreamService(Service):
         await closed.addTimeout(STOP_TIMEOUT, self._clock)
         for client in self._clients:
             client.abort()
+        self._clients.log.flush()  # its timer may be later than the end of the process

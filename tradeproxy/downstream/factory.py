@@ -9,7 +9,9 @@ from autobahn.twisted.websocket import WebSocketServerFactory
 
 from tradeproxy.downstream import autobahn_slim, encoder
 from tradeproxy.downstream.admission import Rejection
-from tradeproxy.downstream.clients import ClientInfo, Clients, user_agent
+from tradeproxy.downstream.client_info import read_client_info
+from tradeproxy.downstream.client_log import ClientLog
+from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.connection import ConnectionContext, DownstreamProtocol
 from tradeproxy.downstream.handshake import read_key
 from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle
@@ -78,7 +80,7 @@ class DownstreamFactory(WebSocketServerFactory):
         self.limits = limits
         if sockets is None:
             sockets = SocketLimit(limits.max_clients, outgoing=True)
-        self.clients = Clients(sockets)
+        self.clients = Clients(sockets, ClientLog(reactor))
         self.clients.sockets.on_replaced = self._count_replaced
         self.throttle = HandshakeThrottle(reactor)
         self.wrong_tokens = WrongTokens(reactor.seconds)
@@ -100,6 +102,9 @@ class DownstreamFactory(WebSocketServerFactory):
 
     def _count_replaced(self, transport: Any) -> None:
         self.clients.rejections.record(format_peer(transport.getPeer()), REPLACED)
+        connection = getattr(transport, "wrappedProtocol", None) or transport.protocol
+        if isinstance(connection, DownstreamProtocol):
+            connection.end_reason = REPLACED
 
     def upgrade(
         self,
@@ -125,10 +130,7 @@ class DownstreamFactory(WebSocketServerFactory):
         if isinstance(key, Rejection):
             return key
         session = ClientSession(mode, admits, status=options.status)
-        agent = user_agent(request.getHeader(b"user-agent"))
-        info = ClientInfo(
-            agent, _DIALECTS[mode], account.dates.own(), format_peer(request.getClientAddress())
-        )
+        info = read_client_info(request, _DIALECTS[mode], options.position, account.dates)
         client = self._client(self._context, account, session, options, info)
         client.factory = self
         return autobahn_slim.take_over(request, client, key)
