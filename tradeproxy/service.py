@@ -223,6 +223,7 @@ class JournalService(Service):
                 self._log.failure(
                     "{account}: the journal did not close cleanly", account=account.name
                 )
+        self._log.info("stopped")
 
 
 class StartupLog(Service):
@@ -267,6 +268,11 @@ class StartupLog(Service):
                     account=account.name,
                     url=account.base_url.rest,
                 )
+
+    def stopService(self) -> None:
+        """Log that the stop begins. This service is the first one that stops."""
+        super().stopService()
+        self._log.info("stopping")
 
     def _base(self, scheme: str = "ws") -> str:
         """Return the base URL at the first address, or '' if it has no URL.

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.frames import AUTH, FILL
 from tests.support.proxy import ProxyTestCase
 from tradeproxy.downstream.client_info import user_agent
-from tradeproxy.downstream.clients import ClientLabels, RejectionCounter
+from tradeproxy.downstream.clients import ClientLabels, DownstreamService, RejectionCounter
 from tradeproxy.wire.close_codes import CloseCode
 
 
@@ -126,3 +126,18 @@ class ConnectedClientsTests(ProxyTestCase):
         self.wires.advance(0.1)
         self.successResultOf(stopped)
         self.assertTrue(request.is_aborted)
+
+    def test_shortened_stop_aborts_what_is_open_at_once(self) -> None:
+        """A second signal may come while it waits, or before its turn in the stop."""
+        for shorten_first in (False, True):
+            service = DownstreamService(self.clients, self.clock)
+            service.startService()
+            request = ShortRequest()
+            self.clients.add(request)
+            if shorten_first:
+                service.shorten_stop()
+            stopped = service.stopService()
+            service.shorten_stop()
+            self.successResultOf(stopped)
+            self.assertTrue(request.is_aborted)
+            self.clients.discard(request)

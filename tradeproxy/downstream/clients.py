@@ -141,6 +141,8 @@ class DownstreamService(Service):
     def __init__(self, clients: Clients, clock: IReactorTime) -> None:
         self._clients = clients
         self._clock = clock
+        self._closed: Deferred[Any] | None = None
+        self._waits = True
 
     def stopService(self) -> Deferred[None]:
         """Close all clients.
@@ -151,14 +153,22 @@ class DownstreamService(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._close_all())
 
+    def shorten_stop(self) -> None:
+        """Abort the remaining connections now, or as soon as their close frames are sent."""
+        self._waits = False
+        if self._closed is not None:
+            self._closed.cancel()
+
     async def _close_all(self) -> None:
         self._clients.accepting = False
         clients = tuple(self._clients)
         for client in clients:
             client.close(CloseCode.RESTARTING)
-        closed = DeferredList([client.is_closed for client in clients], consumeErrors=True)
-        # The timeout cancels the Deferreds in the list. That ends the wait and is no error.
-        await closed.addTimeout(STOP_TIMEOUT, self._clock)
+        if self._waits:
+            closed = DeferredList([client.is_closed for client in clients], consumeErrors=True)
+            self._closed = closed
+            # The timeout cancels the Deferreds in the list. That ends the wait and is no error.
+            await closed.addTimeout(STOP_TIMEOUT, self._clock)
         for client in self._clients:
             client.abort()
         self._clients.log.flush()  # its timer may be later than the end of the process

@@ -61,6 +61,7 @@ class UpstreamService(Service):
         self._clock = clock
         self._protocol: UpstreamProtocol | None = None
         self._running: Deferred[None] | None = None
+        self._waits = True
         listener.reopen = self.reopen
 
     def startService(self) -> None:
@@ -77,9 +78,17 @@ class UpstreamService(Service):
         super().stopService()
         if self._protocol is not None:
             self._protocol.close()
+            if not self._waits:
+                self._protocol.abort()
         elif self._running is not None:
             self._running.cancel()
         return self._running
+
+    def shorten_stop(self) -> None:
+        """Drop the connection at the stop without waiting for Alpaca's close frame."""
+        self._waits = False
+        if self._protocol is not None and not self.running:
+            self._protocol.abort()
 
     def reopen(self, reason: str) -> None:
         """Close the stream cleanly and connect again at once. Has no effect while it is down."""
