@@ -233,14 +233,16 @@ class StartupLog(Service):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        # Now: an inherited socket is closed, and replaced by a copy, once the proxy listens.
+        self._urls = [endpoints.format_url(description) for description in settings.listen]
 
     def startService(self) -> None:
         """Log the settings' warnings, the addresses, and each account's endpoints."""
         super().startService()
         for warning in self._settings.warnings:
             self._log.warn("{warning}", warning=warning)
-        for description in self._settings.listen:
-            self._log.info("listening on {url}", url=endpoints.format_url(description))
+        for url in self._urls:
+            self._log.info("listening on {url}", url=url)
         for account in self._settings.accounts:
             self._log.info(
                 "{account}: {stream} relays {upstream}; {original} speaks the original protocol",
@@ -279,5 +281,5 @@ class StartupLog(Service):
 
         `scheme` is "ws" or "http"; over TLS it gets an "s".
         """
-        url = endpoints.format_url(self._settings.listen[0])
+        url = self._urls[0]
         return url.replace("http", scheme, 1) if url.startswith("http") else ""
