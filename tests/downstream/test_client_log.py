@@ -193,6 +193,19 @@ class ClientLineTests(ProxyTestCase):
             ],
         )
 
+    def test_stop_reports_every_client_that_left(self) -> None:
+        """The process ends before the timer that reports how many lines were left out."""
+        for _ in range(MAX_LINES + 5):
+            self.open()
+        self.wires.advance(10)
+        with client_lines() as lines:
+            self.service.stopService()
+            self.wires.flush()
+            self.wires.advance(0)
+        self.assertEqual(len(self.factory.clients), 0)
+        report = "no line for 0 more clients that connected and 5 that left"
+        self.assertEqual((len(lines), lines[-1]), (MAX_LINES + 1, report))
+
     def test_client_that_keeps_the_connection_open_after_its_close_has_closed(self) -> None:
         """The proxy drops the connection some seconds later. That is not the reason."""
         self.wires.transport = NarrowTransport

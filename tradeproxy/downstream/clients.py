@@ -129,10 +129,12 @@ class Clients:
             self.accepted[labels] += 1
 
     def discard(self, client: ConnectedClient) -> None:
-        """Remove `client`. An unknown client is ignored."""
+        """Remove `client`, whose line is in the log. An unknown client is ignored."""
         labels = self._clients.pop(client, None)
         if labels is not None:
             self.connected[labels] -= 1
+        if not self.accepting and not self._clients:
+            self.log.flush()  # the process may end before the timer of the log
 
 
 class DownstreamService(Service):
@@ -171,4 +173,3 @@ class DownstreamService(Service):
             await closed.addTimeout(STOP_TIMEOUT, self._clock)
         for client in self._clients:
             client.abort()
-        self._clients.log.flush()  # its timer may be later than the end of the process

@@ -191,7 +191,6 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self.account.broadcaster.unregister(self.subscriber)
         self._context.auth_deadlines.discard(self)
         self.subscriber.feed.stopProducing()
-        self._context.clients.discard(self)
         self._context.clients.sockets.discard(self.transport)
         self._context.throttle.discard(self.transport)
         self._context.clients.log.left(
@@ -200,6 +199,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             self.end_reason or describe_end(self, LOST),
             filtered=self.subscriber.is_filtered,
         )
+        self._context.clients.discard(self)
 
     def on_message_too_large(self) -> None:
         """Count a client whose message has too many bytes or fragments."""

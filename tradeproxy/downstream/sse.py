@@ -279,8 +279,8 @@ class SseResponse:
     def _on_closed(self, _: Failure | Any) -> None:
         self._feed.stopProducing()
         self._account.broadcaster.unregister(self)
-        self._shared.clients.discard(self)
         self._log_end()
+        self._shared.clients.discard(self)
         self._shared.clients.sockets.log_out(self._transport)
         for call in (self._heartbeat, self._time_limit, self._close_limit):
             if call is not None and call.active():
