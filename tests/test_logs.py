@@ -17,7 +17,7 @@ from tests.support.processes import Command, free_port
 from tests.support.sockets import SocketTestCase
 from tradeproxy.config.env import Environment, Findings
 from tradeproxy.config.logging import Level, LogFormat, LogSettings, read_log
-from tradeproxy.logs import CHATTER, LONGEST, LONGEST_TRACEBACK, observer
+from tradeproxy.logs import LONGEST, LONGEST_TRACEBACK, observer
 
 OUR_LOGGER = "tradeproxy.upstream.service.UpstreamService"
 AUTOBAHN_LOGGER = "autobahn.twisted.websocket"
@@ -112,9 +112,9 @@ class LogFormatTests(SynchronousTestCase):
             line, r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d warn  paper: upstream is down: connection"
         )
         log = log_to_terminal(namespace="twisted.internet.base")
-        log.logger.info("Received SIGTERM, shutting down.")
+        log.logger.warn("Unexpected reason.")
         [line] = log.lines()
-        self.assertRegex(line, r" info  \[twisted\.internet\.base\] Received SIGTERM")
+        self.assertRegex(line, r" warn  \[twisted\.internet\.base\] Unexpected reason")
 
     def test_pipe_gets_object_with_values(self) -> None:
         """The values in the message are fields, so a program need not parse the message."""
@@ -229,7 +229,7 @@ class LogSafetyTests(SynchronousTestCase):
     def test_other_loggers_values_are_omitted(self) -> None:
         """Autobahn's values are headers and frames; only its message is logged."""
         log = log_to_pipe(namespace=AUTOBAHN_LOGGER)
-        log.logger.info("a handshake", headers="Authorization: secret", octets="secret")
+        log.logger.warn("a handshake", headers="Authorization: secret", octets="secret")
         self.assertEqual(log.read_object().keys(), {"time", "level", "logger", "message"})
 
     def test_value_with_reserved_name_is_omitted(self) -> None:
@@ -251,12 +251,12 @@ class LogSafetyTests(SynchronousTestCase):
         self.assertIn(b"events are kept in /home/J\\xf6rg\n", raw.getvalue())
 
 
-class StartMessageTests(SynchronousTestCase):
-    """Twisted's messages about its own start."""
+class LibraryLineTests(SynchronousTestCase):
+    """What libraries log."""
 
-    def test_start_message_is_omitted(self) -> None:
-        """Text and JSON have only the errors: our own lines say what the proxy listens on."""
-        for namespace in CHATTER:
+    def test_information_is_omitted(self) -> None:
+        """Text and JSON have only the errors: the state changes have lines of our own."""
+        for namespace in ("log_legacy", "twisted.web.http", "twisted.internet.base"):
             for log in (log_to_terminal(namespace=namespace), log_to_pipe(namespace=namespace)):
                 log.logger.info("ProxySite starting on 8099")
                 log.logger.error("it went wrong")
@@ -292,7 +292,9 @@ class LogCommandTests(SocketTestCase):
             [down] = [fields for fields in objects if "delay" in fields]
             self.assertEqual((down["account"], down["level"]), ("paper", "warn"))
             self.assertIn("cannot connect", down["reason"])
-            self.assertEqual(objects[-1]["message"], "Main loop terminated.")
+            self.assertEqual(objects[-1]["message"], "stopped")
+            loggers = {fields["logger"].partition(".")[0] for fields in objects}
+            self.assertEqual(loggers, {"tradeproxy"})
             self.assertTrue(objects[0]["message"].startswith("listening on"), objects[0])
 
     async def test_settings_apply_to_run_and_twistd(self) -> None:

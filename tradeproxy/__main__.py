@@ -205,9 +205,11 @@ def _simulate(port: int) -> None:
 
     from tradeproxy import logs
     from tradeproxy.runtime.monotonic import use_monotonic_clock
+    from tradeproxy.runtime.stop_signals import watch_stop_signals
     from tradeproxy.simulator.service import Simulator, SimulatorService
 
     use_monotonic_clock(reactor)
+    watch_stop_signals(reactor)
     description = endpoints.describe_tcp("127.0.0.1", port)
     if problems := endpoints.find_bind_problems((description,)):
         raise SystemExit("\n".join(problems))
@@ -217,7 +219,9 @@ def _simulate(port: int) -> None:
 
     async def serve(reactor: Any) -> None:
         service.startService()
-        Logger().info("simulating Alpaca: ALPACA_URL={url}", url=endpoints.format_url(description))
+        # Named, because this module's name is another one with `python -m`.
+        log = Logger("tradeproxy.__main__")
+        log.info("simulating Alpaca: ALPACA_URL={url}", url=endpoints.format_url(description))
         reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
         await Deferred()
 

@@ -34,11 +34,9 @@ LONGEST = 1000
 """Characters of a message or of one of its values. Our own messages are shorter."""
 LONGEST_TRACEBACK = 20_000
 
-CHATTER = {"log_legacy", "twisted.scripts._twistd_unix.UnixAppLogger"}
-"""Loggers whose info lines report only the start of Twisted and its ports. Our own lines do too."""
-
 OURS = "tradeproxy."
-"""Prefix of our loggers. Only their values are logged; other loggers show only the message."""
+"""Prefix of our loggers. Only their values are logged. Other loggers show only the message, and
+nothing at level info: see runtime/log_throttle.py."""
 
 
 def observer(
@@ -104,9 +102,11 @@ def as_json(event: LogEvent) -> str | None:
 
 
 def _message(event: LogEvent) -> str | None:
-    """Return the text of an event; None if it has none or is chatter."""
-    is_chatter = event["log_namespace"] in CHATTER and event["log_level"] <= LogLevel.info
-    return None if is_chatter else formatEvent(event) or None
+    """Return the text of an event; None if it has none or is a library's information."""
+    is_ours = event["log_namespace"].startswith(OURS)
+    return (
+        formatEvent(event) or None if is_ours or event["log_level"] is not LogLevel.info else None
+    )
 
 
 def _named(form: LogFormat | None) -> ILogObserver:

@@ -248,6 +248,7 @@ class JournalService(Service):
                 self._log.failure(
                     "{account}: the journal did not close cleanly", account=account.name
                 )
+        self._log.info("stopped")
 
 
 class StartupLog(Service):
@@ -257,14 +258,16 @@ class StartupLog(Service):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        # Now: an inherited socket is closed, and replaced by a copy, once the proxy listens.
+        self._urls = [endpoints.format_url(description) for description in settings.listen]
 
     def startService(self) -> None:
         """Log the settings' warnings, the addresses, and each account's endpoints."""
         super().startService()
         for warning in self._settings.warnings:
             self._log.warn("{warning}", warning=warning)
-        for description in self._settings.listen:
-            self._log.info("listening on {url}", url=endpoints.format_url(description))
+        for url in self._urls:
+            self._log.info("listening on {url}", url=url)
         for account in self._settings.accounts:
             self._log.info(
                 "{account}: {stream} relays {upstream}; {original} speaks the original protocol",
@@ -302,10 +305,15 @@ class StartupLog(Service):
                     url=account.base_url.rest,
                 )
 
+    def stopService(self) -> None:
+        """Log that the stop begins. This service is the first one that stops."""
+        super().stopService()
+        self._log.info("stopping")
+
     def _base(self, scheme: str = "ws") -> str:
         """Return the base URL at the first address, or '' if it has no URL.
 
         `scheme` is "ws" or "http"; over TLS it gets an "s".
         """
-        url = endpoints.format_url(self._settings.listen[0])
+        url = self._urls[0]
         return url.replace("http", scheme, 1) if url.startswith("http") else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from tradeproxy.runtime.rlimits import (
 )
 from tradeproxy.runtime.signals import stop_on_hangup
 from tradeproxy.runtime.socket_limit import SocketLimit
+from tradeproxy.runtime.stop_signals import shorten_stop, watch_stop_signals
 from tradeproxy.runtime.systemd import build_notifier
 from tradeproxy.runtime.umask import keep_files_private
 
@@ -168,7 +170,7 @@ def makeService(options: Options) -> IService:
     # The import installs a reactor. It waits until twistd has installed the chosen one.
     from twisted.internet import reactor as chosen
 
-    from tradeproxy.service import build_service
+    from tradeproxy.service import OrderedService, build_service
     from tradeproxy.upstream.resolver import DaemonResolver
 
     reactor: Any = chosen  # mypy does not know all interfaces that a reactor provides
@@ -184,14 +186,16 @@ def makeService(options: Options) -> IService:
     stop_on_hangup(reactor)
     reactor.installNameResolver(DaemonResolver(reactor))
     sockets = SocketLimit(clients, count_free_files(reserve), outgoing=settings.rest)
-    proxy = build_service(
+    proxy = OrderedService()
+    LogThrottleService(reactor.callWhenRunning).setServiceParent(proxy)
+    build_service(
         settings,
         reactor,
         sockets,
         source=options.source,
         set_log_level=options.set_log_level,
-    )
-    LogThrottleService(reactor.callWhenRunning).setServiceParent(proxy)
+    ).setServiceParent(proxy)
+    watch_stop_signals(reactor, partial(shorten_stop, proxy))
     notifier = build_notifier(os.environ, os.getpid(), reactor)
     if notifier is not None:
         notifier.setServiceParent(proxy)

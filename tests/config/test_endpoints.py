@@ -245,6 +245,30 @@ class FormatUrlTests(SynchronousTestCase):
         ]:
             self.assertEqual(format_url(description), expected)
 
+    def test_format_url_of_an_inherited_socket_has_its_address(self) -> None:
+        """The log said `listening on systemd:domain=INET:index=0`, which no client can use."""
+        with (
+            listener() as near,
+            listener(host="::1", family=socket.AF_INET6) as ipv6,
+            socket.socket(socket.AF_UNIX) as unix,
+            socket.socket(socket.AF_UNIX) as abstract,
+        ):
+            path = os.path.relpath(self.mktemp())
+            unix.bind(path)
+            abstract.bind("\0tradeproxy-test-of-format-url")
+            sockets = (near, ipv6, unix, abstract)
+            names = ["near", "ipv6", "unix", "abstract"]
+            descriptors = ListenFDs([each.fileno() for each in sockets], names)
+            self.patch(systemdEndpointParser, "_sddaemon", descriptors)
+            for description, expected in (
+                ("systemd:domain=INET:index=0", f"http://127.0.0.1:{near.getsockname()[1]}"),
+                ("systemd:domain=INET6:name=ipv6", f"http://[::1]:{ipv6.getsockname()[1]}"),
+                ("systemd:domain=UNIX:index=2", f"unix:{path}"),
+                ("systemd:domain=UNIX:index=3", "unix:@tradeproxy-test-of-format-url"),
+                ("haproxy:systemd:domain=INET:index=0", "haproxy:systemd:domain=INET:index=0"),
+            ):
+                self.assertEqual(format_url(description), expected)
+
 
 class BindProblemsTests(SynchronousTestCase):
     """Obstacles to listening are found before the start, and no socket stays open."""

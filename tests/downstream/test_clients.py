@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import AUTH, FILL
 from tests.support.proxy import ProxyTestCase
-from tradeproxy.downstream.clients import ClientLabels, RejectionCounter, user_agent
+from tradeproxy.downstream.client_info import user_agent
+from tradeproxy.downstream.clients import ClientLabels, DownstreamService, RejectionCounter
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.credentials import Secret
 
@@ -113,8 +114,8 @@ class ConnectedClientsTests(ProxyTestCase):
         self.publish(self.paper, FILL)
         [stats] = self.clients.list_stats()
         self.assertEqual(
-            (stats.account, stats.peer, stats.info.user_agent, stats.is_slow, stats.lag),
-            ("paper", "tcp4:127.0.0.1:50000", "bot/1", False, 0),
+            (stats.account, stats.info.address, stats.info.user_agent, stats.is_slow, stats.lag),
+            ("paper", "127.0.0.1:50000", "bot/1", False, 0),
         )
 
     def test_clients_that_tokens_no_longer_accept_are_closed(self) -> None:
@@ -143,3 +144,18 @@ class ConnectedClientsTests(ProxyTestCase):
         self.wires.advance(0.1)
         self.successResultOf(stopped)
         self.assertTrue(request.is_aborted)
+
+    def test_shortened_stop_aborts_what_is_open_at_once(self) -> None:
+        """A second signal may come while it waits, or before its turn in the stop."""
+        for shorten_first in (False, True):
+            service = DownstreamService(self.clients, self.clock)
+            service.startService()
+            request = ShortRequest()
+            self.clients.add(request)
+            if shorten_first:
+                service.shorten_stop()
+            stopped = service.stopService()
+            service.shorten_stop()
+            self.successResultOf(stopped)
+            self.assertTrue(request.is_aborted)
+            self.clients.discard(request)

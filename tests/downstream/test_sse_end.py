@@ -100,13 +100,13 @@ class SseStatsTests(DirectSseCase, NarrowSseCase):
     def test_stats_have_the_address_in_the_form_of_websockets(self) -> None:
         """The clients of both protocols are in one list."""
         for peer, text in (
-            (CLIENT, "tcp4:127.0.0.1:50000"),
-            (IPv6Address("TCP", "::1", 50_000), "tcp6:::1:50000"),
-            (UNIXAddress("/run/client"), "unix"),
+            (CLIENT, "127.0.0.1:50000"),
+            (IPv6Address("TCP", "::1", 50_000), "[::1]:50000"),
+            (UNIXAddress("/run/client"), "a UNIX socket"),
         ):
             self.setUp()
             self.get_directly(peer=peer)
-            self.assertEqual(self.read_stats().peer, text)
+            self.assertEqual(self.read_stats().info.address, text)
 
     def test_stats_lag_counts_events_that_are_not_written(self) -> None:
         """A client that reads has none, even while a log is replaced by a shorter one."""

@@ -125,6 +125,9 @@ class InheritedSocketTests(EndpointTestCase):
         await self.assert_serves(alpaca, client)
         await proxy.stop()
         self.assertNotIn("Traceback", proxy.output)
+        base = f"127.0.0.1:{self.port}"
+        for line in (f"listening on http://{base}\n", f"paper: ws://{base}/trade-updates-paper/"):
+            self.assertIn(line, proxy.output)
 
     async def test_inherited_public_socket_without_tokens_exits_1(self) -> None:
         """The proxy does not start, although the socket is open."""

@@ -37,6 +37,7 @@ UpstreamProtocol.log.set_log_level("trace")
 TWIST = "from twisted.application.twist._twist import Twist; Twist.main()"
 
 BASIC = b64encode(f"{THEIRS}:{THEIRS}".encode()).decode()
+# Without User-Agent: it names the program, and is in the lines about clients.
 HEADERS = (
     f"Authorization: Bearer {THEIRS}",
     f"Authorization: Basic {BASIC}",
@@ -45,7 +46,6 @@ HEADERS = (
     f"Cookie: token={THEIRS}",
     f"Origin: http://{THEIRS}",
     f"Host: {THEIRS}",
-    f"User-Agent: {THEIRS}",
     f"Sec-WebSocket-Protocol: {THEIRS}, {PASSWORD}",
     f"Sec-WebSocket-Extensions: {THEIRS}; {THEIRS}={THEIRS}",
     f"Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits={THEIRS}",

@@ -120,6 +120,51 @@ class GapTests(ScheduleTestCase):
         for text, count in zip(counts, (2, 1), strict=True):
             self.assertIn(f"recovery ended: recovered, {count} missed events", text)
 
+    def read_down(self, outcome: str = "recovered") -> str:
+        """Let the stream come up, and return how long it was down according to the log."""
+        with capturedLogs() as logs:
+            self.come_up()
+        texts = [str(formatEvent(each)) for each in logs]
+        [line] = [text for text in texts if f"recovery ended: {outcome}" in text]
+        return line.partition("the stream was down for ")[2]
+
+    def test_end_of_recovery_says_how_long_the_stream_was_down(self) -> None:
+        """The time since the last event, where the gap begins, may be hours more."""
+        self.begin_gap()
+        self.come_up()
+        self.clock.advance(5000)
+        self.lose()
+        self.clock.advance(90)
+        self.assertEqual(self.read_down(), "90.0 s")
+        self.lose()
+        self.clock.advance(7)
+        self.assertEqual(self.read_down(), "7.0 s")
+
+    def test_stream_that_is_lost_during_its_recovery_was_down_since_the_first_loss(self) -> None:
+        """The events of both outages are recovered at once."""
+        self.begin_gap()
+        self.come_up()
+        self.lose()
+        self.clock.advance(20)
+        self.history = never
+        with capturedLogs():
+            self.come_up()
+        self.clock.advance(1)
+        self.lose()
+        self.clock.advance(9)
+        self.bring()
+        self.assertEqual(self.read_down(), "30.0 s")
+
+    def test_stream_of_an_earlier_process_was_down_for_the_gap_at_most(self) -> None:
+        """When that process lost it is not known; the gap begins with its last event or check."""
+        self.begin_gap()
+        self.lose()
+        self.recovery.stop()
+        self.recovery = self.new_recovery()
+        self.clock.advance(60)
+        # Alpaca's clock is known to a second.
+        self.assertEqual(self.read_down(), "at most about 59 s")
+
     def test_second_stream_up_replaces_backfill(self) -> None:
         """The gap is longer now."""
         self.history = never

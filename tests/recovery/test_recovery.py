@@ -50,14 +50,16 @@ class HistoryRecoveryTests(RecoveryTestCase):
         self.assertNotEqual(self.journal.epoch, epoch)
 
     def test_recovery_end_is_logged_in_one_line(self) -> None:
-        """The line holds account, outcome, count and seconds."""
+        """The line holds account, outcome, count, seconds, and how long the stream was down."""
         with capturedLogs() as logs:
             self.outage(lambda: self.emit(1, 2))
             self.advance(2)
         lines = [line for event in logs if "recovery" in (line := formatEvent(event) or "")]
         self.assertEqual(len(lines), 1)
         self.assertRegex(
-            lines[0], r"paper: recovery ended: recovered, 2 missed events in [0-9.]+ s$"
+            lines[0],
+            r"paper: recovery ended: recovered, 2 missed events in [0-9.]+ s;"
+            r" the stream was down for [0-9.]+ s$",
         )
 
     def test_history_truncated_is_continued(self) -> None:

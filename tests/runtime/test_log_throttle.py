@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from twisted.logger import ILogObserver, LogEvent, LogLevel, LogPublisher, formatEvent
+from twisted.logger import (
+    ILogObserver,
+    LimitedHistoryLogObserver,
+    LogEvent,
+    LogLevel,
+    LogPublisher,
+    formatEvent,
+)
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -16,7 +24,7 @@ def line(text: str, namespace: str = "twisted.web.http", **values: Any) -> dict[
     """Return an event of a logger."""
     return {
         "log_namespace": namespace,
-        "log_level": LogLevel.info,
+        "log_level": LogLevel.warn,
         "log_format": text,
         **values,
     }
@@ -61,6 +69,30 @@ class LogThrottleTests(SynchronousTestCase):
             text = f"(TCP Port {8000 + port} Closed)"
             self.throttle(line("{log_text}", "log_legacy", log_text=text))
         self.assertEqual(self.lines, ["(TCP Port 8000 Closed)"])
+
+    def test_library_line_at_level_info_is_left_out(self) -> None:
+        """`Timing out client: IPv4Address(type='TCP', …` or `ApiSite starting on 8100` help nobody.
+
+        The service begins before the other services listen, and again when the reactor runs.
+        """
+        self.throttle(line("Timing out client: {peer}", peer="x", log_level=LogLevel.info))
+        self.throttle(line("upstream is up", "tradeproxy.upstream", log_level=LogLevel.info))
+        self.assertEqual(self.lines, ["upstream is up"])
+        later, kept = Lines(), LimitedHistoryLogObserver()
+        until_then = LogPublisher(kept)
+        publisher = LogPublisher(self.shown, until_then)
+        calls: list[Callable[[], None]] = []
+        service = LogThrottleService(calls.append, publisher)
+        service.privilegedStartService()
+        publisher(line("ApiSite starting on 8100", "log_legacy", log_level=LogLevel.info))
+        service.startService()
+        publisher.addObserver(later)
+        for call in calls:
+            call()
+        publisher(line("(TCP Port 8100 Closed)", "log_legacy", log_level=LogLevel.info))
+        self.assertEqual((self.lines, later.lines), (["upstream is up"], []))
+        publisher.removeObserver(until_then)  # as twist does before it replays the events
+        kept.replayTo(publisher)
 
     def test_own_line_without_traceback_always_passes(self) -> None:
         """It is a state change."""

@@ -94,16 +94,18 @@ class Command(ProcessProtocol):
     def end(self) -> None:
         """Kill the command without waiting, because this process exits too."""
         if self.status is None:
-            assert self.transport is not None
-            with suppress(error.ProcessExitedAlready):
-                self.transport.signalProcess("KILL")
+            self.send("KILL")
+
+    def send(self, signal: str) -> None:
+        """Send a signal, unless the command has ended."""
+        assert self.transport is not None
+        with suppress(error.ProcessExitedAlready):
+            self.transport.signalProcess(signal)
 
     async def stop(self, signal: str = "TERM") -> int:
         """Send a signal and return the exit status: negative if the signal killed the process."""
         if self.status is None:
-            assert self.transport is not None
-            with suppress(error.ProcessExitedAlready):
-                self.transport.signalProcess(signal)
+            self.send(signal)
             await self.ended
         assert self.status is not None
         return self.status

@@ -392,3 +392,23 @@ class UpstreamStopTests(UpstreamTestCase):
         assert stopped is not None
         self.successResultOf(stopped)
         self.assertEqual(self.wire.canceled, 1)
+
+    def test_shortened_stop_does_not_wait_for_the_close_frame(self) -> None:
+        """A second signal comes while it waits."""
+        self.inject(FaultKind.SILENCE)
+        stopped = self.service.stopService()
+        assert stopped is not None
+        self.assertNoResult(stopped)
+        self.service.shorten_stop()
+        self.advance(0)
+        self.successResultOf(stopped)
+
+    def test_stop_that_is_shortened_before_it_begins_does_not_wait(self) -> None:
+        """A second signal comes while the clients are closed, which is earlier."""
+        self.inject(FaultKind.SILENCE)
+        self.service.shorten_stop()
+        self.assertTrue(self.account.upstream.streaming)
+        stopped = self.service.stopService()
+        self.advance(0)
+        assert stopped is not None
+        self.successResultOf(stopped)

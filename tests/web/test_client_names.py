@@ -39,7 +39,7 @@ class ClientNameTests(ProxyTestCase):
             client.sendMessage(b"no JSON")
             self.wires.flush()
         [line] = [text for text in map(formatEvent, logs) if text and "rejected" in text]
-        self.assertIn(f"rejected tcp4:127.0.0.1:50000 {HOSTILE!r}: ", line)
+        self.assertIn(f"rejected 127.0.0.1:50000 {HOSTILE!r}: ", line)
         self.connect(f"/paper?client_name={ESCAPED}")
         self.assertNotIn("onerror", self.request("/metrics").body)
         self.assertNotIn("onerror", json.dumps(self.status()["refusals"]))

@@ -95,7 +95,7 @@ class ResponseTests(ProxyTestCase):
                 self.upgrade(Origin="https://evil.example")
         self.assertEqual([event["count"] for event in logs], [1, 10])
         line = formatEvent(logs[0])
-        self.assertIn("rejected 127.0.0.1: this Origin is not allowed", line)
+        self.assertIn("rejected 127.0.0.1:50000: this Origin is not allowed", line)
         self.assertNotIn("evil.example", line)
 
     def test_requests_are_not_logged(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import Deferred
 
 from tradeproxy.runtime.monotonic import use_monotonic_clock
+from tradeproxy.runtime.stop_signals import watch_stop_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -25,6 +26,7 @@ def run_coroutine(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
 
     async def run(reactor: Any) -> None:
         use_monotonic_clock(reactor)
+        watch_stop_signals(reactor)
         results.append(await work(reactor))
 
     try:

@@ -35,6 +35,7 @@ from tradeproxy.cluster.redis_client import RedisUnavailableError
 from tradeproxy.cluster.roll_call import KEPT, RollCall
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.hub.replication import NodeRole
+from tradeproxy.runtime.stop_signals import shorten_stop
 from tradeproxy.wire.proxy_status import UpstreamStatus
 
 if TYPE_CHECKING:
@@ -132,6 +133,11 @@ class Leadership(Service):
         elif self._pause is not None:
             self._pause.cancel()
         return self._running_terms
+
+    def shorten_stop(self) -> None:
+        """Let the upstream wait for no answer of Alpaca's. The lease is released as usual."""
+        if self._upstream is not None:
+            shorten_stop(self._upstream)
 
     async def _run_terms(self) -> None:
         while self.running:

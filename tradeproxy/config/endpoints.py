@@ -119,8 +119,11 @@ def format_url(description: str) -> str:
     """Format an address for people: a URL, "unix:/path", or else the description itself.
 
     Behind haproxy it is the description: clients connect to haproxy, at an address of its own.
+    An inherited socket has the address that it is bound to, until the proxy listens on it.
     """
     endpoint = _parse(description)
+    if endpoint.kind == "systemd" and not endpoint.behind_haproxy:
+        return _format_inherited(endpoint) or description
     if endpoint.on_tcp and not endpoint.behind_haproxy:
         scheme = "https" if endpoint.kind in ("ssl", "tls") else "http"
         return f"{scheme}://{endpoint.authority}"
@@ -207,6 +210,25 @@ def _split(description: str) -> tuple[list[str], dict[str, str]]:
 
 
 def _is_local_socket(endpoint: _Endpoint) -> bool:
+    match _read_inherited(endpoint):
+        case str():
+            return True
+        case (host, _):
+            return hosts.is_loopback(host)
+    return False
+
+
+def _format_inherited(endpoint: _Endpoint) -> str:
+    match _read_inherited(endpoint):
+        case str(path):
+            return f"unix:{path}"
+        case (host, port):
+            return f"http://{hosts.format_in_url(host)}:{port}"
+    return ""
+
+
+def _read_inherited(endpoint: _Endpoint) -> str | tuple[str, int] | None:
+    """Return the path, or the host and the port, of an inherited socket; None if there is none."""
     arguments = (f":{name}={quoteStringArgument(value)}" for name, value in endpoint.given.items())
     try:
         # Only Twisted has the list of inherited sockets. Its import removes LISTEN_FDS from the
@@ -214,9 +236,13 @@ def _is_local_socket(endpoint: _Endpoint) -> bool:
         adopted = serverFromString(object(), "systemd" + "".join(arguments))
         with socket.socket(fileno=os.dup(adopted.fileno)) as inherited:
             address = inherited.getsockname()
-            return inherited.family == socket.AF_UNIX or hosts.is_loopback(str(address[0]))
+            if inherited.family == socket.AF_UNIX:
+                # An abstract address is bytes; it begins with a zero, which is written as "@".
+                return "@" + address[1:].decode() if isinstance(address, bytes) else str(address)
+            host, port = address[:2]
+            return str(host), int(port)
     except (OSError, LookupError, AttributeError, TypeError, ValueError):
-        return False
+        return None
 
 
 def _find_bind_problem(description: str, opened: ExitStack, reuse_port: bool) -> str | None:

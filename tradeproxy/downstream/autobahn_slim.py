@@ -20,7 +20,6 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.http_headers import Headers
 from twisted.web.server import NOT_DONE_YET
 
-from tradeproxy.downstream.clients import format_peer
 from tradeproxy.downstream.handshake import VERSION, choose_subprotocol, compute_accept
 
 if TYPE_CHECKING:
@@ -148,7 +147,6 @@ def take_over(request: Request, connection: WebSocketServerProtocol, key: bytes)
         # needs. They contain no credentials.
         request.requestHeaders, request.uri = Headers(_minimal_headers(key, subprotocol)), b"/"
         answer: bytes | int = WebSocketResource(_SingleProtocolFactory(connection)).render(request)
-        connection.peer = format_peer(request)
         return answer
     channel: Any = request.channel
     transport, channel.transport = channel.transport, None
@@ -157,7 +155,6 @@ def take_over(request: Request, connection: WebSocketServerProtocol, key: bytes)
         transport.wrappedProtocol = connection
     else:
         transport.protocol = connection
-    connection.peer = format_peer(request)
     connection.makeConnection(transport)
     transport.resumeProducing()
     _open(connection, key, subprotocol)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
@@ -18,26 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from twisted.internet.interfaces import IReactorTime
-    from twisted.web.server import Request
 
+    from tradeproxy.downstream.client_info import ClientInfo
+    from tradeproxy.downstream.client_log import ClientLog
     from tradeproxy.runtime.socket_limit import SocketLimit
-
-
-MAX_USER_AGENT = 80
-"""Characters. Browsers send more; the start and the end are kept because they differ most."""
-
-
-class ClientInfo(NamedTuple):
-    """The properties of a client that never change."""
-
-    user_agent: str
-    dialect: str
-    since: float
-    """When the client connected (Unix time)."""
-    name: str = ""
-    """The name that the client gave itself: printable, and of bounded length; or empty."""
-    is_dashboard: bool = False
-    """Whether it is a connection of the dashboard, which is not counted as a client."""
 
 
 class ClientStats(NamedTuple):
@@ -51,39 +33,7 @@ class ClientStats(NamedTuple):
     lag: int
     """How many events of the log have not been written to its socket."""
     account: str
-    peer: str
     info: ClientInfo
-
-
-def user_agent(header: bytes | None) -> str:
-    """Return a User-Agent header as printable text of at most MAX_USER_AGENT characters.
-
-    Equal values are one string in memory: thousands of clients may send the same header.
-    """
-    text = (header or b"").decode(errors="replace")
-    if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-    if len(text) > MAX_USER_AGENT:
-        half = MAX_USER_AGENT // 2
-        text = f"{text[: half - 1]}…{text[-half:]}"
-    return sys.intern(text)
-
-
-def describe_peer(address: str, name: str) -> str:
-    """Return the address of a client with the name that it gave itself, quoted, for the log."""
-    return f"{address} {name!r}" if name else address
-
-
-def format_peer(request: Request) -> str:
-    """Return the client's address in Autobahn's notation, such as tcp4:192.0.2.1:50000."""
-    address = request.getClientAddress()
-    kind = {IPv4Address: "tcp4", IPv6Address: "tcp6"}.get(type(address))
-    return "unix" if kind is None else f"{kind}:{address.host}:{address.port}"
-
-
-def get_host(peer: str) -> str:
-    """Return the host of an address in Autobahn's notation; "" for a UNIX socket."""
-    return peer.partition(":")[2].rpartition(":")[0]
 
 
 class RejectionCounter:
@@ -142,11 +92,12 @@ class ClientLabels(NamedTuple):
 
 
 class Clients:
-    """The connected clients, and the count of rejections."""
+    """The connected clients, their log, and the count of rejections."""
 
-    def __init__(self, sockets: SocketLimit) -> None:
+    def __init__(self, sockets: SocketLimit, log: ClientLog) -> None:
         """Create an empty registry; `sockets` counts every accepted socket and limits clients."""
         self.sockets = sockets
+        self.log = log
         self.rejections = RejectionCounter()
         self.accepting = True
         self.connected: Counter[ClientLabels] = Counter()
@@ -206,11 +157,13 @@ class Clients:
         return len(ended)
 
     def discard(self, client: ConnectedClient) -> None:
-        """Remove `client`. An unknown client is ignored."""
+        """Remove `client`, whose line is in the log. An unknown client is ignored."""
         labels = self._clients.pop(client, None)
         self._dashboards.discard(client)
         if labels is not None:
             self.connected[labels] -= 1
+        if not self.accepting and not self._clients:
+            self.log.flush()  # the process may end before the timer of the log
 
 
 class DownstreamService(Service):
@@ -219,6 +172,8 @@ class DownstreamService(Service):
     def __init__(self, clients: Clients, clock: IReactorTime) -> None:
         self._clients = clients
         self._clock = clock
+        self._closed: Deferred[Any] | None = None
+        self._waits = True
 
     def stopService(self) -> Deferred[None]:
         """Close all clients.
@@ -229,13 +184,21 @@ class DownstreamService(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._close_all())
 
+    def shorten_stop(self) -> None:
+        """Abort the remaining connections now, or as soon as their close frames are sent."""
+        self._waits = False
+        if self._closed is not None:
+            self._closed.cancel()
+
     async def _close_all(self) -> None:
         self._clients.accepting = False
         clients = tuple(self._clients)
         for client in clients:
             client.close(CloseCode.RESTARTING)
-        closed = DeferredList([client.is_closed for client in clients], consumeErrors=True)
-        # The timeout cancels the Deferreds in the list. That ends the wait and is no error.
-        await closed.addTimeout(STOP_TIMEOUT, self._clock)
+        if self._waits:
+            closed = DeferredList([client.is_closed for client in clients], consumeErrors=True)
+            self._closed = closed
+            # The timeout cancels the Deferreds in the list. That ends the wait and is no error.
+            await closed.addTimeout(STOP_TIMEOUT, self._clock)
         for client in self._clients:
             client.abort()

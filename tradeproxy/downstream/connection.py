@@ -14,7 +14,8 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 
 from tradeproxy.downstream import autobahn_slim
-from tradeproxy.downstream.clients import ClientInfo, ClientStats, describe_peer, get_host
+from tradeproxy.downstream.client_log import DROPPED, LOST, describe_end
+from tradeproxy.downstream.clients import ClientStats
 from tradeproxy.downstream.direct_write import find_sender, write_direct
 from tradeproxy.downstream.handshake_limits import FRAMES_PER_TURN
 from tradeproxy.downstream.session import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.config.settings import Limits
     from tradeproxy.downstream.admission import Grant
+    from tradeproxy.downstream.client_info import ClientInfo
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle
     from tradeproxy.downstream.query import SubscribeOptions
@@ -57,7 +59,6 @@ close frame."""
 
 TOO_LARGE = "a message over the limit of its bytes or fragments"
 """The reason that is counted for a client that Autobahn closes with 1009."""
-
 
 TOKEN_REFUSED = CloseWith(CloseCode.TOKEN_REFUSED, CloseCode.TOKEN_REFUSED.reason)
 """The effect that follows a wrong token."""
@@ -92,8 +93,11 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
     _log = Logger()
 
     close_timeout = CLOSE_TIMEOUT
+    peer = ""  # for Autobahn's debug lines; ours have the address of the ClientInfo
     send_group: SendGroup | None = None
     _reads = True
+    _is_authenticated = False
+    end_reason = ""  # why the proxy ends the connection, for the log
     _unanswered_ping: bytes | None = None
 
     def __init__(
@@ -170,8 +174,6 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self._run_step(self._session.received, payload)
         if was_unauthenticated and self._session.state is not ClientState.AWAITING_AUTH:
             self._context.auth_deadlines.discard(self)
-            if self._session.state is ClientState.AUTHENTICATED:
-                self._context.clients.sockets.log_in(self.transport)
             autobahn_slim.release_leftovers(self)
 
     def onPing(self, payload: bytes) -> None:
@@ -188,21 +190,30 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Unregister the client. Autobahn also calls this for a connection that never opened."""
         if self.send_group is not None:
+            self.subscriber.feed.position = self.send_group.position
             self.send_group.remove(self)
         self.account.broadcaster.unregister(self.subscriber)
         self._context.auth_deadlines.discard(self)
         self.subscriber.feed.stopProducing()
-        self._context.clients.discard(self)
         self._context.clients.sockets.discard(self.transport)
         self._context.throttle.discard(self.transport)
+        self._context.clients.log.left(
+            self._info,
+            self.subscriber.feed.passed if self._is_authenticated else None,
+            self.end_reason or describe_end(self, LOST),
+            filtered=self.subscriber.is_filtered,
+        )
+        self._context.clients.discard(self)
 
     def on_message_too_large(self) -> None:
         """Count a client whose message has too many bytes or fragments."""
+        self.end_reason = TOO_LARGE
         self._record_rejection(TOO_LARGE)
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that does not answer pings."""
-        self._record_rejection(f"no pong for {self._context.pong_timeout:g} s")
+        self.end_reason = f"no pong for {self._context.pong_timeout:g} s"
+        self._record_rejection(self.end_reason)
         super().onAutoPingTimeout()
 
     # Called by the subscription.
@@ -307,6 +318,11 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         """Return the code to close the client with, if the tokens no longer accept it; or None."""
         return self._grant.find_end()
 
+    def abort(self) -> None:
+        """Drop the connection without a close frame."""
+        self.end_reason = self.end_reason or describe_end(self, DROPPED)
+        super().abort()
+
     def auth_timed_out(self) -> None:
         """Close the client: it did not authenticate in time."""
         self._run_step(self._session.auth_timed_out)
@@ -316,7 +332,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         feed, group = self.subscriber.feed, self.send_group
         position = feed.position if group is None else group.position
         lag = 0 if feed.is_idle else max(self.account.journal.last - position, 0)
-        return ClientStats(feed.is_paused, lag, self.account.name, self.peer or "", self._info)
+        return ClientStats(feed.is_paused, lag, self.account.name, self._info)
 
     # Private.
 
@@ -338,6 +354,10 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self.leave_group()
         try:
             effects = step(*arguments)
+            if not self._is_authenticated and self._session.state is ClientState.AUTHENTICATED:
+                self._is_authenticated = True
+                self._context.clients.sockets.log_in(self.transport)
+                self._context.clients.log.connected(self._info)
             if TOKEN_REFUSED in effects and (delay := self._record_wrong_token()):
                 self.clock.callLater(delay, self._run_step, self._apply_late, effects)
             else:
@@ -350,11 +370,10 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             self.abort()
 
     def _record_rejection(self, reason: str) -> None:
-        peer = describe_peer(self.peer or "a client", self._info.name)
-        self._context.clients.rejections.record(peer, reason)
+        self._context.clients.rejections.record(self._info.label, reason)
 
     def _record_wrong_token(self) -> float:
-        return self._context.wrong_tokens.record(get_host(self.peer or ""))
+        return self._context.wrong_tokens.record(self._info.host)
 
     def _apply_late(self, effects: tuple[ClientEffect, ...]) -> tuple[ClientEffect, ...]:
         if self.state == self.STATE_OPEN:
@@ -377,6 +396,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
                 self._send_close(code, reason)
 
     def _send_close(self, code: CloseCode, reason: str) -> None:
+        self.end_reason = f"closed with {code.code}: {code.reason}"
         # A stop closes every client. That is no rejection.
         if code is not CloseCode.RESTARTING:
             self._record_rejection(code.reason)

@@ -9,7 +9,9 @@ from autobahn.twisted.websocket import WebSocketServerFactory
 
 from tradeproxy.downstream import autobahn_slim, encoder
 from tradeproxy.downstream.admission import Rejection
-from tradeproxy.downstream.clients import ClientInfo, Clients, user_agent
+from tradeproxy.downstream.client_info import read_client_info
+from tradeproxy.downstream.client_log import ClientLog
+from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.connection import ConnectionContext, DownstreamProtocol
 from tradeproxy.downstream.handshake import read_key
 from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle
@@ -19,6 +21,7 @@ from tradeproxy.downstream.session import ClientSession, ProtocolMode
 from tradeproxy.downstream.subscription import SharedEncoders
 from tradeproxy.downstream.text_frame import encode_text
 from tradeproxy.downstream.wrong_tokens import WrongTokens
+from tradeproxy.runtime.peer import format_peer
 from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.wire.messages import Sendable, encode
 
@@ -75,7 +78,7 @@ class DownstreamFactory(WebSocketServerFactory):
         self.limits = limits
         if sockets is None:
             sockets = SocketLimit(limits.max_clients, outgoing=True)
-        self.clients = Clients(sockets)
+        self.clients = Clients(sockets, ClientLog(reactor))
         self.clients.sockets.on_replaced = self._count_replaced
         self.throttle = HandshakeThrottle(reactor)
         self.wrong_tokens = WrongTokens(reactor.seconds)
@@ -96,8 +99,10 @@ class DownstreamFactory(WebSocketServerFactory):
         )
 
     def _count_replaced(self, transport: Any) -> None:
-        peer = getattr(transport.getPeer(), "host", "a client")
-        self.clients.rejections.record(peer, REPLACED)
+        self.clients.rejections.record(format_peer(transport.getPeer()), REPLACED)
+        connection = getattr(transport, "wrappedProtocol", None) or transport.protocol
+        if isinstance(connection, DownstreamProtocol):
+            connection.end_reason = REPLACED
 
     def upgrade(
         self,
@@ -123,13 +128,13 @@ class DownstreamFactory(WebSocketServerFactory):
         if isinstance(key, Rejection):
             return key
         session = ClientSession(mode, grant.admit, status=options.status)
-        agent = user_agent(request.getHeader(b"user-agent"))
-        info = ClientInfo(
-            agent,
+        info = read_client_info(
+            request,
             _DIALECTS[mode],
-            account.dates.own(),
-            options.client_name,
-            options.is_dashboard,
+            options.position,
+            account.dates,
+            name=options.client_name,
+            is_dashboard=options.is_dashboard,
         )
         client = self._client(self._context, account, session, options, info, grant)
         client.factory = self

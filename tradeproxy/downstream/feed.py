@@ -110,6 +110,7 @@ class Feed:
 
     __slots__ = (
         "_clock",
+        "_initial",
         "_is_ready",
         "_is_scheduled",
         "_journal",
@@ -144,6 +145,8 @@ class Feed:
         """
         self.position = 0
         """The sequence number of the last row that was sent or skipped."""
+        # `position`, less `passed`. Only a start changes it: the fan-out counts nothing.
+        self._initial = 0
         self.encoder: object = None
         """The key of this client's bytes in `Batch.encoded`; None if they are never shared."""
         self._journal = journal
@@ -183,9 +186,18 @@ class Feed:
         """Whether every event in the log has been sent and the client reads."""
         return self._is_ready and self.position == self._journal.last
 
+    @property
+    def passed(self) -> int:
+        """How many rows of the log were sent since the first start, or left out by the filter.
+
+        Events that the log does not store have one row together.
+        """
+        return self.position - self._initial
+
     def start(self, position: int) -> None:
         """Send every event after `position`: the sequence number of the last row to skip."""
         if self._state is not _FeedState.ENDED:
+            self._initial += position - self.position
             self.position = position
             self._fall_behind()
 

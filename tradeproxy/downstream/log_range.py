@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.filters import Filter
     from tradeproxy.downstream.query import HistoryQuery
     from tradeproxy.hub.account import Account
+    from tradeproxy.wire.position import Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class LogRange:
     """Later events are left out (microseconds since 1970); None means no such bound."""
     filter: Filter | None = None
     """Which events are sent; None means all."""
+    position: Position | None = None
+    """The position that the client gave."""
 
 
 def resolve_query(account: Account, query: HistoryQuery) -> LogRange | Rejection:
@@ -43,9 +46,9 @@ def resolve_query(account: Account, query: HistoryQuery) -> LogRange | Rejection
         log_range = _find_range(account, query)
     except UnreadableError:
         return Rejection(503, CloseCode.UNREADABLE.reason)
-    return (
-        log_range if isinstance(log_range, Rejection) else replace(log_range, filter=query.filter)
-    )
+    if isinstance(log_range, Rejection):
+        return log_range
+    return replace(log_range, filter=query.filter, position=query.position)
 
 
 def _find_range(account: Account, query: HistoryQuery) -> LogRange | Rejection:

@@ -9,13 +9,9 @@ from twisted.logger import Logger
 from twisted.web.server import NOT_DONE_YET
 
 from tradeproxy.downstream import encoder
-from tradeproxy.downstream.clients import (
-    ClientInfo,
-    ClientStats,
-    describe_peer,
-    format_peer,
-    user_agent,
-)
+from tradeproxy.downstream.client_info import read_client_info
+from tradeproxy.downstream.client_log import DROPPED, LOST
+from tradeproxy.downstream.clients import ClientStats
 from tradeproxy.downstream.feed import Feed
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.subscription import NOT_KEPT
@@ -40,6 +36,8 @@ HEARTBEAT = 15
 GRACE = 2.0
 """Seconds that an event may take from Alpaca to the proxy. A response with `until` ends this much
 later. It is also the interval at which such a response checks again whether a gap is settled."""
+
+COMPLETE = "the response is complete"
 
 HEADERS = {
     b"content-type": b"text/event-stream",
@@ -104,8 +102,10 @@ class SseResponse:
         self._account = account
         self._range = log_range
         self._grant = grant
-        agent = user_agent(request.getHeader(b"user-agent"))
-        self._info = ClientInfo(agent, "server-sent events", account.dates.own(), client_name)
+        self._info = read_client_info(
+            request, "server-sent events", log_range.position, account.dates, name=client_name
+        )
+        self._end_reason = ""
         self._encoder = shared.encoder.with_filter(log_range.filter)
         self._id_epoch: str | None = None
         self._feed = Feed(
@@ -121,6 +121,7 @@ class SseResponse:
         self._request.registerProducer(self._feed, True)
         self._shared.clients.add(self)
         self._shared.clients.sockets.log_in(self._transport)
+        self._shared.clients.log.connected(self._info)
         self._account.broadcaster.register(self)
         # Sent even to a client that does not read: clients wait for the first bytes. The feed has
         # not started, so the position is that of the range.
@@ -139,6 +140,7 @@ class SseResponse:
 
         HTTP has no field for the code. A dropped connection makes every client reconnect.
         """
+        self._end_reason = self._end_reason or code.reason
         self._feed.stopProducing()
         self._request.loseConnection()
 
@@ -148,6 +150,7 @@ class SseResponse:
 
     def abort(self) -> None:
         """Drop the connection at once."""
+        self._end_reason = self._end_reason or DROPPED
         self._feed.stopProducing()
         transport: Any = self._request.transport
         transport.abortConnection()
@@ -155,9 +158,7 @@ class SseResponse:
     def stats(self) -> ClientStats:
         """Return the current numbers of this client."""
         lag = max(self._account.journal.last - self._feed.position, 0)
-        return ClientStats(
-            self._feed.is_paused, lag, self._account.name, format_peer(self._request), self._info
-        )
+        return ClientStats(self._feed.is_paused, lag, self._account.name, self._info)
 
     # Called by the broadcaster.
 
@@ -286,23 +287,35 @@ class SseResponse:
         self.abort()
 
     def _record_drop(self, reason: str) -> None:
-        address = getattr(self._request.getClientAddress(), "host", "a client")
-        peer = describe_peer(address, self._info.name)
-        self._shared.clients.rejections.record(peer, reason)
+        self._end_reason = reason
+        self._shared.clients.rejections.record(self._info.label, reason)
 
     def _finish(self) -> None:
+        self._end_reason = COMPLETE
         self._request.unregisterProducer()
         self._request.finish()  # calls _on_closed, which ends the feed
 
     def _on_closed(self, _: Failure | Any) -> None:
         self._feed.stopProducing()
         self._account.broadcaster.unregister(self)
+        self._log_end()
         self._shared.clients.discard(self)
         self._shared.clients.sockets.log_out(self._transport)
         for call in (self._heartbeat, self._time_limit, self._close_limit):
             if call is not None and call.active():
                 call.cancel()
         self.is_closed.callback(None)
+
+    def _log_end(self) -> None:
+        log_range, events = self._range, self._feed.passed
+        if log_range.last is not None:  # the last step may have passed rows behind the end
+            events = min(events, log_range.last - log_range.after)
+        self._shared.clients.log.left(
+            self._info,
+            events,
+            self._end_reason or LOST,
+            filtered=log_range.filter is not None or log_range.until is not None,
+        )
 
 
 def _is_active(call: IDelayedCall | None) -> bool:

@@ -139,6 +139,11 @@ class Subscription:
         self._is_replaying = False
         self._choose_encoder()
 
+    @property
+    def is_filtered(self) -> bool:
+        """Whether the client gets only the events that match its filter."""
+        return self._filter is not None
+
     # Called by the session.
 
     def set_events(self, on: bool) -> None:

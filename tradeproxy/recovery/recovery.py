@@ -21,6 +21,7 @@ from tradeproxy.recovery.identity import identify_account, require_estimate
 from tradeproxy.recovery.mute import MuteDetector
 from tradeproxy.recovery.open_orders import COMPARE_EVERY, OpenOrders
 from tradeproxy.recovery.order_backfill import OrderBackfill
+from tradeproxy.recovery.outage import Outage
 from tradeproxy.recovery.reconcile import read_synthetic
 from tradeproxy.recovery.synthetic import SyntheticEvents
 from tradeproxy.runtime.dates import SECOND
@@ -103,6 +104,7 @@ class Recovery(StreamListener):
         self._check_failure = ""
         self._history_fails = False
         self._compared_at = -inf
+        self._outage = Outage(clock)
         self._mute = MuteDetector(account)
         self._open_orders = OpenOrders(account.journal, rest, account.name)
         self._synthetic = SyntheticEvents(account.journal)
@@ -124,6 +126,7 @@ class Recovery(StreamListener):
             self._account.gaps.settle(GapOutcome.LOST, "recovery is off")
             return
         self._cancel_task()
+        self._outage.stream_up()
         self._mute.stream_up()
         # The deadline of older events may have ended the buffering since the connection opened.
         self._account.start_buffering()
@@ -131,6 +134,7 @@ class Recovery(StreamListener):
 
     def connection_closed(self) -> None:
         """Cancel the backfill. Buffered events wait for the next connection or the deadline."""
+        self._outage.stream_lost()
         self._cancel_task()
         if self._account.is_buffering:
             self._reason = "the stream was lost again"
@@ -150,6 +154,7 @@ class Recovery(StreamListener):
             await self._recover(gap)
         elif self._account.gaps.checked_through is None:
             await self._start_log()
+        self._outage.close()
         self._stop_buffering()
         await self._compare_open_orders()
         interval = min(FIRST_CHECK, self._settings.reconcile_interval)
@@ -199,11 +204,12 @@ class Recovery(StreamListener):
         self._account.gaps.settle(result.outcome, result.reason)
         self._log.info(
             "{account}: recovery ended: {outcome}, "
-            "{events} missed events in {seconds:.1f} s{because}",
+            "{events} missed events in {seconds:.1f} s; the stream was down for {down}{because}",
             account=self._account.name,
             outcome=result.outcome.value,
             events=self._found.total,
             seconds=self._clock.seconds() - started,
+            down=self._outage.describe(gap),
             because=f"; {result.reason}" if result.reason else "",
         )
 

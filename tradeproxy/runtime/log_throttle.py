@@ -1,4 +1,4 @@
-"""Repeated lines of libraries, and repeated tracebacks: only the 1st, 10th, 100th is logged."""
+"""Lines of libraries, and repeated tracebacks: only the 1st, 10th, 100th warning is logged."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
-from twisted.logger import ILogObserver, globalLogPublisher
+from twisted.logger import ILogObserver, LogLevel, LogPublisher, globalLogPublisher
 from zope.interface import implementer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.logger import LogEvent, LogPublisher
+    from twisted.logger import LogEvent
     from twisted.python.failure import Failure
 
 OURS = "tradeproxy."
@@ -40,6 +40,9 @@ def is_logged(count: int) -> bool:
 class LogThrottle:
     """Passes the 1st, 10th, 100th … event of each kind on to another observer, with the count.
 
+    What a library reports at level info is left out: the state changes have lines of our own. Only
+    an operator who reads Twisted's code could use it.
+
     The kind of an event is its logger, its account, its format without numbers and quoted text,
     and the type and the place of its failure. Twisted gives one format to all lines of its older
     interface and of `print`. For them the beginning of the text stands for the format.
@@ -55,6 +58,8 @@ class LogThrottle:
         failure = event.get("log_failure") or event.get("failure")
         if failure is None and namespace.startswith(OURS):
             self._observer(event)
+            return
+        if failure is None and event.get("log_level") is LogLevel.info:
             return
         line = str(event.get("log_format") or "")
         text = str(event.get(_TEXTS.get(line, ""), line))[:MAX_TEXT]
@@ -80,8 +85,8 @@ def _find_place(failure: Failure | None) -> tuple[object, ...] | None:
 class LogThrottleService(Service):
     """Puts a LogThrottle before every observer of the log, whichever program chose them.
 
-    twistd installs its observers before it starts the services, twist does it afterwards. With
-    both they are there when the reactor runs.
+    Add it as the first service. twistd installs its observers before it starts the services, whose
+    ports Twisted would log; twist installs them when the reactor runs.
     """
 
     def __init__(
@@ -94,14 +99,23 @@ class LogThrottleService(Service):
         self._publisher = publisher
         self._throttled: list[tuple[ILogObserver, LogThrottle]] = []
 
+    def privilegedStartService(self) -> None:
+        """Wrap the observers that are there, before the other services listen."""
+        super().privilegedStartService()
+        self._wrap_observers()
+
     def startService(self) -> None:
-        """Begin to count, once the reactor runs."""
+        """Wrap the observers that are there now, or when the reactor runs."""
         super().startService()
+        self._wrap_observers()
         self._when_running(self._wrap_observers)
 
     def _wrap_observers(self) -> None:
         # The list is not public, and there is no other way to the observers that twistd chose.
         for observer in list(getattr(self._publisher, "_observers", ())):
+            # With twist, a publisher keeps the events until the observers are there.
+            if isinstance(observer, LogThrottle | LogPublisher):
+                continue
             throttle = LogThrottle(observer)
             self._publisher.removeObserver(observer)
             self._publisher.addObserver(throttle)

@@ -65,6 +65,7 @@ class UpstreamService(Service):
         self._keys.on_change = self._end_wait
         self._tried = self._keys.credentials
         self._next_attempt: IDelayedCall | None = None
+        self._waits = True
         listener.reopen = self.reopen
 
     def startService(self) -> None:
@@ -81,9 +82,17 @@ class UpstreamService(Service):
         super().stopService()
         if self._protocol is not None:
             self._protocol.close()
+            if not self._waits:
+                self._protocol.abort()
         elif self._running is not None:
             self._running.cancel()
         return self._running
+
+    def shorten_stop(self) -> None:
+        """Drop the connection at the stop without waiting for Alpaca's close frame."""
+        self._waits = False
+        if self._protocol is not None and not self.running:
+            self._protocol.abort()
 
     def reopen(self, reason: str) -> None:
         """Close the stream cleanly and connect again at once. Has no effect while it is down."""

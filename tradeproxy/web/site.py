@@ -19,6 +19,7 @@ from tradeproxy.downstream.query import (
     parse_subscribe_options,
 )
 from tradeproxy.downstream.sse import SseResponses
+from tradeproxy.runtime.peer import format_peer
 from tradeproxy.web.channel import ProxySite
 from tradeproxy.web.cors import allow_reading, answer_preflight, is_preflight, is_shared
 from tradeproxy.web.errors import render_error
@@ -291,9 +292,8 @@ class Root(Resource):
         return NOT_DONE_YET
 
     def _reject_and_count(self, request: Request, rejection: Rejection) -> bytes:
-        peer = request.getClientAddress()
-        # The address of a UNIX socket has no host.
-        self._factory.clients.rejections.record(getattr(peer, "host", "a client"), rejection.reason)
+        peer = format_peer(request.getClientAddress())
+        self._factory.clients.rejections.record(peer, rejection.reason)
         return _render_rejection(request, rejection)
 
 

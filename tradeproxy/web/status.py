@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +28,6 @@ Building it costs time for each client, and many dashboards may be open.
 """
 
 DAY = 24 * 60 * 60
-
-_PEER = re.compile(r"(?P<kind>tcp[46]|unix)(?::(?P<host>.*?)(?::(?P<port>[0-9]+))?)?")
-"""An address in Autobahn's notation, such as tcp4:192.0.2.1:50000."""
 
 
 class StatusPage:
@@ -130,21 +126,10 @@ def _describe_client(stats: ClientStats) -> dict[str, Any]:
     return {
         "account": stats.account,
         "name": stats.info.name,
-        "address": _format_address(stats.peer),
+        "address": stats.info.address,
         "user_agent": stats.info.user_agent,
         "dialect": stats.info.dialect,
         "since": format_seconds(stats.info.since),
         "lag": stats.lag,
         "slow": stats.is_slow,
     }
-
-
-def _format_address(peer: str) -> str:
-    match = _PEER.fullmatch(peer)
-    if match is None:
-        return peer
-    if match["kind"] == "unix":
-        return "a UNIX socket"
-    host = f"[{match['host']}]" if match["kind"] == "tcp6" else match["host"]
-    # A reverse proxy names no port.
-    return match["host"] if match["port"] == "0" else f"{host}:{match['port']}"

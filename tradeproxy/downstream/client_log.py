@@ -1,0 +1,146 @@
+"""The log of clients: a line when one connects and when it leaves, as far as the limit allows.
+
+    client                                              line                        limit
+    --------------------------------------------------  --------------------------  ---------------
+    its auth message is accepted, or its SSE begin      `client connected`          MAX_LINES
+    it leaves after that                                `client left`               MAX_LINES
+    it leaves before that                               `client left before auth`   MAX_ANONYMOUS
+
+The limits are apart, so that strangers without a token cannot use up the lines of clients.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from twisted.logger import Logger
+
+from tradeproxy.downstream.client_info import cut_middle
+from tradeproxy.runtime.line_limit import LineLimit
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from tradeproxy.downstream.client_info import ClientInfo
+
+MAX_LINES = 15
+"""Lines about clients in a second."""
+
+MAX_ANONYMOUS = 5
+"""Lines in a second about clients that left before their auth message was accepted."""
+
+MAX_LOGGED_AGENT = 64
+"""Characters of a User-Agent in the log."""
+
+DROPPED = "dropped by the proxy"
+LOST = "the connection was lost"
+
+
+class ClientLog:
+    """Writes the lines about clients. They have no query, no header but one, and no message."""
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._clients = LineLimit(MAX_LINES, clock, self._report_clients)
+        self._anonymous = LineLimit(MAX_ANONYMOUS, clock, self._report_anonymous)
+
+    def connected(self, info: ClientInfo) -> None:
+        """Log a client that gets a stream from now on."""
+        if self._clients.admit("connected"):
+            self._log.info(
+                "client connected: {address} {path} {user_agent}, {begin}",
+                address=info.label,
+                path=info.path,
+                user_agent=_quote(info.user_agent),
+                begin=info.begin,
+            )
+
+    def left(
+        self, info: ClientInfo, events: int | None, reason: str, *, filtered: bool = False
+    ) -> None:
+        """Log the end of a client's connection.
+
+        Args:
+            info: the client.
+            events: how many events of the log its stream has passed; None if its auth message
+                was not accepted.
+            reason: why it left, without anything that it sent.
+            filtered: whether it got only some of those events.
+        """
+        limit = self._anonymous if events is None else self._clients
+        if not limit.admit("left"):
+            return
+        common = {
+            "address": info.label,
+            "path": info.path,
+            "user_agent": _quote(info.user_agent),
+            "seconds": self._clock.seconds() - info.connected_at,
+            "reason": reason,
+        }
+        if events is None:
+            self._log.info(
+                "client left before auth: {address} {path} {user_agent} after {seconds:.1f} s:"
+                " {reason}",
+                **common,
+            )
+        else:
+            self._log.info(
+                "client left: {address} {path} {user_agent} after {seconds:.1f} s and"
+                " {events} events{of}: {reason}",
+                events=events,
+                of=" before its filter" if filtered else "",
+                **common,
+            )
+
+    def flush(self) -> None:
+        """Log now how many lines were left out."""
+        self._clients.flush()
+        self._anonymous.flush()
+
+    def _report_clients(self, left_out: Counter[str]) -> None:
+        self._log.info(
+            "no line for {connected} more clients that connected and {left} that left",
+            connected=left_out["connected"],
+            left=left_out["left"],
+        )
+
+    def _report_anonymous(self, left_out: Counter[str]) -> None:
+        self._log.info(
+            "no line for {left} more clients that left before auth", left=left_out["left"]
+        )
+
+
+class WebSocketEnd(Protocol):
+    """What Autobahn records of the closing handshake."""
+
+    closedByMe: bool
+
+    @property
+    def localCloseCode(self) -> int | None:
+        """The code that the proxy sent."""
+
+    @property
+    def remoteCloseCode(self) -> int | None:
+        """The code that the client sent."""
+
+
+def describe_end(connection: WebSocketEnd, otherwise: str) -> str:
+    """Return who closed a WebSocket, and with which code; `otherwise` without a close frame.
+
+    A client may send a text with its code, which is left out.
+    """
+    if connection.closedByMe:
+        return f"closed with {connection.localCloseCode}"
+    if connection.remoteCloseCode is not None:
+        return f"the client closed with {connection.remoteCloseCode}"
+    return otherwise
+
+
+def _quote(text: str) -> str:
+    """Return a User-Agent in quotes. It cannot imitate another part of the line."""
+    escaped = cut_middle(text, MAX_LOGGED_AGENT).replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'

@@ -1,0 +1,56 @@
+"""A limit on the lines about events that strangers can cause, such as connections."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+PERIOD = 1.0
+"""Seconds in which the number of lines is limited, and after which the others are reported."""
+
+
+class LineLimit:
+    """Admits some lines in any PERIOD, and reports how many more there would have been."""
+
+    def __init__(
+        self, lines: int, clock: IReactorTime, report: Callable[[Counter[str]], None]
+    ) -> None:
+        """Create a limit.
+
+        Args:
+            lines: how many lines may be written in any PERIOD.
+            clock: the reactor.
+            report: gets the number of the lines that were left out, by kind. It is called at most
+                once in a PERIOD, and only if there are some.
+        """
+        self._written: deque[float] = deque(maxlen=lines)
+        self._clock = clock
+        self._report = report
+        self._left_out: Counter[str] = Counter()
+        self._timer: IDelayedCall | None = None
+
+    def admit(self, kind: str) -> bool:
+        """Return whether a line may be written now; otherwise count it by its kind."""
+        now = self._clock.seconds()
+        written = self._written
+        if len(written) < (written.maxlen or 0) or now - written[0] >= PERIOD:
+            written.append(now)
+            return True
+        self._left_out[kind] += 1
+        if self._timer is None:
+            self._timer = self._clock.callLater(PERIOD, self.flush)
+        return False
+
+    def flush(self) -> None:
+        """Report now what was left out."""
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        left_out, self._left_out = self._left_out, Counter()
+        if left_out:
+            self._report(left_out)
