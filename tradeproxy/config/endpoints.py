@@ -12,6 +12,7 @@ import os
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,7 +120,7 @@ def format_url(description: str) -> str:
     """Format an address for people: a URL, "unix:/path", or else the description itself.
 
     Behind haproxy it is the description: clients connect to haproxy, at an address of its own.
-    An inherited socket has the address that it is bound to, until the proxy listens on it.
+    An inherited socket has the address that it is bound to.
     """
     endpoint = _parse(description)
     if endpoint.kind == "systemd" and not endpoint.behind_haproxy:
@@ -210,7 +211,7 @@ def _split(description: str) -> tuple[list[str], dict[str, str]]:
 
 
 def _is_local_socket(endpoint: _Endpoint) -> bool:
-    match _read_inherited(endpoint):
+    match read_inherited(_list_arguments(endpoint)):
         case str():
             return True
         case (host, _):
@@ -219,7 +220,7 @@ def _is_local_socket(endpoint: _Endpoint) -> bool:
 
 
 def _format_inherited(endpoint: _Endpoint) -> str:
-    match _read_inherited(endpoint):
+    match read_inherited(_list_arguments(endpoint)):
         case str(path):
             return f"unix:{path}"
         case (host, port):
@@ -227,13 +228,26 @@ def _format_inherited(endpoint: _Endpoint) -> str:
     return ""
 
 
-def _read_inherited(endpoint: _Endpoint) -> str | tuple[str, int] | None:
-    """Return the path, or the host and the port, of an inherited socket; None if there is none."""
-    arguments = (f":{name}={quoteStringArgument(value)}" for name, value in endpoint.given.items())
+def _list_arguments(endpoint: _Endpoint) -> str:
+    return "".join(
+        f":{name}={quoteStringArgument(value)}" for name, value in endpoint.given.items()
+    )
+
+
+@cache
+def read_inherited(arguments: str) -> str | tuple[str, int] | None:
+    """Return the path, or the host and the port, of an inherited socket; None if there is none.
+
+    It is read once, before the proxy listens. Twisted then closes the descriptor, whose number may
+    become another file's; a reload asks again.
+
+    Args:
+        arguments: the part of a description that follows "systemd".
+    """
     try:
         # Only Twisted has the list of inherited sockets. Its import removes LISTEN_FDS from the
         # environment.
-        adopted = serverFromString(object(), "systemd" + "".join(arguments))
+        adopted = serverFromString(object(), f"systemd{arguments}")
         with socket.socket(fileno=os.dup(adopted.fileno)) as inherited:
             address = inherited.getsockname()
             if inherited.family == socket.AF_UNIX:

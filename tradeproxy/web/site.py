@@ -360,6 +360,7 @@ def _read_request_info(request: Request, source: RequestSource, *, upgradable: b
         offers=tuple([Secret(offer) for offer in offers if offer]),
         upgrade=upgradable and headers.get(b"Upgrade", "").lower() == "websocket",
         fetch_site=headers.get(b"Sec-Fetch-Site"),
+        replaced_host=source.replaced_host,
     )
 
 
