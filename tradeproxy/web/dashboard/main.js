@@ -9,6 +9,7 @@ import { save, toCsv } from "./download.js";
 import { read } from "./event.js";
 import { Feed } from "./feed.js";
 import { Preferences } from "./preferences.js";
+import { openStorage } from "./storage.js";
 import { Stream } from "./stream.js";
 import { duration, moment, plural, say, setZone, zoneAt } from "./text.js";
 
@@ -34,7 +35,7 @@ const feed = new Feed(
   },
   clock,
 );
-const preferences = new Preferences(at("settings"), localStorage, (name) => {
+const preferences = new Preferences(at("settings"), openStorage("localStorage"), (name) => {
   applyPreferences();
   if (name === "zone") {
     feed.redraw();
@@ -48,8 +49,9 @@ const streams = new Map();
 const links = new Map(); // for each stream: its state, and the time of its next attempt
 const cut = new Set(); // the streams that are lost while there is contact with the proxy
 const noted = new Set(); // those of which the feed says so
+const session = openStorage("sessionStorage");
 
-let token = sessionStorage.getItem(TOKEN) ?? "";
+let token = session.getItem(TOKEN) ?? "";
 let next; // the timer of the next poll
 let nextAt = 0; // when it fires
 let looking = false;
@@ -267,7 +269,7 @@ function ask() {
   contact.refuse();
   showContact();
   if (token) say(at("ask-reason"), "That token was refused; another one?");
-  sessionStorage.removeItem(TOKEN);
+  session.removeItem(TOKEN);
   token = "";
   if (!at("ask").open) at("ask").showModal();
 }
@@ -277,7 +279,7 @@ at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   token = at("token").value.trim();
   at("token").value = "";
-  sessionStorage.setItem(TOKEN, token);
+  session.setItem(TOKEN, token);
   at("ask").close();
   look();
 });
