@@ -96,6 +96,7 @@ function find(document) {
 function lose(reason) {
   const isNew = contact.fail(reason);
   cut.clear();
+  noted.clear();
   for (const stream of streams.values()) stream.rest();
   if (isNew) feed.note("", `contact with the proxy lost; ${lastContact()}`, "bad");
   showContact();
@@ -168,6 +169,7 @@ function show(status) {
     streams.delete(name);
     links.delete(name);
     cut.delete(name);
+    noted.delete(name);
   }
   accounts.show(status.accounts, clock);
   clients.show(status.clients, clock(), names.length > 1);
@@ -265,6 +267,7 @@ function ask() {
   streams.clear();
   links.clear();
   cut.clear();
+  noted.clear();
   clearTimeout(next);
   contact.refuse();
   showContact();
