@@ -73,17 +73,27 @@ async function look() {
   const { status, document } = await fetchStatus();
   looking = false;
   if (at("ask").open) return; // a stream was refused meanwhile
-  if (document) find(document);
+  if (document) understand(document);
   else if (status === 401) ask();
   else lose(status ? `HTTP ${status}` : "");
   plan();
 }
 
+/** A proxy that was upgraded may answer what this page cannot show. That must not look current. */
+function understand(document) {
+  try {
+    find(document);
+  } catch (error) {
+    console.error(error);
+    lose("its answer is of another version: reload this page");
+  }
+}
+
 /** The proxy has answered: show its status, and connect the streams again if contact was lost. */
 function find(document) {
   const wasCurrent = contact.isCurrent;
+  show(document); // first: only an answer that can be shown is a sign of contact
   const away = contact.answer(Date.now());
-  show(document);
   showContact();
   if (away !== null) {
     feed.note("", `contact with the proxy found again after ${duration(away)}`, "good");
@@ -161,7 +171,9 @@ function tick() {
 }
 
 function show(status) {
-  ahead = Date.parse(status.now) - Date.now();
+  const now = Date.parse(status.now);
+  if (Number.isNaN(now)) throw new TypeError("a status without a time");
+  ahead = now - Date.now();
   const names = sortNames(Object.keys(status.accounts));
   for (const [name, stream] of streams) {
     if (names.includes(name)) continue;
