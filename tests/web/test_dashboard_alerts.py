@@ -138,13 +138,15 @@ class DownloadTests(ScriptTestCase):
               symbol: "BTC/USD", side: "sell", quantity: "-0.5", price: "limit 1,5", status: "",
               recovered: "", tone: "good", text: "{}",
             };
-            const orders = ["=1+1", " @x", 'say "hi";', "a\\r\\nb", "-1e5", "\\u0000", "+44 x"];
+            const orders = [
+              "=1+1", " @x", 'say "hi";', "a\\r\\nb", "-1e5", "\\u0000", "+44 x", "a; =1;b=c",
+            ];
             const result = toCsv(orders.map((order) => ({ ...entry, order })));
         """)
         rows = list(csv.DictReader(StringIO(text, newline="")))
         self.assertEqual(
             [row["order"] for row in rows],
-            ["'=1+1", "' @x", 'say "hi";', "a\r\nb", "-1e5", "\ufffd", "'+44 x"],
+            ["'=1+1", "' @x", 'say "hi";', "a\r\nb", "-1e5", "\ufffd", "'+44 x", "a; '=1;b=c"],
         )
         self.assertEqual(
             {name: rows[0][name] for name in ("time", "quantity", "price", "event_id")},
