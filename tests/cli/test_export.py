@@ -148,12 +148,23 @@ class WriteCsvTests(JournalCase):
 
     def test_text_is_no_formula_and_number_stays_number(self) -> None:
         """A spreadsheet runs a formula that an order's name holds; a negative number is none."""
-        for text in ('=HYPERLINK("x")', "+1+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", " =1", "\t=1"):
+        for text in ('=HYPERLINK("x")', "+1+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", " =1", "\tx"):
             cell = export.format_cell(text)
             self.assertEqual(cell.strip('"')[0], "'", text)
             self.assertEqual(next(csv.reader([cell], strict=True)), [f"'{text}"])
         for number in ("-5", "-0.1", "+3", "-1e-9", "-Infinity", "12"):
             self.assertEqual(export.format_cell(number), number)
+
+    def test_part_behind_a_separator_is_no_formula(self) -> None:
+        """Where `;` separates fields, quotes behind a comma have no meaning: the field is cut."""
+        for text in ("a;=1+1;b", "; @SUM(A1);", "a\n=1+1\n", "a\t\t-1+1\t", "\t=1\t"):
+            line = f"2026-07-24,{export.format_cell(text)},fill\n"
+            for separator in ";\t,":
+                rows = csv.reader(io.StringIO(line), delimiter=separator)
+                parts = [part.strip() for row in rows for part in row if part]
+                self.assertFalse([part for part in parts if part[0] in "=@-"], (text, separator))
+        for text in ("a;b=c", "a-b;c", "buy;5"):
+            self.assertEqual(export.format_cell(text), f'"{text}"')
 
     def test_field_with_line_break_or_separator_is_quoted(self) -> None:
         """A bare CR ends a line too, and `;` separates fields in some spreadsheets."""

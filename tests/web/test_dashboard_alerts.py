@@ -89,6 +89,17 @@ class AlertTests(ScriptTestCase):
         line = LINE.replace("fill", "partial_fill")
         self.assertEqual((shown, sounds), ([["7 fills", "\n".join([line] * 5)]], 2))
 
+    def test_choice_of_a_theme_asks_for_no_permission(self) -> None:
+        """The browser asked whether the page may send notifications, and the page complained."""
+        _, _, said, _ = self.alert("""
+            Notification.requestPermission = async () => said.push("asked");
+            const alerts = start();
+            choices.theme = "dark";
+            await alerts.choose("theme");
+        """)
+        self.assertNotIn("asked", said)
+        self.assertEqual([text for text in said if text], [])
+
     def test_refused_notifications_are_turned_off_with_a_reason(self) -> None:
         """A switch that is on and does nothing would be believed."""
         for broken, text in (
@@ -127,13 +138,15 @@ class DownloadTests(ScriptTestCase):
               symbol: "BTC/USD", side: "sell", quantity: "-0.5", price: "limit 1,5", status: "",
               recovered: "", tone: "good", text: "{}",
             };
-            const orders = ["=1+1", " @x", 'say "hi";', "a\\r\\nb", "-1e5", "\\u0000", "+44 x"];
+            const orders = [
+              "=1+1", " @x", 'say "hi";', "a\\r\\nb", "-1e5", "\\u0000", "+44 x", "a; =1;b=c",
+            ];
             const result = toCsv(orders.map((order) => ({ ...entry, order })));
         """)
         rows = list(csv.DictReader(StringIO(text, newline="")))
         self.assertEqual(
             [row["order"] for row in rows],
-            ["'=1+1", "' @x", 'say "hi";', "a\r\nb", "-1e5", "\ufffd", "'+44 x"],
+            ["'=1+1", "' @x", 'say "hi";', "a\r\nb", "-1e5", "\ufffd", "'+44 x", "a; '=1;b=c"],
         )
         self.assertEqual(
             {name: rows[0][name] for name in ("time", "quantity", "price", "event_id")},

@@ -60,6 +60,9 @@ rows would let the log grow for as long as standard output is slow.
 # Spreadsheets take a field for a formula by its first character, some after white space, and some
 # with the full-width forms. Lone surrogates cannot be encoded; NUL ends a cell or a file.
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+# Where `;` or a tab separates fields, a part of a field may be one: quotes count only at the start
+# of a field, which begins elsewhere then.
+_INNER_FORMULA = re.compile(r"([;\t\r\n][^\S\t\r\n]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|Infinity)")
 _UNWRITABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 # `;` and tab separate fields in some spreadsheets.
@@ -303,11 +306,12 @@ def format_cell(text: str) -> str:
     """Return a field of a CSV line: quoted if it must be, and never a formula.
 
     A field that begins as a formula gets a leading apostrophe, by which spreadsheets show it as
-    text. A number stays a number.
+    text. So does a part of it behind a separator. A number stays a number.
     """
     text = _UNWRITABLE.sub(lambda match: escape_unprintable(match[0]), text)
     if _FORMULA.match(text) and not _NUMBER.fullmatch(text):
         text = f"'{text}"
+    text = _INNER_FORMULA.sub(r"\1'", text)
     # Not csv.writer: it quotes a CR only if the line terminator contains one.
     return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text
 

@@ -16,6 +16,7 @@ const COLUMNS = {
 
 // As `tradeproxy export` does: spreadsheets take a field for a formula by its first character.
 const FORMULA = /^(?:\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])/;
+const INNER_FORMULA = /([;\t\r\n][^\S\t\r\n]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])/g;
 const NUMBER = /^[+-]?(?:\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|Infinity)$/;
 const SPECIAL = /[",;\t\r\n]/;
 
@@ -27,7 +28,8 @@ export function toCsv(entries) {
 
 function cell(value) {
   const text = value.replaceAll(/[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/g, "\ufffd");
-  const safe = FORMULA.test(text) && !NUMBER.test(text) ? `'${text}` : text;
+  const begun = FORMULA.test(text) && !NUMBER.test(text) ? `'${text}` : text;
+  const safe = begun.replaceAll(INNER_FORMULA, "$1'");
   return SPECIAL.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
