@@ -6,8 +6,6 @@ import re
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from OpenSSL import SSL
-from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectingCancelledError
@@ -18,6 +16,7 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.server_identity import ServerIdentity
+from tradeproxy.upstream.tls import describe_tls_failure
 from tradeproxy.wire import hosts
 
 if TYPE_CHECKING:
@@ -179,10 +178,8 @@ class _Tunnel(ProtocolWrapper):
         if self._state is _State.OPEN:
             self._state = _State.ENDED
             super().connectionLost(reason)
-        elif reason.check(VerificationError, CertificateError):
-            self._fail("its certificate is not valid for it")
         else:
-            self._fail("TLS failed" if reason.check(SSL.Error) else "it closed the connection")
+            self._fail(describe_tls_failure(reason) or "it closed the connection")
 
     def _read_answer(self, data: bytes) -> None:
         self._head += data
