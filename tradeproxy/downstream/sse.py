@@ -101,7 +101,7 @@ class SseResponse:
         self._transport = channel.transport
         self._account = account
         self._range = log_range
-        self._grant = grant
+        self.grant = grant
         self._info = read_client_info(
             request, "server-sent events", log_range.position, account.dates, name=client_name
         )
@@ -143,10 +143,6 @@ class SseResponse:
         self._end_reason = self._end_reason or code.reason
         self._feed.stopProducing()
         self._request.loseConnection()
-
-    def find_end(self) -> CloseCode | None:
-        """Return a code if the tokens no longer accept the client; or None."""
-        return self._grant.find_end()
 
     def abort(self) -> None:
         """Drop the connection at once."""

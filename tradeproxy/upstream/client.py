@@ -392,9 +392,8 @@ def upstream_endpoint(
 ) -> IStreamClientEndpoint:
     """Return the endpoint of an account's stream. TLS verifies the certificate and the name.
 
-    TLS is end to end: a proxy forwards it.
-
-    The trust store is the platform's, or that of OpenSSL's SSL_CERT_FILE and SSL_CERT_DIR.
+    TLS is end to end: an HTTP proxy forwards it. The trust store is the platform's, or that of
+    OpenSSL's SSL_CERT_FILE and SSL_CERT_DIR.
     """
     endpoint = build_endpoint(base_url.host, base_url.port, proxy, reactor, CONNECT_TIMEOUT)
     return TlsEndpoint(base_url.host, endpoint, reactor) if base_url.secure else endpoint
