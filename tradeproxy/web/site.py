@@ -266,7 +266,7 @@ class Root(Resource):
         if self._factory.clients.is_full:
             return self._reject_and_count(request, FULL)
         grant = self._admission.grant(info)
-        return self._events.render(request, account, log_range, grant, query.client_name)
+        return self._events.render(request, account, query, log_range, grant)
 
     def _render_rest(
         self, request: Request, rest_request: RestRequest, info: RequestInfo
