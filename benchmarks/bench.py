@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.lab import LabError, phase, prepare, progress, run_load, running
 from benchmarks.servers import (
+    KEEPING,
     LIMIT,
     LIMIT_TLS,
     PEER_PYTHON,
@@ -109,9 +110,9 @@ Rounds = dict[str, dict[int, Figures]]
 
 
 def group_by_server(runs: Sequence[dict[str, Any]]) -> Rounds:
-    """Group the runs by server, in the order of SERVERS and then of TLS_SERVERS."""
+    """Group the runs by server, in the order of the lists; KEEPING is in `make latency` only."""
     rounds: Rounds = {}
-    for server in dict.fromkeys((*SERVERS, *TLS_SERVERS)):
+    for server in dict.fromkeys((*SERVERS, KEEPING, *TLS_SERVERS)):
         own = [each for each in runs if each["server"] == server.name and "figures" in each]
         if own:
             rounds[server.name] = {each["round"]: each["figures"] for each in own}

@@ -25,6 +25,7 @@ from benchmarks.calls import SYSTEM_CALLS, count_calls
 from benchmarks.lab import SERVER_CORE, LabError, prepare, progress, run_load, running
 from benchmarks.servers import (
     AIOHTTP,
+    KEEPING,
     LIMIT,
     NORMAL,
     PICOWS,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from benchmarks.bench import Figures
 
 RESULTS = HERE / "latency.json"
-COMPARED = (PROXY, NORMAL, WEBSOCKETS, AIOHTTP, PICOWS, LIMIT)
+COMPARED = (PROXY, NORMAL, WEBSOCKETS, KEEPING, AIOHTTP, PICOWS, LIMIT)
 RATE, SLOW_RATE, SLOW_EVENTS = 200, 5, 100
 CLIENTS, FEW = (1, 5, 20), 5
 WARM_UP = 100
@@ -85,7 +86,7 @@ CASES = (*map(Case, CLIENTS), SLOW, TLS)
 
 def cases_of(server: Server) -> list[Case]:
     """Return the cases of a server. The C relay has no TLS."""
-    left_out = {NORMAL: (), WEBSOCKETS: (), LIMIT: (TLS,)}.get(server, (SLOW, TLS))
+    left_out = {NORMAL: (), WEBSOCKETS: (), KEEPING: (TLS,), LIMIT: (TLS,)}.get(server, (SLOW, TLS))
     return [case for case in CASES if case not in left_out]
 
 

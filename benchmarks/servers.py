@@ -108,19 +108,19 @@ def limit(name: str, mode: str) -> Server:
     )
 
 
-def peer(name: str, runner: Path | str, script: str, *needs: Path) -> Server:
-    """Return a relay in peers/."""
+def peer(name: str, runner: Path | str, script: str, *needs: Path, more: str = "") -> Server:
+    """Return a relay in peers/; `more` is another argument of its."""
     path = HERE / "peers" / script
 
     def command(config: ServerConfig) -> list[str]:
-        return [str(runner), str(path), str(config.port), str(config.upstream_port)]
+        return [str(runner), str(path), str(config.port), str(config.upstream_port), *more.split()]
 
     return Server(name, command, needs=needs)
 
 
-def python_peer(name: str, script: str) -> Server:
+def python_peer(name: str, script: str, more: str = "") -> Server:
     """Return a relay in Python, which runs in benchmarks/.venv."""
-    return peer(name, PEER_PYTHON, script, PEER_PYTHON)
+    return peer(name, PEER_PYTHON, script, PEER_PYTHON, more=more)
 
 
 def _gorilla() -> Server:
@@ -137,6 +137,7 @@ PROXY = proxy("tradeproxy, journal full")
 NORMAL = proxy("tradeproxy, journal normal", sync="normal")
 IN_MEMORY = proxy("tradeproxy, journal in memory", sync="memory")
 WEBSOCKETS = python_peer("websockets broadcast", "websockets_relay.py")
+KEEPING = python_peer("websockets, events kept in a file", "websockets_relay.py", "events")
 AIOHTTP = python_peer("aiohttp", "aiohttp_relay.py")
 PICOWS = python_peer("picows", "picows_relay.py")
 AUTOBAHN = python_peer("Autobahn sendMessage", "autobahn_relay.py")

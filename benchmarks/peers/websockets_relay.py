@@ -1,7 +1,9 @@
 """The relay with `websockets`: its asyncio server and its broadcast().
 
-python websockets_relay.py PORT UPSTREAM_PORT
+python websockets_relay.py PORT UPSTREAM_PORT [FILE]
 
+With FILE it does the least that a relay with a journal must do: it drops an event whose id it has
+had, and writes every other one to the file, with a checksum, before it sends it.
 With UPSTREAM_SCHEME=wss, the upstream has TLS. With TLS_KEY and TLS_CERTIFICATE, two PEM files, the
 clients have TLS.
 """
@@ -9,9 +11,12 @@ clients have TLS.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import ssl
+import struct
 import sys
+import zlib
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, broadcast, serve
@@ -34,8 +39,28 @@ async def serve_client(client: ServerConnection) -> None:
         clients.remove(client)
 
 
-async def main(port: int, upstream_port: int) -> None:
+class Keeper:
+    """A file of events."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT)
+        self._end = 0
+        self._ids: set[str] = set()
+
+    def keep(self, event: bytes) -> bool:
+        """Append an event, unless its id is known; return whether it is new."""
+        event_id = json.loads(event)["data"]["event_id"]
+        if event_id in self._ids:
+            return False
+        self._ids.add(event_id)
+        record = struct.pack("<II", len(event), zlib.crc32(event)) + event
+        self._end += os.pwrite(self._file, record, self._end)
+        return True
+
+
+async def main(port: int, upstream_port: int, path: str | None = None) -> None:
     """Serve until the upstream ends."""
+    keeper = None if path is None else Keeper(path)
     scheme = os.environ.get("UPSTREAM_SCHEME", "ws")
     url = f"{scheme}://127.0.0.1:{upstream_port}/stream"
     context = None
@@ -48,7 +73,8 @@ async def main(port: int, upstream_port: int) -> None:
             await upstream.send(request)
             await upstream.recv()
         async for event in upstream:
-            broadcast(clients, event.decode() if isinstance(event, bytes) else event)
+            if keeper is None or keeper.keep(event if isinstance(event, bytes) else event.encode()):
+                broadcast(clients, event.decode() if isinstance(event, bytes) else event)
 
 
-asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))
+asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))
