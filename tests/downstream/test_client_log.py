@@ -281,6 +281,16 @@ class SendGroupLogTests(SendGroupTestCase):
         ends = [line for line in lines if line.startswith("client left: ")]
         self.assertEqual([line.split(" s and ")[1].split()[0] for line in ends], ["6", "2"])
 
+    def test_events_of_a_group_that_is_dropped_count_for_its_members(self) -> None:
+        """A journal that is replaced drops whole groups; the lines had the events before them."""
+        with client_lines() as lines:
+            self.form_group(2)
+            self.publish(3)
+            self.account.journal.on_replaced()
+            self.kernel.settle()
+        ends = [line for line in lines if line.startswith("client left: ")]
+        self.assertEqual([line.split(" s and ")[1].split()[0] for line in ends], ["4", "4"])
+
 
 def event_of(number: int) -> bytes:
     """Return a frame with an event of its own."""

@@ -184,6 +184,14 @@ class FeedBehindTests(FeedTestCase):
         self.turn(3)
         self.assertEqual(self.sink.sent, [b"a", b"hole 1", b"c"])
 
+    def test_no_row_is_passed_if_the_hole_of_the_start_is_still_to_be_read(self) -> None:
+        """The log of clients had -1 events for a client that left then."""
+        self.log.lose(b"a")
+        self.feed.start(self.log.last)
+        self.feed.pauseProducing()
+        self.feed.deliver(self.log.lose(b"b"))
+        self.assertEqual(self.feed.passed, 0)
+
     def test_hole_is_reported_between_the_rows_around_it(self) -> None:
         """A hole may be anywhere in a step, or in a delivered batch."""
         self.log.append(b"a", b"b")

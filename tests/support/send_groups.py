@@ -111,7 +111,9 @@ class FakeMember:
         self.taken += taken
         return len(taken)
 
-    def resume_feed(self, position: int, rest: bytes) -> None:
+    def take_position(self, position: int) -> None: ...
+
+    def resume_feed(self, rest: bytes) -> None:
         self.account.broadcaster.register(self)
         self._fail()
         self.taken += rest

@@ -127,12 +127,15 @@ globalThis.WebSocket = class {
     this.closed = true;
   }
 };
-const states = [];
+const [states, waits] = [[], []];
 let heard = 0;
 const stream = new Stream("trade-updates-paper", "", {
   heard: () => (heard += 1), event() {}, status() {}, refused() {},
-  state: (state) => states.push(state),
+  state: (state, wait) => states.push(state) && waits.push(wait),
 });
+const receive = (data) => {
+  sockets.at(-1).onmessage({ data: JSON.stringify({ stream: "proxy_status", data }) });
+};
 """
 
 
@@ -144,8 +147,8 @@ class StreamTests(ScriptTestCase):
         result = self.run_script(
             STREAM
             + """
-            const hello = { event: "hello", cursor: "paper:1:7:0" };
-            sockets[0].onmessage({ data: JSON.stringify({ stream: "proxy_status", data: hello }) });
+            receive({ event: "hello", cursor: "paper:1:6:0" });
+            receive({ event: "replay", state: "complete", cursor: "paper:1:7:0" });
             stream.rest();
             sockets[0].onclose({ code: 1006 });
             const resting = [...states, sockets.length, sockets[0].closed];
@@ -156,11 +159,34 @@ class StreamTests(ScriptTestCase):
         )
         resting, count, state, url, heard = result
         self.assertEqual(resting, ["connecting", "live", "resting", 1, True])
-        self.assertEqual((count, state, heard), (2, "connecting", 1))
+        self.assertEqual((count, state, heard), (2, "connecting", 2))
         self.assertEqual(
             url,
             "ws://localhost:8099/trade-updates-paper?proxy_status=1&dashboard=1&since_id=paper%3A1%3A7%3A0",
         )
+
+    def test_stream_that_is_closed_behind_its_hello_is_not_live(self) -> None:
+        """While the journal cannot be read, every connection ends so.
+
+        Two lines in the feed each half a second hid the events, and the delay did not grow.
+        """
+        result = self.run_script(
+            STREAM
+            + """
+            globalThis.setTimeout = (call) => call();
+            Math.random = () => 0.5;
+            for (let number = 0; number < 5; number += 1) {
+              receive({ event: "hello", cursor: null });
+              sockets.at(-1).onclose({ code: 1013 });
+            }
+            receive({ event: "replay", state: "begun" });
+            receive({ event: "replay", state: "impossible" });
+            sockets.at(-1).onclose({ code: 1006 });
+            const live = states.filter((state) => state === "live");
+            const result = [live.length, waits.filter(Boolean)];
+            """
+        )
+        self.assertEqual(result, [1, [500, 1000, 2000, 4000, 8000, 500]])
 
     def test_ended_stream_stays_ended(self) -> None:
         """Neither rest() nor hurry() nor a close event opens it again."""

@@ -89,6 +89,17 @@ class AlertTests(ScriptTestCase):
         line = LINE.replace("fill", "partial_fill")
         self.assertEqual((shown, sounds), ([["7 fills", "\n".join([line] * 5)]], 2))
 
+    def test_choice_of_a_theme_asks_for_no_permission(self) -> None:
+        """The browser asked whether the page may send notifications, and the page complained."""
+        _, _, said, _ = self.alert("""
+            Notification.requestPermission = async () => said.push("asked");
+            const alerts = start();
+            choices.theme = "dark";
+            await alerts.choose("theme");
+        """)
+        self.assertNotIn("asked", said)
+        self.assertEqual([text for text in said if text], [])
+
     def test_refused_notifications_are_turned_off_with_a_reason(self) -> None:
         """A switch that is on and does nothing would be believed."""
         for broken, text in (

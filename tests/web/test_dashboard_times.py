@@ -101,3 +101,47 @@ class PreferencesTests(ScriptTestCase):
             }});
         """)
         self.assertEqual(result, [["", False]] * 4)
+
+
+class StorageTests(ScriptTestCase):
+    """A browser that allows no storage: where site data is blocked, its name is an error."""
+
+    def test_page_has_a_storage_of_its_own(self) -> None:
+        """It lasts as long as the page."""
+        result = self.run_script("""
+            const { openStorage } = await import("./storage.js");
+            const blocked = { get() { throw new Error("SecurityError"); } };
+            Object.defineProperty(globalThis, "localStorage", blocked);
+            Object.defineProperty(globalThis, "sessionStorage", { value: null });
+            const result = ["localStorage", "sessionStorage"].map((name) => {
+              const storage = openStorage(name);
+              const before = storage.getItem("a");
+              storage.setItem("a", "1");
+              const kept = storage.getItem("a");
+              storage.removeItem("a");
+              return [before, kept, storage.getItem("a")];
+            });
+            Object.defineProperty(globalThis, "kept", { value: { getItem: () => "2" } });
+            result.push(openStorage("kept").getItem("a"));
+        """)
+        self.assertEqual(result, [[None, "1", None]] * 2 + ["2"])
+
+    def test_help_page_needs_no_storage(self) -> None:
+        """It has the remedies, and nothing else may keep them from the reader."""
+        result = self.run_script("""
+            const blocked = { get() { throw new Error("SecurityError"); } };
+            Object.defineProperty(globalThis, "localStorage", blocked);
+            globalThis.addEventListener = () => {};
+            globalThis.location = { hash: "" };
+            const rows = [];
+            const element = () => ({ append() {}, classList: { toggle() {} } });
+            globalThis.document = {
+              documentElement: { dataset: {} },
+              createElement: element,
+              getElementById: () => ({ replaceChildren: (...all) => rows.push(...all) }),
+            };
+            await import("./help.js");
+            const { REMEDIES } = await import("./remedies.js");
+            const result = rows.length === REMEDIES.length;
+        """)
+        self.assertTrue(result)

@@ -188,7 +188,6 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Unregister the client. Autobahn also calls this for a connection that never opened."""
         if self.send_group is not None:
-            self.subscriber.feed.position = self.send_group.position
             self.send_group.remove(self)
         self.account.broadcaster.unregister(self.subscriber)
         self._context.auth_deadlines.discard(self)
@@ -255,12 +254,18 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         )
         return find_sender(self) if is_caught_up else None
 
-    def resume_feed(self, position: int, rest: bytes) -> None:
-        """Continue with the client's own feed after `position`; write `rest` first.
+    def take_position(self, position: int) -> None:
+        """Record the sequence number of the last event that the group has sent.
 
-        `position` is the sequence number of the last event that was sent, in full or up to `rest`.
+        The log of clients counts up to it, also if the group drops the client.
         """
         self.subscriber.feed.position = position
+
+    def resume_feed(self, rest: bytes) -> None:
+        """Continue with the client's own feed after its position; write `rest` first.
+
+        The event at the position was sent in full or up to `rest`.
+        """
         self.account.broadcaster.register(self.subscriber)
         if rest:
             self.transport.write(rest)
@@ -270,7 +275,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         group = self.send_group
         if group is not None:
             group.remove(self)
-            self.resume_feed(group.position, b"")
+            self.resume_feed(b"")
             # The log may have a batch that the running fan-out has not delivered to the group yet.
             # A subscriber that registers now is not part of that fan-out, so the feed reads such a
             # batch from the log. Without one it goes live at once.

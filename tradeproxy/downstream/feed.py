@@ -192,7 +192,8 @@ class Feed:
 
         Events that the log does not store have one row together.
         """
-        return self.position - self._initial
+        # A client that began at a hole goes back by one, to read the hole of later events.
+        return max(self.position - self._initial, 0)
 
     def start(self, position: int) -> None:
         """Send every event after `position`: the sequence number of the last row to skip."""

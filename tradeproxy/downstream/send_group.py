@@ -54,8 +54,11 @@ class GroupMember(Protocol):
         The function returns how many bytes it took, and raises OSError if it took none.
         """
 
-    def resume_feed(self, position: int, rest: bytes) -> None:
-        """Write `rest`, and continue with the client's own feed after the event `position`."""
+    def take_position(self, position: int) -> None:
+        """Record the last event that the group has sent, as it removes the client."""
+
+    def resume_feed(self, rest: bytes) -> None:
+        """Write `rest`, and continue with the client's own feed after that event."""
 
 
 class SendGroups:
@@ -120,6 +123,7 @@ class SendGroup:
     def remove(self, member: GroupMember) -> None:
         """Remove `member`. Nothing serves it until the caller registers its own subscriber."""
         member.send_group = None
+        member.take_position(self.position)
         del self._members[member]
         self.size = len(self._members)
         if not self._members:
@@ -170,7 +174,7 @@ class SendGroup:
         """Remove `member`, and pass `rest` and the batch to its own feed."""
         self.remove(member)
         try:
-            member.resume_feed(self.position, rest)
+            member.resume_feed(rest)
             if batch is not None:
                 member.subscriber.deliver(batch)
         except Exception:

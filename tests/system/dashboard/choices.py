@@ -26,6 +26,16 @@ OscillatorNode.prototype.start = function (time) {
 };
 """
 
+NO_STORAGE = """
+for (const name of ["localStorage", "sessionStorage"]) {
+  Object.defineProperty(globalThis, name, {
+    get() {
+      throw new DOMException("access is denied for this document", "SecurityError");
+    },
+  });
+}
+"""
+
 
 class ChoicesTestCase(DashboardTestCase):
     """A page with some events."""
@@ -82,6 +92,17 @@ class SettingsTests(ChoicesTestCase):
         for path in ("/", "/dashboard/help.html"):
             await browser.do("open", url=f"http://localhost:{self.port}{path}")
             await browser.until(f"{ground} === '{dark}'")
+        await self.assert_console_is_empty(browser)
+
+    async def test_page_works_without_storage(self) -> None:
+        """Where the browser blocks site data, nothing was shown at all."""
+        _, browser = await self.open_with({"symbol": "SPY"})
+        await browser.do("prepare", text=NO_STORAGE)
+        await browser.do("open", url=f"http://localhost:{self.port}/")
+        await browser.until(f"{LINK} === 'connected' && {ROWS}.length === 1")
+        await browser.do("click", at=SETTINGS)
+        await browser.do("choose", at="[name=zone]", text="UTC")
+        self.assertEqual(await browser.text("#time-title"), "Time (UTC)")
         await self.assert_console_is_empty(browser)
 
     async def test_fill_is_notified_and_heard(self) -> None:

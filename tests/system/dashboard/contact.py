@@ -43,6 +43,24 @@ RECORD_SOCKETS = """
 """
 
 
+BREAKABLE = """
+  globalThis.sockets = [];
+  globalThis.noStream = globalThis.noStatus = globalThis.spoil = false;
+  globalThis.WebSocket = class extends WebSocket {
+    constructor(url) {
+      super(noStream ? new URL("/trade-updates-nosuch", url) : url);
+      sockets.push(this);
+    }
+  };
+  const { fetch } = globalThis;
+  globalThis.fetch = async (...request) => {
+    if (noStatus) throw new TypeError("broken by the test");
+    const answer = await fetch(...request);
+    return spoil ? new Response("{}") : answer;
+  };
+"""
+
+
 class DeadProxyTests(DashboardTestCase):
     """A proxy that is killed, and started again; the simulated Alpaca keeps running."""
 
@@ -151,6 +169,46 @@ class DeadProxyTests(DashboardTestCase):
         )
         self.assertEqual(await browser.do("evaluate", text=VERDICT), "all is well")
         await self.assert_console_is_empty(browser)
+
+    async def test_stream_that_is_lost_again_after_contact_was_lost_is_noted(self) -> None:
+        """The loss of contact ended the first loss of the stream; the second one had no line."""
+        await self.simulate()
+        await self.proxy()
+        browser = await self.open_dashboard()
+        await browser.do("prepare", text=BREAKABLE)
+        await browser.do("open", url=f"http://localhost:{self.port}/")
+        await browser.until(f"{VERDICT} === 'all is well' && {LINK} === 'connected'")
+        lost = "note.startsWith('this page lost')"
+        for count in (1, 2):
+            await browser.do("evaluate", text="noStream = true, sockets.at(-1).close()")
+            await browser.until(f"{NOTES}.filter((note) => {lost}).length === {count}")
+            await browser.do("evaluate", text="noStatus = true")
+            await browser.until(f"{VERDICT}.startsWith('no contact')")
+            await browser.do("evaluate", text="noStream = noStatus = false")
+            await browser.until(f"{VERDICT} === 'all is well' && {LINK} === 'connected'")
+        await self.assert_console_is_empty(browser, "WebSocket connection to")
+
+    async def test_answer_that_the_page_cannot_show_is_not_current(self) -> None:
+        """A page that is open for days meets the next version of the proxy.
+
+        It asked no more, and its old state was current as long as events came.
+        """
+        await self.simulate()
+        await self.proxy()
+        browser = await self.open_dashboard()
+        await browser.do("prepare", text=BREAKABLE)
+        await browser.do("open", url=f"http://localhost:{self.port}/")
+        await browser.until(f"{VERDICT} === 'all is well' && {LINK} === 'connected'")
+        await browser.do("evaluate", text="spoil = true")
+        await browser.until(
+            rf"/^no contact with the proxy since [0-9:]+ \(.*: reload this page\)$/.test({VERDICT})"
+        )
+        await browser.until(f"/^not connected; next attempt in [3-9] s$/.test({LINK})")
+        notes = await browser.do("evaluate", text=NOTES)
+        self.assertEqual([note[:30] for note in notes], ["contact with the proxy lost; t"])
+        await browser.do("evaluate", text="spoil = false")
+        await browser.until(f"{VERDICT} === 'all is well' && {LINK} === 'connected'")
+        await self.assert_console_is_empty(browser, "TypeError")
 
     def color(self, name: str) -> str:
         """Return a script that reads a color of the style sheet as it is computed."""

@@ -121,13 +121,14 @@ class Card {
     say(at.gaps, gaps.length ? `${gaps.length}, ${verdict}` : "none");
     at.gaps.dataset.tone = lost ? "bad" : open ? "warn" : gaps.length ? "good" : "";
     at.history.hidden = gaps.length === 0;
-    const shown = JSON.stringify(gaps);
+    const now = this.clock();
+    const items = gaps.toReversed().map((gap) => make("li", "", ...describe(gap, now)));
+    // The same gaps read differently in another time zone, and on the next day.
+    const shown = JSON.stringify(items.map((item) => item.textContent));
     if (shown === this.shownGaps) return;
     this.shownGaps = shown;
-    const now = this.clock();
     const [newest] = gaps.slice(-1);
     if (newest) at.summary.replaceChildren("Last gap ", ...describe(newest, now));
-    const items = gaps.toReversed().map((gap) => make("li", "", ...describe(gap, now)));
     at.list.replaceChildren(...items);
   }
 }

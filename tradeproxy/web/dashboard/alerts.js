@@ -39,7 +39,7 @@ export class Alerts {
     if (name === "sound") {
       await this.#unlock();
       this.#beep();
-    } else if ((await askPermission()) !== "granted") {
+    } else if (name === "notification" && (await askPermission()) !== "granted") {
       this.preferences.turnOff(name);
       this.say("The browser allows no notifications from this page.");
     }

@@ -2,9 +2,11 @@
 
 import { readChoices } from "./preferences.js";
 import { REMEDIES } from "./remedies.js";
+import { openStorage } from "./storage.js";
 import { make } from "./text.js";
 
-document.documentElement.dataset.theme = String(readChoices(localStorage).theme ?? "");
+const { theme } = readChoices(openStorage("localStorage"));
+document.documentElement.dataset.theme = String(theme ?? "");
 
 const rows = REMEDIES.map(({ id, says, cause, remedy }) => {
   const reasons = says.map((reason) => make("div", "", make("code", "", reason)));

@@ -9,6 +9,7 @@ import { save, toCsv } from "./download.js";
 import { read } from "./event.js";
 import { Feed } from "./feed.js";
 import { Preferences } from "./preferences.js";
+import { openStorage } from "./storage.js";
 import { Stream } from "./stream.js";
 import { duration, moment, plural, say, setZone, zoneAt } from "./text.js";
 
@@ -34,7 +35,7 @@ const feed = new Feed(
   },
   clock,
 );
-const preferences = new Preferences(at("settings"), localStorage, (name) => {
+const preferences = new Preferences(at("settings"), openStorage("localStorage"), (name) => {
   applyPreferences();
   if (name === "zone") {
     feed.redraw();
@@ -48,8 +49,9 @@ const streams = new Map();
 const links = new Map(); // for each stream: its state, and the time of its next attempt
 const cut = new Set(); // the streams that are lost while there is contact with the proxy
 const noted = new Set(); // those of which the feed says so
+const session = openStorage("sessionStorage");
 
-let token = sessionStorage.getItem(TOKEN) ?? "";
+let token = session.getItem(TOKEN) ?? "";
 let next; // the timer of the next poll
 let nextAt = 0; // when it fires
 let looking = false;
@@ -71,17 +73,27 @@ async function look() {
   const { status, document } = await fetchStatus();
   looking = false;
   if (at("ask").open) return; // a stream was refused meanwhile
-  if (document) find(document);
+  if (document) understand(document);
   else if (status === 401) ask();
   else lose(status ? `HTTP ${status}` : "");
   plan();
 }
 
+/** A proxy that was upgraded may answer what this page cannot show. That must not look current. */
+function understand(document) {
+  try {
+    find(document);
+  } catch (error) {
+    console.error(error);
+    lose("its answer is of another version: reload this page");
+  }
+}
+
 /** The proxy has answered: show its status, and connect the streams again if contact was lost. */
 function find(document) {
   const wasCurrent = contact.isCurrent;
+  show(document); // first: only an answer that can be shown is a sign of contact
   const away = contact.answer(Date.now());
-  show(document);
   showContact();
   if (away !== null) {
     feed.note("", `contact with the proxy found again after ${duration(away)}`, "good");
@@ -94,6 +106,7 @@ function find(document) {
 function lose(reason) {
   const isNew = contact.fail(reason);
   cut.clear();
+  noted.clear();
   for (const stream of streams.values()) stream.rest();
   if (isNew) feed.note("", `contact with the proxy lost; ${lastContact()}`, "bad");
   showContact();
@@ -158,7 +171,9 @@ function tick() {
 }
 
 function show(status) {
-  ahead = Date.parse(status.now) - Date.now();
+  const now = Date.parse(status.now);
+  if (Number.isNaN(now)) throw new TypeError("a status without a time");
+  ahead = now - Date.now();
   const names = sortNames(Object.keys(status.accounts));
   for (const [name, stream] of streams) {
     if (names.includes(name)) continue;
@@ -166,6 +181,7 @@ function show(status) {
     streams.delete(name);
     links.delete(name);
     cut.delete(name);
+    noted.delete(name);
   }
   accounts.show(status.accounts, clock);
   clients.show(status.clients, clock(), names.length > 1);
@@ -263,11 +279,12 @@ function ask() {
   streams.clear();
   links.clear();
   cut.clear();
+  noted.clear();
   clearTimeout(next);
   contact.refuse();
   showContact();
   if (token) say(at("ask-reason"), "That token was refused; another one?");
-  sessionStorage.removeItem(TOKEN);
+  session.removeItem(TOKEN);
   token = "";
   if (!at("ask").open) at("ask").showModal();
 }
@@ -277,7 +294,7 @@ at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   token = at("token").value.trim();
   at("token").value = "";
-  sessionStorage.setItem(TOKEN, token);
+  session.setItem(TOKEN, token);
   at("ask").close();
   look();
 });

@@ -75,7 +75,8 @@ export class Stream {
     } else if (message.stream === "proxy_status") {
       const { data } = message;
       if (data.cursor) this.cursor = data.cursor;
-      if (data.event === "hello") {
+      // Not at `hello`: while the journal cannot be read, the proxy closes behind it, every time.
+      if (data.event === "replay" && data.state !== "begun") {
         this.failures = 0;
         this.told.state("live", 0);
       }

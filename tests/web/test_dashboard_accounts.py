@@ -1,0 +1,70 @@
+"""Tests for the accounts on the dashboard: dashboard/accounts.js in Node.js."""
+
+from __future__ import annotations
+
+from tests.support.scripts import ScriptTestCase
+
+PAGE = """
+class Element {
+  children = [];
+  dataset = {};
+  style = {};
+  classList = { add() {}, toggle() {} };
+  append(...children) { this.children.push(...children); }
+  replaceChildren(...children) { this.children = children; this.changes = (this.changes ?? 0) + 1; }
+  insertBefore(child) { this.append(child); }
+  setAttribute() {}
+  getAttribute() { return ""; }
+  get textContent() {
+    return this.children.map((child) => child.textContent ?? child).join("");
+  }
+  set textContent(text) { this.children = [text]; }
+}
+globalThis.document = { createElement: () => new Element(), createElementNS: () => new Element() };
+const names = [
+  "name state role trouble reason remedy attempt help last today gaps duplicates reconnects",
+  "clients events latency history summary list",
+].join(" ").split(" ");
+const at = Object.fromEntries(names.map((name) => [name, new Element()]));
+const article = new Element();
+article.querySelectorAll = () =>
+  names.map((name) => Object.assign(at[name], { dataset: { is: name } }));
+const template = { content: { cloneNode: () => ({ firstElementChild: article }) } };
+process.env.TZ = "UTC";
+const { Accounts } = await import("./accounts.js");
+const { setZone } = await import("./text.js");
+const accounts = new Accounts(new Element(), template);
+const gap = {
+  begin: "2026-07-24T14:42:50Z", end: "2026-07-24T14:42:59Z",
+  outcome: "lost", reason: "", events: 0,
+};
+const state = {
+  ready: true, reason: "", role: null, upstream: { state: "up", since: gap.end }, last_event: null,
+  gaps: [gap], series: { end: gap.end, step: 10, events: [], latency: [] },
+};
+const show = (now) => {
+  accounts.show({ paper: state }, () => Date.parse(now));
+  const time = /(?:[0-9]{2}-[0-9]{2} )?[0-9:]{8}/;
+  return [at.list, at.summary].map(({ textContent }) => time.exec(textContent)[0]);
+};
+"""
+
+
+class GapTests(ScriptTestCase):
+    """The gaps of an account."""
+
+    def test_times_of_gaps_follow_the_zone_and_the_day(self) -> None:
+        """They stayed in the former time zone, and without a date on the next day."""
+        result = self.run_script(
+            PAGE
+            + """
+            const result = [show("2026-07-24T15:00:00Z"), show("2026-07-24T15:00:02Z")];
+            const changes = at.list.changes;
+            setZone("America/New_York");
+            result.push(show("2026-07-24T15:00:04Z"), show("2026-07-25T15:00:00Z"), changes);
+            """
+        )
+        self.assertEqual(
+            result,
+            [["14:42:50"] * 2, ["14:42:50"] * 2, ["10:42:50"] * 2, ["07-24 10:42:50"] * 2, 1],
+        )
