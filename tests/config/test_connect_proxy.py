@@ -204,7 +204,19 @@ class ExceptionTests(ConnectProxyTestCase):
         self.assertEqual(len(self.findings.warnings), 4)
         self.assertEqual(
             self.findings.warnings[0],
-            "NO_PROXY: '<local>' is no host name, domain, address or network; it is not used",
+            "NO_PROXY: entry 1 is no host name, domain, address or network; it is not used",
+        )
+
+    def test_entry_is_not_quoted(self) -> None:
+        """Who confuses the two variables puts a password there, whole or up to a comma in it."""
+        self.serves("example.org,http://me:hush@proxy.example:3128,http://me:hush,")
+        self.assertEqual(
+            self.findings.warnings,
+            [
+                f"NO_PROXY: entry {number} is no host name, domain, address or network;"
+                " it is not used"
+                for number in (2, 3)
+            ],
         )
 
 

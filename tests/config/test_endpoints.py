@@ -25,9 +25,18 @@ from tradeproxy.config.endpoints import (
     has_ipv6_loopback,
     is_local,
     loopback_descriptions,
+    read_inherited,
 )
 
 CERTIFICATE = "privateKey=key.pem"
+
+
+class InheritedSocketTestCase(SynchronousTestCase):
+    """Each test has inherited sockets of its own; this base has no test."""
+
+    def setUp(self) -> None:
+        read_inherited.cache_clear()
+        self.addCleanup(read_inherited.cache_clear)
 
 
 def listen_in_memory(description: str) -> tuple[int, str, int]:
@@ -140,7 +149,7 @@ class CompleteTests(SynchronousTestCase):
         self.assertEqual(complete(f"tls:{directory}:443"), f"tls:{directory}:443:backlog=4096")
 
 
-class IsLocalTests(SynchronousTestCase):
+class IsLocalTests(InheritedSocketTestCase):
     """An address is local only if it is certain that no other machine can reach it."""
 
     def test_is_local_depends_on_the_interface(self) -> None:
@@ -227,7 +236,7 @@ class IsLocalTests(SynchronousTestCase):
         )
 
 
-class FormatUrlTests(SynchronousTestCase):
+class FormatUrlTests(InheritedSocketTestCase):
     """An address is formatted as a client would write it."""
 
     def test_format_url_depends_on_the_kind(self) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.plugins.twisted_core import systemdEndpointParser
+from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 
+from tradeproxy.config.endpoints import read_inherited
 from tradeproxy.config.settings import SettingsError
 from tradeproxy.config.source import SettingsSource
 from tradeproxy.wire.credentials import KeyPair, Secret
@@ -52,6 +57,27 @@ class SettingsSourceTests(SynchronousTestCase):
             settings.accounts[0].credentials, KeyPair(Secret("other"), Secret("rotated"))
         )
         self.assertEqual(self.source.read_accounts_again(), settings.accounts)
+
+    def test_inherited_socket_keeps_its_address(self) -> None:
+        """Twisted closes its descriptor once the proxy listens, and the number may be another's.
+
+        Without tokens each reload under systemd's socket failed: the address looked foreign.
+        """
+        self.addCleanup(read_inherited.cache_clear)
+        read_inherited.cache_clear()
+        source = replace(self.source, listen=("systemd:domain=INET:index=0",))
+        with (
+            socket.create_server(("127.0.0.1", 0)) as near,
+            socket.create_server(("0.0.0.0", 0)) as far,
+        ):
+            number = os.dup(near.fileno())
+            self.patch(systemdEndpointParser, "_sddaemon", ListenFDs([number], ["near"]))
+            started = source.read()
+            os.close(number)
+            self.assertEqual(source.read_again(), started)
+            os.dup2(far.fileno(), number)
+            self.addCleanup(os.close, number)
+            self.assertEqual(source.read_again(), started)
 
     def test_problems_are_one_line(self) -> None:
         """All of them, without the warnings. There are no accounts then."""

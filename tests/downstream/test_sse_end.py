@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from tests.support.journals import event, event_id_of, time_of
 from tests.support.memory import CLIENT
-from tests.support.sse import PATH, NarrowSseCase, SseReader, SseTestCase
+from tests.support.sse import PATH, ClosingTransport, NarrowSseCase, SseReader, SseTestCase
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.clients import ClientStats
 from tradeproxy.journal.base import Batch
@@ -121,6 +121,25 @@ class SseStatsTests(DirectSseCase, NarrowSseCase):
         self.assertEqual((self.read_stats().is_slow, self.read_stats().lag), (False, 0))
         self.paper.journal.last = 5
         self.assertEqual(self.read_stats().lag, 0)
+
+
+class SseCloseTimeTests(NarrowSseCase):
+    """A close by a reload, whose client reads nothing more."""
+
+    transport_type = ClosingTransport
+
+    def test_close_waits_for_the_stall_timeout(self) -> None:
+        """Then the connection is dropped. It was held, with its place, for as long as it liked."""
+        reader, _ = self.get_blocked()
+        self.publish_many()
+        [client] = self.factory.clients
+        client.close(CloseCode.TOKEN_REMOVED)
+        self.wires.advance(29)
+        client.close(CloseCode.TOKEN_REMOVED)  # another reload gives it no more time
+        self.assertFalse(reader.raw.gone)
+        self.wires.advance(1.1)
+        self.assertTrue(reader.raw.gone)
+        self.assertEqual(len(self.factory.clients), 0)
 
 
 class SseClosedTests(DirectSseCase):

@@ -7,8 +7,7 @@ from urllib.parse import quote
 
 from tests.support.filtered import update
 from tests.support.journals import event, event_id_of, time_of
-from tests.support.proxy import NarrowTransport
-from tests.support.sse import PATH, SseReader, SseTestCase
+from tests.support.sse import PATH, ClosingTransport, SseReader, SseTestCase
 from tradeproxy.downstream.subscription import NOT_KEPT
 from tradeproxy.wire.event import format_time
 
@@ -19,24 +18,6 @@ LOST = f"position unknown: {NOT_KEPT}"
 
 FILTER = "symbols=QQQ"
 """A filter that no event matches."""
-
-
-class ClosingTransport(NarrowTransport):
-    """A transport that closes as TCP does: only an abort loses what is not sent."""
-
-    _is_closing = False
-
-    def loseConnection(self) -> None:
-        self._is_closing = True
-
-    def abortConnection(self) -> None:
-        self.stream: list[bytes] = []
-        self.disconnecting = True
-
-    def getOutBuffer(self) -> Any:
-        taken = super().getOutBuffer()
-        self.disconnecting = self.disconnecting or (self._is_closing and not self.stream)
-        return taken
 
 
 class SseHoleCase(SseTestCase):

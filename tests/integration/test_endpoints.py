@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import stat
 import tempfile
@@ -105,7 +106,8 @@ class InheritedSocketTests(EndpointTestCase):
         listening = socket.create_server((address, 0))
         self.addCleanup(listening.close)
         self.port = listening.getsockname()[1]
-        twistd = ("/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", "twistd", "-n", "tradeproxy")
+        activate = ("/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh")
+        twistd = (*activate, "setsid", "twistd", "-n", "tradeproxy")
         environment = KEYS | {
             "PATH": f"{SCRIPTS}:{os.environ['PATH']}",
             "LISTEN_FDS": "1",
@@ -128,6 +130,15 @@ class InheritedSocketTests(EndpointTestCase):
         base = f"127.0.0.1:{self.port}"
         for line in (f"listening on http://{base}\n", f"paper: ws://{base}/trade-updates-paper/"):
             self.assertIn(line, proxy.output)
+
+    async def test_inherited_socket_is_local_for_a_reload_too(self) -> None:
+        """Twisted has closed its descriptor. Each `systemctl reload` without tokens failed."""
+        alpaca = await self.simulate()
+        proxy = self.start("127.0.0.1")
+        await alpaca.when_listening()
+        os.kill(proxy.pid, signal.SIGHUP)
+        await proxy.says("the settings were read again: nothing has changed")
+        await proxy.stop()
 
     async def test_inherited_public_socket_without_tokens_exits_1(self) -> None:
         """The proxy does not start, although the socket is open."""

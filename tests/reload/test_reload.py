@@ -13,7 +13,7 @@ from tests.support.proxy import Client, ProxyTestCase
 from tradeproxy.config.logging import Level
 from tradeproxy.config.settings import Settings, read_settings
 from tradeproxy.downstream.admission import Admission, Tokens
-from tradeproxy.reload.reload import Reload, ReloadTargets
+from tradeproxy.reload.reload import Reload, ReloadTargets, ignore_level
 from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.wire.credentials import KeyPair, Secret
 
@@ -42,7 +42,7 @@ class ReloadTestCase(ProxyTestCase):
         self.levels: list[Level] = []
         self.keys = AccountKeys(self.read().accounts[0])
         self.rest_admission = Admission(self.hosts, (), Tokens(()))
-        targets = ReloadTargets(
+        self.targets = ReloadTargets(
             self.accepted_tokens,
             self.factory.clients,
             self.admission,
@@ -50,7 +50,7 @@ class ReloadTestCase(ProxyTestCase):
             [self.keys],
             self.levels.append,
         )
-        self.reload = Reload(self.read(), self.read_again, targets)
+        self.reload = Reload(self.read(), self.read_again, self.targets)
         self.is_readable = True
 
     def read(self) -> Settings:
@@ -146,6 +146,30 @@ class ReloadFirstTokensTests(ReloadTestCase):
         self.assertEqual(self.upgrade(Authorization=f"Bearer {OLD}").status, 401)
 
 
+class ReloadRestTests(ReloadTestCase):
+    """A proxy that forwards the REST interface gets tokens, which the two exclude."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.reload.settings = replace(self.reload.settings, rest=True)
+
+    def test_tokens_wait_for_the_restart_that_ends_rest(self) -> None:
+        """Until then, a token in `Authorization` would be forwarded to Alpaca."""
+        client = self.connect()
+        self.say(client, AUTH)
+        for rest in ("0", ""):
+            lines = self.run_with(PROXY_TOKENS=NEW, PROXY_REST=rest)
+            self.assertEqual(
+                lines,
+                [
+                    "warn a restart is needed for PROXY_REST, PROXY_TOKENS",
+                    "info the settings were read again: nothing has changed",
+                ],
+            )
+            self.assertIsNone(client.closed)
+            self.assertEqual(self.accepted_tokens.match(), ())
+
+
 class ReloadRulesTests(ReloadTestCase):
     """Hosts, origins, the log level, and keys."""
 
@@ -180,6 +204,14 @@ class ReloadRulesTests(ReloadTestCase):
         lines = self.run_with(PROXY_LOG_LEVEL="debug")
         self.assertEqual(lines, ["info the settings were read again: PROXY_LOG_LEVEL"])
         self.assertEqual(self.levels, [Level.DEBUG])
+
+    def test_level_of_another_log_is_not_said_to_change(self) -> None:
+        """The own log of twistd has no level."""
+        self.reload = Reload(
+            self.read(), self.read_again, replace(self.targets, set_log_level=ignore_level)
+        )
+        lines = self.run_with(PROXY_LOG_LEVEL="debug")
+        self.assertEqual(lines, ["info the settings were read again: nothing has changed"])
 
     def test_keys_are_replaced(self) -> None:
         """A service that waits after a refusal learns of it. The line has no key."""

@@ -87,6 +87,24 @@ class SseTestCase(ProxyTestCase):
         return f": heartbeat\nid: {self.cursor(seq)}\n\n"
 
 
+class ClosingTransport(NarrowTransport):
+    """A transport that closes as TCP does: only an abort loses what is not sent."""
+
+    _is_closing = False
+
+    def loseConnection(self) -> None:
+        self._is_closing = True
+
+    def abortConnection(self) -> None:
+        self.stream: list[bytes] = []
+        self.disconnecting = True
+
+    def getOutBuffer(self) -> Any:
+        taken = super().getOutBuffer()
+        self.disconnecting = self.disconnecting or (self._is_closing and not self.stream)
+        return taken
+
+
 class NarrowSseCase(SseTestCase):
     """A proxy with ten events, whose clients can stop reading, without tests."""
 

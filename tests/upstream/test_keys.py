@@ -132,18 +132,26 @@ class ReplaceTests(RestClientTestCase):
     def get(self) -> Any:
         return self.start(self.rest.get("/v2/account"))
 
+    refusal = 401
+
     def answer_by_key(self, request: Request) -> bytes:
         """Accept the second keys only."""
         if request.getHeader("APCA-API-KEY-ID") != "PKSECOND":
-            request.setResponseCode(401)
+            request.setResponseCode(self.refusal)
         return b"{}"
 
     def test_request_is_sent_again_with_new_keys(self) -> None:
-        """The stream stays up with the old ones, and the history would be refused."""
-        self.newest = replace(SETTINGS, credentials=SECOND)
+        """The stream stays up with the old ones, and the history would be refused.
+
+        Alpaca answers 401, or 403 `forbidden.`, to a wrong key.
+        """
         self.answer = self.answer_by_key
-        self.successResultOf(self.get())
-        self.assertEqual(len(self.page.requests), 2)
+        for self.refusal in (401, 403):
+            self.keys.settings = SETTINGS
+            self.newest = replace(SETTINGS, credentials=SECOND)
+            self.page.requests.clear()
+            self.successResultOf(self.get())
+            self.assertEqual(len(self.page.requests), 2)
 
     def test_request_refused_with_keys_of_before_a_reload_is_sent_again(self) -> None:
         """The reload came after the request, and before its answer."""

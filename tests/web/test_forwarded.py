@@ -60,6 +60,15 @@ class TrustedTests(ForwardedTestCase):
         answer = self.request("/status.json", X_Forwarded_Host="evil.example")
         self.assertEqual(answer.status, 403)
 
+    def test_host_must_be_allowed_too(self) -> None:
+        """A rebound page is of the same origin as what it asks, so it may send any header.
+
+        Its browser may run where the reverse proxy does: then it connects from a trusted address.
+        """
+        for path in ("/status.json", "/metrics", "/paper/v2/events/trades"):
+            answer = self.request(path, Host="evil.example:8099", X_Forwarded_Host="localhost:8099")
+            self.assertEqual(answer.status, 403, path)
+
     def test_client_address_is_shown(self) -> None:
         """For WebSockets and server-sent events; X-Forwarded-For names no port."""
         self.connect(X_Forwarded_For="10.9.9.9, 203.0.113.9")

@@ -9,10 +9,12 @@ from tradeproxy.wire.close_codes import CloseCode
 CODES = {
     # name: (code, what the client's author must read in the reason, may the client reconnect)
     "RESTARTING": (1012, "restarting", True),
+    "TOKEN_NEEDED": (1012, "a token is needed now: reconnect", True),
     "UNREADABLE": (1013, "cannot be read at the moment", True),
     "FULL": (1013, "no connection is free", True),
     "MALFORMED": (4000, "not JSON", False),
     "TOKEN_REFUSED": (4001, "PROXY_TOKENS", False),
+    "TOKEN_REMOVED": (4001, "no longer one of this proxy's PROXY_TOKENS", False),
     "NO_AUTH": (4002, "no auth message", True),
     "TOO_SLOW": (4008, "reconnect with your cursor", True),
     "POSITION_LOST": (4010, "position unknown", False),

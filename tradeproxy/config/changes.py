@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tradeproxy.config.settings import Settings
+    from tradeproxy.wire.credentials import Secret
 
 RELOADED = (
     "PROXY_ALLOWED_HOSTS",
@@ -43,14 +44,20 @@ _NEED_RESTART: tuple[tuple[str, Callable[[Settings], object]], ...] = (
 
 
 def list_restart_variables(running: Settings, new: Settings) -> list[str]:
-    """Return the names of variables that differ and that a running proxy cannot change.
-
-    Tokens may change, but not cease: the proxy could become open to other machines.
-    """
+    """Return the names of variables that differ and that a running proxy cannot change."""
     found = [name for name, read in _NEED_RESTART if read(running) != read(new)]
-    if running.tokens and not new.tokens:
+    if choose_tokens(running, new) != new.tokens:
         found.append("PROXY_TOKENS")
     return [*found, *dict.fromkeys(_compare_accounts(running, new))]
+
+
+def choose_tokens(running: Settings, new: Settings) -> tuple[Secret, ...]:
+    """Return the tokens that a running proxy can have.
+
+    They may change, but not cease: the proxy could become open to other machines. With the REST
+    proxy on they may not begin: it would forward a token in `Authorization` to Alpaca.
+    """
+    return running.tokens if running.rest or not new.tokens else new.tokens
 
 
 def _compare_accounts(running: Settings, new: Settings) -> Iterator[str]:

@@ -51,7 +51,7 @@ class NoProxyEntry:
 
     @classmethod
     def parse(cls, text: str) -> NoProxyEntry:
-        """Parse an entry. Raises ValueError with a reason for the user."""
+        """Parse an entry. Raises ValueError, with a reason that does not quote it, for the user."""
         text = text.lower()
         try:
             return cls(ip_network(text, strict=False), None, None)
@@ -67,7 +67,7 @@ class NoProxyEntry:
                 return cls(None, name if name == "*" else hosts.canonicalize(name), port)
             except ValueError:
                 pass
-        raise ValueError(f"{text!r} is no host name, domain, address or network; it is not used")
+        raise ValueError("is no host name, domain, address or network; it is not used")
 
     def matches(self, host: str, port: int) -> bool:
         """Return whether a server is an exception. `host` is canonical; it is not resolved."""
@@ -141,11 +141,12 @@ def _parse_exceptions(
     name: str, environ: Mapping[str, str], findings: Findings
 ) -> tuple[NoProxyEntry, ...]:
     entries = []
-    for text in filter(None, re.split(r"[,\s]+", environ[name])):
+    for number, text in enumerate(filter(None, re.split(r"[,\s]+", environ[name])), start=1):
         try:
             entries.append(NoProxyEntry.parse(text))
         except ValueError as error:
-            findings.warning(f"{name}: {error}")
+            # It may be a URL with a password, which belongs into another variable.
+            findings.warning(f"{name}: entry {number} {error}")
     return tuple(entries)
 
 

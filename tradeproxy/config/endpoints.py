@@ -12,6 +12,7 @@ import os
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,7 @@ def format_url(description: str) -> str:
     """Format an address for people: a URL, "unix:/path", or else the description itself.
 
     Behind haproxy it is the description: clients connect to haproxy, at an address of its own.
-    An inherited socket has the address that it is bound to, until the proxy listens on it.
+    An inherited socket has the address that it is bound to.
     """
     endpoint = _parse(description)
     if endpoint.behind_haproxy:
@@ -212,11 +213,25 @@ def _resolve(endpoint: _Endpoint) -> _Endpoint:
     """Return the endpoint that an inherited socket is bound to. Others are returned unchanged."""
     if endpoint.kind != "systemd":
         return endpoint
-    arguments = (f":{name}={quoteStringArgument(value)}" for name, value in endpoint.given.items())
+    given = endpoint.given.items()
+    arguments = "".join(f":{name}={quoteStringArgument(value)}" for name, value in given)
+    return read_inherited(arguments) or endpoint
+
+
+@cache
+def read_inherited(arguments: str) -> _Endpoint | None:
+    """Return the endpoint that an inherited socket is bound to; None if there is no such socket.
+
+    It is read once, before the proxy listens. Twisted then closes the descriptor, whose number may
+    become another file's; a reload asks again.
+
+    Args:
+        arguments: the part of a description that follows "systemd".
+    """
     try:
         # Only Twisted has the list of inherited sockets. Its import removes LISTEN_FDS from the
         # environment.
-        adopted = serverFromString(object(), "systemd" + "".join(arguments))
+        adopted = serverFromString(object(), f"systemd{arguments}")
         with socket.socket(fileno=os.dup(adopted.fileno)) as inherited:
             address = inherited.getsockname()
             if inherited.family == socket.AF_UNIX:
@@ -227,7 +242,7 @@ def _resolve(endpoint: _Endpoint) -> _Endpoint:
             host, port = address[:2]
             return _Endpoint("tcp", {"interface": str(host), "port": str(int(port))})
     except (OSError, LookupError, AttributeError, TypeError, ValueError):
-        return endpoint
+        return None
 
 
 def _find_bind_problem(description: str, opened: ExitStack, reuse_port: bool) -> str | None:

@@ -28,7 +28,7 @@ class RequestInfo:
     """The parts of an HTTP request that admission depends on."""
 
     host: str | None
-    """The Host header, None if there is none."""
+    """The host that the client asked for, None if there is none: Host, or X-Forwarded-Host."""
     origin: str | None
     """The Origin header: the origin of the page. Only browsers have to send it."""
     secure: bool
@@ -39,6 +39,8 @@ class RequestInfo:
     """Whether it asks for a WebSocket. An auth message can follow on it."""
     fetch_site: str | None = None
     """The Sec-Fetch-Site header: how the page is related to this server. Browsers send it."""
+    replaced_host: str | None = None
+    """The Host header, if X-Forwarded-Host replaced it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ class Admission:
             request.origin,
             request.fetch_site,
             secure=request.secure,
+            replaced_host=request.replaced_host,
         )
         if problem is not None:
             return Rejection(403, _REASONS[problem])

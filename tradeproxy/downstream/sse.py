@@ -141,11 +141,14 @@ class SseResponse:
     # Called by the service.
 
     def close(self, code: CloseCode) -> None:
-        """Drop the connection once all written bytes are sent.
+        """Drop the connection once all written bytes are sent, or the client has not read in time.
 
         HTTP has no field for the code. A dropped connection makes every client reconnect.
         """
         self._end_reason = self._end_reason or code.reason
+        if self._close_limit is None:
+            stall_timeout = self._shared.limits.stall_timeout
+            self._close_limit = self._shared.clock.callLater(stall_timeout, self.abort)
         self._feed.stopProducing()
         self._request.loseConnection()
 
@@ -219,8 +222,6 @@ class SseResponse:
         self._record_drop(NOT_KEPT)
         # A comment, for a client that has no position to resume from: it gets no 410.
         self._request.write(b": %s\n\n" % NOT_KEPT.encode())
-        stall_timeout = self._shared.limits.stall_timeout
-        self._close_limit = self._shared.clock.callLater(stall_timeout, self.abort)
         self.close(CloseCode.POSITION_LOST)
 
     def on_trimmed(self) -> None:

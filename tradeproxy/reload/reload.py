@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from tradeproxy.config.changes import list_restart_variables
+from tradeproxy.config.changes import choose_tokens, list_restart_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,20 +80,22 @@ class Reload:
     def _apply(self, new: Settings) -> tuple[list[str], int]:
         """Apply the settings; return the names of what has changed, and how many clients closed."""
         old, targets = self.settings, self._targets
+        tokens = choose_tokens(old, new)
         # While the addresses stay, clients use their names.
         hosts = tuple(dict.fromkeys((*new.allowed_hosts, *old.listen_names)))
         changed = {
-            "PROXY_TOKENS": bool(new.tokens) and new.tokens != old.tokens,
+            "PROXY_TOKENS": tokens != old.tokens,
             "PROXY_ALLOWED_HOSTS": set(hosts) != set(old.allowed_hosts),
             "PROXY_ALLOWED_ORIGINS": new.allowed_origins != old.allowed_origins,
-            "PROXY_LOG_LEVEL": new.log.level is not old.log.level,
+            "PROXY_LOG_LEVEL": new.log.level is not old.log.level
+            and targets.set_log_level is not ignore_level,
         }
         new_keys = [keys for keys in targets.keys if keys.replace(new.accounts)]
         changed |= {f"the keys of {keys.settings.name}": True for keys in new_keys}
         self.settings = replace(
             old,
             accounts=tuple(keys.settings for keys in targets.keys),
-            tokens=new.tokens or old.tokens,
+            tokens=tokens,
             allowed_hosts=hosts,
             allowed_origins=new.allowed_origins,
             log=replace(old.log, level=new.log.level),
@@ -103,7 +105,7 @@ class Reload:
         if targets.rest_admission is not None:
             targets.rest_admission.replace_origin_rules(hosts, ())
         targets.set_log_level(new.log.level)
-        targets.tokens.replace(self.settings.tokens)
+        targets.tokens.replace(tokens)
         for keys in new_keys:
             keys.on_change()
         return [name for name, is_new in changed.items() if is_new], (

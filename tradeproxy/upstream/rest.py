@@ -196,7 +196,8 @@ class RestClient:
             self._dates.observe(date)
         if response.code != 200:
             _discard(response)
-            if response.code == 401 and self._keys.have_replaced(credentials):
+            # Alpaca answers 401 to some wrong keys, and 403 to others.
+            if response.code in (401, 403) and self._keys.have_replaced(credentials):
                 return await self._request(path, parameters, accepted)
             raise self._build_error(response)
         if _header(response, b"content-encoding").strip().lower() not in ("", "identity"):

@@ -34,9 +34,11 @@ class RequestSource:
     client: IAddress
     """Its address. The port is 0 if a reverse proxy named the address."""
     host: str | None
-    """The Host header that it sent; None if there is none."""
+    """The host that it asked for; None if there is none."""
     secure: bool
     """Whether it uses TLS."""
+    replaced_host: str | None = None
+    """The Host header, if `host` is that of X-Forwarded-Host."""
 
 
 def read_source(request: Request, trusted: TrustedProxies) -> RequestSource | Rejection:
@@ -58,7 +60,9 @@ def read_source(request: Request, trusted: TrustedProxies) -> RequestSource | Re
         if client is None:
             return BAD_FOR
         peer = (IPv6Address if ":" in client else IPv4Address)("TCP", client, 0)
-    return RequestSource(peer, host if forwarded_host is None else forwarded_host, secure)
+    if forwarded_host is None:
+        return RequestSource(peer, host, secure)
+    return RequestSource(peer, forwarded_host, secure, host)
 
 
 def read_header(request: Request, name: bytes) -> str | None:

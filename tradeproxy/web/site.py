@@ -358,6 +358,7 @@ def _read_request_info(request: Request, source: RequestSource, *, upgradable: b
         offers=tuple([Secret(offer) for offer in offers if offer]),
         upgrade=upgradable and protocol.lower() == "websocket",
         fetch_site=read_header(request, b"sec-fetch-site"),
+        replaced_host=source.replaced_host,
     )
 
 

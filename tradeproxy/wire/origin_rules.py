@@ -29,7 +29,8 @@ class OriginRules:
     """The rules for the headers by which a browser says for whom it asks.
 
     Host must be an IP address or a known name of this machine. This defeats DNS rebinding: a page
-    whose host name resolves to this machine still sends its own name, never an address.
+    whose host name resolves to this machine still sends its own name, never an address. Such a page
+    may set X-Forwarded-Host, so a Host that it replaced must be one too.
 
     Origin must be absent, this server's own, or an allowed one. Otherwise any page in a browser on
     this machine could read the stream.
@@ -52,16 +53,19 @@ class OriginRules:
         fetch_site: str | None,
         *,
         secure: bool,
+        replaced_host: str | None = None,
     ) -> OriginProblem | None:
         """Return why a request is rejected, or None.
 
         Args:
-            host: The Host header, None if there is none.
+            host: The host that the client asked for, None if there is none.
             origin: The Origin header, None if there is none.
             fetch_site: The Sec-Fetch-Site header, None if there is none.
             secure: Whether the request came over TLS.
+            replaced_host: The Host header if `host` is that of X-Forwarded-Host, else None.
         """
-        if not self._is_own_host(host or ""):
+        received = host if replaced_host is None else replaced_host
+        if not self._is_own_host(host or "") or not self._is_own_host(received or ""):
             return OriginProblem.HOST
         if origin is None:
             is_foreign = fetch_site in ("cross-site", "same-site")
