@@ -255,17 +255,11 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         return find_sender(self) if is_caught_up else None
 
     def take_position(self, position: int) -> None:
-        """Record the sequence number of the last event that the group has sent.
-
-        The log of clients counts up to it, also if the group drops the client.
-        """
+        """Take the number of the last event that the group has sent; the log counts up to it."""
         self.subscriber.feed.position = position
 
     def resume_feed(self, rest: bytes) -> None:
-        """Continue with the client's own feed after its position; write `rest` first.
-
-        The event at the position was sent in full or up to `rest`.
-        """
+        """Write `rest` of the event at the feed's position, and continue with the feed."""
         self.account.broadcaster.register(self.subscriber)
         if rest:
             self.transport.write(rest)
