@@ -11,7 +11,7 @@ from tradeproxy.cluster.leadership import LEADER_UNKNOWN, NO_LEADER
 from tradeproxy.cluster.redis_journal import NOT_READ
 from tradeproxy.cluster.redis_status import NOT_REACHED
 from tradeproxy.cluster.tailer import NO_LOG
-from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.hub.account import ANOTHER_ACCOUNT, INTERNAL_ERROR
 from tradeproxy.recovery.recovery import MUTE
 from tradeproxy.upstream.session import LIMIT
 
@@ -29,6 +29,7 @@ REASONS = {
     "HTTP 502 at the handshake": "network",
     "connection lost": "stream",
     "closed by Alpaca with code 1000": "stream",
+    ANOTHER_ACCOUNT: "stream",
     "login refused: ALPACA_API_KEY is not accepted": "keys",
     "login refused: ALPACA_DESK_A_API_KEY is not accepted": "keys",
     "HTTP 401 at the handshake": "keys",

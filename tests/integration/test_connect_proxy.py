@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from base64 import b64encode
 from pathlib import Path
@@ -15,6 +16,7 @@ from twisted.web.http_headers import Headers
 from tests.integration.test_tls import CertificateTestCase
 from tests.support.connect_server import ConnectServer
 from tests.support.processes import Command, free_port, spawn
+from tests.support.sockets import SocketTestCase
 from tradeproxy.simulator.service import Simulator
 
 HOST = "240.0.0.1"
@@ -27,6 +29,8 @@ EVENT = {"event": "new", "order": {"id": "1"}}
 USER, PASSWORD = "m@e", "h:u/s#h?%@"
 USERINFO = "m%40e:h%3Au%2Fs%23h%3F%25%40"
 ENCODED = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+DOCKERFILE = Path(__file__).parents[2] / "deploy/Dockerfile"
 
 TINYPROXY = shutil.which("tinyproxy", path="/usr/bin:/usr/sbin:/usr/local/bin")
 
@@ -174,6 +178,26 @@ class TunnelTests(ConnectProxyTestCase):
         await alpaca.when_listening()
         self.assertNotIn("through the HTTP proxy", proxy.output)
         await proxy.stop()
+
+
+class HealthCheckTests(SocketTestCase):
+    """The health check of the container, which is in its Dockerfile."""
+
+    async def check(self, port: int) -> int:
+        """Return the exit status of the check of a port."""
+        words = DOCKERFILE.read_text(encoding="utf-8").partition("HEALTHCHECK")[2]
+        arguments = json.loads(words.partition("CMD ")[2].partition("\n")[0])
+        nowhere = f"http://127.0.0.1:{free_port()}"
+        command = self.command(
+            *arguments, PROXY_PORT=str(port), http_proxy=nowhere, HTTP_PROXY=nowhere
+        )
+        return await command.ended
+
+    async def test_health_check_uses_no_http_proxy(self) -> None:
+        """Docker passes HTTP_PROXY with HTTPS_PROXY. With it the container was never healthy."""
+        await self.proxy()
+        self.assertEqual(await self.check(self.port), 0)
+        self.assertNotEqual(await self.check(free_port()), 0)
 
 
 class TinyproxyTests(ConnectProxyTestCase):

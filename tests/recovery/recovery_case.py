@@ -23,7 +23,6 @@ from tests.upstream.support import (
     keys_of,
     memory_agent,
 )
-from tradeproxy.config.accounts import AccountSettings, BaseUrl
 from tradeproxy.config.settings import RecoveryMode, RecoverySettings
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Batch
@@ -36,12 +35,11 @@ from tradeproxy.simulator.orders import Order, parse_order
 from tradeproxy.simulator.web import ApiSite
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory
-from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.upstream.service import UpstreamService
+from tradeproxy.wire.credentials import KeyPair
 from tradeproxy.wire.event import format_time
-from tradeproxy.wire.messages import Dialect
 from tradeproxy.wire.proxy_status import Gap
 
 INTERVAL = 900.0
@@ -83,10 +81,12 @@ class RecoveryTestCase(SynchronousTestCase):
 
     mode = RecoveryMode.AUTO
     deadline = 5.0
+    accepted: KeyPair | None = KEYS
+    """The keys that Alpaca accepts; None stands for any."""
 
     def setUp(self) -> None:
         self.clock = fake_time(self)
-        self.alpaca = simulator(self.clock, credentials=KEYS)
+        self.alpaca = simulator(self.clock, credentials=self.accepted)
         self.wire = MemoryEndpoint(self.alpaca, self.clock)
         self.host = MemoryHost(ApiSite(self.alpaca), self.wire)
         self.proxy_clock = self.new_proxy_clock()
@@ -127,10 +127,11 @@ class RecoveryTestCase(SynchronousTestCase):
 
     def new_service(self) -> UpstreamService:
         self.rate_limiter = BreakableRateLimiter()
+        self.keys = keys_of(KEYS)
         rest = RestClient(
             memory_agent(self.host, self.clock),
             BASE_URL,
-            keys_of(KEYS),
+            self.keys,
             self.proxy_clock,
             self.account.dates,
             self.rate_limiter,
@@ -141,13 +142,10 @@ class RecoveryTestCase(SynchronousTestCase):
             RecoverySettings(self.mode, self.deadline, INTERVAL),
             self.proxy_clock,
         )
-        settings = AccountSettings(
-            "paper", BaseUrl.parse(BASE_URL), KEYS, Dialect.AUTHENTICATE, "ALPACA_API_KEY"
-        )
         return UpstreamService(
             self.account,
             self.wire,
-            UpstreamFactory(AccountKeys(settings), self.account, recovery, self.clock),
+            UpstreamFactory(self.keys, self.account, recovery, self.clock),
             recovery,
             Backoff(lambda: 1.0),
             self.clock,

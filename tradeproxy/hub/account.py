@@ -45,7 +45,8 @@ RECONNECT_REASONS = ("lost", "unreachable", "refused", "limited", "mute")
 
 `lost`: a stream ended. `unreachable`: no connection was possible. `refused`: Alpaca rejected the
 login. `limited`: another connection uses the only one that Alpaca allows per account, or a login
-was refused with an unknown message. `mute`: the proxy closed a stream that brought no events.
+was refused with an unknown message. `mute`: the proxy closed a stream that brought no events, or
+that belongs to another account than the keys that replaced its own.
 """
 
 ANOTHER_ACCOUNT = "Alpaca answers with another account than before"
@@ -83,6 +84,8 @@ class Account:
         """The role of this node; None unless several nodes share the account."""
         self.on_stream_state: Callable[[StreamState], None] = lambda _: None
         """Called when the status of the upstream or a gap has changed."""
+        self.on_another_account: Callable[[], None] = lambda: None
+        """Called when Alpaca has reported another account than before."""
         self.dropped_frames: Counter[str] = Counter()
         self.reconnects = 0
         self.reconnect_reasons = Counter(dict.fromkeys(RECONNECT_REASONS, 0))
@@ -259,6 +262,7 @@ class Account:
         """
         if self.journal.identify(account_id):
             self.gaps.settle(GapOutcome.LOST, ANOTHER_ACCOUNT)
+            self.on_another_account()
 
     def correct_times(self) -> None:
         """Correct what a wrong clock or a wrong time has set.

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.hub.account import ANOTHER_ACCOUNT, INTERNAL_ERROR
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.upstream.backoff import Backoff, Disconnect, DisconnectCause
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol
@@ -63,6 +63,7 @@ class UpstreamService(Service):
         self._running: Deferred[None] | None = None
         self._keys = factory.keys
         self._keys.on_change = self._end_wait
+        account.on_another_account = self._leave_old_account
         self._tried = self._keys.credentials
         self._next_attempt: IDelayedCall | None = None
         self._waits = True
@@ -132,6 +133,12 @@ class UpstreamService(Service):
     def _end_wait(self) -> None:
         if self._next_attempt is not None and self._next_attempt.active():
             self._next_attempt.reset(0)
+
+    def _leave_old_account(self) -> None:
+        """Open the stream again if its keys were replaced: requests already have the new ones."""
+        if self._tried != self._keys.credentials:
+            # In a turn of its own: the end of the connection cancels the request that found it.
+            self._clock.callLater(0, self.reopen, ANOTHER_ACCOUNT)
 
     async def _run_session(self) -> Disconnect:
         self._tried = self._keys.credentials

@@ -32,8 +32,13 @@ export const REMEDIES = [
   },
   {
     id: "stream",
-    says: ["connection lost", "no pong in time", "closed by Alpaca with code …"],
-    cause: "the stream ended a moment ago",
+    says: [
+      "connection lost",
+      "no pong in time",
+      "closed by Alpaca with code …",
+      "Alpaca answers with another account than before",
+    ],
+    cause: "the stream ended a moment ago; the last, as its keys were replaced by another account's",
     remedy: "nothing; if it repeats, check this machine's network",
   },
   {
