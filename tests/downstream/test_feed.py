@@ -192,6 +192,21 @@ class FeedBehindTests(FeedTestCase):
         self.feed.deliver(self.log.lose(b"b"))
         self.assertEqual(self.feed.passed, 0)
 
+    def test_hole_is_no_passed_row(self) -> None:
+        """A client that is closed there had one event more in the log of clients than it got."""
+        self.feed.start(0)
+        self.feed.deliver(self.log.append(b"a"))
+        self.feed.deliver(self.log.lose(b"b"))
+        self.assertEqual(self.feed.passed, 2)
+        self.feed.pauseProducing()
+        self.feed.deliver(self.log.lose(b"c"))
+        self.feed.resumeProducing()
+        self.turn()
+        self.assertEqual((self.sink.sent, self.feed.passed), ([b"a", b"b", b"hole 2"], 2))
+        self.feed.start(0)
+        self.turn(3)
+        self.assertEqual((self.sink.sent[3:], self.feed.passed), ([b"a", b"hole 2"], 3))
+
     def test_hole_is_reported_between_the_rows_around_it(self) -> None:
         """A hole may be anywhere in a step, or in a delivered batch."""
         self.log.append(b"a", b"b")

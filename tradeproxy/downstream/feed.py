@@ -145,7 +145,7 @@ class Feed:
         """
         self.position = 0
         """The sequence number of the last row that was sent or skipped."""
-        # `position`, less `passed`. Only a start changes it: the fan-out counts nothing.
+        # `position`, less `passed`. Only `_move_to` changes it: the fan-out counts nothing.
         self._initial = 0
         self.encoder: object = None
         """The key of this client's bytes in `Batch.encoded`; None if they are never shared."""
@@ -190,16 +190,15 @@ class Feed:
     def passed(self) -> int:
         """How many rows of the log were sent since the first start, or left out by the filter.
 
-        Events that the log does not store have one row together.
+        Events that the log does not store have one row together, if they were sent. A hole that was
+        read instead of them counts as none.
         """
-        # A client that began at a hole goes back by one, to read the hole of later events.
-        return max(self.position - self._initial, 0)
+        return self.position - self._initial
 
     def start(self, position: int) -> None:
         """Send every event after `position`: the sequence number of the last row to skip."""
         if self._state is not _FeedState.ENDED:
-            self._initial += position - self.position
-            self.position = position
+            self._move_to(position)
             self._fall_behind()
 
     def stop(self) -> None:
@@ -242,7 +241,7 @@ class Feed:
         else:
             # The log does not store these events. The client must read the hole instead, even
             # if it got earlier events of the same hole: otherwise it misses events unnoticed.
-            self.position = min(self.position, hole - 1)
+            self._move_to(min(self.position, hole - 1))
             self._fall_behind()
 
     # Called by the transport.
@@ -281,6 +280,11 @@ class Feed:
     def _fall_behind(self) -> None:
         self._set_state(_FeedState.BEHIND)
         self._schedule_step()
+
+    def _move_to(self, position: int) -> None:
+        """Set the position; no row counts as passed by that."""
+        self._initial += position - self.position
+        self.position = position
 
     def _set_state(self, state: _FeedState) -> None:
         self._state = state
@@ -324,7 +328,7 @@ class Feed:
             self._set_state(_FeedState.IDLE)
             self._sink.on_trimmed()
         elif batch.rows[0].payload is None:
-            self.position = batch.first
+            self._move_to(batch.first)
             self._sink.on_hole(batch.rows[0])
         else:
             self._write(self._sink.encode(batch), batch.last)

@@ -75,6 +75,7 @@ class DeadProxyTests(DashboardTestCase):
         await browser.until(
             f"{VERDICT} === 'all is well' && {LINK} === 'connected' && {ROWS}.length >= 3"
             " && document.querySelector('#clients-list .badge')"
+            " && document.querySelector('#clients-summary').textContent.includes('dashboards')"
         )
         before = await browser.do("evaluate", text=COLORS)
 
