@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from tradeproxy.upstream.session import StreamListener
 
 CONNECT_TIMEOUT = 15.0
-"""Seconds for the TCP connect, again for the answer of a proxy, and again for TLS and the WebSocket
-handshake together."""
+"""Seconds for the TCP connect, again for the answer of an HTTP proxy, and again for TLS and the
+WebSocket handshake together."""
 
 LOGIN_TIMEOUT = 15.0
 """Seconds from the open WebSocket to the acknowledgement of `listen`."""
