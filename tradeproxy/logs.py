@@ -25,6 +25,7 @@ from twisted.logger import (
 
 from tradeproxy.config.env import Environment, Findings
 from tradeproxy.config.logging import Level, LogFormat, LogSettings, read_log
+from tradeproxy.runtime.log_throttle import OURS, is_library_information
 from tradeproxy.wire.proxy_status import format_seconds
 
 if TYPE_CHECKING:
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 LONGEST = 1000
 """Characters of a message or of one of its values. Our own messages are shorter."""
 LONGEST_TRACEBACK = 20_000
-
-OURS = "tradeproxy."
-"""Prefix of our loggers. Only their values are logged. Other loggers show only the message, and
-nothing at level info: see runtime/log_throttle.py."""
 
 
 def observer(
@@ -103,10 +100,7 @@ def as_json(event: LogEvent) -> str | None:
 
 def _message(event: LogEvent) -> str | None:
     """Return the text of an event; None if it has none or is a library's information."""
-    is_ours = event["log_namespace"].startswith(OURS)
-    return (
-        formatEvent(event) or None if is_ours or event["log_level"] is not LogLevel.info else None
-    )
+    return None if is_library_information(event) else formatEvent(event) or None
 
 
 def _named(form: LogFormat | None) -> ILogObserver:
@@ -116,6 +110,7 @@ def _named(form: LogFormat | None) -> ILogObserver:
 
 
 def _values(event: LogEvent) -> dict[str, Any]:
+    """Return the values of one of our events. Those of a library may hold anything."""
     if not event["log_namespace"].startswith(OURS):
         return {}
     values = ((name, value) for name, value in event.items() if not name.startswith("log_"))

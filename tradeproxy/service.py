@@ -38,6 +38,8 @@ from tradeproxy.wire.trusted_proxies import TrustedProxies
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from twisted.web.iweb import IAgent
+
     from tradeproxy.cluster.node import Node
     from tradeproxy.config.accounts import AccountSettings
     from tradeproxy.config.logging import Level
@@ -81,7 +83,8 @@ def build_service(
     clients = DownstreamFactory(settings.limits, reactor, sockets)
     tokens = Tokens(settings.tokens)
     admission = Admission(settings.allowed_hosts, settings.allowed_origins, tokens)
-    passthrough = _passthrough(settings, clients.clients, reactor) if settings.rest else None
+    agent = build_agent(reactor, settings.connect_proxy)
+    passthrough = _passthrough(settings, agent, clients.clients, reactor) if settings.rest else None
     trusted = TrustedProxies(settings.trusted_proxies)
     site = build_site(accounts, clients, admission, reactor, wall_clock, passthrough, trusted)
 
@@ -92,7 +95,6 @@ def build_service(
     JournalService(accounts.values()).setServiceParent(proxy)
     upstream = MultiService()
     upstream.setServiceParent(proxy)
-    agent = build_agent(reactor, settings.connect_proxy)
     read_accounts = tuple if source is None else source.read_accounts_again
     keys = [AccountKeys(account, read_accounts) for account in settings.accounts]
     for account, own_keys in zip(settings.accounts, keys, strict=True):
@@ -171,12 +173,10 @@ def _upstream_service(
     )
 
 
-def _passthrough(settings: Settings, clients: Clients, reactor: Any) -> RestProxy:
+def _passthrough(settings: Settings, agent: IAgent, clients: Clients, reactor: Any) -> RestProxy:
     urls = {account.name: account.base_url.rest for account in settings.accounts}
     own_pages = Admission(settings.allowed_hosts, (), Tokens(()))
-    return RestProxy(
-        build_agent(reactor, settings.connect_proxy), urls, own_pages, clients, reactor
-    )
+    return RestProxy(agent, urls, own_pages, clients, reactor)
 
 
 def _simulator_service(

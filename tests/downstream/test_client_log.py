@@ -49,7 +49,7 @@ class ClientLineTests(ProxyTestCase):
             self.open("?client_name=bot1").sendClose(3001)
             self.wires.advance(1)
         for line in lines:
-            self.assertIn("127.0.0.1:50000 'bot1' /trade-updates-paper", line)
+            self.assertIn('127.0.0.1:50000 "bot1" /trade-updates-paper', line)
         self.assertEqual(len(lines), 2)
 
     def test_websocket_has_a_line_when_it_connects_and_one_when_it_leaves(self) -> None:

@@ -53,6 +53,8 @@ class RejectionCounterTests(SynchronousTestCase):
 class ShortRequest:
     """A client that follows no stream, such as a REST request."""
 
+    grant = None
+
     def __init__(self) -> None:
         self.is_closed: Deferred[None] = Deferred()
         self.is_aborted = False
@@ -62,9 +64,6 @@ class ShortRequest:
 
     def abort(self) -> None:
         self.is_aborted = True
-
-    def find_end(self) -> None:
-        return None
 
     def stats(self) -> None:
         return None

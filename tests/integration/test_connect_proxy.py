@@ -117,7 +117,7 @@ class TunnelTests(ConnectProxyTestCase):
         await self.start_alpaca()
         await self.server.start(self.authority.issue("other.example").endpoint())
         proxy = await self.start_proxy(f"https://{USERINFO}@localhost:{self.server.port}")
-        await proxy.says("its certificate is not valid for it; next attempt")
+        await proxy.says("the server's certificate is for another name; next attempt")
         self.assertEqual(self.server.requests, [])
         await proxy.stop()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.disks import fill_disk, mount_disk
-from tests.support.journals import SpooledCase, event, event_id_of, events, time_of
+from tests.support.journals import SpooledCase, entries, event, event_id_of, events, time_of
 from tradeproxy.journal import spool
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import JournalError
@@ -21,11 +21,6 @@ from tradeproxy.journal.spool import MAGIC, MAX_ROWS, MAX_SIZE, Spool, find_spoo
 from tradeproxy.journal.sqlite import MAX_SPOOLED
 
 EPOCH = "0123456789abcdef"
-
-
-def entries(*numbers: int) -> list[Entry]:
-    """Return durable entries with these numbers."""
-    return [Entry(n, event(n), time_of(n), n, durable=True) for n in numbers]
 
 
 class SpoolFileTests(SynchronousTestCase):
@@ -111,7 +106,6 @@ class SpoolFileTests(SynchronousTestCase):
         self.spool.close()
         other = Spool(self.path, full_sync=False)
         self.assertRaises(FileExistsError, other.open, EPOCH)
-        self.assertFalse(other.is_open)
         self.assertEqual(self.path.read_bytes(), b"precious")
 
     def test_is_full_after_128_rows_or_a_mebibyte(self) -> None:

@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
+from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import Batch, Journal, Row
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.runtime.dates import Dates
@@ -123,6 +124,11 @@ def event(n: int, **fields: Any) -> Event:
 def events(*numbers: int) -> list[Event]:
     """Return the events with these numbers."""
     return [event(n) for n in numbers]
+
+
+def entries(*numbers: int) -> list[Entry]:
+    """Return durable entries with these numbers."""
+    return [Entry(n, event(n), time_of(n), n, durable=True) for n in numbers]
 
 
 class JournalListener:

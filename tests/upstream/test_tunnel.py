@@ -213,11 +213,11 @@ class TunnelTests(SynchronousTestCase):
             self.assertEqual(self.fail_with(), "it closed the connection")
 
     def test_failed_tls_with_the_proxy_has_a_reason(self) -> None:
-        """The texts of these errors may be anything."""
+        """It is the one that TLS to Alpaca has. The texts of these errors may be anything."""
         for error, text in (
-            (SSL.Error([]), "TLS failed"),
-            (VerificationError([]), "its certificate is not valid for it"),
-            (CertificateError("hush"), "its certificate is not valid for it"),
+            (SSL.Error([]), "TLS failed: the connection was cut"),
+            (VerificationError([]), "the server's certificate is for another name"),
+            (CertificateError("hush"), "the server's certificate has no valid subjectAltName"),
         ):
             self.connect()
             self.tunnel.connectionLost(Failure(error))

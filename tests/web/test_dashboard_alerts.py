@@ -103,8 +103,14 @@ class AlertTests(ScriptTestCase):
     def test_refused_notifications_are_turned_off_with_a_reason(self) -> None:
         """A switch that is on and does nothing would be believed."""
         for broken, text in (
-            ("Notification.permission = 'denied';", "The browser allows no notifications of this"),
-            ("delete globalThis.Notification;", "The browser allows no notifications of this page"),
+            (
+                "Notification.permission = 'denied';",
+                "The browser allows no notifications from this",
+            ),
+            (
+                "delete globalThis.Notification;",
+                "The browser allows no notifications from this page",
+            ),
         ):
             _, _, said, choices = self.alert(f"""
                 const alerts = start();
@@ -122,7 +128,7 @@ class AlertTests(ScriptTestCase):
             alerts.take(fill("a"));
             run();
         """)
-        self.assertEqual(said, ["This browser has no notifications of pages."])
+        self.assertEqual(said, ["This browser shows no notifications from pages."])
         self.assertFalse(choices["notification"])
 
 

@@ -126,7 +126,7 @@ async def check_redis(redis: RedisSettings, reactor: Any) -> CheckResult:
 async def check_login(
     account: AccountSettings, reactor: Any, proxy: ConnectProxy | None
 ) -> CheckResult:
-    """Check that Alpaca accepts the account's credentials. `proxy` is that of the environment.
+    """Check that Alpaca accepts the credentials, through the HTTP proxy of the environment.
 
     This uses the account's one connection: if a proxy is connected, Alpaca rejects the attempt.
     """

@@ -102,7 +102,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def _read_way(prefix: str, account: str) -> tuple[BaseUrl, ConnectProxy | None]:
-    """Return the account's base URL, and the proxy on the way to it."""
+    """Return the account's base URL, and the HTTP proxy on the way to it."""
     env = Environment(os.environ, Path.cwd(), Findings())
     url = env.parse(f"{prefix}URL", BaseUrl.parse, LIVE_URL if account == "live" else PAPER_URL)
     proxy = read_connect_proxy(os.environ, env.findings)

@@ -135,7 +135,7 @@ class Leadership(Service):
         return self._running_terms
 
     def shorten_stop(self) -> None:
-        """Let the upstream wait for no answer of Alpaca's. The lease is released as usual."""
+        """Stop without waiting for Alpaca's answer. The lease is released as usual."""
         if self._upstream is not None:
             shorten_stop(self._upstream)
 

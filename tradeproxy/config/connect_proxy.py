@@ -58,11 +58,12 @@ class NoProxyEntry:
         except ValueError:
             pass
         if match := _ENTRY.fullmatch(text):
+            host = match["ipv6"] or match["name"]
             port = None if match["port"] is None else int(match["port"])
             try:
-                if address := match["ipv6"] or _find_address(match["name"]):
-                    return cls(ip_network(address), None, port)
-                name = match["name"].removeprefix("*.").removeprefix(".")
+                if match["ipv6"] or hosts.is_address(host):
+                    return cls(ip_network(host), None, port)
+                name = host.removeprefix("*.").removeprefix(".")
                 return cls(None, name if name == "*" else hosts.canonicalize(name), port)
             except ValueError:
                 pass
@@ -186,7 +187,3 @@ def _encode_credentials(user: str | None, password: str | None) -> Secret | None
     if ":" in name:
         raise ValueError
     return Secret(f"Basic {b64encode(f'{name}:{secret}'.encode()).decode()}")
-
-
-def _find_address(text: str | None) -> str | None:
-    return text if text and hosts.is_address(text) else None

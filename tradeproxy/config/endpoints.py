@@ -110,9 +110,7 @@ def complete(description: str) -> str:
 
 def is_local(description: str) -> bool:
     """Whether only this machine can reach the address. False if that is not certain."""
-    endpoint = _parse(description)
-    if endpoint.kind == "systemd":
-        return _is_local_socket(endpoint)
+    endpoint = _resolve(_parse(description))
     return endpoint.kind == "unix" or (endpoint.on_tcp and hosts.is_loopback(endpoint.interface))
 
 
@@ -123,12 +121,13 @@ def format_url(description: str) -> str:
     An inherited socket has the address that it is bound to.
     """
     endpoint = _parse(description)
-    if endpoint.kind == "systemd" and not endpoint.behind_haproxy:
-        return _format_inherited(endpoint) or description
-    if endpoint.on_tcp and not endpoint.behind_haproxy:
+    if endpoint.behind_haproxy:
+        return description
+    endpoint = _resolve(endpoint)
+    if endpoint.on_tcp:
         scheme = "https" if endpoint.kind in ("ssl", "tls") else "http"
         return f"{scheme}://{endpoint.authority}"
-    if endpoint.kind == "unix" and not endpoint.behind_haproxy:
+    if endpoint.kind == "unix":
         return f"unix:{endpoint['address']}"
     return description
 
@@ -210,33 +209,18 @@ def _split(description: str) -> tuple[list[str], dict[str, str]]:
     return positional, {field[0]: field[1] for field in fields if len(field) == 2}
 
 
-def _is_local_socket(endpoint: _Endpoint) -> bool:
-    match read_inherited(_list_arguments(endpoint)):
-        case str():
-            return True
-        case (host, _):
-            return hosts.is_loopback(host)
-    return False
-
-
-def _format_inherited(endpoint: _Endpoint) -> str:
-    match read_inherited(_list_arguments(endpoint)):
-        case str(path):
-            return f"unix:{path}"
-        case (host, port):
-            return f"http://{hosts.format_in_url(host)}:{port}"
-    return ""
-
-
-def _list_arguments(endpoint: _Endpoint) -> str:
-    return "".join(
-        f":{name}={quoteStringArgument(value)}" for name, value in endpoint.given.items()
-    )
+def _resolve(endpoint: _Endpoint) -> _Endpoint:
+    """Return the endpoint that an inherited socket is bound to. Others are returned unchanged."""
+    if endpoint.kind != "systemd":
+        return endpoint
+    given = endpoint.given.items()
+    arguments = "".join(f":{name}={quoteStringArgument(value)}" for name, value in given)
+    return read_inherited(arguments) or endpoint
 
 
 @cache
-def read_inherited(arguments: str) -> str | tuple[str, int] | None:
-    """Return the path, or the host and the port, of an inherited socket; None if there is none.
+def read_inherited(arguments: str) -> _Endpoint | None:
+    """Return the endpoint that an inherited socket is bound to; None if there is no such socket.
 
     It is read once, before the proxy listens. Twisted then closes the descriptor, whose number may
     become another file's; a reload asks again.
@@ -252,9 +236,11 @@ def read_inherited(arguments: str) -> str | tuple[str, int] | None:
             address = inherited.getsockname()
             if inherited.family == socket.AF_UNIX:
                 # An abstract address is bytes; it begins with a zero, which is written as "@".
-                return "@" + address[1:].decode() if isinstance(address, bytes) else str(address)
+                is_abstract = isinstance(address, bytes)
+                path = "@" + address[1:].decode() if is_abstract else address
+                return _Endpoint("unix", {"address": path})
             host, port = address[:2]
-            return str(host), int(port)
+            return _Endpoint("tcp", {"interface": str(host), "port": str(int(port))})
     except (OSError, LookupError, AttributeError, TypeError, ValueError):
         return None
 

@@ -169,7 +169,7 @@ class Environment:
         return secret
 
     def warn_of_quotes(self, source: str, text: str) -> None:
-        """Record a warning, without the text, if it is in quotes. A .env has none around it."""
+        """Record a warning, without the text, if it is in quotes. Those of a .env are removed."""
         if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
             self.findings.warning(
                 f"{source}: begins and ends with a quote, which counts as a part of it;"

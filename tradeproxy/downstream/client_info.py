@@ -44,7 +44,7 @@ class ClientInfo(NamedTuple):
     @property
     def label(self) -> str:
         """The address, with the name that the client gave itself in quotes, for the log."""
-        return f"{self.address} {self.name!r}" if self.name else self.address
+        return f"{self.address} {quote(self.name)}" if self.name else self.address
 
 
 def read_client_info(
@@ -96,6 +96,12 @@ def cut_middle(text: str, longest: int) -> str:
     """Return the start and the end of a text that is longer than `longest` characters (even)."""
     half = longest // 2
     return text if len(text) <= longest else f"{text[: half - 1]}…{text[-half:]}"
+
+
+def quote(text: str) -> str:
+    """Return a client's printable text in quotes. It cannot imitate another part of a log line."""
+    escaped = text.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'
 
 
 def _describe_begin(position: Position | None) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from twisted.logger import Logger
 
-from tradeproxy.downstream.client_info import cut_middle
+from tradeproxy.downstream.client_info import cut_middle, quote
 from tradeproxy.runtime.line_limit import LineLimit
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ClientLog:
                 "client connected: {address} {path} {user_agent}, {begin}",
                 address=info.label,
                 path=info.path,
-                user_agent=_quote(info.user_agent),
+                user_agent=_quote_agent(info),
                 begin=info.begin,
             )
 
@@ -77,7 +77,7 @@ class ClientLog:
         common = {
             "address": info.label,
             "path": info.path,
-            "user_agent": _quote(info.user_agent),
+            "user_agent": _quote_agent(info),
             "seconds": self._clock.seconds() - info.connected_at,
             "reason": reason,
         }
@@ -140,7 +140,5 @@ def describe_end(connection: WebSocketEnd, otherwise: str) -> str:
     return otherwise
 
 
-def _quote(text: str) -> str:
-    """Return a User-Agent in quotes. It cannot imitate another part of the line."""
-    escaped = cut_middle(text, MAX_LOGGED_AGENT).replace("\\", r"\\").replace('"', r"\"")
-    return f'"{escaped}"'
+def _quote_agent(info: ClientInfo) -> str:
+    return quote(cut_middle(info.user_agent, MAX_LOGGED_AGENT))

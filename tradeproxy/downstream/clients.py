@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
+    from tradeproxy.downstream.admission import Grant
     from tradeproxy.downstream.client_info import ClientInfo
     from tradeproxy.downstream.client_log import ClientLog
     from tradeproxy.runtime.socket_limit import SocketLimit
@@ -71,14 +72,15 @@ class ConnectedClient(Protocol):
     is_closed: Deferred[Any]
     """Fires when the connection is gone."""
 
+    @property
+    def grant(self) -> Grant | None:
+        """The tokens by which it was accepted; None for a request that needs none."""
+
     def close(self, code: CloseCode) -> None:
         """Close the connection, with `code` if the protocol can carry it."""
 
     def abort(self) -> None:
         """Drop the connection without a close frame."""
-
-    def find_end(self) -> CloseCode | None:
-        """Return the code to close it with, if the tokens no longer accept it; or None."""
 
     def stats(self) -> ClientStats | None:
         """Return its state; None for a short request that follows no stream."""
@@ -150,8 +152,11 @@ class Clients:
 
     def close_unaccepted(self) -> int:
         """Close each client whose token was removed; return their number."""
-        found = [(client, client.find_end()) for client in self]
-        ended = [(client, code) for client, code in found if code is not None]
+        ended = [
+            (client, code)
+            for client in self
+            if client.grant is not None and (code := client.grant.find_end()) is not None
+        ]
         for client, code in ended:
             client.close(code)
         return len(ended)

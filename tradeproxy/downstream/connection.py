@@ -19,6 +19,7 @@ from tradeproxy.downstream.clients import ClientStats
 from tradeproxy.downstream.direct_write import find_sender, write_direct
 from tradeproxy.downstream.handshake_limits import FRAMES_PER_TURN
 from tradeproxy.downstream.session import (
+    TOKEN_REFUSED,
     ClientEffect,
     ClientSession,
     ClientState,
@@ -59,9 +60,6 @@ close frame."""
 
 TOO_LARGE = "a message over the limit of its bytes or fragments"
 """The reason that is counted for a client that Autobahn closes with 1009."""
-
-TOKEN_REFUSED = CloseWith(CloseCode.TOKEN_REFUSED, CloseCode.TOKEN_REFUSED.reason)
-"""The effect that follows a wrong token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +123,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self.account = account
         self._session = session
         self._info = info
-        self._grant = grant
+        self.grant = grant
         self.subscriber = Subscription(
             account, options, self, context.encoders, self.clock, context.limits.stall_timeout
         )
@@ -206,13 +204,11 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
 
     def on_message_too_large(self) -> None:
         """Count a client whose message has too many bytes or fragments."""
-        self.end_reason = TOO_LARGE
-        self._record_rejection(TOO_LARGE)
+        self._record_drop(TOO_LARGE)
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that does not answer pings."""
-        self.end_reason = f"no pong for {self._context.pong_timeout:g} s"
-        self._record_rejection(self.end_reason)
+        self._record_drop(f"no pong for {self._context.pong_timeout:g} s")
         super().onAutoPingTimeout()
 
     # Called by the subscription.
@@ -259,17 +255,11 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         return find_sender(self) if is_caught_up else None
 
     def take_position(self, position: int) -> None:
-        """Record the sequence number of the last event that the group has sent.
-
-        The log of clients counts up to it, also if the group drops the client.
-        """
+        """Take the number of the last event that the group has sent; the log counts up to it."""
         self.subscriber.feed.position = position
 
     def resume_feed(self, rest: bytes) -> None:
-        """Continue with the client's own feed after its position; write `rest` first.
-
-        The event at the position was sent in full or up to `rest`.
-        """
+        """Write `rest` of the event at the feed's position, and continue with the feed."""
         self.account.broadcaster.register(self.subscriber)
         if rest:
             self.transport.write(rest)
@@ -319,10 +309,6 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         """
         self._run_step(self._session.close, code, reason)
 
-    def find_end(self) -> CloseCode | None:
-        """Return the code to close the client with, if the tokens no longer accept it; or None."""
-        return self._grant.find_end()
-
     def abort(self) -> None:
         """Drop the connection without a close frame."""
         self.end_reason = self.end_reason or describe_end(self, DROPPED)
@@ -363,10 +349,11 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
                 self._is_authenticated = True
                 self._context.clients.sockets.log_in(self.transport)
                 self._context.clients.log.connected(self._info)
-            if TOKEN_REFUSED in effects and (delay := self._record_wrong_token()):
+            is_refused = TOKEN_REFUSED in effects
+            if is_refused and (delay := self._context.wrong_tokens.record(self._info.host)):
                 self.clock.callLater(delay, self._run_step, self._apply_late, effects)
             else:
-                self._apply_all(effects)
+                self._apply(effects)
         except Exception:
             self._log.failure(
                 "{account}: a client's session failed; the connection is aborted",
@@ -374,37 +361,32 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             )
             self.abort()
 
-    def _record_rejection(self, reason: str) -> None:
+    def _record_drop(self, reason: str) -> None:
+        self.end_reason = reason
         self._context.clients.rejections.record(self._info.label, reason)
-
-    def _record_wrong_token(self) -> float:
-        return self._context.wrong_tokens.record(self._info.host)
 
     def _apply_late(self, effects: tuple[ClientEffect, ...]) -> tuple[ClientEffect, ...]:
         if self.state == self.STATE_OPEN:
-            self._apply_all(effects)
+            self._apply(effects)
         return ()
 
-    def _apply_all(self, effects: tuple[ClientEffect, ...]) -> None:
+    def _apply(self, effects: tuple[ClientEffect, ...]) -> None:
         for effect in effects:
-            self._apply(effect)
-
-    def _apply(self, effect: ClientEffect) -> None:
-        match effect:
-            case SendReply(message):
-                self.write(self._context.encode_reply(message))
-            case SetStatus(on):
-                self.subscriber.set_status(on)
-            case SetEvents(on):
-                self.subscriber.set_events(on)
-            case CloseWith(code, reason):
-                self._send_close(code, reason)
+            match effect:
+                case SendReply(message):
+                    self.write(self._context.encode_reply(message))
+                case SetStatus(on):
+                    self.subscriber.set_status(on)
+                case SetEvents(on):
+                    self.subscriber.set_events(on)
+                case CloseWith(code, reason):
+                    self._send_close(code, reason)
 
     def _send_close(self, code: CloseCode, reason: str) -> None:
-        self.end_reason = f"closed with {code.code}: {code.reason}"
         # A stop closes every client. That is no rejection.
         if code is not CloseCode.RESTARTING:
-            self._record_rejection(code.reason)
+            self._record_drop(code.reason)
+        self.end_reason = f"closed with {code.code}: {code.reason}"
         if not self._reads:
             self.close_timeout = SLOW_CLOSE_TIMEOUT
         # No event may follow the close frame (RFC 6455, 5.5.1).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tradeproxy.downstream.admission import Rejection
@@ -14,10 +14,8 @@ from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.position import AfterId
 
 if TYPE_CHECKING:
-    from tradeproxy.downstream.filters import Filter
     from tradeproxy.downstream.query import HistoryQuery
     from tradeproxy.hub.account import Account
-    from tradeproxy.wire.position import Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +28,6 @@ class LogRange:
     """The sequence number of the last row; None means no such bound."""
     until: int | None = None
     """Later events are left out (microseconds since 1970); None means no such bound."""
-    filter: Filter | None = None
-    """Which events are sent; None means all."""
-    position: Position | None = None
-    """The position that the client gave."""
 
 
 def resolve_query(account: Account, query: HistoryQuery) -> LogRange | Rejection:
@@ -43,12 +37,9 @@ def resolve_query(account: Account, query: HistoryQuery) -> LogRange | Rejection
     the end is unknown. 503: the log cannot be read now.
     """
     try:
-        log_range = _find_range(account, query)
+        return _find_range(account, query)
     except UnreadableError:
         return Rejection(503, CloseCode.UNREADABLE.reason)
-    if isinstance(log_range, Rejection):
-        return log_range
-    return replace(log_range, filter=query.filter, position=query.position)
 
 
 def _find_range(account: Account, query: HistoryQuery) -> LogRange | Rejection:

@@ -91,6 +91,9 @@ class CloseWith:
     reason: str
 
 
+TOKEN_REFUSED = CloseWith(CloseCode.TOKEN_REFUSED, CloseCode.TOKEN_REFUSED.reason)
+"""The last effect of a wrong token."""
+
 ClientEffect: TypeAlias = SendReply | SetStatus | SetEvents | CloseWith
 
 STREAMS = (TRADE_UPDATES, PROXY_STATUS)
@@ -155,10 +158,8 @@ class ClientSession:
             case _, Malformed():
                 return self._close(CloseCode.MALFORMED)
             case _, Authenticate(credentials) if not self._admits(credentials):
-                return (
-                    SendReply(Authorization(authorized=False)),
-                    *self._close(CloseCode.TOKEN_REFUSED),
-                )
+                self.state = ClientState.CLOSED
+                return (SendReply(Authorization(authorized=False)), TOKEN_REFUSED)
             case _, Authenticate(_, dialect):
                 self.state = ClientState.AUTHENTICATED
                 array = self._mode is ProtocolMode.ORIGINAL and dialect is Dialect.AUTH

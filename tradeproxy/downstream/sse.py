@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.admission import Grant
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.downstream.log_range import LogRange
+    from tradeproxy.downstream.query import HistoryQuery
     from tradeproxy.hub.account import Account
     from tradeproxy.journal.base import Row
 
@@ -60,17 +61,20 @@ class SseResponses:
         self,
         request: Request,
         account: Account,
+        query: HistoryQuery,
         log_range: LogRange,
         grant: Grant,
-        client_name: str = "",
     ) -> int:
-        """Respond to an admitted request. The result is for twisted.web's `Resource.render`."""
+        """Respond to an admitted request, whose `query` describes `log_range`.
+
+        The result is for twisted.web's `Resource.render`.
+        """
         for name, value in HEADERS.items():
             request.setHeader(name, value)
         if request.method == b"HEAD":
             request.finish()
         else:
-            SseResponse(self, request, account, log_range, grant, client_name).begin()
+            SseResponse(self, request, account, query, log_range, grant).begin()
         return NOT_DONE_YET
 
 
@@ -90,9 +94,9 @@ class SseResponse:
         shared: SseResponses,
         request: Request,
         account: Account,
+        query: HistoryQuery,
         log_range: LogRange,
         grant: Grant,
-        client_name: str,
     ) -> None:
         self.is_closed: Deferred[None] = Deferred()
         self._shared = shared
@@ -101,12 +105,13 @@ class SseResponse:
         self._transport = channel.transport
         self._account = account
         self._range = log_range
-        self._grant = grant
+        self.grant = grant
         self._info = read_client_info(
-            request, "server-sent events", log_range.position, account.dates, name=client_name
+            request, "server-sent events", query.position, account.dates, name=query.client_name
         )
+        self._is_filtered = query.filter is not None or log_range.until is not None
         self._end_reason = ""
-        self._encoder = shared.encoder.with_filter(log_range.filter)
+        self._encoder = shared.encoder.with_filter(query.filter)
         self._id_epoch: str | None = None
         self._feed = Feed(
             account.journal, shared.log_reader, self, shared.clock, shared.limits.stall_timeout
@@ -146,10 +151,6 @@ class SseResponse:
             self._close_limit = self._shared.clock.callLater(stall_timeout, self.abort)
         self._feed.stopProducing()
         self._request.loseConnection()
-
-    def find_end(self) -> CloseCode | None:
-        """Return a code if the tokens no longer accept the client; or None."""
-        return self._grant.find_end()
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -315,7 +316,7 @@ class SseResponse:
             self._info,
             events,
             self._end_reason or LOST,
-            filtered=log_range.filter is not None or log_range.until is not None,
+            filtered=self._is_filtered,
         )
 
 

@@ -116,9 +116,9 @@ class Backlog:
             self._bytes += len(entry.event.payload)
 
     def index(self) -> None:
-        """Let `has` and `find_order` know all entries. Otherwise their next call does it.
+        """Add the new entries to what `has` and `find_order` search; they call it if need be.
 
-        So this can wait until the clients have an event.
+        So this can wait until the event is delivered.
         """
         for entry in self._entries[self._indexed :]:
             if (event := entry.event) is not None:

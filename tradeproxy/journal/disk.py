@@ -12,7 +12,6 @@ from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.connection import DamageError, describe_error, is_damage, is_vague
 from tradeproxy.journal.file import describe_os_error, find_problem
 from tradeproxy.journal.schema import SchemaError
-from tradeproxy.journal.spool import read_spool
 from tradeproxy.journal.store import Store
 from tradeproxy.wire.proxy_status import JournalStatus
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.journal.backlog import Backlog, Entry
     from tradeproxy.journal.file import JournalFile
-    from tradeproxy.journal.spool import Spool
+    from tradeproxy.journal.optional_spool import OptionalSpool
     from tradeproxy.wire.event import Event
 
 STEP = 1000
@@ -76,13 +75,12 @@ class Disk:
         self,
         name: str,
         file: JournalFile | None,
-        spool: Spool | None,
+        spool: OptionalSpool,
         clock: IReactorTime,
         wall_clock: Callable[[], float],
         backlog: Backlog,
         *,
         full_sync: bool,
-        max_spooled: int,
         connect: Callable[..., sqlite3.Connection],
         begin_epoch: Callable[[], str],
         metadata: Callable[[], Mapping[str, str | None]],
@@ -94,12 +92,11 @@ class Disk:
         Args:
             name: the account, for the log.
             file: the files of the journal; None keeps the store in memory.
-            spool: takes the newest rows; None lets the store have them at once.
+            spool: takes the newest rows, if it can.
             clock: schedules the retries.
             wall_clock: Unix time in seconds, for the status.
             backlog: the rows that the store does not have yet.
             full_sync: whether every commit is synced to the disk.
-            max_spooled: the largest number of rows that go to the spool together.
             connect: sqlite3.connect, or a replacement for tests.
             begin_epoch: called before a new file begins; returns the epoch.
             metadata: returns what to save in a new file, and after every failure.
@@ -114,14 +111,12 @@ class Disk:
         self._wall_clock = wall_clock
         self._backlog = backlog
         self._full_sync = full_sync
-        self._max_spooled = max_spooled
         self._connect = connect
         self._begin_epoch = begin_epoch
         self._metadata = metadata
         self._on_status = on_status
         self._on_replaced = on_replaced
         self._store: Store | None = None
-        self._spool_problem = ""
         # The parts of the old file's new name, kept until the renaming succeeds.
         self._aside: tuple[str, str] | None = None
         self._reported: Path | None = None  # the file that is lost, as it was logged
@@ -152,11 +147,10 @@ class Disk:
 
         These are the rows of this epoch that follow number `last`. Raises OSError.
         """
-        rows = [] if self._spool is None else read_spool(self._spool.path, epoch)
-        rows = [row for row in rows if row.seq > last]
+        rows = self._spool.read(epoch, last)
         if not rows or rows[0].seq > last + 1:
             # In the second case a power cut has taken rows from the database.
-            self._open_spool()
+            self._spool.restart()
             return None
         for row in rows:
             self._backlog.add(row)
@@ -206,18 +200,12 @@ class Disk:
 
     def _check_spool(self) -> None:
         """Replace a spool that is lost. Until then, the store gets every row at once."""
-        if self._spool is not None and self._is_spool_lost():
+        if self._spool.is_lost:
             self._spool.close()
             self._backlog.mark_volatile()
             self.flush()
             if not self._backlog:
-                self._open_spool()
-
-    def _is_spool_lost(self) -> bool:
-        try:
-            return self._spool is not None and self._spool.is_lost
-        except OSError:
-            return False  # the directory cannot be read at the moment
+                self._spool.restart()
 
     def _reopen(self) -> None:
         """Write to the database what only the open files have, and open it again."""
@@ -254,11 +242,9 @@ class Disk:
                 count=count,
             )
         self._close_store()
-        if self._spool is not None:
-            if not self._backlog:
-                with suppress(OSError):
-                    self._spool.clear()
-            self._spool.close()
+        if not self._backlog:
+            self._spool.clear()
+        self._spool.close()
         if self._file is not None:
             self._file.release()
 
@@ -283,28 +269,21 @@ class Disk:
     def append(self, entries: Sequence[Entry]) -> bool:
         """Store the next rows of the log, and return whether they are durable.
 
-        A few rows go to the spool, and to the backlog. If they are many, or if the spool fails, the
-        store gets them in one transaction, with all that wait for it. While the disk fails, nothing
-        is attempted: see `retry_now`.
+        Rows that the spool takes wait in the backlog. The store gets others in one transaction,
+        with all that wait for it. While the disk fails, nothing is attempted: see `retry_now`.
         """
         if not self.status.durable:
             return False
-        if len(entries) <= self._max_spooled and self._spool is not None and self._spool.is_open:
-            try:
-                is_written = self._spool.write(entries)
-            except OSError:
-                self._spool.close()
-            else:
-                if is_written:
-                    for entry in entries:
-                        self._backlog.add(entry)
-                    return True
-        return self._commit(entries)
+        if not self._spool.write(entries):
+            return self._commit(entries)
+        for entry in entries:
+            self._backlog.add(entry)
+        return True
 
     def file_rows(self) -> None:
         """Do what can wait for the delivery. The store gets the spool's rows if they are many."""
         self._backlog.index()
-        if self._spool is not None and self._spool.is_full:
+        if self._spool.is_full:
             self.flush()
 
     def flush(self) -> None:
@@ -318,7 +297,7 @@ class Disk:
         for _ in range(2):
             if self.status.durable and self._try_commit(entries, saves_metadata):
                 self._backlog.clear()
-                self._open_spool()
+                self._spool.restart()
                 return True
         # The first attempt may have reported another reason already.
         if self.status.durable:
@@ -332,24 +311,6 @@ class Disk:
             return True
 
         return self.query(commit, False)
-
-    def _open_spool(self) -> None:
-        """Let the spool start at its beginning: the store has its rows. It can be done without."""
-        if self._spool is None:
-            return
-        if self._spool.is_open and not self._is_spool_lost():
-            self._spool.rewind()
-            return
-        try:
-            self._spool.open(self._metadata()["epoch"] or "")
-        except OSError as error:
-            if str(error) != self._spool_problem:
-                self._spool_problem = str(error)
-                self._log.warn(
-                    "{account}: every event is committed by itself: {problem}",
-                    account=self._name,
-                    problem=str(error),
-                )
 
     def save(self) -> None:
         """Save the metadata, with all rows that wait for the store.
@@ -375,15 +336,14 @@ class Disk:
         epoch = self._begin_epoch()
         if why:
             self._aside = self._aside[0] if self._aside else why, epoch
-        if self._spool is not None:
-            self._spool.close()  # its rows are of another epoch
+        self._spool.close()  # its rows are of another epoch
         self._backlog.mark_volatile()
         self._create()
         if self.status.durable:
             assert self._store is not None
             self._store.commit(self._backlog.head(len(self._backlog)), {})
             self._backlog.clear()
-            self._open_spool()
+            self._spool.restart()
 
     def replace_when_possible(self, why: str, reason: str = "") -> None:
         """Replace the file now, or by retrying. The status is `reason` and what prevents it."""
@@ -494,7 +454,7 @@ class Disk:
             while entries := self._backlog.head(STEP):
                 self._store.commit(entries, {})
                 self._backlog.drop(len(entries))
-            self._open_spool()
+            self._spool.restart()
         except (*_NO_FILE, sqlite3.Error) as error:
             if isinstance(error, sqlite3.Error) and is_damage(error):
                 self._handle_error(error)

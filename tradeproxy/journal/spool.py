@@ -66,11 +66,6 @@ class Spool:
         self._count = 0
 
     @property
-    def is_open(self) -> bool:
-        """Whether rows can be written."""
-        return self._file is not None
-
-    @property
     def is_full(self) -> bool:
         """Whether the database must get the rows now."""
         return self._count >= MAX_ROWS or self._end >= MAX_SIZE

@@ -23,6 +23,7 @@ from tradeproxy.journal.connection import DamageError, is_damage
 from tradeproxy.journal.disk import Disk
 from tradeproxy.journal.file import JournalFile
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
+from tradeproxy.journal.optional_spool import OptionalSpool
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 from tradeproxy.journal.schema import MIGRATIONS, SchemaError
 from tradeproxy.journal.spool import Spool, find_spool
@@ -102,15 +103,15 @@ class SqliteJournal(JournalBase):
         self._announcing: IDelayedCall | None = None
         self._trimmer = Trimmer(clock, self._trim_step)
         file = None if path is None else JournalFile(path)
+        spool = None if path is None else Spool(find_spool(path), full_sync=full_sync)
         self._disk = Disk(
             name,
             file,
-            None if path is None else Spool(find_spool(path), full_sync=full_sync),
+            OptionalSpool(name, spool, lambda: self.epoch, max_spooled),
             clock,
             dates.own,
             self._backlog,
             full_sync=full_sync,
-            max_spooled=max_spooled,
             connect=connect,
             begin_epoch=self._begin_epoch,
             metadata=self.encode,

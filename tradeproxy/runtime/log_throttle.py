@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
 OURS = "tradeproxy."
-"""The loggers of this product: a line of theirs without a traceback is one state change."""
+"""Prefix of our loggers. A line of theirs without a traceback is one state change."""
 
 MAX_KINDS = 1000
 """Kinds of lines that are counted; beyond it counting starts over."""
@@ -36,12 +36,18 @@ def is_logged(count: int) -> bool:
     return str(count).strip("0") == "1"
 
 
+def is_library_information(event: LogEvent) -> bool:
+    """Whether an event is what a library reports at level info, which is left out of the log.
+
+    The state changes have lines of our own. Only an operator who reads Twisted's code could use it.
+    """
+    is_ours = event.get("log_namespace", "").startswith(OURS)
+    return event.get("log_level") is LogLevel.info and not is_ours
+
+
 @implementer(ILogObserver)
 class LogThrottle:
     """Passes the 1st, 10th, 100th … event of each kind on to another observer, with the count.
-
-    What a library reports at level info is left out: the state changes have lines of our own. Only
-    an operator who reads Twisted's code could use it.
 
     The kind of an event is its logger, its account, its format without numbers and quoted text,
     and the type and the place of its failure. Twisted gives one format to all lines of its older
@@ -59,7 +65,7 @@ class LogThrottle:
         if failure is None and namespace.startswith(OURS):
             self._observer(event)
             return
-        if failure is None and event.get("log_level") is LogLevel.info:
+        if failure is None and is_library_information(event):
             return
         line = str(event.get("log_format") or "")
         text = str(event.get(_TEXTS.get(line, ""), line))[:MAX_TEXT]

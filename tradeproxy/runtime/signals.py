@@ -1,4 +1,4 @@
-"""SIGHUP, which Twisted does not handle: it stops the process, or has it reload its settings."""
+"""SIGHUP, which Twisted does not handle: it stops the process, or reloads the settings."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def shorten_stop(service: IService) -> None:
-    """Let a service, and those in it, wait for the other side of no connection any longer.
+    """Have a service, and those in it, stop without waiting for the other side of a connection.
 
     A service that waits for one at its stop has a method `shorten_stop`. It may be called before
     the stop of this service, and more than once.

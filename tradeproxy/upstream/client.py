@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import txaio
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
-from OpenSSL import SSL
-from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import connectionDone
@@ -35,7 +33,7 @@ from tradeproxy.upstream.session import (
     UpstreamState,
     is_limit,
 )
-from tradeproxy.upstream.tls import TlsEndpoint, TlsTransport
+from tradeproxy.upstream.tls import TlsEndpoint, TlsTransport, describe_tls_failure
 from tradeproxy.upstream.tunnel import build_endpoint
 from tradeproxy.upstream.whole_frames import read_whole_frames
 from tradeproxy.wire.event_fields import parse_event
@@ -59,8 +57,8 @@ if TYPE_CHECKING:
     from tradeproxy.upstream.session import StreamListener
 
 CONNECT_TIMEOUT = 15.0
-"""Seconds for the TCP connect, again for the answer of a proxy, and again for TLS and the WebSocket
-handshake together."""
+"""Seconds for the TCP connect, again for the answer of an HTTP proxy, and again for TLS and the
+WebSocket handshake together."""
 
 LOGIN_TIMEOUT = 15.0
 """Seconds from the open WebSocket to the acknowledgement of `listen`."""
@@ -275,12 +273,8 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         if self._next_turn is not None:
             self._next_turn.cancel()
             self._next_turn = None
-        if reason.check(CertificateError):
-            self._failure_reason = "the server's certificate has no valid subjectAltName"
-        elif reason.check(VerificationError):
-            self._failure_reason = "the server's certificate is for another name"
-        elif reason.check(SSL.Error):
-            self._failure_reason = f"TLS failed: {_tls_problem(reason.value)}"
+        if (problem := describe_tls_failure(reason)) is not None:
+            self._failure_reason = problem
             reason = Failure(ConnectionLost())
         super().connectionLost(reason)
 
@@ -398,17 +392,8 @@ def upstream_endpoint(
 ) -> IStreamClientEndpoint:
     """Return the endpoint of an account's stream. TLS verifies the certificate and the name.
 
-    TLS is end to end: a proxy forwards it.
-
-    The trust store is the platform's, or that of OpenSSL's SSL_CERT_FILE and SSL_CERT_DIR.
+    TLS is end to end: an HTTP proxy forwards it. The trust store is the platform's, or that of
+    OpenSSL's SSL_CERT_FILE and SSL_CERT_DIR.
     """
     endpoint = build_endpoint(base_url.host, base_url.port, proxy, reactor, CONNECT_TIMEOUT)
     return TlsEndpoint(base_url.host, endpoint, reactor) if base_url.secure else endpoint
-
-
-def _tls_problem(error: BaseException | None) -> str:
-    """Return OpenSSL's reason text, such as "certificate verify failed"."""
-    match getattr(error, "args", ()):
-        case ([(_, _, str(text)), *_],):
-            return text
-    return "the connection was cut"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds for the TCP connect, and again for a proxy's answer."""
+"""Seconds for the TCP connect, and again for the answer of an HTTP proxy."""
 
 MAX_HEAD_SIZE = 65_536
 """Bytes of the status line and the headers of one answer of Alpaca's."""
@@ -67,7 +67,7 @@ def build_pool(reactor: Any) -> HTTPConnectionPool:
 
 @implementer(IAgentEndpointFactory)
 class _EndpointFactory:
-    """Makes the agent check certificates as ServerIdentity does, and use the proxy."""
+    """Makes the agent check certificates as ServerIdentity does, and use the HTTP proxy."""
 
     def __init__(self, reactor: Any, proxy: ConnectProxy | None) -> None:
         self._reactor = reactor

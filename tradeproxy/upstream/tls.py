@@ -1,4 +1,4 @@
-"""TLS to Alpaca. The end of a read is reported once, after all of its records.
+"""TLS to Alpaca, and why it fails. The end of a read is reported once, after all of its records.
 
 One read of the socket may bring several TLS records, and Twisted calls `dataReceived` for each. A
 burst of events would become several batches.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from zope.interface import implementer
@@ -17,6 +19,7 @@ from tradeproxy.runtime.server_identity import ServerIdentity
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProtocolFactory, IReactorTime
+    from twisted.python.failure import Failure
 
 
 class ReadObserver(Protocol):
@@ -66,3 +69,20 @@ class TlsEndpoint:
         factory.protocol = TlsTransport
         connected: Deferred[Any] = self._endpoint.connect(factory)
         return connected.addCallback(lambda transport: transport.wrappedProtocol)
+
+
+def describe_tls_failure(failure: Failure) -> str | None:
+    """Return why TLS to a server failed, in one phrase; None for a failure of another kind."""
+    if failure.check(CertificateError):
+        return "the server's certificate has no valid subjectAltName"
+    if failure.check(VerificationError):
+        return "the server's certificate is for another name"
+    return f"TLS failed: {_find_reason(failure.value)}" if failure.check(SSL.Error) else None
+
+
+def _find_reason(error: BaseException | None) -> str:
+    """Return OpenSSL's reason text, such as "certificate verify failed"."""
+    match getattr(error, "args", ()):
+        case ([(_, _, str(text)), *_],):
+            return text
+    return "the connection was cut"

@@ -6,8 +6,6 @@ import re
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from OpenSSL import SSL
-from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectingCancelledError
@@ -18,6 +16,7 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.server_identity import ServerIdentity
+from tradeproxy.upstream.tls import describe_tls_failure
 from tradeproxy.wire import hosts
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from tradeproxy.config.connect_proxy import ConnectProxy
 
 MAX_HEAD_SIZE = 16_384
-"""Bytes of a proxy's answer to CONNECT."""
+"""Bytes of an HTTP proxy's answer to CONNECT."""
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (?P<status>[1-5][0-9][0-9])(?:[ \r]|\Z)")
 _PREFIX = b"HTTP/1."
@@ -50,14 +49,14 @@ class ProxyError(ConnectError):
 def build_endpoint(
     host: str, port: int, proxy: ConnectProxy | None, reactor: Any, timeout: float
 ) -> IStreamClientEndpoint:
-    """Return the endpoint of a server's TCP port, through the proxy if that serves it.
+    """Return the endpoint of a server's TCP port, through the HTTP proxy if that serves it.
 
     Args:
         host: a canonical host name or an address.
         port: the port.
-        proxy: the proxy, or None.
+        proxy: the HTTP proxy, or None.
         reactor: connects, resolves names and schedules the timeouts.
-        timeout: seconds for the TCP connect, and again for the proxy's answer.
+        timeout: seconds for the TCP connect, and again for the HTTP proxy's answer.
     """
     if proxy is None or not proxy.serves(host, port):
         return HostnameEndpoint(reactor, host, port, timeout=timeout)
@@ -66,7 +65,7 @@ def build_endpoint(
 
 @implementer(IStreamClientEndpoint)
 class TunnelEndpoint:
-    """Connects through a proxy. It fails with ProxyError if there is no tunnel."""
+    """Connects through an HTTP proxy. It fails with ProxyError if there is no tunnel."""
 
     def __init__(
         self, host: str, port: int, proxy: ConnectProxy, reactor: Any, timeout: float
@@ -91,7 +90,7 @@ class TunnelEndpoint:
         return connected.addCallbacks(lambda tunnel: tunnel.opened, self._explain)
 
     def build_request(self) -> bytes:
-        """Return the request for the tunnel. It has the proxy's credentials, never Alpaca's."""
+        """Return the request, with the credentials for the HTTP proxy, never with Alpaca's."""
         target = f"{hosts.format_in_url(self._host)}:{self._port}"
         lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
         if self._proxy.authorization is not None:
@@ -103,7 +102,7 @@ class TunnelEndpoint:
         return self._reactor.callLater(self._timeout, expire)
 
     def build_error(self, what: str) -> ProxyError:
-        """Return the error for what the proxy does."""
+        """Return the error for what the HTTP proxy does."""
         return ProxyError(f"the HTTP proxy {self._proxy.label}: {what}")
 
     def explain_status(self, status: int) -> str:
@@ -136,7 +135,7 @@ class _TunnelFactory(WrappingFactory):
 
 
 class _Tunnel(ProtocolWrapper):
-    """A connection to a proxy. Once it is a tunnel, it is the transport of the wrapped protocol.
+    """A connection to an HTTP proxy, and once it is a tunnel, the wrapped protocol's transport.
 
     `opened` fires once: with that protocol, or with a ProxyError.
 
@@ -179,10 +178,8 @@ class _Tunnel(ProtocolWrapper):
         if self._state is _State.OPEN:
             self._state = _State.ENDED
             super().connectionLost(reason)
-        elif reason.check(VerificationError, CertificateError):
-            self._fail("its certificate is not valid for it")
         else:
-            self._fail("TLS failed" if reason.check(SSL.Error) else "it closed the connection")
+            self._fail(describe_tls_failure(reason) or "it closed the connection")
 
     def _read_answer(self, data: bytes) -> None:
         self._head += data

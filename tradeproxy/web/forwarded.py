@@ -44,17 +44,17 @@ class RequestSource:
 def read_source(request: Request, trusted: TrustedProxies) -> RequestSource | Rejection:
     """Return the source of a request, or status 400 if a header that counts is malformed."""
     peer = request.getClientAddress()
-    host = _read_header(request, b"host")
+    host = read_header(request, b"host")
     if not _is_trusted(peer, trusted):
         return RequestSource(peer, host, request.isSecure())
-    proto = _read_header(request, b"x-forwarded-proto")
+    proto = read_header(request, b"x-forwarded-proto")
     secure = request.isSecure() if proto is None else _IS_SECURE.get(proto.lower())
     if secure is None:
         return BAD_PROTO
-    forwarded_host = _read_header(request, b"x-forwarded-host")
+    forwarded_host = read_header(request, b"x-forwarded-host")
     if forwarded_host is not None and parse_host(forwarded_host) is None:
         return BAD_HOST
-    hops = _read_header(request, b"x-forwarded-for")
+    hops = read_header(request, b"x-forwarded-for")
     if hops is not None:
         client = trusted.find_client(hops)
         if client is None:
@@ -65,6 +65,15 @@ def read_source(request: Request, trusted: TrustedProxies) -> RequestSource | Re
     return RequestSource(peer, forwarded_host, secure, host)
 
 
+def read_header(request: Request, name: bytes) -> str | None:
+    """Return a header as text, or None if it is absent.
+
+    One that is sent twice becomes a list, which never equals a valid host, origin or token.
+    """
+    values = request.requestHeaders.getRawHeaders(name)
+    return None if values is None else b", ".join(values).decode("latin-1")
+
+
 def _is_trusted(peer: IAddress, trusted: TrustedProxies) -> bool:
     match peer:
         case UNIXAddress():
@@ -72,9 +81,3 @@ def _is_trusted(peer: IAddress, trusted: TrustedProxies) -> bool:
         case IPv4Address() | IPv6Address():
             return trusted.trusts(peer.host)
     return False
-
-
-def _read_header(request: Request, name: bytes) -> str | None:
-    values = request.requestHeaders.getRawHeaders(name)
-    # A header that is sent twice becomes a list, which only X-Forwarded-For may be.
-    return None if values is None else b", ".join(values).decode("latin-1")

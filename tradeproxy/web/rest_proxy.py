@@ -144,6 +144,7 @@ class _RoundTrip(TimeoutMixin, Protocol):
         any        the client disconnects              released: the request to Alpaca is cancelled
     """
 
+    grant = None  # the REST proxy is never on with tokens
     _log = Logger()
 
     def __init__(
@@ -193,9 +194,6 @@ class _RoundTrip(TimeoutMixin, Protocol):
         self._release()
         transport: Any = self._request.transport
         transport.abortConnection()
-
-    def find_end(self) -> None:
-        """Return None: the REST proxy is never on with tokens."""
 
     def stats(self) -> None:
         """Return None: a REST request is not a client of a stream."""

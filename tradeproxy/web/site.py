@@ -23,7 +23,7 @@ from tradeproxy.runtime.peer import format_peer
 from tradeproxy.web.channel import ProxySite
 from tradeproxy.web.cors import allow_reading, answer_preflight, is_preflight, is_shared
 from tradeproxy.web.errors import render_error
-from tradeproxy.web.forwarded import read_source
+from tradeproxy.web.forwarded import read_header, read_source
 from tradeproxy.web.health import drop_counts, healthz, readyz
 from tradeproxy.web.metrics import Metrics
 from tradeproxy.web.rest_proxy import MAX_BODY_SIZE, OFF
@@ -42,7 +42,7 @@ from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
@@ -158,7 +158,7 @@ class Root(Resource):
         info = _read_request_info(request, source, upgradable=isinstance(destination, StreamRoute))
         if (
             isinstance(destination, AssetRoute) or destination is PageRoute.DASHBOARD
-        ) and _get_header(request, b"sec-fetch-mode") == "navigate":
+        ) and read_header(request, b"sec-fetch-mode") == "navigate":
             # A user may open the dashboard from a link on any page. Embedding stays forbidden.
             info = replace(info, fetch_site=None)
         asks_first = is_shared(destination) and is_preflight(request)
@@ -215,7 +215,7 @@ class Root(Resource):
     def _render_metrics(self, request: Request) -> bytes:
         if request.method not in READ_METHODS:
             return _render_rejection(request, METHOD_NOT_ALLOWED)
-        content, content_type = self._metrics.render(_get_header(request, b"accept") or "")
+        content, content_type = self._metrics.render(read_header(request, b"accept") or "")
         request.setHeader(b"content-type", content_type.encode())
         request.setHeader(b"cache-control", b"no-store")
         return content
@@ -249,11 +249,11 @@ class Root(Resource):
     def _render_events(self, request: Request, account: Account, info: RequestInfo) -> bytes | int:
         if request.method not in READ_METHODS:
             return _render_rejection(request, METHOD_NOT_ALLOWED)
-        if (_get_header(request, b"upgrade") or "").lower() == "websocket":
+        if (read_header(request, b"upgrade") or "").lower() == "websocket":
             return _render_rejection(request, NO_WEBSOCKET)
         query = parse_history_query(
             _get_query(request),
-            _get_header(request, b"last-event-id"),
+            read_header(request, b"last-event-id"),
             account.dates.since_limit(),
         )
         if isinstance(query, Rejection):
@@ -266,7 +266,7 @@ class Root(Resource):
         if self._factory.clients.is_full:
             return self._reject_and_count(request, FULL)
         grant = self._admission.grant(info)
-        return self._events.render(request, account, log_range, grant, query.client_name)
+        return self._events.render(request, account, query, log_range, grant)
 
     def _render_rest(
         self, request: Request, rest_request: RestRequest, info: RequestInfo
@@ -344,34 +344,22 @@ def _is_public(destination: Route | None) -> bool:
 
 
 def _read_request_info(request: Request, source: RequestSource, *, upgradable: bool) -> RequestInfo:
-    headers = {
-        name: _join_values(values) for name, values in request.requestHeaders.getAllRawHeaders()
-    }
-    scheme, _, token = headers.get(b"Authorization", "").partition(" ")
+    scheme, _, token = (read_header(request, b"authorization") or "").partition(" ")
     offers = (
         token.strip() if scheme.lower() == "bearer" else None,
-        headers.get(b"Apca-Api-Key-Id"),
-        headers.get(b"Apca-Api-Secret-Key"),
+        read_header(request, b"apca-api-key-id"),
+        read_header(request, b"apca-api-secret-key"),
     )
+    protocol = read_header(request, b"upgrade") or ""
     return RequestInfo(
         host=source.host,
-        origin=headers.get(b"Origin"),
+        origin=read_header(request, b"origin"),
         secure=source.secure,
         offers=tuple([Secret(offer) for offer in offers if offer]),
-        upgrade=upgradable and headers.get(b"Upgrade", "").lower() == "websocket",
-        fetch_site=headers.get(b"Sec-Fetch-Site"),
+        upgrade=upgradable and protocol.lower() == "websocket",
+        fetch_site=read_header(request, b"sec-fetch-site"),
         replaced_host=source.replaced_host,
     )
-
-
-def _get_header(request: Request, name: bytes) -> str | None:
-    values = request.requestHeaders.getRawHeaders(name)
-    return None if values is None else _join_values(values)
-
-
-def _join_values(values: Sequence[bytes]) -> str:
-    # A header that is sent twice becomes a list, which never equals a valid host, origin or token.
-    return b", ".join(values).decode("latin-1")
 
 
 def _render_rejection(request: Request, rejection: Rejection) -> bytes:

@@ -41,7 +41,7 @@ export class Alerts {
       this.#beep();
     } else if (name === "notification" && (await askPermission()) !== "granted") {
       this.preferences.turnOff(name);
-      this.say("The browser allows no notifications of this page.");
+      this.say("The browser allows no notifications from this page.");
     }
   }
 
@@ -62,7 +62,7 @@ export class Alerts {
     } catch {
       // On phones, some browsers allow it only to service workers.
       this.preferences.turnOff("notification");
-      this.say("This browser has no notifications of pages.");
+      this.say("This browser shows no notifications from pages.");
     }
   }
 

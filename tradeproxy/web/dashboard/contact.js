@@ -21,6 +21,11 @@ const REMEDY =
   "What to do: see whether the proxy runs (tradeproxy status, or its log), and check the network." +
   " This page resumes by itself.";
 
+/** Return the time until the next attempt after so many failures; it varies from page to page. */
+export function backoff(failures, random = Math.random) {
+  return Math.min(SHORTEST * 2 ** (failures - 1), LONGEST) * (0.75 + random() / 2);
+}
+
 export class Contact {
   /** `random()` returns a number from 0 to 1: many pages must not come back at the same time. */
   constructor(random = Math.random) {
@@ -80,8 +85,7 @@ export class Contact {
   /** Return the time until the next request for the status; it varies if contact is lost. */
   delay(isHidden) {
     if (this.state !== "lost") return isHidden ? HIDDEN : INTERVAL;
-    const doubled = SHORTEST * 2 ** Math.min(this.failures - 1, 10);
-    return Math.min(doubled, LONGEST) * (0.75 + this.random() / 2);
+    return backoff(this.failures, this.random);
   }
 
   /**

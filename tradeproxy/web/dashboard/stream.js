@@ -1,11 +1,10 @@
 // One account's stream: it reconnects by itself and resumes after the last event that it received.
 
+import { backoff } from "./contact.js";
 import { parse } from "./json.js";
 
 const FIRST_LOOK = 300; // events, before the first live one
 const REFUSED = 4001; // docs/protocol.md
-const SHORTEST = 500;
-const LONGEST = 8000;
 
 export class Stream {
   /**
@@ -18,7 +17,7 @@ export class Stream {
     this.token = token;
     this.told = told;
     this.cursor = null;
-    this.delay = SHORTEST;
+    this.failures = 0;
     this.#connect();
   }
 
@@ -43,7 +42,7 @@ export class Stream {
     const socket = this.socket;
     this.socket = null;
     socket?.close();
-    this.delay = SHORTEST;
+    this.failures = 0;
     this.told.state("resting", 0);
   }
 
@@ -78,7 +77,7 @@ export class Stream {
       if (data.cursor) this.cursor = data.cursor;
       // Not at `hello`: while the journal cannot be read, the proxy closes behind it, every time.
       if (data.event === "replay" && data.state !== "begun") {
-        this.delay = SHORTEST;
+        this.failures = 0;
         this.told.state("live", 0);
       }
       this.told.status(data);
@@ -93,8 +92,8 @@ export class Stream {
       this.told.refused();
       return;
     }
-    const wait = this.delay * (0.75 + Math.random() / 2);
-    this.delay = Math.min(this.delay * 2, LONGEST);
+    this.failures += 1;
+    const wait = backoff(this.failures);
     this.timer = setTimeout(() => this.#connect(), wait);
     this.told.state("waiting", wait);
   }
