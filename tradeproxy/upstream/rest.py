@@ -22,7 +22,8 @@ from tradeproxy.upstream.http_date import parse_date
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.upstream.tunnel import ProxyError
 from tradeproxy.wire.amount import read_float, read_int
-from tradeproxy.wire.credentials import KeyPair, OAuthToken
+from tradeproxy.wire.credentials import KeyPair, OAuthToken, list_secrets
+from tradeproxy.wire.quote import MAX_WORD, quote_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -203,6 +204,10 @@ class RestClient:
             _discard(response)
             raise RestUnavailableError("an answer that is compressed")
         return response
+
+    def quote(self, text: str, max_word: int = MAX_WORD) -> str:
+        """Return a text of Alpaca's for the log, without the account's credentials."""
+        return quote_text(text, list_secrets(self._keys.credentials), max_word)
 
     def _headers(self, accepted: str, credentials: Credentials) -> Headers:
         # A few bytes of gzip can be a gigabyte, which would block the reactor.
