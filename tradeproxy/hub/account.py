@@ -321,7 +321,13 @@ class Account:
     def apply_stream_state(self, state: StreamState) -> None:
         """Copy the upstream's status and the gaps from the node that leads."""
         self.gaps.replicate(state.gaps)
-        self._set_upstream(state.upstream)
+        if (status := state.upstream) != self.upstream:
+            self._log.info(
+                "{account}: upstream of the leader is {state}",
+                account=self.name,
+                state="streaming" if status.streaming else f"down: {status.reason}",
+            )
+        self._set_upstream(status)
 
     @property
     def stream_state(self) -> StreamState:
