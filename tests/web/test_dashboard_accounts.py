@@ -68,3 +68,59 @@ class GapTests(ScriptTestCase):
             result,
             [["14:42:50"] * 2, ["14:42:50"] * 2, ["10:42:50"] * 2, ["07-24 10:42:50"] * 2, 1],
         )
+
+
+class PastTests(ScriptTestCase):
+    """The card without contact with the proxy."""
+
+    def test_nothing_is_current_without_contact(self) -> None:
+        """The card of a killed leader said "this node leads" and "2 s ago" for minutes."""
+        result = self.run_script(
+            PAGE
+            + """
+            const texts = () =>
+              [at.state, at.role, at.last, at.reason, at.remedy, at.attempt].map(
+                ({ textContent }) => textContent,
+              );
+            setZone("UTC");
+            state.last_event = "2026-07-24T14:59:58Z";
+            state.role = { part: "leader", lag: 0 };
+            show("2026-07-24T15:00:00Z");
+            const result = [texts()];
+            accounts.freeze(Date.parse("2026-07-24T15:00:00Z"));
+            result.push(texts());
+            state.role = { part: "follower", lag: 2 };
+            Object.assign(state, { ready: false, reason: "connection lost" });
+            state.upstream = { state: "down", since: gap.end, next_attempt: null };
+            accounts.freeze(Date.parse("2026-07-24T15:00:00Z"));
+            result.push(texts());
+            show("2026-07-24T15:00:00Z");
+            result.push(texts());
+            """
+        )
+        streaming, was_streaming, was_down, down = result
+        self.assertEqual(streaming[:3], ["streaming for 17 min 1 s", "this node leads", "2 s ago"])
+        self.assertEqual(
+            was_streaming[:3], ["was streaming for 17 min 1 s", "this node led", "at 14:59:58"]
+        )
+        self.assertEqual(
+            was_down,
+            [
+                "was down for 17 min 1 s",
+                "this node followed, 2 events behind",
+                "at 14:59:58",
+                "was: connection lost",
+                "",
+                "",
+            ],
+        )
+        self.assertEqual(
+            down[:4],
+            [
+                "down for 17 min 1 s",
+                "this node follows, 2 events behind",
+                "2 s ago",
+                "connection lost",
+            ],
+        )
+        self.assertTrue(down[4].startswith("What to do: "), down)

@@ -77,8 +77,6 @@ class Card {
     say(at.duplicates, count(state.duplicates));
     say(at.reconnects, count(state.reconnects));
     say(at.clients, count(state.clients));
-    at.role.hidden = !state.role; // a proxy without Redis has no role
-    say(at.role, state.role ? part(state.role) : "");
     const end = Date.parse(series.end);
     this.events.show(series.events, series.step, end, (value, begin) => {
       const events = value === null ? "not known" : plural(value, "event");
@@ -95,13 +93,25 @@ class Card {
   tick() {
     if (!this.state) return;
     const now = this.clock();
+    const { last_event: last } = this.state;
     this.#showAges(now, "");
+    say(this.at.last, last === null ? "none" : `${duration(now - Date.parse(last))} ago`);
+    this.#showPart(false);
     this.trouble.tick(now);
   }
 
   freeze(now) {
+    const { last_event: last } = this.state;
     this.#showAges(now, "was ");
-    this.trouble.tick(null);
+    say(this.at.last, last === null ? "none" : `at ${moment(Date.parse(last), now, false)}`);
+    this.#showPart(true);
+    this.trouble.freeze();
+  }
+
+  #showPart(isPast) {
+    const { role } = this.state;
+    this.at.role.hidden = !role; // a proxy without Redis has no role
+    say(this.at.role, role ? part(role, isPast) : "");
   }
 
   #showAges(now, tense) {
@@ -109,7 +119,6 @@ class Card {
     const since = duration(now - Date.parse(upstream.since));
     const state = upstream.state === "up" ? "streaming" : "down";
     say(this.at.state, `${tense}${state} for ${since}`);
-    say(this.at.last, last === null ? "none" : `${duration(now - Date.parse(last))} ago`);
     this.at.last.title = last ?? "";
   }
 
@@ -133,10 +142,11 @@ class Card {
   }
 }
 
-/** Describe the role of this node, if several nodes share the account. */
-function part(role) {
-  if (role.part === "leader") return "this node leads";
-  return role.lag ? `this node follows, ${plural(role.lag, "event")} behind` : "this node follows";
+/** Describe the role of this node, if several nodes share the account; perhaps as of the past. */
+function part({ part, lag }, isPast) {
+  if (part === "leader") return isPast ? "this node led" : "this node leads";
+  const follows = isPast ? "this node followed" : "this node follows";
+  return lag ? `${follows}, ${plural(lag, "event")} behind` : follows;
 }
 
 function describe(gap, now) {

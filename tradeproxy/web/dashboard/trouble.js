@@ -22,12 +22,21 @@ export class Trouble {
     at.help.setAttribute("href", this.remedy ? `${this.page}#${this.remedy.id}` : this.page);
   }
 
-  /** Update the time to the next attempt; null if the state is not current. */
+  /** Show the trouble as one of the past: its remedy may not be the right one any more. */
+  freeze() {
+    const { ready, reason } = this.state;
+    if (ready) return;
+    say(this.at.reason, `was: ${reason}`);
+    say(this.at.remedy, "");
+    say(this.at.attempt, "");
+  }
+
+  /** Update the time to the next attempt. */
   tick(now) {
     const { upstream, role } = this.state;
     const isTrying = upstream.state === "down" && role?.part !== "follower";
     const { next_attempt: next } = upstream;
-    if (now === null || !isTrying || this.remedy?.id === "internal") say(this.at.attempt, "");
+    if (!isTrying || this.remedy?.id === "internal") say(this.at.attempt, "");
     else if (!next || Date.parse(next) <= now) say(this.at.attempt, "Connecting to Alpaca…");
     else {
       const wait = Math.ceil((Date.parse(next) - now) / 1000) * 1000;
