@@ -40,10 +40,10 @@ export class Feed {
 
   /**
    * Add a line about the stream itself, at its place between the events. Without an account it is
-   * about all of them.
+   * about all of them, and without a time about now.
    */
-  note(account, text, tone = "") {
-    this.#take({ account, note: text, tone, at: new Date(this.clock()).toISOString() });
+  note(account, text, tone = "", at = new Date(this.clock()).toISOString()) {
+    this.#take({ account, note: text, tone, at });
   }
 
   /** Return the events that are shown, the newest first. */

@@ -4,10 +4,12 @@
 import { Accounts, sortNames } from "./accounts.js";
 import { Alerts } from "./alerts.js";
 import { Clients } from "./clients.js";
+import { Clock } from "./clock.js";
 import { Contact } from "./contact.js";
 import { save, toCsv } from "./download.js";
 import { read } from "./event.js";
 import { Feed } from "./feed.js";
+import { Notes } from "./notes.js";
 import { Preferences } from "./preferences.js";
 import { openStorage } from "./storage.js";
 import { Stream } from "./stream.js";
@@ -20,8 +22,8 @@ const at = (id) => document.getElementById(id);
 const verdict = at("verdict");
 const link = at("link");
 
-let ahead = 0; // milliseconds that the proxy's clock is ahead of this machine's
-const clock = () => Date.now() + ahead;
+const proxyClock = new Clock();
+const clock = () => proxyClock.now();
 
 const accounts = new Accounts(at("accounts"), at("account-card"));
 const clients = new Clients(at("clients-list"), at("clients-summary"));
@@ -35,6 +37,7 @@ const feed = new Feed(
   },
   clock,
 );
+const notes = new Notes((...line) => feed.note(...line));
 const preferences = new Preferences(at("settings"), openStorage("localStorage"), (name) => {
   applyPreferences();
   if (name === "zone") {
@@ -141,12 +144,12 @@ function plan() {
 const lastContact = () =>
   contact.heard === null
     ? "there was none before"
-    : `the last sign was at ${moment(contact.heard + ahead, clock(), false)}`;
+    : `the last sign was at ${moment(contact.heard + proxyClock.ahead, clock(), false)}`;
 
 /** Show whether the rest of the page is current. */
 function showContact() {
   document.body.classList.toggle("stale", !contact.isCurrent);
-  const since = moment(contact.heard + ahead, clock(), false);
+  const since = moment(contact.heard + proxyClock.ahead, clock(), false);
   const said = contact.describe(since);
   at("remedy").hidden = !said?.remedy;
   say(at("remedy"), said?.remedy ?? "");
@@ -154,7 +157,7 @@ function showContact() {
     verdict.dataset.tone = said.tone;
     say(verdict, said.text);
     document.title = said.title;
-    if (contact.heard !== null) accounts.freeze(contact.heard + ahead);
+    if (contact.heard !== null) accounts.freeze(contact.heard + proxyClock.ahead);
     clients.freeze(since);
   }
   showLink();
@@ -173,7 +176,7 @@ function tick() {
 function show(status) {
   const now = Date.parse(status.now);
   if (Number.isNaN(now)) throw new TypeError("a status without a time");
-  ahead = now - Date.now();
+  proxyClock.set(now);
   const names = sortNames(Object.keys(status.accounts));
   for (const [name, stream] of streams) {
     if (names.includes(name)) continue;
@@ -211,7 +214,7 @@ function follow(name, path) {
     },
     status: (data) => {
       if (data.event === "replay" && data.state !== "begun") alerts.begin(name);
-      tell(name, data);
+      notes.take(name, data);
       look();
     },
     state: (state, wait) => {
@@ -228,24 +231,6 @@ function follow(name, path) {
     refused: ask,
   };
   streams.set(name, new Stream(path, token, told));
-}
-
-/** Add a proxy_status message to the feed if it matters for how to read the events. */
-function tell(name, data) {
-  if (data.event === "upstream") {
-    if (data.state === "up") feed.note(name, "Alpaca's stream is up", "good");
-    else feed.note(name, `Alpaca's stream is down: ${data.reason}`, "bad");
-  } else if (data.event === "gap" && data.outcome !== "pending") {
-    const tone = { recovered: "good", lost: "bad" }[data.outcome] ?? "warn";
-    const reason = data.reason ? `: ${data.reason}` : "";
-    feed.note(name, `gap ${data.outcome}, ${plural(data.events, "event")} found${reason}`, tone);
-  } else if (data.event === "journal") {
-    if (data.state === "durable") {
-      feed.note(name, "events are on the disk again before they are delivered", "good");
-    } else feed.note(name, `events are delivered without being on the disk: ${data.reason}`, "bad");
-  } else if (data.event === "replay" && data.state === "impossible") {
-    feed.note(name, `events are missing at this place: ${data.reason}`, "bad");
-  }
 }
 
 /** Say in the feed, once, that a stream is lost although the proxy answers. */
