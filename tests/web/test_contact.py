@@ -87,6 +87,22 @@ class ContactTests(ScriptTestCase):
         )
         self.assertEqual(result, [2000, 15000, 500, 1000, 2000, 4000, 8000, 8000, 8000, 2000])
 
+    def test_status_message_brings_the_next_request_forward(self) -> None:
+        """At once, but one request a second at most; never sooner while contact is lost.
+
+        The card said "gap pending, 0 events found" above the line "gap recovered, 21 events found".
+        """
+        result = self.run_contact(
+            """
+            const passed = [0, 400, 1000, 5000];
+            contact.answer(0);
+            const result = [passed.map((time) => contact.hurry(time))];
+            for (let number = 0; number < 3; number += 1) contact.fail("");
+            result.push(passed.map((time) => contact.hurry(time)));
+            """
+        )
+        self.assertEqual(result, [[1000, 600, 0, 0], [2000, 2000, 2000, 2000]])
+
     def test_silence_ends_what_is_current(self) -> None:
         """A page that slept, or a clock that was set, is not current before the next answer."""
         result = self.run_contact(

@@ -315,6 +315,31 @@ class StatusPageTests(ProxyTestCase):
         self.wires.advance(1)
         self.assertEqual(json.loads(self.request("/status.json").body)["clients"]["count"], 1)
 
+    def test_document_has_every_state_that_a_status_frame_reports(self) -> None:
+        """A page that asked because of a frame got an older document, and showed it for 2 s."""
+        self.live.mark_upstream_up()
+        self.status()
+        changes = (
+            lambda: self.live.mark_upstream_down("connection lost"),
+            lambda: self.live.mark_upstream_down("HTTP 503"),
+            self.live.mark_upstream_up,
+            lambda: self.live.gaps.settle(GapOutcome.RECOVERED),
+        )
+        shown = []
+        for change in changes:
+            change()
+            account = json.loads(self.request("/status.json").body)["accounts"]["live"]
+            shown.append((account["reason"], account["gaps"][-1]["outcome"]))
+        self.assertEqual(
+            shown,
+            [
+                ("connection lost", "pending"),
+                ("HTTP 503", "pending"),
+                ("events may have been missed, and are not found yet", "pending"),
+                ("streaming", "recovered"),
+            ],
+        )
+
     def test_rejections_are_counted_by_reason(self) -> None:
         """The key is still `refusals`."""
         self.upgrade(Origin="https://evil.example")

@@ -41,17 +41,25 @@ class StatusPage:
         self._wall_clock = wall_clock
         self._since = wall_clock()
         self._cached: tuple[float, bytes] | None = None
+        self._states: list[Any] = []
 
     def render(self) -> bytes:
-        """Return the JSON document, which is up to MAX_AGE seconds old."""
-        now = self._wall_clock()
+        """Return the JSON document, up to MAX_AGE seconds old; the accounts' states are current."""
+        now, states = self._wall_clock(), self._read_states()
         # A clock that was set back must not keep an old document alive.
-        if self._cached is None or not 0 <= now - self._cached[0] < MAX_AGE:
-            self._cached = (
-                now,
-                json.dumps(self._build_document(now), separators=(",", ":")).encode() + b"\n",
-            )
+        is_fresh = self._cached is not None and 0 <= now - self._cached[0] < MAX_AGE
+        if self._cached is None or not is_fresh or states != self._states:
+            document = json.dumps(self._build_document(now), separators=(",", ":")).encode()
+            self._cached, self._states = (now, document + b"\n"), states
         return self._cached[1]
+
+    def _read_states(self) -> list[Any]:
+        """Return what status frames report: a page that got one must not show an older state."""
+        accounts = self._accounts.values()
+        return [
+            readyz(accounts)[1]["reasons"],
+            *((each.upstream, each.journal.status, *each.gaps) for each in accounts),
+        ]
 
     def _build_document(self, now: float) -> dict[str, Any]:
         _, health = readyz(self._accounts.values(), self._clients.count_by_account())

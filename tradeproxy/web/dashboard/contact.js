@@ -11,6 +11,7 @@
 // countdown. A proxy is silent to a page that slept. All times are in milliseconds.
 
 const INTERVAL = 2000;
+const SOONEST = 1000; // between two requests, even if the status has changed meanwhile
 const HIDDEN = 15000; // the title of a hidden page is still visible
 const SILENT = 10000;
 const ASLEEP = 90000; // browsers may give a hidden page one timer a minute
@@ -86,6 +87,15 @@ export class Contact {
   delay(isHidden) {
     if (this.state !== "lost") return isHidden ? HIDDEN : INTERVAL;
     return backoff(this.failures, this.random);
+  }
+
+  /**
+   * Return the time until the next request if the status has changed since the last one, which was
+   * `passed` ago. A status message says so, and many may come at once.
+   */
+  hurry(passed) {
+    if (this.state === "lost") return this.delay(false);
+    return Math.max(0, SOONEST - passed);
   }
 
   /**

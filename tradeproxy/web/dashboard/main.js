@@ -58,7 +58,8 @@ let token = session.getItem(TOKEN) ?? "";
 let next; // the timer of the next poll
 let nextAt = 0; // when it fires
 let looking = false;
-let again = false; // whether to look once more after this answer
+let lookedAt = 0; // when the last request began, by performance.now()
+let isOld = false; // whether the status has changed since then
 
 function applyPreferences() {
   document.documentElement.dataset.theme = preferences.get("theme");
@@ -68,10 +69,11 @@ function applyPreferences() {
 
 async function look() {
   if (at("ask").open) return;
-  again = looking;
+  isOld = looking;
   if (looking) return;
   clearTimeout(next);
   looking = true;
+  lookedAt = performance.now();
   tick();
   const { status, document } = await fetchStatus();
   looking = false;
@@ -80,6 +82,12 @@ async function look() {
   else if (status === 401) ask();
   else lose(status ? `HTTP ${status}` : "");
   plan();
+}
+
+/** Look at once because the status has changed, or a second after the last look. */
+function refresh() {
+  isOld = true;
+  if (!looking) plan();
 }
 
 /** A proxy that was upgraded may answer what this page cannot show. That must not look current. */
@@ -134,8 +142,8 @@ async function fetchStatus() {
 function plan() {
   clearTimeout(next);
   if (at("ask").open) return;
-  const wait = again && contact.isCurrent ? 0 : contact.delay(document.hidden);
-  again = false;
+  const passed = performance.now() - lookedAt;
+  const wait = isOld ? contact.hurry(passed) : contact.delay(document.hidden);
   nextAt = Date.now() + wait;
   next = setTimeout(look, wait);
   showLink();
@@ -215,7 +223,7 @@ function follow(name, path) {
     status: (data) => {
       if (data.event === "replay" && data.state !== "begun") alerts.begin(name);
       notes.take(name, data);
-      look();
+      refresh();
     },
     state: (state, wait) => {
       const was = links.get(name)?.state;
