@@ -54,6 +54,43 @@ class NotesTests(ScriptTestCase):
             ],
         )
 
+    def test_page_opened_in_an_outage_has_its_line(self) -> None:
+        """After a reload the list had no word of the outage, and no reason.
+
+        The line is at the begin of the outage. Without an outage a `hello` adds nothing.
+        """
+        lost, back = "2026-07-24T14:42:51.000000Z", "2026-07-24T14:43:05.000000Z"
+        up = {"state": "up", "since": back, "reason": "streaming"}
+        down = {"state": "down", "since": lost, "reason": "HTTP 503"}
+        durable = {"state": "durable", "since": "2026-07-24T14:00:00.000000Z", "reason": ""}
+        failed = {"state": "not durable", "since": lost, "reason": "full"}
+        hello: dict[str, Any] = {"event": "hello", "gaps": [], "cursor": None}
+        lines = self.take(
+            hello | {"upstream": down, "journal": durable},
+            hello | {"upstream": down, "journal": durable},
+            {"event": "upstream", **down, "reason": "login refused"},
+            hello | {"upstream": up, "journal": failed},
+            {"event": "journal", **durable, "since": back},
+        )
+        again = "events are on the disk again before they are delivered"
+        self.assertEqual(
+            lines,
+            [
+                ["Alpaca's stream is down; latest reason: HTTP 503", "bad", lost],
+                ["Alpaca's stream is down: login refused", "bad", None],
+                ["Alpaca's stream is up", "good", back],
+                [
+                    "events are delivered without being on the disk; latest reason: full",
+                    "bad",
+                    lost,
+                ],
+                [again, "good", back],
+            ],
+        )
+        quiet = hello | {"upstream": up, "journal": durable}
+        restarted = hello | {"upstream": {**up, "since": lost}, "journal": durable}
+        self.assertEqual(self.take(quiet, quiet, restarted), [])
+
     def test_only_what_matters_has_a_line(self) -> None:
         """A gap that is settled and a replay that is impossible, but not their beginnings."""
         gap = {"event": "gap", "events": 1, "reason": ""}
