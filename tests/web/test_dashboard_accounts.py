@@ -91,7 +91,9 @@ class PastTests(ScriptTestCase):
             result.push(texts());
             state.role = { part: "follower", lag: 2 };
             Object.assign(state, { ready: false, reason: "connection lost" });
+            state.journal = { durable: true };
             state.upstream = { state: "down", since: gap.end, next_attempt: null };
+            show("2026-07-24T15:00:00Z");
             accounts.freeze(Date.parse("2026-07-24T15:00:00Z"));
             result.push(texts());
             show("2026-07-24T15:00:00Z");
@@ -124,3 +126,36 @@ class PastTests(ScriptTestCase):
             ],
         )
         self.assertTrue(down[4].startswith("What to do: "), down)
+
+
+class TroubleTests(ScriptTestCase):
+    """The reason why an account is not ready."""
+
+    def test_full_disk_has_its_begin(self) -> None:
+        """The card said "streaming for 5 min" and the reason, but not since when the disk is full.
+
+        Without contact that is of the past. Other trouble has no time: `since` is the stream's.
+        """
+        result = self.run_script(
+            PAGE
+            + """
+            const texts = [];
+            const look = (journal, reason) => {
+              Object.assign(state, { ready: false, reason, journal, since: gap.begin });
+              show("2026-07-24T15:00:00Z");
+              texts.push(at.reason.textContent);
+            };
+            setZone("UTC");
+            look({ durable: false }, "the journal is not durable: disk is full");
+            accounts.freeze(Date.parse("2026-07-24T15:00:00Z"));
+            texts.push(at.reason.textContent);
+            look({ durable: true }, "new events wait for older ones");
+            state.upstream = { state: "down", since: gap.end, next_attempt: null };
+            look({ durable: false }, "connection lost");
+            const result = texts;
+            """
+        )
+        full = "the journal is not durable: disk is full · since 14:42:50"
+        self.assertEqual(
+            result, [full, f"was: {full}", "new events wait for older ones", "connection lost"]
+        )

@@ -72,7 +72,7 @@ class Card {
     const at = this.at;
     const { upstream, series } = state;
     this.article.dataset.state = upstream.state === "down" ? "down" : state.ready ? "up" : "warn";
-    this.trouble.show(state);
+    this.trouble.show(state, clock());
     say(at.today, count(state.events_today));
     say(at.duplicates, count(state.duplicates));
     say(at.reconnects, count(state.reconnects));

@@ -1,7 +1,7 @@
 // The trouble of an account: the reason, what to do about it, and the next attempt.
 
 import { findRemedy } from "./remedies.js";
-import { duration, say } from "./text.js";
+import { duration, moment, say } from "./text.js";
 
 export class Trouble {
   /** `at` has the elements trouble, reason, remedy, attempt and help. */
@@ -11,22 +11,25 @@ export class Trouble {
   }
 
   /** Show the trouble of an account of /status.json, or nothing if it is ready. */
-  show(state) {
+  show(state, now) {
     const { at } = this;
     this.state = state;
     at.trouble.hidden = state.ready;
     if (state.ready) return;
     this.remedy = findRemedy(state.reason);
-    say(at.reason, state.reason);
+    // An outage has its age in the card's head. Of other trouble, only the disk's begin is known.
+    const isOfDisk = state.upstream.state === "up" && !state.journal.durable;
+    const since = isOfDisk ? ` · since ${moment(Date.parse(state.since), now, false)}` : "";
+    this.reason = state.reason + since;
+    say(at.reason, this.reason);
     say(at.remedy, `What to do: ${this.remedy?.remedy ?? "see the log of the proxy"}.`);
     at.help.setAttribute("href", this.remedy ? `${this.page}#${this.remedy.id}` : this.page);
   }
 
   /** Show the trouble as one of the past: its remedy may not be the right one any more. */
   freeze() {
-    const { ready, reason } = this.state;
-    if (ready) return;
-    say(this.at.reason, `was: ${reason}`);
+    if (this.state.ready) return;
+    say(this.at.reason, `was: ${this.reason}`);
     say(this.at.remedy, "");
     say(this.at.attempt, "");
   }
