@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tests.support.frames import AUTH
 from tests.system.dashboard.browser import Browser
 from tests.system.dashboard.watching import CARD, LINK, ROWS, VERDICT, DashboardTestCase
 from tradeproxy.simulator.simulator import Simulator
@@ -95,7 +96,7 @@ class AxeTests(DashboardTestCase):
             emit(alpaca, kind, id=f"{kind}-2", symbol="BTC/USD", side="buy")
         legs = [{"symbol": "SPY260116C00650000", "side": side} for side in ("buy", "sell")]
         emit(alpaca, "fill", id="legs", symbol="", side="", legs=legs)
-        await self.connect("/trade-updates-paper?client_name=bot1")
+        await self.connect("/trade-updates-paper?client_name=bot1", AUTH)
         await browser.until(f"{ROWS}.length === {2 * len(KINDS) + 1}")
         await browser.until("document.querySelector('#clients').innerText.includes('bot1')")
         await self.audit(browser, "events")

@@ -9,6 +9,7 @@ import json
 import os
 from signal import SIGCONT, SIGSTOP
 
+from tests.support.frames import AUTH
 from tests.system.dashboard.watching import (
     CARD,
     LINK,
@@ -70,7 +71,7 @@ class DeadProxyTests(DashboardTestCase):
         proxy = await self.proxy()
         await alpaca.when_listening()
         browser = await self.open_dashboard()
-        await self.connect("/trade-updates-paper?client_name=bot1")
+        await self.connect("/trade-updates-paper?client_name=bot1", AUTH)
         alpaca.apply(alpaca.exchange.burst(3))
         await browser.until(
             f"{VERDICT} === 'all is well' && {LINK} === 'connected' && {ROWS}.length >= 3"

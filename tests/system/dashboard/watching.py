@@ -17,6 +17,7 @@ from twisted.internet import reactor as chosen
 from twisted.internet.defer import Deferred
 from twisted.web.client import Agent
 
+from tests.support.frames import AUTH
 from tests.support.processes import SOURCES, free_port
 from tests.support.sockets import SocketTestCase
 from tests.system.dashboard.browser import Browser, start_browser
@@ -104,7 +105,7 @@ class DemoDashboardTests(DashboardTestCase):
             f"{VERDICT} === 'all is well' && {LINK} === 'connected' && {ROWS}.length >= 20"
         )
         await self.connect(
-            "/trade-updates-paper?client_name=bot1", headers={"User-Agent": "desk/1.0"}
+            "/trade-updates-paper?client_name=bot1", AUTH, headers={"User-Agent": "desk/1.0"}
         )
         await browser.until(f"/Clients\\s+1\\b/.test({CARD_TEXT})")
         card = await browser.text(CARD)
@@ -246,6 +247,7 @@ class RestartDashboardTests(DashboardTestCase):
         await alpaca.when_listening()
         await self.connect(
             f"/trade-updates-paper?client_name={quote(f'{MARKUP}name')}",
+            AUTH,
             headers={"User-Agent": f"{MARKUP}<b>bot</b>"},
         )
         browser = await self.open_dashboard()
