@@ -39,6 +39,7 @@ CARD_TEXT = f"document.querySelector('{CARD}').innerText"
 MEASURES = """(() => {
   const whole = [
     ...document.querySelectorAll('.entry :is(.event, .event .badge, .symbol, .side, .qty, .price)'),
+    ...document.querySelectorAll('#clients .badge'),
   ];
   const last = [...document.querySelectorAll('tr > :last-child')];
   const ends = last.map((cell) => cell.getBoundingClientRect().right);
@@ -291,7 +292,7 @@ class LayoutTests(DashboardTestCase):
         """At every window width: symbols, sides, quantities, prices and events are complete.
 
         On a telephone BTC/USDT was "B…", and order_cancel_rejected was cut at every width. Rows end
-        together, and nothing overflows.
+        together, and nothing overflows. A client with a long name had "slow, 3,419 behi…".
         """
         alpaca = await self.simulate()
         await self.proxy(
@@ -325,6 +326,8 @@ class LayoutTests(DashboardTestCase):
         alpaca.emit({"event": "new", "order": spread | {"limit_price": "0.6"}})
         await browser.until(f"{ROWS}.length === {len(orders) + 1}")
         await browser.do("click", at="#rows tr.entry .symbol")
+        await self.connect(f"/trade-updates-paper?client_name={'nightly-' * 8}", AUTH)
+        await browser.until("document.querySelector('#clients .badge')")
         for width in (1900, 1360, 1240, 1100, 1000, 951, 800, 390, 320):
             await browser.do("size", width=width, height=900)
             found = await browser.do("evaluate", text=MEASURES)
