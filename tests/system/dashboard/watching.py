@@ -176,11 +176,14 @@ class DemoDashboardTests(DashboardTestCase):
         await self.assert_console_is_empty(browser)
 
     async def test_outage_shows_reason(self) -> None:
-        """The verdict has the reason, and the page stays connected."""
+        """The verdict has the reason, and the page stays connected.
+
+        After a reload the list has the outage again, as the account's first message does.
+        """
         alpaca = await self.demo()
         browser = await self.open_dashboard()
         await browser.until(f"{VERDICT} === 'all is well' && {ROWS}.length >= 3")
-        await self.fault(alpaca, kind="refuse", count=1)
+        await self.fault(alpaca, kind="refuse", count=5)
         await self.fault(alpaca, kind="reset")
         await browser.until(f"{VERDICT}.startsWith('paper: ') && document.title.includes('paper')")
         self.assertRegex(await browser.text(CARD), r"down for \d+ s")
@@ -189,6 +192,9 @@ class DemoDashboardTests(DashboardTestCase):
         self.assertEqual(
             await browser.do("evaluate", text=LINK), "connected", "the page itself stays connected"
         )
+        await browser.do("open", url=f"http://localhost:{self.port}/")
+        reloaded = 'note.startsWith("Alpaca\'s stream is down; latest reason: ")'
+        await browser.until(f"{NOTES}.some((note) => {reloaded})")
         await self.assert_console_is_empty(browser)
 
 
