@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.support.journals import FIRST_AT, NOW, JournalCase, event, event_id_of, events, time_of
 from tradeproxy.cli import export
+from tradeproxy.config.command import name_command
 from tradeproxy.journal.connection import DamageError
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.schema import SchemaError
@@ -299,13 +300,13 @@ class ExportCommandTests(JournalCase):
         self.assertTrue(self.run_failing("../paper").startswith("account: "))
         missing = self.run_failing("desk")
         self.assertTrue(missing.startswith("PROXY_DATA_DIR: "), missing)
-        self.assertIn("`tradeproxy demo` keeps events in memory only", missing)
+        self.assertIn(f"`{name_command('demo')}` keeps events in memory only", missing)
 
     def test_journal_in_redis_suggests_tail(self) -> None:
         """The line has the variable and the command for Redis, and not the password."""
         self.patch(os, "environ", {**os.environ, "PROXY_REDIS_URL": "redis://:hush@localhost"})
         problem = self.run_failing()
-        self.assertIn("PROXY_REDIS_URL: the journal is in Redis; `tradeproxy tail", problem)
+        self.assertIn(f"PROXY_REDIS_URL: the journal is in Redis; `{name_command('tail')}", problem)
         self.assertNotIn("hush", problem)
 
     def test_file_that_is_no_database_is_named(self) -> None:

@@ -176,13 +176,20 @@ class InitTests(SocketTestCase):
         self.assertNotIn(SECRET, command.output)
         path = Path(self.directory, ".env")
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
-        check = self.command(
-            *MODULE,
-            "check",
-            ALPACA_URL=f"http://127.0.0.1:{self.alpaca_port}",
-            PROXY_PORT=str(free_port()),
-        )
+        check = self.command(*MODULE, "check", PROXY_PORT=str(free_port()))
         self.assertEqual(await check.ended, 0, check.output)
+        self.assertIn("logged in", check.output, "the file has the URL too")
+
+    async def test_pasted_quotes_are_left_out(self) -> None:
+        """They became a part of the key, which Alpaca then refused without a reason."""
+        await self.simulate(credentials=KeyPair(Secret(KEY), Secret(SECRET)))
+        command = self.init()
+        await self.answer(command, f'"{KEY}"', f"'{SECRET}'")
+        self.assertEqual(await command.ended, 0, command.output)
+        self.assertIn("ALPACA_API_KEY: the quotes around it are left out", command.output)
+        self.assertIn("logged in", command.output)
+        text = Path(self.directory, ".env").read_text(encoding="ascii")
+        self.assertIn(f"ALPACA_API_KEY={KEY}\n", text)
 
     async def test_rejected_keys_are_written_only_on_request(self) -> None:
         """Without a yes there is no file."""
@@ -240,7 +247,7 @@ class CheckStartTests(SocketTestCase):
         """PROXY_TOKEN does not protect the proxy, which its name suggests."""
         await self.simulate()
         for environment, warning in (
-            ({}, "PROXY_TOKEN: only `tradeproxy tail`"),
+            ({}, "PROXY_TOKEN: only `"),
             ({"PROXY_TOKENS": TOKEN}, "PROXY_TOKEN: is not one of PROXY_TOKENS"),
             ({"PROXY_TOKENS": f"{TOKEN},the-other-token-of-clients"}, None),
         ):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from twisted.internet.defer import Deferred
 
 from tradeproxy.config import endpoints
+from tradeproxy.config.command import name_command
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.access import find_access_warnings
 from tradeproxy.journal.file import check_journal, read_header
@@ -82,7 +83,7 @@ def check_client_token(settings: Settings, token: str) -> Iterator[CheckResult]:
         return
     if not settings.tokens:
         yield CheckResult(
-            "warning: PROXY_TOKEN: only `tradeproxy tail` and `status` use it;"
+            f"warning: PROXY_TOKEN: only `{name_command('tail')}` and `status` use it;"
             " PROXY_TOKENS is what protects the proxy"
         )
     elif Secret(token) not in settings.tokens:

@@ -27,6 +27,7 @@ from tradeproxy.cli.times import (
     parse_time_argument,
     to_microseconds,
 )
+from tradeproxy.config.command import name_command
 from tradeproxy.config.env import Environment
 from tradeproxy.config.storage import read_journal
 from tradeproxy.journal.access import check_access
@@ -347,7 +348,8 @@ def _find_journal(arguments: Namespace) -> Path:
     env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
     if redis := env.find_source("PROXY_REDIS_URL"):
         raise SystemExit(
-            f"{redis}: the journal is in Redis; `tradeproxy tail --since TIME` reads it from a node"
+            f"{redis}: the journal is in Redis;"
+            f" `{name_command('tail --since TIME')}` reads it from a node"
         )
     settings = read_journal(env, in_memory=False)
     print_findings(env.findings)
@@ -356,7 +358,7 @@ def _find_journal(arguments: Namespace) -> Path:
     if not path.exists():
         raise SystemExit(
             f"{settings.source}: there is no journal {path};"
-            " `tradeproxy demo` keeps events in memory only"
+            f" `{name_command('demo')}` keeps events in memory only"
         )
     try:
         check_access(path)
