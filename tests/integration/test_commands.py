@@ -95,7 +95,7 @@ class StatusTests(SocketTestCase):
         self.assertEqual(status, 0, output)
         running, account, events, clients = output.splitlines()
         self.assertRegex(running, "^running since 20")
-        self.assertRegex(account, "^paper: streaming since 20..-..-.. ..:..:..$")
+        self.assertRegex(account, r"^paper: streaming since 20..-..-.. ..:..:..[+-]..:..$")
         self.assertEqual((events, clients), ("    0 events since midnight UTC", "clients: 1"))
         status, output = await self.status("--json")
         self.assertEqual((status, json.loads(output)["clients"]["count"]), (0, 1))

@@ -285,7 +285,7 @@ class Exchange:
             raise ApiError(403, 40310000, "too many open orders")
         instrument = self._portfolio.instrument(request.symbol)
         client_order_id = request.client_order_id or random_uuid(self._random)
-        time = self._clock.timestamp()
+        created_at, updated_at = sorted((self._clock.timestamp(), self._clock.timestamp()))
         rejected = reject or request.symbol == REJECTED_SYMBOL
         order = Order(
             id=order_id,
@@ -296,8 +296,8 @@ class Exchange:
                 position_intent=request.position_intent or instrument.find_intent(request.side),
             ),
             status=OrderStatus.PENDING_NEW if rejected else OrderStatus.NEW,
-            created_at=time,
-            updated_at=time,
+            created_at=created_at,
+            updated_at=updated_at,
             expires_at=find_expiry(request.time_in_force, self._seconds()),
             replaces=replaces,
         ).at_market(instrument.price)
