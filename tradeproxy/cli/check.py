@@ -6,7 +6,6 @@ It reports what would prevent a start, such as a port or a journal that a runnin
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -102,9 +101,8 @@ def _check_journals(settings: Settings) -> Iterator[CheckResult]:
         problem = check_journal(path)
         if problem is not None:
             yield CheckResult(f"{journal.source}: {problem}", ok=False)
-        with suppress(OSError):  # which is one of the problems
-            if (header := read_header(path)) is not None:
-                yield CheckResult(f"{path}: {_describe_schema(header.version)}")
+        elif (header := read_header(path)) is not None:
+            yield CheckResult(f"{path}: {_describe_schema(header.version)}")
         for warning in find_access_warnings(path):
             yield CheckResult(f"warning: {journal.source}: {warning}")
 
