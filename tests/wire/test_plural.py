@@ -12,7 +12,7 @@ from tradeproxy.wire.plural import plural
 
 PACKAGE = Path(tradeproxy.__file__).parent
 COUNTED = re.compile(
-    r"""\{(?:count|events|connected|left|account\['events_today'\])\}"""
+    r"""\{(?:count|clients|number|events|connected|left|account\['events_today'\])\}"""
     r""" (?:\w+ )?(?:events|clients|trades|accounts|gaps)\b"""
 )
 
