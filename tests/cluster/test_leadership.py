@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 
 from tests.support.journals import event
 from tests.support.nodes import LEASE_KEY, STATE_KEY, Member, NodesCase
@@ -75,6 +75,24 @@ class TermTests(NodesCase):
         self.assertFalse(follower.is_leader)
         self.advance(RENEW_AFTER + 1)
         self.assertTrue(follower.is_leader)
+
+    def test_log_says_that_the_lease_of_a_killed_leader_ran_out(self) -> None:
+        """The log of a node that took over did not say why. A released lease is no such thing."""
+        leader, follower = self.start_node(), self.start_node()
+        self.advance(RENEW_AFTER)
+        leader.kill()
+        with capturedLogs() as logs:
+            self.advance(LEASE + 1)
+        lines = [formatEvent(log) or "" for log in logs]
+        [line] = [line for line in lines if "run out" in line]
+        self.assertRegex(line, "the leading node has run out; its last renewal was 1[01] s ago$")
+        self.assertTrue(follower.is_leader)
+        third = self.start_node()
+        with capturedLogs() as logs:
+            follower.stop()
+            self.advance(2)
+        self.assertTrue(third.is_leader)
+        self.assertEqual([log for log in logs if "run out" in (formatEvent(log) or "")], [])
 
     def test_stop_of_follower_fires_at_once(self) -> None:
         """It has nothing to hand over."""

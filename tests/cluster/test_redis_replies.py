@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 from twisted.internet import reactor as chosen
@@ -17,6 +18,8 @@ from tradeproxy.cluster.redis_replies import INVALID, TOO_LARGE, UNEXPECTED
 
 reactor: Any = chosen
 
+PASSWORD = "correct-horse-battery"
+
 
 class Server(Protocol):
     """Answers every read with fixed bytes, in pieces."""
@@ -28,6 +31,17 @@ class Server(Protocol):
         assert self.transport is not None
         for piece in self._pieces:
             self.transport.write(piece)
+
+
+class InTurn(Protocol):
+    """Answers each read with the next reply."""
+
+    def __init__(self, replies: tuple[bytes, ...]) -> None:
+        self._replies = iter(replies)
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(next(self._replies, b""))
 
 
 class RedisReplyTests(TestCase):
@@ -46,6 +60,26 @@ class RedisReplyTests(TestCase):
         self.client.open()
         self.addCleanup(self.client.close)
         await up.addTimeout(PATIENCE, reactor)
+        return await self.client.call("PING", timeout=PATIENCE)
+
+    async def call_after_login(self, *replies: bytes) -> Any:
+        """Log in and send a command, with one reply for each; return the last one.
+
+        Fails with RedisUnavailableError if the login is refused.
+        """
+        port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(
+            Factory.forProtocol(lambda: InTurn(replies))
+        )
+        self.addCleanup(port.stopListening)
+        url = f"redis://:{PASSWORD}@127.0.0.1:{port.getHost().port}"
+        self.client = RedisClient(settings(url), reactor)
+        changed: Deferred[None] = Deferred()
+        self.client.on_up = lambda: None if changed.called else changed.callback(None)
+        self.client.on_down = lambda _: None if changed.called else changed.callback(None)
+        self.client.open()
+        self.addCleanup(self.client.close)
+        await changed.addTimeout(PATIENCE, reactor)
+        await deferLater(reactor, 0)  # the callbacks must not close the client
         return await self.client.call("PING", timeout=PATIENCE)
 
     async def test_reply_over_the_limits_raises_too_large(self) -> None:
@@ -79,6 +113,29 @@ class RedisReplyTests(TestCase):
                 await self.call(reply)
             self.assertIn(self.client.last_error, (INVALID, TOO_LARGE))
             self.client.close()
+
+    async def test_error_that_repeats_the_password_is_quoted_without_it(self) -> None:
+        """It was in the log, in /readyz and in proxy_status: whole, in part, split or encoded.
+
+        A server in the place of Redis has the password from the login. Control characters are
+        escaped, as `tradeproxy check` prints the error.
+        """
+        for echo in (PASSWORD, PASSWORD[3:], b64encode(PASSWORD.encode()).decode(), "cor rect-h"):
+            login = f"-ERR {echo} \x1b[2J\r\n".encode()
+            for replies in ((login,), (b"+OK\r\n", login)):
+                with self.assertRaises(RedisUnavailableError) as caught:
+                    await self.call_after_login(*replies)
+                for reason in (str(caught.exception), self.client.last_error):
+                    self.assertRegex(reason, r"(ERR )?\.\.\.( \\x1b\[2J)?$")
+                    self.assertNotRegex(reason, f"{PASSWORD[3:]}|{echo}|\x1b")
+                self.client.close()
+
+    async def test_error_that_repeats_an_event_is_quoted_without_it(self) -> None:
+        """Redis without a command repeats the arguments: the log never contains an event."""
+        error = b"-ERR unknown command 'XADD', with args beginning with: '{}' \r\n"
+        with self.assertRaises(RedisUnavailableError) as caught:
+            await self.call(error)
+        self.assertEqual(str(caught.exception), "it says ERR unknown command 'XADD'")
 
     async def test_replies_to_no_command_close_connection(self) -> None:
         """They were kept, one object each, for commands to come."""

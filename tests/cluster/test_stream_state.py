@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from twisted.logger import capturedLogs, formatEvent
+
 from tests.support.journals import time_of
 from tests.support.nodes import Member, NodesCase
 from tradeproxy.wire.proxy_status import GapOutcome
@@ -42,6 +44,22 @@ class StreamStateTests(NodesCase):
                 ("upstream", "HTTP 429"),
             ],
         )
+
+    def test_changes_of_the_leaders_upstream_have_a_line_on_the_follower(self) -> None:
+        """Its log had no word of an outage of two minutes. Repeated failures are one line."""
+        with capturedLogs() as logs:
+            for reason in ("", "lost", "HTTP 503", "HTTP 503", ""):
+                if reason:
+                    self.leader.account.mark_upstream_down(reason)
+                else:
+                    self.leader.account.mark_upstream_up()
+                self.advance(1)
+        states = [
+            line.partition("upstream of the leader is ")[2]
+            for log in logs
+            if "of the leader" in (line := formatEvent(log) or "")
+        ]
+        self.assertEqual(states, ["streaming", "down: lost", "down: HTTP 503", "streaming"])
 
     def test_gap_changes_are_announced_once_on_every_node(self) -> None:
         """Begin, end and outcome, on the leader and on the others."""

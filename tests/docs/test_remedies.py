@@ -13,7 +13,9 @@ from tradeproxy.cluster.redis_status import NOT_REACHED
 from tradeproxy.cluster.tailer import NO_LOG
 from tradeproxy.hub.account import ANOTHER_ACCOUNT, INTERNAL_ERROR
 from tradeproxy.recovery.recovery import MUTE
+from tradeproxy.upstream.backoff import MAX_CEILING, DisconnectCause
 from tradeproxy.upstream.session import LIMIT
+from tradeproxy.wire.proxy_status import GapOutcome
 
 LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 JOURNAL = "the journal is not durable: "
@@ -75,6 +77,19 @@ class RemedyTests(ScriptTestCase):
             [(entry["says"], entry["cause"], entry["remedy"]) for entry in entries],
             [(re.findall(r"`([^`]+)`", says), strip(cause), strip(do)) for says, cause, do in rows],
         )
+
+    def test_wait_after_a_refused_login_is_the_one_of_the_backoff(self) -> None:
+        """The page said "once a minute" beside "next attempt in 92 s"."""
+        shortest = DisconnectCause.REFUSED.value
+        self.assertEqual((shortest, shortest + MAX_CEILING), (60, 120))
+        rows = read_rows("What is wrong")
+        [remedy] = [cells[2] for cells in rows if "login refused: ALPACA_" in cells[0]]
+        self.assertIn("retries after one to two minutes", remedy)
+
+    def test_gap_outcomes_are_in_the_docs(self) -> None:
+        """The page has each word on the badge of a gap; "pending" was in no table."""
+        rows = [cells[0].strip("`") for cells in read_rows("A gap")]
+        self.assertLessEqual({outcome.value for outcome in GapOutcome}, set(rows))
 
     def test_each_reason_finds_its_remedy(self) -> None:
         """The page gave only the reason; what to do about it was in the docs."""

@@ -14,7 +14,7 @@ from tests.support.proxy import Client, NarrowTransport, ProxyTestCase
 from tests.support.send_groups import SendGroupTestCase
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.client_info import ClientInfo
-from tradeproxy.downstream.client_log import MAX_ANONYMOUS, MAX_LINES, ClientLog
+from tradeproxy.downstream.client_log import LOST, MAX_ANONYMOUS, MAX_LINES, ClientLog
 from tradeproxy.downstream.factory import PING_INTERVAL, PONG_TIMEOUT
 from tradeproxy.wire.close_codes import CloseCode
 
@@ -252,9 +252,8 @@ class ClientLogLimitTests(SynchronousTestCase):
         )
 
     def test_lines_of_strangers_do_not_take_those_of_clients(self) -> None:
-        """Without a token it is easy to connect and leave. Together they are twenty a second."""
+        """Without a token it is easy to connect and leave."""
         log = ClientLog(Clock())
-        self.assertEqual(MAX_LINES + MAX_ANONYMOUS, 20)
         with client_lines() as lines:
             for _ in range(100):
                 log.left(INFO, None, "the connection was lost")
@@ -262,7 +261,43 @@ class ClientLogLimitTests(SynchronousTestCase):
             log.flush()
         self.assertEqual(len(lines), MAX_ANONYMOUS + 2)
         self.assertEqual(lines[-2], 'client connected: [::1]:50000 /paper "bot/1", begins live')
-        self.assertEqual(lines[-1], "no line for 95 more clients that left before auth")
+        self.assertEqual(lines[-1], f"no line for 95 more clients that left before auth: {LOST}")
+
+    def test_loop_with_a_wrong_token_writes_six_lines_a_minute(self) -> None:
+        """It wrote six a second, half a million a day. No client is left out of the count."""
+        clock = Clock()
+        log = ClientLog(clock)
+        refused = f"closed with 4001: {CloseCode.TOKEN_REFUSED.reason}"
+        with client_lines() as lines:
+            for _ in range(20 * 600):
+                log.left(INFO, None, refused)
+                clock.advance(0.05)
+            log.flush()
+        self.assertLessEqual(len(lines), 10 * (MAX_ANONYMOUS + 1) + 1)
+        reports = [line for line in lines if line.startswith("no line for ")]
+        for report in reports:
+            self.assertTrue(report.endswith(f" clients that left before auth: {refused}"), report)
+        hidden = sum(int(report.split()[3]) for report in reports)
+        self.assertEqual(hidden + len(lines) - len(reports), 12_000)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_loop_of_one_program_does_not_hide_another_one(self) -> None:
+        """A bot that leaves for another reason has its line, while the loop goes on."""
+        log = ClientLog(Clock())
+        for _ in range(100):
+            log.left(INFO, None, "closed with 4001: a wrong token")
+        with client_lines() as lines:
+            log.left(INFO, None, "closed with 4002: no auth message")
+        self.assertEqual(len(lines), 1)
+
+    def test_codes_of_clients_are_one_reason(self) -> None:
+        """A stranger may send each of 2,000 codes, and would get five lines for each."""
+        log = ClientLog(Clock())
+        with client_lines() as lines:
+            for code in range(3000, 5000):
+                log.left(INFO, None, f"the client closed with {code}")
+            log.flush()
+        self.assertEqual(len(lines), MAX_ANONYMOUS + 1)
 
 
 class SendGroupLogTests(SendGroupTestCase):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -78,9 +80,9 @@ class ConnectedClientsTests(ProxyTestCase):
 
     def test_clients_are_counted_by_account_and_protocol(self) -> None:
         """`connected` goes up and down, `accepted` only up."""
-        first = self.connect("/trade-updates-paper")
-        self.connect("/trade-updates-paper")
-        self.connect("/trade-updates-live/stream")
+        first = self.open_client()
+        self.open_client()
+        self.open_client("/trade-updates-live/stream")
         self.request("/trade-updates-live/v2/events/trades")
         paper = ClientLabels("paper", "WebSocket")
         counts = {
@@ -95,6 +97,30 @@ class ConnectedClientsTests(ProxyTestCase):
         self.assertEqual(self.clients.connected, counts | {paper: 1})
         self.assertEqual(self.clients.accepted, counts)
         self.assertEqual(len(self.clients), 3)
+
+    def test_only_accepted_clients_count(self) -> None:
+        """A loop with a wrong token was 20 clients, up to date, while its answers waited."""
+        self.accepted_tokens.replace((Secret("a-token-of-some-length"),))
+        strangers = [self.connect() for _ in range(15)]
+        for stranger in strangers:
+            self.say(stranger, AUTH)
+        self.connect()
+        self.assertGreater(len(self.clients), 1)
+        self.assertEqual(self.clients.list_stats(), [])
+        self.assertEqual((dict(self.clients.connected), dict(self.clients.accepted)), ({}, {}))
+
+    def test_client_that_is_being_closed_is_no_slow_one(self) -> None:
+        """One that does not read has half a minute to answer the close frame."""
+        client = self.connect()
+        self.say(client, AUTH)
+        served: Any = next(iter(self.clients))
+        self.server_transport(0).loseConnection = lambda: None
+        self.publish(self.paper, FILL)
+        served.subscriber.feed.pauseProducing()
+        self.assertTrue(self.clients.list_stats()[0].is_slow)
+        served.close(CloseCode.TOO_SLOW)
+        [stats] = self.clients.list_stats()
+        self.assertEqual((stats.is_slow, stats.is_closing), (False, True))
 
     def test_short_request_counts_as_no_client_of_a_stream(self) -> None:
         """It is closed at a stop as the others are."""

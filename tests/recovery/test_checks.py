@@ -39,6 +39,50 @@ class StreamCheckTests(RecoveryTestCase):
         self.assertEqual(logs, [])
         self.assertEqual(len(self.delivered()), 3)
 
+    def start_log_after_event(self) -> None:
+        """Begin a new log, and stream, 0.7 s after an event in the same second of Alpaca's clock.
+
+        The Date header, by which the begin of the stream is known, names only the second.
+        """
+        self.stop()
+        self.journal = self.new_journal()
+        self.addCleanup(self.journal.close)
+        self.clock.advance(1 - self.clock.seconds() % 1 + 0.25)
+        self.emit(7)
+        self.clock.advance(0.7)
+        self.recorder.frames.clear()
+        self.start_new_process()
+
+    def test_event_from_before_the_first_stream_is_not_reported_as_omitted(self) -> None:
+        """At a first start two nodes warned of 2 and 4 omitted events; nothing was omitted.
+
+        With an event of the stream after it, and without one: then the stream was opened again as
+        mute.
+        """
+        for streamed in ((), (8,)):
+            self.start_log_after_event()
+            self.advance(0.5)
+            self.emit(*streamed)
+            with capturedLogs() as logs:
+                self.advance(INTERVAL)
+            self.assertEqual([formatEvent(event) for event in logs], [])
+            self.assertEqual(self.account.gaps.found_by_checks, 0)
+            self.assertEqual({number for number, _ in self.delivered()}, {7, *streamed})
+
+    def test_omitted_event_after_the_first_one_of_the_stream_is_reported(self) -> None:
+        """Within the same second too: the stream had begun, since it had brought an event."""
+        self.start_log_after_event()
+        self.advance(0.1)
+        self.emit(8)
+        self.advance(0.1)
+        self.inject(FaultKind.SILENCE, seconds=0.1)
+        self.emit(9)
+        with capturedLogs() as logs:
+            self.advance(INTERVAL)
+        lines = [formatEvent(event) or "" for event in logs]
+        self.assertEqual(sum("stream omitted 1 event," in line for line in lines), 1, lines)
+        self.assertEqual(self.account.gaps.found_by_checks, 1)
+
     def test_failed_requests_log_no_secrets(self) -> None:
         """The log holds neither keys nor URLs."""
         self.host.refusing = True

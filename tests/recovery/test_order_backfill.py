@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,9 +15,11 @@ from tests.recovery.scripted_case import (
     build_fill,
     build_order,
 )
+from tests.upstream.support import KEYS
 from tradeproxy.recovery.open_orders import OpenOrders
 from tradeproxy.recovery.order_backfill import OrderBackfill
 from tradeproxy.runtime.dates import SECOND
+from tradeproxy.wire.credentials import list_secrets
 from tradeproxy.wire.event import Event
 
 BEGIN = START - 100 * SECOND
@@ -121,7 +124,18 @@ class OrderBackfillTests(ScriptedCase):
             self.assertEqual(self.list_made()[:1], [("fill", "10")])
             lines = [formatEvent(each) for each in logs if each["log_level"].name == "warn"]
             self.assertEqual(len(lines), 1, filled)
-            self.assertIn("'bad\\norder': filled_qty is no number", lines[0])
+            self.assertIn("order bad\\norder: filled_qty is no number", lines[0])
+
+    def test_order_id_with_credentials_is_logged_without_them(self) -> None:
+        """A hostile server may send them back in an id, with an amount that makes a log line."""
+        uuid = "904837e3-3b76-47ec-b432-046db621571b"
+        secrets = [each.reveal() for each in list_secrets(KEYS)]
+        for number, text in enumerate([*secrets, b64encode(b"x" * 20).decode(), uuid]):
+            self.listed = [build_order(0, id=text) | {"filled_qty": "x"}]
+            with capturedLogs() as logs:
+                self.find()
+            shown = [each["order"] for each in logs if "order" in each]
+            self.assertEqual(shown, [uuid if text == uuid else "..."], number)
 
     def test_order_with_an_unreadable_known_state_is_reported(self) -> None:
         """With zero in its place, fills would be delivered again."""

@@ -115,6 +115,7 @@ class EventsModeCheckTests(ScheduleTestCase):
     def test_found_events_are_counted(self) -> None:
         """They are counted and logged by the check that finds them, and by no other."""
         self.come_up()
+        self.wires.advance(3)
         self.bring(self.build(1))
         with capturedLogs() as logs:
             self.wires.advance(300)

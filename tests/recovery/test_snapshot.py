@@ -109,18 +109,30 @@ class SnapshotTests(RestClientTestCase):
         self.failureResultOf(started, RestUnavailableError)
         self.assertEqual(len(self.requested_uris()), 2)
 
-    def test_snapshot_list_of_more_than_32_mib_raises_unavailable(self) -> None:
+    def test_snapshot_list_of_more_than_64_mib_raises_unavailable(self) -> None:
         """Each page was bounded, but not their number."""
         self.rows_per_order = 166  # three orders a page; the last one begins the next page too
-        for number, is_read in ((5, True), (6, False)):
-            self.orders = [order(2 * n) | {"note": "x" * 4_100_000} for n in range(number)]
+        for number, is_read in ((17, True), (18, False)):
+            self.orders = [order(2 * n) | {"note": "x" * 2_500_000} for n in range(number)]
             self.activities = []
             started = self.start(take_snapshot(self.rest, SINCE, (), set()))
             if is_read:
                 self.assertEqual(len(self.successResultOf(started).orders), number)
             else:
                 error = self.failureResultOf(started, RestUnavailableError).value
-                self.assertEqual(error.reason, "a list of more than 32 MiB")
+                self.assertEqual(error.reason, "a list of more than 64 MiB")
+
+    def test_snapshot_list_of_many_items_raises_unavailable(self) -> None:
+        """32 MiB of small items took 570 MB."""
+        self.rows_per_order = 166
+        for number, is_read in ((6, True), (10, False)):
+            self.orders = [order(2 * n) | {"note": [0] * 66_000} for n in range(number)]
+            self.activities = []
+            started = self.start(take_snapshot(self.rest, SINCE, (), set()))
+            if is_read:
+                self.assertEqual(len(self.successResultOf(started).orders), number)
+            else:
+                self.failureResultOf(started, RestUnavailableError)
 
     def test_snapshot_endless_fills_raises_unavailable(self) -> None:
         """Two pages that name each other were requested in turn, without an end."""

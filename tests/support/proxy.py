@@ -12,6 +12,7 @@ from twisted.test import iosim
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.support.frames import AUTH
 from tests.support.journals import Connections, memory_journal
 from tests.support.memory import CLIENT, Wires, fake_time
 from tradeproxy.config.settings import Limits
@@ -196,6 +197,12 @@ class ProxyTestCase(SynchronousTestCase):
         client.factory = factory
         self.wires.join(self.site.buildProtocol(CLIENT), client)
         self.wires.flush()
+        return client
+
+    def open_client(self, path: str = "/trade-updates-paper", **headers: str) -> Client:
+        """Open a WebSocket, and log in."""
+        client = self.connect(path, **headers)
+        self.say(client, AUTH)
         return client
 
     def say(self, client: Client, *messages: bytes, binary: bool = False) -> list[bytes]:

@@ -89,8 +89,8 @@ class RestGetTests(RestClientTestCase):
 
     def test_get_answer_of_too_many_items_raises_unavailable(self) -> None:
         """Items are counted too: 16 MiB of empty lists took 400 MB and half a second."""
-        reason = "an answer of more than 500000 items"
-        for count, is_read in ((249_999, True), (250_000, False)):
+        reason = "an answer of more than 200000 items"
+        for count, is_read in ((99_999, True), (100_000, False)):
             self.answer = status(200, b"[" + b"[]," * count + b"0]")
             if is_read:
                 self.assertEqual(len(self.successResultOf(self.get()).document), count + 1)
@@ -277,12 +277,26 @@ class RestGetTests(RestClientTestCase):
             )
 
     def test_get_oversized_body_raises_unavailable(self) -> None:
-        """The response is closed when the limit of 16 MiB is passed."""
-        body = b"[]".rjust(16 * 1024 * 1024)
+        """The response is closed when the limit of 8 MiB is passed."""
+        body = b"[]".rjust(8 * 1024 * 1024)
         self.answer = status(200, body)
         self.assertEqual(self.successResultOf(self.get()).document, [])
         error = self.unavailable(status(200, b" " + body))
-        self.assertEqual(error.reason, "an answer of more than 16 MiB")
+        self.assertEqual(error.reason, "an answer of more than 8 MiB")
+
+    def test_get_text_that_is_oversized_in_memory_raises_unavailable(self) -> None:
+        """One emoji makes each character take four bytes: 16 MiB of text took 200 MB."""
+        for emoji, length, is_read in (
+            ("", 8_000_000, True),
+            ("\N{GRINNING FACE}", 2_000_000, True),
+            ("\N{GRINNING FACE}", 2_200_000, False),
+        ):
+            self.answer = status(200, f'["{"x" * length}{emoji}"]'.encode())
+            if is_read:
+                self.assertEqual(len(self.successResultOf(self.get()).document), 1)
+            else:
+                reason = self.unavailable(self.answer).reason
+                self.assertEqual(reason, "an answer of more than 8 MiB")
 
     def test_get_truncated_body_raises_unavailable(self) -> None:
         """This covers a body that breaks off, and a close before the first byte."""

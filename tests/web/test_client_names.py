@@ -23,10 +23,10 @@ class ClientNameTests(ProxyTestCase):
 
     def test_name_is_in_status_for_each_kind_of_stream(self) -> None:
         """A client without a name has an empty one."""
-        self.connect("/paper?client_name=bot1")
-        self.connect("/paper/stream?replay=1&client_name=bot%202")
+        self.open_client("/paper?client_name=bot1")
+        self.open_client("/paper/stream?replay=1&client_name=bot%202")
         self.request("/paper/v2/events/trades?client_name=curl%C3%A9")
-        self.connect()
+        self.open_client()
         listed = self.status()["clients"]["listed"]
         self.assertEqual(
             sorted(client["name"] for client in listed), ["", "bot 2", "bot1", "curlé"]
@@ -35,12 +35,12 @@ class ClientNameTests(ProxyTestCase):
     def test_name_is_quoted_in_log_and_is_no_label(self) -> None:
         """The line of a rejection says which bot it was; a name cannot add fields to it."""
         with capturedLogs() as logs:
-            client = self.connect(f"/paper/stream?client_name={ESCAPED}")
+            client = self.open_client(f"/paper/stream?client_name={ESCAPED}")
             client.sendMessage(b"no JSON")
             self.wires.flush()
         [line] = [text for text in map(formatEvent, logs) if text and "rejected" in text]
         self.assertIn(f"rejected 127.0.0.1:50000 {QUOTED}: ", line)
-        self.connect(f"/paper?client_name={ESCAPED}")
+        self.open_client(f"/paper?client_name={ESCAPED}")
         self.assertNotIn("onerror", self.request("/metrics").body)
         self.assertNotIn("onerror", json.dumps(self.status()["refusals"]))
 
@@ -72,16 +72,16 @@ class DashboardConnectionTests(ProxyTestCase):
 
     def test_dashboard_is_counted_as_no_client(self) -> None:
         """Not as connected, and not as ever connected."""
-        page = self.connect("/paper?dashboard=1&proxy_status=1")
+        page = self.open_client("/paper?dashboard=1&proxy_status=1")
         self.assertEqual(self.counts(), (0, 0, 0, 0.0))
-        self.connect("/paper?dashboard=0")
+        self.open_client("/paper?dashboard=0")
         self.assertEqual(self.counts(), (1, 1, 1, 2.0))  # connected, and accepted
         page.sendClose(1000)
         self.assertEqual(self.counts(), (1, 1, 1, 2.0))
 
     def test_dashboards_are_counted_apart_and_take_a_place(self) -> None:
         """A client cannot hide: the number of such connections is shown, and limited."""
-        page = self.connect("/paper?dashboard=1")
+        page = self.open_client("/paper?dashboard=1")
         clients = self.factory.clients
         self.assertEqual((len(clients), clients.dashboards), (1, 1))
         self.wires.advance(2)

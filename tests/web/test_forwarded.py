@@ -71,7 +71,7 @@ class TrustedTests(ForwardedTestCase):
 
     def test_client_address_is_shown(self) -> None:
         """For WebSockets and server-sent events; X-Forwarded-For names no port."""
-        self.connect(X_Forwarded_For="10.9.9.9, 203.0.113.9")
+        self.open_client(X_Forwarded_For="10.9.9.9, 203.0.113.9")
         self.request("/paper/v2/events/trades", X_Forwarded_For="2001:db8::9")
         self.request("/paper/v2/events/trades")
         self.assertEqual(
@@ -121,14 +121,14 @@ class UntrustedTests(ForwardedTestCase):
         self.assertEqual(self.upgrade(Origin=OWN, **HEADERS).status, 403)
         bad = {"X_Forwarded_For": "unknown", "X_Forwarded_Proto": "x", "X_Forwarded_Host": "/"}
         self.assertEqual(self.request("/healthz", **bad).status, 200)
-        self.connect(X_Forwarded_For="203.0.113.9")
+        self.open_client(X_Forwarded_For="203.0.113.9")
         self.assertEqual(self.list_addresses(), ["127.0.0.1:50000"])
 
     def test_peer_at_unix_socket_is_trusted_as_unix(self) -> None:
         """It has no address."""
         self.patch(FakeTransport, "getPeer", lambda _: UNIXAddress(None))
         self.assertEqual(self.upgrade(Origin=OWN, **HEADERS).status, 101)
-        self.connect(X_Forwarded_For="203.0.113.9")
+        self.open_client(X_Forwarded_For="203.0.113.9")
         self.assertIn("203.0.113.9", self.list_addresses())
 
 

@@ -53,6 +53,20 @@ class HealthTests(SynchronousTestCase):
             healthz([self.paper, self.live]), (503, {"status": "failed", "reasons": reasons})
         )
 
+    def test_since_is_that_of_the_reason(self) -> None:
+        """With a full disk it was the time at which the stream came up."""
+        self.paper.mark_upstream_up()
+        self.clock.advance(60)
+        self.disk.refuse_writing()
+        self.paper.publish(event(1))
+        self.clock.advance(0)
+        state = readyz([self.paper])[1]["accounts"]["paper"]
+        self.assertEqual(state["since"], "2026-07-24T14:43:49.354000Z")
+        self.paper.mark_upstream_down("connection lost")
+        self.clock.advance(5)
+        state = readyz([self.paper])[1]["accounts"]["paper"]
+        self.assertEqual((state["reason"], state["since"][14:19]), ("connection lost", "43:49"))
+
     def test_readyz_all_streaming_is_200(self) -> None:
         """The document has the start of each stream, in UTC."""
         self.paper.mark_upstream_up()

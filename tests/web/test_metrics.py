@@ -247,8 +247,8 @@ class ClientMetricsTests(MetricsTestCase):
 
     def test_clients_are_counted_by_dialect(self) -> None:
         """Connections of every dialect count against the limit."""
-        first = self.connect()
-        for client in (first, self.connect(f"{STREAM}/stream")):
+        first = self.open_client()
+        for client in (first, self.open_client(f"{STREAM}/stream")):
             self.say(client, AUTH)
         self.request(f"{STREAM}/v2/events/trades")
         dialects = {"WebSocket": 1, "WebSocket, as Alpaca's": 1, "server-sent events": 1}
@@ -257,7 +257,7 @@ class ClientMetricsTests(MetricsTestCase):
         self.assertEqual(self.upgrade().status, 503)
         first.sendClose()
         self.wires.advance(1)
-        self.connect()
+        self.open_client()
         self.assertEqual(self.counts("clients", "dialect"), dialects)
         self.assertEqual(
             self.counts("client_connections_total", "dialect"), {**dialects, "WebSocket": 2}
@@ -372,7 +372,7 @@ class FormatTests(MetricsTestCase):
 
     def test_metrics_equal_documented_metrics(self) -> None:
         """Names, types and labels match docs/metrics.md, in both directions."""
-        self.connect()
+        self.open_client()
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))
         self.wires.flush()
@@ -418,7 +418,7 @@ class FormatTests(MetricsTestCase):
         """A misspelt name in an alert would never fire."""
         # Only a node of a cluster has a role.
         self.paper.role = NodeRole(0.0, is_leader=True, lease_renewed=1.0)
-        self.connect()
+        self.open_client()
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))
         self.wires.flush()

@@ -83,7 +83,7 @@ class ResponseTests(ProxyTestCase):
 
     def test_readyz_counts_clients_and_dropped_frames(self) -> None:
         """Frames from Alpaca that could not be used are dropped."""
-        self.connect()
+        self.open_client()
         self.paper.drop_frame("not JSON")
         paper = json.loads(self.request("/readyz").body)["accounts"]["paper"]
         self.assertEqual((paper["clients"], paper["dropped_frames"]), (1, 1))

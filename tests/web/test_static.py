@@ -239,15 +239,22 @@ class StatusPageTests(ProxyTestCase):
 
     def test_clients_are_listed(self) -> None:
         """Each has its address, user agent, dialect and start."""
-        self.connect(User_Agent="desk/1.0")
-        self.connect("/live/stream", User_Agent="<b>bot</b>")
+        self.open_client(User_Agent="desk/1.0")
+        self.open_client("/live/stream", User_Agent="<b>bot</b>")
         self.request("/paper/v2/events/trades", User_Agent="curl/8")
         document = self.status()
         clients = document["clients"]
         self.assertEqual((clients["count"], clients["slow"]), (3, 0))
         listed = {client.pop("user_agent"): client for client in clients["listed"]}
         since = "2027-01-15T08:00:00.000000Z"
-        common = {"name": "", "address": "127.0.0.1:50000", "since": since, "lag": 0, "slow": False}
+        common = {
+            "name": "",
+            "address": "127.0.0.1:50000",
+            "since": since,
+            "lag": 0,
+            "slow": False,
+            "closing": False,
+        }
         self.assertEqual(listed["desk/1.0"], {"account": "paper", "dialect": "WebSocket", **common})
         self.assertEqual(listed["<b>bot</b>"]["dialect"], "WebSocket, as Alpaca's")
         self.assertEqual(
@@ -262,7 +269,7 @@ class StatusPageTests(ProxyTestCase):
             (UNIXAddress(None), "a UNIX socket"),
         ):
             self.patch(FakeTransport, "getPeer", lambda _, peer=address: peer)
-            clients = self.connect(), self.request("/paper/v2/events/trades")
+            clients = self.open_client(), self.request("/paper/v2/events/trades")
             listed = self.status()["clients"]["listed"]
             self.assertEqual([client["address"] for client in listed], [expected] * 2)
             for client in clients:
@@ -274,7 +281,7 @@ class StatusPageTests(ProxyTestCase):
         """Its lag is the number of unsent events; clients that keep up have a lag of 0."""
         self.wires.transport = NarrowTransport
         for name in ("quick", "slow", "idle"):
-            self.connect(
+            self.open_client(
                 "/paper/stream" if name == "idle" else "/paper", User_Agent=name
             ).sendMessage(AUTH)
         self.wires.flush()
@@ -303,7 +310,7 @@ class StatusPageTests(ProxyTestCase):
     def test_document_is_cached_for_a_second(self) -> None:
         """All requests in that time get the same document."""
         first = self.request("/status.json").body
-        self.connect()
+        self.open_client()
         self.assertEqual(self.request("/status.json").body, first)
         self.wires.advance(1)
         self.assertEqual(json.loads(self.request("/status.json").body)["clients"]["count"], 1)

@@ -8,7 +8,9 @@ import ssl
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from tradeproxy.config.addresses import DEFAULT_PORT, parse_port
@@ -17,8 +19,11 @@ from tradeproxy.runtime.connect_errors import describe_connect_error
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
+    from collections.abc import Callable
 
     from tradeproxy.config.env import Environment
+
+_T = TypeVar("_T")
 
 TIMEOUT = 5.0
 """Seconds for the connection, and for each read of the answer."""
@@ -26,6 +31,8 @@ TIMEOUT = 5.0
 MAX_SIZE = 4 * 1024 * 1024
 """Bytes of /status.json; one with 200 clients has 50 KB."""
 
+MAX_SECONDS = 10.0
+"""Seconds for /status.json: a server that sends a byte now and then passes every other timeout."""
 
 STREAM_PATH = "/trade-updates-"
 
@@ -112,12 +119,13 @@ def explain_rejected_token(token: str) -> str:
     return "the proxy needs a token: set PROXY_TOKEN, or name a file with --token-file"
 
 
-def fetch_status(base_url: str, token: str) -> dict[str, Any]:
+def fetch_status(base_url: str, token: str, max_seconds: float = MAX_SECONDS) -> dict[str, Any]:
     """Return the document at /status.json (docs/dashboard.md). It blocks for some seconds at most.
 
     Args:
         base_url: the WebSocket URL of the proxy, without a stream's path.
         token: a token, or "" for none.
+        max_seconds: for the whole answer.
 
     Raises NoStatusError.
     """
@@ -130,15 +138,9 @@ def fetch_status(base_url: str, token: str) -> dict[str, Any]:
         raise NoStatusError("--url: must be like http://localhost:8099") from None
     url = f"{base_url.rstrip('/').replace('ws', 'http', 1)}/status.json"
     try:
-        with closing(
-            HTTPSConnection(host, port, timeout=TIMEOUT, context=ssl.create_default_context())
-            if parts.scheme == "wss"
-            else HTTPConnection(host, port, timeout=TIMEOUT)
-        ) as connection:
-            headers = {"Authorization": f"Bearer {token}"} if token else {}
-            connection.request("GET", urlsplit(url).path, headers=headers)
-            response = connection.getresponse()
-            status, body = response.status, response.read(MAX_SIZE)
+        status, body = call_within(
+            max_seconds, lambda: _get(parts.scheme == "wss", host, port, urlsplit(url).path, token)
+        )
     except HTTPException:
         raise NoStatusError(f"no proxy at {url}: the answer is not HTTP") from None
     except (OSError, ValueError) as error:
@@ -157,3 +159,38 @@ def fetch_status(base_url: str, token: str) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
     raise NoStatusError(f"{url}: HTTP {status}, but not the status of a tradeproxy")
+
+
+def _get(tls: bool, host: str, port: int | None, path: str, token: str) -> tuple[int, bytes]:
+    with closing(
+        HTTPSConnection(host, port, timeout=TIMEOUT, context=ssl.create_default_context())
+        if tls
+        else HTTPConnection(host, port, timeout=TIMEOUT)
+    ) as connection:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read(MAX_SIZE)
+
+
+def call_within(seconds: float, function: Callable[[], _T]) -> _T:
+    """Return what `function` returns, and raise what it raises; TimeoutError after `seconds`.
+
+    After that, `function` goes on in a thread that does not keep the process alive.
+    """
+    results: SimpleQueue[_T | Exception] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put(function())
+        except Exception as error:
+            results.put(error)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        result = results.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(result, Exception):
+        raise result
+    return result

@@ -111,6 +111,7 @@ class Leadership(Service):
         self._renewed = 0.0
         # Another node may lead until then, even if a restart of Redis has lost its lease.
         self._held_elsewhere_until = 0.0
+        self._may_expire = False  # another node has the lease, and has not released it
         self._roll_call = RollCall(journal.redis_log.owner)
         self._is_renewing = False
         self._pause: Deferred[None] | None = None
@@ -211,8 +212,9 @@ class Leadership(Service):
             self._renewed = sent if acquire else self._renewed
         elif lease.owner is not None:
             self._held_elsewhere_until = self._clock.seconds() + lease.remaining
+            self._may_expire = True
         elif lease.is_released:
-            self._held_elsewhere_until = 0.0
+            self._held_elsewhere_until, self._may_expire = 0.0, False
         self._role.update(lease.last - self._journal.last, self._dates.own())
         return lease
 
@@ -239,6 +241,14 @@ class Leadership(Service):
         over: Deferred[str] = Deferred()
         self._term_over = over
         self._role.start_leading(self._dates.own())
+        if self._may_expire:
+            self._may_expire = False
+            self._log.warn(
+                "{account}: the lease of the leading node has run out; its last renewal was"
+                " {seconds:.0f} s ago",
+                account=self._account.name,
+                seconds=self._clock.seconds() - self._held_elsewhere_until + LEASE,
+            )
         self._log.info("{account}: this node is now the leader", account=self._account.name)
         self._grant = lease
         self._roll_call.end()

@@ -15,6 +15,7 @@ from tradeproxy.cluster.redis_replies import TOO_LARGE, BoundedRedisProtocol
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.wire.credentials import Secret
+from tradeproxy.wire.quote import quote_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +112,7 @@ class RedisClient:
         if isinstance(error, ResponseError):
             if str(error).startswith("NOSCRIPT"):
                 raise NoScriptError
-            reason = f"it says {str(error)[:200]}"
+            reason = f"it says {quote_redis(str(error), self._settings)}"
         elif isinstance(error, NoAnswerError):
             reason = f"it does not answer within {timeout:g} s"
         else:
@@ -188,16 +189,19 @@ async def probe_redis(settings: RedisSettings, reactor: Any) -> str | None:
     await tried
     await deferLater(reactor, 0)  # on_up and on_down must not close the client
     try:
-        info = (await redis.call("INFO")).decode()
+        reply = await redis.call("INFO")
     except RedisUnavailableError as unavailable:
         return str(unavailable)
     finally:
         redis.close()
+    info = reply.decode(errors="replace") if isinstance(reply, bytes) else ""
     values = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
     version, policy = values.get("redis_version", ""), values.get("maxmemory_policy", "noeviction")
     if [int(part) for part in version.split(".")[:2] if part.isdigit()] < MIN_VERSION:
+        version = quote_redis(version, settings)
         return f"its version is {version}; the log needs {'.'.join(map(str, MIN_VERSION))} or newer"
     if policy != "noeviction" and values.get("maxmemory") != "0":
+        policy = quote_redis(policy, settings)
         return (
             f"its maxmemory-policy is {policy}, which can evict the log; the log needs noeviction"
         )
@@ -231,12 +235,15 @@ class _RedisFactory(Factory):
         """Do nothing: txredisapi calls this after a failed login, and RedisClient retries."""
 
     def connectionError(self, why: str) -> None:
-        """Record why the login failed, in Redis' words, without secrets.
+        """Record why the login failed, in Redis' words, without secrets."""
+        self.last_error = quote_redis(why.removeprefix("Redis error: "), self._settings)
 
-        An error may repeat the arguments of the rejected command, such as those of AUTH.
-        """
-        words = why.removeprefix("Redis error: ").partition(", with args")[0]
-        for secret in (self._settings.password, self._settings.username):
-            text = secret.reveal() if isinstance(secret, Secret) else secret
-            words = words.replace(text, "…") if text else words
-        self.last_error = words
+
+def quote_redis(text: str, settings: RedisSettings) -> str:
+    """Return a text of Redis, or of a server in its place, without secrets.
+
+    An error may repeat the arguments of the rejected command: of AUTH, or an event.
+    """
+    given = (settings.username, settings.password)
+    secrets = [each if isinstance(each, Secret) else Secret(each) for each in given if each]
+    return quote_text(text.partition(", with args")[0], secrets)

@@ -6,7 +6,8 @@
     it leaves after that                                `client left`               MAX_LINES
     it leaves before that                               `client left before auth`   MAX_ANONYMOUS
 
-The limits are apart, so that strangers without a token cannot use up the lines of clients.
+The limits are apart, so that strangers without a token cannot use up the lines of clients. The
+second one is for each reason, so that a loop of one program does not hide another program.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ MAX_LINES = 15
 """Lines about clients in a second."""
 
 MAX_ANONYMOUS = 5
-"""Lines in a second about clients that left before their auth message was accepted."""
+"""Lines in ANONYMOUS_PERIOD, for each reason, about clients that left before their auth message was
+accepted."""
+
+ANONYMOUS_PERIOD = 60.0
+"""Seconds. A program with a wrong token may reconnect in a loop all day."""
 
 MAX_LOGGED_AGENT = 64
 """Characters of a User-Agent in the log."""
@@ -47,7 +52,7 @@ class ClientLog:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._clients = LineLimit(MAX_LINES, clock, self._report_clients)
-        self._anonymous = LineLimit(MAX_ANONYMOUS, clock, self._report_anonymous)
+        self._anonymous: dict[str, LineLimit] = {}
 
     def connected(self, info: ClientInfo) -> None:
         """Log a client that gets a stream from now on."""
@@ -72,8 +77,7 @@ class ClientLog:
             reason: why it left, without anything that it sent.
             filtered: whether it got only some of those events.
         """
-        limit = self._anonymous if events is None else self._clients
-        if not limit.admit("left"):
+        if not (self._admit_anonymous(reason) if events is None else self._clients.admit("left")):
             return
         common = {
             "address": info.label,
@@ -101,7 +105,17 @@ class ClientLog:
     def flush(self) -> None:
         """Log now how many lines were left out."""
         self._clients.flush()
-        self._anonymous.flush()
+        for limit in self._anonymous.values():
+            limit.flush()
+
+    def _admit_anonymous(self, reason: str) -> bool:
+        # A client chooses the code with which it closes: without it, the kinds are a few phrases.
+        kind = reason.rstrip("0123456789").rstrip()
+        limit = self._anonymous.get(kind)
+        if limit is None:
+            limit = LineLimit(MAX_ANONYMOUS, self._clock, self._report_anonymous, ANONYMOUS_PERIOD)
+            self._anonymous[kind] = limit
+        return limit.admit(kind)
 
     def _report_clients(self, left_out: Counter[str]) -> None:
         self._log.info(
@@ -112,11 +126,13 @@ class ClientLog:
         )
 
     def _report_anonymous(self, left_out: Counter[str]) -> None:
-        self._log.info(
-            "no line for {left} more client{s} that left before auth",
-            left=left_out["left"],
-            s=plural_ending(left_out["left"]),
-        )
+        for reason, left in left_out.items():
+            self._log.info(
+                "no line for {left} more client{s} that left before auth: {reason}",
+                left=left,
+                s=plural_ending(left),
+                reason=reason,
+            )
 
 
 class WebSocketEnd(Protocol):

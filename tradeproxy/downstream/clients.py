@@ -35,6 +35,8 @@ class ClientStats(NamedTuple):
     """How many events of the log have not been written to its socket."""
     account: str
     info: ClientInfo
+    is_closing: bool = False
+    """Whether its close frame is sent, and the connection is still open."""
 
 
 class RejectionCounter:
@@ -83,7 +85,7 @@ class ConnectedClient(Protocol):
         """Drop the connection without a close frame."""
 
     def stats(self) -> ClientStats | None:
-        """Return its state; None for a short request that follows no stream."""
+        """Return its state; None for a short request, and before its auth message is accepted."""
 
 
 class ClientLabels(NamedTuple):
@@ -139,7 +141,10 @@ class Clients:
         return counts
 
     def add(self, client: ConnectedClient) -> None:
-        """Register and count `client`."""
+        """Register `client`, and count it if it is accepted.
+
+        A WebSocket is added when it opens, and once more when its auth message is accepted.
+        """
         stats = client.stats()
         labels = None
         if stats is not None and stats.info.is_dashboard:

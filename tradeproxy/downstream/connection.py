@@ -318,12 +318,19 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         """Close the client: it did not authenticate in time."""
         self._run_step(self._session.auth_timed_out)
 
-    def stats(self) -> ClientStats:
-        """Return the client's state. In a send group the group's position counts."""
+    def stats(self) -> ClientStats | None:
+        """Return the client's state; None before its auth message is accepted.
+
+        In a send group the group's position counts.
+        """
+        if not self._is_authenticated:
+            return None
         feed, group = self.subscriber.feed, self.send_group
         position = feed.position if group is None else group.position
         lag = 0 if feed.is_idle else max(self.account.journal.last - position, 0)
-        return ClientStats(feed.is_paused, lag, self.account.name, self._info)
+        is_closing = self._session.state is ClientState.CLOSED
+        is_slow = feed.is_paused and not is_closing
+        return ClientStats(is_slow, lag, self.account.name, self._info, is_closing)
 
     # Private.
 
@@ -347,6 +354,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             effects = step(*arguments)
             if not self._is_authenticated and self._session.state is ClientState.AUTHENTICATED:
                 self._is_authenticated = True
+                self._context.clients.add(self)
                 self._context.clients.sockets.log_in(self.transport)
                 self._context.clients.log.connected(self._info)
             is_refused = TOKEN_REFUSED in effects

@@ -14,6 +14,7 @@ from tradeproxy.downstream.client_log import DROPPED, LOST
 from tradeproxy.downstream.clients import ClientStats
 from tradeproxy.downstream.feed import Feed
 from tradeproxy.downstream.log_reader import LogReader
+from tradeproxy.downstream.request_head import free_head
 from tradeproxy.downstream.subscription import NOT_KEPT
 from tradeproxy.journal.base import Batch
 from tradeproxy.wire.close_codes import CloseCode
@@ -122,6 +123,7 @@ class SseResponse:
 
     def begin(self) -> None:
         """Send the headers and the first heartbeat, then events."""
+        free_head(self._request)
         self._request.notifyFinish().addBoth(self._on_closed)
         self._request.registerProducer(self._feed, True)
         self._shared.clients.add(self)

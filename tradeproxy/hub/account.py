@@ -110,6 +110,7 @@ class Account:
         self._has_streamed = False
         self.newest_streamed = 0
         """The highest time of the events that the stream brought (microseconds since 1970)."""
+        self._first_streamed: int | None = None
         self.is_mute = False
         """Whether a check has found that the stream brings no events."""
         self.upstream = UpstreamStatus(
@@ -227,6 +228,8 @@ class Account:
                 time = self.dates.now_microseconds()
                 event = event.with_time(time)
             if is_streamed and time > self.newest_streamed:
+                if self._first_streamed is None:
+                    self._first_streamed = time
                 self.newest_streamed = time
         self._pending.append(event)
 
@@ -309,10 +312,26 @@ class Account:
         self.mark_upstream_down("connecting")
         self._has_streamed = False
 
+    def may_precede_stream(self, time: int) -> bool:
+        """Whether an event of this time may be older than this process's first stream.
+
+        The stream did not omit such an event: it could not bring it. Once the stream has brought
+        an event, it had begun by the time of that one.
+        """
+        if self._first_streamed is not None and time >= self._first_streamed:
+            return False
+        return self.gaps.may_precede_stream(time)
+
     def apply_stream_state(self, state: StreamState) -> None:
         """Copy the upstream's status and the gaps from the node that leads."""
         self.gaps.replicate(state.gaps)
-        self._set_upstream(state.upstream)
+        if (status := state.upstream) != self.upstream:
+            self._log.info(
+                "{account}: upstream of the leader is {state}",
+                account=self.name,
+                state="streaming" if status.streaming else f"down: {status.reason}",
+            )
+        self._set_upstream(status)
 
     @property
     def stream_state(self) -> StreamState:

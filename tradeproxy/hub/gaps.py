@@ -39,6 +39,12 @@ SYNTHETIC_AHEAD = 60 * SECOND
 
 # Metadata keys in the journal. The values are microseconds since 1970.
 
+STREAM_BEGIN_ERROR = 2 * SECOND
+"""Microseconds by which the first stream may begin later than the estimate of Alpaca's clock says.
+
+A Date header is truncated to a second, and the answer is on its way for some time.
+"""
+
 _FIRST_STREAM = "complete from"
 """When the first stream began, by this machine's clock. Alpaca's clock is not known then.
 
@@ -107,6 +113,16 @@ class Gaps:
             if began is not None:
                 return round(began * SECOND)
         return self._read_time(_FIRST_STREAM)
+
+    def may_precede_stream(self, time: int) -> bool:
+        """Whether an event may be older than the first stream, if this process had that one.
+
+        After a gap this is not asked any more: what is found then may be of the gap.
+        """
+        if self._streamed_at is None or self._gaps:
+            return False
+        began = self._dates.alpaca_at(self._streamed_at)
+        return began is not None and time < began * SECOND + STREAM_BEGIN_ERROR
 
     @property
     def checked_through(self) -> int | None:

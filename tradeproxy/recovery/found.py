@@ -1,4 +1,7 @@
-"""The events that a search finds: delivered once, marked where they are late, and counted."""
+"""The events that a search finds: delivered once, marked where they are late, and counted.
+
+An event that may be older than the first stream is not counted: nothing has omitted it.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +59,11 @@ class FoundEvents:
         if len(self._seen) == MAX_SEEN:
             self._forget()
         self._seen.add(event.key)
-        self._uncounted.add(event.key)
         time = event.time
-        if source is Recovered.EVENTS and time is not None and not self._is_known_state(event):
-            self.newest = time if self.newest is None else max(time, self.newest)
+        if time is None or not self._account.may_precede_stream(time):
+            self._uncounted.add(event.key)
+            if source is Recovered.EVENTS and time is not None and not self._is_known_state(event):
+                self.newest = time if self.newest is None else max(time, self.newest)
         # A synthetic event is always marked. One from the history is marked only if it is late:
         # in its place it looks like the event of the stream that it is.
         if source is Recovered.ORDERS or self._is_late(event):

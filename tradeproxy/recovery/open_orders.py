@@ -44,7 +44,7 @@ class OpenOrders:
 
     def __init__(self, journal: Journal, rest: RestClient, account: str = "") -> None:
         """Read nothing yet. `account` is the name that the log shows."""
-        self.unreadable = UnreadableOrders(account)
+        self.unreadable = UnreadableOrders(account, rest)
         """Reports orders of which nothing can be computed."""
         self._journal = journal
         self._rest = rest

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 ORDERS_A_PAGE = 500
 FILLS_A_PAGE = 100
 
-MAX_LIST_SIZE = 32 * 1024 * 1024
-"""Bytes of all pages of a list. A page of 500 orders has about a million."""
+MAX_LIST_SIZE = 64 * 1024 * 1024
+"""Bytes of all pages of a list in memory, estimated by RestClient. An order has about 5,000."""
 
 _SHAPE = "an answer of another shape"
 
@@ -201,7 +201,7 @@ def _add_size(size: int, page: RestResponse) -> int:
     """Return the size of a list with another page. Raises RestUnavailableError if it has no end."""
     size += page.size
     if size > MAX_LIST_SIZE:
-        raise RestUnavailableError("a list of more than 32 MiB")
+        raise RestUnavailableError("a list of more than 64 MiB")
     return size
 
 

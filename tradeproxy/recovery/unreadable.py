@@ -5,10 +5,21 @@ Nothing is computed of such an order, so its missed events are not found. The lo
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 from twisted.logger import Logger
+
+from tradeproxy.wire.quote import MAX_WORD
+
+if TYPE_CHECKING:
+    from tradeproxy.upstream.rest import RestClient
 
 MAX_REPORTED = 1000
 """Orders that are logged; further ones are left out without a line."""
+
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Alpaca's ids of orders: longer than a word of another text that is quoted."""
 
 
 class UnreadableOrders:
@@ -16,18 +27,24 @@ class UnreadableOrders:
 
     _log = Logger()
 
-    def __init__(self, account: str) -> None:
+    def __init__(self, account: str, rest: RestClient) -> None:
         self._account = account
+        self._rest = rest
         self._reported: set[str] = set()
 
     def report(self, order_id: str, name: str) -> None:
-        """Log that the field `name` of an order is unreadable."""
+        """Log that the field `name` of an order is unreadable.
+
+        A hostile server may put our credentials into the id.
+        """
         if order_id not in self._reported and len(self._reported) < MAX_REPORTED:
             self._reported.add(order_id)
             self._log.warn(
-                "{account}: order {order!r}: {field} is no number of at most 40 digits;"
+                "{account}: order {order}: {field} is no number of at most 40 digits;"
                 " what is missing of it is not found",
                 account=self._account,
-                order=order_id,
+                order=self._rest.quote(
+                    order_id, len(order_id) if _UUID.fullmatch(order_id) else MAX_WORD
+                ),
                 field=name,
             )

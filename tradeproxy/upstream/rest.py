@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
@@ -22,7 +23,8 @@ from tradeproxy.upstream.http_date import parse_date
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.upstream.tunnel import ProxyError
 from tradeproxy.wire.amount import read_float, read_int
-from tradeproxy.wire.credentials import KeyPair, OAuthToken
+from tradeproxy.wire.credentials import KeyPair, OAuthToken, list_secrets
+from tradeproxy.wire.quote import MAX_WORD, quote_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,13 +43,18 @@ INACTIVITY_TIMEOUT = 20.0
 MAX_RESPONSE_SECONDS = 60.0
 """Seconds for a whole JSON body."""
 
-MAX_BODY_SIZE = 16 * 1024 * 1024
-"""Bytes of a JSON body. A page of 500 orders has about a million."""
+MAX_BODY_SIZE = 8 * 1024 * 1024
+"""Bytes of a JSON body, and of its text in memory: in a text with an emoji, each character takes
+four bytes. A page of 500 orders has about a million."""
 
-MAX_ITEMS = 500_000
+MAX_ITEMS = 200_000
 """Commas and opened brackets of a JSON body. A page of 500 orders has about 50,000. An item may
 have two bytes in the body, and a hundred once it is parsed."""
 
+ITEM_SIZE = 100
+"""Bytes of such an item in memory, about, beside its text."""
+
+_TOO_LARGE = "an answer of more than 8 MiB"
 _EVENT_STREAM = "text/event-stream"
 _DECODER = json.JSONDecoder(parse_int=read_int, parse_float=read_float)
 _FINAL = (401, 403, 404)
@@ -88,7 +95,7 @@ class RestUnavailableError(Exception):
 class RestResponse:
     """A JSON document and its Date header: Unix time in whole seconds, None if there is none.
 
-    `size` are the bytes of the body.
+    `size` is an estimate of the bytes that the document has in memory.
     """
 
     document: Any
@@ -140,7 +147,7 @@ class RestClient:
         def take(chunk: bytes) -> None:
             body.extend(chunk)
             if len(body) > MAX_BODY_SIZE:
-                raise RestUnavailableError("an answer of more than 16 MiB")
+                raise RestUnavailableError(_TOO_LARGE)
 
         response = await self._request(path, parameters, "application/json")
         ended = self._read(response, take)
@@ -149,11 +156,16 @@ class RestClient:
             await ended
         except OverdueError:
             raise RestUnavailableError("an answer that takes too long") from None
-        if sum(map(body.count, (b",", b"[", b"{"))) > MAX_ITEMS:
+        items = sum(map(body.count, (b",", b"[", b"{")))
+        if items > MAX_ITEMS:
             raise RestUnavailableError(f"an answer of more than {MAX_ITEMS} items")
         try:
             # json.loads would guess UTF-16 or UTF-32 from bytes. RecursionError: "[[[[…".
-            return RestResponse(_DECODER.decode(body.decode()), _date(response), len(body))
+            text = body.decode()
+            if (size := getsizeof(text) - getsizeof("")) > MAX_BODY_SIZE:
+                raise RestUnavailableError(_TOO_LARGE)
+            size += items * ITEM_SIZE
+            return RestResponse(_DECODER.decode(text), _date(response), size)
         except (ValueError, RecursionError):
             raise RestUnavailableError("an answer that is not JSON") from None
 
@@ -204,6 +216,10 @@ class RestClient:
             _discard(response)
             raise RestUnavailableError("an answer that is compressed")
         return response
+
+    def quote(self, text: str, max_word: int = MAX_WORD) -> str:
+        """Return a text of Alpaca's for the log, without the account's credentials."""
+        return quote_text(text, list_secrets(self._keys.credentials), max_word)
 
     def _headers(self, accepted: str, credentials: Credentials) -> Headers:
         # A few bytes of gzip can be a gigabyte, which would block the reactor.

@@ -22,6 +22,7 @@ from tradeproxy.wire.messages import (
     TradeUpdate,
     parse_server,
 )
+from tradeproxy.wire.quote import quote_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,15 +52,6 @@ class StreamListener:
     def stop(self) -> None:
         """Cancel all work: no connection follows."""
 
-
-MAX_QUOTE = 200
-"""Characters of a text of Alpaca's that the log quotes."""
-
-MAX_WORD = 15
-"""Characters of a word that the log quotes. Keys are longer, and so are encoded ones."""
-
-FRAGMENT = 4
-"""Characters of a credential that make a word unfit for the log."""
 
 LIMIT = "connection limit: somebody else holds this account's stream"
 """The reason of a disconnect by that limit."""
@@ -185,7 +177,7 @@ class UpstreamSession:
                 return self._close(
                     DisconnectCause.LIMITED,
                     "login refused for an unknown reason",
-                    self._quote(text),
+                    quote_text(text, list_secrets(self._credentials)),
                 )
             case UpstreamState.SUBSCRIBING, Listening(streams) if TRADE_UPDATES in streams:
                 self.state = UpstreamState.STREAMING
@@ -208,29 +200,6 @@ class UpstreamSession:
         self.state = UpstreamState.CLOSING
         self.disconnect = Disconnect(cause, reason, quote=quote)
         return (CloseConnection(),)
-
-    def _quote(self, text: str) -> str:
-        """Return a text of Alpaca's for the log: bounded, escaped, and without our credentials.
-
-        A server may send them back, as they are or encoded. A word that may hold one is left out.
-        """
-        secrets = [secret.reveal() for secret in list_secrets(self._credentials)]
-        fragments = {
-            secret[at : at + FRAGMENT]
-            for secret in secrets
-            for at in range(max(1, len(secret) - FRAGMENT + 1))
-        }
-        quote = " ".join(
-            "..." if len(word) > MAX_WORD or any(each in word for each in fragments) else word
-            for word in ascii(text[:MAX_QUOTE])[1:-1].split()
-        )
-        # Split into short words, as they are or as hexadecimal digits?
-        joined = "".join(filter(str.isalnum, quote))
-        coded = {each.encode().hex() for each in fragments}
-        is_split = any(each in joined for each in fragments) or any(
-            each in joined.lower() for each in coded
-        )
-        return "..." if is_split else quote
 
 
 def is_limit(text: str) -> bool:

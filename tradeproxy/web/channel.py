@@ -49,16 +49,27 @@ class _LibraryLog:
 
 class _Request(Request):
     _log = _LibraryLog()
+    _target: bytes
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Create a request whose body stays unparsed, a form too."""
+        super().__init__(*args, **kwargs, parsePOSTFormSubmission=False)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Accept an absolute URI as the target; its host replaces the header (RFC 9112, 3.2.2)."""
         if match := _ABSOLUTE.fullmatch(path):
             self.requestHeaders.setRawHeaders(b"host", [match["authority"]])
             path = match["rest"] if match["rest"].startswith(b"/") else b"/" + match["rest"]
-        super().requestReceived(command, path, version)
+        self._target = path
+        # Twisted would make a dict of the query, of 250 KB, without a limit of its items.
+        super().requestReceived(command, path.partition(b"?")[0], version)
+
+    def parseCookies(self) -> None:
+        """Parse none: nothing here reads a cookie, and thousands fit into a head."""
 
     def process(self) -> None:
         """Answer, and forbid browsers to guess another content type."""
+        self.uri = self._target
         self.setHeader(b"x-content-type-options", b"nosniff")
         super().process()
 

@@ -61,10 +61,12 @@ def drop_counts(document: dict[str, Any]) -> dict[str, Any]:
 
 def _describe_state(account: Account, reasons: list[str], clients: int) -> dict[str, Any]:
     journal, gap = account.journal, account.gaps.current
+    # The reason is the first one: see _list_problems.
+    is_of_disk = account.upstream.streaming and not journal.status.durable
     return {
         "ready": not reasons,
         "reason": reasons[0] if reasons else account.upstream.reason,
-        "since": format_seconds(account.upstream.since),
+        "since": format_seconds((journal.status if is_of_disk else account.upstream).since),
         "clients": clients,
         "dropped_frames": account.dropped_frames.total(),
         "duplicates": journal.duplicates,

@@ -18,6 +18,7 @@ from tradeproxy.downstream.query import (
     parse_history_query,
     parse_subscribe_options,
 )
+from tradeproxy.downstream.request_head import free_head
 from tradeproxy.downstream.sse import SseResponses
 from tradeproxy.runtime.peer import format_peer
 from tradeproxy.web.channel import ProxySite
@@ -287,6 +288,7 @@ class Root(Resource):
         delay = self._factory.wrong_tokens.record(address) if info.offers else 0.0
         if not delay:
             return body
+        free_head(request)
         answer = self._clock.callLater(delay, _finish, request, body)
         request.notifyFinish().addErrback(lambda _: answer.cancel())
         return NOT_DONE_YET

@@ -132,4 +132,5 @@ def _describe_client(stats: ClientStats) -> dict[str, Any]:
         "since": format_seconds(stats.info.since),
         "lag": stats.lag,
         "slow": stats.is_slow,
+        "closing": stats.is_closing,
     }

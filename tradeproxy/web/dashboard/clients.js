@@ -24,12 +24,15 @@ export class Clients {
   }
 }
 
+/** Return the tone and the text of a client's badge. */
+function assess({ closing, slow, lag }) {
+  if (closing) return ["warn", "closing"];
+  if (slow) return ["bad", lag ? `slow, ${count(lag)} behind` : "slow"];
+  return lag ? ["warn", `${plural(lag, "event")} behind`] : ["good", "up to date"];
+}
+
 function item(client, now, manyAccounts) {
-  const [tone, standing] = client.slow
-    ? ["bad", client.lag ? `slow, ${count(client.lag)} behind` : "slow"]
-    : client.lag
-      ? ["warn", `${plural(client.lag, "event")} behind`]
-      : ["good", "up to date"];
+  const [tone, standing] = assess(client);
   const badge = make("span", "badge", standing);
   badge.dataset.tone = tone;
   const manner = manyAccounts ? `${client.account} · ${client.dialect}` : client.dialect;

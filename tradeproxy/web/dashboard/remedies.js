@@ -28,7 +28,9 @@ export const REMEDIES = [
     id: "network",
     says: ["cannot connect: …", "no answer to … in time", "HTTP 5xx at the handshake"],
     cause: "Alpaca or the network to it is down",
-    remedy: "nothing; see Alpaca's status page. The log has the time of the next attempt",
+    remedy:
+      "nothing; see Alpaca's status page. The log, with several nodes the leader's, has the time " +
+      "of the next attempt",
   },
   {
     id: "stream",
@@ -50,8 +52,9 @@ export const REMEDIES = [
     ],
     cause: "wrong or regenerated keys, or paper keys at the live URL",
     remedy:
-      "set both keys of the account. The proxy retries once a minute, and reads .env and the key " +
-      "files again; a reload retries at once. Keys in the environment need a restart",
+      "set both keys of the account. The proxy retries after one to two minutes, and reads .env " +
+      "and the key files again; a reload, with several nodes the leader's, retries at once. Keys " +
+      "in the environment need a restart",
   },
   {
     id: "login",
