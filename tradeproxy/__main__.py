@@ -25,6 +25,7 @@ from tradeproxy.cli.streams import open_missing_streams, replace_unencodable
 from tradeproxy.cli.terminal import exit_on_broken_pipe
 from tradeproxy.config import endpoints
 from tradeproxy.config.addresses import parse_port
+from tradeproxy.config.command import name_command
 from tradeproxy.config.env import Environment
 from tradeproxy.config.settings import SettingsError, read_settings
 from tradeproxy.runtime.rlimits import forbid_core_dumps
@@ -192,7 +193,8 @@ def _serve(arguments: Namespace, rest: Sequence[str]) -> None:
         config.parseOptions(["--nodaemon", "--pidfile=", "tradeproxy", *options, *rest])
     except UsageError as error:
         raise SystemExit(
-            f"tradeproxy {command}: {error}; `tradeproxy {command} --help` lists the options"
+            f"tradeproxy {command}: {error};"
+            f" `{name_command(f'{command} --help')}` lists the options"
         ) from None
     levels = LogLevelFilterPredicate()
     config["logger"] = partial(logs.observer, config.subOptions.settings.log, sys.stdout, levels)

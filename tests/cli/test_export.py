@@ -8,11 +8,13 @@ import os
 import sqlite3
 import sys
 from argparse import ArgumentParser
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 from tests.support.journals import FIRST_AT, NOW, JournalCase, event, event_id_of, events, time_of
 from tradeproxy.cli import export
+from tradeproxy.cli.times import format_moment, from_microseconds, get_day_bounds
+from tradeproxy.config.command import name_command
 from tradeproxy.journal.connection import DamageError
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.schema import SchemaError
@@ -256,17 +258,25 @@ class ExportCommandTests(JournalCase):
 
     def test_number_of_events_is_reported(self) -> None:
         """On standard error; nothing found says so, and where and how to find more."""
-        day = str(datetime.fromtimestamp(FIRST_AT / 1_000_000).date())
-        self.run_export("--date", day)
-        self.assertRegex(
-            self.err.getvalue(),
-            f"^paper: 2 trades from {day} 00:00:00 to .* written to standard output\n$",
-        )
-        self.run_export("--date", "1999-12-31")
+        day = datetime.fromtimestamp(FIRST_AT / 1_000_000).date()
+        begin, end = map(format_moment, get_day_bounds(day))
+        self.run_export("--date", str(day))
         self.assertEqual(
             self.err.getvalue(),
-            "paper: no trades from 1999-12-31 00:00:00 to 2000-01-01 00:00:00 in"
-            f" {self.path.resolve()}; --kind all includes other events\n",
+            f"paper: 2 trades from {begin} to {end} written to standard output\n",
+        )
+        self.run_export("--from", format_time(time_of(3)), "--to", format_time(time_of(4)))
+        self.assertTrue(self.err.getvalue().startswith("paper: 1 trade from "))
+
+    def test_file_without_such_events_is_named_with_its_newest_time(self) -> None:
+        """Beside a demo, which keeps its events in memory, the file is that of an older proxy."""
+        begin, end = map(format_moment, get_day_bounds(date(1999, 12, 31)))
+        self.run_export("--date", "1999-12-31")
+        newest = format_moment(from_microseconds(time_of(3)))
+        self.assertEqual(
+            self.err.getvalue(),
+            f"paper: no trades from {begin} to {end} in {self.path.resolve()}, whose newest event"
+            f" is of {newest}; --kind all includes other events\n",
         )
 
     def test_file_of_the_output_is_named(self) -> None:
@@ -299,13 +309,13 @@ class ExportCommandTests(JournalCase):
         self.assertTrue(self.run_failing("../paper").startswith("account: "))
         missing = self.run_failing("desk")
         self.assertTrue(missing.startswith("PROXY_DATA_DIR: "), missing)
-        self.assertIn("`tradeproxy demo` keeps events in memory only", missing)
+        self.assertIn(f"`{name_command('demo')}` keeps events in memory only", missing)
 
     def test_journal_in_redis_suggests_tail(self) -> None:
         """The line has the variable and the command for Redis, and not the password."""
         self.patch(os, "environ", {**os.environ, "PROXY_REDIS_URL": "redis://:hush@localhost"})
         problem = self.run_failing()
-        self.assertIn("PROXY_REDIS_URL: the journal is in Redis; `tradeproxy tail", problem)
+        self.assertIn(f"PROXY_REDIS_URL: the journal is in Redis; `{name_command('tail')}", problem)
         self.assertNotIn("hush", problem)
 
     def test_file_that_is_no_database_is_named(self) -> None:

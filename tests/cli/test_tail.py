@@ -239,7 +239,11 @@ class NoticesTests(TailTestCase):
         return [line[13:] for line in err.getvalue().splitlines()]
 
     def test_each_change_is_one_line(self) -> None:
-        """The line has the new state and the reason; other frames have none."""
+        """The line has the new state and the reason; other frames have none.
+
+        The line of a gap had no end and no zone, and "1 events".
+        """
+        period = "from 2026-07-24 10:42:50-04:00 to 2026-07-24 10:43:00-04:00"
         begin, end = "2026-07-24T14:42:50.132734Z", "2026-07-24T14:43:00.000000Z"
         gap = {"event": "gap", "begin": begin, "end": end, "reason": ""}
         self.assertEqual(
@@ -258,11 +262,11 @@ class NoticesTests(TailTestCase):
             [
                 "connected to the proxy",
                 "upstream down: connection lost",
-                "gap: begins at 2026-07-24 10:42:50",
-                "gap: recovered, 3 events found since 2026-07-24 10:42:50",
-                "gap: lost, 0 events found since 2026-07-24 10:42:50: HTTP 403",
+                "gap: begins at 2026-07-24 10:42:50-04:00",
+                f"gap: recovered, 3 events found {period}",
+                f"gap: lost, 0 events found {period}: HTTP 403",
                 "gap: begins at an unknown time",
-                "gap: lost, 1 events found",
+                "gap: lost, 1 event found to 2026-07-24 10:43:00-04:00",
                 "journal not durable: disk full",
             ],
         )

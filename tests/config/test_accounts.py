@@ -15,6 +15,7 @@ from tradeproxy.config.accounts import (
     name_variables,
     read_accounts,
 )
+from tradeproxy.config.command import name_command
 from tradeproxy.config.env import Environment
 from tradeproxy.config.files import MAX_SIZE
 from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
@@ -160,11 +161,11 @@ class ReadAccountsTests(SynchronousTestCase):
             )
 
     def test_secret_in_quotes_is_a_warning_without_the_secret(self) -> None:
-        """`docker run --env-file` keeps them, and Alpaca refuses such a key without a reason."""
+        """Alpaca refuses such a key without a reason. The warning fits every source of a value."""
         (self.directory / "key").write_text("'hush'\n")
         text = (
-            ": begins and ends with a quote, which counts as a part of it;"
-            " docker run --env-file keeps quotes, so leave them out there"
+            ": begins and ends with a quote, which counts as a part of it; leave both out"
+            " (a shell and .env remove one pair, docker run --env-file removes none)"
         )
         for variables, names in (
             ({**PAIR, "ALPACA_API_KEY": '"hush"'}, ("ALPACA_API_KEY",)),
@@ -284,8 +285,9 @@ class ReadAccountsTests(SynchronousTestCase):
             self.assert_problems(
                 variables,
                 "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is set;"
-                f" set them in {self.directory / '.env'}, where `tradeproxy init` writes them,"
-                " or try `tradeproxy demo`, which needs no account",
+                f" set them in {self.directory / '.env'},"
+                f" where `{name_command('init')}` writes them,"
+                f" or try `{name_command('demo')}`, which needs no account",
             )
 
     def test_no_account_with_sdk_variable_names_its_equivalent(self) -> None:

@@ -57,6 +57,16 @@ class EnvExampleTests(SynchronousTestCase):
         }
         self.assertEqual(set(self.shown), {*VARIABLES, *paper, *others})
 
+    def test_short_token_is_described_as_it_is_treated(self) -> None:
+        """The texts demanded 16 characters, and a shorter token was accepted with a warning."""
+        settings = settings_for({**KEYS, "PROXY_TOKENS": "short"})
+        [warning] = settings.warnings
+        self.assertIn("a token of fewer than 16 characters can be guessed", warning)
+        page = EXAMPLE.with_name("docs") / "configuration.md"
+        for text in (self.text, page.read_text(encoding="utf-8")):
+            self.assertIn("accepted with a warning", text)
+            self.assertNotIn("of 16 characters or more", text)
+
     def test_example_unchanged_sets_nothing(self) -> None:
         """Only the two keys are not commented out, and they are blank."""
         live_lines = [line for line in self.text.splitlines() if line and not line.startswith("#")]

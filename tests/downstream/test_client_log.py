@@ -64,7 +64,7 @@ class ClientLineTests(ProxyTestCase):
             lines,
             [
                 f"client connected: {WHERE}, begins live",
-                f"client left: {WHERE} after 90.0 s and 1 events: the client closed with 3001",
+                f"client left: {WHERE} after 90.0 s and 1 event: the client closed with 3001",
             ],
         )
 
@@ -136,7 +136,7 @@ class ClientLineTests(ProxyTestCase):
             self.publish(self.paper, FILL)
             client.sendClose(1000)
             self.wires.advance(1)
-        self.assertIn("and 1 events before its filter: ", lines[1])
+        self.assertIn("and 1 event before its filter: ", lines[1])
 
     def test_events_that_a_client_did_not_listen_to_do_not_count(self) -> None:
         """After `unlisten` and `listen` the stream begins live."""
@@ -241,7 +241,7 @@ class ClientLogLimitTests(SynchronousTestCase):
             log.flush()
         lines = [formatEvent(event) for event in events]
         self.assertLessEqual(len(lines), 200)
-        reports = [event for event in events if "more clients" in event["log_format"]]
+        reports = [event for event in events if "more client{s}" in event["log_format"]]
         self.assertEqual(
             [
                 sum(event[kind] for event in reports)

@@ -411,7 +411,7 @@ class ExportTests(ClientTestCase):
         command = self.command("tradeproxy", "export", "--from", "2000-01-01", *arguments)
         self.assertEqual(await command.ended, 0, command.output)
         exported, _, report = command.output.rstrip().rpartition("\n")
-        self.assertRegex(report, "^paper: [0-9]+ (trades|events) from 2000-01-01 .* written to ")
+        self.assertRegex(report, "^paper: [0-9]+ (trade|event)s? from 2000-01-01 .* written to ")
         return exported
 
 

@@ -95,7 +95,7 @@ class StatusTests(SocketTestCase):
         self.assertEqual(status, 0, output)
         running, account, events, clients = output.splitlines()
         self.assertRegex(running, "^running since 20")
-        self.assertRegex(account, "^paper: streaming since 20..-..-.. ..:..:..$")
+        self.assertRegex(account, r"^paper: streaming since 20..-..-.. ..:..:..[+-]..:..$")
         self.assertEqual((events, clients), ("    0 events since midnight UTC", "clients: 1"))
         status, output = await self.status("--json")
         self.assertEqual((status, json.loads(output)["clients"]["count"]), (0, 1))
@@ -176,13 +176,20 @@ class InitTests(SocketTestCase):
         self.assertNotIn(SECRET, command.output)
         path = Path(self.directory, ".env")
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
-        check = self.command(
-            *MODULE,
-            "check",
-            ALPACA_URL=f"http://127.0.0.1:{self.alpaca_port}",
-            PROXY_PORT=str(free_port()),
-        )
+        check = self.command(*MODULE, "check", PROXY_PORT=str(free_port()))
         self.assertEqual(await check.ended, 0, check.output)
+        self.assertIn("logged in", check.output, "the file has the URL too")
+
+    async def test_pasted_quotes_are_left_out(self) -> None:
+        """They became a part of the key, which Alpaca then refused without a reason."""
+        await self.simulate(credentials=KeyPair(Secret(KEY), Secret(SECRET)))
+        command = self.init()
+        await self.answer(command, f'"{KEY}"', f"'{SECRET}'")
+        self.assertEqual(await command.ended, 0, command.output)
+        self.assertIn("ALPACA_API_KEY: the quotes around it are left out", command.output)
+        self.assertIn("logged in", command.output)
+        text = Path(self.directory, ".env").read_text(encoding="ascii")
+        self.assertIn(f"ALPACA_API_KEY={KEY}\n", text)
 
     async def test_rejected_keys_are_written_only_on_request(self) -> None:
         """Without a yes there is no file."""
@@ -240,7 +247,7 @@ class CheckStartTests(SocketTestCase):
         """PROXY_TOKEN does not protect the proxy, which its name suggests."""
         await self.simulate()
         for environment, warning in (
-            ({}, "PROXY_TOKEN: only `tradeproxy tail`"),
+            ({}, "PROXY_TOKEN: only `"),
             ({"PROXY_TOKENS": TOKEN}, "PROXY_TOKEN: is not one of PROXY_TOKENS"),
             ({"PROXY_TOKENS": f"{TOKEN},the-other-token-of-clients"}, None),
         ):
@@ -256,6 +263,9 @@ class CheckStartTests(SocketTestCase):
         alpaca = await self.simulate()
         proxy = await self.proxy()
         await alpaca.when_listening()
+        status, output = await self.check(PROXY_PORT=str(free_port()))
+        self.assertIn("another tradeproxy uses it\n", output)
+        self.assertNotIn("schema version", output, "it is not the problem")
         await proxy.stop()
         await alpaca.when_gone()
         status, output = await self.check(PROXY_PORT=str(free_port()))

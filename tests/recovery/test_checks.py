@@ -33,7 +33,7 @@ class StreamCheckTests(RecoveryTestCase):
         self.assertEqual(self.delivered(), [(0, None), (2, None), (1, "events")])
         lines = [line for event in logs if "stream omitted" in (line := formatEvent(event) or "")]
         self.assertEqual(len(lines), 1)
-        self.assertIn("omitted 1 events", lines[0])
+        self.assertIn("omitted 1 event,", lines[0])
         with capturedLogs() as logs:
             self.advance(5 * INTERVAL)
         self.assertEqual(logs, [])
@@ -80,7 +80,7 @@ class StreamCheckTests(RecoveryTestCase):
         with capturedLogs() as logs:
             self.advance(INTERVAL)
         lines = [formatEvent(event) or "" for event in logs]
-        self.assertEqual(sum("stream omitted 1 events" in line for line in lines), 1, lines)
+        self.assertEqual(sum("stream omitted 1 event," in line for line in lines), 1, lines)
         self.assertEqual(self.account.gaps.found_by_checks, 1)
 
     def test_failed_requests_log_no_secrets(self) -> None:

@@ -73,7 +73,7 @@ class DeadlineTests(RecoveryTestCase):
         self.account.start_buffering()
         with capturedLogs() as logs:
             self.flood(range(1, MAX_BUFFERED + 1))
-        self.assertIn("10000 events are sent now: too many", formatEvent(logs[0]) or "")
+        self.assertIn("10000 events sent now: too many", formatEvent(logs[0]) or "")
 
     def flood(self, numbers: range) -> None:
         """Publish events of the stream without the simulator, which keeps each."""

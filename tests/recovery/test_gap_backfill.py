@@ -118,7 +118,7 @@ class GapTests(ScheduleTestCase):
                 self.come_up()
             counts.append(" ".join(str(formatEvent(each)) for each in logs))
         for text, count in zip(counts, (2, 1), strict=True):
-            self.assertIn(f"recovery ended: recovered, {count} missed events", text)
+            self.assertIn(f"recovery ended: recovered, {count} missed event", text)
 
     def read_down(self, outcome: str = "recovered") -> str:
         """Let the stream come up, and return how long it was down according to the log."""

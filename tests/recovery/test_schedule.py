@@ -122,7 +122,7 @@ class EventsModeCheckTests(ScheduleTestCase):
         self.assertEqual(self.account.gaps.found_by_checks, 1)
         lines = [formatEvent(each) or "" for each in logs]
         (line,) = [line for line in lines if "omitted" in line]
-        self.assertIn("the stream omitted 1 events", line)
+        self.assertIn("the stream omitted 1 event, delivered late", line)
 
     def test_gap_is_retried_at_doubling_intervals(self) -> None:
         """At most 60 s, or as long as Alpaca says."""

@@ -90,7 +90,7 @@ class ReloadTokensTests(ReloadTestCase):
         both = self.connect(APCA_API_KEY_ID=OLD, APCA_API_SECRET_KEY=KEPT)
         lines = self.run_with(PROXY_TOKENS=f"{KEPT},{NEW}")
         self.assertIn("info the settings were read again: PROXY_TOKENS", lines)
-        self.assertEqual(lines[-1], "info closed 4 clients that need another token")
+        self.assertEqual(lines[-1], "info closed 4 clients without a valid token")
         for client in (by_header, unauthenticated, by_message):
             self.assertEqual(client.closed, REMOVED)
         self.assertEqual((sse.gone, kept_sse.gone), (True, False))

@@ -28,7 +28,7 @@ class OpenFilesTests(TestCase):
         self.assertEqual(high_enough, "None (2048, 4096)")
         self.assertEqual(raised, "None (1064, 4096)")
         self.assertTrue(
-            too_low.startswith("PROXY_MAX_CLIENTS: 1000 clients need 1064 open files"), too_low
+            too_low.startswith("PROXY_MAX_CLIENTS: 1000 needs 1064 open files"), too_low
         )
         self.assertTrue(too_low.endswith("(512, 512)"), too_low)
 

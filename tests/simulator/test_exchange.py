@@ -102,11 +102,30 @@ class EventTests(ExchangeTestCase):
             self.assertEqual(milliseconds_of(event["event_id"]), at // timedelta(milliseconds=1))
 
     def test_times_have_nine_decimals(self) -> None:
-        """`timestamp` ends with Z; an order expires after a day."""
+        """`timestamp` ends with Z."""
         (new,) = self.exchange.submit(market()).events
         self.assertRegex(new["timestamp"], r"\A2026-07-24T14:42:49\.354133\d{3}Z\Z")
         self.assertEqual(new["at"], "2026-07-24T14:42:49.354133Z")
-        self.assertEqual(new["order"]["expires_at"][:20], "2026-07-25T14:42:49.")
+
+    def test_order_expires_at_the_close_or_after_90_days(self) -> None:
+        """A day order expired 24 hours after its submission, in the middle of the next session."""
+        for time_in_force, expires in (
+            ("day", "2026-07-25T03:59:00Z"),
+            ("gtc", "2026-10-23T03:59:00Z"),
+        ):
+            (new,) = self.exchange.submit(market(time_in_force=time_in_force)).events
+            self.assertEqual(new["order"]["expires_at"], expires)
+
+    def test_position_intent_is_that_of_the_position(self) -> None:
+        """An order that reduced a long position was "to open". A request may name it itself."""
+        intents = []
+        for side, qty in (("buy", 2), ("sell", 2), ("sell", 1), ("buy", 1)):
+            order = self.submit(market(side=side, qty=Decimal(qty)))
+            intents.append(order.document()["position_intent"])
+            self.run_out(order)
+        self.assertEqual(intents, ["buy_to_open", "sell_to_close", "sell_to_open", "buy_to_close"])
+        named = self.submit(market(position_intent="buy_to_close"))
+        self.assertEqual(named.document()["position_intent"], "buy_to_close")
 
 
 class LifecycleTests(ExchangeTestCase):

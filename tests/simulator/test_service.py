@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from decimal import Decimal
 from random import Random
 from typing import Any
 
@@ -23,7 +24,7 @@ from tradeproxy.simulator.demo import (
     DemoService,
     OrderFlow,
 )
-from tradeproxy.simulator.orders import Order
+from tradeproxy.simulator.orders import SIDES, Order
 from tradeproxy.simulator.service import Simulator
 
 
@@ -92,6 +93,43 @@ class OrderFlowTests(SimulatorTestCase):
             if order.filled_avg_price is not None:
                 first = PRICES[order.request.symbol]
                 self.assertTrue(first / 2 < order.filled_avg_price < first * 2)
+        flow.stopService()
+        self.simulator.stop()
+
+    def test_orders_are_those_that_alpaca_accepts(self) -> None:
+        """The demo sold crypto short, with day and cls orders, and closings were "to open"."""
+        flow = OrderFlow(self.simulator, self.clock, Random(3))
+        flow.startService()
+        positions: dict[str, Decimal] = {}
+        seen = set()
+        exchange = self.simulator.exchange
+        for _ in range(3000):
+            known = {order.id for order in exchange.orders("all")}
+            self.wires.advance(0.3)
+            for order in exchange.orders("all"):
+                request = order.request
+                if order.id in known:
+                    continue
+                is_crypto = "/" in request.symbol
+                times = ("gtc", "ioc") if is_crypto else ("day", "cls")
+                self.assertIn(request.time_in_force, times)
+                seen.add((request.position_intent, is_crypto))
+                others = {
+                    other.request.side
+                    for other in exchange.orders()
+                    if other.request.symbol == request.symbol
+                }
+                self.assertLessEqual(len(others), 1, "Alpaca rejects a trade against oneself")
+            for instrument in exchange.portfolio.positions():
+                before = positions.get(instrument.symbol, Decimal(0))
+                self.assertGreaterEqual(before * instrument.position, 0, "it is closed first")
+                positions[instrument.symbol] = instrument.position
+                if "/" in instrument.symbol:
+                    self.assertGreater(instrument.position, 0)
+            for symbol in positions:
+                positions[symbol] = exchange.portfolio.instrument(symbol).position
+        stocks = {(f"{side}_to_{end}", False) for side in SIDES for end in ("open", "close")}
+        self.assertEqual(seen, stocks | {("buy_to_open", True), ("sell_to_close", True)})
         flow.stopService()
         self.simulator.stop()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 from io import StringIO
 from typing import Any
 
 from tests.support.scripts import ScriptTestCase
+from tradeproxy.cli.export import COLUMNS
 
 ALERTS = """
 const shown = [], said = [], timers = [];
@@ -135,31 +137,45 @@ class AlertTests(ScriptTestCase):
 class DownloadTests(ScriptTestCase):
     """The CSV of the shown events."""
 
-    def test_fields_are_read_back_and_are_no_formulas(self) -> None:
-        """A client_order_id may be anything, and is opened in a spreadsheet."""
-        text = self.run_script("""
-            const { toCsv } = await import("./download.js");
-            const entry = {
-              account: "paper", at: "2026-07-24T14:42:50.132734Z", id: "01K", event: "fill",
-              symbol: "BTC/USD", side: "sell", quantity: "-0.5", price: "limit 1,5", status: "",
-              recovered: "", tone: "good", text: "{}",
-            };
-            const orders = [
-              "=1+1", " @x", 'say "hi";', "a\\r\\nb", "-1e5", "\\u0000", "+44 x", "a; =1;b=c",
-            ];
-            const result = toCsv(orders.map((order) => ({ ...entry, order })));
+    def download(self, *events: dict[str, Any]) -> list[dict[str, str]]:
+        """Return the rows for the events of the account live."""
+        texts = [json.dumps({"stream": "trade_updates", "data": event}) for event in events]
+        text = self.run_script(f"""
+            const {{ toCsv }} = await import("./download.js");
+            const texts = {json.dumps(texts)};
+            const result = toCsv(texts.map((text) => ({{
+              account: "live", recovered: "events", quantity: "2 of 5", price: "limit 1,5", text,
+            }})));
         """)
-        rows = list(csv.DictReader(StringIO(text, newline="")))
+        return list(csv.DictReader(StringIO(text, newline="")))
+
+    def test_columns_are_those_of_the_export(self) -> None:
+        """Spreadsheets got "2 of 5" and "limit 1,5", which are no numbers, under other names."""
+        order = {"qty": "5", "limit_price": "1.5", "id": "o-1", "legs": None, "notional": None}
+        event = {"at": "2026-07-24T14:42:50.132734Z", "qty": "2", "price": 1.25, "order": order}
+        [row, bare] = self.download(event, {"timestamp": "2026-07-24T14:42:51Z", "order": []})
+        self.assertEqual([*row], [*COLUMNS, "recovered", "account"])
+        filled = {name: value for name, value in row.items() if value}
         self.assertEqual(
-            [row["order"] for row in rows],
-            ["'=1+1", "' @x", 'say "hi";', "a\r\nb", "-1e5", "\ufffd", "'+44 x", "a; '=1;b=c"],
-        )
-        self.assertEqual(
-            {name: rows[0][name] for name in ("time", "quantity", "price", "event_id")},
+            filled,
             {
                 "time": "2026-07-24T14:42:50.132734Z",
-                "quantity": "-0.5",
-                "price": "limit 1,5",
-                "event_id": "01K",
+                "order_id": "o-1",
+                "qty": "2",
+                "price": "1.25",
+                "order_qty": "5",
+                "limit_price": "1.5",
+                "recovered": "events",
+                "account": "live",
             },
+        )
+        self.assertEqual(bare["time"], "2026-07-24T14:42:51Z")
+
+    def test_fields_are_read_back_and_are_no_formulas(self) -> None:
+        """A client_order_id may be anything, and is opened in a spreadsheet."""
+        names = ("=1+1", " @x", 'say "hi";', "a\r\nb", "-1e5", "\0", "+44 x", "a; =1;b=c")
+        rows = self.download(*({"order": {"client_order_id": name}} for name in names))
+        self.assertEqual(
+            [row["client_order_id"] for row in rows],
+            ["'=1+1", "' @x", 'say "hi";', "a\r\nb", "-1e5", "\ufffd", "'+44 x", "a; '=1;b=c"],
         )

@@ -6,12 +6,12 @@ It reports what would prevent a start, such as a port or a journal that a runnin
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
 from tradeproxy.config import endpoints
+from tradeproxy.config.command import name_command
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.access import find_access_warnings
 from tradeproxy.journal.file import check_journal, read_header
@@ -82,7 +82,7 @@ def check_client_token(settings: Settings, token: str) -> Iterator[CheckResult]:
         return
     if not settings.tokens:
         yield CheckResult(
-            "warning: PROXY_TOKEN: only `tradeproxy tail` and `status` use it;"
+            f"warning: PROXY_TOKEN: only `{name_command('tail')}` and `status` use it;"
             " PROXY_TOKENS is what protects the proxy"
         )
     elif Secret(token) not in settings.tokens:
@@ -101,9 +101,8 @@ def _check_journals(settings: Settings) -> Iterator[CheckResult]:
         problem = check_journal(path)
         if problem is not None:
             yield CheckResult(f"{journal.source}: {problem}", ok=False)
-        with suppress(OSError):  # which is one of the problems
-            if (header := read_header(path)) is not None:
-                yield CheckResult(f"{path}: {_describe_schema(header.version)}")
+        elif (header := read_header(path)) is not None:
+            yield CheckResult(f"{path}: {_describe_schema(header.version)}")
         for warning in find_access_warnings(path):
             yield CheckResult(f"warning: {journal.source}: {warning}")
 

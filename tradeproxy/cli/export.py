@@ -22,11 +22,14 @@ from tradeproxy.cli.progress import ProgressBar
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.cli.terminal import escape_unprintable, exit_on_broken_pipe
 from tradeproxy.cli.times import (
+    format_moment,
+    from_microseconds,
     get_day_bounds,
     parse_date_argument,
     parse_time_argument,
     to_microseconds,
 )
+from tradeproxy.config.command import name_command
 from tradeproxy.config.env import Environment
 from tradeproxy.config.storage import read_journal
 from tradeproxy.journal.access import check_access
@@ -42,10 +45,13 @@ from tradeproxy.journal.schema import (
 )
 from tradeproxy.journal.spool import find_spool, read_spool
 from tradeproxy.wire.frame import extract_data
+from tradeproxy.wire.plural import plural
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterator
+
+    from tradeproxy.journal.backlog import Entry
 
 TRADES = frozenset({"fill", "partial_fill", "trade_bust", "trade_correct"})
 """The kinds of event that report, cancel or correct an execution."""
@@ -78,6 +84,11 @@ _FIRST_QUERY = """
         SELECT min(seq) AS seq FROM events WHERE high IS NULL
         UNION ALL SELECT * FROM (SELECT seq FROM events WHERE high >= ? ORDER BY high, seq LIMIT 1)
     )
+"""
+_EPOCH_QUERY = "SELECT value FROM meta WHERE key = 'epoch'"
+_NEWEST_QUERY = """
+    SELECT coalesce(time, high, received) FROM events WHERE payload IS NOT NULL
+    ORDER BY seq DESC LIMIT 1
 """
 _LAST_QUERY = "SELECT coalesce(max(seq), 0) FROM events"
 # An event without a time counts at the highest time before it, or else at its time of arrival.
@@ -173,6 +184,7 @@ def main(arguments: Namespace) -> None:
                 events = (event for event in events if event.data.get("event") in TRADES)
             write = write_csv if arguments.format == "csv" else write_lines
             count = write(events, sys.stdout)
+            newest = "" if count else _describe_newest(connection, path)
         sys.stdout.flush()
     except SchemaError as error:
         raise SystemExit(f"{path}: {error}") from None
@@ -182,14 +194,26 @@ def main(arguments: Namespace) -> None:
         raise SystemExit(f"{path}: cannot be read: {error}") from None
     finally:
         progress.clear()
-    kind = "trades" if arguments.kind == "trades" else "events"
-    period = f"{kind} from {begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S}"
+    kind = "trade" if arguments.kind == "trades" else "event"
+    period = f"from {format_moment(begin)} to {format_moment(end)}"
     if count:
-        report = f"{count} {period} written to {_name_output(sys.stdout)}"
+        report = f"{plural(count, kind)} {period} written to {_name_output(sys.stdout)}"
     else:
-        others = "; --kind all includes other events" if kind == "trades" else ""
-        report = f"no {period} in {path}{others}"
+        others = "; --kind all includes other events" if kind == "trade" else ""
+        report = f"no {kind}s {period} in {path}, {newest}{others}"
     sys.stderr.write(escape_unprintable(f"{arguments.account}: {report}") + "\n")
+
+
+def _describe_newest(connection: sqlite3.Connection, path: Path) -> str:
+    """Return how old the file is: the proxy that runs now may keep its events elsewhere."""
+    [time] = connection.execute(_NEWEST_QUERY).fetchone() or [None]
+    [epoch] = connection.execute(_EPOCH_QUERY).fetchone() or [""]
+    for entry in read_spool(find_spool(path), epoch):
+        if entry.event is not None:
+            time = max(time or 0, _time_of(entry))
+    if time is None:
+        return "which has no event"
+    return f"whose newest event is of {format_moment(from_microseconds(time))}"
 
 
 def _name_output(out: TextIO) -> str:
@@ -245,7 +269,7 @@ def read_events(
         on_progress: called after each page with how much of the journal is read, from 0 to 1.
     """
     # First: what the proxy moves from the spool to the database meanwhile is in both.
-    [epoch] = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone() or [""]
+    [epoch] = connection.execute(_EPOCH_QUERY).fetchone() or [""]
     spooled = read_spool(find_spool(path), epoch)
     [last] = connection.execute(_LAST_QUERY).fetchone()
     [seq] = connection.execute(_FIRST_QUERY, (begin,)).fetchone()
@@ -260,10 +284,14 @@ def read_events(
             on_progress(min((page[-1][0] - first) / (newest - first), 1.0))
         seq = page[-1][0] + 1 if len(page) == PAGE_SIZE else None
     for entry in spooled:
-        if entry.seq > last and entry.event is not None:
-            times = (entry.event.time, entry.max_time, entry.received)
-            if begin <= next(time for time in times if time is not None) < end:
-                yield _read_event(entry.event.payload)
+        if entry.seq > last and entry.event is not None and begin <= _time_of(entry) < end:
+            yield _read_event(entry.event.payload)
+
+
+def _time_of(entry: Entry) -> int:
+    """Return the time at which an entry counts, as in _PAGE_QUERY."""
+    own = None if entry.event is None else entry.event.time
+    return next(time for time in (own, entry.max_time, entry.received) if time is not None)
 
 
 def _read_event(payload: bytes) -> ExportedEvent:
@@ -347,7 +375,8 @@ def _find_journal(arguments: Namespace) -> Path:
     env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
     if redis := env.find_source("PROXY_REDIS_URL"):
         raise SystemExit(
-            f"{redis}: the journal is in Redis; `tradeproxy tail --since TIME` reads it from a node"
+            f"{redis}: the journal is in Redis;"
+            f" `{name_command('tail --since TIME')}` reads it from a node"
         )
     settings = read_journal(env, in_memory=False)
     print_findings(env.findings)
@@ -356,7 +385,7 @@ def _find_journal(arguments: Namespace) -> Path:
     if not path.exists():
         raise SystemExit(
             f"{settings.source}: there is no journal {path};"
-            " `tradeproxy demo` keeps events in memory only"
+            f" `{name_command('demo')}` keeps events in memory only"
         )
     try:
         check_access(path)

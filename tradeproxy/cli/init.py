@@ -15,8 +15,9 @@ from tradeproxy.cli.reactor import run_coroutine
 from tradeproxy.config.accounts import LIVE as LIVE_URL
 from tradeproxy.config.accounts import PAPER as PAPER_URL
 from tradeproxy.config.accounts import AccountSettings, BaseUrl, is_visible_ascii, prefix_variables
+from tradeproxy.config.command import name_command
 from tradeproxy.config.connect_proxy import ConnectProxy, read_connect_proxy
-from tradeproxy.config.env import Environment, Findings
+from tradeproxy.config.env import Environment, Findings, is_quoted
 from tradeproxy.wire.credentials import KeyPair, Secret
 from tradeproxy.wire.messages import Dialect
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MODE = 0o600
 """Only the owner can read the keys."""
 
-_PLAIN = re.compile("[A-Za-z0-9_./+=-]+")
+_PLAIN = re.compile("[A-Za-z0-9_./:+=-]+")
 """A value that needs no quotes in .env."""
 
 
@@ -45,6 +46,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def main(arguments: Namespace) -> None:
     """Ask for the keys without echo, try them, and write them to a file that does not exist yet.
 
+    A URL of the account in the environment is written too: the keys were tried there.
+
     Raises SystemExit with one line: the file exists or cannot be written, there is no terminal, a
     key is malformed, or the user does not want the file.
     """
@@ -56,7 +59,7 @@ def main(arguments: Namespace) -> None:
     if not sys.stdin.isatty():
         raise SystemExit("tradeproxy init: needs a terminal; a program can write .env itself")
     prefix = prefix_variables(arguments.account)
-    url, proxy = _read_way(prefix, arguments.account)
+    url, url_text, proxy = _read_way(prefix, arguments.account)
     print(f"The keys of the {arguments.account} account. They are not shown.")
     try:
         names = (f"{prefix}API_KEY", f"{prefix}SECRET_KEY")
@@ -75,10 +78,13 @@ def main(arguments: Namespace) -> None:
     except (EOFError, KeyboardInterrupt):
         raise SystemExit("\nnothing was written") from None
     try:
-        write_private(path, format_env(dict(zip(names, (key, secret), strict=True))))
+        variables = dict(zip(names, (key, secret), strict=True))
+        if url_text is not None:
+            variables[f"{prefix}URL"] = url_text
+        write_private(path, format_env(variables))
     except OSError as error:
         raise SystemExit(f"{path}: cannot be written: {error.strerror}") from None
-    print(f"{path} is written; only you can read it. Start the proxy with `tradeproxy run`.")
+    print(f"{path} is written; only you can read it. Start the proxy with `{name_command('run')}`.")
 
 
 def format_env(variables: dict[str, str]) -> str:
@@ -101,17 +107,20 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
-def _read_way(prefix: str, account: str) -> tuple[BaseUrl, ConnectProxy | None]:
-    """Return the account's base URL, and the HTTP proxy on the way to it."""
+def _read_way(prefix: str, account: str) -> tuple[BaseUrl, str | None, ConnectProxy | None]:
+    """Return the account's base URL, its text if it is set, and the HTTP proxy on the way to it."""
     env = Environment(os.environ, Path.cwd(), Findings())
     url = env.parse(f"{prefix}URL", BaseUrl.parse, LIVE_URL if account == "live" else PAPER_URL)
     proxy = read_connect_proxy(os.environ, env.findings)
     print_findings(env.findings)
-    return url, proxy
+    return url, env.get(f"{prefix}URL"), proxy
 
 
 def _ask_secret(name: str) -> str:
     text = getpass(f"{name}: ").strip()
+    if is_quoted(text):
+        text = text[1:-1].strip()
+        print(f"{name}: the quotes around it are left out")
     if not text or not is_visible_ascii(text):
         raise SystemExit(f"{name}: is empty, or contains white space or a character beyond ASCII")
     return text

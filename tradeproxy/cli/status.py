@@ -13,6 +13,7 @@ from tradeproxy.cli.tail_output import format_status
 from tradeproxy.cli.terminal import escape_unprintable
 from tradeproxy.cli.times import format_local_time
 from tradeproxy.config.env import Environment
+from tradeproxy.wire.plural import plural
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -79,6 +80,6 @@ def _describe_account(name: str, account: dict[str, Any]) -> Iterator[str]:
     yield f"{name}: {state} since {since}{reason}"
     last = account["last_event"]
     newest = "" if last is None else f", the last one at {format_local_time(last)}"
-    yield f"    {account['events_today']} events since midnight UTC{newest}"
+    yield f"    {plural(account['events_today'], 'event')} since midnight UTC{newest}"
     for gap in account["gaps"][-MAX_GAPS:]:
         yield from (f"    {line}" for line in format_status({"event": "gap", **gap}))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tradeproxy.cli.terminal import Style, cut, escape_unprintable, has_colour, paint, width
 from tradeproxy.cli.times import format_local_time, parse_local_time
+from tradeproxy.wire.plural import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -342,9 +343,10 @@ def format_status(status: StatusData, url: str = "") -> list[str]:
         case {"event": "gap", "end": None, "begin": begin}:
             at = "an unknown time" if begin is None else format_local_time(begin)
             return [f"gap: begins at {at}"]
-        case {"event": "gap", "outcome": outcome, "begin": begin, "events": events}:
-            since = "" if begin is None else f" since {format_local_time(begin)}"
-            return [_with_reason(f"gap: {outcome}, {events} events found{since}", status)]
+        case {"event": "gap", "outcome": outcome, "begin": begin, "end": end, "events": events}:
+            since = "" if begin is None else f" from {format_local_time(begin)}"
+            found = f"{plural(events, 'event')} found{since} to {format_local_time(end)}"
+            return [_with_reason(f"gap: {outcome}, {found}", status)]
     return []
 
 

@@ -47,10 +47,15 @@ def to_microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
+def from_microseconds(time: int) -> datetime:
+    """Return the local time of microseconds since 1970. Raises OverflowError."""
+    return (_EPOCH + time * _MICROSECOND).astimezone()
+
+
 def parse_local_time(text: str) -> datetime | None:
     """Convert a time from Alpaca or the proxy to local time; return None if it is malformed."""
     try:
-        return (_EPOCH + parse_time(text) * _MICROSECOND).astimezone()
+        return from_microseconds(parse_time(text))
     except (ValueError, OverflowError):
         return None
 
@@ -58,4 +63,9 @@ def parse_local_time(text: str) -> datetime | None:
 def format_local_time(text: str) -> str:
     """Format a time from the proxy as local time. A malformed one is returned unchanged."""
     moment = parse_local_time(text)
-    return text if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+    return text if moment is None else format_moment(moment)
+
+
+def format_moment(moment: datetime) -> str:
+    """Format an aware time with its UTC offset, such as 2026-07-24 09:30:00-04:00."""
+    return moment.isoformat(" ", "seconds")

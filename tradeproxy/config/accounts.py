@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tradeproxy.config.command import name_command
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import Dialect
@@ -123,8 +124,8 @@ def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, 
         )
         env.findings.problem(
             "ALPACA_API_KEY, ALPACA_SECRET_KEY: not set, and no other account is set;"
-            f" set them in {env.directory / '.env'}, where `tradeproxy init` writes them,"
-            f" or try `tradeproxy demo`, which needs no account{hint}"
+            f" set them in {env.directory / '.env'}, where `{name_command('init')}` writes them,"
+            f" or try `{name_command('demo')}`, which needs no account{hint}"
         )
     return accounts
 

@@ -170,10 +170,10 @@ class Environment:
 
     def warn_of_quotes(self, source: str, text: str) -> None:
         """Record a warning, without the text, if it is in quotes. Those of a .env are removed."""
-        if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        if is_quoted(text):
             self.findings.warning(
-                f"{source}: begins and ends with a quote, which counts as a part of it;"
-                " docker run --env-file keeps quotes, so leave them out there"
+                f"{source}: begins and ends with a quote, which counts as a part of it; leave both"
+                " out (a shell and .env remove one pair, docker run --env-file removes none)"
             )
 
     def warn_of_others(self, source: str, file: str) -> None:
@@ -193,6 +193,11 @@ class Environment:
         if not text:
             raise ValueError("the file it names is empty")
         return text
+
+
+def is_quoted(text: str) -> bool:
+    """Whether a text begins and ends with the same quote."""
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
 
 
 def _read_env_file(

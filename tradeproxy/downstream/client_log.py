@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from tradeproxy.downstream.client_info import cut_middle, quote
 from tradeproxy.runtime.line_limit import LineLimit
+from tradeproxy.wire.plural import plural_ending
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -94,8 +95,9 @@ class ClientLog:
         else:
             self._log.info(
                 "client left: {address} {path} {user_agent} after {seconds:.1f} s and"
-                " {events} events{of}: {reason}",
+                " {events} event{s}{of}: {reason}",
                 events=events,
+                s=plural_ending(events),
                 of=" before its filter" if filtered else "",
                 **common,
             )
@@ -117,16 +119,18 @@ class ClientLog:
 
     def _report_clients(self, left_out: Counter[str]) -> None:
         self._log.info(
-            "no line for {connected} more clients that connected and {left} that left",
+            "no line for {connected} more client{s} that connected and {left} that left",
             connected=left_out["connected"],
+            s=plural_ending(left_out["connected"]),
             left=left_out["left"],
         )
 
     def _report_anonymous(self, left_out: Counter[str]) -> None:
         for reason, left in left_out.items():
             self._log.info(
-                "no line for {left} more clients that left before auth: {reason}",
+                "no line for {left} more client{s} that left before auth: {reason}",
                 left=left,
+                s=plural_ending(left),
                 reason=reason,
             )
 

@@ -13,6 +13,7 @@ from tradeproxy.journal.connection import DamageError, describe_error, is_damage
 from tradeproxy.journal.file import describe_os_error, find_problem
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.journal.store import Store
+from tradeproxy.wire.plural import plural_ending
 from tradeproxy.wire.proxy_status import JournalStatus
 
 if TYPE_CHECKING:
@@ -237,9 +238,10 @@ class Disk:
         self.flush()
         if count := self._backlog.volatile:
             self._log.error(
-                "{account}: closed with {count} events that are not on the disk",
+                "{account}: closed with {count} event{s} not on the disk",
                 account=self._name,
                 count=count,
+                s=plural_ending(count),
             )
         self._close_store()
         if not self._backlog:

@@ -29,6 +29,7 @@ from tradeproxy.journal.schema import MIGRATIONS, SchemaError
 from tradeproxy.journal.spool import Spool, find_spool
 from tradeproxy.journal.store import Store
 from tradeproxy.journal.upgrade import MAX_STEP, STEP_EVERY
+from tradeproxy.wire.plural import plural_ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -216,10 +217,11 @@ class SqliteJournal(JournalBase):
             )
         if repaired := store.repair_times():
             self._log.warn(
-                "{account}: {count} events in the journal had a time outside the calendar; they"
-                " have no time now",
+                "{account}: dropped the time of {count} event{s} in the journal:"
+                " outside the calendar",
                 account=self.name,
                 count=repaired,
+                s=plural_ending(repaired),
             )
         saved, rows = store.load_metadata(), store.bounds()
         if not saved and rows is None:

@@ -28,6 +28,7 @@ from tradeproxy.runtime.dates import SECOND
 from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.wire.frame import Recovered
+from tradeproxy.wire.plural import plural_ending
 from tradeproxy.wire.proxy_status import Gap, GapOutcome
 
 if TYPE_CHECKING:
@@ -204,10 +205,11 @@ class Recovery(StreamListener):
         self._account.gaps.settle(result.outcome, result.reason)
         self._log.info(
             "{account}: recovery ended: {outcome}, "
-            "{events} missed events in {seconds:.1f} s; the stream was down for {down}{because}",
+            "{events} missed event{s} in {seconds:.1f} s; the stream was down for {down}{because}",
             account=self._account.name,
             outcome=result.outcome.value,
             events=self._found.total,
+            s=plural_ending(self._found.total),
             seconds=self._clock.seconds() - started,
             down=self._outage.describe(gap),
             because=f"; {result.reason}" if result.reason else "",
@@ -251,9 +253,10 @@ class Recovery(StreamListener):
         self._found.count()
         if self._found.total:
             self._log.warn(
-                "{account}: the stream omitted {events} events; they were delivered late",
+                "{account}: the stream omitted {events} event{s}, delivered late",
                 account=self._account.name,
                 events=self._found.total,
+                s=plural_ending(self._found.total),
             )
         if problem and not self._check_failure:  # one line per outage, not per check
             self._log.warn(
@@ -360,9 +363,10 @@ class Recovery(StreamListener):
         self._reason = "too many newer events wait"
         if self._account.gaps.current is None:
             self._log.warn(
-                "{account}: {events} events are sent now: {reason}",
+                "{account}: {events} event{s} sent now: {reason}",
                 account=self._account.name,
                 events=len(self._account.buffered),
+                s=plural_ending(len(self._account.buffered)),
                 reason=self._reason,
             )
         self._pass_deadline()

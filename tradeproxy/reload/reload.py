@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from tradeproxy.config.changes import choose_tokens, list_restart_variables
+from tradeproxy.wire.plural import plural_ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,7 +76,11 @@ class Reload:
             changes=", ".join(changes) or "nothing has changed",
         )
         if closed:
-            self._log.info("closed {count} clients that need another token", count=closed)
+            self._log.info(
+                "closed {count} client{s} without a valid token",
+                count=closed,
+                s=plural_ending(closed),
+            )
 
     def _apply(self, new: Settings) -> tuple[list[str], int]:
         """Apply the settings; return the names of what has changed, and how many clients closed."""

@@ -48,8 +48,7 @@ def raise_file_limit(
     if allowed == wanted:
         return None
     return (
-        f"PROXY_MAX_CLIENTS: {clients} clients need {wanted} open files,"
-        f" and this process gets {allowed}"
+        f"PROXY_MAX_CLIENTS: {clients} needs {wanted} open files, and this process gets {allowed}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import Service
 
 from tradeproxy.simulator.faults import Fault, FaultKind
-from tradeproxy.simulator.orders import OrderRequest
+from tradeproxy.simulator.orders import LARGEST, OrderRequest
 from tradeproxy.simulator.portfolio import CENT
 from tradeproxy.simulator.service import SimulatorService
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+    from tradeproxy.simulator.orders import Order
     from tradeproxy.simulator.simulator import Simulator
 
 ORDER_INTERVAL = (0.3, 1.5)
@@ -81,26 +82,57 @@ class OrderFlow(Service):
         self._schedule()
         exchange = self._simulator.exchange
         kind = self._random.choices(("market", "limit", "closing", "rejected"), (6, 3, 1, 1))[0]
-        self._simulator.apply(exchange.submit(self._order(kind), reject=kind == "rejected"))
+        if (order := self._order(kind)) is not None:
+            self._simulator.apply(exchange.submit(order, reject=kind == "rejected"))
         resting = [order for order in exchange.orders() if not exchange.has_next_step(order.id)]
         if len(resting) > OPEN_ORDERS:
             self._simulator.apply(exchange.cancel(resting[0].id))
 
-    def _order(self, kind: str) -> OrderRequest:
+    def _order(self, kind: str) -> OrderRequest | None:
+        """Return the next order, or None if all positions are about to be closed already."""
+        for symbol in self._random.sample(tuple(PRICES), len(PRICES)):
+            size = Decimal(self._random.randint(1, 10)) / (100 if "/" in symbol else 1)
+            side, most = self._choose_side(symbol)
+            if most > 0:
+                return self._fill_in(kind, symbol, side, min(size, most))
+        return None
+
+    def _choose_side(self, symbol: str) -> tuple[str, Decimal]:
+        """Return a side for an order that Alpaca would accept, and its largest quantity.
+
+        No order trades against an open one, turns a position from long to short or back, or sells
+        crypto short.
+        """
+        exchange = self._simulator.exchange
+        position = exchange.portfolio.instrument(symbol).position
+        waiting = [order for order in exchange.orders() if order.request.symbol == symbol]
+        side = waiting[0].request.side if waiting else self._random.choice(("buy", "sell"))
+        if "/" in symbol and not position and not waiting:
+            side = "buy"
+        if position == 0 or (position > 0) == (side == "buy"):
+            return side, LARGEST  # it opens a position or adds to one
+        return side, abs(position) - sum(map(_remaining_qty, waiting), Decimal(0))
+
+    def _fill_in(self, kind: str, symbol: str, side: str, qty: Decimal) -> OrderRequest:
         self._count += 1
         limited = kind in ("limit", "closing")
-        symbol = self._random.choice(tuple(PRICES))
         market = self._simulator.exchange.portfolio.instrument(symbol).price
         distance = Decimal(self._random.randint(-LIMIT_PERCENT * 10, LIMIT_PERCENT * 10)) / 1000
+        times = ("ioc", "gtc") if "/" in symbol else ("cls", "day")
         return OrderRequest(
             symbol=symbol,
-            side=self._random.choice(("buy", "sell")),
+            side=side,
             type="limit" if limited else "market",
-            time_in_force="cls" if kind == "closing" else "day",
-            qty=Decimal(self._random.randint(1, 10)) / (100 if "/" in symbol else 1),
+            time_in_force=times[0] if kind == "closing" else times[1],
+            qty=qty,
             limit_price=(market * (1 + distance)).quantize(CENT) if limited else None,
             client_order_id=f"{self._random.choice(STRATEGIES)}-{self._run}-{self._count}",
         )
+
+
+def _remaining_qty(order: Order) -> Decimal:
+    assert order.request.qty is not None, "the flow sets it"
+    return order.request.qty - order.filled_qty
 
 
 class DemoOutage(Service):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tradeproxy.simulator.clock import EventClock, random_uuid
 from tradeproxy.simulator.errors import ApiError, unprocessable
+from tradeproxy.simulator.market import find_expiry
 from tradeproxy.simulator.orders import (
     Document,
     Order,
@@ -22,6 +23,7 @@ from tradeproxy.simulator.orders import (
     OrderStatus,
     ReplaceRequest,
     number_text,
+    usual_time_in_force,
 )
 from tradeproxy.simulator.portfolio import CENT, Portfolio
 
@@ -74,6 +76,7 @@ class Exchange:
         keep: int = FINISHED_ORDERS_KEPT,
         most_open: int = MOST_OPEN_ORDERS,
     ) -> None:
+        self._seconds = seconds
         self._random = random
         self._keep = keep
         self._most_open = most_open
@@ -117,7 +120,7 @@ class Exchange:
                 symbol=held.symbol,
                 side=side,
                 type="market",
-                time_in_force="day",
+                time_in_force=usual_time_in_force(held.symbol),
                 qty=qty if part is None else part,
                 position_intent=f"{side}_to_close",
             )
@@ -230,6 +233,7 @@ class Exchange:
     def draft(self, symbol: str) -> Order:
         """Return an order that the exchange does not have: it buys two units at the market."""
         time = self._clock.timestamp()
+        lasting = usual_time_in_force(symbol)
         return Order(
             id=self.new_id(),
             asset_id=self._portfolio.instrument(symbol).asset_id,
@@ -237,14 +241,14 @@ class Exchange:
                 symbol=symbol,
                 side="buy",
                 type="market",
-                time_in_force="day",
+                time_in_force=lasting,
                 qty=Decimal(2),
                 client_order_id=self.new_id(),
             ),
             status=OrderStatus.NEW,
             created_at=time,
             updated_at=time,
-            expires_at=self._clock.timestamp(days=1),
+            expires_at=find_expiry(lasting, self._seconds()),
         )
 
     def new_id(self) -> str:
@@ -281,16 +285,20 @@ class Exchange:
             raise ApiError(403, 40310000, "too many open orders")
         instrument = self._portfolio.instrument(request.symbol)
         client_order_id = request.client_order_id or random_uuid(self._random)
-        time = self._clock.timestamp()
+        created_at, updated_at = sorted((self._clock.timestamp(), self._clock.timestamp()))
         rejected = reject or request.symbol == REJECTED_SYMBOL
         order = Order(
             id=order_id,
             asset_id=instrument.asset_id,
-            request=replace(request, client_order_id=client_order_id),
+            request=replace(
+                request,
+                client_order_id=client_order_id,
+                position_intent=request.position_intent or instrument.find_intent(request.side),
+            ),
             status=OrderStatus.PENDING_NEW if rejected else OrderStatus.NEW,
-            created_at=time,
-            updated_at=time,
-            expires_at=self._clock.timestamp(days=1),
+            created_at=created_at,
+            updated_at=updated_at,
+            expires_at=find_expiry(request.time_in_force, self._seconds()),
             replaces=replaces,
         ).at_market(instrument.price)
         self._orders[order.id] = self._open[order.id] = order

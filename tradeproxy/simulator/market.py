@@ -6,7 +6,7 @@ counts as open too: Alpaca's calendar has no 24:00.
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,9 @@ OPEN, CLOSE = time(0, 0), time(23, 59)
 
 LONGEST_CALENDAR = 3660
 """The maximum of days in one calendar: ten years."""
+
+GTC_DAYS = 90
+"""The days after which Alpaca cancels an order that is good till canceled."""
 
 DEFAULT_CALENDAR = 30
 """The days of a calendar without an end."""
@@ -38,6 +41,16 @@ def read_clock(seconds: float) -> Document:
         "next_open": _at(now.date() + timedelta(1), OPEN).isoformat(),
         "next_close": closes.isoformat(),
     }
+
+
+def find_expiry(time_in_force: str, seconds: float) -> str:
+    """Return when an order that is submitted at a Unix time expires: at the market's close.
+
+    An order that is good till canceled expires after GTC_DAYS.
+    """
+    days = GTC_DAYS if time_in_force == "gtc" else 0
+    closes = datetime.fromisoformat(read_clock(seconds)["next_close"]) + timedelta(days)
+    return f"{closes.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def list_days(fields: Mapping[str, str], seconds: float) -> list[Document]:

@@ -60,8 +60,8 @@ class OrderRequest:
     """A request for a new order. Exactly one of `qty` and `notional` is set.
 
     `limit_price` is set for the types in LIMIT_TYPES, and `stop_price` for those in
-    FIXED_STOP_TYPES. A trailing stop has a `trail_price` in USD or a `trail_percent`. With
-    `position_intent` empty, the order opens a position.
+    FIXED_STOP_TYPES. A trailing stop has a `trail_price` in USD or a `trail_percent`. If
+    `position_intent` is empty, the exchange sets it by the position.
     """
 
     symbol: str
@@ -222,6 +222,11 @@ class Order:
 def asset_class(symbol: str) -> str:
     """Return Alpaca's class of a symbol: a pair such as BTC/USD is crypto, any other a stock."""
     return "crypto" if "/" in symbol else "us_equity"
+
+
+def usual_time_in_force(symbol: str) -> str:
+    """Return how long a symbol's orders usually last. Alpaca has no day orders for crypto."""
+    return "gtc" if asset_class(symbol) == "crypto" else "day"
 
 
 def number_text(number: Decimal | None) -> str | None:

@@ -51,6 +51,11 @@ class Instrument:
         elif held * self.position < 0:  # it is turned from long to short, or back
             self.entry_price = price
 
+    def find_intent(self, side: str) -> str:
+        """Return the `position_intent` of an order of `side`: whether it opens or closes."""
+        closes = self.position < 0 if side == "buy" else self.position > 0
+        return f"{side}_to_{'close' if closes else 'open'}"
+
     def matches(self, name: str) -> bool:
         """Whether `name` is this symbol, with or without its slash, or the asset's id."""
         return name in (self.symbol, _joined(self.symbol), self.asset_id)

@@ -102,6 +102,7 @@ def _list_problems(account: Account) -> list[str]:
             "events may have been missed, and are not found yet",
         ),
         (account.is_mute, "the stream is mute: only the regular check finds events"),
-        (account.is_buffering, "new events wait for older ones"),
+        # While the stream is down, there are no new events.
+        (upstream.streaming and account.is_buffering, "new events wait for older ones"),
     )
     return [reason for applies, reason in problems if applies]

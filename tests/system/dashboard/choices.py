@@ -187,15 +187,83 @@ class FilterTests(ChoicesTestCase):
         )
         await self.assert_console_is_empty(browser)
 
-    async def test_url_of_unknown_account_or_kind_shows_nothing(self) -> None:
-        """The fields show why; a kind that comes later is offered once."""
-        alpaca, browser = await self.open_with(*self.ORDERS, path="/?account=gone&event=a_new_kind")
-        await browser.until("document.querySelector('#nothing').textContent.includes('filter')")
-        self.assertFalse(
+    async def test_unknown_account_and_kind_are_removed_from_url(self) -> None:
+        """With `?event=fil` the list was empty, and looked as if nothing had happened."""
+        alpaca, browser = await self.open_with(
+            *self.ORDERS, path="/?account=gone&event=fil&symbol=spy"
+        )
+        await browser.until(f"{ROWS}.length === 2 && location.search === '?symbol=spy'")
+        values = "[...document.querySelector('#filters')].map((field) => field.value).join('|')"
+        self.assertEqual(await browser.do("evaluate", text=values), "|spy|||")
+        self.assertTrue(
             await browser.do("evaluate", text="document.querySelector('[name=account]').hidden")
         )
         emit(alpaca, "a_new_kind")
-        await browser.do("choose", at="[name=account]", text="")
-        await browser.until(f"{ROWS}.length === 1")
+        await browser.until(f"{ROWS}.length === 3")
         kinds = "[...document.querySelectorAll('[name=event] option')].map((o) => o.value)"
-        self.assertEqual((await browser.do("evaluate", text=kinds)).count("a_new_kind"), 1)
+        offered = await browser.do("evaluate", text=kinds)
+        self.assertEqual((offered.count("a_new_kind"), offered.count("fil")), (1, 0))
+        await self.assert_console_is_empty(browser)
+
+
+class OrderTests(DashboardTestCase):
+    """The order of the list."""
+
+    async def test_events_of_two_accounts_are_newest_first(self) -> None:
+        """The replays were stacked: one account's newest event was below the other's oldest."""
+        accounts: dict[str, str] = {}
+        alpacas = []
+        for name in ("", "LIVE_"):
+            alpacas.append(await self.simulate())
+            accounts |= {
+                f"ALPACA_{name}API_KEY": f"PK{name}",
+                f"ALPACA_{name}SECRET_KEY": "test-secret",
+                f"ALPACA_{name}URL": f"http://127.0.0.1:{self.alpaca_port}",
+            }
+        await self.proxy(**accounts)
+        for alpaca in alpacas:
+            await alpaca.when_listening()
+        browser = await self.open_dashboard()
+        await browser.until(f"{LINK} === 'connected'")
+        for tenths in (*range(0, 70, 10), 31):
+            at = f"2026-07-24T18:42:{tenths / 10:04.1f}Z"
+            emit_at(alpacas[tenths // 10 % 2], at)
+        await browser.until(f"{ROWS}.length === 8")
+        order = (60, 50, 40, 31, 30, 20, 10, 0)
+        expected = [f"2026-07-24T18:42:{tenths / 10:04.1f}Z" for tenths in order]
+        times = f"{ROWS}.map((row) => row.entry.at)"
+        self.assertEqual(await browser.do("evaluate", text=times), expected)
+        await browser.do("open", url=f"http://localhost:{self.port}/")
+        await browser.until(f"{ROWS}.length === 8")
+        self.assertEqual(await browser.do("evaluate", text=times), expected)
+        await browser.do("press", key="Tab")
+        await browser.do("evaluate", text=f"{ROWS}[4].click()")
+        emit_at(alpacas[0], "2026-07-24T18:42:02.500Z")
+        await browser.until(f"{ROWS}.length === 9")
+        self.assertEqual(
+            await browser.do("evaluate", text=times),
+            [*expected[:5], "2026-07-24T18:42:02.500Z", *expected[5:]],
+        )
+        follows = f"{ROWS}[4].nextElementSibling.className"
+        self.assertEqual(await browser.do("evaluate", text=follows), "json")
+        await self.assert_console_is_empty(browser)
+
+    async def test_status_column_is_shown_only_with_a_status(self) -> None:
+        """It repeated the event in no row, and was an empty column."""
+        alpaca = await self.simulate()
+        await self.proxy()
+        await alpaca.when_listening()
+        browser = await self.open_dashboard()
+        await browser.until(f"{LINK} === 'connected'")
+        emit(alpaca, "new")
+        await browser.until(f"{ROWS}.length === 1")
+        width = "document.querySelector('th.status').offsetWidth"
+        self.assertEqual(await browser.do("evaluate", text=width), 0)
+        alpaca.emit({"event": "new", "order": {"id": "2", "symbol": "SPY", "status": "held"}})
+        await browser.until(f"{ROWS}.length === 2")
+        self.assertGreater(await browser.do("evaluate", text=width), 50)
+
+
+def emit_at(alpaca: Simulator, at: str) -> None:
+    """Emit an event of that time."""
+    alpaca.emit({"event": "new", "at": at, "order": {"id": at, "symbol": "SPY"}})

@@ -103,7 +103,7 @@ class BalancerTests(DeployedClusterTestCase):
         await self.emit()
         self.assert_every_event_received()
         self.assertEqual(sum(client.reconnects > 0 for client in self.clients), CLIENTS // 2)
-        await self.nodes[1 - stopped].says("recovery ended: recovered, 1 missed events")
+        await self.nodes[1 - stopped].says("recovery ended: recovered, 1 missed event in")
 
     async def test_killed_leader_loses_no_event(self) -> None:
         """The other node leads once the lease expires, and backfills the gap."""

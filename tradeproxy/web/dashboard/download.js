@@ -1,17 +1,26 @@
 // A download of the events that are shown, for a spreadsheet.
 
+import { parse } from "./json.js";
+
+// Those of `tradeproxy export --format csv`, each with its path in an event's data.
 const COLUMNS = {
   time: "at",
-  account: "account",
   event: "event",
-  event_id: "id",
-  symbol: "symbol",
-  side: "side",
-  quantity: "quantity",
+  event_id: "event_id",
+  execution_id: "execution_id",
+  order_id: "order.id",
+  client_order_id: "order.client_order_id",
+  symbol: "order.symbol",
+  side: "order.side",
+  qty: "qty",
   price: "price",
-  status: "status",
-  order: "order",
-  recovered: "recovered",
+  position_qty: "position_qty",
+  type: "order.type",
+  order_qty: "order.qty",
+  limit_price: "order.limit_price",
+  filled_qty: "order.filled_qty",
+  filled_avg_price: "order.filled_avg_price",
+  status: "order.status",
 };
 
 // As `tradeproxy export` does: spreadsheets take a field for a formula by its first character.
@@ -20,10 +29,30 @@ const INNER_FORMULA = /([;\t\r\n][^\S\t\r\n]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20]
 const NUMBER = /^[+-]?(?:\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|Infinity)$/;
 const SPECIAL = /[",;\t\r\n]/;
 
-/** Return the entries as CSV, with a header; no field is a formula in a spreadsheet. */
+/**
+ * Return the entries as CSV, with a header; no field is a formula in a spreadsheet. The last columns
+ * are the source of an event that the stream missed, and the account.
+ */
 export function toCsv(entries) {
-  const rows = entries.map((entry) => Object.values(COLUMNS).map((name) => cell(entry[name])));
-  return [Object.keys(COLUMNS), ...rows].map((row) => `${row.join(",")}\r\n`).join("");
+  const header = [...Object.keys(COLUMNS), "recovered", "account"];
+  return [header, ...entries.map(row)].map((cells) => `${cells.join(",")}\r\n`).join("");
+}
+
+function row({ account, recovered, text }) {
+  const { data } = parse(text, source);
+  const [time, ...others] = Object.values(COLUMNS).map((path) => find(data, path));
+  return [time || find(data, "timestamp"), ...others, recovered, account].map(cell);
+}
+
+/** Keep a number's digits as Alpaca sent them, where the browser has them. */
+function source(key, value, context) {
+  return typeof value === "number" ? (context?.source ?? String(value)) : value;
+}
+
+function find(data, path) {
+  const take = (part, name) => (Object.hasOwn(part ?? {}, name) ? part[name] : null);
+  const value = path.split(".").reduce(take, data) ?? "";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
 function cell(value) {

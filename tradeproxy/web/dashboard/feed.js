@@ -1,10 +1,11 @@
-// The live feed: the newest event first, filtered, and unchanged while it is paused.
+// The live feed: the newest event of all accounts first, filtered, and unchanged while it is paused.
 
 import { KINDS } from "./event.js";
 import { Filters } from "./filters.js";
 import { parse } from "./json.js";
 import { TabStop } from "./tabstop.js";
 import { make, moment, say } from "./text.js";
+import { Timeline, compare } from "./timeline.js";
 
 const KEPT = 2000; // events and notes that the filters apply to
 const SHOWN = 300;
@@ -16,8 +17,7 @@ export class Feed {
     this.filters = new Filters(filters, clear, KINDS, () => this.redraw());
     this.pause = pause;
     this.clock = clock;
-    this.entries = []; // oldest first
-    this.fresh = []; // not shown yet
+    this.timeline = new Timeline(KEPT);
     this.seen = new Set();
     this.paused = false;
     this.planned = false;
@@ -58,17 +58,10 @@ export class Feed {
   }
 
   #take(entry) {
-    this.entries.push(entry);
-    this.fresh.push(entry);
-    if (this.entries.length > KEPT + KEPT / 4) this.#forget();
-    this.#plan();
-  }
-
-  #forget() {
-    for (const entry of this.entries.splice(0, this.entries.length - KEPT)) {
-      if (entry.id) this.seen.delete(`${entry.account} ${entry.id}`);
+    for (const { account, id } of this.timeline.add(entry, this.clock())) {
+      if (id) this.seen.delete(`${account} ${id}`);
     }
-    if (this.fresh.length > KEPT) this.fresh.splice(0, this.fresh.length - KEPT);
+    this.#plan();
   }
 
   // Redraw at most once in 60 ms: a batch may have thousands of events.
@@ -91,33 +84,32 @@ export class Feed {
 
   #caption() {
     if (!this.paused) return "Pause";
-    const waiting = this.fresh.filter((entry) => this.filters.fit(entry)).length;
+    const waiting = this.timeline.fresh.filter((entry) => this.filters.fit(entry)).length;
     return waiting ? `Resume (${waiting} new)` : "Resume";
   }
 
-  #draw() {
-    const chosen = this.fresh.filter((entry) => this.filters.fit(entry)).slice(-SHOWN);
-    this.fresh = [];
-    this.rows.prepend(...chosen.toReversed().map((entry) => this.#row(entry)));
+  #draw(entries = this.timeline.take()) {
+    const chosen = entries.filter((entry) => this.filters.fit(entry)).slice(-SHOWN);
+    let next = this.rows.firstElementChild;
+    for (const entry of chosen.toReversed()) {
+      while (next && compare(next.entry, entry) > 0) next = nextRow(next);
+      this.rows.insertBefore(this.#row(entry), next);
+    }
     while (this.rows.childElementCount > SHOWN) {
       this.tabStop.leave(this.rows.lastElementChild);
       this.rows.lastElementChild.remove();
     }
     this.tabStop.renew();
     this.nothing.hidden = this.rows.childElementCount > 0;
-    if (this.entries.length) say(this.nothing, "Nothing of what came fits the filter.");
+    if (this.timeline.count) say(this.nothing, "Nothing of what came fits the filter.");
   }
 
   /** Show the chosen events again: the filters or the way they are shown have changed. */
   redraw() {
-    const waiting = this.paused ? this.fresh : [];
-    const unseen = new Set(waiting);
-    const shown = this.entries.filter((entry) => !unseen.has(entry));
     this.rows.replaceChildren();
-    this.fresh = shown;
-    this.#draw();
-    this.fresh = waiting;
-    say(this.pause, this.#caption());
+    this.#draw(this.timeline.known());
+    if (this.paused) say(this.pause, this.#caption());
+    else this.#draw();
   }
 
   #row(entry) {
@@ -132,6 +124,7 @@ export class Feed {
       row.tabIndex = -1;
       row.ariaLevel = "1";
       row.dataset.tone = entry.tone;
+      row.entry = entry;
       return row;
     }
     const badge = make("span", "badge", ...breakable(entry.event || "?"));
@@ -168,9 +161,15 @@ export class Feed {
   }
 }
 
+/** Return the row after a row and its JSON, or null. */
+function nextRow(row) {
+  const next = row.nextElementSibling;
+  return next?.matches(".json") ? next.nextElementSibling : next;
+}
+
 /** Show or hide the event's JSON below its row; without `wanted`, do the other. */
 function toggle(row, wanted) {
-  if (!row?.entry) return;
+  if (!row?.matches(".entry")) return;
   const isOpen = row.ariaExpanded === "true";
   if (isOpen === wanted) return;
   row.ariaExpanded = String(!isOpen);

@@ -5,7 +5,10 @@ const MAX_KINDS = 100; // that the list of events offers
 const PAUSE = 200; // ms; browsers limit how often a page changes its URL
 
 export class Filters {
-  /** The URL's query has the first values. Calls `changed()` when the reader changes one. */
+  /**
+   * The URL's query has the first values; those of `event` and `account` that do not exist are
+   * removed from it. Calls `changed()` when a value changes.
+   */
   constructor(form, clear, kinds, changed) {
     this.fields = form.elements;
     this.clear = clear;
@@ -13,6 +16,7 @@ export class Filters {
     for (const kind of kinds) this.offerKind(kind);
     const query = new URLSearchParams(location.search);
     for (const name of NAMES) this.#set(name, query.get(name) ?? "");
+    this.checked = false; // whether the account exists
     form.addEventListener("submit", (event) => event.preventDefault());
     const change = () => {
       this.#showClear();
@@ -20,13 +24,16 @@ export class Filters {
       this.timer = setTimeout(() => this.#keep(), PAUSE);
       changed();
     };
+    this.change = change;
     form.addEventListener("input", change);
     clear.addEventListener("click", () => {
       for (const name of NAMES) this.fields[name].value = "";
       this.fields.symbol.focus(); // the button goes
       change();
     });
+    this.change = change;
     this.#showClear();
+    if (this.fields.event.value !== (query.get("event") ?? "")) this.#keep();
   }
 
   /** Whether an event or a note fits. A note without an account is about all of them. */
@@ -43,6 +50,12 @@ export class Filters {
   /** Offer the accounts if there is more than one. */
   offerAccounts(names) {
     const { account } = this.fields;
+    if (!this.checked && account.value && !names.includes(account.value)) {
+      account.selectedOptions[0].remove();
+      account.value = "";
+      this.change();
+    }
+    this.checked = true;
     account.hidden = names.length < 2 && !account.value;
     const known = new Set(Array.from(account.options, (option) => option.value));
     account.append(...names.filter((name) => !known.has(name)).map((name) => new Option(name)));
@@ -57,10 +70,9 @@ export class Filters {
 
   #set(name, value) {
     const field = this.fields[name];
-    // A link may name a kind or an account of which nothing has come yet.
-    if (name === "event") this.offerKind(value);
+    // The accounts are not offered yet.
     if (name === "account" && value) field.append(new Option(value));
-    field.value = value;
+    field.value = name !== "event" || this.kinds.has(value) ? value : "";
   }
 
   #showClear() {

@@ -3,10 +3,11 @@
 const TOKEN = /"(?:[^"\\]|\\.)*"|-?(?:NaN|Infinity)/g;
 
 /** Parse a text as JSON.parse does; NaN, Infinity and -Infinity become strings. */
-export function parse(text) {
+export function parse(text, reviver) {
   try {
-    return JSON.parse(text);
+    return JSON.parse(text, reviver);
   } catch {
-    return JSON.parse(text.replace(TOKEN, (token) => (token[0] === '"' ? token : `"${token}"`)));
+    const quoted = text.replace(TOKEN, (token) => (token[0] === '"' ? token : `"${token}"`));
+    return JSON.parse(quoted, reviver);
   }
 }
