@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import sys
 from pathlib import Path
@@ -60,6 +61,16 @@ class StreamTests(SocketTestCase):
         )
         self.assertEqual(await command.ended, 0, command.output)
         self.assertIn("ran", command.output)
+
+    async def test_number_of_a_closed_stream_may_be_in_use(self) -> None:
+        """Debian's newer libffi opens its own file, for reading, before any of our code runs."""
+        code = (
+            "import os, sys; os.open(os.devnull, os.O_RDONLY);"
+            " from tradeproxy.cli.streams import open_missing_streams; open_missing_streams();"
+            " print('x', flush=True)"
+        )
+        command = self.shell(f"{sys.executable} -c {shlex.quote(code)} >&-")
+        self.assertEqual(await command.ended, 0, command.output)
 
     async def test_closed_pipe_ends_every_command_quietly(self) -> None:
         """The reader is gone before the first line; the output is unbuffered here."""

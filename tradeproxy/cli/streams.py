@@ -17,7 +17,8 @@ r"""An error handler of codecs: a character that the encoding lacks becomes `\u2
 def open_missing_streams() -> None:
     """Open /dev/null for each standard stream that is closed, as after `tradeproxy run >&-`.
 
-    Otherwise Python has no `sys.stdout`, and the next socket or file would get its number.
+    Otherwise Python has no `sys.stdout`, and the next socket or file would get its number. A
+    library may have taken that already: libffi keeps its own file open.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
@@ -26,9 +27,7 @@ def open_missing_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is this one
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
-            # It stays open as long as the process.
-            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
-            setattr(sys, name, stream)
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # kept
 
 
 def replace_unencodable(stream: TextIO, errors: str = "backslashreplace") -> None:
