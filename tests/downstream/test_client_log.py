@@ -202,6 +202,16 @@ class ClientLineTests(ProxyTestCase):
             ],
         )
 
+    def test_stop_without_clients_reports_those_that_left(self) -> None:
+        """The count of what is left out waits for a minute. The last stranger may be gone."""
+        for _ in range(MAX_ANONYMOUS + 2):
+            self.connect("/trade-updates-paper").sendClose(1000)
+            self.wires.advance(0.1)
+        with client_lines() as lines:
+            self.service.stopService()
+        self.assertEqual(len(lines), 1)
+        self.assertIn("no line for 2 more clients", lines[0])
+
     def test_stop_reports_every_client_that_left(self) -> None:
         """The process ends before the timer that reports how many lines were left out."""
         for _ in range(MAX_LINES + 5):

@@ -30,6 +30,7 @@ from tests.support.journals import memory_journal
 from tests.support.processes import spawn
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Grant, Rejection, Tokens
+from tradeproxy.downstream.clients import DownstreamService
 from tradeproxy.downstream.connection import DownstreamProtocol
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.downstream.query import SubscribeOptions
@@ -111,6 +112,7 @@ async def run_cases(directory: str, cases: str, *, tls: bool = False) -> dict[st
     await suite.ended
     for port in listening:
         await port.stopListening()
+    await DownstreamService(factory.clients, reactor).stopService()
     journal.close()
     reports = list(Path(directory).rglob("index.json"))
     if not reports:

@@ -212,3 +212,5 @@ class DownstreamService(Service):
             await closed.addTimeout(STOP_TIMEOUT, self._clock)
         for client in self._clients:
             client.abort()
+        if not self._clients:
+            self._clients.log.flush()  # else the last one's end does it
