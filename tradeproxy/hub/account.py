@@ -150,7 +150,7 @@ class Account:
         """Commit and deliver the pending events."""
         # First: events that are published during the delivery get a turn of their own.
         self._is_reading = False
-        if self._pending:
+        if self._pending:  # `flush` without the call, for every event
             pending, self._pending = self._pending, []
             self.journal.append(pending)
 

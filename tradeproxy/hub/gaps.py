@@ -37,13 +37,13 @@ GAPS_KEPT = 20
 SYNTHETIC_AHEAD = 60 * SECOND
 """Microseconds by which the time of events made of orders is saved in advance."""
 
-# Metadata keys in the journal. The values are microseconds since 1970.
-
 STREAM_BEGIN_ERROR = 2 * SECOND
 """Microseconds by which the first stream may begin later than the estimate of Alpaca's clock says.
 
 A Date header is truncated to a second, and the answer is on its way for some time.
 """
+
+# Metadata keys in the journal. The values are microseconds since 1970.
 
 _FIRST_STREAM = "complete from"
 """When the first stream began, by this machine's clock. Alpaca's clock is not known then.
