@@ -112,13 +112,7 @@ class AxeTests(DashboardTestCase):
 
     async def test_no_findings_in_outage(self) -> None:
         """One account is down, the other has had a gap."""
-        alpaca = await self.simulate()
-        await self.proxy(
-            ALPACA_LIVE_API_KEY="x",
-            ALPACA_LIVE_SECRET_KEY="x",
-            ALPACA_LIVE_URL="http://127.0.0.1:1",
-        )
-        await alpaca.when_listening()
+        await self.simulate_with_live_down()
         browser = await self.open_dashboard()
         await self.fault(f"http://127.0.0.1:{self.alpaca_port}", kind="reset")
         await browser.until(f"document.querySelector('{CARD}').innerText.includes('recovered')")

@@ -21,13 +21,7 @@ class TroubleTests(DashboardTestCase):
 
     async def test_trouble_has_remedy_next_attempt_and_help(self) -> None:
         """The page gave the bare reason. The help page that the proxy serves explains it."""
-        alpaca = await self.simulate()
-        await self.proxy(
-            ALPACA_LIVE_API_KEY="x",
-            ALPACA_LIVE_SECRET_KEY="x",
-            ALPACA_LIVE_URL="http://127.0.0.1:1",
-        )
-        await alpaca.when_listening()
+        await self.simulate_with_live_down()
         browser = await self.open_dashboard()
         await browser.until(f"{LINK} === 'connected' && document.querySelector('{LIVE}')")
         trouble = f"document.querySelector('{LIVE} .trouble')"

@@ -75,6 +75,17 @@ class DashboardTestCase(SocketTestCase):
         await browser.do("open", url=f"http://localhost:{self.port}{path}")
         return browser
 
+    async def simulate_with_live_down(self) -> Simulator:
+        """Run a proxy with the simulated account and another one, whose Alpaca is away."""
+        alpaca = await self.simulate()
+        await self.proxy(
+            ALPACA_LIVE_API_KEY="x",
+            ALPACA_LIVE_SECRET_KEY="x",
+            ALPACA_LIVE_URL="http://127.0.0.1:1",
+        )
+        await alpaca.when_listening()
+        return alpaca
+
     async def demo(self) -> str:
         """Run `twistd -n tradeproxy --demo`, and return the URL of its Alpaca."""
         self.port = free_port(following=2)
@@ -300,13 +311,7 @@ class LayoutTests(DashboardTestCase):
         On a telephone BTC/USDT was "B…", and order_cancel_rejected was cut at every width. Rows end
         together, and nothing overflows. A client with a long name had "slow, 3,419 behi…".
         """
-        alpaca = await self.simulate()
-        await self.proxy(
-            ALPACA_LIVE_API_KEY="x",
-            ALPACA_LIVE_SECRET_KEY="x",
-            ALPACA_LIVE_URL="http://127.0.0.1:1",
-        )
-        await alpaca.when_listening()
+        alpaca = await self.simulate_with_live_down()
         browser = await self.open_dashboard()
         await browser.until(f"{LINK} === 'connected'")
         orders = [
