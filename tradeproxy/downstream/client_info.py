@@ -44,7 +44,7 @@ class ClientInfo(NamedTuple):
     @property
     def label(self) -> str:
         """The address, with the name that the client gave itself in quotes, for the log."""
-        return f"{self.address} {quote(self.name)}" if self.name else self.address
+        return f"{self.address} {put_in_quotes(self.name)}" if self.name else self.address
 
 
 def read_client_info(
@@ -98,7 +98,7 @@ def cut_middle(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: half - 1]}…{text[-half:]}"
 
 
-def quote(text: str) -> str:
+def put_in_quotes(text: str) -> str:
     """Return a client's printable text in quotes. It cannot imitate another part of a log line."""
     escaped = text.replace("\\", r"\\").replace('"', r"\"")
     return f'"{escaped}"'

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from twisted.logger import Logger
 
-from tradeproxy.downstream.client_info import cut_middle, quote
+from tradeproxy.downstream.client_info import cut_middle, put_in_quotes
 from tradeproxy.runtime.line_limit import LineLimit
 from tradeproxy.wire.plural import plural_ending
 
@@ -162,4 +162,4 @@ def describe_end(connection: WebSocketEnd, otherwise: str) -> str:
 
 
 def _quote_agent(info: ClientInfo) -> str:
-    return quote(cut_middle(info.user_agent, MAX_LOGGED_AGENT))
+    return put_in_quotes(cut_middle(info.user_agent, MAX_LOGGED_AGENT))
