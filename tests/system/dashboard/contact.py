@@ -112,14 +112,7 @@ class DeadProxyTests(DashboardTestCase):
         self.assertNotIn("all is well", await browser.text("body"))
 
         alpaca.apply(alpaca.exchange.burst(2))
-        again = self.command(
-            *("twistd", "-n", "tradeproxy"),
-            ALPACA_API_KEY="PKTEST",
-            ALPACA_SECRET_KEY="test-secret",
-            ALPACA_URL=f"http://127.0.0.1:{self.alpaca_port}",
-            PROXY_PORT=str(self.port),
-        )
-        await again.says("is streaming")
+        await self.proxy_again()
         await browser.until(f"{LINK} === 'connected' && {VERDICT} === 'all is well'")
         await browser.until(f"{STATE}.startsWith('streaming for ')")
         self.assertEqual(await browser.do("evaluate", text=TITLE), "tradeproxy")

@@ -86,6 +86,17 @@ class DashboardTestCase(SocketTestCase):
         await alpaca.when_listening()
         return alpaca
 
+    async def proxy_again(self) -> None:
+        """Start another proxy on the port of the one that has ended."""
+        again = self.command(
+            *("twistd", "-n", "tradeproxy"),
+            ALPACA_API_KEY="PKTEST",
+            ALPACA_SECRET_KEY="test-secret",
+            ALPACA_URL=f"http://127.0.0.1:{self.alpaca_port}",
+            PROXY_PORT=str(self.port),
+        )
+        await again.says("is streaming")
+
     async def demo(self) -> str:
         """Run `twistd -n tradeproxy --demo`, and return the URL of its Alpaca."""
         self.port = free_port(following=2)
@@ -234,14 +245,7 @@ class RestartDashboardTests(DashboardTestCase):
         await browser.until(f"{LINK}.startsWith('not connected')")
         await alpaca.when_gone()
         alpaca.apply(alpaca.exchange.burst(5))
-        again = self.command(
-            *("twistd", "-n", "tradeproxy"),
-            ALPACA_API_KEY="PKTEST",
-            ALPACA_SECRET_KEY="test-secret",
-            ALPACA_URL=f"http://127.0.0.1:{self.alpaca_port}",
-            PROXY_PORT=str(self.port),
-        )
-        await again.says("is streaming")
+        await self.proxy_again()
         await browser.until(f"{LINK} === 'connected' && {VERDICT} === 'all is well'")
         flow.stopService()
         emitted = self.ids(alpaca)
