@@ -94,6 +94,8 @@ class Account:
         self.batch_sizes = Histogram(BATCH_SIZE_BOUNDS)
         self.latency = Histogram(LATENCY_BOUNDS)
         self.slowest = SlowestSeries()
+        self.on_delivered: dict[object, Callable[[], None]] = {}
+        """Called, in turn, once every client that keeps up has been sent all that was committed."""
         self._clock = clock
         # Events that are not committed yet, and when the first one was received.
         self._pending: list[Event] = []
@@ -119,7 +121,7 @@ class Account:
         self.next_attempt: float | None = None
         """When the next attempt to reach Alpaca begins (Unix time); None unless one is planned."""
         journal.on_committed = self._deliver
-        self.broadcaster.on_idle = self._record_latency
+        self.broadcaster.on_idle = self._finish_delivery
         journal.on_status = self._journal_changed
         journal.on_new_epoch = self._announce_hello
         journal.on_replaced = self.broadcaster.drop_all
@@ -248,12 +250,14 @@ class Account:
         self.broadcaster.publish(batch)
         self.batch_sizes.observe(len(batch.rows))
 
-    def _record_latency(self) -> None:
+    def _finish_delivery(self) -> None:
         since, self._delivering_since = self._delivering_since, None
         if since is not None:
             seconds = self._clock.seconds() - since
             self.slowest.record(self.dates.own(), seconds)
             self.latency.observe(seconds)
+        for on_delivered in tuple(self.on_delivered.values()):
+            on_delivered()
 
     # The upstream and its gaps.
 
