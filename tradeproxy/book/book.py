@@ -210,13 +210,13 @@ class Book:
             self.is_complete,
             tuple(view for root in roots if (view := reader.view(root)) is not None),
             self.positions(),
-            tuple(fill for fill in self._state.fills if fill.seq >= first),
+            self._state.fills(first),
         )
 
     def positions(self) -> tuple[PositionView, ...]:
         """Return the positions, by symbol."""
         return tuple(
-            PositionView(each.symbol, each.document, each.difference)
+            PositionView(each.symbol, each.render(), each.difference)
             for each in self._state.positions.list_open()
         )
 
@@ -356,7 +356,7 @@ class Book:
         for seq in self._run_sql(store.load_meta).get("fills", "").split():
             row = journal.row(int(seq))
             if row is not None:
-                self._state.add_fill(row)
+                self._state.load_fill(row)
         self._phase = Phase.BUILDING
 
     def _follow(self) -> None:
