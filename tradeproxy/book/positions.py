@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MAX_POSITIONS = 20_000
 """Symbols of one account. Alpaca has fewer assets."""
 
+SLACK = 2_000_000
+"""Microseconds before a request for which an event may not be in its answer: clocks differ."""
+
 _MARKET_FIELDS = (
     *("market_value", "unrealized_pl", "unrealized_plpc", "unrealized_intraday_pl"),
     *("unrealized_intraday_plpc", "qty_available"),
@@ -46,7 +49,9 @@ class Position(Struct, gc=False):
     seq: int = 0
     """The last row that moved it."""
     time: int = 0
-    """The time of the newest event that moved it, or of the answer (microseconds since 1970)."""
+    """The time of the newest event that moved it (microseconds since 1970)."""
+    answered: int = 0
+    """When Alpaca was asked for `document` (microseconds since 1970)."""
     differs: str = ""
     """What the last comparison found at Alpaca instead, if that differed."""
     compared: int = 0
@@ -151,7 +156,8 @@ class Positions:
                 return
             known = Position(move.symbol, "0", "")
         # A late event is part of the position that a newer one or an answer had.
-        qty = None if 0 < time < known.time else _move_qty(known, move)
+        is_late = 0 < time < max(known.time, known.answered - SLACK)
+        qty = None if is_late else _move_qty(known, move)
         if qty is not None and qty != known.qty:
             known.entry = _move_entry(known, move, qty)
             known.qty, known.is_moved, known.difference = qty, True, None
@@ -175,7 +181,7 @@ class Positions:
         for symbol in self._positions.keys() | documents.keys():
             known = self._positions.get(symbol)
             if known is None or known.seq <= asked:
-                self._replace(symbol, documents.get(symbol), None, asked, time)
+                self._replace(symbol, documents.get(symbol), None, time)
 
     def compare(self, documents: Mapping[str, bytes], asked: int, time: int) -> int:
         """Compare with an answer, and take it if it differs twice in a row with no move between.
@@ -191,10 +197,10 @@ class Positions:
             document = documents.get(symbol)
             theirs = "0" if document is None else read_amounts(document)[0]
             if normalize_amount(theirs) == normalize_amount(known.qty):
-                self._replace(symbol, document, None, asked, time)
+                self._replace(symbol, document, None, time)
             elif known.differs == theirs and known.seq <= known.compared:
                 text = f"the proxy had {known.qty}, Alpaca has {theirs}"
-                self._replace(symbol, document, text, asked, time)
+                self._replace(symbol, document, text, time)
                 corrected += 1
             else:
                 known.differs, known.compared = theirs, asked
@@ -208,7 +214,7 @@ class Positions:
             self.dirty.add(position.symbol)
 
     def _replace(
-        self, symbol: str, document: bytes | None, difference: str | None, asked: int, time: int
+        self, symbol: str, document: bytes | None, difference: str | None, time: int
     ) -> None:
         known = self._positions.pop(symbol, None)
         self.dirty.add(symbol)
@@ -218,7 +224,8 @@ class Positions:
                 *read_amounts(document),
                 document,
                 seq=0 if known is None else known.seq,
-                time=time,
+                time=0 if known is None else known.time,
+                answered=time,
                 difference=difference,
             )
         elif known is not None and difference is not None:
@@ -232,7 +239,8 @@ class Positions:
                 asset_id=known.asset_id,
                 asset_class=known.asset_class,
                 seq=known.seq,
-                time=time,
+                time=known.time,
+                answered=time,
                 difference=difference,
             )
 
