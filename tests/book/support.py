@@ -10,9 +10,9 @@ from typing import Any
 from tests.support.journals import SqliteCase
 from tests.support.trading import BEGIN, Trading
 from tradeproxy.book.book import WRITE_EVERY, Book
-from tradeproxy.book.views import EventQuery, OrderQuery, OrderStatus
+from tradeproxy.book.views import EventQuery, OrderKey, OrderQuery, OrderScope, OrderView
 from tradeproxy.hub.account import Account
-from tradeproxy.journal.base import Journal
+from tradeproxy.journal.base import Journal, Row
 from tradeproxy.wire.event import Event
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 
@@ -97,13 +97,15 @@ class BookCase(SqliteCase):
         """Return all that a book answers."""
         book = book or self.book
         snapshot = book.snapshot()
-        orders, key = [], None
+        orders: list[OrderView] = []
+        key: OrderKey | None = None
         while True:
-            page = book.orders(OrderQuery(OrderStatus.ALL), key, 100)
+            page = book.orders(OrderQuery(OrderScope.ALL), key, 100)
             orders += page.orders
             if (key := page.next) is None:
                 break
-        events, before = [], None
+        events: list[Row] = []
+        before: int | None = None
         while True:
             found = book.events(EventQuery(), before, 100)
             events += found.rows
