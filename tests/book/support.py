@@ -86,7 +86,9 @@ class BookCase(SqliteCase):
 
     def live(self, events: int) -> None:
         """Publish the next events of the account's life."""
-        self.publish(*self.trading.take(events))
+        frames = self.trading.take(events)
+        self.clock.advance(max(self.trading.time / 1_000_000 - self.clock.seconds(), 0.0))
+        self.publish(*frames)
 
     def settle(self) -> None:
         """Let the book write what is due."""

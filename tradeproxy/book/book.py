@@ -211,10 +211,14 @@ class Book:
         """Apply what is committed, MAX_CATCH_UP rows at most. Return whether that was all."""
         if self._phase is not Phase.CURRENT or self.rows_behind > MAX_CATCH_UP:
             return False
-        while self._phase is Phase.CURRENT and self._take(MAX_CATCH_UP):
-            pass
+        try:
+            while self._take(MAX_CATCH_UP):
+                pass
+        except (UnreadableError, ReplacedLogError, sqlite3.Error):
+            self._plan()  # a step deals with it
+            return False
         self._plan_write()
-        return self._phase is Phase.CURRENT and self.rows_behind == 0
+        return self.rows_behind == 0
 
     def snapshot(self) -> BookSnapshot:
         """Return the open orders, the positions and the newest fills, after row `seq`."""
@@ -419,6 +423,8 @@ class Book:
         for row in rows:
             try:
                 self._state.apply(row)
+            except (UnreadableError, sqlite3.Error):
+                raise  # the row is read again
             except Exception:
                 # A row that cannot be applied must not stop those behind it.
                 self.record_gap()
