@@ -256,8 +256,9 @@ class Account:
             seconds = self._clock.seconds() - since
             self.slowest.record(self.dates.own(), seconds)
             self.latency.observe(seconds)
-        for on_delivered in tuple(self.on_delivered.values()):
-            on_delivered()
+        if self.on_delivered:
+            for on_delivered in tuple(self.on_delivered.values()):
+                on_delivered()
 
     # The upstream and its gaps.
 
