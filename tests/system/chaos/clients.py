@@ -223,8 +223,10 @@ class SinceSseClient(ResumingSseClient):
         return {"since": f"{self._last_at.removesuffix('Z')}001Z"}  # Alpaca sends six decimals
 
     def status_received(self, status: int) -> None:
-        if status == 410:
+        """After HTTP 400, and first after 410, resume from the newest time that is not ahead."""
+        if status in (400, 410) and self._last_at is not None:
             self._last_at = None
+            return
         super().status_received(status)
 
     def receive(self, lines: list[str]) -> None:
