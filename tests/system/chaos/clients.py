@@ -133,7 +133,12 @@ class SseConnection(Protocol):
             if not found:
                 return
             self._head, self._chunks = False, rest
-            self._owner.status_received(int(head.split(b" ")[1]))
+            status = int(head.split(b" ")[1])
+            self._owner.status_received(status)
+            if status != 200 and self.transport is not None:
+                # The proxy keeps it open for another request. A client begins anew.
+                self.transport.loseConnection()
+                return
         while self._next_chunk():
             pass
 

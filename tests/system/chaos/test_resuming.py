@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.chaos.checker import Truth, Verdict, judge
@@ -11,6 +12,7 @@ from tests.system.chaos.clients import (
     ResumingSseClient,
     ResumingWebSocketClient,
     SinceSseClient,
+    SseConnection,
 )
 from tradeproxy.wire.event import format_time
 
@@ -137,3 +139,12 @@ class LostPositionTests(SynchronousTestCase):
         client.status_received(410)
         client.status_received(410)
         self.assertEqual((client.query, client.log.positions_lost), ({}, [1]))
+
+    def test_connection_ends_after_a_rejection(self) -> None:
+        """The proxy keeps it open, so the client waited on it, and later events counted as lost."""
+        for status, is_open in (("200 OK", True), ("400 Bad Request", False), ("410 Gone", False)):
+            transport = StringTransport()
+            connection = SseConnection(SinceClient(), b"GET")
+            connection.makeConnection(transport)
+            connection.dataReceived(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n".encode())
+            self.assertEqual(transport.connected and not transport.disconnecting, is_open, status)
