@@ -44,6 +44,9 @@ INSTALL_REQUIRES = [
     "python-dotenv >= 1.2.2",
     # Parses only those fields of an event that the proxy needs. 0.20: supports Python 3.14.
     "msgspec >= 0.20",
+    # New York's clock, by which a trade date changes, where the system has no zone files, as in
+    # slim containers. 2025.2: the rules of New York are those of 2007, so any recent one will do.
+    "tzdata >= 2025.2",
     # `tradeproxy completion` for bash, zsh and tcsh: shtab reads argparse's parser.
     "shtab >= 1.7",
 ]
