@@ -61,8 +61,12 @@ REDIS_REQUIRES = [
     "hiredis >= 3",
 ]
 
+# `tradeproxy export --format parquet`. 22: wheels for Python 3.14.
+PARQUET_REQUIRES = ["pyarrow >= 22"]
+
 TEST_REQUIRES = [
     *ASYNCIO_REQUIRES,
+    *PARQUET_REQUIRES,
     *REDIS_REQUIRES,
     # 7.10: measures subprocesses (patch = subprocess).
     "coverage >= 7.10",
@@ -134,6 +138,7 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "asyncio": ASYNCIO_REQUIRES,
+        "parquet": PARQUET_REQUIRES,
         "redis": REDIS_REQUIRES,
         "test": TEST_REQUIRES,
         "dev": DEV_REQUIRES,

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from tradeproxy.cli import proxy
 from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.tail_output import format_status
-from tradeproxy.cli.terminal import escape_unprintable
 from tradeproxy.cli.times import format_local_time
 from tradeproxy.config.env import Environment
 from tradeproxy.wire.plural import plural
+from tradeproxy.wire.printable import escape_unprintable
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
