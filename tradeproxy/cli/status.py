@@ -81,5 +81,6 @@ def _describe_account(name: str, account: dict[str, Any]) -> Iterator[str]:
     last = account["last_event"]
     newest = "" if last is None else f", the last one at {format_local_time(last)}"
     yield f"    {plural(account['events_today'], 'event')} since midnight UTC{newest}"
+    yield from (f"    {notice}" for notice in account.get("notices", ()))
     for gap in account["gaps"][-MAX_GAPS:]:
         yield from (f"    {line}" for line in format_status({"event": "gap", **gap}))
