@@ -211,6 +211,19 @@ class TradeLogTests(TradeLogCase):
         self.clock.advance(STOP_TIMEOUT)
         self.successResultOf(stopped)
 
+    def test_second_signal_shortens_the_stop(self) -> None:
+        """The next start writes the rest."""
+        self.threads = []
+        self.publish(1)
+        self.write()
+        stopped = self.service.stopService()
+        assert stopped is not None
+        self.service.shorten_stop()
+        self.successResultOf(stopped)
+        self.threads = None
+        self.restart()
+        self.assert_numbers(1)
+
     def test_torn_line_is_cut_off_and_written_again(self) -> None:
         """A crash in the middle of a write leaves a part of a line."""
         self.publish(1)

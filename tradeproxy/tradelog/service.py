@@ -54,7 +54,7 @@ INTERVAL = 1.0
 RETRY_INTERVAL = 5.0
 """Seconds from an error to the next attempt."""
 
-STOP_TIMEOUT = 3.0
+STOP_TIMEOUT = 2.0
 """Seconds for the last round at a stop. The next start writes what is left."""
 
 STEP = 16
@@ -114,6 +114,11 @@ class TradeLogService(Service):
         if self._running is not None:
             self._running.addTimeout(STOP_TIMEOUT, self._clock).addErrback(self._cut_short)
         return self._running
+
+    def shorten_stop(self) -> None:
+        """Stop without writing what is left. Safe before stopService, and safe to repeat."""
+        if self._running is not None and not self.running:
+            self._running.cancel()
 
     def _cut_short(self, _: object) -> None:
         self._log.warn(
