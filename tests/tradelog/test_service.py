@@ -18,6 +18,7 @@ from tests.support.journals import DAY, NOW, Connections, SqliteCase, event, ord
 from tradeproxy.config.trade_log import TradeLogFormat
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.replication import NodeRole
+from tradeproxy.journal.backlog import MAX_BYTES
 from tradeproxy.tradelog.day_files import DayFiles
 from tradeproxy.tradelog.lines import LineFormat
 from tradeproxy.tradelog.service import (
@@ -436,6 +437,27 @@ class TradeLogTests(TradeLogCase):
         assert self.account.trade_log is not None
         self.assertEqual(self.account.trade_log.missing, first - 1)
         self.assertEqual(self.count_logged("the trade log lacks"), 1)
+
+    def test_hole_is_declared_once_while_the_disk_is_full(self) -> None:
+        """The rows after the last checkpoint are read again at each attempt."""
+        self.kill()
+        shutil.rmtree(self.directory)
+        connections = Connections()
+        self.start(connect=connections, max_spooled=0)
+        self.publish(1)
+        self.write()
+        connections.refuse_writing()
+        self.publish(2)
+        self.publish(3, padding="x" * MAX_BYTES)
+        self.write()
+        self.directory.chmod(0o777)
+        connections.refuse_writing(False)
+        self.publish(5)
+        self.clock.pump([RETRY_INTERVAL] * 10)
+        self.directory.chmod(0o700)
+        self.clock.pump([RETRY_INTERVAL] * 2)
+        self.assert_numbers(1, 2, 5)
+        self.assertEqual(self.count_logged("the trade log lacks 1 row, which could not"), 1)
 
     def test_rows_that_are_not_durable_wait(self) -> None:
         """A crash would take them back, and give their numbers to others."""

@@ -98,6 +98,7 @@ class TradeLogService(Service):
         self._checkpoint: Checkpoint
         # Of the last row that was taken. An event without a time is filed under the time before it.
         self._newest: Checkpoint
+        self._declared = ("", 0)  # the epoch and the last row that was declared as missing
         self._pause: Deferred[None] | None = None
         self._running: Deferred[None] | None = None
 
@@ -227,7 +228,7 @@ class TradeLogService(Service):
             self._tail.start(LastEvents(0))
         elif newest.seq < journal.first - 1:
             # In a new log of the same account too, the numbers continue.
-            self._skip(journal.first - 1 - newest.seq, "are no longer in the journal")
+            self._declare(newest.seq, journal.first - 1, "are no longer in the journal")
 
     # A round.
 
@@ -260,7 +261,9 @@ class TradeLogService(Service):
         try:
             rows = self._tail.read(STEP)
         except TrimmedError:
-            self._skip(self._tail.skip_trimmed(), "were trimmed before they could be written")
+            before = self._tail.position
+            self._tail.skip_trimmed()
+            self._declare(before, self._tail.position, "were trimmed before they could be written")
             rows = self._tail.read(STEP)
         durable: list[Row] = []
         for row in rows:
@@ -276,16 +279,21 @@ class TradeLogService(Service):
         assert cursor is not None, "the row is durable"
         self._newest = Checkpoint(cursor, time)
         if row.payload is None:
-            self._skip(1, "could not be stored in the journal")
+            self._declare(row.seq - 1, row.seq, "could not be stored in the journal")
             return None
         try:
             return self._format.make_line(row, time, str(cursor))
         except (ValueError, RecursionError):
-            self._skip(1, "cannot be formatted")
+            self._declare(row.seq - 1, row.seq, "cannot be formatted")
             return None
 
-    def _skip(self, count: int, why: str) -> None:
-        if count > 0:
+    def _declare(self, after: int, through: int, why: str) -> None:
+        """Count and log once, also if a later error has the rows read again, what is missing."""
+        epoch, known = self._declared
+        if epoch == self._account.journal.epoch:
+            after = max(after, known)
+        if (count := through - after) > 0:
+            self._declared = self._account.journal.epoch, through
             self._state.missing += count
             self._log.warn(
                 "{account}: the trade log lacks {rows}, which {why}",
