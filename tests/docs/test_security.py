@@ -35,7 +35,7 @@ OTHERS = {
     "tradeproxy.journal.upgrade:MAX_STEP",
     "tradeproxy.tradelog.day_files:MAX_ENDS",
     "tradeproxy.tradelog.day_files:MAX_SEARCHED",
-    "tradeproxy.tradelog.service:MAX_UNSYNCED",
+    "tradeproxy.tradelog.service:MAX_ROUND",
     "tradeproxy.recovery.open_orders:MAX_REQUESTS",
     "tradeproxy.runtime.gc_service:MAX_WAIT",
     "tradeproxy.runtime.gc_service:MAX_WAIT_UNGROWN",

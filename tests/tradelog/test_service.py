@@ -68,6 +68,7 @@ class TradeLogCase(SqliteCase):
             self.account, self.files, line_format, self.clock, self.in_thread
         )
         self.service.startService()
+        self.clock.advance(0)
         self.addCleanup(self.files.close)
 
     def in_thread(self, work: Any) -> Deferred[Any]:
@@ -119,7 +120,7 @@ class TradeLogCase(SqliteCase):
 
         class Held:
             def __enter__(self) -> None:
-                self.patch = case.patch(case.files, "sync", lambda _: None)
+                self.patch = case.patch(case.files.checkpoints, "write", lambda _: None)
 
             def __exit__(self, *_: object) -> None:
                 self.patch.restore()

@@ -60,16 +60,16 @@ class DayFiles:
         self.directory = directory
         self.checkpoints = CheckpointFile(directory / f"{account}.position")
         self._format = line_format
-        self._open: dict[str, _DayFile] = {}
+        # Only of files of which a checkpoint has everything.
         self._ends: dict[str, _End] = {}
-        self._is_new = False  # a file was made, so the folder must be synced
 
     def open(self) -> None:
         """Make the folder if it is missing, check it, and lock the account's files.
 
         Raises OSError, or JournalError, whose text is a line for the user.
         """
-        make_directory(self.directory)
+        if not self.directory.is_dir():
+            make_directory(self.directory)
         if self.directory.stat().st_mode & stat.S_IWOTH:
             raise JournalError(f"{self.directory}: everyone can write it; run chmod o-w on it")
         self.checkpoints.open()
@@ -93,52 +93,48 @@ class DayFiles:
             found += [cursor for cursor in cursors if cursor is not None and cursor.epoch == epoch]
         return max(found, key=lambda cursor: cursor.seq, default=None)
 
-    def append(self, lines: Sequence[Line], after: Cursor) -> int:
-        """Write the lines that the files do not have, and return their number.
+    def write(self, lines: Sequence[Line], checkpoint: Checkpoint, after: Cursor) -> int:
+        """Write the lines that the files do not have, have the disk take them, and a checkpoint.
+
+        An error may leave some lines written. The same call again writes the others.
 
         Args:
-            lines: lines behind the cursor `after`, in the order of the log.
-            after: the newest checkpoint.
+            lines: the lines between the two checkpoints, in the order of the log.
+            checkpoint: what the files have then.
+            after: the newest checkpoint so far.
 
-        Raises OSError or JournalError. Some lines may be written then; `forget` prepares another
-        attempt.
+        Returns the number of lines that were written. Raises OSError or JournalError.
         """
         self.open()
+        files: dict[str, _DayFile] = {}
+        try:
+            written = self._append(files, lines, after)
+            for file in files.values():
+                sync_file(file.descriptor)
+            if any(file.is_new for file in files.values()):
+                sync_directory(self.directory)
+            ends = {name: file.end for name, file in files.items()}
+        finally:
+            for file in files.values():
+                file.close()
+        self.checkpoints.write(checkpoint)
+        self._ends |= ends
+        while len(self._ends) > MAX_ENDS:
+            del self._ends[next(iter(self._ends))]
+        return written
+
+    def _append(self, files: dict[str, _DayFile], lines: Sequence[Line], after: Cursor) -> int:
         written = 0
         for name, group in groupby(lines, key=lambda line: line.file):
-            if (file := self._open.get(name)) is None:
-                file = _DayFile(self.directory / name, self._format.header)
-                self._open[name] = file
-                self._is_new = self._is_new or not file.end.size
+            if (file := files.get(name)) is None:
+                file = files[name] = _DayFile(self.directory / name, self._format.header)
                 if file.end != self._ends.get(name):
                     file.repair(after)
             written += file.append(group)
         return written
 
-    def sync(self, checkpoint: Checkpoint) -> None:
-        """Have the disk take all that was written, then the checkpoint. Raises OSError."""
-        for file in self._open.values():
-            sync_file(file.descriptor)
-        if self._is_new:
-            sync_directory(self.directory)
-            self._is_new = False
-        while self._open:
-            name, file = self._open.popitem()
-            self._ends[name] = file.end
-            file.close()
-        while len(self._ends) > MAX_ENDS:
-            del self._ends[next(iter(self._ends))]
-        self.checkpoints.write(checkpoint)
-
-    def forget(self) -> None:
-        """Close all files. Their ends are read again before the next line is added."""
-        self._ends.clear()
-        while self._open:
-            self._open.popitem()[1].close()
-
     def close(self) -> None:
-        """Close all files, and unlock them."""
-        self.forget()
+        """Unlock the files."""
         self.checkpoints.close()
 
 
@@ -149,6 +145,7 @@ class _DayFile:
         self._path = path
         self._header = header
         self.descriptor = open_private(path, os.O_RDWR | os.O_APPEND)
+        self.is_new = not self.end.size
         # The cursors of lines that are behind the checkpoint, and in the file already.
         self._known: set[str] = set()
 

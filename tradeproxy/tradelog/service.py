@@ -1,8 +1,8 @@
 """Writes an account's trade log, behind the clients: the log is read once a second.
 
-A round reads the new rows in small steps, writes each step in a thread, and ends with a
-checkpoint: the disk has everything up to it. An error ends a round. The next one begins again at
-the checkpoint, and the files' ends show what they have already:
+A round reads the new rows in small steps, each in a turn of the reactor. One call in a thread then
+writes their lines and a checkpoint: the disk has everything up to it. An error ends a round. The
+next one begins again at the checkpoint, and the files' ends show what they have already:
 
     state      event                                   effect                      next state
     ---------  --------------------------------------  --------------------------  ----------
@@ -60,8 +60,8 @@ STOP_TIMEOUT = 2.0
 STEP = 16
 """Rows that one turn of the reactor reads and formats: about a millisecond."""
 
-MAX_UNSYNCED = 256 * 1024
-"""Bytes after which a round ends, so that a crash leaves little to compare (see day_files.py)."""
+MAX_ROUND = 256 * 1024
+"""Bytes after which a round ends. They are in memory, and a crash leaves that much to compare."""
 
 _ALL = LastEvents(2**62)
 
@@ -133,8 +133,8 @@ class TradeLogService(Service):
             if self._may_write:
                 delay = await self._write_until_problem()
                 self._tail.stop()
-                await self._in_thread(self._files.forget if self._may_write else self._files.close)
             if not self._may_write:
+                await self._in_thread(self._files.close)
                 self._state.position = None
                 self._report(None)
             if not self.running:
@@ -169,13 +169,8 @@ class TradeLogService(Service):
         await self._in_thread(self._files.open)
         await self._find_position()
         while self._may_write:
-            try:
-                while await self._write_round():
-                    pass
-            except ReplacedLogError:
-                await self._write_checkpoint()
-                await self._find_position()
-                continue
+            while await self._write_round():
+                pass
             self._report(None)
             if not self.running:
                 break
@@ -210,7 +205,7 @@ class TradeLogService(Service):
         self._checkpoint = self._newest = found
         if written != [found]:
             # Before the first line: after a crash, an event without a time gets the same date.
-            await self._in_thread(lambda: self._files.sync(found))
+            await self._in_thread(lambda: self._files.write((), found, found.cursor))
         self._state.position = found.cursor.seq
 
     def _continue_after(self, checkpoint: Checkpoint) -> bool:
@@ -234,27 +229,33 @@ class TradeLogService(Service):
 
     async def _write_round(self) -> bool:
         """Write the next rows, and a checkpoint. Return whether there may be more."""
+        journal, is_replaced = self._account.journal, False
+        lines: list[Line] = []
         size = 0
-        while size < MAX_UNSYNCED and self._may_write:
-            if not (rows := self._read()):
-                break
-            lines = [line for row in rows if (line := self._make_line(row)) is not None]
-            self._state.rows += await self._append(lines)
-            self._tail.take(rows[-1].seq)
-            size += sum(len(line.text) for line in lines)
-        await self._write_checkpoint()
-        return size >= MAX_UNSYNCED
+        try:
+            while size < MAX_ROUND and self._may_write and (rows := self._read()):
+                new = [line for row in rows if (line := self._make_line(row)) is not None]
+                self._tail.take(rows[-1].seq)
+                lines += new
+                size += sum(len(line.text) for line in new)
+                if self._tail.position >= journal.last:
+                    break
+                await deferLater(self._clock, 0)  # one step for each turn of the reactor
+        except ReplacedLogError:
+            is_replaced = True
+        await self._write(lines)
+        if is_replaced:
+            await self._find_position()
+        return is_replaced or size >= MAX_ROUND
 
-    def _append(self, lines: list[Line]) -> Deferred[int]:
-        after = self._checkpoint.cursor
-        return self._in_thread(lambda: self._files.append(lines, after))
-
-    async def _write_checkpoint(self) -> None:
-        newest = self._newest
-        if newest != self._checkpoint:
-            await self._in_thread(lambda: self._files.sync(newest))
-            self._checkpoint = newest
-            self._state.position = newest.cursor.seq
+    async def _write(self, lines: list[Line]) -> None:
+        newest, after = self._newest, self._checkpoint.cursor
+        if newest == self._checkpoint:
+            return
+        written = await self._in_thread(lambda: self._files.write(lines, newest, after))
+        self._state.rows += written
+        self._checkpoint = newest
+        self._state.position = newest.cursor.seq
 
     def _read(self) -> list[Row]:
         """Return the next rows that a crash cannot take back."""
