@@ -446,6 +446,7 @@ class FormatTests(MetricsTestCase):
         """A misspelt name in an alert would never fire."""
         # Only a node of a cluster has a role.
         self.paper.role = NodeRole(0.0, is_leader=True, lease_renewed=1.0)
+        self.paper.trade_log = TradeLogState()
         self.open_client()
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))
