@@ -44,6 +44,9 @@ INSTALL_REQUIRES = [
     "python-dotenv >= 1.2.2",
     # Parses only those fields of an event that the proxy needs. 0.20: supports Python 3.14.
     "msgspec >= 0.20",
+    # New York's clock, by which a trade date changes, where the system has no zone files, as in
+    # slim containers. 2025.2: the rules of New York are those of 2007, so any recent one will do.
+    "tzdata >= 2025.2",
     # `tradeproxy completion` for bash, zsh and tcsh: shtab reads argparse's parser.
     "shtab >= 1.7",
 ]
@@ -58,8 +61,12 @@ REDIS_REQUIRES = [
     "hiredis >= 3",
 ]
 
+# `tradeproxy export --format parquet`. 22: wheels for Python 3.14.
+PARQUET_REQUIRES = ["pyarrow >= 22"]
+
 TEST_REQUIRES = [
     *ASYNCIO_REQUIRES,
+    *PARQUET_REQUIRES,
     *REDIS_REQUIRES,
     # 7.10: measures subprocesses (patch = subprocess).
     "coverage >= 7.10",
@@ -131,6 +138,7 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "asyncio": ASYNCIO_REQUIRES,
+        "parquet": PARQUET_REQUIRES,
         "redis": REDIS_REQUIRES,
         "test": TEST_REQUIRES,
         "dev": DEV_REQUIRES,

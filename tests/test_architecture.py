@@ -45,6 +45,9 @@ PURE = (
     "tradeproxy.downstream.filters",
     "tradeproxy.downstream.query",
     "tradeproxy.downstream.encoder",
+    "tradeproxy.tradelog.columns",
+    "tradeproxy.tradelog.csv_text",
+    "tradeproxy.tradelog.lines",
     "tradeproxy.web.routes",
 )
 """Modules with a name that begins so are values in, values out: no network, no clock."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from tradeproxy.book.book import Book
@@ -25,6 +26,9 @@ from tradeproxy.runtime import reuseport
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.runtime.gc_service import GcService
 from tradeproxy.runtime.signals import HangupService
+from tradeproxy.tradelog.day_files import DayFiles
+from tradeproxy.tradelog.lines import LineFormat
+from tradeproxy.tradelog.service import TradeLogService
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory, upstream_endpoint
 from tradeproxy.upstream.http import build_agent
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     from tradeproxy.config.settings import Settings
     from tradeproxy.config.source import SettingsSource
     from tradeproxy.config.storage import JournalSettings
+    from tradeproxy.config.trade_log import TradeLogSettings
     from tradeproxy.journal.base import Journal
     from tradeproxy.runtime.socket_limit import SocketLimit
 
@@ -96,6 +101,8 @@ def build_service(
         _simulator_service(account, reactor, wall_clock).setServiceParent(proxy)
     JournalService(accounts.values()).setServiceParent(proxy)
     BookService(books.values()).setServiceParent(proxy)
+    if settings.trade_log is not None:
+        _trade_logs(settings.trade_log, accounts.values(), reactor).setServiceParent(proxy)
     upstream = MultiService()
     upstream.setServiceParent(proxy)
     read_accounts = tuple if source is None else source.read_accounts_again
@@ -183,6 +190,20 @@ def _upstream_service(
         Backoff(SystemRandom().random),
         reactor,
     )
+
+
+def _trade_logs(
+    settings: TradeLogSettings, accounts: Iterable[Account], reactor: Any
+) -> MultiService:
+    # A disk or a network file system may take seconds for a write.
+    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+    services = MultiService()
+    for account in accounts:
+        line_format = LineFormat(account.name, settings.format)
+        files = DayFiles(settings.directory, account.name, line_format)
+        service = TradeLogService(account, files, line_format, reactor, in_thread)
+        service.setServiceParent(services)
+    return services
 
 
 def _passthrough(settings: Settings, agent: IAgent, clients: Clients, reactor: Any) -> RestProxy:
@@ -324,6 +345,8 @@ class StartupLog(Service):
                     source=proxy.source,
                 )
         self._log.info("events are kept in {place}", place=self._settings.storage_label)
+        if (trade_log := self._settings.trade_log) is not None:
+            self._log.info("the trade log is in {place}", place=trade_log.directory)
         self._log.info(
             "the dashboard at {base}/, health at {base}/healthz and {base}/readyz, "
             "metrics at {base}/metrics",

@@ -17,6 +17,7 @@ from tests.support.proxy import NarrowTransport, ProxyTestCase
 from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
 from tradeproxy.hub.replication import NodeRole
+from tradeproxy.hub.trade_log_state import TradeLogState
 from tradeproxy.journal.base import Batch
 from tradeproxy.web import metrics
 from tradeproxy.wire.proxy_status import GapOutcome
@@ -380,6 +381,7 @@ class FormatTests(MetricsTestCase):
         # Only a node of a cluster has a role.
         self.live.role = NodeRole(0.0, is_leader=True, lease_renewed=1.0)
         self.live.book = Book(self.live, self.clock)
+        self.live.trade_log = TradeLogState(position=0)  # only with PROXY_TRADE_LOG
         found = {
             (
                 f"{family.name}_total" if family.type == "counter" else family.name,
@@ -396,6 +398,32 @@ class FormatTests(MetricsTestCase):
             (name, kind, frozenset(filter(None, labels.split(", ")))) for name, kind, labels in rows
         }
         self.assertEqual(found, documented)
+
+    def test_trade_log_reports_what_it_has_and_lacks(self) -> None:
+        """The lag is what is left; a node that does not write has none."""
+        self.paper.publish(event(1))
+        self.clock.advance(0)
+        self.paper.trade_log = TradeLogState(rows=5, missing=2, is_failing=True, position=0)
+        self.live.trade_log = TradeLogState()
+        names = ("failing", "lag_events", "events_total", "missing_total")
+        found = {
+            name: [
+                sample.value
+                for family in self.families()
+                for sample in family.samples
+                if sample.name == f"tradeproxy_trade_log_{name}"
+            ]
+            for name in names
+        }
+        self.assertEqual(
+            found,
+            {
+                "failing": [1, 0],
+                "lag_events": [1],
+                "events_total": [5, 0],
+                "missing_total": [2, 0],
+            },
+        )
 
     def test_cluster_node_reports_role_lease_and_lag(self) -> None:
         """In a cluster, metrics show the leader, the last renewal of its lease, and the lag."""
@@ -430,6 +458,7 @@ class FormatTests(MetricsTestCase):
         """A misspelt name in an alert would never fire."""
         # Only a node of a cluster has a role.
         self.paper.role = NodeRole(0.0, is_leader=True, lease_renewed=1.0)
+        self.paper.trade_log = TradeLogState()
         self.open_client()
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))

@@ -96,6 +96,8 @@ def _explain(problem: str) -> str:
 def _check_journals(settings: Settings) -> Iterator[CheckResult]:
     journal = settings.journal
     yield CheckResult(f"events are kept in {settings.storage_label}")
+    if settings.trade_log is not None:
+        yield CheckResult(f"the trade log is in {settings.trade_log.directory}")
     paths = (journal.path(account.name) for account in settings.accounts)
     for path in filter(None, paths):
         problem = check_journal(path)

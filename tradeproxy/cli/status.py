@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from tradeproxy.cli import proxy
 from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.tail_output import format_status
-from tradeproxy.cli.terminal import escape_unprintable
 from tradeproxy.cli.times import format_local_time
 from tradeproxy.config.env import Environment
 from tradeproxy.wire.plural import plural
+from tradeproxy.wire.printable import escape_unprintable
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -81,5 +81,6 @@ def _describe_account(name: str, account: dict[str, Any]) -> Iterator[str]:
     last = account["last_event"]
     newest = "" if last is None else f", the last one at {format_local_time(last)}"
     yield f"    {plural(account['events_today'], 'event')} since midnight UTC{newest}"
+    yield from (f"    {notice}" for notice in account.get("notices", ()))
     for gap in account["gaps"][-MAX_GAPS:]:
         yield from (f"    {line}" for line in format_status({"event": "gap", **gap}))

@@ -35,6 +35,7 @@ _NEED_RESTART: tuple[tuple[str, Callable[[Settings], object]], ...] = (
     ("PROXY_JOURNAL_DAYS", lambda settings: settings.journal.max_age),
     ("PROXY_JOURNAL_EVENTS", lambda settings: settings.journal.max_events),
     ("PROXY_REDIS_URL or PROXY_REDIS_PASSWORD", lambda settings: settings.redis),
+    ("PROXY_TRADE_LOG or PROXY_TRADE_LOG_FORMAT", lambda settings: settings.trade_log),
     ("PROXY_LOG_FORMAT", lambda settings: settings.log.format),
     ("PROXY_RECOVERY", lambda settings: settings.recovery.mode),
     ("PROXY_RECOVERY_DEADLINE", lambda settings: settings.recovery.deadline),

@@ -28,6 +28,7 @@ from tradeproxy.config.endpoints import format_url, is_local
 from tradeproxy.config.env import ALLOW_FOREIGN, Environment
 from tradeproxy.config.logging import LogSettings, read_log
 from tradeproxy.config.storage import JournalSettings, RedisSettings, read_journal, read_redis
+from tradeproxy.config.trade_log import TradeLogSettings, read_trade_log
 from tradeproxy.config.values import flag, seconds, whole_number
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
@@ -98,6 +99,8 @@ VARIABLES = (
     "PROXY_STALL_TIMEOUT",
     "PROXY_TOKENS",
     "PROXY_TOKENS_FILE",
+    "PROXY_TRADE_LOG",
+    "PROXY_TRADE_LOG_FORMAT",
     "PROXY_TRUSTED_PROXIES",
     "PROXY_UPSTREAM_AUTH",
 )
@@ -134,6 +137,7 @@ class Settings:
     trusted_proxies: in the form of `trusted_proxies.canonicalize_entry`.
     listen_names: those of them that are in PROXY_HOST.
     redis: the Redis with the log that nodes share, or None if this node has its own journal.
+    trade_log: the folder and the format of the trade log, or None if there is none.
     connect_proxy: the HTTP proxy on the way to Alpaca, or None.
     rest: whether the proxy forwards Alpaca's REST interface.
     book: whether the proxy keeps each account's orders and positions.
@@ -154,6 +158,7 @@ class Settings:
     limits: Limits
     journal: JournalSettings
     redis: RedisSettings | None
+    trade_log: TradeLogSettings | None
     recovery: RecoverySettings
     log: LogSettings
     connect_proxy: ConnectProxy | None
@@ -239,6 +244,7 @@ def read_settings(
         limits=_read_limits(env),
         journal=read_journal(env, in_memory=demo),
         redis=read_redis(env, in_memory=demo),
+        trade_log=read_trade_log(env, in_memory=demo),
         recovery=_read_recovery(env),
         log=read_log(env),
         connect_proxy=None if demo else read_connect_proxy(environ, env.findings),

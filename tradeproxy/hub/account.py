@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tradeproxy.hub.book_status import BookStatus
     from tradeproxy.hub.buffer import BufferedEvent
     from tradeproxy.hub.replication import NodeRole
+    from tradeproxy.hub.trade_log_state import TradeLogState
     from tradeproxy.journal.base import Batch, Journal, Row
     from tradeproxy.wire.event import Event
     from tradeproxy.wire.proxy_status import JournalStatus
@@ -94,6 +95,13 @@ class Account:
         self.batch_sizes = Histogram(BATCH_SIZE_BOUNDS)
         self.latency = Histogram(LATENCY_BOUNDS)
         self.slowest = SlowestSeries()
+        self.notices: dict[str, str] = {}
+        """What is wrong with work that clients do not wait for, by its name, such as "trade log".
+
+        It is shown as a reason in /readyz, whose status does not change.
+        """
+        self.trade_log: TradeLogState | None = None
+        """The state of the trade log; None unless it is written."""
         self.on_delivered: dict[object, Callable[[], None]] = {}
         """Called, in turn, once every client that keeps up has been sent all that was committed."""
         self._clock = clock

@@ -91,6 +91,16 @@ GAUGES: tuple[AccountMetric, ...] = (
         lambda account: None if account.book is None else account.book.is_complete,
     ),
     (
+        "trade_log_failing",
+        "Whether the trade log cannot be written now: 1, or 0.",
+        lambda account: None if account.trade_log is None else account.trade_log.is_failing,
+    ),
+    (
+        "trade_log_lag_events",
+        "Events in the journal that are not in the trade log yet.",
+        lambda account: _read_trade_log_lag(account),
+    ),
+    (
         "leader",
         "Whether this node is the account's leader: 1, or 0.",
         lambda account: None if account.role is None else account.role.is_leader,
@@ -122,6 +132,16 @@ COUNTERS: tuple[AccountMetric, ...] = (
         "book_corrections",
         "Positions of the book that were wrong in two comparisons in a row.",
         lambda account: None if account.book is None else account.book.corrected,
+    ),
+    (
+        "trade_log_events",
+        "Events that were written to the trade log.",
+        lambda account: None if account.trade_log is None else account.trade_log.rows,
+    ),
+    (
+        "trade_log_missing",
+        "Events that the trade log does not have: trimmed too early, or never stored.",
+        lambda account: None if account.trade_log is None else account.trade_log.missing,
     ),
     (
         "leader_turns",
@@ -295,6 +315,14 @@ class ProxyCollector(Collector):
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     return list(zip([*map(repr, histogram.bounds), "+Inf"], histogram.counts, strict=True))
+
+
+def _read_trade_log_lag(account: Account) -> float | None:
+    """Return how many rows are not written yet; None on a node that does not write."""
+    state = account.trade_log
+    if state is None or state.position is None:
+        return None
+    return max(account.journal.last - state.position, 0)
 
 
 def _seconds(microseconds: int | None) -> float | None:
