@@ -18,6 +18,7 @@ from tradeproxy.config.settings import Limits
 from tradeproxy.hub.replication import NodeRole
 from tradeproxy.journal.base import Batch
 from tradeproxy.web import metrics
+from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.proxy_status import GapOutcome
 
 ROOT = Path(__file__).parents[2]
@@ -378,6 +379,7 @@ class FormatTests(MetricsTestCase):
         self.wires.flush()
         # Only a node of a cluster has a role.
         self.live.role = NodeRole(0.0, is_leader=True, lease_renewed=1.0)
+        self.webhooks.append(DeliveryStats("DESK", "json", "paper", last_sent=1.0))
         found = {
             (
                 f"{family.name}_total" if family.type == "counter" else family.name,
@@ -418,6 +420,7 @@ class FormatTests(MetricsTestCase):
         """A misspelt name in an alert would never fire."""
         # Only a node of a cluster has a role.
         self.paper.role = NodeRole(0.0, is_leader=True, lease_renewed=1.0)
+        self.webhooks.append(DeliveryStats("DESK", "json", "paper", last_sent=1.0))
         self.open_client()
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.hub.account import Account
     from tradeproxy.hub.replication import NodeRole
+    from tradeproxy.webhooks.state import DeliveryStats
 
 NO_CLIENTS: Mapping[str, int] = MappingProxyType({})
 
@@ -29,12 +30,20 @@ def healthz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
 
 
 def readyz(
-    accounts: Iterable[Account], clients: Mapping[str, int] = NO_CLIENTS
+    accounts: Iterable[Account],
+    clients: Mapping[str, int] = NO_CLIENTS,
+    webhooks: Iterable[DeliveryStats] = (),
 ) -> tuple[int, dict[str, Any]]:
     """Return the status and JSON document of /readyz.
 
     The status is 200 if every account streams and misses no events, else 503. The document lists
-    every problem, not only the first. `clients` has the number of clients of each account.
+    every problem, not only the first. A webhook that does not send is one of them, but leaves the
+    status as it is: the receiver is at fault, and clients get their events.
+
+    Args:
+        accounts: all of them.
+        clients: the number of clients of each account.
+        webhooks: the state of every webhook and account.
     """
     reasons: list[str] = []
     states: dict[str, Any] = {}
@@ -44,7 +53,10 @@ def readyz(
         states[account.name] = _describe_state(
             account, account_reasons, clients.get(account.name, 0)
         )
-    return (503 if reasons else 200), {"ready": not reasons, "reasons": reasons, "accounts": states}
+    is_ready = not reasons
+    problems = (webhook.problem for webhook in webhooks)
+    reasons.extend(dict.fromkeys(problem for problem in problems if problem is not None))
+    return (200 if is_ready else 503), {"ready": is_ready, "reasons": reasons, "accounts": states}
 
 
 def drop_counts(document: dict[str, Any]) -> dict[str, Any]:
