@@ -66,16 +66,15 @@ class Receiver(Factory):
     def __init__(self, choose: Callable[[], Behavior] = lambda: Behavior.OK) -> None:
         self.choose = choose
         self.received: list[Received] = []
+        self.accepted: list[Received] = []
+        """The requests that got a success."""
+        self.keys: set[str] = set()
+        """Their idempotency keys."""
         self.counts: Counter[Behavior] = Counter()
         self.on_request: Callable[[], None] = lambda: None
         self.port = 0
         self.connections: set[Any] = set()
         self._listening: Any = None
-
-    @property
-    def accepted(self) -> list[Received]:
-        """The requests that got a success."""
-        return [each for each in self.received if each.behavior is Behavior.OK]
 
     @property
     def url(self) -> str:
@@ -107,7 +106,11 @@ class Receiver(Factory):
         }
         behavior = self.choose()
         self.counts[behavior] += 1
-        self.received.append(Received(first.split(" ")[1], headers, body, behavior))
+        request = Received(first.split(" ")[1], headers, body, behavior)
+        self.received.append(request)
+        if behavior is Behavior.OK:
+            self.accepted.append(request)
+            self.keys.add(headers.get("webhook-id", ""))
         reactor.callLater(0, self.on_request)
         return behavior
 

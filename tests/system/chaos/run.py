@@ -111,6 +111,8 @@ class ChaosWorld(NumberedEvents):
         """The proxy's wall clock; None without libfaketime."""
         if (library := find_library()) is not None:
             self.fake_clock = FakeClock(library, Path(directory, "clock"))
+        self.settings: dict[str, str] = {}
+        """Further settings of the proxy."""
         self._directory = directory
         self._sources = {} if sources is None else {"PYTHONPATH": str(Path(sources).resolve())}
         self._listening: Any = None
@@ -140,7 +142,7 @@ class ChaosWorld(NumberedEvents):
             ALPACA_SECRET_KEY="test-secret",
             ALPACA_URL=f"http://127.0.0.1:{self._listening.getHost().port}",
             **self._listen,
-            **FAST_SETTINGS,
+            **(FAST_SETTINGS | self.settings),
             **self._sources,
             **({} if self.fake_clock is None else self.fake_clock.environment),
         )
