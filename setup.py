@@ -82,8 +82,8 @@ TEST_REQUIRES = [
     # A test compares docs/asyncapi.yaml with the frames. AsyncAPI 3 uses JSON Schema draft 7.
     "jsonschema >= 4.23",
     "pyyaml >= 6",
-    # A test verifies the signatures of webhooks. 1.0: the version of the specification.
-    "standardwebhooks >= 1.0",
+    # A test verifies the signatures of webhooks. 1.1: has no dependencies.
+    "standardwebhooks >= 1.1",
     # Its models of Slack's blocks are compared with ours. 3.27: typed.
     "slack-sdk >= 3.27",
     # A test builds the wheel without isolation, because isolation would use the network.

@@ -72,6 +72,7 @@ class SenderTests(ReceiverTestCase):
             (Behavior.OK, Answer(200, "HTTP 200")),
             (Behavior.ERROR, Answer(500, "HTTP 500")),
             (Behavior.BUSY, Answer(429, "HTTP 429", 1.0)),
+            (Behavior.GARBLED, Answer(503, "HTTP 503")),
             (Behavior.REDIRECT, Answer(302, "HTTP 302, which is not followed")),
             (Behavior.CLOSE_EARLY, Answer(None, "the connection was lost before the answer")),
             (Behavior.CLOSE_AT_ONCE, Answer(None, "the connection was lost before the answer")),

@@ -23,6 +23,7 @@ class Behavior(Enum):
     OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     ERROR = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 3\r\n\r\nbad"
     BUSY = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    GARBLED = b"HTTP/1.1 503 \xff\r\nRetry-After: \xff\r\nContent-Length: 0\r\n\r\n"
     REDIRECT = (
         b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest/meta-data/\r\n"
         b"Content-Length: 0\r\n\r\n"

@@ -29,6 +29,7 @@ reactor: Any = chosen
 FAULTS = (
     Behavior.ERROR,
     Behavior.BUSY,
+    Behavior.GARBLED,
     Behavior.REDIRECT,
     Behavior.CLOSE_EARLY,
     Behavior.CLOSE_AT_ONCE,

@@ -172,7 +172,16 @@ class Delivery:
         if self._watch is None or not self._is_running or not may_send(self.account):
             return
         before = self._watch.known
-        for message in self._watch.look():
+        try:
+            messages = self._watch.look()
+        except Exception:  # whose state it is must not fail
+            self._log.failure(
+                "webhook {webhook}: {account}: its state cannot be observed",
+                webhook=self.webhook.name,
+                account=self.account.name,
+            )
+            return
+        for message in messages:
             if message.type.removeprefix("proxy.") in self.webhook.events:
                 self._add_report(message)
         self._is_changed = self._is_changed or self._watch.known != before

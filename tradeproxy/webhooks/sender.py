@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as TimedOutError
+from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -113,12 +114,14 @@ class HttpSender:
         return answer
 
     def _read_answer(self, response: IResponse) -> Answer:
-        [retry_after, *_] = response.headers.getRawHeaders("retry-after") or [None]
+        [retry_after, *_] = response.headers.getRawHeaders(b"retry-after") or [None]
         is_redirect = 300 <= response.code < 400
         return Answer(
             response.code,
             f"HTTP {response.code}" + (", which is not followed" if is_redirect else ""),
-            None if retry_after is None else parse_retry_after(retry_after, self._wall_clock()),
+            None
+            if retry_after is None
+            else parse_retry_after(retry_after.decode("latin-1"), self._wall_clock()),
         )
 
     async def _discard_body(self, response: IResponse) -> None:
@@ -199,4 +202,6 @@ def _describe(error: Exception) -> str:
             return phrase
     if isinstance(error, ResponseFailed) or reasons:
         return "the connection was lost before the answer"
-    return describe_connect_error(error)
+    if isinstance(error, OSError | ConnectError):
+        return describe_connect_error(error)
+    return f"it failed with {type(error).__name__}"  # the text of others may have the URL
