@@ -5,7 +5,7 @@ VENV := .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: demo run test lint types coverage check attacks audit chaos kill cluster handover conformance \
+.PHONY: demo run test lint types coverage check attacks audit chaos kill webhooks cluster handover conformance \
 	interop mutants deploy dashboard promtool bench bench-tls latency stalled soak versions packages \
 	release clean
 
@@ -69,6 +69,10 @@ attacks: $(VENV)/.development
 # notices: about five minutes. SEED selects the places; ONLY="hub wire/event.py" limits them.
 mutants: $(VENV)/.development
 	$(BIN)/python -m tests.system.mutants --seed $(SEED) $(if $(ONLY),--only $(ONLY))
+
+# A webhook whose receiver fails in every way, while the proxy is killed: every event comes, in order.
+webhooks: $(VENV)/.development
+	$(BIN)/python -m tests.system.webhooks --seed $(SEED)
 
 # The Autobahn suite's server cases against the proxy.
 conformance: $(VENV)/.development

@@ -49,6 +49,13 @@ PURE = (
     "tradeproxy.tradelog.csv_text",
     "tradeproxy.tradelog.lines",
     "tradeproxy.web.routes",
+    "tradeproxy.webhooks.formats",
+    "tradeproxy.webhooks.message",
+    "tradeproxy.webhooks.positions",
+    "tradeproxy.webhooks.retry",
+    "tradeproxy.webhooks.signature",
+    "tradeproxy.webhooks.state",
+    "tradeproxy.webhooks.watch",
 )
 """Modules with a name that begins so are values in, values out: no network, no clock."""
 
@@ -63,6 +70,7 @@ MONOPOLIES = {
     "prometheus_client": ("tradeproxy.web.metrics",),
     "txredisapi": ("tradeproxy.cluster.redis_client", "tradeproxy.cluster.redis_replies"),
     "shtab": ("tradeproxy.__main__",),
+    "apprise": ("tradeproxy.webhooks.apprise_sender",),
     # Twisted's check accepts some certificates of other hosts.
     "twisted.internet.ssl.optionsForClientTLS": ("tradeproxy.runtime.server_identity",),
     "websockets": ("tradeproxy.client.aio",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from functools import partial
 from random import SystemRandom
@@ -38,6 +39,7 @@ from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.web.rest_proxy import RestProxy
 from tradeproxy.web.routes import account_paths
 from tradeproxy.web.site import build_site
+from tradeproxy.webhooks.service import Webhooks, build_sender
 from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 if TYPE_CHECKING:
@@ -67,7 +69,8 @@ def build_service(
     """Return the service that keeps one connection per account and serves its events to clients.
 
     Services start in the order in which they are added here, and stop in reverse, one at a time.
-    The stop closes the listeners, then the clients, then Alpaca's streams, then the journals.
+    The stop closes the listeners, then the clients, then the webhooks, then Alpaca's streams, then
+    the journals.
 
     Args:
         settings: the accounts, the addresses and the limits.
@@ -93,7 +96,24 @@ def build_service(
     agent = build_agent(reactor, settings.connect_proxy)
     passthrough = _passthrough(settings, agent, clients.clients, reactor) if settings.rest else None
     trusted = TrustedProxies(settings.trusted_proxies)
-    site = build_site(accounts, clients, admission, reactor, wall_clock, passthrough, trusted)
+    webhooks = Webhooks(
+        settings.webhooks,
+        accounts,
+        lambda webhook: build_sender(webhook, reactor, settings.connect_proxy, wall_clock),
+        os.urandom(8).hex(),
+        reactor,
+        SystemRandom().random,
+    )
+    site = build_site(
+        accounts,
+        clients,
+        admission,
+        reactor,
+        wall_clock,
+        passthrough,
+        trusted,
+        webhooks.list_stats,
+    )
 
     proxy = OrderedService()
     proxy.setName("tradeproxy")
@@ -121,6 +141,7 @@ def build_service(
         )
         service = make() if node is None else node.leadership(accounts[account.name], make)
         service.setServiceParent(upstream)
+    webhooks.setServiceParent(proxy)
     DownstreamService(clients.clients, reactor).setServiceParent(proxy)
     for description in settings.listen:
         reuseport.build_listener(description, site, reactor, settings.reuse_port).setServiceParent(
@@ -135,6 +156,7 @@ def build_service(
             None if passthrough is None else passthrough.admission,
             keys,
             set_log_level,
+            webhooks,
         )
         reload = Reload(settings, source.read_again, targets)
         HangupService(reactor, reload.run).setServiceParent(proxy)
@@ -344,6 +366,14 @@ class StartupLog(Service):
                     proxy=proxy.label,
                     source=proxy.source,
                 )
+        for webhook in self._settings.webhooks:
+            self._log.info(
+                "webhook {webhook}: {events} for {accounts}, as {form}",
+                webhook=webhook.name,
+                events=", ".join(sorted(webhook.events)),
+                accounts=", ".join(sorted(webhook.accounts)) or "all accounts",
+                form=webhook.format.value,
+            )
         self._log.info("events are kept in {place}", place=self._settings.storage_label)
         if (trade_log := self._settings.trade_log) is not None:
             self._log.info("the trade log is in {place}", place=trade_log.directory)

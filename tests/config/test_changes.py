@@ -84,6 +84,7 @@ class RestartVariableTests(SynchronousTestCase):
             PROXY_LOG_LEVEL="debug",
             PROXY_TOKENS="a-token-of-16-characters",
             ALPACA_SECRET_KEY="other",
+            PROXY_WEBHOOK_DESK_URL="https://receiver.example/",
         )
         self.assertEqual(list_restart_variables(read(), new), [])
 

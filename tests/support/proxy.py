@@ -21,6 +21,7 @@ from tradeproxy.downstream.clients import DownstreamService
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
 from tradeproxy.web.site import build_site
+from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.trusted_proxies import TrustedProxies
@@ -168,6 +169,7 @@ class ProxyTestCase(SynchronousTestCase):
         self.factory = DownstreamFactory(self.limits, self.clock)
         self.service = DownstreamService(self.factory.clients, self.clock)
         self.service.startService()
+        self.webhooks: list[DeliveryStats] = []
         self.accepted_tokens = Tokens(map(Secret, self.tokens))
         self.admission = Admission(self.hosts, self.origins, self.accepted_tokens)
         accounts = {"paper": self.paper, "live": self.live}
@@ -178,6 +180,7 @@ class ProxyTestCase(SynchronousTestCase):
             self.clock,
             self.clock.seconds,
             trusted_proxies=TrustedProxies(self.trusted_proxies),
+            list_webhooks=lambda: self.webhooks,
         )
         self.wires = Wires(self.clock)
 

@@ -20,6 +20,7 @@ from tradeproxy.hub.replication import NodeRole
 from tradeproxy.hub.trade_log_state import TradeLogState
 from tradeproxy.journal.base import Batch
 from tradeproxy.web import metrics
+from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.proxy_status import GapOutcome
 
 ROOT = Path(__file__).parents[2]
@@ -382,6 +383,7 @@ class FormatTests(MetricsTestCase):
         self.live.role = NodeRole(0.0, is_leader=True, lease_renewed=1.0)
         self.live.book = Book(self.live, self.clock)
         self.live.trade_log = TradeLogState(position=0)  # only with PROXY_TRADE_LOG
+        self.webhooks.append(DeliveryStats("DESK", "json", "paper", last_sent=1.0))
         found = {
             (
                 f"{family.name}_total" if family.type == "counter" else family.name,
@@ -459,6 +461,7 @@ class FormatTests(MetricsTestCase):
         # Only a node of a cluster has a role.
         self.paper.role = NodeRole(0.0, is_leader=True, lease_renewed=1.0)
         self.paper.trade_log = TradeLogState()
+        self.webhooks.append(DeliveryStats("DESK", "json", "paper", last_sent=1.0))
         self.open_client()
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))

@@ -69,6 +69,9 @@ def check_settings(settings: Settings) -> Iterator[CheckResult]:
     if settings.connect_proxy is not None:
         proxy = settings.connect_proxy
         yield CheckResult(f"HTTP proxy on the way to Alpaca: {proxy.label} ({proxy.source})")
+    for webhook in settings.webhooks:
+        events = ", ".join(sorted(webhook.events))
+        yield CheckResult(f"webhook {webhook.name}: {events}, as {webhook.format.value}")
     yield from _check_journals(settings)
     yield from (CheckResult(f"warning: {warning}") for warning in settings.warnings)
 

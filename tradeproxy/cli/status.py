@@ -66,11 +66,21 @@ def describe_status(document: dict[str, Any]) -> Iterator[str]:
         yield f"running since {format_local_time(document['started'])}"
         for name, account in document["accounts"].items():
             yield from _describe_account(name, account)
+        for webhook in document.get("webhooks", ()):  # an older proxy has none
+            yield _describe_webhook(webhook)
         clients = document["clients"]
         slow = f", {clients['slow']} of them slow" if clients["slow"] else ""
         yield f"clients: {clients['count']}{slow}"
     except (LookupError, TypeError, AttributeError):
         raise proxy.NoStatusError("this version cannot read the proxy's status") from None
+
+
+def _describe_webhook(webhook: dict[str, Any]) -> str:
+    reason = f": {webhook['reason']}" if webhook["reason"] else ""
+    sent = plural(webhook["sent"], "message")
+    return (
+        f"webhook {webhook['name']}: {webhook['account']}: {webhook['state']}{reason}, {sent} sent"
+    )
 
 
 def _describe_account(name: str, account: dict[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ RELOADED = (
     "PROXY_LOG_LEVEL",
     "PROXY_TOKENS",
 )
-"""The variables that a reload replaces, besides the keys of the accounts."""
+"""The variables that a reload replaces, besides the keys of the accounts and the webhooks."""
 
 _NEED_RESTART: tuple[tuple[str, Callable[[Settings], object]], ...] = (
     ("PROXY_HOST, PROXY_PORT or PROXY_LISTEN", lambda settings: settings.listen),

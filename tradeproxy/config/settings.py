@@ -30,6 +30,7 @@ from tradeproxy.config.logging import LogSettings, read_log
 from tradeproxy.config.storage import JournalSettings, RedisSettings, read_journal, read_redis
 from tradeproxy.config.trade_log import TradeLogSettings, read_trade_log
 from tradeproxy.config.values import flag, seconds, whole_number
+from tradeproxy.config.webhooks import WebhookSettings, is_webhook_variable, read_webhooks
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import Dialect
@@ -104,7 +105,7 @@ VARIABLES = (
     "PROXY_TRUSTED_PROXIES",
     "PROXY_UPSTREAM_AUTH",
 )
-"""All PROXY_* variables. An unknown one causes a warning."""
+"""All PROXY_* variables but those of webhooks. An unknown one causes a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,7 @@ class Settings:
     connect_proxy: the HTTP proxy on the way to Alpaca, or None.
     rest: whether the proxy forwards Alpaca's REST interface.
     book: whether the proxy keeps each account's orders and positions.
+    webhooks: sorted by their names.
     core_dumps: whether a crash may leave a core dump, which contains the keys.
     demo: each account has a simulator, at its own base URL.
     warnings: probable mistakes, one line each.
@@ -164,6 +166,7 @@ class Settings:
     connect_proxy: ConnectProxy | None
     rest: bool
     book: bool
+    webhooks: tuple[WebhookSettings, ...]
     core_dumps: bool
     demo: bool
     warnings: tuple[str, ...]
@@ -250,6 +253,7 @@ def read_settings(
         connect_proxy=None if demo else read_connect_proxy(environ, env.findings),
         rest=_read_rest(env, addresses),
         book=env.parse("PROXY_BOOK", flag, default=True),
+        webhooks=read_webhooks(env, [account.name for account in accounts], demo=demo),
         core_dumps=env.parse("PROXY_CORE_DUMPS", flag, default=False),
         demo=demo,
         warnings=tuple(env.findings.warnings),
@@ -267,6 +271,8 @@ CLIENT_VARIABLES = ("PROXY_TOKEN", "PROXY_TOKEN_FILE")
 def _warn_unknown(env: Environment) -> None:
     for name in env:
         env.warn_case(name, (*VARIABLES, *CLIENT_VARIABLES).__contains__)
+        if is_webhook_variable(name):
+            continue  # `read_webhooks` reports an unknown one
         if name.startswith("PROXY_") and name not in (*VARIABLES, *CLIENT_VARIABLES):
             nearest, *_ = get_close_matches(name, VARIABLES, n=1, cutoff=0)
             env.findings.warning(f"{name}: unknown variable; did you mean {nearest}?")

@@ -104,6 +104,8 @@ class Account:
         """The state of the trade log; None unless it is written."""
         self.on_delivered: dict[object, Callable[[], None]] = {}
         """Called, in turn, once every client that keeps up has been sent all that was committed."""
+        self.on_state: dict[object, Callable[[], None]] = {}
+        """Called, in turn, when the status of the upstream, a gap or the journal has changed."""
         self._clock = clock
         # Events that are not committed yet, and when the first one was received.
         self._pending: list[Event] = []
@@ -368,12 +370,18 @@ class Account:
     def _announce(self, status: bytes) -> None:
         self.broadcaster.announce(status)
         self.on_stream_state(self.stream_state)
+        self._report_state()
+
+    def _report_state(self) -> None:
+        for on_state in tuple(self.on_state.values()):
+            on_state()
 
     def _journal_changed(self, status: JournalStatus) -> None:
         self.broadcaster.announce(encode_journal(status))
         if status.durable:
             # The last events had no cursor. A client that resumes before the next event needs it.
             self._announce_hello()
+        self._report_state()
 
     # Status frames and cursors.
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.hub.account import Account
     from tradeproxy.hub.replication import NodeRole
+    from tradeproxy.webhooks.state import DeliveryStats
 
 NO_CLIENTS: Mapping[str, int] = MappingProxyType({})
 
@@ -29,13 +30,20 @@ def healthz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
 
 
 def readyz(
-    accounts: Iterable[Account], clients: Mapping[str, int] = NO_CLIENTS
+    accounts: Iterable[Account],
+    clients: Mapping[str, int] = NO_CLIENTS,
+    webhooks: Iterable[DeliveryStats] = (),
 ) -> tuple[int, dict[str, Any]]:
     """Return the status and JSON document of /readyz.
 
     The status is 200 if every account streams and misses no events, else 503. The document lists
-    every problem, not only the first. After them, it lists the accounts' notices, which do not
-    change the status. `clients` has the number of clients of each account.
+    every problem, not only the first. After them it lists the accounts' notices, and the webhooks
+    that do not send: these leave the status as it is, since clients get their events.
+
+    Args:
+        accounts: all of them.
+        clients: the number of clients of each account.
+        webhooks: the state of every webhook and account.
     """
     reasons: list[str] = []
     notices: list[str] = []
@@ -47,6 +55,7 @@ def readyz(
         states[account.name] = _describe_state(
             account, account_reasons, clients.get(account.name, 0)
         )
+    notices.extend(dict.fromkeys(hook.problem for hook in webhooks if hook.problem is not None))
     return (503 if reasons else 200), {
         "ready": not reasons,
         "reasons": [*reasons, *notices],

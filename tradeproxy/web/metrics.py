@@ -13,13 +13,37 @@ from tradeproxy.wire.event import EVENT_KINDS, OTHER_KIND
 from tradeproxy.wire.proxy_status import GapOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client import Metric
 
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.hub.account import Account
     from tradeproxy.runtime.stats import Histogram
+    from tradeproxy.webhooks.state import DeliveryStats
+
+WEBHOOK_COUNTERS: tuple[tuple[str, str, Callable[[DeliveryStats], int]], ...] = (
+    (
+        "webhook_sent",
+        "Messages that the receiver has accepted.",
+        lambda stats: stats.sent,
+    ),
+    (
+        "webhook_failures",
+        "Attempts that failed; the message is sent again.",
+        lambda stats: stats.failures,
+    ),
+    (
+        "webhook_rejected",
+        "Messages that the receiver has refused for good.",
+        lambda stats: stats.rejected,
+    ),
+    (
+        "webhook_skipped",
+        "Events that were not sent: too old, or no longer stored.",
+        lambda stats: stats.skipped,
+    ),
+)
 
 OPEN_METRICS = "application/openmetrics-text"
 
@@ -205,13 +229,24 @@ class Metrics:
     """The document at /metrics. Every scrape has the same metric names from the start."""
 
     def __init__(
-        self, accounts: Iterable[Account], clients: Clients, seconds: Callable[[], float]
+        self,
+        accounts: Iterable[Account],
+        clients: Clients,
+        seconds: Callable[[], float],
+        list_webhooks: Callable[[], Sequence[DeliveryStats]] = tuple,
     ) -> None:
-        """Create the document; `seconds` is a clock that cannot be set."""
+        """Create the document.
+
+        Args:
+            accounts: all of them.
+            clients: all of them.
+            seconds: a clock that cannot be set.
+            list_webhooks: returns the state of every webhook and account.
+        """
         self._seconds = seconds
         self._cached: dict[str, tuple[float, bytes]] = {}
         self._registry = CollectorRegistry()
-        self._registry.register(ProxyCollector(accounts, clients))
+        self._registry.register(ProxyCollector(accounts, clients, list_webhooks))
         ProcessCollector(registry=self._registry)
 
     def render(self, accept: str) -> tuple[bytes, str]:
@@ -238,12 +273,18 @@ class Metrics:
 class ProxyCollector(Collector):
     """Reads the metrics from the accounts and the clients.
 
-    Label values are account names and words of fixed sets. Nothing that a client or Alpaca sends
-    becomes a label value, so the number of time series is bounded.
+    Label values are names of accounts and webhooks, and words of fixed sets. Nothing that a client
+    or Alpaca sends becomes a label value, so the number of time series is bounded.
     """
 
-    def __init__(self, accounts: Iterable[Account], clients: Clients) -> None:
+    def __init__(
+        self,
+        accounts: Iterable[Account],
+        clients: Clients,
+        list_webhooks: Callable[[], Sequence[DeliveryStats]],
+    ) -> None:
         self._accounts = tuple(accounts)
+        self._list_webhooks = list_webhooks
         self._clients = clients
 
     def collect(self) -> Iterator[Metric]:
@@ -272,6 +313,30 @@ class ProxyCollector(Collector):
                     counter.add_metric([account.name, label_value], count)
             yield counter
         yield from self._collect_clients()
+        yield from self._collect_webhooks()
+
+    def _collect_webhooks(self) -> Iterator[Metric]:
+        labels, all_stats = ["webhook", "account"], self._list_webhooks()
+        for name, text, count in WEBHOOK_COUNTERS:
+            counter = CounterMetricFamily(f"tradeproxy_{name}", text, labels=labels)
+            for stats in all_stats:
+                counter.add_metric([stats.webhook, stats.account], count(stats))
+            yield counter
+        works = GaugeMetricFamily(
+            "tradeproxy_webhook_up",
+            "Whether the last attempt to send was accepted: 1, or 0.",
+            labels=labels,
+        )
+        last = GaugeMetricFamily(
+            "tradeproxy_webhook_last_sent_timestamp_seconds",
+            "When the receiver last accepted a message.",
+            labels=labels,
+        )
+        for stats in all_stats:
+            works.add_metric([stats.webhook, stats.account], stats.problem is None)
+            if stats.last_sent is not None:
+                last.add_metric([stats.webhook, stats.account], stats.last_sent)
+        yield from (works, last)
 
     def _collect_clients(self) -> Iterator[Metric]:
         clients, rejections = self._clients, self._clients.rejections.counts

@@ -43,7 +43,7 @@ from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from tradeproxy.web.forwarded import RequestSource
     from tradeproxy.web.rest_proxy import RestProxy
     from tradeproxy.web.routes import Route
+    from tradeproxy.webhooks.state import DeliveryStats
 
 READ_METHODS = (b"GET", b"HEAD")
 DEFAULT_OPTIONS = SubscribeOptions()
@@ -83,6 +84,7 @@ def build_site(
     wall_clock: Callable[[], float],
     rest_proxy: RestProxy | None = None,
     trusted_proxies: TrustedProxies = NO_PROXIES,
+    list_webhooks: Callable[[], Sequence[DeliveryStats]] = tuple,
 ) -> ProxySite:
     """Return the site of `accounts`.
 
@@ -94,10 +96,19 @@ def build_site(
         wall_clock: for time stamps; Unix time in seconds.
         rest_proxy: forwards REST requests; None answers them with 404.
         trusted_proxies: the reverse proxies whose X-Forwarded headers count.
+        list_webhooks: returns the state of every webhook and account.
     """
     events = SseResponses(factory.clients, factory.limits, clock)
     root = Root(
-        accounts, factory, events, admission, rest_proxy, trusted_proxies, clock, wall_clock
+        accounts,
+        factory,
+        events,
+        admission,
+        rest_proxy,
+        trusted_proxies,
+        clock,
+        wall_clock,
+        list_webhooks,
     )
     timeout = factory.limits.handshake_timeout
     site = ProxySite(root, timeout=timeout, reactor=clock, parsePOSTFormSubmission=False)
@@ -128,6 +139,7 @@ class Root(Resource):
         trusted_proxies: TrustedProxies,
         clock: IReactorTime,
         wall_clock: Callable[[], float],
+        list_webhooks: Callable[[], Sequence[DeliveryStats]],
     ) -> None:
         super().__init__()
         self._accounts = accounts
@@ -137,8 +149,9 @@ class Root(Resource):
         self._rest_proxy = rest_proxy
         self._trusted_proxies = trusted_proxies
         self._clock = clock
-        self._status = StatusPage(accounts, factory.clients, wall_clock)
-        self._metrics = Metrics(accounts.values(), factory.clients, clock.seconds)
+        self._list_webhooks = list_webhooks
+        self._status = StatusPage(accounts, factory.clients, wall_clock, list_webhooks)
+        self._metrics = Metrics(accounts.values(), factory.clients, clock.seconds, list_webhooks)
         self._pages = StaticFiles()
 
     def render(self, request: Request) -> bytes | int:
@@ -199,7 +212,7 @@ class Root(Resource):
 
     def _render_readyz(self, request: Request, info: RequestInfo) -> bytes | int:
         counts = self._factory.clients.count_by_account()
-        status, document = readyz(self._accounts.values(), counts)
+        status, document = readyz(self._accounts.values(), counts, self._list_webhooks())
         if self._admission.check(info) is None:
             return _render_page(request, status, document)
         # The difference shows whether a token is right, so a wrong one counts here too.

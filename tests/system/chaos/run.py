@@ -120,6 +120,8 @@ class ChaosWorld(NumberedEvents):
         """The proxy's wall clock; None without libfaketime."""
         if (library := find_library()) is not None:
             self.fake_clock = FakeClock(library, Path(directory, "clock"))
+        self.settings: dict[str, str] = {}
+        """Further settings of the proxy."""
         self._directory = directory
         self.trade_log = Path(directory, TRADE_LOG)
         self._declared = 0
@@ -151,7 +153,7 @@ class ChaosWorld(NumberedEvents):
             ALPACA_SECRET_KEY="test-secret",
             ALPACA_URL=f"http://127.0.0.1:{self._listening.getHost().port}",
             **self._listen,
-            **FAST_SETTINGS,
+            **(FAST_SETTINGS | self.settings),
             PROXY_TRADE_LOG=str(self.trade_log.resolve()),
             PROXY_TRADE_LOG_FORMAT="jsonl",
             **self._sources,
