@@ -103,7 +103,15 @@ def build_service(
     for account, own_keys in zip(settings.accounts, keys, strict=True):
         dates = accounts[account.name].dates
         rest = RestClient(agent, account.base_url.rest, own_keys, reactor, dates)
-        make = partial(_upstream_service, own_keys, accounts[account.name], rest, settings, reactor)
+        make = partial(
+            _upstream_service,
+            own_keys,
+            accounts[account.name],
+            rest,
+            settings,
+            reactor,
+            books.get(account.name),
+        )
         service = make() if node is None else node.leadership(accounts[account.name], make)
         service.setServiceParent(upstream)
     DownstreamService(clients.clients, reactor).setServiceParent(proxy)
@@ -164,8 +172,9 @@ def _upstream_service(
     rest: RestClient,
     settings: Settings,
     reactor: Any,
+    book: Book | None,
 ) -> UpstreamService:
-    recovery = Recovery(account, rest, settings.recovery, reactor)
+    recovery = Recovery(account, rest, settings.recovery, reactor, book)
     return UpstreamService(
         account,
         upstream_endpoint(keys.settings.base_url, reactor, settings.connect_proxy),

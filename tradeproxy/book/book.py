@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum, auto
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar, assert_never
@@ -81,6 +82,18 @@ class Phase(Enum):
     """Following the log."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """A moment at which Alpaca is asked for orders and positions."""
+
+    seq: int
+    """The last row of the log that was applied then."""
+    time: int
+    """Alpaca's time (microseconds since 1970)."""
+    gaps: int
+    build: int
+
+
 class Book:
     """Orders, positions and fills of one account.
 
@@ -123,7 +136,9 @@ class Book:
         self._state = BookState(self._load_family)
         self._epoch = ""
         self._after = 0
-        self._is_seeded = False
+        # How many gaps began, how many of them the last answers have filled, and how often the
+        # state was begun anew.
+        self._gaps, self._seeded, self._builds = 1, 0, 0
         self._planned: IDelayedCall | None = None
         self._write_timer: IDelayedCall | None = None
         self._trimmed = 0
@@ -132,8 +147,6 @@ class Book:
         """Seconds of the longest step of this process."""
         self.corrected = 0
         """Positions that were wrong in two comparisons in a row."""
-        self.wants_seed = True
-        """Whether something may be missing that only an answer of Alpaca brings."""
 
     # Life.
 
@@ -165,7 +178,8 @@ class Book:
         self._tail.stop()
         self._phase = Phase.OPENING
         self._state = BookState(self._load_family)
-        self._is_seeded, self.wants_seed = False, True
+        self._builds += 1
+        self.record_gap()
         self._plan(delay)
 
     # What it has.
@@ -178,7 +192,7 @@ class Book:
     @property
     def is_complete(self) -> bool:
         """Whether nothing is missing, as far as Alpaca's last answer shows."""
-        return self._is_seeded and not self.wants_seed and not self.is_building
+        return self._seeded == self._gaps and not self.is_building
 
     @property
     def seq(self) -> int:
@@ -210,13 +224,13 @@ class Book:
             self.is_complete,
             tuple(view for root in roots if (view := reader.view(root)) is not None),
             self.positions(),
-            tuple(fill for fill in self._state.fills if fill.seq >= first),
+            self._state.fills(first),
         )
 
     def positions(self) -> tuple[PositionView, ...]:
         """Return the positions, by symbol."""
         return tuple(
-            PositionView(each.symbol, each.document, each.difference)
+            PositionView(each.symbol, each.render(), each.difference)
             for each in self._state.positions.list_open()
         )
 
@@ -248,39 +262,53 @@ class Book:
     # Alpaca's answers: recovery.book_seed calls these.
 
     def record_gap(self) -> None:
-        """Record that events may be missing until the next answer."""
-        self.wants_seed = True
+        """Record that something may be missing until the next answer."""
+        self._gaps += 1
 
-    def seed(
-        self,
-        orders: Iterable[bytes],
-        positions: Iterable[tuple[str, bytes]],
-        asked: int,
-        time: int,
-        *,
-        compare: bool,
-    ) -> None:
-        """Take Alpaca's open orders and its positions. Has no effect while the book is built.
+    def begin_seed(self) -> Seed | None:
+        """Return what the answers to requests that are sent from now on are compared with.
 
-        Args:
-            orders: order objects, with their legs.
-            positions: symbols and position objects.
-            asked: `seq` before the first request was sent.
-            time: Alpaca's time then (microseconds since 1970).
-            compare: whether positions that differ are corrected only the second time.
+        Returns None while the book is built.
         """
-        if self.is_building:
-            return
-        self._state.seed_orders(orders, asked)
-        wrong = self._state.take_positions(positions, asked, time, compare=compare)
-        self.corrected += wrong
-        self._is_seeded, self.wants_seed = True, False
-        self._write()
+        self.account.flush()
+        if not self.catch_up():
+            return None
+        return Seed(self.seq, self.account.dates.now_microseconds(), self._gaps, self._builds)
 
-    def list_open_since(self, seq: int) -> list[str]:
-        """Return the ids of the open orders without a row after `seq`, with their legs."""
+    def seed_orders(self, seed: Seed, documents: Iterable[bytes]) -> None:
+        """Take order objects of an answer, with their legs: some dozens in a turn."""
+        if self._is_valid(seed):
+            self._state.seed_orders(documents, seed.seq)
+            self._write()
+
+    def seed_positions(self, seed: Seed, documents: Iterable[tuple[str, bytes]]) -> None:
+        """Take the whole answer about the positions, by symbol.
+
+        If nothing was missing before, a position that differs is corrected only the second time.
+        """
+        if self._is_valid(seed):
+            # The rows behind the answer must be known, not to be undone by it.
+            self.catch_up()
+            wrong = self._state.take_positions(
+                documents, seed.seq, seed.time, compare=self.is_complete
+            )
+            self.corrected += wrong
+            self._write()
+
+    def finish_seed(self, seed: Seed) -> None:
+        """Record that all answers were taken: the book is complete if no gap began meanwhile."""
+        if self._is_valid(seed):
+            self._seeded = seed.gaps
+
+    def list_open(self, seed: Seed) -> list[str]:
+        """Return the ids of the open orders and legs that have not changed since a seed began."""
+        if not self._is_valid(seed):
+            return []
         entries = self._state.orders.list_all()
-        return [entry.id for entry in entries if entry.is_open and entry.last <= seq]
+        return [entry.id for entry in entries if entry.is_open and entry.last <= seed.seq]
+
+    def _is_valid(self, seed: Seed) -> bool:
+        return not self.is_building and seed.build == self._builds
 
     # Steps.
 
@@ -356,7 +384,7 @@ class Book:
         for seq in self._run_sql(store.load_meta).get("fills", "").split():
             row = journal.row(int(seq))
             if row is not None:
-                self._state.add_fill(row)
+                self._state.load_fill(row)
         self._phase = Phase.BUILDING
 
     def _follow(self) -> None:
@@ -382,18 +410,19 @@ class Book:
             rows = self._tail.read(limit)
         except TrimmedError:
             self._tail.skip_trimmed()
-            self.wants_seed = True
+            self.record_gap()
             return True
         for row in rows:
             try:
                 self._state.apply(row)
             except Exception:
                 # A row that cannot be applied must not stop those behind it.
-                self.wants_seed = True
+                self.record_gap()
                 self._report_failure()
             self._tail.take(row.seq)
         if self._state.has_hole:
-            self._state.has_hole, self.wants_seed = False, True
+            self._state.has_hole = False
+            self.record_gap()
         return bool(rows)
 
     def _trim(self) -> None:

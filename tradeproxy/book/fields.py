@@ -6,22 +6,27 @@ Nothing here raises for what Alpaca wrote: a field of another type counts as abs
 from __future__ import annotations
 
 import json
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
-from msgspec import DecodeError, Raw, Struct
-from msgspec.json import Decoder, encode
+from msgspec import DecodeError, Meta, Raw, Struct
+from msgspec.json import Decoder, decode, encode
 
-from tradeproxy.wire.amount import parse_amount, read_float, read_int
 from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, read_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 MAX_LEGS = 16
 """Legs of an order that are read. Alpaca allows four."""
 
 NOTHING = Raw(b"")
+_NO_LEGS = (b"", b"null", b"[]")
+_NO_QUANTITIES: Mapping[str, str] = MappingProxyType({})
 
 
 class OrderFields(Struct, frozen=True, gc=False):
-    """An order object of an event or of an answer."""
+    """An order object of an event or of an answer. A field that it lacks is empty."""
 
     id: str
     client_order_id: str
@@ -29,6 +34,7 @@ class OrderFields(Struct, frozen=True, gc=False):
     status: str
     filled_qty: str
     submitted: int
+    """Microseconds since 1970; 0 without `submitted_at` and `created_at`."""
     updated: int
     """Microseconds since 1970; 0 without `updated_at`."""
     side: str
@@ -42,49 +48,57 @@ class OrderFields(Struct, frozen=True, gc=False):
         """Whether the order itself can still change."""
         return self.status not in CLOSED_STATUSES
 
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols of the order and its legs, as Alpaca wrote them."""
+        if not self.legs:
+            return (self.symbol,) if self.symbol else ()
+        found = (order.symbol for order in (self, *self.legs))
+        return tuple(dict.fromkeys(symbol for symbol in found if symbol))
+
 
 class LegFill(Struct, frozen=True, gc=False):
     """The part of one leg in a multi-leg fill."""
 
-    order_id: str
-    symbol: str
-    qty: str
-    price: str
+    order_id: str = ""
+    symbol: str = ""
+    qty: str = ""
+    price: str = ""
 
 
 class EventFields(Struct, frozen=True, gc=False):
-    """The `data` of a trade update. Amounts are empty if the event has none."""
+    """The `data` of a trade update. A field that it lacks is empty.
+
+    Amounts are text as Alpaca wrote it, and may be no numbers.
+    """
 
     kind: str
-    time: int | None
     qty: str
     price: str
     position_qty: str
-    position_qtys: tuple[tuple[str, str], ...]
+    position_qtys: Mapping[str, str]
     order: OrderFields | None
     legs: tuple[LegFill, ...]
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """The symbols of the order and its legs, as Alpaca wrote them."""
-        if self.order is None:
-            return ()
-        if not self.order.legs:
-            return (self.order.symbol,) if self.order.symbol else ()
-        found = (order.symbol for order in (self.order, *self.order.legs))
-        return tuple(dict.fromkeys(symbol for symbol in found if symbol))
+
+Word = Annotated[str, Meta(max_length=MAX_WORD_LENGTH)]
+
+
+class _Leg(Struct, gc=False):
+    order_id: Word | None = None
+    symbol: Word | None = None
+    qty: Word | None = None
+    price: Word | None = None
 
 
 class _Data(Struct, gc=False):
-    event: Any = None
-    at: Any = None
-    timestamp: Any = None
-    qty: Any = None
-    price: Any = None
-    position_qty: Any = None
-    position_qtys: Any = None
+    event: Word | None = None
+    qty: Word | None = None
+    price: Word | None = None
+    position_qty: Word | None = None
+    position_qtys: dict[Word, Word] | None = None
     order: Raw = NOTHING
-    legs: Any = None
+    legs: list[_Leg] | None = None
 
 
 class _Frame(Struct, gc=False):
@@ -96,24 +110,25 @@ class _RawFrame(Struct, gc=False):
 
 
 class _Order(Struct, gc=False):
-    id: Any = None
-    client_order_id: Any = None
-    symbol: Any = None
-    status: Any = None
-    filled_qty: Any = None
-    submitted_at: Any = None
-    created_at: Any = None
-    updated_at: Any = None
-    side: Any = None
-    asset_id: Any = None
-    asset_class: Any = None
+    id: Word
+    client_order_id: Word | None = None
+    symbol: Word | None = None
+    status: Word | None = None
+    filled_qty: Word | None = None
+    submitted_at: Word | None = None
+    created_at: Word | None = None
+    updated_at: Word | None = None
+    side: Word | None = None
+    asset_id: Word | None = None
+    asset_class: Word | None = None
     legs: Raw = NOTHING
 
 
-_FRAME = Decoder(_Frame, float_hook=str)
+_FRAME = Decoder(_Frame)
 _RAW_FRAME = Decoder(_RawFrame)
-_ORDER = Decoder(_Order, float_hook=str)
+_ORDER = Decoder(_Order)
 _LEGS = Decoder(list[Raw])
+_ORDER_WORDS = [name for name in _Order.__struct_fields__ if name != "legs"]
 
 
 def normalize_symbol(symbol: str) -> str:
@@ -126,28 +141,23 @@ def read_event(payload: bytes) -> EventFields | None:
     try:
         data = _FRAME.decode(payload).data
     except (DecodeError, RecursionError):
-        return _read_loosely(payload)
-    order = None if data.order in (b"", b"null") else read_order(bytes(data.order))
+        frame = _load_loosely(payload)
+        if not isinstance(frame.get("data"), dict):
+            return None
+        data = _clean_data(frame["data"])
     return EventFields(
-        data.event if isinstance(data.event, str) else "",
-        read_time(data.at) or read_time(data.timestamp),
-        _read_amount(data.qty),
-        _read_amount(data.price),
-        _read_amount(data.position_qty),
-        _read_quantities(data.position_qtys),
-        order,
-        () if data.legs is None else _read_leg_fills(data.legs),
+        data.event or "",
+        data.qty or "",
+        data.price or "",
+        data.position_qty or "",
+        data.position_qtys or _NO_QUANTITIES,
+        read_order(bytes(data.order)) if data.order else None,
+        () if data.legs is None else tuple(map(_read_leg, data.legs[:MAX_LEGS])),
     )
 
 
-def _read_loosely(payload: bytes) -> EventFields | None:
-    """Read a frame that only Python's parser accepts, such as one with NaN in it."""
-    try:
-        frame = json.loads(payload, parse_int=read_int, parse_float=read_float, parse_constant=str)
-        plain = encode(frame)
-        return None if plain == payload else read_event(plain)
-    except (ValueError, RecursionError, TypeError):
-        return None
+def _read_leg(leg: _Leg) -> LegFill:
+    return LegFill(leg.order_id or "", leg.symbol or "", leg.qty or "", leg.price or "")
 
 
 def read_data(payload: bytes) -> bytes:
@@ -155,7 +165,7 @@ def read_data(payload: bytes) -> bytes:
     try:
         return bytes(_RAW_FRAME.decode(payload).data) or b"{}"
     except (DecodeError, RecursionError):
-        return b"{}"
+        return encode(_load_loosely(payload).get("data") or {})
 
 
 def read_order(document: bytes) -> OrderFields | None:
@@ -163,27 +173,76 @@ def read_order(document: bytes) -> OrderFields | None:
     try:
         order = _ORDER.decode(document)
     except (DecodeError, RecursionError):
+        fields = _load_loosely(document)
+        document = encode(fields)
+        order = _clean_order(fields)
+    if not order.id:
         return None
-    if not (order_id := _read_word(order.id)):
-        return None
-    legs: tuple[OrderFields, ...] = ()
-    if order.legs not in (b"", b"null", b"[]"):
-        legs = _read_legs(bytes(order.legs))
-    submitted = read_time(order.submitted_at) or read_time(order.created_at) or 0
     return OrderFields(
-        order_id,
-        _read_word(order.client_order_id),
-        _read_word(order.symbol),
-        _read_word(order.status),
-        _read_amount(order.filled_qty) or "0",
-        submitted,
+        order.id,
+        order.client_order_id or "",
+        order.symbol or "",
+        order.status or "",
+        order.filled_qty or "0",
+        read_time(order.submitted_at) or read_time(order.created_at) or 0,
         read_time(order.updated_at) or 0,
-        _read_word(order.side),
-        _read_word(order.asset_id),
-        _read_word(order.asset_class),
+        order.side or "",
+        order.asset_id or "",
+        order.asset_class or "",
         document,
-        legs,
+        () if (legs := bytes(order.legs)) in _NO_LEGS else _read_legs(legs),
     )
+
+
+def _read_legs(document: bytes) -> tuple[OrderFields, ...]:
+    try:
+        legs = _LEGS.decode(document)
+    except (DecodeError, RecursionError):
+        return ()
+    return tuple(order for leg in legs[:MAX_LEGS] if (order := read_order(bytes(leg))) is not None)
+
+
+# What msgspec or the types above reject: a number instead of text, NaN, a long word.
+
+
+def _load_loosely(document: bytes) -> dict[str, Any]:
+    """Return an object that Python's parser accepts; an empty one for anything else."""
+    try:
+        loaded = json.loads(document, parse_int=str, parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError):
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _clean_data(data: dict[str, Any]) -> _Data:
+    legs, quantities, order = (data.get(name) for name in ("legs", "position_qtys", "order"))
+    pairs = quantities.items() if isinstance(quantities, dict) else ()
+    return _Data(
+        **_clean_words(data, ("event", "qty", "price", "position_qty")),
+        position_qtys={symbol: _clean(qty) for symbol, qty in pairs if _clean(symbol)},
+        order=Raw(encode(order)) if isinstance(order, dict) else NOTHING,
+        legs=[
+            _Leg(**_clean_words(leg, _Leg.__struct_fields__))
+            for leg in (legs if isinstance(legs, list) else ())
+            if isinstance(leg, dict)
+        ],
+    )
+
+
+def _clean_order(order: dict[str, Any]) -> _Order:
+    legs = order.get("legs")
+    return _Order(
+        **_clean_words(order, _ORDER_WORDS),
+        legs=Raw(encode(legs)) if isinstance(legs, list) else NOTHING,
+    )
+
+
+def _clean_words(fields: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: _clean(fields.get(name)) for name in names}
+
+
+def _clean(value: Any) -> str:
+    return value if isinstance(value, str) and len(value) <= MAX_WORD_LENGTH else ""
 
 
 def find_order(payload: bytes, order_id: str) -> bytes | None:
@@ -205,46 +264,8 @@ def with_legs(document: bytes, legs: list[bytes]) -> bytes:
 
 
 def _load(document: bytes) -> dict[str, Any]:
-    loaded = json.loads(document, parse_int=read_int, parse_float=read_float)
-    return loaded if isinstance(loaded, dict) else {}
-
-
-def _read_legs(document: bytes) -> tuple[OrderFields, ...]:
     try:
-        legs = _LEGS.decode(document)
+        loaded = decode(document)
     except (DecodeError, RecursionError):
-        return ()
-    return tuple(order for leg in legs[:MAX_LEGS] if (order := read_order(bytes(leg))) is not None)
-
-
-def _read_leg_fills(value: Any) -> tuple[LegFill, ...]:
-    legs = value[:MAX_LEGS] if isinstance(value, list) else []
-    return tuple(
-        LegFill(
-            _read_word(leg.get("order_id")),
-            _read_word(leg.get("symbol")),
-            _read_amount(leg.get("qty")),
-            _read_amount(leg.get("price")),
-        )
-        for leg in legs
-        if isinstance(leg, dict)
-    )
-
-
-def _read_quantities(value: Any) -> tuple[tuple[str, str], ...]:
-    if not isinstance(value, dict):
-        return ()
-    items = ((_read_word(symbol), _read_amount(qty)) for symbol, qty in value.items())
-    return tuple((symbol, qty) for symbol, qty in items if symbol and qty)[:MAX_LEGS]
-
-
-def _read_word(value: Any) -> str:
-    return value if isinstance(value, str) and len(value) <= MAX_WORD_LENGTH else ""
-
-
-def _read_amount(value: Any) -> str:
-    """Return an amount as Alpaca wrote it; "" if it is no number within the bounds."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    text = _read_word(value)
-    return text if text and parse_amount(text) is not None else ""
+        return _load_loosely(document)
+    return loaded if isinstance(loaded, dict) else {}

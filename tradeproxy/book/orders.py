@@ -146,7 +146,8 @@ class Orders:
         elif is_newer(known, order, updated):
             known.client_order_id = order.client_order_id or known.client_order_id
             known.symbol = order.symbol or known.symbol
-            known.symbols = " ".join(_list_symbols(order)) or known.symbols
+            if order.legs:
+                known.symbols = " ".join(order.symbols)
             known.status, known.filled_qty = order.status, order.filled_qty
             known.seq, known.document = seq, order.document
             known.submitted = order.submitted or known.submitted
@@ -168,7 +169,7 @@ class Orders:
             parent_id,
             order.client_order_id,
             order.symbol,
-            " ".join(_list_symbols(order)),
+            " ".join(order.symbols),
             order.status,
             order.filled_qty,
             seq,
@@ -206,8 +207,3 @@ class Orders:
                 self._entries.pop(leg_id, None)
             del self._entries[root_id]
         self._closed.clear()
-
-
-def _list_symbols(order: OrderFields) -> list[str]:
-    found = (each.symbol for each in (order, *order.legs))
-    return list(dict.fromkeys(symbol for symbol in found if symbol))

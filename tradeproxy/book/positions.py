@@ -10,7 +10,7 @@ from msgspec.json import decode, encode
 
 from tradeproxy.book.fields import normalize_symbol
 from tradeproxy.wire.amount import normalize_amount, parse_amount
-from tradeproxy.wire.event import AMENDMENT_KINDS, EXECUTION_KINDS
+from tradeproxy.wire.event import EXECUTION_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 MAX_POSITIONS = 20_000
 """Symbols of one account. Alpaca has fewer assets."""
+
+SLACK = 2_000_000
+"""Microseconds before a request for which an event may not be in its answer: clocks differ."""
 
 _MARKET_FIELDS = (
     *("market_value", "unrealized_pl", "unrealized_plpc", "unrealized_intraday_pl"),
@@ -35,18 +38,31 @@ class Position(Struct, gc=False):
 
     symbol: str
     qty: str
-    """Signed, as Alpaca wrote it; "0" once it is closed."""
-    document: bytes
-    """Alpaca's position object."""
+    """Signed; "0" once it is closed."""
+    entry: str
+    """The average price at which it was opened; empty if that is not known."""
+    document: bytes = b""
+    """Alpaca's position object as it was before the fills that `is_moved` stands for."""
+    is_moved: bool = False
+    asset_id: str = ""
+    asset_class: str = ""
     seq: int = 0
     """The last row that moved it."""
     time: int = 0
     """The time of the newest event that moved it (microseconds since 1970)."""
+    answered: int = 0
+    """When Alpaca was asked for `document` (microseconds since 1970)."""
     differs: str = ""
     """What the last comparison found at Alpaca instead, if that differed."""
     compared: int = 0
     """The last row before that comparison."""
     difference: str | None = None
+
+    def render(self) -> bytes:
+        """Return Alpaca's position object as it is after the fills."""
+        if self.is_moved:
+            self.document, self.is_moved = _render(self), False
+        return self.document
 
 
 class Move(Struct, frozen=True, gc=False):
@@ -61,11 +77,8 @@ class Move(Struct, frozen=True, gc=False):
     asset_class: str
 
 
-def list_moves(event: EventFields) -> Iterator[Move]:
-    """Yield what an event changes in the positions."""
-    order = event.order
-    if order is None or event.kind not in EXECUTION_KINDS | AMENDMENT_KINDS:
-        return
+def list_moves(event: EventFields, order: OrderFields) -> Iterator[Move]:
+    """Yield what an execution, or an amendment of one, changes in the positions."""
     # A bust or a correction has the amounts of a trade that was counted before.
     is_trade = event.kind in EXECUTION_KINDS
     if order.legs:
@@ -125,8 +138,12 @@ class Positions:
         return self._positions.get(symbol)
 
     def list_open(self) -> list[Position]:
-        """Return the positions that are not zero, by symbol."""
-        found = (each for each in self._positions.values() if each.document and _is_open(each.qty))
+        """Return the positions that are not zero, or whose difference is shown, by symbol."""
+        found = (
+            each
+            for each in self._positions.values()
+            if _is_open(each.qty) or (each.difference is not None and each.document)
+        )
         return sorted(found, key=lambda position: position.symbol)
 
     # Events.
@@ -137,13 +154,15 @@ class Positions:
         if known is None:
             if len(self._positions) >= MAX_POSITIONS:
                 return
-            known = Position(move.symbol, "0", b"")
-        is_late = time and time < known.time
-        qty = known.qty if is_late else _move_qty(known, move)
+            known = Position(move.symbol, "0", "")
+        # A late event is part of the position that a newer one or an answer had.
+        is_late = 0 < time < max(known.time, known.answered - SLACK)
+        qty = None if is_late else _move_qty(known, move)
         if qty is not None and qty != known.qty:
-            known.document = _move_document(known, move, qty)
-            known.qty = qty
-            known.difference = None
+            known.entry = _move_entry(known, move, qty)
+            known.qty, known.is_moved, known.difference = qty, True, None
+            known.asset_id = move.asset_id or known.asset_id
+            known.asset_class = move.asset_class or known.asset_class
         known.seq = seq
         known.time = max(time, known.time)
         self._positions[move.symbol] = known
@@ -162,7 +181,7 @@ class Positions:
         for symbol in self._positions.keys() | documents.keys():
             known = self._positions.get(symbol)
             if known is None or known.seq <= asked:
-                self._replace(symbol, documents.get(symbol), None, asked, time)
+                self._replace(symbol, documents.get(symbol), None, time)
 
     def compare(self, documents: Mapping[str, bytes], asked: int, time: int) -> int:
         """Compare with an answer, and take it if it differs twice in a row with no move between.
@@ -171,17 +190,17 @@ class Positions:
         """
         corrected = 0
         for symbol in self._positions.keys() | documents.keys():
-            known = self._positions.get(symbol) or Position(symbol, "0", b"")
+            known = self._positions.get(symbol) or Position(symbol, "0", "")
             if known.seq > asked:
                 self._forget_comparison(known)
                 continue
             document = documents.get(symbol)
-            theirs = "0" if document is None else read_qty(document)
+            theirs = "0" if document is None else read_amounts(document)[0]
             if normalize_amount(theirs) == normalize_amount(known.qty):
-                self._replace(symbol, document, None, asked, time)
+                self._replace(symbol, document, None, time)
             elif known.differs == theirs and known.seq <= known.compared:
                 text = f"the proxy had {known.qty}, Alpaca has {theirs}"
-                self._replace(symbol, document, text, asked, time)
+                self._replace(symbol, document, text, time)
                 corrected += 1
             else:
                 known.differs, known.compared = theirs, asked
@@ -195,32 +214,46 @@ class Positions:
             self.dirty.add(position.symbol)
 
     def _replace(
-        self, symbol: str, document: bytes | None, difference: str | None, asked: int, time: int
+        self, symbol: str, document: bytes | None, difference: str | None, time: int
     ) -> None:
-        if document is None:
-            known = self._positions.pop(symbol, None)
-            # A difference is still to be shown. Without one, nothing is left to say.
-            if difference is not None and known is not None:
-                known.qty, known.difference, known.differs = "0", difference, ""
-                known.time = max(known.time, time)
-                self._positions[symbol] = known
-        else:
-            known = self._positions.get(symbol)
-            seq = 0 if known is None else known.seq
-            self._positions[symbol] = Position(
-                symbol, read_qty(document), document, seq, time, difference=difference
-            )
+        known = self._positions.pop(symbol, None)
         self.dirty.add(symbol)
+        if document is not None:
+            self._positions[symbol] = Position(
+                symbol,
+                *read_amounts(document),
+                document,
+                seq=0 if known is None else known.seq,
+                time=0 if known is None else known.time,
+                answered=time,
+                difference=difference,
+            )
+        elif known is not None and difference is not None:
+            # Nothing is left of it but what was wrong.
+            self._positions[symbol] = Position(
+                symbol,
+                "0",
+                "",
+                known.document,
+                is_moved=True,
+                asset_id=known.asset_id,
+                asset_class=known.asset_class,
+                seq=known.seq,
+                time=known.time,
+                answered=time,
+                difference=difference,
+            )
 
 
-def read_qty(document: bytes) -> str:
-    """Return the signed quantity of a position object; "0" if it has none."""
+def read_amounts(document: bytes) -> tuple[str, str]:
+    """Return the signed quantity of a position object, "0" without one, and its entry price."""
     fields = _load(document)
-    qty = str(fields.get("qty", ""))
+    qty, entry = (str(fields.get(name, "")) for name in ("qty", "avg_entry_price"))
     if parse_amount(qty) is None:
-        return "0"
-    is_short = fields.get("side") == "short" and not qty.startswith("-")
-    return f"-{qty}" if is_short and _is_open(qty) else qty
+        qty = "0"
+    elif fields.get("side") == "short" and not qty.startswith("-") and _is_open(qty):
+        qty = f"-{qty}"
+    return qty, entry
 
 
 def _is_open(qty: str) -> bool:
@@ -230,43 +263,47 @@ def _is_open(qty: str) -> bool:
 def _move_qty(known: Position, move: Move) -> str | None:
     """Return the position after an event; None if the event does not show it."""
     if move.position_qty:
-        return move.position_qty
+        return None if parse_amount(move.position_qty) is None else move.position_qty
     before, by = parse_amount(known.qty), parse_amount(move.signed_qty)
     if before is None or by is None:
         return None
     return _format(_WIDE.add(before, by))
 
 
-def _move_document(known: Position, move: Move, qty: str) -> bytes:
-    """Return the position object after an event."""
+def _move_entry(known: Position, move: Move, qty: str) -> str:
+    """Return the average entry price after an event that makes `qty` the position."""
     before, after = parse_amount(known.qty), parse_amount(qty)
-    document = _load(known.document) if known.document and before else {}
-    if after is None or before is None or not after:
-        return known.document
-    # A position that was turned from long to short is a new one, at the price of the fill.
-    entry = parse_amount(str(document.get("avg_entry_price", ""))) if before * after > 0 else None
     price = parse_amount(move.price)
-    grown = after - before
-    if entry is None:
-        entry = price
-    elif price is not None and grown * after > 0:
-        entry = _WIDE.divide(before * entry + grown * price, after)
-    document = {
-        "asset_id": move.asset_id or None,
-        "symbol": known.symbol,
-        "exchange": "CRYPTO" if move.asset_class == "crypto" else "",
-        "asset_class": move.asset_class,
+    if before is None or after is None or not after:
+        return ""
+    if before * after <= 0:  # a new one, or one that was turned from long to short
+        return move.price if price is not None else ""
+    entry, grown = parse_amount(known.entry), after - before
+    if grown * after <= 0 or entry is None or price is None:
+        return known.entry
+    total = _WIDE.add(_WIDE.multiply(before, entry), _WIDE.multiply(grown, price))
+    return _format(_WIDE.divide(total, after))
+
+
+def _render(position: Position) -> bytes:
+    qty, entry = parse_amount(position.qty), parse_amount(position.entry)
+    cost = None if qty is None or entry is None else _WIDE.multiply(qty, entry)
+    base = {
+        "asset_id": position.asset_id,
+        "symbol": position.symbol,
+        "exchange": "CRYPTO" if position.asset_class == "crypto" else "",
+        "asset_class": position.asset_class,
         "asset_marginable": None,
-        **document,
-        "qty": qty,
-        "side": "long" if after > 0 else "short",
-        "avg_entry_price": "0" if entry is None else _format(entry),
-        "cost_basis": "0" if entry is None else _format(_WIDE.multiply(after, entry)),
+    }
+    changed = {
+        "qty": position.qty,
+        "side": "short" if position.qty.startswith("-") else "long",
+        "avg_entry_price": position.entry or "0",
+        "cost_basis": "0" if cost is None else _format(cost),
         **dict.fromkeys(_MARKET_FIELDS),
     }
-    for name in ("current_price", "lastday_price", "change_today"):
-        document.setdefault(name, None)
-    return encode(document)
+    later = dict.fromkeys(("current_price", "lastday_price", "change_today"))
+    return encode({**base, **later, **_load(position.document), **changed})
 
 
 def _format(number: Decimal) -> str:

@@ -9,11 +9,12 @@ from tradeproxy.book.fields import normalize_symbol, read_data, read_event, read
 from tradeproxy.book.orders import Orders
 from tradeproxy.book.positions import Positions, list_moves
 from tradeproxy.book.views import FillView
-from tradeproxy.wire.event import EXECUTION_KINDS
+from tradeproxy.wire.event import AMENDMENT_KINDS, EXECUTION_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from tradeproxy.book.fields import OrderFields
     from tradeproxy.book.orders import Entry
     from tradeproxy.journal.base import Row
 
@@ -33,7 +34,7 @@ class BookState:
         self.seq = seq
         self.orders = Orders(load, next_num)
         self.positions = Positions()
-        self.fills: deque[FillView] = deque(maxlen=MAX_FILLS)
+        self._fills: deque[tuple[Row, tuple[str, ...], str]] = deque(maxlen=MAX_FILLS)
         self.high = 0
         """The highest time of all rows (microseconds since 1970)."""
         self.events: list[tuple[int, int | None, bool, int | None, str]] = []
@@ -53,25 +54,38 @@ class BookState:
         event = read_event(row.payload)
         if event is None:
             return
-        num = None
-        time = row.time if row.time is not None else event.time or 0
+        num, time = None, row.time or 0
         if event.order is not None:
             num = self.orders.apply(event.order, row.seq, time).num
-            for move in list_moves(event):
-                self.positions.apply(move, row.seq, time)
+            if event.kind in EXECUTION_KINDS or event.kind in AMENDMENT_KINDS:
+                for move in list_moves(event, event.order):
+                    self.positions.apply(move, row.seq, time)
             if event.kind in EXECUTION_KINDS:
-                self.add_fill(row)
+                self.add_fill(row, event.order)
         self.high = max(time, self.high)
         self.events.append((row.seq, num, time < self.high, row.time, event.kind[:MAX_KIND]))
 
-    def add_fill(self, row: Row) -> None:
-        """Add a fill behind the others. It must have a payload with an order."""
+    def add_fill(self, row: Row, order: OrderFields) -> None:
+        """Add a fill behind the others."""
+        self._fills.append((row, order.symbols, order.client_order_id))
+
+    def load_fill(self, row: Row) -> None:
+        """Add a fill behind the others, from its row alone."""
         event = None if row.payload is None else read_event(row.payload)
-        if row.payload is None or event is None or event.order is None:
-            return
-        data = read_data(row.payload)
-        client_order_id = event.order.client_order_id
-        self.fills.append(FillView(row.seq, row.time, event.symbols, client_order_id, data))
+        if event is not None and event.order is not None:
+            self.add_fill(row, event.order)
+
+    def fills(self, first: int) -> tuple[FillView, ...]:
+        """Return the newest fills from row `first` on, oldest first."""
+        return tuple(
+            FillView(row.seq, row.time, symbols, client_order_id, read_data(row.payload or b""))
+            for row, symbols, client_order_id in self._fills
+            if row.seq >= first
+        )
+
+    def list_fills(self) -> list[int]:
+        """Return the rows of the newest fills."""
+        return [row.seq for row, _, _ in self._fills]
 
     def seed_orders(self, documents: Iterable[bytes], asked: int) -> None:
         """Take order objects of an answer that was asked for when row `asked` was the last."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from msgspec import DecodeError
-from msgspec.json import decode, encode
+from msgspec import MsgspecError
+from msgspec.msgpack import Decoder, Encoder
 
 from tradeproxy.book.orders import Entry
 from tradeproxy.book.positions import Position
@@ -40,6 +40,7 @@ _SAVE_EVENT = """
     INSERT OR REPLACE INTO book_events (seq, num, late, time, kind) VALUES (?, ?, ?, ?, ?)
 """
 _SAVE_POSITION = "INSERT OR REPLACE INTO book_positions (symbol, entry) VALUES (?, ?)"
+_POSITION, _POSITION_ENCODER = Decoder(Position), Encoder()
 _SAVE_META = "INSERT OR REPLACE INTO book_meta (key, value) VALUES (?, ?)"
 
 
@@ -61,8 +62,8 @@ def save(connection: sqlite3.Connection, state: BookState, cursor: str | None) -
         if position is None:
             connection.execute("DELETE FROM book_positions WHERE symbol = ?", (symbol,))
         else:
-            connection.execute(_SAVE_POSITION, (symbol, _encode_position(position)))
-    fills = " ".join(str(fill.seq) for fill in state.fills)
+            connection.execute(_SAVE_POSITION, (symbol, _POSITION_ENCODER.encode(position)))
+    fills = " ".join(map(str, state.list_fills()))
     meta = {
         "cursor": cursor or "",
         "fills": fills,
@@ -94,32 +95,14 @@ def _encode_order(entry: Entry, is_open: bool) -> tuple[object, ...]:
     )
 
 
-def _encode_position(position: Position) -> bytes:
-    fields = (
-        position.symbol,
-        position.qty,
-        position.document.decode(),
-        position.seq,
-        position.time,
-        position.differs,
-        position.compared,
-        position.difference,
-    )
-    return encode(fields)
-
-
 def load_positions(connection: sqlite3.Connection) -> list[Position]:
     """Return all positions, without those that cannot be read."""
     positions = []
     for (entry,) in connection.execute("SELECT entry FROM book_positions"):
         try:
-            fields = decode(entry, type=tuple[str, str, str, int, int, str, int, str | None])
-        except DecodeError:
+            positions.append(_POSITION.decode(entry))
+        except MsgspecError:
             continue
-        symbol, qty, document, seq, time, differs, compared, difference = fields
-        positions.append(
-            Position(symbol, qty, document.encode(), seq, time, differs, compared, difference)
-        )
     return positions
 
 
