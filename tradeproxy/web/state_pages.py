@@ -32,13 +32,13 @@ from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import extract_data
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
 
     from tradeproxy.book.book import Book
-    from tradeproxy.book.views import TimelineEntry
+    from tradeproxy.book.views import EventQuery, TimelineEntry
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.journal.base import Row
     from tradeproxy.web.answer import Work
@@ -210,40 +210,44 @@ def _show_order(book: Book, order_id: str, after: int) -> Work:
 
 
 def _list_events(book: Book, request: EventsRequest) -> Work:
-    """List a page, and count the matches behind it as far as MAX_EXAMINED allows."""
     yield
     book.catch_up()
     epoch = book.account.journal.epoch
     documents: list[bytes] = []
-    before, examined, size, matched = request.before, 0, 0, 0
-    cursor: int | None = None
-    is_full = False
+    before, examined, size = request.before, 0, 0
     while True:
-        limit = STEP_ITEMS if is_full else min(request.limit - len(documents), STEP_ITEMS)
-        page = book.events(request.query, before, limit)
-        rows = [row for row in page.rows if row.payload is not None]
-        matched += len(rows)
-        if not is_full:
-            for row in rows:
-                documents.append(_encode_event(row))
-                size += len(documents[-1])
-            cursor = page.next
-            is_full = len(documents) >= request.limit or size >= MAX_PAGE_BYTES
-        examined += max(page.examined, 1)
-        before = page.next
-        if before is None or examined >= MAX_EXAMINED:
+        page = book.events(request.query, before, min(request.limit - len(documents), STEP_ITEMS))
+        for row in page.rows:
+            documents.append(_encode_event(row))
+            size += len(documents[-1])
+        before, examined = page.next, examined + max(page.examined, 1)
+        is_full = len(documents) >= request.limit or size >= MAX_PAGE_BYTES
+        if before is None or is_full or examined >= MAX_EXAMINED:
             break
         yield
-    if not is_full:
-        cursor = before
-    # Only a page that began at the newest event has counted all of them.
-    total = matched if before is None and request.before is None else None
+    total: int | None = None
+    if request.before is None:  # only a page that began at the newest event may count all
+        total = yield from _count_rest(book, request.query, before, examined, len(documents))
     return [
         _encode_object({"account": book.account.name})[:-1] + b",",
         *_array("events", documents),
         b',"matched":%d,"total":%b' % (len(documents), json.encode(total)),
-        _tail(None if cursor is None else format_event_key(epoch, cursor)),
+        _tail(None if before is None else format_event_key(epoch, before)),
     ]
+
+
+def _count_rest(
+    book: Book, query: EventQuery, before: int | None, examined: int, count: int
+) -> Generator[None, None, int | None]:
+    """Count the matches behind a page; return None if MAX_EXAMINED rows do not reach the end."""
+    while before is not None:
+        if examined >= MAX_EXAMINED:
+            return None
+        yield
+        found = book.count_events(query, before)
+        count, before = count + found.matched, found.next
+        examined += max(found.examined, 1)
+    return count
 
 
 # JSON in pieces.
