@@ -142,13 +142,16 @@ class BookReader:
         nums = self._find_nums(order_id)
         limit = max(min(limit, MAX_FOUND), 1)
         while True:
-            seqs = self._run(lambda sql: store.list_order_events(sql, nums, after, limit))
+            seqs = self._list_order_events(nums, after, limit)
             found = (_read_entry(row, order_id) for row in self._rows(seqs))
             entries = tuple(entry for entry in found if entry is not None)
             # A leg may be in none of these rows of its parent.
             if entries or len(seqs) < limit:
                 return entries
             after = seqs[-1]
+
+    def _list_order_events(self, nums: Sequence[int], after: int, limit: int) -> list[int]:
+        return self._run(lambda sql: store.list_order_events(sql, nums, after, limit))
 
     def events(self, query: EventQuery, before: int | None, limit: int) -> EventsPage:
         """Return the next rows of a search, newest first."""
