@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CHUNK = 25
 """Orders that the book takes in one turn of the reactor: about a millisecond."""
 
+WAIT_STEP, WAIT_STEPS = 0.25, 80
+"""Seconds between two looks whether the book is built, and how many: it takes a few seconds."""
+
 MAX_NAMED = 10
 """Orders that one run asks for by their ids."""
 
@@ -58,8 +61,12 @@ class BookSeed:
 
     async def run(self) -> None:
         """Ask, and hand the answers to the book. A failure is logged once, and ends the run."""
-        if (seed := self._book.begin_seed()) is None:
-            return
+        for _ in range(WAIT_STEPS):
+            if (seed := self._book.begin_seed()) is not None:
+                break
+            await deferLater(self._clock, WAIT_STEP)
+        else:
+            return  # the next check tries again
         try:
             await self._ask(seed)
         except (RestRefusedError, RestUnavailableError) as error:
@@ -77,12 +84,10 @@ class BookSeed:
         listed = await read_open_orders(self._rest)
         positions = await read_positions(self._rest)
         legs = leg_ids(listed.values())
-        await self._take_orders(
-            seed, [order for order in listed.values() if order["id"] not in legs]
-        )
+        roots = [order for order_id, order in listed.items() if order_id not in legs]
+        await self._take_orders(seed, roots)
         self._book.seed_positions(
-            seed,
-            [(each["symbol"], _encode(each)) for each in positions if is_id(each.get("symbol"))],
+            seed, [(str(each["symbol"]), _encode(each)) for each in positions if _has_symbol(each)]
         )
         self._book.finish_seed(seed)
         missing = set(self._book.list_open(seed)) - listed.keys() - self._unknown
@@ -96,6 +101,10 @@ class BookSeed:
             if begin:
                 await deferLater(self._clock, 0)
             self._book.seed_orders(seed, _encode_all(orders[begin : begin + CHUNK]))
+
+
+def _has_symbol(position: Document) -> bool:
+    return is_id(position.get("symbol"))
 
 
 def _encode_all(orders: Iterable[Document]) -> list[bytes]:
