@@ -113,9 +113,11 @@ async def join_burst(directory: str, *, seed: int, events: int, clients: int) ->
     alpaca = world.alpaca
     await world.start()
     await _until_complete(world)
-    reference = Reference(world.port)
+    shared: dict[str, dict[str, Any]] = {}
+    reference = Reference(world.port, shared)
     reference.start()
-    joining = [JoiningClient(KINDS[n % len(KINDS)], world.port) for n in range(clients)]
+    await _until(lambda: reference.is_ready)
+    joining = [JoiningClient(KINDS[n % len(KINDS)], world.port, shared) for n in range(clients)]
     starts = sorted((random.randrange(events), n) for n in range(clients))
     trader = Trader(world, random)
 
