@@ -31,6 +31,10 @@ PURE = (
     "tradeproxy.journal.metadata",
     "tradeproxy.runtime.stats",
     "tradeproxy.hub.replication",
+    "tradeproxy.book.fields",
+    "tradeproxy.book.orders",
+    "tradeproxy.book.positions",
+    "tradeproxy.book.state",
     "tradeproxy.upstream.session",
     "tradeproxy.upstream.backoff",
     "tradeproxy.recovery.sse_parser",
@@ -62,6 +66,7 @@ MONOPOLIES = {
     "msgspec": (
         "tradeproxy.wire",
         "tradeproxy.journal",
+        "tradeproxy.book",
         "tradeproxy.recovery.found",
         "tradeproxy.recovery.open_orders",
     ),

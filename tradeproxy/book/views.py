@@ -85,7 +85,7 @@ class BookSnapshot(Struct, frozen=True, gc=False):
     """The newest ones, oldest first."""
 
 
-class OrderStatus(Enum):
+class OrderScope(Enum):
     """Which orders a query finds."""
 
     OPEN = "open"
@@ -96,7 +96,7 @@ class OrderStatus(Enum):
 class OrderQuery(Struct, frozen=True):
     """Which orders are listed. Empty values and None do not restrict."""
 
-    status: OrderStatus = OrderStatus.OPEN
+    status: OrderScope = OrderScope.OPEN
     symbols: frozenset[str] = frozenset()
     """An order is found by its own symbol or one of its legs'."""
     client_order_id_prefix: str = ""
