@@ -44,8 +44,10 @@ PURE = (
     "tradeproxy.downstream.admission",
     "tradeproxy.downstream.filters",
     "tradeproxy.downstream.query",
+    "tradeproxy.downstream.parameters",
     "tradeproxy.downstream.encoder",
     "tradeproxy.web.routes",
+    "tradeproxy.web.state_query",
 )
 """Modules with a name that begins so are values in, values out: no network, no clock."""
 

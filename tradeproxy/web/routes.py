@@ -86,7 +86,8 @@ _STREAM = re.compile(
 _STATE = re.compile(
     # "/v2/orders" lacks the account's name. It is not the page of an account named "v2".
     rb"/(?:trade-updates-|(?!v[0-9]+(?:(?:alpha|beta)[0-9]+)?/))(?P<account>[a-z0-9_]{1,64})"
-    rb"(?:/stream)?/(?P<page>state|orders|positions|events)(?:(?<=orders)/(?P<order>[A-Za-z0-9._~-]{1,128}))?"
+    rb"(?:/stream)?/(?P<page>state|orders|positions|events)"
+    rb"(?:(?<=orders)/(?P<order>[A-Za-z0-9._~-]{1,128}))?"
 )
 
 

@@ -162,7 +162,7 @@ async def join_burst(directory: str, *, seed: int, events: int, clients: int) ->
     await _until(lambda: not any(map(alpaca.exchange.has_next_step, _list_open(world))))
     [last] = alpaca.history.last(1)
     everybody = [reference, *joining]
-    await _until(lambda: all(client.has(last.event_id) for client in everybody))
+    await _until(lambda: all(client.has(str(last.event_id)) for client in everybody))
     await _until(lambda: len(reference.by_seq) >= alpaca.history.end)
     for client in everybody:
         client.stop()
