@@ -179,6 +179,9 @@ class Book:
     def _restart(self, delay: float = 0.0) -> None:
         self._tail.stop()
         self._phase = Phase.OPENING
+        if self._planned is not None and self._planned.active():
+            self._planned.cancel()
+        self._planned = None
         self._state = BookState(self._load_family)
         self._builds += 1
         self.record_gap()
@@ -212,10 +215,14 @@ class Book:
         """Apply what is committed, MAX_CATCH_UP rows at most. Return whether that was all."""
         if self._phase is not Phase.CURRENT or self.rows_behind > MAX_CATCH_UP:
             return False
-        while self._phase is Phase.CURRENT and self._take(MAX_CATCH_UP):
-            pass
+        try:
+            while self._take(MAX_CATCH_UP):
+                pass
+        except (UnreadableError, ReplacedLogError, sqlite3.Error):
+            self._plan()  # a step deals with it
+            return False
         self._plan_write()
-        return self._phase is Phase.CURRENT and self.rows_behind == 0
+        return self.rows_behind == 0
 
     def snapshot(self) -> BookSnapshot:
         """Return the open orders, the positions and the newest fills, after row `seq`."""
@@ -341,9 +348,7 @@ class Book:
         except ReplacedLogError:
             self._restart()
         except sqlite3.Error as error:
-            self._report(f"its tables cannot be used ({error}); it is built again")
-            self._forget_cursor()
-            self._restart(REBUILD_AFTER)
+            self._begin_again(error)
         self.longest_step = max(self.longest_step, self._timer() - began)
 
     def _step(self) -> None:
@@ -400,21 +405,24 @@ class Book:
         self._phase = Phase.BUILDING
 
     def _follow(self) -> None:
-        """Apply rows for MAX_STEP seconds, and write them if they are many."""
+        """Apply rows for MAX_STEP seconds, or write them if they are many."""
+        is_due = len(self._state.events) >= WRITE_ROWS
+        if is_due and self._write():
+            self._plan()
+            return
         end = self._timer() + MAX_STEP
         while self._take(READ_ROWS):
             if len(self._state.events) >= WRITE_ROWS or self._timer() >= end:
                 break
-        is_behind = self.rows_behind > 0
-        if len(self._state.events) >= WRITE_ROWS or (self.is_building and not is_behind):
-            self._write(is_finished=not is_behind)
-        else:
-            self._plan_write()
-        if is_behind:
+        if self.rows_behind > 0:
+            self._plan()
+            return
+        self._phase = Phase.CURRENT
+        self._trim()
+        if len(self._state.events) >= WRITE_ROWS and not is_due:
             self._plan()
         else:
-            self._phase = Phase.CURRENT
-            self._trim()
+            self._plan_write()
 
     def _take(self, limit: int) -> bool:
         """Apply the next rows; return whether there were any. Raises ReplacedLogError."""
@@ -427,6 +435,8 @@ class Book:
         for row in rows:
             try:
                 self._state.apply(row)
+            except (UnreadableError, sqlite3.Error):
+                raise  # the row is read again
             except Exception:
                 # A row that cannot be applied must not stop those behind it.
                 self.record_gap()
@@ -461,22 +471,30 @@ class Book:
         elif self._planned is None and self.account.journal.first != self._trimmed:
             self._plan()
 
-    def _write(self, *, is_finished: bool = True) -> bool:
-        """Write what changed; return whether the store has everything now."""
+    def _write(self) -> bool:
+        """Write what changed, with the cursor; return whether the store has everything now."""
         state = self._state
         if not state.has_changes:
             return True
         if self.account.journal.epoch != self._epoch:
             return False
-        cursor = self._tail.cursor if is_finished and self._phase is not Phase.IDLE else None
-        if is_finished and cursor is None:
+        if (cursor := self._tail.cursor) is None:
             return False  # the last row is not durable
         try:
             self._run_sql(lambda sql: store.save(sql, state, cursor), writes=True)
         except UnreadableError:
             return False
+        except sqlite3.Error as error:
+            self._begin_again(error)
+            return False
         state.clear_changes()
         return True
+
+    def _begin_again(self, error: sqlite3.Error) -> None:
+        """Build the book again after an error of its own tables."""
+        self._report(f"its tables cannot be used ({error}); it is built again")
+        self._forget_cursor()
+        self._restart(REBUILD_AFTER)
 
     def _forget_cursor(self) -> None:
         with suppress(sqlite3.Error, UnreadableError):
@@ -495,7 +513,7 @@ class Book:
     def _ask(self, question: Callable[[BookReader], _T]) -> _T:
         if self.is_building:
             raise UnreadableError
-        if not self._write() and self._state.has_changes:
+        if not self._write():
             raise UnreadableError
         try:
             return question(self._reader())
