@@ -5,9 +5,9 @@ VENV := .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: demo run test lint types coverage check attacks audit chaos kill webhooks cluster handover conformance \
-	interop mutants deploy dashboard promtool bench bench-tls latency stalled soak versions packages \
-	release clean
+.PHONY: demo run test lint types coverage check attacks audit chaos kill webhooks joins cluster \
+	handover conformance interop mutants deploy dashboard promtool bench bench-tls latency stalled \
+	soak versions packages release clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/tradeproxy demo
@@ -73,6 +73,9 @@ mutants: $(VENV)/.development
 # A webhook whose receiver fails in every way, while the proxy is killed: every event comes, in order.
 webhooks: $(VENV)/.development
 	$(BIN)/python -m tests.system.webhooks --seed $(SEED)
+# Clients join a burst with snapshots, through restarts and a gap: about two minutes.
+joins: $(VENV)/.development
+	$(BIN)/python -m tests.system.joins --seed $(SEED)
 
 # The Autobahn suite's server cases against the proxy.
 conformance: $(VENV)/.development

@@ -44,6 +44,7 @@ PURE = (
     "tradeproxy.downstream.admission",
     "tradeproxy.downstream.filters",
     "tradeproxy.downstream.query",
+    "tradeproxy.downstream.parameters",
     "tradeproxy.downstream.encoder",
     "tradeproxy.tradelog.columns",
     "tradeproxy.tradelog.csv_text",
@@ -56,6 +57,7 @@ PURE = (
     "tradeproxy.webhooks.signature",
     "tradeproxy.webhooks.state",
     "tradeproxy.webhooks.watch",
+    "tradeproxy.web.state_query",
 )
 """Modules with a name that begins so are values in, values out: no network, no clock."""
 

@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from tests.support.receiver import Behavior, Receiver
-from tests.system.chaos.run import ChaosWorld
+from tests.system.chaos.run import FAST_SETTINGS, ChaosWorld
 
 reactor: Any = chosen
 
@@ -93,7 +93,7 @@ async def run_webhooks(
     await receiver.start()
     world = ChaosWorld(directory, random)
     world.size = 100
-    world.settings = {
+    world.settings = FAST_SETTINGS | {
         "PROXY_WEBHOOK_DESK_URL": receiver.url,
         "PROXY_WEBHOOK_DESK_EVENTS": "fill,partial_fill",
         # Each check reads the history of the whole run.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -95,6 +95,8 @@ class ChaosWorld(NumberedEvents):
     """The simulated Alpaca and the proxy."""
 
     proxy: Command
+    settings: Mapping[str, str] = FAST_SETTINGS
+    """Settings of the proxy, besides its account and its address."""
 
     def __init__(
         self, directory: str, random: Random, sources: str | None = None, *, tls: bool = False
@@ -120,8 +122,6 @@ class ChaosWorld(NumberedEvents):
         """The proxy's wall clock; None without libfaketime."""
         if (library := find_library()) is not None:
             self.fake_clock = FakeClock(library, Path(directory, "clock"))
-        self.settings: dict[str, str] = {}
-        """Further settings of the proxy."""
         self._directory = directory
         self.trade_log = Path(directory, TRADE_LOG)
         self._declared = 0
@@ -153,7 +153,7 @@ class ChaosWorld(NumberedEvents):
             ALPACA_SECRET_KEY="test-secret",
             ALPACA_URL=f"http://127.0.0.1:{self._listening.getHost().port}",
             **self._listen,
-            **(FAST_SETTINGS | self.settings),
+            **self.settings,
             PROXY_TRADE_LOG=str(self.trade_log.resolve()),
             PROXY_TRADE_LOG_FORMAT="jsonl",
             **self._sources,
