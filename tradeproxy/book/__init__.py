@@ -1,0 +1,1 @@
+"""The book: what the account's events add up to."""
