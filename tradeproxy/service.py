@@ -11,6 +11,7 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
+from tradeproxy.book.book import Book
 from tradeproxy.config import endpoints
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.clients import Clients, DownstreamService
@@ -80,6 +81,7 @@ def build_service(
         )
         for account in settings.accounts
     }
+    books = {name: Book(each, reactor) for name, each in accounts.items() if settings.book}
     clients = DownstreamFactory(settings.limits, reactor, sockets)
     tokens = Tokens(settings.tokens)
     admission = Admission(settings.allowed_hosts, settings.allowed_origins, tokens)
@@ -93,6 +95,7 @@ def build_service(
     for account in settings.accounts if settings.demo else ():
         _simulator_service(account, reactor, wall_clock).setServiceParent(proxy)
     JournalService(accounts.values()).setServiceParent(proxy)
+    BookService(books.values()).setServiceParent(proxy)
     upstream = MultiService()
     upstream.setServiceParent(proxy)
     read_accounts = tuple if source is None else source.read_accounts_again
@@ -100,7 +103,15 @@ def build_service(
     for account, own_keys in zip(settings.accounts, keys, strict=True):
         dates = accounts[account.name].dates
         rest = RestClient(agent, account.base_url.rest, own_keys, reactor, dates)
-        make = partial(_upstream_service, own_keys, accounts[account.name], rest, settings, reactor)
+        make = partial(
+            _upstream_service,
+            own_keys,
+            accounts[account.name],
+            rest,
+            settings,
+            reactor,
+            books.get(account.name),
+        )
         service = make() if node is None else node.leadership(accounts[account.name], make)
         service.setServiceParent(upstream)
     DownstreamService(clients.clients, reactor).setServiceParent(proxy)
@@ -161,8 +172,9 @@ def _upstream_service(
     rest: RestClient,
     settings: Settings,
     reactor: Any,
+    book: Book | None,
 ) -> UpstreamService:
-    recovery = Recovery(account, rest, settings.recovery, reactor)
+    recovery = Recovery(account, rest, settings.recovery, reactor, book)
     return UpstreamService(
         account,
         upstream_endpoint(keys.settings.base_url, reactor, settings.connect_proxy),
@@ -249,6 +261,32 @@ class JournalService(Service):
                     "{account}: the journal did not close cleanly", account=account.name
                 )
         self._log.info("stopped")
+
+
+class BookService(Service):
+    """Starts the books once the journals are open, and has them write their state at the stop."""
+
+    _log = Logger()
+
+    def __init__(self, books: Iterable[Book]) -> None:
+        self._books = tuple(books)
+
+    def startService(self) -> None:
+        """Start the books. They read their logs in turns of the reactor to come."""
+        super().startService()
+        for book in self._books:
+            book.start()
+
+    def stopService(self) -> None:
+        """Have the books apply what was committed, and write their state. Log each failure."""
+        super().stopService()
+        for book in self._books:
+            try:
+                book.stop()
+            except Exception:
+                self._log.failure(
+                    "{account}: the book did not close cleanly", account=book.account.name
+                )
 
 
 class StartupLog(Service):

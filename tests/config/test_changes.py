@@ -13,6 +13,7 @@ from tradeproxy.config.settings import VARIABLES, Settings, read_settings
 PAIR = {"ALPACA_API_KEY": "key", "ALPACA_SECRET_KEY": "secret"}
 OTHER = {
     "PROXY_AUTH_TIMEOUT": "7",
+    "PROXY_BOOK": "0",
     "PROXY_CORE_DUMPS": "1",
     "PROXY_DATA_DIR": "/elsewhere",
     "PROXY_HANDSHAKE_TIMEOUT": "7",

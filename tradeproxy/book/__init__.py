@@ -1,1 +1,1 @@
-"""The book: what the account's events add up to."""
+"""The orders, positions and fills of an account, from its log and from Alpaca's answers."""

@@ -72,6 +72,7 @@ VARIABLES = (
     "PROXY_ALLOWED_ORIGINS",
     "PROXY_ALLOW_ANONYMOUS",
     "PROXY_AUTH_TIMEOUT",
+    "PROXY_BOOK",
     "PROXY_CORE_DUMPS",
     "PROXY_DATA_DIR",
     "PROXY_HANDSHAKE_TIMEOUT",
@@ -135,6 +136,7 @@ class Settings:
     redis: the Redis with the log that nodes share, or None if this node has its own journal.
     connect_proxy: the HTTP proxy on the way to Alpaca, or None.
     rest: whether the proxy forwards Alpaca's REST interface.
+    book: whether the proxy keeps each account's orders and positions.
     core_dumps: whether a crash may leave a core dump, which contains the keys.
     demo: each account has a simulator, at its own base URL.
     warnings: probable mistakes, one line each.
@@ -156,6 +158,7 @@ class Settings:
     log: LogSettings
     connect_proxy: ConnectProxy | None
     rest: bool
+    book: bool
     core_dumps: bool
     demo: bool
     warnings: tuple[str, ...]
@@ -240,6 +243,7 @@ def read_settings(
         log=read_log(env),
         connect_proxy=None if demo else read_connect_proxy(environ, env.findings),
         rest=_read_rest(env, addresses),
+        book=env.parse("PROXY_BOOK", flag, default=True),
         core_dumps=env.parse("PROXY_CORE_DUMPS", flag, default=False),
         demo=demo,
         warnings=tuple(env.findings.warnings),
