@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.book.orders import Entry
     from tradeproxy.book.views import (
+        EventCount,
         EventQuery,
         EventsPage,
         OrderKey,
@@ -258,6 +259,13 @@ class Book:
         A page may be short: then `next` is set, and a call in another turn continues.
         """
         return self._ask(lambda reader: reader.events(query, before, limit))
+
+    def count_events(self, query: EventQuery, before: int | None) -> EventCount:
+        """Count rows of the log before row `before`, as `events` finds them, without reading them.
+
+        Raises UnreadableError. A call in another turn continues.
+        """
+        return self._ask(lambda reader: reader.count_events(query, before))
 
     # Alpaca's answers: recovery.book_seed calls these.
 

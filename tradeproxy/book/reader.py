@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tradeproxy.book import store
 from tradeproxy.book.fields import find_order, normalize_symbol, read_event, with_legs
 from tradeproxy.book.views import (
+    EventCount,
     EventsPage,
     OrderKey,
     OrdersPage,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from tradeproxy.book.views import EventQuery, OrderQuery
     from tradeproxy.journal.base import Journal, Row, Tables
 
-MAX_EXAMINED = 1000
+MAX_EXAMINED = 500
 """Orders or events that one call looks at."""
 
 MAX_FOUND = 100
@@ -140,13 +141,32 @@ class BookReader:
         """Return the events of an order behind row `after`, oldest first."""
         nums = self._find_nums(order_id)
         limit = max(min(limit, MAX_FOUND), 1)
-        seqs = self._run(lambda sql: store.list_order_events(sql, nums, after, limit))
-        entries = (_read_entry(row, order_id) for row in self._rows(seqs))
-        return tuple(entry for entry in entries if entry is not None)
+        while True:
+            seqs = self._list_order_events(nums, after, limit)
+            found = (_read_entry(row, order_id) for row in self._rows(seqs))
+            entries = tuple(entry for entry in found if entry is not None)
+            # A leg may be in none of these rows of its parent.
+            if entries or len(seqs) < limit:
+                return entries
+            after = seqs[-1]
+
+    def _list_order_events(self, nums: Sequence[int], after: int, limit: int) -> list[int]:
+        return self._run(lambda sql: store.list_order_events(sql, nums, after, limit))
 
     def events(self, query: EventQuery, before: int | None, limit: int) -> EventsPage:
         """Return the next rows of a search, newest first."""
-        limit = max(min(limit, MAX_FOUND), 1)
+        found, next_, examined = self._search(query, before, max(min(limit, MAX_FOUND), 1))
+        return EventsPage(tuple(self._rows(found)), next_, examined)
+
+    def count_events(self, query: EventQuery, before: int | None) -> EventCount:
+        """Count the next rows of a search, without reading them."""
+        found, next_, examined = self._search(query, before, MAX_EXAMINED)
+        return EventCount(len(found), next_, examined)
+
+    def _search(
+        self, query: EventQuery, before: int | None, limit: int
+    ) -> tuple[list[int], int | None, int]:
+        """Return numbers of rows, what the next call takes as `before`, and the rows looked at."""
         nums = None if query.order_id is None else self._find_nums(query.order_id)
         before = self._find_begin(query) if before is None else before
         first = self._journal.first
@@ -158,15 +178,13 @@ class BookReader:
         examined, next_ = 0, None if len(events) < MAX_EXAMINED else events[-1][0]
         for seq, kind, time, symbols, client_order_id in events:
             if seq < first:
-                next_ = None
-                break
+                return found, None, examined
             examined += 1
             if _matches_event(query, kind, time, symbols, client_order_id):
                 found.append(seq)
                 if len(found) == limit:
-                    next_ = seq
-                    break
-        return EventsPage(tuple(self._rows(found)), next_, examined)
+                    return found, seq, examined
+        return found, next_, examined
 
     def _find_begin(self, query: EventQuery) -> int:
         """Return the number before which every row that a search may find is."""

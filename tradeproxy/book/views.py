@@ -146,3 +146,13 @@ class EventsPage(Struct, frozen=True):
     """What the next call takes as `before`; None at the end."""
     examined: int
     """How many events were looked at."""
+
+
+class EventCount(Struct, frozen=True):
+    """How many rows of a part of the log a search finds."""
+
+    matched: int
+    next: int | None
+    """What the next call takes as `before`; None at the end."""
+    examined: int
+    """How many events were looked at."""

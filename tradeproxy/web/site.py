@@ -33,10 +33,12 @@ from tradeproxy.web.routes import (
     PageRoute,
     RestRequest,
     SseRoute,
+    StateRoute,
     StreamRoute,
     match_rest_request,
     route,
 )
+from tradeproxy.web.state_pages import BOOK_OFF, StatePages
 from tradeproxy.web.static import StaticFiles
 from tradeproxy.web.status import StatusPage
 from tradeproxy.wire.credentials import Secret
@@ -137,6 +139,7 @@ class Root(Resource):
         self._rest_proxy = rest_proxy
         self._trusted_proxies = trusted_proxies
         self._clock = clock
+        self._state = StatePages(factory.clients, clock)
         self._status = StatusPage(accounts, factory.clients, wall_clock)
         self._metrics = Metrics(accounts.values(), factory.clients, clock.seconds)
         self._pages = StaticFiles()
@@ -173,12 +176,16 @@ class Root(Resource):
         if asks_first:
             return answer_preflight(request)
         match destination:
-            case StreamRoute(name) | SseRoute(name) if name not in self._accounts:
+            case StreamRoute(name) | SseRoute(name) | StateRoute(name) if (
+                name not in self._accounts
+            ):
                 return _render_rejection(request, _name_missing_account(name))
             case StreamRoute(name, mode):
                 return self._render_stream(request, self._accounts[name], mode, info)
             case SseRoute(name):
                 return self._render_events(request, self._accounts[name], info)
+            case StateRoute():
+                return self._render_state(request, destination)
             case PageRoute.STATUS:
                 return self._render_status(request)
             case PageRoute.METRICS:
@@ -240,6 +247,8 @@ class Root(Resource):
             options = parse_subscribe_options(query, account.dates.since_limit())
         if isinstance(options, Rejection):
             return _render_rejection(request, options)
+        if options.snapshot and account.name not in self._factory.books:
+            return _render_rejection(request, BOOK_OFF)
         if not account.journal.is_loaded:
             return self._reject_and_count(request, NOT_LOADED)
         if self._factory.clients.is_full:
@@ -259,6 +268,9 @@ class Root(Resource):
         )
         if isinstance(query, Rejection):
             return _render_rejection(request, query)
+        book = self._factory.books.get(account.name) if query.snapshot else None
+        if query.snapshot and book is None:
+            return _render_rejection(request, BOOK_OFF)
         if not account.journal.is_loaded:
             return self._reject_and_count(request, NOT_LOADED)
         log_range = resolve_query(account, query)
@@ -267,7 +279,23 @@ class Root(Resource):
         if self._factory.clients.is_full:
             return self._reject_and_count(request, FULL)
         grant = self._admission.grant(info)
-        return self._events.render(request, account, query, log_range, grant)
+        return self._events.render(request, account, query, log_range, grant, book)
+
+    def _render_state(self, request: Request, destination: StateRoute) -> bytes | int:
+        if request.method not in READ_METHODS:
+            return _render_rejection(request, METHOD_NOT_ALLOWED)
+        account = self._accounts[destination.account]
+        book = self._factory.books.get(account.name)
+        if book is None:
+            return _render_rejection(request, BOOK_OFF)
+        if not account.journal.is_loaded:
+            return self._reject_and_count(request, NOT_LOADED)
+        if self._factory.clients.is_full:
+            return self._reject_and_count(request, FULL)
+        answer = self._state.render(
+            request, book, destination.page, destination.order_id, _get_query(request)
+        )
+        return _render_rejection(request, answer) if isinstance(answer, Rejection) else answer
 
     def _render_rest(
         self, request: Request, rest_request: RestRequest, info: RequestInfo

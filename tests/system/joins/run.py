@@ -1,0 +1,177 @@
+"""One run: a simulated exchange trades while clients join, the proxy restarts, and a gap opens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from random import Random
+from time import time
+from typing import Any
+
+from twisted.internet import reactor as chosen
+from twisted.internet.task import LoopingCall, deferLater
+
+from tests.system.chaos.run import ChaosWorld
+from tests.system.joins.clients import KINDS, JoiningClient, Reference
+from tests.system.joins.verdict import Truth, find_problems
+from tradeproxy.simulator.faults import Fault, FaultKind
+from tradeproxy.simulator.orders import OrderRequest
+
+reactor: Any = chosen
+TICK = 0.01
+"""Seconds between two actions of the trader."""
+
+SYMBOLS = ("AAPL", "MSFT", "SPY")
+MOST_OPEN = 400
+OUTAGE = 1.0
+"""Seconds of the gap."""
+
+SETTLE_TIMEOUT = 60.0
+"""Seconds for the last event to reach every client, on a busy machine with two cores."""
+
+LAST_ORDER = OrderRequest(
+    symbol="AAPL",
+    side="buy",
+    type="market",
+    time_in_force="day",
+    qty=Decimal(1),
+    client_order_id="grid-last",
+)
+"""Every filter lets its fill through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of a run."""
+
+    events: int
+    clients: int
+    snapshots: int
+    complete: int
+    """How many of the snapshots were complete."""
+    connects: int
+    problems: dict[str, list[str]]
+    """What is wrong, by client."""
+
+
+class Trader:
+    """Submits, fills and cancels orders at random."""
+
+    def __init__(self, world: ChaosWorld, random: Random) -> None:
+        self._alpaca = world.alpaca
+        self._random = random
+        self._resting: list[str] = []
+        self._count = 0
+
+    def trade(self, events: int) -> None:
+        """Cause about this number of events, now and within a quarter of a second."""
+        exchange = self._alpaca.exchange
+        for _ in range(max(events // 3, 1)):
+            choice = self._random.random()
+            if (choice < 0.25 and self._resting) or len(self._resting) > MOST_OPEN:
+                order_id = self._resting.pop(self._random.randrange(len(self._resting)))
+                self._alpaca.apply(exchange.cancel(order_id))
+                continue
+            self._count += 1
+            symbol = self._random.choice(SYMBOLS)
+            prefix = self._random.choice(("grid-", "hedge-"))
+            request = OrderRequest(
+                symbol=symbol,
+                side=self._random.choice(("buy", "sell")) if choice < 0.6 else "buy",
+                type="market" if choice < 0.6 else "limit",
+                time_in_force="day",
+                qty=Decimal(self._random.randint(1, 9)),
+                limit_price=None if choice < 0.6 else Decimal("0.01"),
+                client_order_id=f"{prefix}{self._count}",
+            )
+            [order, *_] = self._alpaca.apply(exchange.submit(request))
+            if choice >= 0.6:
+                self._resting.append(order.id)
+
+
+async def join_burst(directory: str, *, seed: int, events: int, clients: int) -> Report:
+    """Have clients join while events flow, and return what is wrong with what they got.
+
+    Args:
+        directory: the home directory of the proxy.
+        seed: determines the orders, and when each client joins.
+        events: about how many events Alpaca sends.
+        clients: how many clients join.
+    """
+    random = Random(seed)
+    world = ChaosWorld(directory, random)
+    alpaca = world.alpaca
+    await world.start()
+    reference = Reference(world.port)
+    reference.start()
+    joining = [JoiningClient(KINDS[n % len(KINDS)], world.port) for n in range(clients)]
+    starts = sorted((random.randrange(events), n) for n in range(clients))
+    trader = Trader(world, random)
+
+    def step() -> None:
+        trader.trade(random.randint(1, 30))
+        while starts and alpaca.history.end >= starts[0][0]:
+            joining[starts.pop(0)[1]].start()
+
+    trading = LoopingCall(step)
+    trading_done = trading.start(TICK)
+    try:
+        await _until(lambda: alpaca.history.end > events * 0.25)
+        await world.restart_proxy()
+        await _until(lambda: alpaca.history.end > events * 0.5)
+        alpaca.inject(Fault(FaultKind.OUTAGE, seconds=OUTAGE))
+        await _until(lambda: alpaca.history.end > events * 0.75)
+        await world.end_proxy()
+        await world.start_proxy()
+        await _until(lambda: alpaca.history.end > events)
+    finally:
+        trading.stop()
+    await trading_done
+    for _, number in starts:
+        joining[number].start()
+    world.end_faults(FaultKind.OUTAGE)
+    await alpaca.when_listening()
+    await _until(lambda: all(client.snapshots for client in joining))
+    alpaca.apply(alpaca.exchange.submit(LAST_ORDER))
+    await _until(lambda: not any(map(alpaca.exchange.has_next_step, _list_open(world))))
+    [last] = alpaca.history.last(1)
+    everybody = [reference, *joining]
+    await _until(lambda: all(client.has(last.event_id) for client in everybody))
+    for client in everybody:
+        client.stop()
+    portfolio = alpaca.exchange.portfolio
+    truth = Truth(
+        reference.by_seq,
+        {order.id: order.document() for order in alpaca.exchange.orders()},
+        {held.symbol: held.position for held in portfolio.positions()},
+    )
+    problems = {
+        f"{number} ({client.kind.name})": found
+        for number, client in enumerate(joining)
+        if (found := find_problems(client, truth))
+    }
+    sent = {record.event_id for record in alpaca.history}
+    if sent != {data["event_id"] for data in truth.events.values()}:
+        problems["reference"] = [f"{len(truth.events)} events instead of {len(sent)}"]
+    await world.stop()
+    snapshots = [snapshot for client in joining for snapshot in client.snapshots]
+    return Report(
+        alpaca.history.end,
+        clients,
+        len(snapshots),
+        sum(snapshot.is_complete for snapshot in snapshots),
+        sum(client.connects for client in joining),
+        problems,
+    )
+
+
+def _list_open(world: ChaosWorld) -> list[str]:
+    return [order.id for order in world.alpaca.exchange.orders()]
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    """Return once the condition holds, or after SETTLE_TIMEOUT."""
+    limit = time() + SETTLE_TIMEOUT
+    while not condition() and time() < limit:
+        await deferLater(reactor, 0.05)
