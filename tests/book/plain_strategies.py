@@ -68,11 +68,15 @@ def _average(fills: list[PlainFill], today: date) -> Fraction | None:
         sign = 1 if fill.units > 0 else -1
         for _ in range(abs(fill.units)):
             if mean and mean[0][1] != sign:
-                average = sum(price for price, _ in mean) / len(mean)
+                average = _mean(mean)
                 mean = [(average, -sign)] * (len(mean) - 1)
             else:
                 mean = [*mean, (fill.price, sign)]
-    return sum(price for price, _ in mean) / len(mean) if mean else None
+    return _mean(mean) if mean else None
+
+
+def _mean(units: list[tuple[Fraction, int]]) -> Fraction:
+    return sum((price for price, _ in units), Fraction(0)) / len(units)
 
 
 def _compressed(fills: list[PlainFill]) -> list[tuple[Fraction, int]]:
@@ -84,7 +88,7 @@ def _compressed(fills: list[PlainFill]) -> list[tuple[Fraction, int]]:
         for fill in (fill for fill in fills if fill.day == day):
             sign = 1 if fill.units > 0 else -1
             for _ in range(abs(fill.units)):
-                side = (held or opened or [(0, sign)])[0][1]
+                side = (held or opened or [(Fraction(0), sign)])[0][1]
                 if side == sign:
                     opened.append((fill.price, sign))
                     continue
@@ -92,7 +96,6 @@ def _compressed(fills: list[PlainFill]) -> list[tuple[Fraction, int]]:
                 if closed == len(held) + len(opened):  # flat: what follows is a new position
                     held, opened, closed = [], [], 0
         if opened:
-            mean = sum((price for price, _ in opened), Fraction(0)) / len(opened)
-            opened = [(mean, opened[0][1])] * len(opened)
+            opened = [(_mean(opened), opened[0][1])] * len(opened)
         held = (held + opened)[closed:]
     return held

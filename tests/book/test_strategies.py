@@ -90,7 +90,7 @@ executions = st.builds(
 @st.composite
 def lives(draw: st.DrawFn) -> Life:
     """Return a random life."""
-    orders = []
+    orders: list[PlainOrder] = []
     for number in range(draw(st.integers(1, 6))):
         upper = draw(st.none() | st.integers(0, number - 1)) if number else None
         is_leg = upper is not None and orders[upper].upper is None and draw(st.booleans())
@@ -121,7 +121,7 @@ def list_frames(life: Life) -> list[bytes]:
     frames = []
     documents = []
     for each in life.orders:
-        is_replacement = each.upper is not None and not each.is_leg
+        upper = None if each.upper is None or each.is_leg else life.orders[each.upper].id
         documents.append(
             order(
                 each.id,
@@ -129,7 +129,7 @@ def list_frames(life: Life) -> list[bytes]:
                 symbol=each.symbol,
                 asset_class="us_option" if SYMBOLS[each.symbol][1] == 100 else "us_equity",
                 side=each.side,
-                replaces=life.orders[each.upper].id if is_replacement else None,
+                replaces=upper,
             )
         )
     for number, each in enumerate(life.orders):

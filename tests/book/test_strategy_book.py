@@ -14,7 +14,6 @@ from tradeproxy.book.strategy_book import (
     MAX_UNBOOKED,
     UNKNOWN_FILL,
     StrategyBook,
-    UnknownOrderError,
 )
 from tradeproxy.wire.strategy_rule import MAX_STRATEGIES, BeforeDash, parse_rule
 
@@ -95,10 +94,11 @@ class StrategyBookTests(SynchronousTestCase):
         self.book.assign("1", "")
         self.assertEqual(self.quantities(), {"alpha": "4"})
 
-    def test_unknown_order_cannot_be_assigned(self) -> None:
-        """The caller says so."""
-        with self.assertRaises(UnknownOrderError):
-            self.book.assign("1", "alpha")
+    def test_order_may_be_assigned_before_its_first_event(self) -> None:
+        """Another node may have it already."""
+        self.book.assign("1", "gamma")
+        self.take(report_fill(order("1"), "a", "1", "2"))
+        self.assertEqual(self.quantities(), {"gamma": "1"})
 
     def test_more_strategies_count_as_others_with_one_warning(self) -> None:
         """The first ones keep their names."""

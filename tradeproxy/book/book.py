@@ -14,11 +14,13 @@ from twisted.logger import Logger
 from tradeproxy.book import store
 from tradeproxy.book.reader import BookReader
 from tradeproxy.book.state import BookState
+from tradeproxy.book.strategies import Strategies
 from tradeproxy.book.views import BookSnapshot, PositionView
 from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
 from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.journal.tables import TemporaryTables
 from tradeproxy.wire.position import LastEvents
+from tradeproxy.wire.strategy_rule import BeforeDash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
         TimelineEntry,
     )
     from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Tables
+    from tradeproxy.journal.base import Row, Tables
+    from tradeproxy.wire.strategy_rule import StrategyRule
 
 WRITE_EVERY = 1.0
 """Seconds between two writes while events come one by one."""
@@ -119,6 +122,7 @@ class Book:
         account: Account,
         clock: IReactorTime,
         timer: Callable[[], float] = perf_counter,
+        rule: StrategyRule | None = None,
     ) -> None:
         """Read nothing yet.
 
@@ -126,6 +130,7 @@ class Book:
             account: its log is read.
             clock: plans steps and writes.
             timer: measures the steps, in seconds.
+            rule: how a client_order_id names a strategy; BeforeDash without one.
         """
         self.account = account
         self._clock = clock
@@ -135,6 +140,8 @@ class Book:
         self._tables: Tables | None = None
         self._phase = Phase.IDLE
         self._state = BookState(self._load_family)
+        self._rule = rule or BeforeDash()
+        self._strategies: Strategies | None = None
         self._epoch = ""
         self._after = 0
         # How many gaps began, how many of them the last answers have filled, and how often the
@@ -179,6 +186,7 @@ class Book:
         self._tail.stop()
         self._phase = Phase.OPENING
         self._state = BookState(self._load_family)
+        self._strategies = None
         self._builds += 1
         self.record_gap()
         self._plan(delay)
@@ -196,6 +204,14 @@ class Book:
         return self._seeded == self._gaps and not self.is_building
 
     @property
+    def strategies(self) -> Strategies | None:
+        """The strategies of the account; None while they cannot be asked.
+
+        They may still be computed: see StrategyBook.is_current.
+        """
+        return None if self.is_building else self._strategies
+
+    @property
     def seq(self) -> int:
         """The number of the last row that was applied."""
         return self._state.seq
@@ -209,8 +225,12 @@ class Book:
         """Apply what is committed, MAX_CATCH_UP rows at most. Return whether that was all."""
         if self._phase is not Phase.CURRENT or self.rows_behind > MAX_CATCH_UP:
             return False
-        while self._phase is Phase.CURRENT and self._take(MAX_CATCH_UP):
-            pass
+        try:
+            while self._phase is Phase.CURRENT and self._take(MAX_CATCH_UP):
+                pass
+        except (sqlite3.Error, UnreadableError):
+            self._plan()
+            return False
         self._plan_write()
         return self._phase is Phase.CURRENT and self.rows_behind == 0
 
@@ -301,6 +321,10 @@ class Book:
                 documents, seed.seq, seed.time, compare=self.is_complete
             )
             self.corrected += wrong
+            strategies = self._strategies
+            if strategies is not None and strategies.wants_openings:
+                strategies.take_openings(self.positions(), seed.time)
+                self._plan()
             self._write()
 
     def finish_seed(self, seed: Seed) -> None:
@@ -367,6 +391,8 @@ class Book:
         if not journal.is_loaded:
             raise UnreadableError
         meta = self._run_sql(store.load_meta)
+        assert self._tables is not None, "the book was started"
+        self._strategies = Strategies(self.account, self._tables, self._rule)
         self._epoch = journal.epoch
         cursor = meta.get("cursor") or None
         if self._tail.start_at(cursor, LastEvents(journal.last)):
@@ -402,15 +428,16 @@ class Book:
             if len(self._state.events) >= WRITE_ROWS or self._timer() >= end:
                 break
         is_behind = self.rows_behind > 0
+        has_work = self._strategies is not None and self._strategies.work()
         if len(self._state.events) >= WRITE_ROWS or (self.is_building and not is_behind):
             self._write(is_finished=not is_behind)
         else:
             self._plan_write()
-        if is_behind:
-            self._plan()
-        else:
+        if not is_behind:
             self._phase = Phase.CURRENT
             self._trim()
+        if is_behind or has_work:
+            self._plan()
 
     def _take(self, limit: int) -> bool:
         """Apply the next rows; return whether there were any. Raises ReplacedLogError."""
@@ -421,6 +448,7 @@ class Book:
             self.record_gap()
             return True
         for row in rows:
+            self._apply_to_strategies(row)
             try:
                 self._state.apply(row)
             except Exception:
@@ -432,6 +460,17 @@ class Book:
             self._state.has_hole = False
             self.record_gap()
         return bool(rows)
+
+    def _apply_to_strategies(self, row: Row) -> None:
+        """Apply a row to the strategies. Raises UnreadableError or sqlite3.Error: it waits then."""
+        if self._strategies is None:
+            return
+        try:
+            self._strategies.apply(row, self._state.high)
+        except (sqlite3.Error, UnreadableError):
+            raise
+        except Exception:
+            self._report_failure()
 
     def _trim(self) -> None:
         first = self.account.journal.first
@@ -447,7 +486,7 @@ class Book:
     # Writing.
 
     def _plan_write(self) -> None:
-        if self._write_timer is None and self._state.has_changes:
+        if self._write_timer is None and self._has_changes:
             self._write_timer = self._clock.callLater(WRITE_EVERY, self._write_later)
 
     def _write_later(self) -> None:
@@ -459,20 +498,33 @@ class Book:
 
     def _write(self, *, is_finished: bool = True) -> bool:
         """Write what changed; return whether the store has everything now."""
-        state = self._state
-        if not state.has_changes:
+        state, strategies = self._state, self._strategies
+        if not self._has_changes:
             return True
         if self.account.journal.epoch != self._epoch:
             return False
         cursor = self._tail.cursor if is_finished and self._phase is not Phase.IDLE else None
         if is_finished and cursor is None:
             return False  # the last row is not durable
+
+        def save(sql: sqlite3.Connection) -> None:
+            store.save(sql, state, cursor)
+            if strategies is not None:
+                strategies.save(sql)
+
         try:
-            self._run_sql(lambda sql: store.save(sql, state, cursor), writes=True)
+            self._run_sql(save, writes=True)
         except UnreadableError:
             return False
         state.clear_changes()
+        if strategies is not None:
+            strategies.clear_changes()
         return True
+
+    @property
+    def _has_changes(self) -> bool:
+        strategies = self._strategies
+        return self._state.has_changes or (strategies is not None and strategies.has_changes)
 
     def _forget_cursor(self) -> None:
         with suppress(sqlite3.Error, UnreadableError):
@@ -491,7 +543,7 @@ class Book:
     def _ask(self, question: Callable[[BookReader], _T]) -> _T:
         if self.is_building:
             raise UnreadableError
-        if not self._write() and self._state.has_changes:
+        if not self._write() and self._has_changes:
             raise UnreadableError
         try:
             return question(self._reader())

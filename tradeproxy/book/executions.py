@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 
-from tradeproxy.book.lots import EXACT, ZERO
+from tradeproxy.book.fields import normalize_symbol
+from tradeproxy.book.lots import EXACT, ONE, ZERO
 from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.event import MAX_WORD_LENGTH, read_time
 from tradeproxy.wire.frame import extract_data
@@ -33,7 +34,6 @@ FEES = ("commission", "fee", "fees")
 """The fields in which an event or an activity can carry what it cost. Alpaca's fills have none."""
 
 OPTION_MULTIPLIER = Decimal(100)
-_ONE = Decimal(1)
 
 # The OCC's form: root, date, call or put, strike.
 _OPTION = re.compile(r"[A-Z][A-Z0-9.]{0,5}[0-9]{6}[CP][0-9]{8}")
@@ -142,11 +142,6 @@ class _Frame(Struct, gc=False):
 
 _DECODER = Decoder(_Frame, float_hook=str)
 _DATA = Decoder(_Data, float_hook=str)
-
-
-def normalize_symbol(symbol: str) -> str:
-    """Return a symbol as Alpaca's positions have it: without the slash, in upper case."""
-    return symbol.replace("/", "").upper()
 
 
 def read_strategy_event(payload: bytes, time: int) -> StrategyEvent:
@@ -276,7 +271,7 @@ def _derive_legs(kind: Kind, data: _Data, legs: list[Any], time: int) -> Iterato
     """Yield the legs of a multi-leg fill that does not report them: one made of the order alone."""
     qty, filled = (_number(each) for each in (data.qty, data.cum_qty))
     for leg in legs:
-        ratio = _number(leg.get("ratio_qty")) or _ONE
+        ratio = _number(leg.get("ratio_qty")) or ONE
         amounts = (
             None if qty is None else str(EXACT.multiply(qty, ratio)),
             leg.get("filled_avg_price"),
@@ -305,7 +300,7 @@ class _Terms:
         if given is not None and given > 0:
             self.multiplier = given
         else:
-            self.multiplier = OPTION_MULTIPLIER if self.asset_class == "us_option" else _ONE
+            self.multiplier = OPTION_MULTIPLIER if self.asset_class == "us_option" else ONE
 
 
 def _build(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from decimal import Decimal  # noqa: TC003  # msgspec reads the types of an Opening
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
@@ -13,8 +14,6 @@ from msgspec import Struct
 from tradeproxy.book.lots import FillKey
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from tradeproxy.book.executions import Execution
 
 

@@ -17,7 +17,7 @@ from tradeproxy.wire.trade_date import trade_date
 if TYPE_CHECKING:
     from datetime import date
 
-ZERO = Decimal(0)
+ZERO, ONE = Decimal(0), Decimal(1)
 
 EXACT = Context(prec=1000, traps=[DivisionByZero, Inexact, InvalidOperation, Overflow])
 """A quantity, a price and a multiplier span 140 digits each, and a sum of many some more."""
@@ -72,7 +72,7 @@ class Holding:
         self.lots: deque[Lot] = deque()
         """Oldest first. All are long, or all are short."""
         self.qty = ZERO
-        self.multiplier = Decimal(1)
+        self.multiplier = ONE
         self.asset_class = ""
         self.realized = ZERO
         """In USD, in all, before fees."""

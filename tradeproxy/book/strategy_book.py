@@ -51,10 +51,6 @@ STEP = 128
 UNKNOWN_FILL = "the fill that it names is unknown"
 
 
-class UnknownOrderError(Exception):
-    """No fill and no link of the order is known."""
-
-
 class StrategyBook:
     """The strategies of one account. `holdings` is right once `work` has nothing left to do."""
 
@@ -119,17 +115,15 @@ class StrategyBook:
             self._move(order.id)
 
     def assign(self, order_id: str, strategy: str) -> None:
-        """Assign an order, with its legs and replacements, to a strategy by hand; "" undoes that.
-
-        Raises UnknownOrderError.
-        """
-        order = self._store.get_order(order_id)
-        if order is None:
-            if not self._store.list_fills(order_id):
-                raise UnknownOrderError
-            order = OrderRecord(order_id)
+        """Assign an order to a strategy by hand, with its legs and replacements; "" undoes it."""
+        order = self._store.get_order(order_id) or OrderRecord(order_id)
         self._store.put_order(replace(order, assigned=strategy))
         self._move(order_id)
+
+    def is_known(self, order_id: str) -> bool:
+        """Whether an order has a fill, or a link to another order."""
+        order = self._store.get_order(order_id)
+        return order is not None or bool(self._store.list_fills(order_id))
 
     def find_strategy(self, order_id: str) -> str:
         """Return the strategy of an order, which may count under OTHER_STRATEGIES."""
@@ -159,12 +153,13 @@ class StrategyBook:
         """Have `work` apply the rule to every fill again, after it has changed."""
         self._unchecked = dict.fromkeys(self._store.list_places())
 
-    def book(self, execution: Execution) -> None:
-        """Book an execution."""
+    def book(self, execution: Execution) -> bool:
+        """Book an execution; return whether it is a fill that was not known."""
         if execution.kind is Kind.FILL and not execution.problem:
-            self._book_fill(execution)
-        elif execution not in self._unbooked and (execution.problem or not self._amend(execution)):
+            return self._book_fill(execution)
+        if execution not in self._unbooked and (execution.problem or not self._amend(execution)):
             self._set_unbooked([*self._unbooked, execution][-MAX_UNBOOKED:])
+        return False
 
     def work(self, limit: int) -> bool:
         """Apply up to about `limit` fills to stale holdings; return whether more are left."""
@@ -192,7 +187,7 @@ class StrategyBook:
                 del self._stale[place]
         return not self.is_current
 
-    def _book_fill(self, new: Execution) -> None:
+    def _book_fill(self, new: Execution) -> bool:
         ref = new.execution or (f"filled {new.filled}" if new.filled else f"event {new.event_id}")
         known = self._store.get_fill(new.order_id, ref) or self._find_copy(new)
         if known is not None:
@@ -201,7 +196,7 @@ class StrategyBook:
                 self._store.put_fill(known)
             if not known.is_amended and (known.qty, known.price) != (new.qty, new.price):
                 self._change(known, replace(known, qty=new.qty, price=new.price))
-            return
+            return False
         fill = FillRecord(
             new.order_id,
             ref,
@@ -224,6 +219,7 @@ class StrategyBook:
         elif fill.place not in self._stale:  # else `work` will come to it
             holding.apply(_trade(fill))
         self._amend_later(fill)
+        return True
 
     def _find_copy(self, new: Execution) -> FillRecord | None:
         """Return the record of the same fill from a source that gives other ids.

@@ -43,12 +43,19 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-?)(?:[0-9a-fA-F]{4}\1){3}[0-9a-fA-F]{12}")
 class StrategyRule(Protocol):
     """How a client_order_id that is no UUID names a strategy."""
 
+    @property
+    def text(self) -> str:
+        """The setting that describes the rule, or an equal one."""
+
     def find(self, client_order_id: str) -> str:
         """Return the strategy's name; "" for none."""
 
 
 class BeforeDash:
     """The text before the first `-`. Without one there is no strategy. All instances are equal."""
+
+    text = ""
+    """The setting that describes the rule."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BeforeDash)
@@ -67,6 +74,7 @@ class Prefixes:
 
     def __init__(self, prefixes: tuple[str, ...]) -> None:
         self.prefixes = frozenset(prefixes)
+        self.text = ",".join(sorted(self.prefixes))
         self._lengths = sorted({len(prefix) for prefix in self.prefixes}, reverse=True)
 
     def __eq__(self, other: object) -> bool:
@@ -91,14 +99,14 @@ class Pattern:
     """
 
     def __init__(self, pattern: str, search: Callable[[str], Any]) -> None:
-        self.pattern = pattern
+        self.text = pattern
         self._search = search
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Pattern) and other.pattern == self.pattern
+        return isinstance(other, Pattern) and other.text == self.text
 
     def __hash__(self) -> int:
-        return hash(self.pattern)
+        return hash(self.text)
 
     def find(self, client_order_id: str) -> str:
         """Return the strategy's name; "" for none."""
