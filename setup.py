@@ -61,9 +61,16 @@ REDIS_REQUIRES = [
     "hiredis >= 3",
 ]
 
+RE2_REQUIRES = [
+    # A regular expression in PROXY_STRATEGIES is matched in linear time, which Python's re cannot
+    # promise. 1.1.20251105: wheels for Python 3.14.
+    "google-re2 >= 1.1.20251105",
+]
+
 TEST_REQUIRES = [
     *ASYNCIO_REQUIRES,
     *REDIS_REQUIRES,
+    *RE2_REQUIRES,
     # 7.10: measures subprocesses (patch = subprocess).
     "coverage >= 7.10",
     "hypothesis >= 6.100",
@@ -135,6 +142,7 @@ setup(
     extras_require={
         "asyncio": ASYNCIO_REQUIRES,
         "redis": REDIS_REQUIRES,
+        "re2": RE2_REQUIRES,
         "test": TEST_REQUIRES,
         "dev": DEV_REQUIRES,
         "release": RELEASE_REQUIRES,

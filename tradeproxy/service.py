@@ -81,7 +81,11 @@ def build_service(
         )
         for account in settings.accounts
     }
-    books = {name: Book(each, reactor) for name, each in accounts.items() if settings.book}
+    books = {
+        name: Book(each, reactor, rule=settings.strategies)
+        for name, each in accounts.items()
+        if settings.book
+    }
     clients = DownstreamFactory(settings.limits, reactor, sockets, books)
     tokens = Tokens(settings.tokens)
     admission = Admission(settings.allowed_hosts, settings.allowed_origins, tokens)

@@ -19,7 +19,7 @@ from tradeproxy.book.strategies import (
     UnknownOrderError,
 )
 from tradeproxy.book.strategy_book import StrategyBook
-from tradeproxy.book.strategy_views import describe_strategy, list_strategies
+from tradeproxy.book.strategy_views import describe_strategy, group_holdings
 from tradeproxy.hub.account import Account
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.strategy_rule import BeforeDash, parse_rule
@@ -57,8 +57,8 @@ def describe(book: StrategyBook) -> list[dict[str, Any]]:
     while book.work(1000):
         pass
     return [
-        describe_strategy(book, name, TODAY, {}, all_positions=True)
-        for name in list_strategies(book)
+        describe_strategy(name, own, TODAY, {}, all_positions=True)
+        for name, own in group_holdings(book).items()
     ]
 
 

@@ -217,6 +217,11 @@ class Book:
         return self._state.seq
 
     @property
+    def cursor(self) -> str | None:
+        """The position after row `seq`; None if that row is not durable."""
+        return self._tail.cursor
+
+    @property
     def rows_behind(self) -> int:
         """Rows of the log that are not applied yet."""
         return max(self.account.journal.last - self._tail.position, 0)
@@ -246,6 +251,7 @@ class Book:
             tuple(view for root in roots if (view := reader.view(root)) is not None),
             self.positions(),
             self._state.fills(first),
+            () if self._strategies is None else self._strategies.render(self.positions, self.seq),
         )
 
     def positions(self) -> tuple[PositionView, ...]:

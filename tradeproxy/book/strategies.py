@@ -14,13 +14,14 @@ from tradeproxy.book.fill_store import Opening
 from tradeproxy.book.fill_tables import TableFillStore, clear_strategies
 from tradeproxy.book.lots import ONE, ZERO
 from tradeproxy.book.strategy_book import StrategyBook
+from tradeproxy.book.strategy_views import describe_strategy, group_holdings, is_active
 from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.strategy_rule import MAX_STRATEGIES, OTHER_STRATEGIES, is_strategy_name
 from tradeproxy.wire.trade_date import trade_date
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import date
     from decimal import Decimal
 
@@ -35,6 +36,9 @@ ASSIGNMENTS = "strategy assignments"
 
 MAX_ASSIGNMENTS = 4000
 """Assignments of an account. They are one text of the journal's metadata: 1 MiB at most."""
+
+MAX_CATCH_UP = 256
+"""Fills that are applied to stale holdings before an answer."""
 
 WORK_FILLS = 64
 """Fills that one step of `work` applies: about two milliseconds."""
@@ -70,6 +74,7 @@ class Strategies:
         self._store = self._open(tables)
         self.book = StrategyBook(self._store, rule, self._warn)
         self._assigned: str | None = None
+        self._rendered: tuple[int, date | None, tuple[bytes, ...]] = (-1, None, ())
         if self._store.get_meta("rule") != rule.text:
             self.book.rename()
             self._store.put_meta("rule", rule.text)
@@ -105,6 +110,35 @@ class Strategies:
     def today(self) -> date:
         """The current trade date."""
         return trade_date(self._account.dates.now_microseconds())
+
+    def is_current(self) -> bool:
+        """Finish what is left to compute if it is little; return whether that was all."""
+        self._take_assignments()
+        return self.book.is_current or not self.book.work(MAX_CATCH_UP)
+
+    def render(
+        self, positions: Callable[[], tuple[PositionView, ...]], seq: int
+    ) -> tuple[bytes, ...]:
+        """Return the strategies that have an open position or a fill of the day, as JSON.
+
+        Without lots and lines; none while they are computed.
+
+        Args:
+            positions: returns those of the account.
+            seq: the last row that was applied.
+        """
+        if not self.is_current():
+            return ()
+        day = self.today
+        if self._rendered[:2] != (seq, day):
+            account = read_account(positions())
+            documents = tuple(
+                encode(describe_strategy(name, own, day, account, lots=False))
+                for name, own in group_holdings(self.book).items()
+                if is_active(own, day)
+            )
+            self._rendered = seq, day, documents
+        return self._rendered[2]
 
     def apply(self, row: Row, time: int) -> None:
         """Take a row of the log. `time` is that of a row without one (microseconds since 1970)."""
@@ -162,6 +196,7 @@ class Strategies:
         if text == self._assigned:
             return
         old, new = _read_assignments(self._store.get_meta(ASSIGNMENTS)), _read_assignments(text)
+        self._rendered = (-1, None, ())
         for order_id in old.keys() | new.keys():
             if old.get(order_id) != new.get(order_id):
                 self.book.assign(order_id, new.get(order_id, ""))

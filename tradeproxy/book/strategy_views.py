@@ -32,16 +32,28 @@ _WIDE = Context(prec=200)
 Document = dict[str, Any]
 
 
-def list_strategies(book: StrategyBook) -> list[str]:
-    """Return the strategies that have a fill, by name; NO_STRATEGY and OTHER_STRATEGIES last."""
-    names = {name for (name, _), holding in book.holdings.items() if _is_used(holding)}
-    special = [name for name in (NO_STRATEGY, OTHER_STRATEGIES) if name in names]
-    return sorted(names - set(special)) + special
+Holdings = list[tuple[str, "Holding"]]
+"""Holdings of one strategy with their symbols, by symbol."""
+
+
+def group_holdings(book: StrategyBook) -> dict[str, Holdings]:
+    """Return the holdings of each strategy that has any, by name.
+
+    NO_STRATEGY and OTHER_STRATEGIES are the last ones.
+    """
+    groups: dict[str, Holdings] = {}
+    for (name, symbol), holding in sorted(book.holdings.items(), key=lambda item: item[0]):
+        if holding.fills or holding.qty:
+            groups.setdefault(name, []).append((symbol, holding))
+    for special in (NO_STRATEGY, OTHER_STRATEGIES):
+        if special in groups:
+            groups[special] = groups.pop(special)
+    return groups
 
 
 def describe_strategy(
-    book: StrategyBook,
     name: str,
+    own: Holdings,
     day: date,
     account: Mapping[str, Decimal],
     *,
@@ -52,15 +64,14 @@ def describe_strategy(
     """Return a strategy with its positions.
 
     Args:
-        book: it must be current.
         name: the strategy's.
+        own: its holdings, from `group_holdings`.
         day: the current trade date.
         account: the account's positions: quantity by symbol, as `normalize_symbol` returns that.
         symbols: only these are listed; all if empty. The sums are of all.
         lots: whether positions have their lots, and the strategy its line of the day.
         all_positions: whether to list positions that are flat and have no fill of the day.
     """
-    own = sorted((s, h) for (n, s), h in book.holdings.items() if n == name and _is_used(h))
     return {
         "name": name,
         **_sums([holding for _, holding in own], day),
@@ -72,6 +83,11 @@ def describe_strategy(
             and (all_positions or holding.qty or holding.has_fill_on(day))
         ],
     }
+
+
+def is_active(own: Holdings, day: date) -> bool:
+    """Whether a strategy has an open position or a fill of the day."""
+    return any(holding.qty or holding.has_fill_on(day) for _, holding in own)
 
 
 def list_differences(book: StrategyBook, account: Mapping[str, Decimal]) -> list[Document]:
@@ -161,10 +177,6 @@ def _describe_note(note: Execution) -> Document:
         "execution_id": note.previous or note.execution,
         "message": note.problem,
     }
-
-
-def _is_used(holding: Holding) -> bool:
-    return bool(holding.fills or holding.qty)
 
 
 def _sum(numbers: Iterable[Decimal]) -> Decimal:

@@ -56,6 +56,7 @@ class StatePage(Enum):
     ORDERS = "orders"
     POSITIONS = "positions"
     EVENTS = "events"
+    STRATEGIES = "strategies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ _STREAM = re.compile(
 )
 _STATE = re.compile(
     rb"/(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})(?:/stream)?"
-    rb"/(?P<page>state|orders|positions|events)(?:(?<=orders)/(?P<order>[A-Za-z0-9._~-]{1,128}))?"
+    rb"/(?P<page>state|orders|positions|events|strategies)(?:(?<=orders)/(?P<order>[A-Za-z0-9._~-]{1,128}))?"
 )
 
 
