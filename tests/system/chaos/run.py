@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -83,6 +83,8 @@ class ChaosWorld(NumberedEvents):
     """The simulated Alpaca and the proxy."""
 
     proxy: Command
+    settings: Mapping[str, str] = FAST_SETTINGS
+    """Settings of the proxy, besides its account and its address."""
 
     def __init__(
         self, directory: str, random: Random, sources: str | None = None, *, tls: bool = False
@@ -137,7 +139,7 @@ class ChaosWorld(NumberedEvents):
             ALPACA_SECRET_KEY="test-secret",
             ALPACA_URL=f"http://127.0.0.1:{self._listening.getHost().port}",
             **self._listen,
-            **FAST_SETTINGS,
+            **self.settings,
             **self._sources,
             **({} if self.fake_clock is None else self.fake_clock.environment),
         )

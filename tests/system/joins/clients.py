@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,8 +19,12 @@ from tradeproxy.wire.position import Cursor
 
 reactor: Any = chosen
 PATH = "/trade-updates-paper"
-RETRY = 0.1
+RETRY = 0.3
 """Seconds before a client connects again."""
+
+
+parse = lru_cache(maxsize=8192)(json.loads)
+"""All clients get the same bytes. They would take minutes to parse them, and a gigabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,18 @@ class Snapshot:
 class JoiningClient:
     """A client that joins once with a snapshot, and resumes after each lost connection."""
 
-    def __init__(self, kind: Kind, port: Callable[[], int]) -> None:
-        """`port` returns the port for each attempt to connect."""
+    def __init__(
+        self, kind: Kind, port: Callable[[], int], shared: dict[str, dict[str, Any]]
+    ) -> None:
+        """Create a client that is not connected.
+
+        Args:
+            kind: how it joins.
+            port: returns the port for each attempt to connect.
+            shared: each event by its id, for all clients.
+        """
         self.kind = kind
+        self._shared = shared
         self.events: list[dict[str, Any]] = []
         """The `data` of each event."""
         self.snapshots: list[Snapshot] = []
@@ -111,7 +125,7 @@ class JoiningClient:
 
     def receive_message(self, text: bytes) -> None:
         """Take one message of a WebSocket."""
-        match json.loads(text):
+        match parse(text):
             case {"stream": "trade_updates", "data": data}:
                 self._take_event(data)
             case {"stream": "snapshot", "data": data}:
@@ -125,7 +139,7 @@ class JoiningClient:
             self.largest = max(self.largest, len(fields["data"]))
             self._take_part(json.loads(fields["data"]))
         elif "data" in fields:
-            self._take_event(json.loads(fields["data"]))
+            self._take_event(parse(fields["data"]))
 
     def status_received(self, status: int) -> None:
         """Take the status of a response."""
@@ -145,8 +159,14 @@ class JoiningClient:
             self.problems.append(f"closed with {code}")
 
     def _take_event(self, data: dict[str, Any]) -> None:
-        self.events.append(data)
+        self.events.append(self._share(data))
         self._position = data["event_id"]
+
+    def _share(self, data: dict[str, Any]) -> dict[str, Any]:
+        known = self._shared.setdefault(data["event_id"], data)
+        if known != data:
+            self.problems.append(f"another event with the id {data['event_id']}")
+        return known
 
     def _take_part(self, part: Any) -> None:
         if part["part"] == 1:
@@ -231,8 +251,8 @@ class _Connection(WebSocketClientProtocol):
 class Reference(JoiningClient):
     """The client that follows the stream from its beginning, by cursors: it has the whole."""
 
-    def __init__(self, port: Callable[[], int]) -> None:
-        super().__init__(Kind("reference", {"proxy_status": "1"}), port)
+    def __init__(self, port: Callable[[], int], shared: dict[str, dict[str, Any]]) -> None:
+        super().__init__(Kind("reference", {"proxy_status": "1"}), port, shared)
         self.by_seq: dict[int, dict[str, Any]] = {}
 
     def receive_message(self, text: bytes) -> None:
@@ -240,12 +260,17 @@ class Reference(JoiningClient):
         match json.loads(text):
             case {"stream": "trade_updates", "data": data, "cursor": cursor}:
                 self._note(cursor)
-                self.events.append(data)
+                self.events.append(self._share(data))
                 self.by_seq[Cursor.parse(cursor).seq] = data  # type: ignore[union-attr]
             case {"stream": "trade_updates"}:
                 self.problems.append("an event without a cursor")
             case {"stream": "proxy_status", "data": {"event": "hello", "cursor": str(cursor)}}:
                 self._note(cursor)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it misses no event from now on."""
+        return self._position is not None
 
     def _note(self, cursor: str) -> None:
         self._position = cursor

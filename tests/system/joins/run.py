@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from random import Random
 from time import time
 from typing import Any
+from urllib.request import urlopen
 
 from twisted.internet import reactor as chosen
+from twisted.internet import threads
 from twisted.internet.task import LoopingCall, deferLater
 
-from tests.system.chaos.run import ChaosWorld
+from tests.system.chaos.run import FAST_SETTINGS, ChaosWorld
 from tests.system.joins.clients import KINDS, JoiningClient, Reference
 from tests.system.joins.verdict import Truth, find_problems
 from tradeproxy.simulator.faults import Fault, FaultKind
@@ -53,6 +56,12 @@ class Report:
     connects: int
     problems: dict[str, list[str]]
     """What is wrong, by client."""
+
+
+class JoinWorld(ChaosWorld):
+    """Missed events always precede newer ones, so that a client can add up events as they come."""
+
+    settings: Mapping[str, str] = {**FAST_SETTINGS, "PROXY_RECOVERY_DEADLINE": "120"}
 
 
 class Trader:
@@ -100,17 +109,20 @@ async def join_burst(directory: str, *, seed: int, events: int, clients: int) ->
         clients: how many clients join.
     """
     random = Random(seed)
-    world = ChaosWorld(directory, random)
+    world = JoinWorld(directory, random)
     alpaca = world.alpaca
     await world.start()
-    reference = Reference(world.port)
+    await _until_complete(world)
+    shared: dict[str, dict[str, Any]] = {}
+    reference = Reference(world.port, shared)
     reference.start()
-    joining = [JoiningClient(KINDS[n % len(KINDS)], world.port) for n in range(clients)]
+    await _until(lambda: reference.is_ready)
+    joining = [JoiningClient(KINDS[n % len(KINDS)], world.port, shared) for n in range(clients)]
     starts = sorted((random.randrange(events), n) for n in range(clients))
     trader = Trader(world, random)
 
     def step() -> None:
-        trader.trade(random.randint(1, 30))
+        trader.trade(random.randint(1, 12))
         while starts and alpaca.history.end >= starts[0][0]:
             joining[starts.pop(0)[1]].start()
 
@@ -138,6 +150,7 @@ async def join_burst(directory: str, *, seed: int, events: int, clients: int) ->
     [last] = alpaca.history.last(1)
     everybody = [reference, *joining]
     await _until(lambda: all(client.has(last.event_id) for client in everybody))
+    await _until(lambda: len(reference.by_seq) >= alpaca.history.end)
     for client in everybody:
         client.stop()
     portfolio = alpaca.exchange.portfolio
@@ -168,6 +181,17 @@ async def join_burst(directory: str, *, seed: int, events: int, clients: int) ->
 
 def _list_open(world: ChaosWorld) -> list[str]:
     return [order.id for order in world.alpaca.exchange.orders()]
+
+
+async def _until_complete(world: ChaosWorld) -> None:
+    """Return once the proxy knows the orders that were open before it ran."""
+    url = f"http://127.0.0.1:{world.port()}/trade-updates-paper/state"
+    limit = time() + SETTLE_TIMEOUT
+    while time() < limit:
+        state = json.loads(await threads.deferToThread(lambda: urlopen(url).read()))
+        if state["complete"]:
+            return
+        await deferLater(reactor, 0.1)
 
 
 async def _until(condition: Callable[[], bool]) -> None:
