@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+    from tradeproxy.book.importing import Importer
     from tradeproxy.book.orders import Entry
     from tradeproxy.book.views import (
         EventCount,
@@ -153,6 +154,8 @@ class Book:
         self._has_reported = False
         self.longest_step = 0.0
         """Seconds of the longest step of this process."""
+        self.importer: Importer | None = None
+        """Imports fills that are older than the log; None if nothing can."""
         self.corrected = 0
         """Positions that were wrong in two comparisons in a row."""
 
@@ -347,6 +350,14 @@ class Book:
 
     def _is_valid(self, seed: Seed) -> bool:
         return not self.is_building and seed.build == self._builds
+
+    # The strategies: an import and assignments change them.
+
+    def save(self) -> None:
+        """Write what an import or an assignment changed, and plan what is left to compute."""
+        if not self._write():
+            self._plan_write()
+        self._plan()
 
     # Steps.
 

@@ -173,6 +173,14 @@ class Strategies:
             self.book.link(links)
         return sum(self.book.book(fill) for fill in fills)
 
+    def get_progress(self, key: str) -> str:
+        """Return how far an import is, as `put_progress` stored it; "" if it did not begin."""
+        return self._store.get_meta(key)
+
+    def put_progress(self, key: str, value: str) -> None:
+        """Store how far an import is, with the fills that it brought."""
+        self._store.put_meta(key, value)
+
     def assign(self, order_id: str, strategy: str) -> None:
         """Assign an order by hand; "" undoes that. Raises AssignmentError, UnknownOrderError."""
         if strategy and (not is_strategy_name(strategy) or strategy == OTHER_STRATEGIES):
