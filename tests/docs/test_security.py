@@ -18,7 +18,11 @@ CONSTANT = re.compile(r"^(MAX_[A-Z_]+)\b.* = ", re.MULTILINE)
 
 OTHERS = {
     # Bounds of what we choose ourselves, not of what comes from outside.
+    "tradeproxy.book.fill_tables:MAX_CACHED",
+    "tradeproxy.book.strategies:MAX_CATCH_UP",
     "tradeproxy.cli.status:MAX_GAPS",
+    "tradeproxy.cli.strategies:MAX_NAME",
+    "tradeproxy.cli.strategies:MAX_PAGES",
     "tradeproxy.cli.tail:MAX_REPLAY",
     "tradeproxy.client.base:MAX_CEILING",
     "tradeproxy.cluster.replica:MAX_DELIVERED",

@@ -6,7 +6,10 @@ import json
 from typing import Any
 
 from tests.support.journals import time_of
+from tests.support.proxy import RawClient
 from tests.support.state import StateTestCase, parts
+from tradeproxy.book.importing import ImportProgress, ImportState
+from tradeproxy.hub.replication import NodeRole
 from tradeproxy.web import strategy_page
 from tradeproxy.wire.event import format_time
 
@@ -128,3 +131,90 @@ class StrategyPageTests(StateTestCase):
         [part] = parts(self.join().taken())
         self.assertEqual(part["strategies"], [strategy])
         json.dumps(part)
+
+
+class FakeImporter:
+    """Counts starts."""
+
+    def __init__(self) -> None:
+        self.starts = 0
+
+    @property
+    def progress(self) -> ImportProgress:
+        """Running, once it was started."""
+        state = ImportState.RUNNING if self.starts else ImportState.IDLE
+        return ImportProgress(state, 2, 1, 1, 0.25)
+
+    def start(self) -> None:
+        """Count."""
+        self.starts += 1
+
+
+class StrategyChangeTests(StateTestCase):
+    """Assignments by hand, and the import."""
+
+    def post(self, path: str, **headers: str) -> RawClient:
+        """Return the answer to a POST below the account's path."""
+        return self.request(f"/trade-updates-paper/strategies/{path}", "POST", **headers)
+
+    def test_order_is_assigned_by_hand(self) -> None:
+        """The page has it at once; `undo` takes it back."""
+        self.trade("1", "fill", client_order_id="alpha-1")
+        answer = self.post("orders/1?strategy=by%20hand")
+        self.assertEqual(answer.status, 200, answer.received)
+        self.assertEqual(json.loads(answer.body), {"order_id": "1", "strategy": "by hand"})
+        [strategy] = self.fetch("/strategies")["strategies"]
+        self.assertEqual((strategy["name"], strategy["fills"]), ("by hand", 1))
+        self.assertEqual(json.loads(self.post("orders/1?undo=1").body)["strategy"], "alpha")
+        self.assertEqual(self.fetch("/state")["strategies"][0]["name"], "alpha")
+
+    def test_wrong_assignment_is_refused(self) -> None:
+        """The message says why."""
+        self.trade("1", "fill")
+        for path, status in {
+            "orders/2?strategy=a": 404,
+            "orders/1": 400,
+            "orders/1?strategy=a&undo=1": 400,
+            "orders/1?strategy=(other)": 400,
+            "orders/1?strategy=%00": 400,
+            "orders/1?strateg=a": 400,
+        }.items():
+            self.assertEqual(self.post(path).status, status, path)
+        answer = self.ask("/strategies/orders/1?strategy=a")
+        self.assertEqual(answer.status, 405)
+        self.assertIn(b"Allow: POST\r\n", answer.received)
+
+    def test_page_of_another_origin_cannot_change_anything(self) -> None:
+        """A browser names the page in `Origin`, and the rules of the stream apply."""
+        self.trade("1", "fill", client_order_id="alpha-1")
+        importer = self.books["paper"].importer = FakeImporter()
+        for path in ("orders/1?strategy=evil", "import"):
+            self.assertEqual(self.post(path, Origin="http://evil.example").status, 403)
+        self.assertEqual(self.fetch("/strategies")["strategies"][0]["name"], "alpha")
+        self.assertEqual(importer.starts, 0)
+
+    def test_follower_refuses_assignments(self) -> None:
+        """Only the leader writes to the log that nodes share."""
+        self.trade("1", "fill")
+        self.paper.role = NodeRole(0.0)
+        self.assertEqual(self.post("orders/1?strategy=a").status, 409)
+
+    def test_import_is_started_by_post_only(self) -> None:
+        """GET shows how far it is."""
+        self.assertEqual(self.ask("/strategies/import").status, 404)
+        importer = self.books["paper"].importer = FakeImporter()
+        self.assertEqual(self.fetch("/strategies/import")["state"], "idle")
+        self.assertEqual(importer.starts, 0)
+        answer = json.loads(self.post("import").body)
+        self.assertEqual(
+            answer,
+            {
+                "state": "running",
+                "orders": 2,
+                "fills": 1,
+                "new": 1,
+                "fraction": 0.25,
+                "reason": "",
+            },
+        )
+        self.assertEqual(self.request("/paper/strategies/import", "PUT").status, 405)
