@@ -2,7 +2,7 @@
 
 step    asks for                            until
 ------  ----------------------------------  ----------------------------------------
-orders  GET /v2/orders, oldest first        a page has no new order
+orders  GET /v2/orders, oldest first        none is new, or one is newer than the import
 fills   GET /v2/account/activities/FILL     a page is not full
 
 Orders come first: only they have the client_order_id that names a strategy. Where a step is after a
@@ -113,6 +113,8 @@ class BookImport:
     async def _read_orders(self) -> None:
         after = (await self._strategies()).get_progress(ORDERS_AFTER)
         seen: set[str] = set()
+        # The stream brings newer ones, and a busy account would never end.
+        began = self._book.account.dates.now_microseconds()
         while True:
             parameters = {
                 "status": "all",
@@ -128,7 +130,7 @@ class BookImport:
             self._orders += len(new)
             await self._take(new, [])
             newest = max([read_time(order.get("submitted_at")) for order in page], default=0)
-            if not new or not newest:
+            if not new or not 0 < newest < began:
                 return
             # A microsecond earlier: Alpaca begins a page after the time, not at it.
             after = format_time(newest - 1)
