@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from tradeproxy.book.importing import Importer
-    from tradeproxy.book.orders import Entry
+    from tradeproxy.book.orders import OrderEntry
     from tradeproxy.book.views import (
         EventCount,
         EventQuery,
@@ -146,7 +146,7 @@ class Book:
         self._epoch = ""
         self._after = 0
         # How many gaps began, how many of them the last answers have filled, and how often the
-        # state was begun anew.
+        # state was begun.
         self._gaps, self._seeded, self._builds = 1, 0, 0
         self._planned: IDelayedCall | None = None
         self._write_timer: IDelayedCall | None = None
@@ -162,8 +162,9 @@ class Book:
     # Life.
 
     def start(self) -> None:
-        """Continue from the stored state, or build it anew, in turns of the reactor to come."""
+        """Continue from the stored state, or build it again, in turns of the reactor to come."""
         if self._phase is Phase.IDLE:
+            self.account.book = self
             self._tables = self.account.journal.tables
             if self._tables is None:
                 self._tables = self._temporary = TemporaryTables()
@@ -204,6 +205,8 @@ class Book:
     @property
     def is_complete(self) -> bool:
         """Whether nothing is missing, as far as Alpaca's last answer shows."""
+        if self._state.orders.has_overflowed:
+            return False
         return self._seeded == self._gaps and not self.is_building
 
     @property
@@ -425,8 +428,9 @@ class Book:
     def _load(self) -> None:
         after = self._after
         entries = self._run_sql(lambda sql: store.load_open(sql, after, LOAD_STEP))
-        if entries:
+        if entries and not self._state.orders.has_overflowed:
             self._state.orders.adopt(entries)
+            self._state.orders.clear_dirty()  # so that they are not too many
             self._after = entries[-1].num
             return
         for position in self._run_sql(store.load_positions):
@@ -567,7 +571,7 @@ class Book:
         except sqlite3.Error:
             raise UnreadableError from None
 
-    def _load_family(self, order_id: str) -> list[Entry]:
+    def _load_family(self, order_id: str) -> list[OrderEntry]:
         entries = self._run_sql(lambda sql: store.load_family(sql, order_id))
         reader = self._reader()
         for entry in entries:

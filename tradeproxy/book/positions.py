@@ -15,7 +15,7 @@ from tradeproxy.wire.event import EXECUTION_KINDS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tradeproxy.book.fields import EventFields, OrderFields
+    from tradeproxy.book.fields import BookEvent, BookOrder
 
 MAX_POSITIONS = 20_000
 """Symbols of one account. Alpaca has fewer assets."""
@@ -77,7 +77,7 @@ class Move(Struct, frozen=True, gc=False):
     asset_class: str
 
 
-def list_moves(event: EventFields, order: OrderFields) -> Iterator[Move]:
+def list_moves(event: BookEvent, order: BookOrder) -> Iterator[Move]:
     """Yield what an execution, or an amendment of one, changes in the positions."""
     # A bust or a correction has the amounts of a trade that was counted before.
     is_trade = event.kind in EXECUTION_KINDS
@@ -95,7 +95,7 @@ def list_moves(event: EventFields, order: OrderFields) -> Iterator[Move]:
         )
 
 
-def _list_leg_moves(event: EventFields, order: OrderFields, is_trade: bool) -> Iterator[Move]:
+def _list_leg_moves(event: BookEvent, order: BookOrder, is_trade: bool) -> Iterator[Move]:
     quantities = dict(event.position_qtys)
     legs = {leg.id: leg for leg in order.legs}
     for fill in event.legs:

@@ -13,10 +13,9 @@ as the client reads:
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-
-from msgspec import json
+from typing import TYPE_CHECKING, Any
 
 from tradeproxy.downstream.filters import EventTraits, Filter, normalize_symbol, read_traits
 from tradeproxy.hub.log_tail import ReplacedLogError
@@ -136,11 +135,16 @@ class SnapshotInsert:
                 yield self._encode(part)
 
 
+def encode_compact(value: Any) -> bytes:
+    """Return a value as JSON in UTF-8 without white space."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
 def encode_position(position: PositionView) -> bytes:
     """Return Alpaca's object of a position, with `difference` if there is one."""
     if position.difference is None:
         return position.document
-    difference = json.encode(position.difference)
+    difference = encode_compact(position.difference)
     return position.document.rstrip()[:-1] + b',"difference":' + difference + b"}"
 
 
@@ -185,7 +189,7 @@ class _PartBuilder:
         self.size = 0
         """Bytes of the objects."""
         self._cursor = snapshot.cursor
-        self._head = json.encode({"account": account, "complete": snapshot.is_complete})[1:-1]
+        self._head = encode_compact({"account": account, "complete": snapshot.is_complete})[1:-1]
         self._number = 0
         self._objects: dict[str, list[bytes]] = {}
 
@@ -200,7 +204,7 @@ class _PartBuilder:
 
     def build_last(self) -> Part:
         """Return the last part."""
-        cursor = json.encode(self._cursor)
+        cursor = encode_compact(self._cursor)
         return Part(self._encode(b'"last":true,"cursor":' + cursor), True, self._cursor)
 
     def _encode(self, end: bytes) -> bytes:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
+    from tradeproxy.hub.book_status import BookStatus
     from tradeproxy.hub.replication import NodeRole
     from tradeproxy.journal.base import Batch, Journal, Row
     from tradeproxy.wire.event import Event
@@ -82,6 +83,8 @@ class Account:
         """The account's dates: by this machine's clock, and by Alpaca's."""
         self.role: NodeRole | None = None
         """The role of this node; None unless several nodes share the account."""
+        self.book: BookStatus | None = None
+        """The account's book; None with PROXY_BOOK=0."""
         self.on_stream_state: Callable[[StreamState], None] = lambda _: None
         """Called when the status of the upstream or a gap has changed."""
         self.on_another_account: Callable[[], None] = lambda: None
