@@ -5,7 +5,7 @@ The records decide; the holdings are computed from them and kept up to date:
     a fill                                effect on its strategy and symbol
     ------------------------------------  -----------------------------------------------------
     newer than every applied one          it is applied at once
-    late, busted, corrected, or moved     the holding is stale: `work` computes it anew
+    late, busted, corrected, or moved     the holding is stale: `work` computes it again
     the same execution and amounts again  none
     an amendment of an unknown fill       none, and a note, until that fill arrives
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from tradeproxy.book.executions import Execution, Kind, OrderLinks, StrategyEvent
-from tradeproxy.book.fill_store import FillRecord, Opening, OrderRecord
+from tradeproxy.book.fill_store import BookedFill, Opening, OrderRecord
 from tradeproxy.book.lots import EXACT, OPENING, ZERO, FillKey, Holding, Trade
 from tradeproxy.wire.strategy_rule import (
     MAX_STRATEGIES,
@@ -101,7 +101,7 @@ class StrategyBook:
             self.book(execution)
 
     def link(self, links: OrderLinks) -> None:
-        """Take note of an order and what it is linked to. Its known fills move if that matters."""
+        """Record an order and what it is linked to. Its known fills move if that matters."""
         known = self._store.get_order(links.id)
         order = known or OrderRecord(links.id)
         order = replace(
@@ -197,7 +197,7 @@ class StrategyBook:
             if not known.is_amended and (known.qty, known.price) != (new.qty, new.price):
                 self._change(known, replace(known, qty=new.qty, price=new.price))
             return False
-        fill = FillRecord(
+        fill = BookedFill(
             new.order_id,
             ref,
             self._find_bucket(new.order_id),
@@ -221,7 +221,7 @@ class StrategyBook:
         self._amend_later(fill)
         return True
 
-    def _find_copy(self, new: Execution) -> FillRecord | None:
+    def _find_copy(self, new: Execution) -> BookedFill | None:
         """Return the record of the same fill from a source that gives other ids.
 
         Alpaca's activities and the events that are made of orders have no execution id. The
@@ -257,7 +257,7 @@ class StrategyBook:
         self._change(known, new)
         return True
 
-    def _amend_later(self, fill: FillRecord) -> None:
+    def _amend_later(self, fill: BookedFill) -> None:
         """Apply the amendments that came before their fill."""
         done = [
             each
@@ -271,7 +271,7 @@ class StrategyBook:
         self._unbooked = unbooked
         self._store.put_unbooked(unbooked)
 
-    def _change(self, old: FillRecord, new: FillRecord) -> None:
+    def _change(self, old: BookedFill, new: BookedFill) -> None:
         """Replace a record, and what was computed with it."""
         if new == old:
             return
@@ -329,9 +329,9 @@ class StrategyBook:
             holding.apply(Trade(key, qty, *terms))
 
 
-def _effect(fill: FillRecord) -> Decimal:
+def _effect(fill: BookedFill) -> Decimal:
     return ZERO if fill.is_busted else fill.qty
 
 
-def _trade(fill: FillRecord) -> Trade:
+def _trade(fill: BookedFill) -> Trade:
     return Trade(fill.key, fill.qty, fill.price, fill.multiplier, fill.fee, fill.asset_class)
