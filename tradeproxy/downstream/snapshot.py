@@ -103,15 +103,16 @@ class SnapshotInsert:
 
     def _take(self, feed: Feed) -> BookSnapshot | None:
         """Return the state after the feed's position; None if the book is not there."""
+        book = self._book
         try:
-            self._book.catch_up()
+            book.catch_up()
+            if book.is_building:
+                return None
+            if book.seq > feed.position and not self._is_replay:
+                feed.skip_to(book.seq)
+            return book.snapshot() if book.seq == feed.position else None
         except (ReplacedLogError, UnreadableError):
             return None
-        if self._book.is_building:
-            return None
-        if self._book.seq > feed.position and not self._is_replay:
-            feed.skip_to(self._book.seq)
-        return self._book.snapshot() if self._book.seq == feed.position else None
 
     def _send(self, feed: Feed, snapshot: BookSnapshot | None) -> Iterator[bytes | None]:
         deadline = self._clock.seconds() + BUILD_TIMEOUT
