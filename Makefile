@@ -42,9 +42,10 @@ SEED ?= 1
 chaos: $(VENV)/.development
 	$(BIN)/python -m tests.system.chaos --seed $(SEED)
 
-# SIGKILL in the middle of a batch, a hundred times.
+# SIGKILL in the middle of a batch, a hundred times; then the same with the book.
 kill: $(VENV)/.development
 	$(BIN)/python -m tests.system.chaos.kill --seed $(SEED)
+	$(BIN)/python -m tests.system.chaos.book_kill --seed $(SEED)
 
 # A rolling update from the former version under load. Then three nodes and one Redis: each is
 # killed, stopped and disconnected, and Redis loses data. About five minutes.

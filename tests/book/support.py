@@ -24,6 +24,35 @@ def parse(frame: bytes) -> Event:
     return message.event
 
 
+def describe(book: Book) -> dict[str, Any]:
+    """Return all that a book answers."""
+    snapshot = book.snapshot()
+    orders: list[OrderView] = []
+    key: OrderKey | None = None
+    while True:
+        page = book.orders(OrderQuery(OrderScope.ALL), key, 100)
+        orders += page.orders
+        if (key := page.next) is None:
+            break
+    events: list[Row] = []
+    before: int | None = None
+    while True:
+        found = book.events(EventQuery(), before, 100)
+        events += found.rows
+        if (before := found.next) is None:
+            break
+    return {
+        "seq": snapshot.seq,
+        "cursor": snapshot.cursor,
+        "open": snapshot.orders,
+        "positions": snapshot.positions,
+        "fills": snapshot.fills,
+        "orders": orders,
+        "events": events,
+        "timelines": {order.id: book.timeline(order.id, 0, 100) for order in orders},
+    }
+
+
 class BookCase(SqliteCase):
     """A base class with an account, its journal on the disk, and its book, which is current."""
 
@@ -86,41 +115,18 @@ class BookCase(SqliteCase):
 
     def live(self, events: int) -> None:
         """Publish the next events of the account's life."""
-        self.publish(*self.trading.take(events))
+        frames = self.trading.take(events)
+        self.clock.advance(max(self.trading.time / 1_000_000 - self.clock.seconds(), 0.0))
+        self.publish(*frames)
 
     def settle(self) -> None:
         """Let the book write what is due."""
         self.clock.advance(WRITE_EVERY)
         self.clock.advance(0)
 
-    def describe(self, book: Book | None = None) -> dict[str, Any]:
-        """Return all that a book answers."""
-        book = book or self.book
-        snapshot = book.snapshot()
-        orders: list[OrderView] = []
-        key: OrderKey | None = None
-        while True:
-            page = book.orders(OrderQuery(OrderScope.ALL), key, 100)
-            orders += page.orders
-            if (key := page.next) is None:
-                break
-        events: list[Row] = []
-        before: int | None = None
-        while True:
-            found = book.events(EventQuery(), before, 100)
-            events += found.rows
-            if (before := found.next) is None:
-                break
-        return {
-            "seq": snapshot.seq,
-            "cursor": snapshot.cursor,
-            "open": snapshot.orders,
-            "positions": snapshot.positions,
-            "fills": snapshot.fills,
-            "orders": orders,
-            "events": events,
-            "timelines": {order.id: book.timeline(order.id, 0, 100) for order in orders},
-        }
+    def describe(self) -> dict[str, Any]:
+        """Return all that the book answers."""
+        return describe(self.book)
 
     def assert_is_account(self) -> None:
         """Assert that the book has what the account's events add up to."""

@@ -31,7 +31,8 @@ class Trading:
         self._random = Random(seed)
         self._active = active
         self._lives: list[Iterator[bytes]] = []
-        self._time = BEGIN
+        self.time = BEGIN
+        """The time of the newest event (microseconds since 1970)."""
         self._count = 0
         self.orders: dict[str, Document] = {}
         """The newest object of each order and leg, by id, without its legs."""
@@ -135,14 +136,14 @@ class Trading:
     # Parts of events.
 
     def _tick(self) -> str:
-        self._time += self._random.randrange(1, 1_000_000)
-        return format_time(self._time)
+        self.time += self._random.randrange(1, 1_000_000)
+        return format_time(self.time)
 
     def _uuid(self) -> str:
         return str(UUID(int=self._random.getrandbits(128)))
 
     def _order(self, symbol: str, **fields: Any) -> Document:
-        at = format_time(self._time)
+        at = format_time(self.time)
         qty = "0.000000009" if symbol in CRYPTO else "10"
         return {
             "id": self._uuid(),

@@ -79,6 +79,8 @@ class BookEvent(Struct, frozen=True, gc=False):
     position_qtys: Mapping[str, str]
     order: BookOrder | None
     legs: tuple[LegFill, ...]
+    is_recovered: bool
+    """Whether the frame has the mark of an event that is late, or was made of an order."""
 
 
 Word = Annotated[str, Meta(max_length=MAX_WORD_LENGTH)]
@@ -103,6 +105,7 @@ class _Data(Struct, gc=False):
 
 class _Frame(Struct, gc=False):
     data: _Data
+    recovered: Any = None
 
 
 class _RawFrame(Struct, gc=False):
@@ -139,12 +142,13 @@ def normalize_symbol(symbol: str) -> str:
 def read_event(payload: bytes) -> BookEvent | None:
     """Return the fields of a frame of the stream; None if it has no object in `data`."""
     try:
-        data = _FRAME.decode(payload).data
+        frame = _FRAME.decode(payload)
     except (DecodeError, RecursionError):
-        frame = _load_loosely(payload)
-        if not isinstance(frame.get("data"), dict):
+        loaded = _load_loosely(payload)
+        if not isinstance(loaded.get("data"), dict):
             return None
-        data = _clean_data(frame["data"])
+        frame = _Frame(_clean_data(loaded["data"]), loaded.get("recovered"))
+    data = frame.data
     return BookEvent(
         data.event or "",
         data.qty or "",
@@ -153,6 +157,7 @@ def read_event(payload: bytes) -> BookEvent | None:
         data.position_qtys or _NO_QUANTITIES,
         read_order(bytes(data.order)) if data.order else None,
         () if data.legs is None else tuple(map(_read_leg, data.legs[:MAX_LEGS])),
+        bool(frame.recovered),
     )
 
 

@@ -148,16 +148,22 @@ class Positions:
 
     # Events.
 
-    def apply(self, move: Move, seq: int, time: int) -> None:
-        """Take what an event says of a symbol."""
+    def apply(self, move: Move, seq: int, time: int, *, is_recovered: bool) -> None:
+        """Take what an event says of a symbol.
+
+        The order of the rows counts, not that of their times, unless an event is late by its mark.
+        """
         known = self._positions.get(move.symbol)
         if known is None:
             if len(self._positions) >= MAX_POSITIONS:
                 return
             known = Position(move.symbol, "0", "")
-        # A late event is part of the position that a newer one or an answer had.
-        is_late = 0 < time < max(known.time, known.answered - SLACK)
-        qty = None if is_late else _move_qty(known, move)
+        # A late event is part of the position that a newer one or an answer had. One without a
+        # position may be part of the answer too.
+        is_answered = 0 < time < known.answered - SLACK
+        is_late = is_recovered and (is_answered or 0 < time < known.time)
+        is_known = is_late or (is_answered and not move.position_qty)
+        qty = None if is_known else _move_qty(known, move)
         if qty is not None and qty != known.qty:
             known.entry = _move_entry(known, move, qty)
             known.qty, known.is_moved, known.difference = qty, True, None

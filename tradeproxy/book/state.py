@@ -47,8 +47,11 @@ class BookState:
         """Whether anything changed since `clear_changes`."""
 
     def apply(self, row: Row) -> None:
-        """Take the next row of the log."""
+        """Take the next row of the log. If `load` raises, the row can be applied again."""
+        self._apply(row)
         self.seq = row.seq
+
+    def _apply(self, row: Row) -> None:
         self.has_changes = True
         if row.payload is None:
             self.has_hole = True
@@ -61,7 +64,7 @@ class BookState:
             num = self.orders.apply(event.order, row.seq, time).num
             if event.kind in EXECUTION_KINDS or event.kind in AMENDMENT_KINDS:
                 for move in list_moves(event, event.order):
-                    self.positions.apply(move, row.seq, time)
+                    self.positions.apply(move, row.seq, time, is_recovered=event.is_recovered)
             if event.kind in EXECUTION_KINDS:
                 self.add_fill(row, event.order)
         self.high = max(time, self.high)

@@ -49,8 +49,8 @@ def load_meta(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT key, value FROM book_meta").fetchall())
 
 
-def save(connection: sqlite3.Connection, state: BookState, cursor: str | None) -> None:
-    """Write all that changed, and the cursor of the last row; None leaves the book unfinished."""
+def save(connection: sqlite3.Connection, state: BookState, cursor: str) -> None:
+    """Write all that changed, and the cursor of the last row."""
     orders = state.orders
     connection.executemany(
         _SAVE_ORDER,
@@ -65,7 +65,7 @@ def save(connection: sqlite3.Connection, state: BookState, cursor: str | None) -
             connection.execute(_SAVE_POSITION, (symbol, _POSITION_ENCODER.encode(position)))
     fills = " ".join(map(str, state.list_fills()))
     meta = {
-        "cursor": cursor or "",
+        "cursor": cursor,
         "fills": fills,
         "next_num": str(orders.next_num),
         "high": str(state.high),
