@@ -72,6 +72,8 @@ class StrategyBook:
         self._unbooked = store.list_unbooked()
         self.holdings: dict[tuple[str, str], Holding] = {}
         """By strategy and symbol. A stale one is as far as `work` has come."""
+        self.version = 0
+        """It grows whenever a holding is computed again; a row of the log may change others."""
         self._stale: dict[tuple[str, str], None] = {}
         self._unchecked: dict[tuple[str, str], FillKey | None] = {}
         # Where fills may have another strategy now, and the last one that was checked.
@@ -319,6 +321,7 @@ class StrategyBook:
             self._make_stale((NO_STRATEGY, symbol))
 
     def _make_stale(self, place: tuple[str, str]) -> None:
+        self.version += 1
         holding = self.holdings[place] = Holding()
         self._stale[place] = None
         strategy, symbol = place
