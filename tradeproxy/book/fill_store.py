@@ -95,6 +95,9 @@ class FillStore(Protocol):
     def list_linked(self, order_id: str) -> list[str]:
         """Return the ids of the orders whose `above` is this one."""
 
+    def is_awaited(self, order_id: str) -> bool:
+        """Whether an order that is unknown is the `above` of others."""
+
     def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
         """Return the fill of an order with this `ref` or `alias`; None if there is none."""
 
@@ -165,6 +168,10 @@ class MemoryFillStore:
     def list_linked(self, order_id: str) -> list[str]:
         """Return the ids of the orders whose `above` is this one."""
         return list(self._linked.get(order_id, ()))
+
+    def is_awaited(self, order_id: str) -> bool:
+        """Whether an order that is unknown is the `above` of others."""
+        return bool(self._linked.get(order_id))
 
     def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
         """Return the fill of an order with this `ref` or `alias`; None if there is none."""

@@ -53,6 +53,8 @@ class TableFillStore:
         self._fills: dict[tuple[str, str], BookedFill] = {}
         self._openings = {each.symbol: each for each in self._run(_load_openings)}
         self._new_openings: dict[str, Opening] = {}
+        # Few: the predecessors and parents that are older than the log.
+        self._awaited = set(self._run(_load_awaited))
         self._names = self._run(_load_names)
         self._new_names: list[str] = []
         self._meta: dict[str, str] = self._run(_load_meta)
@@ -99,6 +101,11 @@ class TableFillStore:
 
     def put_order(self, order: OrderRecord) -> None:
         """Store an order."""
+        if self.get_order(order.id) is None:
+            self._awaited.discard(order.id)
+            self._remember(self._fills_of, order.id, {})  # fills come after their order
+        if order.above and self.get_order(order.above) is None:
+            self._awaited.add(order.above)
         self._orders[order.id] = order
         self._remember(self._known, order.id, order)
 
@@ -108,6 +115,10 @@ class TableFillStore:
         found = dict.fromkeys(each for each in stored if each not in self._orders)
         found |= {key: None for key, each in self._orders.items() if each.above == order_id}
         return list(found)
+
+    def is_awaited(self, order_id: str) -> bool:
+        """Whether an order that is unknown is the `above` of others."""
+        return order_id in self._awaited
 
     def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
         """Return the fill of an order with this `ref` or `alias`; None if there is none."""
@@ -246,6 +257,14 @@ def _load_order(connection: sqlite3.Connection, order_id: str) -> OrderRecord | 
         (order_id,),
     ).fetchone()
     return None if row is None else OrderRecord(*row)
+
+
+def _load_awaited(connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute(
+        "SELECT DISTINCT above FROM strategy_orders AS o WHERE above != ''"
+        " AND NOT EXISTS (SELECT 1 FROM strategy_orders WHERE id = o.above)"
+    )
+    return [above for (above,) in rows]
 
 
 def _load_linked(connection: sqlite3.Connection, order_id: str) -> list[str]:

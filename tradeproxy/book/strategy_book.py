@@ -45,7 +45,7 @@ MAX_NOTES = 50
 MAX_UNBOOKED = 1000
 """Executions that could not be booked: amendments wait for their fill. The newest are kept."""
 
-STEP = 128
+STEP = 64
 """Fills of a stale holding that one read of the store returns."""
 
 UNKNOWN_FILL = "the fill that it names is unknown"
@@ -112,8 +112,12 @@ class StrategyBook:
             parent_id=links.parent_id or order.parent_id,
             replaces=links.replaces or order.replaces,
         )
-        if order != known:
-            self._store.put_order(order)
+        if order == known:
+            return
+        # A fill comes with its order, so a new order has none, and only linked ones can move.
+        is_awaited = known is not None or self._store.is_awaited(order.id)
+        self._store.put_order(order)
+        if is_awaited:
             self._move(order.id)
 
     def assign(self, order_id: str, strategy: str) -> None:
@@ -124,8 +128,7 @@ class StrategyBook:
 
     def is_known(self, order_id: str) -> bool:
         """Whether an order has a fill, or a link to another order."""
-        order = self._store.get_order(order_id)
-        return order is not None or bool(self._store.list_fills(order_id))
+        return self._store.get_order(order_id) is not None
 
     def find_strategy(self, order_id: str) -> str:
         """Return the strategy of an order, which may count under OTHER_STRATEGIES."""
@@ -190,6 +193,8 @@ class StrategyBook:
         return not self.is_current
 
     def _book_fill(self, new: Execution) -> bool:
+        if self._store.get_order(new.order_id) is None:
+            self.link(OrderLinks(new.order_id))
         ref = new.execution or (f"filled {new.filled}" if new.filled else f"event {new.event_id}")
         known = self._store.get_fill(new.order_id, ref) or self._find_copy(new)
         if known is not None:
