@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tradeproxy.book.lots import FillKey
     from tradeproxy.journal.base import Tables
 
-MAX_CACHED = 1024
+MAX_CACHED = 128
 """Orders whose record and fills are kept in memory: most events are about a few of them."""
 
 _FILL_COLUMNS = """
