@@ -67,11 +67,18 @@ PARQUET_REQUIRES = ["pyarrow >= 22"]
 # The format `apprise` of webhooks. 1.9: the oldest release that we have tried.
 APPRISE_REQUIRES = ["apprise >= 1.9"]
 
+RE2_REQUIRES = [
+    # A regular expression in PROXY_STRATEGIES is matched in linear time, which Python's re cannot
+    # promise. 1.1.20251105: wheels for Python 3.14.
+    "google-re2 >= 1.1.20251105",
+]
+
 TEST_REQUIRES = [
     *ASYNCIO_REQUIRES,
     *PARQUET_REQUIRES,
     *REDIS_REQUIRES,
     *APPRISE_REQUIRES,
+    *RE2_REQUIRES,
     # 7.10: measures subprocesses (patch = subprocess).
     "coverage >= 7.10",
     "hypothesis >= 6.100",
@@ -149,6 +156,7 @@ setup(
         "parquet": PARQUET_REQUIRES,
         "apprise": APPRISE_REQUIRES,
         "redis": REDIS_REQUIRES,
+        "re2": RE2_REQUIRES,
         "test": TEST_REQUIRES,
         "dev": DEV_REQUIRES,
         "release": RELEASE_REQUIRES,

@@ -76,6 +76,7 @@ MONOPOLIES = {
     # Twisted's check accepts some certificates of other hosts.
     "twisted.internet.ssl.optionsForClientTLS": ("tradeproxy.runtime.server_identity",),
     "websockets": ("tradeproxy.client.aio",),
+    "re2": ("tradeproxy.wire.strategy_rule",),
     "msgspec": (
         "tradeproxy.wire",
         "tradeproxy.journal",

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger, LogLevelFilterPredicate, globalLogBeginner
 
 import tradeproxy
-from tradeproxy.cli import export, init, notify, proxy, status, tail
+from tradeproxy.cli import book, export, init, notify, proxy, status, strategies, tail
 from tradeproxy.cli.reactor import run_coroutine
 from tradeproxy.cli.streams import open_missing_streams, replace_unencodable
 from tradeproxy.cli.terminal import exit_on_broken_pipe
@@ -90,6 +90,10 @@ def _run_command() -> None:
             export.main(arguments)
         case "notify":
             raise SystemExit(notify.main(arguments))
+        case "strategies":
+            raise SystemExit(strategies.main(arguments))
+        case "book":
+            raise SystemExit(book.main(arguments))
         case "completion":
             print(_completion(arguments.shell))
         case None:
@@ -143,6 +147,10 @@ def _make_parser() -> ArgumentParser:
         )
     )
     notify.add_arguments(commands.add_parser("notify", help="send a test message to a webhook"))
+    strategies.add_arguments(
+        commands.add_parser("strategies", help="show whose positions are whose")
+    )
+    book.add_arguments(commands.add_parser("book", help="read old fills into the book"))
     simulate = commands.add_parser(
         "simulate", help="run the embedded Alpaca alone, for tests and experiments"
     )

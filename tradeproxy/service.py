@@ -21,6 +21,7 @@ from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.sqlite import SqliteJournal
+from tradeproxy.recovery.book_import import BookImport
 from tradeproxy.recovery.recovery import Recovery
 from tradeproxy.reload.reload import Reload, ReloadTargets, ignore_level
 from tradeproxy.runtime import reuseport
@@ -89,7 +90,11 @@ def build_service(
         )
         for account in settings.accounts
     }
-    books = {name: Book(each, reactor) for name, each in accounts.items() if settings.book}
+    books = {
+        name: Book(each, reactor, rule=settings.strategies)
+        for name, each in accounts.items()
+        if settings.book
+    }
     clients = DownstreamFactory(settings.limits, reactor, sockets, books)
     tokens = Tokens(settings.tokens)
     admission = Admission(settings.allowed_hosts, settings.allowed_origins, tokens)
@@ -130,6 +135,8 @@ def build_service(
     for account, own_keys in zip(settings.accounts, keys, strict=True):
         dates = accounts[account.name].dates
         rest = RestClient(agent, account.base_url.rest, own_keys, reactor, dates)
+        if (book := books.get(account.name)) is not None:
+            book.importer = BookImport(book, rest, reactor)
         make = partial(
             _upstream_service,
             own_keys,
@@ -137,7 +144,7 @@ def build_service(
             rest,
             settings,
             reactor,
-            books.get(account.name),
+            book,
         )
         service = make() if node is None else node.leadership(accounts[account.name], make)
         service.setServiceParent(upstream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 from typing import Any
@@ -16,7 +17,7 @@ from tradeproxy.book.book import Book
 from tradeproxy.book.views import EventQuery, OrderQuery, OrderScope
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.journal.retention import TRIM_EVERY
-from tradeproxy.journal.schema import APPLICATION_ID, MIGRATIONS
+from tradeproxy.journal.schema import APPLICATION_ID, BOOK_TABLES, MIGRATIONS, STRATEGY_TABLES
 
 
 class LogTests(BookCase):
@@ -86,10 +87,11 @@ class LogTests(BookCase):
         self.live(100)
         self.stop()
         with closing(sqlite3.connect(self.path)) as connection:
-            for name in ("meta", "positions", "events", "orders"):
-                connection.execute(f"DROP TABLE book_{name}")
+            tables = re.findall("CREATE TABLE ([a-z_]+)", BOOK_TABLES + STRATEGY_TABLES)
+            for name in tables:
+                connection.execute(f"DROP TABLE {name}")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) - 1}")
+            connection.execute(f"PRAGMA user_version = {MIGRATIONS.index(BOOK_TABLES)}")
             connection.commit()
         self.start()
         self.assert_is_account()

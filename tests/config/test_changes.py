@@ -34,6 +34,7 @@ OTHER = {
     "PROXY_REST": "1",
     "PROXY_REUSE_PORT": "1",
     "PROXY_STALL_TIMEOUT": "7",
+    "PROXY_STRATEGIES": "momentum,pairs",
     "PROXY_TRADE_LOG": "/trades",
     "PROXY_TRADE_LOG_FORMAT": "jsonl",
     "PROXY_TRUSTED_PROXIES": "10.0.0.1",

@@ -75,6 +75,7 @@ class OpenapiTests(StateTestCase):
             "/orders/{id}": "",
             "/positions": "",
             "/events": "?limit=2",
+            "/strategies": "?limit=1",
         }.items():
             check = validator(path)
             document = self.fetch(path.replace("{id}", "2") + query)
@@ -98,7 +99,7 @@ class OpenapiTests(StateTestCase):
 
     def test_parameters_are_the_parsers(self) -> None:
         """Each documented one is read, and its limits hold."""
-        for path in ("/state", "/orders", "/orders/{id}", "/positions", "/events"):
+        for path in ("/state", "/orders", "/orders/{id}", "/positions", "/events", "/strategies"):
             target = path.replace("{id}", "2")
             for parameter in parameters(path):
                 name, schema = parameter["name"], parameter["schema"]

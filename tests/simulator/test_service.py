@@ -26,6 +26,7 @@ from tradeproxy.simulator.demo import (
 )
 from tradeproxy.simulator.orders import SIDES, Order
 from tradeproxy.simulator.service import Simulator
+from tradeproxy.wire.strategy_rule import NO_STRATEGY, BeforeDash, name_strategy
 
 
 class TimeTests(SimulatorTestCase):
@@ -80,14 +81,16 @@ class OrderFlowTests(SimulatorTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_orders_look_like_those_of_strategies(self) -> None:
-        """Each has the name of one, and no made-up symbol is among them."""
+        """Most have the name of one, some a UUID, and no made-up symbol is among them."""
         flow = OrderFlow(self.simulator, self.clock, Random(2))
         flow.startService()
         self.wires.advance(300)
         orders = self.simulator.exchange.orders("all")
         self.assertEqual({order.request.symbol for order in orders}, set(PRICES))
         names = [order.request.client_order_id for order in orders]
-        self.assertEqual({name.split("-")[0] for name in names}, set(STRATEGIES))
+        found = Counter(name_strategy(BeforeDash(), name) for name in names)
+        self.assertEqual(set(found), {*STRATEGIES, NO_STRATEGY})
+        self.assertLess(found[NO_STRATEGY], len(names) / 2)
         self.assertEqual(len(set(names)), len(names))
         for order in orders:
             if order.filled_avg_price is not None:

@@ -14,17 +14,20 @@ from twisted.logger import Logger
 from tradeproxy.book import store
 from tradeproxy.book.reader import BookReader
 from tradeproxy.book.state import BookState
+from tradeproxy.book.strategies import Strategies
 from tradeproxy.book.views import BookSnapshot, PositionView
 from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
 from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.journal.tables import TemporaryTables
 from tradeproxy.wire.position import LastEvents
+from tradeproxy.wire.strategy_rule import BeforeDash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+    from tradeproxy.book.importing import Importer
     from tradeproxy.book.orders import OrderEntry
     from tradeproxy.book.views import (
         EventCount,
@@ -37,7 +40,8 @@ if TYPE_CHECKING:
         TimelineEntry,
     )
     from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Tables
+    from tradeproxy.journal.base import Row, Tables
+    from tradeproxy.wire.strategy_rule import StrategyRule
 
 WRITE_EVERY = 1.0
 """Seconds between two writes while events come one by one."""
@@ -119,6 +123,7 @@ class Book:
         account: Account,
         clock: IReactorTime,
         timer: Callable[[], float] = perf_counter,
+        rule: StrategyRule | None = None,
     ) -> None:
         """Read nothing yet.
 
@@ -126,6 +131,7 @@ class Book:
             account: its log is read.
             clock: plans steps and writes.
             timer: measures the steps, in seconds.
+            rule: how a client_order_id names a strategy; BeforeDash without one.
         """
         self.account = account
         self._clock = clock
@@ -135,6 +141,8 @@ class Book:
         self._tables: Tables | None = None
         self._phase = Phase.IDLE
         self._state = BookState(self._load_family)
+        self._rule = rule or BeforeDash()
+        self._strategies: Strategies | None = None
         self._epoch = ""
         self._after = 0
         # How many gaps began, how many of them the last answers have filled, and how often the
@@ -146,6 +154,8 @@ class Book:
         self._has_reported = False
         self.longest_step = 0.0
         """Seconds of the longest step of this process."""
+        self.importer: Importer | None = None
+        """Imports fills that are older than the log; None if nothing can."""
         self.corrected = 0
         """Positions that were wrong in two comparisons in a row."""
 
@@ -183,6 +193,7 @@ class Book:
             self._planned.cancel()
         self._planned = None
         self._state = BookState(self._load_family)
+        self._strategies = None
         self._builds += 1
         self.record_gap()
         self._plan(delay)
@@ -202,9 +213,22 @@ class Book:
         return self._seeded == self._gaps and not self.is_building
 
     @property
+    def strategies(self) -> Strategies | None:
+        """The strategies of the account; None while they cannot be asked.
+
+        They may still be computed: see StrategyBook.is_current.
+        """
+        return None if self.is_building else self._strategies
+
+    @property
     def seq(self) -> int:
         """The number of the last row that was applied."""
         return self._state.seq
+
+    @property
+    def cursor(self) -> str | None:
+        """The position after row `seq`; None if that row is not durable."""
+        return self._tail.cursor
 
     @property
     def rows_behind(self) -> int:
@@ -236,6 +260,7 @@ class Book:
             tuple(view for root in roots if (view := reader.view(root)) is not None),
             self.positions(),
             self._state.fills(first),
+            () if self._strategies is None else self._strategies.render(self.positions, self.seq),
         )
 
     def positions(self) -> tuple[PositionView, ...]:
@@ -311,6 +336,10 @@ class Book:
                 documents, seed.seq, seed.time, compare=self.is_complete
             )
             self.corrected += wrong
+            strategies = self._strategies
+            if strategies is not None and strategies.wants_openings:
+                strategies.take_openings(self.positions(), seed.time)
+                self._plan()
             self._write()
 
     def finish_seed(self, seed: Seed) -> None:
@@ -327,6 +356,14 @@ class Book:
 
     def _is_valid(self, seed: Seed) -> bool:
         return not self.is_building and seed.build == self._builds
+
+    # The strategies: an import and assignments change them.
+
+    def save(self) -> None:
+        """Write what an import or an assignment changed, and plan what is left to compute."""
+        if not self._write():
+            self._plan_write()
+        self._plan()
 
     # Steps.
 
@@ -375,6 +412,8 @@ class Book:
         if not journal.is_loaded:
             raise UnreadableError
         meta = self._run_sql(store.load_meta)
+        assert self._tables is not None, "the book was started"
+        self._strategies = Strategies(self.account, self._tables, self._rule)
         self._epoch = journal.epoch
         cursor = meta.get("cursor") or None
         if self._tail.start_at(cursor, LastEvents(journal.last)):
@@ -414,15 +453,15 @@ class Book:
         while self._take(READ_ROWS):
             if len(self._state.events) >= WRITE_ROWS or self._timer() >= end:
                 break
+        has_work = self._strategies is not None and self._strategies.work()
         if self.rows_behind > 0:
             self._plan()
             return
         self._phase = Phase.CURRENT
         self._trim()
-        if len(self._state.events) >= WRITE_ROWS and not is_due:
+        if has_work or (len(self._state.events) >= WRITE_ROWS and not is_due):
             self._plan()
-        else:
-            self._plan_write()
+        self._plan_write()
 
     def _take(self, limit: int) -> bool:
         """Apply the next rows; return whether there were any. Raises ReplacedLogError."""
@@ -433,6 +472,7 @@ class Book:
             self.record_gap()
             return True
         for row in rows:
+            self._apply_to_strategies(row)
             try:
                 self._state.apply(row)
             except (UnreadableError, sqlite3.Error):
@@ -446,6 +486,17 @@ class Book:
             self._state.has_hole = False
             self.record_gap()
         return bool(rows)
+
+    def _apply_to_strategies(self, row: Row) -> None:
+        """Apply a row to the strategies. Raises UnreadableError or sqlite3.Error: it waits then."""
+        if self._strategies is None:
+            return
+        try:
+            self._strategies.apply(row, self._state.high)
+        except (sqlite3.Error, UnreadableError):
+            raise
+        except Exception:
+            self._report_failure()
 
     def _trim(self) -> None:
         first = self.account.journal.first
@@ -461,7 +512,7 @@ class Book:
     # Writing.
 
     def _plan_write(self) -> None:
-        if self._write_timer is None and self._state.has_changes:
+        if self._write_timer is None and self._has_changes:
             self._write_timer = self._clock.callLater(WRITE_EVERY, self._write_later)
 
     def _write_later(self) -> None:
@@ -473,22 +524,35 @@ class Book:
 
     def _write(self) -> bool:
         """Write what changed, with the cursor; return whether the store has everything now."""
-        state = self._state
-        if not state.has_changes:
+        state, strategies = self._state, self._strategies
+        if not self._has_changes:
             return True
         if self.account.journal.epoch != self._epoch:
             return False
         if (cursor := self._tail.cursor) is None:
             return False  # the last row is not durable
+
+        def save(sql: sqlite3.Connection) -> None:
+            store.save(sql, state, cursor)
+            if strategies is not None:
+                strategies.save(sql)
+
         try:
-            self._run_sql(lambda sql: store.save(sql, state, cursor), writes=True)
+            self._run_sql(save, writes=True)
         except UnreadableError:
             return False
         except sqlite3.Error as error:
             self._begin_again(error)
             return False
         state.clear_changes()
+        if strategies is not None:
+            strategies.clear_changes()
         return True
+
+    @property
+    def _has_changes(self) -> bool:
+        strategies = self._strategies
+        return self._state.has_changes or (strategies is not None and strategies.has_changes)
 
     def _begin_again(self, error: sqlite3.Error) -> None:
         """Build the book again after an error of its own tables."""

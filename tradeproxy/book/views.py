@@ -83,6 +83,8 @@ class BookSnapshot(Struct, frozen=True, gc=False):
     """By symbol."""
     fills: tuple[FillView, ...]
     """The newest ones, oldest first."""
+    strategies: tuple[bytes, ...] = ()
+    """Those with an open position or a fill of the day, as JSON: see strategy_views."""
 
 
 class OrderScope(Enum):

@@ -41,6 +41,7 @@ _NEED_RESTART: tuple[tuple[str, Callable[[Settings], object]], ...] = (
     ("PROXY_RECOVERY_DEADLINE", lambda settings: settings.recovery.deadline),
     ("PROXY_RECONCILE_INTERVAL", lambda settings: settings.recovery.reconcile_interval),
     ("PROXY_BOOK", lambda settings: settings.book),
+    ("PROXY_STRATEGIES", lambda settings: settings.strategies),
     ("PROXY_CORE_DUMPS", lambda settings: settings.core_dumps),
 )
 

@@ -34,11 +34,14 @@ from tradeproxy.config.webhooks import WebhookSettings, is_webhook_variable, rea
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import Dialect
+from tradeproxy.wire.strategy_rule import parse_rule
 from tradeproxy.wire.trusted_proxies import canonicalize_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from tradeproxy.wire.strategy_rule import StrategyRule
 
 
 class RecoveryMode(Enum):
@@ -98,6 +101,7 @@ VARIABLES = (
     "PROXY_REST",
     "PROXY_REUSE_PORT",
     "PROXY_STALL_TIMEOUT",
+    "PROXY_STRATEGIES",
     "PROXY_TOKENS",
     "PROXY_TOKENS_FILE",
     "PROXY_TRADE_LOG",
@@ -142,6 +146,7 @@ class Settings:
     connect_proxy: the HTTP proxy on the way to Alpaca, or None.
     rest: whether the proxy forwards Alpaca's REST interface.
     book: whether the proxy keeps each account's orders and positions.
+    strategies: how a client_order_id names a strategy.
     webhooks: sorted by their names.
     core_dumps: whether a crash may leave a core dump, which contains the keys.
     demo: each account has a simulator, at its own base URL.
@@ -166,6 +171,7 @@ class Settings:
     connect_proxy: ConnectProxy | None
     rest: bool
     book: bool
+    strategies: StrategyRule
     webhooks: tuple[WebhookSettings, ...]
     core_dumps: bool
     demo: bool
@@ -253,6 +259,7 @@ def read_settings(
         connect_proxy=None if demo else read_connect_proxy(environ, env.findings),
         rest=_read_rest(env, addresses),
         book=env.parse("PROXY_BOOK", flag, default=True),
+        strategies=env.parse("PROXY_STRATEGIES", parse_rule, default=parse_rule("")),
         webhooks=read_webhooks(env, [account.name for account in accounts], demo=demo),
         core_dumps=env.parse("PROXY_CORE_DUMPS", flag, default=False),
         demo=demo,

@@ -179,6 +179,8 @@ def _objects(snapshot: BookSnapshot, wanted: Filter | None) -> Iterator[tuple[st
         yield "positions", encode_position(position), wanted is None or wanted.matches(traits)
     for fill in snapshot.fills:
         yield "fills", fill.document, matches(b'{"data":%b}' % fill.document)
+    for strategy in snapshot.strategies:
+        yield "strategies", strategy, True  # its sums are of all its orders
 
 
 class _PartBuilder:
@@ -211,7 +213,7 @@ class _PartBuilder:
         objects, self._objects, self.size = self._objects, {}, 0
         lists = b",".join(
             b'"%b":[%b]' % (name.encode(), b",".join(objects.get(name, ())))
-            for name in ("orders", "positions", "fills")
+            for name in ("orders", "positions", "fills", "strategies")
         )
         # A line break in JSON is white space between two tokens.
         lists = lists.replace(b"\n", b" ").replace(b"\r", b" ")

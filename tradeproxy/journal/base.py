@@ -110,6 +110,10 @@ class Journal(Protocol):
     """The lowest number that can be read; last + 1 if there are no rows."""
     last: int
     """The highest number in use; 0 in a new log."""
+    base_url: str
+    """Where the account's API is."""
+    account_id: str | None
+    """Alpaca's id of the account; None until it is known."""
     dates: Dates
     """The account's dates: by this machine's clock, and by Alpaca's."""
     complete_from: int

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 
+from tradeproxy.simulator.clock import random_uuid
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.orders import LARGEST, OrderRequest
 from tradeproxy.simulator.portfolio import CENT
@@ -36,8 +37,11 @@ PRICES = {
 }
 """The symbols of the flow, with their first prices in USD."""
 
-STRATEGIES = ("hedge", "momentum", "pairs")
-"""Each order's `client_order_id` begins with one of them."""
+STRATEGIES = ("momentum", "pairs")
+"""Most orders have a `client_order_id` that begins with one of them."""
+
+NO_STRATEGY_SHARE = 0.25
+"""How many orders have a UUID instead, as libraries make it."""
 
 LIMIT_PERCENT = 3
 """The maximum distance of a limit from the market, in both directions."""
@@ -50,7 +54,7 @@ class OrderFlow(Service):
     """Small random orders for a demonstration.
 
     Most fill, some of them in two parts. Some rest and are canceled. A few expire or are rejected.
-    Their client_order_id has the name of a strategy.
+    Their client_order_id has the name of a strategy, or is a UUID.
     """
 
     def __init__(self, simulator: Simulator, reactor: IReactorTime, random: Random) -> None:
@@ -126,8 +130,13 @@ class OrderFlow(Service):
             time_in_force=times[0] if kind == "closing" else times[1],
             qty=qty,
             limit_price=(market * (1 + distance)).quantize(CENT) if limited else None,
-            client_order_id=f"{self._random.choice(STRATEGIES)}-{self._run}-{self._count}",
+            client_order_id=self._name_order(),
         )
+
+    def _name_order(self) -> str:
+        if self._random.random() < NO_STRATEGY_SHARE:
+            return random_uuid(self._random)
+        return f"{self._random.choice(STRATEGIES)}-{self._run}-{self._count}"
 
 
 def _remaining_qty(order: Order) -> Decimal:

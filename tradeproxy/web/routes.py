@@ -56,6 +56,7 @@ class StatePage(Enum):
     ORDERS = "orders"
     POSITIONS = "positions"
     EVENTS = "events"
+    STRATEGIES = "strategies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,16 @@ class StateRoute:
     """Of one order, for ORDERS; None for the list."""
 
 
-Route: TypeAlias = PageRoute | AssetRoute | StreamRoute | SseRoute | StateRoute
+@dataclass(frozen=True, slots=True)
+class StrategyRoute:
+    """What changes the strategies of an account; the account may not exist."""
+
+    account: str
+    order_id: str | None
+    """The order that is assigned by hand; None for the import."""
+
+
+Route: TypeAlias = PageRoute | AssetRoute | StreamRoute | SseRoute | StateRoute | StrategyRoute
 
 _PAGES: dict[bytes, Route] = {
     b"/": AssetRoute(INDEX),
@@ -86,8 +96,12 @@ _STREAM = re.compile(
 _STATE = re.compile(
     # "/v2/orders" lacks the account's name. It is not the page of an account named "v2".
     rb"/(?:trade-updates-|(?!v[0-9]+(?:(?:alpha|beta)[0-9]+)?/))(?P<account>[a-z0-9_]{1,64})"
-    rb"(?:/stream)?/(?P<page>state|orders|positions|events)"
+    rb"(?:/stream)?/(?P<page>state|orders|positions|events|strategies)"
     rb"(?:(?<=orders)/(?P<order>[A-Za-z0-9._~-]{1,128}))?"
+)
+_STRATEGY = re.compile(
+    rb"/(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})(?:/stream)?"
+    rb"/strategies/(?:import|orders/(?P<order>[A-Za-z0-9._~-]{1,128}))"
 )
 
 
@@ -107,6 +121,9 @@ def route(path: bytes) -> Route | None:
             StatePage(state["page"].decode()),
             None if order is None else order.decode(),
         )
+    if (change := _STRATEGY.fullmatch(path)) and change["account"].decode() not in RESERVED_NAMES:
+        order = change["order"]
+        return StrategyRoute(change["account"].decode(), None if order is None else order.decode())
     match = _STREAM.fullmatch(path)
     # An SDK requests "/stream" if its base URL has no path. It is not an account named "stream".
     if match is None or path == b"/stream":

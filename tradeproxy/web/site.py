@@ -34,6 +34,7 @@ from tradeproxy.web.routes import (
     RestRequest,
     SseRoute,
     StateRoute,
+    StrategyRoute,
     StreamRoute,
     match_rest_request,
     route,
@@ -41,6 +42,7 @@ from tradeproxy.web.routes import (
 from tradeproxy.web.state_pages import BOOK_OFF, StatePages
 from tradeproxy.web.static import StaticFiles
 from tradeproxy.web.status import StatusPage
+from tradeproxy.web.strategy_changes import render_assignment, render_import
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.trusted_proxies import TrustedProxies
 
@@ -189,7 +191,7 @@ class Root(Resource):
         if asks_first:
             return answer_preflight(request)
         match destination:
-            case StreamRoute(name) | SseRoute(name) | StateRoute(name) if (
+            case StreamRoute(name) | SseRoute(name) | StateRoute(name) | StrategyRoute(name) if (
                 name not in self._accounts
             ):
                 return _render_rejection(request, _name_missing_account(name))
@@ -199,6 +201,8 @@ class Root(Resource):
                 return self._render_events(request, self._accounts[name], info)
             case StateRoute():
                 return self._render_state(request, destination)
+            case StrategyRoute():
+                return self._render_strategy(request, destination)
             case PageRoute.STATUS:
                 return self._render_status(request)
             case PageRoute.METRICS:
@@ -310,6 +314,17 @@ class Root(Resource):
         )
         return _render_rejection(request, answer) if isinstance(answer, Rejection) else answer
 
+    def _render_strategy(self, request: Request, destination: StrategyRoute) -> bytes:
+        book = self._factory.books.get(destination.account)
+        if book is None:
+            return _render_rejection(request, BOOK_OFF)
+        query = _get_query(request)
+        if destination.order_id is None:
+            answer = render_import(request, book, query)
+        else:
+            answer = render_assignment(request, book, destination.order_id, query)
+        return _render_rejection(request, answer) if isinstance(answer, Rejection) else answer
+
     def _render_rest(
         self, request: Request, rest_request: RestRequest, info: RequestInfo
     ) -> bytes | int:
@@ -413,6 +428,6 @@ def _render_rejection(request: Request, rejection: Rejection) -> bytes:
         request.setHeader(b"sec-websocket-version", VERSION)
     if rejection.status == 503:
         request.setHeader(b"retry-after", b"%d" % rejection.retry_after)
-    if rejection.status == 405:
+    if rejection.status == 405 and not request.responseHeaders.hasHeader(b"allow"):
         request.setHeader(b"allow", b"GET, HEAD")
     return render_error(request, rejection.status, rejection.reason)

@@ -26,6 +26,7 @@ from tradeproxy.web.state_query import (
     parse_orders_request,
     parse_timeline_after,
 )
+from tradeproxy.web.strategy_page import list_strategies, parse_strategies_request
 from tradeproxy.web.turns import Turns
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import extract_data
@@ -114,6 +115,8 @@ def _find_work(book: Book, page: StatePage, order_id: str | None, query: bytes) 
         case StatePage.POSITIONS:
             parse_no_parameters(query)
             return _list_positions(book)
+        case StatePage.STRATEGIES:
+            return list_strategies(book, parse_strategies_request(query))
         case StatePage.ORDERS if order_id is not None:
             return _show_order(book, order_id, parse_timeline_after(query))
         case StatePage.ORDERS:
@@ -146,6 +149,8 @@ def _show_state(book: Book) -> Work:
         *_array("positions", map(encode_position, snapshot.positions)),
         b",",
         *_array("fills", [fill.document for fill in snapshot.fills]),
+        b",",
+        *_array("strategies", snapshot.strategies),
         b"}\n",
     ]
 

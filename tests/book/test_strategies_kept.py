@@ -1,0 +1,205 @@
+"""The strategies are stored with the book: restarts, kills, other rules and other accounts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
+from tests.support.journals import SqliteCase
+from tradeproxy.book.book import WRITE_EVERY, Book
+from tradeproxy.book.fill_store import MemoryFillStore
+from tradeproxy.book.strategies import (
+    MAX_ASSIGNMENTS,
+    AssignmentError,
+    Strategies,
+    UnknownOrderError,
+)
+from tradeproxy.book.strategy_book import StrategyBook
+from tradeproxy.book.strategy_views import describe_strategy, group_holdings
+from tradeproxy.hub.account import Account
+from tradeproxy.wire.messages import TradeUpdate, parse_server
+from tradeproxy.wire.strategy_rule import BeforeDash, parse_rule
+from tradeproxy.wire.trade_date import trade_date
+
+TODAY = trade_date(START)
+
+
+def trade(random: Random, number: int) -> bytes:
+    """Return a random frame: a fill, or an amendment, replacement or leg of an earlier order."""
+    name = random.choice(["alpha-1", "beta-1", UUID])
+    about = order(
+        f"{number}",
+        name,
+        symbol=random.choice(["AAPL", "BTC/USD"]),
+        side=random.choice(["buy", "sell"]),
+        replaces=f"{random.randrange(number)}" if number and random.random() < 0.2 else None,
+    )
+    if number and random.random() < 0.1:
+        target = random.randrange(number)
+        return frame(
+            "trade_bust",
+            order(f"{target}"),
+            execution_id=f"e{target}",
+            event_id=f"bust {number}",
+            timestamp="2026-11-30T16:00:00Z",
+        )
+    minute = random.randrange(100)
+    qty, price = f"{random.randint(1, 5)}", f"{random.randint(1, 500) / 100}"
+    return report_fill(about, f"e{number}", qty, price, minute=minute)
+
+
+def describe(book: StrategyBook) -> list[dict[str, Any]]:
+    """Return all that a book says."""
+    while book.work(1000):
+        pass
+    return [
+        describe_strategy(name, own, TODAY, {}, all_positions=True)
+        for name, own in group_holdings(book).items()
+    ]
+
+
+class KeptTests(SqliteCase):
+    """One account."""
+
+    now = START / 1_000_000
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.rule = ""
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a life of the process."""
+        self.journal = self.open()
+        self.account = Account("paper", self.journal, self.clock)
+        self.book = Book(self.account, self.clock, rule=parse_rule(self.rule))
+        self.book.start()
+        self.build()
+
+    def build(self) -> None:
+        """Wait for the book."""
+        for _ in range(500):
+            self.clock.advance(0)
+            if not self.book.is_building and self.strategies.book.is_current:
+                return
+            self.clock.advance(0.1)
+        raise AssertionError("the book was not built")
+
+    @property
+    def strategies(self) -> Strategies:
+        """The strategies of the account."""
+        found = self.book.strategies
+        assert found is not None
+        return found
+
+    def kill(self) -> None:
+        """Continue with the files as they are now, as after a kill -9."""
+        directory = Path(self.mktemp())
+        shutil.copytree(self.path.parent, directory)
+        self.path = directory / self.path.name
+        self.begin()
+
+    def restart(self) -> None:
+        """Stop in order, and begin again."""
+        self.book.stop()
+        self.account.close()
+        self.begin()
+
+    def publish(self, *frames: bytes) -> None:
+        """Publish events, and let the book apply them."""
+        for each in frames:
+            message = parse_server(each)
+            assert isinstance(message, TradeUpdate)
+            self.account.publish(message.event)
+        self.clock.advance(0)
+        self.clock.advance(0)
+
+    def quantities(self) -> dict[str, str]:
+        """Return what each strategy holds."""
+        return {
+            entry["name"]: entry["positions"][0]["qty"]
+            for entry in describe(self.strategies.book)
+            if entry["positions"]
+        }
+
+    def test_kills_at_any_moment_leave_the_same_book(self) -> None:
+        """Whatever was written by then, the log has the rest."""
+        random = Random(26)
+        plain = StrategyBook(MemoryFillStore(), BeforeDash(), self.fail)
+        number = 0
+        for _ in range(40):
+            for _ in range(random.randrange(8)):
+                payload = trade(random, number)
+                number += 1
+                plain.take(read(payload))
+                self.publish(payload)
+                if random.random() < 0.3:
+                    self.clock.advance(random.choice([0.1, WRITE_EVERY, 20.0]))
+            self.kill()
+        # What only the spool had is there, too.
+        self.assertEqual(json.dumps(describe(self.strategies.book)), json.dumps(describe(plain)))
+        self.assertGreater(number, 100)
+
+    def test_assignment_by_hand_survives_a_kill(self) -> None:
+        """It is in the journal's metadata, which other nodes read too."""
+        self.publish(report_fill(order("1"), "a", "5", "2"))
+        self.strategies.assign("1", "grün")
+        self.assertEqual(self.quantities(), {"grün": "5"})
+        self.kill()
+        self.assertEqual(self.quantities(), {"grün": "5"})
+        self.strategies.assign("1", "")
+        self.restart()
+        self.assertEqual(self.quantities(), {"alpha": "5"})
+
+    def test_wrong_assignment_is_refused(self) -> None:
+        """With the reason."""
+        self.publish(report_fill(order("1"), "a", "5", "2"))
+        with self.assertRaises(UnknownOrderError):
+            self.strategies.assign("2", "beta")
+        for name in ("(other)", "a\nb", "x" * 129):
+            with self.assertRaises(AssignmentError):
+                self.strategies.assign("1", name)
+        many = {f"{number:036}": "x" * 128 for number in range(MAX_ASSIGNMENTS)}
+        self.journal.set_metadata("strategy assignments", json.dumps(many))
+        with self.assertRaises(AssignmentError):
+            self.strategies.assign("1", "beta")
+
+    def test_other_rule_after_a_restart_moves_the_fills(self) -> None:
+        """The setting needs a restart, and holds for all fills."""
+        self.publish(report_fill(order("1"), "a", "5", "2"))
+        self.rule = "^(al)"
+        self.restart()
+        self.assertEqual(self.quantities(), {"al": "5"})
+        self.rule = "^(al)"
+        self.kill()
+        self.assertEqual(self.quantities(), {"al": "5"})
+
+    def test_positions_of_the_start_belong_to_none(self) -> None:
+        """Alpaca's first answer counts, later ones do not."""
+        position = {"symbol": "AAPL", "asset_class": "us_equity", "avg_entry_price": "7"}
+        for qty in ("5", "6"):
+            seed = self.book.begin_seed()
+            assert seed is not None
+            document = json.dumps(position | {"qty": qty}).encode()
+            self.book.seed_positions(seed, [("AAPL", document)])
+            self.book.finish_seed(seed)
+            self.clock.advance(2)
+        self.assertEqual(self.quantities(), {"(none)": "5"})
+        self.kill()
+        self.assertEqual(self.quantities(), {"(none)": "5"})
+
+    def test_other_account_begins_without_fills(self) -> None:
+        """The strategies of one account say nothing of another one's."""
+        self.account.identify("account-1")
+        self.publish(report_fill(order("1"), "a", "5", "2"))
+        self.clock.advance(WRITE_EVERY)
+        self.restart()
+        self.assertEqual(self.quantities(), {"alpha": "5"})
+        self.account.identify("account-2")
+        self.publish(report_fill(order("2"), "b", "1", "2"))
+        self.build()
+        self.assertEqual(self.quantities(), {"alpha": "1"})

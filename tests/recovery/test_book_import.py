@@ -1,0 +1,111 @@
+"""The import of old fills, from a simulated Alpaca."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.recovery.recovery_case import OrdersTestCase
+from tests.support.journals import journal_at
+from tests.upstream.support import BASE_URL, KEYS, keys_of, memory_agent
+from tradeproxy.book.book import Book
+from tradeproxy.book.importing import ImportState
+from tradeproxy.book.strategy_views import group_holdings
+from tradeproxy.hub.account import Account
+from tradeproxy.recovery import book_import
+from tradeproxy.recovery.book_import import BookImport
+from tradeproxy.runtime.dates import Dates
+from tradeproxy.upstream.rest import RestClient
+
+
+class BookImportTests(OrdersTestCase):
+    """An account whose fills are not in the log: it begins after them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(book_import, "FILLS_A_PAGE", 10)
+        for number in range(12):
+            side = "sell" if number % 4 == 3 else "buy"
+            name = f"{'alpha' if number % 2 else 'beta'}-{number}"
+            self.submit(client_order_id=name, side=side)
+            self.advance(2)
+        self.fills = sum(each.fill is not None for each in self.alpaca.executions())
+        self.stop()
+        path = Path(self.mktemp()) / "paper.sqlite3"
+        dates = Dates(self.clock.seconds, self.clock.seconds)
+        self.journal = journal_at(path, self.clock, dates=dates)
+        self.journal.open()
+        self.addCleanup(self.journal.close)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a life of the book and of its importer."""
+        self.account = Account("paper", self.journal, self.proxy_clock)
+        rest = RestClient(
+            memory_agent(self.host, self.clock),
+            BASE_URL,
+            keys_of(KEYS),
+            self.clock,
+            self.account.dates,
+        )
+        self.book = Book(self.account, self.clock)
+        self.book.start()
+        self.addCleanup(self.book.stop)
+        self.importer = BookImport(self.book, rest, self.clock)
+        self.advance(1)
+
+    def complete(self, seconds: int = 600) -> None:
+        """Let the import run until it ends."""
+        for _ in range(seconds):
+            self.advance(1)
+            if self.importer.progress.state is not ImportState.RUNNING:
+                return
+        raise AssertionError(self.importer.progress)
+
+    def quantities(self) -> dict[str, str]:
+        """Return what each strategy holds."""
+        self.advance(5)
+        strategies = self.book.strategies
+        assert strategies is not None
+        self.assertTrue(strategies.is_current())
+        return {name: f"{own[0][1].qty:f}" for name, own in group_holdings(strategies.book).items()}
+
+    def test_import_finds_every_fill_and_whose_it_is(self) -> None:
+        """Partial ones, too. A second import reads what is new only."""
+        self.assertGreater(self.fills, 12)
+        self.importer.start()
+        self.importer.start()
+        self.complete()
+        progress = self.importer.progress
+        self.assertEqual(progress.state, ImportState.DONE, progress)
+        self.assertEqual(
+            (progress.orders, progress.fills, progress.new), (12, self.fills, self.fills)
+        )
+        self.assertEqual(self.quantities(), {"alpha": "0", "beta": "60"})
+        self.importer.start()
+        self.complete()
+        self.assertEqual((self.importer.progress.fills, self.importer.progress.new), (0, 0))
+        self.assertEqual(self.quantities(), {"alpha": "0", "beta": "60"})
+
+    def test_interrupted_import_continues_behind_the_last_page(self) -> None:
+        """What was imported is stored with the place."""
+        self.importer.start()
+        while self.importer.progress.fills < 10:
+            self.advance(1)
+        self.advance(1)
+        self.book.stop()
+        self.begin()
+        self.importer.start()
+        self.complete()
+        progress = self.importer.progress
+        self.assertEqual((progress.state, progress.fills), (ImportState.DONE, self.fills - 10))
+        self.assertEqual(self.quantities(), {"alpha": "0", "beta": "60"})
+
+    def test_refused_request_ends_the_import_with_the_reason(self) -> None:
+        """The command prints it."""
+        self.patch(book_import, "RETRIES", 1)
+        self.host.refusing = True
+        self.importer.start()
+        self.complete()
+        progress = self.importer.progress
+        self.assertEqual(progress.state, ImportState.FAILED)
+        self.assertTrue(progress.reason)

@@ -1,0 +1,220 @@
+"""The page about an account's strategies, over HTTP, and the strategies in the state."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.support.journals import time_of
+from tests.support.proxy import RawClient
+from tests.support.state import StateTestCase, parts
+from tradeproxy.book.importing import ImportProgress, ImportState
+from tradeproxy.hub.replication import NodeRole
+from tradeproxy.web import strategy_page
+from tradeproxy.wire.event import format_time
+
+
+class StrategyPageTests(StateTestCase):
+    """What the page has."""
+
+    def fetch_strategies(self, query: str = "") -> dict[str, Any]:
+        """Return the page."""
+        document = self.fetch(f"/strategies{query}")
+        assert isinstance(document, dict)
+        return document
+
+    def names(self, query: str = "") -> list[str]:
+        """Return the names of the strategies on the page."""
+        return [each["name"] for each in self.fetch_strategies(query)["strategies"]]
+
+    def test_page_has_positions_with_lots_and_the_line_of_the_day(self) -> None:
+        """All amounts are text, as in Alpaca's positions."""
+        self.trade("1", "fill", client_order_id="alpha-1")
+        document = self.fetch_strategies()
+        self.assertEqual(
+            list(document),
+            [
+                *("account", "cursor", "complete", "date", "strategies", "differences", "notes"),
+                *("more", "next"),
+            ],
+        )
+        self.assertEqual(document["cursor"], self.paper.cursor_at(1))
+        self.assertEqual(document["date"], "2027-01-15")
+        self.assertEqual(
+            document["strategies"],
+            [
+                {
+                    "name": "alpha",
+                    "realized_pl": "0",
+                    "realized_intraday_pl": "0",
+                    "fees": "0",
+                    "fills": 1,
+                    "line": [],
+                    "positions": [
+                        {
+                            "symbol": "AAPL",
+                            "asset_class": "us_equity",
+                            "qty": "10",
+                            "side": "long",
+                            "avg_entry_price": "5",
+                            "cost_basis": "50",
+                            "multiplier": "1",
+                            "realized_pl": "0",
+                            "realized_intraday_pl": "0",
+                            "fees": "0",
+                            "fills": 1,
+                            "account_flat": False,
+                            "lots": [{"time": format_time(time_of(0)), "qty": "10", "price": "5"}],
+                            "lots_total": 1,
+                        }
+                    ],
+                }
+            ],
+        )
+        self.assertEqual((document["differences"], document["notes"]), ([], []))
+
+    def test_strategies_can_be_selected_and_paged(self) -> None:
+        """`(none)` is the last one, whatever its name's place in the alphabet."""
+        for number, name in enumerate(("beta-1", "Alpha-1", "zeta-1", "none", "gamma-1")):
+            self.trade(f"{number}", "fill", client_order_id=name)
+        everything = ["Alpha", "beta", "gamma", "zeta", "(none)"]
+        self.assertEqual(self.names(), everything)
+        self.assertEqual(self.names("?strategy=beta,(none)"), ["beta", "(none)"])
+        found, query = [], "?limit=2"
+        while True:
+            page = self.fetch_strategies(query)
+            found += [each["name"] for each in page["strategies"]]
+            if not page["more"]:
+                break
+            query = f"?limit=2&cursor={page['next']}"
+        self.assertEqual((found, page["next"]), (everything, None))
+
+    def test_symbols_and_lots_restrict_what_is_listed(self) -> None:
+        """The sums of the strategy are of all its symbols."""
+        self.trade("1", "fill", client_order_id="alpha-1")
+        self.trade("2", "fill", client_order_id="alpha-2", symbol="BTC/USD")
+        [strategy] = self.fetch_strategies("?symbols=btc/usd&lots=0")["strategies"]
+        self.assertEqual([each["symbol"] for each in strategy["positions"]], ["BTCUSD"])
+        self.assertEqual((strategy["fills"], "line" in strategy), (2, False))
+        self.assertNotIn("lots", strategy["positions"][0])
+
+    def test_large_page_ends_early(self) -> None:
+        """An answer is bounded in memory."""
+        self.patch(strategy_page, "MAX_BYTES", 1000)
+        for number in range(10):
+            self.trade(f"{number}", "fill", client_order_id=f"s{number}-1")
+        page = self.fetch_strategies()
+        self.assertTrue(page["more"])
+        self.assertLess(len(page["strategies"]), 5)
+
+    def test_wrong_parameters_are_named(self) -> None:
+        """With the nearest name."""
+        for query, reason in {
+            "?symbol=a": "the nearest is symbols",
+            "?limit=0": "limit: is not a number from 1 to 1000",
+            "?limit=1001": "limit: is not a number from 1 to 1000",
+            "?lots=yes": "lots: is neither 1 nor 0",
+            "?cursor=%0a": "cursor: is not the cursor of a page of strategies",
+        }.items():
+            answer = self.ask(f"/strategies{query}")
+            self.assertEqual(answer.status, 400, query)
+            self.assertIn(reason, answer.reason)
+
+    def test_state_and_snapshot_have_the_strategies(self) -> None:
+        """Those with an open position or a fill of the day, without lots."""
+        self.trade("1", "fill", client_order_id="alpha-1")
+        [strategy] = self.fetch("/state")["strategies"]
+        self.assertEqual(
+            (strategy["name"], strategy["positions"][0]["qty"], "line" in strategy),
+            ("alpha", "10", False),
+        )
+        [part] = parts(self.join().taken())
+        self.assertEqual(part["strategies"], [strategy])
+        json.dumps(part)
+
+
+class FakeImporter:
+    """Counts starts."""
+
+    def __init__(self) -> None:
+        self.starts = 0
+
+    @property
+    def progress(self) -> ImportProgress:
+        """Running, once it was started."""
+        state = ImportState.RUNNING if self.starts else ImportState.IDLE
+        return ImportProgress(state, 2, 1, 1, 0.25)
+
+    def start(self) -> None:
+        """Count."""
+        self.starts += 1
+
+
+class StrategyChangeTests(StateTestCase):
+    """Assignments by hand, and the import."""
+
+    def post(self, path: str, **headers: str) -> RawClient:
+        """Return the answer to a POST below the account's path."""
+        return self.request(f"/trade-updates-paper/strategies/{path}", "POST", **headers)
+
+    def test_order_is_assigned_by_hand(self) -> None:
+        """The page has it at once; `undo` takes it back."""
+        self.trade("1", "fill", client_order_id="alpha-1")
+        answer = self.post("orders/1?strategy=by%20hand")
+        self.assertEqual(answer.status, 200, answer.received)
+        self.assertEqual(json.loads(answer.body), {"order_id": "1", "strategy": "by hand"})
+        [strategy] = self.fetch("/strategies")["strategies"]
+        self.assertEqual((strategy["name"], strategy["fills"]), ("by hand", 1))
+        self.assertEqual(json.loads(self.post("orders/1?undo=1").body)["strategy"], "alpha")
+        self.assertEqual(self.fetch("/state")["strategies"][0]["name"], "alpha")
+
+    def test_wrong_assignment_is_refused(self) -> None:
+        """The message says why."""
+        self.trade("1", "fill")
+        for path, status in {
+            "orders/2?strategy=a": 404,
+            "orders/1": 400,
+            "orders/1?strategy=a&undo=1": 400,
+            "orders/1?strategy=(other)": 400,
+            "orders/1?strategy=%00": 400,
+            "orders/1?strateg=a": 400,
+        }.items():
+            self.assertEqual(self.post(path).status, status, path)
+        answer = self.ask("/strategies/orders/1?strategy=a")
+        self.assertEqual(answer.status, 405)
+        self.assertIn(b"Allow: POST\r\n", answer.received)
+
+    def test_page_of_another_origin_cannot_change_anything(self) -> None:
+        """A browser names the page in `Origin`, and the rules of the stream apply."""
+        self.trade("1", "fill", client_order_id="alpha-1")
+        importer = self.books["paper"].importer = FakeImporter()
+        for path in ("orders/1?strategy=evil", "import"):
+            self.assertEqual(self.post(path, Origin="http://evil.example").status, 403)
+        self.assertEqual(self.fetch("/strategies")["strategies"][0]["name"], "alpha")
+        self.assertEqual(importer.starts, 0)
+
+    def test_follower_refuses_assignments(self) -> None:
+        """Only the leader writes to the log that nodes share."""
+        self.trade("1", "fill")
+        self.paper.role = NodeRole(0.0)
+        self.assertEqual(self.post("orders/1?strategy=a").status, 409)
+
+    def test_import_is_started_by_post_only(self) -> None:
+        """GET shows how far it is."""
+        self.assertEqual(self.ask("/strategies/import").status, 404)
+        importer = self.books["paper"].importer = FakeImporter()
+        self.assertEqual(self.fetch("/strategies/import")["state"], "idle")
+        self.assertEqual(importer.starts, 0)
+        answer = json.loads(self.post("import").body)
+        self.assertEqual(
+            answer,
+            {
+                "state": "running",
+                "orders": 2,
+                "fills": 1,
+                "new": 1,
+                "fraction": 0.25,
+                "reason": "",
+            },
+        )
+        self.assertEqual(self.request("/paper/strategies/import", "PUT").status, 405)

@@ -1,0 +1,247 @@
+"""The records of the book per strategy: orders with their links, fills, and what was held at first.
+
+`MemoryFillStore` keeps them in memory. The book's file has another one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from decimal import Decimal  # noqa: TC003  # msgspec reads the types of an Opening
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+
+from tradeproxy.book.lots import FillKey
+
+if TYPE_CHECKING:
+    from tradeproxy.book.executions import Execution
+
+
+class OrderRecord(Struct, frozen=True, gc=False):
+    """An order, as far as it says whose its fills are. "" stands for none."""
+
+    id: str
+    client_order_id: str = ""
+    parent_id: str = ""
+    replaces: str = ""
+    assigned: str = ""
+    """The strategy that somebody assigned by hand."""
+
+    @property
+    def above(self) -> str:
+        """The order whose strategy this one has, unless one is assigned."""
+        return self.parent_id or self.replaces
+
+
+class BookedFill(Struct, frozen=True, gc=False):
+    """A fill that was booked."""
+
+    order_id: str
+    ref: str
+    """Unique within the order: the execution's id; without one, a text made of other fields."""
+    strategy: str
+    symbol: str
+    asset_class: str
+    time: int
+    event_id: str
+    qty: Decimal
+    price: Decimal
+    multiplier: Decimal
+    fee: Decimal
+    filled: str
+    """How much of the order was filled with it; "" if that is not known."""
+    alias: str = ""
+    """Another id of the execution: that of its correction."""
+    is_amended: bool = False
+    """Whether an amendment changed it. What reports the original again changes nothing then."""
+    is_busted: bool = False
+
+    @property
+    def key(self) -> FillKey:
+        """Where it counts among the others."""
+        return FillKey(self.time, self.event_id, self.order_id, self.ref)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The strategy and the symbol that it counts for."""
+        return self.strategy, self.symbol
+
+
+class Opening(Struct, frozen=True, gc=False):
+    """What the account held of a symbol at the start."""
+
+    symbol: str
+    asset_class: str
+    qty: Decimal
+    """Negative if short."""
+    price: Decimal
+    """Alpaca's average, of one unit, in USD."""
+    multiplier: Decimal
+    time: int
+    """When (microseconds since 1970). Fills up to then are a part of it."""
+    known: Decimal
+    """The sum of the fills up to then that are booked: of any strategy, so not of the lot."""
+
+
+class FillStore(Protocol):
+    """Where the records are. A record that is put replaces the one with its ids."""
+
+    def get_order(self, order_id: str) -> OrderRecord | None:
+        """Return an order; None if it is unknown."""
+
+    def put_order(self, order: OrderRecord) -> None:
+        """Store an order."""
+
+    def list_linked(self, order_id: str) -> list[str]:
+        """Return the ids of the orders whose `above` is this one."""
+
+    def is_awaited(self, order_id: str) -> bool:
+        """Whether an order that is unknown is the `above` of others."""
+
+    def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
+        """Return the fill of an order with this `ref` or `alias`; None if there is none."""
+
+    def put_fill(self, fill: BookedFill) -> None:
+        """Store a fill."""
+
+    def list_fills(self, order_id: str) -> list[BookedFill]:
+        """Return the fills of an order, in any order."""
+
+    def select_fills(
+        self, place: tuple[str, str], after: FillKey | None, limit: int
+    ) -> list[BookedFill]:
+        """Return the next fills of a strategy and symbol in the order of keys, busted ones too."""
+
+    def list_places(self) -> list[tuple[str, str]]:
+        """Return each strategy and symbol that has a fill or had one."""
+
+    def list_symbol_fills(self, symbol: str, until: int) -> list[BookedFill]:
+        """Return the fills of a symbol up to a time, of any strategy."""
+
+    def get_opening(self, symbol: str) -> Opening | None:
+        """Return what was held of a symbol at the start; None if nothing or unknown."""
+
+    def put_opening(self, opening: Opening) -> None:
+        """Store what was held of a symbol at the start."""
+
+    def list_openings(self) -> list[Opening]:
+        """Return what was held at the start."""
+
+    def list_names(self) -> list[str]:
+        """Return the strategies that have a name of their own, oldest first."""
+
+    def add_name(self, name: str) -> None:
+        """Store a strategy that gets a name of its own."""
+
+    def list_unbooked(self) -> list[Execution]:
+        """Return the executions that could not be booked, oldest first."""
+
+    def put_unbooked(self, unbooked: list[Execution]) -> None:
+        """Store what could not be booked instead of what was stored before."""
+
+
+class MemoryFillStore:
+    """A FillStore in memory."""
+
+    def __init__(self) -> None:
+        self._orders: dict[str, OrderRecord] = {}
+        self._linked: dict[str, dict[str, None]] = {}
+        self._fills: dict[str, dict[str, BookedFill]] = {}
+        self._places: dict[tuple[str, str], list[tuple[FillKey, BookedFill]]] = {}
+        self._openings: dict[str, Opening] = {}
+        self._names: list[str] = []
+        self._unbooked: list[Execution] = []
+
+    def get_order(self, order_id: str) -> OrderRecord | None:
+        """Return an order; None if it is unknown."""
+        return self._orders.get(order_id)
+
+    def put_order(self, order: OrderRecord) -> None:
+        """Store an order."""
+        before = self._orders.get(order.id)
+        if before is not None and before.above != order.above:
+            self._linked.get(before.above, {}).pop(order.id, None)
+        self._orders[order.id] = order
+        if order.above:
+            self._linked.setdefault(order.above, {})[order.id] = None
+
+    def list_linked(self, order_id: str) -> list[str]:
+        """Return the ids of the orders whose `above` is this one."""
+        return list(self._linked.get(order_id, ()))
+
+    def is_awaited(self, order_id: str) -> bool:
+        """Whether an order that is unknown is the `above` of others."""
+        return bool(self._linked.get(order_id))
+
+    def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
+        """Return the fill of an order with this `ref` or `alias`; None if there is none."""
+        fills = self._fills.get(order_id, {})
+        if (found := fills.get(ref)) is not None:
+            return found
+        return next((fill for fill in fills.values() if ref and fill.alias == ref), None)
+
+    def put_fill(self, fill: BookedFill) -> None:
+        """Store a fill."""
+        fills = self._fills.setdefault(fill.order_id, {})
+        if (before := fills.get(fill.ref)) is not None:
+            rows = self._places[before.place]
+            del rows[bisect_left(rows, before.key, key=_key)]
+        fills[fill.ref] = fill
+        insort(self._places.setdefault(fill.place, []), (fill.key, fill), key=_key)
+
+    def list_fills(self, order_id: str) -> list[BookedFill]:
+        """Return the fills of an order, in any order."""
+        return list(self._fills.get(order_id, {}).values())
+
+    def select_fills(
+        self, place: tuple[str, str], after: FillKey | None, limit: int
+    ) -> list[BookedFill]:
+        """Return the next fills of a strategy and symbol in the order of keys, busted ones too."""
+        rows = self._places.get(place, [])
+        first = 0 if after is None else bisect_right(rows, after, key=_key)
+        return [fill for _, fill in rows[first : first + limit]]
+
+    def list_places(self) -> list[tuple[str, str]]:
+        """Return each strategy and symbol that has a fill or had one."""
+        return list(self._places)
+
+    def list_symbol_fills(self, symbol: str, until: int) -> list[BookedFill]:
+        """Return the fills of a symbol up to a time, of any strategy."""
+        return [
+            fill
+            for place, rows in self._places.items()
+            for _, fill in rows
+            if place[1] == symbol and fill.time <= until
+        ]
+
+    def get_opening(self, symbol: str) -> Opening | None:
+        """Return what was held of a symbol at the start; None if nothing or unknown."""
+        return self._openings.get(symbol)
+
+    def put_opening(self, opening: Opening) -> None:
+        """Store what was held of a symbol at the start."""
+        self._openings[opening.symbol] = opening
+
+    def list_openings(self) -> list[Opening]:
+        """Return what was held at the start."""
+        return list(self._openings.values())
+
+    def list_names(self) -> list[str]:
+        """Return the strategies that have a name of their own, oldest first."""
+        return list(self._names)
+
+    def add_name(self, name: str) -> None:
+        """Store a strategy that gets a name of its own."""
+        self._names.append(name)
+
+    def list_unbooked(self) -> list[Execution]:
+        """Return the executions that could not be booked, oldest first."""
+        return list(self._unbooked)
+
+    def put_unbooked(self, unbooked: list[Execution]) -> None:
+        """Store what could not be booked instead of what was stored before."""
+        self._unbooked = list(unbooked)
+
+
+def _key(row: tuple[FillKey, BookedFill]) -> FillKey:
+    return row[0]

@@ -1,0 +1,342 @@
+"""The records of the book per strategy in the tables of the book's database."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from decimal import Decimal
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import MsgspecError
+from msgspec.json import Decoder, encode
+
+from tradeproxy.book.executions import Execution
+from tradeproxy.book.fill_store import BookedFill, Opening, OrderRecord
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+    from tradeproxy.book.lots import FillKey
+    from tradeproxy.journal.base import Tables
+
+MAX_CACHED = 128
+"""Orders whose record and fills are kept in memory: most events are about a few of them."""
+
+_FILL_COLUMNS = """
+    order_id, ref, strategy, symbol, asset_class, time, event_id, qty, price, multiplier, fee,
+    filled, alias, amended, busted
+"""
+_SAVE_ORDER = "INSERT OR REPLACE INTO strategy_orders VALUES (?, ?, ?, ?, ?, ?)"
+_SAVE_FILL = """
+    INSERT OR REPLACE INTO strategy_fills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_SAVE_OPENING = "INSERT OR REPLACE INTO strategy_openings VALUES (?, ?)"
+_SAVE_META = "INSERT OR REPLACE INTO strategy_meta VALUES (?, ?)"
+_UNBOOKED = "unbooked"
+
+_OPENING, _EXECUTIONS = Decoder(Opening), Decoder(list[Execution])
+
+_T = TypeVar("_T")
+
+
+class TableFillStore:
+    """A FillStore in a database. What is put is in memory until `save`.
+
+    Every method that reads may raise UnreadableError or sqlite3.Error.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._known: OrderedDict[str, OrderRecord | None] = OrderedDict()
+        self._fills_of: OrderedDict[str, dict[str, BookedFill]] = OrderedDict()
+        self._orders: dict[str, OrderRecord] = {}
+        self._fills: dict[tuple[str, str], BookedFill] = {}
+        self._openings = {each.symbol: each for each in self._run(_load_openings)}
+        self._new_openings: dict[str, Opening] = {}
+        # Few: the predecessors and parents that are older than the log.
+        self._awaited = set(self._run(_load_awaited))
+        self._names = self._run(_load_names)
+        self._new_names: list[str] = []
+        self._meta: dict[str, str] = self._run(_load_meta)
+        self._new_meta: dict[str, str] = {}
+
+    # Writing.
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether anything was put since `clear_changes`."""
+        return bool(
+            self._orders or self._fills or self._new_openings or self._new_names or self._new_meta
+        )
+
+    def save(self, connection: sqlite3.Connection) -> None:
+        """Write what was put, in the caller's transaction. Raises sqlite3.Error."""
+        connection.executemany(_SAVE_ORDER, [_encode_order(each) for each in self._orders.values()])
+        connection.executemany(_SAVE_FILL, [_encode_fill(each) for each in self._fills.values()])
+        connection.executemany(
+            _SAVE_OPENING, [(each.symbol, encode(each)) for each in self._new_openings.values()]
+        )
+        connection.executemany(
+            "INSERT INTO strategy_names (name) VALUES (?)", [(name,) for name in self._new_names]
+        )
+        connection.executemany(_SAVE_META, self._new_meta.items())
+
+    def clear_changes(self) -> None:
+        """Forget what was put: the database has it."""
+        self._orders.clear()
+        self._fills.clear()
+        self._new_openings.clear()
+        self._new_names.clear()
+        self._new_meta.clear()
+
+    # FillStore.
+
+    def get_order(self, order_id: str) -> OrderRecord | None:
+        """Return an order; None if it is unknown."""
+        if (order := self._orders.get(order_id)) is not None:
+            return order
+        if order_id not in self._known:
+            self._remember(self._known, order_id, self._run(lambda sql: _load_order(sql, order_id)))
+        return self._known[order_id]
+
+    def put_order(self, order: OrderRecord) -> None:
+        """Store an order."""
+        if self.get_order(order.id) is None:
+            self._awaited.discard(order.id)
+            self._remember(self._fills_of, order.id, {})  # fills come after their order
+        if order.above and self.get_order(order.above) is None:
+            self._awaited.add(order.above)
+        self._orders[order.id] = order
+        self._remember(self._known, order.id, order)
+
+    def list_linked(self, order_id: str) -> list[str]:
+        """Return the ids of the orders whose `above` is this one."""
+        stored = self._run(lambda sql: _load_linked(sql, order_id))
+        found = dict.fromkeys(each for each in stored if each not in self._orders)
+        found |= {key: None for key, each in self._orders.items() if each.above == order_id}
+        return list(found)
+
+    def is_awaited(self, order_id: str) -> bool:
+        """Whether an order that is unknown is the `above` of others."""
+        return order_id in self._awaited
+
+    def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
+        """Return the fill of an order with this `ref` or `alias`; None if there is none."""
+        fills = self._load_fills_of(order_id)
+        if (found := fills.get(ref)) is not None:
+            return found
+        return next((fill for fill in fills.values() if ref and fill.alias == ref), None)
+
+    def put_fill(self, fill: BookedFill) -> None:
+        """Store a fill."""
+        self._load_fills_of(fill.order_id)[fill.ref] = fill
+        self._fills[fill.order_id, fill.ref] = fill
+
+    def list_fills(self, order_id: str) -> list[BookedFill]:
+        """Return the fills of an order, in any order."""
+        return list(self._load_fills_of(order_id).values())
+
+    def select_fills(
+        self, place: tuple[str, str], after: FillKey | None, limit: int
+    ) -> list[BookedFill]:
+        """Return the next fills of a strategy and symbol in the order of keys, busted ones too."""
+        # Those that were put since may replace as many of the stored ones.
+        count = limit + len(self._fills)
+        stored = self._run(lambda sql: _select_fills(sql, place, after, count))
+        found = [fill for fill in stored if (fill.order_id, fill.ref) not in self._fills]
+        found += [
+            fill
+            for fill in self._fills.values()
+            if fill.place == place and (after is None or fill.key > after)
+        ]
+        return sorted(found, key=lambda fill: fill.key)[:limit]
+
+    def list_places(self) -> list[tuple[str, str]]:
+        """Return each strategy and symbol that has a fill or had one."""
+        places = dict.fromkeys(self._run(_load_places))
+        return list(places | dict.fromkeys(fill.place for fill in self._fills.values()))
+
+    def list_symbol_fills(self, symbol: str, until: int) -> list[BookedFill]:
+        """Return the fills of a symbol up to a time, of any strategy."""
+        return [
+            fill
+            for place in self.list_places()
+            if place[1] == symbol
+            for fill in self.select_fills(place, None, 1 << 62)
+            if fill.time <= until
+        ]
+
+    def get_opening(self, symbol: str) -> Opening | None:
+        """Return what was held of a symbol at the start; None if nothing or unknown."""
+        return self._openings.get(symbol)
+
+    def put_opening(self, opening: Opening) -> None:
+        """Store what was held of a symbol at the start."""
+        self._openings[opening.symbol] = self._new_openings[opening.symbol] = opening
+
+    def list_openings(self) -> list[Opening]:
+        """Return what was held at the start."""
+        return list(self._openings.values())
+
+    def list_names(self) -> list[str]:
+        """Return the strategies that have a name of their own, oldest first."""
+        return list(self._names)
+
+    def add_name(self, name: str) -> None:
+        """Store a strategy that gets a name of its own."""
+        self._names.append(name)
+        self._new_names.append(name)
+
+    def list_unbooked(self) -> list[Execution]:
+        """Return the executions that could not be booked, oldest first."""
+        try:
+            return _EXECUTIONS.decode(self._meta.get(_UNBOOKED, "[]"))
+        except MsgspecError:
+            return []
+
+    def put_unbooked(self, unbooked: list[Execution]) -> None:
+        """Store what could not be booked instead of what was stored before."""
+        self.put_meta(_UNBOOKED, encode(unbooked).decode())
+
+    # Short texts.
+
+    def get_meta(self, key: str) -> str:
+        """Return a text by its key; "" if there is none."""
+        return self._meta.get(key, "")
+
+    def put_meta(self, key: str, value: str) -> None:
+        """Store a text."""
+        if self._meta.get(key) != value:
+            self._meta[key] = self._new_meta[key] = value
+
+    def _load_fills_of(self, order_id: str) -> dict[str, BookedFill]:
+        fills = self._fills_of.get(order_id)
+        if fills is None:
+            fills = self._run(lambda sql: _load_fills(sql, order_id))
+            fills |= {ref: each for (o, ref), each in self._fills.items() if o == order_id}
+            self._remember(self._fills_of, order_id, fills)
+        return fills
+
+    def _remember(self, cache: OrderedDict[str, _T], key: str, value: _T) -> None:
+        cache[key] = value
+        cache.move_to_end(key)
+        if len(cache) > MAX_CACHED:
+            cache.popitem(last=False)
+
+    def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        return self._tables.run(work)
+
+
+def clear_strategies(connection: sqlite3.Connection) -> None:
+    """Remove all records: they are of another account. Raises sqlite3.Error."""
+    for table in ("meta", "names", "orders", "fills", "openings"):
+        connection.execute(f"DELETE FROM strategy_{table}")
+
+
+def _load_meta(connection: sqlite3.Connection) -> dict[str, str]:
+    return dict(connection.execute("SELECT key, value FROM strategy_meta").fetchall())
+
+
+def _load_names(connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute("SELECT name FROM strategy_names ORDER BY num")
+    return [name for (name,) in rows]
+
+
+def _load_places(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    return connection.execute("SELECT DISTINCT strategy, symbol FROM strategy_fills").fetchall()
+
+
+def _load_openings(connection: sqlite3.Connection) -> list[Opening]:
+    rows = connection.execute("SELECT entry FROM strategy_openings").fetchall()
+    return [_OPENING.decode(entry) for (entry,) in rows]
+
+
+def _load_order(connection: sqlite3.Connection, order_id: str) -> OrderRecord | None:
+    row = connection.execute(
+        "SELECT id, client_order_id, parent, replaces, assigned FROM strategy_orders WHERE id = ?",
+        (order_id,),
+    ).fetchone()
+    return None if row is None else OrderRecord(*row)
+
+
+def _load_awaited(connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute(
+        "SELECT DISTINCT above FROM strategy_orders AS o WHERE above != ''"
+        " AND NOT EXISTS (SELECT 1 FROM strategy_orders WHERE id = o.above)"
+    )
+    return [above for (above,) in rows]
+
+
+def _load_linked(connection: sqlite3.Connection, order_id: str) -> list[str]:
+    rows = connection.execute(
+        "SELECT id FROM strategy_orders WHERE above = ? AND above != ''", (order_id,)
+    )
+    return [each for (each,) in rows]
+
+
+def _load_fills(connection: sqlite3.Connection, order_id: str) -> dict[str, BookedFill]:
+    rows = connection.execute(
+        f"SELECT {_FILL_COLUMNS} FROM strategy_fills WHERE order_id = ?", (order_id,)
+    )
+    return {row[1]: _decode_fill(row) for row in rows}
+
+
+def _select_fills(
+    connection: sqlite3.Connection, place: tuple[str, str], after: FillKey | None, limit: int
+) -> list[BookedFill]:
+    behind = "" if after is None else "AND (time, event_id, order_id, ref) > (?, ?, ?, ?)"
+    rows = connection.execute(
+        f"SELECT {_FILL_COLUMNS} FROM strategy_fills WHERE strategy = ? AND symbol = ? {behind}"
+        " ORDER BY time, event_id, order_id, ref LIMIT ?",
+        (*place, *(after or ()), limit),
+    )
+    return [_decode_fill(row) for row in rows]
+
+
+def _encode_order(order: OrderRecord) -> tuple[str, ...]:
+    return (
+        order.id,
+        order.client_order_id,
+        order.parent_id,
+        order.replaces,
+        order.assigned,
+        order.above,
+    )
+
+
+def _encode_fill(fill: BookedFill) -> tuple[object, ...]:
+    return (
+        fill.order_id,
+        fill.ref,
+        fill.strategy,
+        fill.symbol,
+        fill.asset_class,
+        fill.time,
+        fill.event_id,
+        *(str(number) for number in (fill.qty, fill.price, fill.multiplier, fill.fee)),
+        fill.filled,
+        fill.alias,
+        fill.is_amended,
+        fill.is_busted,
+    )
+
+
+def _decode_fill(row: tuple[str, ...]) -> BookedFill:
+    qty, price, multiplier, fee = (Decimal(text) for text in row[7:11])
+    return BookedFill(
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        int(row[5]),
+        row[6],
+        qty,
+        price,
+        multiplier,
+        fee,
+        row[11],
+        row[12],
+        bool(row[13]),
+        bool(row[14]),
+    )

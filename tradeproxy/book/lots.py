@@ -1,0 +1,151 @@
+"""Lots: what is held of one symbol, first in, first out, and what closing it has realised. Pure.
+
+All sums are exact: `tradeproxy.wire.amount` bounds every number.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
+
+from tradeproxy.book.average_cost import AverageCost
+from tradeproxy.wire.trade_date import trade_date
+
+if TYPE_CHECKING:
+    from datetime import date
+
+ZERO, ONE = Decimal(0), Decimal(1)
+
+EXACT = Context(prec=1000, traps=[DivisionByZero, Inexact, InvalidOperation, Overflow])
+"""A quantity, a price and a multiplier span 140 digits each, and a sum of many some more."""
+
+MAX_MARKS = 1024
+"""Steps of a day's line that a holding keeps. Beyond it, two neighbours become one."""
+
+
+class FillKey(NamedTuple):
+    """The order in which fills count, whenever they arrive."""
+
+    time: int
+    """Microseconds since 1970; OPENING for what was held at the start."""
+    event_id: str
+    order_id: str
+    execution: str
+
+
+OPENING = -(2**63)
+"""The time of a lot that was held at the start: before every fill."""
+
+
+class Trade(Struct, frozen=True, gc=False):
+    """What a fill changes in a holding."""
+
+    key: FillKey
+    qty: Decimal
+    """Bought; negative if sold. Never 0."""
+    price: Decimal
+    """Of one unit, in USD."""
+    multiplier: Decimal
+    """Units of the underlying in one: 100 for most options, else 1."""
+    fee: Decimal
+    """In USD."""
+    asset_class: str = ""
+
+
+class Lot(Struct, frozen=True, gc=False):
+    """What one fill opened and no later one has closed."""
+
+    time: int
+    """Microseconds since 1970, or OPENING."""
+    qty: Decimal
+    """Negative if sold short. Never 0."""
+    price: Decimal
+
+
+class Holding:
+    """The lots of one symbol, and what was realised. Trades are applied in the order of keys."""
+
+    def __init__(self) -> None:
+        self.lots: deque[Lot] = deque()
+        """Oldest first. All are long, or all are short."""
+        self.qty = ZERO
+        self.multiplier = ONE
+        self.asset_class = ""
+        self.realized = ZERO
+        """In USD, in all, before fees."""
+        self.fees = ZERO
+        self.fills = 0
+        self.last: FillKey | None = None
+        """The newest trade that was applied."""
+        self._realized_by_date: dict[date, Decimal] = {}
+        self._average = AverageCost()
+        self._marks: list[tuple[int, Decimal]] = []
+        self._marks_date: date | None = None
+
+    def apply(self, trade: Trade) -> None:
+        """Apply a trade that is newer than `last`."""
+        key = self.last = trade.key
+        day = None if key.time == OPENING else trade_date(key.time)
+        self.multiplier = trade.multiplier
+        self.asset_class = trade.asset_class or self.asset_class
+        self.fees = EXACT.add(self.fees, trade.fee)
+        self.fills += day is not None
+        self._average.apply(day, trade.qty, trade.price)
+        rest, gain = trade.qty, ZERO
+        while rest and self.lots and (self.lots[0].qty > 0) != (rest > 0):
+            lot = self.lots.popleft()
+            left = EXACT.add(lot.qty, rest)
+            # What is closed has the sign of the lot, so a short one gains when the price falls.
+            is_whole = not left or (left > 0) == (rest > 0)
+            closed = lot.qty if is_whole else EXACT.minus(rest)
+            if is_whole:
+                rest = left
+            else:
+                self.lots.appendleft(Lot(lot.time, left, lot.price))
+                rest = ZERO
+            change = EXACT.multiply(closed, EXACT.subtract(trade.price, lot.price))
+            gain = EXACT.add(gain, EXACT.multiply(change, trade.multiplier))
+        if rest:
+            self.lots.append(Lot(key.time, rest, trade.price))
+        self.qty = EXACT.add(self.qty, trade.qty)
+        if rest != trade.qty and day is not None:
+            self._realize(day, key.time, gain)
+
+    def skip(self, key: FillKey) -> None:
+        """Pass a fill that does not count."""
+        self.last = key
+
+    def realized_on(self, day: date) -> Decimal:
+        """Return what was realised on a trade date, in USD, before fees."""
+        return self._realized_by_date.get(day, ZERO)
+
+    def marks_on(self, day: date) -> list[tuple[int, Decimal]]:
+        """Return the day's closing trades: the time, and what was realised then. At most MAX_MARKS.
+
+        Only the newest date that has any is kept.
+        """
+        return list(self._marks) if day == self._marks_date else []
+
+    def average_price(self, day: date) -> Decimal | None:
+        """Return the average price as Alpaca shows it on a trade date; None if nothing is held."""
+        return self._average.price(day)
+
+    def has_fill_on(self, day: date) -> bool:
+        """Whether the newest fill is of this trade date."""
+        last = self.last
+        return last is not None and last.time != OPENING and trade_date(last.time) == day
+
+    def _realize(self, day: date, time: int, gain: Decimal) -> None:
+        self.realized = EXACT.add(self.realized, gain)
+        self._realized_by_date[day] = EXACT.add(self.realized_on(day), gain)
+        if day != self._marks_date:
+            self._marks, self._marks_date = [], day
+        self._marks.append((time, gain))
+        if len(self._marks) > MAX_MARKS:
+            # The later time of two: the line never shows a gain before it was made.
+            pairs = zip(self._marks[::2], self._marks[1::2], strict=False)
+            odd = self._marks[-1:] if len(self._marks) % 2 else []
+            self._marks = [(b[0], EXACT.add(a[1], b[1])) for a, b in pairs] + odd

@@ -1,0 +1,345 @@
+"""The book per strategy: whose fill an execution is, and the holdings that all fills add up to.
+
+The records decide; the holdings are computed from them and kept up to date:
+
+    a fill                                effect on its strategy and symbol
+    ------------------------------------  -----------------------------------------------------
+    newer than every applied one          it is applied at once
+    late, busted, corrected, or moved     the holding is stale: `work` computes it again
+    the same execution and amounts again  none
+    an amendment of an unknown fill       none, and a note, until that fill arrives
+
+So the result does not depend on the order in which fills arrive, except for which strategies are
+the first MAX_STRATEGIES.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from tradeproxy.book.executions import Execution, Kind, OrderLinks, StrategyEvent
+from tradeproxy.book.fill_store import BookedFill, Opening, OrderRecord
+from tradeproxy.book.lots import EXACT, OPENING, ZERO, FillKey, Holding, Trade
+from tradeproxy.wire.strategy_rule import (
+    MAX_STRATEGIES,
+    NO_STRATEGY,
+    OTHER_STRATEGIES,
+    name_strategy,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from decimal import Decimal
+
+    from tradeproxy.book.fill_store import FillStore
+    from tradeproxy.wire.strategy_rule import StrategyRule
+
+MAX_CHAIN = 1000
+"""Orders that are followed from a leg to its parent and from a replacement to what it replaced."""
+
+MAX_NOTES = 50
+"""Notes that are kept, the newest ones."""
+
+MAX_UNBOOKED = 1000
+"""Executions that could not be booked: amendments wait for their fill. The newest are kept."""
+
+STEP = 64
+"""Fills of a stale holding that one read of the store returns."""
+
+UNKNOWN_FILL = "the fill that it names is unknown"
+
+
+class StrategyBook:
+    """The strategies of one account. `holdings` is right once `work` has nothing left to do."""
+
+    def __init__(
+        self, store: FillStore, rule: StrategyRule, on_overflow: Callable[[], None]
+    ) -> None:
+        """Begin with the records of a store; `work` computes their holdings.
+
+        Args:
+            store: has the records.
+            rule: how a client_order_id names a strategy.
+            on_overflow: called once, when a strategy counts under OTHER_STRATEGIES.
+        """
+        self._store = store
+        self._rule = rule
+        self._on_overflow = on_overflow
+        self._names = dict.fromkeys(store.list_names())
+        self._has_overflowed = False
+        self._unbooked = store.list_unbooked()
+        self.holdings: dict[tuple[str, str], Holding] = {}
+        """By strategy and symbol. A stale one is as far as `work` has come."""
+        self.version = 0
+        """It grows whenever a holding is computed again; a row of the log may change others."""
+        self._stale: dict[tuple[str, str], None] = {}
+        self._unchecked: dict[tuple[str, str], FillKey | None] = {}
+        # Where fills may have another strategy now, and the last one that was checked.
+        places = dict.fromkeys(store.list_places())
+        places |= dict.fromkeys((NO_STRATEGY, opening.symbol) for opening in store.list_openings())
+        for place in places:
+            self._make_stale(place)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether every record is in the holdings."""
+        return not self._stale and not self._unchecked
+
+    @property
+    def notes(self) -> list[Execution]:
+        """What could not be booked, oldest first: `problem` says why. At most MAX_NOTES."""
+        return [
+            each if each.problem else replace(each, problem=UNKNOWN_FILL)
+            for each in self._unbooked[-MAX_NOTES:]
+        ]
+
+    def take(self, event: StrategyEvent) -> None:
+        """Apply what an event says."""
+        for links in event.orders:
+            self.link(links)
+        for execution in event.executions:
+            self.book(execution)
+
+    def link(self, links: OrderLinks) -> None:
+        """Record an order and what it is linked to. Its known fills move if that matters."""
+        known = self._store.get_order(links.id)
+        order = known or OrderRecord(links.id)
+        order = replace(
+            order,
+            client_order_id=links.client_order_id or order.client_order_id,
+            parent_id=links.parent_id or order.parent_id,
+            replaces=links.replaces or order.replaces,
+        )
+        if order == known:
+            return
+        # A fill comes with its order, so a new order has none, and only linked ones can move.
+        is_awaited = known is not None or self._store.is_awaited(order.id)
+        self._store.put_order(order)
+        if is_awaited:
+            self._move(order.id)
+
+    def assign(self, order_id: str, strategy: str) -> None:
+        """Assign an order to a strategy by hand, with its legs and replacements; "" undoes it."""
+        order = self._store.get_order(order_id) or OrderRecord(order_id)
+        self._store.put_order(replace(order, assigned=strategy))
+        self._move(order_id)
+
+    def is_known(self, order_id: str) -> bool:
+        """Whether an order has a fill, or a link to another order."""
+        return self._store.get_order(order_id) is not None
+
+    def find_strategy(self, order_id: str) -> str:
+        """Return the strategy of an order, which may count under OTHER_STRATEGIES."""
+        order = self._store.get_order(order_id)
+        if order is None:
+            return NO_STRATEGY
+        for _ in range(MAX_CHAIN):
+            upper = self._store.get_order(order.above) if order.above else None
+            if order.assigned or upper is None:
+                break
+            order = upper
+        return order.assigned or name_strategy(self._rule, order.client_order_id)
+
+    def set_opening(self, opening: Opening) -> None:
+        """Set what the account held of a symbol at the start: a lot of NO_STRATEGY.
+
+        The sum of the known fills is computed here.
+        """
+        fills = self._store.list_symbol_fills(opening.symbol, opening.time)
+        known = ZERO
+        for fill in fills:
+            known = known if fill.is_busted else EXACT.add(known, fill.qty)
+        self._store.put_opening(replace(opening, known=known))
+        self._make_stale((NO_STRATEGY, opening.symbol))
+
+    def rename(self) -> None:
+        """Have `work` apply the rule to every fill again, after it has changed."""
+        self._unchecked = dict.fromkeys(self._store.list_places())
+
+    def book(self, execution: Execution) -> bool:
+        """Book an execution; return whether it is a fill that was not known."""
+        if execution.kind is Kind.FILL and not execution.problem:
+            return self._book_fill(execution)
+        if execution not in self._unbooked and (execution.problem or not self._amend(execution)):
+            self._set_unbooked([*self._unbooked, execution][-MAX_UNBOOKED:])
+        return False
+
+    def work(self, limit: int) -> bool:
+        """Apply up to about `limit` fills to stale holdings; return whether more are left."""
+        while self._unchecked and limit > 0:
+            place, after = next(iter(self._unchecked.items()))
+            fills = self._store.select_fills(place, after, STEP)
+            for fill in fills:
+                self._move_fills(fill.order_id)
+            limit -= len(fills) + 1
+            if len(fills) < STEP:
+                del self._unchecked[place]
+            else:
+                self._unchecked[place] = fills[-1].key
+        while self._stale and limit > 0:
+            place = next(iter(self._stale))
+            holding = self.holdings[place]
+            fills = self._store.select_fills(place, holding.last, STEP)
+            for fill in fills:
+                if fill.is_busted:
+                    holding.skip(fill.key)
+                else:
+                    holding.apply(_trade(fill))
+            limit -= len(fills) + 1
+            if len(fills) < STEP:
+                del self._stale[place]
+        return not self.is_current
+
+    def _book_fill(self, new: Execution) -> bool:
+        if self._store.get_order(new.order_id) is None:
+            self.link(OrderLinks(new.order_id))
+        ref = new.execution or (f"filled {new.filled}" if new.filled else f"event {new.event_id}")
+        known = self._store.get_fill(new.order_id, ref) or self._find_copy(new)
+        if known is not None:
+            if not known.alias and new.execution not in ("", known.ref):
+                known = replace(known, alias=new.execution)
+                self._store.put_fill(known)
+            if not known.is_amended and (known.qty, known.price) != (new.qty, new.price):
+                self._change(known, replace(known, qty=new.qty, price=new.price))
+            return False
+        fill = BookedFill(
+            new.order_id,
+            ref,
+            self._find_bucket(new.order_id),
+            new.symbol,
+            new.asset_class,
+            new.time,
+            new.event_id,
+            new.qty,
+            new.price,
+            new.multiplier,
+            new.fee,
+            new.filled,
+        )
+        self._store.put_fill(fill)
+        self._count_known(fill.symbol, fill.time, fill.qty)
+        holding = self.holdings.get(fill.place)
+        if holding is None or (holding.last is not None and fill.key < holding.last):
+            self._make_stale(fill.place)
+        elif fill.place not in self._stale:  # else `work` will come to it
+            holding.apply(_trade(fill))
+        self._amend_later(fill)
+        return True
+
+    def _find_copy(self, new: Execution) -> BookedFill | None:
+        """Return the record of the same fill from a source that gives other ids.
+
+        Alpaca's activities and the events that are made of orders have no execution id. The
+        quantity that is filled with it then identifies a fill of an order.
+        """
+        if not new.filled:
+            return None
+        for fill in self._store.list_fills(new.order_id):
+            has_ids = new.execution and not fill.ref.startswith(("filled ", "event "))
+            if fill.filled == new.filled and not has_ids and not fill.is_busted:
+                return fill
+        return None
+
+    def _amend(self, amendment: Execution) -> bool:
+        """Undo or alter the fill that an amendment names; return whether it is known."""
+        names = [name for name in (amendment.previous, amendment.execution) if name]
+        found = (self._store.get_fill(amendment.order_id, name) for name in names)
+        known = next((fill for fill in found if fill is not None), None)
+        if known is None:
+            return False
+        if amendment.kind is Kind.BUST:
+            self._change(known, replace(known, is_busted=True, is_amended=True))
+            return True
+        alias = amendment.execution if amendment.execution != known.ref else known.alias
+        new = replace(
+            known,
+            qty=amendment.qty,
+            price=amendment.price,
+            alias=alias,
+            is_amended=True,
+            is_busted=False,
+        )
+        self._change(known, new)
+        return True
+
+    def _amend_later(self, fill: BookedFill) -> None:
+        """Apply the amendments that came before their fill."""
+        done = [
+            each
+            for each in self._unbooked
+            if each.order_id == fill.order_id and not each.problem and self._amend(each)
+        ]
+        if done:
+            self._set_unbooked([each for each in self._unbooked if each not in done])
+
+    def _set_unbooked(self, unbooked: list[Execution]) -> None:
+        self._unbooked = unbooked
+        self._store.put_unbooked(unbooked)
+
+    def _change(self, old: BookedFill, new: BookedFill) -> None:
+        """Replace a record, and what was computed with it."""
+        if new == old:
+            return
+        self._store.put_fill(new)
+        self._count_known(old.symbol, old.time, EXACT.subtract(_effect(new), _effect(old)))
+        self._make_stale(old.place)
+        self._make_stale(new.place)
+
+    def _move(self, order_id: str) -> None:
+        """Move the fills of an order, and of the orders below it, to the strategy they have now."""
+        seen, waiting = {order_id}, [order_id]
+        while waiting:
+            current = waiting.pop()
+            self._move_fills(current)
+            new = [each for each in self._store.list_linked(current) if each not in seen]
+            seen.update(new)
+            waiting += new
+
+    def _move_fills(self, order_id: str) -> None:
+        fills = self._store.list_fills(order_id)
+        if fills:
+            strategy = self._find_bucket(order_id)
+            for fill in fills:
+                self._change(fill, replace(fill, strategy=strategy))
+
+    def _find_bucket(self, order_id: str) -> str:
+        """Return the name under which the fills of an order count."""
+        name = self.find_strategy(order_id)
+        if name in self._names or name in (NO_STRATEGY, OTHER_STRATEGIES):
+            return name
+        if len(self._names) < MAX_STRATEGIES:
+            self._names[name] = None
+            self._store.add_name(name)
+            return name
+        if not self._has_overflowed:
+            self._has_overflowed = True
+            self._on_overflow()
+        return OTHER_STRATEGIES
+
+    def _count_known(self, symbol: str, time: int, qty: Decimal) -> None:
+        """Correct the lot of the start by a fill that it included."""
+        opening = self._store.get_opening(symbol)
+        if opening is not None and time <= opening.time and qty:
+            self._store.put_opening(replace(opening, known=EXACT.add(opening.known, qty)))
+            self._make_stale((NO_STRATEGY, symbol))
+
+    def _make_stale(self, place: tuple[str, str]) -> None:
+        self.version += 1
+        holding = self.holdings[place] = Holding()
+        self._stale[place] = None
+        strategy, symbol = place
+        opening = self._store.get_opening(symbol) if strategy == NO_STRATEGY else None
+        if opening is not None and (qty := EXACT.subtract(opening.qty, opening.known)):
+            key = FillKey(OPENING, "", "", "")
+            terms = opening.price, opening.multiplier, ZERO, opening.asset_class
+            holding.apply(Trade(key, qty, *terms))
+
+
+def _effect(fill: BookedFill) -> Decimal:
+    return ZERO if fill.is_busted else fill.qty
+
+
+def _trade(fill: BookedFill) -> Trade:
+    return Trade(fill.key, fill.qty, fill.price, fill.multiplier, fill.fee, fill.asset_class)

@@ -1,0 +1,144 @@
+"""`tradeproxy strategies`: whose positions are whose, and assignments by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+from argparse import SUPPRESS
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from tradeproxy.cli import proxy
+from tradeproxy.cli.ask import AskError, ask_proxy
+from tradeproxy.cli.findings import print_findings
+from tradeproxy.config.env import Environment
+from tradeproxy.wire.printable import escape_unprintable
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterator
+
+FAILED = 2
+"""The exit status if no proxy answers, or if it refuses the request."""
+
+MAX_PAGES = 100
+"""Pages that are asked for: 1,002 strategies have eleven, unless they have very many lots."""
+
+MAX_NAME = 24
+"""Characters of a strategy's name in the table."""
+
+HEAD = ("strategy", "symbol", "qty", "avg price", "day P&L", "P&L", "fees", "")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    actions = parser.add_subparsers(dest="action", metavar="assign")
+    assign = actions.add_parser(
+        # Options may stand before and behind the word: its defaults must not replace given ones.
+        "assign",
+        help="assign an order to a strategy by hand",
+        argument_default=SUPPRESS,
+    )
+    for each in (parser, assign):
+        each.add_argument("--account", help="paper, live or your own name; default paper")
+        each.add_argument("--json", action="store_true", help="print the documents")
+        proxy.add_arguments(each)
+    assign.add_argument("order", metavar="ORDER", help="the order's id")
+    assign.add_argument("name", metavar="NAME", help='the strategy; "" undoes the assignment')
+
+
+def main(arguments: Namespace) -> int:
+    """Print the strategies, or assign an order; return the exit status: 0 or FAILED.
+
+    Raises SystemExit for a wrong setting.
+    """
+    env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
+    url = proxy.find_url(env, arguments.url, arguments.account)
+    token = proxy.read_token(env, arguments.token_file)
+    print_findings(env.findings)
+    try:
+        if arguments.action == "assign":
+            print(escape_unprintable(_assign(url, token, arguments.order, arguments.name)))
+            return 0
+        document = fetch_strategies(url, token)
+        lines = list(format_strategies(document))
+    except AskError as error:
+        print(
+            json.dumps({"error": str(error)}) if arguments.json else escape_unprintable(str(error))
+        )
+        return FAILED
+    print(json.dumps(document, indent=2) if arguments.json else "\n".join(lines))
+    return 0
+
+
+def _assign(url: str, token: str, order_id: str, name: str) -> str:
+    query = f"strategy={quote(name, safe='')}" if name else "undo=1"
+    path = f"/strategies/orders/{quote(order_id, safe='')}?{query}"
+    answer = ask_proxy("POST", url, path, token)
+    return f"order {order_id}: {answer.get('strategy')}"
+
+
+def fetch_strategies(url: str, token: str) -> dict[str, Any]:
+    """Return the page of all strategies. Raises AskError."""
+    whole: dict[str, Any] = {}
+    query = ""
+    for _ in range(MAX_PAGES):
+        page = ask_proxy("GET", url, f"/strategies{query}", token)
+        try:
+            found = [*whole.get("strategies", []), *page["strategies"]]
+            whole = page | {"strategies": found}
+            if not page["more"]:
+                break
+            query = f"?cursor={quote(page['next'], safe='')}"
+        except (LookupError, TypeError):
+            raise AskError("this version cannot read the proxy's strategies") from None
+    return whole
+
+
+def format_strategies(document: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of a table. Raises AskError for a document of another shape."""
+    try:
+        rows = [HEAD, *_list_rows(document)]
+        differences = [
+            f"{each['symbol']}: the account has {each['account_qty']},"
+            f" all strategies together {each['strategies_qty']}"
+            for each in document["differences"]
+        ]
+        notes = [
+            f"{each['time']}: {each['kind']} of order {each['order_id']}: {each['message']}"
+            for each in document["notes"]
+        ]
+        is_complete = document["complete"]
+    except (LookupError, TypeError):
+        raise AskError("this version cannot read the proxy's strategies") from None
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column in (0, 1, 7) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+    yield from map(escape_unprintable, (*differences, *notes))
+    if not is_complete:
+        yield "The proxy has not compared its positions with Alpaca's yet."
+
+
+def _list_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for strategy in document["strategies"]:
+        name = escape_unprintable(strategy["name"])
+        name = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+        yield (name, "", "", "", *_sums(strategy), "")
+        for position in strategy["positions"]:
+            yield (
+                "",
+                escape_unprintable(position["symbol"]),
+                position["qty"],
+                position["avg_entry_price"] or "",
+                *_sums(position),
+                "account is flat" if position["account_flat"] else "",
+            )
+
+
+def _sums(entry: dict[str, Any]) -> tuple[str, str, str]:
+    return entry["realized_intraday_pl"], entry["realized_pl"], entry["fees"]

@@ -1,0 +1,218 @@
+"""Imports all fills that Alpaca lists into the book per strategy: `tradeproxy book import`.
+
+step    asks for                            until
+------  ----------------------------------  ----------------------------------------
+orders  GET /v2/orders, oldest first        none is new, or one is newer than the import
+fills   GET /v2/account/activities/FILL     a page is not full
+
+Orders come first: only they have the client_order_id that names a strategy. Where a step is after a
+page is stored with what the page brought, so an import continues there after a restart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from tradeproxy.book.executions import read_activity, read_order_links
+from tradeproxy.book.importing import ImportProgress, ImportState
+from tradeproxy.journal.base import UnreadableError
+from tradeproxy.recovery.delivered import read_time
+from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
+from tradeproxy.wire.event import format_time
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from tradeproxy.book.book import Book
+    from tradeproxy.book.strategies import Strategies
+    from tradeproxy.recovery.reconcile import Document
+    from tradeproxy.upstream.rest import RestClient
+
+ORDERS_A_PAGE, FILLS_A_PAGE = 500, 100
+
+PAUSE = 2.0
+"""Seconds between two requests. At most half of the account's requests are the import's."""
+
+RETRIES = 5
+"""Attempts for one page."""
+
+CHUNK = 20
+"""Orders or fills that one turn of the reactor takes: some milliseconds."""
+
+ORDERS_AFTER, FILLS_TOKEN, FIRST_TIME = "import orders", "import fills", "import first"
+"""The keys under which it is stored how far the import is."""
+
+_SHAPE = "an answer of another shape"
+
+
+class BookImport:
+    """Imports the fills of one account. Implements book.importing.Importer."""
+
+    _log = Logger()
+
+    def __init__(self, book: Book, rest: RestClient, clock: IReactorTime) -> None:
+        """Ask nothing yet.
+
+        Args:
+            book: takes the fills.
+            rest: the account's REST client, whose limit of requests applies.
+            clock: for the pauses between requests.
+        """
+        self._book = book
+        self._rest = rest
+        self._clock = clock
+        self._state = ImportState.IDLE
+        self._reason = ""
+        self._orders = self._fills = self._new = 0
+        self._fraction = 0.0
+
+    @property
+    def progress(self) -> ImportProgress:
+        """How far it is."""
+        return ImportProgress(
+            self._state, self._orders, self._fills, self._new, self._fraction, self._reason
+        )
+
+    def start(self) -> None:
+        """Begin an import, or continue one that was interrupted. While one runs, do nothing."""
+        if self._state is not ImportState.RUNNING:
+            self._state, self._reason = ImportState.RUNNING, ""
+            self._orders = self._fills = self._new = 0
+            self._fraction = 0.0
+            Deferred.fromCoroutine(self._run())
+
+    async def _run(self) -> None:
+        try:
+            await self._read_orders()
+            await self._read_fills()
+        except (RestRefusedError, RestUnavailableError) as error:
+            self._fail(error.reason)
+        except UnreadableError:
+            self._fail("the journal cannot be written at the moment")
+        except Exception:
+            self._log.failure(
+                "{account}: the import of fills failed", account=self._book.account.name
+            )
+            self._fail("see the proxy's log")
+        else:
+            self._state, self._fraction = ImportState.DONE, 1.0
+            self._log.info(
+                "{account}: imported {new} of {fills} fills",
+                account=self._book.account.name,
+                new=self._new,
+                fills=self._fills,
+            )
+
+    def _fail(self, reason: str) -> None:
+        self._state, self._reason = ImportState.FAILED, reason
+
+    async def _read_orders(self) -> None:
+        after = (await self._strategies()).get_progress(ORDERS_AFTER)
+        seen: set[str] = set()
+        # The stream brings newer ones, and a busy account would never end.
+        began = self._book.account.dates.now_microseconds()
+        while True:
+            parameters = {
+                "status": "all",
+                "direction": "asc",
+                "limit": str(ORDERS_A_PAGE),
+                "nested": "true",
+            }
+            if after:
+                parameters["after"] = after
+            page = await self._get("/v2/orders", parameters)
+            new = [order for order in page if str(order.get("id")) not in seen]
+            seen = {str(order.get("id")) for order in page}
+            self._orders += len(new)
+            await self._take(new, [])
+            newest = max([read_time(order.get("submitted_at")) for order in page], default=0)
+            if not new or not 0 < newest < began:
+                return
+            # A microsecond earlier: Alpaca begins a page after the time, not at it.
+            after = format_time(newest - 1)
+            (await self._strategies()).put_progress(ORDERS_AFTER, after)
+            self._book.save()
+
+    async def _read_fills(self) -> None:
+        token = (await self._strategies()).get_progress(FILLS_TOKEN)
+        while True:
+            parameters = {"direction": "asc", "page_size": str(FILLS_A_PAGE)}
+            if token:
+                parameters["page_token"] = token
+            page = await self._get("/v2/account/activities/FILL", parameters)
+            self._fills += len(page)
+            await self._take([], page)
+            last = page[-1].get("id") if page else None
+            if isinstance(last, str) and len(last) <= 128 and last != token:
+                token = last
+                self._measure(page, await self._strategies())
+                # Fills that come later are behind it, so the next import begins there.
+                (await self._strategies()).put_progress(FILLS_TOKEN, token)
+                self._book.save()
+            if len(page) < FILLS_A_PAGE or last != token:
+                return
+
+    def _measure(self, page: list[Document], strategies: Strategies) -> None:
+        """Estimate by the times of the fills how much of all is read."""
+        times = [read_time(fill.get("transaction_time")) for fill in page]
+        first = int(strategies.get_progress(FIRST_TIME) or 0)
+        if not first:
+            first = times[0]
+            strategies.put_progress(FIRST_TIME, str(first))
+        span = self._book.account.dates.now_microseconds() - first
+        if span > 0:
+            self._fraction = min(max((times[-1] - first) / span, 0.0), 1.0)
+
+    async def _take(self, orders: list[Document], fills: list[Document]) -> None:
+        for begin in range(0, max(len(orders), len(fills)), CHUNK):
+            links = [
+                each
+                for order in orders[begin : begin + CHUNK]
+                for each in read_order_links(order)
+                if _matters(order)
+            ]
+            executions = [read_activity(fill) for fill in fills[begin : begin + CHUNK]]
+            strategies = await self._strategies()
+            self._new += strategies.import_fills(
+                links, [each for each in executions if each is not None]
+            )
+            self._book.save()
+            await deferLater(self._clock, 0)
+
+    async def _strategies(self) -> Strategies:
+        """Return the strategies once they can be asked."""
+        for _ in range(120):
+            if (found := self._book.strategies) is not None:
+                return found
+            await deferLater(self._clock, 0.5)
+        raise UnreadableError
+
+    async def _get(self, path: str, parameters: dict[str, str]) -> list[Document]:
+        """Return a page. Raises RestRefusedError, or RestUnavailableError after RETRIES."""
+        for attempt in range(RETRIES):
+            await deferLater(self._clock, PAUSE * (1 + attempt * attempt))
+            try:
+                document = (await self._rest.get(path, parameters)).document
+            except RestUnavailableError as error:
+                if attempt == RETRIES - 1:
+                    raise
+                await deferLater(self._clock, error.retry_after)
+            else:
+                if isinstance(document, list) and all(isinstance(each, dict) for each in document):
+                    return document
+                raise RestUnavailableError(_SHAPE)
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _matters(order: Document) -> bool:
+    """Whether an order may have fills, or links to orders that do."""
+    return bool(
+        order.get("filled_qty") not in (None, "0", 0)
+        or order.get("legs")
+        or order.get("replaces")
+        or order.get("replaced_by")
+    )

@@ -1,0 +1,95 @@
+"""What changes the book per strategy over HTTP: an assignment by hand, and the import of old fills.
+
+Host, Origin and token are checked before, as for every page. No page of another origin may read an
+answer, or send a request that is not a GET.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from tradeproxy.book.strategies import AssignmentError, UnknownOrderError
+from tradeproxy.downstream.admission import Rejection
+from tradeproxy.downstream.parameters import QueryError, read_parameters
+from tradeproxy.downstream.snapshot import encode_compact
+from tradeproxy.journal.base import UnreadableError
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
+    from tradeproxy.book.book import Book
+
+BUILDING = Rejection(503, "the state of the account is still being built", retry_after=1)
+UNREADABLE = Rejection(503, "the journal cannot be used at the moment", retry_after=1)
+UNKNOWN = Rejection(404, "the order has no fill here, and no link to another order")
+FOLLOWER = Rejection(409, "this node does not lead the account: ask the leader")
+NO_IMPORT = Rejection(404, "this proxy cannot import fills")
+
+
+def render_assignment(
+    request: Request, book: Book, order_id: str, query: bytes
+) -> bytes | Rejection:
+    """Assign an order to the strategy in the query: `strategy`, or nothing to undo that."""
+    if request.method != b"POST":
+        return _refuse_method(request, b"POST")
+    try:
+        given = read_parameters(query, ("strategy", "undo"))
+    except QueryError as error:
+        return Rejection(400, str(error))
+    if ("strategy" in given) == ("undo" in given):
+        return Rejection(400, "strategy: is missing; undo=1 undoes an assignment")
+    strategies = book.strategies
+    if strategies is None:
+        return BUILDING
+    role = book.account.role
+    if role is not None and not role.is_leader:
+        return FOLLOWER
+    try:
+        strategies.assign(order_id, given.get("strategy", ""))
+        name = strategies.book.find_strategy(order_id)
+    except UnknownOrderError:
+        return UNKNOWN
+    except AssignmentError as error:
+        return Rejection(400, f"strategy: {error}")
+    except (sqlite3.Error, UnreadableError):
+        return UNREADABLE
+    book.save()
+    return _render(request, {"order_id": order_id, "strategy": name})
+
+
+def render_import(request: Request, book: Book, query: bytes) -> bytes | Rejection:
+    """Show how far the import is; POST begins or continues it."""
+    if request.method not in (b"GET", b"HEAD", b"POST"):
+        return _refuse_method(request, b"GET, HEAD, POST")
+    try:
+        read_parameters(query, ())
+    except QueryError as error:
+        return Rejection(400, str(error))
+    if book.importer is None:
+        return NO_IMPORT
+    if request.method == b"POST":
+        book.importer.start()
+    progress = book.importer.progress
+    return _render(
+        request,
+        {
+            "state": progress.state.value,
+            "orders": progress.orders,
+            "fills": progress.fills,
+            "new": progress.new,
+            "fraction": round(progress.fraction, 4),
+            "reason": progress.reason,
+        },
+    )
+
+
+def _render(request: Request, document: dict[str, Any]) -> bytes:
+    request.setHeader(b"content-type", b"application/json")
+    request.setHeader(b"cache-control", b"no-store")
+    return encode_compact(document) + b"\n"
+
+
+def _refuse_method(request: Request, allowed: bytes) -> Rejection:
+    request.setHeader(b"allow", allowed)
+    return Rejection(405, f"only {allowed.decode()} is allowed here")

@@ -1,0 +1,129 @@
+"""The page about an account's strategies. docs/strategies.md has its fields."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tradeproxy.book.fields import normalize_symbol
+from tradeproxy.book.strategies import read_account
+from tradeproxy.book.strategy_views import (
+    describe_strategy,
+    group_holdings,
+    list_differences,
+    list_notes,
+)
+from tradeproxy.downstream.admission import Rejection
+from tradeproxy.downstream.parameters import QueryError, read_parameters, read_switch
+from tradeproxy.downstream.snapshot import encode_compact
+from tradeproxy.wire.strategy_rule import MAX_STRATEGIES, is_strategy_name
+
+if TYPE_CHECKING:
+    from tradeproxy.book.book import Book
+    from tradeproxy.web.answer import Work
+
+DEFAULT_LIMIT = 100
+
+MAX_BYTES = 512 * 1024
+"""Bytes of the strategies on one page. A page with more ends early, with a cursor."""
+
+STEP_POSITIONS = 50
+"""Positions after which a step ends: each takes some 30 microseconds."""
+
+COMPUTING = Rejection(503, "the strategies are being computed", retry_after=1)
+
+
+@dataclass(frozen=True, slots=True)
+class StrategiesRequest:
+    """A page of strategies. Empty sets do not restrict."""
+
+    names: frozenset[str]
+    symbols: frozenset[str]
+    lots: bool
+    limit: int
+    after: str
+    """The last strategy on the page before; "" for the first page."""
+
+
+def parse_strategies_request(query: bytes) -> StrategiesRequest:
+    """Parse the query of `/strategies`. Raises QueryError."""
+    given = read_parameters(query, ("strategy", "symbols", "lots", "limit", "cursor"))
+    limit = given.get("limit", str(DEFAULT_LIMIT))
+    if re.fullmatch("[0-9]{1,4}", limit) is None or not 1 <= int(limit) <= MAX_STRATEGIES:
+        raise QueryError(f"limit: is not a number from 1 to {MAX_STRATEGIES}")
+    after = given.get("cursor", "")
+    if after and not is_strategy_name(after):
+        raise QueryError("cursor: is not the cursor of a page of strategies")
+    return StrategiesRequest(
+        frozenset(_split(given.get("strategy", ""))),
+        frozenset(normalize_symbol(symbol) for symbol in _split(given.get("symbols", ""))),
+        read_switch({"lots": "1", **given}, "lots"),
+        int(limit),
+        after,
+    )
+
+
+def list_strategies(book: Book, request: StrategiesRequest) -> Work:
+    """Make the page, in steps: strategies on later ones may be newer. May raise UnreadableError."""
+    yield
+    book.catch_up()
+    strategies = book.strategies
+    if strategies is None or not strategies.is_current():
+        return COMPUTING
+    day, account = strategies.today, read_account(book.positions())
+    cursor = book.cursor
+    yield
+    groups = group_holdings(strategies.book)
+    names = _behind(list(groups), request.after)
+    documents: list[bytes] = []
+    size = positions = 0
+    last = ""
+    for name in names:
+        if request.names and name not in request.names:
+            continue
+        if len(documents) >= request.limit or size >= MAX_BYTES:
+            break
+        own = groups[name]
+        document = describe_strategy(
+            name,
+            own,
+            day,
+            account,
+            symbols=request.symbols,
+            lots=request.lots,
+            all_positions=bool(request.names),
+        )
+        documents.append(encode_compact(document))
+        size += len(documents[-1])
+        last, positions = name, positions + len(own)
+        if positions >= STEP_POSITIONS:
+            positions = 0
+            yield
+    else:
+        last = ""
+    head = {
+        "account": book.account.name,
+        "cursor": cursor,
+        "complete": book.is_complete,
+        "date": day.isoformat(),
+    }
+    tail = {
+        "differences": list_differences(strategies.book, account),
+        "notes": list_notes(strategies.book),
+        "more": bool(last),
+        "next": last or None,
+    }
+    pieces = [encode_compact(head)[:-1], b',"strategies":[']
+    for number, each in enumerate(documents):
+        pieces += ([b","] if number else []) + [each]
+    return [*pieces, b"],", encode_compact(tail)[1:], b"\n"]
+
+
+def _behind(names: list[str], after: str) -> list[str]:
+    """Return the names behind one of them; all if it is gone."""
+    return names[names.index(after) + 1 :] if after in names else names
+
+
+def _split(text: str) -> list[str]:
+    return [part for part in (part.strip() for part in text.split(",")) if part]
