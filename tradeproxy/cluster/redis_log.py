@@ -322,7 +322,7 @@ class RedisLog:
         """Raise RedisUnavailableError for a reply whose shape is not the command's."""
         try:
             yield
-        except (AttributeError, IndexError, TypeError, ValueError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             raise self._redis.refuse_reply() from None
 
     async def _run(self, script: Script, *arguments: str | bytes | int) -> Any:
