@@ -76,7 +76,16 @@ class DamagedLogTests(NodesCase):
 
     def test_replies_of_another_shape_stop_no_node(self) -> None:
         """A node that got one neither led nor read any more, until its restart."""
-        for reply in (1, b"x", {}, [1], [b"x"] * 5, [[b"s", [[b"x"]]]], [[], [], []], [[1]]):
+        for reply in (
+            1,
+            b"x",
+            {b"a": b"b"},
+            [1],
+            [b"x"] * 5,
+            [[b"s", [[b"x"]]]],
+            [[], [], []],
+            [[1]],
+        ):
             leader, node = self.begin()
             with mock.patch.object(self.redis, "serve", lambda _, reply=reply: reply):
                 self.advance(RENEW_AFTER + 1)
