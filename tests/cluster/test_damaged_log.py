@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest import mock
 
 from tests.support.journals import event
@@ -76,7 +77,7 @@ class DamagedLogTests(NodesCase):
 
     def test_replies_of_another_shape_stop_no_node(self) -> None:
         """A node that got one neither led nor read any more, until its restart."""
-        for reply in (
+        replies: tuple[Any, ...] = (
             1,
             b"x",
             {b"a": b"b"},
@@ -85,7 +86,8 @@ class DamagedLogTests(NodesCase):
             [[b"s", [[b"x"]]]],
             [[], [], []],
             [[1]],
-        ):
+        )
+        for reply in replies:
             leader, node = self.begin()
             with mock.patch.object(self.redis, "serve", lambda _, reply=reply: reply):
                 self.advance(RENEW_AFTER + 1)

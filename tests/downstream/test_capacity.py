@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.support.frames import AUTH, FILL, LISTEN, LISTENING
 from tests.support.proxy import Client, ProxyTestCase
 from tradeproxy.config.settings import Limits
@@ -135,6 +137,7 @@ class UnfinishedRequestTests(ProxyTestCase):
         """A message of a WebSocket before its login counts too."""
         clients = [self.connect() for _ in range(6)]
         for client in clients:
-            client.transport.write(b"\x81\xfe\x23\x29\0\0\0\0" + HEAD)  # one byte is missing
+            transport: Any = client.transport
+            transport.write(b"\x81\xfe\x23\x29\0\0\0\0" + HEAD)  # one byte is missing
             self.wires.flush()
         self.assertEqual([each.is_open_now for each in clients], [False] * 2 + [True] * 4)
