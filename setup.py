@@ -44,6 +44,9 @@ INSTALL_REQUIRES = [
     "python-dotenv >= 1.2.2",
     # Parses only those fields of an event that the proxy needs. 0.20: supports Python 3.14.
     "msgspec >= 0.20",
+    # New York's clock, by which a trade date changes, where the system has no zone files, as in
+    # slim containers. 2025.2: the rules of New York are those of 2007, so any recent one will do.
+    "tzdata >= 2025.2",
     # `tradeproxy completion` for bash, zsh and tcsh: shtab reads argparse's parser.
     "shtab >= 1.7",
 ]
@@ -58,9 +61,17 @@ REDIS_REQUIRES = [
     "hiredis >= 3",
 ]
 
+# `tradeproxy export --format parquet`. 22: wheels for Python 3.14.
+PARQUET_REQUIRES = ["pyarrow >= 22"]
+
+# The format `apprise` of webhooks. 1.9: the oldest release that we have tried.
+APPRISE_REQUIRES = ["apprise >= 1.9"]
+
 TEST_REQUIRES = [
     *ASYNCIO_REQUIRES,
+    *PARQUET_REQUIRES,
     *REDIS_REQUIRES,
+    *APPRISE_REQUIRES,
     # 7.10: measures subprocesses (patch = subprocess).
     "coverage >= 7.10",
     "hypothesis >= 6.100",
@@ -78,6 +89,10 @@ TEST_REQUIRES = [
     # A test compares docs/asyncapi.yaml with the frames. AsyncAPI 3 uses JSON Schema draft 7.
     "jsonschema >= 4.23",
     "pyyaml >= 6",
+    # A test verifies the signatures of webhooks. 1.1: has no dependencies.
+    "standardwebhooks >= 1.1",
+    # Its models of Slack's blocks are compared with ours. 3.27: typed.
+    "slack-sdk >= 3.27",
     # A test builds the wheel without isolation, because isolation would use the network.
     "setuptools >= 77",
 ]
@@ -131,6 +146,8 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "asyncio": ASYNCIO_REQUIRES,
+        "parquet": PARQUET_REQUIRES,
+        "apprise": APPRISE_REQUIRES,
         "redis": REDIS_REQUIRES,
         "test": TEST_REQUIRES,
         "dev": DEV_REQUIRES,

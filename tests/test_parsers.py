@@ -23,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.frames import AUTH
 from tests.support.proxy import ProxyTestCase, RawClient
 from tests.system.attacks.sending import build_frame
-from tradeproxy.cli import export, tail_output
+from tradeproxy.cli import tail_output
 from tradeproxy.client.base import read_http_rejection
 from tradeproxy.client.resume import PositionLostError, ResumeState, Update
 from tradeproxy.cluster.redis_log import EpochStart
@@ -36,6 +36,7 @@ from tradeproxy.simulator.errors import ApiError
 from tradeproxy.simulator.faults import parse_fault
 from tradeproxy.simulator.orders import parse_order, parse_replacement
 from tradeproxy.simulator.replay import parse_event_range
+from tradeproxy.tradelog.csv_text import format_cell
 from tradeproxy.upstream.backoff import MAX_RETRY_AFTER, parse_retry_after
 from tradeproxy.upstream.http_date import parse_date
 from tradeproxy.wire.origin_rules import OriginRules
@@ -290,7 +291,7 @@ class DocumentTests(SynchronousTestCase):
     @given(texts | st.text("=+-@\t\r\n'\";,0", max_size=10))
     def test_any_text_in_csv(self, text: str) -> None:
         """It is one field, it can be encoded, and it begins as no formula."""
-        cell = export.format_cell(text)
+        cell = format_cell(text)
         cell.encode()
         [field] = next(csv.reader(io.StringIO(cell, newline=""), strict=True), [""])
         self.assertFalse(field[:1] in tuple("=+-@\t\r") and not field[1:].isdecimal(), field)

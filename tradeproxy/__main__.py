@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger, LogLevelFilterPredicate, globalLogBeginner
 
 import tradeproxy
-from tradeproxy.cli import export, init, proxy, status, tail
+from tradeproxy.cli import export, init, notify, proxy, status, tail
 from tradeproxy.cli.reactor import run_coroutine
 from tradeproxy.cli.streams import open_missing_streams, replace_unencodable
 from tradeproxy.cli.terminal import exit_on_broken_pipe
@@ -88,6 +88,8 @@ def _run_command() -> None:
             tail.main(arguments)
         case "export":
             export.main(arguments)
+        case "notify":
+            raise SystemExit(notify.main(arguments))
         case "completion":
             print(_completion(arguments.shell))
         case None:
@@ -140,6 +142,7 @@ def _make_parser() -> ArgumentParser:
             "export", help="write a day's trades of an account as JSON lines or CSV"
         )
     )
+    notify.add_arguments(commands.add_parser("notify", help="send a test message to a webhook"))
     simulate = commands.add_parser(
         "simulate", help="run the embedded Alpaca alone, for tests and experiments"
     )

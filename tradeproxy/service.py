@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from functools import partial
 from random import SystemRandom
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from tradeproxy.book.book import Book
 from tradeproxy.config import endpoints
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.clients import Clients, DownstreamService
@@ -24,6 +27,9 @@ from tradeproxy.runtime import reuseport
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.runtime.gc_service import GcService
 from tradeproxy.runtime.signals import HangupService
+from tradeproxy.tradelog.day_files import DayFiles
+from tradeproxy.tradelog.lines import LineFormat
+from tradeproxy.tradelog.service import TradeLogService
 from tradeproxy.upstream.backoff import Backoff
 from tradeproxy.upstream.client import UpstreamFactory, upstream_endpoint
 from tradeproxy.upstream.http import build_agent
@@ -33,6 +39,7 @@ from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.web.rest_proxy import RestProxy
 from tradeproxy.web.routes import account_paths
 from tradeproxy.web.site import build_site
+from tradeproxy.webhooks.service import Webhooks, build_sender
 from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 if TYPE_CHECKING:
@@ -46,6 +53,7 @@ if TYPE_CHECKING:
     from tradeproxy.config.settings import Settings
     from tradeproxy.config.source import SettingsSource
     from tradeproxy.config.storage import JournalSettings
+    from tradeproxy.config.trade_log import TradeLogSettings
     from tradeproxy.journal.base import Journal
     from tradeproxy.runtime.socket_limit import SocketLimit
 
@@ -61,7 +69,8 @@ def build_service(
     """Return the service that keeps one connection per account and serves its events to clients.
 
     Services start in the order in which they are added here, and stop in reverse, one at a time.
-    The stop closes the listeners, then the clients, then Alpaca's streams, then the journals.
+    The stop closes the listeners, then the clients, then the webhooks, then Alpaca's streams, then
+    the journals.
 
     Args:
         settings: the accounts, the addresses and the limits.
@@ -80,19 +89,40 @@ def build_service(
         )
         for account in settings.accounts
     }
-    clients = DownstreamFactory(settings.limits, reactor, sockets)
+    books = {name: Book(each, reactor) for name, each in accounts.items() if settings.book}
+    clients = DownstreamFactory(settings.limits, reactor, sockets, books)
     tokens = Tokens(settings.tokens)
     admission = Admission(settings.allowed_hosts, settings.allowed_origins, tokens)
     agent = build_agent(reactor, settings.connect_proxy)
     passthrough = _passthrough(settings, agent, clients.clients, reactor) if settings.rest else None
     trusted = TrustedProxies(settings.trusted_proxies)
-    site = build_site(accounts, clients, admission, reactor, wall_clock, passthrough, trusted)
+    webhooks = Webhooks(
+        settings.webhooks,
+        accounts,
+        lambda webhook: build_sender(webhook, reactor, settings.connect_proxy, wall_clock),
+        os.urandom(8).hex(),
+        reactor,
+        SystemRandom().random,
+    )
+    site = build_site(
+        accounts,
+        clients,
+        admission,
+        reactor,
+        wall_clock,
+        passthrough,
+        trusted,
+        webhooks.list_stats,
+    )
 
     proxy = OrderedService()
     proxy.setName("tradeproxy")
     for account in settings.accounts if settings.demo else ():
         _simulator_service(account, reactor, wall_clock).setServiceParent(proxy)
     JournalService(accounts.values()).setServiceParent(proxy)
+    BookService(books.values()).setServiceParent(proxy)
+    if settings.trade_log is not None:
+        _trade_logs(settings.trade_log, accounts.values(), reactor).setServiceParent(proxy)
     upstream = MultiService()
     upstream.setServiceParent(proxy)
     read_accounts = tuple if source is None else source.read_accounts_again
@@ -100,9 +130,18 @@ def build_service(
     for account, own_keys in zip(settings.accounts, keys, strict=True):
         dates = accounts[account.name].dates
         rest = RestClient(agent, account.base_url.rest, own_keys, reactor, dates)
-        make = partial(_upstream_service, own_keys, accounts[account.name], rest, settings, reactor)
+        make = partial(
+            _upstream_service,
+            own_keys,
+            accounts[account.name],
+            rest,
+            settings,
+            reactor,
+            books.get(account.name),
+        )
         service = make() if node is None else node.leadership(accounts[account.name], make)
         service.setServiceParent(upstream)
+    webhooks.setServiceParent(proxy)
     DownstreamService(clients.clients, reactor).setServiceParent(proxy)
     for description in settings.listen:
         reuseport.build_listener(description, site, reactor, settings.reuse_port).setServiceParent(
@@ -117,6 +156,7 @@ def build_service(
             None if passthrough is None else passthrough.admission,
             keys,
             set_log_level,
+            webhooks,
         )
         reload = Reload(settings, source.read_again, targets)
         HangupService(reactor, reload.run).setServiceParent(proxy)
@@ -161,8 +201,9 @@ def _upstream_service(
     rest: RestClient,
     settings: Settings,
     reactor: Any,
+    book: Book | None,
 ) -> UpstreamService:
-    recovery = Recovery(account, rest, settings.recovery, reactor)
+    recovery = Recovery(account, rest, settings.recovery, reactor, book)
     return UpstreamService(
         account,
         upstream_endpoint(keys.settings.base_url, reactor, settings.connect_proxy),
@@ -171,6 +212,20 @@ def _upstream_service(
         Backoff(SystemRandom().random),
         reactor,
     )
+
+
+def _trade_logs(
+    settings: TradeLogSettings, accounts: Iterable[Account], reactor: Any
+) -> MultiService:
+    # A disk or a network file system may take seconds for a write.
+    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+    services = MultiService()
+    for account in accounts:
+        line_format = LineFormat(account.name, settings.format)
+        files = DayFiles(settings.directory, account.name, line_format)
+        service = TradeLogService(account, files, line_format, reactor, in_thread)
+        service.setServiceParent(services)
+    return services
 
 
 def _passthrough(settings: Settings, agent: IAgent, clients: Clients, reactor: Any) -> RestProxy:
@@ -251,6 +306,32 @@ class JournalService(Service):
         self._log.info("stopped")
 
 
+class BookService(Service):
+    """Starts the books once the journals are open, and has them write their state at the stop."""
+
+    _log = Logger()
+
+    def __init__(self, books: Iterable[Book]) -> None:
+        self._books = tuple(books)
+
+    def startService(self) -> None:
+        """Start the books. They read their logs in turns of the reactor to come."""
+        super().startService()
+        for book in self._books:
+            book.start()
+
+    def stopService(self) -> None:
+        """Have the books apply what was committed, and write their state. Log each failure."""
+        super().stopService()
+        for book in self._books:
+            try:
+                book.stop()
+            except Exception:
+                self._log.failure(
+                    "{account}: the book did not close cleanly", account=book.account.name
+                )
+
+
 class StartupLog(Service):
     """Logs the addresses and accounts once all services have started."""
 
@@ -285,7 +366,17 @@ class StartupLog(Service):
                     proxy=proxy.label,
                     source=proxy.source,
                 )
+        for webhook in self._settings.webhooks:
+            self._log.info(
+                "webhook {webhook}: {events} for {accounts}, as {form}",
+                webhook=webhook.name,
+                events=", ".join(sorted(webhook.events)),
+                accounts=", ".join(sorted(webhook.accounts)) or "all accounts",
+                form=webhook.format.value,
+            )
         self._log.info("events are kept in {place}", place=self._settings.storage_label)
+        if (trade_log := self._settings.trade_log) is not None:
+            self._log.info("the trade log is in {place}", place=trade_log.directory)
         self._log.info(
             "the dashboard at {base}/, health at {base}/healthz and {base}/readyz, "
             "metrics at {base}/metrics",

@@ -10,14 +10,19 @@ import sys
 from argparse import ArgumentParser
 from datetime import date, datetime
 from pathlib import Path
+from unittest.mock import patch
+
+from pyarrow import parquet
 
 from tests.support.journals import FIRST_AT, NOW, JournalCase, event, event_id_of, events, time_of
-from tradeproxy.cli import export
-from tradeproxy.cli.times import format_moment, from_microseconds, get_day_bounds
+from tradeproxy.cli import export, export_formats, journal_reader
+from tradeproxy.cli.times import find_zone_name, format_moment, from_microseconds, get_day_bounds
 from tradeproxy.config.command import name_command
 from tradeproxy.journal.connection import DamageError
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.schema import SchemaError
+from tradeproxy.tradelog.columns import COLUMNS
+from tradeproxy.tradelog.csv_text import format_cell
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import Recovered, extract_data, frame_event, with_mark
 from tradeproxy.wire.messages import TradeUpdate, parse_server
@@ -30,9 +35,12 @@ class ReadEventsTests(JournalCase):
     """read_events, while the proxy has the journal open."""
 
     def read(self, begin: int = 0, end: int = FAR_FUTURE) -> list[bytes]:
-        connection = export.open_read_only(self.path)
+        connection = journal_reader.open_read_only(self.path)
         self.addCleanup(connection.close)
-        return [exported.raw for exported in export.read_events(connection, self.path, begin, end)]
+        return [
+            exported.raw
+            for exported in journal_reader.read_events(connection, self.path, begin, end)
+        ]
 
     def test_period_includes_begin_and_excludes_end(self) -> None:
         """The events are in the order of the journal, byte for byte."""
@@ -71,7 +79,9 @@ class ReadEventsTests(JournalCase):
         """Between two queries of the reader, the proxy can truncate its write-ahead log."""
         journal = self.open()
         journal.append(events(*range(1200)))
-        reading = export.read_events(export.open_read_only(self.path), self.path, 0, FAR_FUTURE)
+        reading = journal_reader.read_events(
+            journal_reader.open_read_only(self.path), self.path, 0, FAR_FUTURE
+        )
         next(reading)
         journal.append(events(*range(1200, 1300)))
         self.assertTrue(journal.status.durable)
@@ -87,9 +97,9 @@ class ReadEventsTests(JournalCase):
         journal.append(events(*range(20)))
         for n in (20, 21):
             journal.append(events(n))
-        connection = export.open_read_only(self.path)
+        connection = journal_reader.open_read_only(self.path)
         self.addCleanup(connection.close)
-        reading = export.read_events(connection, self.path, 0, FAR_FUTURE)
+        reading = journal_reader.read_events(connection, self.path, 0, FAR_FUTURE)
         found = [next(reading).raw]
         self.clock.advance(TRIM_EVERY)
         found += [exported.raw for exported in reading]
@@ -98,7 +108,7 @@ class ReadEventsTests(JournalCase):
     def test_connection_is_read_only(self) -> None:
         """SQLite rejects a write."""
         self.open()
-        connection = export.open_read_only(self.path)
+        connection = journal_reader.open_read_only(self.path)
         self.addCleanup(connection.close)
         error = self.assertRaises(
             sqlite3.OperationalError, connection.execute, "DELETE FROM events"
@@ -113,14 +123,14 @@ class ReadEventsTests(JournalCase):
                 connection.execute(f"PRAGMA user_version = {version}")
             connection.close()
             before = self.path.read_bytes()
-            error = self.assertRaises(SchemaError, export.open_read_only, self.path)
+            error = self.assertRaises(SchemaError, journal_reader.open_read_only, self.path)
             self.assertIn(word, str(error))
             self.assertEqual(self.path.read_bytes(), before)
 
     def test_foreign_schema_is_rejected(self) -> None:
         """The rules are the proxy's: no code, no missing table, and no trust in the schema."""
         self.open().close()
-        connection = export.open_read_only(self.path)
+        connection = journal_reader.open_read_only(self.path)
         self.addCleanup(connection.close)
         self.assertEqual(connection.execute("PRAGMA trusted_schema").fetchone(), (0,))
         for statement, error in (
@@ -129,7 +139,7 @@ class ReadEventsTests(JournalCase):
         ):
             with sqlite3.connect(self.path) as other:
                 other.execute(statement)
-            self.assertRaises(error, export.open_read_only, self.path)
+            self.assertRaises(error, journal_reader.open_read_only, self.path)
             with sqlite3.connect(self.path) as other:
                 other.execute("DROP VIEW IF EXISTS v")
 
@@ -143,36 +153,38 @@ class WriteCsvTests(JournalCase):
         assert isinstance(update, TradeUpdate)
         self.open().append([update.event])
         out = io.StringIO()
-        connection = export.open_read_only(self.path)
+        connection = journal_reader.open_read_only(self.path)
         self.addCleanup(connection.close)
-        export.write_csv(export.read_events(connection, self.path, 0, FAR_FUTURE), out)
+        export_formats.write_csv(
+            journal_reader.read_events(connection, self.path, 0, FAR_FUTURE), out
+        )
         return out.getvalue()
 
     def test_text_is_no_formula_and_number_stays_number(self) -> None:
         """A spreadsheet runs a formula that an order's name holds; a negative number is none."""
         for text in ('=HYPERLINK("x")', "+1+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", " =1", "\tx"):
-            cell = export.format_cell(text)
+            cell = format_cell(text)
             self.assertEqual(cell.strip('"')[0], "'", text)
             self.assertEqual(next(csv.reader([cell], strict=True)), [f"'{text}"])
         for number in ("-5", "-0.1", "+3", "-1e-9", "-Infinity", "12"):
-            self.assertEqual(export.format_cell(number), number)
+            self.assertEqual(format_cell(number), number)
 
     def test_part_behind_a_separator_is_no_formula(self) -> None:
         """Where `;` separates fields, quotes behind a comma have no meaning: the field is cut."""
         for text in ("a;=1+1;b", "; @SUM(A1);", "a\n=1+1\n", "a\t\t-1+1\t", "\t=1\t"):
-            line = f"2026-07-24,{export.format_cell(text)},fill\n"
+            line = f"2026-07-24,{format_cell(text)},fill\n"
             for separator in ";\t,":
                 rows = csv.reader(io.StringIO(line), delimiter=separator)
                 parts = [part.strip() for row in rows for part in row if part]
                 self.assertFalse([part for part in parts if part[0] in "=@-"], (text, separator))
         for text in ("a;b=c", "a-b;c", "buy;5"):
-            self.assertEqual(export.format_cell(text), f'"{text}"')
+            self.assertEqual(format_cell(text), f'"{text}"')
 
     def test_field_with_line_break_or_separator_is_quoted(self) -> None:
         """A bare CR ends a line too, and `;` separates fields in some spreadsheets."""
         for text in ("a\rb", "a\nb", "a\r\nb", "a;b", "a\tb", 'a"b', "a,b"):
-            self.assertTrue(export.format_cell(text).startswith('"'), text)
-            self.assertEqual(next(csv.reader(io.StringIO(export.format_cell(text)))), [text])
+            self.assertTrue(format_cell(text).startswith('"'), text)
+            self.assertEqual(next(csv.reader(io.StringIO(format_cell(text)))), [text])
 
     def test_lone_surrogate_and_nul_are_escaped(self) -> None:
         """A lone surrogate has no UTF-8 form: it ended the export with a traceback."""
@@ -201,9 +213,11 @@ class WriteCsvTests(JournalCase):
         assert isinstance(update, TradeUpdate)
         journal.append([update.event])
         out = io.StringIO()
-        connection = export.open_read_only(self.path)
+        connection = journal_reader.open_read_only(self.path)
         self.addCleanup(connection.close)
-        export.write_csv(export.read_events(connection, self.path, 0, FAR_FUTURE), out)
+        export_formats.write_csv(
+            journal_reader.read_events(connection, self.path, 0, FAR_FUTURE), out
+        )
         [row] = csv.DictReader(io.StringIO(out.getvalue()))
         self.assertEqual(
             {name: text for name, text in row.items() if text},
@@ -246,6 +260,11 @@ class ExportCommandTests(JournalCase):
         """Return the error line of the command."""
         return str(self.assertRaises(SystemExit, self.run_export, *arguments))
 
+    def describe(self, day: date) -> str:
+        """Return how the report names a local day."""
+        begin, end = (format_moment(from_microseconds(time)) for time in get_day_bounds(day))
+        return f"from {begin} to {end} ({find_zone_name()})"
+
     def test_kind_default_is_trades(self) -> None:
         """By default the output has executions and their corrections; `all` has every event."""
         period = ("--from", format_time(FIRST_AT), "--to", format_time(time_of(10)))
@@ -259,23 +278,23 @@ class ExportCommandTests(JournalCase):
     def test_number_of_events_is_reported(self) -> None:
         """On standard error; nothing found says so, and where and how to find more."""
         day = datetime.fromtimestamp(FIRST_AT / 1_000_000).date()
-        begin, end = map(format_moment, get_day_bounds(day))
+        period = self.describe(day)
         self.run_export("--date", str(day))
         self.assertEqual(
             self.err.getvalue(),
-            f"paper: 2 trades from {begin} to {end} written to standard output\n",
+            f"paper: 2 trades {period} written to standard output\n",
         )
         self.run_export("--from", format_time(time_of(3)), "--to", format_time(time_of(4)))
         self.assertTrue(self.err.getvalue().startswith("paper: 1 trade from "))
 
     def test_file_without_such_events_is_named_with_its_newest_time(self) -> None:
         """Beside a demo, which keeps its events in memory, the file is that of an older proxy."""
-        begin, end = map(format_moment, get_day_bounds(date(1999, 12, 31)))
+        period = self.describe(date(1999, 12, 31))
         self.run_export("--date", "1999-12-31")
         newest = format_moment(from_microseconds(time_of(3)))
         self.assertEqual(
             self.err.getvalue(),
-            f"paper: no trades from {begin} to {end} in {self.path.resolve()}, whose newest event"
+            f"paper: no trades {period} in {self.path.resolve()}, whose newest event"
             f" is of {newest}; --kind all includes other events\n",
         )
 
@@ -323,3 +342,63 @@ class ExportCommandTests(JournalCase):
         path = Path(self.path.with_name("desk.sqlite3"))
         path.write_bytes(b"this is no database" * 100)
         self.assertTrue(self.run_failing("desk").startswith(f"{path.resolve()}: "))
+
+
+class ParquetTests(JournalCase):
+    """`--format parquet`, read with pyarrow."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.open().append(
+            [event(1), event(2, event="fill", price="1.50"), event(3, event="rejected", reason="r")]
+        )
+        self.patch(os, "environ", {"PROXY_DATA_DIR": str(self.path.parent.resolve())})
+
+    def export(self, *arguments: str) -> bytes:
+        """Return the output of the command; it goes into a pipe, in which nobody can seek."""
+        read, write = os.pipe()
+        parser = ArgumentParser()
+        export.add_arguments(parser)
+        with open(read, "rb") as reader, open(write, "w") as out:
+            self.patch(sys, "stdout", out)
+            self.patch(sys, "stderr", io.StringIO())
+            arguments = ("--format", "parquet", "--utc", *arguments)
+            export.main(parser.parse_args(arguments))
+            out.close()
+            return reader.read()
+
+    def test_columns_are_those_of_csv_and_the_zone_is_in_the_metadata(self) -> None:
+        """A program reads amounts digit for digit, and the time as a time."""
+        day = "2026-09-21"
+        table = parquet.read_table(io.BytesIO(self.export("--date", day, "--kind", "all")))
+        self.assertEqual(table.column_names, list(COLUMNS))
+        rows = table.to_pylist()
+        self.assertEqual([row["price"] for row in rows], [None, "1.50", None])
+        self.assertEqual(rows[2]["reason"], "r")
+        self.assertEqual(
+            rows[0]["time"], datetime.fromtimestamp(time_of(1) / 1_000_000).astimezone()
+        )
+        self.assertEqual(
+            {name: text for name, text in table.schema.metadata.items() if b"zone" in name},
+            {b"tradeproxy.zone": b"UTC"},
+        )
+
+    def test_file_without_events_has_the_columns(self) -> None:
+        """A program that reads every day's file needs no special case."""
+        table = parquet.read_table(io.BytesIO(self.export("--date", "1999-12-31")))
+        self.assertEqual((table.num_rows, table.column_names), (0, list(COLUMNS)))
+
+    def test_many_events_are_several_row_groups(self) -> None:
+        """The memory does not hold all of them."""
+        self.patch(export_formats, "ROW_GROUP", 2)
+        found = parquet.ParquetFile(
+            io.BytesIO(self.export("--date", "2026-09-21", "--kind", "all"))
+        )
+        self.assertEqual((found.num_row_groups, found.metadata.num_rows), (2, 3))
+
+    def test_missing_library_is_one_line(self) -> None:
+        """It is an extra."""
+        with patch.dict(sys.modules, {"pyarrow": None}):
+            error = str(self.assertRaises(SystemExit, self.export))
+        self.assertTrue(error.startswith("--format parquet: needs a library: "), error)
+        self.assertTrue(error.endswith("-m pip install pyarrow"), error)

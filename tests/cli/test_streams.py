@@ -7,10 +7,11 @@ import json
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.cli import export
+from tradeproxy.cli.export_formats import write_csv, write_lines
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.cli.tail_output import Table
 from tradeproxy.client import Update
+from tradeproxy.tradelog.columns import LoggedEvent
 
 DATA = {"event": "fill", "order": {"symbol": "A\u00e9\u20ac\U0001f600B"}}
 
@@ -36,9 +37,9 @@ class EncodingTests(SynchronousTestCase):
         """A spreadsheet shows the escape, and JSON lines have the same content."""
         raw = json.dumps(DATA, ensure_ascii=False).encode()
         replace_unencodable(self.out, JSON_ESCAPE)
-        exported = export.ExportedEvent(raw, DATA, None)
-        self.assertEqual(export.write_csv(iter([exported]), self.out), 1)
-        self.assertEqual(export.write_lines(iter([exported]), self.out), 1)
+        exported = LoggedEvent(raw, DATA, None)
+        self.assertEqual(write_csv(iter([exported]), self.out), 1)
+        self.assertEqual(write_lines(iter([exported]), self.out), 1)
         _, row, line = self.get_text().splitlines()
         self.assertIn(",A\\u00e9\\u20ac\\ud83d\\ude00B,", row)
         self.assertEqual(json.loads(line), DATA)

@@ -13,6 +13,7 @@ from tradeproxy.config.settings import VARIABLES, Settings, read_settings
 PAIR = {"ALPACA_API_KEY": "key", "ALPACA_SECRET_KEY": "secret"}
 OTHER = {
     "PROXY_AUTH_TIMEOUT": "7",
+    "PROXY_BOOK": "0",
     "PROXY_CORE_DUMPS": "1",
     "PROXY_DATA_DIR": "/elsewhere",
     "PROXY_HANDSHAKE_TIMEOUT": "7",
@@ -33,6 +34,8 @@ OTHER = {
     "PROXY_REST": "1",
     "PROXY_REUSE_PORT": "1",
     "PROXY_STALL_TIMEOUT": "7",
+    "PROXY_TRADE_LOG": "/trades",
+    "PROXY_TRADE_LOG_FORMAT": "jsonl",
     "PROXY_TRUSTED_PROXIES": "10.0.0.1",
     "PROXY_UPSTREAM_AUTH": "auth",
     "ALPACA_DESK_OAUTH_TOKEN": "x",
@@ -56,7 +59,10 @@ class RestartVariableTests(SynchronousTestCase):
         """One that is neither would be changed without effect and without a word."""
         files = {name for name in VARIABLES if name.endswith("_FILE")}
         self.assertEqual({*OTHER, *RELOADED} & {*VARIABLES}, {*VARIABLES} - files - NOT_READ_AGAIN)
-        base = {"PROXY_REDIS_PASSWORD": {"PROXY_REDIS_URL": "redis://127.0.0.1/3"}}
+        base = {
+            "PROXY_TRADE_LOG_FORMAT": {"PROXY_TRADE_LOG": "/trades"},
+            "PROXY_REDIS_PASSWORD": {"PROXY_REDIS_URL": "redis://127.0.0.1/3"},
+        }
         for name, value in OTHER.items():
             before = base.get(name, {})
             text = ", ".join(
@@ -78,6 +84,7 @@ class RestartVariableTests(SynchronousTestCase):
             PROXY_LOG_LEVEL="debug",
             PROXY_TOKENS="a-token-of-16-characters",
             ALPACA_SECRET_KEY="other",
+            PROXY_WEBHOOK_DESK_URL="https://receiver.example/",
         )
         self.assertEqual(list_restart_variables(read(), new), [])
 

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.config.accounts import LIVE, PAPER
 from tradeproxy.config.settings import VARIABLES, Limits, Settings, read_settings
+from tradeproxy.config.webhooks import SUFFIXES
 from tradeproxy.wire.messages import Dialect
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
@@ -26,6 +27,7 @@ FILLED_IN = {
     "PROXY_TOKENS": "a-token-of-some-length",
     "PROXY_ALLOWED_ORIGINS": "https://dashboard.example",
     "PROXY_ALLOWED_HOSTS": "proxy.example",
+    "PROXY_WEBHOOK_DESK_URL": "https://receiver.example/",
 }
 
 
@@ -55,7 +57,8 @@ class EnvExampleTests(SynchronousTestCase):
         others = {
             f"ALPACA_{name}_{form}" for name in ("LIVE", "DESK") for form in (*forms[:2], "URL")
         }
-        self.assertEqual(set(self.shown), {*VARIABLES, *paper, *others})
+        webhooks = {f"PROXY_WEBHOOK_DESK_{suffix}" for suffix in SUFFIXES}
+        self.assertEqual(set(self.shown), {*VARIABLES, *paper, *others, *webhooks})
 
     def test_short_token_is_described_as_it_is_treated(self) -> None:
         """The texts demanded 16 characters, and a shorter token was accepted with a warning."""
@@ -93,10 +96,20 @@ class EnvExampleTests(SynchronousTestCase):
 
     def test_default_values_match_the_code(self) -> None:
         """A line that is only uncommented changes nothing."""
-        defaults = {name: value for name, value in self.shown.items() if name.startswith("PROXY_")}
+        defaults = {
+            name: value
+            for name, value in self.shown.items()
+            if name.startswith("PROXY_") and not name.startswith("PROXY_WEBHOOK_")
+        }
         self.assertEqual(settings_for({**defaults, **KEYS}), settings_for(KEYS))
         self.assertEqual(settings_for(KEYS).limits, Limits())
         self.assertEqual(settings_for(KEYS).accounts[0].dialect, Dialect.AUTHENTICATE)
+
+    def test_default_values_of_a_webhook_match_the_code(self) -> None:
+        """A line that is only uncommented changes nothing."""
+        shown = {name: value for name, value in self.shown.items() if "_WEBHOOK_" in name}
+        url = {"PROXY_WEBHOOK_DESK_URL": "https://receiver.example/"}
+        self.assertEqual(settings_for({**KEYS, **shown, **url}), settings_for({**KEYS, **url}))
 
     def test_limits_are_not_blank(self) -> None:
         """A blank value would equal the default without showing it."""

@@ -11,9 +11,10 @@ import yaml
 from jsonschema import Draft7Validator
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.docs.test_protocol import BLOCKS, RECEIVED, SENT
+from tests.docs.test_protocol import BLOCKS, RECEIVED, SENT, read_blocks
 from tests.support import frames
 from tests.support.proxy import ProxyTestCase
+from tests.support.state import StateTestCase
 from tradeproxy import __version__
 from tradeproxy.downstream import filters
 from tradeproxy.downstream.admission import Rejection
@@ -48,8 +49,9 @@ def match_messages(payload: Any) -> list[str]:
 
 
 def find_examples(mark: str) -> list[str]:
-    """Return the frames in docs/protocol.md with this mark, SENT or RECEIVED."""
-    return [line.removeprefix(mark) for block in BLOCKS for line in block if line.startswith(mark)]
+    """Return the frames in docs/protocol.md and docs/state.md with this mark, SENT or RECEIVED."""
+    blocks = [*BLOCKS, *read_blocks((DOCS / "state.md").read_text(encoding="utf-8"))]
+    return [line.removeprefix(mark) for block in blocks for line in block if line.startswith(mark)]
 
 
 class AsyncapiDocumentTests(SynchronousTestCase):
@@ -80,7 +82,7 @@ class AsyncapiDocumentTests(SynchronousTestCase):
 
 
 class AsyncapiExampleTests(SynchronousTestCase):
-    """The examples in docs/protocol.md, and captured frames from clients and Alpaca."""
+    """The examples in the documents, and captured frames from clients and Alpaca."""
 
     def test_client_frames_match_one_client_message(self) -> None:
         """Each client message has an example, and each example matches one message."""
@@ -116,6 +118,7 @@ class AsyncapiExampleTests(SynchronousTestCase):
             {"stream": "listening", "data": {"streams": ["trade_updates", "trade_updates"]}},
             {"stream": "proxy_status", "data": {"event": "upstream", "state": "sideways"}},
             {"stream": "proxy_status", "data": {"event": "position", "cursor": None}},
+            {"stream": "snapshot", "data": {"part": 1, "last": True}},
             [{"T": "success", "msg": "connected"}],
         ):
             self.assertEqual(match_messages(message), [], message)
@@ -163,6 +166,20 @@ class AsyncapiSessionTests(ProxyTestCase):
         client = self.connect("/trade-updates-paper/stream")
         [answer] = self.say(client, frames.LISTEN)
         self.assertEqual(match_messages(json.loads(answer)), ["authorization"])
+
+
+class AsyncapiSnapshotTests(StateTestCase):
+    """The frames of a snapshot."""
+
+    def test_snapshot_frames_match_one_message(self) -> None:
+        """In each protocol mode, in one part or in many."""
+        for note in ("", "x" * 2000):
+            self.trade_often(100, note=note)
+            self.trade("1", "fill")
+            client = self.join("snapshot=1&proxy_status=1")
+            found = [match_messages(json.loads(message)) for message in client.taken()[1:]]
+            self.assertEqual({kind for [kind] in found}, {"proxyStatus", "snapshot"})
+        self.assertGreater(found.count(["snapshot"]), 2)
 
 
 class AsyncapiValueTests(SynchronousTestCase):

@@ -14,10 +14,15 @@ from tradeproxy.wire.frame import Recovered
 from tradeproxy.wire.proxy_status import GapOutcome, ReplayState
 
 TEXT = (Path(__file__).parents[2] / "docs/protocol.md").read_text(encoding="utf-8")
-BLOCKS = [
-    re.sub(r"\n  +", "", block).splitlines()  # an indented line continues the one before
-    for block in re.findall(r"^```\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-]
+
+
+def read_blocks(text: str) -> list[list[str]]:
+    """Return the lines of each example. An indented line continues the one before."""
+    blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [re.sub(r"\n  +", "", block).splitlines() for block in blocks]
+
+
+BLOCKS = read_blocks(TEXT)
 
 SENT, RECEIVED = "→ ", "← "
 

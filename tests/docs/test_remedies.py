@@ -54,6 +54,7 @@ REASONS = {
     "events may have been missed, and are not found yet": "gap",
     "new events wait for older ones": "waiting",
     MUTE: "mute",
+    "the trade log is not written: /a: disk full": "trade-log",
     INTERNAL_ERROR: "internal",
     "something else": None,
 }

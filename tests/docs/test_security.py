@@ -18,6 +18,11 @@ CONSTANT = re.compile(r"^(MAX_[A-Z_]+)\b.* = ", re.MULTILINE)
 
 OTHERS = {
     # Bounds of what we choose ourselves, not of what comes from outside.
+    "tradeproxy.book.book:MAX_CATCH_UP",
+    "tradeproxy.book.book:MAX_STEP",
+    "tradeproxy.book.reader:MAX_EXAMINED",
+    "tradeproxy.book.reader:MAX_FOUND",
+    "tradeproxy.book.state:MAX_FILLS",
     "tradeproxy.cli.status:MAX_GAPS",
     "tradeproxy.cli.tail:MAX_REPLAY",
     "tradeproxy.client.base:MAX_CEILING",
@@ -33,6 +38,10 @@ OTHERS = {
     "tradeproxy.journal.sqlite:MAX_SPOOLED",
     "tradeproxy.journal.store:MAX_STEP",
     "tradeproxy.journal.upgrade:MAX_STEP",
+    "tradeproxy.recovery.book_seed:MAX_NAMED",
+    "tradeproxy.tradelog.day_files:MAX_ENDS",
+    "tradeproxy.tradelog.day_files:MAX_SEARCHED",
+    "tradeproxy.tradelog.service:MAX_ROUND",
     "tradeproxy.recovery.open_orders:MAX_REQUESTS",
     "tradeproxy.runtime.gc_service:MAX_WAIT",
     "tradeproxy.runtime.gc_service:MAX_WAIT_UNGROWN",

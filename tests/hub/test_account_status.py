@@ -50,6 +50,30 @@ class UpstreamStatusTests(SynchronousTestCase):
             self.assertEqual(account.upstream, status, name)
 
 
+class StateObserverTests(AccountTestCase):
+    """Who observes the state is called when it changes."""
+
+    def test_observer_is_called_for_each_change(self) -> None:
+        """Of the upstream, a gap and the journal; not for an event, nor after it has left."""
+        seen: list[tuple[bool, bool]] = []
+        self.account.on_state[self] = lambda: seen.append(
+            (self.account.upstream.streaming, self.account.journal.status.durable)
+        )
+        self.account.mark_upstream_up()
+        self.publish(1)
+        self.clock.advance(0)
+        self.assertEqual(seen, [(True, True)])
+        status = JournalStatus(False, "disk full", self.clock.seconds())
+        self.journal.status = status
+        self.journal.on_status(status)
+        self.assertEqual(seen[1:], [(True, False)])
+        self.account.mark_upstream_down("lost")
+        self.assertEqual(seen[2:], [(False, False), (False, False)])  # the gap too
+        del self.account.on_state[self]
+        self.account.mark_upstream_up()
+        self.assertEqual(len(seen), 4)
+
+
 class AccountGapTests(AccountTestCase):
     """An outage is a gap: from the last event to the return of the stream."""
 

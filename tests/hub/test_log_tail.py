@@ -89,6 +89,14 @@ class LogTailTests(AccountTestCase):
         with self.assertRaises(ReplacedLogError):
             self.tail.read()
 
+    def test_a_replaced_log_has_no_cursor_of_the_tail(self) -> None:
+        """The number of the last row means another row there, or none."""
+        self.account.identify("one")
+        self.tail.start(LastEvents(0))
+        self.assertIsNotNone(self.tail.cursor)
+        self.account.identify("another")
+        self.assertIsNone(self.tail.cursor)
+
     def test_read_of_trimmed_rows_raises_until_they_are_skipped(self) -> None:
         """The owner reports how many it could not see."""
         journal = self.open(max_events=2)

@@ -93,6 +93,7 @@ class NodeRoleTests(SynchronousTestCase):
         role.update(lag=-1, now=4.0)
         self.assertEqual(role, NodeRole(3.0, is_leader=True, lease_renewed=4.0, terms=1, lag=0))
         role.update(lag=2, now=5.0)
+        role.is_writing = True  # it has read the whole log
         role.start_following(6.0)
         self.assertEqual(role, NodeRole(6.0, is_leader=False, lease_renewed=None, terms=1, lag=0))
         role.start_leading(7.0)

@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.frames import AUTH, AUTHORIZED, LISTENING
 from tests.support.impostors import UPGRADED, accept_key
 from tests.support.journals import dates_of, event, journal_at
+from tests.support.webhooks import MemoryReceiver, webhook_with
 from tradeproxy.config.accounts import AccountSettings, BaseUrl
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -29,7 +30,9 @@ from tradeproxy.upstream.client import UpstreamFactory
 from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.web.site import build_site
+from tradeproxy.webhooks.service import Webhooks
 from tradeproxy.wire.credentials import KeyPair, Secret
+from tradeproxy.wire.event import format_time
 from tradeproxy.wire.messages import Dialect
 
 HANDSHAKE = (
@@ -185,3 +188,23 @@ class EventCostTests(SynchronousTestCase):
         fields = {"execution_id": "e", "price": "100.5", "qty": "10"}
         fill = event(10, event="fill", status="filled", filled_qty="10", **fields)
         self.assert_cost((39, 55), fill.payload)
+
+    def test_webhook_takes_no_call_before_the_send(self) -> None:
+        """Its work begins once the clients have the event."""
+        now = format_time(round(self.reactor.seconds() * 1_000_000))
+        fields = {"event": "fill", "price": "100.5", "qty": "10", "filled_qty": "10", "at": now}
+        before = self.count(event(10, execution_id="e", **fields).payload)
+        receiver = MemoryReceiver()
+        webhooks = Webhooks(
+            (webhook_with(),),
+            {"paper": self.account},
+            lambda _: receiver,
+            "one",
+            self.reactor,
+            lambda: 1.0,
+        )
+        webhooks.startService()
+        self.addCleanup(webhooks.stopService)
+        after = self.count(event(11, execution_id="f", **fields).payload)
+        self.assertEqual(before, after)
+        self.run_until(lambda: receiver.requests)

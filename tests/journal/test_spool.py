@@ -329,7 +329,7 @@ class SpooledJournalTests(SpooledCase):
     def test_synced_spool_is_synced_before_delivery(self) -> None:
         """With the journal `full`, a power cut loses no row that was delivered."""
         calls: list[str] = []
-        self.patch(spool, "_sync", lambda _: calls.append("sync"))
+        self.patch(spool, "sync_file", lambda _: calls.append("sync"))
         self.journal.close()
         journal = self.open(full_sync=True)
         journal.on_committed = lambda _: calls.append("delivered")

@@ -9,13 +9,17 @@ from pathlib import Path
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.support.frames import AUTH, AUTHENTICATED, FILL
+from tests.support.journals import event
 from tests.support.proxy import Client, ProxyTestCase
+from tests.support.webhooks import MemoryReceiver
 from tradeproxy.config.logging import Level
 from tradeproxy.config.settings import Settings, read_settings
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.reload.reload import Reload, ReloadTargets, ignore_level
 from tradeproxy.upstream.keys import AccountKeys
+from tradeproxy.webhooks.service import Webhooks
 from tradeproxy.wire.credentials import KeyPair, Secret
+from tradeproxy.wire.event import format_time
 
 OLD, KEPT, NEW = "old-token-of-16-characters", "kept-token-of-16-chars", "new-token-of-16-chars"
 REMOVED = (4001, "this token is no longer one of this proxy's PROXY_TOKENS")
@@ -259,3 +263,50 @@ class ReloadRulesTests(ReloadTestCase):
         self.assertEqual(self.run_with(PROXY_ALLOWED_HOSTS="new.example", PROXY_TOKENS=NEW), [])
         self.assertEqual(self.upgrade(Host="old.example").status, 101)
         self.assertEqual(self.levels, [])
+
+
+class ReloadWebhooksTests(ReloadTestCase):
+    """Webhooks are added, changed and removed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.receiver = MemoryReceiver()
+        webhooks = Webhooks(
+            (),
+            {"paper": self.paper},
+            lambda _: self.receiver,
+            "one",
+            self.clock,
+            lambda: 1.0,
+        )
+        webhooks.startService()
+        self.addCleanup(webhooks.stopService)
+        self.reload = Reload(self.read(), self.read_again, replace(self.targets, webhooks=webhooks))
+
+    def fill(self) -> None:
+        """Publish a fill of now."""
+        now = format_time(round(self.clock.seconds() * 1_000_000))
+        self.publish(self.paper, event(1, event="fill", at=now).payload)
+        self.clock.advance(1)
+
+    def test_new_webhook_sends_the_next_event(self) -> None:
+        """The line names the group of variables, and no URL."""
+        lines = self.run_with(PROXY_WEBHOOK_DESK_URL="https://receiver.example/hush")
+        self.assertEqual(lines, ["info the settings were read again: PROXY_WEBHOOK_…"])
+        self.fill()
+        self.assertEqual(len(self.receiver.requests), 1)
+
+    def test_same_settings_are_no_change(self) -> None:
+        """A second SIGHUP says so."""
+        self.run_with(PROXY_WEBHOOK_DESK_URL="https://receiver.example/hush")
+        self.assertEqual(
+            self.run_with(), ["info the settings were read again: nothing has changed"]
+        )
+
+    def test_wrong_webhook_changes_nothing(self) -> None:
+        """The one that runs stays."""
+        self.run_with(PROXY_WEBHOOK_DESK_URL="https://receiver.example/hush")
+        self.is_readable = False
+        self.run_with(PROXY_WEBHOOK_DESK_URL="x")
+        self.fill()
+        self.assertEqual(len(self.receiver.requests), 1)

@@ -15,12 +15,14 @@ from zope.interface import implementer
 from tests.support.frames import AUTH
 from tests.support.journals import Connections, memory_journal
 from tests.support.memory import CLIENT, Wires, fake_time
+from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.clients import DownstreamService
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
 from tradeproxy.web.site import build_site
+from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.trusted_proxies import TrustedProxies
@@ -157,6 +159,7 @@ class ProxyTestCase(SynchronousTestCase):
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
+    has_books = False
 
     def setUp(self) -> None:
         self.clock = fake_time(self)
@@ -165,12 +168,16 @@ class ProxyTestCase(SynchronousTestCase):
             "paper", memory_journal(self.clock, "paper", connect=self.disk), self.clock
         )
         self.live = Account("live", memory_journal(self.clock, "live"), self.clock)
-        self.factory = DownstreamFactory(self.limits, self.clock)
+        accounts = {"paper": self.paper, "live": self.live}
+        self.books = {
+            name: Book(account, self.clock) for name, account in accounts.items() if self.has_books
+        }
+        self.factory = DownstreamFactory(self.limits, self.clock, books=self.books)
         self.service = DownstreamService(self.factory.clients, self.clock)
         self.service.startService()
+        self.webhooks: list[DeliveryStats] = []
         self.accepted_tokens = Tokens(map(Secret, self.tokens))
         self.admission = Admission(self.hosts, self.origins, self.accepted_tokens)
-        accounts = {"paper": self.paper, "live": self.live}
         self.site = build_site(
             accounts,
             self.factory,
@@ -178,6 +185,7 @@ class ProxyTestCase(SynchronousTestCase):
             self.clock,
             self.clock.seconds,
             trusted_proxies=TrustedProxies(self.trusted_proxies),
+            list_webhooks=lambda: self.webhooks,
         )
         self.wires = Wires(self.clock)
 

@@ -8,7 +8,7 @@ from io import StringIO
 from typing import Any
 
 from tests.support.scripts import ScriptTestCase
-from tradeproxy.cli.export import COLUMNS
+from tradeproxy.tradelog.columns import COLUMNS
 
 ALERTS = """
 const shown = [], said = [], timers = [];
@@ -153,8 +153,9 @@ class DownloadTests(ScriptTestCase):
         """Spreadsheets got "2 of 5" and "limit 1,5", which are no numbers, under other names."""
         order = {"qty": "5", "limit_price": "1.5", "id": "o-1", "legs": None, "notional": None}
         event = {"at": "2026-07-24T14:42:50.132734Z", "qty": "2", "price": 1.25, "order": order}
+        event["reason"] = "of the exchange"
         [row, bare] = self.download(event, {"timestamp": "2026-07-24T14:42:51Z", "order": []})
-        self.assertEqual([*row], [*COLUMNS, "recovered", "account"])
+        self.assertEqual([*row], [*COLUMNS, "account"])
         filled = {name: value for name, value in row.items() if value}
         self.assertEqual(
             filled,
@@ -166,6 +167,7 @@ class DownloadTests(ScriptTestCase):
                 "order_qty": "5",
                 "limit_price": "1.5",
                 "recovered": "events",
+                "reason": "of the exchange",
                 "account": "live",
             },
         )

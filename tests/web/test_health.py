@@ -92,6 +92,19 @@ class HealthTests(SynchronousTestCase):
         }
         self.assertEqual(readyz([self.paper, self.live]), (200, document))
 
+    def test_notice_is_a_reason_without_503(self) -> None:
+        """A restart would not help, and a load balancer has no better proxy."""
+        self.paper.mark_upstream_up()
+        self.paper.notices["trade log"] = "the trade log is not written: /a: disk full"
+        status, document = readyz([self.paper])
+        self.assertEqual((status, document["ready"]), (200, True))
+        self.assertEqual(
+            document["reasons"], ["paper: the trade log is not written: /a: disk full"]
+        )
+        state = document["accounts"]["paper"]
+        self.assertEqual((state["ready"], state["reason"]), (True, "streaming"))
+        self.assertEqual(state["notices"], ["the trade log is not written: /a: disk full"])
+
     def test_readyz_before_first_connection_is_503(self) -> None:
         """An account that has never streamed is not connected since the start of the process."""
         document = {

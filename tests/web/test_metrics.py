@@ -14,10 +14,13 @@ from twisted.test.iosim import FakeTransport
 from tests.support import frames
 from tests.support.journals import event
 from tests.support.proxy import NarrowTransport, ProxyTestCase
+from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
 from tradeproxy.hub.replication import NodeRole
+from tradeproxy.hub.trade_log_state import TradeLogState
 from tradeproxy.journal.base import Batch
 from tradeproxy.web import metrics
+from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.proxy_status import GapOutcome
 
 ROOT = Path(__file__).parents[2]
@@ -378,6 +381,9 @@ class FormatTests(MetricsTestCase):
         self.wires.flush()
         # Only a node of a cluster has a role.
         self.live.role = NodeRole(0.0, is_leader=True, lease_renewed=1.0)
+        self.live.book = Book(self.live, self.clock)
+        self.live.trade_log = TradeLogState(position=0)  # only with PROXY_TRADE_LOG
+        self.webhooks.append(DeliveryStats("DESK", "json", "paper", last_sent=1.0))
         found = {
             (
                 f"{family.name}_total" if family.type == "counter" else family.name,
@@ -394,6 +400,32 @@ class FormatTests(MetricsTestCase):
             (name, kind, frozenset(filter(None, labels.split(", ")))) for name, kind, labels in rows
         }
         self.assertEqual(found, documented)
+
+    def test_trade_log_reports_what_it_has_and_lacks(self) -> None:
+        """The lag is what is left; a node that does not write has none."""
+        self.paper.publish(event(1))
+        self.clock.advance(0)
+        self.paper.trade_log = TradeLogState(rows=5, missing=2, is_failing=True, position=0)
+        self.live.trade_log = TradeLogState()
+        names = ("failing", "lag_events", "events_total", "missing_total")
+        found = {
+            name: [
+                sample.value
+                for family in self.families()
+                for sample in family.samples
+                if sample.name == f"tradeproxy_trade_log_{name}"
+            ]
+            for name in names
+        }
+        self.assertEqual(
+            found,
+            {
+                "failing": [1, 0],
+                "lag_events": [1],
+                "events_total": [5, 0],
+                "missing_total": [2, 0],
+            },
+        )
 
     def test_cluster_node_reports_role_lease_and_lag(self) -> None:
         """In a cluster, metrics show the leader, the last renewal of its lease, and the lag."""
@@ -414,10 +446,22 @@ class FormatTests(MetricsTestCase):
         self.assertEqual(self.value("log_lag_events", account="paper"), 3)
         self.assertEqual(self.value("leader_turns_total", account="live"), 1)
 
+    def test_book_reports_rows_that_it_does_not_have(self) -> None:
+        """A book that is still built is behind; with PROXY_BOOK=0 there is no value."""
+        self.paper.publish(event(1))
+        self.wires.flush()
+        self.assertIsNone(self.value("book_rows_behind", account="paper"))
+        self.paper.book = Book(self.paper, self.clock)
+        self.assertEqual(self.value("book_rows_behind", account="paper"), 1)
+        self.assertEqual(self.value("book_complete", account="paper"), 0)
+        self.assertEqual(self.value("book_corrections_total", account="paper"), 0)
+
     def test_alerts_and_dashboard_use_existing_metrics(self) -> None:
         """A misspelt name in an alert would never fire."""
         # Only a node of a cluster has a role.
         self.paper.role = NodeRole(0.0, is_leader=True, lease_renewed=1.0)
+        self.paper.trade_log = TradeLogState()
+        self.webhooks.append(DeliveryStats("DESK", "json", "paper", last_sent=1.0))
         self.open_client()
         self.upgrade(Origin="https://evil.example")
         self.paper.publish(event(1))

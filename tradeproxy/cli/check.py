@@ -69,6 +69,9 @@ def check_settings(settings: Settings) -> Iterator[CheckResult]:
     if settings.connect_proxy is not None:
         proxy = settings.connect_proxy
         yield CheckResult(f"HTTP proxy on the way to Alpaca: {proxy.label} ({proxy.source})")
+    for webhook in settings.webhooks:
+        events = ", ".join(sorted(webhook.events))
+        yield CheckResult(f"webhook {webhook.name}: {events}, as {webhook.format.value}")
     yield from _check_journals(settings)
     yield from (CheckResult(f"warning: {warning}") for warning in settings.warnings)
 
@@ -96,6 +99,8 @@ def _explain(problem: str) -> str:
 def _check_journals(settings: Settings) -> Iterator[CheckResult]:
     journal = settings.journal
     yield CheckResult(f"events are kept in {settings.storage_label}")
+    if settings.trade_log is not None:
+        yield CheckResult(f"the trade log is in {settings.trade_log.directory}")
     paths = (journal.path(account.name) for account in settings.accounts)
     for path in filter(None, paths):
         problem = check_journal(path)

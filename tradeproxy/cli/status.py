@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from tradeproxy.cli import proxy
 from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.tail_output import format_status
-from tradeproxy.cli.terminal import escape_unprintable
 from tradeproxy.cli.times import format_local_time
 from tradeproxy.config.env import Environment
 from tradeproxy.wire.plural import plural
+from tradeproxy.wire.printable import escape_unprintable
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -66,11 +66,21 @@ def describe_status(document: dict[str, Any]) -> Iterator[str]:
         yield f"running since {format_local_time(document['started'])}"
         for name, account in document["accounts"].items():
             yield from _describe_account(name, account)
+        for webhook in document.get("webhooks", ()):  # an older proxy has none
+            yield _describe_webhook(webhook)
         clients = document["clients"]
         slow = f", {clients['slow']} of them slow" if clients["slow"] else ""
         yield f"clients: {clients['count']}{slow}"
     except (LookupError, TypeError, AttributeError):
         raise proxy.NoStatusError("this version cannot read the proxy's status") from None
+
+
+def _describe_webhook(webhook: dict[str, Any]) -> str:
+    reason = f": {webhook['reason']}" if webhook["reason"] else ""
+    sent = plural(webhook["sent"], "message")
+    return (
+        f"webhook {webhook['name']}: {webhook['account']}: {webhook['state']}{reason}, {sent} sent"
+    )
 
 
 def _describe_account(name: str, account: dict[str, Any]) -> Iterator[str]:
@@ -81,5 +91,6 @@ def _describe_account(name: str, account: dict[str, Any]) -> Iterator[str]:
     last = account["last_event"]
     newest = "" if last is None else f", the last one at {format_local_time(last)}"
     yield f"    {plural(account['events_today'], 'event')} since midnight UTC{newest}"
+    yield from (f"    {notice}" for notice in account.get("notices", ()))
     for gap in account["gaps"][-MAX_GAPS:]:
         yield from (f"    {line}" for line in format_status({"event": "gap", **gap}))

@@ -8,7 +8,7 @@ import sys
 from io import TextIOWrapper
 from typing import TextIO
 
-from tradeproxy.cli.terminal import escape_character
+from tradeproxy.wire.printable import escape_character
 
 JSON_ESCAPE = "tradeproxy.json-escape"
 r"""An error handler of codecs: a character that the encoding lacks becomes `\u20ac`, as in JSON."""

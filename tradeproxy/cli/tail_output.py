@@ -9,9 +9,10 @@ from shutil import get_terminal_size
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tradeproxy.cli.terminal import Style, cut, escape_unprintable, has_colour, paint, width
+from tradeproxy.cli.terminal import Style, cut, has_colour, paint, width
 from tradeproxy.cli.times import format_local_time, parse_local_time
 from tradeproxy.wire.plural import plural
+from tradeproxy.wire.printable import escape_unprintable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from enum import Enum
 from typing import TYPE_CHECKING, TextIO
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-_UNPRINTABLE = re.compile(r"[^ -~]")
-
 
 class Style(Enum):
     """A text style. The value is the parameter of the control sequence SGR (ECMA-48)."""
@@ -31,26 +28,6 @@ class Style(Enum):
     GREEN = "32"
     YELLOW = "33"
     CYAN = "36"
-
-
-def escape_unprintable(text: str) -> str:
-    r"""Escape every unprintable character as JSON does (`\u` and four hex digits).
-
-    These include control characters, bidirectional controls and lone surrogates. Escaped JSON is
-    still JSON with the same content.
-    """
-    return _UNPRINTABLE.sub(
-        lambda match: match[0] if match[0].isprintable() else escape_character(match[0]), text
-    )
-
-
-def escape_character(character: str) -> str:
-    r"""Return a character as JSON escapes it: `\u` and four hex digits, or a surrogate pair."""
-    code = ord(character)
-    if code <= 0xFFFF:
-        return f"\\u{code:04x}"
-    high, low = divmod(code - 0x10000, 0x400)
-    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
 
 
 def width(text: str) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
 from argparse import ArgumentTypeError
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from tradeproxy.wire.event import parse_time
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_NOT_A_TIME = "{!r} is not a time such as 2026-07-24T09:30 or 2026-07-24"
 
 
 def parse_time_argument(text: str) -> datetime:
@@ -16,12 +19,22 @@ def parse_time_argument(text: str) -> datetime:
 
     Raises ArgumentTypeError.
     """
+    moment = parse_plain_time_argument(text)
     try:
-        return datetime.fromisoformat(text).astimezone()
+        return to_local(moment) if moment.tzinfo is None else moment.astimezone()
     except (ValueError, OverflowError):
-        raise ArgumentTypeError(
-            f"{text!r} is not a time such as 2026-07-24T09:30 or 2026-07-24"
-        ) from None
+        raise ArgumentTypeError(_NOT_A_TIME.format(text)) from None
+
+
+def parse_plain_time_argument(text: str) -> datetime:
+    """Parse a date, or a date with a time. Without a UTC offset the result is naive.
+
+    Raises ArgumentTypeError.
+    """
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(_NOT_A_TIME.format(text)) from None
 
 
 def parse_date_argument(text: str) -> date:
@@ -32,14 +45,49 @@ def parse_date_argument(text: str) -> date:
         raise ArgumentTypeError(f"{text!r} is not a date such as 2026-07-24") from None
 
 
-def get_day_bounds(day: date) -> tuple[datetime, datetime]:
-    """Return the local midnights at which a day begins and ends.
+def get_day_bounds(day: date) -> tuple[int, int]:
+    """Return when a local day begins and when the next one does, in microseconds since 1970.
 
-    Raises OverflowError or ValueError for a day next to the first or last that datetime supports.
+    A day with a clock change has 23 or 25 hours. Where the clock skips midnight, the day begins
+    when it does that; where midnight comes twice, at the first one. Raises OverflowError or
+    ValueError for a day next to the first or last that datetime supports.
     """
-    # Naive: astimezone takes it as local time. A day with a clock change has 23 or 25 hours.
     begin = datetime(day.year, day.month, day.day)
-    return begin.astimezone(), (begin + timedelta(days=1)).astimezone()
+    days = begin, begin + timedelta(days=1)
+    first, last = (to_microseconds(to_local(moment)) for moment in days)
+    return first, last
+
+
+def to_local(moment: datetime) -> datetime:
+    """Return a naive time as the local time that it is. The first of two, if it comes twice.
+
+    A time that the clock skips is the moment at which it does that. Raises OverflowError or
+    ValueError for a time next to the first or last that datetime supports.
+    """
+    # Not moment.astimezone(): for a time that the clock skips, it takes the later offset and
+    # returns a time before the change.
+    whole = moment.replace(microsecond=0)
+    seconds = round(whole.timestamp())
+    if datetime.fromtimestamp(seconds) != whole:
+        # In the gap: the clock changes after `earlier`, and has changed by `seconds`.
+        earlier = round(whole.replace(fold=1).timestamp())
+        while seconds - earlier > 1:
+            middle = (earlier + seconds) // 2
+            if datetime.fromtimestamp(middle) < whole:
+                earlier = middle
+            else:
+                seconds = middle
+        moment = moment.replace(microsecond=0)
+    exact = datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=moment.microsecond)
+    return exact.astimezone()
+
+
+def find_zone_name() -> str:
+    """Return the name of the local zone, such as Europe/Berlin, or else an abbreviation."""
+    if name := os.environ.get("TZ", "").removeprefix(":"):
+        return name
+    _, _, name = os.path.realpath("/etc/localtime").partition("/zoneinfo/")
+    return name or time.tzname[0]
 
 
 def to_microseconds(moment: datetime) -> int:
@@ -47,9 +95,9 @@ def to_microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def from_microseconds(time: int) -> datetime:
-    """Return the local time of microseconds since 1970. Raises OverflowError."""
-    return (_EPOCH + time * _MICROSECOND).astimezone()
+def from_microseconds(time: int, zone: tzinfo | None = None) -> datetime:
+    """Return the time of microseconds since 1970, by default local time. Raises OverflowError."""
+    return (_EPOCH + time * _MICROSECOND).astimezone(zone)
 
 
 def parse_local_time(text: str) -> datetime | None:

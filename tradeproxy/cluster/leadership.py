@@ -297,6 +297,7 @@ class Leadership(Service):
     async def _start(self, lease: LeaseState) -> None:
         """Connect to Alpaca once this node has read the whole log."""
         await self._journal.lead(lease)
+        self._role.is_writing = True
         self._account.take_over()
         self._upstream = self._make_upstream()
         self._upstream.startService()

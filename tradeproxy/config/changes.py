@@ -18,7 +18,7 @@ RELOADED = (
     "PROXY_LOG_LEVEL",
     "PROXY_TOKENS",
 )
-"""The variables that a reload replaces, besides the keys of the accounts."""
+"""The variables that a reload replaces, besides the keys of the accounts and the webhooks."""
 
 _NEED_RESTART: tuple[tuple[str, Callable[[Settings], object]], ...] = (
     ("PROXY_HOST, PROXY_PORT or PROXY_LISTEN", lambda settings: settings.listen),
@@ -35,10 +35,12 @@ _NEED_RESTART: tuple[tuple[str, Callable[[Settings], object]], ...] = (
     ("PROXY_JOURNAL_DAYS", lambda settings: settings.journal.max_age),
     ("PROXY_JOURNAL_EVENTS", lambda settings: settings.journal.max_events),
     ("PROXY_REDIS_URL or PROXY_REDIS_PASSWORD", lambda settings: settings.redis),
+    ("PROXY_TRADE_LOG or PROXY_TRADE_LOG_FORMAT", lambda settings: settings.trade_log),
     ("PROXY_LOG_FORMAT", lambda settings: settings.log.format),
     ("PROXY_RECOVERY", lambda settings: settings.recovery.mode),
     ("PROXY_RECOVERY_DEADLINE", lambda settings: settings.recovery.deadline),
     ("PROXY_RECONCILE_INTERVAL", lambda settings: settings.recovery.reconcile_interval),
+    ("PROXY_BOOK", lambda settings: settings.book),
     ("PROXY_CORE_DUMPS", lambda settings: settings.core_dumps),
 )
 

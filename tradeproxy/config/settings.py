@@ -28,7 +28,9 @@ from tradeproxy.config.endpoints import format_url, is_local
 from tradeproxy.config.env import ALLOW_FOREIGN, Environment
 from tradeproxy.config.logging import LogSettings, read_log
 from tradeproxy.config.storage import JournalSettings, RedisSettings, read_journal, read_redis
+from tradeproxy.config.trade_log import TradeLogSettings, read_trade_log
 from tradeproxy.config.values import flag, seconds, whole_number
+from tradeproxy.config.webhooks import WebhookSettings, is_webhook_variable, read_webhooks
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import Dialect
@@ -72,6 +74,7 @@ VARIABLES = (
     "PROXY_ALLOWED_ORIGINS",
     "PROXY_ALLOW_ANONYMOUS",
     "PROXY_AUTH_TIMEOUT",
+    "PROXY_BOOK",
     "PROXY_CORE_DUMPS",
     "PROXY_DATA_DIR",
     "PROXY_HANDSHAKE_TIMEOUT",
@@ -97,10 +100,12 @@ VARIABLES = (
     "PROXY_STALL_TIMEOUT",
     "PROXY_TOKENS",
     "PROXY_TOKENS_FILE",
+    "PROXY_TRADE_LOG",
+    "PROXY_TRADE_LOG_FORMAT",
     "PROXY_TRUSTED_PROXIES",
     "PROXY_UPSTREAM_AUTH",
 )
-"""All PROXY_* variables. An unknown one causes a warning."""
+"""All PROXY_* variables but those of webhooks. An unknown one causes a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +138,11 @@ class Settings:
     trusted_proxies: in the form of `trusted_proxies.canonicalize_entry`.
     listen_names: those of them that are in PROXY_HOST.
     redis: the Redis with the log that nodes share, or None if this node has its own journal.
+    trade_log: the folder and the format of the trade log, or None if there is none.
     connect_proxy: the HTTP proxy on the way to Alpaca, or None.
     rest: whether the proxy forwards Alpaca's REST interface.
+    book: whether the proxy keeps each account's orders and positions.
+    webhooks: sorted by their names.
     core_dumps: whether a crash may leave a core dump, which contains the keys.
     demo: each account has a simulator, at its own base URL.
     warnings: probable mistakes, one line each.
@@ -152,10 +160,13 @@ class Settings:
     limits: Limits
     journal: JournalSettings
     redis: RedisSettings | None
+    trade_log: TradeLogSettings | None
     recovery: RecoverySettings
     log: LogSettings
     connect_proxy: ConnectProxy | None
     rest: bool
+    book: bool
+    webhooks: tuple[WebhookSettings, ...]
     core_dumps: bool
     demo: bool
     warnings: tuple[str, ...]
@@ -236,10 +247,13 @@ def read_settings(
         limits=_read_limits(env),
         journal=read_journal(env, in_memory=demo),
         redis=read_redis(env, in_memory=demo),
+        trade_log=read_trade_log(env, in_memory=demo),
         recovery=_read_recovery(env),
         log=read_log(env),
         connect_proxy=None if demo else read_connect_proxy(environ, env.findings),
         rest=_read_rest(env, addresses),
+        book=env.parse("PROXY_BOOK", flag, default=True),
+        webhooks=read_webhooks(env, [account.name for account in accounts], demo=demo),
         core_dumps=env.parse("PROXY_CORE_DUMPS", flag, default=False),
         demo=demo,
         warnings=tuple(env.findings.warnings),
@@ -257,6 +271,8 @@ CLIENT_VARIABLES = ("PROXY_TOKEN", "PROXY_TOKEN_FILE")
 def _warn_unknown(env: Environment) -> None:
     for name in env:
         env.warn_case(name, (*VARIABLES, *CLIENT_VARIABLES).__contains__)
+        if is_webhook_variable(name):
+            continue  # `read_webhooks` reports an unknown one
         if name.startswith("PROXY_") and name not in (*VARIABLES, *CLIENT_VARIABLES):
             nearest, *_ = get_close_matches(name, VARIABLES, n=1, cutoff=0)
             env.findings.warning(f"{name}: unknown variable; did you mean {nearest}?")

@@ -74,7 +74,7 @@ def _choose_directory(env: Environment) -> tuple[str, Path | None]:
     if text := env.get("PROXY_DATA_DIR"):
         env.warn_of_quotes("PROXY_DATA_DIR", text)
         return "PROXY_DATA_DIR", env.directory / re.sub(
-            r"\A~(?=/|\Z)", lambda _: str(_find_home(env)), text
+            r"\A~(?=/|\Z)", lambda _: str(find_home(env, "PROXY_DATA_DIR")), text
         )
     if text := env.get("STATE_DIRECTORY"):
         # systemd separates several directories with colons.
@@ -82,14 +82,15 @@ def _choose_directory(env: Environment) -> tuple[str, Path | None]:
     state = Path(env.get("XDG_STATE_HOME") or "")
     if state.is_absolute():  # the specification says to ignore a relative path
         return "PROXY_DATA_DIR", state / "tradeproxy"
-    return "PROXY_DATA_DIR", _find_home(env) / ".local/state/tradeproxy"
+    return "PROXY_DATA_DIR", find_home(env, "PROXY_DATA_DIR") / ".local/state/tradeproxy"
 
 
-def _find_home(env: Environment) -> Path:
+def find_home(env: Environment, source: str) -> Path:
+    """Return the user's home directory. Without one, that is a problem of the variable `source`."""
     try:
         return Path(env.get("HOME") or Path.home())
     except RuntimeError:  # in some containers, the user has no entry in /etc/passwd
-        env.findings.problem("PROXY_DATA_DIR: the user has no home directory; set an absolute path")
+        env.findings.problem(f"{source}: the user has no home directory; set an absolute path")
         return env.directory
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from autobahn.websocket.types import ConnectionRequest
     from twisted.internet.interfaces import IReactorTime
 
+    from tradeproxy.book.book import Book
     from tradeproxy.config.settings import Limits
     from tradeproxy.downstream.admission import Grant
     from tradeproxy.downstream.client_info import ClientInfo
@@ -106,6 +107,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         options: SubscribeOptions,
         info: ClientInfo,
         grant: Grant,
+        book: Book | None = None,
     ) -> None:
         """Create a connection; the factory must set `factory` before the handshake.
 
@@ -116,6 +118,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             options: the client's position, filter and status, from the query.
             info: what the operator sees of the client.
             grant: the tokens by which the client is accepted.
+            book: the state of the account, for a snapshot.
         """
         autobahn_slim.init_connection(self)
         self._context = context
@@ -125,7 +128,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self._info = info
         self.grant = grant
         self.subscriber = Subscription(
-            account, options, self, context.encoders, self.clock, context.limits.stall_timeout
+            account, options, self, context.encoders, self.clock, context.limits.stall_timeout, book
         )
 
     def dataReceived(self, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory
@@ -26,9 +27,12 @@ from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.wire.messages import Sendable, encode
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
 
+    from tradeproxy.book.book import Book
     from tradeproxy.config.settings import Limits
     from tradeproxy.downstream.admission import Grant
     from tradeproxy.downstream.query import SubscribeOptions
@@ -59,9 +63,22 @@ class DownstreamFactory(WebSocketServerFactory):
     protocol: Any = DownstreamProtocol
 
     def __init__(
-        self, limits: Limits, reactor: IReactorTime, sockets: SocketLimit | None = None
+        self,
+        limits: Limits,
+        reactor: IReactorTime,
+        sockets: SocketLimit | None = None,
+        books: Mapping[str, Book] = MappingProxyType({}),
     ) -> None:
+        """Create a factory without clients.
+
+        Args:
+            limits: of clients, times and messages.
+            reactor: timers and intervals.
+            sockets: the limit of sockets; by default only the number of clients.
+            books: the state of each account, by name; empty if there are no books.
+        """
         super().__init__(server="tradeproxy", reactor=reactor)
+        self.books = books
         pong_timeout = max(PONG_TIMEOUT, limits.stall_timeout + 2 * PING_INTERVAL)
         self.setProtocolOptions(
             webStatus=False,
@@ -138,7 +155,8 @@ class DownstreamFactory(WebSocketServerFactory):
             name=options.client_name,
             is_dashboard=options.is_dashboard,
         )
-        client = self._client(self._context, account, session, options, info, grant)
+        book = self.books.get(account.name)
+        client = self._client(self._context, account, session, options, info, grant, book)
         client.factory = self
         return autobahn_slim.take_over(request, client, key)
 

@@ -2,23 +2,28 @@
 
 States of a feed, apart from the pause:
 
-    state    event                                       effect                  next state
-    -------  ------------------------------------------  ----------------------  ----------
-    any      start                                       plan a step             BEHIND
-    LIVE     deliver: the next batch                     write it                LIVE
-    LIVE     deliver: an overflow at the position        write it                LIVE
-    LIVE     deliver: any other batch with newer rows    plan a step             BEHIND
-    BEHIND   step: the log has more                      write one step of rows  BEHIND
-    BEHIND   step: the log has no more                   on_caught_up            LIVE
-    BEHIND   step: the next row is a hole                on_hole                 BEHIND
-    BEHIND   step: the next rows are trimmed             on_trimmed              IDLE
-    BEHIND   step: the next rows are unreadable          on_unreadable           IDLE
-    any      stop                                        none                    IDLE
-    any      stopProducing                               cancel all timers       ENDED
-    BEHIND   step: an error                              cancel, then abort      ENDED
+    state      event                                       effect                  next state
+    ---------  ------------------------------------------  ----------------------  ----------
+    any        start                                       plan a step             BEHIND
+    LIVE       deliver: the next batch                     write it                LIVE
+    LIVE       deliver: an overflow at the position        write it                LIVE
+    LIVE       deliver: any other batch with newer rows    plan a step             BEHIND
+    BEHIND     step: the log has more                      write one step of rows  BEHIND
+    BEHIND     step: the log has no more                   on_caught_up            LIVE
+    BEHIND     step: the next row is a hole                on_hole                 BEHIND
+    BEHIND     step: the next rows are trimmed             on_trimmed              IDLE
+    BEHIND     step: the next rows are unreadable          on_unreadable           IDLE
+    any        stop                                        none                    IDLE
+    any        stopProducing                               cancel all timers       ENDED
+    LIVE       insert                                      plan a step             INSERTING
+    INSERTING  step: a frame                               write it                INSERTING
+    INSERTING  step: no frame yet                          plan a later step       INSERTING
+    INSERTING  step: no more frames                        plan a step             BEHIND
+    INSERTING  deliver                                     none: it is in the log  INSERTING
+    any        step: an error                              cancel, then abort      ENDED
 
 ENDED is final. While the transport is paused, nothing is written and no step runs.
-`resumeProducing` plans the next step if the feed is BEHIND.
+`resumeProducing` plans the next step if the feed is BEHIND or INSERTING.
 """
 
 from __future__ import annotations
@@ -33,7 +38,7 @@ from zope.interface import implementer
 from tradeproxy.journal.base import TrimmedError, UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -46,6 +51,9 @@ MAX_DIRECT_BYTES = 256 * 1024
 
 It bounds what Twisted buffers for a client that stops reading. A single event is always sent whole.
 """
+
+INSERT_RETRY = 0.25
+"""Seconds after which a feed asks again for a frame that was not ready."""
 
 
 class FeedSink(Protocol):
@@ -93,6 +101,8 @@ class _FeedState(Enum):
     """Every committed event has been sent. New batches are sent when they arrive."""
     BEHIND = auto()
     """Events are read from the log, one step in each turn of the reactor."""
+    INSERTING = auto()
+    """Frames from elsewhere are sent, one in each turn of the reactor. Events wait in the log."""
     ENDED = auto()
     """The connection is closing. Nothing is sent any more."""
 
@@ -111,6 +121,8 @@ class Feed:
     __slots__ = (
         "_clock",
         "_initial",
+        "_insert_retry",
+        "_inserted",
         "_is_ready",
         "_is_scheduled",
         "_journal",
@@ -162,6 +174,8 @@ class Feed:
         self._is_ready = False
         self._is_scheduled = False
         self._stall_timer: IDelayedCall | None = None
+        self._inserted: Iterator[bytes | None] = iter(())
+        self._insert_retry: IDelayedCall | None = None
 
     @property
     def is_current(self) -> bool:
@@ -199,7 +213,24 @@ class Feed:
         """Send every event after `position`: the sequence number of the last row to skip."""
         if self._state is not _FeedState.ENDED:
             self._move_to(position)
-            self._fall_behind()
+            self._set_state(_FeedState.BEHIND)
+            self._schedule_step()
+
+    def insert(self, frames: Iterator[bytes | None]) -> None:
+        """Send these frames before the next event, as fast as the client reads.
+
+        Each one is taken in a step of its own. An empty one is not sent. None means that the next
+        one is not ready: it is asked for again after INSERT_RETRY seconds. `start` and `stop` drop
+        the rest.
+        """
+        if self._state is not _FeedState.ENDED:
+            self._inserted = frames
+            self._set_state(_FeedState.INSERTING)
+            self._schedule_step()
+
+    def skip_to(self, position: int) -> None:
+        """Leave out the events up to `position`."""
+        self._move_to(position)
 
     def stop(self) -> None:
         """Send no events until the next `start`."""
@@ -272,14 +303,17 @@ class Feed:
         """End the feed, because the connection is closing."""
         self._set_state(_FeedState.ENDED)
         self._cancel_stall()
+        self._inserted = iter(())
+        self._cancel_retry()
         self._is_scheduled = False
         self._log_reader.cancel(self._step)
 
     # Reading the log.
 
     def _fall_behind(self) -> None:
-        self._set_state(_FeedState.BEHIND)
-        self._schedule_step()
+        if self._state is not _FeedState.INSERTING:
+            self._set_state(_FeedState.BEHIND)
+            self._schedule_step()
 
     def _move_to(self, position: int) -> None:
         """Set the position; no row counts as passed by that."""
@@ -292,9 +326,10 @@ class Feed:
 
     def _schedule_step(self) -> None:
         """Plan the next step, or go live if the log has no more rows."""
-        if self._state is not _FeedState.BEHIND or self._paused:
+        is_inserting = self._state is _FeedState.INSERTING
+        if self._paused or not (is_inserting or self._state is _FeedState.BEHIND):
             return
-        if self.position >= self._journal.last:
+        if self.position >= self._journal.last and not is_inserting:
             self._set_state(_FeedState.LIVE)
             self._sink.on_caught_up()
         elif not self._is_scheduled:
@@ -306,9 +341,13 @@ class Feed:
         # The reactor would log an error of this timer, and the client would wait forever.
         self._is_scheduled = False
         try:
-            if self._state is _FeedState.BEHIND and not self._paused:
+            if self._paused:
+                return
+            if self._state is _FeedState.BEHIND:
                 self._read()
                 self._schedule_step()
+            elif self._state is _FeedState.INSERTING:
+                self._send_inserted()
         except Exception:
             self._log.failure("a client's events could not be read from the journal")
             self.stopProducing()
@@ -333,6 +372,22 @@ class Feed:
         else:
             self._write(self._sink.encode(batch), batch.last)
 
+    def _send_inserted(self) -> None:
+        inserted = self._inserted
+        for frame in inserted:
+            if frame is None:
+                self._cancel_retry()
+                self._insert_retry = self._clock.callLater(INSERT_RETRY, self._schedule_step)
+                return
+            if frame:
+                self.send(frame)
+            break
+        else:
+            # The iterator may have ended or restarted the feed.
+            if self._state is _FeedState.INSERTING and inserted is self._inserted:
+                self._set_state(_FeedState.BEHIND)
+        self._schedule_step()
+
     def _write(self, frames: bytes | None, position: int) -> None:
         assert frames is not None, "the batch contains no hole"
         self.position = position
@@ -341,3 +396,7 @@ class Feed:
     def _cancel_stall(self) -> None:
         if self._stall_timer is not None and self._stall_timer.active():
             self._stall_timer.cancel()
+
+    def _cancel_retry(self) -> None:
+        if self._insert_retry is not None and self._insert_retry.active():
+            self._insert_retry.cancel()

@@ -94,7 +94,7 @@ def read_filter(given: Mapping[str, str]) -> Filter | None:
         raise ValueError(
             "client_order_id_prefix: is not 1 to 128 printable ASCII characters (%2B is a +)"
         )
-    return Filter(frozenset(map(_normalize_symbol, symbols)), events, prefix)
+    return Filter(frozenset(map(normalize_symbol, symbols)), events, prefix)
 
 
 def read_traits(payload: bytes) -> EventTraits | None:
@@ -113,7 +113,7 @@ def read_traits(payload: bytes) -> EventTraits | None:
             symbols = _find_texts("symbol", [*orders, *_keep_objects(data.get("legs"))])
             event = next(_find_texts("event", [data]), "").lower()
             ids = tuple(_find_texts("client_order_id", orders))
-            return EventTraits(frozenset(map(_normalize_symbol, symbols)), event, ids)
+            return EventTraits(frozenset(map(normalize_symbol, symbols)), event, ids)
     return None
 
 
@@ -138,7 +138,8 @@ def _read_list(
     return items
 
 
-def _normalize_symbol(symbol: str) -> str:
+def normalize_symbol(symbol: str) -> str:
+    """Return a symbol in upper case, without the slash of a pair."""
     # Alpaca writes pairs both ways: BTC/USD and BTCUSD.
     return symbol.upper().replace("/", "")
 

@@ -4,42 +4,35 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING
 
 from tradeproxy.downstream import filters
 from tradeproxy.downstream.admission import Rejection
-from tradeproxy.wire.event import parse_time_down
+from tradeproxy.downstream.parameters import (
+    LAST_EVENT_ID,
+    QueryError,
+    check_id,
+    parse_filter,
+    parse_time,
+    read_parameters,
+    read_switch,
+)
 from tradeproxy.wire.position import AfterId, AfterTime, FromTime, LastEvents, Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tradeproxy.downstream.filters import Filter
-
-MAX_ID_LENGTH = 128
-"""Characters. A cursor has at most 109."""
+    from tradeproxy.downstream.parameters import Query
 
 MAX_REPLAY = 1_000_000
 """Events: the most that `replay` can request."""
 
-MAX_PARAMETERS = 32
-"""Parameters in one query. A stranger chooses it, and each one is looked up."""
-
-MAX_NAME_LENGTH = 32
-"""Characters of a name that is compared with the known ones: comparing takes quadratic time."""
-
-MAX_TIME_LENGTH = 64
-"""Characters of `since` and `until`; a time with nine digits of a second and an offset has 35."""
-
 MAX_CLIENT_NAME_LENGTH = 64
 """Characters of `client_name`."""
 
-LAST_EVENT_ID = "lastEventId"
 CLIENT_NAME = "client_name"
-
-_OFFSET = re.compile("[0-9]{2}:?[0-9]{2}")
+SNAPSHOT = "snapshot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +49,8 @@ class SubscribeOptions:
     """The name that the client gives itself; empty if it gives none."""
     is_dashboard: bool = False
     """Whether it is a connection of the dashboard, which is not counted as a client."""
+    snapshot: bool = False
+    """Whether it gets the state of the account before the live events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +80,8 @@ class HistoryQuery:
     """Which events it gets; None means all."""
     client_name: str = ""
     """The name that the client gives itself; empty if it gives none."""
-
-
-Query: TypeAlias = dict[str, str]
-
-
-class _QueryError(Exception):
-    """The query is invalid. The text is a line for the client that names the parameter."""
+    snapshot: bool = False
+    """Whether it gets the state of the account before the live events."""
 
 
 def parse_subscribe_options(query: bytes, since_limit: float) -> SubscribeOptions | Rejection:
@@ -101,18 +91,19 @@ def parse_subscribe_options(query: bytes, since_limit: float) -> SubscribeOption
     Unknown parameters are ignored; near-misspellings of a known one are an error.
     """
     try:
-        given = _parse_query(
+        given = read_parameters(
             query,
-            (*_POSITIONS, "proxy_status", CLIENT_NAME, "dashboard", *filters.NAMES),
+            (*_POSITIONS, "proxy_status", SNAPSHOT, CLIENT_NAME, "dashboard", *filters.NAMES),
         )
         return SubscribeOptions(
             _parse_position(given, since_limit),
-            _parse_switch(given, "proxy_status"),
-            _parse_filter(given),
+            read_switch(given, "proxy_status"),
+            parse_filter(given),
             _parse_client_name(given),
-            _parse_switch(given, "dashboard"),
+            read_switch(given, "dashboard"),
+            read_switch(given, SNAPSHOT),
         )
-    except _QueryError as error:
+    except QueryError as error:
         return Rejection(400, str(error))
 
 
@@ -128,86 +119,58 @@ def parse_history_query(
     near-misspellings of a known one are an error.
     """
     try:
-        given = _parse_query(
+        given = read_parameters(
             query,
-            (*_POSITIONS, "until_id", "until", LAST_EVENT_ID, CLIENT_NAME, *filters.NAMES),
+            (
+                *_POSITIONS,
+                "until_id",
+                "until",
+                LAST_EVENT_ID,
+                SNAPSHOT,
+                CLIENT_NAME,
+                *filters.NAMES,
+            ),
         )
         for end, begin, others in (
             ("until", "since", "since_id"),
             ("until_id", "since_id", "since"),
         ):
             if end in given and others in given:
-                raise _QueryError(f"{end}: goes with {begin}, not with {others}")
+                raise QueryError(f"{end}: goes with {begin}, not with {others}")
             if end in given and begin not in given:
-                raise _QueryError(f"{end}: needs {begin}")
+                raise QueryError(f"{end}: needs {begin}")
+        snapshot = read_switch(given, SNAPSHOT)
+        for end in ("until", "until_id") if snapshot else ():
+            if end in given:
+                raise QueryError(f"{end}: cannot be given together with {SNAPSHOT}")
         until: UntilTime | UntilId | None = None
         if "until" in given:
-            until = UntilTime(_parse_time("until", given["until"])[0])
+            until = UntilTime(parse_time("until", given["until"])[0])
         elif "until_id" in given:
-            until = UntilId(_check_id("until_id", given["until_id"]))
+            until = UntilId(check_id("until_id", given["until_id"]))
         position = _parse_position(given, since_limit)
         last_event_id = last_event_id or given.get(LAST_EVENT_ID)
         if last_event_id:
             # A browser repeats the same URL when it reconnects, so the URL has the older position
             # (WHATWG HTML, 9.2.3).
-            position = AfterId(_check_id("Last-Event-ID", last_event_id))
-        return HistoryQuery(position, until, _parse_filter(given), _parse_client_name(given))
-    except _QueryError as error:
-        return Rejection(400, str(error))
-
-
-def _check_spelling(name: str, names: tuple[str, ...]) -> None:
-    # If a misspelt position were ignored, the client would silently miss the events it asked for.
-    if len(name) > MAX_NAME_LENGTH:
-        return
-    for nearest in get_close_matches(name.lower(), names, cutoff=0.8):  # the nearest is first
-        raise _QueryError(f"{name}: there is no such parameter; the nearest is {nearest}")
-
-
-def _parse_query(query: bytes, names: tuple[str, ...]) -> Query:
-    given: Query = {}
-    try:
-        pairs = parse_qsl(
-            query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS
+            position = AfterId(check_id("Last-Event-ID", last_event_id))
+        return HistoryQuery(
+            position, until, parse_filter(given), _parse_client_name(given), snapshot
         )
-    except ValueError:
-        raise _QueryError(f"the query has more than {MAX_PARAMETERS} parameters") from None
-    for name, value in pairs:
-        if name not in names:
-            _check_spelling(name, names)
-            continue
-        if name in given:
-            raise _QueryError(f"{name}: is given twice")
-        if not value and name != LAST_EVENT_ID:  # without an event, an EventSource has no id
-            raise _QueryError(f"{name}: is empty")
-        given[name] = value
-    return given
-
-
-def _parse_switch(given: Query, name: str) -> bool:
-    value = given.get(name, "0")
-    if value not in ("0", "1"):
-        raise _QueryError(f"{name}: is neither 1 nor 0")
-    return value == "1"
+    except QueryError as error:
+        return Rejection(400, str(error))
 
 
 def _parse_client_name(given: Query) -> str:
     name = given.get(CLIENT_NAME, "")
     if len(name) > MAX_CLIENT_NAME_LENGTH:
-        raise _QueryError(f"{CLIENT_NAME}: is longer than {MAX_CLIENT_NAME_LENGTH} characters")
+        raise QueryError(f"{CLIENT_NAME}: is longer than {MAX_CLIENT_NAME_LENGTH} characters")
     # It is shown in terminals and logs. The decoder makes U+FFFD of bytes that are not UTF-8.
     if not name.isprintable() or "\ufffd" in name or name != name.strip():
-        raise _QueryError(
+        raise QueryError(
             f"{CLIENT_NAME}: is not printable text in UTF-8 without blanks at its ends"
         )
     return name
-
-
-def _parse_filter(given: Query) -> Filter | None:
-    try:
-        return filters.read_filter(given)
-    except ValueError as error:
-        raise _QueryError(str(error)) from None
 
 
 def _parse_position(given: Query, since_limit: float) -> Position | None:
@@ -216,24 +179,24 @@ def _parse_position(given: Query, since_limit: float) -> Position | None:
         return None
     name, *others = chosen
     for other in others:
-        raise _QueryError(f"{other}: cannot be given together with {name}")
+        raise QueryError(f"{other}: cannot be given together with {name}")
     return _POSITIONS[name](given[name], since_limit)
 
 
 def _parse_after_id(text: str, _since_limit: float) -> Position:
-    return AfterId(_check_id("since_id", text))
+    return AfterId(check_id("since_id", text))
 
 
 def _parse_from_time(text: str, since_limit: float) -> Position:
-    time, is_exact = _parse_time("since", text)
+    time, is_exact = parse_time("since", text)
     if time > since_limit * 1_000_000:
-        raise _QueryError("since: lies in the future")
+        raise QueryError("since: lies in the future")
     return FromTime(time) if is_exact else AfterTime(time)
 
 
 def _parse_last_events(text: str, _since_limit: float) -> Position:
     if re.fullmatch("[0-9]{1,7}", text) is None or int(text) > MAX_REPLAY:
-        raise _QueryError(f"replay: is not a number from 0 to {MAX_REPLAY}")
+        raise QueryError(f"replay: is not a number from 0 to {MAX_REPLAY}")
     return LastEvents(int(text))
 
 
@@ -242,31 +205,3 @@ _POSITIONS: dict[str, Callable[[str, float], Position]] = {
     "since": _parse_from_time,
     "replay": _parse_last_events,
 }
-
-
-def _check_id(name: str, text: str) -> str:
-    text = text.rstrip()  # such as the end of the line that a shell read it from
-    if not text:
-        raise _QueryError(f"{name}: is empty")
-    if len(text) > MAX_ID_LENGTH:
-        raise _QueryError(
-            f"{name}: is longer than any event_id or cursor ({MAX_ID_LENGTH} characters)"
-        )
-    return text
-
-
-def _parse_time(name: str, text: str) -> tuple[int, bool]:
-    """Return the last microsecond that is not after a time, and whether the time is exactly it."""
-    try:
-        if len(text) > MAX_TIME_LENGTH:
-            raise ValueError
-        # In a query "+" means a blank, so an unescaped "+02:00" arrives as " 02:00".
-        head, _, offset = text.rpartition(" ")
-        if ":" in head and _OFFSET.fullmatch(offset):
-            text = f"{head}+{offset}"
-        return parse_time_down(text)
-    except ValueError:
-        example = "2026-01-31T14:30:00Z"
-        raise _QueryError(
-            f"{name}: is not a time with its offset from UTC, such as {example}"
-        ) from None

@@ -15,6 +15,7 @@ from tradeproxy.downstream.clients import ClientStats
 from tradeproxy.downstream.feed import Feed
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.request_head import free_head
+from tradeproxy.downstream.snapshot import Part, SnapshotInsert
 from tradeproxy.downstream.subscription import NOT_KEPT
 from tradeproxy.journal.base import Batch
 from tradeproxy.wire.close_codes import CloseCode
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from twisted.web.server import Request
 
+    from tradeproxy.book.book import Book
     from tradeproxy.config.settings import Limits
     from tradeproxy.downstream.admission import Grant
     from tradeproxy.downstream.clients import Clients
@@ -65,17 +67,19 @@ class SseResponses:
         query: HistoryQuery,
         log_range: LogRange,
         grant: Grant,
+        book: Book | None = None,
     ) -> int:
         """Respond to an admitted request, whose `query` describes `log_range`.
 
-        The result is for twisted.web's `Resource.render`.
+        A query with `snapshot` needs the `book` of the account. The result is for twisted.web's
+        `Resource.render`.
         """
         for name, value in HEADERS.items():
             request.setHeader(name, value)
         if request.method == b"HEAD":
             request.finish()
         else:
-            SseResponse(self, request, account, query, log_range, grant).begin()
+            SseResponse(self, request, account, query, log_range, grant, book).begin()
         return NOT_DONE_YET
 
 
@@ -98,6 +102,7 @@ class SseResponse:
         query: HistoryQuery,
         log_range: LogRange,
         grant: Grant,
+        book: Book | None = None,
     ) -> None:
         self.is_closed: Deferred[None] = Deferred()
         self._shared = shared
@@ -117,6 +122,16 @@ class SseResponse:
         self._feed = Feed(
             account.journal, shared.log_reader, self, shared.clock, shared.limits.stall_timeout
         )
+        self._snapshot = None
+        if query.snapshot and book is not None:
+            self._snapshot = SnapshotInsert(
+                book,
+                query.filter,
+                _encode_part,
+                shared.clock,
+                self._drop_not_ready,
+                is_replay=query.position is not None,
+            )
         self._heartbeat: IDelayedCall | None = None
         self._time_limit: IDelayedCall | None = None
         self._close_limit: IDelayedCall | None = None
@@ -206,7 +221,12 @@ class SseResponse:
         """Do nothing: the feed continues by itself."""
 
     def on_caught_up(self) -> None:
-        """Finish the response if its range is complete."""
+        """Send the snapshot if it is due, and finish the response if its range is complete."""
+        if self._snapshot is not None:
+            if self._snapshot.is_due:
+                self._snapshot.begin(self._feed)
+                return
+            self._snapshot = None
         if self._range.last is not None and self._feed.position >= self._range.last:
             self._finish()
         elif self._range.until is not None and not _is_active(self._time_limit):
@@ -286,6 +306,9 @@ class SseResponse:
             account.is_settled and self._feed.position >= account.journal.last and not may_have_gap
         )
 
+    def _drop_not_ready(self) -> None:
+        self._drop(CloseCode.NOT_READY.reason)
+
     def _drop(self, reason: str) -> None:
         self._record_drop(reason)
         self.abort()
@@ -320,6 +343,11 @@ class SseResponse:
             self._end_reason or LOST,
             filtered=self._is_filtered,
         )
+
+
+def _encode_part(part: Part) -> bytes:
+    position = b"" if part.cursor is None else b"id: %b\n" % part.cursor.encode()
+    return b"event: snapshot\n%bdata: %b\n\n" % (position, part.data)
 
 
 def _is_active(call: IDelayedCall | None) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tradeproxy.downstream.feed import Feed
+from tradeproxy.downstream.snapshot import SnapshotInsert
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.wire.close_codes import MAX_REASON_BYTES, CloseCode
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
+    from tradeproxy.book.book import Book
     from tradeproxy.downstream.encoder import FrameEncoder
     from tradeproxy.downstream.log_reader import LogReader
     from tradeproxy.downstream.query import SubscribeOptions
+    from tradeproxy.downstream.snapshot import Part
     from tradeproxy.hub.account import Account
     from tradeproxy.journal.base import Batch, Row
 
@@ -75,6 +78,9 @@ class Subscription:
         begin            begins  `begun`                   nothing
         caught up        ends    `complete`                nothing
         caught up        none    `hello` if one is due     nothing
+        caught up        any     the snapshot if it is     the snapshot if it is
+                                 due, before that `hello`  due
+        book not ready   any     close with 1013           close with 1013
         hole             any     `impossible`, then on     close with 4010
         trimmed          ends    `impossible`, then live   close with 4010
         trimmed          none    close with 4008           close with 4008
@@ -95,6 +101,7 @@ class Subscription:
         "_is_replaying",
         "_position",
         "_sent_at",
+        "_snapshot",
         "_stall_timeout",
         "_transport",
         "_wants_status",
@@ -111,6 +118,7 @@ class Subscription:
         encoders: SharedEncoders,
         clock: IReactorTime,
         stall_timeout: float,
+        book: Book | None = None,
     ) -> None:
         """Create a subscription that sends nothing yet.
 
@@ -121,6 +129,7 @@ class Subscription:
             encoders: what all clients share.
             clock: the reactor.
             stall_timeout: seconds without reading after which the client is closed.
+            book: the state of the account. Options with `snapshot` need one.
         """
         # These run for every client and event, so the calls in between are saved here once.
         self.write = transport.write if options.filter is None else self._write_filtered
@@ -137,6 +146,16 @@ class Subscription:
         self._wants_status = False
         self._hello_pending = False
         self._is_replaying = False
+        self._snapshot = None
+        if options.snapshot and book is not None:
+            self._snapshot = SnapshotInsert(
+                book,
+                options.filter,
+                self._encode_part,
+                clock,
+                self._close_not_ready,
+                is_replay=options.position is not None,
+            )
         self._choose_encoder()
 
     @property
@@ -214,10 +233,15 @@ class Subscription:
         self._transport.resume_reading()
 
     def on_caught_up(self) -> None:
-        """Report that the replay is complete, then the state if it changed meanwhile."""
+        """Report that the replay is complete, then send the snapshot, then the changed state."""
         if self._is_replaying:
             self._is_replaying = False
             self._send_replay(ReplayState.COMPLETE, self.feed.position)
+        if self._snapshot is not None and not self.feed.is_idle:
+            if self._snapshot.is_due:
+                self._snapshot.begin(self.feed)
+                return
+            self._snapshot = None
         if self._hello_pending and self._wants_status:
             self._send_hello()
 
@@ -279,6 +303,14 @@ class Subscription:
         # There is no cursor while the last row is not durable.
         cursor = self._account.cursor_at(self.feed.position) if is_due else None
         return b"" if cursor is None else self._encoders.frame(encode_position(cursor))
+
+    # The snapshot.
+
+    def _encode_part(self, part: Part) -> bytes:
+        return self._encoders.frame(b'{"stream":"snapshot","data":' + part.data + b"}")
+
+    def _close_not_ready(self) -> None:
+        self._transport.close(CloseCode.NOT_READY)
 
     # Status frames.
 

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
+    from tradeproxy.hub.book_status import BookStatus
     from tradeproxy.hub.buffer import BufferedEvent
     from tradeproxy.hub.replication import NodeRole
+    from tradeproxy.hub.trade_log_state import TradeLogState
     from tradeproxy.journal.base import Batch, Journal, Row
     from tradeproxy.wire.event import Event
     from tradeproxy.wire.proxy_status import JournalStatus
@@ -79,6 +81,8 @@ class Account:
         """The account's dates: by this machine's clock, and by Alpaca's."""
         self.role: NodeRole | None = None
         """The role of this node; None unless several nodes share the account."""
+        self.book: BookStatus | None = None
+        """The account's book; None with PROXY_BOOK=0."""
         self.on_stream_state: Callable[[StreamState], None] = lambda _: None
         """Called when the status of the upstream or a gap has changed."""
         self.on_another_account: Callable[[], None] = lambda: None
@@ -91,8 +95,17 @@ class Account:
         self.batch_sizes = Histogram(BATCH_SIZE_BOUNDS)
         self.latency = Histogram(LATENCY_BOUNDS)
         self.slowest = SlowestSeries()
+        self.notices: dict[str, str] = {}
+        """What is wrong with work that clients do not wait for, by its name, such as "trade log".
+
+        It is shown as a reason in /readyz, whose status does not change.
+        """
+        self.trade_log: TradeLogState | None = None
+        """The state of the trade log; None unless it is written."""
         self.on_delivered: dict[object, Callable[[], None]] = {}
         """Called, in turn, once every client that keeps up has been sent all that was committed."""
+        self.on_state: dict[object, Callable[[], None]] = {}
+        """Called, in turn, when the status of the upstream, a gap or the journal has changed."""
         self._clock = clock
         # Events that are not committed yet, and when the first one was received.
         self._pending: list[Event] = []
@@ -357,12 +370,18 @@ class Account:
     def _announce(self, status: bytes) -> None:
         self.broadcaster.announce(status)
         self.on_stream_state(self.stream_state)
+        self._report_state()
+
+    def _report_state(self) -> None:
+        for on_state in tuple(self.on_state.values()):
+            on_state()
 
     def _journal_changed(self, status: JournalStatus) -> None:
         self.broadcaster.announce(encode_journal(status))
         if status.durable:
             # The last events had no cursor. A client that resumes before the next event needs it.
             self._announce_hello()
+        self._report_state()
 
     # Status frames and cursors.
 

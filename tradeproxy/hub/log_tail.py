@@ -95,6 +95,8 @@ class LogTail:
     def cursor(self) -> str | None:
         """The cursor after the last row that was taken; None while that row is not durable.
 
-        The owner then keeps the cursor that it has.
+        None too if the log is a new one. The owner then keeps the cursor that it has.
         """
+        if self._account.journal.epoch != self._epoch:
+            return None
         return self._account.cursor_at(self.position)

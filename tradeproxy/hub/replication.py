@@ -72,6 +72,8 @@ class NodeRole:
     """When the lease was last renewed (Unix time); None unless this node leads."""
     terms: int = 0
     """How many terms this node has led, the current one included."""
+    is_writing: bool = False
+    """Whether this node leads and has read the whole log, with its metadata."""
     lag: int = 0
     """How many events of the log this node had not read at its last check."""
 
@@ -82,6 +84,7 @@ class NodeRole:
 
     def start_following(self, now: float) -> None:
         """Record that the term ends at `now` (Unix time)."""
+        self.is_writing = False
         self.is_leader, self.since, self.lease_renewed, self.lag = False, now, None, 0
 
     def update(self, lag: int, now: float) -> None:

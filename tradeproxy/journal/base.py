@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -18,11 +18,14 @@ from tradeproxy.runtime.dates import SECOND
 from tradeproxy.runtime.stats import COMMIT_BOUNDS, Histogram
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Sequence
 
     from tradeproxy.runtime.dates import Dates
     from tradeproxy.wire.event import Event, OrderState
     from tradeproxy.wire.proxy_status import JournalStatus
+
+_T = TypeVar("_T")
 
 READ_BYTES = 256 * 1024
 """The limit of the payloads that one read returns, in bytes, unless its first row is larger."""
@@ -84,6 +87,17 @@ class UnreadableError(Exception):
     """The rows may exist but cannot be read now. A later attempt may succeed."""
 
 
+class Tables(Protocol):
+    """The database with the tables of schema.BOOK_TABLES."""
+
+    def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
+        """Return what `work` returns. With `writes`, it is one transaction, which is not synced.
+
+        Raises UnreadableError if the database cannot be used now, and sqlite3.Error for what is
+        wrong with the statements.
+        """
+
+
 class Journal(Protocol):
     """The durable, ordered log of one account. Compared and hashed by identity.
 
@@ -119,6 +133,8 @@ class Journal(Protocol):
     commit_seconds: Histogram
     """How long each commit took, in seconds."""
     status: JournalStatus
+    tables: Tables | None
+    """The tables that the book has in the journal's file; None if the log is not in a file."""
     is_loaded: bool
     """Whether the whole log can be read here. False while a node still loads it from Redis."""
     on_committed: Callable[[Batch], None]
@@ -232,6 +248,7 @@ class JournalBase(Metadata, ABC):
     def __init__(self, base_url: str, dates: Dates) -> None:
         super().__init__(base_url)
         self.dates = dates
+        self.tables: Tables | None = None
         # The epoch that this process began, and when, by `dates.clock`: until it is corrected.
         self._begun: tuple[str, float] | None = None
         self.duplicates = 0

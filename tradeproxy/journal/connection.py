@@ -12,6 +12,7 @@ _DAMAGE = {
     sqlite3.SQLITE_ERROR,  # a table or column is missing
     sqlite3.SQLITE_CONSTRAINT,  # another program has used a sequence number
 }
+_BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _REASONS = {
     sqlite3.SQLITE_FULL: "disk full",
     sqlite3.SQLITE_READONLY: "the file is read-only",
@@ -38,6 +39,16 @@ class BusyError(sqlite3.OperationalError):
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether the file is unusable for good, so that retrying is useless."""
     return isinstance(error, DamageError) or _get_code(error) in _DAMAGE
+
+
+def is_fault(error: sqlite3.Error) -> bool:
+    """Whether the disk or the file is the cause, and not the statement or the tables."""
+    return _get_code(error) in _REASONS or _get_code(error) in _BROKEN
+
+
+def is_broken(error: sqlite3.Error) -> bool:
+    """Whether the file itself is damaged, whatever its tables are."""
+    return _get_code(error) in _BROKEN
 
 
 def is_vague(error: sqlite3.Error) -> bool:

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from twisted.logger import Logger
 
-from tradeproxy.journal.base import JournalError
-from tradeproxy.journal.connection import DamageError, describe_error, is_damage, is_vague
+from tradeproxy.journal.base import JournalError, UnreadableError
+from tradeproxy.journal.connection import (
+    DamageError,
+    describe_error,
+    is_broken,
+    is_damage,
+    is_fault,
+    is_vague,
+)
 from tradeproxy.journal.file import describe_os_error, find_problem
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.journal.store import Store
@@ -260,6 +267,19 @@ class Disk:
         except sqlite3.Error as error:
             self._handle_error(error)
             return default
+
+    def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool) -> _T:
+        """See journal.base.Tables. A failure is not one of the journal's, unless it is damage."""
+        if self._store is None:
+            raise UnreadableError
+        try:
+            return self._store.run(work, writes=writes)
+        except sqlite3.Error as error:
+            if is_broken(error):
+                self._handle_error(error)
+            if is_fault(error):
+                raise UnreadableError from None
+            raise
 
     def claim(self, event: Event) -> bool:
         """Record that the log gets the event; return whether it is surely its first of this key.

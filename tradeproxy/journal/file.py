@@ -100,7 +100,7 @@ class JournalFile:
             if self.has_lock():
                 return
             self.release()
-            _make_directory(self.path.parent)
+            make_directory(self.path.parent)
             check_access(self.path)
             lock = _open_private(_lock_path(self.path))
         except OSError as error:
@@ -226,7 +226,8 @@ def _check_header(path: Path) -> None:
             raise JournalError(f"{path}: {error}") from None
 
 
-def _make_directory(directory: Path) -> None:
+def make_directory(directory: Path) -> None:
+    """Make a directory, and those above it, for their owner only. Raises OSError."""
     # Path.mkdir(parents=True) ignores `mode` for the parents that it creates.
     for each in (*reversed(directory.parents), directory):
         with suppress(FileExistsError):

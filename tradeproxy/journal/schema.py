@@ -16,6 +16,41 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x74725078
 """SQLite's application_id: it marks a file as ours, for SQLite and for the `file` command."""
 
+BOOK_TABLES = """
+    CREATE TABLE book_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE book_positions (symbol TEXT PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE book_events (
+        seq INTEGER PRIMARY KEY,
+        num INTEGER,
+        late INTEGER NOT NULL,
+        time INTEGER,
+        kind TEXT NOT NULL
+    );
+    CREATE INDEX book_events_by_order ON book_events (num);
+    CREATE INDEX book_events_late ON book_events (time) WHERE late = 1;
+    CREATE TABLE book_orders (
+        num INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        parent TEXT,
+        client_order_id TEXT NOT NULL,
+        symbol TEXT NOT NULL,
+        symbols TEXT NOT NULL,
+        status TEXT NOT NULL,
+        filled_qty TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        submitted INTEGER NOT NULL,
+        updated INTEGER NOT NULL,
+        open INTEGER NOT NULL,
+        document BLOB
+    );
+    CREATE INDEX book_orders_by_parent ON book_orders (parent) WHERE parent IS NOT NULL;
+    CREATE INDEX book_orders_by_time ON book_orders (submitted, id) WHERE parent IS NULL;
+    CREATE INDEX book_orders_open ON book_orders (num) WHERE open = 1;
+    CREATE INDEX book_orders_apart ON book_orders (last) WHERE seq = 0 OR parent IS NOT NULL;
+    """
+"""The tables of the book (room `book`). A part of MIGRATIONS: never change it."""
+
 MIGRATIONS = (
     # Column `high` is max_time in the code: the highest time of this and all earlier rows. So the
     # first row whose `high` is at least T is the first row with an event at or after T.
@@ -62,6 +97,9 @@ MIGRATIONS = (
     """,
     # The newest rows may be in the spool (spool.py), which an earlier version would not read.
     "",
+    # The tables of the book, after row `cursor` of the log. An order's number is its own, so that
+    # an event takes few bytes. `open` is whether its family is: see book/orders.py.
+    BOOK_TABLES,
 )
 """SQL scripts. The nth one upgrades version n - 1 to version n.
 

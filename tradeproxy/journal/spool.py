@@ -91,7 +91,7 @@ class Spool:
                 os.fchmod(file, 0o600)  # a umask such as 0777 removes the owner's permissions
                 os.pwrite(file, MAGIC, 0)
                 if self._full_sync:
-                    _sync_directory(self.path.parent)
+                    sync_directory(self.path.parent)
             elif magic != MAGIC:
                 raise FileExistsError(f"{self.path} is another program's file")
             # The rows may follow others that are lost. The next ones then have lower numbers.
@@ -119,7 +119,7 @@ class Spool:
         if os.pwrite(self._file, records, self._end) < size:
             raise OSError("a short write")
         if self._full_sync:
-            _sync(self._file)
+            sync_file(self._file)
         self._end += size
         self._count += len(entries)
         self.is_full = self._count >= MAX_ROWS or self._end >= MAX_SIZE
@@ -142,14 +142,16 @@ class Spool:
             self._file = None
 
 
-def _sync(file: int) -> None:
+def sync_file(file: int) -> None:
+    """Have the disk take all that was written to a file. Raises OSError."""
     if sys.platform == "darwin":
         fcntl.fcntl(file, fcntl.F_FULLFSYNC)  # fsync does not flush the drive's own cache
     else:
         os.fdatasync(file)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Have the disk take the names of the files in a directory. Raises OSError."""
     directory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(directory)

@@ -28,6 +28,7 @@ from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 from tradeproxy.journal.schema import MIGRATIONS, SchemaError
 from tradeproxy.journal.spool import Spool, find_spool
 from tradeproxy.journal.store import Store
+from tradeproxy.journal.tables import DiskTables
 from tradeproxy.journal.upgrade import MAX_STEP, STEP_EVERY
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.wire.plural import plural_ending
@@ -121,6 +122,7 @@ class SqliteJournal(JournalBase):
             on_replaced=self._file_replaced,
         )
         self.status = self._disk.status
+        self.tables = None if file is None else DiskTables(self._disk)
         self._bookmark = (
             None
             if file is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tradeproxy.journal.base import READ_BYTES, Row, UnreadableError, max_optional
 from tradeproxy.journal.connection import BusyError, DamageError, Transaction, fetch_value
@@ -17,11 +17,13 @@ from tradeproxy.wire.amount import is_more
 from tradeproxy.wire.event import OrderState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tradeproxy.journal.backlog import Entry
     from tradeproxy.journal.retention import Due
     from tradeproxy.wire.event import Event
+
+_T = TypeVar("_T")
 
 MAX_STEP = 0.002
 """Seconds for which a step reads keys."""
@@ -80,6 +82,7 @@ class Store:
     def __init__(self, connection: sqlite3.Connection, *, full_sync: bool) -> None:
         self._connection = connection
         self._execute = connection.execute
+        self._full_sync = full_sync
         self._transaction = Transaction(connection)
         self._unscanned: Iterator[None] | None = None
         try:
@@ -119,6 +122,24 @@ class Store:
         """Read the whole file. Raises DamageError if it is damaged."""
         if self._execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise DamageError("quick_check")
+
+    def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool) -> _T:
+        """Return what `work` returns of the book's tables.
+
+        With `writes`, it is one transaction. It is not synced on its own: the book can be built
+        again, and an append must not wait for it.
+        """
+        if not writes:
+            return work(self._connection)
+        if self._full_sync:
+            # Not OFF: a transaction may have to move the write-ahead log to the file.
+            self._execute("PRAGMA synchronous = NORMAL")
+        try:
+            with self._transaction:
+                return work(self._connection)
+        finally:
+            if self._full_sync:
+                self._execute("PRAGMA synchronous = FULL")
 
     # Older rows, and the filter of keys.
 

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.recovery.backfill import TRIES, Backfill, BackfillResult
+from tradeproxy.recovery.book_seed import BookSeed
 from tradeproxy.recovery.found import FoundEvents
 from tradeproxy.recovery.identity import identify_account, require_estimate
 from tradeproxy.recovery.mute import MuteDetector
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
 
+    from tradeproxy.book.book import Book
     from tradeproxy.config.settings import RecoverySettings
     from tradeproxy.hub.account import Account
     from tradeproxy.upstream.rest import RestClient
@@ -84,7 +86,12 @@ class Recovery(StreamListener):
     _log = Logger()
 
     def __init__(
-        self, account: Account, rest: RestClient, settings: RecoverySettings, clock: IReactorTime
+        self,
+        account: Account,
+        rest: RestClient,
+        settings: RecoverySettings,
+        clock: IReactorTime,
+        book: Book | None = None,
     ) -> None:
         """Create the recovery; the stream's callbacks start it.
 
@@ -93,6 +100,7 @@ class Recovery(StreamListener):
             rest: the account's REST client.
             settings: mode, deadline and check interval (seconds).
             clock: schedules the deadline, the retries and the checks.
+            book: is compared with Alpaca's orders and positions after a recovery and each check.
         """
         self._account = account
         self._rest = rest
@@ -109,6 +117,7 @@ class Recovery(StreamListener):
         self._mute = MuteDetector(account)
         self._open_orders = OpenOrders(account.journal, rest, account.name)
         self._synthetic = SyntheticEvents(account.journal)
+        self._book_seed = None if book is None else BookSeed(book, rest, clock)
         account.on_buffer_full = self._release_full_buffer
 
     # Callbacks of the stream.
@@ -136,6 +145,8 @@ class Recovery(StreamListener):
     def connection_closed(self) -> None:
         """Cancel the backfill. Buffered events wait for the next connection or the deadline."""
         self._outage.stream_lost()
+        if self._book_seed is not None:
+            self._book_seed.stream_lost()
         self._cancel_task()
         if self._account.is_buffering:
             self._reason = "the stream was lost again"
@@ -158,10 +169,12 @@ class Recovery(StreamListener):
         self._outage.close()
         self._stop_buffering()
         await self._compare_open_orders()
+        await self._seed_book()
         interval = min(FIRST_CHECK, self._settings.reconcile_interval)
         while True:
             await deferLater(self._clock, self._adjust(interval))
             await self._check()
+            await self._seed_book()
             interval = min(2 * interval, self._settings.reconcile_interval)
 
     def _adjust(self, interval: float) -> float:
@@ -294,6 +307,11 @@ class Recovery(StreamListener):
         for event in filter(None, map(read_synthetic, closed)):
             self._found.deliver(event, Recovered.ORDERS)
         self._found.count()
+
+    async def _seed_book(self) -> None:
+        """Compare the book with Alpaca's orders and positions. The next check retries a failure."""
+        if self._book_seed is not None:
+            await self._book_seed.run()
 
     def _build_backfill(self, slack: int = 0, tries: int = TRIES) -> Backfill:
         return Backfill(

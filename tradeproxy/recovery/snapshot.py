@@ -102,6 +102,11 @@ async def read_open_orders(rest: RestClient) -> dict[str, Document]:
     return await _read_orders(rest, "open", None)
 
 
+async def read_positions(rest: RestClient) -> list[Document]:
+    """Return the open positions. Raises RestRefusedError or RestUnavailableError."""
+    return _objects((await rest.get("/v2/positions")).document)
+
+
 async def read_named_orders(
     rest: RestClient, order_ids: Iterable[str], unknown: set[str]
 ) -> list[Document]:

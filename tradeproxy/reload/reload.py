@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.admission import Admission, Tokens
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.upstream.keys import AccountKeys
+    from tradeproxy.webhooks.service import Webhooks
 
 
 def ignore_level(_: Level) -> None:
@@ -36,6 +37,7 @@ class ReloadTargets:
     """Those of the REST proxy, which serves no page of another origin."""
     keys: Sequence[AccountKeys]
     set_log_level: Callable[[Level], None] = ignore_level
+    webhooks: Webhooks | None = None
 
 
 class Reload:
@@ -95,6 +97,8 @@ class Reload:
             "PROXY_LOG_LEVEL": new.log.level is not old.log.level
             and targets.set_log_level is not ignore_level,
         }
+        if targets.webhooks is not None:
+            changed["PROXY_WEBHOOK_…"] = targets.webhooks.replace(new.webhooks)
         new_keys = [keys for keys in targets.keys if keys.replace(new.accounts)]
         changed |= {f"the keys of {keys.settings.name}": True for keys in new_keys}
         self.settings = replace(
@@ -104,6 +108,7 @@ class Reload:
             allowed_hosts=hosts,
             allowed_origins=new.allowed_origins,
             log=replace(old.log, level=new.log.level),
+            webhooks=new.webhooks,
             warnings=new.warnings,
         )
         targets.admission.replace_origin_rules(hosts, new.allowed_origins)

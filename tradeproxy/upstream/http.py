@@ -55,14 +55,22 @@ def build_agent(reactor: Any, proxy: ConnectProxy | None = None) -> Agent:
     return agent
 
 
-def build_pool(reactor: Any) -> HTTPConnectionPool:
+def build_pool(
+    reactor: Any, on_endless_head: Callable[[], None] | None = None
+) -> HTTPConnectionPool:
     """Return a pool that keeps no connection open.
+
+    `on_endless_head` is called for an answer with too many headers; by default it is logged, as one
+    of Alpaca's.
 
     On a kept connection, an order could be written while Alpaca closes it. Twisted also repeats a
     DELETE by itself after such a loss. At Alpaca, a DELETE can sell a part of a position, so a
     repeated one would sell twice.
     """
-    return _Pool(reactor, persistent=False)
+    pool = _Pool(reactor, persistent=False)
+    if on_endless_head is not None:
+        pool.on_endless_head = on_endless_head
+    return pool
 
 
 @implementer(IAgentEndpointFactory)
@@ -167,11 +175,15 @@ class _Pool(HTTPConnectionPool):
     _log = Logger()
     _endless_heads = 0
 
+    def __init__(self, reactor: Any, persistent: bool) -> None:
+        super().__init__(reactor, persistent)
+        self.on_endless_head: Callable[[], None] = self._log_endless_head
+
     def _factory(  # type: ignore[override]  # a class in Twisted; it is only called
         self, quiescentCallback: Any, metadata: Any
     ) -> _Factory:
         factory = _Factory(quiescentCallback, metadata)
-        factory.on_endless_head = self._log_endless_head
+        factory.on_endless_head = self.on_endless_head
         return factory
 
     def _log_endless_head(self) -> None:

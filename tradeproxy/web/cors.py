@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tradeproxy.web.routes import PageRoute, SseRoute, StreamRoute
+from tradeproxy.web.routes import PageRoute, SseRoute, StateRoute, StreamRoute
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -27,7 +27,9 @@ PREFLIGHT_AGE = b"600"
 
 def is_shared(destination: Route | None) -> bool:
     """Return whether pages of allowed origins may read what is at this route."""
-    return isinstance(destination, StreamRoute | SseRoute) or destination in _SHARED_PAGES
+    return (
+        isinstance(destination, StreamRoute | SseRoute | StateRoute) or destination in _SHARED_PAGES
+    )
 
 
 def is_preflight(request: Request) -> bool:
@@ -42,6 +44,7 @@ def is_preflight(request: Request) -> bool:
 def allow_reading(request: Request, origin: str) -> None:
     """Let a page of `origin`, which is admitted, read the response, whatever its status is."""
     request.setHeader(b"access-control-allow-origin", origin.encode("latin-1"))
+    request.setHeader(b"access-control-expose-headers", b"ETag, Retry-After")
     request.setHeader(b"vary", b"origin")
 
 

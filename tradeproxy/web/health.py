@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.hub.account import Account
     from tradeproxy.hub.replication import NodeRole
+    from tradeproxy.webhooks.state import DeliveryStats
 
 NO_CLIENTS: Mapping[str, int] = MappingProxyType({})
 
@@ -29,22 +30,37 @@ def healthz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
 
 
 def readyz(
-    accounts: Iterable[Account], clients: Mapping[str, int] = NO_CLIENTS
+    accounts: Iterable[Account],
+    clients: Mapping[str, int] = NO_CLIENTS,
+    webhooks: Iterable[DeliveryStats] = (),
 ) -> tuple[int, dict[str, Any]]:
     """Return the status and JSON document of /readyz.
 
     The status is 200 if every account streams and misses no events, else 503. The document lists
-    every problem, not only the first. `clients` has the number of clients of each account.
+    every problem, not only the first. After them it lists the accounts' notices, and the webhooks
+    that do not send: these leave the status as it is, since clients get their events.
+
+    Args:
+        accounts: all of them.
+        clients: the number of clients of each account.
+        webhooks: the state of every webhook and account.
     """
     reasons: list[str] = []
+    notices: list[str] = []
     states: dict[str, Any] = {}
     for account in accounts:
         account_reasons = _list_problems(account)
         reasons.extend(f"{account.name}: {reason}" for reason in account_reasons)
+        notices.extend(f"{account.name}: {notice}" for notice in account.notices.values())
         states[account.name] = _describe_state(
             account, account_reasons, clients.get(account.name, 0)
         )
-    return (503 if reasons else 200), {"ready": not reasons, "reasons": reasons, "accounts": states}
+    notices.extend(dict.fromkeys(hook.problem for hook in webhooks if hook.problem is not None))
+    return (503 if reasons else 200), {
+        "ready": not reasons,
+        "reasons": [*reasons, *notices],
+        "accounts": states,
+    }
 
 
 def drop_counts(document: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +79,7 @@ def _describe_state(account: Account, reasons: list[str], clients: int) -> dict[
     journal, gap = account.journal, account.gaps.current
     # The reason is the first one: see _list_problems.
     is_of_disk = account.upstream.streaming and not journal.status.durable
-    return {
+    state = {
         "ready": not reasons,
         "reason": reasons[0] if reasons else account.upstream.reason,
         "since": format_seconds((journal.status if is_of_disk else account.upstream).since),
@@ -77,7 +93,12 @@ def _describe_state(account: Account, reasons: list[str], clients: int) -> dict[
             "last": journal.last,
         },
         "gap": None if gap is None else describe_gap(gap),
-    } | ({} if account.role is None else {"role": _describe_role(account.role)})
+    }
+    if account.notices:
+        state["notices"] = list(account.notices.values())
+    if account.role is not None:
+        state["role"] = _describe_role(account.role)
+    return state
 
 
 def _describe_role(role: NodeRole) -> dict[str, Any]:

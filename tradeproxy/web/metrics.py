@@ -13,13 +13,37 @@ from tradeproxy.wire.event import EVENT_KINDS, OTHER_KIND
 from tradeproxy.wire.proxy_status import GapOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client import Metric
 
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.hub.account import Account
     from tradeproxy.runtime.stats import Histogram
+    from tradeproxy.webhooks.state import DeliveryStats
+
+WEBHOOK_COUNTERS: tuple[tuple[str, str, Callable[[DeliveryStats], int]], ...] = (
+    (
+        "webhook_sent",
+        "Messages that the receiver has accepted.",
+        lambda stats: stats.sent,
+    ),
+    (
+        "webhook_failures",
+        "Attempts that failed; the message is sent again.",
+        lambda stats: stats.failures,
+    ),
+    (
+        "webhook_rejected",
+        "Messages that the receiver has refused for good.",
+        lambda stats: stats.rejected,
+    ),
+    (
+        "webhook_skipped",
+        "Events that were not sent: too old, or no longer stored.",
+        lambda stats: stats.skipped,
+    ),
+)
 
 OPEN_METRICS = "application/openmetrics-text"
 
@@ -81,6 +105,26 @@ GAUGES: tuple[AccountMetric, ...] = (
         lambda account: _seconds(account.journal.complete_from),
     ),
     (
+        "book_rows_behind",
+        "Events of the journal that the book of orders and positions does not have yet.",
+        lambda account: None if account.book is None else account.book.rows_behind,
+    ),
+    (
+        "book_complete",
+        "Whether nothing is missing in the book, as far as Alpaca's last answer shows: 1, or 0.",
+        lambda account: None if account.book is None else account.book.is_complete,
+    ),
+    (
+        "trade_log_failing",
+        "Whether the trade log cannot be written now: 1, or 0.",
+        lambda account: None if account.trade_log is None else account.trade_log.is_failing,
+    ),
+    (
+        "trade_log_lag_events",
+        "Events in the journal that are not in the trade log yet.",
+        lambda account: _read_trade_log_lag(account),
+    ),
+    (
         "leader",
         "Whether this node is the account's leader: 1, or 0.",
         lambda account: None if account.role is None else account.role.is_leader,
@@ -107,6 +151,21 @@ COUNTERS: tuple[AccountMetric, ...] = (
         "malformed_frames",
         "Frames from Alpaca that were dropped; the log has the first of each kind.",
         lambda account: account.dropped_frames.total(),
+    ),
+    (
+        "book_corrections",
+        "Positions of the book that were wrong in two comparisons in a row.",
+        lambda account: None if account.book is None else account.book.corrected,
+    ),
+    (
+        "trade_log_events",
+        "Events that were written to the trade log.",
+        lambda account: None if account.trade_log is None else account.trade_log.rows,
+    ),
+    (
+        "trade_log_missing",
+        "Events that the trade log does not have: trimmed too early, or never stored.",
+        lambda account: None if account.trade_log is None else account.trade_log.missing,
     ),
     (
         "leader_turns",
@@ -170,13 +229,24 @@ class Metrics:
     """The document at /metrics. Every scrape has the same metric names from the start."""
 
     def __init__(
-        self, accounts: Iterable[Account], clients: Clients, seconds: Callable[[], float]
+        self,
+        accounts: Iterable[Account],
+        clients: Clients,
+        seconds: Callable[[], float],
+        list_webhooks: Callable[[], Sequence[DeliveryStats]] = tuple,
     ) -> None:
-        """Create the document; `seconds` is a clock that cannot be set."""
+        """Create the document.
+
+        Args:
+            accounts: all of them.
+            clients: all of them.
+            seconds: a clock that cannot be set.
+            list_webhooks: returns the state of every webhook and account.
+        """
         self._seconds = seconds
         self._cached: dict[str, tuple[float, bytes]] = {}
         self._registry = CollectorRegistry()
-        self._registry.register(ProxyCollector(accounts, clients))
+        self._registry.register(ProxyCollector(accounts, clients, list_webhooks))
         ProcessCollector(registry=self._registry)
 
     def render(self, accept: str) -> tuple[bytes, str]:
@@ -203,12 +273,18 @@ class Metrics:
 class ProxyCollector(Collector):
     """Reads the metrics from the accounts and the clients.
 
-    Label values are account names and words of fixed sets. Nothing that a client or Alpaca sends
-    becomes a label value, so the number of time series is bounded.
+    Label values are names of accounts and webhooks, and words of fixed sets. Nothing that a client
+    or Alpaca sends becomes a label value, so the number of time series is bounded.
     """
 
-    def __init__(self, accounts: Iterable[Account], clients: Clients) -> None:
+    def __init__(
+        self,
+        accounts: Iterable[Account],
+        clients: Clients,
+        list_webhooks: Callable[[], Sequence[DeliveryStats]],
+    ) -> None:
         self._accounts = tuple(accounts)
+        self._list_webhooks = list_webhooks
         self._clients = clients
 
     def collect(self) -> Iterator[Metric]:
@@ -237,6 +313,30 @@ class ProxyCollector(Collector):
                     counter.add_metric([account.name, label_value], count)
             yield counter
         yield from self._collect_clients()
+        yield from self._collect_webhooks()
+
+    def _collect_webhooks(self) -> Iterator[Metric]:
+        labels, all_stats = ["webhook", "account"], self._list_webhooks()
+        for name, text, count in WEBHOOK_COUNTERS:
+            counter = CounterMetricFamily(f"tradeproxy_{name}", text, labels=labels)
+            for stats in all_stats:
+                counter.add_metric([stats.webhook, stats.account], count(stats))
+            yield counter
+        works = GaugeMetricFamily(
+            "tradeproxy_webhook_up",
+            "Whether the last attempt to send was accepted: 1, or 0.",
+            labels=labels,
+        )
+        last = GaugeMetricFamily(
+            "tradeproxy_webhook_last_sent_timestamp_seconds",
+            "When the receiver last accepted a message.",
+            labels=labels,
+        )
+        for stats in all_stats:
+            works.add_metric([stats.webhook, stats.account], stats.problem is None)
+            if stats.last_sent is not None:
+                last.add_metric([stats.webhook, stats.account], stats.last_sent)
+        yield from (works, last)
 
     def _collect_clients(self) -> Iterator[Metric]:
         clients, rejections = self._clients, self._clients.rejections.counts
@@ -280,6 +380,14 @@ class ProxyCollector(Collector):
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     return list(zip([*map(repr, histogram.bounds), "+Inf"], histogram.counts, strict=True))
+
+
+def _read_trade_log_lag(account: Account) -> float | None:
+    """Return how many rows are not written yet; None on a node that does not write."""
+    state = account.trade_log
+    if state is None or state.position is None:
+        return None
+    return max(account.journal.last - state.position, 0)
 
 
 def _seconds(microseconds: int | None) -> float | None:

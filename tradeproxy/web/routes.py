@@ -1,4 +1,4 @@
-"""Routes: which path names a stream, a REST request, a health page or the dashboard."""
+"""Routes: which path names a stream, the state of an account, a REST request, health or a page."""
 
 from __future__ import annotations
 
@@ -49,7 +49,26 @@ class SseRoute:
     account: str
 
 
-Route: TypeAlias = PageRoute | AssetRoute | StreamRoute | SseRoute
+class StatePage(Enum):
+    """A page about an account's state; the value is the end of its path."""
+
+    STATE = "state"
+    ORDERS = "orders"
+    POSITIONS = "positions"
+    EVENTS = "events"
+
+
+@dataclass(frozen=True, slots=True)
+class StateRoute:
+    """A page about the state of an account; the account may not exist."""
+
+    account: str
+    page: StatePage
+    order_id: str | None = None
+    """Of one order, for ORDERS; None for the list."""
+
+
+Route: TypeAlias = PageRoute | AssetRoute | StreamRoute | SseRoute | StateRoute
 
 _PAGES: dict[bytes, Route] = {
     b"/": AssetRoute(INDEX),
@@ -64,6 +83,12 @@ _STREAM = re.compile(
     rb"/(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})"
     rb"(?:(?P<alpaca>/stream)|(?P<events>/v2/events/trades))?"
 )
+_STATE = re.compile(
+    # "/v2/orders" lacks the account's name. It is not the page of an account named "v2".
+    rb"/(?:trade-updates-|(?!v[0-9]+(?:(?:alpha|beta)[0-9]+)?/))(?P<account>[a-z0-9_]{1,64})"
+    rb"(?:/stream)?/(?P<page>state|orders|positions|events)"
+    rb"(?:(?<=orders)/(?P<order>[A-Za-z0-9._~-]{1,128}))?"
+)
 
 
 @lru_cache(maxsize=64)
@@ -75,6 +100,13 @@ def route(path: bytes) -> Route | None:
     path = re.sub(rb"/+", b"/", path).rstrip(b"/") or path[:1]
     if asset := _ASSET.fullmatch(path):
         return AssetRoute(asset["name"].decode("ascii"))
+    if (state := _STATE.fullmatch(path)) and state["account"].decode() not in RESERVED_NAMES:
+        order = state["order"]
+        return StateRoute(
+            state["account"].decode(),
+            StatePage(state["page"].decode()),
+            None if order is None else order.decode(),
+        )
     match = _STREAM.fullmatch(path)
     # An SDK requests "/stream" if its base URL has no path. It is not an account named "stream".
     if match is None or path == b"/stream":
@@ -88,7 +120,10 @@ def route(path: bytes) -> Route | None:
 
 
 class Paths(NamedTuple):
-    """An account's paths: the original proxy's protocol, Alpaca's, and server-sent events."""
+    """An account's paths: the original proxy's protocol, Alpaca's, and server-sent events.
+
+    The pages about its state are below the first two.
+    """
 
     original: str
     alpaca: str

@@ -33,17 +33,19 @@ from tradeproxy.web.routes import (
     PageRoute,
     RestRequest,
     SseRoute,
+    StateRoute,
     StreamRoute,
     match_rest_request,
     route,
 )
+from tradeproxy.web.state_pages import BOOK_OFF, StatePages
 from tradeproxy.web.static import StaticFiles
 from tradeproxy.web.status import StatusPage
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from tradeproxy.web.forwarded import RequestSource
     from tradeproxy.web.rest_proxy import RestProxy
     from tradeproxy.web.routes import Route
+    from tradeproxy.webhooks.state import DeliveryStats
 
 READ_METHODS = (b"GET", b"HEAD")
 DEFAULT_OPTIONS = SubscribeOptions()
@@ -83,6 +86,7 @@ def build_site(
     wall_clock: Callable[[], float],
     rest_proxy: RestProxy | None = None,
     trusted_proxies: TrustedProxies = NO_PROXIES,
+    list_webhooks: Callable[[], Sequence[DeliveryStats]] = tuple,
 ) -> ProxySite:
     """Return the site of `accounts`.
 
@@ -94,10 +98,19 @@ def build_site(
         wall_clock: for time stamps; Unix time in seconds.
         rest_proxy: forwards REST requests; None answers them with 404.
         trusted_proxies: the reverse proxies whose X-Forwarded headers count.
+        list_webhooks: returns the state of every webhook and account.
     """
     events = SseResponses(factory.clients, factory.limits, clock)
     root = Root(
-        accounts, factory, events, admission, rest_proxy, trusted_proxies, clock, wall_clock
+        accounts,
+        factory,
+        events,
+        admission,
+        rest_proxy,
+        trusted_proxies,
+        clock,
+        wall_clock,
+        list_webhooks,
     )
     timeout = factory.limits.handshake_timeout
     site = ProxySite(root, timeout=timeout, reactor=clock, parsePOSTFormSubmission=False)
@@ -128,6 +141,7 @@ class Root(Resource):
         trusted_proxies: TrustedProxies,
         clock: IReactorTime,
         wall_clock: Callable[[], float],
+        list_webhooks: Callable[[], Sequence[DeliveryStats]],
     ) -> None:
         super().__init__()
         self._accounts = accounts
@@ -137,8 +151,10 @@ class Root(Resource):
         self._rest_proxy = rest_proxy
         self._trusted_proxies = trusted_proxies
         self._clock = clock
-        self._status = StatusPage(accounts, factory.clients, wall_clock)
-        self._metrics = Metrics(accounts.values(), factory.clients, clock.seconds)
+        self._list_webhooks = list_webhooks
+        self._state = StatePages(factory.clients, clock)
+        self._status = StatusPage(accounts, factory.clients, wall_clock, list_webhooks)
+        self._metrics = Metrics(accounts.values(), factory.clients, clock.seconds, list_webhooks)
         self._pages = StaticFiles()
 
     def render(self, request: Request) -> bytes | int:
@@ -173,12 +189,16 @@ class Root(Resource):
         if asks_first:
             return answer_preflight(request)
         match destination:
-            case StreamRoute(name) | SseRoute(name) if name not in self._accounts:
+            case StreamRoute(name) | SseRoute(name) | StateRoute(name) if (
+                name not in self._accounts
+            ):
                 return _render_rejection(request, _name_missing_account(name))
             case StreamRoute(name, mode):
                 return self._render_stream(request, self._accounts[name], mode, info)
             case SseRoute(name):
                 return self._render_events(request, self._accounts[name], info)
+            case StateRoute():
+                return self._render_state(request, destination)
             case PageRoute.STATUS:
                 return self._render_status(request)
             case PageRoute.METRICS:
@@ -199,7 +219,7 @@ class Root(Resource):
 
     def _render_readyz(self, request: Request, info: RequestInfo) -> bytes | int:
         counts = self._factory.clients.count_by_account()
-        status, document = readyz(self._accounts.values(), counts)
+        status, document = readyz(self._accounts.values(), counts, self._list_webhooks())
         if self._admission.check(info) is None:
             return _render_page(request, status, document)
         # The difference shows whether a token is right, so a wrong one counts here too.
@@ -240,6 +260,8 @@ class Root(Resource):
             options = parse_subscribe_options(query, account.dates.since_limit())
         if isinstance(options, Rejection):
             return _render_rejection(request, options)
+        if options.snapshot and account.name not in self._factory.books:
+            return _render_rejection(request, BOOK_OFF)
         if not account.journal.is_loaded:
             return self._reject_and_count(request, NOT_LOADED)
         if self._factory.clients.is_full:
@@ -259,6 +281,9 @@ class Root(Resource):
         )
         if isinstance(query, Rejection):
             return _render_rejection(request, query)
+        book = self._factory.books.get(account.name) if query.snapshot else None
+        if query.snapshot and book is None:
+            return _render_rejection(request, BOOK_OFF)
         if not account.journal.is_loaded:
             return self._reject_and_count(request, NOT_LOADED)
         log_range = resolve_query(account, query)
@@ -267,7 +292,23 @@ class Root(Resource):
         if self._factory.clients.is_full:
             return self._reject_and_count(request, FULL)
         grant = self._admission.grant(info)
-        return self._events.render(request, account, query, log_range, grant)
+        return self._events.render(request, account, query, log_range, grant, book)
+
+    def _render_state(self, request: Request, destination: StateRoute) -> bytes | int:
+        if request.method not in READ_METHODS:
+            return _render_rejection(request, METHOD_NOT_ALLOWED)
+        account = self._accounts[destination.account]
+        book = self._factory.books.get(account.name)
+        if book is None:
+            return _render_rejection(request, BOOK_OFF)
+        if not account.journal.is_loaded:
+            return self._reject_and_count(request, NOT_LOADED)
+        if self._factory.clients.is_full:
+            return self._reject_and_count(request, FULL)
+        answer = self._state.render(
+            request, book, destination.page, destination.order_id, _get_query(request)
+        )
+        return _render_rejection(request, answer) if isinstance(answer, Rejection) else answer
 
     def _render_rest(
         self, request: Request, rest_request: RestRequest, info: RequestInfo

@@ -12,11 +12,12 @@ from tradeproxy.web.routes import account_paths
 from tradeproxy.wire.proxy_status import describe_gap, describe_upstream, format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from tradeproxy.downstream.clients import Clients, ClientStats
     from tradeproxy.hub.account import Account
     from tradeproxy.journal.base import Journal
+    from tradeproxy.webhooks.state import DeliveryStats
 
 MAX_LISTED = 200
 """Clients that are listed; `count` includes all."""
@@ -34,8 +35,13 @@ class StatusPage:
     """The document at /status.json."""
 
     def __init__(
-        self, accounts: Mapping[str, Account], clients: Clients, wall_clock: Callable[[], float]
+        self,
+        accounts: Mapping[str, Account],
+        clients: Clients,
+        wall_clock: Callable[[], float],
+        list_webhooks: Callable[[], Sequence[DeliveryStats]],
     ) -> None:
+        self._list_webhooks = list_webhooks
         self._accounts = accounts
         self._clients = clients
         self._wall_clock = wall_clock
@@ -70,6 +76,7 @@ class StatusPage:
                 name: health["accounts"][name] | _describe_account(account, now)
                 for name, account in self._accounts.items()
             },
+            "webhooks": [_describe_webhook(stats) for stats in self._list_webhooks()],
             "clients": self._describe_clients(),
             "refusals": dict(self._clients.rejections.counts),
         }
@@ -83,6 +90,22 @@ class StatusPage:
             # ClientStats compares by lag, so the slowest clients come first.
             "listed": [_describe_client(stats) for stats in nlargest(MAX_LISTED, all_stats)],
         }
+
+
+def _describe_webhook(stats: DeliveryStats) -> dict[str, Any]:
+    last = stats.last_sent
+    return {
+        "name": stats.webhook,
+        "account": stats.account,
+        "format": stats.format,
+        "state": stats.state.value,
+        "reason": stats.reason,
+        "last_sent": None if last is None else format_seconds(last),
+        "sent": stats.sent,
+        "failures": stats.failures,
+        "rejected": stats.rejected,
+        "skipped": stats.skipped,
+    }
 
 
 def _describe_account(account: Account, now: float) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class CloseCode(Enum):
     RESTARTING = (1012, "the proxy is restarting: reconnect", True)
     TOKEN_NEEDED = (1012, "a token is needed now: reconnect with one", True)
     UNREADABLE = (1013, "the journal cannot be read at the moment: reconnect", True)
+    NOT_READY = (1013, "the state of the account is not ready: reconnect", True)
     FULL = (1013, "no connection is free: reconnect in a few seconds", True)
     MALFORMED = (4000, "that message is not JSON", False)
     TOKEN_REFUSED = (4001, "neither key nor secret is one of this proxy's PROXY_TOKENS", False)

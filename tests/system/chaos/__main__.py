@@ -65,7 +65,7 @@ def print_report(report: Report, seed: int, seconds: float) -> None:
         print(f"  {fault:20} {count:4}")
     if not report.has_clock_faults:
         print("without faults of the proxy's clock: libfaketime is not installed")
-    print(f"{report.reconnects} reconnects of clients")
+    print(f"{report.reconnects} reconnects of clients; {report.logged} rows in the trade log")
     print_verdicts(report.verdicts)
     print_breaches(report)
     for problem in report.problems:

@@ -1,4 +1,4 @@
-"""Kills the proxy while events flow; every event that a client got must be in the journal.
+"""Kills the proxy while events flow; journal and trade log must have what clients got.
 
 python -m tests.system.chaos.kill [--seed N] [--times N]
 """
@@ -27,8 +27,14 @@ from tradeproxy.journal.spool import find_spool, read_spool
 reactor: Any = chosen
 
 
-async def kill_repeatedly(directory: str, *, seed: int, times: int) -> tuple[int, list[int]]:
-    """Return how many events a client received, and the numbers of those not in the journal."""
+async def kill_repeatedly(
+    directory: str, *, seed: int, times: int
+) -> tuple[int, list[int], list[str]]:
+    """Kill the proxy in the middle of batches.
+
+    Returns how many events a client received, the numbers of those not in the journal, and what is
+    wrong with the trade log.
+    """
     random = Random(seed)
     world = ChaosWorld(directory, random)
     await world.start()
@@ -50,8 +56,9 @@ async def kill_repeatedly(directory: str, *, seed: int, times: int) -> tuple[int
     emitting.stop()
     await emitting_done
     client.stop()
+    problems = await world.check_trade_log()
     await world.stop()
-    return checked, missing
+    return checked, missing, problems
 
 
 def _read_numbers(journal: Path) -> set[int]:
@@ -77,10 +84,11 @@ def main() -> None:
 
     async def run(_: Any) -> None:
         with TemporaryDirectory() as directory:
-            received, missing = await kill_repeatedly(directory, **vars(arguments))
+            received, missing, problems = await kill_repeatedly(directory, **vars(arguments))
         print(f"killed {arguments.times} times; a client received {received} events")
         print(f"not in the journal: {len(missing)}")
-        if missing or not received:
+        print("\n".join(f"trade log: {problem}" for problem in problems) or "trade log: complete")
+        if missing or problems or not received:
             raise SystemExit(1)
 
     task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))

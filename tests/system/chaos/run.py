@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -23,6 +23,7 @@ from tests.system.chaos.nemesis import Nemesis
 from tests.system.chaos.numbered import NumberedEvents
 from tests.system.chaos.orders import NumberedOrders
 from tests.system.chaos.resuming import ResumingClient
+from tests.system.chaos.trade_log import DECLARED, compare, read_lines, read_rows
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.simulator.service import Simulator
 from tradeproxy.simulator.web import ApiSite
@@ -42,6 +43,12 @@ ARRIVAL_TIMEOUT = 20.0
 
 JOURNAL = ".local/state/tradeproxy/paper.sqlite3"
 """The journal's place in the home directory of the proxy."""
+
+TRADE_LOG = "trades"
+"""The folder of the trade log in that home directory."""
+
+TRADE_LOG_TIMEOUT = 60.0
+"""Seconds for the trade log to catch up. It writes some thousand rows a second."""
 
 OLD_ORDERS, OLD_ORDERS_AGE = 20, 3_600.0
 """Orders that are open before the journal begins, and their age in seconds."""
@@ -70,6 +77,8 @@ class Report:
     """Each fault: how many events were emitted before it, and its name."""
     has_clock_faults: bool
     """Whether the proxy's clock could be changed."""
+    logged: int
+    """Rows of the trade log."""
 
     def find_fault(self, number: int) -> str:
         """Return the fault during which an event was emitted; "" before the first one."""
@@ -86,6 +95,8 @@ class ChaosWorld(NumberedEvents):
     """The simulated Alpaca and the proxy."""
 
     proxy: Command
+    settings: Mapping[str, str] = FAST_SETTINGS
+    """Settings of the proxy, besides its account and its address."""
 
     def __init__(
         self, directory: str, random: Random, sources: str | None = None, *, tls: bool = False
@@ -112,6 +123,8 @@ class ChaosWorld(NumberedEvents):
         if (library := find_library()) is not None:
             self.fake_clock = FakeClock(library, Path(directory, "clock"))
         self._directory = directory
+        self.trade_log = Path(directory, TRADE_LOG)
+        self._declared = 0
         self._sources = {} if sources is None else {"PYTHONPATH": str(Path(sources).resolve())}
         self._listening: Any = None
 
@@ -140,7 +153,9 @@ class ChaosWorld(NumberedEvents):
             ALPACA_SECRET_KEY="test-secret",
             ALPACA_URL=f"http://127.0.0.1:{self._listening.getHost().port}",
             **self._listen,
-            **FAST_SETTINGS,
+            **self.settings,
+            PROXY_TRADE_LOG=str(self.trade_log.resolve()),
+            PROXY_TRADE_LOG_FORMAT="jsonl",
             **self._sources,
             **({} if self.fake_clock is None else self.fake_clock.environment),
         )
@@ -168,7 +183,22 @@ class ChaosWorld(NumberedEvents):
     async def _stop_proxy(self, signal: str) -> None:
         pid = self.proxy.pid  # None once the process has ended
         await self.proxy.stop(signal)
+        self._declared += self._count_declared()
+        self.proxy.output = ""  # they are counted once
         FakeClock.clean_up(pid)
+
+    def _count_declared(self) -> int:
+        return sum(map(int, DECLARED.findall(self.proxy.output)))
+
+    async def check_trade_log(self) -> list[str]:
+        """Return how the trade log differs from the journal, once it had the time to catch up."""
+        limit = time() + TRADE_LOG_TIMEOUT
+        while True:
+            lines, declared = read_lines(self.trade_log), self._declared + self._count_declared()
+            problems = compare(lines, read_rows(self.journal), declared)
+            if not problems or time() > limit:
+                return problems
+            await deferLater(reactor, 1)
 
 
 async def chaos(
@@ -241,15 +271,17 @@ async def chaos(
     verdicts = [judge(log, truth) for log in logs]
     for client in clients:
         client.stop()
+    problems = [f"trade log: {problem}" for problem in await world.check_trade_log()]
     await world.stop()
     return Report(
         len(world.emitted),
         dict(nemesis.counts),
         verdicts,
-        nemesis.problems,
+        [*nemesis.problems, *problems],
         sum(client.connects - 1 for client in clients),
         nemesis.trail,
         world.fake_clock is not None,
+        len(read_lines(world.trade_log)),
     )
 
 

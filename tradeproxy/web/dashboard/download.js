@@ -31,17 +31,18 @@ const SPECIAL = /[",;\t\r\n]/;
 
 /**
  * Return the entries as CSV, with a header; no field is a formula in a spreadsheet. The last columns
- * are the source of an event that the stream missed, and the account.
+ * are the source of an event that the stream missed, the reason that Alpaca gives, and the account.
  */
 export function toCsv(entries) {
-  const header = [...Object.keys(COLUMNS), "recovered", "account"];
+  const header = [...Object.keys(COLUMNS), "recovered", "reason", "account"];
   return [header, ...entries.map(row)].map((cells) => `${cells.join(",")}\r\n`).join("");
 }
 
 function row({ account, recovered, text }) {
   const { data } = parse(text, source);
   const [time, ...others] = Object.values(COLUMNS).map((path) => find(data, path));
-  return [time || find(data, "timestamp"), ...others, recovered, account].map(cell);
+  const known = [time || find(data, "timestamp"), ...others, recovered];
+  return [...known, find(data, "reason"), account].map(cell);
 }
 
 /** Keep a number's digits as Alpaca sent them, where the browser has them. */

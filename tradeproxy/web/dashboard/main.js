@@ -14,6 +14,7 @@ import { Preferences } from "./preferences.js";
 import { openStorage } from "./storage.js";
 import { Stream } from "./stream.js";
 import { duration, moment, plural, say, setZone, zoneAt } from "./text.js";
+import { Webhooks } from "./webhooks.js";
 
 const PATIENCE = 5000;
 const TOKEN = "tradeproxy token";
@@ -27,6 +28,7 @@ const clock = () => proxyClock.now();
 
 const accounts = new Accounts(at("accounts"), at("account-card"));
 const clients = new Clients(at("clients-list"), at("clients-summary"));
+const webhooks = new Webhooks(at("webhooks"), at("webhooks-list"));
 const feed = new Feed(
   {
     rows: at("rows"),
@@ -196,6 +198,7 @@ function show(status) {
   }
   accounts.show(status.accounts, clock);
   clients.show(status.clients, clock(), names.length > 1);
+  webhooks.show(status.webhooks, clock(), names.length > 1);
   feed.offerAccounts(names);
   for (const name of names) if (!streams.has(name)) follow(name, status.accounts[name].path);
   conclude(status.accounts);

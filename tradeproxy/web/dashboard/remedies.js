@@ -172,6 +172,12 @@ export const REMEDIES = [
     remedy: "nothing; if it lasts, tell Alpaca",
   },
   {
+    id: "trade-log",
+    says: ["the trade log is not written: …"],
+    cause: "the folder of PROXY_TRADE_LOG: a full disk, a missing volume, or wrong permissions",
+    remedy: "repair what is named; nothing is lost while the journal has the events",
+  },
+  {
     id: "internal",
     says: ["an error of the proxy's own: see its log"],
     cause: "a bug; /healthz is 503 too if the proxy has stopped retrying",

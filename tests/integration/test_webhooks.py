@@ -1,0 +1,259 @@
+"""Webhooks of a real proxy, with a receiver on a real socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import deferLater
+from twisted.web.client import Agent, readBody
+
+from tests.integration.test_tls import CertificateTestCase
+from tests.support.processes import Command, free_port
+from tests.support.receiver import Behavior, Received, Receiver
+from tests.support.sockets import SocketTestCase
+from tests.support.webhooks import webhook_with
+from tests.system.webhooks import run_webhooks
+from tradeproxy.config.webhooks import WebhookSettings
+from tradeproxy.simulator.service import Simulator
+from tradeproxy.webhooks.formats import OutgoingRequest
+from tradeproxy.webhooks.sender import MAX_ANSWER, Answer, Sender
+from tradeproxy.webhooks.service import build_sender
+
+EVENT = {"event": "fill", "order": {"id": "1", "symbol": "AAPL"}}
+REQUEST = OutgoingRequest(b"/hook", (("webhook-id", "1"),), b"{}")
+
+
+def sender_for(webhook: WebhookSettings) -> Sender:
+    """Return the sender of a webhook, without an HTTP proxy."""
+    return build_sender(webhook, reactor, None, lambda: 0.0)
+
+
+class ReceiverTestCase(SocketTestCase):
+    """A receiver; a subclass sends to it."""
+
+    async def receive(self, *behaviors: Behavior) -> Receiver:
+        """Start a receiver that does these in turn, and then accepts everything."""
+        left = list(behaviors)
+        receiver = self.receiver = Receiver(lambda: left.pop(0) if left else Behavior.OK)
+        await receiver.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(receiver.stop()))
+        return receiver
+
+    async def when(self, condition: Callable[[], object]) -> None:
+        """Wait until a request makes the condition true."""
+        while not condition():
+            happened: Deferred[None] = Deferred()
+            self.receiver.on_request = lambda happened=happened: (  # type: ignore[misc]
+                None if happened.called else happened.callback(None)
+            )
+            await happened.addTimeout(20, reactor)
+
+
+class SenderTests(ReceiverTestCase):
+    """One request, and what came of it."""
+
+    async def send(self, *behaviors: Behavior) -> Answer:
+        """Send a request to a receiver that behaves so."""
+        receiver = await self.receive(*behaviors)
+        webhook = webhook_with(URL=receiver.url)
+        return await sender_for(webhook).send(REQUEST)
+
+    async def test_answers_are_read(self) -> None:
+        """The status, and how long to wait. A redirect, to a metadata service, is not followed."""
+        for behavior, answer in (
+            (Behavior.OK, Answer(200, "HTTP 200")),
+            (Behavior.ERROR, Answer(500, "HTTP 500")),
+            (Behavior.BUSY, Answer(429, "HTTP 429", 1.0)),
+            (Behavior.GARBLED, Answer(503, "HTTP 503")),
+            (Behavior.REDIRECT, Answer(302, "HTTP 302, which is not followed")),
+            (Behavior.CLOSE_EARLY, Answer(None, "the connection was lost before the answer")),
+            (Behavior.CLOSE_AT_ONCE, Answer(None, "the connection was lost before the answer")),
+        ):
+            self.assertEqual(await self.send(behavior), answer)
+            self.assertEqual(len(self.receiver.received), 1)
+
+    async def test_long_answer_is_not_read(self) -> None:
+        """The connection is closed after some KiB."""
+        self.assertEqual((await self.send(Behavior.FLOOD)).status, 200)
+        self.assertLess(MAX_ANSWER, len(Behavior.FLOOD.value))
+        while self.receiver.connections:
+            await deferLater(reactor, 0.01)
+
+    async def test_nothing_listens(self) -> None:
+        """The reason has neither the address nor the port."""
+        webhook = webhook_with(URL=f"http://127.0.0.1:{free_port()}/x")
+        answer = await sender_for(webhook).send(REQUEST)
+        self.assertEqual(answer, Answer(None, "connection refused"))
+
+    async def test_cancelled_request_closes_the_connection(self) -> None:
+        """A node that no longer leads must not deliver a message late."""
+        receiver = await self.receive(Behavior.HANG)
+        sender = sender_for(webhook_with(URL=receiver.url))
+        sending = Deferred.fromCoroutine(sender.send(REQUEST))
+        sending.addBoth(lambda _: None)
+        await self.when(lambda: receiver.received)
+        sending.cancel()
+        while receiver.connections:
+            await deferLater(reactor, 0.01)
+
+
+class TlsReceiverTests(CertificateTestCase, ReceiverTestCase):
+    """A receiver whose certificate no public authority has issued."""
+
+    async def test_certificate_is_verified(self) -> None:
+        """Anybody between here and there could read the messages otherwise."""
+        webhook = webhook_with(URL=f"https://127.0.0.1:{await self.listen_with_tls()}/x")
+        answer = await sender_for(webhook).send(REQUEST)
+        self.assertEqual(answer, Answer(None, "TLS failed: certificate verify failed"))
+
+    async def listen_with_tls(self) -> int:
+        """Start a receiver with a certificate for localhost, and return its port."""
+        endpoint: Any = serverFromString(reactor, self.identity.endpoint())
+        port = await endpoint.listen(Receiver())
+        self.addCleanup(port.stopListening)
+        number: int = port.getHost().port
+        return number
+
+
+class WebhookProxyTests(ReceiverTestCase):
+    """The product."""
+
+    alpaca: Simulator
+
+    async def start(self, *behaviors: Behavior, **suffixes: str) -> Command:
+        """Start Alpaca, the receiver and the proxy with the webhook DESK."""
+        self.alpaca = await self.simulate()
+        receiver = await self.receive(*behaviors)
+        command = await self.proxy(**self.settings_for(receiver.url, **suffixes))
+        await self.alpaca.when_listening()
+        return command
+
+    def settings_for(self, url: str, **suffixes: str) -> dict[str, str]:
+        """Return the variables of the webhook DESK."""
+        given = {"URL": url, **suffixes}
+        return {f"PROXY_WEBHOOK_DESK_{name}": value for name, value in given.items()}
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        """Return the status and the body of a page of the proxy."""
+        url = f"http://127.0.0.1:{self.port}{path}".encode()
+        response: Any = await Agent(reactor).request(b"GET", url)
+        return response.code, (await readBody(response)).decode()
+
+    def sent(self) -> list[Received]:
+        """Return what the receiver has accepted."""
+        return self.receiver.accepted
+
+    async def test_event_is_sent_and_shown(self) -> None:
+        """In /status.json and /metrics; the URL is nowhere."""
+        proxy = await self.start()
+        self.alpaca.emit({"event_id": "01KYA98DWAS5PA5B0000000001", **EVENT})
+        await self.when(self.sent)
+        [request] = self.sent()
+        self.assertEqual(request.path, "/hook?token=hush")
+        self.assertEqual(request.document["type"], "trade_updates.fill")
+        self.assertEqual(request.document["data"]["order"]["symbol"], "AAPL")
+        self.assertEqual(request.key, "01KYA98DWAS5PA5B0000000001")
+        await deferLater(reactor, 1.1)  # both documents are up to a second old
+        _, status = await self.get("/status.json")
+        [shown] = json.loads(status)["webhooks"]
+        self.assertEqual((shown["name"], shown["sent"], shown["state"]), ("DESK", 1, "ready"))
+        _, metrics = await self.get("/metrics")
+        labels = '{account="paper",webhook="DESK"}'
+        self.assertIn(f"tradeproxy_webhook_sent_total{labels} 1.0", metrics)
+        await proxy.stop()
+        for text in (status, metrics, proxy.output):
+            self.assertNotIn("hush", text)
+            self.assertNotIn(str(self.receiver.port), text)
+
+    async def test_stop_stores_the_position(self) -> None:
+        """The next process repeats nothing."""
+        proxy = await self.start()
+        self.alpaca.emit(EVENT)
+        await self.when(self.sent)
+        await deferLater(reactor, 0.2)
+        await proxy.stop()
+        await self.proxy(**self.settings_for(self.receiver.url))
+        await self.alpaca.when_listening()
+        self.alpaca.emit({**EVENT, "order": {"id": "2", "symbol": "MSFT"}})
+        await self.when(lambda: len(self.sent()) >= 2)
+        symbols = [each.document["data"]["order"]["symbol"] for each in self.sent()]
+        self.assertEqual(symbols, ["AAPL", "MSFT"])
+
+    async def test_stopped_webhook_is_in_readyz_and_starts_after_a_reload(self) -> None:
+        """The status stays 200: the clients get their events, and a restart is no remedy."""
+        path = Path(self.make_directory(), "url")
+        receiver = await self.receive(Behavior.UNAUTHORIZED)
+        path.write_text(receiver.url)
+        self.alpaca = await self.simulate()
+        name = "PROXY_WEBHOOK_DESK_URL_FILE"
+        proxy = await self.proxy(**{name: str(path), "PROXY_HOST": "127.0.0.1"})
+        await self.alpaca.when_listening()
+        self.alpaca.emit(EVENT)
+        await proxy.says("webhook DESK: stopped: the receiver answers HTTP 401")
+        status, body = await self.get("/readyz")
+        document = json.loads(body)
+        self.assertEqual((status, document["ready"]), (200, True))
+        self.assertEqual(
+            document["reasons"], ["webhook DESK: stopped: the receiver answers HTTP 401"]
+        )
+        os.kill(proxy.pid, signal.SIGHUP)
+        await self.when(self.sent)
+        self.assertEqual(len(receiver.received), 2)
+
+    async def test_dead_receiver_delays_no_client(self) -> None:
+        """The client has all events while the receiver has answered none."""
+        await self.start(*[Behavior.HANG] * 5)
+        client = await self.subscribe()
+        for n in range(200):
+            self.alpaca.emit({**EVENT, "order": {"id": str(n)}})
+        await client.has(200)
+        self.assertEqual(self.sent(), [])
+
+    async def test_notify_sends_a_test_message(self) -> None:
+        """One line, and the exit status."""
+        receiver = await self.receive(Behavior.OK, Behavior.REFUSED)
+        keys = {"ALPACA_API_KEY": "k", "ALPACA_SECRET_KEY": "s"}
+        for line, status in (
+            ("webhook DESK: sent: HTTP 200", 0),
+            ("webhook DESK: not sent: HTTP 422", 1),
+        ):
+            command = self.command(
+                *("tradeproxy", "notify", "test", "desk"), **keys, **self.settings_for(receiver.url)
+            )
+            self.assertEqual(await command.ended, status)
+            self.assertEqual(command.output, f"{line}\n")
+        self.assertEqual(receiver.received[0].document["type"], "proxy.test")
+        command = self.command("tradeproxy", "notify", "test", "x", **keys)
+        self.assertEqual(await command.ended, 1)
+        self.assertEqual(
+            command.output, "there is no webhook 'x'; the webhooks are: there is none\n"
+        )
+
+    async def test_metadata_address_is_refused_at_the_start(self) -> None:
+        """One line, without the URL."""
+        keys = {"ALPACA_API_KEY": "k", "ALPACA_SECRET_KEY": "s"}
+        url = self.settings_for("https://[::ffff:169.254.169.254]/hush")
+        command = self.command("tradeproxy", "run", **keys, **url)
+        self.assertEqual(await command.ended, 1)
+        self.assertEqual(
+            command.output,
+            "PROXY_WEBHOOK_DESK_URL: refused: the address contains an address that is link-local\n",
+        )
+
+
+class FailingReceiverTests(SocketTestCase):
+    """The short form of `make webhooks`."""
+
+    async def test_no_event_is_lost_and_all_are_in_order(self) -> None:
+        """The receiver fails in every way and dies, and the proxy is killed."""
+        report = await run_webhooks(self.make_directory(), seed=3, events=300, kills=1, hangs=0)
+        self.assertEqual(len(report.wanted), 300)
+        self.assertTrue(report.is_clean, report)

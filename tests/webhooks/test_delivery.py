@@ -1,0 +1,485 @@
+"""Tests for tradeproxy.webhooks.delivery and .service: what a receiver gets, and when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from msgspec.structs import replace as replace_fields
+from twisted.logger import capturedLogs, formatEvent
+
+from tests.support.accounts import AccountTestCase
+from tests.support.journals import event, event_id_of, time_of
+from tests.support.webhooks import OK, URL, MemoryReceiver, webhook_with
+from tradeproxy.config.webhooks import WebhookSettings
+from tradeproxy.hub.account import Account
+from tradeproxy.hub.log_tail import LogTail
+from tradeproxy.journal.base import Row, UnreadableError
+from tradeproxy.journal.retention import TRIM_EVERY
+from tradeproxy.runtime.dates import Dates
+from tradeproxy.webhooks.delivery import UNWANTED_ROWS
+from tradeproxy.webhooks.positions import read_positions
+from tradeproxy.webhooks.sender import Answer
+from tradeproxy.webhooks.service import LOOK_INTERVAL, Webhooks
+from tradeproxy.webhooks.state import DeliveryState
+from tradeproxy.wire.event import format_time
+from tradeproxy.wire.frame import Recovered, with_mark
+
+HOUR = 3600.0
+LOST = Answer(None, "connection refused")
+
+
+class WebhookTestCase(AccountTestCase):
+    """An account, and one process's webhooks after another's."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.receiver = MemoryReceiver()
+        self.settings: tuple[WebhookSettings, ...] = (webhook_with(EVENTS="new,fill"),)
+        self.webhooks = self.start()
+
+    def start(self, node: str = "one") -> Webhooks:
+        """Start the webhooks of a process."""
+        webhooks = Webhooks(
+            self.settings,
+            {"paper": self.account},
+            lambda _: self.receiver,
+            node,
+            self.clock,
+            lambda: 1.0,
+        )
+        webhooks.startService()
+        self.addCleanup(lambda: webhooks.running and webhooks.stopService())
+        return webhooks
+
+    def kill(self) -> None:
+        """End the process without a stop: nothing is stored."""
+        journal: Any = self.journal
+        store, journal.set_metadata = journal.set_metadata, lambda *_: None
+        self.webhooks.stopService()
+        journal.set_metadata = store
+
+    def restart(self) -> None:
+        """Stop as a process does, and start the next one."""
+        self.webhooks.stopService()
+        self.webhooks = self.start()
+
+    def publish_now(self, *numbers: int, **fields: Any) -> None:
+        """Receive events from Alpaca, each in a batch of its own."""
+        for n in numbers:
+            self.account.publish(event(n, **fields))
+            self.advance(0.01)
+
+    def advance(self, seconds: float, step: float = 0.5) -> None:
+        """Let time pass, as a reactor does."""
+        for _ in range(max(round(seconds / step), 3)):
+            self.clock.advance(min(step, seconds))
+
+    def assert_sent(self, *numbers: int) -> None:
+        """Assert that the requests so far are for these events."""
+        self.assertEqual(self.receiver.ids, [event_id_of(n) for n in numbers])
+
+    @property
+    def stats(self) -> Any:
+        """The state of the one delivery."""
+        [stats] = self.webhooks.list_stats()
+        return stats
+
+
+class OrderTests(WebhookTestCase):
+    """Every wanted event once, in order, if nothing fails."""
+
+    def test_events_are_sent_in_their_order(self) -> None:
+        """The first start begins with the next event: old ones would be a surprise."""
+        self.publish_now(1, 2, 3)
+        self.assert_sent(1, 2, 3)
+        self.assertEqual((self.stats.sent, self.stats.state), (3, DeliveryState.READY))
+
+    def test_only_one_request_is_in_flight(self) -> None:
+        """A second one could overtake it."""
+        self.receiver.default = None
+        self.publish_now(1, 2)
+        self.assert_sent(1)
+
+    def test_unwanted_events_are_left_out(self) -> None:
+        """By kind, symbol and the beginning of client_order_id."""
+        self.settings = (webhook_with(EVENTS="new", SYMBOLS="AAPL", PREFIX="bot-"),)
+        self.webhooks.replace(self.settings)
+        order = {"id": "o", "symbol": "AAPL", "client_order_id": "bot-1"}
+        for n, (kind, change) in enumerate(
+            (
+                ("new", {}),
+                ("canceled", {}),
+                ("new", {"symbol": "MSFT"}),
+                ("new", {"client_order_id": "hand-1"}),
+                ("new", {}),
+            )
+        ):
+            self.account.publish(event(n, event=kind, order={**order, **change}, order_id=f"o{n}"))
+        self.advance(0.01)
+        self.assert_sent(0, 4)
+
+    def test_clients_have_the_event_before_the_receiver(self) -> None:
+        """A slow receiver or a bug of a webhook must not delay a client."""
+        self.publish(1)
+        self.account.flush()
+        self.assert_delivered([1])
+        self.assertEqual(self.receiver.requests, [])
+
+
+class RetryTests(WebhookTestCase):
+    """Answers that are no success."""
+
+    def test_failed_event_is_sent_again_before_the_next(self) -> None:
+        """With the same id and the same content."""
+        for failure in (
+            LOST,
+            Answer(500, "HTTP 500"),
+            Answer(408, "HTTP 408"),
+            Answer(302, "HTTP 302, which is not followed"),
+        ):
+            self.receiver.requests.clear()
+            self.receiver.answers = [failure]
+            self.publish_now(len(self.journal_ids()) + 1)
+            self.advance(1.5)
+            first, second = self.receiver.requests
+            self.assertEqual(first.body, second.body)
+
+    def journal_ids(self) -> range:
+        """Return one number per event that has been published."""
+        return range(self.journal.last)
+
+    def test_delay_doubles(self) -> None:
+        """A receiver that is down for hours gets a request every five minutes."""
+        self.receiver.default = LOST
+        self.publish_now(1)
+        counts = []
+        for _ in range(4):
+            counts.append(len(self.receiver.requests))
+            self.advance(600)
+        self.assertGreater(counts[1], 9)
+        self.assertEqual([later - earlier for earlier, later in pairwise(counts[2:])], [2])
+
+    def test_retry_after_is_obeyed(self) -> None:
+        """A request before that would only prolong the limit."""
+        self.receiver.answers = [Answer(429, "HTTP 429", 60.0)]
+        self.publish_now(1)
+        self.advance(59)
+        self.assert_sent(1)
+        self.advance(3)
+        self.assert_sent(1, 1)
+
+    def test_refused_event_is_skipped_and_counted(self) -> None:
+        """A receiver that cannot read one event would hold up all others for a day."""
+        self.receiver.answers = [Answer(400, "HTTP 400")]
+        with capturedLogs() as logs:
+            self.publish_now(1, 2)
+        self.assert_sent(1, 2)
+        self.assertEqual((self.stats.rejected, self.stats.sent), (1, 1))
+        self.assertIn("is skipped: the receiver answers HTTP 400", formatEvent(logs[0]))
+
+    def test_refused_url_stops_the_webhook_until_a_reload(self) -> None:
+        """The event that was refused is the first one afterwards."""
+        for status in (401, 403, 404, 410):
+            self.receiver.requests.clear()
+            self.receiver.answers = [Answer(status, f"HTTP {status}")]
+            n = self.journal.last + 1
+            with capturedLogs() as logs:
+                self.publish_now(n, n + 1)
+            self.advance(HOUR, 60)
+            self.assert_sent(n)
+            self.assertEqual(self.stats.state, DeliveryState.STOPPED)
+            self.assertIn(
+                f"webhook DESK: stopped: the receiver answers HTTP {status};"
+                " correct PROXY_WEBHOOK_DESK_URL",
+                " ".join(map(str, map(formatEvent, logs))),
+            )
+            self.assertTrue(self.webhooks.replace(self.settings))
+            self.advance(0.01)
+            self.assert_sent(n, n, n + 1)
+
+    def test_restart_tries_a_refused_url_again(self) -> None:
+        """The operator may have corrected it on the receiver's side."""
+        self.receiver.answers = [Answer(401, "HTTP 401")]
+        self.publish_now(1)
+        self.restart()
+        self.advance(0.01)
+        self.assert_sent(1, 1)
+
+    def test_first_failure_and_its_end_are_logged(self) -> None:
+        """Not every attempt: a receiver can be down for a night."""
+        self.receiver.answers = [LOST] * 5
+        with capturedLogs() as logs:
+            self.publish_now(1)
+            self.advance(60)
+        lines = [formatEvent(each) for each in logs]
+        self.assertEqual(len(lines), 2, lines)
+        self.assertIn("not sent: connection refused; next attempt in 1 s (1 so far)", lines[0])
+        self.assertIn("sent after 5 failed attempts", lines[1])
+        self.assertNotIn("hush", " ".join(map(str, lines)))
+
+
+class PositionTests(WebhookTestCase):
+    """What a restart continues with."""
+
+    def test_restart_repeats_nothing_that_was_accepted(self) -> None:
+        """The position is stored at the stop."""
+        self.publish_now(1, 2)
+        self.webhooks.stopService()
+        self.publish_now(3)
+        self.webhooks = self.start()
+        self.advance(0.01)
+        self.assert_sent(1, 2, 3)
+
+    def test_killed_process_loses_nothing(self) -> None:
+        """Its last events are sent again: at least once."""
+        self.publish_now(1)
+        self.advance(LOOK_INTERVAL)
+        self.receiver.answers = [OK, None]
+        self.publish_now(2, 3)
+        self.kill()
+        self.webhooks = self.start()
+        self.advance(0.01)
+        self.assert_sent(1, 2, 3, 2, 3)
+
+    def test_request_in_flight_is_cut_off_by_the_stop(self) -> None:
+        """The stop does not wait for a receiver that hangs."""
+        self.receiver.default = None
+        self.publish_now(1)
+        self.successResultOf(self.webhooks.stopService())
+        self.assertEqual(self.receiver.cancelled, 1)
+
+    def test_position_is_stored_at_most_once_a_second(self) -> None:
+        """Every storing is a commit."""
+        stored = []
+        journal: Any = self.journal
+        store = journal.set_metadata
+
+        def record(*args: Any) -> None:
+            stored.append(args)
+            store(*args)
+
+        journal.set_metadata = record
+        for n in range(20):
+            self.publish_now(n)
+        self.assertLessEqual(len(stored), 2)
+        self.advance(2)
+        self.assertEqual(read_positions(self.journal)["DESK"].cursor, self.account.cursor_at(20))
+
+    def test_unwanted_events_are_seldom_stored(self) -> None:
+        """A webhook for fills costs nothing while orders are placed."""
+        self.advance(LOOK_INTERVAL)
+        before = self.journal.get_metadata("webhooks")
+        self.publish_now(1, event="canceled")
+        self.advance(30)
+        self.assertEqual(self.journal.get_metadata("webhooks"), before)
+        for n in range(UNWANTED_ROWS):
+            self.account.publish(event(n + 2, event="canceled", order_id=f"x{n}"))
+        self.advance(2)
+        self.assertNotEqual(self.journal.get_metadata("webhooks"), before)
+
+    def test_webhook_that_is_removed_leaves_no_position(self) -> None:
+        """Otherwise one of the same name would begin with a week of old events."""
+        self.publish_now(1)
+        self.advance(LOOK_INTERVAL)
+        self.settings = (replace(self.settings[0], name="OTHER"),)
+        self.webhooks.replace(self.settings)
+        self.advance(LOOK_INTERVAL * 2)
+        self.assertEqual(list(read_positions(self.journal)), ["OTHER"])
+
+    def test_log_of_another_account_continues_with_its_events(self) -> None:
+        """The rows of the account before are set aside; one that is being sent stays."""
+        self.account.identify("one")
+        self.receiver.answers = [LOST]
+        self.publish_now(1, 2)
+        self.account.identify("another")
+        self.publish_now(3)
+        self.advance(5)
+        self.assertEqual(list(dict.fromkeys(self.receiver.ids)), [event_id_of(n) for n in (1, 3)])
+
+    def test_unreadable_log_is_read_again(self) -> None:
+        """After the disk works again, the events follow."""
+        journal: Any = self.journal
+        read = journal.read
+
+        def fail(*_: Any) -> None:
+            raise UnreadableError
+
+        journal.read = fail
+        self.publish_now(1)
+        self.advance(5)
+        self.assert_sent()
+        journal.read = read
+        self.advance(5)
+        self.assert_sent(1)
+
+
+class FirstStartTests(WebhookTestCase):
+    """A webhook that is new, and a log that cannot be read."""
+
+    def test_old_events_are_not_sent(self) -> None:
+        """Once the disk works again, the webhook begins with the next event."""
+        self.webhooks.replace(())
+        self.publish_now(1)
+        attempts = []
+        start = LogTail.start
+
+        def fail_once(tail: LogTail, position: Any) -> None:
+            attempts.append(position)
+            if len(attempts) == 1:
+                raise UnreadableError
+            start(tail, position)
+
+        self.patch(LogTail, "start", fail_once)
+        self.webhooks.replace(self.settings)
+        self.advance(2)
+        self.publish_now(2)
+        self.assert_sent(2)
+
+
+class SkippedTests(WebhookTestCase):
+    """Events that are not sent, and the message after them."""
+
+    def test_events_older_than_a_day_are_skipped_and_reported(self) -> None:
+        """How many, and from when to when."""
+        self.receiver.default = LOST
+        self.publish_now(1, 2, 3)
+        self.advance(25 * HOUR, 60)
+        self.receiver.default = OK
+        self.receiver.requests.clear()
+        self.publish_now(90_000)
+        self.advance(301, 10)
+        [document] = self.receiver.documents
+        self.assertEqual(
+            document["skipped"],
+            {
+                "count": 3,
+                "from": format_time(time_of(1)),
+                "until": format_time(time_of(3)),
+            },
+        )
+        self.assertEqual(self.stats.skipped, 3)
+        self.publish_now(90_001)
+        self.assertNotIn("skipped", self.receiver.documents[-1])
+
+    def test_event_waits_while_the_date_is_unknown(self) -> None:
+        """A machine whose clock is years ahead would skip everything that it has missed."""
+        self.receiver.default = LOST
+        self.publish_now(1)
+        self.webhooks.stopService()
+        self.clock.advance(25 * HOUR)
+        self.receiver.requests.clear()
+        self.receiver.default = OK
+        dates = self.account.dates = self.journal.dates = Dates(
+            self.clock.seconds, self.clock.seconds
+        )
+        self.webhooks = self.start()
+        self.advance(5)
+        self.assertEqual((self.stats.skipped, self.receiver.requests), (0, []))
+        dates.observe(self.clock.seconds())
+        self.advance(5)
+        self.assertEqual((self.stats.skipped, self.receiver.requests), (1, []))
+
+    def test_restart_counts_skipped_events_once(self) -> None:
+        """The position stays before them until a message has reported them."""
+        self.receiver.default = LOST
+        self.publish_now(1, 2)
+        self.advance(25 * HOUR, 60)
+        self.restart()
+        self.receiver.requests.clear()
+        self.receiver.default = OK
+        self.publish_now(90_000)
+        self.advance(301, 10)
+        self.assertEqual(self.receiver.documents[0]["skipped"]["count"], 2)
+
+    def test_hole_counts_as_skipped(self) -> None:
+        """Its events were delivered while the disk was full, and are stored nowhere."""
+        journal: Any = self.journal
+        read = journal.read
+
+        def read_holes(after: int, limit: int) -> Any:
+            batch = read(after, limit)
+            if batch is not None:
+                batch.rows = tuple(
+                    Row(row.seq, None, row.time) if row.seq == 1 else row for row in batch.rows
+                )
+            return batch
+
+        journal.read = read_holes
+        self.publish_now(1, 2)
+        [document] = self.receiver.documents
+        self.assertEqual(document["skipped"]["count"], 1)
+
+    def test_late_event_of_a_recovery_is_marked(self) -> None:
+        """A fill of two hours ago is no reason to act now; one of a minute ago may be."""
+        self.clock.advance(2 * HOUR)
+        for n, is_late in ((1, True), (7190, False)):
+            found = event(n)
+            marked = with_mark(found.payload, Recovered.EVENTS)
+            self.account.publish_recovered(replace_fields(found, payload=marked))
+            self.advance(0.01)
+            document = self.receiver.documents[-1]
+            self.assertEqual((document["recovered"], document["late"]), ("events", is_late))
+
+
+class TrimmedTests(AccountTestCase):
+    """A log that keeps two events."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.journal = self.open(max_events=2)
+        self.account = Account("paper", self.journal, self.clock)
+        self.receiver = MemoryReceiver()
+        self.receiver.default = LOST
+
+    def test_trimmed_events_are_reported(self) -> None:
+        """They were trimmed while the receiver was down."""
+        webhooks = Webhooks(
+            (webhook_with(EVENTS="new"),),
+            {"paper": self.account},
+            lambda _: self.receiver,
+            "one",
+            self.clock,
+            lambda: 1.0,
+        )
+        webhooks.startService()
+        for n in range(1, 41):
+            self.account.publish(event(n))
+            self.account.flush()
+        self.clock.advance(0)
+        self.clock.advance(TRIM_EVERY)
+        webhooks.stopService()
+        self.receiver.requests.clear()
+        self.receiver.default = OK
+        webhooks.startService()
+        for _ in range(10):
+            self.clock.advance(0.1)
+        self.assertEqual(self.receiver.ids, [event_id_of(39), event_id_of(40)])
+        self.assertEqual(self.receiver.documents[0]["skipped"]["count"], 38)
+        webhooks.stopService()
+
+
+class ReplaceTests(WebhookTestCase):
+    """A reload."""
+
+    def test_same_settings_change_nothing(self) -> None:
+        """A request in flight is not cut off."""
+        self.receiver.default = None
+        self.publish_now(1)
+        self.assertFalse(self.webhooks.replace((webhook_with(EVENTS="new,fill"),)))
+        self.assertEqual(self.receiver.cancelled, 0)
+
+    def test_changed_settings_continue_at_the_position(self) -> None:
+        """Neither is an event repeated nor one lost."""
+        self.publish_now(1)
+        self.assertTrue(self.webhooks.replace((webhook_with(URL=f"{URL}2", EVENTS="new"),)))
+        self.publish_now(2)
+        self.assert_sent(1, 2)
+        self.assertEqual(self.stats.sent, 2)
+
+    def test_removed_webhook_sends_nothing_more(self) -> None:
+        """It has no state any more either."""
+        self.webhooks.replace(())
+        self.publish_now(1)
+        self.assertEqual((self.receiver.requests, self.webhooks.list_stats()), ([], []))

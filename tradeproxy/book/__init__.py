@@ -1,0 +1,1 @@
+"""The orders, positions and fills of an account, from its log and from Alpaca's answers."""

@@ -1,0 +1,221 @@
+"""The newest state of every order, and the orders as families: an order and its legs.
+
+A family is in memory while one of its orders is open, with the JSON of each. Once all are closed,
+the store has them, and their JSON is in the row of the log that brought it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from tradeproxy.wire.amount import is_more
+from tradeproxy.wire.event import CLOSED_STATUSES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tradeproxy.book.fields import BookOrder
+
+
+MAX_OPEN = 10_000
+"""Orders in memory, with their legs: about 25 MB. Alpaca has no limit of open orders."""
+
+
+class OrderEntry(Struct, gc=False):
+    """What is known of one order."""
+
+    num: int
+    """Its number in the store."""
+    id: str
+    parent_id: str | None
+    client_order_id: str
+    symbol: str
+    symbols: str
+    """The symbols of the order and its legs, separated by spaces."""
+    status: str
+    filled_qty: str
+    seq: int
+    """The row of its newest state; 0 if that is from an answer of Alpaca."""
+    last: int
+    """The last row that is about it, or that was applied before the answer."""
+    submitted: int
+    updated: int
+    document: bytes | None
+    """Its own JSON. None if it is in the store only, or in the row `seq` of the log."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the order itself can still change."""
+        return self.status not in CLOSED_STATUSES
+
+
+def is_newer(known: OrderEntry, order: BookOrder, updated: int) -> bool:
+    """Whether a state is newer than the known one. At equal times it is.
+
+    The rule is that of `newer_state` in journal/backlog.py: events may come out of order.
+    """
+    if not updated or updated >= known.updated:
+        return True
+    if order.is_open == known.is_open:
+        return is_more(order.filled_qty, known.filled_qty)
+    return known.is_open
+
+
+class Orders:
+    """The orders of one account. Open families are here; `load` finds those of the store."""
+
+    def __init__(self, load: Callable[[str], list[OrderEntry]], next_num: int = 1) -> None:
+        """Begin without orders.
+
+        Args:
+            load: returns all orders of the family that an order id is in, each with its document;
+                none if it is unknown.
+            next_num: the number of the next new order.
+        """
+        self._load = load
+        self.next_num = next_num
+        self._entries: dict[str, OrderEntry] = {}
+        self._legs: dict[str, list[str]] = {}
+        self._closed: set[str] = set()
+        self.has_overflowed = False
+        """Whether open orders were left to the store, because they are too many for the memory."""
+        self.dirty: dict[str, OrderEntry] = {}
+        """The orders that changed since `clear_dirty`."""
+
+    def adopt(self, entries: Iterable[OrderEntry]) -> None:
+        """Keep these orders of the store in memory."""
+        for entry in entries:
+            self._keep(entry)
+
+    def get(self, order_id: str) -> OrderEntry | None:
+        """Return an order that is in memory: its family is open, or has changed."""
+        return self._entries.get(order_id)
+
+    def _find(self, order_id: str) -> OrderEntry | None:
+        if (entry := self._entries.get(order_id)) is None:
+            self.adopt(self._load(order_id))
+            entry = self._entries.get(order_id)
+        return entry
+
+    def legs(self, parent_id: str) -> list[OrderEntry]:
+        """Return the legs in memory of an order, in the order of their first event."""
+        return [self._entries[leg_id] for leg_id in self._legs.get(parent_id, ())]
+
+    def roots(self) -> list[OrderEntry]:
+        """Return every order that is open, or has an open leg, without those that are legs."""
+        return [
+            entry
+            for entry in self._entries.values()
+            if (entry.parent_id is None or entry.parent_id not in self._entries)
+            and self.is_family_open(entry)
+        ]
+
+    def list_all(self) -> list[OrderEntry]:
+        """Return every order in memory."""
+        return list(self._entries.values())
+
+    def is_family_open(self, root: OrderEntry) -> bool:
+        """Whether an order or one of its legs can still change."""
+        return root.is_open or any(leg.is_open for leg in self.legs(root.id))
+
+    def is_in_open_family(self, entry: OrderEntry) -> bool:
+        """Whether an order in memory, its parent or one of the parent's legs can still change."""
+        root = None if entry.parent_id is None else self._entries.get(entry.parent_id)
+        return self.is_family_open(root or entry)
+
+    def apply(self, order: BookOrder, seq: int, time: int) -> OrderEntry:
+        """Take an order of a row, with its legs, and return what is known of it now."""
+        entry = self._update(order, seq, seq, time, None)
+        for leg in order.legs:
+            self._update(leg, seq, seq, time, order.id)
+        self._settle(entry)
+        return entry
+
+    def seed(self, order: BookOrder, last: int) -> None:
+        """Take an order of Alpaca's answer, which was sent after row `last` had been applied."""
+        entry = self._update(order, 0, last, 0, None)
+        for leg in order.legs:
+            self._update(leg, 0, last, 0, order.id)
+        self._settle(entry)
+
+    def _update(
+        self, order: BookOrder, seq: int, last: int, time: int, parent_id: str | None
+    ) -> OrderEntry:
+        updated = order.updated or time
+        known = self._find(order.id)
+        if known is None:
+            known = self._create(order, seq, last, updated, parent_id)
+        elif seq == 0 and updated <= known.updated:
+            pass  # the answer says nothing new
+        elif is_newer(known, order, updated):
+            known.client_order_id = order.client_order_id or known.client_order_id
+            known.symbol = order.symbol or known.symbol
+            if order.legs:
+                known.symbols = " ".join(order.symbols)
+            known.status, known.filled_qty = order.status, order.filled_qty
+            known.seq, known.document = seq, order.document
+            known.submitted = order.submitted or known.submitted
+            known.updated = max(updated, known.updated)
+        known.last = max(last, known.last)
+        if parent_id is not None and known.parent_id != parent_id:
+            known.parent_id = parent_id
+        self._keep(known)
+        self.dirty[known.id] = known
+        return known
+
+    def _create(
+        self, order: BookOrder, seq: int, last: int, updated: int, parent_id: str | None
+    ) -> OrderEntry:
+        num, self.next_num = self.next_num, self.next_num + 1
+        return OrderEntry(
+            num,
+            order.id,
+            parent_id,
+            order.client_order_id,
+            order.symbol,
+            " ".join(order.symbols),
+            order.status,
+            order.filled_qty,
+            seq,
+            last,
+            order.submitted or updated,
+            updated,
+            order.document,
+        )
+
+    def _keep(self, entry: OrderEntry) -> None:
+        self._entries[entry.id] = entry
+        if entry.parent_id is not None:
+            legs = self._legs.setdefault(entry.parent_id, [])
+            if entry.id not in legs:
+                legs.append(entry.id)
+
+    def _settle(self, entry: OrderEntry) -> None:
+        """Let the store have a whole family again if one of its orders changed."""
+        root = entry
+        if entry.parent_id is not None:
+            root = self._entries.get(entry.parent_id) or entry
+        if legs := self.legs(root.id):
+            self.dirty.update((each.id, each) for each in (root, *legs))
+        if not self.is_family_open(root):
+            self._closed.add(root.id)
+
+    def clear_dirty(self) -> None:
+        """Forget what changed, and the families that are closed: the store has both."""
+        self.dirty.clear()
+        for root_id in self._closed:
+            root = self._entries.get(root_id)
+            if root is not None and not self.is_family_open(root):
+                self._drop(root)
+        self._closed.clear()
+        while len(self._entries) > MAX_OPEN:
+            self.has_overflowed = True
+            self._drop(next(iter(self._entries.values())))
+
+    def _drop(self, entry: OrderEntry) -> None:
+        """Leave an order and its legs to the store."""
+        for leg_id in self._legs.pop(entry.id, ()):
+            self._entries.pop(leg_id, None)
+        self._entries.pop(entry.id, None)

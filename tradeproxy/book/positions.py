@@ -1,0 +1,323 @@
+"""The positions of an account: Alpaca's answer, moved by the fills that follow it."""
+
+from __future__ import annotations
+
+from decimal import Context, Decimal
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.json import decode, encode
+
+from tradeproxy.book.fields import normalize_symbol
+from tradeproxy.wire.amount import normalize_amount, parse_amount
+from tradeproxy.wire.event import EXECUTION_KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tradeproxy.book.fields import BookEvent, BookOrder
+
+MAX_POSITIONS = 20_000
+"""Symbols of one account. Alpaca has fewer assets."""
+
+SLACK = 2_000_000
+"""Microseconds before a request for which an event may not be in its answer: clocks differ."""
+
+_MARKET_FIELDS = (
+    *("market_value", "unrealized_pl", "unrealized_plpc", "unrealized_intraday_pl"),
+    *("unrealized_intraday_plpc", "qty_available"),
+)
+"""What a fill makes invalid in Alpaca's object: it depends on prices or orders of that moment."""
+
+_WIDE = Context(prec=60)
+_FRACTION = Decimal("1e-9")
+
+
+class Position(Struct, gc=False):
+    """What is known of the position in one symbol."""
+
+    symbol: str
+    qty: str
+    """Signed; "0" once it is closed."""
+    entry: str
+    """The average price at which it was opened; empty if that is not known."""
+    document: bytes = b""
+    """Alpaca's position object as it was before the fills that `is_moved` stands for."""
+    is_moved: bool = False
+    asset_id: str = ""
+    asset_class: str = ""
+    seq: int = 0
+    """The last row that moved it."""
+    time: int = 0
+    """The time of the newest event that moved it (microseconds since 1970)."""
+    answered: int = 0
+    """When Alpaca was asked for `document` (microseconds since 1970)."""
+    differs: str = ""
+    """What the last comparison found at Alpaca instead, if that differed."""
+    compared: int = 0
+    """The last row before that comparison."""
+    difference: str | None = None
+
+    def render(self) -> bytes:
+        """Return Alpaca's position object as it is after the fills."""
+        if self.is_moved:
+            self.document, self.is_moved = _render(self), False
+        return self.document
+
+
+class Move(Struct, frozen=True, gc=False):
+    """What one event says of one symbol. Empty texts are not known."""
+
+    symbol: str
+    position_qty: str
+    """The position after the event."""
+    signed_qty: str
+    price: str
+    asset_id: str
+    asset_class: str
+
+
+def list_moves(event: BookEvent, order: BookOrder) -> Iterator[Move]:
+    """Yield what an execution, or an amendment of one, changes in the positions."""
+    # A bust or a correction has the amounts of a trade that was counted before.
+    is_trade = event.kind in EXECUTION_KINDS
+    if order.legs:
+        yield from _list_leg_moves(event, order, is_trade)
+    elif order.symbol:
+        qty = _sign(event.qty, order.side) if is_trade else ""
+        yield Move(
+            normalize_symbol(order.symbol),
+            event.position_qty,
+            qty,
+            event.price if is_trade else "",
+            order.asset_id,
+            order.asset_class,
+        )
+
+
+def _list_leg_moves(event: BookEvent, order: BookOrder, is_trade: bool) -> Iterator[Move]:
+    quantities = dict(event.position_qtys)
+    legs = {leg.id: leg for leg in order.legs}
+    for fill in event.legs:
+        leg = legs.get(fill.order_id)
+        symbol = fill.symbol or ("" if leg is None else leg.symbol)
+        if not symbol:
+            continue
+        yield Move(
+            normalize_symbol(symbol),
+            quantities.pop(symbol, ""),
+            _sign(fill.qty, leg.side) if is_trade and leg is not None else "",
+            fill.price if is_trade else "",
+            "" if leg is None else leg.asset_id,
+            "" if leg is None else leg.asset_class,
+        )
+    for symbol, qty in quantities.items():
+        yield Move(normalize_symbol(symbol), qty, "", "", "", "")
+
+
+def _sign(qty: str, side: str) -> str:
+    if not qty or not side:
+        return ""
+    return qty if side.startswith("buy") else f"-{qty}"
+
+
+class Positions:
+    """The positions of one account, by normalized symbol."""
+
+    def __init__(self) -> None:
+        self._positions: dict[str, Position] = {}
+        self.dirty: set[str] = set()
+        """The symbols that changed since this was cleared."""
+
+    def adopt(self, position: Position) -> None:
+        """Take a position of the store."""
+        self._positions[position.symbol] = position
+
+    def get(self, symbol: str) -> Position | None:
+        """Return what is known of a symbol; None if nothing is, or the position was dropped."""
+        return self._positions.get(symbol)
+
+    def list_open(self) -> list[Position]:
+        """Return the positions that are not zero, or whose difference is shown, by symbol."""
+        found = (
+            each
+            for each in self._positions.values()
+            if _is_open(each.qty) or (each.difference is not None and each.document)
+        )
+        return sorted(found, key=lambda position: position.symbol)
+
+    # Events.
+
+    def apply(self, move: Move, seq: int, time: int, *, is_recovered: bool) -> None:
+        """Take what an event says of a symbol.
+
+        The order of the rows counts, not that of their times, unless an event is late by its mark.
+        """
+        known = self._positions.get(move.symbol)
+        if known is None:
+            if len(self._positions) >= MAX_POSITIONS:
+                return
+            known = Position(move.symbol, "0", "")
+        # A late event is part of the position that a newer one or an answer had. One without a
+        # position may be part of the answer too.
+        is_answered = 0 < time < known.answered - SLACK
+        is_late = is_recovered and (is_answered or 0 < time < known.time)
+        is_known = is_late or (is_answered and not move.position_qty)
+        qty = None if is_known else _move_qty(known, move)
+        if qty is not None and qty != known.qty:
+            known.entry = _move_entry(known, move, qty)
+            known.qty, known.is_moved, known.difference = qty, True, None
+            known.asset_id = move.asset_id or known.asset_id
+            known.asset_class = move.asset_class or known.asset_class
+        known.seq = seq
+        known.time = max(time, known.time)
+        self._positions[move.symbol] = known
+        self.dirty.add(move.symbol)
+
+    # Alpaca's answers.
+
+    def seed(self, documents: Mapping[str, bytes], asked: int, time: int) -> None:
+        """Take an answer as the truth, except for symbols that have moved since it was asked for.
+
+        Args:
+            documents: Alpaca's position objects, by normalized symbol.
+            asked: the last row that had been applied before the request was sent.
+            time: when the request was sent (microseconds since 1970).
+        """
+        for symbol in self._positions.keys() | documents.keys():
+            known = self._positions.get(symbol)
+            if known is None or known.seq <= asked:
+                self._replace(symbol, documents.get(symbol), None, time)
+
+    def compare(self, documents: Mapping[str, bytes], asked: int, time: int) -> int:
+        """Compare with an answer, and take it if it differs twice in a row with no move between.
+
+        Returns how many positions were wrong. The arguments are those of `seed`.
+        """
+        corrected = 0
+        for symbol in self._positions.keys() | documents.keys():
+            known = self._positions.get(symbol) or Position(symbol, "0", "")
+            if known.seq > asked:
+                self._forget_comparison(known)
+                continue
+            document = documents.get(symbol)
+            theirs = "0" if document is None else read_amounts(document)[0]
+            if normalize_amount(theirs) == normalize_amount(known.qty):
+                self._replace(symbol, document, None, time)
+            elif known.differs == theirs and known.seq <= known.compared:
+                text = f"the proxy had {known.qty}, Alpaca has {theirs}"
+                self._replace(symbol, document, text, time)
+                corrected += 1
+            else:
+                known.differs, known.compared = theirs, asked
+                self._positions[symbol] = known
+                self.dirty.add(symbol)
+        return corrected
+
+    def _forget_comparison(self, position: Position) -> None:
+        if position.differs:
+            position.differs = ""
+            self.dirty.add(position.symbol)
+
+    def _replace(
+        self, symbol: str, document: bytes | None, difference: str | None, time: int
+    ) -> None:
+        known = self._positions.pop(symbol, None)
+        self.dirty.add(symbol)
+        if document is not None:
+            self._positions[symbol] = Position(
+                symbol,
+                *read_amounts(document),
+                document,
+                seq=0 if known is None else known.seq,
+                time=0 if known is None else known.time,
+                answered=time,
+                difference=difference,
+            )
+        elif known is not None and difference is not None:
+            # Nothing is left of it but what was wrong.
+            self._positions[symbol] = Position(
+                symbol,
+                "0",
+                "",
+                known.document,
+                is_moved=True,
+                asset_id=known.asset_id,
+                asset_class=known.asset_class,
+                seq=known.seq,
+                time=known.time,
+                answered=time,
+                difference=difference,
+            )
+
+
+def read_amounts(document: bytes) -> tuple[str, str]:
+    """Return the signed quantity of a position object, "0" without one, and its entry price."""
+    fields = _load(document)
+    qty, entry = (str(fields.get(name, "")) for name in ("qty", "avg_entry_price"))
+    if parse_amount(qty) is None:
+        qty = "0"
+    elif fields.get("side") == "short" and not qty.startswith("-") and _is_open(qty):
+        qty = f"-{qty}"
+    return qty, entry
+
+
+def _is_open(qty: str) -> bool:
+    return bool(parse_amount(qty))
+
+
+def _move_qty(known: Position, move: Move) -> str | None:
+    """Return the position after an event; None if the event does not show it."""
+    if move.position_qty:
+        return None if parse_amount(move.position_qty) is None else move.position_qty
+    before, by = parse_amount(known.qty), parse_amount(move.signed_qty)
+    if before is None or by is None:
+        return None
+    return _format(_WIDE.add(before, by))
+
+
+def _move_entry(known: Position, move: Move, qty: str) -> str:
+    """Return the average entry price after an event that makes `qty` the position."""
+    before, after = parse_amount(known.qty), parse_amount(qty)
+    price = parse_amount(move.price)
+    if before is None or after is None or not after:
+        return ""
+    if before * after <= 0:  # a new one, or one that was turned from long to short
+        return move.price if price is not None else ""
+    entry, grown = parse_amount(known.entry), after - before
+    if grown * after <= 0 or entry is None or price is None:
+        return known.entry
+    total = _WIDE.add(_WIDE.multiply(before, entry), _WIDE.multiply(grown, price))
+    return _format(_WIDE.divide(total, after))
+
+
+def _render(position: Position) -> bytes:
+    qty, entry = parse_amount(position.qty), parse_amount(position.entry)
+    cost = None if qty is None or entry is None else _WIDE.multiply(qty, entry)
+    base = {
+        "asset_id": position.asset_id,
+        "symbol": position.symbol,
+        "exchange": "CRYPTO" if position.asset_class == "crypto" else "",
+        "asset_class": position.asset_class,
+        "asset_marginable": None,
+    }
+    changed = {
+        "qty": position.qty,
+        "side": "short" if position.qty.startswith("-") else "long",
+        "avg_entry_price": position.entry or "0",
+        "cost_basis": "0" if cost is None else _format(cost),
+        **dict.fromkeys(_MARKET_FIELDS),
+    }
+    later = dict.fromkeys(("current_price", "lastday_price", "change_today"))
+    return encode({**base, **later, **_load(position.document), **changed})
+
+
+def _format(number: Decimal) -> str:
+    """Format a number as Alpaca does: text, at most 9 decimals, no exponent."""
+    number = number.quantize(_FRACTION, context=_WIDE)
+    return f"{number.normalize(_WIDE):f}" if number else "0"
+
+
+def _load(document: bytes) -> dict[str, Any]:
+    loaded = decode(document) if document else {}
+    return loaded if isinstance(loaded, dict) else {}

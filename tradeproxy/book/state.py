@@ -1,0 +1,123 @@
+"""The state of an account, as a function of the rows of its log and of Alpaca's answers."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from tradeproxy.book.fields import normalize_symbol, read_data, read_event, read_order
+from tradeproxy.book.orders import Orders
+from tradeproxy.book.positions import Positions, list_moves
+from tradeproxy.book.views import FillView
+from tradeproxy.wire.event import AMENDMENT_KINDS, EXECUTION_KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from tradeproxy.book.fields import BookOrder
+    from tradeproxy.book.orders import OrderEntry
+    from tradeproxy.journal.base import Row
+
+MAX_FILLS = 50
+"""The newest fills that a snapshot has."""
+
+
+MAX_KIND = 64
+"""Characters of an event's name that are kept for a search."""
+
+
+class BookState:
+    """Orders, positions and fills after row `seq`. It reads and writes nothing itself."""
+
+    def __init__(
+        self, load: Callable[[str], list[OrderEntry]], seq: int = 0, next_num: int = 1
+    ) -> None:
+        """Begin after row `seq` without orders, positions and fills. See Orders for the rest."""
+        self.seq = seq
+        self.orders = Orders(load, next_num)
+        self.positions = Positions()
+        self._fills: deque[tuple[Row, tuple[str, ...], str]] = deque(maxlen=MAX_FILLS)
+        self.high = 0
+        """The highest time of all rows (microseconds since 1970)."""
+        self.events: list[tuple[int, int | None, bool, int | None, str]] = []
+        """The rows since `clear_changes`: number, order's number, whether late, time, kind."""
+        self.has_hole = False
+        """Whether a row had no event: what it changed is not known."""
+        self.has_changes = False
+        """Whether anything changed since `clear_changes`."""
+
+    def apply(self, row: Row) -> None:
+        """Take the next row of the log. If `load` raises, the row can be applied again."""
+        self._apply(row)
+        self.seq = row.seq
+
+    def _apply(self, row: Row) -> None:
+        self.has_changes = True
+        if row.payload is None:
+            self.has_hole = True
+            return
+        event = read_event(row.payload)
+        if event is None:
+            return
+        num, time = None, row.time or 0
+        if event.order is not None:
+            num = self.orders.apply(event.order, row.seq, time).num
+            if event.kind in EXECUTION_KINDS or event.kind in AMENDMENT_KINDS:
+                for move in list_moves(event, event.order):
+                    self.positions.apply(move, row.seq, time, is_recovered=event.is_recovered)
+            if event.kind in EXECUTION_KINDS:
+                self.add_fill(row, event.order)
+        self.high = max(time, self.high)
+        self.events.append((row.seq, num, time < self.high, row.time, event.kind[:MAX_KIND]))
+
+    def add_fill(self, row: Row, order: BookOrder) -> None:
+        """Add a fill behind the others."""
+        self._fills.append((row, order.symbols, order.client_order_id))
+
+    def load_fill(self, row: Row) -> None:
+        """Add a fill behind the others, from its row alone."""
+        event = None if row.payload is None else read_event(row.payload)
+        if event is not None and event.order is not None:
+            self.add_fill(row, event.order)
+
+    def fills(self, first: int) -> tuple[FillView, ...]:
+        """Return the newest fills from row `first` on, oldest first."""
+        return tuple(
+            FillView(row.seq, row.time, symbols, client_order_id, read_data(row.payload or b""))
+            for row, symbols, client_order_id in self._fills
+            if row.seq >= first
+        )
+
+    def list_fills(self) -> list[int]:
+        """Return the rows of the newest fills."""
+        return [row.seq for row, _, _ in self._fills]
+
+    def seed_orders(self, documents: Iterable[bytes], asked: int) -> None:
+        """Take order objects of an answer that was asked for when row `asked` was the last."""
+        for document in documents:
+            if (order := read_order(document)) is not None:
+                self.orders.seed(order, asked)
+        self.has_changes = True
+
+    def take_positions(
+        self, documents: Iterable[tuple[str, bytes]], asked: int, time: int, *, compare: bool
+    ) -> int:
+        """Take Alpaca's positions as Positions.seed or Positions.compare does.
+
+        Returns how many were wrong.
+        """
+        by_symbol: Mapping[str, bytes] = {
+            normalize_symbol(symbol): document for symbol, document in documents
+        }
+        self.has_changes = True
+        if compare:
+            return self.positions.compare(by_symbol, asked, time)
+        self.positions.seed(by_symbol, asked, time)
+        return 0
+
+    def clear_changes(self) -> None:
+        """Forget what changed: the store has it."""
+        self.orders.clear_dirty()
+        self.positions.dirty.clear()
+        self.events.clear()
+        self.has_changes = False

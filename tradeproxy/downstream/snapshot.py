@@ -1,0 +1,218 @@
+"""The state of the account for one client, sent before the events that follow it.
+
+It is taken once the client has every event up to its sequence number, and sent in parts, each one
+as the client reads:
+
+    book            client's position            effect
+    --------------  ---------------------------  ---------------------------------------------
+    building        any                          wait; after BUILD_TIMEOUT, `on_not_ready`
+    current         the book's                   take the snapshot, send its parts, then events
+    current         before the book's            without a replay, skip to it; otherwise events
+    another epoch   while parts are sent         events up to now, then a new snapshot
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tradeproxy.downstream.filters import EventTraits, Filter, normalize_symbol, read_traits
+from tradeproxy.hub.log_tail import ReplacedLogError
+from tradeproxy.journal.base import UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from tradeproxy.book.book import Book
+    from tradeproxy.book.views import BookSnapshot, PositionView
+    from tradeproxy.downstream.feed import Feed
+
+PART_BYTES = 64 * 1024
+"""Bytes of the objects in one part, unless one object alone is larger.
+
+A transport asks for a pause above 64 KiB. It then buffers at most one part more.
+"""
+
+PARSED_PER_STEP = 16
+"""Objects that a filter parses in one step: each takes about 20 microseconds."""
+
+BUILD_TIMEOUT = 20.0
+"""Seconds that a client waits for a book that is still building."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a snapshot."""
+
+    data: bytes
+    """A JSON object on one line."""
+    is_last: bool = False
+    cursor: str | None = None
+    """In the last part: the position after the snapshot, if there is a cursor."""
+
+
+class SnapshotInsert:
+    """Inserts one client's snapshot into its feed.
+
+    Args:
+        book: the state of the client's account.
+        wanted: the filter of the client's events.
+        encode: makes what the feed sends of a part.
+        clock: the reactor.
+        on_not_ready: called if the book is not ready in time. It must close the client.
+        is_replay: whether the client has a position, and so gets every event before the snapshot.
+    """
+
+    __slots__ = (
+        "_book",
+        "_clock",
+        "_encode",
+        "_is_replay",
+        "_on_not_ready",
+        "_wanted",
+        "is_due",
+    )
+
+    def __init__(
+        self,
+        book: Book,
+        wanted: Filter | None,
+        encode: Callable[[Part], bytes],
+        clock: IReactorTime,
+        on_not_ready: Callable[[], None],
+        *,
+        is_replay: bool,
+    ) -> None:
+        self.is_due = True
+        """Whether the last part is still to be sent."""
+        self._book = book
+        # The filter of kinds is for events. A shown order is in whatever state it is.
+        self._wanted = None if wanted is None else replace(wanted, events=frozenset())
+        self._encode = encode
+        self._clock = clock
+        self._on_not_ready = on_not_ready
+        self._is_replay = is_replay
+
+    def begin(self, feed: Feed) -> None:
+        """Insert the snapshot into a feed that has just caught up."""
+        # Taken now: by the next turn the book may have moved on with the log.
+        feed.insert(self._send(feed, self._take(feed)))
+
+    def _take(self, feed: Feed) -> BookSnapshot | None:
+        """Return the state after the feed's position; None if the book is not there."""
+        book = self._book
+        try:
+            book.catch_up()
+            if book.is_building:
+                return None
+            if book.seq > feed.position and not self._is_replay:
+                feed.skip_to(book.seq)
+            return book.snapshot() if book.seq == feed.position else None
+        except (ReplacedLogError, UnreadableError):
+            return None
+
+    def _send(self, feed: Feed, snapshot: BookSnapshot | None) -> Iterator[bytes | None]:
+        deadline = self._clock.seconds() + BUILD_TIMEOUT
+        while snapshot is None:
+            if self._clock.seconds() >= deadline:
+                self._on_not_ready()
+                return
+            if not self._book.is_building and self._book.seq > feed.position:
+                return  # events come first; the feed then catches up once more
+            yield None
+            snapshot = self._take(feed)
+        journal = self._book.account.journal
+        epoch = journal.epoch
+        for part in split(snapshot, self._book.account.name, self._wanted):
+            if journal.epoch != epoch:
+                return
+            if part is None:
+                yield b""
+            else:
+                self.is_due = not part.is_last
+                yield self._encode(part)
+
+
+def encode_compact(value: Any) -> bytes:
+    """Return a value as JSON in UTF-8 without white space."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def encode_position(position: PositionView) -> bytes:
+    """Return Alpaca's object of a position, with `difference` if there is one."""
+    if position.difference is None:
+        return position.document
+    difference = encode_compact(position.difference)
+    return position.document.rstrip()[:-1] + b',"difference":' + difference + b"}"
+
+
+def split(snapshot: BookSnapshot, account: str, wanted: Filter | None) -> Iterator[Part | None]:
+    """Yield the parts of a snapshot: at least one. None ends a step that has no part.
+
+    `wanted` applies to orders, positions and fills.
+    """
+    part = _PartBuilder(account, snapshot)
+    for count, (name, document, is_wanted) in enumerate(_objects(snapshot, wanted), 1):
+        if is_wanted:
+            if part.size and part.size + len(document) > PART_BYTES:
+                yield part.build()
+            part.add(name, document)
+        if wanted is not None and count % PARSED_PER_STEP == 0:
+            yield None
+    yield part.build_last()
+
+
+def _objects(snapshot: BookSnapshot, wanted: Filter | None) -> Iterator[tuple[str, bytes, bool]]:
+    """Yield the name of each object's list, the object, and whether the client wants it."""
+
+    def matches(frame: bytes) -> bool:
+        return wanted is None or wanted.matches(read_traits(frame))
+
+    for order in snapshot.orders:
+        document = order.document
+        yield "orders", document, matches(b'{"data":{"order":%b}}' % document)
+    for position in snapshot.positions:
+        traits = EventTraits(frozenset({normalize_symbol(position.symbol)}), "", ())
+        yield "positions", encode_position(position), wanted is None or wanted.matches(traits)
+    for fill in snapshot.fills:
+        yield "fills", fill.document, matches(b'{"data":%b}' % fill.document)
+
+
+class _PartBuilder:
+    """The objects of the next part."""
+
+    def __init__(self, account: str, snapshot: BookSnapshot) -> None:
+        self.size = 0
+        """Bytes of the objects."""
+        self._cursor = snapshot.cursor
+        self._head = encode_compact({"account": account, "complete": snapshot.is_complete})[1:-1]
+        self._number = 0
+        self._objects: dict[str, list[bytes]] = {}
+
+    def add(self, name: str, document: bytes) -> None:
+        """Add an object to the list of this name."""
+        self._objects.setdefault(name, []).append(document)
+        self.size += len(document)
+
+    def build(self) -> Part:
+        """Return a part that is not the last one, and begin the next."""
+        return Part(self._encode(b'"last":false'))
+
+    def build_last(self) -> Part:
+        """Return the last part."""
+        cursor = encode_compact(self._cursor)
+        return Part(self._encode(b'"last":true,"cursor":' + cursor), True, self._cursor)
+
+    def _encode(self, end: bytes) -> bytes:
+        self._number += 1
+        objects, self._objects, self.size = self._objects, {}, 0
+        lists = b",".join(
+            b'"%b":[%b]' % (name.encode(), b",".join(objects.get(name, ())))
+            for name in ("orders", "positions", "fills")
+        )
+        # A line break in JSON is white space between two tokens.
+        lists = lists.replace(b"\n", b" ").replace(b"\r", b" ")
+        return b'{"part":%d,%b,%b,%b}' % (self._number, end, self._head, lists)

@@ -1,0 +1,115 @@
+"""Alpaca's open orders and positions for the book: at the start, after a gap, and to compare."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from tradeproxy.recovery.reconcile import is_id, leg_ids
+from tradeproxy.recovery.snapshot import read_named_orders, read_open_orders, read_positions
+from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from tradeproxy.book.book import Book, Seed
+    from tradeproxy.recovery.reconcile import Document
+    from tradeproxy.upstream.rest import RestClient
+
+CHUNK = 25
+"""Orders that the book takes in one turn of the reactor: about a millisecond."""
+
+WAIT_STEP, WAIT_STEPS = 0.25, 80
+"""Seconds between two looks whether the book is built, and how many: it takes a few seconds."""
+
+MAX_NAMED = 10
+"""Orders that one run asks for by their ids."""
+
+
+class BookSeed:
+    """Asks Alpaca for what one account's book cannot read from its log.
+
+    An order that is open in the book, and that Alpaca does not list twice in a row, is asked for by
+    its id: it may have closed without an event.
+    """
+
+    _log = Logger()
+
+    def __init__(self, book: Book, rest: RestClient, clock: IReactorTime) -> None:
+        """Ask nothing yet.
+
+        Args:
+            book: takes the answers.
+            rest: the account's REST client, whose limit of requests applies.
+            clock: gives others a turn between some dozens of orders.
+        """
+        self._book = book
+        self._rest = rest
+        self._clock = clock
+        self._missing: set[str] = set()
+        self._unknown: set[str] = set()
+        self._failure = ""
+
+    def stream_lost(self) -> None:
+        """Record that the book may miss something from now on."""
+        self._book.record_gap()
+
+    async def run(self) -> None:
+        """Ask, and hand the answers to the book. A failure is logged once, and ends the run."""
+        for _ in range(WAIT_STEPS):
+            if (seed := self._book.begin_seed()) is not None:
+                break
+            await deferLater(self._clock, WAIT_STEP)
+        else:
+            return  # the next check tries again
+        try:
+            await self._ask(seed)
+        except (RestRefusedError, RestUnavailableError) as error:
+            if not self._failure:
+                self._log.warn(
+                    "{account}: cannot compare the orders and positions with Alpaca's: {reason}",
+                    account=self._book.account.name,
+                    reason=error.reason,
+                )
+            self._failure = error.reason
+        else:
+            self._failure = ""
+
+    async def _ask(self, seed: Seed) -> None:
+        listed = await read_open_orders(self._rest)
+        positions = await read_positions(self._rest)
+        legs = leg_ids(listed.values())
+        roots = [order for order_id, order in listed.items() if order_id not in legs]
+        await self._take_orders(seed, roots)
+        self._book.seed_positions(
+            seed, [(str(each["symbol"]), _encode(each)) for each in positions if _has_symbol(each)]
+        )
+        self._book.finish_seed(seed)
+        missing = set(self._book.list_open(seed)) - listed.keys() - self._unknown
+        named = sorted(missing & self._missing)[:MAX_NAMED]
+        self._missing = missing - set(named)
+        orders = await read_named_orders(self._rest, named, self._unknown)
+        await self._take_orders(seed, orders)
+
+    async def _take_orders(self, seed: Seed, orders: Sequence[Document]) -> None:
+        for begin in range(0, len(orders), CHUNK):
+            if begin:
+                await deferLater(self._clock, 0)
+            self._book.seed_orders(seed, _encode_all(orders[begin : begin + CHUNK]))
+
+
+def _has_symbol(position: Document) -> bool:
+    return is_id(position.get("symbol"))
+
+
+def _encode_all(orders: Iterable[Document]) -> list[bytes]:
+    return [_encode(order) for order in orders]
+
+
+def _encode(document: Document) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()

@@ -1,0 +1,227 @@
+"""A JSON response that is made and sent in steps, as its client reads.
+
+state      event                                       next state
+---------  ------------------------------------------  -----------------------------
+working    step: the work goes on                      working
+working    step: the work ends with a rejection        ended: the error is sent
+working    step: the work ends with an answer          hashing
+hashing    step: bytes are left                        hashing
+hashing    step: the client has this answer            ended: 304
+hashing    step: no bytes are left                     sending: the head is sent
+sending    step: bytes are left                        sending
+sending    step: no bytes are left                     ended
+sending    the client does not read                    the same, without steps
+sending    the client does not read for a minute       ended: the connection is aborted
+any        the client disconnects                      ended: the work is dropped
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from tradeproxy.downstream.admission import Rejection
+from tradeproxy.web.errors import render_error
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.python.failure import Failure
+    from twisted.web.server import Request
+
+    from tradeproxy.downstream.clients import Clients
+    from tradeproxy.web.turns import Turns
+    from tradeproxy.wire.close_codes import CloseCode
+
+BLOCK_BYTES = 64 * 1024
+"""Bytes that one step hashes or sends, unless one object alone is larger."""
+
+STALL_TIMEOUT = 60.0
+"""Seconds for which a client may read nothing of its answer."""
+
+FAILED = Rejection(503, "the answer could not be made: see the proxy's log")
+
+_TAG = re.compile(rb'"[^"]*"|\*')
+
+Work: TypeAlias = "Generator[None, None, Sequence[bytes] | Rejection]"
+"""Makes an answer, and yields after each step of it. The result is the answer's bytes, in pieces:
+references to what is in memory anyway."""
+
+
+@implementer(IPushProducer)
+class Answer:
+    """One response. It counts as a short request of a client, not as a client."""
+
+    grant = None  # it ends before a token could be removed
+    _log = Logger()
+
+    def __init__(
+        self, request: Request, work: Work, turns: Turns, clients: Clients, clock: IReactorTime
+    ) -> None:
+        """Create an answer that does nothing yet.
+
+        Args:
+            request: an admitted GET or HEAD.
+            work: makes the answer.
+            turns: shared with other answers.
+            clients: the connected clients.
+            clock: for the stall timeout.
+        """
+        channel: Any = request.channel
+        self.is_closed: Deferred[None] = Deferred()
+        self._request = request
+        self._transport = channel.transport
+        self._known = _TAG.findall(b",".join(_read_all(request, b"if-none-match")))
+        self._work = work
+        self._steps = self._run()
+        self._turns = turns
+        self._clients = clients
+        self._clock = clock
+        self._is_paused = False
+        self._has_ended = False
+        self._stall_timer: IDelayedCall | None = None
+
+    def begin(self) -> bool:
+        """Begin with the work in a later turn; return False if no place is free for a client."""
+        if not self._clients.sockets.log_in(self._transport):
+            return False
+        self._clients.add(self)
+        self._request.notifyFinish().addBoth(self._on_finished)
+        self._turns.schedule(self._step)
+        return True
+
+    # For DownstreamService: the interface of a connected client.
+
+    def close(self, code: CloseCode) -> None:
+        """Do nothing: the answer may complete. The service aborts the rest at its deadline."""
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._end()
+        transport: Any = self._request.transport
+        transport.abortConnection()
+
+    def stats(self) -> None:
+        """Return None: a request is not a client of a stream."""
+
+    # For the client's connection: the interface of a producer.
+
+    def pauseProducing(self) -> None:
+        """Take no further step: the client does not read."""
+        if not self._is_paused and not self._has_ended:
+            self._is_paused = True
+            self._stall_timer = self._clock.callLater(STALL_TIMEOUT, self.abort)
+
+    def resumeProducing(self) -> None:
+        """Go on."""
+        if self._is_paused and not self._has_ended:
+            self._is_paused = False
+            self._cancel_stall()
+            self._turns.schedule(self._step)
+
+    def stopProducing(self) -> None:
+        """Do nothing: the request's notifyFinish reports the disconnect too."""
+
+    # Steps.
+
+    def _step(self) -> None:
+        if self._has_ended or self._is_paused:
+            return
+        try:
+            next(self._steps)
+        except StopIteration:
+            self._finish()
+        except Exception:
+            self._log.failure("an answer about the state of an account failed")
+            if self._request.startedWriting:
+                self.abort()
+            else:
+                self._send_error(FAILED)
+                self._finish()
+        else:
+            if not self._is_paused:
+                self._turns.schedule(self._step)
+
+    def _run(self) -> Iterator[None]:
+        pieces = yield from self._work
+        if isinstance(pieces, Rejection):
+            self._send_error(pieces)
+            return
+        digest, size = blake2b(digest_size=16), 0
+        for block in _blocks(pieces):
+            digest.update(block)
+            size += len(block)
+            yield
+        tag = b'"%b"' % digest.hexdigest().encode()
+        request = self._request
+        request.setHeader(b"etag", tag)
+        request.setHeader(b"cache-control", b"private, no-cache")
+        if tag in self._known or b"*" in self._known:
+            request.setResponseCode(304)
+            return
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"content-length", b"%d" % size)
+        if request.method == b"HEAD":
+            return
+        request.registerProducer(self, True)
+        for block in _blocks(pieces):
+            request.write(block)
+            yield
+
+    def _send_error(self, rejection: Rejection) -> None:
+        if rejection.status == 503:
+            self._request.setHeader(b"retry-after", b"%d" % rejection.retry_after)
+        body = render_error(self._request, rejection.status, rejection.reason)
+        self._request.setHeader(b"content-length", b"%d" % len(body))
+        self._request.write(body)  # which sends only the head in answer to HEAD
+
+    # The end.
+
+    def _finish(self) -> None:
+        self._end()
+        if self._request.producer is not None:
+            self._request.unregisterProducer()
+        self._request.finish()
+
+    def _on_finished(self, _: Failure | Any) -> None:
+        self._end()
+        self.is_closed.callback(None)
+
+    def _end(self) -> None:
+        """Drop the work. A second call has no effect."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self._cancel_stall()
+        self._turns.cancel(self._step)
+        # Before the end of the response, which starts the next pipelined request.
+        self._clients.discard(self)
+        self._clients.sockets.log_out(self._transport)
+
+    def _cancel_stall(self) -> None:
+        if self._stall_timer is not None and self._stall_timer.active():
+            self._stall_timer.cancel()
+
+
+def _blocks(pieces: Sequence[bytes]) -> Iterator[bytes]:
+    block: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        block.append(piece)
+        size += len(piece)
+        if size >= BLOCK_BYTES:
+            yield b"".join(block)
+            block, size = [], 0
+    if block:
+        yield b"".join(block)
+
+
+def _read_all(request: Request, name: bytes) -> list[bytes]:
+    return list(request.requestHeaders.getRawHeaders(name, ()))

@@ -1,0 +1,293 @@
+"""The pages about an account's state: open orders, orders, one order, positions, events.
+
+They are JSON, made of the account's book in steps. docs/state.md describes them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.web.server import NOT_DONE_YET
+
+from tradeproxy.downstream.admission import Rejection
+from tradeproxy.downstream.parameters import QueryError
+from tradeproxy.downstream.snapshot import encode_compact, encode_position
+from tradeproxy.hub.log_tail import ReplacedLogError
+from tradeproxy.journal.base import TrimmedError, UnreadableError
+from tradeproxy.web.answer import Answer
+from tradeproxy.web.routes import StatePage
+from tradeproxy.web.state_query import (
+    EventsRequest,
+    OrdersRequest,
+    format_event_key,
+    format_order_key,
+    parse_events_request,
+    parse_no_parameters,
+    parse_orders_request,
+    parse_timeline_after,
+)
+from tradeproxy.web.turns import Turns
+from tradeproxy.wire.event import format_time
+from tradeproxy.wire.frame import extract_data
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Sequence
+
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.web.server import Request
+
+    from tradeproxy.book.book import Book
+    from tradeproxy.book.views import EventQuery, TimelineEntry
+    from tradeproxy.downstream.clients import Clients
+    from tradeproxy.journal.base import Row
+    from tradeproxy.web.answer import Work
+
+MAX_ANSWERS = 128
+"""Answers that are under way at once. With MAX_PAGE_BYTES it bounds their memory."""
+
+MAX_PAGE_BYTES = 512 * 1024
+"""Bytes of the objects on one page. A page with more ends early, with a cursor."""
+
+MAX_EXAMINED = 20_000
+"""Rows or orders that are looked at for one answer."""
+
+STEP_ITEMS = 50
+"""Objects that one step reads."""
+
+STEP_ENTRIES = 200
+"""Rows of a timeline that one step reads."""
+
+MAX_TIMELINE = 2_000
+"""Entries of a timeline in one answer."""
+
+BOOK_OFF = Rejection(404, "PROXY_BOOK=0 turns this off")
+BUILDING = Rejection(503, "the state of the account is still being built", retry_after=1)
+UNREADABLE = Rejection(503, "the journal cannot be read at the moment", retry_after=1)
+BUSY = Rejection(503, "too many answers are under way", retry_after=1)
+
+
+class StatePages:
+    """Answers requests for the pages, and has what the answers share."""
+
+    def __init__(self, clients: Clients, clock: IReactorTime) -> None:
+        self._clients = clients
+        self._clock = clock
+        self._turns = Turns(clock)
+        self._under_way = 0
+
+    def render(
+        self, request: Request, book: Book, page: StatePage, order_id: str | None, query: bytes
+    ) -> int | Rejection:
+        """Answer an admitted GET or HEAD, for `Resource.render`; a Rejection changes nothing.
+
+        Args:
+            request: the request.
+            book: the state of the account.
+            page: what is asked for.
+            order_id: of the order, for ORDERS; None for the list.
+            query: the query of the URL.
+        """
+        try:
+            work = _find_work(book, page, order_id, query)
+        except QueryError as error:
+            return Rejection(400, str(error))
+        if book.is_building:
+            return BUILDING
+        if self._under_way >= MAX_ANSWERS:
+            return BUSY
+        answer = Answer(request, _guard(work), self._turns, self._clients, self._clock)
+        if not answer.begin():
+            return BUSY
+        self._under_way += 1
+        answer.is_closed.addCallback(self._end_one)
+        return NOT_DONE_YET
+
+    def _end_one(self, _: object) -> None:
+        self._under_way -= 1
+
+
+def _find_work(book: Book, page: StatePage, order_id: str | None, query: bytes) -> Work:
+    match page:
+        case StatePage.STATE:
+            parse_no_parameters(query)
+            return _show_state(book)
+        case StatePage.POSITIONS:
+            parse_no_parameters(query)
+            return _list_positions(book)
+        case StatePage.ORDERS if order_id is not None:
+            return _show_order(book, order_id, parse_timeline_after(query))
+        case StatePage.ORDERS:
+            return _list_orders(book, parse_orders_request(query))
+        case _:
+            return _list_events(book, parse_events_request(query, book.account.journal.epoch))
+
+
+def _guard(work: Work) -> Work:
+    """Return the same work; it ends with a Rejection if the log or the book cannot be read."""
+    try:
+        return (yield from work)
+    except (UnreadableError, TrimmedError, ReplacedLogError):
+        return UNREADABLE
+
+
+# The work for each page.
+
+
+def _show_state(book: Book) -> Work:
+    yield
+    book.catch_up()
+    if book.is_building:
+        return BUILDING
+    snapshot = book.snapshot()
+    return [
+        _head({"account": book.account.name, "cursor": snapshot.cursor}, snapshot.is_complete),
+        *_array("orders", [order.document for order in snapshot.orders]),
+        b",",
+        *_array("positions", map(encode_position, snapshot.positions)),
+        b",",
+        *_array("fills", [fill.document for fill in snapshot.fills]),
+        b"}\n",
+    ]
+
+
+def _list_positions(book: Book) -> Work:
+    yield
+    book.catch_up()
+    if book.is_building:
+        return BUILDING
+    return [
+        _head({"account": book.account.name}, book.is_complete),
+        *_array("positions", map(encode_position, book.positions())),
+        b"}\n",
+    ]
+
+
+def _list_orders(book: Book, request: OrdersRequest) -> Work:
+    yield
+    book.catch_up()
+    after, examined, size = request.after, 0, 0
+    documents: list[bytes] = []
+    while True:
+        limit = min(request.limit - len(documents), STEP_ITEMS)
+        page = book.orders(request.query, after, limit)
+        documents += [order.document for order in page.orders]
+        size += sum(len(order.document) for order in page.orders)
+        examined += max(page.examined, 1)
+        after = page.next
+        is_full = len(documents) >= request.limit or size >= MAX_PAGE_BYTES
+        if after is None or is_full or examined >= MAX_EXAMINED:
+            break
+        yield
+    return [
+        _head({"account": book.account.name}, book.is_complete),
+        *_array("orders", documents),
+        _tail(None if after is None else format_order_key(after)),
+    ]
+
+
+def _show_order(book: Book, order_id: str, after: int) -> Work:
+    yield
+    book.catch_up()
+    order = book.order(order_id)
+    if order is None:
+        return Rejection(404, "there is no such order")
+    entries: list[TimelineEntry] = []
+    has_more = True
+    while has_more and len(entries) < MAX_TIMELINE:
+        found = book.timeline(order_id, after, STEP_ENTRIES)
+        entries += found
+        has_more = bool(found)
+        if found:
+            after = found[-1].seq
+            yield
+    return [
+        order.document.rstrip()[:-1],
+        b',"timeline":[',
+        b",".join(map(_encode_entry, entries)),
+        b'],"timeline_more":%b}\n' % encode_compact(has_more),
+    ]
+
+
+def _list_events(book: Book, request: EventsRequest) -> Work:
+    yield
+    book.catch_up()
+    epoch = book.account.journal.epoch
+    documents: list[bytes] = []
+    before, examined, size = request.before, 0, 0
+    while True:
+        page = book.events(request.query, before, min(request.limit - len(documents), STEP_ITEMS))
+        for row in page.rows:
+            documents.append(_encode_event(row))
+            size += len(documents[-1])
+        before, examined = page.next, examined + max(page.examined, 1)
+        is_full = len(documents) >= request.limit or size >= MAX_PAGE_BYTES
+        if before is None or is_full or examined >= MAX_EXAMINED:
+            break
+        yield
+    total: int | None = None
+    if request.before is None:  # only a page that began at the newest event may count all
+        total = yield from _count_rest(book, request.query, before, examined, len(documents))
+    return [
+        encode_compact({"account": book.account.name})[:-1] + b",",
+        *_array("events", documents),
+        b',"matched":%d,"total":%b' % (len(documents), encode_compact(total)),
+        _tail(None if before is None else format_event_key(epoch, before)),
+    ]
+
+
+def _count_rest(
+    book: Book, query: EventQuery, before: int | None, examined: int, count: int
+) -> Generator[None, None, int | None]:
+    """Count the matches behind a page; return None if MAX_EXAMINED rows do not reach the end."""
+    while before is not None:
+        if examined >= MAX_EXAMINED:
+            return None
+        yield
+        found = book.count_events(query, before)
+        count, before = count + found.matched, found.next
+        examined += max(found.examined, 1)
+    return count
+
+
+# JSON in pieces.
+
+
+def _head(members: dict[str, str | None], is_complete: bool) -> bytes:
+    return encode_compact({**members, "complete": is_complete})[:-1] + b","
+
+
+def _tail(cursor: str | None) -> bytes:
+    return (
+        encode_compact({"more": cursor is not None, "cursor": cursor}).replace(b"{", b",", 1)
+        + b"\n"
+    )
+
+
+def _array(name: str, documents: Iterable[bytes]) -> Sequence[bytes]:
+    pieces = [b'"%b":[' % name.encode()]
+    for document in documents:
+        pieces += (document, b",")
+    if len(pieces) > 1:
+        pieces.pop()
+    return [*pieces, b"]"]
+
+
+def _encode_entry(entry: TimelineEntry) -> bytes:
+    return encode_compact(
+        {
+            "seq": entry.seq,
+            "time": None if entry.time is None else format_time(entry.time),
+            "event": entry.kind,
+            "qty": entry.qty,
+            "price": entry.price,
+            "filled_qty": entry.filled_qty,
+            "status": entry.status,
+        }
+    )
+
+
+def _encode_event(row: Row) -> bytes:
+    data, recovered = extract_data(row.payload or b"")
+    head = {"seq": row.seq, "time": None if row.time is None else format_time(row.time)}
+    mark = b"" if recovered is None else b',"recovered":' + encode_compact(recovered)
+    return encode_compact(head)[:-1] + mark + b',"data":' + data + b"}"

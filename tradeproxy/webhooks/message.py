@@ -1,0 +1,177 @@
+"""The content of a message: an event of the log or of the proxy, before it has a format."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from tradeproxy.wire.event import Number, format_time, read_time
+from tradeproxy.wire.frame import Recovered, extract_data
+from tradeproxy.wire.plural import plural
+
+LATE = 3600 * 1_000_000
+"""Microseconds after which a recovered event is marked as late."""
+
+MAX_FIELD = 64
+"""Characters of one field of an event in a text."""
+
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,128}")
+"""An id that the signature can contain: it separates its parts by dots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Events that are not sent: too old, or no longer stored. Times are microseconds since 1970."""
+
+    count: int = 0
+    begin: int | None = None
+    end: int | None = None
+
+    def add(self, count: int, begin: int | None, end: int | None) -> Skipped:
+        """Return this with more events, which came later."""
+        first = begin if self.begin is None else self.begin
+        return Skipped(self.count + count, first, end if end is not None else self.end)
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return {"count": self.count, "from": _format(self.begin), "until": _format(self.end)}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message.
+
+    id: the same for every attempt to send it, in every process.
+    type: `trade_updates.<event>` or `proxy.<event>`.
+    account: the account's name; "" for a test.
+    time: when it happened (microseconds since 1970), or None.
+    data: the JSON of Alpaca's event, or of the proxy's own.
+    text: one line for people, without markup.
+    recovered: the mark of an event that the stream did not bring, or None.
+    is_late: whether it is recovered and older than LATE.
+    """
+
+    id: str
+    type: str
+    account: str
+    time: int | None
+    data: bytes
+    text: str
+    recovered: str | None = None
+    is_late: bool = False
+
+    def build_text(self, skipped: Skipped) -> str:
+        """Return the whole line for people."""
+        parts = [f"{self.account}: {self.text}" if self.account else self.text]
+        if self.is_late:
+            parts.append("(late: found after an interruption)")
+        if skipped.count:
+            since, until = _format(skipped.begin) or "?", _format(skipped.end) or "?"
+            events = plural(skipped.count, "event")
+            parts.append(f"({events} before this skipped, from {since} to {until})")
+        return " ".join(parts)
+
+    def build_envelope(self, skipped: Skipped) -> bytes:
+        """Return the JSON document; the data is Alpaca's, byte for byte but for line breaks."""
+        members: dict[str, Any] = {
+            "type": self.type,
+            "timestamp": _format(self.time),
+            "id": self.id,
+            "account": self.account,
+        }
+        if self.recovered is not None:
+            members["recovered"] = self.recovered
+            members["late"] = self.is_late
+        if skipped.count:
+            members["skipped"] = skipped.describe()
+        head = json.dumps(members, separators=(",", ":")).encode()
+        return head[:-1] + b',"data":' + self.data + b"}"
+
+
+def build_event_message(
+    account: str, payload: bytes, row_id: str, time: int | None, now: int
+) -> Message:
+    """Return the message of an event.
+
+    Args:
+        account: its account's name.
+        payload: its frame.
+        row_id: identifies its row in the log; for an event without an id of Alpaca's.
+        time: the event's time, or None.
+        now: the time; both are microseconds since 1970.
+    """
+    try:
+        data, mark = extract_data(payload)
+        fields = json.loads(data, parse_int=Number, parse_float=Number)
+    except (ValueError, RecursionError, IndexError):
+        data, mark, fields = b"null", None, None
+    if not isinstance(fields, dict):
+        fields = {}
+    kind, event_id = fields.get("event"), fields.get("event_id")
+    kind = kind if isinstance(kind, str) and _WORD.fullmatch(kind) else "other"
+    is_marked = mark in {each.value for each in Recovered}
+    time = read_time(fields.get("at")) or read_time(fields.get("timestamp")) or time
+    return Message(
+        id=event_id if isinstance(event_id, str) and _WORD.fullmatch(event_id) else row_id,
+        type=f"trade_updates.{kind}",
+        account=account,
+        time=time,
+        data=data,
+        text=_describe_event(kind, fields, time),
+        recovered=mark if is_marked else None,
+        is_late=is_marked and time is not None and now - time > LATE,
+    )
+
+
+def build_proxy_message(
+    account: str, event: str, time: int, text: str, data: dict[str, Any]
+) -> Message:
+    """Return the message of an event of the proxy itself; `time` is microseconds since 1970."""
+    return Message(
+        id=f"proxy-{event}-{account}-{time}",
+        type=f"proxy.{event}",
+        account=account,
+        time=time,
+        data=json.dumps(data, separators=(",", ":")).encode(),
+        text=clean(f"{event}: {text}", 500),
+    )
+
+
+def clean(value: object, limit: int = MAX_FIELD) -> str:
+    """Return a text or number on one line, of `limit` characters at most; "" for other values."""
+    value = value.text if isinstance(value, Number) else value
+    if not isinstance(value, str):
+        return ""
+    line = "".join(
+        character if character.isprintable() else " " for character in value[: limit + 1]
+    )
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def _describe_event(kind: str, fields: dict[str, Any], time: int | None) -> str:
+    found = fields.get("order")
+    order: dict[str, Any] = found if isinstance(found, dict) else {}
+    price = clean(fields.get("price")) or clean(order.get("limit_price"))
+    words = [
+        clean(order.get("side")),
+        clean(fields.get("qty")) or clean(order.get("qty")) or clean(order.get("notional")),
+        clean(order.get("symbol")),
+        f"at {price}" if price else "",
+    ]
+    parts = [f"{kind}: {' '.join(filter(None, words))}".rstrip(": ")]
+    if filled := clean(order.get("filled_qty")):
+        total = clean(order.get("qty"))
+        parts.append(f"filled {filled} of {total}" if total else f"filled {filled}")
+    if reason := clean(fields.get("reason"), 200):
+        parts.append(f"reason: {reason}")
+    if name := clean(order.get("client_order_id")):
+        parts.append(f"order {name}")
+    if time is not None:
+        parts.append(f"{format_time(time)[:19].replace('T', ' ')} UTC")
+    return ", ".join(parts)
+
+
+def _format(time: int | None) -> str | None:
+    return None if time is None else format_time(time)

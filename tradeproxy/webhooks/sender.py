@@ -1,0 +1,207 @@
+"""Sends one request to a receiver, and says what came of it. Redirects are not followed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import TimeoutError as TimedOutError
+from twisted.internet.error import ConnectError
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, ResponseFailed
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer
+
+from tradeproxy.runtime.connect_errors import describe_connect_error
+from tradeproxy.upstream.backoff import parse_retry_after
+from tradeproxy.upstream.http import EndlessHeadError, build_pool
+from tradeproxy.upstream.tls import describe_tls_failure
+from tradeproxy.webhooks.endpoint import ReceiverEndpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.web.iweb import IResponse
+
+    from tradeproxy.config.connect_proxy import ConnectProxy
+    from tradeproxy.config.webhooks import ReceiverUrl
+    from tradeproxy.webhooks.formats import OutgoingRequest
+
+REQUEST_TIMEOUT = 15.0
+"""Seconds from the beginning of the connection to the head of the answer."""
+
+BODY_TIMEOUT = 2.0
+"""Seconds for the body of the answer, which is not used."""
+
+MAX_ANSWER = 4096
+"""Bytes of the body of an answer that are read. A receiver can then end in peace."""
+
+USER_AGENT = "tradeproxy"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a request.
+
+    status: the HTTP status, or None without an answer.
+    reason: a fixed phrase or a status; it has no part of the URL.
+    retry_after: seconds that the receiver asks to wait, or None.
+    """
+
+    status: int | None
+    reason: str
+    retry_after: float | None = None
+
+
+class Sender(Protocol):
+    """Sends requests to one receiver."""
+
+    async def send(self, request: OutgoingRequest) -> Answer:
+        """Send a request and return what came of it. It raises nothing, unless it is cancelled."""
+
+
+class HttpSender:
+    """Sends over a new connection for each request, in REQUEST_TIMEOUT + BODY_TIMEOUT at most."""
+
+    def __init__(
+        self,
+        url: ReceiverUrl,
+        allow_http: bool,
+        reactor: Any,
+        proxy: ConnectProxy | None,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """Create the sender.
+
+        Args:
+            url: the receiver's.
+            allow_http: connections without TLS to private addresses are allowed.
+            reactor: connects, resolves names and schedules the timeouts.
+            proxy: the HTTP proxy for connections with TLS, or None.
+            wall_clock: Unix time in seconds, for a date in Retry-After.
+        """
+        self._origin = url.origin.encode("ascii")
+        self._reactor = reactor
+        self._wall_clock = wall_clock
+        self._agent: Agent = Agent.usingEndpointFactory(
+            reactor,
+            ReceiverEndpoints(url, allow_http, reactor, proxy),
+            build_pool(reactor, on_endless_head=lambda: None),
+        )
+
+    async def send(self, request: OutgoingRequest) -> Answer:
+        """Send a request and return what came of it."""
+        headers = Headers({"user-agent": [USER_AGENT]})
+        for name, value in request.headers:
+            headers.addRawHeader(name, value)
+        try:
+            response: Any = await self._agent.request(
+                b"POST",
+                self._origin + request.target,
+                headers,
+                _Body(request.body),
+            ).addTimeout(REQUEST_TIMEOUT, self._reactor, _raise_timeout)
+        except CancelledError:
+            raise
+        except Exception as error:
+            return Answer(None, _describe(error))
+        answer = self._read_answer(response)
+        await self._discard_body(response)
+        return answer
+
+    def _read_answer(self, response: IResponse) -> Answer:
+        [retry_after, *_] = response.headers.getRawHeaders(b"retry-after") or [None]
+        is_redirect = 300 <= response.code < 400
+        return Answer(
+            response.code,
+            f"HTTP {response.code}" + (", which is not followed" if is_redirect else ""),
+            None
+            if retry_after is None
+            else parse_retry_after(retry_after.decode("latin-1"), self._wall_clock()),
+        )
+
+    async def _discard_body(self, response: IResponse) -> None:
+        body = _DiscardedBody()
+        response.deliverBody(body)
+        try:
+            await body.ended.addTimeout(BODY_TIMEOUT, self._reactor)
+        except TimedOutError:
+            pass
+        finally:
+            body.abort()
+
+
+@implementer(IBodyProducer)
+class _Body:
+    """Writes a body at once: it is short."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        """Write the body."""
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Do nothing: all is written."""
+
+    def resumeProducing(self) -> None:
+        """Do nothing: all is written."""
+
+    def stopProducing(self) -> None:
+        """Do nothing: all is written."""
+
+
+class _DiscardedBody(TwistedProtocol):
+    """Reads MAX_ANSWER bytes at most. `ended` fires once."""
+
+    transport: Any = None
+
+    def __init__(self) -> None:
+        self.ended: Deferred[None] = Deferred()
+        self._size = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        """Count the data."""
+        self._size += len(data)
+        if self._size > MAX_ANSWER:
+            self.abort()
+
+    def abort(self) -> None:
+        """Read no more."""
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Fire."""
+        self.transport = None
+        if not self.ended.called:
+            self.ended.callback(None)
+
+
+def _raise_timeout(*_: object) -> None:
+    # A request that is cancelled fails in several ways: see twisted.web._newclient.
+    raise TimedOutError
+
+
+def _describe(error: Exception) -> str:
+    """Return why there is no answer, in one phrase."""
+    if isinstance(error, TimedOutError):
+        return "no answer in time"
+    reasons = getattr(error, "reasons", None)
+    for failure in reasons if isinstance(reasons, list) else [Failure(error)]:
+        if failure.check(EndlessHeadError):
+            return "its answer has too many headers"
+        if phrase := describe_tls_failure(failure):
+            return phrase
+    if isinstance(error, ResponseFailed) or reasons:
+        return "the connection was lost before the answer"
+    if isinstance(error, OSError | ConnectError):
+        return describe_connect_error(error)
+    return f"it failed with {type(error).__name__}"  # the text of others may have the URL

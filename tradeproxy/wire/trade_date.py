@@ -1,0 +1,68 @@
+"""The trade date of an event: the day in New York, which begins at 20:00 the evening before.
+
+Alpaca's overnight session opens at 20:00 New York time and counts for the next day. There is no
+calendar of holidays here: an event of a Saturday has that Saturday's date.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from zoneinfo import ZoneInfo
+
+from tradeproxy.wire.event import MAX_TIME, MIN_TIME
+
+NEW_YORK = "America/New_York"
+"""The zone of a trade date, as the IANA database names it."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_OVERNIGHT = timedelta(hours=4)
+# Room for the offset from UTC and for the four hours, at both ends of the calendar.
+_MARGIN = timedelta(days=1) // _MICROSECOND
+
+
+def trade_date(time_us: int) -> date:
+    """Return the trade date of a time in microseconds since 1970.
+
+    The clock of New York decides, four hours ahead: the date changes at 20:00 there, in summer and
+    in winter. A time at the end of the calendar counts as one of a day before it.
+    """
+    time_us = min(max(time_us, MIN_TIME + _MARGIN), MAX_TIME - _MARGIN)
+    local = (_EPOCH + time_us * _MICROSECOND).astimezone(_new_york())
+    # An aware time plus a duration is wall clock time: `local` keeps its zone.
+    return (local + _OVERNIGHT).date()
+
+
+def utc_date(time_us: int) -> date:
+    """Return the date in UTC, which is the trade date of crypto."""
+    return (_EPOCH + min(max(time_us, MIN_TIME), MAX_TIME) * _MICROSECOND).date()
+
+
+def trade_date_bounds(day: date) -> tuple[int, int]:
+    """Return when a trade date begins and when the next one does, in microseconds since 1970.
+
+    Raises OverflowError for the first and the last day of the calendar.
+    """
+    return _begin(day), _begin(day + timedelta(days=1))
+
+
+def utc_date_bounds(day: date) -> tuple[int, int]:
+    """Return when a date in UTC begins and when the next one does, in microseconds since 1970.
+
+    Raises OverflowError for the last day of the calendar.
+    """
+    begin = datetime.combine(day, time(), UTC)
+    return (begin - _EPOCH) // _MICROSECOND, (begin + timedelta(days=1) - _EPOCH) // _MICROSECOND
+
+
+def _begin(day: date) -> int:
+    # New York has changed its clocks at 2:00 only, so 20:00 exists, once, on every day.
+    midnight = datetime.combine(day, time(), _new_york())
+    return (midnight - _OVERNIGHT - _EPOCH) // _MICROSECOND
+
+
+@cache
+def _new_york() -> ZoneInfo:
+    # Not when the module is imported: it reads a file, of the system or of the package tzdata.
+    return ZoneInfo(NEW_YORK)
