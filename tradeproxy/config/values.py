@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+E = TypeVar("E", bound=Enum)
 
 
 def whole_number(text: str) -> int:
@@ -30,3 +37,21 @@ def flag(text: str) -> bool:
         ]
     except KeyError:
         raise ValueError(f"{text!r} is neither yes (1, true) nor no (0, false)") from None
+
+
+def choice(kind: type[E], *, any_case: bool = False) -> Callable[[str], E]:
+    """Return a parser of the values of an enum, which raises ValueError with all of them."""
+
+    def parse(text: str) -> E:
+        try:
+            return kind(text.lower() if any_case else text)
+        except ValueError:
+            known = [str(each.value) for each in kind]
+            expected = (
+                f"neither {' nor '.join(known)}"
+                if len(known) == 2
+                else f"not one of {', '.join(known)}"
+            )
+            raise ValueError(f"{text!r} is {expected}") from None
+
+    return parse
