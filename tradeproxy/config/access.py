@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tradeproxy.config.accounts import is_visible_ascii
 from tradeproxy.config.endpoints import format_url, is_local
 from tradeproxy.config.setting import ListSetting, Setting
-from tradeproxy.config.values import flag
+from tradeproxy.config.values import flag, is_visible_ascii
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.trusted_proxies import canonicalize_entry
@@ -23,8 +22,8 @@ TOKENS = Setting(
     "PROXY_TOKENS",
     str,
     "",
-    "tokens, separated by commas; every client needs one; below 16 characters it is accepted with a"
-    " warning, and refused by a later version",
+    "tokens, separated by commas; every client needs one; one below 16 characters is accepted with"
+    " a warning, and refused by a later version",
     "A client sends one as its key or its secret. Without tokens, the proxy accepts every client of"
     " this machine.",
     secret=True,
@@ -64,6 +63,7 @@ REST = Setting(
     "`1`: forward Alpaca's [REST interface](protocol.md#rest); not with `PROXY_TOKENS`",
     "It is at the account's path and /v2/; the keys are those of the client.",
 )
+SETTINGS = (TOKENS, ALLOW_ANONYMOUS, ALLOWED_ORIGINS, ALLOWED_HOSTS, TRUSTED_PROXIES, REST)
 
 
 def read_tokens(env: Environment) -> tuple[Secret, ...]:

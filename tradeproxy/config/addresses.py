@@ -62,6 +62,7 @@ REUSE_PORT = Setting(
     "`1`: processes on this machine share the TCP ports (`SO_REUSEPORT`); needs `PROXY_REDIS_URL`",
     "All belong to one user. Linux distributes new connections evenly; other systems may not.",
 )
+SETTINGS = (PORT, HOST, LISTEN, REUSE_PORT)
 
 
 @dataclass(frozen=True, slots=True)

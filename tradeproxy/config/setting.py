@@ -107,7 +107,7 @@ def settings_in(part: Field[Any]) -> tuple[Setting[Any], ...]:
     return made
 
 
-def list_settings(kind: type[DataclassInstance]) -> tuple[Setting[Any], ...]:
+def list_settings(kind: DataclassInstance | type[DataclassInstance]) -> tuple[Setting[Any], ...]:
     """Return the settings in all fields of a dataclass."""
     return tuple(each for part in fields(kind) for each in settings_in(part))
 

@@ -10,26 +10,8 @@ from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from tradeproxy.config.access import (
-    ALLOW_ANONYMOUS,
-    ALLOWED_HOSTS,
-    ALLOWED_ORIGINS,
-    REST,
-    TOKENS,
-    TRUSTED_PROXIES,
-    check_exposure,
-    read_rest,
-    read_tokens,
-)
+from tradeproxy.config import access, addresses, storage, trade_log
 from tradeproxy.config.accounts import AccountSettings, demo_accounts, read_accounts
-from tradeproxy.config.addresses import (
-    HOST,
-    LISTEN,
-    PORT,
-    REUSE_PORT,
-    read_addresses,
-    read_reuse_port,
-)
 from tradeproxy.config.connect_proxy import (
     EXCEPTION_VARIABLES,
     URL_VARIABLES,
@@ -39,15 +21,6 @@ from tradeproxy.config.connect_proxy import (
 from tradeproxy.config.env import ALLOW_FOREIGN, Environment
 from tradeproxy.config.logging import LogSettings, read_log
 from tradeproxy.config.setting import Setting, list_settings, made_of, read_fields, setting
-from tradeproxy.config.storage import (
-    REDIS_PASSWORD,
-    REDIS_URL,
-    JournalSettings,
-    RedisSettings,
-    read_journal,
-    read_redis,
-)
-from tradeproxy.config.trade_log import FOLDER, FORMAT, TradeLogSettings, read_trade_log
 from tradeproxy.config.values import choice, flag, seconds, whole_number
 from tradeproxy.config.webhooks import WebhookSettings, is_webhook_variable, read_webhooks
 from tradeproxy.wire.messages import Dialect
@@ -206,19 +179,25 @@ class Settings:
     """
 
     accounts: tuple[AccountSettings, ...]
-    listen: tuple[str, ...] = field(metadata=made_of(HOST, PORT, LISTEN))
+    listen: tuple[str, ...] = field(
+        metadata=made_of(addresses.HOST, addresses.PORT, addresses.LISTEN)
+    )
     listen_source: str
     listen_names: tuple[str, ...]
-    reuse_port: bool = field(metadata=made_of(REUSE_PORT))
-    tokens: tuple[Secret, ...] = field(metadata=made_of(TOKENS))
-    allowed_origins: tuple[str, ...] = field(metadata=made_of(ALLOWED_ORIGINS))
-    allowed_hosts: tuple[str, ...] = field(metadata=made_of(ALLOWED_HOSTS))
-    trusted_proxies: tuple[str, ...] = field(metadata=made_of(TRUSTED_PROXIES))
-    rest: bool = field(metadata=made_of(REST))
+    reuse_port: bool = field(metadata=made_of(addresses.REUSE_PORT))
+    tokens: tuple[Secret, ...] = field(metadata=made_of(access.TOKENS))
+    allowed_origins: tuple[str, ...] = field(metadata=made_of(access.ALLOWED_ORIGINS))
+    allowed_hosts: tuple[str, ...] = field(metadata=made_of(access.ALLOWED_HOSTS))
+    trusted_proxies: tuple[str, ...] = field(metadata=made_of(access.TRUSTED_PROXIES))
+    rest: bool = field(metadata=made_of(access.REST))
     limits: Limits
-    journal: JournalSettings
-    redis: RedisSettings | None = field(metadata=made_of(REDIS_URL, REDIS_PASSWORD))
-    trade_log: TradeLogSettings | None = field(metadata=made_of(FOLDER, FORMAT))
+    journal: storage.JournalSettings
+    redis: storage.RedisSettings | None = field(
+        metadata=made_of(storage.REDIS_URL, storage.REDIS_PASSWORD)
+    )
+    trade_log: trade_log.TradeLogSettings | None = field(
+        metadata=made_of(trade_log.FOLDER, trade_log.FORMAT)
+    )
     log: LogSettings
     recovery: RecoverySettings
     connect_proxy: ConnectProxy | None
@@ -273,38 +252,38 @@ def read_settings(
     env = Environment.read(environ, directory, env_file, reads_pipes=reads_pipes)
     _warn_unknown(env)
     _warn_not_from_file(env, environ)
-    addresses = read_addresses(env, port, listen, ipv6_loopback)
-    tokens = read_tokens(env)
-    check_exposure(env, addresses)
+    listening = addresses.read_addresses(env, port, listen, ipv6_loopback)
+    tokens = access.read_tokens(env)
+    access.check_exposure(env, listening)
     dialect = UPSTREAM_AUTH.read(env)
     # The demo ignores the real accounts, so it cannot reach one.
     if demo:
-        accounts = demo_accounts(addresses.port + 1, dialect)
+        accounts = demo_accounts(listening.port + 1, dialect)
         if accounts[-1].base_url.port > 65535:
             env.findings.problem(
-                f"{addresses.port_source}: --demo also uses the next two ports; "
+                f"{listening.port_source}: --demo also uses the next two ports; "
                 "at most 65533 leaves room for them"
             )
     else:
         accounts = read_accounts(env, dialect)
     settings = Settings(
         accounts=accounts,
-        listen=addresses.descriptions,
-        listen_source=addresses.source,
-        reuse_port=read_reuse_port(env, demo=demo),
+        listen=listening.descriptions,
+        listen_source=listening.source,
+        reuse_port=addresses.read_reuse_port(env, demo=demo),
         tokens=tokens,
-        allowed_origins=ALLOWED_ORIGINS.read_list(env),
-        allowed_hosts=(*ALLOWED_HOSTS.read_list(env), *addresses.names),
-        trusted_proxies=TRUSTED_PROXIES.read_list(env),
-        listen_names=addresses.names,
+        allowed_origins=access.ALLOWED_ORIGINS.read_list(env),
+        allowed_hosts=(*access.ALLOWED_HOSTS.read_list(env), *listening.names),
+        trusted_proxies=access.TRUSTED_PROXIES.read_list(env),
+        listen_names=listening.names,
         limits=read_fields(Limits, env),
-        journal=read_journal(env, in_memory=demo),
-        redis=read_redis(env, in_memory=demo),
-        trade_log=read_trade_log(env, in_memory=demo),
+        journal=storage.read_journal(env, in_memory=demo),
+        redis=storage.read_redis(env, in_memory=demo),
+        trade_log=trade_log.read_trade_log(env, in_memory=demo),
         recovery=read_fields(RecoverySettings, env),
         log=read_log(env),
         connect_proxy=None if demo else read_connect_proxy(environ, env.findings),
-        rest=read_rest(env, addresses),
+        rest=access.read_rest(env, listening),
         book=BOOK.read(env),
         strategies=STRATEGIES.read(env),
         webhooks=read_webhooks(env, [account.name for account in accounts], demo=demo),
@@ -320,14 +299,11 @@ def read_settings(
 
 SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
     "Accounts": (UPSTREAM_AUTH,),
-    "Where to listen, and who gets in": (
-        *(PORT, HOST, LISTEN, REUSE_PORT, TOKENS, ALLOW_ANONYMOUS),
-        *(ALLOWED_ORIGINS, ALLOWED_HOSTS, TRUSTED_PROXIES, REST),
-    ),
+    "Where to listen, and who gets in": (*addresses.SETTINGS, *access.SETTINGS),
     "Limits on clients": list_settings(Limits),
-    "The journal": list_settings(JournalSettings),
-    "Redis, instead of the journal": (REDIS_URL, REDIS_PASSWORD),
-    "The trade log": (FOLDER, FORMAT),
+    "The journal": list_settings(storage.JournalSettings),
+    "Redis, instead of the journal": (storage.REDIS_URL, storage.REDIS_PASSWORD),
+    "The trade log": (trade_log.FOLDER, trade_log.FORMAT),
     "Recovery": list_settings(RecoverySettings),
     "The log": list_settings(LogSettings),
     "Webhooks": list_settings(WebhookSettings),

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from tradeproxy.config.accounts import is_visible_ascii
 from tradeproxy.config.setting import Setting, made_of, read_fields, setting
-from tradeproxy.config.values import whole_number
+from tradeproxy.config.values import is_visible_ascii, whole_number
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 

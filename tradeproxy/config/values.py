@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from tradeproxy.wire import hosts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 E = TypeVar("E", bound=Enum)
 
@@ -55,3 +58,38 @@ def choice(kind: type[E], *, any_case: bool = False) -> Callable[[str], E]:
             raise ValueError(f"{text!r} is {expected}") from None
 
     return parse
+
+
+def is_visible_ascii(text: str) -> bool:
+    """Whether all characters are visible ASCII, as in keys, tokens and URLs."""
+    return all("!" <= character <= "~" for character in text)
+
+
+def split_url(
+    text: str, schemes: Mapping[str, bool], reason: str
+) -> tuple[SplitResult, bool, str, int]:
+    """Split a URL. Return its parts, whether it uses TLS, its canonical host, and its port.
+
+    Args:
+        text: the URL.
+        schemes: whether each scheme that is allowed uses TLS.
+        reason: the text of the ValueError for any other URL. It does not quote the URL, which may
+            contain a password.
+    """
+    if not is_visible_ascii(text):  # urlsplit removes line breaks and tabs silently
+        raise ValueError(reason)
+    try:
+        parts = urlsplit(text)
+        secure = schemes[parts.scheme]
+        host = hosts.canonicalize(parts.hostname or "")
+        port = get_default_port(secure) if parts.port is None else parts.port
+    except (ValueError, KeyError):
+        raise ValueError(reason) from None
+    if not port:
+        raise ValueError(reason)
+    return parts, secure, host, port
+
+
+def get_default_port(secure: bool) -> int:
+    """Return the port of https and wss, or that of http and ws."""
+    return 443 if secure else 80

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
-from tradeproxy.config.accounts import is_visible_ascii
 from tradeproxy.config.setting import Setting, list_settings, made_of, read_fields, setting
-from tradeproxy.config.values import choice, flag, seconds
+from tradeproxy.config.values import choice, flag, is_visible_ascii, seconds, split_url
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.event import EVENT_KINDS
@@ -93,17 +92,7 @@ class ReceiverUrl:
     @classmethod
     def parse(cls, text: str, *, allow_http: bool) -> ReceiverUrl:
         """Parse a URL. Raises ValueError with a reason for the user, which never quotes it."""
-        if not is_visible_ascii(text):  # urlsplit removes line breaks and tabs silently
-            raise ValueError(_NOT_A_URL)
-        try:
-            parts = urlsplit(text)
-            secure = {"https": True, "http": False}[parts.scheme]
-            host = hosts.canonicalize(parts.hostname or "")
-            port = (443 if secure else 80) if parts.port is None else parts.port
-        except (ValueError, KeyError):
-            raise ValueError(_NOT_A_URL) from None
-        if not port:
-            raise ValueError(_NOT_A_URL)
+        parts, secure, host, port = split_url(text, {"https": True, "http": False}, _NOT_A_URL)
         if "@" in parts.netloc:
             raise ValueError("a user or a password in the URL is not supported")
         if "#" in text:
