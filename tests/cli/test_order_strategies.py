@@ -60,7 +60,16 @@ class ExportStrategyTests(SqliteCase):
         self.patch(sys, "stderr", io.StringIO())
         parser = ArgumentParser()
         export.add_arguments(parser)
-        arguments = ("--format", "csv", "--kind", "all", "--from", "2026-11-01", "--until", "2027-01-01")
+        arguments = (
+            "--format",
+            "csv",
+            "--kind",
+            "all",
+            "--from",
+            "2026-11-01",
+            "--until",
+            "2027-01-01",
+        )
         export.main(parser.parse_args(arguments))
         rows = list(csv.DictReader(io.StringIO(out.getvalue())))
         self.assertEqual([*rows[0]][-1], "strategy")
