@@ -169,6 +169,21 @@ class OpeningTests(SynchronousTestCase):
         self.assertEqual(lot.price, 2)
         self.end()
 
+    def test_option_that_was_sold_before_the_question_has_its_multiplier(self) -> None:
+        """Alpaca's answer does not list it any more, so the lot has the terms of the sale."""
+        self.begin()
+        about = order("1", symbol="AAPL250321P00200000", asset_class="us_option", side="sell")
+        self.account.publish(parse(report_fill(about, "e", "2", "3", position_qty="0")))
+        self.account.flush()
+        self.answer(self.ask(), 0)
+        self.clock.advance(2)
+        strategies = self.book.strategies
+        assert strategies is not None
+        self.assertTrue(strategies.is_current())
+        holding = strategies.book.holdings["(none)", "AAPL250321P00200000"]
+        self.assertEqual((holding.qty, holding.multiplier, holding.lots[0].price), (2, 100, 3))
+        self.end()
+
     def test_split_later_in_the_day_is_a_difference(self) -> None:
         """The position in an event settles what was held only in the seconds of the answer."""
         self.begin()

@@ -152,19 +152,25 @@ class StrategyBook:
         """Set what the account held at the start: for each symbol a lot of NO_STRATEGY.
 
         Call it once, when the book is current. Every fill that is booked is a part of it, besides
-        those up to `until`. Their sum is computed here. Without a price, the lot has that of an
-        open one.
+        those up to `until`. Their sum is computed here. Without a price, the lot has the terms of
+        an open one.
         """
         booked: dict[str, list[Holding]] = {}
         for (_, symbol), holding in self.holdings.items():
             booked.setdefault(symbol, []).append(holding)
         for opening in openings:
-            known, until, price = ZERO, opening.until, opening.price
+            known, until, terms = ZERO, opening.until, opening
             for holding in booked.get(opening.symbol, ()):
                 if holding.last is not None:
                     known, until = EXACT.add(known, holding.qty), max(until, holding.last)
-                    price = price or (holding.lots[-1].price if holding.lots else ZERO)
-            self._store.put_opening(replace(opening, until=until, known=known, price=price))
+                    if not terms.price and holding.lots:
+                        terms = replace(
+                            opening,
+                            price=holding.lots[-1].price,
+                            multiplier=holding.multiplier,
+                            asset_class=holding.asset_class,
+                        )
+            self._store.put_opening(replace(terms, until=until, known=known))
             self._make_stale((NO_STRATEGY, opening.symbol))
 
     def rename(self) -> None:
