@@ -20,8 +20,9 @@ from tests.support.journals import (
 from tests.support.logcase import METADATA
 from tests.support.nodes import METADATA_KEY, Member, NodesCase
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE, RENEW_AFTER
+from tradeproxy.cluster.missing_positions import CHECKS_KEPT
 from tradeproxy.cluster.redis_log import EventEntry
-from tradeproxy.cluster.replica import CHECKS_KEPT, Replica
+from tradeproxy.cluster.replica import Replica
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.journal.retention import TRIM_EVERY, Due
