@@ -197,12 +197,12 @@ class Leadership(Service):
     async def _query_lease(self, *, acquire: bool) -> LeaseState:
         # All three are taken before the request: its reply is true of a later moment.
         journal = self._journal
-        sent, asked, read = self._clock.seconds(), journal.missing.asked, journal.last
+        sent, asked, read = self._clock.seconds(), journal.replica.missing.asked, journal.last
         lease = await journal.redis_log.query_lease(
             round(LEASE * 1000),
             acquire=acquire,
             epoch=journal.epoch,
-            lost_through=journal.lost_through,
+            lost_through=journal.replica.lost_through,
         )
         self._lease_state = lease
         if lease.epoch is not None:

@@ -139,9 +139,13 @@ class Outbox:
         self.flush()
 
     def publish_state(self, stream_state: str) -> None:
-        """Publish the encoded stream state with the next write; replaces an unwritten one."""
-        self._stream_state = stream_state
-        self.flush()
+        """Publish the encoded stream state with the next write; replaces an unwritten one.
+
+        Ignored while not leading.
+        """
+        if self.is_leading:
+            self._stream_state = stream_state
+            self.flush()
 
     def has(self, event: Event) -> bool:
         """Whether this event is here, by its key."""
