@@ -20,33 +20,27 @@ Redis cannot fence the connection to Alpaca, so the deadlines below do that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as NoAnswerError
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from tradeproxy.cluster.outbox import FENCED
 from tradeproxy.cluster.redis_client import RedisUnavailableError
+from tradeproxy.cluster.redis_journal import RedisJournal
+from tradeproxy.cluster.redis_log import LeaseState
 from tradeproxy.cluster.roll_call import KEPT, RollCall
-from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.hub.account import INTERNAL_ERROR, Account
 from tradeproxy.hub.replication import NodeRole
 from tradeproxy.runtime.stop_signals import shorten_stop
 from tradeproxy.wire.proxy_status import UpstreamStatus
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
-    from twisted.python.failure import Failure
-
-    from tradeproxy.cluster.redis_journal import RedisJournal
-    from tradeproxy.cluster.redis_log import LeaseState
-    from tradeproxy.hub.account import Account
 
 LEASE = 10.0
 """Seconds after which Redis expires the lease."""

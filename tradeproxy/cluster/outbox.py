@@ -15,21 +15,16 @@ back; the script drops events that the log already has.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from tradeproxy.cluster.redis_client import RedisUnavailableError
+from tradeproxy.cluster.redis_log import EpochStart, RedisLog, WriteResult
 from tradeproxy.journal.backlog import Backlog, Entry
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.cluster.redis_log import EpochStart, RedisLog, WriteResult
-    from tradeproxy.wire.event import Event, OrderState
+from tradeproxy.wire.event import Event, OrderState
 
 BATCH = 500
 """Events per write, at most. Redis executes nothing else while it runs a script."""

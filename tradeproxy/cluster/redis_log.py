@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from twisted.internet.defer import Deferred
 
 from tradeproxy.cluster.redis_client import NoScriptError, ReplyTooLargeError
 from tradeproxy.cluster.scripts import (
@@ -22,11 +25,6 @@ from tradeproxy.cluster.scripts import (
 from tradeproxy.journal.metadata import TRIM_KEYS
 from tradeproxy.journal.upgrade import read_execution
 from tradeproxy.wire.event import Event, OrderState, is_time
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from twisted.internet.defer import Deferred
 
 BLOCK = 2000
 """Milliseconds for which a read waits for new entries."""

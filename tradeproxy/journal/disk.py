@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from tradeproxy.journal.backlog import Backlog, Entry
 from tradeproxy.journal.base import JournalError, UnreadableError
 from tradeproxy.journal.connection import (
     DamageError,
@@ -17,22 +21,13 @@ from tradeproxy.journal.connection import (
     is_fault,
     is_vague,
 )
-from tradeproxy.journal.file import describe_os_error, find_problem
+from tradeproxy.journal.file import JournalFile, describe_os_error, find_problem
+from tradeproxy.journal.optional_spool import OptionalSpool
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.journal.store import Store
+from tradeproxy.wire.event import Event
 from tradeproxy.wire.plural import plural_ending
 from tradeproxy.wire.proxy_status import JournalStatus
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-    from tradeproxy.journal.backlog import Backlog, Entry
-    from tradeproxy.journal.file import JournalFile
-    from tradeproxy.journal.optional_spool import OptionalSpool
-    from tradeproxy.wire.event import Event
 
 STEP = 1000
 """Rows of the backlog that one transaction commits: they remain if a later one fails."""

@@ -15,13 +15,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
-from typing import TYPE_CHECKING
 
 from tradeproxy.wire.event import is_time
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 OPEN_SINCE = "open gap since"
 """The key for the beginning of a gap that is still open (microseconds since 1970), or UNKNOWN."""

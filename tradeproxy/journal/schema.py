@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from tradeproxy.journal.connection import DamageError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 APPLICATION_ID = 0x74725078
 """SQLite's application_id: it marks a file as ours, for SQLite and for the `file` command."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from tradeproxy.journal.backlog import Backlog, Entry
@@ -30,19 +32,10 @@ from tradeproxy.journal.spool import Spool, find_spool
 from tradeproxy.journal.store import Store
 from tradeproxy.journal.tables import DiskTables
 from tradeproxy.journal.upgrade import MAX_STEP, STEP_EVERY
-from tradeproxy.runtime.dates import SECOND
+from tradeproxy.runtime.dates import SECOND, Dates
+from tradeproxy.wire.event import Event, OrderState
 from tradeproxy.wire.plural import plural_ending
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-    from tradeproxy.runtime.dates import Dates
-    from tradeproxy.wire.event import Event, OrderState
-    from tradeproxy.wire.proxy_status import JournalStatus
-
+from tradeproxy.wire.proxy_status import JournalStatus
 
 MAX_SPOOLED = 16
 """Events that go to the spool together. More of them are cheaper in one transaction."""

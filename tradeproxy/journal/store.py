@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import READ_BYTES, Row, UnreadableError, max_optional
 from tradeproxy.journal.connection import BusyError, DamageError, Transaction, fetch_value
 from tradeproxy.journal.key_filter import KeyFilter
 from tradeproxy.journal.metadata import TrimmedEvent
+from tradeproxy.journal.retention import Due
 from tradeproxy.journal.schema import migrate
 from tradeproxy.journal.upgrade import OlderRows, read_execution, repair_times
 from tradeproxy.wire.amount import is_more
-from tradeproxy.wire.event import OrderState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from tradeproxy.journal.backlog import Entry
-    from tradeproxy.journal.retention import Due
-    from tradeproxy.wire.event import Event
+from tradeproxy.wire.event import Event, OrderState
 
 _T = TypeVar("_T")
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.journal.connection import Transaction, is_fault
+from tradeproxy.journal.disk import Disk
 from tradeproxy.journal.schema import BOOK_TABLES, STRATEGY_TABLES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tradeproxy.journal.disk import Disk
 
 _T = TypeVar("_T")
 
