@@ -210,8 +210,8 @@ class Replica:
         None too if a rollback may have moved it behind newer events. Raises UnreadableError while
         that is uncertain.
         """
-        first, newest = self._metadata.first, self._metadata.newest_trimmed
-        if newest is not None and identity == newest.identity != "":
+        first = self._metadata.first
+        if self._metadata.is_newest_trimmed(identity):
             return first - 1
         # The event just before `first` is a valid position: the next row follows it.
         seq = self._store.find(identity)

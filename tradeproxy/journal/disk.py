@@ -263,7 +263,7 @@ class Disk:
             self._handle_error(error)
             return default
 
-    def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool) -> _T:
+    def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
         """See journal.base.Tables. A failure is not one of the journal's, unless it is damage."""
         if self._store is None:
             raise UnreadableError

@@ -74,6 +74,11 @@ class Metadata:
         """Return the text that is stored under a key; None if there is none."""
         return self._notes.get(key)
 
+    def is_newest_trimmed(self, identity: str) -> bool:
+        """Whether the last event that was trimmed, of number `first` - 1, has this identity."""
+        newest = self.newest_trimmed
+        return newest is not None and identity == newest.identity != ""
+
     def encode(self) -> dict[str, str | None]:
         """Return what must be saved. None stands for a key that must be deleted."""
         numbers = {
