@@ -40,7 +40,7 @@ OTHERS = {
     "tradeproxy.journal.spool:MAX_ROWS",
     "tradeproxy.journal.spool:MAX_SIZE",
     "tradeproxy.journal.sqlite:MAX_SPOOLED",
-    "tradeproxy.journal.store:MAX_STEP",
+    "tradeproxy.journal.stored_keys:MAX_STEP",
     "tradeproxy.journal.upgrade:MAX_STEP",
     "tradeproxy.recovery.book_seed:MAX_NAMED",
     "tradeproxy.tradelog.day_files:MAX_ENDS",
