@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
-from tradeproxy.cluster.redis_replies import TOO_LARGE, BoundedRedisProtocol
+from tradeproxy.cluster.redis_replies import INVALID, TOO_LARGE, BoundedRedisProtocol
 from tradeproxy.config.storage import RedisSettings
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.server_identity import ServerIdentity
@@ -100,6 +100,15 @@ class RedisClient:
         reply: Deferred[Any] = protocol.execute_command(*command)
         reply.addTimeout(timeout, self._reactor)
         return reply.addErrback(self._translate_error, protocol, timeout)
+
+    def refuse_reply(self) -> RedisUnavailableError:
+        """Abort the connection, as a reply has another shape than its command's; return the error.
+
+        Later replies may belong to other commands.
+        """
+        if self._protocol is not None:
+            self._drop(self._protocol, INVALID)
+        return RedisUnavailableError(INVALID)
 
     def _translate_error(self, failure: Failure, protocol: Any, timeout: float) -> None:
         error = failure.value

@@ -19,7 +19,6 @@ _KEYS = """
     ORDER BY identity, digest LIMIT 1000
 """
 _EXECUTIONS = "SELECT digest FROM executions WHERE digest > ? ORDER BY digest LIMIT 1000"
-_COUNT = "SELECT (SELECT max(seq) FROM events) - (SELECT min(seq) FROM events)"
 _INSERT_UNSTORED = "INSERT OR REPLACE INTO unstored (key, seq) VALUES (?, ?)"
 
 
@@ -101,7 +100,8 @@ class StoredKeys:
 
     def begin_scan(self) -> None:
         """Begin a new filter, which has no keys yet: the old one is full."""
-        self.filter = KeyFilter(fetch_value(self._connection, _COUNT) or 0)
+        # Not the range of their numbers: one wrong number would reserve any amount of memory.
+        self.filter = KeyFilter(fetch_value(self._connection, "SELECT count(*) FROM events"))
         self._unscanned = self._scan()
 
     def scan(self, seconds: float = MAX_STEP) -> bool:
