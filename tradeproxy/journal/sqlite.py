@@ -112,12 +112,8 @@ class SqliteJournal(JournalBase):
         self._reader = reader = RowReader(self, self._disk, self._backlog)
         # What only reads is the reader's own method.
         self.read, self.row, self.next_hole = reader.read, reader.row, reader.next_hole
-        self.find, self.first_at, self.first_since = (
-            reader.find,
-            reader.first_at,
-            reader.first_since,
-        )
-        self.order, self.open_orders = reader.order, reader.open_orders
+        self.find, self.order, self.open_orders = reader.find, reader.order, reader.open_orders
+        self.first_at, self.first_since = reader.first_at, reader.first_since
         self.tables = None if file is None else self._disk
         self._bookmark = (
             None
