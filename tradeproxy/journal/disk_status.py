@@ -66,7 +66,7 @@ class DiskStatus:
         return reason if has_path else f"{reason}: {self}"
 
     def begin_retry(self) -> None:
-        """Find out the reason of the next error anew."""
+        """Forget the reasons that were found: the next error may have another one."""
         self._described.clear()
 
     def degrade(self, reason: str) -> None:
