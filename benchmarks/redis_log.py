@@ -30,7 +30,7 @@ from benchmarks.servers import NORMAL, PROXY
 from tradeproxy.cluster.redis_client import NoScriptError, RedisUnavailableError
 from tradeproxy.cluster.redis_log import EpochStart, EventEntry, RedisLog
 from tradeproxy.cluster.replica import Replica
-from tradeproxy.runtime.dates import Dates
+from tradeproxy.journal.metadata import Metadata
 from tradeproxy.wire.event import Event, read_event
 
 if TYPE_CHECKING:
@@ -165,12 +165,10 @@ def fill(sender: BlockingSender, count: int) -> tuple[RedisLog, str]:
 
 def read_log(path: str, count: int, results: Any) -> None:
     """Read the whole log as a new node does; report the bytes it takes, and the seconds."""
-    log, replica = (
-        RedisLog("paper", "reader", BlockingSender(path)),
-        Replica("", Dates(time.monotonic, time.time)),
-    )
+    log, metadata = RedisLog("paper", "reader", BlockingSender(path)), Metadata("")
+    replica = Replica(metadata)
     before, began, at = read_resident_memory(), time.perf_counter(), b"0-0"
-    while replica.last < count:
+    while metadata.last < count:
         entries = run_now(log.read_entries(at))
         replica.extend([entry for entry in entries if isinstance(entry, EventEntry)])
         at = entries[-1].id

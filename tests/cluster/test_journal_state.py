@@ -203,7 +203,7 @@ class OtherLogTests(NodesCase):
             client.restore()
         self.advance(0.2)
         self.assertTrue(node.subscriber.is_aborted)
-        self.assertEqual((node.journal.last, node.journal.lost_through), (3, time_of(4)))
+        self.assertEqual((node.journal.last, node.journal.replica.lost_through), (3, time_of(4)))
         self.assertEqual(node.journal.find(event_id_of(3)), 3)
         self.assertEqual(delivered, [])
         leader.stop()

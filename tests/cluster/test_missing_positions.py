@@ -1,10 +1,10 @@
-"""Tests for tradeproxy.cluster.replica.MissingPositions."""
+"""Tests for tradeproxy.cluster.missing_positions."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.cluster.replica import MissingPositions
+from tradeproxy.cluster.missing_positions import MissingPositions
 
 
 class MissingPositionsTests(SynchronousTestCase):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import (
     BASE_URL,
     NOW,
-    dates_of,
     event,
     event_id_of,
     order_id_of,
@@ -20,10 +18,12 @@ from tests.support.journals import (
 from tests.support.logcase import METADATA
 from tests.support.nodes import METADATA_KEY, Member, NodesCase
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE, RENEW_AFTER
+from tradeproxy.cluster.missing_positions import CHECKS_KEPT
 from tradeproxy.cluster.redis_log import EventEntry
-from tradeproxy.cluster.replica import CHECKS_KEPT, Replica
+from tradeproxy.cluster.replica import Replica
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import TrimmedError, UnreadableError
+from tradeproxy.journal.metadata import Metadata
 from tradeproxy.journal.retention import TRIM_EVERY, Due
 from tradeproxy.wire.position import AfterId, Cursor, FromTime, compute_check
 
@@ -151,9 +151,8 @@ class ReplicaTests(SynchronousTestCase):
     """A replica has rows 3 to 5 of epoch "e1"; rows 1 and 2 were trimmed before it read them."""
 
     def setUp(self) -> None:
-        self.clock = Clock()
-        self.clock.advance(NOW)
-        self.replica = Replica(BASE_URL, dates_of(self.clock))
+        self.metadata = Metadata(BASE_URL)
+        self.replica = Replica(self.metadata)
         self.addCleanup(self.replica.close)
         self.replica.restart({**METADATA, "trimmed": "2"})
         self.extend(3, 4, 5)
@@ -162,7 +161,7 @@ class ReplicaTests(SynchronousTestCase):
         """Append events under their own numbers."""
         received = NOW * 1_000_000
         self.replica.extend(
-            [EventEntry(b"", n, event(n), self.replica.epoch, round(received)) for n in numbers]
+            [EventEntry(b"", n, event(n), self.metadata.epoch, round(received)) for n in numbers]
         )
 
     def test_row_is_found_within_bounds(self) -> None:
@@ -221,7 +220,7 @@ class ReplicaTests(SynchronousTestCase):
         self.replica.extend(events)
         due = Due(9, before=1)
         self.assertEqual([self.replica.trim(due) for _ in range(2)], [1, 0])
-        self.assertEqual((self.replica.first, self.replica.last), (4, 4))
+        self.assertEqual((self.metadata.first, self.metadata.last), (4, 4))
 
     def test_trim_is_followed_but_for_last_row(self) -> None:
         """The leader may have trimmed rows that this node has not read yet."""
@@ -236,7 +235,7 @@ class ReplicaTests(SynchronousTestCase):
             ({"trimmed": "9"}, 0, 5),
         ):
             self.assertEqual(self.replica.follow_trim(bounds), count, bounds)
-            self.assertEqual(self.replica.first, first, bounds)
+            self.assertEqual(self.metadata.first, first, bounds)
         self.assertFalse(self.replica.contains(event(4)))
         self.assertTrue(self.replica.contains(event(5)))
 
@@ -246,14 +245,14 @@ class ReplicaTests(SynchronousTestCase):
         bounds = {"trimmed": "2003", "begins": "7", "horizon": "8"}
         counts = [self.replica.follow_trim(bounds) for _ in range(4)]
         self.assertEqual(counts, [1000, 1000, 1, 0])
-        self.assertEqual((self.replica.first, self.replica.last), (2004, 2004))
-        self.assertEqual((self.replica.complete_from, self.replica.dedup_horizon), (7, 8))
+        self.assertEqual((self.metadata.first, self.metadata.last), (2004, 2004))
+        self.assertEqual((self.metadata.complete_from, self.metadata.dedup_horizon), (7, 8))
 
     def test_damaged_bounds_change_nothing(self) -> None:
         """Something else has written to Redis."""
-        before = self.replica.encode()
+        before = self.metadata.encode()
         self.replica.follow_trim({"trimmed": "x", "begins": "7", "horizon": "8"})
-        self.assertEqual(self.replica.encode(), before)
+        self.assertEqual(self.metadata.encode(), before)
 
     def test_close_frees_memory(self) -> None:
         """The rows are in a database in memory."""
@@ -264,14 +263,14 @@ class ReplicaTests(SynchronousTestCase):
         """Their events and times say nothing about what follows."""
         self.replica.reset_account(BASE_URL)
         self.assertFalse(self.replica.contains(event(3)))
-        self.assertIsNone(self.replica.get_order_state(order_id_of(3)))
-        self.assertEqual(self.replica.list_open_orders(), [])
+        self.assertIsNone(self.replica.order(order_id_of(3)))
+        self.assertEqual(self.replica.open_orders(), [])
         self.assertIsNone(self.replica.read_through)
         self.replica.restart({**METADATA, "epoch": "e2", "trimmed": "5"})
         self.extend(6)
         self.assertTrue(self.replica.contains(event(6)))
         self.assertFalse(self.replica.contains(event(3)))
-        self.assertEqual([order.id for order in self.replica.list_open_orders()], [order_id_of(6)])
+        self.assertEqual([order.id for order in self.replica.open_orders()], [order_id_of(6)])
         self.assertEqual(self.replica.read_through, time_of(6))
 
     def test_latest_time_covers_earlier_epochs(self) -> None:
@@ -284,9 +283,9 @@ class ReplicaTests(SynchronousTestCase):
         self.assertIsNone(self.replica.lost_through)
         self.assertEqual(self.replica.missing.asked, frozenset())
         self.extend(6)
-        self.assertEqual((self.replica.read_through, self.replica.latest_time), (time_of(8),) * 2)
+        self.assertEqual((self.replica.read_through, self.metadata.latest_time), (time_of(8),) * 2)
         self.assertEqual(self.replica.first_since(time_of(8)), 6)
         self.extend(9)
-        self.assertEqual((self.replica.read_through, self.replica.latest_time), (time_of(9),) * 2)
+        self.assertEqual((self.replica.read_through, self.metadata.latest_time), (time_of(9),) * 2)
         self.replica.restart({**METADATA, "epoch": "e3", "trimmed": "0"})
         self.assertIsNone(self.replica.read_through)

@@ -98,7 +98,7 @@ class WheelTests(SocketTestCase):
         plugin = "twisted/plugins/tradeproxy_plugin.py"
         data = {
             str(path.relative_to(SOURCES))
-            for directory in ("cluster/lua", "web/dashboard")
+            for directory in ("cluster/lua", "journal/sql", "web/dashboard")
             for path in SOURCES.glob(f"tradeproxy/{directory}/*.*")
         }
         self.assertLess({"tradeproxy/web/dashboard/index.html"}, data)

@@ -67,7 +67,7 @@ class RedisJournalCase(JournalCase):
     def observe_log_end(self, journal: Journal) -> None:
         """Let the node query the end of the log, as it does twice a second."""
         assert isinstance(journal, RedisJournal)
-        asked = journal.missing.asked
+        asked = journal.replica.missing.asked
         journal.observe_lease(
             done(journal.redis_log.query_lease(UNLIMITED_LEASE, acquire=True)), asked, journal.last
         )

@@ -20,33 +20,27 @@ Redis cannot fence the connection to Alpaca, so the deadlines below do that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as NoAnswerError
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from tradeproxy.cluster.outbox import FENCED
 from tradeproxy.cluster.redis_client import RedisUnavailableError
+from tradeproxy.cluster.redis_journal import RedisJournal
+from tradeproxy.cluster.redis_log import LeaseState
 from tradeproxy.cluster.roll_call import KEPT, RollCall
-from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.hub.account import INTERNAL_ERROR, Account
 from tradeproxy.hub.replication import NodeRole
 from tradeproxy.runtime.stop_signals import shorten_stop
 from tradeproxy.wire.proxy_status import UpstreamStatus
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
-    from twisted.python.failure import Failure
-
-    from tradeproxy.cluster.redis_journal import RedisJournal
-    from tradeproxy.cluster.redis_log import LeaseState
-    from tradeproxy.hub.account import Account
 
 LEASE = 10.0
 """Seconds after which Redis expires the lease."""
@@ -197,12 +191,12 @@ class Leadership(Service):
     async def _query_lease(self, *, acquire: bool) -> LeaseState:
         # All three are taken before the request: its reply is true of a later moment.
         journal = self._journal
-        sent, asked, read = self._clock.seconds(), journal.missing.asked, journal.last
+        sent, asked, read = self._clock.seconds(), journal.replica.missing.asked, journal.last
         lease = await journal.redis_log.query_lease(
             round(LEASE * 1000),
             acquire=acquire,
             epoch=journal.epoch,
-            lost_through=journal.lost_through,
+            lost_through=journal.replica.lost_through,
         )
         self._lease_state = lease
         if lease.epoch is not None:

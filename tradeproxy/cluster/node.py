@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
+from twisted.application.service import Service
 from twisted.logger import Logger
 
 from tradeproxy.cluster.leadership import Leadership
 from tradeproxy.cluster.redis_client import RedisClient
 from tradeproxy.cluster.redis_journal import RedisJournal
+from tradeproxy.config.storage import JournalSettings, RedisSettings
+from tradeproxy.hub.account import Account
 from tradeproxy.hub.replication import StreamState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.application.service import Service
-
-    from tradeproxy.config.storage import JournalSettings, RedisSettings
-    from tradeproxy.hub.account import Account
-    from tradeproxy.runtime.dates import Dates
+from tradeproxy.runtime.dates import Dates
 
 _log = Logger()
 

@@ -15,21 +15,16 @@ back; the script drops events that the log already has.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from tradeproxy.cluster.redis_client import RedisUnavailableError
+from tradeproxy.cluster.redis_log import EpochStart, RedisLog, WriteResult
 from tradeproxy.journal.backlog import Backlog, Entry
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.cluster.redis_log import EpochStart, RedisLog, WriteResult
-    from tradeproxy.wire.event import Event, OrderState
+from tradeproxy.wire.event import Event, OrderState
 
 BATCH = 500
 """Events per write, at most. Redis executes nothing else while it runs a script."""
@@ -139,9 +134,13 @@ class Outbox:
         self.flush()
 
     def publish_state(self, stream_state: str) -> None:
-        """Publish the encoded stream state with the next write; replaces an unwritten one."""
-        self._stream_state = stream_state
-        self.flush()
+        """Publish the encoded stream state with the next write; replaces an unwritten one.
+
+        Ignored while not leading.
+        """
+        if self.is_leading:
+            self._stream_state = stream_state
+            self.flush()
 
     def has(self, event: Event) -> bool:
         """Whether this event is here, by its key."""

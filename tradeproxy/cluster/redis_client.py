@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.defer import TimeoutError as NoAnswerError
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
 from tradeproxy.cluster.redis_replies import INVALID, TOO_LARGE, BoundedRedisProtocol
+from tradeproxy.config.storage import RedisSettings
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.quote import quote_text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
-    from twisted.python.failure import Failure
-
-    from tradeproxy.config.storage import RedisSettings
 
 CONNECT_TIMEOUT = 2.0
 """Seconds for TCP and TLS, and again for the login."""

@@ -15,32 +15,33 @@ nodes, the leader too, deliver in one order, and only what is in the log.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from tradeproxy.cluster.outbox import LOG_SHORTENED, Outbox
-from tradeproxy.cluster.redis_client import RedisUnavailableError
-from tradeproxy.cluster.redis_log import ROLLED_BACK, EpochStart, RedisLog
+from tradeproxy.cluster.redis_client import RedisClient, RedisUnavailableError
+from tradeproxy.cluster.redis_log import (
+    ROLLED_BACK,
+    EpochStart,
+    EventEntry,
+    LeaseState,
+    LogState,
+    RedisLog,
+    WriteResult,
+)
 from tradeproxy.cluster.redis_status import RedisStatus
 from tradeproxy.cluster.replica import Replica
 from tradeproxy.cluster.tailer import RETRY_DELAY, LogTailer
-from tradeproxy.journal.base import Batch, max_optional
+from tradeproxy.journal.base import Batch, JournalBase, max_optional
 from tradeproxy.journal.metadata import Metadata
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.cluster.redis_client import RedisClient
-    from tradeproxy.cluster.redis_log import EventEntry, LeaseState, LogState, WriteResult
-    from tradeproxy.runtime.dates import Dates
-    from tradeproxy.wire.event import Event, OrderState
-    from tradeproxy.wire.proxy_status import JournalStatus
+from tradeproxy.runtime.dates import SECOND, Dates
+from tradeproxy.wire.event import Event, OrderState
+from tradeproxy.wire.proxy_status import JournalStatus
 
 BOUND_KEYS = ("epoch", "base_url", "trimmed", "begins", "trimmed event")
 """Metadata that an epoch or a trim sets. `begins` is saved too when a clock is corrected."""
@@ -48,11 +49,15 @@ BOUND_KEYS = ("epoch", "base_url", "trimmed", "begins", "trimmed event")
 NOT_READ = "it has not all been read yet"
 
 
-class RedisJournal(Replica):
+class RedisJournal(JournalBase):
     """One account's log in Redis; implements journal.base.Journal.
 
     Reads come from a replica of the whole log in memory, and never wait for Redis. Appended events
     go to `on_committed` when this node has read them back.
+
+        `append`       the outbox, and from there Redis
+        new entries    the tailer, the replica, `on_committed`
+        reads          the replica; the outbox too, where events count that are not read back yet
     """
 
     _log = Logger()
@@ -92,6 +97,13 @@ class RedisJournal(Replica):
         self.is_loaded = False
         self.end = 0
         """The last number in the log when this node last checked it."""
+        self.replica = replica = Replica(self)
+        """The rows. Their bounds are in the metadata, which a journal is itself."""
+        # What needs no event of the outbox is the replica's own method.
+        self.read, self.row, self.next_hole = replica.read, replica.row, replica.next_hole
+        self.find, self.reaches = replica.find, replica.reaches
+        self.first_at, self.first_since = replica.first_at, replica.first_since
+        self.matches = replica.matches
         self._configured_url = base_url
         self._clock = clock
         self._retention = Retention(max_age, max_events)
@@ -101,10 +113,12 @@ class RedisJournal(Replica):
             name, connections, dates.own, self._redis_connected, self._status_changed
         )
         self.status = self._redis_status.status
+        self.mark_unavailable = self._redis_status.mark_unreadable
         self.redis_log = RedisLog(name, owner, connections[0])
         self._tailer = LogTailer(name, RedisLog(name, owner, connections[1]), self, clock)
         self.outbox = Outbox(self.redis_log, clock, dates.own)
         self.outbox.on_written = self._written
+        self.publish_state = self.outbox.publish_state
         self._is_starting_epoch = False  # an epoch in which the rows here are not valid
         self._trimmer = Trimmer(clock, self._trim)
         # The epoch and the bounds of the log when this node last checked it.
@@ -125,7 +139,7 @@ class RedisJournal(Replica):
         self._trimmer.stop()
         self._tailer.stop()
         self._redis_status.close()
-        super().close()
+        self.replica.close()
 
     # Leading: cluster.leadership.Leadership calls these.
 
@@ -151,14 +165,14 @@ class RedisJournal(Replica):
 
         Args:
             lease: the reply.
-            asked: `missing.asked` when the check was sent.
+            asked: `replica.missing.asked` when the check was sent.
             last: `self.last` when the check was sent. The log may have been shorter then than it
                 is now, so only an end before this number shows that it has lost rows.
         """
         self.end = lease.last
         self._bounds = lease.epoch, lease.bounds
         if lease.epoch == self.epoch:
-            self.adopt_lost_through(lease.bounds.get(ROLLED_BACK))
+            self.replica.adopt_lost_through(lease.bounds.get(ROLLED_BACK))
             if not self.outbox.is_leading:
                 self.adopt_bounds(lease.bounds)
         if lease.epoch != self.epoch or lease.last < last:
@@ -166,8 +180,8 @@ class RedisJournal(Replica):
         if lease.owner not in (None, self.redis_log.owner):
             self.outbox.drop_events()  # the other node gets them from Alpaca
         if lease.epoch == self.epoch:
-            self.missing.record_log_end(asked, lease.last)
-            self.missing.record_read_to(self.last)
+            self.replica.missing.record_log_end(asked, lease.last)
+            self.replica.missing.record_read_to(self.last)
 
     async def lead(self, lease: LeaseState, *, continuing: bool = False) -> None:
         """Start to write, once the whole log is read and is this account's.
@@ -200,7 +214,7 @@ class RedisJournal(Replica):
 
     def _open_epoch(self, lease: LeaseState) -> None:
         if self.base_url != self._configured_url:
-            self.reset_account(self._configured_url)
+            self.replica.reset_account(self._configured_url)
         self._start_writing(lease)
         self._start_epoch()
 
@@ -209,7 +223,8 @@ class RedisJournal(Replica):
         # If another node led since, it may have written the events that wait here.
         keep = lease.previous in ("", self.redis_log.owner)
         if not keep:
-            self.reset_latest_time()
+            # Without the times of the events in the outbox, which `start` drops.
+            self.latest_time = self.replica.read_through
         self.outbox.start(lease.token, self.last, keep=keep)
 
     def stop_leading(self) -> None:
@@ -217,16 +232,11 @@ class RedisJournal(Replica):
         self._token = None
         self.outbox.stop()
 
-    def publish_state(self, stream_state: str) -> None:
-        """Publish the encoded stream state to every node; ignored unless this node leads."""
-        if self.outbox.is_leading:
-            self.outbox.publish_state(stream_state)
-
     # Appending.
 
     def append(self, events: Sequence[Event]) -> None:
         """Write new events; `on_committed` gets them when they are read back."""
-        now = self._now()
+        now = round(self.dates.own() * SECOND)
         for event in events:
             if self.contains(event):
                 self.duplicates += 1
@@ -246,28 +256,11 @@ class RedisJournal(Replica):
 
     # cluster.tailer.TailTarget.
 
-    def matches(self, log_state: LogState) -> bool:
-        """Whether the last row read is in the log, or was the last one trimmed from it."""
-        # With a lower number, rows in between were trimmed before this node read them.
-        return not self._has_lost(log_state) and self.last >= int(log_state.metadata["trimmed"])
-
-    def _has_lost(self, log_state: LogState) -> bool:
-        """Whether the log, of this epoch, has lost the last row read."""
-        if self.last <= int(log_state.metadata["trimmed"]):
-            return log_state.last < self.last
-        row = self.row(self.last)
-        return log_state.last < self.last or (row is not None and row.payload != log_state.payload)
-
     def read_from_start(self, log_state: LogState) -> None:
         """Drop every row: the whole log follows, and it is another one than before."""
         was_empty, own = not self.epoch, self.encode_present()
         self.is_loaded = self._is_starting_epoch = False
-        lost_through = None
-        if log_state.metadata["epoch"] == self.epoch:
-            lost = self.read_through if self._has_lost(log_state) else None
-            lost_through = max_optional(self.lost_through, lost)
-        self.restart(log_state.metadata)
-        self.lost_through = lost_through
+        self.replica.replace(log_state)
         if was_empty and self.outbox.is_leading:
             self.adopt(own)  # this node began this log; its own metadata is newer
         elif not was_empty:
@@ -293,9 +286,9 @@ class RedisJournal(Replica):
             return False
         own = self.encode_present()
         if "latest" in epoch_start.metadata:
-            self.start_epoch(epoch_start.metadata)
+            self.replica.start_epoch(epoch_start.metadata)
         else:  # the log is another account's now, or was empty: older rows are not valid
-            self.restart(epoch_start.metadata)
+            self.replica.restart(epoch_start.metadata)
         if self.outbox.is_leading:
             self.adopt(own)  # this node began the epoch; its own metadata is newer
         self._is_starting_epoch = False
@@ -304,13 +297,13 @@ class RedisJournal(Replica):
 
     def apply_events(self, entries: Sequence[EventEntry]) -> None:
         """Append the next events of the log; deliver them once the whole log was read before."""
-        rows = self.extend(entries)
+        rows = self.replica.extend(entries)
         if self.outbox.is_leading:
             self.event_counts.update([each.event.kind for each in entries])
         self.outbox.confirm(self.last, [each.event for each in entries])
         if self.is_loaded:
             # On other nodes the leader's clock may differ: there it counts from now.
-            age = self.dates.own() - entries[0].received / 1_000_000
+            age = self.dates.own() - entries[0].received / SECOND
             age = max(age, 0) if self.outbox.is_leading else 0
             self.on_committed(Batch(rows, received_at=self._clock.seconds() - age))
 
@@ -338,10 +331,6 @@ class RedisJournal(Replica):
         else:
             self._redis_status.mark_unreadable(NOT_READ)
 
-    def mark_unavailable(self, reason: str) -> None:
-        """Record why there is nothing to read."""
-        self._redis_status.mark_unreadable(reason)
-
     def _status_changed(self, status: JournalStatus) -> None:
         self.status = status
         self.on_status(status)
@@ -355,19 +344,22 @@ class RedisJournal(Replica):
 
     def contains(self, event: Event) -> bool:
         """Whether this event is stored or queued to be stored, by its key."""
-        return super().contains(event) or self.outbox.has(event)
+        return self.replica.contains(event) or self.outbox.has(event)
 
     def order(self, order_id: str) -> OrderState | None:
         """Return the newest state of an order; None if no event had it."""
-        return self.outbox.find_order(order_id, self.get_order_state(order_id))
+        return self.outbox.find_order(order_id, self.replica.order(order_id))
 
     def open_orders(self) -> Sequence[OrderState]:
         """Return every order that is open by its newest state."""
-        states = {state.id: state for state in self.list_open_orders()}
+        states = {state.id: state for state in self.replica.open_orders()}
         for order_id in self.outbox.orders:
             if (newest := self.order(order_id)) is not None:
                 states[order_id] = newest
         return [state for state in states.values() if state.is_open]
+
+    def _find_max_time(self, limit: int) -> int | None:
+        return self.replica.find_max_time(limit)
 
     # Metadata.
 
@@ -381,7 +373,7 @@ class RedisJournal(Replica):
             return False
         if known is not None:
             self.outbox.drop_events()
-            self.reset_account(self._configured_url)
+            self.replica.reset_account(self._configured_url)
         self.account_id = account_id
         if known is None:
             self._save()
@@ -406,12 +398,14 @@ class RedisJournal(Replica):
         metadata = Metadata(self.base_url)
         metadata.load(self.encode_present(), None)
         # Events in the outbox come after the epoch's start.
-        metadata.latest_time = self.read_through
-        self._begin(metadata, self._random_bytes(8).hex(), self.last + 1, self.read_through)
+        metadata.latest_time = self.replica.read_through
+        self._begin(metadata, self._random_bytes(8).hex(), self.last + 1, self.replica.read_through)
         self.dedup_horizon = metadata.dedup_horizon
         self._is_starting_epoch = True
         epoch_start = EpochStart(self.epoch, self.last, metadata.encode_present())
-        self.outbox.begin_epoch(self.last, epoch_start, self.list_delivered(self.dedup_horizon))
+        self.outbox.begin_epoch(
+            self.last, epoch_start, self.replica.list_delivered(self.dedup_horizon)
+        )
 
     # Trimming.
 
@@ -422,9 +416,9 @@ class RedisJournal(Replica):
         """
         epoch, bounds = self._bounds
         if self.outbox.is_leading:
-            count = self.trim(self._retention.get_due(self.last, self.dates))
+            count = self.replica.trim(self._retention.get_due(self.last, self.dates))
         else:
-            count = self.follow_trim(bounds) if epoch == self.epoch else 0
+            count = self.replica.follow_trim(bounds) if epoch == self.epoch else 0
         # Until `lead` has adopted the log's metadata there is no token. Saving this node's metadata
         # before that would overwrite newer values.
         token = self.outbox.token
@@ -434,6 +428,3 @@ class RedisJournal(Replica):
             )
             trimmed.addErrback(lambda failure: failure.trap(RedisUnavailableError))
         return count == TRIM_STEP
-
-    def _now(self) -> int:
-        return round(self.dates.own() * 1_000_000)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from tradeproxy.cluster.redis_client import NoScriptError, ReplyTooLargeError
+from twisted.internet.defer import Deferred
+
+from tradeproxy.cluster.redis_client import NoScriptError, RedisUnavailableError, ReplyTooLargeError
 from tradeproxy.cluster.scripts import (
     BEGIN_EPOCH,
     CALL_ROLL,
@@ -23,13 +26,6 @@ from tradeproxy.cluster.scripts import (
 from tradeproxy.journal.metadata import TRIM_KEYS
 from tradeproxy.journal.upgrade import read_execution
 from tradeproxy.wire.event import Event, OrderState, is_time
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from twisted.internet.defer import Deferred
-
-    from tradeproxy.cluster.redis_client import RedisUnavailableError
 
 BLOCK = 2000
 """Milliseconds for which a read waits for new entries."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from twisted.logger import Logger
 
+from tradeproxy.cluster.redis_client import RedisClient
 from tradeproxy.wire.proxy_status import JournalStatus
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tradeproxy.cluster.redis_client import RedisClient
 
 NOT_REACHED = "Redis has not been reached yet"
 

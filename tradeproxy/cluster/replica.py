@@ -1,93 +1,36 @@
 """One account's log as this node has read it, in memory, so that reads need no reply from Redis.
 
-A node may lag behind: a client that comes from a faster node can name a position that this node has
-not read yet. The node answers "try again" (UnreadableError) until the position is certainly not in
-the log:
-
-| position | event                                                      | then      |
-|----------|------------------------------------------------------------|-----------|
-| new      | a client asks for it                                       | asked     |
-| asked    | a check of the log, sent after the question, had end N     | doubtful  |
-| doubtful | this node has read up to N and not found it                | certain   |
-| certain  | CHECKS_KEPT more checks: the log may have got it since     | new       |
+A node may lag behind: see cluster.missing_positions.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
+from tradeproxy.cluster.missing_positions import MissingPositions
+from tradeproxy.cluster.redis_log import EventEntry, LogState
 from tradeproxy.journal.backlog import Entry
-from tradeproxy.journal.base import (
-    Batch,
-    JournalBase,
-    TrimmedError,
-    UnreadableError,
-    max_optional,
-)
-from tradeproxy.journal.retention import TRIM_STEP
+from tradeproxy.journal.base import Batch, Row, TrimmedError, UnreadableError, max_optional
+from tradeproxy.journal.metadata import Metadata
+from tradeproxy.journal.retention import TRIM_STEP, Due
 from tradeproxy.journal.store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from tradeproxy.cluster.redis_log import EventEntry
-    from tradeproxy.journal.base import Row
-    from tradeproxy.journal.retention import Due
-    from tradeproxy.runtime.dates import Dates
-    from tradeproxy.wire.event import Event, OrderState
-
-
-MAX_POSITIONS = 1000
-"""Positions to keep, at most: invalid requests must not fill the memory."""
+from tradeproxy.wire.event import Event, OrderState
 
 MAX_DELIVERED = 10_000
 """Events whose keys a new log takes over, at most; a key has about 100 bytes."""
 
-CHECKS_KEPT = 20
-"""Checks of the log for which a missing position stays certain. A number beyond the log's end may
-belong to an event later."""
 
+class Replica:
+    """The rows of one account's log; `extend` appends what the tailer has read.
 
-class MissingPositions:
-    """Positions that clients asked for and this node does not have."""
+    It keeps the bounds, the latest time and the epoch in the journal's metadata up to date. The
+    methods under "Reading" do what journal.base.Journal documents.
+    """
 
-    def __init__(self) -> None:
-        self.asked: frozenset[object] = frozenset()
-        """Positions asked for since the last check of the log."""
-        self._doubtful: dict[object, int] = {}  # with the log's end at the check
-        self._certain: dict[object, int] = {}  # with the checks for which it stays certain
-
-    def is_certain(self, position: object) -> bool:
-        """Whether a position is certainly not in the log; if not, it is added to `asked`."""
-        if position in self._certain:
-            return True
-        if position not in self._doubtful and len(self.asked) + len(self._doubtful) < MAX_POSITIONS:
-            self.asked |= {position}
-        return False
-
-    def record_log_end(self, asked: frozenset[object], end: int) -> None:
-        """Record a check: the log ended at number `end`, after `asked` had been asked for."""
-        self.asked -= asked
-        self._doubtful.update(dict.fromkeys(asked, end))
-        self._certain = {
-            position: checks - 1 for position, checks in self._certain.items() if checks
-        }
-
-    def record_read_to(self, last: int) -> None:
-        """Record that this node has read up to number `last`."""
-        for position in [position for position, end in self._doubtful.items() if end <= last]:
-            del self._doubtful[position]
-            self._certain[position] = CHECKS_KEPT
-        while len(self._certain) > MAX_POSITIONS:
-            del self._certain[next(iter(self._certain))]
-
-
-class Replica(JournalBase):
-    """The rows and metadata of one account's log; `extend` appends what the tailer has read."""
-
-    def __init__(self, base_url: str, dates: Dates) -> None:
-        super().__init__(base_url, dates)
+    def __init__(self, metadata: Metadata) -> None:
+        """Begin without rows; `restart` loads the metadata."""
+        self._metadata = metadata
         self._store = _empty_store()
         self.missing = MissingPositions()
         """Positions that clients asked for and this replica does not have."""
@@ -115,10 +58,33 @@ class Replica(JournalBase):
 
         Older rows can no longer be read. They stay for `has` and `find`, against duplicates.
         """
-        self.load(metadata, None)
+        self._metadata.load(metadata, None)
         self.lost_through = None
-        self._max_time = self._before = self.latest_time
+        self._max_time = self._before = self._metadata.latest_time
         self.missing = MissingPositions()  # certainty about the old log is not valid for this one
+
+    def replace(self, log_state: LogState) -> None:
+        """Drop every row for another log, or for this one once it has lost rows."""
+        lost_through = None
+        if log_state.metadata["epoch"] == self._metadata.epoch:
+            lost = self.read_through if self._has_lost(log_state) else None
+            lost_through = max_optional(self.lost_through, lost)
+        self.restart(log_state.metadata)
+        self.lost_through = lost_through
+
+    def matches(self, log_state: LogState) -> bool:
+        """Whether the last row read is in the log, or was the last one trimmed from it."""
+        # With a lower number, rows in between were trimmed before this node read them.
+        trimmed = int(log_state.metadata["trimmed"])
+        return not self._has_lost(log_state) and self._metadata.last >= trimmed
+
+    def _has_lost(self, log_state: LogState) -> bool:
+        """Whether the log, of this epoch, has lost the last row read."""
+        last = self._metadata.last
+        if last <= int(log_state.metadata["trimmed"]):
+            return log_state.last < last
+        row = self.row(last)
+        return log_state.last < last or (row is not None and row.payload != log_state.payload)
 
     def extend(self, events: Sequence[EventEntry]) -> tuple[Row, ...]:
         """Append the next events of the log, at least one, and return their rows."""
@@ -126,19 +92,21 @@ class Replica(JournalBase):
         for seq, event, received in ((each.seq, each.event, each.received) for each in events):
             self._max_time = max_optional(self._max_time, event.time)
             entries.append(Entry(seq, event, self._max_time, received, durable=True))
-        self.latest_time = max_optional(self.latest_time, self._max_time)
+        self._metadata.latest_time = max_optional(self._metadata.latest_time, self._max_time)
         self._store.commit(entries, {})
-        self.last = entries[-1].seq
-        self.missing.record_read_to(self.last)
+        self._metadata.last = entries[-1].seq
+        self.missing.record_read_to(self._metadata.last)
         return tuple([entry.row() for entry in entries])
 
     def trim(self, due: Due) -> int:
         """Drop the rows that are due, TRIM_STEP rows at most, and return how many."""
-        through = min(self._store.find_due(self.first, TRIM_STEP, due), self.last - 1)
-        count = through + 1 - self.first
+        metadata = self._metadata
+        due_through = self._store.find_due(metadata.first, TRIM_STEP, due)
+        through = min(due_through, metadata.last - 1)
+        count = through + 1 - metadata.first
         if count <= 0:
             return 0
-        self.record_trim(through, *self._store.read_trimmed(through, due.event_limit))
+        metadata.record_trim(through, *self._store.read_trimmed(through, due.event_limit))
         self._store.trim(through, {})
         return count
 
@@ -152,12 +120,13 @@ class Replica(JournalBase):
             trimmed = int(bounds.get("trimmed", "0"))
         except ValueError:  # not written by the proxy
             return 0
-        through = min(trimmed, self.first + TRIM_STEP - 1, self.last - 1)
-        count = max(through + 1 - self.first, 0)
+        metadata = self._metadata
+        through = min(trimmed, metadata.first + TRIM_STEP - 1, metadata.last - 1)
+        count = max(through + 1 - metadata.first, 0)
         if count:
             self._store.trim(through, {})
-            self.first = through + 1
-        self.adopt_bounds(bounds)
+            metadata.first = through + 1
+        metadata.adopt_bounds(bounds)
         return count
 
     def adopt_lost_through(self, saved: str | None) -> None:
@@ -167,33 +136,31 @@ class Replica(JournalBase):
 
     def reset_account(self, base_url: str) -> None:
         """Keep only the numbers: the rows are another account's, and ignored until `restart`."""
-        super().reset_account(base_url)
+        self._metadata.reset_account(base_url)
         self._max_time = self._before = None
         self._is_reset = True
-
-    def reset_latest_time(self) -> None:
-        """Set `latest_time` back to the events that were read, without those in the outbox."""
-        self.latest_time = self.read_through
 
     @property
     def read_through(self) -> int | None:
         """The highest time of all events that were read or were in earlier epochs."""
         return max_optional(self._before, self._max_time)
 
-    # journal.base.Journal.
+    # Reading.
 
     def read(self, after: int, limit: int) -> Batch | None:
         """Return up to `limit` rows after number `after`, about 256 KiB at most; None at the end.
 
         Raises TrimmedError.
         """
-        if after < self.first - 1:
+        if after < self._metadata.first - 1:
             raise TrimmedError
-        return None if after >= self.last else Batch(tuple(self._store.read(after, limit)))
+        if after >= self._metadata.last:
+            return None
+        return Batch(tuple(self._store.read(after, limit)))
 
     def row(self, seq: int) -> Row | None:
         """Return one row; None if it is not stored."""
-        if not self.first <= seq <= self.last:
+        if not self._metadata.first <= seq <= self._metadata.last:
             return None
         return self._store.read(seq - 1, 1)[0]
 
@@ -215,29 +182,27 @@ class Replica(JournalBase):
             return []
         return self._store.list_keys(horizon, MAX_DELIVERED)
 
-    def _find_max_time(self, limit: int) -> int | None:
+    def find_max_time(self, limit: int) -> int | None:
+        """Return the highest time of a row that is not after `limit`."""
         return self._store.find_max_time(limit)
-
-    def _save(self) -> None:
-        """Do nothing: a node that only reads must not change the log."""
 
     def first_since(self, time: int) -> int | None:
         """Return the number of the first event at or after this time; None if all are earlier."""
         seq = self._store.first_since(time)
-        if seq is None or self.first > self.last:
+        if seq is None or self._metadata.first > self._metadata.last:
             return None
-        return max(seq, self.first)
+        return max(seq, self._metadata.first)
 
     def first_at(self, time: int) -> int | None:
         """Return the number of the first event with exactly this time; None if there is none."""
         seq = self._store.first_at(time)
-        return seq if seq is None or seq >= self.first else None
+        return seq if seq is None or seq >= self._metadata.first else None
 
     def reaches(self, seq: int) -> bool:
         """Whether the log has this number. Raises UnreadableError while that is uncertain."""
-        if seq > self.last:
+        if seq > self._metadata.last:
             self._check_missing(seq)
-        return seq <= self.last
+        return seq <= self._metadata.last
 
     def find(self, identity: str) -> int | None:
         """Return the number of the first event with this identity; None if there is none.
@@ -245,11 +210,12 @@ class Replica(JournalBase):
         None too if a rollback may have moved it behind newer events. Raises UnreadableError while
         that is uncertain.
         """
-        if self.newest_trimmed is not None and identity == self.newest_trimmed.identity != "":
-            return self.first - 1
+        first = self._metadata.first
+        if self._metadata.is_newest_trimmed(identity):
+            return first - 1
         # The event just before `first` is a valid position: the next row follows it.
         seq = self._store.find(identity)
-        if seq is None or seq < self.first - 1 or self._has_moved(seq):
+        if seq is None or seq < first - 1 or self._has_moved(seq):
             self._check_missing(identity)
             return None
         return seq
@@ -269,11 +235,11 @@ class Replica(JournalBase):
         if not self.missing.is_certain(position):
             raise UnreadableError
 
-    def get_order_state(self, order_id: str) -> OrderState | None:
+    def order(self, order_id: str) -> OrderState | None:
         """Return the newest state of an order."""
         return None if self._is_reset else self._store.order(order_id)
 
-    def list_open_orders(self) -> Sequence[OrderState]:
+    def open_orders(self) -> Sequence[OrderState]:
         """Return the orders whose newest state is open."""
         return [] if self._is_reset else self._store.open_orders()
 

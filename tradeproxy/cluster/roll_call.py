@@ -17,11 +17,8 @@ whose term goes on does not wait: it has read all that others wrote, and has wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 CALL_TIME = 7.0
 """Seconds in which every node reports that can: it reconnects, and reads the log's absence.

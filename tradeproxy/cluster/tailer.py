@@ -11,23 +11,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from tradeproxy.cluster.redis_client import RedisUnavailableError
-from tradeproxy.cluster.redis_log import EventEntry
+from tradeproxy.cluster.redis_log import EpochStart, EventEntry, LogState, RedisLog, StatusEntry
 from tradeproxy.hub.account import INTERNAL_ERROR
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from twisted.internet.interfaces import IReactorTime
-    from twisted.python.failure import Failure
-
-    from tradeproxy.cluster.redis_log import EpochStart, LogState, RedisLog, StatusEntry
 
 RETRY_DELAY = 0.1
 """Seconds until Redis is asked again."""

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.watch import SUFFIXES
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 OWN_SUFFIXES = (".lock", ".bookmark", ".spool")
 """The files beside the database that take the place of its suffix."""

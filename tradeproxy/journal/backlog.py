@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from tradeproxy.journal.base import READ_BYTES, Row
 from tradeproxy.wire.amount import is_more
-from tradeproxy.wire.event import Event  # noqa: TC001  # msgspec needs it to decode an Entry
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from tradeproxy.wire.event import OrderState
+from tradeproxy.wire.event import (
+    Event,  # msgspec needs it to decode an Entry
+    OrderState,
+)
 
 MAX_EVENTS = 10_000
 MAX_BYTES = 16 * 1024 * 1024

@@ -6,24 +6,20 @@ in a file; `cluster.redis_journal` keeps it in Redis, where several nodes share 
 
 from __future__ import annotations
 
+import sqlite3
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
 from tradeproxy.journal.metadata import Metadata, TrimmedEvent
-from tradeproxy.runtime.dates import SECOND
+from tradeproxy.runtime.dates import SECOND, Dates
 from tradeproxy.runtime.stats import COMMIT_BOUNDS, Histogram
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Sequence
-
-    from tradeproxy.runtime.dates import Dates
-    from tradeproxy.wire.event import Event, OrderState
-    from tradeproxy.wire.proxy_status import JournalStatus
+from tradeproxy.wire.event import Event, OrderState
+from tradeproxy.wire.proxy_status import JournalStatus
 
 _T = TypeVar("_T")
 

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from tradeproxy.journal.backlog import Backlog, Entry
 from tradeproxy.journal.base import JournalError, UnreadableError
 from tradeproxy.journal.connection import (
     DamageError,
-    describe_error,
     is_broken,
     is_damage,
     is_fault,
-    is_vague,
 )
-from tradeproxy.journal.file import describe_os_error, find_problem
+from tradeproxy.journal.disk_status import DiskStatus
+from tradeproxy.journal.file import JournalFile
+from tradeproxy.journal.optional_spool import OptionalSpool
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.journal.store import Store
+from tradeproxy.wire.event import Event
 from tradeproxy.wire.plural import plural_ending
 from tradeproxy.wire.proxy_status import JournalStatus
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-    from tradeproxy.journal.backlog import Backlog, Entry
-    from tradeproxy.journal.file import JournalFile
-    from tradeproxy.journal.optional_spool import OptionalSpool
-    from tradeproxy.wire.event import Event
 
 STEP = 1000
 """Rows of the backlog that one transaction commits: they remain if a later one fails."""
@@ -111,29 +105,36 @@ class Disk:
             on_status: called with every new status.
             on_replaced: called when a new epoch has begun because the file was lost.
         """
-        self.status = JournalStatus(durable=True, reason="", since=wall_clock())
+        path = None if file is None else file.path
+        self._health = DiskStatus(name, path, wall_clock, on_status)
         self._name = name
         self._file = file
         self._spool = spool
         self._clock = clock
-        self._wall_clock = wall_clock
         self._backlog = backlog
         self._full_sync = full_sync
         self._connect = connect
         self._begin_epoch = begin_epoch
         self._metadata = metadata
-        self._on_status = on_status
         self._on_replaced = on_replaced
         self._store: Store | None = None
         # The parts of the old file's new name, kept until the renaming succeeds.
         self._aside: tuple[str, str] | None = None
         self._reported: Path | None = None  # the file that is lost, as it was logged
-        self._described: dict[str, str] = {}
         self._retry_timer: IDelayedCall | None = None
         self._watch_timer: IDelayedCall | None = None
 
     def __str__(self) -> str:
-        return ":memory:" if self._file is None else str(self._file.path)
+        return str(self._health)
+
+    @property
+    def status(self) -> JournalStatus:
+        """Whether the disk accepts writes, and why not."""
+        return self._health.status
+
+    def describe(self, error: Exception) -> str:
+        """Return what is wrong with the disk, as a short phrase."""
+        return self._health.describe(error)
 
     def open(self) -> Store | None:
         """Lock the files for this process and return their store; None if there is none yet.
@@ -232,7 +233,7 @@ class Disk:
         except sqlite3.Error as error:
             self._handle_error(error)
         except _NO_FILE as error:
-            self._degrade(self._describe(error))
+            self._degrade(self._health.describe_with_path(error))
 
     def close(self) -> None:
         """Commit what can be committed, and release the files. A second call has no effect."""
@@ -268,7 +269,7 @@ class Disk:
             self._handle_error(error)
             return default
 
-    def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool) -> _T:
+    def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
         """See journal.base.Tables. A failure is not one of the journal's, unless it is damage."""
         if self._store is None:
             raise UnreadableError
@@ -286,7 +287,7 @@ class Disk:
 
         Then it is neither in the store nor in the backlog. False is not certain.
         """
-        return self._store is not None and self._store.claim(event) and self.status.durable
+        return self._store is not None and self._store.claim(event) and self._health.status.durable
 
     def has(self, event: Event) -> bool:
         """Whether the store has the event, by its key. False while the store fails."""
@@ -302,7 +303,7 @@ class Disk:
         Rows that the spool takes wait in the backlog. The store gets others in one transaction,
         with all that wait for it. While the disk fails, nothing is attempted: see `retry_now`.
         """
-        if not self.status.durable:
+        if not self._health.status.durable:
             return False
         if not self._spool.write(entries):
             return self._commit(entries)
@@ -317,19 +318,19 @@ class Disk:
 
     def flush(self) -> None:
         """Let the store have the rows of the spool. Has no effect while the disk fails."""
-        if self._backlog and self.status.durable:
+        if self._backlog and self._health.status.durable:
             self._commit(())
 
     def _commit(self, entries: Sequence[Entry], *, saves_metadata: bool = False) -> bool:
         """Add the backlog and these rows to the store; return whether that was possible."""
         # The second attempt is for a new file that replaced a damaged one during the first.
         for _ in range(2):
-            if self.status.durable and self._try_commit(entries, saves_metadata):
+            if self._health.status.durable and self._try_commit(entries, saves_metadata):
                 self._backlog.clear()
                 self._spool.restart()
                 return True
         # The first attempt may have reported another reason already.
-        if self.status.durable:
+        if self._health.status.durable:
             self._degrade(f"the file is damaged, and a new one too: {self}")
         return False
 
@@ -347,7 +348,7 @@ class Disk:
         Without the spool, the store must not say more than its rows: that a gap is settled, or that
         events up to a time were delivered. While the disk fails, a successful retry does this.
         """
-        if self.status.durable and self._store is not None:
+        if self._health.status.durable and self._store is not None:
             self._commit((), saves_metadata=True)
 
     def retry_now(self) -> None:
@@ -368,7 +369,7 @@ class Disk:
         self._spool.close()  # its rows are of another epoch
         self._backlog.mark_volatile()
         self._create()
-        if self.status.durable:
+        if self._health.status.durable:
             assert self._store is not None
             self._store.commit(self._backlog.head(len(self._backlog)), {})
             self._backlog.clear()
@@ -379,7 +380,7 @@ class Disk:
         try:
             self.replace(why)
         except (*_NO_FILE, sqlite3.Error) as error:
-            self._degrade(reason + self._describe(error))
+            self._degrade(reason + self._health.describe_with_path(error))
 
     def _replace_lost(self, why: str, reason: str = "") -> None:
         self.replace_when_possible(why, reason)
@@ -433,47 +434,17 @@ class Disk:
     def _handle_error(self, error: sqlite3.Error) -> None:
         if is_damage(error):
             self._replace_lost("damaged", "the file is damaged; ")
-        elif self.status.durable:
-            self._degrade(self._describe(error))
-
-    def describe(self, error: Exception) -> str:
-        """Return what is wrong with the disk, as a short phrase.
-
-        SQLite hides the error of the operating system. An attempt to write another file shows it.
-        """
-        path = None if self._file is None else self._file.path
-        if path is not None and isinstance(error, sqlite3.Error) and is_vague(error):
-            error = find_problem(path) or error
-        if isinstance(error, sqlite3.Error):
-            return describe_error(error)
-        if isinstance(error, OSError) and path is not None:
-            return describe_os_error(error, path)
-        return str(error)
-
-    def _describe(self, error: Exception) -> str:
-        """Return the same with the path of what it is about. It is found out once per retry."""
-        reason = self._described.get(str(error))
-        if reason is None:
-            reason = self._described[str(error)] = self.describe(error)
-        has_path = self._file is None or str(self._file.path.parent) in reason
-        return reason if has_path else f"{reason}: {self}"
+        elif self._health.status.durable:
+            self._degrade(self._health.describe_with_path(error))
 
     def _degrade(self, reason: str) -> None:
-        """Report why the disk does not accept writes. The status of an outage begins once."""
-        if not self.status.durable and reason in self.status.reason:
-            return
-        self._log.error(
-            "{account}: events are delivered without being on the disk: {reason}",
-            account=self._name,
-            reason=reason,
-        )
         if self._retry_timer is None:
             self._retry_timer = self._clock.callLater(RETRY_EVERY, self._retry)
-        self._change_status(durable=False, reason=reason)
+        self._health.degrade(reason)
 
     def _retry(self) -> None:
         self._retry_timer = self._clock.callLater(RETRY_EVERY, self._retry)
-        self._described.clear()
+        self._health.begin_retry()
         self.retry_now()
 
     def _retry_once(self) -> bool:
@@ -493,13 +464,7 @@ class Disk:
             if isinstance(error, sqlite3.Error) and is_damage(error):
                 self._handle_error(error)
             else:
-                self._degrade(self._describe(error))
+                self._degrade(self._health.describe_with_path(error))
             return False
-        self._log.info("{account}: every event is on the disk again", account=self._name)
-        self._change_status(durable=True, reason="")
+        self._health.recover()
         return True
-
-    def _change_status(self, *, durable: bool, reason: str) -> None:
-        since = self._wall_clock() if durable is not self.status.durable else self.status.since
-        self.status = JournalStatus(durable, reason, since)
-        self._on_status(self.status)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from errno import ENOSPC
+from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING
 
 from tradeproxy.journal.access import check_access
 from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.schema import Header, SchemaError, check_header
 from tradeproxy.journal.watch import SUFFIXES, FileWatch, identify
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 NEEDED = 256 * 1024
 """Bytes that must be free for a first start. The empty tables and SQLite's other files have 140."""

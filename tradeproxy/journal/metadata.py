@@ -15,13 +15,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
-from typing import TYPE_CHECKING
 
 from tradeproxy.wire.event import is_time
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 OPEN_SINCE = "open gap since"
 """The key for the beginning of a gap that is still open (microseconds since 1970), or UNKNOWN."""
@@ -76,6 +73,11 @@ class Metadata:
     def get_metadata(self, key: str) -> str | None:
         """Return the text that is stored under a key; None if there is none."""
         return self._notes.get(key)
+
+    def is_newest_trimmed(self, identity: str) -> bool:
+        """Whether the last event that was trimmed, of number `first` - 1, has this identity."""
+        newest = self.newest_trimmed
+        return newest is not None and identity == newest.identity != ""
 
     def encode(self) -> dict[str, str | None]:
         """Return what must be saved. None stands for a key that must be deleted."""

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from tradeproxy.journal.spool import read_spool
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from tradeproxy.journal.backlog import Entry
-    from tradeproxy.journal.spool import Spool
+from tradeproxy.journal.backlog import Entry
+from tradeproxy.journal.spool import Spool, read_spool
 
 
 class OptionalSpool:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tradeproxy.runtime.dates import SECOND
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from tradeproxy.runtime.dates import SECOND, Dates
 from tradeproxy.wire.event import MAX_TIME
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-    from tradeproxy.runtime.dates import Dates
 
 TRIM_STEP = 1000
 """Rows trimmed in one step. It bounds the time for which the reactor is blocked."""

@@ -3,143 +3,35 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tradeproxy.journal.connection import DamageError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 APPLICATION_ID = 0x74725078
 """SQLite's application_id: it marks a file as ours, for SQLite and for the `file` command."""
 
-BOOK_TABLES = """
-    CREATE TABLE book_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE book_positions (symbol TEXT PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE book_events (
-        seq INTEGER PRIMARY KEY,
-        num INTEGER,
-        late INTEGER NOT NULL,
-        time INTEGER,
-        kind TEXT NOT NULL
-    );
-    CREATE INDEX book_events_by_order ON book_events (num);
-    CREATE INDEX book_events_late ON book_events (time) WHERE late = 1;
-    CREATE TABLE book_orders (
-        num INTEGER PRIMARY KEY,
-        id TEXT NOT NULL UNIQUE,
-        parent TEXT,
-        client_order_id TEXT NOT NULL,
-        symbol TEXT NOT NULL,
-        symbols TEXT NOT NULL,
-        status TEXT NOT NULL,
-        filled_qty TEXT NOT NULL,
-        seq INTEGER NOT NULL,
-        last INTEGER NOT NULL,
-        submitted INTEGER NOT NULL,
-        updated INTEGER NOT NULL,
-        open INTEGER NOT NULL,
-        document BLOB
-    );
-    CREATE INDEX book_orders_by_parent ON book_orders (parent) WHERE parent IS NOT NULL;
-    CREATE INDEX book_orders_by_time ON book_orders (submitted, id) WHERE parent IS NULL;
-    CREATE INDEX book_orders_open ON book_orders (num) WHERE open = 1;
-    CREATE INDEX book_orders_apart ON book_orders (last) WHERE seq = 0 OR parent IS NOT NULL;
-    """
-"""The tables of the book (room `book`). A part of MIGRATIONS: never change it."""
 
-STRATEGY_TABLES = """
-    CREATE TABLE strategy_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE strategy_names (num INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-    CREATE TABLE strategy_orders (
-        id TEXT PRIMARY KEY,
-        client_order_id TEXT NOT NULL,
-        parent TEXT NOT NULL,
-        replaces TEXT NOT NULL,
-        assigned TEXT NOT NULL,
-        above TEXT NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX strategy_orders_by_above ON strategy_orders (above) WHERE above != '';
-    CREATE TABLE strategy_fills (
-        order_id TEXT NOT NULL,
-        ref TEXT NOT NULL,
-        strategy TEXT NOT NULL,
-        symbol TEXT NOT NULL,
-        asset_class TEXT NOT NULL,
-        time INTEGER NOT NULL,
-        event_id TEXT NOT NULL,
-        qty TEXT NOT NULL,
-        price TEXT NOT NULL,
-        multiplier TEXT NOT NULL,
-        fee TEXT NOT NULL,
-        filled TEXT NOT NULL,
-        alias TEXT NOT NULL,
-        amended INTEGER NOT NULL,
-        busted INTEGER NOT NULL,
-        PRIMARY KEY (order_id, ref)
-    ) WITHOUT ROWID;
-    CREATE INDEX strategy_fills_in_order
-        ON strategy_fills (strategy, symbol, time, event_id, order_id, ref);
-    CREATE TABLE strategy_openings (symbol TEXT PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID;
-    """
-"""The tables of the book per strategy. A part of MIGRATIONS: never change it."""
+def _read_script(name: str) -> str:
+    return Path(__file__).with_name("sql").joinpath(f"{name}.sql").read_text()
+
+
+BOOK_TABLES = _read_script("book")
+STRATEGY_TABLES = _read_script("strategies")
 
 MIGRATIONS = (
-    # Column `high` is max_time in the code: the highest time of this and all earlier rows. So the
-    # first row whose `high` is at least T is the first row with an event at or after T.
-    # A hole has no identity: in SQLite, NULLs do not violate a UNIQUE constraint.
-    # The payload is the last column: SQLite reads a row from its beginning.
-    """
-    CREATE TABLE events (
-        seq INTEGER PRIMARY KEY,
-        identity TEXT,
-        digest BLOB,
-        time INTEGER,
-        high INTEGER,
-        received INTEGER NOT NULL,
-        payload BLOB,
-        UNIQUE (identity, digest)
-    );
-    CREATE INDEX events_by_high ON events (high);
-    CREATE TABLE orders (
-        id TEXT PRIMARY KEY,
-        seq INTEGER NOT NULL,
-        status TEXT NOT NULL,
-        filled_qty TEXT NOT NULL,
-        time INTEGER NOT NULL,
-        closed INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX orders_by_state ON orders (closed, seq);
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    """,
-    # `executions` has the hash of each event that has one (Event.execution in wire/event.py); its
-    # row in `events` then has it as its digest. `late` has each event whose time is before that
-    # of an earlier one. Indexes would do, but building them would read every page of a large
-    # file. So upgrade.py adds rows of version 1 in short steps: up to `unindexed` they are missing.
-    """
-    CREATE TABLE executions (seq INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE);
-    CREATE TABLE late (seq INTEGER PRIMARY KEY, time INTEGER NOT NULL);
-    CREATE INDEX late_by_time ON late (time);
-    INSERT INTO meta SELECT 'unindexed', seq FROM events ORDER BY seq DESC LIMIT 1;
-    """,
-    # `unstored` has the hash of the key of each event that a hole stands for (Event.key_hash), so
-    # that a repeat of it is recognised. The index finds the keys of the holes that are trimmed.
-    """
-    CREATE TABLE unstored (key BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE INDEX unstored_by_seq ON unstored (seq);
-    """,
+    _read_script("events"),
+    _read_script("executions"),
+    _read_script("unstored"),
     # The newest rows may be in the spool (spool.py), which an earlier version would not read.
     "",
-    # The tables of the book, after row `cursor` of the log. An order's number is its own, so that
-    # an event takes few bytes. `open` is whether its family is: see book/orders.py.
     BOOK_TABLES,
-    # Fills stay when the log is trimmed: what they add up to is computed from all of them.
     STRATEGY_TABLES,
 )
-"""SQL scripts. The nth one upgrades version n - 1 to version n.
+"""The scripts of sql/. The nth one upgrades version n - 1 to version n.
 
 Add scripts, but never change one: existing files were made with it.
 """

@@ -21,8 +21,9 @@ import fcntl
 import os
 import stat
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from struct import Struct
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 from msgspec import DecodeError
@@ -31,10 +32,6 @@ from msgspec.msgpack import Decoder, Encoder
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.watch import identify
 from tradeproxy.wire.event import is_time
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 MAGIC = b"tpspool1"
 """Marks a file as ours."""

@@ -1,11 +1,13 @@
-"""The journal in an SQLite file. The rows on the disk and in the backlog read as one log."""
+"""The journal in an SQLite file."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from tradeproxy.journal.backlog import Backlog, Entry
@@ -14,8 +16,6 @@ from tradeproxy.journal.base import (
     JournalBase,
     JournalError,
     Row,
-    TrimmedError,
-    UnreadableError,
     max_optional,
 )
 from tradeproxy.journal.bookmark import Bookmark
@@ -24,25 +24,16 @@ from tradeproxy.journal.disk import Disk
 from tradeproxy.journal.file import JournalFile
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
 from tradeproxy.journal.optional_spool import OptionalSpool
+from tradeproxy.journal.reader import RowReader
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 from tradeproxy.journal.schema import MIGRATIONS, SchemaError
 from tradeproxy.journal.spool import Spool, find_spool
 from tradeproxy.journal.store import Store
-from tradeproxy.journal.tables import DiskTables
 from tradeproxy.journal.upgrade import MAX_STEP, STEP_EVERY
-from tradeproxy.runtime.dates import SECOND
+from tradeproxy.runtime.dates import SECOND, Dates
+from tradeproxy.wire.event import Event
 from tradeproxy.wire.plural import plural_ending
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-    from tradeproxy.runtime.dates import Dates
-    from tradeproxy.wire.event import Event, OrderState
-    from tradeproxy.wire.proxy_status import JournalStatus
-
+from tradeproxy.wire.proxy_status import JournalStatus
 
 MAX_SPOOLED = 16
 """Events that go to the spool together. More of them are cheaper in one transaction."""
@@ -52,11 +43,7 @@ class SqliteJournal(JournalBase):
     """One account's log, in its own file, or in memory until it is closed.
 
     Implements journal.base.Journal, which documents the methods. While the disk fails, events go
-    to the backlog. The backlog is the end of the log until it is committed:
-
-        rows              numbers
-        on the disk       first ... last - len(backlog)
-        in the backlog    last - len(backlog) + 1 ... last
+    to the backlog.
     """
 
     _log = Logger()
@@ -122,7 +109,12 @@ class SqliteJournal(JournalBase):
             on_replaced=self._file_replaced,
         )
         self.status = self._disk.status
-        self.tables = None if file is None else DiskTables(self._disk)
+        self._reader = reader = RowReader(self, self._disk, self._backlog)
+        # What only reads is the reader's own method.
+        self.read, self.row, self.next_hole = reader.read, reader.row, reader.next_hole
+        self.find, self.order, self.open_orders = reader.find, reader.order, reader.open_orders
+        self.first_at, self.first_since = reader.first_at, reader.first_since
+        self.tables = None if file is None else self._disk
         self._bookmark = (
             None
             if file is None
@@ -239,7 +231,7 @@ class SqliteJournal(JournalBase):
         return True
 
     def _begin_epoch(self) -> str:
-        epoch, first = self._random_bytes(8).hex(), self._last_on_disk + 1
+        epoch, first = self._random_bytes(8).hex(), self._reader.last_on_disk + 1
         self._begin(self, epoch, first, self.latest_time)
         return self.epoch
 
@@ -331,42 +323,7 @@ class SqliteJournal(JournalBase):
         self._backlog.add(entry)
         return entry
 
-    # Reading.
-
-    def read(self, after: int, limit: int) -> Batch | None:
-        """Return up to `limit` rows that follow number `after`; None at the end.
-
-        One read returns about 256 KiB of payload at most. Raises TrimmedError if the rows are no
-        longer stored, UnreadableError if the disk fails.
-        """
-        if after < self.first - 1:
-            raise TrimmedError
-        if after < self._last_on_disk:
-            rows = self._disk.query(lambda store: store.read(after, limit), None)
-            if rows is None:
-                # The failed read may have replaced a damaged file, which moves `first`.
-                raise TrimmedError if after < self.first - 1 else UnreadableError
-        else:
-            rows = self._backlog.read(after, limit)
-        return Batch(tuple(rows)) if rows else None
-
-    def row(self, seq: int) -> Row | None:
-        """Return one row; None if it is not stored. Raises UnreadableError."""
-        try:
-            batch = self.read(seq - 1, 1)
-        except TrimmedError:
-            return None
-        return None if batch is None else batch.rows[0]
-
-    def next_hole(self, after: int) -> int | None:
-        """Return the number of the first hole behind number `after`; None if there is none.
-
-        Raises UnreadableError if the disk fails.
-        """
-        in_backlog = self._backlog.next_hole(after)
-        if after >= self._last_on_disk:
-            return in_backlog
-        return self._search(lambda store: store.next_hole(after), in_backlog)
+    # Reading: see also journal.reader.
 
     def reaches(self, seq: int) -> bool:
         """Whether the log has assigned this number."""
@@ -376,66 +333,8 @@ class SqliteJournal(JournalBase):
         """Whether this event is stored or queued to be stored, by its key."""
         return self._backlog.has(event) or self._disk.has(event)
 
-    def find(self, identity: str) -> int | None:
-        """Return the number of the first event with this identity; None if there is none.
-
-        Raises UnreadableError.
-        """
-        if self.newest_trimmed is not None and identity == self.newest_trimmed.identity != "":
-            return self.first - 1
-        in_backlog = self._backlog.find(identity)
-        return self._search(lambda store: store.find(identity), in_backlog)
-
-    def first_at(self, time: int) -> int | None:
-        """Return the number of the first event with exactly this time (microseconds since 1970).
-
-        Returns None if there is none. Raises UnreadableError while that is not known.
-        """
-        in_backlog = self._backlog.first_at(time)
-        return self._search(lambda store: store.first_at(time), in_backlog)
-
-    def _search(self, search: Callable[[Store], int | None], in_backlog: int | None) -> int | None:
-        """Return what a search on the disk finds, or else what was found in the backlog.
-
-        Raises UnreadableError if rows on the disk cannot be read: the one that is searched may be
-        among them, before the one in the backlog.
-        """
-        # A failed query gives None, so "not found" is 0, which is no sequence number.
-        not_found = 0
-        found = self._disk.query(lambda store: search(store) or not_found, None)
-        if found is None and not self.status.durable and self.first <= self._last_on_disk:
-            raise UnreadableError
-        return found or in_backlog
-
-    def first_since(self, time: int) -> int | None:
-        """Return the number of the first event at or after `time` (microseconds since 1970).
-
-        Returns None if all events are earlier. If the disk fails, returns `first`: a read from
-        there then raises the error.
-        """
-        fallback: int | None = self.first
-        seq = self._disk.query(lambda store: store.first_since(time), fallback)
-        return self._backlog.first_since(time) if seq is None else seq
-
-    def order(self, order_id: str) -> OrderState | None:
-        """Return the newest state of an order in any event; None if the order is unknown."""
-        on_disk = self._disk.query(lambda store: store.order(order_id), None)
-        return self._backlog.find_order(order_id, on_disk)
-
-    def open_orders(self) -> Sequence[OrderState]:
-        """Return the orders whose newest state is open, at least the newest 10,000 of them."""
-        nothing: list[OrderState] = []
-        states = {state.id: state for state in self._disk.query(Store.open_orders, nothing)}
-        # A list: a query that finds damage leaves a new backlog.
-        for order_id in list(self._backlog.orders):
-            states.pop(order_id, None)  # its last event follows those of the others
-            if (newest := self.order(order_id)) is not None:
-                states[order_id] = newest
-        return [state for state in states.values() if state.is_open]
-
     def _find_max_time(self, limit: int) -> int | None:
-        on_disk = self._disk.query(lambda store: store.find_max_time(limit), None)
-        return max_optional(on_disk, self._backlog.find_max_time(limit))
+        return self._reader.find_max_time(limit)
 
     # Metadata.
 
@@ -481,7 +380,7 @@ class SqliteJournal(JournalBase):
         bounds = self.first, self.complete_from, self.dedup_horizon, self.newest_trimmed
         begun = self._begun
         due = self._retention.get_due(self.last, self.dates)
-        newest_to_trim = min(self._last_on_disk, self.last - 1)
+        newest_to_trim = min(self._reader.last_on_disk, self.last - 1)
         through = min(store.find_due(self.first, TRIM_STEP, due), newest_to_trim)
         if through < self.first:
             return False
@@ -494,7 +393,3 @@ class SqliteJournal(JournalBase):
             self._begun = begun
             raise
         return self.first - bounds[0] == TRIM_STEP
-
-    @property
-    def _last_on_disk(self) -> int:
-        return self.last - len(self._backlog)

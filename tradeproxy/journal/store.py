@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import READ_BYTES, Row, UnreadableError, max_optional
 from tradeproxy.journal.connection import BusyError, DamageError, Transaction, fetch_value
-from tradeproxy.journal.key_filter import KeyFilter
 from tradeproxy.journal.metadata import TrimmedEvent
+from tradeproxy.journal.retention import Due
 from tradeproxy.journal.schema import migrate
-from tradeproxy.journal.upgrade import OlderRows, read_execution, repair_times
+from tradeproxy.journal.stored_keys import StoredKeys
+from tradeproxy.journal.upgrade import OlderRows, repair_times
 from tradeproxy.wire.amount import is_more
-from tradeproxy.wire.event import OrderState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from tradeproxy.journal.backlog import Entry
-    from tradeproxy.journal.retention import Due
-    from tradeproxy.wire.event import Event
+from tradeproxy.wire.event import Event, OrderState
 
 _T = TypeVar("_T")
-
-MAX_STEP = 0.002
-"""Seconds for which a step reads keys."""
 
 MAX_OPEN_ORDERS = 10_000
 """Open orders of one answer: about 30 ms and 5 MB. A flood of events can open any number."""
@@ -54,12 +46,6 @@ _SAVE = """
 _INSERT_EXECUTION = """
     INSERT INTO executions (seq, digest) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING
 """
-_KEYS = """
-    SELECT identity, digest FROM events WHERE (identity, digest) > (?, ?)
-    ORDER BY identity, digest LIMIT 1000
-"""
-_EXECUTIONS = "SELECT digest FROM executions WHERE digest > ? ORDER BY digest LIMIT 1000"
-_INSERT_UNSTORED = "INSERT OR REPLACE INTO unstored (key, seq) VALUES (?, ?)"
 _INSERT_LATE = "INSERT INTO late (seq, time) VALUES (?, ?)"
 _READ = "SELECT seq, payload, time FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
 # A hole stands for events with times up to its `high`.
@@ -84,7 +70,6 @@ class Store:
         self._execute = connection.execute
         self._full_sync = full_sync
         self._transaction = Transaction(connection)
-        self._unscanned: Iterator[None] | None = None
         try:
             connection.create_function(
                 "is_more", 2, lambda new, old: is_more(str(new), str(old)), deterministic=True
@@ -98,14 +83,14 @@ class Store:
             """The schema version that was found; 0 for a new file."""
             self.older_rows = OlderRows(connection)
             """The rows that are not in every table yet."""
-            self._has_unstored = self._find_any_unstored()
             # After migrate: WAL mode changes the file, which may be another program's.
             self._execute("PRAGMA journal_mode = WAL")
-            self._begin_scan()
-            self.scan_keys()
+            self._keys = keys = StoredKeys(connection, self.older_rows)
         except BaseException:
             self.close()
             raise
+        # The keys' own methods: every new event is asked for.
+        self.claim, self.has = keys.claim, keys.has
 
     def close(self) -> None:
         """Merge the write-ahead log into the file if possible, and close it. Never raises."""
@@ -141,59 +126,19 @@ class Store:
             if self._full_sync:
                 self._execute("PRAGMA synchronous = FULL")
 
-    # Older rows, and the filter of keys.
+    # Older rows, and the scan of keys.
 
     @property
     def must_prepare(self) -> bool:
         """Whether `prepare` must be called."""
-        return self._unscanned is not None
+        return not self._keys.is_complete
 
     def prepare(self, seconds: float) -> bool:
         """Bring rows of an older version into the present form for some seconds, then scan keys.
 
         Return whether more must follow.
         """
-        return self.older_rows.add_some(seconds) or self.scan_keys()
-
-    def scan_keys(self, seconds: float = MAX_STEP) -> bool:
-        """Add the keys of stored rows to the filter for some seconds.
-
-        Return whether more must follow. Until all are there, `has` queries the tables.
-        """
-        end = perf_counter() + seconds
-        try:
-            for _ in self._unscanned or ():
-                if perf_counter() >= end:
-                    return True
-        except sqlite3.Error:
-            self._unscanned = self._scan()  # one that has raised ends as if all were done
-            raise
-        self._unscanned = None
-        return False
-
-    def _begin_scan(self) -> None:
-        # Not the range of their numbers: one wrong number would reserve any amount of memory.
-        self._keys = KeyFilter(fetch_value(self._connection, "SELECT count(*) FROM events"))
-        self._unscanned = self._scan()
-
-    def _scan(self) -> Iterator[None]:
-        """Add all keys, one page of an index at a time."""
-        # Executions of older rows are in their own table only. It must be complete.
-        while self.older_rows.last:
-            yield
-        last: tuple[str, bytes] = "", b""
-        while rows := self._execute(_KEYS, last).fetchall():
-            for identity, digest in rows:
-                self._keys.add(digest or identity)
-                self._keys.room -= 1
-            last = identity, digest or b""  # a comparison with NULL would find no row
-            yield
-        digest = b""
-        while rows := self._execute(_EXECUTIONS, (digest,)).fetchall():
-            for [digest] in rows:
-                if not self._keys.add(digest):  # most are in `events` too
-                    self._keys.room -= 1
-            yield
+        return self.older_rows.add_some(seconds) or self._keys.scan()
 
     # Metadata: short texts by key.
 
@@ -229,16 +174,14 @@ class Store:
             for entry in entries:
                 event = entry.event
                 if entry.unstored:
-                    self._has_unstored = True
-                    keys = ((key, entry.seq) for key in entry.unstored)
-                    self._connection.executemany(_INSERT_UNSTORED, keys)
+                    self._keys.add_unstored(entry.unstored, entry.seq)
                 if event is None or not self._insert(entry, event):
                     # The disk could not be read when the event came, so a duplicate was not
                     # recognised. Its number has been delivered, so it is stored too. Without a
                     # digest it is no duplicate for SQLite, and clients can name it.
                     self._insert_row(entry, None if event is None else event.identity, None, event)
-                elif self._keys.room <= 0:
-                    self._begin_scan()
+                elif self._keys.filter.room <= 0:
+                    self._keys.begin_scan()
             self._save(metadata)
 
     def read(self, after: int, limit: int) -> list[Row]:
@@ -263,33 +206,6 @@ class Store:
         if not rows:
             raise DamageError(f"event {after + 1} is missing")
         return rows
-
-    def claim(self, event: Event) -> bool:
-        """Record that the log gets the event; return whether it is surely its first of this key.
-
-        It is, if it is not stored and was not claimed before. False is not certain: see `has`.
-        """
-        may_have = self._keys.add(event.execution or event.digest or event.identity)
-        return not (may_have or self._unscanned or self._has_unstored or self.older_rows.last)
-
-    def has(self, event: Event) -> bool:
-        """Whether this event is stored or a hole stands for it, by its key."""
-        if not (
-            self._unscanned
-            or self._has_unstored
-            or self.older_rows.last
-            or self._keys.may_have(event.execution or event.digest or event.identity)
-        ):
-            return False
-        if self._has_unstored and self._is_unstored(event):
-            return True
-        if not event.execution:
-            query = "SELECT seq FROM events WHERE identity = ? AND digest = ?"
-            return self._first(query, event.identity, event.digest) is not None
-        query = "SELECT seq FROM executions WHERE digest = ?"
-        return self._first(query, event.execution) is not None or (
-            self.older_rows.last > 0 and self._is_older(event)
-        )
 
     def list_keys(self, after: int, limit: int) -> list[tuple[str, bytes]]:
         """Return the keys of the newest `limit` events that are after a time or have none."""
@@ -432,38 +348,20 @@ class Store:
             self._execute("DELETE FROM orders WHERE closed = 1 AND seq <= ?", (through,))
             self._execute("DELETE FROM unstored WHERE seq <= ?", (through,))
             self._save(metadata)
-            has_unstored = self._find_any_unstored()
-        self._has_unstored = has_unstored  # not earlier: a failed COMMIT brings the rows back
-
-    # Rows of an older version.
-
-    def _is_older(self, event: Event) -> bool:
-        """Whether a row that is not in `executions` yet has this event."""
-        rows = self._execute(
-            "SELECT payload FROM events WHERE identity = ? AND seq <= ?",
-            (event.identity, self.older_rows.last),
-        )
-        return any(read_execution(payload) == event.execution for (payload,) in rows)
-
-    # Events of holes.
-
-    def _find_any_unstored(self) -> bool:
-        return self._first("SELECT seq FROM unstored LIMIT 1") is not None
-
-    def _is_unstored(self, event: Event) -> bool:
-        """Whether a hole stands for this event."""
-        return self._first("SELECT seq FROM unstored WHERE key = ?", event.key_hash) is not None
+            has_unstored = self._keys.find_any_unstored()
+        self._keys.has_unstored = has_unstored  # not earlier: a failed COMMIT brings the rows back
 
     # Parts of transactions.
 
     def _insert(self, entry: Entry, event: Event) -> bool:
         # First: a key too many costs a query, no more. `has` asks for the same one.
-        self._keys.add(event.execution or event.digest or event.identity)
-        self._keys.room -= 1
-        if self._has_unstored and self._is_unstored(event):
+        keys = self._keys
+        keys.filter.add(event.execution or event.digest or event.identity)
+        keys.filter.room -= 1
+        if keys.has_unstored and keys.is_unstored(event):
             return False
         if (execution := event.execution) and (
-            (self.older_rows.last > 0 and self._is_older(event))
+            (self.older_rows.last > 0 and keys.is_older(event))
             or self._execute(_INSERT_EXECUTION, (entry.seq, execution)).rowcount == 0
         ):
             return False

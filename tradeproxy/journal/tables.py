@@ -1,32 +1,17 @@
-"""The database of the book's tables: the journal's file, or a temporary one."""
+"""The book's tables in a temporary database, for a journal that is not in a file."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.journal.connection import Transaction, is_fault
 from tradeproxy.journal.schema import BOOK_TABLES, STRATEGY_TABLES
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tradeproxy.journal.disk import Disk
-
 _T = TypeVar("_T")
-
-
-class DiskTables:
-    """The tables in the journal's file, on its connection. Implements journal.base.Tables."""
-
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
-
-    def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
-        """See journal.base.Tables."""
-        return self._disk.run(work, writes=writes)
 
 
 class TemporaryTables:

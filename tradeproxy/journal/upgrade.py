@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from tradeproxy.journal.base import max_optional
 from tradeproxy.journal.connection import Transaction, fetch_value
 from tradeproxy.wire.event import MAX_TIME, MIN_TIME
 from tradeproxy.wire.messages import TradeUpdate, parse_server
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterator
 
 MAX_STEP = 0.001
 """Seconds for which one step reads rows. With the commit it blocks the reactor for 2 to 4 ms."""

@@ -7,10 +7,7 @@ when the process ends. Device and inode number tell. While a file is open, no ot
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 """SQLite's files of one database. The database is first: the others are useless without it."""
