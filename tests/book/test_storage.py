@@ -91,7 +91,7 @@ class LogTests(BookCase):
             for name in tables:
                 connection.execute(f"DROP TABLE {name}")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {MIGRATIONS.index(BOOK_TABLES)}")
+            connection.execute(f"PRAGMA user_version = {MIGRATIONS.index(BOOK_TABLES + STRATEGY_TABLES)}")
             connection.commit()
         self.start()
         self.assert_is_account()
