@@ -601,9 +601,7 @@ class Book:
         return BookReader(self.account.journal, self._state, self._tables)
 
     def _ask(self, question: Callable[[BookReader], _T]) -> _T:
-        if self.is_building:
-            raise UnreadableError
-        if not self._write():
+        if self.is_building or self.account.journal.epoch != self._epoch:
             raise UnreadableError
         try:
             return question(self._reader())

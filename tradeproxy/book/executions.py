@@ -149,9 +149,7 @@ _DATA = Decoder(_FilledData, float_hook=str)
 def concerns_strategies(event: BookEvent) -> bool:
     """Whether `read_strategy_event` can find anything in the frame of an event."""
     order = event.order
-    return order is not None and (
-        event.kind in _KINDS or bool(order.legs) or order.is_linked
-    )
+    return order is not None and (event.kind in _KINDS or bool(order.legs) or order.is_linked)
 
 
 def read_strategy_event(payload: bytes, time: int) -> StrategyEvent:

@@ -62,6 +62,9 @@ class TableFillStore:
         self._names = self._run(_load_names)
         self._new_names: list[str] = []
         self._meta: dict[str, str] = self._run(_load_meta)
+        self._unbooked = _decode_unbooked(self._meta.pop(_UNBOOKED, "[]"))
+        # They can be many, and are one text: it is made once for each `save`.
+        self._new_unbooked: list[Execution] | None = None
         self._new_meta: dict[str, str] = {}
 
     # Writing.
@@ -69,7 +72,7 @@ class TableFillStore:
     @property
     def has_changes(self) -> bool:
         """Whether anything was put since `clear_changes`."""
-        return bool(
+        return self._new_unbooked is not None or bool(
             self._orders or self._fills or self._new_openings or self._new_names or self._new_meta
         )
 
@@ -92,6 +95,8 @@ class TableFillStore:
             "INSERT INTO strategy_names (name) VALUES (?)", [(name,) for name in self._new_names]
         )
         connection.executemany(_SAVE_META, self._new_meta.items())
+        if self._new_unbooked is not None:
+            connection.execute(_SAVE_META, (_UNBOOKED, encode(self._new_unbooked).decode()))
 
     def clear_changes(self) -> None:
         """Forget what was put: the database has it."""
@@ -102,6 +107,7 @@ class TableFillStore:
         self._new_openings.clear()
         self._new_names.clear()
         self._new_meta.clear()
+        self._new_unbooked = None
 
     # FillStore.
 
@@ -207,14 +213,11 @@ class TableFillStore:
 
     def list_unbooked(self) -> list[Execution]:
         """Return the executions that could not be booked, oldest first."""
-        try:
-            return _EXECUTIONS.decode(self._meta.get(_UNBOOKED, "[]"))
-        except MsgspecError:
-            return []
+        return list(self._unbooked)
 
     def put_unbooked(self, unbooked: list[Execution]) -> None:
         """Store what could not be booked instead of what was stored before."""
-        self.put_meta(_UNBOOKED, encode(unbooked).decode())
+        self._unbooked = self._new_unbooked = list(unbooked)
 
     # Short texts.
 
@@ -253,6 +256,13 @@ def clear_strategies(connection: sqlite3.Connection) -> None:
 
 def _load_meta(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT key, value FROM strategy_meta").fetchall())
+
+
+def _decode_unbooked(text: str) -> list[Execution]:
+    try:
+        return _EXECUTIONS.decode(text)
+    except MsgspecError:
+        return []
 
 
 def _load_names(connection: sqlite3.Connection) -> list[str]:
