@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 WRITE_EVERY = 1.0
 """Seconds between two writes while events come one by one."""
 
-WRITE_ROWS = 64
+WRITE_ROWS = 96
 """Rows after which the state is written at once, so that no write takes long."""
 
 APPLY_EVERY = 0.25
