@@ -27,7 +27,7 @@ from benchmarks.lab import LOAD_CORE, SERVER_CORE, pinned, prepare, progress
 from benchmarks.publish import COLUMNS
 from benchmarks.publish import measure as delivery
 from benchmarks.servers import NORMAL, PROXY
-from tradeproxy.cluster.redis_client import NoScriptError
+from tradeproxy.cluster.redis_client import NoScriptError, RedisUnavailableError
 from tradeproxy.cluster.redis_log import EpochStart, EventEntry, RedisLog
 from tradeproxy.cluster.replica import Replica
 from tradeproxy.runtime.dates import Dates
@@ -63,6 +63,10 @@ class BlockingSender:
         if isinstance(reply, hiredis.ReplyError):
             return fail(NoScriptError() if str(reply).startswith("NOSCRIPT") else reply)
         return succeed(reply)
+
+    def refuse_reply(self) -> RedisUnavailableError:
+        """Return the error of a reply that is not the command's."""
+        return RedisUnavailableError("its reply is not valid")
 
     def send(self, *command: str | bytes | int) -> None:
         """Send a command."""

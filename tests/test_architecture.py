@@ -193,7 +193,7 @@ def read_drawing() -> tuple[dict[str, int], dict[str, set[str]]]:
     floors: dict[str, int] = {}
     arrows: dict[str, set[str]] = {}
     for line in DRAWING.read_text(encoding="utf-8").splitlines():
-        if floor := re.fullmatch(r"\| (\d) \| (.+) \|", line):
+        if floor := re.fullmatch(r"\| (\d+) \| (.+) \|", line):
             floors.update(dict.fromkeys(re.findall(r"`(\w+)`", floor[2]), int(floor[1])))
         elif row := re.fullmatch(r"\| `(\w+)` \| [^|]+ \| ((?:`\w+`(?:, )?)+|none) \|", line):
             arrows[row[1]] = set(re.findall(r"`(\w+)`", row[2]))

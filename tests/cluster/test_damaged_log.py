@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+from unittest import mock
+
 from tests.support.journals import event
 from tests.support.nodes import (
     IDS_KEY,
@@ -71,6 +74,29 @@ class DamagedLogTests(NodesCase):
             self.redis.execute("HSET", STATE_KEY, "last", text)
             self.advance(LEASE + 2)
             self.assertTrue(node.is_streaming, text)
+
+    def test_replies_of_another_shape_stop_no_node(self) -> None:
+        """A node that got one neither led nor read any more, until its restart."""
+        replies: tuple[Any, ...] = (
+            1,
+            b"x",
+            {b"a": b"b"},
+            [1],
+            [b"x"] * 5,
+            [[b"s", [[b"x"]]]],
+            [[], [], []],
+            [[1]],
+        )
+        for reply in replies:
+            leader, node = self.begin()
+            with mock.patch.object(self.redis, "serve", lambda _, reply=reply: reply):
+                self.advance(RENEW_AFTER + 1)
+            self.advance(2 * LEASE)
+            for member in (leader, node):
+                member.publish(3)
+            self.advance(1)
+            self.assertTrue(leader.is_streaming or node.is_streaming, reply)
+            self.assertIn(event(3).payload, [payload for _, payload in node.rows], reply)
 
     def test_missing_key_after_death_of_leader_is_replaced_by_follower(self) -> None:
         """Numbers continue, and the gap begins at the last event."""

@@ -34,6 +34,9 @@ class NarrowRedis:
             return fail(ReplyTooLargeError("its reply is too large"))
         return self._client.call(*command, timeout=timeout)
 
+    def refuse_reply(self) -> RedisUnavailableError:
+        return self._client.refuse_reply()
+
 
 class RedisLogTests(LogCase):
     """What is written is read back unchanged; each call is one atomic step."""

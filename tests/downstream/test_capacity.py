@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.support.frames import AUTH, FILL, LISTEN, LISTENING
 from tests.support.proxy import Client, ProxyTestCase
 from tradeproxy.config.settings import Limits
+from tradeproxy.downstream.factory import TOO_MUCH
+from tradeproxy.runtime import socket_limit
 from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.wire.close_codes import CloseCode
+
+HEAD = b"x" * 9000
+"""A large part of a head, or of a message."""
 
 
 class CapacityTests(ProxyTestCase):
@@ -107,3 +114,30 @@ class DescriptorTests(ProxyTestCase):
         self.assertEqual((len(self.say(second, AUTH)), second.closed), (1, None))
         [reason] = self.factory.clients.rejections.counts
         self.assertEqual(reason, "closed for a newer connection: no place was free")
+
+
+class UnfinishedRequestTests(ProxyTestCase):
+    """Large requests that never end take no more than a fixed amount of memory."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(socket_limit, "MAX_UNFINISHED", 40_000)
+
+    def test_oldest_large_head_is_dropped(self) -> None:
+        """Clients with a usual handshake stay, however old, and so do those whose request ended."""
+        waiting = self.connect()
+        answered = self.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: %b\r\n\r\n" % HEAD)
+        heads = [self.write(b"GET / HTTP/1.1\r\nX: %b" % HEAD) for _ in range(6)]
+        self.assertEqual([each.gone for each in heads], [True] * 2 + [False] * 4)
+        self.assertEqual((answered.status, answered.gone), (200, False))
+        self.assertEqual((len(self.say(waiting, AUTH)), waiting.closed), (1, None))
+        self.assertEqual(dict(self.factory.clients.rejections.counts), {TOO_MUCH: 2})
+
+    def test_oldest_large_login_is_dropped(self) -> None:
+        """A message of a WebSocket before its login counts too."""
+        clients = [self.connect() for _ in range(6)]
+        for client in clients:
+            transport: Any = client.transport
+            transport.write(b"\x81\xfe\x23\x29\0\0\0\0" + HEAD)  # one byte is missing
+            self.wires.flush()
+        self.assertEqual([each.is_open_now for each in clients], [False] * 2 + [True] * 4)

@@ -24,7 +24,7 @@ from tests.system.webhooks import run_webhooks
 from tradeproxy.config.webhooks import WebhookSettings
 from tradeproxy.simulator.service import Simulator
 from tradeproxy.webhooks.formats import OutgoingRequest
-from tradeproxy.webhooks.sender import MAX_ANSWER, Answer, Sender
+from tradeproxy.webhooks.sender import MAX_ANSWER, ReceiverAnswer, Sender
 from tradeproxy.webhooks.service import build_sender
 
 EVENT = {"event": "fill", "order": {"id": "1", "symbol": "AAPL"}}
@@ -60,7 +60,7 @@ class ReceiverTestCase(SocketTestCase):
 class SenderTests(ReceiverTestCase):
     """One request, and what came of it."""
 
-    async def send(self, *behaviors: Behavior) -> Answer:
+    async def send(self, *behaviors: Behavior) -> ReceiverAnswer:
         """Send a request to a receiver that behaves so."""
         receiver = await self.receive(*behaviors)
         webhook = webhook_with(URL=receiver.url)
@@ -69,13 +69,19 @@ class SenderTests(ReceiverTestCase):
     async def test_answers_are_read(self) -> None:
         """The status, and how long to wait. A redirect, to a metadata service, is not followed."""
         for behavior, answer in (
-            (Behavior.OK, Answer(200, "HTTP 200")),
-            (Behavior.ERROR, Answer(500, "HTTP 500")),
-            (Behavior.BUSY, Answer(429, "HTTP 429", 1.0)),
-            (Behavior.GARBLED, Answer(503, "HTTP 503")),
-            (Behavior.REDIRECT, Answer(302, "HTTP 302, which is not followed")),
-            (Behavior.CLOSE_EARLY, Answer(None, "the connection was lost before the answer")),
-            (Behavior.CLOSE_AT_ONCE, Answer(None, "the connection was lost before the answer")),
+            (Behavior.OK, ReceiverAnswer(200, "HTTP 200")),
+            (Behavior.ERROR, ReceiverAnswer(500, "HTTP 500")),
+            (Behavior.BUSY, ReceiverAnswer(429, "HTTP 429", 1.0)),
+            (Behavior.GARBLED, ReceiverAnswer(503, "HTTP 503")),
+            (Behavior.REDIRECT, ReceiverAnswer(302, "HTTP 302, which is not followed")),
+            (
+                Behavior.CLOSE_EARLY,
+                ReceiverAnswer(None, "the connection was lost before the answer"),
+            ),
+            (
+                Behavior.CLOSE_AT_ONCE,
+                ReceiverAnswer(None, "the connection was lost before the answer"),
+            ),
         ):
             self.assertEqual(await self.send(behavior), answer)
             self.assertEqual(len(self.receiver.received), 1)
@@ -91,7 +97,7 @@ class SenderTests(ReceiverTestCase):
         """The reason has neither the address nor the port."""
         webhook = webhook_with(URL=f"http://127.0.0.1:{free_port()}/x")
         answer = await sender_for(webhook).send(REQUEST)
-        self.assertEqual(answer, Answer(None, "connection refused"))
+        self.assertEqual(answer, ReceiverAnswer(None, "connection refused"))
 
     async def test_cancelled_request_closes_the_connection(self) -> None:
         """A node that no longer leads must not deliver a message late."""
@@ -112,7 +118,7 @@ class TlsReceiverTests(CertificateTestCase, ReceiverTestCase):
         """Anybody between here and there could read the messages otherwise."""
         webhook = webhook_with(URL=f"https://127.0.0.1:{await self.listen_with_tls()}/x")
         answer = await sender_for(webhook).send(REQUEST)
-        self.assertEqual(answer, Answer(None, "TLS failed: certificate verify failed"))
+        self.assertEqual(answer, ReceiverAnswer(None, "TLS failed: certificate verify failed"))
 
     async def listen_with_tls(self) -> int:
         """Start a receiver with a certificate for localhost, and return its port."""

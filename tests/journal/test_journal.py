@@ -17,6 +17,7 @@ from tests.support.journals import (
     row,
     time_of,
 )
+from tradeproxy.journal import store
 from tradeproxy.journal.base import Batch, Journal, TrimmedError
 from tradeproxy.wire.event import OrderState, format_time
 
@@ -232,6 +233,15 @@ class JournalOrderTests(JournalCase):
         journal = self.reopen(journal)
         self.assertEqual(journal.open_orders(), [event(2).order])
         self.assertIsNone(journal.order("unknown"))
+
+    def test_open_orders_are_the_newest(self) -> None:
+        """A flood of events opens any number of orders: reading all would delay every client."""
+        self.patch(store, "MAX_OPEN_ORDERS", 2)
+        journal = self.open()
+        journal.append([event(1), event(2), event(3)])
+        journal = self.reopen(journal)
+        ids = [state.id for state in journal.open_orders()]
+        self.assertEqual(ids, [order_id_of(2), order_id_of(3)])
 
     def test_order_late_event_keeps_newer_state(self) -> None:
         """At equal times the later number wins."""

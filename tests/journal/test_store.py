@@ -333,6 +333,15 @@ class KeyFilterTests(SynchronousTestCase):
         self.connections.fail("COMMIT", None)
         self.assertTrue(self.store.has(event(1)))
 
+    def test_distant_number_reserves_no_memory(self) -> None:
+        """The start ended with a traceback: the filter had room for all numbers in between."""
+        self.store.commit([Entry(n, event(n), None, 1) for n in (1, 2)], {})
+        self.store.close()
+        connection = self.connections(str(self.path), isolation_level=None)
+        connection.execute("UPDATE events SET seq = ? WHERE seq = 2", (2**61,))
+        connection.close()
+        self.assertTrue(self.open().has(event(2)))
+
     def test_scan_of_fills_leaves_room(self) -> None:
         """Each is in two tables, but takes one place: a full filter is made anew."""
         fills = [event(n, **{**EXECUTION, "execution_id": str(n)}) for n in range(1, 9)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tradeproxy.runtime import socket_limit
 from tradeproxy.runtime.socket_limit import MAX_SPARE, SocketLimit, spare_sockets
 
 
@@ -83,6 +84,30 @@ class SocketLimitTests(SynchronousTestCase):
         self.assertFalse(limit.open_outgoing("request 3"))
         limit.discard("request 1")
         self.assertTrue(limit.open_outgoing("request 3"))
+
+    def test_large_unfinished_requests_share_a_limit(self) -> None:
+        """Ten thousand heads or bodies of 16 KB and more took hundreds of megabytes."""
+        self.patch(socket_limit, "MAX_UNFINISHED", 20_000)
+        limit = SocketLimit(100)
+        closed: list[Transport] = []
+        limit.on_too_much = closed.append
+        usual, logged_in, done, gone, one, two = transports = self.accept(limit, 6)
+        for transport in transports:
+            limit.receive(transport, 2000)
+        limit.log_in(logged_in)
+        for transport in (logged_in, done, gone, one, two):
+            limit.receive(transport, 3000)
+        limit.complete(done)
+        limit.discard(gone)
+        for transport in (logged_in, gone, usual, two):
+            limit.receive(transport, 10)
+        limit.receive(two, 9990)
+        self.assertEqual(closed, [])
+        limit.receive(done, 3000)
+        self.assertEqual(closed, [one])
+        limit.receive(two, 5000)
+        self.assertEqual(closed, [one, two])
+        self.assertEqual([each for each in transports if each.is_closed], closed)
 
     def test_discard_twice_is_harmless(self) -> None:
         """Both ends of a connection may report its end."""

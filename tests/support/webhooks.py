@@ -11,11 +11,11 @@ from twisted.internet.defer import Deferred
 from tradeproxy.config.settings import SettingsError, read_settings
 from tradeproxy.config.webhooks import ReceiverUrl, WebhookSettings
 from tradeproxy.webhooks.formats import OutgoingRequest
-from tradeproxy.webhooks.sender import Answer
+from tradeproxy.webhooks.sender import ReceiverAnswer
 
 PAIR = {"ALPACA_API_KEY": "key", "ALPACA_SECRET_KEY": "secret"}
 URL = "https://receiver.example/hook?token=hush"
-OK = Answer(200, "HTTP 200")
+OK = ReceiverAnswer(200, "HTTP 200")
 
 
 def read_webhooks_of(**suffixes: str) -> tuple[WebhookSettings, ...]:
@@ -51,17 +51,17 @@ class MemoryReceiver:
     `None` as an answer never comes.
     """
 
-    def __init__(self, *answers: Answer | None) -> None:
+    def __init__(self, *answers: ReceiverAnswer | None) -> None:
         self.answers = list(answers)
-        self.default: Answer | None = OK
+        self.default: ReceiverAnswer | None = OK
         self.requests: list[OutgoingRequest] = []
         self.cancelled = 0
 
-    async def send(self, request: OutgoingRequest) -> Answer:
+    async def send(self, request: OutgoingRequest) -> ReceiverAnswer:
         self.requests.append(request)
         answer = self.answers.pop(0) if self.answers else self.default
         if answer is None:
-            never: Deferred[Answer] = Deferred(self._cancel)
+            never: Deferred[ReceiverAnswer] = Deferred(self._cancel)
             return await never
         return answer
 

@@ -127,6 +127,19 @@ class TunnelTests(SynchronousTestCase):
         self.assertTrue(self.transport.disconnected)
         self.assertIsNotNone(protocol.lost)
 
+    def test_data_after_the_protocol_closed_ends_the_tunnel(self) -> None:
+        """TLS to the proxy reads on until the proxy closes too.
+
+        TLS to Alpaca, inside, stored all that came after its own failure: 20 MB a connection.
+        """
+        self.connect()
+        self.patch(self.transport, "loseConnection", lambda: None)  # as TLS does
+        self.receive(OPENED)
+        protocol: Any = self.successResultOf(self.connected)
+        protocol.transport.loseConnection()
+        self.receive(b"more", b"and more")
+        self.assertEqual((protocol.received, self.transport.disconnected), (b"", True))
+
     def test_refusal_has_the_status(self) -> None:
         """Its text may be anything, and is not quoted."""
         for answer, text in (

@@ -16,7 +16,7 @@ from tests.support.webhooks import read_problems, webhook_with
 from tradeproxy.webhooks.apprise_sender import NOTIFY_TIMEOUT, AppriseSender
 from tradeproxy.webhooks.formats import build_request
 from tradeproxy.webhooks.message import Skipped, build_proxy_message
-from tradeproxy.webhooks.sender import Answer
+from tradeproxy.webhooks.sender import ReceiverAnswer
 from tradeproxy.webhooks.service import build_sender
 from tradeproxy.wire.credentials import Secret
 
@@ -33,7 +33,7 @@ class ThreadClock(Clock):
 class AppriseSenderTests(TestCase):
     """One message, in a thread."""
 
-    async def send(self, notify: Any) -> Answer:
+    async def send(self, notify: Any) -> ReceiverAnswer:
         """Send a message with this function in place of Apprise."""
         request = build_request(self.webhook(), MESSAGE, Skipped(), 0.0)
         return await AppriseSender(Secret("ntfy://x"), reactor, notify).send(request)
@@ -48,9 +48,13 @@ class AppriseSenderTests(TestCase):
         def fail(url: str, text: str) -> bool:
             raise ValueError(url)
 
-        self.assertEqual(await self.send(lambda *_: True), Answer(200, "sent"))
-        self.assertEqual(await self.send(lambda *_: False), Answer(None, "Apprise did not send it"))
-        self.assertEqual(await self.send(fail), Answer(None, "Apprise failed with ValueError"))
+        self.assertEqual(await self.send(lambda *_: True), ReceiverAnswer(200, "sent"))
+        self.assertEqual(
+            await self.send(lambda *_: False), ReceiverAnswer(None, "Apprise did not send it")
+        )
+        self.assertEqual(
+            await self.send(fail), ReceiverAnswer(None, "Apprise failed with ValueError")
+        )
 
     async def test_library_sends_the_text(self) -> None:
         """Its own plugin for JSON, to a receiver of ours."""
@@ -70,7 +74,7 @@ class AppriseSenderTests(TestCase):
         webhook = self.webhook("unknown://hush")
         sender = build_sender(webhook, reactor, None, lambda: 0.0)
         answer = await sender.send(build_request(webhook, MESSAGE, Skipped(), 0.0))
-        self.assertEqual(answer, Answer(None, "Apprise did not send it"))
+        self.assertEqual(answer, ReceiverAnswer(None, "Apprise did not send it"))
         logger = logging.getLogger("apprise")
         self.assertFalse(logger.propagate)
         self.assertTrue(logger.handlers)
@@ -88,9 +92,10 @@ class AppriseSenderTests(TestCase):
         request = build_request(self.webhook(), MESSAGE, Skipped(), 0.0)
         sending = Deferred.fromCoroutine(sender.send(request))
         clock.advance(NOTIFY_TIMEOUT)
-        self.assertEqual(await sending, Answer(None, "no answer in time"))
+        self.assertEqual(await sending, ReceiverAnswer(None, "no answer in time"))
         self.assertEqual(
-            await sender.send(request), Answer(None, "the message before is still being sent")
+            await sender.send(request),
+            ReceiverAnswer(None, "the message before is still being sent"),
         )
         release.set()
         thread: Any = sender._thread  # noqa: SLF001

@@ -20,14 +20,14 @@ from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.webhooks.delivery import UNWANTED_ROWS
 from tradeproxy.webhooks.positions import read_positions
-from tradeproxy.webhooks.sender import Answer
+from tradeproxy.webhooks.sender import ReceiverAnswer
 from tradeproxy.webhooks.service import LOOK_INTERVAL, Webhooks
 from tradeproxy.webhooks.state import DeliveryState
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import Recovered, with_mark
 
 HOUR = 3600.0
-LOST = Answer(None, "connection refused")
+LOST = ReceiverAnswer(None, "connection refused")
 
 
 class WebhookTestCase(AccountTestCase):
@@ -135,9 +135,9 @@ class RetryTests(WebhookTestCase):
         """With the same id and the same content."""
         for failure in (
             LOST,
-            Answer(500, "HTTP 500"),
-            Answer(408, "HTTP 408"),
-            Answer(302, "HTTP 302, which is not followed"),
+            ReceiverAnswer(500, "HTTP 500"),
+            ReceiverAnswer(408, "HTTP 408"),
+            ReceiverAnswer(302, "HTTP 302, which is not followed"),
         ):
             self.receiver.requests.clear()
             self.receiver.answers = [failure]
@@ -163,7 +163,7 @@ class RetryTests(WebhookTestCase):
 
     def test_retry_after_is_obeyed(self) -> None:
         """A request before that would only prolong the limit."""
-        self.receiver.answers = [Answer(429, "HTTP 429", 60.0)]
+        self.receiver.answers = [ReceiverAnswer(429, "HTTP 429", 60.0)]
         self.publish_now(1)
         self.advance(59)
         self.assert_sent(1)
@@ -172,7 +172,7 @@ class RetryTests(WebhookTestCase):
 
     def test_refused_event_is_skipped_and_counted(self) -> None:
         """A receiver that cannot read one event would hold up all others for a day."""
-        self.receiver.answers = [Answer(400, "HTTP 400")]
+        self.receiver.answers = [ReceiverAnswer(400, "HTTP 400")]
         with capturedLogs() as logs:
             self.publish_now(1, 2)
         self.assert_sent(1, 2)
@@ -183,7 +183,7 @@ class RetryTests(WebhookTestCase):
         """The event that was refused is the first one afterwards."""
         for status in (401, 403, 404, 410):
             self.receiver.requests.clear()
-            self.receiver.answers = [Answer(status, f"HTTP {status}")]
+            self.receiver.answers = [ReceiverAnswer(status, f"HTTP {status}")]
             n = self.journal.last + 1
             with capturedLogs() as logs:
                 self.publish_now(n, n + 1)
@@ -201,7 +201,7 @@ class RetryTests(WebhookTestCase):
 
     def test_restart_tries_a_refused_url_again(self) -> None:
         """The operator may have corrected it on the receiver's side."""
-        self.receiver.answers = [Answer(401, "HTTP 401")]
+        self.receiver.answers = [ReceiverAnswer(401, "HTTP 401")]
         self.publish_now(1)
         self.restart()
         self.advance(0.01)

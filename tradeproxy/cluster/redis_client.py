@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from txredisapi import ResponseError
 
-from tradeproxy.cluster.redis_replies import TOO_LARGE, BoundedRedisProtocol
+from tradeproxy.cluster.redis_replies import INVALID, TOO_LARGE, BoundedRedisProtocol
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.wire.credentials import Secret
@@ -104,6 +104,15 @@ class RedisClient:
         reply: Deferred[Any] = protocol.execute_command(*command)
         reply.addTimeout(timeout, self._reactor)
         return reply.addErrback(self._translate_error, protocol, timeout)
+
+    def refuse_reply(self) -> RedisUnavailableError:
+        """Abort the connection, as a reply has another shape than its command's; return the error.
+
+        Later replies may belong to other commands.
+        """
+        if self._protocol is not None:
+            self._drop(self._protocol, INVALID)
+        return RedisUnavailableError(INVALID)
 
     def _translate_error(self, failure: Failure, protocol: Any, timeout: float) -> None:
         error = failure.value

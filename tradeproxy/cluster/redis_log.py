@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -24,9 +25,11 @@ from tradeproxy.journal.upgrade import read_execution
 from tradeproxy.wire.event import Event, OrderState, is_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from twisted.internet.defer import Deferred
+
+    from tradeproxy.cluster.redis_client import RedisUnavailableError
 
 BLOCK = 2000
 """Milliseconds for which a read waits for new entries."""
@@ -50,6 +53,9 @@ class CommandSender(Protocol):
 
     def call(self, *command: str | bytes | int, timeout: float = ...) -> Deferred[Any]:
         """Send Redis a command; see RedisClient.call."""
+
+    def refuse_reply(self) -> RedisUnavailableError:
+        """Abort the connection; see RedisClient.refuse_reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,18 +190,20 @@ class RedisLog:
         arguments = (self.owner, next(self._tokens), milliseconds, int(acquire), epoch)
         lost = "" if lost_through is None else lost_through
         reply = await self._run(LEASE, *arguments, lost, *CHECKED_KEYS)
-        fields = (None if each is None else each.decode() for each in reply)
-        owner, token, previous, found, last, remaining, released, *bounds = fields
-        return LeaseState(
-            owner,
-            token,
-            previous,
-            found,
-            _read_number(last),
-            int(remaining or 0) / 1000,
-            released is not None,
-            {key: text for key, text in zip(CHECKED_KEYS, bounds, strict=True) if text is not None},
-        )
+        with self._reading():
+            fields = (None if each is None else each.decode() for each in reply)
+            owner, token, previous, found, last, remaining, released, *bounds = fields
+            checked = zip(CHECKED_KEYS, bounds, strict=True)
+            return LeaseState(
+                owner,
+                token,
+                previous,
+                found,
+                _read_number(last),
+                int(remaining or 0) / 1000,
+                released is not None,
+                {key: text for key, text in checked if text is not None},
+            )
 
     async def release(self, token: str) -> None:
         """Release the lease; does nothing if this node no longer has it."""
@@ -230,7 +238,8 @@ class RedisLog:
         reply = await self._run(
             WRITE, self.owner, token, now, read_to, stream_state, len(pairs), *pairs, *encoded
         )
-        return None if reply is None else WriteResult(int(reply[0]), reply[1])
+        with self._reading():
+            return None if reply is None else WriteResult(int(reply[0]), reply[1])
 
     async def begin_epoch(
         self,
@@ -264,20 +273,22 @@ class RedisLog:
 
     async def read_state(self, seq: int) -> LogState:
         """Return the state of the log, with the payload of event `seq`."""
-        pairs, [last, state, owner, epoch_start], entries = await self._run(READ_STATE, seq)
-        return LogState(
-            {
-                key.decode(): value.decode()
-                for key, value in zip(pairs[::2], pairs[1::2], strict=True)
-            },
-            _read_number(None if last is None else last.decode()),
-            None if state is None else state.decode(),
-            "" if owner is None else owner.decode(),
-            None if epoch_start is None else EpochStart.parse(epoch_start),
-            dict(zip(entries[0][1][::2], entries[0][1][1::2], strict=True)).get(b"p")
-            if entries
-            else None,
-        )
+        reply = await self._run(READ_STATE, seq)
+        with self._reading():
+            pairs, [last, state, owner, epoch_start], entries = reply
+            return LogState(
+                {
+                    key.decode(): value.decode()
+                    for key, value in zip(pairs[::2], pairs[1::2], strict=True)
+                },
+                _read_number(None if last is None else last.decode()),
+                None if state is None else state.decode(),
+                "" if owner is None else owner.decode(),
+                None if epoch_start is None else EpochStart.parse(epoch_start),
+                dict(zip(entries[0][1][::2], entries[0][1][1::2], strict=True)).get(b"p")
+                if entries
+                else None,
+            )
 
     async def call_roll(self, report: str, milliseconds: int) -> dict[str, str]:
         """Report to the roll call, and return the reports of all nodes, by their names.
@@ -285,8 +296,9 @@ class RedisLog:
         All of them are deleted `milliseconds` after the last one, and when an epoch begins.
         """
         reply = await self._run(CALL_ROLL, self.owner, report, milliseconds)
-        fields = [each.decode() for each in reply]
-        return dict(zip(fields[::2], fields[1::2], strict=True))
+        with self._reading():
+            fields = [each.decode() for each in reply]
+            return dict(zip(fields[::2], fields[1::2], strict=True))
 
     async def read_entries(self, after: bytes) -> list[StatusEntry | EventEntry]:
         """Return the entries after an id; an empty list if none come within BLOCK.
@@ -301,7 +313,17 @@ class RedisLog:
             self._count = max(self._count // 10, 1)
             raise
         self._count = MAX_ENTRIES
-        return [_decode(*entry) for entry in reply[0][1]] if reply else []
+        with self._reading():
+            entries = [(bytes(at), list(fields)) for at, fields in reply[0][1]] if reply else []
+        return [_decode(at, fields) for at, fields in entries]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Raise RedisUnavailableError for a reply whose shape is not the command's."""
+        try:
+            yield
+        except (AttributeError, LookupError, TypeError, ValueError):
+            raise self._redis.refuse_reply() from None
 
     async def _run(self, script: Script, *arguments: str | bytes | int) -> Any:
         operands = (len(self._keys), *self._keys, *arguments)

@@ -136,8 +136,10 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
 
         Over TLS one read arrives in up to 70 pieces, each of which may be a frame.
         """
-        is_tls = ISSLTransport.providedBy(self.transport)
-        if is_tls or self._session.state is ClientState.AWAITING_AUTH:
+        is_anonymous = self._session.state is ClientState.AWAITING_AUTH
+        if is_anonymous:
+            self._context.clients.sockets.receive(self.transport, len(data))
+        if is_anonymous or ISSLTransport.providedBy(self.transport):
             self._context.throttle.submit(self.transport, self._receive, data)
         else:
             super().dataReceived(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ _DIALECTS = {ProtocolMode.ORIGINAL: "WebSocket", ProtocolMode.ALPACA: "WebSocket
 
 
 REPLACED = "closed for a newer connection: no place was free"
+TOO_MUCH = "closed: the unfinished requests of all connections were too large"
 """The reason that is counted for a socket that had not logged in."""
 
 
@@ -96,7 +97,8 @@ class DownstreamFactory(WebSocketServerFactory):
         if sockets is None:
             sockets = SocketLimit(limits.max_clients, outgoing=True)
         self.clients = Clients(sockets, ClientLog(reactor))
-        self.clients.sockets.on_replaced = self._count_replaced
+        self.clients.sockets.on_replaced = partial(self._count_closed, REPLACED)
+        self.clients.sockets.on_too_much = partial(self._count_closed, TOO_MUCH)
         self.throttle = HandshakeThrottle(reactor)
         self.wrong_tokens = WrongTokens(reactor.seconds)
         plain = encoder.plain_encoder(encode_text)
@@ -115,11 +117,11 @@ class DownstreamFactory(WebSocketServerFactory):
             pong_timeout=pong_timeout,
         )
 
-    def _count_replaced(self, transport: Any) -> None:
-        self.clients.rejections.record(format_peer(transport.getPeer()), REPLACED)
+    def _count_closed(self, reason: str, transport: Any) -> None:
+        self.clients.rejections.record(format_peer(transport.getPeer()), reason)
         connection = getattr(transport, "wrappedProtocol", None) or transport.protocol
         if isinstance(connection, DownstreamProtocol):
-            connection.end_reason = REPLACED
+            connection.end_reason = reason
 
     def upgrade(
         self,

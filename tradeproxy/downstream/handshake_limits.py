@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from tradeproxy.runtime.socket_limit import unwrap
 
@@ -26,6 +27,11 @@ sends two messages when it connects, and later a pong now and then."""
 MAX_READ = 2048
 """Bytes that one read of a client's socket returns. Twisted's 64 KiB can hold 10,000 tiny frames
 or 1,500 requests, which would block the reactor; a usual handshake has 200 to 1,000 bytes."""
+
+
+MAX_TLS_HANDSHAKE = 16_384
+"""Bytes that a client may send before the end of its TLS handshake; a usual one sends 600 to 2,500.
+OpenSSL accepts a ClientHello of 128 KiB, and keeps 200 KB for it."""
 
 
 class HandshakeThrottle:
@@ -111,6 +117,31 @@ class HandshakeThrottle:
 def bound_reads(transport: Any) -> None:
     """Limit what one read of an accepted connection returns to MAX_READ bytes."""
     unwrap(transport).bufferSize = MAX_READ
+
+
+def bound_tls_handshake(transport: Any) -> None:
+    """Abort an accepted connection whose TLS handshake has over MAX_TLS_HANDSHAKE bytes.
+
+    Does nothing without TLS. `end_tls_bound` must be called at the end of the handshake and of the
+    connection.
+    """
+    if isinstance(transport, TLSMemoryBIOProtocol):
+        left = MAX_TLS_HANDSHAKE
+
+        def receive(data: bytes) -> None:
+            nonlocal left
+            left -= len(data)
+            if left < 0:
+                transport.abortConnection()
+            else:
+                type(transport).dataReceived(transport, data)
+
+        transport.dataReceived = receive  # type: ignore[method-assign]
+
+
+def end_tls_bound(transport: Any) -> None:
+    """Undo `bound_tls_handshake`; harmless without it."""
+    vars(transport).pop("dataReceived", None)
 
 
 def _is_connected(transport: Any) -> bool:

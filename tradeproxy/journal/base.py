@@ -215,7 +215,7 @@ class Journal(Protocol):
         """Return the newest state of an order in any event; None if the order is unknown."""
 
     def open_orders(self) -> Sequence[OrderState]:
-        """Return every order whose newest state is open."""
+        """Return the orders whose newest state is open, at least the newest 10,000 of them."""
 
     def get_metadata(self, key: str) -> str | None:
         """Return the text that `set_metadata` stored under this key."""

@@ -423,7 +423,7 @@ class SqliteJournal(JournalBase):
         return self._backlog.find_order(order_id, on_disk)
 
     def open_orders(self) -> Sequence[OrderState]:
-        """Return every order whose newest state is open."""
+        """Return the orders whose newest state is open, at least the newest 10,000 of them."""
         nothing: list[OrderState] = []
         states = {state.id: state for state in self._disk.query(Store.open_orders, nothing)}
         # A list: a query that finds damage leaves a new backlog.

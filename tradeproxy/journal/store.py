@@ -28,6 +28,9 @@ _T = TypeVar("_T")
 MAX_STEP = 0.002
 """Seconds for which a step reads keys."""
 
+MAX_OPEN_ORDERS = 10_000
+"""Open orders of one answer: about 30 ms and 5 MB. A flood of events can open any number."""
+
 # Only a duplicate event is ignored. A sequence number that is already in use is an error.
 _INSERT = """
     INSERT INTO events (seq, identity, digest, time, high, received, payload)
@@ -169,8 +172,8 @@ class Store:
         return False
 
     def _begin_scan(self) -> None:
-        rows = self.bounds()
-        self._keys = KeyFilter(0 if rows is None else rows[1] - rows[0])
+        # Not the range of their numbers: one wrong number would reserve any amount of memory.
+        self._keys = KeyFilter(fetch_value(self._connection, "SELECT count(*) FROM events"))
         self._unscanned = self._scan()
 
     def _scan(self) -> Iterator[None]:
@@ -362,10 +365,10 @@ class Store:
         return None if row is None else OrderState(*row)
 
     def open_orders(self) -> list[OrderState]:
-        """Return the orders whose newest state is open, in the order of their events."""
-        return [
-            OrderState(*row) for row in self._execute(f"{_ORDER} WHERE closed = 0 ORDER BY seq")
-        ]
+        """Return the newest MAX_OPEN_ORDERS whose newest state is open, in their events' order."""
+        query = f"{_ORDER} WHERE closed = 0 ORDER BY seq DESC LIMIT ?"
+        rows = self._execute(query, (MAX_OPEN_ORDERS,)).fetchall()
+        return [OrderState(*row) for row in reversed(rows)]
 
     # Trimming.
 

@@ -97,7 +97,7 @@ class OpenOrders:
         events: list[Document] = []
         for order in await read_named_orders(self._rest, requested, self.unknown):
             now = read_order_state(order)
-            known = self.read_states().get(now.id)  # None if its event has arrived meanwhile
+            known = self._read_state(now.id)  # None if its event has arrived meanwhile
             if known is None or now.is_open:
                 continue
             if self.is_unreadable(order, known):
@@ -117,6 +117,11 @@ class OpenOrders:
         if name is not None:
             self.unreadable.report(order["id"], name)
         return name is not None
+
+    def _read_state(self, order_id: str) -> OrderState | None:
+        """Return the newest known state of an order; None if that is not open or not known."""
+        known = self._journal.order(order_id) or self._read_remembered().get(order_id)
+        return known if known is not None and known.is_open else None
 
     def _read_remembered(self) -> dict[str, OrderState]:
         """Return the remembered orders that the log still has no event of."""

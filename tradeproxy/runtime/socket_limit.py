@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 MAX_SPARE = 64
 """At most so many sockets are kept for handshakes and health checks."""
 
+USUAL_REQUEST = 2048
+"""Bytes of a request that do not count. A handshake of a usual client has 200 to 1,000."""
+
+MAX_UNFINISHED = 16_777_216
+"""Bytes of all larger requests that are not complete, of sockets that have not logged in.
+
+In memory a head of many short headers takes four times its bytes.
+"""
+
 
 class SocketLimit:
     """Counts every accepted socket until its end, and the sockets to Alpaca of REST requests.
@@ -28,6 +37,9 @@ class SocketLimit:
     A socket counts as not logged in during the TLS and HTTP handshakes, while it is idle between
     two requests, and until a WebSocket client has authenticated. A logged-in client is never
     closed for another one.
+
+    The sockets that have not logged in share MAX_UNFINISHED bytes. Beyond it, the oldest of those
+    that have sent more than USUAL_REQUEST is aborted.
     """
 
     def __init__(self, clients: int, sockets: int | None = None, *, outgoing: bool = False) -> None:
@@ -46,7 +58,12 @@ class SocketLimit:
         self.clients = min(clients, self._takeable)
         self.on_replaced: Callable[[Any], None] = lambda _: None
         """Called with the transport of a socket that is closed for a newer one."""
-        self._anonymous: dict[Any, None] = {}
+        self.on_too_much: Callable[[Any], None] = lambda _: None
+        """Called with the transport of a socket that is aborted for its unfinished request."""
+        # How many bytes of a request or a login that is not complete each one has sent.
+        self._anonymous: dict[Any, int] = {}
+        self._large: dict[Any, int] = {}
+        self._large_bytes = 0
         self._logged_in: set[Any] = set()
         self._outgoing: set[Any] = set()
 
@@ -70,8 +87,32 @@ class SocketLimit:
 
     def accept(self, transport: Any) -> None:
         """Count a new socket; at the limit the oldest that is not logged in is closed for it."""
-        self._anonymous[transport] = None
+        self._anonymous[transport] = 0
         self._close_oldest_beyond_limit()
+
+    def receive(self, transport: Any, size: int) -> None:
+        """Count received bytes, until `complete`; a socket that has logged in may send any number.
+
+        At the limit of all sockets' bytes, the oldest with a large request is aborted.
+        """
+        before = self._anonymous.get(transport)
+        if before is None:
+            return
+        self._anonymous[transport] = size = before + size
+        if size > USUAL_REQUEST:
+            self._large_bytes += size - self._large.get(transport, 0)
+            self._large[transport] = size
+            while self._large_bytes > MAX_UNFINISHED:
+                oldest = next(iter(self._large))
+                self._forget_large(oldest)
+                self.on_too_much(oldest)
+                oldest.abortConnection()
+
+    def complete(self, transport: Any) -> None:
+        """Count no longer what a socket has sent: its request is complete."""
+        if self._anonymous.get(transport):
+            self._anonymous[transport] = 0
+            self._forget_large(transport)
 
     def log_in(self, transport: Any) -> bool:
         """Count an accepted socket as logged in; return False if all places are taken."""
@@ -80,6 +121,7 @@ class SocketLimit:
         if self.is_full:
             return False
         self._anonymous.pop(transport, None)
+        self._forget_large(transport)
         self._logged_in.add(transport)
         return True
 
@@ -95,18 +137,23 @@ class SocketLimit:
         """Count a socket that stays open as not logged in; it is the newest of those."""
         if transport in self._logged_in:
             self._logged_in.remove(transport)
-            self._anonymous[transport] = None
+            self._anonymous[transport] = 0
 
     def discard(self, key: Any) -> None:
         """Count a socket no longer; harmless if it is not counted."""
         self._anonymous.pop(key, None)
+        self._forget_large(key)
         self._logged_in.discard(key)
         self._outgoing.discard(key)
+
+    def _forget_large(self, transport: Any) -> None:
+        self._large_bytes -= self._large.pop(transport, 0)
 
     def _close_oldest_beyond_limit(self) -> None:
         if len(self) > self.sockets:  # then some are not logged in: the spare ones
             oldest = next(iter(self._anonymous))
             del self._anonymous[oldest]
+            self._forget_large(oldest)
             self.on_replaced(oldest)
             close_now(oldest)
 

@@ -144,6 +144,7 @@ class _Tunnel(ProtocolWrapper):
         asking     another answer, or none in time; an end  ended: ProxyError, aborted
         asking     `opened` is cancelled                    ended: aborted
         open       data                                     open: it is the protocol's
+        open       data after the protocol closed it        open: dropped, aborted
         open       the end                                  ended: it is the protocol's too
     """
 
@@ -170,6 +171,11 @@ class _Tunnel(ProtocolWrapper):
         """Read the answer to its end; pass on what follows."""
         if self._state is _State.ASKING:
             self._read_answer(data)
+        elif self.disconnecting:
+            # TLS to the HTTP proxy reads on until its peer closes too. TLS to Alpaca, inside, would
+            # store what arrives after its own failure.
+            transport: Any = self.transport
+            transport.abortConnection()
         elif self.wrappedProtocol is not None:
             self.wrappedProtocol.dataReceived(data)
 

@@ -7,12 +7,18 @@ from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.web import http
 from twisted.web.server import Request, Site
+from zope.interface import implementer
 
-from tradeproxy.downstream.handshake_limits import bound_reads
+from tradeproxy.downstream.handshake_limits import (
+    bound_reads,
+    bound_tls_handshake,
+    end_tls_bound,
+)
 from tradeproxy.downstream.shared_names import share_late_names
 from tradeproxy.web.errors import encode_error
 
@@ -61,6 +67,8 @@ class _Request(Request):
             self.requestHeaders.setRawHeaders(b"host", [match["authority"]])
             path = match["rest"] if match["rest"].startswith(b"/") else b"/" + match["rest"]
         self._target = path
+        channel: Any = self.channel
+        channel.site.sockets.complete(channel.transport)
         # Twisted would make a dict of the query, of 250 KB, without a limit of its items.
         super().requestReceived(command, path.partition(b"?")[0], version)
 
@@ -84,6 +92,7 @@ class _Request(Request):
         self.content.write(data[: channel.site.max_body_kept - self.content.tell()])
 
 
+@implementer(IHandshakeListener)
 class _Channel(http.HTTPChannel):
     """An HTTP/1.1 connection with a time limit for a whole request.
 
@@ -99,16 +108,23 @@ class _Channel(http.HTTPChannel):
         """Count the socket and bound its reads: over TLS this comes before the handshake."""
         super().connectionMade()
         bound_reads(self.transport)
+        bound_tls_handshake(self.transport)
         self.site.sockets.accept(self.transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Stop counting the socket. A WebSocket that took it over does this in `onClose`."""
         self.site.sockets.discard(self.transport)
         self.site.throttle.discard(self.transport)
+        end_tls_bound(self.transport)
         super().connectionLost(reason)
+
+    def handshakeCompleted(self) -> None:
+        """Read any number of bytes from now on: the TLS handshake is complete."""
+        end_tls_bound(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Submit received bytes to the handshake throttle, which calls back at once or later."""
+        self.site.sockets.receive(self.transport, len(data))
         self.site.throttle.submit(self.transport, self._process_data, data)
 
     def _process_data(self, data: bytes) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TimedOutError
 
-from tradeproxy.webhooks.sender import Answer
+from tradeproxy.webhooks.sender import ReceiverAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,22 +45,26 @@ class AppriseSender:
         self._notify = notify_with_apprise if notify is None else notify
         self._thread: Thread | None = None
 
-    async def send(self, request: OutgoingRequest) -> Answer:
+    async def send(self, request: OutgoingRequest) -> ReceiverAnswer:
         """Send the body of a request, which is a text, and return what came of it."""
         if self._thread is not None and self._thread.is_alive():
-            return Answer(None, "the message before is still being sent")
-        done: Deferred[Answer] = Deferred()
+            return ReceiverAnswer(None, "the message before is still being sent")
+        done: Deferred[ReceiverAnswer] = Deferred()
 
         def work() -> None:
             try:
                 is_sent = self._notify(self._url.reveal(), request.body.decode())
             except Exception as error:
-                answer = Answer(None, f"Apprise failed with {type(error).__name__}")
+                answer = ReceiverAnswer(None, f"Apprise failed with {type(error).__name__}")
             else:
-                answer = Answer(200, "sent") if is_sent else Answer(None, "Apprise did not send it")
+                answer = (
+                    ReceiverAnswer(200, "sent")
+                    if is_sent
+                    else ReceiverAnswer(None, "Apprise did not send it")
+                )
             self._reactor.callFromThread(finish, answer)
 
-        def finish(answer: Answer) -> None:
+        def finish(answer: ReceiverAnswer) -> None:
             if not done.called:
                 done.callback(answer)
 
@@ -70,7 +74,7 @@ class AppriseSender:
         try:
             return await done.addTimeout(NOTIFY_TIMEOUT, self._reactor)
         except TimedOutError:
-            return Answer(None, "no answer in time")
+            return ReceiverAnswer(None, "no answer in time")
 
 
 def notify_with_apprise(url: str, text: str) -> bool:

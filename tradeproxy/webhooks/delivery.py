@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from tradeproxy.config.webhooks import WebhookSettings
     from tradeproxy.hub.account import Account
     from tradeproxy.journal.base import Row
-    from tradeproxy.webhooks.sender import Answer, Sender
+    from tradeproxy.webhooks.sender import ReceiverAnswer, Sender
 
 MAX_AGE = 24 * 3600 * SECOND
 """Microseconds after which an event is skipped."""
@@ -325,7 +325,7 @@ class Delivery:
                 self.stats.state = DeliveryState.SENDING
             now = self.account.dates.own()
             request = build_request(self.webhook, message, self._skipped, now)
-            answer: Answer = await self._interruptible(
+            answer: ReceiverAnswer = await self._interruptible(
                 Deferred.fromCoroutine(self._sender.send(request))
             )
             match judge(answer.status):

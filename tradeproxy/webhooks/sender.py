@@ -44,7 +44,7 @@ USER_AGENT = "tradeproxy"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReceiverAnswer:
     """What came of a request.
 
     status: the HTTP status, or None without an answer.
@@ -60,7 +60,7 @@ class Answer:
 class Sender(Protocol):
     """Sends requests to one receiver."""
 
-    async def send(self, request: OutgoingRequest) -> Answer:
+    async def send(self, request: OutgoingRequest) -> ReceiverAnswer:
         """Send a request and return what came of it. It raises nothing, unless it is cancelled."""
 
 
@@ -93,7 +93,7 @@ class HttpSender:
             build_pool(reactor, on_endless_head=lambda: None),
         )
 
-    async def send(self, request: OutgoingRequest) -> Answer:
+    async def send(self, request: OutgoingRequest) -> ReceiverAnswer:
         """Send a request and return what came of it."""
         headers = Headers({"user-agent": [USER_AGENT]})
         for name, value in request.headers:
@@ -108,15 +108,15 @@ class HttpSender:
         except CancelledError:
             raise
         except Exception as error:
-            return Answer(None, _describe(error))
+            return ReceiverAnswer(None, _describe(error))
         answer = self._read_answer(response)
         await self._discard_body(response)
         return answer
 
-    def _read_answer(self, response: IResponse) -> Answer:
+    def _read_answer(self, response: IResponse) -> ReceiverAnswer:
         [retry_after, *_] = response.headers.getRawHeaders(b"retry-after") or [None]
         is_redirect = 300 <= response.code < 400
-        return Answer(
+        return ReceiverAnswer(
             response.code,
             f"HTTP {response.code}" + (", which is not followed" if is_redirect else ""),
             None
