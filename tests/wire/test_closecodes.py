@@ -11,6 +11,7 @@ CODES = {
     "RESTARTING": (1012, "restarting", True),
     "TOKEN_NEEDED": (1012, "a token is needed now: reconnect", True),
     "UNREADABLE": (1013, "cannot be read at the moment", True),
+    "NOT_READY": (1013, "is not ready: reconnect", True),
     "FULL": (1013, "no connection is free", True),
     "MALFORMED": (4000, "not JSON", False),
     "TOKEN_REFUSED": (4001, "PROXY_TOKENS", False),
