@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo run test lint types coverage check attacks audit chaos kill webhooks joins cluster \
 	handover conformance interop mutants deploy dashboard promtool bench bench-tls latency stalled \
-	soak versions packages release clean
+	soak versions packages release settings clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/tradeproxy demo
@@ -19,6 +19,10 @@ run: $(VENV)/.runtime
 test: $(VENV)/.development
 	@echo "Running about 2,000 tests in $(JOBS) processes. This takes about two minutes."
 	$(BIN)/trial --jobs $(JOBS) --reporter=text tests
+
+# What .env.example and docs/configuration.md say about each setting, from the code.
+settings: $(VENV)/.development
+	$(BIN)/python -m tools.settings
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .

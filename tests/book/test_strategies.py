@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
@@ -15,9 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.book.plain_strategies import PlainFill, add_up
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
 from tradeproxy.book.fill_store import MemoryFillStore, Opening
-from tradeproxy.book.lots import OPENING, ZERO
+from tradeproxy.book.lots import OPENING, ZERO, FillKey
 from tradeproxy.book.strategy_book import StrategyBook
-from tradeproxy.wire.event import format_time
+from tradeproxy.wire.event import format_time, parse_time
 from tradeproxy.wire.strategy_rule import BeforeDash
 
 NAMES = {
@@ -188,8 +189,15 @@ def list_fills(life: Life) -> list[PlainFill]:
                         Fraction(cents, 100),
                     )
                 )
-    before = START + life.held_step * STEP
-    known = sum(fill.units for fill in found if fill.symbol == "AAPL" and fill.order[0] <= before)
+    # What was booked by then is in the answer, and so is all that happened before.
+    frames = list_frames(life)
+    until = (START + life.held_step * STEP + 1, "", "", "")
+    for index in life.arrival[: len(frames) // 2]:
+        data = json.loads(frames[index])["data"]
+        if data["event"] == "fill" and data["order"]["symbol"] == "AAPL":
+            ref, moment = data["execution_id"], parse_time(data["timestamp"])
+            until = max(until, (moment, data["event_id"], data["order"]["id"], ref))
+    known = sum(fill.units for fill in found if fill.symbol == "AAPL" and fill.order <= until)
     if life.held - known:
         key = (OPENING, "", "", "")
         opening = ("(none)", "AAPL", key, date.min, life.held - known, Fraction(7))
@@ -211,7 +219,10 @@ class RandomLivesTests(SynchronousTestCase):
             if number == middle:
                 opening = Decimal(life.held), Decimal(7), Decimal(1)
                 time = START + life.held_step * STEP
-                book.set_opening(Opening("AAPL", "us_equity", *opening, time, ZERO))
+                until = FillKey(time + 1, "", "", "")
+                while book.work(3):
+                    pass
+                book.set_openings([Opening("AAPL", "us_equity", *opening, until, ZERO)])
                 book.work(3)
             book.take(read(frames[index]))
         for each in life.orders:

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
-from tests.support.journals import SqliteCase
+from tests.support.journals import DAY, SqliteCase
 from tradeproxy.book.book import APPLY_EVERY, WRITE_EVERY, Book
 from tradeproxy.book.fill_store import MemoryFillStore
 from tradeproxy.book.strategies import (
@@ -21,6 +21,8 @@ from tradeproxy.book.strategies import (
 from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.book.strategy_views import describe_strategy, group_holdings
 from tradeproxy.hub.account import Account
+from tradeproxy.journal.retention import TRIM_EVERY
+from tradeproxy.wire.event import format_time
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.strategy_rule import BeforeDash, parse_rule
 from tradeproxy.wire.trade_date import trade_date
@@ -195,6 +197,24 @@ class KeptTests(SqliteCase):
         self.assertEqual(self.quantities(), {"(none)": "5"})
         self.kill()
         self.assertEqual(self.quantities(), {"(none)": "5"})
+
+    def test_trimmed_rows_leave_the_lots(self) -> None:
+        """The fills are records of the strategies' own, and a copy of one is not booked again."""
+        fill = report_fill(order("1"), "a", "5", "2", at=format_time(START))
+        self.publish(fill)
+        self.strategies.assign("1", "beta")
+        self.clock.advance(WRITE_EVERY)
+        self.clock.advance(8 * DAY)
+        self.publish(
+            report_fill(order("2"), "b", "1", "2", at=format_time(START + 8 * 86_400_000_000))
+        )
+        for _ in range(3):
+            self.clock.advance(TRIM_EVERY)
+        self.assertGreater(self.journal.first, 1)
+        for begin_again in (self.restart, self.kill):
+            begin_again()
+            self.strategies.book.take(read(fill))
+            self.assertEqual(self.quantities(), {"alpha": "1", "beta": "5"})
 
     def test_other_account_begins_without_fills(self) -> None:
         """The strategies of one account say nothing of another one's."""

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
 from tradeproxy.book.fill_store import MemoryFillStore, Opening
-from tradeproxy.book.lots import ZERO
+from tradeproxy.book.lots import ZERO, FillKey
 from tradeproxy.book.strategy_book import (
     MAX_NOTES,
     MAX_UNBOOKED,
@@ -111,8 +111,9 @@ class StrategyBookTests(SynchronousTestCase):
 
     def test_start_is_a_lot_of_none_without_the_fills_it_includes(self) -> None:
         """A fill that was found later and happened before is not counted twice."""
-        opening = Opening("AAPL", "us_equity", Decimal(10), Decimal(7), Decimal(1), START, ZERO)
-        self.book.set_opening(opening)
+        until = FillKey(START + 1, "", "", "")
+        opening = Opening("AAPL", "us_equity", Decimal(10), Decimal(7), Decimal(1), until, ZERO)
+        self.book.set_openings([opening])
         self.assertEqual(self.quantities(), {"(none)": "10"})
         self.take(report_fill(order("1"), "a", "4", "2", minute=-1))
         self.assertEqual(self.quantities(), {"(none)": "6", "alpha": "4"})

@@ -16,16 +16,19 @@ from pyarrow import parquet
 
 from tests.support.journals import FIRST_AT, NOW, JournalCase, event, event_id_of, events, time_of
 from tradeproxy.cli import export, export_formats, journal_reader
+from tradeproxy.cli.order_strategies import RuleStrategies
 from tradeproxy.cli.times import find_zone_name, format_moment, from_microseconds, get_day_bounds
 from tradeproxy.config.command import name_command
 from tradeproxy.journal.connection import DamageError
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.schema import SchemaError
-from tradeproxy.tradelog.columns import COLUMNS
 from tradeproxy.tradelog.csv_text import format_cell
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import Recovered, extract_data, frame_event, with_mark
 from tradeproxy.wire.messages import TradeUpdate, parse_server
+from tradeproxy.wire.strategy_rule import parse_rule
+
+BY_RULE = RuleStrategies(parse_rule("")).find
 
 FAR_FUTURE = 2**62
 """A time after every event, in microseconds since 1970."""
@@ -156,7 +159,7 @@ class WriteCsvTests(JournalCase):
         connection = journal_reader.open_read_only(self.path)
         self.addCleanup(connection.close)
         export_formats.write_csv(
-            journal_reader.read_events(connection, self.path, 0, FAR_FUTURE), out
+            journal_reader.read_events(connection, self.path, 0, FAR_FUTURE), out, BY_RULE
         )
         return out.getvalue()
 
@@ -216,7 +219,7 @@ class WriteCsvTests(JournalCase):
         connection = journal_reader.open_read_only(self.path)
         self.addCleanup(connection.close)
         export_formats.write_csv(
-            journal_reader.read_events(connection, self.path, 0, FAR_FUTURE), out
+            journal_reader.read_events(connection, self.path, 0, FAR_FUTURE), out, BY_RULE
         )
         [row] = csv.DictReader(io.StringIO(out.getvalue()))
         self.assertEqual(
@@ -230,6 +233,7 @@ class WriteCsvTests(JournalCase):
                 "order_id": "1",
                 "client_order_id": 'a,"b"\n',
                 "recovered": "orders",
+                "strategy": "(none)",
             },
         )
 
@@ -371,7 +375,7 @@ class ParquetTests(JournalCase):
         """A program reads amounts digit for digit, and the time as a time."""
         day = "2026-09-21"
         table = parquet.read_table(io.BytesIO(self.export("--date", day, "--kind", "all")))
-        self.assertEqual(table.column_names, list(COLUMNS))
+        self.assertEqual(table.column_names, list(export_formats.EXPORTED))
         rows = table.to_pylist()
         self.assertEqual([row["price"] for row in rows], [None, "1.50", None])
         self.assertEqual(rows[2]["reason"], "r")
@@ -386,7 +390,7 @@ class ParquetTests(JournalCase):
     def test_file_without_events_has_the_columns(self) -> None:
         """A program that reads every day's file needs no special case."""
         table = parquet.read_table(io.BytesIO(self.export("--date", "1999-12-31")))
-        self.assertEqual((table.num_rows, table.column_names), (0, list(COLUMNS)))
+        self.assertEqual((table.num_rows, table.column_names), (0, list(export_formats.EXPORTED)))
 
     def test_many_events_are_several_row_groups(self) -> None:
         """The memory does not hold all of them."""

@@ -38,7 +38,7 @@ class EncodingTests(SynchronousTestCase):
         raw = json.dumps(DATA, ensure_ascii=False).encode()
         replace_unencodable(self.out, JSON_ESCAPE)
         exported = LoggedEvent(raw, DATA, None)
-        self.assertEqual(write_csv(iter([exported]), self.out), 1)
+        self.assertEqual(write_csv(iter([exported]), self.out, lambda _: "(none)"), 1)
         self.assertEqual(write_lines(iter([exported]), self.out), 1)
         _, row, line = self.get_text().splitlines()
         self.assertIn(",A\\u00e9\\u20ac\\ud83d\\ude00B,", row)

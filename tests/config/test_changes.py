@@ -6,9 +6,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.config.changes import RELOADED, list_restart_variables
+from tradeproxy.config.changes import list_restart_variables
 from tradeproxy.config.env import ALLOW_FOREIGN
-from tradeproxy.config.settings import VARIABLES, Settings, read_settings
+from tradeproxy.config.settings import SECTIONS, Settings, read_settings
 
 PAIR = {"ALPACA_API_KEY": "key", "ALPACA_SECRET_KEY": "secret"}
 OTHER = {
@@ -47,6 +47,10 @@ OTHER = {
 NOT_READ_AGAIN = {"PROXY_ALLOW_ANONYMOUS", ALLOW_FOREIGN}
 """They change nothing of the settings: they allow others."""
 
+PROXY_SETTINGS = [
+    each for settings in SECTIONS.values() for each in settings if "<" not in each.name
+]
+
 
 def read(**variables: str) -> Settings:
     """Return the settings of one account and these variables."""
@@ -58,8 +62,8 @@ class RestartVariableTests(SynchronousTestCase):
 
     def test_every_variable_is_reloaded_or_named(self) -> None:
         """One that is neither would be changed without effect and without a word."""
-        files = {name for name in VARIABLES if name.endswith("_FILE")}
-        self.assertEqual({*OTHER, *RELOADED} & {*VARIABLES}, {*VARIABLES} - files - NOT_READ_AGAIN)
+        need_restart = {each.name for each in PROXY_SETTINGS if not each.reload}
+        self.assertEqual(need_restart - NOT_READ_AGAIN, {*OTHER} & need_restart)
         base = {
             "PROXY_TRADE_LOG_FORMAT": {"PROXY_TRADE_LOG": "/trades"},
             "PROXY_REDIS_PASSWORD": {"PROXY_REDIS_URL": "redis://127.0.0.1/3"},
@@ -79,11 +83,15 @@ class RestartVariableTests(SynchronousTestCase):
 
     def test_reloaded_variables_need_no_restart(self) -> None:
         """The keys of an account neither."""
+        variables = {
+            "PROXY_ALLOWED_HOSTS": "desk.example",
+            "PROXY_ALLOWED_ORIGINS": "https://desk.example",
+            "PROXY_LOG_LEVEL": "debug",
+            "PROXY_TOKENS": "a-token-of-16-characters",
+        }
+        self.assertEqual({each.name for each in PROXY_SETTINGS if each.reload}, {*variables})
         new = read(
-            PROXY_ALLOWED_HOSTS="desk.example",
-            PROXY_ALLOWED_ORIGINS="https://desk.example",
-            PROXY_LOG_LEVEL="debug",
-            PROXY_TOKENS="a-token-of-16-characters",
+            **variables,
             ALPACA_SECRET_KEY="other",
             PROXY_WEBHOOK_DESK_URL="https://receiver.example/",
         )

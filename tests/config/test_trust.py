@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
-from tests.config.test_settings import PAIR, SettingsTestCase
+from tests.config.settings_case import PAIR, SettingsTestCase
 from tests.support.processes import run
 from tests.support.sockets import SocketTestCase
 from tradeproxy.config.settings import Settings, SettingsError

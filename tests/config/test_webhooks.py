@@ -10,7 +10,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.webhooks import PAIR, URL, read_problems, read_webhooks_of, url_of, webhook_with
 from tradeproxy.config.settings import read_settings
 from tradeproxy.config.webhooks import (
-    DEFAULT_EVENTS,
     MAX_ITEMS,
     MAX_WEBHOOKS,
     SUFFIXES,
@@ -32,7 +31,9 @@ class WebhookSettingsTests(SynchronousTestCase):
             (webhook.name, webhook.format, webhook.after, webhook.secret, webhook.prefix),
             ("DESK", WebhookFormat.JSON, 60.0, None, ""),
         )
-        self.assertEqual(webhook.events, DEFAULT_EVENTS)
+        self.assertEqual(
+            webhook.events, {"fill", "partial_fill", "rejected", "expired", "trade_bust"}
+        )
         self.assertTrue(webhook.is_for("paper"))
         self.assertEqual(url_of(webhook).origin, "https://receiver.example:443")
 

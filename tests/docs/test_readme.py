@@ -1,4 +1,4 @@
-"""Tests for README.md and docs/configuration.md: length, links and variables."""
+"""Tests for README.md and the pages that it leads to: length and links."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import re
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
-
-from tradeproxy.config.settings import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -55,14 +53,3 @@ class ReadmeTests(SynchronousTestCase):
                     self.assertTrue(target.exists(), f"{page.name}: {link}")
                     if anchor:
                         self.assertIn(anchor, list_anchors(read(target)), f"{page.name}: {link}")
-
-
-class ConfigurationTests(SynchronousTestCase):
-    """docs/configuration.md."""
-
-    def test_every_variable_has_a_row(self) -> None:
-        """The forms with _FILE are explained together."""
-        rows = "".join(re.findall(r"^\|.*", read(ROOT / "docs/configuration.md"), re.MULTILINE))
-        shown = set(re.findall(r"`(PROXY_[A-Z_]+)`", rows))
-        named = {name for name in VARIABLES if not name.endswith("_FILE")}
-        self.assertEqual(named - shown, set())

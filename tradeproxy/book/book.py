@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 from twisted.logger import Logger
 
 from tradeproxy.book import store
-from tradeproxy.book.fields import read_event
+from tradeproxy.book.fields import normalize_symbol, read_event
 from tradeproxy.book.reader import BookReader
 from tradeproxy.book.state import BookState
-from tradeproxy.book.strategies import Strategies
+from tradeproxy.book.strategies import Held, Strategies
 from tradeproxy.book.views import BookSnapshot, PositionView
 from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
 from tradeproxy.journal.base import TrimmedError, UnreadableError
@@ -24,7 +24,7 @@ from tradeproxy.wire.position import LastEvents
 from tradeproxy.wire.strategy_rule import BeforeDash
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -350,15 +350,26 @@ class Book:
         if self._is_valid(seed):
             # The rows behind the answer must be known, not to be undone by it.
             self.catch_up()
+            answer = {normalize_symbol(symbol): document for symbol, document in documents}
             wrong = self._state.take_positions(
-                documents, seed.seq, seed.time, compare=self.is_complete
+                answer.items(), seed.seq, seed.time, compare=self.is_complete
             )
             self.corrected += wrong
             strategies = self._strategies
             if strategies is not None and strategies.wants_openings:
-                strategies.take_openings(self.positions(), seed.time)
+                strategies.take_openings(self._list_held(seed, answer), seed.time)
                 self._plan()
             self._write()
+
+    def _list_held(self, seed: Seed, answer: Mapping[str, bytes]) -> list[Held]:
+        positions = self._state.positions
+        found = {each.symbol: each for each in positions.list_open()}
+        # One that was closed meanwhile was held at the start.
+        found |= {each.symbol: each for each in positions.list_moved(seed.seq)}
+        return [
+            Held(symbol, each.qty, answer.get(symbol) or each.render(), each.seq > seed.seq)
+            for symbol, each in found.items()
+        ]
 
     def finish_seed(self, seed: Seed) -> None:
         """Record that all answers were taken: the book is complete if no gap began meanwhile."""

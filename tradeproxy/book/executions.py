@@ -92,6 +92,8 @@ class Execution(Struct, frozen=True, gc=False):
     """How much of the order is filled with it, normalized; "" if that is not known."""
     problem: str = ""
     """Why it cannot be booked; "" if it can."""
+    position: Decimal | None = None
+    """The account's position after it; None if the report does not say."""
 
 
 class StrategyEvent(Struct, frozen=True, gc=False):
@@ -131,6 +133,7 @@ class _FilledData(Struct, gc=False):
     qty: Any = None
     price: Any = None
     cum_qty: Any = None
+    position_qty: Any = None
     commission: Any = None
     fee: Any = None
     fees: Any = None
@@ -251,7 +254,9 @@ def _read_whole(
     filled = order.filled_qty if data.cum_qty is None else data.cum_qty
     terms = _Terms(order.symbol, order.asset_class, {"multiplier": order.multiplier})
     fee = _read_fee((data.commission, data.fee, data.fees))
-    return _build(kind, order_id, ids, time, terms, order.side, (data.qty, price, filled), fee)
+    amounts = data.qty, price, filled
+    position = _number(data.position_qty)
+    return _build(kind, order_id, ids, time, terms, order.side, amounts, fee, position)
 
 
 def _read_legs(
@@ -320,6 +325,7 @@ def _build(
     side: Any,
     amounts: tuple[Any, Any, Any],
     fee: Decimal,
+    position: Decimal | None = None,
 ) -> Execution:
     qty, price, filled = (_number(amount) for amount in amounts)
     problem = ""
@@ -347,6 +353,7 @@ def _build(
         fee,
         "" if filled is None else str(EXACT.normalize(filled)),
         problem,
+        position,
     )
 
 

@@ -75,12 +75,12 @@ class Opening(Struct, frozen=True, gc=False):
     qty: Decimal
     """Negative if short."""
     price: Decimal
-    """Alpaca's average, of one unit, in USD."""
+    """Alpaca's average, of one unit, in USD; 0 if that is not known."""
     multiplier: Decimal
-    time: int
-    """When (microseconds since 1970). Fills up to then are a part of it."""
+    until: FillKey
+    """Fills up to this one are a part of it."""
     known: Decimal
-    """The sum of the fills up to then that are booked: of any strategy, so not of the lot."""
+    """The sum of those of them that are booked: of any strategy, so not of the lot."""
 
 
 class FillStore(Protocol):
@@ -114,9 +114,6 @@ class FillStore(Protocol):
 
     def list_places(self) -> list[tuple[str, str]]:
         """Return each strategy and symbol that has a fill or had one."""
-
-    def list_symbol_fills(self, symbol: str, until: int) -> list[BookedFill]:
-        """Return the fills of a symbol up to a time, of any strategy."""
 
     def get_opening(self, symbol: str) -> Opening | None:
         """Return what was held of a symbol at the start; None if nothing or unknown."""
@@ -204,15 +201,6 @@ class MemoryFillStore:
     def list_places(self) -> list[tuple[str, str]]:
         """Return each strategy and symbol that has a fill or had one."""
         return list(self._places)
-
-    def list_symbol_fills(self, symbol: str, until: int) -> list[BookedFill]:
-        """Return the fills of a symbol up to a time, of any strategy."""
-        return [
-            fill
-            for place, rows in self._places.items()
-            for _, fill in rows
-            if place[1] == symbol and fill.time <= until
-        ]
 
     def get_opening(self, symbol: str) -> Opening | None:
         """Return what was held of a symbol at the start; None if nothing or unknown."""

@@ -180,16 +180,6 @@ class TableFillStore:
         places = dict.fromkeys(self._run(_load_places))
         return list(places | dict.fromkeys(fill.place for fill in self._fills.values()))
 
-    def list_symbol_fills(self, symbol: str, until: int) -> list[BookedFill]:
-        """Return the fills of a symbol up to a time, of any strategy."""
-        return [
-            fill
-            for place in self.list_places()
-            if place[1] == symbol
-            for fill in self.select_fills(place, None, 1 << 62)
-            if fill.time <= until
-        ]
-
     def get_opening(self, symbol: str) -> Opening | None:
         """Return what was held of a symbol at the start; None if nothing or unknown."""
         return self._openings.get(symbol)

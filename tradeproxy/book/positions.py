@@ -146,6 +146,10 @@ class Positions:
         )
         return sorted(found, key=lambda position: position.symbol)
 
+    def list_moved(self, since: int) -> list[Position]:
+        """Return the positions that an event behind row `since` moved, closed ones too."""
+        return [each for each in self._positions.values() if each.seq > since]
+
     # Events.
 
     def apply(self, move: Move, seq: int, time: int, *, is_recovered: bool) -> None:

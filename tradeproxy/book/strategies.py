@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import MsgspecError
 from msgspec.json import Decoder, decode, encode
@@ -16,7 +16,8 @@ from tradeproxy.book.executions import (
 from tradeproxy.book.fields import normalize_symbol
 from tradeproxy.book.fill_store import Opening
 from tradeproxy.book.fill_tables import TableFillStore, clear_strategies
-from tradeproxy.book.lots import ONE, ZERO
+from tradeproxy.book.lots import ONE, OPENING, ZERO, FillKey
+from tradeproxy.book.positions import SLACK
 from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.book.strategy_views import describe_strategy, group_holdings, is_active
 from tradeproxy.wire.amount import parse_amount
@@ -51,6 +52,19 @@ WORK_FILLS = 64
 _ASSIGNMENTS = Decoder(dict[str, str])
 
 
+class Held(NamedTuple):
+    """A position of Alpaca's first answer."""
+
+    symbol: str
+    """As `normalize_symbol` returns it."""
+    qty: str
+    """Signed. That of the book, after the last row."""
+    document: bytes
+    """Alpaca's position object, whose price counts."""
+    has_moved: bool
+    """Whether an event has moved it since Alpaca was asked."""
+
+
 class UnknownOrderError(Exception):
     """No fill and no link of the order is known."""
 
@@ -78,6 +92,7 @@ class Strategies:
         self._account = account
         self._store = self._open(tables)
         self.book = StrategyBook(self._store, rule, self._warn)
+        self._open_settlement()
         self._assigned: str | None = None
         self._rendered: tuple[tuple[int, int, date] | None, tuple[bytes, ...]] = (None, ())
         if self._store.get_meta("rule") != rule.text:
@@ -161,20 +176,33 @@ class Strategies:
 
     @property
     def wants_openings(self) -> bool:
-        """Whether it is not known yet what was held at the start."""
-        return not self._store.get_meta("opened")
+        """Whether it is not known yet what was held at the start, and can be taken."""
+        return not self._store.get_meta("opened") and self.is_current()
 
-    def take_openings(self, positions: Iterable[PositionView], time: int) -> None:
+    def take_openings(self, held: Iterable[Held], time: int) -> None:
         """Take the positions of Alpaca's first complete answer: what was held at the start.
 
-        `time` is when it was asked (microseconds since 1970). Later answers change nothing.
+        Later answers change nothing. An answer may have fills that the log gets only now, and lack
+        others that are in the log. So fills of those seconds correct it by their `position_qty`.
+
+        Args:
+            held: what each position is, now that every row up to now is applied.
+            time: when Alpaca was asked (microseconds since 1970).
         """
         if not self.wants_openings:
             return
-        self._store.put_meta("opened", str(time))
-        for position in positions:
-            if (opening := _read_opening(position, time)) is not None:
-                self.book.set_opening(opening)
+        now = self._account.dates.now_microseconds()
+        self._store.put_meta("opened", f"{time - SLACK} {now + SLACK}")
+        self._open_settlement()
+        traded = {symbol: Held(symbol, "0", b"", False) for _, symbol in self.book.holdings}
+        found = (traded | {each.symbol: each for each in held}).values()
+        openings = [_read_opening(each, time) for each in found]
+        self.book.set_openings([each for each in openings if each is not None])
+
+    def _open_settlement(self) -> None:
+        if opened := self._store.get_meta("opened"):
+            begin, end = opened.split()
+            self.book.settled_by = int(begin), int(end)
 
     def import_fills(self, orders: Iterable[OrderLinks], fills: Iterable[Execution]) -> int:
         """Take orders and fills that Alpaca's activities list; return how many fills were new."""
@@ -234,15 +262,17 @@ def read_account(positions: Iterable[PositionView]) -> dict[str, Decimal]:
     return {normalize_symbol(symbol): qty for symbol, qty in found if qty is not None}
 
 
-def _read_opening(position: PositionView, time: int) -> Opening | None:
-    document = decode(position.document)
-    qty, price = (_read_number(document.get(name)) for name in ("qty", "avg_entry_price"))
-    if not qty or price is None:
+def _read_opening(held: Held, time: int) -> Opening | None:
+    document = decode(held.document or b"{}")
+    if (qty := _read_number(held.qty)) is None:
         return None
+    price = _read_number(document.get("avg_entry_price")) or ZERO
     asset_class = document.get("asset_class")
     multiplier = OPTION_MULTIPLIER if asset_class == "us_option" else ONE
     text = asset_class if isinstance(asset_class, str) else ""
-    return Opening(normalize_symbol(position.symbol), text, qty, price, multiplier, time, ZERO)
+    # A position that has moved since is that of its newest fill, which may be an old one.
+    until = FillKey(OPENING if held.has_moved else time + 1, "", "", "")
+    return Opening(held.symbol, text, qty, price, multiplier, until, ZERO)
 
 
 def _read_number(value: Any) -> Decimal | None:

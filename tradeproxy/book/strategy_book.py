@@ -30,7 +30,7 @@ from tradeproxy.wire.strategy_rule import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from decimal import Decimal
 
     from tradeproxy.book.fill_store import FillStore
@@ -47,6 +47,9 @@ MAX_UNBOOKED = 1000
 
 STEP = 64
 """Fills of a stale holding that one read of the store returns."""
+
+_ALL = 1 << 62
+_NO_FILL = FillKey(OPENING, "", "", "")
 
 UNKNOWN_FILL = "the fill that it names is unknown"
 
@@ -73,6 +76,9 @@ class StrategyBook:
         self._awaiting = {each.order_id for each in self._unbooked}
         self.holdings: dict[tuple[str, str], Holding] = {}
         """By strategy and symbol. A stale one is as far as `work` has come."""
+        self.settled_by: tuple[int, int] | None = None
+        """Between these times (microseconds since 1970), fills settle what was held at the start:
+        Alpaca's answer may have them or not."""
         self.version = 0
         """It grows whenever a holding is computed again; a row of the log may change others."""
         self._stale: dict[tuple[str, str], None] = {}
@@ -143,17 +149,30 @@ class StrategyBook:
             order = upper
         return order.assigned or name_strategy(self._rule, order.client_order_id)
 
-    def set_opening(self, opening: Opening) -> None:
-        """Set what the account held of a symbol at the start: a lot of NO_STRATEGY.
+    def set_openings(self, openings: Iterable[Opening]) -> None:
+        """Set what the account held at the start: for each symbol a lot of NO_STRATEGY.
 
-        The sum of the known fills is computed here.
+        Call it once, when the book is current. Every fill that is booked is a part of it, besides
+        those up to `until`. Their sum is computed here. Without a price, the lot has the terms of
+        an open one.
         """
-        fills = self._store.list_symbol_fills(opening.symbol, opening.time)
-        known = ZERO
-        for fill in fills:
-            known = known if fill.is_busted else EXACT.add(known, fill.qty)
-        self._store.put_opening(replace(opening, known=known))
-        self._make_stale((NO_STRATEGY, opening.symbol))
+        booked: dict[str, list[Holding]] = {}
+        for (_, symbol), holding in self.holdings.items():
+            booked.setdefault(symbol, []).append(holding)
+        for opening in openings:
+            known, until, terms = ZERO, opening.until, opening
+            for holding in booked.get(opening.symbol, ()):
+                if holding.last is not None:
+                    known, until = EXACT.add(known, holding.qty), max(until, holding.last)
+                    if not terms.price and holding.lots:
+                        terms = replace(
+                            opening,
+                            price=holding.lots[-1].price,
+                            multiplier=holding.multiplier,
+                            asset_class=holding.asset_class,
+                        )
+            self._store.put_opening(replace(terms, until=until, known=known))
+            self._make_stale((NO_STRATEGY, opening.symbol))
 
     def rename(self) -> None:
         """Have `work` apply the rule to every fill again, after it has changed."""
@@ -204,6 +223,7 @@ class StrategyBook:
                 self._store.put_fill(known)
             if not known.is_amended and (known.qty, known.price) != (new.qty, new.price):
                 self._change(known, replace(known, qty=new.qty, price=new.price))
+            self._settle(new, known)
             return False
         fill = BookedFill(
             new.order_id,
@@ -220,7 +240,8 @@ class StrategyBook:
             new.filled,
         )
         self._store.put_fill(fill)
-        self._count_known(fill.symbol, fill.time, fill.qty)
+        self._count_known(fill.symbol, fill.key, fill.qty)
+        self._settle(new, fill)
         holding = self.holdings.get(fill.place)
         if holding is None or (holding.last is not None and fill.key < holding.last):
             self._make_stale(fill.place)
@@ -287,7 +308,7 @@ class StrategyBook:
         if new == old:
             return
         self._store.put_fill(new)
-        self._count_known(old.symbol, old.time, EXACT.subtract(_effect(new), _effect(old)))
+        self._count_known(old.symbol, old.key, EXACT.subtract(_effect(new), _effect(old)))
         self._make_stale(old.place)
         self._make_stale(new.place)
 
@@ -322,10 +343,33 @@ class StrategyBook:
             self._on_overflow()
         return OTHER_STRATEGIES
 
-    def _count_known(self, symbol: str, time: int, qty: Decimal) -> None:
+    def _settle(self, report: Execution, fill: BookedFill) -> None:
+        """Set what was held at the start by the account's position after a fill.
+
+        Only between the times of `settled_by`: later, a split or a transfer would count, too.
+        """
+        if report.position is None or self.settled_by is None:
+            return
+        begin, end = self.settled_by
+        if not begin <= fill.time <= end:
+            return
+        opening = self._store.get_opening(fill.symbol) or Opening(
+            fill.symbol, fill.asset_class, ZERO, fill.price, fill.multiplier, _NO_FILL, ZERO
+        )
+        if fill.key <= opening.until:
+            return
+        known = opening.known
+        for place in {fill.place, *(each for each in self.holdings if each[1] == fill.symbol)}:
+            for each in self._store.select_fills(place, opening.until, _ALL):
+                if each.key <= fill.key:
+                    known = EXACT.add(known, _effect(each))
+        self._store.put_opening(replace(opening, qty=report.position, until=fill.key, known=known))
+        self._make_stale((NO_STRATEGY, fill.symbol))
+
+    def _count_known(self, symbol: str, key: FillKey, qty: Decimal) -> None:
         """Correct the lot of the start by a fill that it included."""
         opening = self._store.get_opening(symbol)
-        if opening is not None and time <= opening.time and qty:
+        if opening is not None and key <= opening.until and qty:
             self._store.put_opening(replace(opening, known=EXACT.add(opening.known, qty)))
             self._make_stale((NO_STRATEGY, symbol))
 

@@ -19,22 +19,25 @@ from tradeproxy.cli import period as periods
 from tradeproxy.cli.export_formats import ParquetError, write_csv, write_lines, write_parquet
 from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.journal_reader import find_newest_time, open_read_only, read_events
+from tradeproxy.cli.order_strategies import BookStrategies, RuleStrategies
 from tradeproxy.cli.progress import ProgressBar
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.cli.terminal import exit_on_broken_pipe
 from tradeproxy.config.command import name_command
 from tradeproxy.config.env import Environment
 from tradeproxy.config.storage import read_journal
+from tradeproxy.config.values import flag
 from tradeproxy.journal.access import check_access
 from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.plural import plural
 from tradeproxy.wire.printable import escape_unprintable
+from tradeproxy.wire.strategy_rule import parse_rule
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tradeproxy.cli.period import Period
     from tradeproxy.tradelog.columns import LoggedEvent
@@ -69,7 +72,10 @@ def main(arguments: Namespace) -> None:
     period = periods.read_period(arguments, datetime.now(UTC))
     if arguments.format == "parquet" and sys.stdout.isatty():
         raise SystemExit("--format: parquet is no text; write it into a file: > trades.parquet")
-    path = _find_journal(arguments)
+    env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
+    rule = env.parse("PROXY_STRATEGIES", parse_rule, default=parse_rule(""))
+    has_book = env.parse("PROXY_BOOK", flag, default=True)
+    path = _find_journal(arguments, env)
     replace_unencodable(sys.stdout, JSON_ESCAPE)
     is_shown = sys.stderr.isatty() and not sys.stdout.isatty()
     progress = ProgressBar(sys.stderr, "exporting", is_shown=is_shown)
@@ -78,7 +84,8 @@ def main(arguments: Namespace) -> None:
             events = read_events(connection, path, period.begin, period.end, progress.show)
             if arguments.kind == "trades":
                 events = (event for event in events if event.data.get("event") in TRADES)
-            count = _write(events, arguments, period)
+            strategies = BookStrategies(connection, rule) if has_book else RuleStrategies(rule)
+            count = _write(events, arguments, period, strategies.find)
             newest = "" if count else _describe_newest(connection, path, period)
         sys.stdout.flush()
     except SchemaError as error:
@@ -100,10 +107,15 @@ def main(arguments: Namespace) -> None:
     sys.stderr.write(escape_unprintable(f"{arguments.account}: {report}") + "\n")
 
 
-def _write(events: Iterator[LoggedEvent], arguments: Namespace, period: Period) -> int:
+def _write(
+    events: Iterator[LoggedEvent],
+    arguments: Namespace,
+    period: Period,
+    find_strategy: Callable[[LoggedEvent], str],
+) -> int:
     match arguments.format:
         case "csv":
-            return write_csv(events, sys.stdout)
+            return write_csv(events, sys.stdout, find_strategy)
         case "parquet":
             notes = {
                 "tradeproxy.account": arguments.account,
@@ -111,7 +123,7 @@ def _write(events: Iterator[LoggedEvent], arguments: Namespace, period: Period) 
                 "tradeproxy.until": format_time(period.end),
                 "tradeproxy.zone": period.zone,
             }
-            return write_parquet(events, sys.stdout.buffer, notes)
+            return write_parquet(events, sys.stdout.buffer, notes, find_strategy)
         case _:
             return write_lines(events, sys.stdout)
 
@@ -135,10 +147,9 @@ def _name_output(out: TextIO) -> str:
     return "standard output"
 
 
-def _find_journal(arguments: Namespace) -> Path:
+def _find_journal(arguments: Namespace, env: Environment) -> Path:
     if not _ACCOUNT.fullmatch(arguments.account):
         raise SystemExit(f"account: {arguments.account!r} is not an account name ([a-z0-9_]+)")
-    env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
     if redis := env.find_source("PROXY_REDIS_URL"):
         raise SystemExit(
             f"{redis}: the journal is in Redis;"

@@ -11,9 +11,13 @@ from tradeproxy.wire.event import read_time
 from tradeproxy.wire.printable import escape_unprintable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tradeproxy.tradelog.columns import LoggedEvent
+
+EXPORTED = (*COLUMNS, "strategy")
+"""The columns of CSV and Parquet. An assignment by hand can change `strategy` later, so the files
+of the trade log do not have it."""
 
 ROW_GROUP = 10_000
 """Events that are kept in memory for one row group of a Parquet file: about 5 MB."""
@@ -31,21 +35,33 @@ def write_lines(events: Iterator[LoggedEvent], out: TextIO) -> int:
     return count
 
 
-def write_csv(events: Iterator[LoggedEvent], out: TextIO) -> int:
+def write_csv(
+    events: Iterator[LoggedEvent], out: TextIO, find_strategy: Callable[[LoggedEvent], str]
+) -> int:
     """Write a header line, and one line for each event. A missing field is empty.
 
     No field is a formula in a spreadsheet. Control characters and lone surrogates are escaped as in
     JSON, except for tab, CR and LF in a file. Returns the number of events.
+
+    Args:
+        events: the events.
+        out: the file, or a terminal.
+        find_strategy: returns the strategy of an event's order.
     """
     count = 0
-    out.write(f"{format_line(COLUMNS)}\n")
+    out.write(f"{format_line(EXPORTED)}\n")
     for count, event in enumerate(events, 1):  # noqa: B007  # it is the last one that counts
-        cells = list_cells(event)
+        cells = [*list_cells(event), find_strategy(event)]
         out.write(f"{format_line(map(escape_unprintable, cells) if out.isatty() else cells)}\n")
     return count
 
 
-def write_parquet(events: Iterator[LoggedEvent], out: BinaryIO, notes: Mapping[str, str]) -> int:
+def write_parquet(
+    events: Iterator[LoggedEvent],
+    out: BinaryIO,
+    notes: Mapping[str, str],
+    find_strategy: Callable[[LoggedEvent], str],
+) -> int:
     """Write a Parquet file. Its columns are those of CSV; a missing field is null.
 
     `time` is a timestamp in microseconds, rounded up; null for text that is no time. All others are
@@ -56,6 +72,7 @@ def write_parquet(events: Iterator[LoggedEvent], out: BinaryIO, notes: Mapping[s
         events: the events.
         out: the file, or a pipe.
         notes: go into the metadata of the file.
+        find_strategy: returns the strategy of an event's order.
 
     Raises ParquetError if pyarrow is not installed.
     """
@@ -63,7 +80,7 @@ def write_parquet(events: Iterator[LoggedEvent], out: BinaryIO, notes: Mapping[s
     schema = pa.schema(
         [
             (name, pa.timestamp("us", tz="UTC") if name == "time" else pa.string())
-            for name in COLUMNS
+            for name in EXPORTED
         ],
         metadata=dict(notes),
     )
@@ -71,7 +88,7 @@ def write_parquet(events: Iterator[LoggedEvent], out: BinaryIO, notes: Mapping[s
     with parquet.ParquetWriter(out, schema) as writer:
         rows: list[list[Any]] = []
         for event in events:
-            time, *texts = list_cells(event)
+            time, *texts = *list_cells(event), find_strategy(event)
             rows.append([read_time(time), *(_encode(text) for text in texts)])
             if len(rows) == ROW_GROUP:
                 count += len(rows)
@@ -96,7 +113,7 @@ def _import_pyarrow() -> tuple[Any, Any]:
 
 
 def _build_table(pa: Any, schema: Any, rows: list[list[Any]]) -> Any:
-    columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
+    columns = zip(*rows, strict=True) if rows else [()] * len(EXPORTED)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)
 

@@ -14,10 +14,11 @@ from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.reactor import run_coroutine
 from tradeproxy.config.accounts import LIVE as LIVE_URL
 from tradeproxy.config.accounts import PAPER as PAPER_URL
-from tradeproxy.config.accounts import AccountSettings, BaseUrl, is_visible_ascii, prefix_variables
+from tradeproxy.config.accounts import AccountSettings, BaseUrl, prefix_variables
 from tradeproxy.config.command import name_command
 from tradeproxy.config.connect_proxy import ConnectProxy, read_connect_proxy
 from tradeproxy.config.env import Environment, Findings, is_quoted
+from tradeproxy.config.values import is_visible_ascii
 from tradeproxy.wire.credentials import KeyPair, Secret
 from tradeproxy.wire.messages import Dialect
 

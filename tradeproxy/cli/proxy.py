@@ -13,7 +13,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-from tradeproxy.config.addresses import DEFAULT_PORT, parse_port
+from tradeproxy.config.addresses import PORT
 from tradeproxy.config.files import read_text
 from tradeproxy.runtime.connect_errors import describe_connect_error
 
@@ -56,7 +56,7 @@ def find_base_url(env: Environment, url: str | None) -> str:
     A problem with PROXY_PORT goes into `env.findings`.
     """
     if url is None:
-        return f"ws://localhost:{env.parse('PROXY_PORT', parse_port, DEFAULT_PORT)}"
+        return f"ws://localhost:{PORT.read(env)}"
     # The proxy's log shows its addresses with http.
     return url.replace("http", "ws", 1) if re.match("https?://", url) else url
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import combinations
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from tradeproxy.config.command import name_command
+from tradeproxy.config.values import get_default_port, is_visible_ascii, split_url
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import Dialect
@@ -42,7 +42,7 @@ class BaseUrl:
     @property
     def _authority(self) -> str:
         host = hosts.format_in_url(self.host)
-        return host if self.port == _get_default_port(self.secure) else f"{host}:{self.port}"
+        return host if self.port == get_default_port(self.secure) else f"{host}:{self.port}"
 
     @classmethod
     def parse(cls, text: str) -> BaseUrl:
@@ -51,18 +51,9 @@ class BaseUrl:
         Raises ValueError with a reason for the user. The reason never quotes the URL, which may
         contain a password.
         """
-        not_a_url = ValueError("not a URL such as https://paper-api.alpaca.markets")
-        if not is_visible_ascii(text):  # urlsplit removes line breaks and tabs silently
-            raise not_a_url
-        try:
-            parts = urlsplit(text)
-            secure = _SECURE[parts.scheme]
-            host = hosts.canonicalize(parts.hostname or "")
-            port = _get_default_port(secure) if parts.port is None else parts.port
-        except (ValueError, KeyError):
-            raise not_a_url from None
-        if not port:
-            raise not_a_url
+        parts, secure, host, port = split_url(
+            text, _SECURE, "not a URL such as https://paper-api.alpaca.markets"
+        )
         if parts.username is not None or "?" in text or "#" in text:
             raise ValueError("a base URL has no user name, no query and no fragment")
         if not secure and not hosts.is_loopback(host):
@@ -168,11 +159,6 @@ def name_variables(name: str) -> str:
     return f"{prefix_variables(name)}API_KEY and {prefix_variables(name)}SECRET_KEY"
 
 
-def is_visible_ascii(text: str) -> bool:
-    """Whether all characters are visible ASCII, as in keys, tokens and URLs."""
-    return all("!" <= character <= "~" for character in text)
-
-
 def prefix_variables(name: str) -> str:
     """Return the start of the names of an account's variables, with its underscore."""
     return "ALPACA_" if name == "paper" else f"ALPACA_{name.upper()}_"
@@ -264,7 +250,3 @@ def _read_visible_secret(env: Environment, name: str) -> Secret | None:
         )
         return None
     return Secret(text) if text else None
-
-
-def _get_default_port(secure: bool) -> int:
-    return 443 if secure else 80

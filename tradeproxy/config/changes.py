@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
 
 from tradeproxy.config.accounts import prefix_variables
+from tradeproxy.config.setting import settings_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tradeproxy.config.settings import Settings
     from tradeproxy.wire.credentials import Secret
 
-RELOADED = (
-    "PROXY_ALLOWED_HOSTS",
-    "PROXY_ALLOWED_ORIGINS",
-    "PROXY_LOG_LEVEL",
-    "PROXY_TOKENS",
-)
-"""The variables that a reload replaces, besides the keys of the accounts and the webhooks."""
-
-_NEED_RESTART: tuple[tuple[str, Callable[[Settings], object]], ...] = (
-    ("PROXY_HOST, PROXY_PORT or PROXY_LISTEN", lambda settings: settings.listen),
-    ("PROXY_REUSE_PORT", lambda settings: settings.reuse_port),
-    ("PROXY_TRUSTED_PROXIES", lambda settings: settings.trusted_proxies),
-    ("PROXY_REST", lambda settings: settings.rest),
-    ("PROXY_MAX_CLIENTS", lambda settings: settings.limits.max_clients),
-    ("PROXY_HANDSHAKE_TIMEOUT", lambda settings: settings.limits.handshake_timeout),
-    ("PROXY_AUTH_TIMEOUT", lambda settings: settings.limits.auth_timeout),
-    ("PROXY_MAX_MESSAGE", lambda settings: settings.limits.max_message),
-    ("PROXY_STALL_TIMEOUT", lambda settings: settings.limits.stall_timeout),
-    ("PROXY_DATA_DIR", lambda settings: settings.journal.directory),
-    ("PROXY_JOURNAL_SYNC", lambda settings: settings.journal.full_sync),
-    ("PROXY_JOURNAL_DAYS", lambda settings: settings.journal.max_age),
-    ("PROXY_JOURNAL_EVENTS", lambda settings: settings.journal.max_events),
-    ("PROXY_REDIS_URL or PROXY_REDIS_PASSWORD", lambda settings: settings.redis),
-    ("PROXY_TRADE_LOG or PROXY_TRADE_LOG_FORMAT", lambda settings: settings.trade_log),
-    ("PROXY_LOG_FORMAT", lambda settings: settings.log.format),
-    ("PROXY_RECOVERY", lambda settings: settings.recovery.mode),
-    ("PROXY_RECOVERY_DEADLINE", lambda settings: settings.recovery.deadline),
-    ("PROXY_RECONCILE_INTERVAL", lambda settings: settings.recovery.reconcile_interval),
-    ("PROXY_BOOK", lambda settings: settings.book),
-    ("PROXY_STRATEGIES", lambda settings: settings.strategies),
-    ("PROXY_CORE_DUMPS", lambda settings: settings.core_dumps),
-)
-
 
 def list_restart_variables(running: Settings, new: Settings) -> list[str]:
     """Return the names of variables that differ and that a running proxy cannot change."""
-    found = [name for name, read in _NEED_RESTART if read(running) != read(new)]
+    found = list(_find_changes(running, new))
     if choose_tokens(running, new) != new.tokens:
         found.append("PROXY_TOKENS")
     return [*found, *dict.fromkeys(_compare_accounts(running, new))]
@@ -61,6 +30,17 @@ def choose_tokens(running: Settings, new: Settings) -> tuple[Secret, ...]:
     proxy on they may not begin: it would forward a token in `Authorization` to Alpaca.
     """
     return running.tokens if running.rest or not new.tokens else new.tokens
+
+
+def _find_changes(running: Any, new: Any) -> Iterator[str]:
+    for part in fields(running):
+        ours, theirs = getattr(running, part.name), getattr(new, part.name)
+        settings = settings_in(part)
+        if is_dataclass(ours) and type(ours) is type(theirs) and not settings:
+            yield from _find_changes(ours, theirs)
+        elif ours != theirs and not all(each.reload for each in settings):
+            *names, last = (each.name for each in settings)
+            yield f"{', '.join(names)} or {last}" if names else last
 
 
 def _compare_accounts(running: Settings, new: Settings) -> Iterator[str]:

@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from tradeproxy.config.accounts import is_visible_ascii
+from tradeproxy.config.values import is_visible_ascii
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 

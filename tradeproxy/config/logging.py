@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from tradeproxy.config.setting import read_fields, setting
+from tradeproxy.config.values import choice
+
 if TYPE_CHECKING:
     from tradeproxy.config.env import Environment
 
@@ -29,36 +32,31 @@ class Level(Enum):
     CRITICAL = "critical"
 
 
+def _parse_format(text: str) -> LogFormat | None:
+    return choice(LogFormat, any_case=True)(text) if text else None
+
+
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """The format of the log, and its level. Events below the level are dropped.
+    """The format of the log, and its level. A format of None depends on the terminal."""
 
-    A format of None means text on a terminal, and JSON elsewhere.
-    """
-
-    format: LogFormat | None = None
-    level: Level = Level.INFO
-
-
-def read_log(env: Environment) -> LogSettings:
-    """Read PROXY_LOG_FORMAT and PROXY_LOG_LEVEL. Problems go to `env.findings`."""
-    return LogSettings(
-        format=env.parse("PROXY_LOG_FORMAT", _parse_format, None),
-        level=env.parse("PROXY_LOG_LEVEL", _parse_level, Level.INFO),
+    format: LogFormat | None = setting(
+        "PROXY_LOG_FORMAT",
+        _parse_format,
+        "",
+        "`text`: for people; `json`: one object per line",
+        "The default is text on a terminal, else json.",
+        cell="text on a terminal, else json",
+    )
+    level: Level = setting(
+        "PROXY_LOG_LEVEL",
+        choice(Level, any_case=True),
+        "info",
+        "the lowest level in the log: debug, info, warn, error or critical",
+        reload=True,
     )
 
 
-def _parse_format(text: str) -> LogFormat | None:
-    try:
-        return LogFormat(text.lower())
-    except ValueError:
-        raise ValueError(f"{text!r} is neither text nor json") from None
-
-
-def _parse_level(text: str) -> Level:
-    try:
-        return Level(text.lower())
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is not one of {', '.join(level.value for level in Level)}"
-        ) from None
+def read_log(env: Environment) -> LogSettings:
+    """Read the settings of the log. Problems go to `env.findings`."""
+    return read_fields(LogSettings, env)

@@ -5,42 +5,32 @@ An invalid setting does not end the reading, so one error lists every problem.
 
 from __future__ import annotations
 
-import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tradeproxy.config.accounts import (
-    AccountSettings,
-    demo_accounts,
-    is_visible_ascii,
-    read_accounts,
-)
-from tradeproxy.config.addresses import Addresses, read_addresses
+from tradeproxy.config import access, addresses, storage, trade_log
+from tradeproxy.config.accounts import AccountSettings, demo_accounts, read_accounts
 from tradeproxy.config.connect_proxy import (
     EXCEPTION_VARIABLES,
     URL_VARIABLES,
     ConnectProxy,
     read_connect_proxy,
 )
-from tradeproxy.config.endpoints import format_url, is_local
 from tradeproxy.config.env import ALLOW_FOREIGN, Environment
 from tradeproxy.config.logging import LogSettings, read_log
-from tradeproxy.config.storage import JournalSettings, RedisSettings, read_journal, read_redis
-from tradeproxy.config.trade_log import TradeLogSettings, read_trade_log
-from tradeproxy.config.values import flag, seconds, whole_number
+from tradeproxy.config.setting import Setting, list_settings, made_of, read_fields, setting
+from tradeproxy.config.values import choice, flag, seconds, whole_number
 from tradeproxy.config.webhooks import WebhookSettings, is_webhook_variable, read_webhooks
-from tradeproxy.wire import hosts
-from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import Dialect
 from tradeproxy.wire.strategy_rule import parse_rule
-from tradeproxy.wire.trusted_proxies import canonicalize_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from tradeproxy.wire.credentials import Secret
     from tradeproxy.wire.strategy_rule import StrategyRule
 
 
@@ -57,78 +47,113 @@ class RecoveryMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RecoverySettings:
-    """The source and the times of recovery, in seconds.
+    """The source and the times of recovery, in seconds."""
 
-    After a reconnect, new events wait up to `deadline` for missed events. While the stream is up,
-    recovery checks for missed events every `reconcile_interval`.
-    """
-
-    mode: RecoveryMode = RecoveryMode.AUTO
-    deadline: float = 5.0
-    reconcile_interval: float = 900.0
-
-
-WEAK_TOKEN = 16
-"""A token with fewer characters causes a warning."""
-
-VARIABLES = (
-    ALLOW_FOREIGN,
-    "PROXY_ALLOWED_HOSTS",
-    "PROXY_ALLOWED_ORIGINS",
-    "PROXY_ALLOW_ANONYMOUS",
-    "PROXY_AUTH_TIMEOUT",
-    "PROXY_BOOK",
-    "PROXY_CORE_DUMPS",
-    "PROXY_DATA_DIR",
-    "PROXY_HANDSHAKE_TIMEOUT",
-    "PROXY_HOST",
-    "PROXY_JOURNAL_DAYS",
-    "PROXY_JOURNAL_EVENTS",
-    "PROXY_JOURNAL_SYNC",
-    "PROXY_LISTEN",
-    "PROXY_LOG_FORMAT",
-    "PROXY_LOG_LEVEL",
-    "PROXY_MAX_CLIENTS",
-    "PROXY_MAX_MESSAGE",
-    "PROXY_PORT",
-    "PROXY_RECONCILE_INTERVAL",
-    "PROXY_RECOVERY",
-    "PROXY_RECOVERY_DEADLINE",
-    "PROXY_REDIS_PASSWORD",
-    "PROXY_REDIS_PASSWORD_FILE",
-    "PROXY_REDIS_URL",
-    "PROXY_REDIS_URL_FILE",
-    "PROXY_REST",
-    "PROXY_REUSE_PORT",
-    "PROXY_STALL_TIMEOUT",
-    "PROXY_STRATEGIES",
-    "PROXY_TOKENS",
-    "PROXY_TOKENS_FILE",
-    "PROXY_TRADE_LOG",
-    "PROXY_TRADE_LOG_FORMAT",
-    "PROXY_TRUSTED_PROXIES",
-    "PROXY_UPSTREAM_AUTH",
-)
-"""All PROXY_* variables but those of webhooks. An unknown one causes a warning."""
+    mode: RecoveryMode = setting(
+        "PROXY_RECOVERY",
+        choice(RecoveryMode),
+        "auto",
+        "`auto`: from Alpaca's history of events, else from its orders and fills; `events`: from"
+        " the history only; `off`: no recovery",
+        "Events from orders and fills are marked. Recovery uses them if Alpaca rejects the request"
+        " for the history or it fails.",
+    )
+    deadline: float = setting(
+        "PROXY_RECOVERY_DEADLINE",
+        seconds,
+        "5",
+        "seconds after a reconnect for which new events wait for missed events",
+    )
+    reconcile_interval: float = setting(
+        "PROXY_RECONCILE_INTERVAL",
+        seconds,
+        "900",
+        "maximum seconds between two checks for missed events while the stream is up",
+        "The first one runs after 30 s. Alpaca's stream can omit fills even then.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits on clients. Timeouts are in seconds, `max_message` is in bytes.
+    """Limits on clients. Timeouts are in seconds, `max_message` is in bytes."""
 
-    `max_clients` limits the clients that have logged in. `handshake_timeout` starts with the
-    connection, `auth_timeout` with the open WebSocket. A client must read its buffered data within
-    `stall_timeout`.
-    """
+    max_clients: int = setting(
+        "PROXY_MAX_CLIENTS",
+        whole_number,
+        "10000",
+        "maximum number of clients that have logged in",
+        "The next client gets status 503.",
+    )
+    handshake_timeout: float = setting(
+        "PROXY_HANDSHAKE_TIMEOUT",
+        seconds,
+        "5",
+        "seconds from the connection to the end of the HTTP request or WebSocket handshake",
+    )
+    auth_timeout: float = setting(
+        "PROXY_AUTH_TIMEOUT",
+        seconds,
+        "10",
+        "seconds from the open WebSocket to the client's auth message",
+    )
+    max_message: int = setting(
+        "PROXY_MAX_MESSAGE",
+        whole_number,
+        "16384",
+        "maximum size of a client's message, in bytes; one fragment per 256 of them",
+        "Clients send only short messages.",
+    )
+    stall_timeout: float = setting(
+        "PROXY_STALL_TIMEOUT",
+        seconds,
+        "30",
+        "seconds in which a client must read its buffered data (at most 320 KiB)",
+        "If it does not, the proxy closes the connection, and the client can resume from its"
+        " position.",
+    )
 
-    max_clients: int = 10_000
-    handshake_timeout: float = 5.0
-    auth_timeout: float = 10.0
-    max_message: int = 16 * 1024
-    stall_timeout: float = 30.0
+
+UPSTREAM_AUTH = Setting(
+    "PROXY_UPSTREAM_AUTH",
+    choice(Dialect),
+    "authenticate",
+    "the login message to Alpaca: `authenticate`, as all SDKs send it, or `auth`, as Alpaca"
+    " documents it",
+)
+BOOK = Setting(
+    "PROXY_BOOK",
+    flag,
+    "1",
+    "`0`: keep no [orders and positions](state.md) of the accounts, and ask Alpaca for neither",
+)
+STRATEGIES = Setting(
+    "PROXY_STRATEGIES",
+    parse_rule,
+    "",
+    "which part of a `client_order_id` names its [strategy](strategies.md): prefixes, such as"
+    " `momentum,pairs`, or a regular expression with one group, such as `^bot_([a-z]+)_`",
+    "The latter needs pip install 'tradeproxy[re2]'. The default is the text before the first"
+    ' "-".',
+    cell="the text before the first `-`",
+)
+CORE_DUMPS = Setting(
+    "PROXY_CORE_DUMPS",
+    flag,
+    "0",
+    "`1`: a crash may leave a core dump, which contains the keys",
+    "The limit of the system applies.",
+)
+ALLOW_FOREIGN_ENV_FILE = Setting(
+    ALLOW_FOREIGN,
+    flag,
+    "0",
+    "`1`: accept a `.env` that another user owns or can change; only in the environment of the"
+    " process",
+    "Here it has no effect.",
+)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings.
 
@@ -140,7 +165,7 @@ class Settings:
     allowed_origins: in the canonical form of `hosts.canonicalize_origin`.
     allowed_hosts: in the canonical form of `hosts.canonicalize`, without ports.
     trusted_proxies: in the form of `trusted_proxies.canonicalize_entry`.
-    listen_names: those of them that are in PROXY_HOST.
+    listen_names: the allowed hosts that are in PROXY_HOST.
     redis: the Redis with the log that nodes share, or None if this node has its own journal.
     trade_log: the folder and the format of the trade log, or None if there is none.
     connect_proxy: the HTTP proxy on the way to Alpaca, or None.
@@ -154,26 +179,32 @@ class Settings:
     """
 
     accounts: tuple[AccountSettings, ...]
-    listen: tuple[str, ...]
+    listen: tuple[str, ...] = field(
+        metadata=made_of(addresses.HOST, addresses.PORT, addresses.LISTEN)
+    )
     listen_source: str
-    reuse_port: bool
-    tokens: tuple[Secret, ...]
-    allowed_origins: tuple[str, ...]
-    allowed_hosts: tuple[str, ...]
-    trusted_proxies: tuple[str, ...]
     listen_names: tuple[str, ...]
+    reuse_port: bool = field(metadata=made_of(addresses.REUSE_PORT))
+    tokens: tuple[Secret, ...] = field(metadata=made_of(access.TOKENS))
+    allowed_origins: tuple[str, ...] = field(metadata=made_of(access.ALLOWED_ORIGINS))
+    allowed_hosts: tuple[str, ...] = field(metadata=made_of(access.ALLOWED_HOSTS))
+    trusted_proxies: tuple[str, ...] = field(metadata=made_of(access.TRUSTED_PROXIES))
+    rest: bool = field(metadata=made_of(access.REST))
     limits: Limits
-    journal: JournalSettings
-    redis: RedisSettings | None
-    trade_log: TradeLogSettings | None
-    recovery: RecoverySettings
+    journal: storage.JournalSettings
+    redis: storage.RedisSettings | None = field(
+        metadata=made_of(storage.REDIS_URL, storage.REDIS_PASSWORD)
+    )
+    trade_log: trade_log.TradeLogSettings | None = field(
+        metadata=made_of(trade_log.FOLDER, trade_log.FORMAT)
+    )
     log: LogSettings
+    recovery: RecoverySettings
     connect_proxy: ConnectProxy | None
-    rest: bool
-    book: bool
-    strategies: StrategyRule
     webhooks: tuple[WebhookSettings, ...]
-    core_dumps: bool
+    book: bool = field(metadata=made_of(BOOK))
+    strategies: StrategyRule = field(metadata=made_of(STRATEGIES))
+    core_dumps: bool = field(metadata=made_of(CORE_DUMPS))
     demo: bool
     warnings: tuple[str, ...]
 
@@ -221,47 +252,42 @@ def read_settings(
     env = Environment.read(environ, directory, env_file, reads_pipes=reads_pipes)
     _warn_unknown(env)
     _warn_not_from_file(env, environ)
-    addresses = read_addresses(env, port, listen, ipv6_loopback)
-    tokens = _read_tokens(env)
-    _check_exposure(env, addresses)
-    dialect = env.parse("PROXY_UPSTREAM_AUTH", _parse_dialect, Dialect.AUTHENTICATE)
+    listening = addresses.read_addresses(env, port, listen, ipv6_loopback)
+    tokens = access.read_tokens(env)
+    access.check_exposure(env, listening)
+    dialect = UPSTREAM_AUTH.read(env)
     # The demo ignores the real accounts, so it cannot reach one.
     if demo:
-        accounts = demo_accounts(addresses.port + 1, dialect)
+        accounts = demo_accounts(listening.port + 1, dialect)
         if accounts[-1].base_url.port > 65535:
             env.findings.problem(
-                f"{addresses.port_source}: --demo also uses the next two ports; "
+                f"{listening.port_source}: --demo also uses the next two ports; "
                 "at most 65533 leaves room for them"
             )
     else:
         accounts = read_accounts(env, dialect)
     settings = Settings(
         accounts=accounts,
-        listen=addresses.descriptions,
-        listen_source=addresses.source,
-        reuse_port=_read_reuse_port(env, demo),
+        listen=listening.descriptions,
+        listen_source=listening.source,
+        reuse_port=addresses.read_reuse_port(env, demo=demo),
         tokens=tokens,
-        allowed_origins=env.parse_list(
-            "PROXY_ALLOWED_ORIGINS", lambda text: hosts.canonicalize_origin(text.removesuffix("/"))
-        ),
-        allowed_hosts=(
-            *env.parse_list("PROXY_ALLOWED_HOSTS", hosts.canonicalize),
-            *addresses.names,
-        ),
-        trusted_proxies=env.parse_list("PROXY_TRUSTED_PROXIES", canonicalize_entry),
-        listen_names=addresses.names,
-        limits=_read_limits(env),
-        journal=read_journal(env, in_memory=demo),
-        redis=read_redis(env, in_memory=demo),
-        trade_log=read_trade_log(env, in_memory=demo),
-        recovery=_read_recovery(env),
+        allowed_origins=access.ALLOWED_ORIGINS.read_list(env),
+        allowed_hosts=(*access.ALLOWED_HOSTS.read_list(env), *listening.names),
+        trusted_proxies=access.TRUSTED_PROXIES.read_list(env),
+        listen_names=listening.names,
+        limits=read_fields(Limits, env),
+        journal=storage.read_journal(env, in_memory=demo),
+        redis=storage.read_redis(env, in_memory=demo),
+        trade_log=trade_log.read_trade_log(env, in_memory=demo),
+        recovery=read_fields(RecoverySettings, env),
         log=read_log(env),
         connect_proxy=None if demo else read_connect_proxy(environ, env.findings),
-        rest=_read_rest(env, addresses),
-        book=env.parse("PROXY_BOOK", flag, default=True),
-        strategies=env.parse("PROXY_STRATEGIES", parse_rule, default=parse_rule("")),
+        rest=access.read_rest(env, listening),
+        book=BOOK.read(env),
+        strategies=STRATEGIES.read(env),
         webhooks=read_webhooks(env, [account.name for account in accounts], demo=demo),
-        core_dumps=env.parse("PROXY_CORE_DUMPS", flag, default=False),
+        core_dumps=CORE_DUMPS.read(env),
         demo=demo,
         warnings=tuple(env.findings.warnings),
     )
@@ -270,6 +296,29 @@ def read_settings(
         raise SettingsError([*env.findings.problems, *warnings])
     return settings
 
+
+SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
+    "Accounts": (UPSTREAM_AUTH,),
+    "Where to listen, and who gets in": (*addresses.SETTINGS, *access.SETTINGS),
+    "Limits on clients": list_settings(Limits),
+    "The journal": list_settings(storage.JournalSettings),
+    "Redis, instead of the journal": (storage.REDIS_URL, storage.REDIS_PASSWORD),
+    "The trade log": (trade_log.FOLDER, trade_log.FORMAT),
+    "Recovery": list_settings(RecoverySettings),
+    "The log": list_settings(LogSettings),
+    "Webhooks": list_settings(WebhookSettings),
+    "The process": (BOOK, STRATEGIES, CORE_DUMPS, ALLOW_FOREIGN_ENV_FILE),
+}
+"""All settings but the keys and URLs of accounts, by the headings of docs/configuration.md."""
+
+VARIABLES = tuple(
+    name
+    for settings in SECTIONS.values()
+    for each in settings
+    for name in each.names
+    if not is_webhook_variable(name)
+)
+"""All PROXY_* variables but those of webhooks. An unknown one causes a warning."""
 
 CLIENT_VARIABLES = ("PROXY_TOKEN", "PROXY_TOKEN_FILE")
 """Only `tradeproxy tail` and `status` read these; `check` compares the token."""
@@ -289,103 +338,3 @@ def _warn_not_from_file(env: Environment, environ: Mapping[str, str]) -> None:
     for name in (*URL_VARIABLES, *EXCEPTION_VARIABLES):
         if env.get(name) and not environ.get(name, "").strip():
             env.findings.warning(f"{name}: not used; only the environment can set it")
-
-
-def _read_reuse_port(env: Environment, demo: bool) -> bool:
-    reuse_port = env.parse("PROXY_REUSE_PORT", flag, default=False)
-    if reuse_port and demo:
-        env.warn_unused(("PROXY_REUSE_PORT",), "by the demo, which is a single process")
-        return False
-    if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
-        env.findings.problem("PROXY_REUSE_PORT: this system has no SO_REUSEPORT")
-    if reuse_port and env.find_source("PROXY_REDIS_URL") is None:
-        env.findings.warning(
-            "PROXY_REUSE_PORT: PROXY_REDIS_URL is not set;"
-            " processes that share a port must share the log"
-        )
-    return reuse_port
-
-
-def _read_tokens(env: Environment) -> tuple[Secret, ...]:
-    source = env.find_source("PROXY_TOKENS")
-    text = env.read_secret("PROXY_TOKENS")
-    tokens = [token.strip() for token in text.split(",") if token.strip()]
-    # Without this problem, a list of blanks would mean that no token is necessary.
-    if text and not tokens:
-        env.findings.problem(f"{source}: contains no token")
-    if not all(map(is_visible_ascii, tokens)):
-        env.findings.problem(
-            f"{source}: a token contains white space, or is not ASCII; separate tokens by commas"
-        )
-    if any(len(token) < WEAK_TOKEN for token in tokens):
-        env.findings.warning(
-            f"{source}: a token of fewer than {WEAK_TOKEN} characters can be guessed;"
-            " a later version will refuse it"
-        )
-    return tuple(Secret(token) for token in tokens)
-
-
-def _check_exposure(env: Environment, addresses: Addresses) -> None:
-    anonymous = env.parse("PROXY_ALLOW_ANONYMOUS", flag, default=False)
-    if anonymous or env.find_source("PROXY_TOKENS"):
-        return
-    for description in addresses.descriptions:
-        if not is_local(description):
-            env.findings.problem(
-                f"{addresses.source}: other machines may reach {format_url(description)}"
-                " and read every order;"
-                " set PROXY_TOKENS, or PROXY_ALLOW_ANONYMOUS=1 to allow that"
-            )
-
-
-def _read_limits(env: Environment) -> Limits:
-    default = Limits()
-    return Limits(
-        max_clients=env.parse("PROXY_MAX_CLIENTS", whole_number, default.max_clients),
-        handshake_timeout=env.parse("PROXY_HANDSHAKE_TIMEOUT", seconds, default.handshake_timeout),
-        auth_timeout=env.parse("PROXY_AUTH_TIMEOUT", seconds, default.auth_timeout),
-        max_message=env.parse("PROXY_MAX_MESSAGE", whole_number, default.max_message),
-        stall_timeout=env.parse("PROXY_STALL_TIMEOUT", seconds, default.stall_timeout),
-    )
-
-
-def _read_recovery(env: Environment) -> RecoverySettings:
-    default = RecoverySettings()
-    return RecoverySettings(
-        mode=env.parse("PROXY_RECOVERY", _parse_recovery_mode, default.mode),
-        deadline=env.parse("PROXY_RECOVERY_DEADLINE", seconds, default.deadline),
-        reconcile_interval=env.parse(
-            "PROXY_RECONCILE_INTERVAL", seconds, default.reconcile_interval
-        ),
-    )
-
-
-def _read_rest(env: Environment, addresses: Addresses) -> bool:
-    rest = env.parse("PROXY_REST", flag, default=False)
-    if rest and (tokens := env.find_source("PROXY_TOKENS")):
-        env.findings.problem(
-            f"PROXY_REST: {tokens} is set too;"
-            " the headers of a request cannot carry a token and Alpaca's keys"
-        )
-    elif rest and any(
-        format_url(description).startswith("http:") and not is_local(description)
-        for description in addresses.descriptions
-    ):
-        env.findings.warning(
-            "PROXY_REST: other machines send their keys unencrypted; use ssl: in PROXY_LISTEN"
-        )
-    return rest
-
-
-def _parse_recovery_mode(text: str) -> RecoveryMode:
-    try:
-        return RecoveryMode(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not one of auto, events, off") from None
-
-
-def _parse_dialect(text: str) -> Dialect:
-    try:
-        return Dialect(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is neither authenticate nor auth") from None

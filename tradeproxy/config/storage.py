@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from tradeproxy.config.accounts import is_visible_ascii
-from tradeproxy.config.values import whole_number
+from tradeproxy.config.setting import Setting, made_of, read_fields, setting
+from tradeproxy.config.values import is_visible_ascii, whole_number
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 
@@ -20,78 +20,6 @@ if TYPE_CHECKING:
 
 
 DAY = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class JournalSettings:
-    """The journals: one SQLite file per account in `directory`, or in memory if that is None.
-
-    Messages about the directory name `source`, the variable that sets it. With `full_sync`, events
-    survive a power cut; without, only a crash of the process. Events are kept for `max_age`
-    seconds, and at most `max_events` per account.
-    """
-
-    directory: Path | None = None
-    source: str = "PROXY_DATA_DIR"
-    full_sync: bool = True
-    max_age: float = 7 * DAY
-    max_events: int = 1_000_000
-
-    def path(self, account: str) -> Path | None:
-        """Return the journal file of an account, or None if journals are in memory."""
-        return None if self.directory is None else self.directory / f"{account}.sqlite3"
-
-
-def read_journal(env: Environment, *, in_memory: bool) -> JournalSettings:
-    """Read the settings of the journals. Problems and warnings go to `env.findings`.
-
-    With `in_memory` (the demo) or a Redis URL, no directory is used.
-    """
-    default = JournalSettings()
-    source, directory = "PROXY_DATA_DIR", None
-    if in_memory:
-        env.warn_unused(("PROXY_DATA_DIR",), "by the demo, which stores events in memory")
-    elif redis := env.find_source("PROXY_REDIS_URL"):
-        reason = f"since {redis} is set: the events are stored in Redis"
-        env.warn_unused(("PROXY_DATA_DIR", "PROXY_JOURNAL_SYNC"), reason)
-    else:
-        source, directory = _choose_directory(env)
-    return JournalSettings(
-        directory=directory,
-        source=source,
-        full_sync=env.parse("PROXY_JOURNAL_SYNC", _parse_sync, default.full_sync),
-        max_age=env.parse("PROXY_JOURNAL_DAYS", _parse_days, default.max_age),
-        max_events=env.parse("PROXY_JOURNAL_EVENTS", whole_number, default.max_events),
-    )
-
-
-def _choose_directory(env: Environment) -> tuple[str, Path | None]:
-    """Choose the directory, and return it with the variable that sets it.
-
-    The order is PROXY_DATA_DIR, STATE_DIRECTORY (systemd.exec(5)), then the directory of the XDG
-    Base Directory Specification.
-    """
-    if text := env.get("PROXY_DATA_DIR"):
-        env.warn_of_quotes("PROXY_DATA_DIR", text)
-        return "PROXY_DATA_DIR", env.directory / re.sub(
-            r"\A~(?=/|\Z)", lambda _: str(find_home(env, "PROXY_DATA_DIR")), text
-        )
-    if text := env.get("STATE_DIRECTORY"):
-        # systemd separates several directories with colons.
-        return "STATE_DIRECTORY", Path(text.split(":")[0])
-    state = Path(env.get("XDG_STATE_HOME") or "")
-    if state.is_absolute():  # the specification says to ignore a relative path
-        return "PROXY_DATA_DIR", state / "tradeproxy"
-    return "PROXY_DATA_DIR", find_home(env, "PROXY_DATA_DIR") / ".local/state/tradeproxy"
-
-
-def find_home(env: Environment, source: str) -> Path:
-    """Return the user's home directory. Without one, that is a problem of the variable `source`."""
-    try:
-        return Path(env.get("HOME") or Path.home())
-    except RuntimeError:  # in some containers, the user has no entry in /etc/passwd
-        env.findings.problem(f"{source}: the user has no home directory; set an absolute path")
-        return env.directory
 
 
 def _parse_sync(text: str) -> bool:
@@ -106,12 +34,127 @@ def _parse_days(text: str) -> float:
     raise ValueError(f"{text!r} is not a number of days (more than 0)")
 
 
+DATA_DIR = Setting(
+    "PROXY_DATA_DIR",
+    str,
+    "",
+    "directory of the journals, with one file per account; `STATE_DIRECTORY` (of systemd) and"
+    " `XDG_STATE_HOME` also set it",
+    "The order is this variable, $STATE_DIRECTORY, $XDG_STATE_HOME/tradeproxy,"
+    " ~/.local/state/tradeproxy.",
+    cell="`~/.local/state/tradeproxy`",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSettings:
+    """The journals: one SQLite file per account in `directory`, or in memory if that is None.
+
+    Messages about the directory name `source`, the variable that sets it. `max_age` is in seconds.
+    """
+
+    directory: Path | None = field(default=None, metadata=made_of(DATA_DIR))
+    source: str = DATA_DIR.name
+    full_sync: bool = setting(
+        "PROXY_JOURNAL_SYNC",
+        _parse_sync,
+        "full",
+        "`full`: events survive a power cut; `normal`: they survive a crash of the proxy only, and"
+        " writes are faster",
+    )
+    max_age: float = setting(
+        "PROXY_JOURNAL_DAYS",
+        _parse_days,
+        "7",
+        "how many days events are kept",
+        "Days count once Alpaca's clock is known, and the newest event is always kept.",
+    )
+    max_events: int = setting(
+        "PROXY_JOURNAL_EVENTS",
+        whole_number,
+        "1000000",
+        "how many events of an account are kept",
+    )
+
+    def path(self, account: str) -> Path | None:
+        """Return the journal file of an account, or None if journals are in memory."""
+        return None if self.directory is None else self.directory / f"{account}.sqlite3"
+
+
+def read_journal(env: Environment, *, in_memory: bool) -> JournalSettings:
+    """Read the settings of the journals. Problems and warnings go to `env.findings`.
+
+    With `in_memory` (the demo) or a Redis URL, no directory is used.
+    """
+    source, directory = DATA_DIR.name, None
+    if in_memory:
+        env.warn_unused((source,), "by the demo, which stores events in memory")
+    elif redis := env.find_source(REDIS_URL.name):
+        reason = f"since {redis} is set: the events are stored in Redis"
+        env.warn_unused((source, "PROXY_JOURNAL_SYNC"), reason)
+    else:
+        source, directory = _choose_directory(env)
+    return read_fields(JournalSettings, env, directory=directory, source=source)
+
+
+def _choose_directory(env: Environment) -> tuple[str, Path | None]:
+    """Choose the directory, and return it with the variable that sets it.
+
+    The order is PROXY_DATA_DIR, STATE_DIRECTORY (systemd.exec(5)), then the directory of the XDG
+    Base Directory Specification.
+    """
+    if text := env.get(DATA_DIR.name):
+        return DATA_DIR.name, expand_path(env, DATA_DIR.name, text)
+    if text := env.get("STATE_DIRECTORY"):
+        # systemd separates several directories with colons.
+        return "STATE_DIRECTORY", Path(text.split(":")[0])
+    state = Path(env.get("XDG_STATE_HOME") or "")
+    if state.is_absolute():  # the specification says to ignore a relative path
+        return DATA_DIR.name, state / "tradeproxy"
+    return DATA_DIR.name, _find_home(env, DATA_DIR.name) / ".local/state/tradeproxy"
+
+
+def expand_path(env: Environment, source: str, text: str) -> Path:
+    """Return the path that the variable `source` names; "~" is the user's home directory."""
+    env.warn_of_quotes(source, text)
+    home = re.compile(r"\A~(?=/|\Z)")
+    return env.directory / home.sub(lambda _: str(_find_home(env, source)), text)
+
+
+def _find_home(env: Environment, source: str) -> Path:
+    """Return the user's home directory. Without one, that is a problem of the variable `source`."""
+    try:
+        return Path(env.get("HOME") or Path.home())
+    except RuntimeError:  # in some containers, the user has no entry in /etc/passwd
+        env.findings.problem(f"{source}: the user has no home directory; set an absolute path")
+        return env.directory
+
+
 REDIS_PORT = 6379
 _LIBRARIES = ("txredisapi", "hiredis")
 _BROKEN_ENCODING = re.compile("%(?![0-9A-Fa-f]{2})")
 _NOT_A_URL = (
     "not a URL such as redis://host:6379/0, rediss://host or unix:///path?db=0;"
     " percent-encode special characters of a password, or set PROXY_REDIS_PASSWORD"
+)
+
+REDIS_URL = Setting(
+    "PROXY_REDIS_URL",
+    str,
+    "",
+    "keep events in this Redis, for [several nodes](scaling.md):"
+    " `redis://user:password@host:6379/0`,"
+    " `rediss://…` for TLS, or `unix:///run/redis.sock?db=0`; needs"
+    " `.venv/bin/pip install -e '.[redis]'` in the clone",
+    "Percent-encode special characters of user and password.",
+    secret=True,
+)
+REDIS_PASSWORD = Setting(
+    "PROXY_REDIS_PASSWORD",
+    str,
+    "",
+    "the password of Redis, if it is not in the URL",
+    secret=True,
 )
 
 
@@ -145,21 +188,21 @@ def read_redis(env: Environment, *, in_memory: bool = False) -> RedisSettings | 
 
     Returns None without a valid URL, and with `in_memory` (the demo).
     """
-    source = env.find_source("PROXY_REDIS_URL")
-    password_source = env.find_source("PROXY_REDIS_PASSWORD")
+    source = env.find_source(REDIS_URL.name)
+    password_source = env.find_source(REDIS_PASSWORD.name)
     if in_memory:
-        env.warn_unused(("PROXY_REDIS_URL",), "by the demo, which stores events in memory")
+        env.warn_unused((REDIS_URL.name,), "by the demo, which stores events in memory")
         return None
     if source is None:
-        env.warn_unused(("PROXY_REDIS_PASSWORD",), "without PROXY_REDIS_URL")
+        env.warn_unused((REDIS_PASSWORD.name,), "without PROXY_REDIS_URL")
         return None
     # Importing txredisapi would install a reactor, so this only looks for the module.
     if not all(map(importlib.util.find_spec, _LIBRARIES)):
         env.findings.problem(
             f"{source}: needs two libraries: {sys.executable} -m pip install {' '.join(_LIBRARIES)}"
         )
-    password = env.read_secret("PROXY_REDIS_PASSWORD")
-    text = env.read_secret("PROXY_REDIS_URL")
+    password = env.read_secret(REDIS_PASSWORD.name)
+    text = env.read_secret(REDIS_URL.name)
     settings = env.findings.attempt(source, _parse_url, text, None) if text else None
     if settings is None:
         return None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from tradeproxy.config.storage import find_home
+from tradeproxy.config.setting import Setting
+from tradeproxy.config.storage import expand_path
+from tradeproxy.config.values import choice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,18 @@ class TradeLogFormat(Enum):
     """Each event's data as one line of JSON, with the members `recovered` and `cursor` added."""
 
 
+FOLDER = Setting(
+    "PROXY_TRADE_LOG",
+    str,
+    "",
+    "a folder: each trade date's events are appended to a file there, [which stays](trade-log.md)",
+    "Its name is <account>-<date>.csv.",
+)
+FORMAT = Setting(
+    "PROXY_TRADE_LOG_FORMAT", choice(TradeLogFormat), "csv", "`csv`, or `jsonl` for JSON lines"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class TradeLogSettings:
     """The folder of the files, and their format."""
@@ -37,9 +50,9 @@ def read_trade_log(env: Environment, *, in_memory: bool) -> TradeLogSettings | N
 
     Returns None without a folder, and with `in_memory` (the demo).
     """
-    names = ("PROXY_TRADE_LOG", "PROXY_TRADE_LOG_FORMAT")
-    chosen = env.parse("PROXY_TRADE_LOG_FORMAT", _parse_format, TradeLogFormat.CSV)
-    text = env.get("PROXY_TRADE_LOG")
+    names = (FOLDER.name, FORMAT.name)
+    chosen = FORMAT.read(env)
+    text = env.get(FOLDER.name)
     if in_memory:
         env.warn_unused(names, "by the demo, which stores events in memory")
         return None
@@ -47,14 +60,4 @@ def read_trade_log(env: Environment, *, in_memory: bool) -> TradeLogSettings | N
         if chosen is not TradeLogFormat.CSV:
             env.warn_unused(names, "without PROXY_TRADE_LOG")
         return None
-    env.warn_of_quotes("PROXY_TRADE_LOG", text)
-    home = re.compile(r"\A~(?=/|\Z)")
-    directory = env.directory / home.sub(lambda _: str(find_home(env, "PROXY_TRADE_LOG")), text)
-    return TradeLogSettings(directory, chosen)
-
-
-def _parse_format(text: str) -> TradeLogFormat:
-    try:
-        return TradeLogFormat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is neither csv nor jsonl") from None
+    return TradeLogSettings(expand_path(env, FOLDER.name, text), chosen)

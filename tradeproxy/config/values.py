@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from tradeproxy.wire import hosts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+E = TypeVar("E", bound=Enum)
 
 
 def whole_number(text: str) -> int:
@@ -30,3 +40,56 @@ def flag(text: str) -> bool:
         ]
     except KeyError:
         raise ValueError(f"{text!r} is neither yes (1, true) nor no (0, false)") from None
+
+
+def choice(kind: type[E], *, any_case: bool = False) -> Callable[[str], E]:
+    """Return a parser of the values of an enum, which raises ValueError with all of them."""
+
+    def parse(text: str) -> E:
+        try:
+            return kind(text.lower() if any_case else text)
+        except ValueError:
+            known = [str(each.value) for each in kind]
+            expected = (
+                f"neither {' nor '.join(known)}"
+                if len(known) == 2
+                else f"not one of {', '.join(known)}"
+            )
+            raise ValueError(f"{text!r} is {expected}") from None
+
+    return parse
+
+
+def is_visible_ascii(text: str) -> bool:
+    """Whether all characters are visible ASCII, as in keys, tokens and URLs."""
+    return all("!" <= character <= "~" for character in text)
+
+
+def split_url(
+    text: str, schemes: Mapping[str, bool], reason: str
+) -> tuple[SplitResult, bool, str, int]:
+    """Split a URL. Return its parts, whether it uses TLS, its canonical host, and its port.
+
+    Args:
+        text: the URL.
+        schemes: whether each scheme that is allowed uses TLS.
+        reason: the text of the ValueError for any other URL. It does not quote the URL, which may
+            contain a password.
+    """
+    if not is_visible_ascii(text):  # urlsplit removes line breaks and tabs silently
+        raise ValueError(reason)
+    try:
+        parts = urlsplit(text)
+        secure = schemes[parts.scheme]
+        host = hosts.canonicalize(parts.hostname or "")
+        port = get_default_port(secure) if parts.port is None else parts.port
+    except (ValueError, KeyError):
+        raise ValueError(reason) from None
+    if not port:
+        raise ValueError(reason)
+    return parts, secure, host, port
+
+
+def get_default_port(secure: bool) -> int:
+    """Return the port of https and wss, or that of http and ws."""
+    return 443 if secure else 80

@@ -10,11 +10,11 @@ import sys
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl
 
-from tradeproxy.config.accounts import is_visible_ascii
-from tradeproxy.config.values import flag, seconds
+from tradeproxy.config.setting import Setting, list_settings, made_of, read_fields, setting
+from tradeproxy.config.values import choice, flag, is_visible_ascii, seconds, split_url
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.event import EVENT_KINDS
@@ -35,22 +35,10 @@ MAX_WEBHOOKS = 20
 MAX_ITEMS = 100
 """Items of one list of a webhook."""
 
-SUFFIXES = (
-    "URL",
-    "EVENTS",
-    "AFTER",
-    "ACCOUNTS",
-    "SYMBOLS",
-    "PREFIX",
-    "FORMAT",
-    "SECRET",
-    "ALLOW_HTTP",
-)
-
 _VARIABLE = re.compile(rf"{PREFIX}(?P<name>[A-Z0-9]{{1,32}})_(?P<suffix>[A-Z0-9_]+)")
 _SYMBOL = re.compile(r"[A-Za-z0-9./:_-]{1,32}")
 _KIND = re.compile(r"[a-z0-9_]{1,64}")
-_CLIENT_PREFIX = re.compile(r"[ -~]{1,128}")
+_CLIENT_PREFIX = re.compile(r"[ -~]{0,128}")
 _KEY_SIZES = range(24, 65)
 """Bytes of a key, as Standard Webhooks defines."""
 _NOT_A_URL = "not a URL such as https://receiver.example/path"
@@ -80,7 +68,6 @@ class WebhookFormat(Enum):
     """A text, to a URL of the library Apprise, which is an extra."""
 
 
-DEFAULT_EVENTS = frozenset({"fill", "partial_fill", "rejected", "expired", "trade_bust"})
 _KNOWN_EVENTS = EVENT_KINDS | {event.value for event in ProxyEvent}
 
 
@@ -105,17 +92,7 @@ class ReceiverUrl:
     @classmethod
     def parse(cls, text: str, *, allow_http: bool) -> ReceiverUrl:
         """Parse a URL. Raises ValueError with a reason for the user, which never quotes it."""
-        if not is_visible_ascii(text):  # urlsplit removes line breaks and tabs silently
-            raise ValueError(_NOT_A_URL)
-        try:
-            parts = urlsplit(text)
-            secure = {"https": True, "http": False}[parts.scheme]
-            host = hosts.canonicalize(parts.hostname or "")
-            port = (443 if secure else 80) if parts.port is None else parts.port
-        except (ValueError, KeyError):
-            raise ValueError(_NOT_A_URL) from None
-        if not port:
-            raise ValueError(_NOT_A_URL)
+        parts, secure, host, port = split_url(text, {"https": True, "http": False}, _NOT_A_URL)
         if "@" in parts.netloc:
             raise ValueError("a user or a password in the URL is not supported")
         if "#" in text:
@@ -143,7 +120,76 @@ class AppriseUrl:
         return cls(Secret(text))
 
 
-@dataclass(frozen=True, slots=True)
+def _split(text: str) -> list[str]:
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    if not 1 <= len(items) <= MAX_ITEMS:
+        raise ValueError(f"is not a list of 1 to {MAX_ITEMS} items, separated by commas")
+    return items
+
+
+def _parse_events(text: str) -> frozenset[str]:
+    events = frozenset(event.lower() for event in _split(text))
+    for event in sorted(events.difference(_KNOWN_EVENTS)):
+        # Alpaca may add kinds of events, so one that is similar to no known kind is accepted.
+        cutoff = 0.8 if _KIND.fullmatch(event) else 0
+        for nearest in get_close_matches(event, sorted(_KNOWN_EVENTS), n=1, cutoff=cutoff):
+            raise ValueError(f"there is no event {event!r}; the nearest is {nearest}")
+    return events
+
+
+def _parse_symbols(text: str) -> frozenset[str]:
+    symbols = _split(text) if text else []
+    for symbol in symbols:
+        if not _SYMBOL.fullmatch(symbol):
+            raise ValueError(f"{symbol!r} is no symbol, such as AAPL or BTC/USD")
+    # Alpaca writes pairs both ways: BTC/USD and BTCUSD.
+    return frozenset(symbol.upper().replace("/", "") for symbol in symbols)
+
+
+def _parse_prefix(text: str) -> str:
+    if not _CLIENT_PREFIX.fullmatch(text):
+        raise ValueError("is not 1 to 128 printable ASCII characters")
+    return text
+
+
+def _parse_secret(text: str) -> Secret | None:
+    if not text:
+        return None
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) not in _KEY_SIZES:
+        raise ValueError("is not whsec_ and the base64 of 24 to 64 bytes")
+    return Secret(text)
+
+
+_ALL = "Blank for all."
+_URL = Setting(f"{PREFIX}<NAME>_URL", str, "", "where messages are sent; it is treated as a secret")
+_ACCOUNTS = Setting(
+    f"{PREFIX}<NAME>_ACCOUNTS", str, "", "names of accounts, separated by commas", _ALL, "all"
+)
+_FORMAT = Setting(
+    f"{PREFIX}<NAME>_FORMAT",
+    choice(WebhookFormat),
+    "json",
+    "`json`, `discord`, `slack`, `telegram`, `ntfy` or `apprise`",
+)
+_SECRET = Setting(
+    f"{PREFIX}<NAME>_SECRET",
+    _parse_secret,
+    "",
+    "the key of the signature, for json: `whsec_` and the base64 of 24 to 64 bytes",
+)
+_ALLOW_HTTP = Setting(
+    f"{PREFIX}<NAME>_ALLOW_HTTP",
+    flag,
+    "0",
+    "`1`: http to private addresses too, not only to this machine",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSettings:
     """One webhook.
 
@@ -157,19 +203,44 @@ class WebhookSettings:
     """
 
     name: str
-    url: ReceiverUrl | AppriseUrl
-    format: WebhookFormat
-    events: frozenset[str]
-    after: float
-    accounts: frozenset[str]
-    symbols: frozenset[str]
-    prefix: str
-    secret: Secret | None
-    allow_http: bool
+    url: ReceiverUrl | AppriseUrl = field(metadata=made_of(_URL))
+    events: frozenset[str] = setting(
+        f"{PREFIX}<NAME>_EVENTS",
+        _parse_events,
+        "fill,partial_fill,rejected,expired,trade_bust",
+        "kinds of events, separated by commas; also, of the proxy itself, `upstream_down`,"
+        " `upstream_up`, `gap_open`, `gap_lost`, `journal_not_durable`, `leader_changed`",
+    )
+    after: float = setting(
+        f"{PREFIX}<NAME>_AFTER",
+        seconds,
+        "60",
+        "seconds for which the upstream is down before `upstream_down`",
+    )
+    accounts: frozenset[str] = field(metadata=made_of(_ACCOUNTS))
+    symbols: frozenset[str] = setting(
+        f"{PREFIX}<NAME>_SYMBOLS", _parse_symbols, "", "symbols, separated by commas", _ALL, "all"
+    )
+    prefix: str = setting(
+        f"{PREFIX}<NAME>_PREFIX",
+        _parse_prefix,
+        "",
+        "the beginning of a `client_order_id`",
+        _ALL,
+        "all",
+    )
+    format: WebhookFormat = field(metadata=made_of(_FORMAT))
+    secret: Secret | None = field(metadata=made_of(_SECRET))
+    allow_http: bool = field(metadata=made_of(_ALLOW_HTTP))
 
     def is_for(self, account: str) -> bool:
         """Whether it is for an account, by its name."""
         return not self.accounts or account in self.accounts
+
+
+SUFFIXES = tuple(
+    each.name.removeprefix(f"{PREFIX}<NAME>_") for each in list_settings(WebhookSettings)
+)
 
 
 def is_webhook_variable(name: str) -> bool:
@@ -217,7 +288,7 @@ def _find_names(env: Environment) -> Iterator[str]:
 
 
 class _WebhookReader:
-    """Reads the variables of one webhook."""
+    """Reads the variables of one webhook. The names of its settings have <NAME> for its name."""
 
     def __init__(self, env: Environment, name: str, accounts: Collection[str]) -> None:
         self._env = env
@@ -226,64 +297,64 @@ class _WebhookReader:
 
     def read(self) -> WebhookSettings | None:
         """Return the webhook; None without a valid URL."""
-        allow_http = self._read("ALLOW_HTTP", flag, default=False)
-        form = self._read("FORMAT", _parse_format, WebhookFormat.JSON)
+        allow_http = _ALLOW_HTTP.read(self)
+        form = _FORMAT.read(self)
         url = self._read_url(form, allow_http)
         if url is None:
-            if self._source("URL") is None:
+            if self._source(_URL) is None:
                 self._env.findings.problem(f"{PREFIX}{self._name}_URL is missing")
             return None
         if form is WebhookFormat.TELEGRAM and isinstance(url, ReceiverUrl):
             self._check_telegram(url)
-        return WebhookSettings(
+        return read_fields(
+            WebhookSettings,
+            self,
             name=self._name,
             url=url,
+            accounts=self.parse(_ACCOUNTS.name, self._parse_accounts, frozenset[str]()),
             format=form,
-            events=self._read("EVENTS", _parse_events, DEFAULT_EVENTS),
-            after=self._read("AFTER", seconds, 60.0),
-            accounts=self._read("ACCOUNTS", self._parse_accounts, frozenset[str]()),
-            symbols=self._read("SYMBOLS", _parse_symbols, frozenset[str]()),
-            prefix=self._read("PREFIX", _parse_prefix, ""),
             secret=self._read_secret(form),
             allow_http=allow_http,
         )
 
-    def _source(self, suffix: str) -> str | None:
-        return self._env.find_source(f"{PREFIX}{self._name}_{suffix}")
-
-    def _read(self, suffix: str, parse: Callable[[str], T], default: T) -> T:
-        text = self._env.read_secret(f"{PREFIX}{self._name}_{suffix}")
-        source = self._source(suffix)
+    def parse(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        """Return the value of a variable, or of its file; the default if it is unset or invalid."""
+        variable = name.replace("<NAME>", self._name)
+        text = self._env.read_secret(variable)
+        source = self._env.find_source(variable)
         if not text or source is None:
             return default
-        if "://" in text and suffix != "URL":  # the reasons quote a value, but never a URL
+        if "://" in text and name != _URL.name:  # the reasons quote a value, but never a URL
             self._env.findings.problem(f"{source}: is a URL, which belongs into another variable")
             return default
         return self._env.findings.attempt(source, parse, text, default)
 
+    def _source(self, setting: Setting[Any]) -> str | None:
+        return self._env.find_source(setting.name.replace("<NAME>", self._name))
+
     def _read_secret(self, form: WebhookFormat) -> Secret | None:
-        source = self._source("SECRET")
+        source = self._source(_SECRET)
         if source is not None and form is not WebhookFormat.JSON:
             self._env.findings.problem(f"{source}: only messages of the format json are signed")
             return None
-        return self._read("SECRET", _parse_secret, None)
+        return _SECRET.read(self)
 
     def _read_url(self, form: WebhookFormat, allow_http: bool) -> ReceiverUrl | AppriseUrl | None:
         if form is not WebhookFormat.APPRISE:
-            return self._read(
-                "URL", lambda text: ReceiverUrl.parse(text, allow_http=allow_http), None
+            return self.parse(
+                _URL.name, lambda text: ReceiverUrl.parse(text, allow_http=allow_http), None
             )
         if importlib.util.find_spec("apprise") is None:
             install = f"{sys.executable} -m pip install apprise"
-            self._env.findings.problem(f"{self._source('FORMAT')}: needs a library: {install}")
-        return self._read("URL", AppriseUrl.parse, None)
+            self._env.findings.problem(f"{self._source(_FORMAT)}: needs a library: {install}")
+        return self.parse(_URL.name, AppriseUrl.parse, None)
 
     def _check_telegram(self, url: ReceiverUrl) -> None:
         if not url.path.reveal().endswith("/sendMessage") or "chat_id" not in dict(
             parse_qsl(url.query.reveal())
         ):
             self._env.findings.problem(
-                f"{self._source('URL')}: for telegram, the URL is"
+                f"{self._source(_URL)}: for telegram, the URL is"
                 " https://api.telegram.org/bot<token>/sendMessage?chat_id=<id>"
             )
 
@@ -293,53 +364,3 @@ class _WebhookReader:
             known = ", ".join(sorted(self._accounts))
             raise ValueError(f"there is no account {name!r}; the accounts are: {known}")
         return names
-
-
-def _split(text: str) -> list[str]:
-    items = [item.strip() for item in text.split(",") if item.strip()]
-    if not 1 <= len(items) <= MAX_ITEMS:
-        raise ValueError(f"is not a list of 1 to {MAX_ITEMS} items, separated by commas")
-    return items
-
-
-def _parse_format(text: str) -> WebhookFormat:
-    try:
-        return WebhookFormat(text)
-    except ValueError:
-        known = ", ".join(form.value for form in WebhookFormat)
-        raise ValueError(f"{text!r} is not one of {known}") from None
-
-
-def _parse_events(text: str) -> frozenset[str]:
-    events = frozenset(event.lower() for event in _split(text))
-    for event in sorted(events.difference(_KNOWN_EVENTS)):
-        # Alpaca may add kinds of events, so one that is similar to no known kind is accepted.
-        cutoff = 0.8 if _KIND.fullmatch(event) else 0
-        for nearest in get_close_matches(event, sorted(_KNOWN_EVENTS), n=1, cutoff=cutoff):
-            raise ValueError(f"there is no event {event!r}; the nearest is {nearest}")
-    return events
-
-
-def _parse_symbols(text: str) -> frozenset[str]:
-    symbols = _split(text)
-    for symbol in symbols:
-        if not _SYMBOL.fullmatch(symbol):
-            raise ValueError(f"{symbol!r} is no symbol, such as AAPL or BTC/USD")
-    # Alpaca writes pairs both ways: BTC/USD and BTCUSD.
-    return frozenset(symbol.upper().replace("/", "") for symbol in symbols)
-
-
-def _parse_prefix(text: str) -> str:
-    if not _CLIENT_PREFIX.fullmatch(text):
-        raise ValueError("is not 1 to 128 printable ASCII characters")
-    return text
-
-
-def _parse_secret(text: str) -> Secret:
-    try:
-        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) not in _KEY_SIZES:
-        raise ValueError("is not whsec_ and the base64 of 24 to 64 bytes")
-    return Secret(text)

@@ -27,8 +27,8 @@ LISTENING = "listening"
 class Dialect(Enum):
     """The format of a login: `auth` is what Alpaca documents, `authenticate` what SDKs send."""
 
-    AUTH = "auth"
     AUTHENTICATE = "authenticate"
+    AUTH = "auth"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,77 @@
+"""The strategy of an order, from the book in a journal's file, or from the rule alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tradeproxy.book.fill_tables import TableFillStore
+from tradeproxy.book.strategy_book import StrategyBook
+from tradeproxy.wire.strategy_rule import name_strategy
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+    from tradeproxy.tradelog.columns import LoggedEvent
+    from tradeproxy.wire.strategy_rule import StrategyRule
+
+_T = TypeVar("_T")
+
+
+class RuleStrategies:
+    """Applies the rule to the client_order_id, as without a book."""
+
+    def __init__(self, rule: StrategyRule) -> None:
+        self._rule = rule
+
+    def find(self, event: LoggedEvent) -> str:
+        """Return the strategy of the event's order."""
+        text = _get_text(event.data, "client_order_id")
+        return name_strategy(self._rule, text)
+
+
+class BookStrategies:
+    """Reads the book: it knows assignments by hand, legs and replacements.
+
+    The rule counts for an order that the book does not have, such as one without a fill.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, rule: StrategyRule) -> None:
+        """Read what strategies there are.
+
+        Args:
+            connection: the journal, open for reading.
+            rule: how a client_order_id names a strategy.
+
+        Raises sqlite3.Error.
+        """
+        self._rule = RuleStrategies(rule)
+        self._store = TableFillStore(_ReadOnlyTables(connection))
+        self._book = StrategyBook(self._store, rule, lambda: None)
+
+    def find(self, event: LoggedEvent) -> str:
+        """Return the strategy of the event's order. Raises sqlite3.Error."""
+        order_id = _get_text(event.data, "id")
+        if not self._book.is_known(order_id):
+            return self._rule.find(event)
+        # A fill counts for the strategy that it was booked under, which may be `(other)`.
+        fills = self._store.list_fills(order_id)
+        return fills[0].strategy if fills else self._book.find_strategy(order_id)
+
+
+class _ReadOnlyTables:
+    """Implements journal.base.Tables for reading."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
+        """Return what `work` returns. Raises sqlite3.Error."""
+        assert not writes, "the journal is the proxy's"
+        return work(self._connection)
+
+
+def _get_text(data: Any, name: str) -> str:
+    order = data.get("order") if isinstance(data, dict) else None
+    text = order.get(name) if isinstance(order, dict) else None
+    return text if isinstance(text, str) else ""

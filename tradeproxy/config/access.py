@@ -1,0 +1,118 @@
+"""Who may connect: tokens, origins and hosts of web pages, reverse proxies, the REST interface."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tradeproxy.config.endpoints import format_url, is_local
+from tradeproxy.config.setting import ListSetting, Setting
+from tradeproxy.config.values import flag, is_visible_ascii
+from tradeproxy.wire import hosts
+from tradeproxy.wire.credentials import Secret
+from tradeproxy.wire.trusted_proxies import canonicalize_entry
+
+if TYPE_CHECKING:
+    from tradeproxy.config.addresses import Addresses
+    from tradeproxy.config.env import Environment
+
+WEAK_TOKEN = 16
+"""A token with fewer characters causes a warning."""
+
+TOKENS = Setting(
+    "PROXY_TOKENS",
+    str,
+    "",
+    "tokens, separated by commas; every client needs one; one below 16 characters is accepted with"
+    " a warning, and refused by a later version",
+    "A client sends one as its key or its secret. Without tokens, the proxy accepts every client of"
+    " this machine.",
+    secret=True,
+    reload=True,
+)
+ALLOW_ANONYMOUS = Setting(
+    "PROXY_ALLOW_ANONYMOUS", flag, "0", "`1`: accept clients of other machines without a token"
+)
+ALLOWED_ORIGINS = ListSetting(
+    "PROXY_ALLOWED_ORIGINS",
+    lambda text: hosts.canonicalize_origin(text.removesuffix("/")),
+    "",
+    "origins of web pages that may connect, as scheme://host:port, separated by commas",
+    reload=True,
+)
+ALLOWED_HOSTS = ListSetting(
+    "PROXY_ALLOWED_HOSTS",
+    hosts.canonicalize,
+    "",
+    "additional host names of this server, separated by commas",
+    "The proxy rejects all other names, because a web page can make its own name resolve to this"
+    " machine (DNS rebinding).",
+    reload=True,
+)
+TRUSTED_PROXIES = ListSetting(
+    "PROXY_TRUSTED_PROXIES",
+    canonicalize_entry,
+    "",
+    "addresses, networks or `unix`, separated by commas:"
+    " [reverse proxies](reverse-proxy.md#proxy_trusted_proxies) whose headers X-Forwarded-For,"
+    " -Proto and -Host count",
+)
+REST = Setting(
+    "PROXY_REST",
+    flag,
+    "0",
+    "`1`: forward Alpaca's [REST interface](protocol.md#rest); not with `PROXY_TOKENS`",
+    "It is at the account's path and /v2/; the keys are those of the client.",
+)
+SETTINGS = (TOKENS, ALLOW_ANONYMOUS, ALLOWED_ORIGINS, ALLOWED_HOSTS, TRUSTED_PROXIES, REST)
+
+
+def read_tokens(env: Environment) -> tuple[Secret, ...]:
+    """Read the tokens; none if clients need none. Problems and warnings go to `env.findings`."""
+    source = env.find_source(TOKENS.name)
+    text = env.read_secret(TOKENS.name)
+    tokens = [token.strip() for token in text.split(",") if token.strip()]
+    # Without this problem, a list of blanks would mean that no token is necessary.
+    if text and not tokens:
+        env.findings.problem(f"{source}: contains no token")
+    if not all(map(is_visible_ascii, tokens)):
+        env.findings.problem(
+            f"{source}: a token contains white space, or is not ASCII; separate tokens by commas"
+        )
+    if any(len(token) < WEAK_TOKEN for token in tokens):
+        env.findings.warning(
+            f"{source}: a token of fewer than {WEAK_TOKEN} characters can be guessed;"
+            " a later version will refuse it"
+        )
+    return tuple(Secret(token) for token in tokens)
+
+
+def check_exposure(env: Environment, addresses: Addresses) -> None:
+    """Report each address that other machines can reach without a token."""
+    anonymous = ALLOW_ANONYMOUS.read(env)
+    if anonymous or env.find_source(TOKENS.name):
+        return
+    for description in addresses.descriptions:
+        if not is_local(description):
+            env.findings.problem(
+                f"{addresses.source}: other machines may reach {format_url(description)}"
+                " and read every order;"
+                " set PROXY_TOKENS, or PROXY_ALLOW_ANONYMOUS=1 to allow that"
+            )
+
+
+def read_rest(env: Environment, addresses: Addresses) -> bool:
+    """Read whether the proxy forwards REST. Problems and warnings go to `env.findings`."""
+    rest = REST.read(env)
+    if rest and (tokens := env.find_source(TOKENS.name)):
+        env.findings.problem(
+            f"PROXY_REST: {tokens} is set too;"
+            " the headers of a request cannot carry a token and Alpaca's keys"
+        )
+    elif rest and any(
+        format_url(description).startswith("http:") and not is_local(description)
+        for description in addresses.descriptions
+    ):
+        env.findings.warning(
+            "PROXY_REST: other machines send their keys unencrypted; use ssl: in PROXY_LISTEN"
+        )
+    return rest
