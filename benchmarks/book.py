@@ -10,7 +10,7 @@ import os
 from argparse import ArgumentParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter, process_time, thread_time
+from time import perf_counter, process_time
 from tracemalloc import get_traced_memory, start, stop
 
 from twisted.internet.task import Clock
@@ -35,16 +35,14 @@ class Steps(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.seconds_of_steps: list[float] = []
-        self.cpu_of_steps: list[float] = []
 
     def run_next(self) -> None:
         """Run the next call."""
         call = self.calls.pop(0)
         call.called = 1
         self.rightNow = max(self.rightNow, call.getTime())
-        began, cpu = perf_counter(), thread_time()
+        began = perf_counter()
         call.func(*call.args, **call.kw)
-        self.cpu_of_steps.append(thread_time() - cpu)
         self.seconds_of_steps.append(perf_counter() - began)
 
 
@@ -65,22 +63,31 @@ def fill(account: Account, trading: Trading, count: int) -> None:
         account.journal.append([event for event in events if event is not None])
 
 
-def build(account: Account, *, traced: bool = False) -> tuple[Book, float, Steps, int]:
-    """Build a book; return it with the seconds, its steps, and its bytes in memory."""
-    gc.collect()
-    if traced:
-        start()
+def build(account: Account) -> tuple[Book, Steps]:
+    """Build a book, and return it with its steps."""
     clock = Steps()
     book = Book(account, clock)
-    began = perf_counter()
     book.start()
     while book.is_building:
         clock.run_next()
-    seconds = perf_counter() - began
+    return book, clock
+
+
+def measure_memory(account: Account) -> tuple[int, int]:
+    """Return how many orders are closed, and the bytes in memory of a book that is built anew."""
     gc.collect()
-    size = get_traced_memory()[0] if traced else 0
+    start()
+    book, _ = build(account)
+    gc.collect()
+    size = get_traced_memory()[0]
     stop()
-    return book, seconds, clock, size
+    forget(book, account)
+    tables = account.journal.tables
+    assert tables is not None
+    [closed] = tables.run(
+        lambda sql: sql.execute("SELECT count(*) FROM book_orders WHERE open = 0").fetchone()
+    )
+    return closed, size
 
 
 def forget(book: Book, account: Account) -> None:
@@ -119,32 +126,29 @@ def report(directory: str, count: int, seed: int) -> None:
     trading = Trading(seed)
     account = open_account(path)
     assert isinstance(account.journal, SqliteJournal)
-    fill(account, trading, count)
+    is_traced = count <= 200_000  # tracing takes five times as long
+    fill(account, trading, count // 5)
+    few, small = measure_memory(account) if is_traced else (0, 0)
+    fill(account, trading, count - count // 5)
     before = os.path.getsize(path)
-    book, seconds, steps, _ = build(account)
+    began, cpu = perf_counter(), process_time()
+    book, steps = build(account)
+    seconds, cpu = perf_counter() - began, process_time() - cpu
     print(f"{count:,} events: built in {seconds:.1f} s, {count / seconds:,.0f} events/s")
-    cpu = sum(steps.cpu_of_steps)
     print(f"CPU: {cpu:.1f} s, {cpu / count * 1e6:.1f} µs for each event")
-    for name, values in (("time", steps.seconds_of_steps), ("CPU", steps.cpu_of_steps)):
-        median, p99, longest = (
-            sorted(values)[min(len(values) * part // 1000, len(values) - 1)] * 1e3
-            for part in (500, 990, 1000)
-        )
-        print(
-            f"{len(values):,} steps, {name}: median {median:.1f} ms, p99 {p99:.1f} ms,"
-            f" longest {longest:.1f} ms"
-        )
-    tables = account.journal.tables
-    assert tables is not None
-    [closed] = tables.run(
-        lambda sql: sql.execute("SELECT count(*) FROM book_orders WHERE open = 0").fetchone()
+    values = sorted(steps.seconds_of_steps)
+    median, p99, longest = (
+        values[min(len(values) * part // 1000, len(values) - 1)] * 1e3 for part in (500, 990, 1000)
+    )
+    print(
+        f"{len(values):,} steps: median {median:.1f} ms, p99 {p99:.1f} ms, longest {longest:.1f} ms"
     )
     print(f"file: {(os.path.getsize(path) - before) / count:.0f} bytes for each event")
-    if count <= 200_000:  # tracing takes five times as long
-        forget(book, account)
-        book, _, _, size = build(account, traced=True)
-        print(f"memory: {size / 1e6:.2f} MB, {size / closed:.0f} bytes for each closed order")
-    book.stop()
+    forget(book, account)
+    if is_traced:
+        many, large = measure_memory(account)
+        slope = (large - small) / (many - few)
+        print(f"memory: {large / 1e6:.2f} MB, {slope:.0f} bytes for each further closed order")
     costs = [
         measure_lone_events(account, trading, with_book=with_book)
         for with_book in (True, False, True, False)
@@ -152,6 +156,7 @@ def report(directory: str, count: int, seed: int) -> None:
     print(f"a lone event: {costs[0]:.0f} and {costs[2]:.0f} µs of CPU with the book,")
     print(f"              {costs[1]:.0f} and {costs[3]:.0f} µs without")
     account.close()
+    print("load:", *(f"{each:.1f}" for each in os.getloadavg()))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.support.journals import SqliteCase
 from tests.support.trading import BEGIN, Trading
-from tradeproxy.book.book import WRITE_EVERY, Book
+from tradeproxy.book.book import APPLY_EVERY, WRITE_EVERY, Book
 from tradeproxy.book.views import EventQuery, OrderKey, OrderQuery, OrderScope, OrderView
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Journal, Row
@@ -110,8 +110,12 @@ class BookCase(SqliteCase):
         """Publish events, and let the book apply them."""
         for frame in frames:
             self.account.publish(parse(frame))
-        self.clock.advance(0)
-        self.clock.advance(0)
+        self.clock.advance(0)  # the account commits
+        self.clock.advance(APPLY_EVERY)
+        for _ in range(100):  # a slow machine applies few rows in a step
+            self.clock.advance(0)
+            if not self.book.rows_behind:
+                return
 
     def live(self, events: int) -> None:
         """Publish the next events of the account's life."""

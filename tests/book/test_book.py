@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tests.book.support import BookCase
+from tests.book.support import BookCase, parse
 from tests.support.trading import Trading
+from tradeproxy.book.book import APPLY_EVERY
 
 
 class LifeTests(BookCase):
@@ -60,3 +61,39 @@ class KillTests(BookCase):
         killed = self.describe()
         self.rebuild()
         self.assertEqual(self.describe(), killed)
+
+
+class CostTests(BookCase):
+    """What is not needed at once is done for many events together."""
+
+    def count_changes(self) -> int:
+        """Return how many rows of its tables the book has written."""
+        tables = self.journal.tables
+        assert tables is not None
+        return tables.run(lambda sql: sql.total_changes)
+
+    def test_events_wait_for_one_step(self) -> None:
+        """Each would take a turn of the reactor between two deliveries otherwise."""
+        for frame in self.trading.take(5):
+            self.account.publish(parse(frame))
+            self.clock.advance(APPLY_EVERY / 10)
+        self.assertEqual(self.book.rows_behind, 5)
+        self.clock.advance(APPLY_EVERY)
+        self.assertEqual(self.book.rows_behind, 0)
+
+    def test_question_writes_nothing(self) -> None:
+        """Many clients may ask, and each event would be a transaction otherwise."""
+        self.live(20)
+        before = self.count_changes()
+        self.assert_is_account()
+        self.assertEqual(self.count_changes(), before)
+        self.settle()
+        self.assertGreater(self.count_changes(), before)
+
+    def test_snapshot_is_made_once_for_many_clients(self) -> None:
+        """All of them connect again after a restart."""
+        self.live(20)
+        snapshot = self.book.snapshot()
+        self.assertIs(self.book.snapshot(), snapshot)
+        self.live(1)
+        self.assertEqual(self.book.snapshot().seq, 21)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
 from tests.support.journals import DAY, SqliteCase
-from tradeproxy.book.book import WRITE_EVERY, Book
+from tradeproxy.book.book import APPLY_EVERY, WRITE_EVERY, Book
 from tradeproxy.book.fill_store import MemoryFillStore
 from tradeproxy.book.strategies import (
     MAX_ASSIGNMENTS,
@@ -117,8 +117,12 @@ class KeptTests(SqliteCase):
             message = parse_server(each)
             assert isinstance(message, TradeUpdate)
             self.account.publish(message.event)
-        self.clock.advance(0)
-        self.clock.advance(0)
+        self.clock.advance(0)  # the account commits
+        self.clock.advance(APPLY_EVERY)
+        for _ in range(100):  # a slow machine applies few rows in a step
+            self.clock.advance(0)
+            if not self.book.rows_behind:
+                return
 
     def quantities(self) -> dict[str, str]:
         """Return what each strategy holds."""

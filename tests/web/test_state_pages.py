@@ -9,6 +9,7 @@ from urllib.parse import quote
 from tests.support.journals import time_of
 from tests.support.sse import ClosingTransport
 from tests.support.state import StateTestCase, order_event
+from tradeproxy.book.book import APPLY_EVERY, WRITE_EVERY
 from tradeproxy.config.settings import Limits
 from tradeproxy.web import state_pages
 from tradeproxy.web.answer import BLOCK_BYTES, STALL_TIMEOUT
@@ -272,6 +273,8 @@ class RejectedRequestTests(StateTestCase):
     def test_unreadable_log_is_503(self) -> None:
         """The error is made before the head is sent."""
         self.trade("1", "canceled")
+        self.clock.advance(APPLY_EVERY)
+        self.clock.advance(WRITE_EVERY)  # what is not written yet would be found in memory
         self.disk.refuse_everything()
         answer = self.ask("/events")
         self.disk.refuse_everything(False)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 from twisted.logger import Logger
 
 from tradeproxy.book import store
-from tradeproxy.book.fields import normalize_symbol
+from tradeproxy.book.fields import normalize_symbol, read_event
 from tradeproxy.book.reader import BookReader
 from tradeproxy.book.state import BookState
 from tradeproxy.book.strategies import Held, Strategies
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+    from tradeproxy.book.fields import BookEvent
     from tradeproxy.book.importing import Importer
     from tradeproxy.book.orders import OrderEntry
     from tradeproxy.book.views import (
@@ -47,11 +48,14 @@ if TYPE_CHECKING:
 WRITE_EVERY = 1.0
 """Seconds between two writes while events come one by one."""
 
-WRITE_ROWS = 64
+WRITE_ROWS = 96
 """Rows after which the state is written at once, so that no write takes long."""
 
-READ_ROWS = 32
-"""Rows of one read."""
+APPLY_EVERY = 0.25
+"""Seconds that new rows wait, so that one step applies many. A question does not wait."""
+
+READ_ROWS = 16
+"""Rows of one read: a step looks at the time after each."""
 
 MAX_STEP = 0.002
 """Seconds after which a step reads no further rows. The write that follows takes about as long."""
@@ -153,6 +157,8 @@ class Book:
         self._write_timer: IDelayedCall | None = None
         self._trimmed = 0
         self._has_reported = False
+        self._snapshot_key: tuple[object, ...] | None = None
+        self._snapshot: BookSnapshot
         self.longest_step = 0.0
         """Seconds of the longest step of this process."""
         self.importer: Importer | None = None
@@ -238,7 +244,10 @@ class Book:
 
     def catch_up(self) -> bool:
         """Apply what is committed, MAX_CATCH_UP rows at most. Return whether that was all."""
-        if self._phase is not Phase.CURRENT or self.rows_behind > MAX_CATCH_UP:
+        if self._phase is not Phase.CURRENT:
+            return False
+        if self.rows_behind > MAX_CATCH_UP:
+            self._hurry()
             return False
         try:
             while self._take(MAX_CATCH_UP):
@@ -251,18 +260,26 @@ class Book:
 
     def snapshot(self) -> BookSnapshot:
         """Return the open orders, the positions and the newest fills, after row `seq`."""
-        reader = self._reader()
-        first = self.account.journal.first
-        roots = sorted(self._state.orders.roots(), key=lambda entry: (entry.submitted, entry.id))
-        return BookSnapshot(
-            self.seq,
-            self._tail.cursor,
-            self.is_complete,
-            tuple(view for root in roots if (view := reader.view(root)) is not None),
-            self.positions(),
-            self._state.fills(first),
-            () if self._strategies is None else self._strategies.render(self.positions, self.seq),
-        )
+        first, cursor, state = self.account.journal.first, self._tail.cursor, self._state
+        strategies: tuple[bytes, ...] = ()
+        if self._strategies is not None:
+            strategies = self._strategies.render(self.positions, state.revision)
+        # Many clients that connect at once get the same one.
+        key = self._builds, state.revision, cursor, first, self.is_complete, strategies
+        if key != self._snapshot_key:
+            reader = self._reader()
+            roots = sorted(state.orders.roots(), key=lambda entry: (entry.submitted, entry.id))
+            self._snapshot = BookSnapshot(
+                self.seq,
+                cursor,
+                self.is_complete,
+                tuple(view for root in roots if (view := reader.view(root)) is not None),
+                self.positions(),
+                state.fills(first),
+                strategies,
+            )
+            self._snapshot_key = key
+        return self._snapshot
 
     def positions(self) -> tuple[PositionView, ...]:
         """Return the positions, by symbol."""
@@ -381,7 +398,13 @@ class Book:
 
     def _rows_came(self) -> None:
         if self._planned is None and self._phase is Phase.CURRENT:
-            self._planned = self._clock.callLater(0, self._run)
+            self._planned = self._clock.callLater(APPLY_EVERY, self._run)
+
+    def _hurry(self) -> None:
+        """Apply in the next turn what waits for APPLY_EVERY."""
+        self._plan()
+        if self._planned is not None and self._planned.active():
+            self._planned.reset(0)
 
     def _plan(self, delay: float = 0.0) -> None:
         if self._planned is None:
@@ -484,9 +507,11 @@ class Book:
             self.record_gap()
             return True
         for row in rows:
-            self._apply_to_strategies(row)
+            event = None if row.payload is None else read_event(row.payload)
+            if event is not None:
+                self._apply_to_strategies(row, event)
             try:
-                self._state.apply(row)
+                self._state.apply(row, event)
             except (UnreadableError, sqlite3.Error):
                 raise  # the row is read again
             except Exception:
@@ -499,12 +524,12 @@ class Book:
             self.record_gap()
         return bool(rows)
 
-    def _apply_to_strategies(self, row: Row) -> None:
+    def _apply_to_strategies(self, row: Row, event: BookEvent) -> None:
         """Apply a row to the strategies. Raises UnreadableError or sqlite3.Error: it waits then."""
         if self._strategies is None:
             return
         try:
-            self._strategies.apply(row, self._state.high)
+            self._strategies.apply(row, event, self._state.high)
         except (sqlite3.Error, UnreadableError):
             raise
         except Exception:
@@ -587,9 +612,7 @@ class Book:
         return BookReader(self.account.journal, self._state, self._tables)
 
     def _ask(self, question: Callable[[BookReader], _T]) -> _T:
-        if self.is_building:
-            raise UnreadableError
-        if not self._write():
+        if self.is_building or self.account.journal.epoch != self._epoch:
             raise UnreadableError
         try:
             return question(self._reader())
@@ -598,10 +621,9 @@ class Book:
 
     def _load_family(self, order_id: str) -> list[OrderEntry]:
         entries = self._run_sql(lambda sql: store.load_family(sql, order_id))
-        reader = self._reader()
         for entry in entries:
             if entry.document is None:
-                entry.document = reader.read_document(entry)
+                entry.document = self._reader().read_document(entry)
         return entries
 
     def _report(self, problem: str) -> None:

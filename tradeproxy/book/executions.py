@@ -24,6 +24,8 @@ from tradeproxy.wire.frame import extract_data
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tradeproxy.book.fields import BookEvent
+
 MULTI_LEG = "mleg"
 """The order_class of an order whose fills are those of its legs."""
 
@@ -145,6 +147,12 @@ class _FilledFrame(Struct, gc=False):
 
 _DECODER = Decoder(_FilledFrame, float_hook=str)
 _DATA = Decoder(_FilledData, float_hook=str)
+
+
+def concerns_strategies(event: BookEvent) -> bool:
+    """Whether `read_strategy_event` can find anything in the frame of an event."""
+    order = event.order
+    return order is not None and (event.kind in _KINDS or bool(order.legs) or order.is_linked)
 
 
 def read_strategy_event(payload: bytes, time: int) -> StrategyEvent:

@@ -42,6 +42,8 @@ class BookOrder(Struct, frozen=True, gc=False):
     asset_class: str
     document: bytes
     legs: tuple[BookOrder, ...] = ()
+    is_linked: bool = False
+    """Whether it replaces another order, or is replaced by one."""
 
     @property
     def is_open(self) -> bool:
@@ -124,6 +126,8 @@ class _OrderWords(Struct, gc=False):
     side: Word | None = None
     asset_id: Word | None = None
     asset_class: Word | None = None
+    replaces: Any = None
+    replaced_by: Any = None
     legs: Raw = NOTHING
 
 
@@ -196,6 +200,7 @@ def read_order(document: bytes) -> BookOrder | None:
         order.asset_class or "",
         document,
         () if (legs := bytes(order.legs)) in _NO_LEGS else _read_legs(legs),
+        bool(order.replaces or order.replaced_by),
     )
 
 

@@ -26,10 +26,11 @@ _FILL_COLUMNS = """
     order_id, ref, strategy, symbol, asset_class, time, event_id, qty, price, multiplier, fee,
     filled, alias, amended, busted
 """
-_SAVE_ORDER = "INSERT OR REPLACE INTO strategy_orders VALUES (?, ?, ?, ?, ?, ?)"
-_SAVE_FILL = """
-    INSERT OR REPLACE INTO strategy_fills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+_SAVE_ORDER = "INSERT INTO strategy_orders VALUES (?, ?, ?, ?, ?, ?)"
+_SAVE_FILL = "INSERT INTO strategy_fills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# The indexes have the end of an id only: see store.py for the `+`.
+_IS_ORDER = "substr(id, -8) = substr(?, -8) AND +id = ?"
+_IS_OF_ORDER = "substr(order_id, -8) = substr(?, -8) AND +order_id = ?"
 _SAVE_OPENING = "INSERT OR REPLACE INTO strategy_openings VALUES (?, ?)"
 _SAVE_META = "INSERT OR REPLACE INTO strategy_meta VALUES (?, ?)"
 _UNBOOKED = "unbooked"
@@ -51,6 +52,9 @@ class TableFillStore:
         self._fills_of: OrderedDict[str, dict[str, BookedFill]] = OrderedDict()
         self._orders: dict[str, OrderRecord] = {}
         self._fills: dict[tuple[str, str], BookedFill] = {}
+        # What was put in place of a record that the database may have.
+        self._replaced_orders: set[str] = set()
+        self._replaced_fills: set[tuple[str, str]] = set()
         self._openings = {each.symbol: each for each in self._run(_load_openings)}
         self._new_openings: dict[str, Opening] = {}
         # Few: the predecessors and parents that are older than the log.
@@ -58,6 +62,9 @@ class TableFillStore:
         self._names = self._run(_load_names)
         self._new_names: list[str] = []
         self._meta: dict[str, str] = self._run(_load_meta)
+        self._unbooked = _decode_unbooked(self._meta.pop(_UNBOOKED, "[]"))
+        # They can be many, and are one text: it is made once for each `save`.
+        self._new_unbooked: list[Execution] | None = None
         self._new_meta: dict[str, str] = {}
 
     # Writing.
@@ -65,12 +72,20 @@ class TableFillStore:
     @property
     def has_changes(self) -> bool:
         """Whether anything was put since `clear_changes`."""
-        return bool(
+        return self._new_unbooked is not None or bool(
             self._orders or self._fills or self._new_openings or self._new_names or self._new_meta
         )
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Write what was put, in the caller's transaction. Raises sqlite3.Error."""
+        connection.executemany(
+            f"DELETE FROM strategy_orders WHERE {_IS_ORDER}",
+            [(order_id, order_id) for order_id in self._replaced_orders],
+        )
+        connection.executemany(
+            f"DELETE FROM strategy_fills WHERE {_IS_OF_ORDER} AND ref = ?",
+            [(order_id, order_id, ref) for order_id, ref in self._replaced_fills],
+        )
         connection.executemany(_SAVE_ORDER, [_encode_order(each) for each in self._orders.values()])
         connection.executemany(_SAVE_FILL, [_encode_fill(each) for each in self._fills.values()])
         connection.executemany(
@@ -80,14 +95,19 @@ class TableFillStore:
             "INSERT INTO strategy_names (name) VALUES (?)", [(name,) for name in self._new_names]
         )
         connection.executemany(_SAVE_META, self._new_meta.items())
+        if self._new_unbooked is not None:
+            connection.execute(_SAVE_META, (_UNBOOKED, encode(self._new_unbooked).decode()))
 
     def clear_changes(self) -> None:
         """Forget what was put: the database has it."""
         self._orders.clear()
         self._fills.clear()
+        self._replaced_orders.clear()
+        self._replaced_fills.clear()
         self._new_openings.clear()
         self._new_names.clear()
         self._new_meta.clear()
+        self._new_unbooked = None
 
     # FillStore.
 
@@ -104,6 +124,8 @@ class TableFillStore:
         if self.get_order(order.id) is None:
             self._awaited.discard(order.id)
             self._remember(self._fills_of, order.id, {})  # fills come after their order
+        else:
+            self._replaced_orders.add(order.id)
         if order.above and self.get_order(order.above) is None:
             self._awaited.add(order.above)
         self._orders[order.id] = order
@@ -129,8 +151,10 @@ class TableFillStore:
 
     def put_fill(self, fill: BookedFill) -> None:
         """Store a fill."""
-        self._load_fills_of(fill.order_id)[fill.ref] = fill
-        self._fills[fill.order_id, fill.ref] = fill
+        known = self._load_fills_of(fill.order_id)
+        if fill.ref in known:
+            self._replaced_fills.add((fill.order_id, fill.ref))
+        known[fill.ref] = self._fills[fill.order_id, fill.ref] = fill
 
     def list_fills(self, order_id: str) -> list[BookedFill]:
         """Return the fills of an order, in any order."""
@@ -179,14 +203,11 @@ class TableFillStore:
 
     def list_unbooked(self) -> list[Execution]:
         """Return the executions that could not be booked, oldest first."""
-        try:
-            return _EXECUTIONS.decode(self._meta.get(_UNBOOKED, "[]"))
-        except MsgspecError:
-            return []
+        return list(self._unbooked)
 
     def put_unbooked(self, unbooked: list[Execution]) -> None:
         """Store what could not be booked instead of what was stored before."""
-        self.put_meta(_UNBOOKED, encode(unbooked).decode())
+        self._unbooked = self._new_unbooked = list(unbooked)
 
     # Short texts.
 
@@ -227,6 +248,13 @@ def _load_meta(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT key, value FROM strategy_meta").fetchall())
 
 
+def _decode_unbooked(text: str) -> list[Execution]:
+    try:
+        return _EXECUTIONS.decode(text)
+    except MsgspecError:
+        return []
+
+
 def _load_names(connection: sqlite3.Connection) -> list[str]:
     rows = connection.execute("SELECT name FROM strategy_names ORDER BY num")
     return [name for (name,) in rows]
@@ -243,8 +271,9 @@ def _load_openings(connection: sqlite3.Connection) -> list[Opening]:
 
 def _load_order(connection: sqlite3.Connection, order_id: str) -> OrderRecord | None:
     row = connection.execute(
-        "SELECT id, client_order_id, parent, replaces, assigned FROM strategy_orders WHERE id = ?",
-        (order_id,),
+        "SELECT id, client_order_id, parent, replaces, assigned FROM strategy_orders"
+        f" WHERE {_IS_ORDER}",
+        (order_id, order_id),
     ).fetchone()
     return None if row is None else OrderRecord(*row)
 
@@ -252,7 +281,7 @@ def _load_order(connection: sqlite3.Connection, order_id: str) -> OrderRecord | 
 def _load_awaited(connection: sqlite3.Connection) -> list[str]:
     rows = connection.execute(
         "SELECT DISTINCT above FROM strategy_orders AS o WHERE above != ''"
-        " AND NOT EXISTS (SELECT 1 FROM strategy_orders WHERE id = o.above)"
+        f" AND NOT EXISTS (SELECT 1 FROM strategy_orders WHERE {_IS_ORDER.replace('?', 'o.above')})"
     )
     return [above for (above,) in rows]
 
@@ -266,7 +295,7 @@ def _load_linked(connection: sqlite3.Connection, order_id: str) -> list[str]:
 
 def _load_fills(connection: sqlite3.Connection, order_id: str) -> dict[str, BookedFill]:
     rows = connection.execute(
-        f"SELECT {_FILL_COLUMNS} FROM strategy_fills WHERE order_id = ?", (order_id,)
+        f"SELECT {_FILL_COLUMNS} FROM strategy_fills WHERE {_IS_OF_ORDER}", (order_id, order_id)
     )
     return {row[1]: _decode_fill(row) for row in rows}
 

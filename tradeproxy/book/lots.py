@@ -22,7 +22,7 @@ ZERO, ONE = Decimal(0), Decimal(1)
 EXACT = Context(prec=1000, traps=[DivisionByZero, Inexact, InvalidOperation, Overflow])
 """A quantity, a price and a multiplier span 140 digits each, and a sum of many some more."""
 
-MAX_MARKS = 1024
+MAX_MARKS = 256
 """Steps of a day's line that a holding keeps. Beyond it, two neighbours become one."""
 
 

@@ -17,7 +17,7 @@ from tradeproxy.book.views import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tradeproxy.book.fields import BookEvent
     from tradeproxy.book.orders import OrderEntry
@@ -33,13 +33,14 @@ MAX_FOUND = 100
 
 
 class BookReader:
-    """One question to the book. The store must have all that changed.
+    """One question to the book. What the store does not have yet is in the state.
 
     Every method may raise UnreadableError or sqlite3.Error.
     """
 
     def __init__(self, journal: Journal, state: BookState, tables: Tables) -> None:
         self._journal = journal
+        self._state = state
         self._orders = state.orders
         self._run = tables.run
 
@@ -94,15 +95,30 @@ class BookReader:
         limit = max(min(limit, MAX_FOUND), 1)
         if query.status is OrderScope.OPEN:
             return self._open_orders(query, after, limit)
-        entries = self._run(lambda sql: store.list_orders(sql, query, after, MAX_EXAMINED))
+        stored = self._run(lambda sql: store.list_orders(sql, query, after, MAX_EXAMINED))
+        entries = self._add_unsaved_orders(stored, query, after)
         views: list[OrderView] = []
         for examined, entry in enumerate(entries, 1):
             if _matches(entry, query) and (view := self._listed(entry, query)) is not None:
                 views.append(view)
                 if len(views) == limit:
                     return OrdersPage(tuple(views), _key(entry), examined)
-        ended = len(entries) < MAX_EXAMINED
-        return OrdersPage(tuple(views), None if ended else _key(entries[-1]), len(entries))
+        ended = len(entries) < MAX_EXAMINED and len(stored) < MAX_EXAMINED
+        next_ = None if ended or not entries else _key(entries[-1])
+        return OrdersPage(tuple(views), next_, len(entries))
+
+    def _add_unsaved_orders(
+        self, stored: list[OrderEntry], query: OrderQuery, after: OrderKey | None
+    ) -> list[OrderEntry]:
+        found = {entry.id: entry for entry in stored}
+        # Behind the last stored one there may be others that were not read.
+        end = _sort_key(stored[-1]) if len(stored) >= MAX_EXAMINED else (0, "")
+        for entry in self._orders.dirty.values():
+            found.pop(entry.id, None)
+            is_listed = entry.parent_id is None and _sort_key(entry) >= end
+            if is_listed and _is_in_range(entry, query, after):
+                found[entry.id] = entry
+        return sorted(found.values(), key=_sort_key, reverse=True)[:MAX_EXAMINED]
 
     def _listed(self, entry: OrderEntry, query: OrderQuery) -> OrderView | None:
         if (known := self._orders.get(entry.id)) is not None:
@@ -121,15 +137,12 @@ class BookReader:
         return self._run(lambda sql: store.has_legs(sql, entry.id))
 
     def _open_orders(self, query: OrderQuery, after: OrderKey | None, limit: int) -> OrdersPage:
-        roots = sorted(self._orders.roots(), key=lambda entry: (entry.submitted, entry.id))
+        roots = sorted(self._orders.roots(), key=_sort_key)
         views: list[OrderView] = []
         for entry in reversed(roots):
-            if after is not None and (entry.submitted, entry.id) >= (after.submitted, after.id):
+            if not _is_in_range(entry, query, after) or not _matches(entry, query):
                 continue
-            in_time = (query.after is None or entry.submitted > query.after) and (
-                query.until is None or entry.submitted <= query.until
-            )
-            if in_time and _matches(entry, query) and (view := self.view(entry)) is not None:
+            if (view := self.view(entry)) is not None:
                 views.append(view)
                 if len(views) == limit:
                     return OrdersPage(tuple(views), _key(entry), len(roots))
@@ -151,7 +164,9 @@ class BookReader:
             after = seqs[-1]
 
     def _list_order_events(self, nums: Sequence[int], after: int, limit: int) -> list[int]:
-        return self._run(lambda sql: store.list_order_events(sql, nums, after, limit))
+        stored = self._run(lambda sql: store.list_order_events(sql, nums, after, limit))
+        unsaved = (seq for seq, num, *_ in self._state.events if num in nums and seq > after)
+        return [*stored, *unsaved][:limit]
 
     def events(self, query: EventQuery, before: int | None, limit: int) -> EventsPage:
         """Return the next rows of a search, newest first."""
@@ -174,7 +189,8 @@ class BookReader:
             risen = self._journal.first_since(query.since)
             first = self._journal.last + 1 if risen is None else max(first, risen)
         found: list[int] = []
-        events = self._run(lambda sql: store.list_events(sql, before, nums, MAX_EXAMINED))
+        stored = self._run(lambda sql: store.list_events(sql, before, nums, MAX_EXAMINED))
+        events = [*self._list_unsaved_events(before, nums), *stored][:MAX_EXAMINED]
         examined, next_ = 0, None if len(events) < MAX_EXAMINED else events[-1][0]
         for seq, kind, time, symbols, client_order_id in events:
             if seq < first:
@@ -186,6 +202,18 @@ class BookReader:
                     return found, seq, examined
         return found, next_, examined
 
+    def _list_unsaved_events(
+        self, before: int, nums: Sequence[int] | None
+    ) -> Iterator[tuple[int, str, int | None, str | None, str | None]]:
+        orders = {entry.num: entry for entry in self._orders.dirty.values()}
+        for seq, num, _, time, kind in reversed(self._state.events):
+            if seq < before and (nums is None or num in nums):
+                order = None if num is None else orders.get(num)
+                symbols, client_order_id = (
+                    (None, None) if order is None else (order.symbols, order.client_order_id)
+                )
+                yield seq, kind, time, symbols, client_order_id
+
     def _find_begin(self, query: EventQuery) -> int:
         """Return the number before which every row that a search may find is."""
         if query.until is None:
@@ -193,12 +221,18 @@ class BookReader:
         until = query.until
         later = self._journal.first_since(until + 1)
         late = self._run(lambda sql: store.find_last_late(sql, until))
+        for seq, _, is_late, time, _ in self._state.events:
+            if is_late and time is not None and time <= until:
+                late = seq
         return max(self._journal.last + 1 if later is None else later, late + 1)
 
     def _find_nums(self, order_id: str) -> list[int]:
         """Return the numbers of an order and of its parent."""
         if not order_id.isascii():
             return []
+        if (entry := self._orders.get(order_id)) is not None:
+            parent = self._orders.get(entry.parent_id or "")
+            return [entry.num] if parent is None else [parent.num, entry.num]
         family = self._run(lambda sql: store.load_family(sql, order_id))
         parent_id = next((entry.parent_id for entry in family if entry.id == order_id), None)
         return [entry.num for entry in family if entry.id in (order_id, parent_id)]
@@ -206,6 +240,19 @@ class BookReader:
     def _rows(self, seqs: Sequence[int]) -> list[Row]:
         rows = (self._journal.row(seq) for seq in seqs)
         return [row for row in rows if row is not None and row.payload is not None]
+
+
+def _sort_key(entry: OrderEntry) -> tuple[int, str]:
+    return entry.submitted, entry.id
+
+
+def _is_in_range(entry: OrderEntry, query: OrderQuery, after: OrderKey | None) -> bool:
+    """Whether an order is behind `after`, newest submission first, and in the query's times."""
+    return (
+        (after is None or _sort_key(entry) < (after.submitted, after.id))
+        and (query.after is None or entry.submitted > query.after)
+        and (query.until is None or entry.submitted <= query.until)
+    )
 
 
 def _key(entry: OrderEntry) -> OrderKey:

@@ -14,7 +14,7 @@ from tradeproxy.wire.event import AMENDMENT_KINDS, EXECUTION_KINDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from tradeproxy.book.fields import BookOrder
+    from tradeproxy.book.fields import BookEvent, BookOrder
     from tradeproxy.book.orders import OrderEntry
     from tradeproxy.journal.base import Row
 
@@ -45,20 +45,22 @@ class BookState:
         """Whether a row had no event: what it changed is not known."""
         self.has_changes = False
         """Whether anything changed since `clear_changes`."""
+        self.revision = 0
+        """It grows with every change."""
 
-    def apply(self, row: Row) -> None:
-        """Take the next row of the log. If `load` raises, the row can be applied again."""
-        self._apply(row)
+    def apply(self, row: Row, event: BookEvent | None) -> None:
+        """Take the next row of the log and its event, if it has one.
+
+        If `load` raises, the row can be applied again.
+        """
+        self.mark_changed()
+        if event is not None:
+            self._apply(row, event)
+        elif row.payload is None:
+            self.has_hole = True
         self.seq = row.seq
 
-    def _apply(self, row: Row) -> None:
-        self.has_changes = True
-        if row.payload is None:
-            self.has_hole = True
-            return
-        event = read_event(row.payload)
-        if event is None:
-            return
+    def _apply(self, row: Row, event: BookEvent) -> None:
         num, time = None, row.time or 0
         if event.order is not None:
             num = self.orders.apply(event.order, row.seq, time).num
@@ -97,7 +99,7 @@ class BookState:
         for document in documents:
             if (order := read_order(document)) is not None:
                 self.orders.seed(order, asked)
-        self.has_changes = True
+        self.mark_changed()
 
     def take_positions(
         self, documents: Iterable[tuple[str, bytes]], asked: int, time: int, *, compare: bool
@@ -109,11 +111,16 @@ class BookState:
         by_symbol: Mapping[str, bytes] = {
             normalize_symbol(symbol): document for symbol, document in documents
         }
-        self.has_changes = True
+        self.mark_changed()
         if compare:
             return self.positions.compare(by_symbol, asked, time)
         self.positions.seed(by_symbol, asked, time)
         return 0
+
+    def mark_changed(self) -> None:
+        """Record that something changed."""
+        self.has_changes = True
+        self.revision += 1
 
     def clear_changes(self) -> None:
         """Forget what changed: the store has it."""

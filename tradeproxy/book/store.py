@@ -117,11 +117,11 @@ def load_open(connection: sqlite3.Connection, after: int, limit: int) -> list[Or
 
 def load_family(connection: sqlite3.Connection, order_id: str) -> list[OrderEntry]:
     """Return an order with its parent and all legs; none if it is unknown."""
-    found = _read_orders(connection, "WHERE id = ?", (order_id,))
+    found = _read_order(connection, order_id)
     if not found:
         return []
     root = found[0].parent_id or order_id
-    family = _read_orders(connection, "WHERE id = ?", (root,))
+    family = found if root == order_id else _read_order(connection, root)
     family += _read_orders(connection, "WHERE parent = ? ORDER BY num", (root,))
     return family if any(entry.id == order_id for entry in family) else found
 
@@ -227,6 +227,13 @@ def clear(connection: sqlite3.Connection) -> bool:
         ).rowcount
         left = left or count == CLEAR_STEP
     return left
+
+
+def _read_order(connection: sqlite3.Connection, order_id: str) -> list[OrderEntry]:
+    # The index has the end of the id only. Without the `+`, SQLite puts the second value into the
+    # first term, which then needs no column, and reads the whole table.
+    where = "WHERE substr(id, -8) = substr(?, -8) AND +id = ?"
+    return _read_orders(connection, where, (order_id, order_id))
 
 
 def _read_orders(

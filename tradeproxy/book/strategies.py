@@ -8,7 +8,11 @@ from msgspec import MsgspecError
 from msgspec.json import Decoder, decode, encode
 from twisted.logger import Logger
 
-from tradeproxy.book.executions import OPTION_MULTIPLIER, read_strategy_event
+from tradeproxy.book.executions import (
+    OPTION_MULTIPLIER,
+    concerns_strategies,
+    read_strategy_event,
+)
 from tradeproxy.book.fields import normalize_symbol
 from tradeproxy.book.fill_store import Opening
 from tradeproxy.book.fill_tables import TableFillStore, clear_strategies
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from tradeproxy.book.executions import Execution, OrderLinks
+    from tradeproxy.book.fields import BookEvent
     from tradeproxy.book.views import PositionView
     from tradeproxy.hub.account import Account
     from tradeproxy.journal.base import Row, Tables
@@ -132,7 +137,7 @@ class Strategies:
         return self.book.is_current or not self.book.work(MAX_CATCH_UP)
 
     def render(
-        self, positions: Callable[[], tuple[PositionView, ...]], seq: int
+        self, positions: Callable[[], tuple[PositionView, ...]], revision: int
     ) -> tuple[bytes, ...]:
         """Return the strategies that have an open position or a fill of the day, as JSON.
 
@@ -140,12 +145,12 @@ class Strategies:
 
         Args:
             positions: returns those of the account.
-            seq: the last row that was applied.
+            revision: grows with every change of the account's state.
         """
         if not self.is_current():
             return ()
         day = self.today
-        key = seq, self.book.version, day
+        key = revision, self.book.version, day
         if self._rendered[0] != key:
             account = read_account(positions())
             documents = tuple(
@@ -156,9 +161,12 @@ class Strategies:
             self._rendered = key, documents
         return self._rendered[1]
 
-    def apply(self, row: Row, time: int) -> None:
-        """Take a row of the log. `time` is that of a row without one (microseconds since 1970)."""
-        if row.payload is not None:
+    def apply(self, row: Row, event: BookEvent, time: int) -> None:
+        """Take a row of the log and its event.
+
+        `time` is that of a row without one (microseconds since 1970).
+        """
+        if row.payload is not None and concerns_strategies(event):
             self.book.take(read_strategy_event(row.payload, row.time or time))
 
     def work(self) -> bool:

@@ -73,6 +73,7 @@ class StrategyBook:
         self._names = dict.fromkeys(store.list_names())
         self._has_overflowed = False
         self._unbooked = store.list_unbooked()
+        self._awaiting = {each.order_id for each in self._unbooked}
         self.holdings: dict[tuple[str, str], Holding] = {}
         """By strategy and symbol. A stale one is as far as `work` has come."""
         self.settled_by: tuple[int, int] | None = None
@@ -287,6 +288,8 @@ class StrategyBook:
 
     def _amend_later(self, fill: BookedFill) -> None:
         """Apply the amendments that came before their fill."""
+        if fill.order_id not in self._awaiting:
+            return
         done = [
             each
             for each in self._unbooked
@@ -297,6 +300,7 @@ class StrategyBook:
 
     def _set_unbooked(self, unbooked: list[Execution]) -> None:
         self._unbooked = unbooked
+        self._awaiting = {each.order_id for each in unbooked}
         self._store.put_unbooked(unbooked)
 
     def _change(self, old: BookedFill, new: BookedFill) -> None:

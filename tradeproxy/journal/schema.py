@@ -20,7 +20,6 @@ def _read_script(name: str) -> str:
 
 
 BOOK_TABLES = _read_script("book")
-STRATEGY_TABLES = _read_script("strategies")
 
 MIGRATIONS = (
     _read_script("events"),
@@ -29,7 +28,6 @@ MIGRATIONS = (
     # The newest rows may be in the spool (spool.py), which an earlier version would not read.
     "",
     BOOK_TABLES,
-    STRATEGY_TABLES,
 )
 """The scripts of sql/. The nth one upgrades version n - 1 to version n.
 

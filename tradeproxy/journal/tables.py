@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.journal.connection import Transaction, is_fault
-from tradeproxy.journal.schema import BOOK_TABLES, STRATEGY_TABLES
+from tradeproxy.journal.schema import BOOK_TABLES
 
 _T = TypeVar("_T")
 
@@ -22,7 +22,7 @@ class TemporaryTables:
         self._connection = sqlite3.connect("", isolation_level=None)
         for name, value in (("journal_mode", "OFF"), ("synchronous", "OFF"), ("temp_store", "1")):
             self._connection.execute(f"PRAGMA {name} = {value}")
-        self._connection.executescript(BOOK_TABLES + STRATEGY_TABLES)
+        self._connection.executescript(BOOK_TABLES)
         self._transaction = Transaction(self._connection)
 
     def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:

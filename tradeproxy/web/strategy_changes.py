@@ -39,6 +39,7 @@ def render_assignment(
         return Rejection(400, str(error))
     if ("strategy" in given) == ("undo" in given):
         return Rejection(400, "strategy: is missing; undo=1 undoes an assignment")
+    book.catch_up()
     strategies = book.strategies
     if strategies is None:
         return BUILDING

@@ -7,7 +7,7 @@ calendar of holidays here: an event of a Saturday has that Saturday's date.
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
 from tradeproxy.wire.event import MAX_TIME, MIN_TIME
@@ -18,6 +18,7 @@ NEW_YORK = "America/New_York"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _OVERNIGHT = timedelta(hours=4)
+_HOUR = timedelta(hours=1) // _MICROSECOND
 # Room for the offset from UTC and for the four hours, at both ends of the calendar.
 _MARGIN = timedelta(days=1) // _MICROSECOND
 
@@ -29,6 +30,12 @@ def trade_date(time_us: int) -> date:
     in winter. A time at the end of the calendar counts as one of a day before it.
     """
     time_us = min(max(time_us, MIN_TIME + _MARGIN), MAX_TIME - _MARGIN)
+    # Since 1970 the offset from UTC is whole hours, and changes on the hour.
+    return _find_date(time_us - time_us % _HOUR if time_us > 0 else time_us)
+
+
+@lru_cache(maxsize=128)
+def _find_date(time_us: int) -> date:
     local = (_EPOCH + time_us * _MICROSECOND).astimezone(_new_york())
     # An aware time plus a duration is wall clock time: `local` keeps its zone.
     return (local + _OVERNIGHT).date()
