@@ -20,6 +20,9 @@ OTHERS = {
     # Bounds of what we choose ourselves, not of what comes from outside.
     "tradeproxy.book.fill_tables:MAX_CACHED",
     "tradeproxy.book.strategies:MAX_CATCH_UP",
+    "tradeproxy.cli.state:MAX_LIMIT",
+    "tradeproxy.cli.state:MAX_PAGES",
+    "tradeproxy.cli.state_output:MAX_ID",
     "tradeproxy.cli.status:MAX_GAPS",
     "tradeproxy.cli.strategies:MAX_NAME",
     "tradeproxy.cli.strategies:MAX_PAGES",
