@@ -12,7 +12,7 @@ from tests.client.test_client import URL, ClientTestBase
 from tests.client.test_resume import HERE, THERE, status
 from tests.support.frames import NEW
 from tests.support.state import StateTestCase
-from tradeproxy.client import PositionLostError, RefusedError, Snapshot, StateError, Update
+from tradeproxy.client import AccountSnapshot, PositionLostError, RefusedError, StateError, Update
 from tradeproxy.client import snapshot as snapshots
 from tradeproxy.client.base import STATE_TIMEOUT
 from tradeproxy.client.resume import ResumeState
@@ -35,7 +35,7 @@ class ResumeWithSnapshotTests(SynchronousTestCase):
         self.assertEqual(place.next_query(), {"snapshot": "1"})
         self.assertIsNone(place.receive(part(1, orders=[{"id": "1"}], fills=[])))
         found = place.receive(part(2, last=True, cursor=HERE, orders=[{"id": "2"}], positions=[]))
-        self.assertEqual(found, Snapshot("paper", HERE, True, ({"id": "1"}, {"id": "2"})))
+        self.assertEqual(found, AccountSnapshot("paper", HERE, True, ({"id": "1"}, {"id": "2"})))
         self.assertEqual(place.next_query(), {"since_id": HERE})
         self.assertIsNone(place.receive(part(1, last=True, cursor=THERE)))
         self.assertEqual(place.cursor, HERE)
@@ -50,7 +50,7 @@ class ResumeWithSnapshotTests(SynchronousTestCase):
         place.receive(part(1, orders=[{"id": "2"}]))
         place.receive(part(1, orders=[{"id": "3"}]))  # a new epoch begins it again
         found = place.receive(part(2, last=True, cursor=None))
-        assert isinstance(found, Snapshot)
+        assert isinstance(found, AccountSnapshot)
         self.assertEqual(found.orders, ({"id": "3"},))
 
     def test_replay_before_the_snapshot_moves_the_position(self) -> None:
@@ -68,7 +68,7 @@ class ResumeWithSnapshotTests(SynchronousTestCase):
         """
         place = ResumeState({}, wants_snapshot=True)
         place.next_query()
-        self.assertIsInstance(place.receive(part(1, last=True, cursor=None)), Snapshot)
+        self.assertIsInstance(place.receive(part(1, last=True, cursor=None)), AccountSnapshot)
         self.assertEqual(place.next_query(), {"snapshot": "1"})
         place.receive(part(1, last=True, cursor=None))
         place.receive(frame_event(b'{"event_id":"1"}'))
@@ -93,14 +93,14 @@ class ResumeWithSnapshotTests(SynchronousTestCase):
         lost = place.receive(status("replay", state="impossible", cursor=THERE))
         self.assertIsInstance(lost, PositionLostError)
         self.assertFalse(place.is_snapshot_missing)
-        self.assertIsInstance(place.receive(part(1, last=True, cursor=THERE)), Snapshot)
+        self.assertIsInstance(place.receive(part(1, last=True, cursor=THERE)), AccountSnapshot)
 
     def test_snapshot_of_any_shape_is_no_error(self) -> None:
         """Later versions may send more, and other types."""
         place = ResumeState({}, wants_snapshot=True)
         place.next_query()
         odd = part(1, last=True, cursor=7, orders={"a": 1}, fills=[1, {}], account=None, n=10**999)
-        self.assertEqual(place.receive(odd), Snapshot("None", None, True, fills=({},)))
+        self.assertEqual(place.receive(odd), AccountSnapshot("None", None, True, fills=({},)))
 
     def test_snapshot_without_end_is_refused(self) -> None:
         """It would fill the memory."""
@@ -114,9 +114,9 @@ class ResumeWithSnapshotTests(SynchronousTestCase):
 class SnapshotClientTests(ClientTestBase, StateTestCase):
     """With a proxy whose book is current."""
 
-    def take_item(self, client: Any) -> Update | Snapshot:
+    def take_item(self, client: Any) -> Update | AccountSnapshot:
         """Return the next item, which is available."""
-        item: Update | Snapshot = self.successResultOf(self.next(client))
+        item: Update | AccountSnapshot = self.successResultOf(self.next(client))
         return item
 
     def test_snapshot_is_first_and_events_follow_across_a_reconnect(self) -> None:
@@ -124,7 +124,7 @@ class SnapshotClientTests(ClientTestBase, StateTestCase):
         self.trade("1")
         client = self.follow(snapshot=True)
         first = self.take_item(client)
-        assert isinstance(first, Snapshot)
+        assert isinstance(first, AccountSnapshot)
         self.assertEqual([order["id"] for order in first.orders], ["1"])
         self.assertEqual((first.account, client.cursor), ("paper", self.paper.cursor_at(1)))
         coming = self.next(client)
@@ -139,13 +139,13 @@ class SnapshotClientTests(ClientTestBase, StateTestCase):
         self.trade("1")
         client = self.follow(since_id=HERE, snapshot=True)
         self.failureResultOf(self.next(client), PositionLostError)
-        self.assertIsInstance(self.take_item(client), Snapshot)
+        self.assertIsInstance(self.take_item(client), AccountSnapshot)
 
     def test_position_that_is_lost_after_a_snapshot_yields_another(self) -> None:
         """The connection that resumed had none."""
         self.paper.identify("1")
         client = self.follow(snapshot=True)
-        self.assertIsInstance(self.take_item(client), Snapshot)
+        self.assertIsInstance(self.take_item(client), AccountSnapshot)
         coming = self.next(client)
         self.close_all(CloseCode.RESTARTING)
         self.paper.identify("2")  # of Alpaca: another account, and so another log
@@ -153,7 +153,7 @@ class SnapshotClientTests(ClientTestBase, StateTestCase):
         self.failureResultOf(coming, PositionLostError)
         self.trade("1")
         found = self.take_item(client)
-        assert isinstance(found, Snapshot)
+        assert isinstance(found, AccountSnapshot)
         self.assertEqual([order["id"] for order in found.orders], ["1"])
         self.trade("2")
         self.assertIsInstance(self.take_item(client), Update)
@@ -166,12 +166,12 @@ class SnapshotClientTests(ClientTestBase, StateTestCase):
         self.assertEqual(len(state.fills), 1)
         self.assertEqual((state.cursor, client.cursor), (self.paper.cursor_at(1), None))
 
-    def fetch_state(self, client: Any) -> Snapshot:
+    def fetch_state(self, client: Any) -> AccountSnapshot:
         """Return the state that a client requests."""
         asked = Deferred.fromCoroutine(client.state())
         for _ in range(50):
             self.wires.advance(0.01)
-        state: Snapshot = self.successResultOf(asked)
+        state: AccountSnapshot = self.successResultOf(asked)
         return state
 
     def test_state_that_does_not_come_is_an_error(self) -> None:

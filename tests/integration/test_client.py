@@ -25,7 +25,7 @@ from tests.support.certificates import Authority
 from tests.support.processes import PATIENCE, SOURCES, Command, free_port
 from tests.support.sockets import SocketTestCase
 from tradeproxy.cli import tail
-from tradeproxy.client import Client, RefusedError, Snapshot, StateError, Update, aio
+from tradeproxy.client import AccountSnapshot, Client, RefusedError, StateError, Update, aio
 from tradeproxy.downstream.query import MAX_REPLAY
 
 reactor: Any = chosen  # of many interfaces, which mypy does not know
@@ -267,7 +267,7 @@ class AsyncioTests(ClientTestCase):
         state = await deferToThread(asyncio.run, client.state())
         self.assertEqual([order["id"] for order in state.orders], ["0"])
         item = await self.run_client(key=TOKEN, snapshot=True)
-        assert isinstance(item, Snapshot)
+        assert isinstance(item, AccountSnapshot)
         self.assertEqual((item.orders, item.cursor), (state.orders, state.cursor))
         for key in ("a-wrong-token", "a-wrong\ntoken"):
             with self.assertRaises((RefusedError, StateError)) as caught:

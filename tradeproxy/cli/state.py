@@ -59,7 +59,7 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class StateCommand:
     """What a command shows. All functions raise LookupError or TypeError for another shape."""
 
     fetch: Callable[[str, str], dict[str, Any]]
@@ -177,7 +177,7 @@ def watch(
                 text = f"{shown.partition(PROBLEM)[0]}{PROBLEM}{escape_unprintable(str(error))}"
 
 
-def _find_report(arguments: Namespace) -> Report:
+def _find_report(arguments: Namespace) -> StateCommand:
     match arguments.command:
         case "orders":
             query = {
@@ -186,16 +186,20 @@ def _find_report(arguments: Namespace) -> Report:
                 "client_order_id_prefix": arguments.client_order_id_prefix,
             }
             given = {name: text for name, text in query.items() if text}
-            return Report(
+            return StateCommand(
                 partial(_fetch_orders, given, arguments.limit), format_orders, list_order_cells
             )
         case "positions":
-            return Report(_fetch_positions, format_positions, list_position_cells)
+            return StateCommand(_fetch_positions, format_positions, list_position_cells)
         case _:
-            return Report(partial(_fetch_order, arguments.id), format_order, list_timeline_cells)
+            return StateCommand(
+                partial(_fetch_order, arguments.id), format_order, list_timeline_cells
+            )
 
 
-def _write_lines(report: Report, document: dict[str, Any], arguments: Namespace) -> Iterator[str]:
+def _write_lines(
+    report: StateCommand, document: dict[str, Any], arguments: Namespace
+) -> Iterator[str]:
     """Yield the lines of the output. Raises AskError for a document of another shape."""
     try:
         if arguments.csv:

@@ -27,7 +27,7 @@ from tradeproxy.client.base import (
     read_http_rejection,
 )
 from tradeproxy.client.resume import PositionLostError, Update
-from tradeproxy.client.snapshot import MAX_STATE_SIZE, Snapshot
+from tradeproxy.client.snapshot import MAX_STATE_SIZE, AccountSnapshot
 from tradeproxy.runtime.connect_errors import describe_connect_error
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.client import ClientConnection
 
-__all__ = ["Client", "PositionLostError", "RefusedError", "Snapshot", "StateError", "Update"]
+__all__ = ["AccountSnapshot", "Client", "PositionLostError", "RefusedError", "StateError", "Update"]
 
 
 MAX_FRAGMENTS = 1000

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypedDict
 from urllib.parse import urlencode, urlsplit
 
 from tradeproxy.client.resume import PositionLostError, ResumeState, Update
-from tradeproxy.client.snapshot import MAX_STATE_SIZE, Snapshot, read_snapshot
+from tradeproxy.client.snapshot import MAX_STATE_SIZE, AccountSnapshot, read_snapshot
 from tradeproxy.wire.amount import read_int
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.credentials import KeyPair, Secret
@@ -148,8 +148,9 @@ class WebSocketConnection(Protocol):
 class BaseClient(ABC):
     """Follows one account: an asynchronous iterator that yields each trade update once.
 
-    With `snapshot` it also yields the state of the account, a Snapshot: before the new events, and
-    again before the events that follow a lost position. After a disconnect it resumes without one.
+    With `snapshot` it also yields the state of the account, an AccountSnapshot: before the
+    new events, and again before those behind a lost position. After a disconnect it resumes
+    without one.
 
     `url` is the account's stream, such as `ws://localhost:8099/trade-updates-paper`. The client
     connects when the first event is requested. After each disconnect it reconnects and resumes.
@@ -187,10 +188,10 @@ class BaseClient(ABC):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Update | Snapshot:
+    async def __anext__(self) -> Update | AccountSnapshot:
         while not self._is_closed:
             match await self._next_item():
-                case Update() | Snapshot() as item:
+                case Update() | AccountSnapshot() as item:
                     return item
                 case PositionLostError() as lost:
                     raise lost
@@ -216,7 +217,7 @@ class BaseClient(ABC):
         if connection is not None:
             await connection.close()
 
-    async def state(self) -> Snapshot:
+    async def state(self) -> AccountSnapshot:
         """Return the state of the account now, by a request of its own.
 
         It changes nothing about the iteration, and filters do not apply. Raises RefusedError for an
@@ -328,7 +329,7 @@ def read_http_rejection(status: int, body: bytes) -> ConnectionClosedError:
     return ConnectionClosedError(lines[0][:300] if lines else f"HTTP {status}", status)
 
 
-def _read_state(status: int, body: bytes) -> Snapshot:
+def _read_state(status: int, body: bytes) -> AccountSnapshot:
     if status != 200:
         reason = read_http_rejection(status, body).reason
         if 400 <= status < 500:

@@ -8,7 +8,7 @@ status with a cursor            | its own, unless replaying | status
 replay begun, replay complete   | its own                   | status; replaying ends
 replay impossible               | its own                   | PositionLostError
 any status without a cursor     | unchanged                 | as above
-the last part of a snapshot     | its own                   | Snapshot
+the last part of a snapshot     | its own                   | AccountSnapshot
 anything else                   | unchanged                 | None
 
 "Replaying" is from a connection with `since_id` or `since` to its first `replay` frame.
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tradeproxy.client.snapshot import SNAPSHOT, Snapshot, SnapshotParts
+from tradeproxy.client.snapshot import SNAPSHOT, AccountSnapshot, SnapshotParts
 from tradeproxy.wire.amount import read_int
 from tradeproxy.wire.frame import extract_data
 from tradeproxy.wire.messages import TRADE_UPDATES, TradeUpdate, parse_server
@@ -69,7 +69,7 @@ class PositionLostError(Exception):
     """Events are lost; the text is the reason. Iterate again to get new events."""
 
 
-Item: TypeAlias = Update | Snapshot | StatusData | PositionLostError
+Item: TypeAlias = Update | AccountSnapshot | StatusData | PositionLostError
 
 
 class ResumeState:
@@ -134,7 +134,7 @@ class ResumeState:
                 return self._snapshot(self._parts.add(message))
         return None
 
-    def _snapshot(self, snapshot: Snapshot | None) -> Snapshot | None:
+    def _snapshot(self, snapshot: AccountSnapshot | None) -> AccountSnapshot | None:
         if snapshot is not None:
             self.cursor = snapshot.cursor or self.cursor
             self._has_snapshot = True

@@ -21,7 +21,7 @@ Documents: TypeAlias = tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class AccountSnapshot:
     """The state of an account at one position of its stream (docs/state.md).
 
     The elements of orders, positions and fills are Alpaca's objects. Amounts are text.
@@ -48,7 +48,7 @@ class SnapshotParts:
     _size: int = 0
     _lists: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
-    def add(self, message: bytes) -> Snapshot | None:
+    def add(self, message: bytes) -> AccountSnapshot | None:
         """Add the frame of a part; return the snapshot if it is the last.
 
         Raises OverflowError beyond MAX_STATE_SIZE.
@@ -74,11 +74,11 @@ class SnapshotParts:
         self._lists = {}
 
 
-def read_snapshot(data: Mapping[str, Any]) -> Snapshot:
+def read_snapshot(data: Mapping[str, Any]) -> AccountSnapshot:
     """Return the snapshot of a JSON object. Members of other types count as missing."""
     cursor = data.get("cursor")
     lists = {name: tuple(documents) for name, documents in _read_lists(data).items()}
-    return Snapshot(
+    return AccountSnapshot(
         str(data.get("account", "")),
         cursor if isinstance(cursor, str) else None,
         data.get("complete") is True,

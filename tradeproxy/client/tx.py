@@ -111,7 +111,7 @@ class TwistedClient(BaseClient):
         return protocol
 
     async def _get(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        agent = Agent.usingEndpointFactory(self._reactor, _EndpointFactory(self._endpoint))
+        agent = Agent.usingEndpointFactory(self._reactor, _FixedEndpoint(self._endpoint))
         given = Headers({name: [text] for name, text in headers.items()})
         asked = Deferred.fromCoroutine(_fetch(agent, url, given))
         try:
@@ -238,7 +238,7 @@ class ClientProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
 
 
 @implementer(IAgentEndpointFactory)
-class _EndpointFactory:
+class _FixedEndpoint:
     """Connects every request to one endpoint, whatever its URL says."""
 
     def __init__(self, endpoint: IStreamClientEndpoint) -> None:
