@@ -64,6 +64,28 @@ function split(milliseconds) {
   return Object.fromEntries(parts.map(({ type, value }) => [type, value]));
 }
 
+/**
+ * Return the first and the last moment of a day such as 2026-07-24 in the chosen zone, as texts for
+ * the proxy, whose times have microseconds.
+ */
+export function dayBounds(day) {
+  const [begin, end] = [midnight(day, 0), midnight(day, 1)];
+  return {
+    since: new Date(begin).toISOString(),
+    until: new Date(end - 1).toISOString().replace("Z", "999Z"),
+  };
+}
+
+function midnight(day, after) {
+  const wanted = Date.parse(`${day}T00:00:00Z`) + after * 86_400_000;
+  let time = wanted;
+  for (let round = 0; round < 2; round += 1) {
+    const { year, month, day: date, hour, minute, second } = split(time);
+    time += wanted - Date.UTC(year, month - 1, date, hour, minute, second);
+  }
+  return time;
+}
+
 /** Format a duration in its largest unit. */
 export const roughly = (milliseconds) => duration(milliseconds).split(" ").slice(0, 2).join(" ");
 
