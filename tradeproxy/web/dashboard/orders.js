@@ -2,7 +2,7 @@
 
 import { readOrder } from "./event.js";
 import { List } from "./list.js";
-import { count, say } from "./text.js";
+import { plural, say } from "./text.js";
 
 const PAGE = 100;
 const MOST = 500; // what one page of the proxy has
@@ -43,7 +43,7 @@ export class Orders {
   show({ orders, more }, account) {
     this.list.explain("No order fits.");
     this.list.show(orders.map((order) => readOrder(account, order)));
-    const shown = count(orders.length);
+    const shown = plural(orders.length, "order");
     const rest = this.limit < MOST ? "" : ": choose a status or a symbol";
     say(this.summary, more ? `the newest ${shown}${rest}` : shown);
     this.more.hidden = !more || this.limit >= MOST;

@@ -1,6 +1,6 @@
 // The tab of the positions. A difference to what the fills say is marked.
 
-import { make, plural, say, word } from "./text.js";
+import { amount, make, plural, say, word } from "./text.js";
 
 const FIELDS = ["symbol", "side", "qty", "avg_entry_price", "cost_basis"];
 
@@ -40,7 +40,10 @@ export class Positions {
 }
 
 function describe(position) {
-  const cells = FIELDS.map((name) => make("td", name, word(position[name])));
+  const cells = FIELDS.map((name) => {
+    const isMoney = name === "avg_entry_price" || name === "cost_basis";
+    return isMoney ? amount(name, position[name]) : make("td", name, word(position[name]));
+  });
   cells[1].dataset.side = position.side === "short" ? "sell" : "buy";
   const row = make("tr", "", ...cells);
   if (!position.difference) return [row];

@@ -1,7 +1,7 @@
 // The tab of the strategies: what each realised today as a line, and its positions.
 
 import { drawLine } from "./line.js";
-import { make, moment, say, word } from "./text.js";
+import { amount, make, moment, say, word } from "./text.js";
 
 const HEAD = ["Symbol", "Quantity", "Avg price", "P&L today", "P&L"];
 const CLASSES = ["symbol", "qty", "price", "today", "total"];
@@ -67,10 +67,10 @@ export class Strategies {
       ["Fills", strategy.fills],
     ].map(([name, value]) => {
       const shown = make("dd", "", word(value));
-      if (name.startsWith("P&L")) shown.dataset.tone = toneOf(value);
+      if (name.startsWith("P&L")) colour(shown, value);
       return make("div", "", make("dt", "", name), shown);
     });
-    const head = make("div", "bar", make("h3", "", word(strategy.name)));
+    const head = make("div", "bar", make("h2", "", word(strategy.name)));
     const card = make("article", "card", head, make("dl", "", ...figures), this.#line(strategy));
     if (strategy.positions.length) card.append(table(strategy));
     return card;
@@ -90,9 +90,8 @@ export class Strategies {
   }
 }
 
-function toneOf(text) {
-  const number = Number(text);
-  return number < 0 ? "bad" : number > 0 ? "good" : "";
+function colour(element, text) {
+  if (Number(text)) element.dataset.tone = Number(text) < 0 ? "bad" : "good";
 }
 
 function table({ positions, name }) {
@@ -119,7 +118,7 @@ function row(position) {
     ["total", position.realized_pl],
   ].map(([kind, value]) => {
     const cell = make("td", kind, word(value));
-    cell.dataset.tone = toneOf(value);
+    colour(cell, value);
     return cell;
   });
   return make(
@@ -127,7 +126,7 @@ function row(position) {
     "",
     symbol,
     make("td", "qty", word(position.qty)),
-    make("td", "price", word(position.avg_entry_price)),
+    amount("price", position.avg_entry_price),
     today,
     total,
   );

@@ -18,6 +18,21 @@ export function word(value) {
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
 }
 
+/** Round a computed amount of money: from 1 on to 4 decimals, below to 4 digits. */
+export function rounded(text) {
+  const number = Number(text);
+  if (!/^-?\d+\.\d{5,}$/.test(text) || !Number.isFinite(number)) return text;
+  const fixed = Math.abs(number) >= 1 ? number.toFixed(4) : number.toPrecision(4);
+  return fixed.includes("e") ? text : fixed.replace(/\.?0+$/, "");
+}
+
+/** Create a cell with a computed amount, rounded; its title has every digit. */
+export function amount(className, value) {
+  const cell = make("td", className, rounded(word(value)));
+  cell.title = word(value);
+  return cell;
+}
+
 /** Set an element's text if it differs: rewriting it would clear the user's selection. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
