@@ -59,7 +59,8 @@ class PictureTests(ScriptTestCase):
         """A P&L does not change between two fills."""
         line = self.run_script(
             'import { measureLine } from "./line.js";\n'
-            'const result = measureLine([["2026-07-24T14:00:00Z", "-5"], ["2026-07-24T15:00:00Z", "5"]]);'
+            'const points = [["2026-07-24T14:00:00Z", "-5"], ["2026-07-24T15:00:00Z", "5"]];\n'
+            "const result = measureLine(points);"
         )
         highs = [high for _, high in line["corners"]]
         self.assertEqual(line["zero"], 30)
@@ -79,8 +80,8 @@ class TextTests(ScriptTestCase):
         """Whoever reads it knows whether to wait."""
         said = self.run_script(
             'import { explain } from "./pages.js";\n'
-            'const result = [explain(404, "PROXY_BOOK=0 turns this off"), explain(503, "not ready"),'
-            ' explain(0), explain(400, "symbols: is empty"), explain(502)];'
+            'const result = [explain(404, "PROXY_BOOK=0 turns this off"), explain(503, "not ready")'
+            ', explain(0), explain(400, "symbols: is empty"), explain(502)];'
         )
         self.assertEqual(
             said,

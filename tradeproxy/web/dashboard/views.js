@@ -100,7 +100,12 @@ export class Views {
     if (found.problem && !found.isFinal && key === this.shown && this.etag) return;
     this.shown = key;
     this.etag = found.etag;
-    if (found.document) view.show(found.document, found.account);
-    else view.clear(found.problem);
+    try {
+      if (found.document) view.show(found.document, found.account);
+      else view.clear(found.problem);
+    } catch (error) {
+      console.error(error);
+      view.clear("The proxy's answer is of another version: reload this page.");
+    }
   }
 }
